@@ -1,0 +1,61 @@
+"""The two families of errors.
+
+`CallerError`: the caller did something that cannot be served. It carries all that the caller needs to mend
+it, and becomes one problem document (RFC 9457) at the one place where the engine maps errors to replies.
+`InternalBug`: we did. It becomes a 500 with an id; what happened stands in the log, never in the reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class CallerError(Exception):
+    """A request that cannot be served, told for the person who reads it.
+
+    Arguments: `status`, an HTTP status code (RFC 9110 §15); `code`, the stable machine-readable name of the
+    error such as ``node_not_found``; `message`, what was wrong and where; `suggestion`, what to do;
+    `fields`, field name → what is wrong with it, for bodies and queries that fail validation; `headers`,
+    further header fields of the reply such as ``("Retry-After", "60")``; `close`, whether the connection
+    cannot be used any more.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        suggestion: str | None = None,
+        fields: Mapping[str, str] | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        close: bool = False,
+    ) -> None:
+        super().__init__(f"{status} {code}: {message}")
+        self.status = status
+        self.code = code
+        self.message = message
+        self.suggestion = suggestion
+        self.fields = fields
+        self.headers = headers
+        self.close = close
+
+    def problem(self) -> dict[str, object]:
+        """The error as a problem document (RFC 9457 §3), ready for JSON."""
+        document: dict[str, object] = {
+            "type": f"urn:openred:problem:{self.code}",
+            "title": self.code.replace("_", " ").capitalize(),
+            "status": self.status,
+            "detail": self.message,
+            "error": self.code,
+            "message": self.message,
+        }
+        if self.suggestion is not None:
+            document["suggestion"] = self.suggestion
+        if self.fields:
+            document["fields"] = dict(self.fields)
+        return document
+
+
+class InternalBug(Exception):
+    """A state that our own code promised could not be. Never the caller's fault."""

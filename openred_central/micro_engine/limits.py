@@ -1,0 +1,49 @@
+"""Every limit of the engine, each with its unit and reason. What one connection can hold is their sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# A request line of 8,000 bytes must be served (RFC 9112 §3); longer than this is a 414.
+REQUEST_LINE_BYTES_MAX = 8 * 1024
+# More header fields, more bytes of them, or a longer one than any real client sends is a 431 (RFC 6585 §5).
+HEADER_FIELDS_MAX = 100
+HEADER_BYTES_MAX = 32 * 1024
+HEADER_FIELD_BYTES_MAX = 8 * 1024
+# Robustness towards old clients that send a line too many after a body (RFC 9112 §2.2).
+EMPTY_LINES_MAX = 8
+# Sixteen hexadecimal digits hold any length that anybody could mean.
+CHUNK_SIZE_DIGITS_MAX = 16
+CHUNK_EXTENSION_BYTES_MAX = 4 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """The limits that an operator may set. Durations in seconds, sizes in bytes."""
+
+    body_bytes_max: int = 1024 * 1024
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 20.0
+    idle_timeout_s: float = 75.0
+    write_timeout_s: float = 30.0
+    drain_timeout_s: float = 20.0
+    connections_max: int = 10_000
+    connections_per_address_max: int = 64
+    exempt_networks: tuple[str, ...] = ()
+    backlog: int = 2_048
+    write_buffer_bytes_max: int = 64 * 1024
+    # Bytes and time for which input is read and thrown away after an error, so that the client receives the
+    # answer and not a reset (RFC 9112 §9.6).
+    linger_bytes_max: int = 256 * 1024
+    linger_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if isinstance(value, int | float) and value <= 0:
+                raise ValueError(f"{name} is {value}, allowed is anything above 0")
+        if self.connections_per_address_max > self.connections_max:
+            raise ValueError(
+                f"connections_per_address_max is {self.connections_per_address_max}, allowed is at most "
+                f"connections_max, which is {self.connections_max}"
+            )

@@ -1,0 +1,173 @@
+"""What an HTTP exchange is made of: the request a handler is given, and the responses it may return.
+
+Pure values: no loop, no socket, no clock. Names follow RFC 9110 and RFC 9112.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import orjson
+
+from ..errors import CallerError
+
+JSON_TYPE = "application/json"
+PROBLEM_TYPE = "application/problem+json"
+TEXT_TYPE = "text/plain; charset=utf-8"
+
+
+class Headers:
+    """The header fields of one request, names lower-case, values as received (Latin-1), in order."""
+
+    __slots__ = ("_by_name", "fields")
+
+    def __init__(self, fields: tuple[tuple[str, str], ...]) -> None:
+        self.fields = fields
+        by_name: dict[str, str] = {}
+        for name, value in fields:
+            # A field sent on several lines means the same as one line with a comma (RFC 9110 §5.3).
+            by_name[name] = f"{by_name[name]}, {value}" if name in by_name else value
+        self._by_name = by_name
+
+    def get(self, name: str) -> str | None:
+        """The value of field `name` (lower-case), several lines joined by a comma; None if absent."""
+        return self._by_name.get(name)
+
+    def get_all(self, name: str) -> list[str]:
+        """The values of field `name` (lower-case), one a line as received."""
+        return [value for field, value in self.fields if field == name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.fields)
+
+
+class Request:
+    """One request, complete with its body when a handler sees it.
+
+    `path` is as received, before percent-decoding and without the query; `query` is as received, empty
+    where there is none; `version` is 10 or 11 for HTTP/1.0 and HTTP/1.1; `authority` is the lower-case
+    host and port the request is for; `content_length` is in bytes, 0 where no body was announced and None
+    for a chunked one; `peer` is the client's address (empty on a Unix socket); `received_s` is the
+    monotonic time, in seconds, at which its last bytes came.
+    """
+
+    __slots__ = (
+        "authority",
+        "body",
+        "content_length",
+        "expects_continue",
+        "headers",
+        "keep_alive",
+        "method",
+        "path",
+        "peer",
+        "query",
+        "received_s",
+        "version",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        *,
+        version: int = 11,
+        authority: str = "",
+        headers: Headers | None = None,
+        keep_alive: bool = True,
+        content_length: int | None = 0,
+        expects_continue: bool = False,
+        body: bytes = b"",
+        peer: str = "",
+        received_s: float = 0.0,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.version = version
+        self.authority = authority
+        self.headers = headers if headers is not None else NO_HEADERS
+        self.keep_alive = keep_alive
+        self.content_length = content_length
+        self.expects_continue = expects_continue
+        self.body = body
+        self.peer = peer
+        self.received_s = received_s
+
+    def json(self) -> Any:
+        """The body, parsed as JSON (RFC 8259).
+
+        Raises `CallerError` 400 ``bad_json`` with the place where it stops being JSON.
+        """
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError as error:
+            raise CallerError(
+                400,
+                "bad_json",
+                f"The body is not valid JSON: {error}.",
+                suggestion="Send one JSON document, encoded in UTF-8.",
+            ) from None
+
+
+NO_HEADERS = Headers(())
+
+
+class Response:
+    """A complete answer: `status`, `body` bytes, its `content_type` (None for no body) and further fields.
+
+    A field given in `headers` replaces the engine's own default of that name (such as ``Cache-Control``).
+    """
+
+    __slots__ = ("body", "content_type", "headers", "status")
+
+    def __init__(
+        self,
+        body: bytes = b"",
+        *,
+        status: int = 200,
+        content_type: str | None = JSON_TYPE,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.body = body
+        self.status = status
+        self.content_type = content_type
+        self.headers = headers
+
+    @classmethod
+    def json(cls, document: Any, *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Response:
+        """`document` as a JSON response."""
+        return cls(orjson.dumps(document), status=status, headers=headers)
+
+    @classmethod
+    def problem(cls, error: CallerError) -> Response:
+        """The one shape of every error: a problem document (RFC 9457)."""
+        body = orjson.dumps(error.problem())
+        return cls(body, status=error.status, content_type=PROBLEM_TYPE, headers=error.headers)
+
+
+class StreamingResponse:
+    """An answer whose body comes piece by piece from `chunks`, as fast as the client reads them.
+
+    The engine closes `chunks` when the client goes away.
+    """
+
+    __slots__ = ("chunks", "content_type", "headers", "status")
+
+    def __init__(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        status: int = 200,
+        content_type: str = "application/octet-stream",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.chunks = chunks
+        self.status = status
+        self.content_type = content_type
+        self.headers = headers
