@@ -1,0 +1,159 @@
+"""What the directory knows about one node: as it is kept and stored, and as it is shown."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+
+from .lifecycle import STATE_BY_WIRE_NAME, State
+
+# Bits of `Record.flags`.
+DISCOVERABLE = 1
+LEFT = 2
+
+HISTORY_ENTRIES_MAX = 16
+
+
+class Record(NamedTuple):
+    """One node as the registry keeps it and a store writes it, in types that every store has.
+
+    `slot` is the small integer that addresses the record. Times ending in `_at` are wall times in seconds
+    since the epoch and only shown; those ending in `_s` are attended seconds and drive the life cycle.
+    `usual_gap_s` is the usual time between two signs of life. `revision` is the directory's counter at the
+    last change that was acknowledged as durable. `services` are names joined by commas, sorted. `profile`
+    is `Profile` as UTF-8 JSON. `away_from_s` and `away_until_s` enclose an announced absence, both 0 where
+    there is none. `history` is the text form of the last transitions (`append_history`).
+    """
+
+    slot: int
+    node_id: str
+    state: int
+    flags: int
+    registered_at: float
+    last_seen_at: float
+    last_seen_s: float
+    since_s: float
+    usual_gap_s: float
+    revision: int
+    services: str
+    region: str
+    profile: bytes
+    away_from_s: float
+    away_until_s: float
+    history: str
+
+
+class SignOfLife(NamedTuple):
+    """What a heartbeat changes in a stored record; the names are those of `Record`."""
+
+    slot: int
+    last_seen_at: float
+    last_seen_s: float
+    usual_gap_s: float
+
+
+class Tombstone(NamedTuple):
+    """What stays of a dead node: enough to answer for its name, not to tell who it was.
+
+    `id_hash` as made by `hash_id`; `key_fingerprint` of the key that may register the name again at once;
+    `died_at` wall time, `died_s` attended seconds; `reason` is the event's name on the wire; `revision`
+    tells which is newer, a record or a tombstone of the same name.
+    """
+
+    id_hash: str
+    key_fingerprint: str
+    died_at: float
+    died_s: float
+    reason: str
+    revision: int
+
+
+class Transition(NamedTuple):
+    """One change of state. `at` is wall time, `at_s` attended seconds, `reason` the event's wire name."""
+
+    at: float
+    at_s: float
+    node_id: str
+    from_state: State
+    to_state: State
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a node can be reached: `address` is IPv4, IPv6 or a DNS name, `port` is 1 to 65535."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The part of a record that only its owner changes and that no transition touches."""
+
+    address: str
+    port: int
+    public_key: str
+    addresses: tuple[Endpoint, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """The profile as compact UTF-8 JSON. Equal profiles encode to equal bytes."""
+        # A list without names: this stands in memory once for every node.
+        more = [[endpoint.address, endpoint.port] for endpoint in self.addresses]
+        return orjson.dumps(
+            [self.address, self.port, self.public_key, more, self.metadata], option=orjson.OPT_SORT_KEYS
+        )
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Profile:
+        """The profile that `encode` wrote."""
+        address, port, public_key, more, metadata = orjson.loads(encoded)
+        return cls(address, port, public_key, tuple(Endpoint(*endpoint) for endpoint in more), metadata)
+
+
+def _base64url(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
+def key_fingerprint(public_key: str) -> str:
+    """43 characters that name a public key given as text: the base64url SHA-256 of the text."""
+    return _base64url(hashlib.sha256(public_key.encode("utf-8")).digest())
+
+
+def hash_id(node_id: str) -> str:
+    """22 characters that stand for a node's id where the id itself must not be kept: 128 bits of BLAKE2b."""
+    return _base64url(hashlib.blake2b(node_id.encode("utf-8"), digest_size=16).digest())
+
+
+class HistoryEntry(NamedTuple):
+    """One past transition as the history keeps it; `at` is wall time in seconds."""
+
+    at: float
+    from_state: State
+    to_state: State
+    reason: str
+
+
+def append_history(history: str, transition: Transition) -> str:
+    """`history` with `transition` at its end, of which the last `HISTORY_ENTRIES_MAX` entries are kept."""
+    entry = f"{transition.at:.3f},{transition.from_state.wire},{transition.to_state.wire},{transition.reason}"
+    if not history:
+        return entry
+    entries = history.split(";")
+    return ";".join([*entries[-(HISTORY_ENTRIES_MAX - 1) :], entry])
+
+
+def decode_history(history: str) -> list[HistoryEntry]:
+    """The entries of a record's `history`, oldest first."""
+    entries = []
+    for text in history.split(";") if history else ():
+        at, from_state, to_state, reason = text.split(",")
+        entries.append(
+            HistoryEntry(float(at), STATE_BY_WIRE_NAME[from_state], STATE_BY_WIRE_NAME[to_state], reason)
+        )
+    return entries

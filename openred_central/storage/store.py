@@ -1,0 +1,49 @@
+"""What the directory asks of a store: the durable truth behind the registry in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from ..directory.batch import Batch, Vitals
+from ..directory.node import Record, Tombstone
+
+
+class StoreError(Exception):
+    """The store cannot do what was asked. The message is one line for the operator."""
+
+
+class Store(Protocol):
+    """Where records survive. Called from one thread at a time; every method may raise `StoreError`."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is committed survives the process."""
+
+    @property
+    def location(self) -> str:
+        """Where the data lies, for people."""
+
+    def open(self) -> None:
+        """Make the store ready; creates it where there is none."""
+
+    def load_vitals(self) -> Vitals | None:
+        """What the last batch said of the directory itself; None in a new store."""
+
+    def load_records(self, rows_max: int) -> Iterator[list[Record]]:
+        """All records in the order of their slots, in lists of at most `rows_max`."""
+
+    def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
+        """All tombstones, oldest first, in lists of at most `rows_max`."""
+
+    def load_secret(self, name: str) -> bytes | None:
+        """The secret kept under `name`; None where there is none."""
+
+    def save_secret(self, name: str, value: bytes) -> None:
+        """Keep a secret under `name`, durably before this returns."""
+
+    def commit(self, batch: Batch) -> None:
+        """Make a batch durable, as a whole or not at all."""
+
+    def close(self) -> None:
+        """Release everything. Closing twice is harmless."""
