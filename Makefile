@@ -1,0 +1,61 @@
+# Everything here works on a machine that has only Python 3.11 or newer and make.
+
+PYTHON ?= python3
+VENV := .venv
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint format clean
+.DELETE_ON_ERROR:
+# Two installations into one environment at the same time would spoil it.
+.NOTPARALLEL:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# `exec`, so that the server itself, not a shell in between, receives the signals.
+run: $(VENV)/run.stamp ## Start the server; settings go in ARGS: make run ARGS="--port 9000"
+	@exec $(VENV)/bin/python -m openred_central serve $(ARGS)
+
+test: $(VENV)/test.stamp ## Run all tests; options of pytest go in ARGS: make test ARGS="-k heartbeat"
+	@exec $(VENV)/bin/python -m pytest $(ARGS)
+
+check: lint test ## What must pass before a change goes in: formatting, lint, types, all tests
+
+lint: $(VENV)/dev.stamp ## Check formatting, lint and types only
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/dev.stamp ## Format the code and mend what can be mended by itself
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+clean: ## Remove the environment, caches and build products; data/ stays
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find openred_central tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp says what is installed. It is older than pyproject.toml when that must be done again. An
+# installation with the larger extras holds the smaller ones as well, and stamps them too.
+$(VENV)/run.stamp: WHAT = .
+$(VENV)/run.stamp: STAMPS = run
+$(VENV)/test.stamp: WHAT = .[test]
+$(VENV)/test.stamp: STAMPS = run test
+$(VENV)/dev.stamp: WHAT = .[dev]
+$(VENV)/dev.stamp: STAMPS = run test dev
+
+$(VENV)/%.stamp: pyproject.toml $(VENV)/bin/python
+	@echo "Installing openred-central into $(VENV) ($*) ..."
+	@$(VENV)/bin/python -m pip --quiet --disable-pip-version-check install --editable '$(WHAT)' || { \
+		echo "The installation failed, for the reason above. It needs the network, or a package mirror." >&2; exit 1; }
+	@touch $(STAMPS:%=$(VENV)/%.stamp)
+
+$(VENV)/bin/python:
+	@command -v "$(PYTHON)" >/dev/null || { \
+		echo "There is no $(PYTHON). Install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is too old: Python 3.11 or newer is needed. Name yours: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv and pip. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Creating $(VENV) ..."
+	@"$(PYTHON)" -m venv --clear $(VENV)

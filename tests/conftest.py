@@ -1,0 +1,70 @@
+"""What all tests share: the seed of everything random, how hard hypothesis tries, and no skipping.
+
+Environment: `OPENRED_SEED` repeats a run that failed; `OPENRED_PROFILE=soak` lets hypothesis try a hundred
+times as many examples; `OPENRED_NO_SKIP=1` makes a test fail that would be skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Generator
+
+import hypothesis
+import pytest
+
+# Taken out of the environment at once: no server that a test starts may take what the person at the
+# keyboard has set, nor these three, for its own settings.
+ENVIRONMENT = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENRED_")}
+
+SEED = int(ENVIRONMENT.get("OPENRED_SEED") or secrets.randbits(32))
+NO_SKIP = ENVIRONMENT.get("OPENRED_NO_SKIP", "") not in ("", "0")
+
+# No deadline and no "too slow": a test must not depend on the speed of the machine.
+hypothesis.settings.register_profile(
+    "quick",
+    max_examples=50,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile("soak", hypothesis.settings.get_profile("quick"), max_examples=5_000)
+hypothesis.settings.load_profile(ENVIRONMENT.get("OPENRED_PROFILE", "quick"))
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of this run, for `random.Random(seed)`. Printed beside the test if it fails."""
+    print(f"repeat with OPENRED_SEED={SEED}")
+    return SEED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line(f"seed {SEED}: repeat with OPENRED_SEED={SEED}")
+
+
+def fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn the report of a skipped test, or of one that was expected to fail, into a failure."""
+    if NO_SKIP and report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} did not run to its end ({reason}). Here every test must."
+        # What an expected failure is marked with; left in place, it would be counted as one.
+        vars(report).pop("wasxfail", None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    fail_if_skipped(report)
+    return report
