@@ -12,6 +12,13 @@ HEADER_BYTES_MAX = 32 * 1024
 HEADER_FIELD_BYTES_MAX = 8 * 1024
 # Robustness towards old clients that send a line too many after a body (RFC 9112 §2.2).
 EMPTY_LINES_MAX = 8
+# A header section up to this size is remembered by its connection, because the next request often has the
+# same; what every idle connection keeps must stay small.
+REMEMBERED_HEADER_BYTES_MAX = 2 * 1024
+# No body limit has more digits. Python refuses to read a number of more than 4,300 (RFC 9112 §6.3).
+CONTENT_LENGTH_DIGITS_MAX = 18
+# No endpoint asks for so many; each costs a decoding.
+QUERY_FIELDS_MAX = 100
 # Sixteen hexadecimal digits hold any length that anybody could mean.
 CHUNK_SIZE_DIGITS_MAX = 16
 CHUNK_EXTENSION_BYTES_MAX = 4 * 1024

@@ -24,10 +24,10 @@ class Headers:
 
     def __init__(self, fields: tuple[tuple[str, str], ...]) -> None:
         self.fields = fields
-        by_name: dict[str, str] = {}
-        for name, value in fields:
+        by_name = dict(fields)
+        if len(by_name) != len(fields):
             # A field sent on several lines means the same as one line with a comma (RFC 9110 §5.3).
-            by_name[name] = f"{by_name[name]}, {value}" if name in by_name else value
+            by_name = {name: ", ".join(self.get_all(name)) for name in by_name}
         self._by_name = by_name
 
     def get(self, name: str) -> str | None:
@@ -51,8 +51,11 @@ class Request:
     `path` is as received, before percent-decoding and without the query; `query` is as received, empty
     where there is none; `version` is 10 or 11 for HTTP/1.0 and HTTP/1.1; `authority` is the lower-case
     host and port the request is for; `content_length` is in bytes, 0 where no body was announced and None
-    for a chunked one; `peer` is the client's address (empty on a Unix socket); `received_s` is the
-    monotonic time, in seconds, at which its last bytes came.
+    for a chunked one; `expects_continue` says that the client waits for ``100 Continue`` before it sends
+    the body; `refusal` is the error to answer with instead of calling a handler, where the message can be
+    read but not served (417, or 400 for a fragment in the target), and it keeps the connection; `peer` is
+    the client's address (empty on a Unix socket); `received_s` is the monotonic time, in seconds, at which
+    its last bytes came.
     """
 
     __slots__ = (
@@ -67,6 +70,7 @@ class Request:
         "peer",
         "query",
         "received_s",
+        "refusal",
         "version",
     )
 
@@ -82,6 +86,7 @@ class Request:
         keep_alive: bool = True,
         content_length: int | None = 0,
         expects_continue: bool = False,
+        refusal: CallerError | None = None,
         body: bytes = b"",
         peer: str = "",
         received_s: float = 0.0,
@@ -95,6 +100,7 @@ class Request:
         self.keep_alive = keep_alive
         self.content_length = content_length
         self.expects_continue = expects_continue
+        self.refusal = refusal
         self.body = body
         self.peer = peer
         self.received_s = received_s

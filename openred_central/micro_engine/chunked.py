@@ -1,0 +1,122 @@
+"""The decoder of bodies that come in chunks (RFC 9112 §7.1). Pure: bytes in a buffer, no waiting."""
+
+from __future__ import annotations
+
+import re
+
+from .fields import find_line_end, find_section_end, parse_fields
+from .limits import CHUNK_EXTENSION_BYTES_MAX, CHUNK_SIZE_DIGITS_MAX
+from .protocol_errors import bad_request, bare_line_break, content_too_large, quoted
+
+_CRLF = b"\r\n"
+_SIZE_LINE = "chunk size line"
+_TRAILERS = "trailer section"
+_SIZE_LINE_BYTES_MAX = CHUNK_SIZE_DIGITS_MAX + CHUNK_EXTENSION_BYTES_MAX
+
+# chunk-size [ chunk-ext ] (RFC 9112 §7.1.1). White space may stand around ";" and "=", nowhere else.
+# Possessive repetition: no input makes the match take longer than its length.
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
+_EXTENSION = rb"[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?+"
+_CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]++)(?:" + _EXTENSION + rb")*+")
+
+# What the decoder waits for, where it is not a number of data bytes.
+_WAITING_FOR_SIZE = -1
+_WAITING_FOR_TRAILERS = 0
+
+
+class ChunkedDecoder:
+    """One body in chunks, collected until it is complete."""
+
+    __slots__ = ("_body", "_extension_bytes", "_scanned", "_size")
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+        # Data bytes of the current chunk, or one of the two states above.
+        self._size = _WAITING_FOR_SIZE
+        self._extension_bytes = 0
+        # Bytes at the front of the buffer that hold no end of a line, so that none is searched twice.
+        self._scanned = 0
+
+    @property
+    def started(self) -> bool:
+        """Whether anything of the body was taken from the buffer."""
+        return self._size != _WAITING_FOR_SIZE or bool(self._body)
+
+    def decode(self, buffer: bytearray, bytes_max: int) -> bytes | None:
+        """The whole body once its last byte is in `buffer`, else None.
+
+        What was read is removed from `buffer`. Raises `ProtocolError` 413 when the announced chunks sum up
+        to more than `bytes_max` bytes, before they are read; 400 for anything that is not the chunked coding,
+        or for more than 4 KiB of extensions; 431 for too many trailers. Trailers are checked like headers and
+        dropped.
+        """
+        position = 0
+        complete = False
+        while not complete:
+            if self._size == _WAITING_FOR_SIZE:
+                end = self._read_size(buffer, position, bytes_max)
+            elif self._size == _WAITING_FOR_TRAILERS:
+                end = find_section_end(buffer, position, self._scanned, _TRAILERS)
+                if end >= 0:
+                    parse_fields(bytes(buffer[position:end]), _TRAILERS)
+                    complete = True
+            else:
+                end = self._read_data(buffer, position)
+            if end < 0:
+                break
+            position = end
+        del buffer[:position]
+        if complete:
+            return bytes(self._body)
+        self._scanned = len(buffer) if self._size <= 0 else 0
+        return None
+
+    def _read_size(self, buffer: bytearray, start: int, bytes_max: int) -> int:
+        """Reads the line with the size of the next chunk; the index behind it, or -1 for more."""
+        end = find_line_end(buffer, start, self._scanned, _SIZE_LINE_BYTES_MAX, _SIZE_LINE)
+        if end < 0:
+            if len(buffer) - start >= _SIZE_LINE_BYTES_MAX + len(_CRLF):
+                self._count_extension(_SIZE_LINE_BYTES_MAX + 1)
+            return -1
+        line = bytes(buffer[start:end])
+        head = _CHUNK_HEAD.fullmatch(line)
+        if b"\r" in line or b"\n" in line:
+            raise bare_line_break(_SIZE_LINE)
+        digits = head[1].lstrip(b"0") if head is not None else b""
+        if head is None or len(digits) > CHUNK_SIZE_DIGITS_MAX:
+            raise bad_request(
+                f"The {_SIZE_LINE} {quoted(line.decode('latin-1'))} is not a hexadecimal number of at most "
+                f"{CHUNK_SIZE_DIGITS_MAX} digits, with well-formed extensions if any.",
+                "Send each chunk as its size in hexadecimal, CR LF, its data, CR LF.",
+            )
+        # Zeros beyond the width of a size are nothing but padding, and count like an extension.
+        self._count_extension(len(line) - min(len(head[1]), CHUNK_SIZE_DIGITS_MAX))
+        size = int(digits or b"0", 16)
+        if len(self._body) + size > bytes_max:
+            raise content_too_large(bytes_max)
+        self._size = size
+        return end + len(_CRLF)
+
+    def _count_extension(self, extension_bytes: int) -> None:
+        self._extension_bytes += extension_bytes
+        if self._extension_bytes > CHUNK_EXTENSION_BYTES_MAX:
+            raise bad_request(
+                f"The chunk extensions take more than the {CHUNK_EXTENSION_BYTES_MAX} bytes allowed.",
+                "Send no chunk extensions; they are not used here.",
+            )
+
+    def _read_data(self, buffer: bytearray, start: int) -> int:
+        """Reads the data of a chunk once all of it is there; the index behind its CR LF, or -1 for more."""
+        end = start + self._size
+        if len(buffer) < end + len(_CRLF):
+            return -1
+        if not buffer.startswith(_CRLF, end):
+            raise bad_request(
+                f"A chunk of {self._size} bytes is not followed by CR LF.",
+                "Send exactly as many bytes as the chunk's size says, then CR LF.",
+            )
+        with memoryview(buffer) as view:
+            self._body += view[start:end]
+        self._size = _WAITING_FOR_SIZE
+        return end + len(_CRLF)
