@@ -1,0 +1,229 @@
+"""Every setting in one table: `Configuration`. Each part of the server is given its own options from it.
+
+A setting is given as a flag (``--port 9000``), as an environment variable (``OPENRED_PORT=9000``), or has its
+default; the flag wins over the variable. To add one, add one line to the table; to hand it on, add it to the
+method that makes the options of the part concerned. Relations between settings stand in `__post_init__`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .directory.lifecycle import DWELL_S_MAX, LifecycleOptions
+from .micro_engine.limits import EngineLimits
+from .setting_kinds import DAY_S, Kind, choice, duration, networks, number, show_duration, switch, text, whole
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+PREFIX = "OPENRED_"
+
+
+class ConfigError(Exception):
+    """A setting cannot be used. The message is one line: which one, as it was given, and what is allowed."""
+
+
+class Setting(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    default: Any
+    kind: Kind
+    meaning: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that gives it, such as ``OPENRED_MAX_NODES``."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag that gives it, such as ``--max-nodes``."""
+        return "--" + self.name.replace("_", "-")
+
+
+_LIFE = LifecycleOptions()
+_ENGINE = EngineLimits()
+
+
+def _dwell(default_s: float, meaning: str, *, minimum_s: float = 0.001) -> Any:
+    return duration(default_s, minimum_s, DWELL_S_MAX, meaning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """The table of settings, and one value for each. Raises `ConfigError` where settings do not fit together.
+
+    Durations are in seconds, sizes in bytes. `given_as` tells for each setting that was given the flag or
+    variable it came by; the others have their defaults.
+    """
+
+    # Loopback by default: a directory is opened to a network by decision, not by accident.
+    host: str = text(
+        "127.0.0.1", "an address or a name", "Address to listen on; 0.0.0.0 for all IPv4, :: for all."
+    )
+    port: int = whole(8_000, 0, 65_535, "Port to listen on; 0 takes any that is free.")
+    unix_socket: str = text("", "a path, or nothing", "Path of a Unix socket to listen on as well.")
+    tls_certificate: str = text("", "a path, or nothing", "File with the certificate chain (PEM).")
+    tls_key: str = text("", "a path, or nothing", "File with the certificate's private key (PEM).")
+    log_level: str = choice(
+        "info", ("debug", "info", "warning", "error"), "The least that is worth a log line."
+    )
+
+    database: str = text(
+        "data/openred.db", "a path, or memory:", "Where the directory is kept; memory: keeps nothing."
+    )
+    flush_interval_s: float = duration(
+        1.0, 0.01, 3_600.0, "How often heartbeats are written down; a crash forgets at most these."
+    )
+    max_nodes: int = whole(100_000, 1, 50_000_000, "Nodes beyond this many are refused.")
+    shards: int = whole(64, 1, 4_096, "Parts the registry is cut into; more of them make shorter steps.")
+
+    heartbeat_tolerance_s: float = _dwell(_LIFE.heartbeat_tolerance_s, "Silence until a node is checked.")
+    grace_s: float = _dwell(_LIFE.grace_s, "Grace after a missed heartbeat (pending_1st).")
+    second_look_s: float = _dwell(
+        _LIFE.second_look_s, "Pause before the second look (failed_1st); 0 skips it.", minimum_s=0.0
+    )
+    retry_48h_s: float = _dwell(_LIFE.retry_48h_s, "Wait for the first retry (retry_48h).")
+    retry_2w_s: float = _dwell(_LIFE.retry_2w_s, "Wait for the second retry (retry_2w).")
+    retry_2m_s: float = _dwell(_LIFE.retry_2m_s, "Wait for the third retry (retry_2m).")
+    coma_s: float = _dwell(_LIFE.coma_s, "How long a node may lie in coma before it is dead.")
+    tombstone_s: float = _dwell(_LIFE.tombstone_s, "How long the name of a dead node stays its own.")
+    heartbeat_advice_s: float = duration(
+        DAY_S, 1.0, DWELL_S_MAX, "The pace of heartbeats that nodes are advised."
+    )
+    tick_s: float = duration(1.0, 0.01, 60.0, "The scheduler looks for due nodes at least this often.")
+
+    mass_silence_share: float = number(
+        0.05,
+        0.001,
+        1.0,
+        "Share of all nodes that may fall silent within an hour before checks are held; 1: never.",
+    )
+    mass_silence_nodes_min: int = whole(
+        100, 1, 50_000_000, "Fewer silent nodes than this never hold the checks."
+    )
+    mass_silence_hold_max_s: float = duration(DAY_S, 0.0, DWELL_S_MAX, "Checks are held no longer than this.")
+
+    probe: str = choice(
+        "none", ("none", "tcp"), "How a silent node is checked: not at all, or by connecting to it."
+    )
+    probe_allow_private: bool = switch(False, "Connect to private, loopback and link-local addresses, too.")
+    probe_concurrency: int = whole(32, 1, 1_024, "Nodes connected to at the same time.")
+
+    body_bytes_max: int = whole(_ENGINE.body_bytes_max, 1_024, 1 << 30, "Longest request body, in bytes.")
+    head_timeout_s: float = duration(
+        _ENGINE.head_timeout_s, 0.1, 3_600.0, "Time for a request's head to come."
+    )
+    body_timeout_s: float = duration(
+        _ENGINE.body_timeout_s, 0.1, 3_600.0, "Time for a request's body to come."
+    )
+    idle_timeout_s: float = duration(_ENGINE.idle_timeout_s, 0.1, DAY_S, "Time a connection may lie idle.")
+    write_timeout_s: float = duration(
+        _ENGINE.write_timeout_s, 0.1, 3_600.0, "Time a client may leave a reply unread before it is cut off."
+    )
+    drain_timeout_s: float = duration(
+        _ENGINE.drain_timeout_s, 0.1, 3_600.0, "Time for requests in flight to finish when the server stops."
+    )
+    connections_max: int = whole(_ENGINE.connections_max, 1, 1_000_000, "Connections at the same time.")
+    connections_per_address_max: int = whole(
+        _ENGINE.connections_per_address_max, 1, 1_000_000, "The same for one address (IPv6: one /64)."
+    )
+    rate_limit_exempt: tuple[str, ...] = networks("Networks that rate and connection limits do not count.")
+
+    given_as: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            given, missing = "tls_certificate", "tls_key"
+            if self.tls_key:
+                given, missing = missing, given
+            self._refuse(f"{given} is set but {missing} is not, allowed is both or neither")
+        if self.flush_interval_s > self.heartbeat_tolerance_s:
+            self._refuse(
+                f"flush_interval_s is {show_duration(self.flush_interval_s)}, allowed is at most "
+                f"heartbeat_tolerance_s, which is {show_duration(self.heartbeat_tolerance_s)}: a crash must "
+                "not forget more than is forgiven"
+            )
+        try:
+            self.lifecycle()
+            self.engine()
+        except ValueError as error:
+            self._refuse(str(error))
+
+    def _refuse(self, message: str) -> None:
+        """Raise `ConfigError`, each setting called by the name it was given by."""
+        raise ConfigError(re.sub(r"\w+", lambda word: self.given_as.get(word[0], word[0]), message))
+
+    def _named(self, options: type[DataclassInstance]) -> dict[str, Any]:
+        """The settings that have the names of fields of `options`, ready to build it with."""
+        return {row.name: getattr(self, row.name) for row in fields(options) if row.name in SETTINGS}
+
+    def lifecycle(self) -> LifecycleOptions:
+        """How long each state of a node lasts."""
+        return LifecycleOptions(**self._named(LifecycleOptions))
+
+    def engine(self) -> EngineLimits:
+        """The limits of the HTTP engine."""
+        return EngineLimits(exempt_networks=self.rate_limit_exempt, **self._named(EngineLimits))
+
+
+SETTINGS = {
+    row.name: Setting(row.name, row.default, row.metadata["kind"], row.metadata["meaning"])
+    for row in fields(Configuration)
+    if row.metadata
+}
+
+
+def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Configuration:
+    """The configuration from `flags`, setting name → text, and the variables of `environment`.
+
+    Raises `ConfigError` for the first setting that cannot be used.
+    """
+    values: dict[str, Any] = {}
+    given_as: dict[str, str] = {}
+    for setting in SETTINGS.values():
+        if setting.name in flags:
+            written, given_as[setting.name] = flags[setting.name], setting.flag
+        elif setting.variable in environment:
+            written, given_as[setting.name] = environment[setting.variable], setting.variable
+        else:
+            continue
+        kind = setting.kind
+        try:
+            values[setting.name] = kind.parse(written)
+        except ValueError:
+            allowed = f"{kind.allowed} ({kind.form})" if kind.form else kind.allowed
+            raise ConfigError(f"{given_as[setting.name]} is {written[:80]!r}, allowed is {allowed}") from None
+    return Configuration(**values, given_as=given_as)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The one of `known` that is most like `name`."""
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """One line for each variable that looks like a setting and is none, naming the nearest setting."""
+    known = [setting.variable for setting in SETTINGS.values()]
+    return [
+        f"{name} is not a setting and is ignored; the nearest is {nearest(name, known)}"
+        for name in sorted(environment)
+        if name.startswith(PREFIX) and name not in known
+    ]
+
+
+def settings_markdown() -> str:
+    """The table of settings in Markdown, as it stands in the README."""
+    lines = ["| variable | default | allowed | meaning |", "|---|---|---|---|"]
+    for setting in SETTINGS.values():
+        default = setting.kind.show(setting.default)
+        lines.append(
+            f"| `{setting.variable}` | {f'`{default}`' if default else 'nothing'} | {setting.kind.allowed} "
+            f"| {setting.meaning} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,141 @@
+"""The kinds of settings: how the values of each are written, read, bounded and shown.
+
+Each of the last functions makes one row of the table in `config.py`: a dataclass field that knows its kind
+and its meaning.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import field
+from typing import Any, NamedTuple
+
+DAY_S = 86_400.0
+UNITS_S = {"d": DAY_S, "h": 3_600.0, "m": 60.0, "s": 1.0}
+
+# Plain ASCII digits only: int() and float() take signs, underscores, spaces, "nan" and other scripts.
+_WHOLE = re.compile(r"[0-9]+")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_DURATION = re.compile(rf"({_NUMBER.pattern})([smhd]?)")
+
+
+class Kind(NamedTuple):
+    """How the values of a setting are written.
+
+    `parse` turns text into the value and raises `ValueError` where it cannot; `show` does the reverse;
+    `allowed` says which values there are, and `form` how they are written where that is not plain.
+    """
+
+    parse: Callable[[str], Any]
+    show: Callable[[Any], str]
+    allowed: str
+    form: str = ""
+
+
+def show_duration(seconds: float) -> str:
+    """A duration in the largest unit that divides it: 86400 is ``1d``, 5400 is ``90m``, 0.5 is ``0.5s``."""
+    unit = next((unit for unit, unit_s in UNITS_S.items() if seconds and seconds % unit_s == 0), "s")
+    return f"{seconds / UNITS_S[unit]:.15g}{unit}"
+
+
+def parse_duration(written: str) -> float:
+    """Seconds from ``90``, ``0.5``, ``90s``, ``15m``, ``48h`` or ``180d``. Raises `ValueError`."""
+    match = _DURATION.fullmatch(written)
+    if match is None:
+        raise ValueError(written)
+    return float(match[1]) * UNITS_S[match[2] or "s"]
+
+
+def _parse_whole(written: str) -> int:
+    if not _WHOLE.fullmatch(written):
+        raise ValueError(written)
+    return int(written)
+
+
+def _parse_number(written: str) -> float:
+    if not _NUMBER.fullmatch(written):
+        raise ValueError(written)
+    return float(written)
+
+
+def _bounded(parse: Callable[[str], float], minimum: float, maximum: float) -> Callable[[str], float]:
+    def parse_bounded(written: str) -> float:
+        value = parse(written)
+        if not minimum <= value <= maximum:
+            raise ValueError(written)
+        return value
+
+    return parse_bounded
+
+
+def _row(default: Any, kind: Kind, meaning: str) -> Any:
+    return field(default=default, metadata={"kind": kind, "meaning": meaning})
+
+
+def whole(default: int, minimum: int, maximum: int, meaning: str) -> Any:
+    """A row whose values are whole numbers."""
+    kind = Kind(_bounded(_parse_whole, minimum, maximum), str, f"{minimum} to {maximum}", "a whole number")
+    return _row(default, kind, meaning)
+
+
+def number(default: float, minimum: float, maximum: float, meaning: str) -> Any:
+    """A row whose values are numbers with or without a fraction."""
+    allowed = f"{minimum:g} to {maximum:g}"
+    return _row(default, Kind(_bounded(_parse_number, minimum, maximum), "{:g}".format, allowed), meaning)
+
+
+def duration(default_s: float, minimum_s: float, maximum_s: float, meaning: str) -> Any:
+    """A row whose values are durations: seconds, or a number with its unit."""
+    kind = Kind(
+        _bounded(parse_duration, minimum_s, maximum_s),
+        show_duration,
+        f"{show_duration(minimum_s)} to {show_duration(maximum_s)}",
+        "seconds, or a number with s, m, h or d behind it",
+    )
+    return _row(default_s, kind, meaning)
+
+
+def choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
+    """A row whose values are a few words."""
+
+    def parse(written: str) -> str:
+        if written not in choices:
+            raise ValueError(written)
+        return written
+
+    return _row(default, Kind(parse, str, ", ".join(choices[:-1]) + " or " + choices[-1]), meaning)
+
+
+def switch(default: bool, meaning: str) -> Any:
+    """A row that is true or false."""
+
+    def parse(written: str) -> bool:
+        if written not in ("true", "false"):
+            raise ValueError(written)
+        return written == "true"
+
+    return _row(default, Kind(parse, lambda value: str(value).lower(), "true or false"), meaning)
+
+
+def text(default: str, allowed: str, meaning: str) -> Any:
+    """A row whose values are text without control characters; it may be empty only if `default` is."""
+
+    def parse(written: str) -> str:
+        if not written.isprintable() or (default and not written):
+            raise ValueError(written)
+        return written
+
+    return _row(default, Kind(parse, str, allowed), meaning)
+
+
+def networks(meaning: str) -> Any:
+    """A row whose values are networks in CIDR notation with commas between them; none by default."""
+
+    def parse(written: str) -> tuple[str, ...]:
+        parts = written.split(",") if written else ()
+        return tuple(str(ipaddress.ip_network(part.strip())) for part in parts)
+
+    form = "such as 10.0.0.0/8,::1/128, no bits set behind the prefix"
+    return _row((), Kind(parse, ",".join, "networks, or nothing", form), meaning)
