@@ -1,0 +1,137 @@
+"""The command line: commands are read here, print and exit.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from . import __version__
+from .config import SETTINGS, ConfigError, Configuration, load, nearest, settings_markdown, unknown_variables
+
+PROGRAM = "openred-central"
+EXAMPLES = """\
+examples:
+  openred-central                                  start on 127.0.0.1:8000, data in data/openred.db
+  openred-central --host 0.0.0.0 --port 9000       listen on all IPv4 addresses
+  openred-central --database memory: --coma-s 10s  keep nothing; a coma lasts ten seconds
+  OPENRED_PORT=9000 openred-central config         what would be used, and where it comes from
+
+Every setting is a flag, such as --max-nodes, or a variable, such as OPENRED_MAX_NODES; the flag wins.
+Durations (names that end in -s) are seconds, or have a unit behind: 90, 0.5, 90s, 15m, 48h, 180d.
+Sizes are in bytes. `openred-central serve --help` lists all settings.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command in `arguments` (default: those of the process) and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Without a command, also where settings are given, the server starts.
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
+        given.insert(0, "serve")
+    parser = _parser()
+    options, unknown = parser.parse_known_args(given)
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        hint = (
+            f"the nearest flag is {nearest(flag, _FLAGS)}" if flag.startswith("-") else "flags begin with --"
+        )
+        parser.error(f"{flag} is not known to {options.command}; {hint}")
+    command: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return command(options)
+    except ConfigError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+_FLAGS = [setting.flag for setting in SETTINGS.values()]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="A directory in which the nodes of decentralised networks register and find each other.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="command")
+    settings = _settings_parser()
+    for name, run, meaning in (
+        ("serve", _serve, "start the server; the default where no command is given"),
+        ("config", _config, "print every setting, its value and where it comes from"),
+    ):
+        command = commands.add_parser(
+            name,
+            usage=f"{PROGRAM} {name} [--setting VALUE ...]",
+            help=meaning,
+            description=meaning[0].upper() + meaning[1:] + ".",
+            parents=[settings],
+            allow_abbrev=False,
+        )
+        command.set_defaults(run=run)
+        if run is _config:
+            command.add_argument(
+                "--markdown", action="store_true", help="print the table of settings for the README instead"
+            )
+    return parser
+
+
+def _settings_parser() -> argparse.ArgumentParser:
+    """One flag for each setting, without a default, so that only what was given is in the result."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("settings")
+    for setting in SETTINGS.values():
+        default = setting.kind.show(setting.default) or "nothing"
+        row = f"{setting.meaning} Default: {default}. Allowed: {setting.kind.allowed}."
+        group.add_argument(
+            setting.flag,
+            dest=setting.name,
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=row.replace("%", "%%"),
+        )
+    return parser
+
+
+def _load(options: argparse.Namespace) -> Configuration:
+    """The configuration from flags and variables; variables that look like settings are warned of."""
+    for warning in unknown_variables(os.environ):
+        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    return load({name: value for name, value in vars(options).items() if name in SETTINGS}, os.environ)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    configuration = _load(options)
+    # Here and not above: the other commands shall not wait for the server's libraries.
+    from .server import serve
+
+    return serve(configuration)
+
+
+def _config(options: argparse.Namespace) -> int:
+    if options.markdown:
+        print(settings_markdown(), end="")
+        return 0
+    configuration = _load(options)
+    width = max(map(len, SETTINGS))
+    lines = []
+    for name, setting in SETTINGS.items():
+        value = setting.kind.show(getattr(configuration, name)) or "nothing"
+        lines.append(f"{name:{width}}  {value:20}  {_origin(configuration.given_as.get(name, ''))}")
+    print("\n".join(lines))
+    return 0
+
+
+def _origin(given_as: str) -> str:
+    if not given_as:
+        return "default"
+    return f"flag {given_as}" if given_as.startswith("--") else f"environment {given_as}"
