@@ -1,0 +1,103 @@
+"""The invariants of the directory, stated once: for the tests after every step, and for operators."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from ..clock import Now
+from .directory import Directory
+from .lifecycle import LIVE_STATES
+from .node import hash_id
+from .registry import DIGEST_MASK, record_digest, shard_of
+
+# Deadlines fall on whole steps; a sign of life cannot be later than now by more than rounding.
+ROUNDING_S = 1e-6
+
+
+def check(directory: Directory, now: Now) -> list[str]:
+    """Every invariant that does not hold, one sentence each; an empty list is what should be."""
+    return [problem for problems in check_in_steps(directory, now) for problem in problems]
+
+
+def check_in_steps(directory: Directory, now: Now) -> Iterator[list[str]]:
+    """The same, shard by shard, with what was found in each; the directory must not change meanwhile."""
+    for shard in range(directory.nodes.registry.shards_count):
+        yield list(_check_shard(directory, shard, now))
+    yield list(_check_sums(directory))
+    yield list(_check_index(directory))
+
+
+def _check_shard(directory: Directory, shard: int, now: Now) -> Iterator[str]:
+    nodes = directory.nodes
+    registry, digest = nodes.registry, 0
+    for node_id, slot in registry.slots_in_shard(shard):
+        if registry.node_id(slot) != node_id:
+            yield f"{node_id!r} leads to slot {slot}, which holds {registry.node_id(slot)!r}"
+            continue
+        if shard_of(node_id, registry.shards_count) != shard:
+            yield f"{node_id!r} lies in shard {shard}, which is not its own"
+        digest += record_digest(registry.record(slot))
+        if registry.state(slot) not in LIVE_STATES:
+            yield f"{node_id!r} is registered in state {registry.state(slot).name}"
+        if registry.last_seen_s[slot] > now.attended_s + ROUNDING_S:
+            yield f"{node_id!r} was last seen {registry.last_seen_s[slot] - now.attended_s:.3f} s from now"
+        yield from _check_deadline(directory, node_id, slot)
+        if len(nodes.tombstones) and nodes.tombstones.get(hash_id(node_id)) is not None:
+            yield f"{node_id!r} is registered and has a tombstone"
+    if digest & DIGEST_MASK != registry.shard_digests[shard]:
+        yield f"the digest of shard {shard} is not that of its records"
+
+
+def _check_deadline(directory: Directory, node_id: str, slot: int) -> Iterator[str]:
+    nodes, expiry = directory.nodes, directory.expiry
+    armed_s = nodes.deadlines.armed_s(slot)
+    if slot in expiry.set_aside or expiry.is_waiting(slot):
+        if armed_s is not None:
+            yield f"{node_id!r} waits and has a deadline as well"
+    elif armed_s is None:
+        yield f"{node_id!r} has no deadline"
+    elif armed_s > nodes.deadline_s(slot) and not expiry.is_probed(slot):
+        yield f"{node_id!r} is looked at {armed_s - nodes.deadline_s(slot):.3f} s after its deadline"
+
+
+def _check_sums(directory: Directory) -> Iterator[str]:
+    nodes = directory.nodes
+    registry = nodes.registry
+    states = Counter(
+        registry.state(slot)
+        for shard in range(registry.shards_count)
+        for _, slot in registry.slots_in_shard(shard)
+    )
+    for state in LIVE_STATES:
+        if states[state] != registry.state_counts[state]:
+            yield f"{states[state]} nodes are {state.name}, {registry.state_counts[state]} are counted"
+    if sum(registry.state_counts) != len(registry):
+        yield f"the counts per state sum to {sum(registry.state_counts)}, {len(registry)} are registered"
+    if states.total() != len(registry):
+        yield f"the shards hold {states.total()} nodes, {len(registry)} are registered"
+    entries = nodes.deadlines.live_entries()
+    if any(count > 1 for count in entries.values()):
+        yield "a node has more than one live deadline"
+    if len(entries) != len(nodes.deadlines):
+        yield f"{len(entries)} deadlines are live, {len(nodes.deadlines)} are counted"
+    for slot in entries:
+        if registry.is_free(slot):
+            yield f"the free slot {slot} has a deadline"
+
+
+def _check_index(directory: Directory) -> Iterator[str]:
+    nodes = directory.nodes
+    registry = nodes.registry
+    indexed = Counter(nodes.index.members())
+    expected = {
+        (slot, registry.state(slot))
+        for shard in range(registry.shards_count)
+        for _, slot in registry.slots_in_shard(shard)
+        if nodes.is_indexed(slot)
+    }
+    differing = set(indexed) ^ expected
+    if differing:
+        yield f"the service index and the discoverable nodes differ in {len(differing)} places"
+    if any(count > 1 for count in indexed.values()):
+        yield "the service index holds a node twice"

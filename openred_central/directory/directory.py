@@ -1,0 +1,275 @@
+"""The directory: who may do what, and what it answers. The one mutator of everything that it holds.
+
+Pure and synchronous: no loop, no socket, no clock; `now` is an argument, randomness is passed in. What never
+waits cannot be interleaved, so there are no locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..clock import Now
+from ..errors import CallerError
+from .discovery import Draw, Query
+from .expiry import Expiry
+from .lifecycle import Event, LifecycleOptions, State
+from .mass_silence import MassSilence, MassSilenceOptions
+from .node import DISCOVERABLE, LEFT, Profile, Record, key_fingerprint
+from .nodes import Nodes
+from .saving import Saving
+
+# How much of a node's usual gap between signs of life is taken over from each new one.
+USUAL_GAP_WEIGHT = 0.25
+# A caller that is told "full" may come back after this long.
+FULL_RETRY_AFTER_S = 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryOptions:
+    """Everything that an operator may set of the directory. Durations in seconds."""
+
+    nodes_max: int = 100_000
+    shards: int = 64
+    heartbeat_advice_s: float = 86_400.0
+    probing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("nodes_max", "shards", "heartbeat_advice_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, allowed is anything above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a node says of itself, already validated.
+
+    `services` are names joined by commas, sorted, each once. `away_until_at` announces an absence until
+    that wall time; 0 takes an announcement back, None leaves it as it is.
+    """
+
+    node_id: str
+    profile: Profile
+    services: str = ""
+    region: str = ""
+    discoverable: bool = True
+    away_until_at: float | None = None
+
+
+class Registered(NamedTuple):
+    """The outcome of a registration: ``registered``, ``updated`` or ``revived``.
+
+    `slept_s` is how long the node had been silent; `change` is the number to wait for until the
+    outcome is durable.
+    """
+
+    outcome: str
+    slot: int
+    previous_state: State
+    slept_s: float
+    change: int
+
+
+class Beat(NamedTuple):
+    """The outcome of a heartbeat: the node's `slot`, and the state in which it found the node."""
+
+    slot: int
+    previous_state: State
+
+
+class Directory:
+    """Nodes, their life cycle, and finding them.
+
+    `random` returns floats in [0, 1). The parts `nodes`, `expiry` and `saving` serve the scheduler and the
+    saver; callers with requests use the methods here.
+    """
+
+    def __init__(
+        self,
+        options: DirectoryOptions,
+        lifecycle: LifecycleOptions,
+        mass_silence: MassSilenceOptions,
+        random: Callable[[], float],
+    ) -> None:
+        self.options = options
+        self.lifecycle = lifecycle
+        self.nodes = Nodes(lifecycle, shards=options.shards, nodes_max=options.nodes_max)
+        self.expiry = Expiry(self.nodes, MassSilence(mass_silence), probing=options.probing)
+        self.saving = Saving(self.nodes, self.expiry)
+        self._random = random
+
+    def __len__(self) -> int:
+        return len(self.nodes.registry)
+
+    def register(self, registration: Registration, *, proved: bool, now: Now) -> Registered:
+        """Add a node, or update or revive the one that is already there.
+
+        `proved` says that the caller showed to be the node itself; without it only a registration that
+        changes nothing is taken, as a sign of life. Raises `CallerError`: 409 ``node_id_taken``, 503
+        ``directory_full``.
+        """
+        slot = self.nodes.registry.slot_of(registration.node_id)
+        if slot is None:
+            return self._register_new(registration, now)
+        record = self._amended(self.nodes.registry.record(slot), registration, now)
+        if record is not None and not proved:
+            raise _taken(
+                registration.node_id,
+                "It is registered with other data, and nothing here proves that you are that node.",
+                "Register the data that the directory holds, prove who you are, or choose another node_id.",
+            )
+        slept_s = max(0.0, now.wall_s - self.nodes.registry.last_seen_at[slot])
+        if record is not None:
+            self.nodes.rewrite(record)
+        previous = self.expiry.sign_of_life(slot, Event.REGISTERED, now)
+        # Also an unchanged registration is answered as durable, so it waits for what it repeats.
+        change = self.nodes.changes.note(slot)
+        outcome = "updated" if previous is State.ACTIVE else "revived"
+        return Registered(outcome, slot, previous, slept_s, change)
+
+    def heartbeat(self, node_id: str, now: Now) -> Beat:
+        """A sign of life. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
+        registry = self.nodes.registry
+        slot = registry.slot_of(node_id)
+        if slot is None:
+            raise self._unknown(node_id, now)
+        gap_s = now.attended_s - registry.last_seen_s[slot]
+        previous = self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
+        if previous is State.ACTIVE and gap_s > 0:
+            usual_gap_s = registry.usual_gap_s[slot]
+            registry.usual_gap_s[slot] = usual_gap_s + (gap_s - usual_gap_s) * USUAL_GAP_WEIGHT
+        return Beat(slot, previous)
+
+    def amend(self, slot: int, registration: Registration, now: Now) -> int | None:
+        """Write changed data of the node in `slot`, who proved to be that node.
+
+        Returns the number of the change, None where nothing differs.
+        """
+        record = self._amended(self.nodes.registry.record(slot), registration, now)
+        return self.nodes.rewrite(record) if record is not None else None
+
+    def would_change(self, slot: int, registration: Registration, now: Now) -> bool:
+        """Whether `amend` would write anything."""
+        return self._amended(self.nodes.registry.record(slot), registration, now) is not None
+
+    def leave(self, node_id: str, now: Now) -> int:
+        """Hide a node, without suspicion, until it is heard again; its identity is kept.
+
+        Returns the number of the change. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
+        """
+        slot = self.slot(node_id, now)
+        record = self.nodes.registry.record(slot)
+        self.expiry.forget(slot)
+        self.nodes.rewrite(record._replace(flags=record.flags | LEFT, away_from_s=0.0, away_until_s=0.0))
+        self.nodes.enter(slot, Event.LEFT, at=now.wall_s, at_s=now.attended_s)
+        return self.nodes.changes.note(slot)
+
+    def forget(self, node_id: str, now: Now) -> int:
+        """Erase a node now; only a tombstone stays, which keeps a hash of the id.
+
+        Returns the number of the change. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
+        """
+        slot = self.slot(node_id, now)
+        self.expiry.forget(slot)
+        return self.nodes.bury(slot, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
+
+    def discover(self, query: Query, now: Now) -> Draw:
+        """Begin to look for peers; `Draw.step` does the work."""
+        return Draw(self.nodes.registry, self.nodes.index, query, now.attended_s, self._random)
+
+    def slot(self, node_id: str, now: Now) -> int:
+        """The slot of a registered node. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
+        slot = self.nodes.registry.slot_of(node_id)
+        if slot is None:
+            raise self._unknown(node_id, now)
+        return slot
+
+    def _register_new(self, registration: Registration, now: Now) -> Registered:
+        nodes = self.nodes
+        tombstone = nodes.tombstones.of_node(registration.node_id)
+        fingerprint = key_fingerprint(registration.profile.public_key)
+        if tombstone is not None and tombstone.key_fingerprint != fingerprint:
+            days = (nodes.tombstones.ends_s(tombstone) - now.attended_s) / 86_400
+            raise _taken(
+                registration.node_id,
+                f"Its former bearer is dead; for {days:.1f} more days only the same key may take it again.",
+                "Register with the public key that the node had, or choose another node_id.",
+            )
+        if len(self) >= self.options.nodes_max:
+            raise CallerError(
+                503,
+                "directory_full",
+                f"The directory holds {len(self)} nodes, which is all that it may; "
+                "known nodes may still update, beat and revive.",
+                suggestion="Try again later, or register with another directory.",
+                headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),
+            )
+        from_state = State.DEAD if tombstone is not None else State.ABSENT
+        slot = nodes.registry.next_slot()
+        change = nodes.begin(self._new_record(slot, registration, now), from_state=from_state, at=now.wall_s)
+        return Registered("registered", slot, from_state, 0.0, change)
+
+    def _new_record(self, slot: int, registration: Registration, now: Now) -> Record:
+        away_until_s = self._away_until_s(registration.away_until_at or 0.0, now)
+        return Record(
+            slot=slot,
+            node_id=registration.node_id,
+            state=State.ACTIVE,
+            flags=DISCOVERABLE if registration.discoverable else 0,
+            registered_at=now.wall_s,
+            last_seen_at=now.wall_s,
+            last_seen_s=now.attended_s,
+            since_s=now.attended_s,
+            usual_gap_s=self.options.heartbeat_advice_s,
+            revision=self.nodes.next_revision(),
+            services=registration.services,
+            region=registration.region,
+            profile=registration.profile.encode(),
+            away_from_s=now.attended_s if away_until_s else 0.0,
+            away_until_s=away_until_s,
+            history="",
+        )
+
+    def _amended(self, record: Record, registration: Registration, now: Now) -> Record | None:
+        """`record` with what the registration says; None where it says nothing new."""
+        flags = record.flags & ~DISCOVERABLE | (DISCOVERABLE if registration.discoverable else 0)
+        amended = record._replace(
+            flags=flags,
+            services=registration.services,
+            region=registration.region,
+            profile=registration.profile.encode(),
+        )
+        if registration.away_until_at is not None:
+            away_until_s = self._away_until_s(registration.away_until_at, now)
+            away_from_s = now.attended_s if away_until_s else 0.0
+            amended = amended._replace(away_from_s=away_from_s, away_until_s=away_until_s)
+        return amended if amended != record else None
+
+    def _away_until_s(self, away_until_at: float, now: Now) -> float:
+        """The attended time of an announced return; 0 where there is none, or it has passed."""
+        ahead_s = away_until_at - now.wall_s
+        return now.attended_s + min(ahead_s, self.lifecycle.coma_s) if ahead_s > 0 else 0.0
+
+    def _unknown(self, node_id: str, now: Now) -> CallerError:
+        tombstone = self.nodes.tombstones.of_node(node_id)
+        if tombstone is None:
+            return CallerError(
+                404,
+                "node_not_found",
+                f"No node is registered as {node_id!r}.",
+                suggestion="Register it with POST /register.",
+            )
+        days = max(0.0, now.attended_s - tombstone.died_s) / 86_400
+        return CallerError(
+            410,
+            "node_dead",
+            f"The node {node_id!r} was removed {days:.1f} days ago (reason: {tombstone.reason}).",
+            suggestion="Register it again with POST /register and the same public key.",
+        )
+
+
+def _taken(node_id: str, detail: str, suggestion: str) -> CallerError:
+    return CallerError(
+        409, "node_id_taken", f"The node_id {node_id!r} is taken. {detail}", suggestion=suggestion
+    )

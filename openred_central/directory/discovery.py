@@ -1,0 +1,233 @@
+"""Finding peers: a fair draw among all that match, the better available first.
+
+The draw picks members by random positions, so that its cost depends on how many are asked for and not on how
+many match; what it picked is ranked by availability. Filters that the index does not know (the last sign of
+life) reject within the draw. Where they reject nearly all, the draw gives way to a walk over all matches,
+taken in steps so that nobody else waits for it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
+
+from .lifecycle import LIVE_STATES, State
+from .registry import Registry
+from .service_index import Pool, ServiceIndex
+
+# Twice as many are drawn as are asked for, so that ranking by availability has a choice.
+CANDIDATES_PER_RESULT = 2
+# So many positions are tried for each candidate before the draw gives way to the walk.
+TRIES_PER_CANDIDATE = 4
+# Members looked at in one step of the walk: about two milliseconds.
+WALK_STEP_MEMBERS = 10_000
+# A shorter gap is not taken for usual: a node that beats every second is not away after two.
+USUAL_GAP_S_MIN = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to look for: nodes in one of `states` that offer all of `names`.
+
+    At most `max_results` come back. `min_last_seen_at` is a wall time before which a last sign of life is
+    not recent enough; `region` is required, `near` only preferred; None where they do not matter.
+    """
+
+    names: frozenset[str]
+    states: tuple[State, ...]
+    max_results: int
+    min_last_seen_at: float | None = None
+    region: str | None = None
+    near: str | None = None
+
+
+class Found(NamedTuple):
+    """What a query found: `slots` with their `availabilities`, best first; `total` matches in all.
+
+    `total` counts services and states only. `degraded` says that nobody healthy matched and these are the
+    best of the rest.
+    """
+
+    slots: list[int]
+    availabilities: list[float]
+    total: int
+    degraded: bool
+
+
+def availability(silent_s: float, usual_gap_s: float) -> float:
+    """How likely a node answers, from 0 to 1, by how long it is silent against its usual gap."""
+    gap_s = max(usual_gap_s, USUAL_GAP_S_MIN)
+    return 1.0 if silent_s <= gap_s else gap_s / silent_s
+
+
+def availability_of(registry: Registry, slot: int, now_s: float) -> float:
+    """The `availability` of the node in `slot` at attended `now_s`.
+
+    One that announced its absence and was not heard since is not available until its return.
+    """
+    last_seen_s = registry.last_seen_s[slot]
+    away_from_s, away_until_s = registry.away_s(slot)
+    if away_until_s > now_s and last_seen_s <= away_from_s:
+        return 0.0
+    return availability(now_s - last_seen_s, registry.usual_gap_s[slot])
+
+
+class Draw:
+    """One query on its way. Call `step` until it returns what was found; let others run in between."""
+
+    def __init__(
+        self, registry: Registry, index: ServiceIndex, query: Query, now_s: float, random: Callable[[], float]
+    ) -> None:
+        self._registry = registry
+        self._index = index
+        self._query = query
+        self._now_s = now_s
+        self._random = random
+        self._walk: _Walk | None = None
+        self._total = 0
+        self._degraded = False
+
+    def step(self) -> Found | None:
+        """Do a bounded piece of work; None where there is more to do."""
+        if self._walk is None:
+            pools = list(self._index.pools(self._query.names, self._query.states))
+            self._total = sum(len(pool.slots) for pool in pools)
+            candidates = self._from(pools)
+            if candidates is None:
+                return None
+        elif not self._walk.step():
+            return None
+        else:
+            candidates = [slot for slot in self._walk.taken if self._still_matches(slot)]
+        if not candidates and not self._degraded:
+            self._degraded = True
+            candidates = self._from(list(self._index.pools(self._query.names, LIVE_STATES)))
+            if candidates is None:
+                return None
+        return self._ranked(candidates)
+
+    def _from(self, pools: list[Pool]) -> list[int] | None:
+        """Candidates drawn from `pools`; None after beginning the walk."""
+        wanted = self._query.max_results * CANDIDATES_PER_RESULT
+        region = self._query.region
+        if region is not None:
+            pools = [pool for pool in pools if pool.region in (region, None)]
+        near = self._query.near
+        preferred = [pool for pool in pools if pool.region == near] if near is not None else []
+        taken = self._sample(preferred, wanted)
+        if taken is not None and len(taken) >= self._query.max_results:
+            return taken
+        rest = self._sample([pool for pool in pools if pool.region != near or near is None], wanted)
+        if taken is None or rest is None:
+            self._walk = _Walk([pool.slots for pool in pools], wanted, self._accepts, self._random)
+            return None
+        return taken + rest
+
+    def _sample(self, pools: list[Pool], wanted: int) -> list[int] | None:
+        """Up to `wanted` random members that pass the filters; None where the tries were not enough."""
+        ends = list(accumulate(len(pool.slots) for pool in pools))
+        total = ends[-1] if ends else 0
+        tries = wanted * TRIES_PER_CANDIDATE
+        if total <= tries:
+            every = [slot for pool in pools for slot in pool.slots if self._accepts(slot)]
+            return _shuffled(every, wanted, self._random)
+        random, tried, taken = self._random, set(), []
+        for _ in range(tries):
+            position = int(random() * total)
+            if position in tried:
+                continue
+            tried.add(position)
+            number = bisect_right(ends, position)
+            slots = pools[number].slots
+            slot = slots[position - ends[number] + len(slots)]
+            if self._accepts(slot):
+                taken.append(slot)
+                if len(taken) == wanted:
+                    return taken
+        return taken if len(taken) >= self._query.max_results else None
+
+    def _accepts(self, slot: int) -> bool:
+        least, region = self._query.min_last_seen_at, self._query.region
+        if least is not None and self._registry.last_seen_at[slot] < least and not self._degraded:
+            return False
+        return region is None or self._registry.service_set(slot).region == region
+
+    def _still_matches(self, slot: int) -> bool:
+        """Whether a member found some steps ago is still one that the query asks for."""
+        if self._registry.is_free(slot):
+            return False
+        states = LIVE_STATES if self._degraded else self._query.states
+        return (
+            self._registry.state(slot) in states
+            and self._query.names <= self._registry.service_set(slot).names
+        )
+
+    def _ranked(self, candidates: list[int]) -> Found:
+        registry, now_s, near = self._registry, self._now_s, self._query.near
+        scored = [(availability_of(registry, slot, now_s), slot) for slot in candidates]
+        # Stable, so that equals stay in the random order in which they were drawn.
+        scored.sort(key=lambda score_slot: -score_slot[0])
+        if near is not None:
+            scored.sort(key=lambda score_slot: registry.service_set(score_slot[1]).region != near)
+        best = scored[: self._query.max_results]
+        degraded = self._degraded and bool(best)
+        return Found([slot for _, slot in best], [score for score, _ in best], self._total, degraded)
+
+
+class _Walk:
+    """A walk over all members of some pools, from a random place, until enough are accepted.
+
+    Members that move between two steps may be met twice or missed: a discovery is a sample, not a listing.
+    """
+
+    def __init__(
+        self,
+        pools: list[Sequence[int]],
+        wanted: int,
+        accepts: Callable[[int], bool],
+        random: Callable[[], float],
+    ) -> None:
+        place = int(random() * len(pools))
+        cut = int(random() * len(pools[place]))
+        # What is left of each pool as (slots, start, end), the first one being taken up again at the end.
+        parts = [(slots, 0, len(slots)) for slots in pools[place + 1 :] + pools[:place]]
+        self._parts = [(pools[place], cut, len(pools[place])), *parts, (pools[place], 0, cut)]
+        self._wanted = wanted
+        self._accepts = accepts
+        self._taken: dict[int, None] = {}
+
+    @property
+    def taken(self) -> list[int]:
+        """The members accepted so far, each once."""
+        return list(self._taken)
+
+    def step(self) -> bool:
+        """Look at some more members; True once enough were accepted or all were seen."""
+        left = WALK_STEP_MEMBERS
+        while self._parts and left > 0:
+            slots, start, end = self._parts[0]
+            stop = min(start + left, end, len(slots))
+            for position in range(start, stop):
+                if self._accepts(slots[position]):
+                    self._taken[slots[position]] = None
+                    if len(self._taken) == self._wanted:
+                        return True
+            left -= max(stop - start, 1)
+            if stop >= min(end, len(slots)):
+                self._parts.pop(0)
+            else:
+                self._parts[0] = (slots, stop, end)
+        return not self._parts
+
+
+def _shuffled(slots: list[int], wanted: int, random: Callable[[], float]) -> list[int]:
+    """`wanted` of `slots` in random order (Fisher and Yates, as far as needed); `slots` is used up."""
+    taken: list[int] = []
+    while slots and len(taken) < wanted:
+        place = int(random() * len(slots))
+        slots[place], slots[-1] = slots[-1], slots[place]
+        taken.append(slots.pop())
+    return taken

@@ -1,0 +1,215 @@
+"""What silence does: nodes whose deadline has come move on, unless there is reason to doubt ourselves."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from ..clock import Now
+from .lifecycle import Event, State, next_state
+from .mass_silence import MassSilence
+from .node import LEFT, Profile
+from .nodes import Nodes
+
+# A probe that has not answered by then counts as unanswered, whatever became of it.
+PROBE_ANSWER_S = 60.0
+
+
+class ProbeRequest(NamedTuple):
+    """Somebody may try to reach this node; `Expiry.probed` takes the answer."""
+
+    slot: int
+    node_id: str
+    address: str
+    port: int
+
+
+class Expiry:
+    """Handles deadlines as they come due, in bounded pieces. `probing`: ask before believing a silence."""
+
+    def __init__(self, nodes: Nodes, silence: MassSilence, *, probing: bool) -> None:
+        self._nodes = nodes
+        self._probing = probing
+        self.silence = silence
+        self.probe_requests: deque[ProbeRequest] = deque()
+        self._probed: dict[int, str] = {}
+        # Slots that are due but must wait, for the end of a hold or for the next pass after it. An entry of
+        # the queue counts only while its slot is in the set.
+        self._waiting_queue: deque[int] = deque()
+        self._waiting: set[int] = set()
+        # Nodes whose transition failed, with what failed; they are left alone until they are heard again.
+        self.set_aside: dict[int, str] = {}
+
+    @property
+    def waiting_count(self) -> int:
+        """How many nodes are due and held back."""
+        return len(self._waiting)
+
+    def is_waiting(self, slot: int) -> bool:
+        """Whether the node in `slot` is due and held back."""
+        return slot in self._waiting
+
+    def is_probed(self, slot: int) -> bool:
+        """Whether the answer to a probe of the node in `slot` is awaited."""
+        return slot in self._probed
+
+    def next_s(self) -> float | None:
+        """When something is due next, in attended seconds; None where nothing ever is."""
+        times = (self._nodes.deadlines.next_s(), self._nodes.tombstones.next_s())
+        return min((time for time in times if time is not None), default=None)
+
+    def expire_due(self, now: Now, limit: int) -> int:
+        """Handle up to `limit` of what is due; if fewer were handled, nothing more can be now."""
+        if self.silence.hold is not None:
+            return self._step_in_hold(now, limit)
+        handled = 0
+        while handled < limit:
+            slot = self._next_due(now)
+            if slot is None:
+                self.silence.caught_up()
+                break
+            try:
+                if not self._look_at(slot, now):
+                    break
+            except Exception as error:
+                # One broken record must not stop the life of all others.
+                self._nodes.deadlines.disarm(slot)
+                self.set_aside[slot] = f"{type(error).__name__}: {error}"
+            handled += 1
+        return handled + self._expire_tombstones(now, limit - handled)
+
+    def probed(self, slot: int, node_id: str, *, alive: bool, now: Now) -> None:
+        """Take the answer to a probe; harmless where nobody waits for it any more."""
+        if self._probed.get(slot) != node_id:
+            return
+        if alive:
+            self.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
+        else:
+            del self._probed[slot]
+            self._advance(slot, now)
+
+    def sign_of_life(self, slot: int, event: Event, now: Now) -> State:
+        """The node in `slot` was heard: it is active from now on. Returns the state that it was in.
+
+        Last signs of life never go back in attended time; the wall time shown is that of the latest.
+        """
+        registry = self._nodes.registry
+        gap_s = now.attended_s - registry.last_seen_s[slot]
+        if gap_s >= 0:
+            registry.last_seen_s[slot] = now.attended_s
+            registry.last_seen_at[slot] = now.wall_s
+        self._nodes.changes.signs_of_life[slot] = None
+        state = registry.state(slot)
+        if state is not State.ACTIVE:
+            self._revive(slot, event, now)
+        elif slot in self.set_aside:
+            self.forget(slot)
+            self._nodes.deadlines.arm(slot, self._nodes.deadline_s(slot))
+        return state
+
+    def forget(self, slot: int) -> None:
+        """The node in `slot` is gone or was heard: nothing is held against it any more."""
+        self._waiting.discard(slot)
+        self._probed.pop(slot, None)
+        self.set_aside.pop(slot, None)
+
+    def release_hold(self, now: Now) -> bool:
+        """End a hold on an operator's word. Returns whether there was one."""
+        if self.silence.hold is None:
+            return False
+        self.silence.release(now.attended_s)
+        return True
+
+    def _revive(self, slot: int, event: Event, now: Now) -> None:
+        self.forget(slot)
+        self.silence.revived()
+        flags = self._nodes.registry.flags(slot)
+        if flags & LEFT:
+            self._nodes.rewrite(self._nodes.registry.record(slot)._replace(flags=flags & ~LEFT))
+        self._nodes.enter(slot, event, at=now.wall_s, at_s=now.attended_s)
+
+    def _next_due(self, now: Now) -> int | None:
+        while self._waiting_queue:
+            slot = self._waiting_queue.popleft()
+            if slot in self._waiting:
+                self._waiting.remove(slot)
+                return slot
+        return self._nodes.deadlines.pop_due(now.attended_s)
+
+    def _look_at(self, slot: int, now: Now) -> bool:
+        """Move a node on whose deadline has come; False where it, and all others, must wait."""
+        nodes = self._nodes
+        due_s = nodes.deadline_s(slot)
+        if due_s > now.attended_s and slot not in self._probed:
+            nodes.deadlines.arm(slot, due_s)
+            return True
+        if not self.silence.may_advance(len(nodes.registry), now.attended_s, now.wall_s, now.monotonic_s):
+            self._wait(slot)
+            return False
+        if self._probing and slot not in self._probed:
+            self._ask(slot, now)
+        else:
+            self._probed.pop(slot, None)
+            self._advance(slot, now)
+        return True
+
+    def _advance(self, slot: int, now: Now) -> None:
+        """Move a node through every state that has ended by now, in order, each at its own deadline."""
+        nodes = self._nodes
+        while True:
+            due_s = nodes.deadline_s(slot)
+            if due_s > now.attended_s:
+                nodes.deadlines.arm(slot, due_s)
+                return
+            at = now.wall_s - (now.attended_s - due_s)
+            self.silence.advanced(now.attended_s)
+            if next_state(nodes.registry.state(slot), Event.DEADLINE) is State.DEAD:
+                nodes.bury(slot, Event.DEADLINE, at=at, at_s=due_s)
+                return
+            nodes.enter(slot, Event.DEADLINE, at=at, at_s=due_s)
+
+    def _ask(self, slot: int, now: Now) -> None:
+        registry = self._nodes.registry
+        node_id, profile = registry.node_id(slot), Profile.decode(registry.profile(slot))
+        self._probed[slot] = node_id
+        self.probe_requests.append(ProbeRequest(slot, node_id, profile.address, profile.port))
+        self._nodes.deadlines.arm(slot, now.attended_s + PROBE_ANSWER_S)
+
+    def _wait(self, slot: int) -> None:
+        self._waiting.add(slot)
+        self._waiting_queue.append(slot)
+
+    def _step_in_hold(self, now: Now, limit: int) -> int:
+        """Set aside who is due, let go who came back, and see whether the hold can end."""
+        nodes, handled = self._nodes, 0
+        while handled < limit:
+            slot = nodes.deadlines.pop_due(now.attended_s)
+            if slot is None:
+                break
+            self._wait_or_arm(slot, now)
+            handled += 1
+        for _ in range(min(limit, len(self._waiting_queue))):
+            slot = self._waiting_queue.popleft()
+            if slot in self._waiting:
+                self._waiting.remove(slot)
+                self._wait_or_arm(slot, now)
+        if handled < limit:
+            self.silence.reconsider(len(self._waiting), len(nodes.registry), now.attended_s, now.monotonic_s)
+        return handled
+
+    def _wait_or_arm(self, slot: int, now: Now) -> None:
+        due_s = self._nodes.deadline_s(slot)
+        if due_s > now.attended_s:
+            self._nodes.deadlines.arm(slot, due_s)
+        else:
+            self._wait(slot)
+
+    def _expire_tombstones(self, now: Now, limit: int) -> int:
+        for handled in range(limit):
+            tombstone = self._nodes.tombstones.pop_expired(now.attended_s)
+            if tombstone is None:
+                return handled
+            ends_s = self._nodes.tombstones.ends_s(tombstone)
+            at = now.wall_s - (now.attended_s - ends_s)
+            self._nodes.forget_tombstone(tombstone, at=at, at_s=ends_s)
+        return limit

@@ -1,0 +1,151 @@
+"""Everything that the directory holds, and the few ways in which it changes, each keeping all parts in step.
+
+The parts are the registry, the service index, the deadlines, the tombstones, the notes of what to store, and
+the transitions that happened. No rule is decided here (see `directory` and `expiry`), none of these methods
+waits for anything, so that nothing ever sees a change half done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from .changes import Changes
+from .deadlines import Deadlines
+from .lifecycle import Event, LifecycleOptions, State, deadline_s, next_state
+from .node import (
+    DISCOVERABLE,
+    LEFT,
+    Profile,
+    Record,
+    Tombstone,
+    Transition,
+    append_history,
+    hash_id,
+    key_fingerprint,
+)
+from .registry import Registry
+from .service_index import ServiceIndex
+from .tombstones import Tombstones
+
+# Transitions that nobody fetched are dropped, oldest first, beyond so many; they stay counted.
+TRANSITIONS_KEPT = 100_000
+
+
+class Nodes:
+    """The state of the directory. `shards` and `nodes_max` as in the settings."""
+
+    def __init__(self, lifecycle: LifecycleOptions, *, shards: int, nodes_max: int) -> None:
+        self.lifecycle = lifecycle
+        self.nodes_max = nodes_max
+        self.registry = Registry(shards)
+        self.index = ServiceIndex(self.registry)
+        self.deadlines = Deadlines()
+        self.tombstones = Tombstones(tombstone_s=lifecycle.tombstone_s, count_max=nodes_max)
+        self.changes = Changes()
+        self.revision = 0
+        # What happened and was not yet fetched, and how often each (from, to, reason) happened so far.
+        self.transitions: deque[Transition] = deque(maxlen=TRANSITIONS_KEPT)
+        self.transition_counts: Counter[tuple[State, State, str]] = Counter()
+
+    def deadline_s(self, slot: int) -> float:
+        """When the state of the node in `slot` truly ends by silence, in attended seconds."""
+        registry = self.registry
+        return deadline_s(
+            registry.state(slot),
+            registry.since_s(slot),
+            registry.last_seen_s[slot],
+            registry.away_s(slot)[1],
+            self.lifecycle,
+        )
+
+    def is_indexed(self, slot: int) -> bool:
+        """Whether the node in `slot` may be discovered, its state aside."""
+        return self.registry.flags(slot) & (DISCOVERABLE | LEFT) == DISCOVERABLE
+
+    def next_revision(self) -> int:
+        self.revision += 1
+        return self.revision
+
+    def begin(self, record: Record, *, from_state: State, at: float) -> int:
+        """Take in a new node; a tombstone of its name is lifted. Returns the number of the change."""
+        transition = Transition(
+            at, record.since_s, record.node_id, from_state, State(record.state), Event.REGISTERED.value
+        )
+        if from_state is State.DEAD:
+            # The history of a first life begins with its registration, which `registered_at` tells.
+            record = record._replace(history=append_history("", transition))
+        self.registry.insert(record)
+        self.place(record.slot)
+        self._happened(transition)
+        tombstone = self.tombstones.lift(hash_id(record.node_id)) if len(self.tombstones) else None
+        if tombstone is None:
+            return self.changes.note(record.slot)
+        return self.changes.note_together(tombstone.id_hash, record.slot)
+
+    def place(self, slot: int) -> None:
+        """Index and arm a node that has just come into the registry."""
+        if self.is_indexed(slot):
+            self.index.add(slot)
+        self.deadlines.arm(slot, self.deadline_s(slot))
+
+    def rewrite(self, record: Record) -> int:
+        """Replace what is known of a node, its state apart, under a new revision. Returns the change."""
+        slot = record.slot
+        if self.is_indexed(slot):
+            self.index.remove(slot)
+        self.registry.replace(record._replace(revision=self.next_revision()))
+        if self.is_indexed(slot):
+            self.index.add(slot)
+        self.deadlines.arm(slot, self.deadline_s(slot))
+        return self.changes.note(slot)
+
+    def enter(self, slot: int, event: Event, *, at: float, at_s: float) -> State:
+        """Let `event` happen to the node in `slot` at wall time `at` and attended `at_s`; its new state.
+
+        Not for events that lead to DEAD (`bury`). Raises `InternalBug` for an event outside the table.
+        """
+        registry = self.registry
+        from_state = registry.state(slot)
+        to_state = next_state(from_state, event)
+        if to_state is from_state:
+            return to_state
+        transition = Transition(at, at_s, registry.node_id(slot), from_state, to_state, event.value)
+        if self.is_indexed(slot):
+            self.index.move(slot, from_state, to_state)
+        registry.set_state(slot, to_state, at_s, append_history(registry.history(slot), transition))
+        self.deadlines.arm(slot, self.deadline_s(slot))
+        self.changes.note(slot)
+        self._happened(transition)
+        return to_state
+
+    def bury(self, slot: int, event: Event, *, at: float, at_s: float) -> int:
+        """Remove the node in `slot`, leaving a tombstone. Returns the number of the change."""
+        registry = self.registry
+        from_state, node_id = registry.state(slot), registry.node_id(slot)
+        to_state = next_state(from_state, event)
+        fingerprint = key_fingerprint(Profile.decode(registry.profile(slot)).public_key)
+        self.discard(slot)
+        tombstone = Tombstone(hash_id(node_id), fingerprint, at, at_s, event.value, self.next_revision())
+        for crowded_out in self.tombstones.put_up(tombstone):
+            self.changes.note(crowded_out.id_hash)
+        self._happened(Transition(at, at_s, node_id, from_state, to_state, event.value))
+        return self.changes.note_together(tombstone.id_hash, slot)
+
+    def discard(self, slot: int) -> None:
+        """Take the node in `slot` out of registry, index and deadlines; nothing is noted."""
+        if self.is_indexed(slot):
+            self.index.remove(slot)
+        self.registry.remove(slot)
+        self.deadlines.disarm(slot)
+
+    def forget_tombstone(self, tombstone: Tombstone, *, at: float, at_s: float) -> None:
+        """Note that a tombstone, taken from `tombstones` already, is no more."""
+        to_state = next_state(State.DEAD, Event.DEADLINE)
+        self.changes.note(tombstone.id_hash)
+        # The id itself is long forgotten.
+        name = f"#{tombstone.id_hash}"
+        self._happened(Transition(at, at_s, name, State.DEAD, to_state, Event.DEADLINE.value))
+
+    def _happened(self, transition: Transition) -> None:
+        self.transitions.append(transition)
+        self.transition_counts[transition.from_state, transition.to_state, transition.reason] += 1

@@ -1,0 +1,259 @@
+"""All nodes, in memory: an index of ids in shards over columns of plain values.
+
+A node is a slot, a small integer, and its values stand in columns at that slot. A million nodes are so a few
+dozen arrays instead of a million objects: a third of the memory, nothing for the garbage collector to walk,
+and a heartbeat writes two numbers. The id → slot index is split into shards by a stable hash of the id, so
+that no dictionary ever grows by more than its share at once; shards are the unit of long work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from array import array
+from collections.abc import Iterator
+from zlib import crc32
+
+from ..errors import InternalBug
+from .lifecycle import State
+from .node import Record, SignOfLife
+from .service_sets import ServiceSet, ServiceSets
+
+DIGEST_MASK = (1 << 64) - 1
+_DIGEST_NUMBERS = struct.Struct("<qBddd")
+
+# Slots are 32-bit in the deadlines and in stores.
+SLOTS_MAX = 1 << 32
+
+
+def shard_of(node_id: str, shards: int) -> int:
+    """The shard, 0 to `shards` - 1, that an id belongs to; the same on every machine and in every run."""
+    return crc32(node_id.encode()) % shards
+
+
+def record_digest(record: Record) -> int:
+    """64 bits that stand for what was acknowledged of a record.
+
+    State, last sign of life and history are left out: they follow from the record and attended time, and a
+    store may lag behind in them without being wrong.
+    """
+    numbers = _DIGEST_NUMBERS.pack(
+        record.revision, record.flags, record.registered_at, record.away_from_s, record.away_until_s
+    )
+    # UTF-8 never contains the byte between the parts, so no two records run together alike.
+    parts = (record.node_id.encode(), record.services.encode(), record.region.encode(), record.profile)
+    digest = hashlib.blake2b(b"\xff".join(parts) + b"\xff" + numbers, digest_size=8)
+    return int.from_bytes(digest.digest(), "little")
+
+
+class Registry:
+    """Records by slot, slots by id. Knows no rules: whoever writes here has already decided.
+
+    The columns `states`, `last_seen_at`, `last_seen_s` and `usual_gap_s` are open to the heartbeat path,
+    which reads and writes them at a slot it got from `slot_of`; all else is changed by the methods.
+    """
+
+    def __init__(self, shards: int) -> None:
+        self._shards: tuple[dict[str, int], ...] = tuple({} for _ in range(shards))
+        self.shards_count = shards
+        self.shard_digests = [0] * shards
+        self.state_counts = [0] * len(State)
+        self.sets = ServiceSets()
+        self._free: list[int] = []
+        self._node_ids: list[str | None] = []
+        self._profiles: list[bytes] = []
+        self._histories: dict[int, str] = {}
+        self._away: dict[int, tuple[float, float]] = {}
+        self.states = array("B")
+        self._flags = array("B")
+        self._registered_at = array("d")
+        self.last_seen_at = array("d")
+        self.last_seen_s = array("d")
+        self._since_s = array("d")
+        self.usual_gap_s = array("f")
+        self._revisions = array("Q")
+        self._digests = array("Q")
+        self._set_ids = array("I")
+        self._columns: tuple[array[int] | array[float], ...] = (
+            *(self.states, self._flags, self._registered_at, self.last_seen_at, self.last_seen_s),
+            *(self._since_s, self.usual_gap_s, self._revisions, self._digests, self._set_ids),
+        )
+
+    def __len__(self) -> int:
+        """How many nodes are registered; the dead are not."""
+        return len(self._node_ids) - len(self._free)
+
+    @property
+    def slots_count(self) -> int:
+        """Slots run from 0 to this, exclusive; some may be free."""
+        return len(self._node_ids)
+
+    def slot_of(self, node_id: str) -> int | None:
+        """The slot of a node by its id; None where it is not registered."""
+        return self._shards[crc32(node_id.encode()) % self.shards_count].get(node_id)
+
+    def is_free(self, slot: int) -> bool:
+        return slot >= len(self._node_ids) or self._node_ids[slot] is None
+
+    def node_id(self, slot: int) -> str:
+        """The id of the node in `slot`. Raises `InternalBug` where the slot is free."""
+        node_id = self._node_ids[slot]
+        if node_id is None:
+            raise InternalBug(f"slot {slot} is free")
+        return node_id
+
+    def slots_in_shard(self, shard: int) -> Iterator[tuple[str, int]]:
+        """The (node_id, slot) pairs of one shard, which must not change meanwhile."""
+        return iter(self._shards[shard].items())
+
+    def state(self, slot: int) -> State:
+        return State(self.states[slot])
+
+    def since_s(self, slot: int) -> float:
+        """When the node in `slot` entered its state, in attended seconds."""
+        return self._since_s[slot]
+
+    def flags(self, slot: int) -> int:
+        return self._flags[slot]
+
+    def profile(self, slot: int) -> bytes:
+        return self._profiles[slot]
+
+    def registered_at(self, slot: int) -> float:
+        return self._registered_at[slot]
+
+    def service_set(self, slot: int) -> ServiceSet:
+        return self.sets[self._set_ids[slot]]
+
+    def set_id(self, slot: int) -> int:
+        return self._set_ids[slot]
+
+    def digest(self, slot: int) -> int:
+        return self._digests[slot]
+
+    def away_s(self, slot: int) -> tuple[float, float]:
+        """Beginning and end of an announced absence in attended seconds; both 0 where there is none."""
+        return self._away.get(slot, (0.0, 0.0))
+
+    def history(self, slot: int) -> str:
+        return self._histories.get(slot, "")
+
+    def record(self, slot: int) -> Record:
+        """The whole record in `slot`. Raises `InternalBug` where the slot is free."""
+        held = self.service_set(slot)
+        away_from_s, away_until_s = self.away_s(slot)
+        return Record(
+            slot,
+            self.node_id(slot),
+            self.states[slot],
+            self._flags[slot],
+            self._registered_at[slot],
+            self.last_seen_at[slot],
+            self.last_seen_s[slot],
+            self._since_s[slot],
+            self.usual_gap_s[slot],
+            self._revisions[slot],
+            held.services,
+            held.region,
+            self._profiles[slot],
+            away_from_s,
+            away_until_s,
+            self.history(slot),
+        )
+
+    def sign_of_life(self, slot: int) -> SignOfLife:
+        """What a heartbeat changed in `slot`."""
+        return SignOfLife(slot, self.last_seen_at[slot], self.last_seen_s[slot], self.usual_gap_s[slot])
+
+    def next_slot(self) -> int:
+        """The slot that a new node is to have."""
+        return self._free[-1] if self._free else len(self._node_ids)
+
+    def insert(self, record: Record) -> None:
+        """Write a new node to the slot that `next_slot` told.
+
+        Raises `InternalBug` where it is another slot or the id is registered already.
+        """
+        if record.slot != self.next_slot() or self.slot_of(record.node_id) is not None:
+            raise InternalBug(f"cannot insert {record.node_id!r} into slot {record.slot}")
+        if self._free:
+            self._free.pop()
+        else:
+            self._grow()
+        self._write(record)
+
+    def restore(self, record: Record) -> None:
+        """Write a record as loaded from a store; slots rise from call to call, those left out are free.
+
+        Raises `InternalBug` where a slot comes out of order, or the id is registered already.
+        """
+        if not len(self._node_ids) <= record.slot < SLOTS_MAX or self.slot_of(record.node_id) is not None:
+            raise InternalBug(f"cannot restore {record.node_id!r} into slot {record.slot}")
+        while len(self._node_ids) < record.slot:
+            self._free.append(len(self._node_ids))
+            self._grow()
+        self._grow()
+        self._write(record)
+
+    def replace(self, record: Record) -> None:
+        """Write a changed record over the one of the same node. Raises `InternalBug` for another node."""
+        if self.node_id(record.slot) != record.node_id:
+            raise InternalBug(f"slot {record.slot} does not hold {record.node_id!r}")
+        self._unwrite(record.slot)
+        self._write(record)
+
+    def remove(self, slot: int) -> None:
+        """Free `slot`. Raises `InternalBug` where it is free already."""
+        node_id = self.node_id(slot)
+        self._unwrite(slot)
+        del self._shards[shard_of(node_id, self.shards_count)][node_id]
+        self._node_ids[slot] = None
+        self._profiles[slot] = b""
+        self._free.append(slot)
+
+    def set_state(self, slot: int, state: State, since_s: float, history: str) -> None:
+        """Move the node in `slot` to `state`, entered at attended `since_s`."""
+        self.state_counts[self.states[slot]] -= 1
+        self.state_counts[state] += 1
+        self.states[slot] = state
+        self._since_s[slot] = since_s
+        self._histories[slot] = history
+
+    def _grow(self) -> None:
+        self._node_ids.append(None)
+        self._profiles.append(b"")
+        for column in self._columns:
+            column.append(0)
+
+    def _write(self, record: Record) -> None:
+        slot = record.slot
+        shard = shard_of(record.node_id, self.shards_count)
+        digest = record_digest(record)
+        self._shards[shard][record.node_id] = slot
+        self.shard_digests[shard] = (self.shard_digests[shard] + digest) & DIGEST_MASK
+        self.state_counts[record.state] += 1
+        self._node_ids[slot] = record.node_id
+        self._profiles[slot] = record.profile
+        self.states[slot] = record.state
+        self._flags[slot] = record.flags
+        self._registered_at[slot] = record.registered_at
+        self.last_seen_at[slot] = record.last_seen_at
+        self.last_seen_s[slot] = record.last_seen_s
+        self._since_s[slot] = record.since_s
+        self.usual_gap_s[slot] = record.usual_gap_s
+        self._revisions[slot] = record.revision
+        self._digests[slot] = digest
+        self._set_ids[slot] = self.sets.hold(record.services, record.region)
+        if record.away_until_s:
+            self._away[slot] = (record.away_from_s, record.away_until_s)
+        if record.history:
+            self._histories[slot] = record.history
+
+    def _unwrite(self, slot: int) -> None:
+        """Take back what `_write` counted and held for the record in `slot`."""
+        shard = shard_of(self.node_id(slot), self.shards_count)
+        self.shard_digests[shard] = (self.shard_digests[shard] - self._digests[slot]) & DIGEST_MASK
+        self.state_counts[self.states[slot]] -= 1
+        self.sets.release(self._set_ids[slot])
+        self._away.pop(slot, None)
+        self._histories.pop(slot, None)

@@ -1,0 +1,97 @@
+"""Between the directory and its store: batches of changes out, records back in."""
+
+from __future__ import annotations
+
+from ..clock import Now
+from .batch import Batch, Vitals
+from .expiry import Expiry
+from .node import Record, SignOfLife, Tombstone
+from .nodes import Nodes
+
+# Attended time is saved this often even when nothing else happens, so that a crash gives little of it away.
+VITALS_INTERVAL_S = 60.0
+
+
+class Saving:
+    """Takes changes out for a store, and takes records in from it at start."""
+
+    def __init__(self, nodes: Nodes, expiry: Expiry) -> None:
+        self._nodes = nodes
+        self._expiry = expiry
+        self._vitals_taken_s: float | None = None
+        # What the batch now being saved was made of, in order.
+        self._in_flight: list[int | str] = []
+
+    @property
+    def last_change(self) -> int:
+        """The number of the newest change of a record or tombstone so far."""
+        return self._nodes.changes.last
+
+    @property
+    def pending(self) -> int:
+        """How many changes wait to be stored."""
+        return len(self._nodes.changes)
+
+    def take_changes(self, limit: int, now: Now) -> Batch | None:
+        """Up to `limit` pending changes, which are then no longer pending; None where nothing is to be saved.
+
+        A batch without changes but with new vitals comes once a minute.
+        """
+        nodes, changes = self._nodes, self._nodes.changes
+        taken_s = self._vitals_taken_s
+        if not changes and taken_s is not None and now.attended_s - taken_s < VITALS_INTERVAL_S:
+            return None
+        self._vitals_taken_s = now.attended_s
+        records: list[Record] = []
+        freed_slots: list[int] = []
+        tombstones: list[Tombstone] = []
+        lifted: list[str] = []
+        self._in_flight = changes.take(limit)
+        for key in self._in_flight:
+            if isinstance(key, str):
+                tombstone = nodes.tombstones.get(key)
+                if tombstone is not None:
+                    tombstones.append(tombstone)
+                else:
+                    lifted.append(key)
+            elif nodes.registry.is_free(key):
+                freed_slots.append(key)
+            else:
+                records.append(nodes.registry.record(key))
+        signs_of_life = self._take_signs_of_life(max(0, limit - len(self._in_flight)))
+        vitals = Vitals(now.attended_s, nodes.revision, self._expiry.silence.usual_per_h)
+        return Batch(records, freed_slots, signs_of_life, tombstones, lifted, vitals, changes.covered())
+
+    def put_back(self, batch: Batch) -> None:
+        """Make what the last batch taken held pending again; it will be saved as it is then."""
+        self._nodes.changes.put_back(self._in_flight, [sign.slot for sign in batch.signs_of_life])
+
+    def restore_vitals(self, vitals: Vitals) -> None:
+        """Remember what the directory knew of itself. To be called first."""
+        self._nodes.revision = vitals.revision
+        self._expiry.silence.usual_per_h = vitals.transitions_per_h
+
+    def restore_records(self, records: list[Record]) -> None:
+        """Take in records as a store holds them, in the order of their slots, over several calls.
+
+        Raises `InternalBug` where the slots are out of order or an id comes twice.
+        """
+        nodes = self._nodes
+        for record in records:
+            nodes.registry.restore(record)
+            nodes.place(record.slot)
+
+    def restore_tombstones(self, tombstones: list[Tombstone]) -> None:
+        """Take in tombstones as a store holds them, oldest first, over several calls."""
+        for tombstone in tombstones:
+            for crowded_out in self._nodes.tombstones.put_up(tombstone):
+                self._nodes.changes.note(crowded_out.id_hash)
+
+    def _take_signs_of_life(self, limit: int) -> list[SignOfLife]:
+        registry, changes = self._nodes.registry, self._nodes.changes
+        taken = set(self._in_flight)
+        return [
+            registry.sign_of_life(slot)
+            for slot in changes.take_signs_of_life(limit)
+            if slot not in taken and not changes.is_noted(slot) and not registry.is_free(slot)
+        ]

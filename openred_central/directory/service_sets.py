@@ -1,0 +1,57 @@
+"""The sets of services that nodes offer, each kept once: few distinct sets exist in practice."""
+
+from __future__ import annotations
+
+from ..errors import InternalBug
+
+
+class ServiceSet:
+    """One set of services in one region. `services` are the names joined by commas, sorted."""
+
+    __slots__ = ("names", "nodes", "region", "services")
+
+    def __init__(self, services: str, region: str) -> None:
+        self.services = services
+        self.region = region
+        self.names = frozenset(services.split(",")) if services else frozenset()
+        self.nodes = 0
+
+
+class ServiceSets:
+    """Service sets by a small number, counted by the nodes that refer to them and dropped with the last."""
+
+    def __init__(self) -> None:
+        self._sets: list[ServiceSet | None] = []
+        self._free: list[int] = []
+        self._ids: dict[tuple[str, str], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, set_id: int) -> ServiceSet:
+        held = self._sets[set_id]
+        if held is None:
+            raise InternalBug(f"service set {set_id} is not in use")
+        return held
+
+    def hold(self, services: str, region: str) -> int:
+        """The number of this set, held for one more node."""
+        key = (services, region)
+        set_id = self._ids.get(key)
+        if set_id is None:
+            set_id = self._free.pop() if self._free else len(self._sets)
+            if set_id == len(self._sets):
+                self._sets.append(None)
+            self._sets[set_id] = ServiceSet(services, region)
+            self._ids[key] = set_id
+        self[set_id].nodes += 1
+        return set_id
+
+    def release(self, set_id: int) -> None:
+        """One node fewer refers to this set."""
+        held = self[set_id]
+        held.nodes -= 1
+        if held.nodes == 0:
+            del self._ids[held.services, held.region]
+            self._sets[set_id] = None
+            self._free.append(set_id)
