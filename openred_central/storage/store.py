@@ -13,6 +13,19 @@ class StoreError(Exception):
     """The store cannot do what was asked. The message is one line for the operator."""
 
 
+class RowsRefused(StoreError):
+    """A batch holds rows that no store could keep, such as a name with half a character in it.
+
+    Nothing of the batch was committed. `remaining` is the batch without those rows, `refused` has one line
+    for each of them.
+    """
+
+    def __init__(self, remaining: Batch, refused: list[str]) -> None:
+        super().__init__(f"{len(refused)} rows cannot be stored: {refused[0]}")
+        self.remaining = remaining
+        self.refused = refused
+
+
 class Store(Protocol):
     """Where records survive. Called from one thread at a time; every method may raise `StoreError`."""
 
@@ -25,7 +38,7 @@ class Store(Protocol):
         """Where the data lies, for people."""
 
     def open(self) -> None:
-        """Make the store ready; creates it where there is none."""
+        """Make the store ready; creates it where there is none. Opening twice is harmless."""
 
     def load_vitals(self) -> Vitals | None:
         """What the last batch said of the directory itself; None in a new store."""
@@ -43,7 +56,18 @@ class Store(Protocol):
         """Keep a secret under `name`, durably before this returns."""
 
     def commit(self, batch: Batch) -> None:
-        """Make a batch durable, as a whole or not at all."""
+        """Make a batch durable, as a whole or not at all.
+
+        What frees comes before what fills: a slot that is both freed and in `records` holds the record
+        afterwards, a tombstone that is both lifted and put up stands. Raises `RowsRefused` too.
+        """
+
+    @property
+    def tidy_due(self) -> bool:
+        """Whether `tidy` has something to do. Cheap, and may be asked from any thread."""
+
+    def tidy(self) -> None:
+        """Housekeeping that need not delay an acknowledgement; to be called between two commits."""
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""

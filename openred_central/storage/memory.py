@@ -1,0 +1,47 @@
+"""The store that keeps nothing, for trying things out. It says so: `durable` is False."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..directory.batch import Batch, Vitals
+from ..directory.node import Record, Tombstone
+
+
+class MemoryStore:
+    """Takes every change and forgets it: the directory lives in the memory of this process alone."""
+
+    durable = False
+    location = "memory (nothing is kept)"
+    tidy_due = False
+
+    def open(self) -> None:
+        """Nothing to do."""
+
+    def load_vitals(self) -> Vitals | None:
+        """None: there never was an earlier batch."""
+        return None
+
+    def load_records(self, rows_max: int) -> Iterator[list[Record]]:
+        """No records."""
+        return iter(())
+
+    def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
+        """No tombstones."""
+        return iter(())
+
+    def load_secret(self, name: str) -> bytes | None:
+        """None: every process makes its own secrets."""
+        return None
+
+    def save_secret(self, name: str, value: bytes) -> None:
+        """Forgets the secret."""
+
+    def commit(self, batch: Batch) -> None:
+        """Forgets the batch."""
+
+    def tidy(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
