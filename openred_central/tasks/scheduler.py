@@ -1,0 +1,110 @@
+"""The one task that lets the life cycle run: it sleeps to the next deadline and handles what is due."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+
+from ..clock import AttendedTime
+from ..directory.directory import Directory
+from ..directory.expiry import ProbeRequest
+from ..directory.node import Transition
+
+log = logging.getLogger("openred.scheduler")
+
+# Nodes handled in one piece of work, after which everybody else gets a turn: two or three milliseconds.
+PIECE_NODES = 200
+# A deadline this close is not worth being early for.
+PAUSE_S_MIN = 0.001
+
+
+class Scheduler:
+    """Moves time on and handles deadlines, in bounded pieces.
+
+    `tick_s` is the longest sleep; `store_reachable` tells whether changes can be kept, without which time
+    stands still; `on_transitions` is given what happened; `ask` hands a probe to whoever can make it and
+    returns False where nobody will.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        attended: AttendedTime,
+        *,
+        tick_s: float,
+        store_reachable: Callable[[], bool],
+        on_transitions: Callable[[Sequence[Transition]], None],
+        ask: Callable[[ProbeRequest], bool],
+    ) -> None:
+        self._directory = directory
+        self._attended = attended
+        self._tick_s = tick_s
+        self._store_reachable = store_reachable
+        self._on_transitions = on_transitions
+        self._ask = ask
+        self._stopping = asyncio.Event()
+        self.ticks = 0
+        self.late_s_max = 0.0
+
+    def tick(self) -> bool:
+        """Take in the time that passed and do one piece of work. True where more is due at once."""
+        self.ticks += 1
+        expiry = self._directory.expiry
+        attending = expiry.silence.hold is None and self._store_reachable()
+        jump = self._attended.tick(attending=attending)
+        if jump is not None:
+            log.warning("the wall clock jumped by %+.1f s; deadlines do not follow it", jump.jump_s)
+        now = self._attended.now()
+        due_s = expiry.next_s()
+        if due_s is not None:
+            self.late_s_max = max(self.late_s_max, now.attended_s - due_s)
+        held, aside = expiry.silence.hold, len(expiry.set_aside)
+        handled = expiry.expire_due(now, PIECE_NODES)
+        if len(expiry.set_aside) > aside:
+            node, reason = list(expiry.set_aside.items())[-1]
+            log.error("the transition of the node in slot %d failed, it is set aside: %s", node, reason)
+        if expiry.silence.hold is not held:
+            self._tell_hold()
+        while expiry.probe_requests:
+            request = expiry.probe_requests.popleft()
+            if not self._ask(request):
+                expiry.probed(request.slot, request.node_id, alive=False, now=now)
+        self._hand_over()
+        return handled >= PIECE_NODES
+
+    def pause_s(self) -> float:
+        """How long nothing needs to be done, in seconds; never more than a tick."""
+        expiry = self._directory.expiry
+        due_s = expiry.next_s()
+        if due_s is None or not self._attended.attending or expiry.waiting_count:
+            return self._tick_s
+        ahead_s = due_s - self._attended.now().attended_s
+        return min(max(ahead_s, PAUSE_S_MIN), self._tick_s)
+
+    async def run(self) -> None:
+        """Tick until `stop`."""
+        while not self._stopping.is_set():
+            if self.tick():
+                await asyncio.sleep(0)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self.pause_s())
+
+    def stop(self) -> None:
+        """Let `run` end after the piece of work at hand."""
+        self._stopping.set()
+
+    def _hand_over(self) -> None:
+        transitions = self._directory.nodes.transitions
+        if transitions:
+            self._on_transitions(list(transitions))
+            transitions.clear()
+
+    def _tell_hold(self) -> None:
+        hold = self._directory.expiry.silence.hold
+        if hold is not None:
+            log.warning("mass silence: transitions are held: %s", hold.reason)
+        else:
+            log.warning("mass silence: the hold has ended; whoever is still silent goes on at a bounded pace")
