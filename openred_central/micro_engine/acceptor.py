@@ -1,0 +1,153 @@
+"""Accepts connections, turns away those above the caps, and survives having no file descriptors left.
+
+uvloop's own server closes its listening socket for good, and says nothing, when `accept` fails because the
+process has no descriptor left and libuv no spare one. So we accept ourselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ..errors import CallerError
+from .connection import Connection
+from .gate import GateKey, plain_address
+from .messages import Response
+from .service import Service
+
+# After as many in one go, those that are connected already have their turn.
+ACCEPTS_PER_TURN_MAX: Final = 64
+ACCEPT_PAUSE_S: Final = 1.0
+# How many of those that were turned away are kept open for a moment, to receive the answer and not a reset.
+PARTING_MAX: Final = 64
+
+_TOO_MANY: Final = Response.problem(
+    CallerError(
+        503,
+        "too_many_connections",
+        "There are too many connections, in all or from your address.",
+        suggestion="Use fewer connections and keep them open, or come back later.",
+        headers=(("Retry-After", "5"),),
+    )
+)
+
+log = logging.getLogger(__name__)
+
+
+class Acceptor:
+    """Accepts from `listeners` for `service`, over TLS where `tls` is given.
+
+    `tick` must be called about once a second.
+    """
+
+    def __init__(
+        self, service: Service, listeners: Sequence[socket.socket], tls: ssl.SSLContext | None
+    ) -> None:
+        self._service = service
+        self._listeners = list(listeners)
+        self._tls = tls
+        self._tls_options: dict[str, Any] = {}
+        if tls is not None:
+            # Whoever does not finish its handshake holds a place as long as one that sends no head.
+            self._tls_options = {
+                "ssl": tls,
+                "ssl_handshake_timeout": service.limits.head_timeout_s,
+                "ssl_shutdown_timeout": service.limits.write_timeout_s,
+            }
+        self._resume: asyncio.TimerHandle | None = None
+        self._adopting: set[asyncio.Task[None]] = set()
+        self._parting: deque[socket.socket] = deque()
+        self._parting_before = 0
+
+    def start(self) -> None:
+        """Accept from now on."""
+        for listener in self._listeners:
+            self._service.loop.add_reader(listener, self._accept, listener)
+
+    def stop(self) -> None:
+        """Accept what the kernel has already connected, then close the listening sockets."""
+        for listener in self._listeners:
+            self._accept(listener, self._service.limits.backlog)
+            self._service.loop.remove_reader(listener)
+            listener.close()
+        if self._resume is not None:
+            self._resume.cancel()
+        self._listeners.clear()
+
+    def close(self) -> None:
+        """End handshakes that are not done, and close those turned away."""
+        for task in self._adopting:
+            task.cancel()
+        while self._parting:
+            self._parting.popleft().close()
+
+    def tick(self) -> None:
+        """Close those turned away before the last tick."""
+        for _ in range(self._parting_before):
+            self._parting.popleft().close()
+        self._parting_before = len(self._parting)
+
+    def _accept(self, listener: socket.socket, accepts_max: int = ACCEPTS_PER_TURN_MAX) -> None:
+        gate = self._service.gate
+        for _ in range(accepts_max):
+            try:
+                client, address = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                self._pause(error)
+                return
+            client.setblocking(False)
+            peer = "" if listener.family == socket.AF_UNIX else plain_address(address[0])
+            gate_key = gate.key(peer)
+            if gate.enter(gate_key):
+                self._service.stats.connections_total += 1
+                task = self._service.loop.create_task(self._adopt(client, peer, gate_key))
+                self._adopting.add(task)
+                task.add_done_callback(self._adopting.discard)
+            else:
+                self._turn_away(client)
+
+    async def _adopt(self, client: socket.socket, peer: str, gate_key: GateKey) -> None:
+        """Make a connection of the accepted socket `client`."""
+        connection = Connection(self._service, peer, gate_key)
+        try:
+            await self._service.loop.connect_accepted_socket(lambda: connection, client, **self._tls_options)
+        except Exception as error:
+            # A client that left, or failed its TLS handshake. That is nothing to trouble the operator with.
+            log.debug("a connection from %s came to nothing: %r", peer or "a Unix socket", error)
+        finally:
+            if not connection.made:
+                client.close()
+                self._service.leave(connection, gate_key)
+
+    def _pause(self, error: OSError) -> None:
+        """Stop accepting for a moment: trying again at once would only burn the processor."""
+        self._service.stats.accept_pauses += 1
+        log.warning("accepting pauses for %g s: %s", ACCEPT_PAUSE_S, error)
+        for listener in self._listeners:
+            self._service.loop.remove_reader(listener)
+        self._resume = self._service.loop.call_later(ACCEPT_PAUSE_S, self.start)
+
+    def _turn_away(self, client: socket.socket) -> None:
+        """Tell `client` to come back later, as cheaply as can be; over TLS nothing can be told."""
+        service = self._service
+        service.stats.connections_refused += 1
+        if self._tls is not None:
+            client.close()
+            return
+        with contextlib.suppress(OSError):
+            client.send(service.replies.whole(_TOO_MANY, keep_alive=False, head_only=False, cors=False))
+            client.shutdown(socket.SHUT_WR)
+        if len(self._parting) < PARTING_MAX:
+            self._parting.append(client)
+        else:
+            client.close()

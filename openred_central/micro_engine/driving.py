@@ -1,0 +1,105 @@
+"""Coroutines driven in place: one that never waits needs no task, one that waits becomes one.
+
+A handler runs at once, within the callback that brought its request. `asyncio.current_task` must be true to
+it from the first line on, since `asyncio.timeout` and `asyncio.TaskGroup` keep what it returns: so a stand-in
+is the current task until the handler first waits, and passes on what it is told to the task made then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.tasks import _enter_task, _leave_task
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+# Not a value that a coroutine could wait for.
+_NOTHING: Any = object()
+
+
+class StandIn:
+    """The current task of a coroutine that has not waited yet, and whose task may never be needed."""
+
+    __slots__ = ("_cancelled", "task")
+
+    def __init__(self) -> None:
+        self._cancelled = 0
+        self.task: asyncio.Task[Any] | None = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        if self.task is not None:
+            return self.task.cancel(msg)
+        self._cancelled += 1
+        return True
+
+    def uncancel(self) -> int:
+        if self.task is not None:
+            return self.task.uncancel()
+        self._cancelled = max(0, self._cancelled - 1)
+        return self._cancelled
+
+    def cancelling(self) -> int:
+        return self._cancelled if self.task is None else self.task.cancelling()
+
+    def __getattr__(self, name: str) -> Any:
+        # Whatever else is asked of the task is asked after the first wait.
+        return getattr(self.task, name)
+
+
+class Resumed(Coroutine[Any, Any, Any]):
+    """A coroutine that was started and waits for `awaited`, in the form in which a task can take it over.
+
+    The first `send` hands out what is waited for already; everything else goes through. A task that is
+    cancelled before its first step throws into the coroutine itself, which can clean up as always.
+    """
+
+    __slots__ = ("_awaited", "_coroutine")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], awaited: Any) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+
+    def send(self, value: Any) -> Any:
+        awaited = self._awaited
+        if awaited is _NOTHING:
+            return self._coroutine.send(value)
+        self._awaited = _NOTHING
+        return awaited
+
+    def throw(self, *error: Any) -> Any:
+        self._awaited = _NOTHING
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        raise TypeError("a resumed coroutine is run by a task")
+
+
+class Driver:
+    """Runs coroutines in place on `loop`, outside of any task."""
+
+    __slots__ = ("_loop", "_stand_in")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._stand_in = StandIn()
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `coroutine` until it waits; then return the task that goes on with it.
+
+        Raises `StopIteration`, with the result as its value, where it ends without waiting, and whatever
+        `coroutine` raises.
+        """
+        stand_in = self._stand_in
+        _enter_task(self._loop, stand_in)  # type: ignore[arg-type]
+        try:
+            awaited = coroutine.send(None)
+        finally:
+            _leave_task(self._loop, stand_in)  # type: ignore[arg-type]
+        self._stand_in = StandIn()
+        task = self._loop.create_task(Resumed(coroutine, awaited))
+        for _ in range(stand_in.cancelling()):
+            task.cancel()
+        stand_in.task = task
+        return task

@@ -1,0 +1,206 @@
+"""The engine: routes, listening, the clock's tick, draining and signals."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+import uvloop
+
+from ..clock import Clock, SystemClock
+from .acceptor import Acceptor
+from .connection import Connection
+from .limits import EngineLimits
+from .replies import Replies
+from .router import BodyKind, Handler, Router
+from .service import Service
+from .sockets import address_of, listen_tcp, listen_unix, tls_context
+from .stats import Stats
+
+# All deadlines are kept, and the Date field is made, by one tick a second.
+TICK_S: Final = 1.0
+# How many connections one turn of the loop looks at: a tenth of a millisecond.
+SWEEP_CONNECTIONS_MAX: Final = 256
+# Requests that were on their way when a drain begins are still taken.
+DRAIN_GRACE_S: Final = 0.1
+
+H = TypeVar("H", bound=Handler)
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """An HTTP/1.1 server for coroutine handlers.
+
+        engine = Engine()
+
+        @engine.route("/hello/{name}")
+        async def hello(request, name):
+            return {"hello": name}
+
+        engine.run(port=8000)
+
+    `limits` are the deadlines and caps, `clock` tells the time, `server_name` is the value of the Server
+    field, `random_bytes` gives that many random bytes, for the ids of internal errors.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: EngineLimits | None = None,
+        clock: Clock | None = None,
+        server_name: str = "openred-central",
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.limits = limits or EngineLimits()
+        self.stats = Stats()
+        self._clock = clock or SystemClock()
+        self._router = Router(self.limits.body_bytes_max)
+        self._replies = Replies(server_name, self.limits.idle_timeout_s, self._clock.wall_s())
+        self._random_bytes = random_bytes
+        self._service: Service | None = None
+        self._acceptor: Acceptor | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def route(
+        self,
+        template: str,
+        methods: Iterable[str] = ("GET",),
+        *,
+        body: BodyKind | None = None,
+        body_bytes_max: int | None = None,
+        cors: bool = True,
+    ) -> Callable[[H], H]:
+        """Register the decorated coroutine function; arguments and errors as for `Router.add`."""
+
+        def register(handler: H) -> H:
+            self._router.add(template, methods, handler, body=body, body_bytes_max=body_bytes_max, cors=cors)
+            return handler
+
+        return register
+
+    @property
+    def connections_open(self) -> int:
+        """How many connections are open, or gone with a handler that still works for them."""
+        return 0 if self._service is None else self._service.gate.open
+
+    async def start(
+        self, listeners: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None
+    ) -> list[str]:
+        """Serve on `listeners` (see `sockets`), which the engine will close, over TLS where `tls` is given.
+
+        Returns the addresses, such as ``127.0.0.1:8000``. An engine starts once.
+        """
+        if self._service is not None:
+            raise RuntimeError("the engine has been started already")
+        loop = asyncio.get_running_loop()
+        self._service = Service(
+            loop=loop,
+            limits=self.limits,
+            clock=self._clock,
+            router=self._router,
+            replies=self._replies,
+            stats=self.stats,
+            random_bytes=self._random_bytes,
+        )
+        self._acceptor = Acceptor(self._service, listeners, tls)
+        addresses = [address_of(listener) for listener in listeners]
+        self._tick()
+        self._acceptor.start()
+        return addresses
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; those connected already are served."""
+        if self._acceptor is not None:
+            self._acceptor.stop()
+
+    async def drain(self) -> int:
+        """Stop accepting, finish what is in flight, close what is idle.
+
+        Streams are ended; handlers have `drain_timeout_s`. Returns how many connections had to be cut then.
+        """
+        service, acceptor = self._service, self._acceptor
+        if service is None or acceptor is None:
+            return 0
+        acceptor.stop()
+        service.draining = True
+        empty = asyncio.Event()
+        service.on_empty = empty.set
+        await asyncio.sleep(DRAIN_GRACE_S)
+        for connection in list(service.connections):
+            connection.drain()
+        cut = 0
+        try:
+            if service.gate.open:
+                await asyncio.wait_for(empty.wait(), self.limits.drain_timeout_s)
+        except TimeoutError:
+            cut = service.gate.open
+            acceptor.close()
+            for connection in list(service.connections):
+                connection.cut()
+            # Whatever handlers do when they are cancelled, stopping does not wait for long.
+            await asyncio.wait([asyncio.ensure_future(empty.wait())], timeout=TICK_S)
+        acceptor.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        return cut
+
+    def run(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        *,
+        unix_path: Path | None = None,
+        certificate: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. Only for the main thread.
+
+        With `unix_path` at that path instead of `host` and `port`; with `certificate` and `key` over TLS.
+
+        Raises `OSError` where it cannot listen.
+        """
+        if unix_path is not None:
+            listeners = [listen_unix(unix_path, backlog=self.limits.backlog)]
+        else:
+            listeners = listen_tcp(host, port, backlog=self.limits.backlog)
+        tls = tls_context(certificate, key) if certificate is not None and key is not None else None
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve(listeners, tls))
+
+    async def _serve(self, listeners: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        log.info("listening on %s", ", ".join(await self.start(listeners, tls=tls)))
+        await stop.wait()
+        log.info("draining")
+        log.info("drained, %d connections were cut", await self.drain())
+
+    def _tick(self) -> None:
+        service, acceptor = self._service, self._acceptor
+        assert service is not None
+        assert acceptor is not None
+        self._timer = service.loop.call_later(TICK_S, self._tick)
+        self._replies.tick(self._clock.wall_s())
+        acceptor.tick()
+        self._sweep(list(service.connections))
+
+    def _sweep(self, connections: list[Connection]) -> None:
+        """Check the deadlines of `connections`, some now and the others in later turns of the loop."""
+        service = self._service
+        assert service is not None
+        now_s = self._clock.monotonic_s()
+        for connection in connections[-SWEEP_CONNECTIONS_MAX:]:
+            connection.check_deadlines(now_s)
+        del connections[-SWEEP_CONNECTIONS_MAX:]
+        if connections:
+            service.loop.call_soon(self._sweep, connections)

@@ -1,0 +1,257 @@
+"""Which handler answers which request, and whether its head is acceptable at all. Pure."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, Literal
+
+from ..errors import CallerError
+from .messages import JSON_TYPE, Request, Response
+from .protocol_errors import content_too_large
+from .target import split_path
+
+BodyKind = Literal["json", "raw", "none"]
+Handler = Callable[..., Coroutine[Any, Any, Any]]
+Parameters = tuple[Any, ...]
+
+# A browser may remember for a day that reading is allowed from everywhere.
+PREFLIGHT_AGE_S: Final = 86_400
+METHODS_WITH_A_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+READING_METHODS: Final = frozenset({"GET", "HEAD"})
+
+
+class Route:
+    """One method of one path template: its handler, and what it takes as a body.
+
+    `body` is ``json`` (anything else is a 415), ``raw`` (any bytes) or ``none`` (read and thrown away);
+    `body_bytes_max` is its limit; `cors` says whether pages of any origin may read the answer.
+    """
+
+    __slots__ = ("body", "body_bytes_max", "cors", "handler", "method", "template")
+
+    def __init__(
+        self, method: str, template: str, handler: Handler, body: BodyKind, body_bytes_max: int, cors: bool
+    ) -> None:
+        self.method = method
+        self.template = template
+        self.handler = handler
+        self.body = body
+        self.body_bytes_max = body_bytes_max
+        self.cors = cors
+
+
+class Place:
+    """One path template with its methods. A segment of the pattern that is None is a parameter."""
+
+    __slots__ = ("by_method", "pattern", "template")
+
+    def __init__(self, template: str, pattern: tuple[str | None, ...]) -> None:
+        self.template = template
+        self.pattern = pattern
+        self.by_method: dict[str, Route] = {}
+
+    def parameters(self, segments: tuple[str, ...]) -> Parameters | None:
+        """The values of the parameters where `segments`, as many as the pattern has, match; else None."""
+        values = []
+        for literal, segment in zip(self.pattern, segments, strict=True):
+            if literal is None:
+                if not segment:
+                    return None
+                values.append(segment)
+            elif literal != segment:
+                return None
+        return tuple(values)
+
+    def allow(self) -> str:
+        return _allow(self.by_method)
+
+
+class Router:
+    """Finds the route of a request. Literal segments go before parameters, whatever was added first.
+
+    `body_bytes_max` is the limit of routes that name none, and of bodies that nobody wants.
+    """
+
+    __slots__ = ("_by_length", "_by_path", "_methods", "body_bytes_max")
+
+    def __init__(self, body_bytes_max: int) -> None:
+        self.body_bytes_max = body_bytes_max
+        self._by_path: dict[str, Place] = {}
+        self._by_length: dict[int, list[Place]] = {}
+        self._methods: set[str] = {"OPTIONS"}
+
+    def add(
+        self,
+        template: str,
+        methods: Iterable[str],
+        handler: Handler,
+        *,
+        body: BodyKind | None = None,
+        body_bytes_max: int | None = None,
+        cors: bool = True,
+    ) -> None:
+        """Let `handler` answer `methods` on `template`, such as ``/nodes/{id}``.
+
+        `handler` is a coroutine function; it is given the request and then the path parameters, in the order
+        of the template, percent-decoded. `body` is by default ``json`` for POST, PUT and PATCH, ``none``
+        for the rest. HEAD comes with GET. `cors` touches only GET and HEAD.
+
+        Raises `ValueError` for a template or method that cannot be or is taken, `TypeError` for a handler
+        that cannot be called so.
+        """
+        pattern = _pattern(template)
+        if not inspect.iscoroutinefunction(handler):
+            raise TypeError(f"the handler of {template} is not a coroutine function: write `async def`")
+        inspect.signature(handler).bind(None, *[name for name in pattern if name is None])
+        place = self._place(template, pattern)
+        for method in methods:
+            if not method.isalpha() or method != method.upper():
+                raise ValueError(f"{method!r} is not a method name, allowed is one such as GET")
+            if method in place.by_method and place.by_method[method].method == method:
+                raise ValueError(f"{method} {template} has a handler already")
+            kind: BodyKind = body or ("json" if method in METHODS_WITH_A_BODY else "none")
+            limit = self.body_bytes_max if body_bytes_max is None else body_bytes_max
+            route = Route(method, template, handler, kind, limit, cors and method in READING_METHODS)
+            place.by_method[method] = route
+            if method == "GET":
+                place.by_method.setdefault("HEAD", route)
+            self._methods.update(place.by_method)
+
+    def admit(self, request: Request) -> tuple[Route, Parameters]:
+        """The route of `request`, and the arguments that its handler is given after it.
+
+        Everything that can be known from the head is decided here, before a byte of the body is read and
+        before ``100 Continue`` is sent.
+
+        Raises the request's own `refusal`, or `CallerError` 501 for a method that no route knows, 404, 405
+        with ``Allow``, 415, 413 (RFC 9110 §15.5), and 400 for a path that cannot be decoded.
+        """
+        if request.refusal is not None:
+            raise request.refusal.with_traceback(None)
+        place = self._by_path.get(request.path)
+        if place is not None:
+            parameters: Parameters = ()
+        else:
+            place, parameters = self._find(request)
+        route = place.by_method.get(request.method)
+        if route is None:
+            if request.method not in self._methods:
+                raise self._unknown_method(request)
+            if request.method != "OPTIONS":
+                raise _method_not_allowed(request, place)
+            route, parameters = self._options(request, place)
+        if request.content_length != 0:
+            _check_body(request, route)
+        return route, parameters
+
+    def _place(self, template: str, pattern: tuple[str | None, ...]) -> Place:
+        same_length = self._by_length.setdefault(len(pattern), [])
+        for place in same_length:
+            if place.pattern == pattern:
+                if place.template != template:
+                    raise ValueError(f"{template} and {place.template} match the same paths")
+                return place
+        place = Place(template, pattern)
+        same_length.append(place)
+        same_length.sort(key=lambda one: [literal is None for literal in one.pattern])
+        if None not in pattern:
+            self._by_path[template] = place
+        return place
+
+    def _find(self, request: Request) -> tuple[Place, Parameters]:
+        if request.method not in self._methods:
+            raise self._unknown_method(request)
+        if request.path == "*":
+            # The parser lets `*` through only with OPTIONS (RFC 9112 §3.2.4).
+            return Place("*", ()), ()
+        segments = split_path(request.path)
+        for place in self._by_length.get(len(segments), ()):
+            parameters = place.parameters(segments)
+            if parameters is not None:
+                return place, parameters
+        raise CallerError(
+            404,
+            "not_found",
+            f"There is nothing at {request.path}.",
+            suggestion="Check the path against the list of endpoints.",
+        )
+
+    def _unknown_method(self, request: Request) -> CallerError:
+        return CallerError(
+            501,
+            "method_not_implemented",
+            f"The method {request.method} is not known here.",
+            suggestion=f"Use one of {_allow(self._methods)}, in upper case.",
+        )
+
+    def _options(self, request: Request, place: Place) -> tuple[Route, Parameters]:
+        methods = self._methods if place.template == "*" else place.by_method
+        headers = [("Allow", _allow(methods))]
+        wanted = request.headers.get("access-control-request-method")
+        reading = place.by_method.get("GET")
+        if wanted in READING_METHODS and reading is not None and reading.cors:
+            headers += [
+                ("Access-Control-Allow-Origin", "*"),
+                ("Access-Control-Allow-Methods", "GET, HEAD"),
+                ("Access-Control-Allow-Headers", "*"),
+                ("Access-Control-Max-Age", str(PREFLIGHT_AGE_S)),
+            ]
+        answer = Response(status=204, content_type=None, headers=tuple(headers))
+        route = Route("OPTIONS", place.template, _answer_options, "none", self.body_bytes_max, cors=False)
+        return route, (answer,)
+
+
+async def _answer_options(request: Request, answer: Response) -> Response:
+    return answer
+
+
+def _pattern(template: str) -> tuple[str | None, ...]:
+    if not template.startswith("/") or "%" in template or "?" in template:
+        raise ValueError(f"{template!r} is not a path template, allowed is one such as /nodes/{{id}}")
+    pattern: list[str | None] = []
+    for segment in template[1:].split("/"):
+        if segment.startswith("{") and segment.endswith("}") and segment[1:-1].isidentifier():
+            pattern.append(None)
+        elif "{" in segment or "}" in segment:
+            raise ValueError(f"{segment!r} in {template}: a parameter is a whole segment, such as {{id}}")
+        else:
+            pattern.append(segment)
+    return tuple(pattern)
+
+
+def _allow(methods: Iterable[str]) -> str:
+    return ", ".join(sorted({*methods, "OPTIONS"}))
+
+
+def _method_not_allowed(request: Request, place: Place) -> CallerError:
+    allow = place.allow()
+    return CallerError(
+        405,
+        "method_not_allowed",
+        f"{request.path} does not answer {request.method}.",
+        suggestion=f"Use one of {allow}.",
+        headers=(("Allow", allow),),
+    )
+
+
+def _check_body(request: Request, route: Route) -> None:
+    if route.body == "json":
+        content_type = request.headers.get("content-type")
+        if content_type != JSON_TYPE and not _is_json(content_type):
+            raise CallerError(
+                415,
+                "unsupported_media_type",
+                f"{request.method} {route.template} takes JSON, "
+                + ("but Content-Type is missing." if content_type is None else f"not {content_type}."),
+                suggestion=f"Send the header `Content-Type: {JSON_TYPE}`.",
+                headers=(("Accept", JSON_TYPE),),
+            )
+    length = request.content_length
+    if length is not None and length > route.body_bytes_max:
+        raise content_too_large(route.body_bytes_max)
+
+
+def _is_json(content_type: str | None) -> bool:
+    """Whether the media type is JSON, whatever its case and parameters (RFC 9110 §8.3.1)."""
+    return content_type is not None and content_type.partition(";")[0].strip().lower() == JSON_TYPE

@@ -1,0 +1,105 @@
+"""What all connections of one engine share, and the one place where errors become responses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from ..clock import Clock
+from ..errors import CallerError
+from .driving import Driver
+from .gate import Gate, GateKey
+from .limits import EngineLimits
+from .messages import Request, Response
+from .replies import Replies, internal_error
+from .router import Router
+from .stats import Stats
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+ERROR_ID_BYTES: Final = 8
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """The shared parts of one running engine.
+
+    `random_bytes` gives that many random bytes; `connections` are all that hold a place at the gate, which
+    a connection does until its transport is closed and its handler is done; `on_empty` is called when the
+    last one left.
+    """
+
+    __slots__ = (
+        "_aside",
+        "clock",
+        "connections",
+        "draining",
+        "driver",
+        "gate",
+        "limits",
+        "loop",
+        "on_empty",
+        "random_bytes",
+        "replies",
+        "router",
+        "stats",
+    )
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        limits: EngineLimits,
+        clock: Clock,
+        router: Router,
+        replies: Replies,
+        stats: Stats,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self.loop = loop
+        self.limits = limits
+        self.clock = clock
+        self.router = router
+        self.replies = replies
+        self.stats = stats
+        self.random_bytes = random_bytes
+        self.driver = Driver(loop)
+        self.gate = Gate(limits.connections_max, limits.connections_per_address_max, limits.exempt_networks)
+        self.connections: set[Connection] = set()
+        self.draining = False
+        # The loop keeps only weak references to its tasks.
+        self._aside: set[asyncio.Task[None]] = set()
+        self.on_empty: Callable[[], None] | None = None
+
+    def leave(self, connection: Connection, gate_key: GateKey) -> None:
+        """`connection` is gone, and so is its handler."""
+        self.connections.discard(connection)
+        self.gate.leave(gate_key)
+        if self.on_empty is not None and not self.gate.open:
+            self.on_empty()
+
+    def error_response(self, error: BaseException, request: Request) -> Response:
+        """`error`, raised while `request` was answered, as the response that the caller gets.
+
+        What the caller did is told in full; what we did stands in the log, under the id that the caller gets.
+        """
+        if isinstance(error, CallerError):
+            return Response.problem(error)
+        return internal_error(self.report(error, request))
+
+    def report(self, error: BaseException, request: Request) -> str:
+        """Put `error` into the log. Returns the id that it has there."""
+        self.stats.handler_failures += 1
+        error_id = self.random_bytes(ERROR_ID_BYTES).hex()
+        log.error("internal error %s in %s %s", error_id, request.method, request.path, exc_info=error)
+        return error_id
+
+    def run_aside(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run `coroutine`, which cleans something up, without anybody waiting for it."""
+        task = self.loop.create_task(coroutine)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)

@@ -1,0 +1,140 @@
+"""Listening sockets: by host and port, at a path, or inherited from the service manager; and TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+# The first descriptor that systemd passes (sd_listen_fds(3)).
+LISTEN_FDS_START: Final = 3
+
+
+def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
+    """Sockets that listen on every address of `host` at `port`; 0 stands for one that is free.
+
+    An empty `host` is every interface. `backlog` is how many connections wait to be accepted.
+
+    Raises `OSError` where an address does not exist or is taken, with the address in its message.
+    """
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            # Connections of the last run that are still winding down must not keep the new one from starting.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # IPv4 has its own socket: one that took both would show mapped addresses.
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                listener.bind(address)
+            except OSError as error:
+                raise OSError(
+                    error.errno, f"cannot listen on {host or 'any address'}, port {port}: {error.strerror}"
+                ) from error
+            listener.listen(backlog)
+            listener.setblocking(False)
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def listen_unix(path: Path, *, mode: int = 0o660, backlog: int) -> socket.socket:
+    """A socket that listens at `path`, with file permissions `mode` from its first moment on.
+
+    A socket left over from a run that was killed is removed; one at which somebody listens is not.
+
+    Raises `OSError` where somebody listens at `path`, or something else than a socket is there.
+    """
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Connecting needs the right to write: with none, nobody gets in before `mode` is set.
+        before = os.umask(0o777)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        path.chmod(mode)
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def inherited(environment: Mapping[str, str], process_id: int) -> list[socket.socket]:
+    """The listening sockets that the service manager passed (sd_listen_fds(3)); none where it passed none.
+
+    `environment` holds ``LISTEN_PID`` and ``LISTEN_FDS``; they count only if meant for `process_id`.
+
+    Raises `OSError` where a descriptor is no listening stream socket.
+    """
+    if environment.get("LISTEN_PID") != str(process_id):
+        return []
+    count = environment.get("LISTEN_FDS", "")
+    if not count.isascii() or not count.isdigit():
+        raise OSError(errno.EINVAL, f"LISTEN_FDS is {count!r}, allowed is a number")
+    listeners: list[socket.socket] = []
+    for descriptor in range(LISTEN_FDS_START, LISTEN_FDS_START + int(count)):
+        os.set_inheritable(descriptor, False)
+        listener = socket.socket(fileno=descriptor)
+        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listener.detach()
+            raise OSError(errno.EINVAL, f"descriptor {descriptor} was passed, but it is no listening socket")
+        listener.setblocking(False)
+        listeners.append(listener)
+    return listeners
+
+
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """What serves TLS 1.2 and above with the PEM files `certificate` (the whole chain) and `key`.
+
+    Raises `OSError` where a file cannot be read, `ssl.SSLError` where the two do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def address_of(listener: socket.socket) -> str:
+    """Where `listener` listens, for people: ``http``-like ``127.0.0.1:8000``, ``[::1]:8000`` or a path."""
+    address = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{address}"
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, f"cannot listen at {path}: something that is no socket is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            return
+        except BlockingIOError:
+            # Its backlog is full: somebody listens.
+            pass
+    raise OSError(errno.EADDRINUSE, f"cannot listen at {path}: another process listens there")
