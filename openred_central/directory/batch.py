@@ -35,3 +35,14 @@ class Batch(NamedTuple):
     lifted_id_hashes: list[str]
     vitals: Vitals
     last_change: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows of a store the batch is about, the vitals left out."""
+        return (
+            len(self.records)
+            + len(self.freed_slots)
+            + len(self.signs_of_life)
+            + len(self.tombstones)
+            + len(self.lifted_id_hashes)
+        )

@@ -197,9 +197,8 @@ class SqliteStore:
                 raise
         # How far the log has grown cannot be asked without a checkpoint. At worst every row has a page of
         # its own and every byte is new; the log's file keeps its size, to be written over.
-        rows = len(batch.records) + len(batch.freed_slots) + len(batch.signs_of_life) + len(batch.tombstones)
         document_bytes = sum(len(document) for _, document in statements)
-        self._wal_pages += PAGES_PER_COMMIT + rows + document_bytes // PAGE_BYTES
+        self._wal_pages += PAGES_PER_COMMIT + batch.rows + document_bytes // PAGE_BYTES
 
     def tidy(self) -> None:
         """Copy the log into the database, as far as no reader needs it."""

@@ -1,0 +1,250 @@
+"""Brings changes from the directory to the store: natural group commit in one writer thread.
+
+Whatever was changed while the last commit ran is the next batch; nothing waits for a batch to fill. Changes
+that nobody waits for, such as signs of life, are flushed once in `flush_interval_s`. A store that fails is a
+state and not an exception in a request: waiters learn that nothing is durable, the changes stay pending, and
+the saver tries again until the store is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..clock import Now
+from ..directory.batch import Batch
+from ..errors import InternalBug
+from ..storage.store import RowsRefused, Store
+
+log = logging.getLogger("openred.saver")
+
+# The pause after a failed commit, doubled with every further one up to `SaverOptions.retry_s_max`.
+RETRY_S_MIN = 0.1
+# Of a batch with many rows that cannot be stored, so many are named in the log.
+REFUSED_LOGGED_MAX = 10
+
+
+class Changes(Protocol):
+    """What the saver asks of the directory; `Saving` is what it gets."""
+
+    @property
+    def last_change(self) -> int:
+        """Number of the newest change of a record; never goes back."""
+
+    @property
+    def pending(self) -> int:
+        """How many changes wait to be stored, signs of life included."""
+
+    def take_changes(self, limit: int, now: Now) -> Batch | None:
+        """Up to `limit` pending changes, no longer pending; None where nothing is."""
+
+    def put_back(self, batch: Batch) -> None:
+        """Make what the last batch taken held pending again, at the front."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaverOptions:
+    """How often and how much is saved at once.
+
+    `flush_interval_s` is the most that a `kill -9` can take away of signs of life. `retry_s_max` is the
+    longest pause between two attempts while the store fails, `stop_timeout_s` the time for the last flush.
+    """
+
+    flush_interval_s: float = 1.0
+    batch_rows_max: int = 5_000
+    retry_s_max: float = 5.0
+    stop_timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"{name} is {value}, allowed is anything above 0")
+
+
+@dataclass(slots=True)
+class SaverStats:
+    """What the saver has done. `pending_since_s` is the monotonic time since when changes wait, or None."""
+
+    batches: int = 0
+    rows: int = 0
+    rows_refused: int = 0
+    commit_s_total: float = 0.0
+    commit_s_max: float = 0.0
+    failures: int = 0
+    last_error: str | None = None
+    pending_since_s: float | None = None
+
+
+class Saver:
+    """The task that saves. Run it with `run`, await `saved` before telling anyone that a change is durable.
+
+    Arguments: `directory`, where changes come from; `store`, open and loaded; `writer`, an executor with
+    one thread, in which alone the store is used from now on, by whomever; `now`, which tells the time.
+    """
+
+    def __init__(
+        self,
+        directory: Changes,
+        store: Store,
+        writer: Executor,
+        now: Callable[[], Now],
+        options: SaverOptions,
+    ) -> None:
+        self._directory = directory
+        self._store = store
+        self._writer = writer
+        self._now = now
+        self._options = options
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._stopping = False
+        # Everything numbered up to here has been committed.
+        self._saved_change = 0
+        # In the order of asking. One who asks for an older change than the one before waits a little
+        # longer than needed, never less.
+        self._waiters: deque[tuple[int, asyncio.Future[bool]]] = deque()
+        self._retry_s: float | None = None
+        self.stats = SaverStats()
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last commit failed."""
+        return self._retry_s is not None
+
+    async def saved(self, change: int) -> bool:
+        """Wait until every change numbered up to `change` is durable, and tell whether that is so.
+
+        False at once where the store keeps nothing, where it is failing, and where nothing is saved any
+        more; False later where the commit that held the change fails. The change itself is not lost by
+        that: it stays pending. Raises `InternalBug` for a number that no change has yet.
+        """
+        if not self._store.durable:
+            return False
+        if change <= self._saved_change:
+            return True
+        if change > self._directory.last_change:
+            raise InternalBug(f"asked for change {change}, the newest is {self._directory.last_change}")
+        if self.failing or self._task is None or self._task.done():
+            return False
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiters.append((change, future))
+        self._wake.set()
+        return await future
+
+    async def run(self) -> None:
+        """Save what is pending, again and again, until `stop`. To be run as a task, once."""
+        self._task = asyncio.current_task()
+        try:
+            while not (await self._save_batch() and self._stopping):
+                await self._pause()
+        finally:
+            self._answer(self._directory.last_change, durable=False)
+
+    async def stop(self) -> None:
+        """Commit everything that is pending and end `run`, or give up after `stop_timeout_s`, saying so."""
+        self._stopping = True
+        if self._task is None:
+            return
+        self._wake.set()
+        done, _ = await asyncio.wait({self._task}, timeout=self._options.stop_timeout_s)
+        if not done:
+            log.error(
+                "gave up saving the last changes after %g s; last error: %s",
+                self._options.stop_timeout_s,
+                self.stats.last_error or "none, the last commit still runs",
+            )
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _pause(self) -> None:
+        """Sleep until somebody waits, or it is time for a flush or another attempt."""
+        if not self._wake.is_set():
+            delay_s = self._retry_s if self._retry_s is not None else self._options.flush_interval_s
+            timer = asyncio.get_running_loop().call_later(delay_s, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
+        self._wake.clear()
+
+    async def _save_batch(self) -> bool:
+        """Take one batch and commit it. True where nothing was pending, which makes all before durable."""
+        now = self._now()
+        started_s = now.monotonic_s
+        batch = self._directory.take_changes(self._options.batch_rows_max, now)
+        if batch is None:
+            self._saved_change = self._directory.last_change
+            self._answer(self._saved_change, durable=True)
+            self.stats.pending_since_s = None
+            return True
+        if self.stats.pending_since_s is None:
+            self.stats.pending_since_s = started_s
+        loop = asyncio.get_running_loop()
+        try:
+            refused = await loop.run_in_executor(self._writer, self._commit, batch)
+        except Exception as error:
+            self._directory.put_back(batch)
+            self._note_failure(error)
+            return False
+        self._note_success(batch, self._now().monotonic_s - started_s, refused)
+        if self._store.tidy_due:
+            try:
+                await loop.run_in_executor(self._writer, self._store.tidy)
+            except Exception as error:
+                log.warning("housekeeping of the store failed, to be tried again: %s", error)
+        return False
+
+    def _commit(self, batch: Batch) -> list[str]:
+        """Commit `batch` without the rows that cannot be stored; returns a line for each of those."""
+        try:
+            self._store.commit(batch)
+        except RowsRefused as error:
+            self._store.commit(error.remaining)
+            return error.refused
+        return []
+
+    def _note_success(self, batch: Batch, commit_s: float, refused: list[str]) -> None:
+        stats = self.stats
+        stats.batches += 1
+        stats.rows += batch.rows - len(refused)
+        stats.rows_refused += len(refused)
+        stats.commit_s_total += commit_s
+        stats.commit_s_max = max(stats.commit_s_max, commit_s)
+        for line in refused[:REFUSED_LOGGED_MAX]:
+            log.error("not stored, and lost with this process: %s", line)
+        # Which change made a refused row is not known here, so nobody in the batch is promised anything.
+        self._answer(batch.last_change, durable=not refused)
+        self._saved_change = max(self._saved_change, batch.last_change)
+        if self._retry_s is not None:
+            self._retry_s = None
+            log.warning("changes are saved again, after %d failed commits in all", stats.failures)
+        another = self._directory.pending >= self._options.batch_rows_max
+        if not another:
+            stats.pending_since_s = None
+        if another or self._waiters or self._stopping:
+            self._wake.set()
+
+    def _note_failure(self, error: Exception) -> None:
+        self.stats.failures += 1
+        self.stats.last_error = str(error) or repr(error)
+        if self._retry_s is None:
+            log.error("changes cannot be saved, to be tried again: %s", self.stats.last_error)
+            self._retry_s = min(RETRY_S_MIN, self._options.retry_s_max)
+        else:
+            self._retry_s = min(2 * self._retry_s, self._options.retry_s_max)
+        self._answer(self._directory.last_change, durable=False)
+        # Those who woke us have their answer; the next attempt comes after the pause.
+        self._wake.clear()
+
+    def _answer(self, change: int, *, durable: bool) -> None:
+        """Tell those who wait for changes up to `change`."""
+        while self._waiters and self._waiters[0][0] <= change:
+            _, future = self._waiters.popleft()
+            if not future.done():
+                future.set_result(durable)
