@@ -57,9 +57,10 @@ class ChunkedDecoder:
             if self._size == _WAITING_FOR_SIZE:
                 end = self._read_size(buffer, position, bytes_max)
             elif self._size == _WAITING_FOR_TRAILERS:
-                end = find_section_end(buffer, position, self._scanned, _TRAILERS)
+                start = position + len(_CRLF)
+                end = find_section_end(buffer, start, self._scanned, _TRAILERS)
                 if end >= 0:
-                    parse_fields(bytes(buffer[position:end]), _TRAILERS)
+                    parse_fields(bytes(buffer[start:end]), _TRAILERS)
                     complete = True
             else:
                 end = self._read_data(buffer, position)
@@ -96,7 +97,8 @@ class ChunkedDecoder:
         if len(self._body) + size > bytes_max:
             raise content_too_large(bytes_max)
         self._size = size
-        return end + len(_CRLF)
+        # The CR LF of the last size line stays for the search of the empty line that may follow it at once.
+        return end if size == _WAITING_FOR_TRAILERS else end + len(_CRLF)
 
     def _count_extension(self, extension_bytes: int) -> None:
         self._extension_bytes += extension_bytes
