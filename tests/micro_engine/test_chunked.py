@@ -1,0 +1,97 @@
+"""The chunked coding is decoded to the letter, in any pieces."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central.micro_engine.chunked import ChunkedDecoder
+from openred_central.micro_engine.protocol_errors import ProtocolError
+
+from .wire_examples import BAD_CHUNKS, GOOD_CHUNKS
+
+
+def decode(pieces: list[bytes], bytes_max: int = 1024 * 1024) -> tuple[bytes | None, bytes]:
+    """The body that comes of `pieces`, or None, and the bytes that were left."""
+    decoder = ChunkedDecoder()
+    buffer = bytearray()
+    for index, piece in enumerate(pieces):
+        buffer += piece
+        body = decoder.decode(buffer, bytes_max)
+        if body is not None:
+            return body, bytes(buffer) + b"".join(pieces[index + 1 :])
+    return None, bytes(buffer)
+
+
+@pytest.mark.parametrize(("name", "data", "body"), GOOD_CHUNKS, ids=[name for name, _, _ in GOOD_CHUNKS])
+def test_what_follows_a_body_is_left_in_the_buffer(name: str, data: bytes, body: bytes) -> None:
+    assert decode([data + b"\r\nrest"]) == (body, b"\r\nrest")
+
+
+@pytest.mark.parametrize(("name", "data"), BAD_CHUNKS, ids=[name for name, _ in BAD_CHUNKS])
+def test_anything_else_is_refused(name: str, data: bytes) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode([data])
+    assert (caught.value.status, caught.value.close) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"x\r\n", "hexadecimal"),
+        (b"1\r\nabc", "CR LF"),
+        (b"1\n", "CR without LF"),
+        (b"1;\r\n", "extensions"),
+        (b"1;" + b"a" * 5000 + b"\r\n", "4096 bytes"),
+        (b"0\r\nA\r\n\r\n", "trailer section"),
+    ],
+)
+def test_an_error_tells_the_place_and_the_kind_of_fault(data: bytes, word: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode([data])
+    assert word in caught.value.message
+
+
+def test_the_limit_counts_all_chunks_and_holds_before_the_data_comes() -> None:
+    assert decode([b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n"], 4) == (b"abcd", b"")
+    for data in (b"5\r\n", b"2\r\nab\r\n3\r\n", b"ffffffffffffffff\r\n"):
+        with pytest.raises(ProtocolError) as caught:
+            decode([data], 4)
+        assert caught.value.status == 413
+
+
+def test_a_body_has_started_with_its_first_size() -> None:
+    decoder = ChunkedDecoder()
+    buffer = bytearray(b"1")
+    assert decoder.decode(buffer, 10) is None
+    assert not decoder.started
+    for piece in (b"\r\n", b"a\r\n", b"0\r\n", b"\r"):
+        buffer += piece
+        assert decoder.decode(buffer, 10) is None
+        assert decoder.started
+    buffer += b"\n"
+    assert decoder.decode(buffer, 10) == b"a"
+
+
+def test_extensions_are_checked_in_time_that_grows_with_their_length() -> None:
+    # With a regular expression that backtracks, this would take longer than the universe is old.
+    for extension in (b";a" * 2000 + b"\x00", b";a=" + b'"' + b"\\a" * 2000, b";" + b" " * 4000 + b"\x00"):
+        with pytest.raises(ProtocolError):
+            decode([b"1" + extension + b"\r\n"])
+
+
+@given(st.data())
+def test_any_body_comes_back_from_any_chunks_in_any_pieces(data: st.DataObject) -> None:
+    chunks = data.draw(st.lists(st.binary(min_size=1, max_size=40)))
+    coded = bytearray()
+    for chunk in chunks:
+        size = data.draw(st.sampled_from(["%x", "%X", "%08x"])) % len(chunk)
+        extension = data.draw(st.sampled_from(["", ";a", ';a="b;c"', " ; a = b"]))
+        coded += f"{size}{extension}\r\n".encode() + chunk + b"\r\n"
+    coded += b"0\r\n" + data.draw(st.sampled_from([b"", b"A: b\r\n"])) + b"\r\n"
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(coded)), max_size=8)))
+    pieces = [bytes(coded[start:end]) for start, end in pairwise([0, *cuts, len(coded)])]
+    assert decode([*pieces, b"rest"])[0] == b"".join(chunks)

@@ -1,0 +1,78 @@
+"""Requests, headers and responses as handlers see them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+
+from openred_central.errors import CallerError
+from openred_central.micro_engine.messages import (
+    JSON_TYPE,
+    PROBLEM_TYPE,
+    Headers,
+    Request,
+    Response,
+    StreamingResponse,
+)
+
+
+def test_a_field_on_several_lines_reads_as_one_list() -> None:
+    headers = Headers((("a", "1"), ("b", "2"), ("a", "3"), ("a", "")))
+    assert headers.get("a") == "1, 3, "
+    assert headers.get("b") == "2"
+    assert headers.get("c") is None
+    assert headers.get_all("a") == ["1", "3", ""]
+    assert headers.get_all("c") == []
+    assert "b" in headers
+    assert "c" not in headers
+    assert list(headers) == [("a", "1"), ("b", "2"), ("a", "3"), ("a", "")]
+
+
+def test_a_request_without_more_has_no_headers_body_or_refusal() -> None:
+    request = Request("GET", "/")
+    assert list(request.headers) == []
+    assert request.query == ""
+    assert request.version == 11
+    assert request.keep_alive
+    assert request.content_length == 0
+    assert not request.expects_continue
+    assert request.refusal is None
+    assert request.body == b""
+
+
+def test_a_body_is_read_as_json() -> None:
+    assert Request("POST", "/", body=b'{"a": [1, "\xc3\xa9"]}').json() == {"a": [1, "é"]}
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"{'a': 1}", b"NaN"])
+def test_a_body_that_is_not_json_is_the_callers_error(body: bytes) -> None:
+    with pytest.raises(CallerError) as caught:
+        Request("POST", "/", body=body).json()
+    assert (caught.value.status, caught.value.code, caught.value.close) == (400, "bad_json", False)
+    assert caught.value.suggestion
+
+
+def test_a_document_is_sent_as_json() -> None:
+    response = Response.json({"a": 1}, status=201, headers=(("Location", "/a"),))
+    assert (response.status, response.body, response.content_type) == (201, b'{"a":1}', JSON_TYPE)
+    assert response.headers == (("Location", "/a"),)
+
+
+def test_an_error_is_sent_as_a_problem_document() -> None:
+    error = CallerError(
+        429, "too_many", "Too many.", suggestion="Wait.", fields={"a": "b"}, headers=(("Retry-After", "1"),)
+    )
+    response = Response.problem(error)
+    assert (response.status, response.content_type) == (429, PROBLEM_TYPE)
+    assert response.headers == (("Retry-After", "1"),)
+    assert orjson.loads(response.body) == error.problem()
+
+
+def test_a_stream_is_bytes_unless_said_otherwise() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"a"
+
+    response = StreamingResponse(chunks())
+    assert (response.status, response.content_type, response.headers) == (200, "application/octet-stream", ())
