@@ -11,14 +11,11 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .directory.lifecycle import DWELL_S_MAX, LifecycleOptions
 from .micro_engine.limits import EngineLimits
 from .setting_kinds import DAY_S, Kind, choice, duration, networks, number, show_duration, switch, text, whole
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 PREFIX = "OPENRED_"
 
@@ -159,7 +156,7 @@ class Configuration:
         """Raise `ConfigError`, each setting called by the name it was given by."""
         raise ConfigError(re.sub(r"\w+", lambda word: self.given_as.get(word[0], word[0]), message))
 
-    def _named(self, options: type[DataclassInstance]) -> dict[str, Any]:
+    def _named(self, options: type[Any]) -> dict[str, Any]:
         """The settings that have the names of fields of `options`, ready to build it with."""
         return {row.name: getattr(self, row.name) for row in fields(options) if row.name in SETTINGS}
 

@@ -1,0 +1,52 @@
+"""What the house rules read: the files of the project, as paths and as text."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "openred_central"
+README = ROOT / "README.md"
+
+
+def sources(folder: Path = PACKAGE) -> dict[str, str]:
+    """The text of every Python file in `folder`, by its path from the project's root."""
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*.py"))
+    }
+
+
+def module_name(path: str) -> str:
+    """The dotted name of the module in the file `path`: ``a/b.py`` is ``a.b``, ``a/__init__.py`` is ``a``."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def ignored(name: str, patterns: Iterable[str]) -> bool:
+    """Whether the lines of a ``.gitignore`` keep an entry called `name` out of the project."""
+    return any(fnmatch.fnmatch(name, pattern.strip().rstrip("/")) for pattern in patterns if pattern.strip())
+
+
+def text_files(root: Path = ROOT) -> dict[str, str]:
+    """The text of every file of the project that is text, by its path from `root`."""
+    patterns = (root / ".gitignore").read_text(encoding="utf-8").splitlines()
+    found: dict[str, str] = {}
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name != ".git" and not ignored(name, patterns)]
+        for path in (Path(folder, name) for name in names if not ignored(name, patterns)):
+            content = path.read_bytes()
+            if b"\0" not in content:
+                found[path.relative_to(root).as_posix()] = content.decode("utf-8")
+    return found
+
+
+def expect_none(breaches: Iterable[str]) -> None:
+    """Fail the test with all `breaches` of a rule, one a line, if there are any."""
+    found = sorted(breaches)
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
