@@ -1,0 +1,231 @@
+"""Knocks at the registered address of a node that fell silent: an open port is a sign of life.
+
+Whoever registers chooses the address, so every probe is a request by a stranger to connect somewhere. Hence:
+literal addresses only (no name is looked up), nothing that is not on the public Internet, one connection
+without a byte sent or read, few probes per network, and an answer of one bit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
+
+from ..clock import Clock
+
+log = logging.getLogger("openred.prober")
+
+PRIVATE = "private"
+
+# The IANA special-purpose address registries (RFC 6890), by the kind of address. Not left to `ipaddress`,
+# whose answers differ between versions of Python. Networks for documentation (RFC 5737, RFC 3849, RFC 9637)
+# are reserved: no node can live there, a probe could only waste two seconds.
+KINDS: tuple[tuple[IPv4Network | IPv6Network, str], ...] = tuple(
+    (ipaddress.ip_network(network), kind)
+    for kind, networks in {
+        "unspecified": "0.0.0.0/8 ::/128",
+        "loopback": "127.0.0.0/8 ::1/128",
+        "link-local": "169.254.0.0/16 fe80::/10",
+        "multicast": "224.0.0.0/4 ff00::/8",
+        # RFC 1918, shared address space (RFC 6598), benchmarking (RFC 2544), unique local (RFC 4193), the
+        # site-local addresses of old, and NAT64 within one network (RFC 8215).
+        PRIVATE: "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 198.18.0.0/15 fc00::/7 fec0::/10 "
+        "64:ff9b:1::/48",
+        "reserved": "192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 198.51.100.0/24 203.0.113.0/24 240.0.0.0/4 "
+        "2001::/23 2001:db8::/32 3fff::/20",
+    }.items()
+    for network in networks.split()
+)
+# All that has been given out of the Internet of version 6 (RFC 4291 §2.4); the rest is reserved.
+GLOBAL_IPV6 = IPv6Network("2000::/3")
+
+# Where the last 32 bits are the IPv4 address that is really meant: mapped and compatible (RFC 4291 §2.5.5),
+# translated (RFC 2765 §2.1), NAT64 (RFC 6052 §2.1). In 6to4 it follows the prefix (RFC 3056 §2).
+EMBEDDING_LAST = tuple(map(IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
+EMBEDDING_6TO4 = IPv6Network("2002::/16")
+
+PORT_MAX = 65_535
+# A probed network is left alone this long, whoever asks and however many nodes it has.
+NETWORK_INTERVAL_S = 600.0
+NETWORK_BITS_IPV4 = 24
+NETWORK_BITS_IPV6 = 48
+# Beyond this many networks in one interval no new one is probed: a bound that is kept, not a cache.
+NETWORKS_MAX = 65_536
+
+
+def _meant(address: str) -> IPv4Address | IPv6Address | None:
+    """The address that a connection to `address` would reach in the end; None for other text than that."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    if isinstance(parsed, IPv4Address):
+        return parsed
+    if parsed.scope_id is not None:
+        return None
+    if parsed in EMBEDDING_6TO4:
+        return IPv4Address(int(parsed) >> 80 & 0xFFFFFFFF)
+    # ::1 and :: are addresses in their own right.
+    if int(parsed) > 1 and any(parsed in network for network in EMBEDDING_LAST):
+        return IPv4Address(int(parsed) & 0xFFFFFFFF)
+    return parsed
+
+
+def _kind(address: IPv4Address | IPv6Address) -> str | None:
+    for network, kind in KINDS:
+        if address in network:
+            return kind
+    return "reserved" if address.version == 6 and address not in GLOBAL_IPV6 else None
+
+
+def probe_refusal(address: str, port: int, allow_private: bool) -> str | None:
+    """Why nobody may make us connect to `address` and `port`, in a few words; None where they may.
+
+    `allow_private` opens private networks, for a directory that serves one. Loopback, link-local, multicast,
+    unspecified and reserved addresses stay closed: no other machine has them, or the metadata service of a
+    cloud does. An IPv6 address that carries an IPv4 address is judged by that one.
+    """
+    if not 1 <= port <= PORT_MAX:
+        return f"port {port} is not between 1 and {PORT_MAX}"
+    meant = _meant(address)
+    if meant is None:
+        return "not a literal IP address"
+    kind = _kind(meant)
+    if kind is None or (kind == PRIVATE and allow_private):
+        return None
+    return f"a {kind} address"
+
+
+@dataclass(frozen=True, slots=True)
+class ProberOptions:
+    """How much is probed at once, and how patiently."""
+
+    concurrency: int = 32
+    queue_max: int = 1_024
+    connect_timeout_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"{name} is {value}, allowed is anything above 0")
+
+
+class Probe(NamedTuple):
+    """One connection to be made; `network` is the one that the address lies in, in the end."""
+
+    slot: int
+    node_id: str
+    address: str
+    port: int
+    network: int
+
+
+class Prober:
+    """Connects to nodes, `ProberOptions.concurrency` at a time.
+
+    `refusal` is given address and port and says why not, or None (`probe_refusal`); `on_result` is given
+    slot, node id and whether the port was open.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        refusal: Callable[[str, int], str | None],
+        on_result: Callable[[int, str, bool], None],
+        options: ProberOptions,
+    ) -> None:
+        self._clock = clock
+        self._refusal = refusal
+        self._on_result = on_result
+        self._options = options
+        self._queue: asyncio.Queue[Probe] = asyncio.Queue(options.queue_max)
+        self._workers: list[asyncio.Task[None]] = []
+        self._stopping = False
+        # When each network was last asked for or connected to, in that order.
+        self._probed_s: dict[int, float] = {}
+
+    def submit(self, slot: int, node_id: str, address: str, port: int) -> bool:
+        """Have a node probed soon. False where that will not happen, and no result will come.
+
+        Not probed: what `refusal` refuses, a network probed within the last ten minutes, anything beyond
+        what the queue holds, and anything after `stop`.
+        """
+        meant = _meant(address)
+        if meant is None or self._refusal(address, port) is not None:
+            return False
+        if self._stopping or self._queue.full():
+            return False
+        network = _network(meant)
+        if not self._may_probe(network):
+            return False
+        self._note(network)
+        self._queue.put_nowait(Probe(slot, node_id, str(ipaddress.ip_address(address)), port, network))
+        return True
+
+    async def run(self) -> None:
+        """Probe what is submitted, until `stop`. To be run as a task, once."""
+        if self._stopping:
+            return
+        self._workers = [asyncio.create_task(self._probe_forever()) for _ in range(self._options.concurrency)]
+        try:
+            await asyncio.wait(self._workers)
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Break off what is under way and end `run`; no result comes after this returned."""
+        self._stopping = True
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
+    async def _probe_forever(self) -> None:
+        while True:
+            probe = await self._queue.get()
+            # Waiting in the queue does not shorten the time between two connections.
+            self._note(probe.network)
+            try:
+                alive = await self._is_open(probe.address, probe.port)
+                self._on_result(probe.slot, probe.node_id, alive)
+            except Exception:
+                log.exception("the result of probing the node in slot %d was lost", probe.slot)
+
+    async def _is_open(self, address: str, port: int) -> bool:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as connection:
+                connection.setblocking(False)
+                async with asyncio.timeout(self._options.connect_timeout_s):
+                    await asyncio.get_running_loop().sock_connect(connection, (address, port))
+        except OSError:
+            # Refused, unreachable, timed out, or no descriptor left here: nothing was heard of the node.
+            return False
+        return True
+
+    def _may_probe(self, network: int) -> bool:
+        """Whether `network` was left alone long enough, and the table has room for it."""
+        oldest_s = self._clock.monotonic_s() - NETWORK_INTERVAL_S
+        while self._probed_s:
+            first = next(iter(self._probed_s))
+            if self._probed_s[first] > oldest_s:
+                break
+            del self._probed_s[first]
+        return network not in self._probed_s and len(self._probed_s) < NETWORKS_MAX
+
+    def _note(self, network: int) -> None:
+        self._probed_s.pop(network, None)
+        self._probed_s[network] = self._clock.monotonic_s()
+
+
+def _network(address: IPv4Address | IPv6Address) -> int:
+    """The /24 or /48 around an address, as a number that is unique over both families."""
+    if isinstance(address, IPv4Address):
+        return int(address) >> (32 - NETWORK_BITS_IPV4)
+    # Above all of version 4, which fills the first 24 bits.
+    return 1 << NETWORK_BITS_IPV6 | int(address) >> (128 - NETWORK_BITS_IPV6)

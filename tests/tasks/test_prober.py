@@ -1,0 +1,408 @@
+"""What is never connected to, how often anything is, and what a probe says."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openred_central.clock import VirtualClock
+from openred_central.tasks.prober import NETWORK_INTERVAL_S, Prober, ProberOptions, probe_refusal
+
+HERE = "127.0.0.1"
+
+NEVER = {
+    "127.0.0.1": "loopback",
+    "127.255.255.254": "loopback",
+    "::1": "loopback",
+    "::ffff:127.0.0.1": "loopback",
+    "::ffff:7f00:1": "loopback",
+    "::127.0.0.1": "loopback",
+    "::ffff:0:127.0.0.1": "loopback",
+    "64:ff9b::7f00:1": "loopback",
+    "2002:7f00:1::": "loopback",
+    "0.0.0.0": "unspecified",
+    "0.1.2.3": "unspecified",
+    "::": "unspecified",
+    "::ffff:0.0.0.0": "unspecified",
+    "169.254.169.254": "link-local",
+    "::ffff:169.254.169.254": "link-local",
+    "64:ff9b::169.254.169.254": "link-local",
+    "2002:a9fe:a9fe::1": "link-local",
+    "fe80::1": "link-local",
+    "febf::1": "link-local",
+    "224.0.0.1": "multicast",
+    "239.255.255.250": "multicast",
+    "ff02::1": "multicast",
+    "255.255.255.255": "reserved",
+    "240.0.0.1": "reserved",
+    "192.0.0.170": "reserved",
+    "192.0.2.1": "reserved",
+    "203.0.113.9": "reserved",
+    "2001:db8::1": "reserved",
+    "2001:0:4136:e378:8000:63bf:3fff:fdd2": "reserved",
+    "100::1": "reserved",
+    "4000::1": "reserved",
+    "5f00::1": "reserved",
+}
+PRIVATE = (
+    "10.0.0.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.1.1",
+    "100.64.0.1",
+    "100.127.255.255",
+    "198.18.0.1",
+    "fd00::1",
+    "fc00::1",
+    "fec0::1",
+    "::ffff:10.0.0.1",
+    "::ffff:100.64.0.1",
+    "64:ff9b::c0a8:1",
+    "64:ff9b:1::1",
+    "2002:ac10:1::1",
+)
+PUBLIC = (
+    "1.1.1.1",
+    "8.8.8.8",
+    "172.15.255.255",
+    "172.32.0.1",
+    "100.63.255.255",
+    "100.128.0.1",
+    "169.253.255.255",
+    "223.255.255.255",
+    "2606:4700:4700::1111",
+    "2a01:4f8::1",
+    "::ffff:8.8.8.8",
+    "64:ff9b::808:808",
+    "2002:808:808::1",
+)
+NOT_LITERAL = (
+    "",
+    "localhost",
+    "example.org",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "0177.0.0.1",
+    "127.0.0.1:80",
+    "[::1]",
+    "8.8.8.8 ",
+    "fe80::1%eth0",
+    "2606:4700::1%1",
+    "１.1.1.1",
+)
+
+
+@pytest.mark.parametrize("address", NEVER)
+@pytest.mark.parametrize("allow_private", [False, True])
+def test_an_address_that_no_other_machine_has_is_never_probed(address: str, allow_private: bool) -> None:
+    assert probe_refusal(address, 4242, allow_private) == f"a {NEVER[address]} address"
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_a_private_address_is_probed_only_where_allowed(address: str) -> None:
+    assert probe_refusal(address, 4242, False) == "a private address"
+    assert probe_refusal(address, 4242, True) is None
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_a_public_address_is_probed(address: str) -> None:
+    assert probe_refusal(address, 4242, False) is None
+
+
+@pytest.mark.parametrize("address", NOT_LITERAL)
+def test_only_a_literal_address_is_probed(address: str) -> None:
+    assert probe_refusal(address, 4242, True) == "not a literal IP address"
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65_536])
+def test_only_a_real_port_is_probed(port: int) -> None:
+    assert probe_refusal("8.8.8.8", port, True) == f"port {port} is not between 1 and 65535"
+
+
+@given(st.text())
+@settings(max_examples=100)
+def test_any_text_has_an_answer(address: str) -> None:
+    assert probe_refusal(address, 4242, False) is None or probe_refusal(address, 4242, False)
+
+
+@given(st.ip_addresses(v=4))
+@settings(max_examples=200)
+def test_an_ipv4_address_is_judged_the_same_however_it_is_wrapped(address: Any) -> None:
+    judged = probe_refusal(str(address), 4242, False)
+    number = int(address)
+    for wrapped in (
+        f"::ffff:{address}",
+        f"64:ff9b::{address}",
+        f"::ffff:0:{address}",
+        f"2002:{number >> 16:x}:{number & 0xFFFF:x}::1",
+    ):
+        assert probe_refusal(wrapped, 4242, False) == judged
+
+
+class Results:
+    """Collects what a prober says; `wait` until it said so much."""
+
+    def __init__(self) -> None:
+        self.results: list[tuple[int, str, bool]] = []
+        self._said = asyncio.Event()
+
+    def __call__(self, slot: int, node_id: str, alive: bool) -> None:
+        self.results.append((slot, node_id, alive))
+        self._said.set()
+
+    async def wait(self, count: int) -> list[tuple[int, str, bool]]:
+        async with asyncio.timeout(20):
+            while len(self.results) < count:
+                self._said.clear()
+                await self._said.wait()
+        return self.results
+
+
+def anywhere(address: str, port: int) -> None:
+    """The rule of tests whose nodes live on this machine."""
+
+
+def prober(
+    clock: VirtualClock | None = None,
+    refusal: Callable[[str, int], str | None] = anywhere,
+    on_result: Callable[[int, str, bool], None] = lambda slot, node_id, alive: None,
+    **options: Any,
+) -> Prober:
+    return Prober(clock or VirtualClock(), refusal, on_result, ProberOptions(**options))
+
+
+def closed_port() -> int:
+    with socket.create_server((HERE, 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_an_open_port_is_a_sign_of_life_and_a_closed_one_is_not(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+) -> None:
+    async def scenario() -> None:
+        greeted = asyncio.get_running_loop().create_future()
+
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            greeted.set_result(await reader.read())
+            writer.close()
+
+        server = await asyncio.start_server(greet, HERE, 0)
+        port = server.sockets[0].getsockname()[1]
+        results = Results()
+        clock = VirtualClock()
+        probes = prober(clock, on_result=results)
+        task = asyncio.create_task(probes.run())
+        assert probes.submit(7, "open", HERE, port)
+        await results.wait(1)
+        clock.advance(NETWORK_INTERVAL_S)
+        assert probes.submit(8, "closed", HERE, closed_port())
+        assert await results.wait(2) == [(7, "open", True), (8, "closed", False)]
+        assert await greeted == b"", "a probe sends nothing"
+        await probes.stop()
+        await task
+        server.close()
+        await server.wait_closed()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_an_address_that_does_not_answer_is_given_up(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+) -> None:
+    async def scenario() -> None:
+        # A listener whose backlog is full lets a connection hang, as a silent host does.
+        with socket.socket() as server:
+            server.bind((HERE, 0))
+            server.listen(0)
+            fillers = []
+            for _ in range(4):
+                filler = socket.socket()
+                filler.setblocking(False)
+                filler.connect_ex(server.getsockname())
+                fillers.append(filler)
+            results = Results()
+            probes = prober(on_result=results, connect_timeout_s=0.05)
+            task = asyncio.create_task(probes.run())
+            assert probes.submit(1, "silent", HERE, server.getsockname()[1])
+            assert await results.wait(1) == [(1, "silent", False)]
+            await probes.stop()
+            await task
+            for filler in fillers:
+                filler.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1", "example.org", "10.0.0.1"])
+def test_what_the_rule_refuses_is_not_submitted(address: str) -> None:
+    probes = prober(refusal=partial(probe_refusal, allow_private=False))
+    assert not probes.submit(1, "node", address, 4242)
+
+
+def test_a_name_is_not_submitted_even_where_the_rule_lets_it_pass() -> None:
+    assert not prober().submit(1, "node", "localhost", 4242)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "third"),
+    [
+        ("8.8.8.8", "8.8.8.9", "8.8.9.8"),
+        ("2a01:4f8:1::1", "2a01:4f8:1:2::9", "2a01:4f8:2::1"),
+        ("8.8.8.8", "::ffff:8.8.8.9", "::ffff:8.8.9.8"),
+        ("64:ff9b::808:808", "2002:808:808::1", "2002:808:908::1"),
+    ],
+)
+def test_a_network_is_probed_at_most_once_in_ten_minutes(first: str, second: str, third: str) -> None:
+    clock = VirtualClock()
+    probes = prober(clock)
+    assert probes.submit(1, "a", first, 4242)
+    assert not probes.submit(2, "b", second, 4243)
+    assert probes.submit(3, "c", third, 4242), "the network beside it is another one"
+    clock.advance(NETWORK_INTERVAL_S - 1)
+    assert not probes.submit(2, "b", second, 4243)
+    clock.advance(1)
+    assert probes.submit(2, "b", second, 4243)
+
+
+def test_the_ten_minutes_begin_anew_when_the_connection_is_made() -> None:
+    async def scenario() -> None:
+        clock = VirtualClock()
+        results = Results()
+        probes = prober(clock, on_result=results)
+        port = closed_port()
+        assert probes.submit(1, "a", HERE, port)
+        clock.advance(NETWORK_INTERVAL_S - 1)
+        task = asyncio.create_task(probes.run())
+        await results.wait(1)
+        clock.advance(NETWORK_INTERVAL_S - 1)
+        assert not probes.submit(1, "a", HERE, port)
+        clock.advance(1)
+        assert probes.submit(1, "a", HERE, port)
+        await probes.stop()
+        await task
+
+    asyncio.run(scenario())
+
+
+def test_the_table_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openred_central.tasks.prober.NETWORKS_MAX", 3)
+    clock = VirtualClock()
+    probes = prober(clock)
+    for third_octet in range(3):
+        assert probes.submit(1, "a", f"8.8.{third_octet}.8", 4242)
+        clock.advance(1)
+    assert not probes.submit(1, "a", "8.8.77.8", 4242)
+    clock.advance(NETWORK_INTERVAL_S - 3)
+    assert probes.submit(1, "a", "8.8.77.8", 4242), "the oldest one has been forgotten"
+
+
+def test_a_full_queue_refuses() -> None:
+    probes = prober(queue_max=2)
+    assert probes.submit(1, "a", "8.8.1.8", 4242)
+    assert probes.submit(2, "b", "8.8.2.8", 4242)
+    assert not probes.submit(3, "c", "8.8.3.8", 4242)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_no_more_connections_than_allowed_at_once(run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    async def scenario() -> None:
+        under_way, most = 0, 0
+        release = asyncio.Event()
+        results = Results()
+        probes = prober(on_result=results, concurrency=2)
+
+        async def connect(address: str, port: int) -> bool:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await release.wait()
+            under_way -= 1
+            return True
+
+        probes._is_open = connect  # type: ignore[method-assign]
+        for number in range(6):
+            assert probes.submit(number, "a", f"8.8.{number}.8", 4242)
+        task = asyncio.create_task(probes.run())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert under_way == 2
+        release.set()
+        await results.wait(6)
+        assert most == 2
+        await probes.stop()
+        await task
+
+    run(scenario())
+
+
+def test_a_result_that_nobody_can_take_does_not_end_the_probing(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        results = Results()
+
+        def take(slot: int, node_id: str, alive: bool) -> None:
+            results(slot, node_id, alive)
+            if slot == 1:
+                raise RuntimeError("no such node")
+
+        clock = VirtualClock()
+        probes = prober(clock, on_result=take, concurrency=1)
+        task = asyncio.create_task(probes.run())
+        assert probes.submit(1, "a", HERE, closed_port())
+        await results.wait(1)
+        clock.advance(NETWORK_INTERVAL_S)
+        assert probes.submit(2, "b", HERE, closed_port())
+        await results.wait(2)
+        await probes.stop()
+        await task
+
+    asyncio.run(scenario())
+    assert "the node in slot 1 was lost" in caplog.text
+
+
+def test_stop_breaks_off_what_is_under_way_and_no_result_comes() -> None:
+    async def scenario() -> None:
+        results = Results()
+        probes = prober(on_result=results)
+        begun = asyncio.Event()
+
+        async def connect(address: str, port: int) -> bool:
+            begun.set()
+            await asyncio.Event().wait()
+            return True
+
+        probes._is_open = connect  # type: ignore[method-assign]
+        task = asyncio.create_task(probes.run())
+        assert probes.submit(1, "a", "8.8.8.8", 4242)
+        await begun.wait()
+        await probes.stop()
+        await task
+        assert results.results == []
+        assert not probes.submit(2, "b", "8.8.9.8", 4242)
+
+    asyncio.run(scenario())
+
+
+def test_run_after_stop_ends_at_once() -> None:
+    async def scenario() -> None:
+        probes = prober()
+        await probes.stop()
+        await probes.run()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", ["concurrency", "queue_max", "connect_timeout_s"])
+def test_an_option_of_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0, allowed is anything above 0"):
+        ProberOptions(**{name: 0})
