@@ -121,7 +121,7 @@ class Acceptor:
         connection = Connection(self._service, peer, gate_key)
         try:
             await self._service.loop.connect_accepted_socket(lambda: connection, client, **self._tls_options)
-        except Exception as error:
+        except OSError as error:
             # A client that left, or failed its TLS handshake. That is nothing to trouble the operator with.
             log.debug("a connection from %s came to nothing: %r", peer or "a Unix socket", error)
         finally:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-import os
 import signal
 import socket
 import ssl
@@ -16,11 +16,10 @@ import uvloop
 
 from ..clock import Clock, SystemClock
 from .acceptor import Acceptor
-from .connection import Connection
 from .limits import EngineLimits
 from .replies import Replies
 from .router import BodyKind, Handler, Router
-from .service import Service
+from .service import Held, Service
 from .sockets import address_of, listen_tcp, listen_unix, tls_context
 from .stats import Stats
 
@@ -30,6 +29,7 @@ TICK_S: Final = 1.0
 SWEEP_CONNECTIONS_MAX: Final = 256
 # Requests that were on their way when a drain begins are still taken.
 DRAIN_GRACE_S: Final = 0.1
+CUT_TIMEOUT_S: Final = 1.0
 
 H = TypeVar("H", bound=Handler)
 
@@ -48,7 +48,8 @@ class Engine:
         engine.run(port=8000)
 
     `limits` are the deadlines and caps, `clock` tells the time, `server_name` is the value of the Server
-    field, `random_bytes` gives that many random bytes, for the ids of internal errors.
+    field, `new_error_id` makes the id under which a caller and the log know an internal error; by default
+    they are counted.
     """
 
     def __init__(
@@ -57,14 +58,14 @@ class Engine:
         limits: EngineLimits | None = None,
         clock: Clock | None = None,
         server_name: str = "openred-central",
-        random_bytes: Callable[[int], bytes] = os.urandom,
+        new_error_id: Callable[[], str] | None = None,
     ) -> None:
         self.limits = limits or EngineLimits()
         self.stats = Stats()
         self._clock = clock or SystemClock()
         self._router = Router(self.limits.body_bytes_max)
         self._replies = Replies(server_name, self.limits.idle_timeout_s, self._clock.wall_s())
-        self._random_bytes = random_bytes
+        self._new_error_id = new_error_id or map(str, itertools.count(1)).__next__
         self._service: Service | None = None
         self._acceptor: Acceptor | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -108,7 +109,7 @@ class Engine:
             router=self._router,
             replies=self._replies,
             stats=self.stats,
-            random_bytes=self._random_bytes,
+            new_error_id=self._new_error_id,
         )
         self._acceptor = Acceptor(self._service, listeners, tls)
         addresses = [address_of(listener) for listener in listeners]
@@ -137,16 +138,16 @@ class Engine:
         for connection in list(service.connections):
             connection.drain()
         cut = 0
-        try:
-            if service.gate.open:
-                await asyncio.wait_for(empty.wait(), self.limits.drain_timeout_s)
-        except TimeoutError:
+        if service.gate.open:
+            waiting = service.loop.create_task(empty.wait())
+            await asyncio.wait((waiting,), timeout=self.limits.drain_timeout_s)
             cut = service.gate.open
-            acceptor.close()
             for connection in list(service.connections):
                 connection.cut()
-            # Whatever handlers do when they are cancelled, stopping does not wait for long.
-            await asyncio.wait([asyncio.ensure_future(empty.wait())], timeout=TICK_S)
+            acceptor.close()
+            # However handlers take being cancelled, stopping does not wait for them for long.
+            await asyncio.wait((waiting,), timeout=CUT_TIMEOUT_S)
+            waiting.cancel()
         acceptor.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -172,8 +173,7 @@ class Engine:
         else:
             listeners = listen_tcp(host, port, backlog=self.limits.backlog)
         tls = tls_context(certificate, key) if certificate is not None and key is not None else None
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._serve(listeners, tls))
+        uvloop.run(self._serve(listeners, tls))
 
     async def _serve(self, listeners: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         stop = asyncio.Event()
@@ -194,7 +194,7 @@ class Engine:
         acceptor.tick()
         self._sweep(list(service.connections))
 
-    def _sweep(self, connections: list[Connection]) -> None:
+    def _sweep(self, connections: list[Held]) -> None:
         """Check the deadlines of `connections`, some now and the others in later turns of the loop."""
         service = self._service
         assert service is not None

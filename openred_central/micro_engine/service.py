@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Protocol
 
 from ..clock import Clock
 from ..errors import CallerError
@@ -17,20 +17,25 @@ from .replies import Replies, internal_error
 from .router import Router
 from .stats import Stats
 
-if TYPE_CHECKING:
-    from .connection import Connection
-
-ERROR_ID_BYTES: Final = 8
-
 log = logging.getLogger(__name__)
+
+
+class Held(Protocol):
+    """What the engine does with a connection; `Connection` says more."""
+
+    def check_deadlines(self, now_s: float) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def cut(self) -> None: ...
 
 
 class Service:
     """The shared parts of one running engine.
 
-    `random_bytes` gives that many random bytes; `connections` are all that hold a place at the gate, which
-    a connection does until its transport is closed and its handler is done; `on_empty` is called when the
-    last one left.
+    `new_error_id` makes the id of an internal error; `connections` are all that hold a place at the gate,
+    which a connection does until its transport is closed and its handler is done; `on_empty` is called when
+    the last one left.
     """
 
     __slots__ = (
@@ -42,8 +47,8 @@ class Service:
         "gate",
         "limits",
         "loop",
+        "new_error_id",
         "on_empty",
-        "random_bytes",
         "replies",
         "router",
         "stats",
@@ -58,7 +63,7 @@ class Service:
         router: Router,
         replies: Replies,
         stats: Stats,
-        random_bytes: Callable[[int], bytes],
+        new_error_id: Callable[[], str],
     ) -> None:
         self.loop = loop
         self.limits = limits
@@ -66,16 +71,16 @@ class Service:
         self.router = router
         self.replies = replies
         self.stats = stats
-        self.random_bytes = random_bytes
+        self.new_error_id = new_error_id
         self.driver = Driver(loop)
         self.gate = Gate(limits.connections_max, limits.connections_per_address_max, limits.exempt_networks)
-        self.connections: set[Connection] = set()
+        self.connections: set[Held] = set()
         self.draining = False
         # The loop keeps only weak references to its tasks.
         self._aside: set[asyncio.Task[None]] = set()
         self.on_empty: Callable[[], None] | None = None
 
-    def leave(self, connection: Connection, gate_key: GateKey) -> None:
+    def leave(self, connection: Held, gate_key: GateKey) -> None:
         """`connection` is gone, and so is its handler."""
         self.connections.discard(connection)
         self.gate.leave(gate_key)
@@ -94,7 +99,7 @@ class Service:
     def report(self, error: BaseException, request: Request) -> str:
         """Put `error` into the log. Returns the id that it has there."""
         self.stats.handler_failures += 1
-        error_id = self.random_bytes(ERROR_ID_BYTES).hex()
+        error_id = self.new_error_id()
         log.error("internal error %s in %s %s", error_id, request.method, request.path, exc_info=error)
         return error_id
 

@@ -1,0 +1,233 @@
+"""The life of one connection apart from what it says: its phases, deadlines, back-pressure and end.
+
+    phase     waits for                                    goes on to
+    HEAD      a complete head                              BODY, DISCARD, HANDLER, STREAM, LINGER, CLOSING
+    BODY      the rest of the body                         HEAD, HANDLER, STREAM, LINGER, CLOSING
+    DISCARD   the rest of a body that is answered already  HEAD, LINGER, CLOSING
+    HANDLER   the task of a handler                        HEAD, STREAM, LINGER
+    STREAM    pieces of a body, and the client to read     HEAD, LINGER, CLOSING
+    LINGER    the client to close; input is thrown away    CLOSING
+    CLOSING   the transport to be done                     –
+    LOST      the task of a handler, where one still runs  –
+
+Any phase may become LOST. HEAD, BODY and DISCARD parse; the others do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import IntEnum
+from typing import Any, Final, cast
+
+from ..errors import CallerError
+from .gate import GateKey
+from .messages import Response
+from .outgoing import Outgoing
+from .parser import RequestParser
+from .service import Service
+
+# What a client may send ahead while its handler works or it does not read; above it, reading pauses.
+READ_AHEAD_BYTES_MAX: Final = 64 * 1024
+
+
+class Phase(IntEnum):
+    HEAD = 0
+    BODY = 1
+    DISCARD = 2
+    HANDLER = 3
+    STREAM = 4
+    LINGER = 5
+    CLOSING = 6
+    LOST = 7
+
+
+# Plain names: reading a member of an enumeration costs three times as much as a global.
+HEAD, BODY, DISCARD, HANDLER, STREAM, LINGER, CLOSING, LOST = Phase
+
+
+class Channel(asyncio.Protocol):
+    """A connection from `peer`, which the gate counts under `gate_key`, without knowing what is said on it.
+
+    Beside the transport's callbacks, `check_deadlines` must be called about once a second.
+    """
+
+    __slots__ = (
+        "_deadline_s",
+        "_gate_key",
+        "_head_timed",
+        "_input_ended",
+        "_limits",
+        "_linger_bytes",
+        "_now_s",
+        "_out",
+        "_parser",
+        "_peer",
+        "_reading_paused",
+        "_received_s",
+        "_service",
+        "_task",
+        "_transport",
+        "made",
+        "phase",
+    )
+    # Set by `connection_made`, before which nothing else is called.
+    _transport: asyncio.Transport
+    _out: Outgoing
+
+    def __init__(self, service: Service, peer: str, gate_key: GateKey) -> None:
+        self._service = service
+        self._limits = service.limits
+        self._peer = peer
+        self._gate_key = gate_key
+        self._parser = RequestParser(service.limits)
+        self.made = False
+        self.phase: int = HEAD
+        # The task of a handler that waits, or of a body that streams.
+        self._task: asyncio.Task[Any] | None = None
+        self._input_ended = False
+        self._reading_paused = False
+        # Whether the deadline of the head that is coming is set. At first it is: that of connecting.
+        self._head_timed = True
+        self._linger_bytes = 0
+        # When something last happened here, and when bytes last came.
+        self._now_s = self._received_s = service.clock.monotonic_s()
+        self._deadline_s = self._now_s + self._limits.head_timeout_s
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes_max)
+        self._out = Outgoing(self._transport, self._service.stats, self._now_s)
+        self._service.connections.add(self)
+        self.made = True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.phase == STREAM and self._task is not None:
+            self._task.cancel()
+        # A handler is let run to its end: what it changes must not stop half-way. Its connection keeps its
+        # place at the gate until then, so that clients who leave early cannot pile up handlers.
+        self.phase = LOST
+        if self._task is None:
+            self._service.leave(self, self._gate_key)
+
+    def pause_writing(self) -> None:
+        self._out.paused = True
+        self._balance_reading()
+
+    def check_deadlines(self, now_s: float) -> None:
+        """Close or reset the connection if its time is up at `now_s`, in monotonic seconds."""
+        if self.phase == LOST:
+            return
+        self._now_s = now_s
+        if self._out.stalled_s(now_s) >= self._limits.write_timeout_s:
+            self._service.stats.connections_reset += 1
+            self._transport.abort()
+        elif self.phase >= LINGER and self._out.bytes_unsent:
+            # The time to linger begins when the client has the answer.
+            self._deadline_s = now_s + self._limits.linger_s
+        elif now_s >= self._deadline_s and not self._out.paused:
+            self._time_out()
+
+    def drain(self) -> None:
+        """Close if nothing is in flight, end a stream; else the next answer is the last."""
+        if self.phase == STREAM and self._task is not None:
+            self._task.cancel()
+        elif self.phase == HEAD and self._parser.idle:
+            self._close()
+
+    def cut(self) -> None:
+        """End everything now, without an answer."""
+        if self._task is not None:
+            self._task.cancel()
+        if self.phase != LOST:
+            self._transport.abort()
+
+    # For what is said on it
+
+    def _await_head(self) -> None:
+        """Set the deadline of the next head, or close where none can come."""
+        if self._input_ended:
+            self._close()
+        elif self._parser.idle:
+            if self._out.bytes_written:
+                self._deadline_s = self._now_s + self._limits.idle_timeout_s
+        elif not self._head_timed:
+            self._head_timed = True
+            self._deadline_s = self._now_s + self._limits.head_timeout_s
+
+    def _await_body(self, phase: int) -> None:
+        self.phase = phase
+        self._deadline_s = self._now_s + self._limits.body_timeout_s
+
+    def _throw_away(self, data: bytes) -> None:
+        """Take `data` that nobody will read, as much as may come while the connection lingers."""
+        self._linger_bytes += len(data)
+        if self._linger_bytes > self._limits.linger_bytes_max:
+            self._close()
+
+    def _refuse_framing(self, error: CallerError) -> None:
+        """Answer bytes that are no request, if no answer to them was sent, and never parse again."""
+        if self.phase != DISCARD:
+            response = Response.problem(error)
+            self._out.add(
+                self._service.replies.whole(response, keep_alive=False, head_only=False, cors=False)
+            )
+            self._service.stats.responses[response.status // 100] += 1
+        self._linger()
+
+    def _time_out(self) -> None:
+        """The deadline of this phase has passed."""
+        if self.phase == HEAD and self._parser.idle and self._out.bytes_written:
+            self._close()
+        elif self.phase <= BODY:
+            self._service.stats.timeouts += 1
+            awaited, allowed_s = (
+                ("head", self._limits.head_timeout_s)
+                if self.phase == HEAD
+                else ("body", self._limits.body_timeout_s)
+            )
+            self._refuse_framing(
+                CallerError(
+                    408,
+                    "request_timeout",
+                    f"The {awaited} of the request did not come within {allowed_s:g} seconds.",
+                    suggestion="Send the whole request at once.",
+                    close=True,
+                )
+            )
+        elif self.phase == CLOSING:
+            self._transport.abort()
+        else:
+            self._close()
+
+    def _linger(self) -> None:
+        """Finish the write side, then throw away what still comes: a client that is reset while it sends
+        may never see the answer (RFC 9112 §9.6)."""
+        self._out.flush()
+        if self._input_ended or self._transport.is_closing() or not self._transport.can_write_eof():
+            self._close()
+            return
+        self._transport.write_eof()
+        self.phase = LINGER
+        self._deadline_s = self._now_s + self._limits.linger_s
+        self._balance_reading()
+
+    def _close(self) -> None:
+        """Close when all that was written is sent."""
+        if self.phase < CLOSING:
+            self._out.flush()
+            self.phase = CLOSING
+            self._deadline_s = self._now_s + self._limits.write_timeout_s
+            self._transport.close()
+
+    def _balance_reading(self) -> None:
+        """Pause reading while the client does not read, or has sent enough ahead; else resume it."""
+        pause = self.phase < LINGER and (
+            self._out.paused or (self.phase >= HANDLER and self._parser.buffered_bytes > READ_AHEAD_BYTES_MAX)
+        )
+        if pause == self._reading_paused or self._input_ended:
+            return
+        self._reading_paused = pause
+        if pause:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
