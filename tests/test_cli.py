@@ -1,0 +1,209 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from openred_central import __version__, cli
+from openred_central.config import SETTINGS, Configuration, settings_markdown
+
+
+class Server:
+    """Stands in for the server: remembers what it was started with."""
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+        self.started: list[Configuration] = []
+
+    def serve(self, configuration: Configuration) -> int:
+        self.started.append(configuration)
+        return self.exit_code
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    server = Server()
+    module = SimpleNamespace(serve=server.serve)
+    monkeypatch.setitem(sys.modules, "openred_central.server", module)
+    return server
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "openred_central", *arguments],
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--port", "9000"], ["--port=9000"], ["serve", "--port", "9000"]], ids=" ".join
+)
+def test_serve_is_what_is_done_where_no_command_is_given(server: Server, arguments: list[str]) -> None:
+    assert cli.main(arguments) == 0
+    (configuration,) = server.started
+    assert (configuration.port, configuration.given_as) == (9_000, {"port": "--port"})
+
+
+def test_nothing_at_all_starts_the_server_with_its_defaults(server: Server) -> None:
+    assert cli.main([]) == 0
+    assert server.started == [Configuration()]
+
+
+def test_the_exit_code_is_the_servers(server: Server) -> None:
+    server.exit_code = 1
+    assert cli.main(["serve"]) == 1
+
+
+def test_an_interrupt_before_the_server_stands_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def serve(configuration: Configuration) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "openred_central.server", SimpleNamespace(serve=serve))
+    assert cli.main([]) == 130
+
+
+def test_variables_are_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENRED_DATABASE", "memory:")
+    cli.main([])
+    assert server.started[0].database == "memory:"
+
+
+def test_every_setting_has_its_flag(server: Server) -> None:
+    values = {"port": "9000", "tls_key": "key.pem", "tls_certificate": "chain.pem", "flush_interval_s": "0.5"}
+    given = {name: values.get(name, setting.kind.show(setting.default)) for name, setting in SETTINGS.items()}
+    cli.main(["serve", *(f"{SETTINGS[name].flag}={value}" for name, value in given.items())])
+    assert server.started[0].given_as == {name: setting.flag for name, setting in SETTINGS.items()}
+    assert (server.started[0].port, server.started[0].flush_interval_s) == (9_000, 0.5)
+
+
+def test_a_wrong_value_ends_with_one_line_and_exit_code_2(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["--port", "many"]) == 2
+    assert server.started == []
+    assert capsys.readouterr() == (
+        "",
+        "openred-central: --port is 'many', allowed is 0 to 65535 (a whole number)\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--prot", "9000"], "--prot is not known to serve; the nearest flag is --port"),
+        (["--po", "9000"], "--po is not known to serve; the nearest flag is --port"),
+        (["config", "--max-node=3"], "--max-node is not known to config; the nearest flag is --max-nodes"),
+        (["serve", "now"], "now is not known to serve; flags begin with --"),
+        (["serve", "--markdown"], "--markdown is not known to serve"),
+        (["sevre"], "invalid choice: 'sevre'"),
+        (["--port"], "--port: expected one argument"),
+    ],
+)
+def test_wrong_usage_ends_with_what_is_wrong_and_exit_code_2(
+    server: Server, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main(arguments)
+    assert exited.value.code == 2
+    assert server.started == []
+    assert complaint in capsys.readouterr().err
+
+
+def test_an_unknown_variable_is_warned_of_and_the_server_starts(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENRED_PROT", "9000")
+    assert cli.main([]) == 0
+    warning = "OPENRED_PROT is not a setting and is ignored; the nearest is OPENRED_PORT"
+    assert capsys.readouterr().err == f"openred-central: warning: {warning}\n"
+
+
+def test_config_prints_every_setting_its_value_and_where_it_comes_from(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENRED_PORT", "9000")
+    assert cli.main(["config", "--coma-s", "24h"]) == 0
+    printed = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in printed] == list(SETTINGS)
+    assert ["port", "9000", "environment OPENRED_PORT"] in printed
+    assert ["coma_s", "1d", "flag --coma-s"] in printed
+    assert ["grace_s", "2d", "default"] in printed
+    assert ["unix_socket", "nothing", "default"] in printed
+
+
+def test_config_refuses_what_serve_would_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "--tls-key", "key.pem"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_config_prints_the_table_of_the_readme_whatever_is_set(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENRED_PORT", "many")
+    assert cli.main(["config", "--markdown"]) == 0
+    assert capsys.readouterr().out == settings_markdown()
+
+
+@pytest.mark.parametrize("command", ["serve", "config"])
+def test_the_help_of_a_command_lists_every_flag_with_its_default(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main([command, "--help"])
+    assert exited.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for setting in SETTINGS.values():
+        assert f"{setting.flag} VALUE" in shown
+        assert f"Default: {setting.kind.show(setting.default) or 'nothing'}." in shown
+
+
+def test_the_help_shows_commands_examples_and_units(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main(["--help"])
+    assert exited.value.code == 0
+    shown = capsys.readouterr().out
+    for word in ("serve", "config", "examples:", "--host 0.0.0.0", "15m, 48h, 180d", "in bytes"):
+        assert word in shown
+
+
+def test_the_examples_of_the_help_are_good_command_lines(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = [line.strip().split("  ")[0].split() for line in cli.EXAMPLES.splitlines() if "  " in line]
+    for words in examples:
+        while "=" in words[0]:
+            monkeypatch.setenv(*words.pop(0).split("=", 1))
+        assert words[0] == "openred-central"
+        assert cli.main(words[1:]) == 0
+    assert len(examples) == 4
+    assert "environment OPENRED_PORT" in capsys.readouterr().out
+
+
+def test_the_program_runs_and_tells_its_version() -> None:
+    finished = run("--version")
+    assert (finished.returncode, finished.stdout) == (0, f"openred-central {__version__}\n")
+
+
+def test_the_exit_code_of_the_process_is_that_of_the_command() -> None:
+    finished = run("config", OPENRED_PORT="many")
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr.startswith("openred-central: OPENRED_PORT is 'many'")
+
+
+def test_help_and_config_do_not_wait_for_the_libraries_of_the_server() -> None:
+    program = "import sys, openred_central.cli; print({'cryptography', 'sqlite3'} & set(sys.modules))"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout == "set()\n"

@@ -1,0 +1,189 @@
+"""The table of settings, and how a configuration comes about."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central.config import (
+    SETTINGS,
+    ConfigError,
+    Configuration,
+    load,
+    settings_markdown,
+    unknown_variables,
+)
+from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.micro_engine.limits import EngineLimits
+
+# What an operator has no reason to change.
+ENGINE_CONSTANTS = {"backlog", "write_buffer_bytes_max", "linger_bytes_max", "linger_s"}
+
+
+def test_nothing_need_be_set() -> None:
+    assert load({}, {}) == Configuration()
+
+
+def test_a_server_that_nobody_configured_is_open_to_nobody_else() -> None:
+    assert (load({}, {}).host, load({}, {}).port) == ("127.0.0.1", 8_000)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_each_default_is_allowed_and_reads_as_itself(name: str) -> None:
+    setting = SETTINGS[name]
+    assert setting.kind.parse(setting.kind.show(setting.default)) == setting.default
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_each_setting_says_what_it_means_in_a_sentence_with_its_unit_last(name: str) -> None:
+    setting = SETTINGS[name]
+    assert re.fullmatch(r"[A-Z].*\.", setting.meaning)
+    assert name.endswith("_s") == (setting.kind.form.startswith("seconds"))
+
+
+def test_a_setting_has_a_variable_and_a_flag() -> None:
+    assert SETTINGS["max_nodes"].variable == "OPENRED_MAX_NODES"
+    assert SETTINGS["max_nodes"].flag == "--max-nodes"
+
+
+def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default() -> None:
+    environment = {"OPENRED_PORT": "1000", "OPENRED_GRACE_S": "48h"}
+    configuration = load({"port": "2000"}, environment)
+    assert (configuration.port, configuration.grace_s, configuration.shards) == (2_000, 172_800.0, 64)
+    assert configuration.given_as == {"port": "--port", "grace_s": "OPENRED_GRACE_S"}
+
+
+def test_a_variable_that_a_flag_replaces_is_not_read() -> None:
+    assert load({"port": "2000"}, {"OPENRED_PORT": "many"}).port == 2_000
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "message"),
+    [
+        ({"port": "70000"}, {}, "--port is '70000', allowed is 0 to 65535 (a whole number)"),
+        ({}, {"OPENRED_PORT": ""}, "OPENRED_PORT is '', allowed is 0 to 65535 (a whole number)"),
+        (
+            {"tick_s": "1 s"},
+            {},
+            "--tick-s is '1 s', allowed is 0.01s to 1m (seconds, or a number with s, m, h or d behind it)",
+        ),
+        ({}, {"OPENRED_PROBE": "udp"}, "OPENRED_PROBE is 'udp', allowed is none or tcp"),
+        ({}, {"OPENRED_HOST": "a\nb"}, "OPENRED_HOST is 'a\\nb', allowed is an address or a name"),
+    ],
+)
+def test_a_wrong_value_is_named_as_it_was_given_with_what_is_allowed(
+    flags: dict[str, str], environment: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(flags, environment)
+    assert str(raised.value) == message
+
+
+@given(st.sampled_from(sorted(SETTINGS)), st.text(max_size=200))
+def test_any_text_is_a_value_or_a_one_line_error_that_names_the_setting(name: str, written: str) -> None:
+    try:
+        load({name: written}, {})
+        return
+    except ConfigError as error:
+        message = str(error)
+    assert SETTINGS[name].flag in message
+    assert len(message.splitlines()) == 1
+    assert len(message) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "message"),
+    [
+        (
+            {"tls_key": "key.pem"},
+            {},
+            "--tls-key is set but tls_certificate is not, allowed is both or neither",
+        ),
+        (
+            {},
+            {"OPENRED_TLS_CERTIFICATE": "chain.pem"},
+            "OPENRED_TLS_CERTIFICATE is set but tls_key is not, allowed is both or neither",
+        ),
+        (
+            {"connections_per_address_max": "100"},
+            {"OPENRED_CONNECTIONS_MAX": "10"},
+            "--connections-per-address-max is 100, allowed is at most OPENRED_CONNECTIONS_MAX, which is 10",
+        ),
+        (
+            {"flush_interval_s": "1m"},
+            {"OPENRED_HEARTBEAT_TOLERANCE_S": "2"},
+            (
+                "--flush-interval-s is 1m, allowed is at most OPENRED_HEARTBEAT_TOLERANCE_S, which is 2s: "
+                "a crash must not forget more than is forgiven"
+            ),
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused_as_they_were_given(
+    flags: dict[str, str], environment: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(flags, environment)
+    assert str(raised.value) == message
+
+
+def test_a_certificate_with_its_key_is_taken() -> None:
+    assert load({"tls_key": "key.pem", "tls_certificate": "chain.pem"}, {}).tls_key == "key.pem"
+
+
+def test_the_life_cycle_is_given_every_dwell_time() -> None:
+    names = [row.name for row in dataclasses.fields(LifecycleOptions)]
+    flags = {name: str(100 + index) for index, name in enumerate(names)}
+    options = load(flags, {}).lifecycle()
+    assert dataclasses.asdict(options) == {name: 100.0 + index for index, name in enumerate(names)}
+
+
+def test_a_whole_life_can_be_had_in_ten_seconds() -> None:
+    names = [row.name for row in dataclasses.fields(LifecycleOptions)]
+    assert load(dict.fromkeys(names, "1.25"), {}).lifecycle().coma_s == 1.25
+
+
+def test_the_second_look_can_be_left_out() -> None:
+    assert load({"second_look_s": "0"}, {}).lifecycle().second_look_s == 0.0
+
+
+def test_the_engine_is_given_every_limit_that_an_operator_may_set() -> None:
+    names = {row.name for row in dataclasses.fields(EngineLimits)} - ENGINE_CONSTANTS - {"exempt_networks"}
+    flags = dict.fromkeys(names, "2000")
+    engine = dataclasses.asdict(load({**flags, "rate_limit_exempt": "127.0.0.0/8"}, {}).engine())
+    assert {name: engine[name] for name in names} == dict.fromkeys(names, 2_000)
+    assert engine["exempt_networks"] == ("127.0.0.0/8",)
+
+
+def test_without_settings_the_parts_have_their_own_defaults() -> None:
+    assert Configuration().lifecycle() == LifecycleOptions()
+    assert Configuration().engine() == EngineLimits()
+
+
+def test_a_configuration_made_in_code_is_checked_as_well() -> None:
+    with pytest.raises(ConfigError, match="grace_s is -1"):
+        Configuration(grace_s=-1.0)
+
+
+def test_an_unknown_variable_is_warned_of_with_the_nearest_setting() -> None:
+    environment = {"OPENRED_PROT": "1", "OPENRED_PORT": "1", "PATH": "/bin", "OPENRED_MAXNODES": "5"}
+    assert unknown_variables(environment) == [
+        "OPENRED_MAXNODES is not a setting and is ignored; the nearest is OPENRED_MAX_NODES",
+        "OPENRED_PROT is not a setting and is ignored; the nearest is OPENRED_PORT",
+    ]
+
+
+def test_the_markdown_table_has_a_row_for_each_setting() -> None:
+    rows = settings_markdown().splitlines()
+    assert rows[0] == "| variable | default | allowed | meaning |"
+    assert (
+        "| `OPENRED_GRACE_S` | `2d` | 0.001s to 36525d | Grace after a missed heartbeat (pending_1st). |"
+        in rows
+    )
+    assert "| `OPENRED_TLS_KEY` | nothing |" in settings_markdown()
+    assert [row.split("`")[1] for row in rows[2:]] == [setting.variable for setting in SETTINGS.values()]
+    assert all(row.count("|") == 5 for row in rows)

@@ -1,0 +1,82 @@
+"""What the tests themselves promise: no test is skipped unseen, and a random run can be repeated."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SKIPPING = """
+import pytest
+
+@pytest.{mark}(reason="tired")
+def test_marked(): pass
+
+def test_running(): pytest.{call}("half-way")
+
+@pytest.fixture
+def tired(): pytest.{call}("tired")
+
+def test_fixture(tired): pass
+
+@pytest.{expected}
+def test_expected(): raise ValueError
+""".format(mark="mark." + "skip", call="sk" + "ip", expected="mark.x" + "fail")
+ABSENT = 'import pytest\npytest.{call}("no_such_module")\n'.format(call="import" + "orskip")
+
+
+def run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the tests in `folder` under the project's own conftest.py."""
+    shutil.copy(Path(__file__).with_name("conftest.py"), folder)
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
+        cwd=folder,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_where_every_test_must_run_a_skipped_one_fails(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text(SKIPPING)
+    finished = run(tmp_path, OPENRED_NO_SKIP="1")
+    summary = finished.stdout.splitlines()[-1]
+    assert finished.returncode == 1
+    assert summary.startswith("2 failed, 2 errors in")
+    assert "test_marked did not run to its end" in finished.stdout
+
+
+def test_where_every_test_must_run_a_skipped_file_fails(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text(ABSENT + "def test_nothing(): pass\n")
+    assert run(tmp_path, OPENRED_NO_SKIP="1").stdout.splitlines()[-1].startswith("1 error in")
+
+
+def test_the_seed_is_printed_first_and_again_beside_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text("def test_luck(seed): assert seed != 7\n")
+    printed = run(tmp_path, OPENRED_SEED="7").stdout.splitlines()
+    assert printed[0] == "seed 7: repeat with OPENRED_SEED=7"
+    assert "repeat with OPENRED_SEED=7" in printed[1:]
+    assert printed[-1].startswith("1 failed")
+
+
+def test_without_a_given_seed_every_run_has_its_own(tmp_path: Path, seed: int) -> None:
+    (tmp_path / "test_a.py").write_text("def test_luck(seed): assert seed >= 0\n")
+    first = run(tmp_path, OPENRED_SEED="").stdout.splitlines()[0]
+    assert first.startswith("seed ")
+    assert f"OPENRED_SEED={seed}" not in first
+
+
+def test_what_is_set_at_the_keyboard_does_not_reach_the_servers_under_test(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text(
+        "import os\ndef test_port(): assert 'OPENRED_PORT' not in os.environ\n"
+    )
+    assert run(tmp_path, OPENRED_PORT="1").returncode == 0
+
+
+def test_the_environment_of_the_tests_holds_no_settings() -> None:
+    assert [name for name in os.environ if name.startswith("OPENRED_")] == []

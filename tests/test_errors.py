@@ -1,0 +1,58 @@
+"""The two families of errors."""
+
+from __future__ import annotations
+
+from openred_central.errors import CallerError, InternalBug
+
+
+def test_a_problem_says_what_was_wrong_and_what_to_do() -> None:
+    error = CallerError(
+        404,
+        "node_not_found",
+        "There is no node moon-1.",
+        suggestion="Register it first: POST /register.",
+    )
+    assert error.problem() == {
+        "type": "urn:openred:problem:node_not_found",
+        "title": "Node not found",
+        "status": 404,
+        "detail": "There is no node moon-1.",
+        "error": "node_not_found",
+        "message": "There is no node moon-1.",
+        "suggestion": "Register it first: POST /register.",
+    }
+
+
+def test_a_problem_names_every_wrong_field() -> None:
+    fields = {"port": "must be 1 to 65535", "address": "is missing"}
+    assert (
+        CallerError(400, "bad_request", "Two fields are wrong.", fields=fields).problem()["fields"] == fields
+    )
+
+
+def test_a_problem_leaves_out_what_there_is_nothing_to_say_about() -> None:
+    problem = CallerError(400, "bad_request", "The body is no JSON.", fields={}).problem()
+    assert "suggestion" not in problem
+    assert "fields" not in problem
+
+
+def test_changing_a_problem_document_does_not_change_the_error() -> None:
+    error = CallerError(400, "bad_request", "One field is wrong.", fields={"port": "is missing"})
+    error.problem()["fields"].clear()
+    assert error.fields == {"port": "is missing"}
+
+
+def test_an_error_keeps_what_its_reply_needs() -> None:
+    error = CallerError(
+        429, "rate_limited", "Too many requests.", headers=(("Retry-After", "60"),), close=True
+    )
+    assert (error.status, error.headers, error.close) == (429, (("Retry-After", "60"),), True)
+
+
+def test_the_log_line_of_an_error_has_status_code_and_message() -> None:
+    assert str(CallerError(410, "node_dead", "It is dead.")) == "410 node_dead: It is dead."
+
+
+def test_a_bug_of_ours_is_never_taken_for_an_error_of_the_caller() -> None:
+    assert not issubclass(InternalBug, CallerError)
+    assert not issubclass(CallerError, InternalBug)
