@@ -13,9 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+from .directory.directory import DirectoryOptions
 from .directory.lifecycle import DWELL_S_MAX, LifecycleOptions
+from .directory.mass_silence import MassSilenceOptions
 from .micro_engine.limits import EngineLimits
 from .setting_kinds import DAY_S, Kind, choice, duration, networks, number, show_duration, switch, text, whole
+from .tasks.prober import ProberOptions
+from .tasks.saver import SaverOptions
 
 PREFIX = "OPENRED_"
 
@@ -104,12 +108,16 @@ class Configuration:
     mass_silence_nodes_min: int = whole(
         100, 1, 50_000_000, "Fewer silent nodes than this never hold the checks."
     )
-    mass_silence_hold_max_s: float = duration(DAY_S, 0.0, DWELL_S_MAX, "Checks are held no longer than this.")
+    mass_silence_hold_max_s: float = duration(
+        DAY_S, 0.001, DWELL_S_MAX, "Checks are held no longer than this."
+    )
 
     probe: str = choice(
         "none", ("none", "tcp"), "How a silent node is checked: not at all, or by connecting to it."
     )
-    probe_allow_private: bool = switch(False, "Connect to private, loopback and link-local addresses, too.")
+    probe_allow_private: bool = switch(
+        False, "Connect to private addresses, too; never to loopback or link-local ones."
+    )
     probe_concurrency: int = whole(32, 1, 1_024, "Nodes connected to at the same time.")
 
     body_bytes_max: int = whole(_ENGINE.body_bytes_max, 1_024, 1 << 30, "Longest request body, in bytes.")
@@ -149,6 +157,10 @@ class Configuration:
         try:
             self.lifecycle()
             self.engine()
+            self.directory()
+            self.mass_silence()
+            self.saver()
+            self.prober()
         except ValueError as error:
             self._refuse(str(error))
 
@@ -167,6 +179,31 @@ class Configuration:
     def engine(self) -> EngineLimits:
         """The limits of the HTTP engine."""
         return EngineLimits(exempt_networks=self.rate_limit_exempt, **self._named(EngineLimits))
+
+    def directory(self) -> DirectoryOptions:
+        """The limits and habits of the directory."""
+        return DirectoryOptions(
+            nodes_max=self.max_nodes,
+            shards=self.shards,
+            heartbeat_advice_s=self.heartbeat_advice_s,
+            probing=self.probe != "none",
+        )
+
+    def mass_silence(self) -> MassSilenceOptions:
+        """When to doubt that very many nodes are silent."""
+        return MassSilenceOptions(
+            share=self.mass_silence_share,
+            nodes_min=self.mass_silence_nodes_min,
+            hold_s_max=self.mass_silence_hold_max_s,
+        )
+
+    def saver(self) -> SaverOptions:
+        """How often changes are saved."""
+        return SaverOptions(**self._named(SaverOptions))
+
+    def prober(self) -> ProberOptions:
+        """How much is probed at once."""
+        return ProberOptions(concurrency=self.probe_concurrency)
 
 
 SETTINGS = {

@@ -251,15 +251,20 @@ class Directory:
         ahead_s = away_until_at - now.wall_s
         return now.attended_s + min(ahead_s, self.lifecycle.coma_s) if ahead_s > 0 else 0.0
 
+    @staticmethod
+    def not_found(node_id: str) -> CallerError:
+        """The error that tells that no such node is there; the same for those that nobody may see."""
+        return CallerError(
+            404,
+            "node_not_found",
+            f"No node is registered as {node_id!r}.",
+            suggestion="Register it with POST /register.",
+        )
+
     def _unknown(self, node_id: str, now: Now) -> CallerError:
         tombstone = self.nodes.tombstones.of_node(node_id)
         if tombstone is None:
-            return CallerError(
-                404,
-                "node_not_found",
-                f"No node is registered as {node_id!r}.",
-                suggestion="Register it with POST /register.",
-            )
+            return self.not_found(node_id)
         days = max(0.0, now.attended_s - tombstone.died_s) / 86_400
         return CallerError(
             410,

@@ -1,0 +1,62 @@
+"""``GET /discover``: peers by service, a fair draw, the better available first."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..directory.discovery import Query
+from ..directory.lifecycle import LIVE_STATES, State
+from ..micro_engine.messages import Request, Response
+from ..micro_engine.target import parse_query
+from . import values
+from .describing import describe
+from .fields import Fields
+from .service import Api
+
+RESULTS_DEFAULT = 50
+EXCLUDED_BY_DEFAULT = frozenset({State.COMA, State.DEAD})
+
+
+async def discover(api: Api, request: Request) -> Response:
+    """Answer 200 with up to ``max_results`` nodes."""
+    query, started = read_query(request.query), api.now()
+    draw = api.directory.discover(query, started)
+    while (found := draw.step()) is None:
+        await asyncio.sleep(0)
+    directory = api.directory
+    nodes = [
+        describe(directory, slot, started, availability)
+        for slot, availability in zip(found.slots, found.availabilities, strict=True)
+    ]
+    document = {
+        "nodes": nodes,
+        "total_found": found.total,
+        "returned": len(nodes),
+        "query_time_ms": round((api.now().monotonic_s - started.monotonic_s) * 1_000, 3),
+        "degraded": found.degraded,
+    }
+    return Response.json(document)
+
+
+def read_query(text: str) -> Query:
+    """The query of a request. Raises `CallerError` 400 ``bad_request``."""
+    fields = Fields(parse_query(text), "query")
+    names = fields.take("services", values.service_query, frozenset[str](), alias="capabilities")
+    max_results = fields.take("max_results", values.max_results, RESULTS_DEFAULT)
+    asked = fields.take("states", values.states)
+    # Whoever names states wants them, also those that are left out by default.
+    excluded = fields.take("exclude_states", values.states, frozenset() if asked else EXCLUDED_BY_DEFAULT)
+    query = Query(
+        names=names or frozenset(),
+        states=tuple(
+            state
+            for state in LIVE_STATES
+            if state in (asked or LIVE_STATES) and state not in (excluded or ())
+        ),
+        max_results=max_results or RESULTS_DEFAULT,
+        min_last_seen_at=fields.take("min_last_seen", values.time),
+        region=fields.take("region", values.region) or None,
+        near=fields.take("near", values.region) or None,
+    )
+    fields.finish()
+    return query

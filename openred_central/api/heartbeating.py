@@ -1,0 +1,94 @@
+"""``POST /heartbeat/{node_id}``: a sign of life, and with a body a change of what may change so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..clock import Now
+from ..directory.directory import Registration
+from ..directory.lifecycle import State
+from ..directory.node import DISCOVERABLE, Profile
+from ..micro_engine.messages import Request, Response
+from . import values
+from .fields import Fields, Wrong
+from .service import Api
+from .times import rfc3339
+
+
+async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
+    """Answer 200 from memory, or once a change that came along is durable."""
+    now = api.now()
+    if request.body:
+        return await _update(api, request, node_id, now)
+    beat = api.directory.heartbeat(node_id, now)
+    return Response.json(_describe(api, node_id, beat.slot, beat.previous_state, now))
+
+
+async def _update(api: Api, request: Request, node_id: str, now: Now) -> Response:
+    slot = api.directory.slot(node_id, now)
+    registration = _read_update(api, slot, Fields.of_body(request.json()))
+    if api.directory.would_change(slot, registration, now):
+        # An asleep node that changes its data has to prove itself before it is revived by that.
+        api.require_proof(request, slot)
+    beat = api.directory.heartbeat(node_id, now)
+    change = api.directory.amend(slot, registration, now)
+    document = _describe(api, node_id, slot, beat.previous_state, now)
+    if change is not None:
+        document["revision"] = api.directory.nodes.registry.record(slot).revision
+        document["durable"] = await api.saved(change)
+    return Response.json(document)
+
+
+def _read_update(api: Api, slot: int, fields: Fields) -> Registration:
+    """What the node in `slot` says of itself with the fields of the body applied."""
+    registry = api.directory.nodes.registry
+    record = registry.record(slot)
+    profile = Profile.decode(record.profile)
+    patch = fields.take("metadata", values.merge_patch)
+    if patch is not None:
+        try:
+            profile = replace(profile, metadata=values.metadata(_merged(profile.metadata, patch)))
+        except Wrong as wrong:
+            fields.reject("metadata", f"after merging, it {wrong}")
+    address = fields.take("address", values.address, profile.address, alias="ip_address")
+    port = fields.take("port", values.port, profile.port)
+    services = fields.take("services", values.services, record.services, alias="capabilities")
+    fields.finish()
+    assert address is not None
+    assert port is not None
+    assert services is not None
+    return Registration(
+        node_id=record.node_id,
+        profile=replace(profile, address=address, port=port),
+        services=services,
+        region=record.region,
+        discoverable=bool(record.flags & DISCOVERABLE),
+    )
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    """`target` with a JSON merge patch applied (RFC 7396 §2)."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merged(merged.get(name), value)
+    return merged
+
+
+def _describe(api: Api, node_id: str, slot: int, previous: State, now: Now) -> dict[str, Any]:
+    revived = previous is not State.ACTIVE
+    return {
+        "status": "heartbeat_received",
+        "node_id": node_id,
+        "current_state": "active",
+        "previous_state": previous.wire,
+        "last_heartbeat": rfc3339(now.wall_s),
+        "next_heartbeat_due": rfc3339(api.heartbeat_due_at(slot, now)),
+        "heartbeat_advice_s": api.heartbeat_advice_s(),
+        "message": "Welcome back. Your identity was kept." if revived else "Noted.",
+    }

@@ -1,0 +1,89 @@
+"""``GET`` and ``DELETE /nodes/{node_id}``, ``POST /lookup``: single nodes by their ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..clock import Now
+from ..directory.node import DISCOVERABLE
+from ..errors import CallerError
+from ..micro_engine.messages import Request, Response
+from ..micro_engine.target import parse_query
+from . import values
+from .describing import describe, explain
+from .fields import Fields, Wrong
+from .service import Api
+
+LEAVE = "leave"
+FORGET = "forget"
+
+
+async def get_node(api: Api, request: Request, node_id: str) -> Response:
+    """Answer 200 with all of a node, explained."""
+    now = api.now()
+    slot = _visible_slot(api, request, node_id, now)
+    return Response.json(explain(api.directory, slot, now))
+
+
+async def delete_node(api: Api, request: Request, node_id: str) -> Response:
+    """Answer 200 once the departure is durable: ``mode=leave`` (the default) or ``mode=forget``."""
+    fields = Fields(parse_query(request.query), "query")
+    mode = fields.take("mode", _mode, LEAVE)
+    fields.finish()
+    now = api.now()
+    slot = api.directory.slot(node_id, now)
+    api.require_proof(request, slot)
+    api.require_store()
+    if mode == FORGET:
+        change = api.directory.forget(node_id, now)
+        status, state = "forgotten", "dead"
+        message = "Everything about the node is erased; only a hash of its id remains, to keep its name."
+    else:
+        change = api.directory.leave(node_id, now)
+        status, state = "left", "coma"
+        message = "The node is hidden and its identity kept; a heartbeat brings it back."
+    durable = await api.saved(change)
+    if not durable:
+        api.require_store()
+    document = {
+        "status": status,
+        "node_id": node_id,
+        "state": state,
+        "durable": durable,
+        "message": message,
+    }
+    return Response.json(document)
+
+
+async def lookup(api: Api, request: Request) -> Response:
+    """Answer 200 with up to 100 nodes at once, in the order asked for, and the ids that are missing."""
+    fields = Fields.of_body(request.json())
+    node_ids = fields.require("node_ids", values.node_ids, list[str]())
+    fields.finish()
+    now, found, missing = api.now(), list[dict[str, Any]](), list[str]()
+    for node_id in node_ids:
+        slot = api.directory.nodes.registry.slot_of(node_id)
+        if slot is None or not api.directory.nodes.registry.flags(slot) & DISCOVERABLE:
+            missing.append(node_id)
+        else:
+            found.append(describe(api.directory, slot, now))
+    return Response.json({"nodes": found, "missing": missing})
+
+
+def _visible_slot(api: Api, request: Request, node_id: str, now: Now) -> int:
+    """The slot of a node that the caller may see; a hidden one is answered as if it were not there."""
+    slot = api.directory.slot(node_id, now)
+    if not api.directory.nodes.registry.flags(slot) & DISCOVERABLE:
+        try:
+            may_see = api.proves(request, slot)
+        except CallerError:
+            may_see = False
+        if not may_see:
+            raise api.directory.not_found(node_id)
+    return slot
+
+
+def _mode(value: Any) -> str:
+    if value not in (LEAVE, FORGET):
+        raise Wrong(f"has to be {LEAVE} or {FORGET}")
+    return str(value)

@@ -1,0 +1,99 @@
+"""``POST /register``: add a node, or update or revive the one that is already there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..clock import Now
+from ..directory.directory import Registered, Registration
+from ..directory.node import Profile
+from ..micro_engine.messages import Request, Response
+from . import values
+from .fields import Fields
+from .service import Api
+from .times import rfc3339
+
+
+async def register(api: Api, request: Request) -> Response:
+    """Answer 201 ``registered``, 200 ``updated`` or ``revived``, 202 where it is not durable yet."""
+    fields, now = Fields.of_body(request.json()), api.now()
+    registration = read_registration(fields, now, api.directory.lifecycle.coma_s)
+    registry = api.directory.nodes.registry
+    known = registry.slot_of(registration.node_id)
+    proved = known is not None and api.proves(request, known)
+    registered = api.directory.register(registration, proved=proved, now=now)
+    document = _describe(api, request, registered, now)
+    durable = document["durable"] = await api.saved(registered.change)
+    is_new = registered.outcome == "registered"
+    if not durable and api.store_durable:
+        document["message"] += " It is not on disk yet: the store is catching up."
+        return Response.json(document, status=202)
+    if not durable:
+        document["message"] += " This directory keeps nothing over a restart."
+    return Response.json(document, status=201 if is_new else 200)
+
+
+def read_registration(fields: Fields, now: Now, away_s_max: float) -> Registration:
+    """The registration in the fields of a body. Raises `CallerError` 400 ``bad_request``.
+
+    An absence may be announced for at most `away_s_max` seconds ahead.
+    """
+    profile = Profile(
+        address=fields.require("address", values.address, "", alias="ip_address"),
+        port=fields.require("port", values.port, 0),
+        public_key=fields.require("public_key", values.public_key, ""),
+        addresses=fields.take("addresses", values.addresses, ()) or (),
+        metadata=fields.take("metadata", values.metadata, {}) or {},
+    )
+    registration = Registration(
+        node_id=fields.require("node_id", values.node_id, ""),
+        profile=profile,
+        services=fields.take("services", values.services, "", alias="capabilities") or "",
+        region=fields.take("region", values.region, "") or "",
+        discoverable=fields.take("discoverable", values.flag, True) is not False,
+        away_until_at=_read_away(fields, now, away_s_max),
+    )
+    fields.finish()
+    return registration
+
+
+def _read_away(fields: Fields, now: Now, away_s_max: float) -> float | None:
+    if not fields.has("away_until"):
+        return None
+    # Null takes an announcement back.
+    away_until_at = fields.take("away_until", lambda value: 0.0 if value is None else values.time(value), 0.0)
+    if away_until_at and away_until_at <= now.wall_s:
+        fields.reject("away_until", "has to lie ahead; null takes an announced absence back")
+    if away_until_at and away_until_at > now.wall_s + away_s_max:
+        fields.reject("away_until", f"may be at most {away_s_max:.0f} seconds ahead")
+    return away_until_at
+
+
+def _describe(api: Api, request: Request, registered: Registered, now: Now) -> dict[str, Any]:
+    registry, slot = api.directory.nodes.registry, registered.slot
+    record = registry.record(slot)
+    document: dict[str, Any] = {
+        "status": registered.outcome,
+        "node_id": record.node_id,
+        "state": registry.state(slot).wire,
+        "registered_at": rfc3339(record.registered_at),
+        "last_seen": rfc3339(record.last_seen_at),
+        "next_heartbeat_due": rfc3339(api.heartbeat_due_at(slot, now)),
+        "heartbeat_advice_s": api.heartbeat_advice_s(),
+        "observed_address": request.peer or None,
+        "identity": "unproven",
+        "durable": False,
+        "revision": record.revision,
+    }
+    if registered.outcome == "registered":
+        document["claim"] = api.claims.claim(record.node_id, record.registered_at)
+        document["message"] = (
+            "Welcome. Keep the claim: it proves later changes to be yours, and is told once."
+        )
+    elif registered.outcome == "revived":
+        document["previous_state"] = registered.previous_state.wire
+        document["asleep_s"] = round(registered.slept_s, 3)
+        document["message"] = "Welcome back. Your identity was kept."
+    else:
+        document["message"] = "You are known, and your record is up to date."
+    return document

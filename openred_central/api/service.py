@@ -1,0 +1,99 @@
+"""What the endpoints share: the directory, the time, and how to wait until something is durable."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..clock import Now
+from ..directory.directory import Directory
+from ..errors import CallerError
+from ..micro_engine.messages import Request
+from ..security.claims import SCHEME, Claims
+
+# The advised pace is spread by this much to either side, so that nodes do not beat in step.
+ADVICE_SPREAD = 0.1
+# Two heartbeats have to fit into the tolerance, whatever an operator advises.
+HEARTBEATS_PER_TOLERANCE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The endpoints' view of the server.
+
+    `saved` waits until a change, by its number, is stored and returns whether it is; `store_reachable`
+    tells whether the store takes changes at all, `store_durable` whether what it takes survives; `random`
+    returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are
+    the methods and paths served.
+    """
+
+    directory: Directory
+    claims: Claims
+    now: Callable[[], Now]
+    saved: Callable[[int], Awaitable[bool]]
+    store_reachable: Callable[[], bool]
+    store_durable: bool
+    random: Callable[[], float]
+    figures: Callable[[], Mapping[str, Any]]
+    version: str
+    endpoints: tuple[str, ...]
+
+    def heartbeat_advice_s(self) -> int:
+        """The pace in seconds that a node is advised this time."""
+        tolerance_s = self.directory.lifecycle.heartbeat_tolerance_s
+        advice_s = min(self.directory.options.heartbeat_advice_s, tolerance_s / HEARTBEATS_PER_TOLERANCE)
+        return max(1, round(advice_s * (1 + ADVICE_SPREAD * (2 * self.random() - 1))))
+
+    def heartbeat_due_at(self, slot: int, now: Now) -> float:
+        """The wall time at which the tolerance of an active node ends."""
+        return now.wall_s + self.directory.nodes.deadline_s(slot) - now.attended_s
+
+    def proves(self, request: Request, slot: int) -> bool:
+        """Whether the request proves to come from the node in `slot`; False where it does not try.
+
+        Raises `CallerError` 403 ``forbidden`` where what it presents is not that node's.
+        """
+        presented = request.headers.get("authorization")
+        if presented is None:
+            return False
+        scheme, _, claim = presented.partition(" ")
+        registry = self.directory.nodes.registry
+        if scheme.lower() != SCHEME.lower() or not self.claims.is_valid(
+            claim.strip(), registry.node_id(slot), registry.registered_at(slot)
+        ):
+            raise CallerError(
+                403,
+                "forbidden",
+                "What the Authorization header presents is not the claim of this node.",
+                suggestion=f"Send `Authorization: {SCHEME} <secret>` with the claim of its registration.",
+            )
+        return True
+
+    def require_proof(self, request: Request, slot: int) -> None:
+        """Raise `CallerError` unless the request proves to come from the node in `slot`.
+
+        That is 401 ``proof_required`` where it does not try, 403 ``forbidden`` where it fails.
+        """
+        if not self.proves(request, slot):
+            raise CallerError(
+                401,
+                "proof_required",
+                "Only the node itself may do this, and nothing in the request proves who sent it.",
+                suggestion=f"Send `Authorization: {SCHEME} <secret>` with the claim of its registration.",
+                headers=(("WWW-Authenticate", SCHEME),),
+            )
+
+    def require_store(self) -> None:
+        """Raise `CallerError` 503 ``store_unavailable`` where nothing can be made durable at present.
+
+        For what must not be undone by a crash: a departure that is forgotten would bring a node back.
+        """
+        if not self.store_reachable():
+            raise CallerError(
+                503,
+                "store_unavailable",
+                "The directory cannot write to its store at present, so it cannot promise to remember this.",
+                suggestion="Try again in a minute; reading and heartbeats go on.",
+                headers=(("Retry-After", "60"),),
+            )

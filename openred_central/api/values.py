@@ -1,0 +1,188 @@
+"""What each kind of value may be: functions from a JSON value to the checked one, which raise `Wrong`."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+import orjson
+
+from ..directory.lifecycle import STATE_BY_WIRE_NAME, State
+from ..directory.node import Endpoint
+from .fields import Wrong
+from .times import parse_rfc3339
+
+PUBLIC_KEY_BYTES_MAX = 4_096
+SERVICES_MAX = 32
+ADDRESSES_MAX = 8
+METADATA_BYTES_MAX = 4_096
+METADATA_DEPTH_MAX = 4
+LOOKUP_IDS_MAX = 100
+RESULTS_MAX = 100
+
+_NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+_NAME = re.compile(r"[a-z0-9_.-]{1,64}")
+_DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_DNS_NAME_MAX = 253
+# Line breaks occur in PEM; nothing else below the space occurs in any key.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Wrong("has to be a string")
+    return value
+
+
+def node_id(value: Any) -> str:
+    """A node's id: 1 to 128 characters."""
+    if not _NODE_ID.fullmatch(_text(value)):
+        raise Wrong("has to be 1 to 128 of A-Z a-z 0-9 _ . : - and begin with a letter or digit")
+    return str(value)
+
+
+def address(value: Any) -> str:
+    """An IPv4 or IPv6 address or a DNS name, in its usual form."""
+    text = _text(value)
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    labels = text.removesuffix(".").split(".")
+    # A name whose last label is a number is a mistyped IPv4 address (WHATWG URL §3.5).
+    if len(text) > _DNS_NAME_MAX or labels[-1].isdigit() or not all(map(_DNS_LABEL.fullmatch, labels)):
+        raise Wrong("has to be an IPv4 address, an IPv6 address without brackets, or a DNS name")
+    return text.lower()
+
+
+def port(value: Any) -> int:
+    """A TCP or UDP port."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65_535:
+        raise Wrong("has to be a whole number from 1 to 65535")
+    return value
+
+
+def public_key(value: Any) -> str:
+    """A public key as text; what it says is not looked into."""
+    text = _text(value)
+    if not text or len(text.encode()) > PUBLIC_KEY_BYTES_MAX or _CONTROL.search(text):
+        raise Wrong(f"has to be text of 1 to {PUBLIC_KEY_BYTES_MAX} bytes without control characters")
+    return text
+
+
+def services(value: Any) -> str:
+    """A list of service names, as the sorted names joined by commas."""
+    if not isinstance(value, list) or len(value) > SERVICES_MAX:
+        raise Wrong(f"has to be a list of at most {SERVICES_MAX} names")
+    return ",".join(sorted({_name(name) for name in value}))
+
+
+def service_query(value: Any) -> frozenset[str]:
+    """Service names joined by commas, as in a query."""
+    names = [name for name in _text(value).split(",") if name]
+    if len(names) > SERVICES_MAX:
+        raise Wrong(f"has to be at most {SERVICES_MAX} names")
+    return frozenset(_name(name) for name in names)
+
+
+def region(value: Any) -> str:
+    """The name of a region; null and the empty string are none."""
+    return "" if value in (None, "") else _name(value)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        shown = value if isinstance(value, str) and len(value) <= 64 else "one of them"
+        raise Wrong(f"has to consist of names of 1 to 64 of a-z 0-9 _ . -, which {shown!r} is not")
+    return value
+
+
+def metadata(value: Any) -> dict[str, Any]:
+    """A JSON object of bounded size and depth."""
+    if not isinstance(value, dict):
+        raise Wrong("has to be an object")
+    if _depth(value) > METADATA_DEPTH_MAX:
+        raise Wrong(f"may be nested at most {METADATA_DEPTH_MAX} deep")
+    if len(orjson.dumps(value)) > METADATA_BYTES_MAX:
+        raise Wrong(f"may be at most {METADATA_BYTES_MAX} bytes of JSON")
+    return value
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level and depth <= METADATA_DEPTH_MAX:
+        containers = [item for item in level if isinstance(item, dict | list)]
+        depth += bool(containers)
+        level = [
+            child
+            for item in containers
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+    return depth
+
+
+def merge_patch(value: Any) -> dict[str, Any]:
+    """A merge patch for metadata (RFC 7396), which is an object; its size is checked after merging."""
+    if not isinstance(value, dict):
+        raise Wrong("has to be an object")
+    return value
+
+
+def addresses(value: Any) -> tuple[Endpoint, ...]:
+    """More endpoints of a node, each an object of an address and a port."""
+    if not isinstance(value, list) or len(value) > ADDRESSES_MAX:
+        raise Wrong(f"has to be a list of at most {ADDRESSES_MAX} endpoints")
+    return tuple(_endpoint(number, item) for number, item in enumerate(value))
+
+
+def _endpoint(number: int, value: Any) -> Endpoint:
+    if not isinstance(value, dict) or not {"address", "port"} <= value.keys():
+        raise Wrong(
+            f'has to consist of objects such as {{"address": "192.0.2.1", "port": 8001}}; [{number}] is not'
+        )
+    try:
+        return Endpoint(address(value["address"]), port(value["port"]))
+    except Wrong as wrong:
+        raise Wrong(f"[{number}] {wrong}") from None
+
+
+def flag(value: Any) -> bool:
+    """A boolean."""
+    if not isinstance(value, bool):
+        raise Wrong("has to be true or false")
+    return value
+
+
+def time(value: Any) -> float:
+    """An RFC 3339 time, as seconds since the epoch."""
+    try:
+        return parse_rfc3339(_text(value))
+    except ValueError:
+        raise Wrong("has to be a time such as 2027-01-31T12:00:00Z") from None
+
+
+def max_results(value: Any) -> int:
+    """How many results a query wants, from its text."""
+    text = _text(value)
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= RESULTS_MAX):
+        raise Wrong(f"has to be a whole number from 1 to {RESULTS_MAX}")
+    return int(text)
+
+
+def states(value: Any) -> frozenset[State]:
+    """State names joined by commas, in any case."""
+    names = [name for name in _text(value).lower().split(",") if name]
+    allowed = [name for name in STATE_BY_WIRE_NAME if name != "absent"]
+    for name in names:
+        if name not in allowed:
+            raise Wrong(f"has to consist of {', '.join(allowed)}")
+    return frozenset(STATE_BY_WIRE_NAME[name] for name in names)
+
+
+def node_ids(value: Any) -> list[str]:
+    """A list of node ids, each once, in order."""
+    if not isinstance(value, list) or not 1 <= len(value) <= LOOKUP_IDS_MAX:
+        raise Wrong(f"has to be a list of 1 to {LOOKUP_IDS_MAX} ids")
+    return list(dict.fromkeys(node_id(item) for item in value))

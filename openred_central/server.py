@@ -1,0 +1,275 @@
+"""The composition root: every part is made here and given what it needs. Reads as the wiring diagram."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import ssl
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from . import __version__
+from .api.routes import NAMES, install
+from .api.service import Api
+from .clock import AttendedTime, SystemClock
+from .config import Configuration
+from .directory.consistency import check_in_steps
+from .directory.directory import Directory
+from .directory.expiry import ProbeRequest
+from .directory.node import Transition
+from .errors import InternalBug
+from .micro_engine.engine import Engine
+from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
+from .security.claims import CLAIM_KEY_BYTES, Claims
+from .storage.locate import open_store
+from .storage.store import Store, StoreError
+from .tasks.prober import Prober, probe_refusal
+from .tasks.saver import Saver
+from .tasks.scheduler import Scheduler
+
+log = logging.getLogger("openred.server")
+
+CLAIM_KEY = "claim_key"
+LOAD_ROWS = 10_000
+# Beyond so many in one tick they are told as counts: a million transitions are not a million lines.
+TRANSITIONS_LOGGED_MAX = 50
+
+
+class StartError(Exception):
+    """The server cannot start. The message is one line for the operator."""
+
+
+def serve(configuration: Configuration) -> int:
+    """Run the server until SIGTERM or SIGINT. Returns the exit code: 0, or 1 where it could not start."""
+    logging.basicConfig(
+        level=configuration.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(Server(configuration).run())
+    except (StartError, StoreError) as error:
+        log.error("cannot start: %s", error)
+        return 1
+    return 0
+
+
+class Server:
+    """All parts of one server, and the order in which they start and stop."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._clock = SystemClock()
+        self._random = random.Random(secrets.randbits(128))
+        self._started_s = self._clock.monotonic_s()
+
+    async def run(self) -> None:
+        """Start, serve until a signal comes, stop. Raises `StartError` or `StoreError` where it cannot."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        store = open_store(self._configuration.database)
+        try:
+            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as writer:
+                await self._serve(store, writer, stop)
+        finally:
+            store.close()
+
+    async def _serve(self, store: Store, writer: ThreadPoolExecutor, stop: asyncio.Event) -> None:
+        configuration = self._configuration
+        directory = self._make_directory()
+        attended = await self._load(directory, store)
+        saver = Saver(directory.saving, store, writer, attended.now, configuration.saver())
+        prober = Prober(
+            self._clock,
+            lambda address, port: probe_refusal(address, port, configuration.probe_allow_private),
+            lambda slot, node_id, alive: directory.expiry.probed(
+                slot, node_id, alive=alive, now=attended.now()
+            ),
+            configuration.prober(),
+        )
+        scheduler = Scheduler(
+            directory,
+            attended,
+            tick_s=configuration.tick_s,
+            store_reachable=lambda: not saver.failing,
+            on_transitions=log_transitions,
+            ask=lambda request: _submit(prober, request),
+        )
+        engine = Engine(limits=configuration.engine(), clock=self._clock)
+        api = Api(
+            directory=directory,
+            claims=Claims(self._claim_key(store)),
+            now=attended.now,
+            saved=saver.saved,
+            store_reachable=lambda: not saver.failing,
+            store_durable=store.durable,
+            random=self._random.random,
+            figures=lambda: self._figures(engine, saver, scheduler, attended),
+            version=__version__,
+            endpoints=NAMES,
+        )
+        install(engine, api)
+        addresses = await engine.start(self._listeners(), tls=self._tls())
+        tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober)]
+        log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
+
+        await _until(stop, tasks)
+
+        # No new connections, then what is in flight finishes, bounded by drain_timeout_s.
+        log.info("stopping")
+        cut = await engine.drain()
+        # Time stops before the last flush, so that what is saved is the end.
+        scheduler.stop()
+        await prober.stop()
+        await saver.stop()
+        await asyncio.gather(*tasks)
+        log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
+
+    def _make_directory(self) -> Directory:
+        configuration = self._configuration
+        return Directory(
+            configuration.directory(),
+            configuration.lifecycle(),
+            configuration.mass_silence(),
+            self._random.random,
+        )
+
+    async def _load(self, directory: Directory, store: Store) -> AttendedTime:
+        """Fill the directory from the store and check it; attended time goes on where it stood."""
+        vitals = store.load_vitals()
+        attended = AttendedTime(
+            self._clock,
+            attended_s=vitals.attended_s if vitals is not None else 0.0,
+            tick_s=self._configuration.tick_s,
+        )
+        # What is loaded stays; walking it again and again would only cost time.
+        gc.disable()
+        try:
+            if vitals is not None:
+                directory.saving.restore_vitals(vitals)
+            for records in store.load_records(LOAD_ROWS):
+                directory.saving.restore_records(records)
+            for tombstones in store.load_tombstones(LOAD_ROWS):
+                directory.saving.restore_tombstones(tombstones)
+            for problems in check_in_steps(directory, attended.now()):
+                if problems:
+                    raise StartError(f"{store.location} does not fit together: {problems[0]}")
+        except InternalBug as error:
+            raise StartError(f"{store.location} cannot be loaded: {error}") from error
+        finally:
+            gc.enable()
+            gc.freeze()
+        return attended
+
+    def _claim_key(self, store: Store) -> bytes:
+        key = store.load_secret(CLAIM_KEY)
+        if key is None:
+            key = secrets.token_bytes(CLAIM_KEY_BYTES)
+            store.save_secret(CLAIM_KEY, key)
+        return key
+
+    def _listeners(self) -> list[socket.socket]:
+        """What systemd passed, or else the address and Unix socket of the settings."""
+        configuration = self._configuration
+        try:
+            listeners = inherited(os.environ, os.getpid())
+            if listeners:
+                return listeners
+            backlog = configuration.engine().backlog
+            listeners = listen_tcp(configuration.host, configuration.port, backlog=backlog)
+            if configuration.unix_socket:
+                listeners.append(listen_unix(Path(configuration.unix_socket), backlog=backlog))
+        except OSError as error:
+            raise StartError(error.strerror or str(error)) from error
+        return listeners
+
+    def _tls(self) -> ssl.SSLContext | None:
+        certificate, key = self._configuration.tls_certificate, self._configuration.tls_key
+        if not certificate:
+            return None
+        try:
+            return tls_context(Path(certificate), Path(key))
+        except (OSError, ssl.SSLError) as error:
+            raise StartError(
+                f"cannot use the certificate {certificate} with the key {key}: {error}"
+            ) from error
+
+    def _figures(
+        self, engine: Engine, saver: Saver, scheduler: Scheduler, attended: AttendedTime
+    ) -> dict[str, Any]:
+        """What the parts around the directory count."""
+        counted, saved = engine.stats, saver.stats
+        return {
+            "uptime_s": round(self._clock.monotonic_s() - self._started_s, 3),
+            "requests": counted.requests,
+            "responses": {f"{kind}xx": counted.responses[kind] for kind in range(2, 6)},
+            "connections": {
+                "open": engine.connections_open,
+                "total": counted.connections_total,
+                "refused": counted.connections_refused,
+            },
+            "bytes": {"in": counted.bytes_in, "out": counted.bytes_out},
+            "store": {
+                "state": "detached" if saver.failing else "ok",
+                "batches": saved.batches,
+                "rows": saved.rows,
+                "commit_ms_mean": round(saved.commit_s_total / max(saved.batches, 1) * 1_000, 3),
+                "commit_ms_max": round(saved.commit_s_max * 1_000, 3),
+                "failures": saved.failures,
+                "last_error": saved.last_error,
+            },
+            "scheduler": {
+                "ticks": scheduler.ticks,
+                "late_ms_max": round(scheduler.late_s_max * 1_000, 3),
+                "clock_jumps": [jump._asdict() for jump in attended.jumps],
+            },
+        }
+
+
+async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for the signal to stop; a task that ends before it takes the server down with its error."""
+    waiting = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for task in done - {waiting}:
+        task.result()
+
+
+def _submit(prober: Prober, request: ProbeRequest) -> bool:
+    return prober.submit(request.slot, request.node_id, request.address, request.port)
+
+
+def log_transitions(transitions: Sequence[Transition]) -> None:
+    """One line for each transition, or for each kind of them where there are very many at once."""
+    if len(transitions) <= TRANSITIONS_LOGGED_MAX:
+        for change in transitions:
+            log.info(
+                "node %s: %s → %s (%s)",
+                change.node_id,
+                change.from_state.wire,
+                change.to_state.wire,
+                change.reason,
+            )
+        return
+    kinds = Counter((change.from_state.wire, change.to_state.wire, change.reason) for change in transitions)
+    for (from_state, to_state, reason), count in kinds.items():
+        log.info("%d nodes: %s → %s (%s)", count, from_state, to_state, reason)
+
+
+def _list(addresses: Sequence[str]) -> str:
+    return ", ".join(addresses)
