@@ -65,10 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="command")
     settings = _settings_parser()
-    for name, run, meaning in (
-        ("serve", _serve, "start the server; the default where no command is given"),
-        ("config", _config, "print every setting, its value and where it comes from"),
-    ):
+    for name, (run, meaning) in COMMANDS.items():
         command = commands.add_parser(
             name,
             usage=f"{PROGRAM} {name} [--setting VALUE ...]",
@@ -135,3 +132,10 @@ def _origin(given_as: str) -> str:
     if not given_as:
         return "default"
     return f"flag {given_as}" if given_as.startswith("--") else f"environment {given_as}"
+
+
+# Each command: what runs it, and what it does.
+COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
+    "serve": (_serve, "start the server; the default where no command is given"),
+    "config": (_config, "print every setting, its value and where it comes from"),
+}

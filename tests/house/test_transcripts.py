@@ -1,0 +1,192 @@
+"""The transcripts of a document are run, and what they print is compared."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from . import curl
+from .transcripts import Step, matches, mismatches, run, transcripts
+
+DOCUMENT = """\
+# A directory
+
+```sh
+$ not run
+```
+
+```console
+$ echo one; echo two >&2
+one
+two
+$ printf %s \\
+> three
+three
+
+$ true
+```
+
+Text in between.
+
+```console
+$ cd /
+$ pwd
+/
+```
+"""
+
+
+def test_commands_and_what_they_print_are_found_with_their_lines() -> None:
+    first, second = transcripts(DOCUMENT)
+    assert first == [
+        Step("echo one; echo two >&2", ["one", "two"], 8),
+        Step("printf %s \\\nthree", ["three", ""], 11),
+        Step("true", [], 15),
+    ]
+    assert [step.command for step in second] == ["cd /", "pwd"]
+
+
+def test_commands_are_run_one_after_the_other_in_one_shell(tmp_path: Path) -> None:
+    first, second = transcripts(DOCUMENT)
+    assert run(first, tmp_path, os.environ) == [["one", "two"], ["three"], []]
+    assert run(second, tmp_path, os.environ) == [[], ["/"]]
+
+
+def test_a_transcript_that_is_right_has_no_mismatch(tmp_path: Path) -> None:
+    for steps in transcripts(DOCUMENT):
+        assert mismatches("README.md", steps, run(steps, tmp_path, os.environ)) == []
+
+
+def test_a_command_that_prints_something_else_is_named_with_both_outputs(tmp_path: Path) -> None:
+    ((*steps,),) = transcripts("```console\n$ echo one\ntwo\n```")
+    assert mismatches("README.md", steps, run(steps, tmp_path, os.environ)) == [
+        "README.md:2 says that `echo one` prints\ntwo\nbut it prints\none"
+    ]
+
+
+def test_a_shell_that_ends_early_is_a_mismatch(tmp_path: Path) -> None:
+    (steps,) = transcripts("```console\n$ exit 3\n$ echo two\ntwo\n```")
+    (mismatch,) = mismatches("README.md", steps, run(steps, tmp_path, os.environ))
+    assert "`echo two`" in mismatch
+
+
+def test_what_a_command_leaves_running_ends_with_the_transcript(tmp_path: Path) -> None:
+    server = "(trap 'echo > ended; exit' TERM; echo > begun; while :; do sleep 0.05; done) &"
+    wait = "until [ -e begun ]; do sleep 0.01; done"
+    run([Step(server, [], 1), Step(wait, [], 2)], tmp_path, os.environ)
+    for _ in range(2_000):
+        if (tmp_path / "ended").exists():
+            break
+        time.sleep(0.01)
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_command_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        run([Step("sleep 300", [], 1)], tmp_path, os.environ, timeout_s=0.2)
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed"),
+    [
+        (["a ... z"], ["a b c z"]),
+        (["a", "...", "z"], ["a", "b", "c", "z"]),
+        (["a", "...", "z"], ["a", "z"]),
+        (["..."], []),
+        (["a", ""], ["a"]),
+        (["a.b"], ["a.b"]),
+        (["at 2027-01-15T08:00:00Z"], ["at 2031-12-24T18:30:05.125Z"]),
+        (["Date: Fri, 15 Jan 2027 08:00:00 GMT"], ["Date: Wed, 24 Dec 2031 18:30:05 GMT"]),
+        (['{"id":"0123456789abcdef"}'], ['{"id":"fedcba9876543210"}']),
+        (["1b4e28ba-2fa1-11d2-883f-0016d3cca427"], ["6fa459ea-ee8a-3ca4-894e-db77e160355e"]),
+        (["v1_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6MTIz"], ["v1_YmFyZm9vYmF6cXV4Zm9vYmFyYmF6NDU2X"]),
+    ],
+)
+def test_wildcards_times_and_ids_match(expected: list[str], printed: list[str]) -> None:
+    assert matches(expected, printed)
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed"),
+    [
+        (["a"], ["b"]),
+        (["a"], ["a", "b"]),
+        (["a", "b"], ["a"]),
+        (["a"], []),
+        ([], ["a"]),
+        (["a.b"], ["acb"]),
+        (["a ... z"], ["a b", "c z"]),
+        (["at 2027-01-15T08:00:00Z"], ["at noon"]),
+        (["heartbeat_tolerance_seconds_is_long"], ["heartbeat_tolerance_seconds_is_wide"]),
+    ],
+)
+def test_anything_else_does_not_match(expected: list[str], printed: list[str]) -> None:
+    assert not matches(expected, printed)
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what it was asked."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        answer = f"{self.command} {self.path} {self.headers['Content-Type']} {body.decode()}\n".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_DELETE = do_POST
+
+    def log_message(self, *arguments: object) -> None:
+        """Keep silent."""
+
+
+@pytest.fixture
+def echo() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        (["-s"], "GET /a?b=c None"),
+        (["-d", "x=1"], "POST /a?b=c application/x-www-form-urlencoded x=1"),
+        (["--json", "{}"], "POST /a?b=c application/json {}"),
+        (["-X", "DELETE"], "DELETE /a?b=c None"),
+        (["-H", "content-type: application/json", "-d", "{}"], "POST /a?b=c application/json {}"),
+    ],
+)
+def test_machines_without_curl_have_enough_of_it(echo: str, options: list[str], answer: str) -> None:
+    finished = subprocess.run(
+        [sys.executable, curl.__file__, *options, f"http://{echo}/a?b=c"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert finished.stdout.strip() == answer
+
+
+def test_the_stand_in_for_curl_shows_the_head_where_asked(echo: str) -> None:
+    finished = subprocess.run(
+        [sys.executable, curl.__file__, "-i", f"{echo}/"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert finished.stdout.splitlines()[0] == "HTTP/1.1 200 OK"
+    assert finished.stdout.splitlines()[-1].startswith("GET / None")
