@@ -17,7 +17,7 @@ from ..directory.batch import Batch, Vitals
 from ..directory.node import Record, Tombstone
 from .lock import FileLock
 from .rows import encode, refuse_rows
-from .schema import check_marks, companion, create_database, create_folder
+from .schema import SCHEMA_VERSION, check_marks, companion, create_database, create_folder
 from .store import StoreError
 
 # Above this the log is copied into the database, between two commits.
@@ -132,8 +132,8 @@ class SqliteStore:
             (journal_mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             if journal_mode != "wal":
                 raise StoreError(f"{self._path} lies where no write-ahead log can be; choose a local disk")
-            # A file that can only be read opens without complaint; this is where it complains.
-            connection.executescript("BEGIN IMMEDIATE; ROLLBACK;")
+            # A file that can only be read complains of nothing but a change.
+            connection.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {SCHEMA_VERSION}; ROLLBACK;")
             # Finds damage that would let rows vanish silently; about half a second for a million of them.
             (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if finding != "ok":

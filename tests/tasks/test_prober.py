@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.clock import VirtualClock
@@ -129,13 +129,11 @@ def test_only_a_real_port_is_probed(port: int) -> None:
 
 
 @given(st.text())
-@settings(max_examples=100)
 def test_any_text_has_an_answer(address: str) -> None:
     assert probe_refusal(address, 4242, False) is None or probe_refusal(address, 4242, False)
 
 
 @given(st.ip_addresses(v=4))
-@settings(max_examples=200)
 def test_an_ipv4_address_is_judged_the_same_however_it_is_wrapped(address: Any) -> None:
     judged = probe_refusal(str(address), 4242, False)
     number = int(address)

@@ -1,0 +1,25 @@
+"""The store that keeps nothing."""
+
+from __future__ import annotations
+
+from openred_central.storage.memory import MemoryStore
+from openred_central.storage.store import Store
+
+from .records import batch, record
+
+
+def test_it_takes_everything_keeps_nothing_and_says_so() -> None:
+    store: Store = MemoryStore()
+    store.open()
+    store.commit(batch(record(1)))
+    store.save_secret("key", b"secret")
+    store.tidy()
+    assert not store.durable
+    assert not store.tidy_due
+    assert "nothing is kept" in store.location
+    assert store.load_vitals() is None
+    assert store.load_secret("key") is None
+    assert list(store.load_records(10)) == []
+    assert list(store.load_tombstones(10)) == []
+    store.close()
+    store.close()
