@@ -68,42 +68,42 @@ class Connection(Channel):
 
     def _advance(self) -> None:
         """Take and answer what has come, until more must come, a handler waits or the client must read."""
-        out = self._out
-        while self.phase <= DISCARD and not out.paused:
-            try:
-                if not self._take():
+        parser, out = self._parser, self._out
+        try:
+            while not out.paused:
+                if self.phase == HEAD:
+                    request = parser.read_head()
+                    if request is None:
+                        break
+                    self._take_head(request)
+                elif self.phase > DISCARD or not self._take_body():
                     break
-            except CallerError as error:
-                self._refuse_framing(error)
-            if out.bytes_ready >= self._limits.write_buffer_bytes_max:
-                out.flush()
+                if out.bytes_ready >= self._limits.write_buffer_bytes_max:
+                    out.flush()
+        except CallerError as error:
+            self._refuse_framing(error)
         out.flush()
         if self.phase == HEAD and not out.paused:
             self._await_head()
         if self._reading_paused or self.phase != HEAD:
             self._balance_reading()
 
-    def _take(self) -> bool:
-        """Take one head or one body, and answer if that completes a request. False: more must come."""
-        if self.phase == HEAD:
-            request = self._parser.read_head()
-            if request is None:
-                return False
-            self._take_head(request)
-        elif self.phase == BODY:
-            body = self._parser.read_body(self._pending[1].body_bytes_max)
-            if body is None:
-                return False
-            request, route, parameters = self._pending
-            del self._pending
-            request.received_s = self._received_s
-            if route.body != "none":
-                request.body = body
-            self._serve(request, route, parameters)
-        else:
+    def _take_body(self) -> bool:
+        """Take a body, and answer where one is due. False: more must come."""
+        if self.phase == DISCARD:
             if self._parser.read_body(self._limits.body_bytes_max) is None:
                 return False
             self.phase = HEAD
+            return True
+        body = self._parser.read_body(self._pending[1].body_bytes_max)
+        if body is None:
+            return False
+        request, route, parameters = self._pending
+        del self._pending
+        request.received_s = self._received_s
+        if route.body != "none":
+            request.body = body
+        self._serve(request, route, parameters)
         return True
 
     def _take_head(self, request: Request) -> None:
@@ -146,16 +146,23 @@ class Connection(Channel):
         request, route, _ = self._pending
         del self._pending
         self._now_s = self._service.clock.monotonic_s()
-        if task.cancelled():
-            self._finish(request, route, None, asyncio.CancelledError("the handler was cancelled"))
-        elif (error := task.exception()) is not None:
-            self._finish(request, route, None, error)
-        else:
-            self._finish(request, route, task.result(), None)
+        error: BaseException | None = asyncio.CancelledError("the handler was cancelled")
+        if not task.cancelled():
+            error = task.exception()
+        result = task.result() if error is None else None
         if self.phase == LOST:
-            self._service.leave(self, self._gate_key)
+            self._abandon(request, result, error)
         else:
+            self._finish(request, route, result, error)
             self._advance()
+
+    def _abandon(self, request: Request, result: object, error: BaseException | None) -> None:
+        """Nobody waits for the answer any more; failures are still told, and streams closed."""
+        if error is not None:
+            self._service.error_response(error, request)
+        if isinstance(result, StreamingResponse):
+            self._service.run_aside(close(result.chunks))
+        self._service.leave(self, self._gate_key)
 
     def _finish(self, request: Request, route: Route, result: object, error: BaseException | None) -> None:
         """Answer with what the handler returned, or with the `error` that it raised."""
@@ -178,41 +185,36 @@ class Connection(Channel):
     ) -> None:
         """Have `response` sent, and decide what comes after it. Raises what `Replies` raises."""
         service = self._service
-        if self.phase == LOST:
-            if isinstance(response, StreamingResponse):
-                service.run_aside(close(response.chunks))
-            return
         keep_alive = keep_alive and request.keep_alive and not service.draining
         if self._input_ended and self._parser.idle:
             keep_alive = False
         head_only = request.method == "HEAD"
-        if isinstance(response, Response):
-            answer = service.replies.whole(response, keep_alive=keep_alive, head_only=head_only, cors=cors)
-        else:
-            chunked = request.version > 10
-            keep_alive = keep_alive and chunked
-            answer = service.replies.streaming_head(
-                response, keep_alive=keep_alive, chunked=chunked, cors=cors
-            )
-        self._out.add(answer)
-        service.stats.responses[response.status // 100] += 1
         if isinstance(response, StreamingResponse):
-            if not head_only:
-                self._stream(request, response, chunked=chunked, keep_alive=keep_alive)
-                return
-            service.run_aside(close(response.chunks))
+            self._stream(request, response, cors=cors, keep_alive=keep_alive, head_only=head_only)
+            return
+        self._out.add(service.replies.whole(response, keep_alive=keep_alive, head_only=head_only, cors=cors))
+        service.stats.responses[response.status // 100] += 1
         if keep_alive:
             self.phase = HEAD
         else:
             self._linger()
 
     def _stream(
-        self, request: Request, response: StreamingResponse, *, chunked: bool, keep_alive: bool
+        self, request: Request, response: StreamingResponse, *, cors: bool, keep_alive: bool, head_only: bool
     ) -> None:
+        """Send the head of `response` at once, and let a task send what `chunks` yields."""
+        service = self._service
+        chunked = request.version > 10
+        keep_alive = keep_alive and chunked
+        self._out.add(
+            service.replies.streaming_head(response, keep_alive=keep_alive, chunked=chunked, cors=cors)
+        )
+        service.stats.responses[response.status // 100] += 1
         self._out.flush()
         self.phase = STREAM
         self._deadline_s = math.inf
-        self._task = self._service.loop.create_task(pump(response.chunks, self._out, chunked=chunked))
+        body = close(response.chunks) if head_only else pump(response.chunks, self._out, chunked=chunked)
+        self._task = service.loop.create_task(body)
         self._task.add_done_callback(partial(self._stream_done, request, chunked, keep_alive))
 
     def _stream_done(

