@@ -1,0 +1,477 @@
+"""Nobody is told that a change is durable before it is, nobody waits for ever, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from openred_central.clock import AttendedTime, Now, VirtualClock
+from openred_central.directory.batch import Batch, Vitals
+from openred_central.directory.node import Record, SignOfLife
+from openred_central.errors import InternalBug
+from openred_central.storage.memory import MemoryStore
+from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.store import RowsRefused, StoreError
+from openred_central.tasks.saver import Saver, SaverOptions
+
+# Longer than any test: what happens before it happened because somebody asked for it.
+NEVER_S = 3_600.0
+
+
+def record(slot: int) -> Record:
+    profile = b'["8.8.8.8",1,"key",[],{}]'
+    return Record(slot, f"node-{slot}", 1, 1, 1.0, 2.0, 3.0, 4.0, 5.0, 6, "", "", profile, 0.0, 0.0, "")
+
+
+class FakeDirectory:
+    """Changes of records, one slot each, taken in their order; signs of life without a number."""
+
+    def __init__(self) -> None:
+        self.last_change = 0
+        self.changes: list[tuple[int, int]] = []
+        self.signs: list[int] = []
+
+    @property
+    def pending(self) -> int:
+        return len(self.changes) + len(self.signs)
+
+    def change(self, slot: int = 0) -> int:
+        self.last_change += 1
+        self.changes.append((self.last_change, slot))
+        return self.last_change
+
+    def take_changes(self, limit: int, now: Now) -> Batch | None:
+        if not self.pending:
+            return None
+        changes, self.changes = self.changes[:limit], self.changes[limit:]
+        signs, self.signs = self.signs[: limit - len(changes)], self.signs[limit - len(changes) :]
+        self._in_flight = changes
+        covered = self.changes[0][0] - 1 if self.changes else self.last_change
+        return Batch(
+            [record(slot) for _, slot in changes],
+            [],
+            [SignOfLife(slot, 1.0, 2.0, 3.0) for slot in signs],
+            [],
+            [],
+            Vitals(now.attended_s, 1, 0.0),
+            covered,
+        )
+
+    def put_back(self, batch: Batch) -> None:
+        self.changes = self._in_flight + self.changes
+        self.signs = [sign.slot for sign in batch.signs_of_life] + self.signs
+
+
+class FakeStore(MemoryStore):
+    """Keeps batches in a list; fails, refuses and waits when told to. `committed` grows at the very end."""
+
+    durable = True  # type: ignore[assignment]
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.committed: list[Batch] = []
+        self.attempts = 0
+        self.threads: set[int] = set()
+        self.error: Exception | None = None
+        self.refused_slots: set[int] = set()
+        self.tidied = 0
+        self.tidy_error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def commit(self, batch: Batch) -> None:
+        self.attempts += 1
+        self.threads.add(threading.get_ident())
+        assert self.gate.wait(20)
+        self.clock.advance(0.25)
+        if self.error is not None:
+            raise self.error
+        good = [row for row in batch.records if row.slot not in self.refused_slots]
+        if good != batch.records:
+            raise RowsRefused(batch._replace(records=good), ["Record of 13: bad luck"])
+        self.committed.append(batch)
+
+    @property
+    def slots(self) -> list[int]:
+        return [row.slot for batch in self.committed for row in batch.records]
+
+    def tidy(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.tidied += 1
+        if self.tidy_error is not None:
+            raise self.tidy_error
+
+
+class Parts:
+    """A saver at work, with what is around it."""
+
+    def __init__(self, store: FakeStore | MemoryStore | None = None, **options: Any) -> None:
+        self.clock = VirtualClock()
+        self.directory = FakeDirectory()
+        self.store: Any = store or FakeStore(self.clock)
+        self.writer = ThreadPoolExecutor(1)
+        self.saver = Saver(
+            self.directory,
+            self.store,
+            self.writer,
+            AttendedTime(self.clock).now,
+            SaverOptions(**{"flush_interval_s": NEVER_S, "retry_s_max": 0.001, **options}),
+        )
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def at_work(store: FakeStore | MemoryStore | None = None, **options: Any) -> AsyncIterator[Parts]:
+    parts = Parts(store, **options)
+    task = asyncio.create_task(parts.saver.run())
+    await asyncio.sleep(0)
+    try:
+        yield parts
+    finally:
+        if isinstance(parts.store, FakeStore):
+            parts.store.gate.set()
+        await parts.saver.stop()
+        parts.writer.shutdown()
+        assert task.done()
+
+
+def on_both_loops(scenario: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[str], None]:
+    """A test that is a coroutine, run on the loop of asyncio and on that of uvloop."""
+
+    @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+    def test(loop: str) -> None:
+        {"asyncio": asyncio.run, "uvloop": uvloop.run}[loop](asyncio.wait_for(scenario(), 60))
+
+    return test
+
+
+@on_both_loops
+async def test_a_change_is_durable_only_after_its_commit() -> None:
+    async with at_work() as parts:
+        parts.store.gate.clear()
+        change = parts.directory.change(7)
+        waiter = asyncio.create_task(parts.saver.saved(change))
+        await parts.until(lambda: parts.store.attempts == 1)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waiter.done()
+        parts.store.gate.set()
+        assert await waiter
+        assert parts.store.slots == [7]
+
+
+@on_both_loops
+async def test_every_answer_comes_after_the_commit_that_holds_the_change() -> None:
+    async with at_work(batch_rows_max=3) as parts:
+
+        async def register(slot: int) -> None:
+            change = parts.directory.change(slot)
+            assert await parts.saver.saved(change)
+            assert slot in parts.store.slots
+
+        await asyncio.gather(*(register(slot) for slot in range(50)))
+        assert parts.store.slots == list(range(50)), "in the order of the changes"
+
+
+@on_both_loops
+async def test_what_queued_during_a_commit_is_the_next_batch() -> None:
+    async with at_work() as parts:
+        parts.store.gate.clear()
+        first = asyncio.create_task(parts.saver.saved(parts.directory.change(0)))
+        await parts.until(lambda: parts.store.attempts == 1)
+        others = [asyncio.create_task(parts.saver.saved(parts.directory.change(slot))) for slot in (1, 2, 3)]
+        await asyncio.sleep(0)
+        parts.store.gate.set()
+        assert all(await asyncio.gather(first, *others))
+        assert [[row.slot for row in batch.records] for batch in parts.store.committed] == [[0], [1, 2, 3]]
+
+
+@on_both_loops
+async def test_what_is_saved_already_is_answered_at_once() -> None:
+    async with at_work() as parts:
+        change = parts.directory.change()
+        assert await parts.saver.saved(change)
+        attempts = parts.store.attempts
+        assert await parts.saver.saved(change)
+        assert parts.store.attempts == attempts
+
+
+@on_both_loops
+async def test_a_change_that_came_to_nothing_is_answered() -> None:
+    async with at_work() as parts:
+        change = parts.directory.change()
+        parts.directory.changes.clear()
+        assert await parts.saver.saved(change)
+
+
+@on_both_loops
+async def test_asking_for_a_change_that_never_was_is_a_bug() -> None:
+    async with at_work() as parts:
+        with pytest.raises(InternalBug, match="asked for change 1, the newest is 0"):
+            await parts.saver.saved(1)
+
+
+@on_both_loops
+async def test_signs_of_life_alone_wait_for_the_flush() -> None:
+    async with at_work() as parts:
+        parts.directory.signs = [1, 2, 3]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert parts.store.attempts == 0
+    assert [len(batch.signs_of_life) for batch in parts.store.committed] == [3], "stop saves them"
+    async with at_work(flush_interval_s=0.001) as parts:
+        parts.directory.signs = [1, 2, 3]
+        await parts.until(lambda: bool(parts.store.committed))
+
+
+@on_both_loops
+async def test_more_than_a_batch_does_not_wait_for_the_next_flush() -> None:
+    async with at_work(batch_rows_max=10) as parts:
+        parts.directory.signs = list(range(95))
+        assert await parts.saver.saved(parts.directory.change())
+        await parts.until(lambda: parts.saver.stats.batches == 9)
+        assert parts.directory.pending == 6
+
+
+@on_both_loops
+async def test_a_store_that_keeps_nothing_promises_nothing_and_nothing_piles_up() -> None:
+    async with at_work(MemoryStore(), flush_interval_s=0.001) as parts:
+        assert not await parts.saver.saved(parts.directory.change())
+        await parts.until(lambda: parts.directory.pending == 0)
+
+
+@on_both_loops
+async def test_after_a_failed_commit_nothing_is_promised_and_nothing_is_lost() -> None:
+    async with at_work(retry_s_max=NEVER_S) as parts:
+        parts.store.error = StoreError("the disk is full")
+        parts.store.gate.clear()
+        held = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
+        await parts.until(lambda: parts.store.attempts == 1)
+        behind = asyncio.create_task(parts.saver.saved(parts.directory.change(2)))
+        await asyncio.sleep(0)
+        parts.store.gate.set()
+        assert await asyncio.gather(held, behind) == [False, False]
+        assert parts.saver.failing
+        assert not await parts.saver.saved(parts.directory.change(3)), "at once, not after the pause"
+        assert parts.saver.stats.failures == 1
+        assert parts.saver.stats.last_error == "the disk is full"
+        parts.store.error = None
+    assert parts.store.slots == [1, 2, 3]
+
+
+@on_both_loops
+async def test_when_the_store_returns_all_goes_on_by_itself() -> None:
+    async with at_work() as parts:
+        parts.store.error = StoreError("the disk is full")
+        assert not await parts.saver.saved(parts.directory.change(1))
+        await parts.until(lambda: parts.store.attempts >= 3)
+        assert parts.saver.stats.pending_since_s is not None
+        parts.store.error = None
+        await parts.until(lambda: not parts.saver.failing)
+        assert await parts.saver.saved(parts.directory.change(2))
+        assert parts.store.slots == [1, 2]
+        assert parts.saver.stats.pending_since_s is None
+        assert parts.saver.stats.last_error == "the disk is full", "kept for whoever asks later"
+
+
+@on_both_loops
+async def test_an_error_that_no_store_should_raise_ends_nothing() -> None:
+    async with at_work() as parts:
+        parts.store.error = ZeroDivisionError()
+        assert not await parts.saver.saved(parts.directory.change(1))
+        assert parts.saver.stats.last_error == "ZeroDivisionError()"
+        parts.store.error = None
+        await parts.until(lambda: not parts.saver.failing)
+        assert parts.store.slots == [1]
+
+
+def test_the_log_tells_changes_of_state_and_not_every_attempt(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with at_work() as parts:
+            parts.store.error = StoreError("the disk is full")
+            assert not await parts.saver.saved(parts.directory.change(1))
+            await parts.until(lambda: parts.store.attempts >= 5)
+            parts.store.error = None
+            await parts.until(lambda: not parts.saver.failing)
+
+    asyncio.run(scenario())
+    assert [(entry.levelno, entry.message.partition(",")[0]) for entry in caplog.records] == [
+        (logging.ERROR, "changes cannot be saved"),
+        (logging.WARNING, "changes are saved again"),
+    ]
+    assert "the disk is full" in caplog.text
+
+
+def test_the_pause_between_attempts_grows_and_is_bounded() -> None:
+    async def scenario() -> list[float]:
+        parts = Parts(retry_s_max=1.0)
+        parts.store.error = StoreError("gone")
+        pauses = []
+        for _ in range(6):
+            parts.directory.change()
+            await parts.saver._save_batch()
+            pauses.append(parts.saver._retry_s)
+        parts.writer.shutdown()
+        return pauses
+
+    assert asyncio.run(scenario()) == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+@on_both_loops
+async def test_a_row_that_cannot_be_stored_is_left_out_and_promised_to_nobody() -> None:
+    async with at_work() as parts:
+        parts.store.refused_slots = {13}
+        good = parts.directory.change(12)
+        bad = parts.directory.change(13)
+        assert await asyncio.gather(parts.saver.saved(good), parts.saver.saved(bad)) == [False, False]
+        assert parts.store.slots == [12]
+        assert not parts.saver.failing
+        assert await parts.saver.saved(parts.directory.change(14))
+        assert parts.store.slots == [12, 14], "and not tried again"
+        assert (parts.saver.stats.rows, parts.saver.stats.rows_refused) == (2, 1)
+
+
+@on_both_loops
+async def test_thousands_may_wait() -> None:
+    async with at_work() as parts:
+        parts.store.gate.clear()
+        waiters = [asyncio.create_task(parts.saver.saved(parts.directory.change(n))) for n in range(10_000)]
+        await parts.until(lambda: parts.store.attempts == 1)
+        assert not any(waiter.done() for waiter in waiters)
+        parts.store.gate.set()
+        assert all(await asyncio.gather(*waiters))
+        assert parts.saver.stats.batches == 2
+
+
+@on_both_loops
+async def test_one_who_gave_up_waiting_disturbs_nobody() -> None:
+    async with at_work() as parts:
+        parts.store.gate.clear()
+        impatient = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
+        patient = asyncio.create_task(parts.saver.saved(parts.directory.change(2)))
+        await parts.until(lambda: parts.store.attempts == 1)
+        impatient.cancel()
+        parts.store.gate.set()
+        assert await patient
+        assert impatient.cancelled()
+
+
+@on_both_loops
+async def test_only_the_writer_thread_touches_the_store() -> None:
+    async with at_work() as parts:
+        parts.store.tidy_due = True
+        for _ in range(3):
+            assert await parts.saver.saved(parts.directory.change())
+        await parts.until(lambda: parts.store.tidied == 3)
+    assert len(parts.store.threads) == 1
+    assert threading.get_ident() not in parts.store.threads
+
+
+def test_housekeeping_that_fails_is_told_and_harmless(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with at_work() as parts:
+            parts.store.tidy_due = True
+            parts.store.tidy_error = StoreError("the disk is full")
+            assert await parts.saver.saved(parts.directory.change())
+            assert await parts.saver.saved(parts.directory.change())
+
+    asyncio.run(scenario())
+    assert "housekeeping of the store failed, to be tried again: the disk is full" in caplog.text
+
+
+@on_both_loops
+async def test_the_numbers_tell_what_was_done() -> None:
+    async with at_work() as parts:
+        parts.directory.signs = [1, 2]
+        assert await parts.saver.saved(parts.directory.change())
+        assert await parts.saver.saved(parts.directory.change())
+        stats = parts.saver.stats
+        assert (stats.batches, stats.rows, stats.failures) == (2, 4, 0)
+        assert (stats.commit_s_total, stats.commit_s_max) == (0.5, 0.25)
+
+
+@on_both_loops
+async def test_stop_saves_everything_in_however_many_batches() -> None:
+    async with at_work(batch_rows_max=10) as parts:
+        for slot in range(95):
+            parts.directory.change(slot)
+        parts.directory.signs = list(range(33))
+        await parts.saver.stop()
+        assert parts.store.slots == list(range(95))
+        assert parts.directory.pending == 0
+        assert not await parts.saver.saved(parts.directory.change()), "nothing is saved any more"
+
+
+@on_both_loops
+async def test_stop_tries_again_where_the_store_fails() -> None:
+    async with at_work(retry_s_max=NEVER_S) as parts:
+        parts.store.error = StoreError("busy")
+        assert not await parts.saver.saved(parts.directory.change(1))
+        parts.store.error = None
+        await parts.saver.stop()
+        assert parts.store.slots == [1]
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
+def test_stop_is_bounded_says_so_and_leaves_nobody_waiting(
+    hangs: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with at_work(stop_timeout_s=0.05) as parts:
+            if hangs:
+                parts.store.gate.clear()
+            else:
+                parts.store.error = StoreError("the disk is gone")
+            waiter = asyncio.create_task(parts.saver.saved(parts.directory.change()))
+            await parts.until(lambda: parts.store.attempts >= 1)
+            await parts.saver.stop()
+            assert not await waiter
+
+    asyncio.run(scenario())
+    assert "gave up saving the last changes after 0.05 s; last error: " in caplog.text
+    assert ("the last commit still runs" if hangs else "the disk is gone") in caplog.text
+
+
+def test_a_saver_that_never_ran_promises_nothing_and_stops() -> None:
+    async def scenario() -> None:
+        parts = Parts()
+        assert not await parts.saver.saved(parts.directory.change())
+        await parts.saver.stop()
+        parts.writer.shutdown()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", ["flush_interval_s", "batch_rows_max", "retry_s_max", "stop_timeout_s"])
+def test_an_option_of_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0, allowed is anything above 0"):
+        SaverOptions(**{name: 0})
+
+
+def test_with_the_embedded_store_what_was_promised_is_in_the_file(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        path = tmp_path / "openred.db"
+        store = SqliteStore(path)
+        store.open()
+        async with at_work(store) as parts:  # type: ignore[arg-type]
+            changes = [parts.directory.change(slot) for slot in range(100)]
+            assert all(await asyncio.gather(*map(parts.saver.saved, changes)))
+        store.close()
+        store.open()
+        assert [row.slot for rows in store.load_records(1_000) for row in rows] == list(range(100))
+        store.close()
+
+    asyncio.run(scenario())
