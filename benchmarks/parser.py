@@ -7,7 +7,6 @@ If h11 is installed, it parses the same bytes in turn with ours, and the ratio o
 from __future__ import annotations
 
 import importlib
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -135,7 +134,7 @@ def main() -> None:
         best_s = best_h11_s = float("inf")
         read = ours()
         read_h11 = with_h11(h11) if h11 is not None else None
-        for _ in itertools.repeat(None, ROUNDS):
+        for _ in range(ROUNDS):
             best_s = min(best_s, round_s(read, case))
             if read_h11 is not None:
                 best_h11_s = min(best_h11_s, round_s(read_h11, case))
