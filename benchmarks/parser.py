@@ -95,6 +95,7 @@ def with_h11(h11: Any) -> Callable[[bytes], None]:
     """Reads pieces of one connection with h11, answering nothing but what its state machine needs."""
     connection = h11.Connection(h11.SERVER)
     response = h11.Response(status_code=204, headers=[])
+    pieces: list[bytes] = []
 
     def read(piece: bytes) -> None:
         connection.receive_data(piece)
@@ -102,7 +103,12 @@ def with_h11(h11: Any) -> Callable[[bytes], None]:
             event = connection.next_event()
             if event is h11.NEED_DATA:
                 return
-            if type(event) is h11.EndOfMessage:
+            if type(event) is h11.Data:
+                # The whole body, as our parser gives it.
+                pieces.append(bytes(event.data))
+            elif type(event) is h11.EndOfMessage:
+                b"".join(pieces)
+                pieces.clear()
                 connection.send(response)
                 connection.send(h11.EndOfMessage())
                 connection.start_next_cycle()
