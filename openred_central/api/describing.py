@@ -7,7 +7,7 @@ from typing import Any
 from ..clock import Now
 from ..directory.directory import Directory
 from ..directory.discovery import availability_of
-from ..directory.lifecycle import LIVE_STATES, Event, State, deadline_s, next_state
+from ..directory.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
 from ..directory.node import DISCOVERABLE, LEFT, Profile, decode_history, key_fingerprint
 from .times import rfc3339
 
@@ -37,8 +37,8 @@ def describe(directory: Directory, slot: int, now: Now, availability: float | No
         "address": profile.address,
         "port": profile.port,
         "addresses": [{"address": more.address, "port": more.port} for more in profile.addresses],
-        "services": held.services.split(",") if held.services else [],
-        "state": registry.state(slot).wire,
+        "services": held.listed,
+        "state": WIRE_NAMES[registry.states[slot]],
         "last_seen": rfc3339(registry.last_seen_at[slot]),
         "metadata": profile.metadata,
         "public_key_fingerprint": key_fingerprint(profile.public_key),
@@ -53,6 +53,7 @@ def explain(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
     record = directory.nodes.registry.record(slot)
     state = State(record.state)
     silent_s = max(0.0, now.attended_s - record.last_seen_s)
+    history = _history(record.history, record.registered_at)
     return {
         **describe(directory, slot, now),
         "public_key": Profile.decode(record.profile).public_key,
@@ -64,10 +65,10 @@ def explain(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
             "why": _why(state, record.flags, silent_s),
             "silent_s": round(silent_s, 3),
             "usual_gap_s": round(record.usual_gap_s, 3),
-            "in_state_since": rfc3339(now.wall_s - (now.attended_s - record.since_s)),
+            "in_state_since": history[-1]["at"],
             "what_to_do": _what_to_do(state, record.flags),
             "deadlines": _deadlines_ahead(directory, slot, now),
-            "history": _history(record.history, record.registered_at),
+            "history": history,
         },
     }
 
@@ -115,7 +116,7 @@ def _history(history: str, registered_at: float) -> list[dict[str, Any]]:
         }
         for entry in decode_history(history)
     ]
-    if not entries or entries[0]["reason"] != Event.REGISTERED.value:
+    if not entries or entries[0]["from"] not in (State.ABSENT.wire, State.DEAD.wire):
         first = {
             "at": rfc3339(registered_at),
             "from": State.ABSENT.wire,

@@ -6,14 +6,19 @@ from ..errors import InternalBug
 
 
 class ServiceSet:
-    """One set of services in one region. `services` are the names joined by commas, sorted."""
+    """One set of services in one region.
 
-    __slots__ = ("names", "nodes", "region", "services")
+    `services` are the names joined by commas, sorted; `listed` and `names` the same names as a list and a
+    set, made once for all nodes that share them.
+    """
+
+    __slots__ = ("listed", "names", "nodes", "region", "services")
 
     def __init__(self, services: str, region: str) -> None:
         self.services = services
         self.region = region
-        self.names = frozenset(services.split(",")) if services else frozenset()
+        self.listed = services.split(",") if services else []
+        self.names = frozenset(self.listed)
         self.nodes = 0
 
 
