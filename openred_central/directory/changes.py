@@ -14,6 +14,8 @@ class Changes:
         # The key is a slot, or the hash of an id whose tombstone was put up or lifted. The value is the
         # number of the oldest change not yet taken; a key keeps its place when it changes again.
         self._noted: dict[int | str, int] = {}
+        # Keys that changed as one, each with the list of all that it is tied to.
+        self._tied: dict[int | str, list[int | str]] = {}
         # A sign of life needs no number: nobody waits for it.
         self.signs_of_life: dict[int, None] = {}
         self.last = 0
@@ -31,30 +33,34 @@ class Changes:
     def note_together(self, id_hash: str, slot: int) -> int:
         """Note that a tombstone and a record changed as one: no batch will hold the one without the other.
 
-        Returns the number of the change.
+        Nor without what either was noted together with before: the name may have moved from one slot to
+        another, the slot from one name to another. Returns the number of the change.
         """
-        self._noted.pop(id_hash, None)
-        self._noted.pop(slot, None)
         self.note(id_hash)
-        return self.note(slot)
+        change = self.note(slot)
+        self._tie(id_hash, slot)
+        return change
 
     def take(self, limit: int) -> list[int | str]:
         """Noted keys, oldest first, which are then no longer pending.
 
-        Up to `limit` of them, and one more where that keeps together what was noted together.
+        Up to `limit` of them, and more where that keeps together what was noted together.
         """
         if len(self._noted) <= limit:
             keys = list(self._noted)
             self._noted.clear()
+            self._tied.clear()
             return keys
-        keys = []
+        taken: dict[int | str, None] = {}
         for key in self._noted:
-            if len(keys) >= limit and not isinstance(keys[-1], str):
+            if len(taken) >= limit:
                 break
-            keys.append(key)
-        for key in keys:
+            if key not in taken:
+                taken.update(dict.fromkeys(self._tied.get(key, (key,))))
+        for key in taken:
             del self._noted[key]
-        return keys
+            self._tied.pop(key, None)
+        return list(taken)
 
     def take_signs_of_life(self, limit: int) -> list[int]:
         """Up to `limit` slots that gave a sign of life, which are then no longer pending.
@@ -81,8 +87,23 @@ class Changes:
         return self.last
 
     def put_back(self, keys: list[int | str], slots: list[int]) -> None:
-        """Make what was taken pending again, ahead of what came since."""
+        """Make what was taken pending again, ahead of what came since, and whole."""
         # Number 0: nothing counts as covered before these are taken again.
         returned = dict.fromkeys(keys, 0)
         self._noted = {**returned, **{key: n for key, n in self._noted.items() if key not in returned}}
+        for key in keys:
+            self._tie(keys[0], key)
         self.signs_of_life.update(dict.fromkeys(slots))
+
+    def _tie(self, first: int | str, second: int | str) -> None:
+        """Let two noted keys, and all that either is tied to, be taken only together."""
+        kept = self._tied.setdefault(first, [first])
+        other = self._tied.setdefault(second, [second])
+        if kept is other:
+            return
+        # The shorter list joins the longer one, so that a long chain of ties costs little for each.
+        if len(kept) < len(other):
+            kept, other = other, kept
+        kept += other
+        for key in other:
+            self._tied[key] = kept
