@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from .lifecycle import LIVE_STATES, State
+from .node import is_discoverable
 from .registry import Registry
 from .service_index import Pool, ServiceIndex
 
@@ -157,12 +158,14 @@ class Draw:
 
     def _still_matches(self, slot: int) -> bool:
         """Whether a member found some steps ago is still one that the query asks for."""
-        if self._registry.is_free(slot):
+        registry = self._registry
+        if registry.is_free(slot) or not is_discoverable(registry.flags(slot)):
             return False
         states = LIVE_STATES if self._degraded else self._query.states
         return (
-            self._registry.state(slot) in states
-            and self._query.names <= self._registry.service_set(slot).names
+            registry.state(slot) in states
+            and self._query.names <= registry.service_set(slot).names
+            and self._accepts(slot)
         )
 
     def _ranked(self, candidates: list[int]) -> Found:

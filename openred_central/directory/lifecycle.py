@@ -162,4 +162,5 @@ def deadline_s(
         end_s = max(last_seen_s + options.heartbeat_tolerance_s, away_until_s)
     else:
         end_s = since_s + options.dwell_s(state)
-    return math.floor(end_s * DEADLINE_STEPS_PER_S) / DEADLINE_STEPS_PER_S
+    # Rounded up: a promised delay is never shortened.
+    return math.ceil(end_s * DEADLINE_STEPS_PER_S) / DEADLINE_STEPS_PER_S

@@ -13,14 +13,13 @@ from .changes import Changes
 from .deadlines import Deadlines
 from .lifecycle import Event, LifecycleOptions, State, deadline_s, next_state
 from .node import (
-    DISCOVERABLE,
-    LEFT,
     Profile,
     Record,
     Tombstone,
     Transition,
     append_history,
     hash_id,
+    is_discoverable,
     key_fingerprint,
 )
 from .registry import Registry
@@ -36,7 +35,6 @@ class Nodes:
 
     def __init__(self, lifecycle: LifecycleOptions, *, shards: int, nodes_max: int) -> None:
         self.lifecycle = lifecycle
-        self.nodes_max = nodes_max
         self.registry = Registry(shards)
         self.index = ServiceIndex(self.registry)
         self.deadlines = Deadlines()
@@ -60,7 +58,7 @@ class Nodes:
 
     def is_indexed(self, slot: int) -> bool:
         """Whether the node in `slot` may be discovered, its state aside."""
-        return self.registry.flags(slot) & (DISCOVERABLE | LEFT) == DISCOVERABLE
+        return is_discoverable(self.registry.flags(slot))
 
     def next_revision(self) -> int:
         self.revision += 1
@@ -77,10 +75,12 @@ class Nodes:
         self.registry.insert(record)
         self.place(record.slot)
         self._happened(transition)
-        tombstone = self.tombstones.lift(hash_id(record.node_id)) if len(self.tombstones) else None
-        if tombstone is None:
+        id_hash = hash_id(record.node_id)
+        tombstone = self.tombstones.lift(id_hash)
+        # A tombstone already gone but still to be stored tells that the name had another slot a moment ago.
+        if tombstone is None and not self.changes.is_noted(id_hash):
             return self.changes.note(record.slot)
-        return self.changes.note_together(tombstone.id_hash, record.slot)
+        return self.changes.note_together(id_hash, record.slot)
 
     def place(self, slot: int) -> None:
         """Index and arm a node that has just come into the registry."""
@@ -96,7 +96,9 @@ class Nodes:
         self.registry.replace(record._replace(revision=self.next_revision()))
         if self.is_indexed(slot):
             self.index.add(slot)
-        self.deadlines.arm(slot, self.deadline_s(slot))
+        # A node without a deadline is held back; whoever holds it arms it again.
+        if self.deadlines.armed_s(slot) is not None:
+            self.deadlines.arm(slot, self.deadline_s(slot))
         return self.changes.note(slot)
 
     def enter(self, slot: int, event: Event, *, at: float, at_s: float) -> State:

@@ -1,0 +1,163 @@
+"""Records in columns: what goes in comes out, under the right name, in the right shard."""
+
+from __future__ import annotations
+
+import random
+from zlib import crc32
+
+import pytest
+
+from openred_central.directory.lifecycle import State
+from openred_central.directory.node import DISCOVERABLE, LEFT, Record
+from openred_central.directory.registry import DIGEST_MASK, Registry, record_digest, shard_of
+from openred_central.errors import InternalBug
+
+
+def record(slot: int, node_id: str = "node", **changed: object) -> Record:
+    filled = Record(
+        slot=slot,
+        node_id=node_id,
+        state=State.ACTIVE,
+        flags=DISCOVERABLE,
+        registered_at=1.5,
+        last_seen_at=2.5,
+        last_seen_s=3.5,
+        since_s=4.5,
+        usual_gap_s=60.0,
+        revision=7,
+        services="chat,mail",
+        region="eu",
+        profile=b"[]",
+        away_from_s=0.0,
+        away_until_s=0.0,
+        history="",
+    )
+    return filled._replace(**changed)
+
+
+def digests(registry: Registry) -> list[int]:
+    """The digest of each shard, from its records."""
+    return [
+        sum(record_digest(registry.record(slot)) for _, slot in registry.slots_in_shard(shard)) & DIGEST_MASK
+        for shard in range(registry.shards_count)
+    ]
+
+
+def test_a_record_comes_out_as_it_went_in() -> None:
+    registry = Registry(4)
+    whole = record(0, away_from_s=1.0, away_until_s=9.0, history="1.000,active,coma,left", state=State.COMA)
+    registry.insert(whole)
+    assert registry.record(0) == whole
+    assert registry.slot_of("node") == 0
+    assert registry.slot_of("other") is None
+    assert registry.away_s(0) == (1.0, 9.0)
+    assert registry.sign_of_life(0) == (0, 2.5, 3.5, 60.0)
+    assert (len(registry), registry.state_counts[State.COMA]) == (1, 1)
+
+
+def test_a_node_lies_in_the_same_shard_on_every_machine() -> None:
+    assert shard_of("node", 64) == crc32(b"node") % 64
+    registry = Registry(64)
+    registry.insert(record(0))
+    assert [shard for shard in range(64) if list(registry.slots_in_shard(shard))] == [shard_of("node", 64)]
+
+
+def test_what_was_said_once_is_not_left_behind_when_a_record_is_replaced() -> None:
+    registry = Registry(4)
+    registry.insert(record(0, away_from_s=1.0, away_until_s=9.0, history="1.000,active,coma,left"))
+    registry.replace(record(0, revision=8, services="", region=""))
+    assert registry.record(0) == record(0, revision=8, services="", region="")
+    assert len(registry.sets) == 1
+    assert registry.shard_digests == digests(registry)
+
+
+def test_a_freed_slot_is_used_again_and_remembers_nothing() -> None:
+    registry = Registry(4)
+    registry.insert(record(0, "a", history="1.000,active,coma,left", away_from_s=1.0, away_until_s=2.0))
+    registry.insert(record(1, "b"))
+    registry.remove(0)
+    assert registry.is_free(0)
+    assert (len(registry), registry.slots_count, registry.next_slot()) == (1, 2, 0)
+    registry.insert(record(0, "c"))
+    assert registry.record(0) == record(0, "c")
+    assert registry.slot_of("a") is None
+
+
+def test_records_are_restored_to_their_slots_and_the_gaps_are_free() -> None:
+    registry = Registry(4)
+    registry.restore(record(1, "b"))
+    registry.restore(record(4, "e"))
+    assert [registry.is_free(slot) for slot in range(6)] == [True, False, True, True, False, True]
+    assert len(registry) == 2
+    for _ in range(3):
+        registry.insert(record(registry.next_slot(), f"new-{registry.next_slot()}"))
+    assert (len(registry), registry.slots_count) == (5, 5)
+
+
+def test_records_that_do_not_fit_are_our_bug() -> None:
+    registry = Registry(4)
+    registry.restore(record(2, "c"))
+    with pytest.raises(InternalBug, match="slot 2"):
+        registry.restore(record(2, "d"))
+    with pytest.raises(InternalBug, match="'c'"):
+        registry.restore(record(3, "c"))
+    with pytest.raises(InternalBug, match="slot 3"):
+        registry.insert(record(3, "d"))
+    with pytest.raises(InternalBug, match="'c'"):
+        registry.insert(record(registry.next_slot(), "c"))
+    with pytest.raises(InternalBug, match="slot 2"):
+        registry.replace(record(2, "d"))
+    for use in (registry.node_id, registry.record, registry.remove):
+        with pytest.raises(InternalBug, match="slot 0 is free"):
+            use(0)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"revision": 8},
+        {"flags": DISCOVERABLE | LEFT},
+        {"registered_at": 9.0},
+        {"services": "chat"},
+        {"services": "chat,mai", "region": "leu"},
+        {"region": "us"},
+        {"profile": b"{}"},
+        {"away_until_s": 5.0},
+    ],
+)
+def test_whatever_was_acknowledged_shows_in_the_digest(changed: dict[str, object]) -> None:
+    assert record_digest(record(0, **changed)) != record_digest(record(0))
+
+
+def test_what_follows_from_time_and_where_a_record_lies_do_not_show_in_the_digest() -> None:
+    moved = record(5, state=State.COMA, last_seen_s=9.0, since_s=9.0, history="1.000,active,coma,left")
+    assert record_digest(moved) == record_digest(record(0))
+
+
+def test_digests_do_not_depend_on_the_order_in_which_records_came(seed: int) -> None:
+    chance = random.Random(seed)
+    names = [f"n{number}" for number in range(60)]
+    found = []
+    for _ in range(2):
+        registry = Registry(4)
+        chance.shuffle(names)
+        for name in names:
+            registry.insert(record(registry.next_slot(), name))
+        for name in chance.sample(names, 20):
+            registry.replace(record(registry.slot_of(name) or 0, name, revision=99))
+            registry.replace(record(registry.slot_of(name) or 0, name))
+        found.append(list(registry.shard_digests))
+        assert registry.shard_digests == digests(registry)
+    assert found[0] == found[1]
+    for name in names:
+        registry.remove(registry.slot_of(name) or 0)
+    assert registry.shard_digests == [0] * 4
+    assert registry.state_counts == [0] * len(State)
+
+
+def test_a_change_of_state_is_counted_and_kept() -> None:
+    registry = Registry(4)
+    registry.insert(record(0))
+    registry.set_state(0, State.RETRY_2W, 12.0, "history")
+    assert (registry.state(0), registry.since_s(0), registry.history(0)) == (State.RETRY_2W, 12.0, "history")
+    assert (registry.state_counts[State.ACTIVE], registry.state_counts[State.RETRY_2W]) == (0, 1)

@@ -1,0 +1,45 @@
+"""What answers for the names of the dead."""
+
+from __future__ import annotations
+
+from openred_central.directory.node import Tombstone, hash_id
+from openred_central.directory.tombstones import Tombstones
+
+
+def tombstone(node_id: str, died_s: float) -> Tombstone:
+    return Tombstone(hash_id(node_id), "fingerprint", 0.0, died_s, "deadline", 1)
+
+
+def test_a_tombstone_stands_for_its_time_and_not_longer() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=10)
+    one = tombstone("a", 5.0)
+    assert tombstones.put_up(one) == []
+    assert tombstones.of_node("a") == one == tombstones.get(hash_id("a"))
+    assert tombstones.of_node("b") is None
+    assert tombstones.next_s() == tombstones.ends_s(one) == 105.0
+    assert tombstones.pop_expired(104.9) is None
+    assert tombstones.pop_expired(105.0) == one
+    assert (len(tombstones), tombstones.of_node("a"), tombstones.next_s()) == (0, None, None)
+    assert tombstones.pop_expired(1_000.0) is None
+
+
+def test_who_dies_again_has_one_tombstone_that_counts_anew() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=10)
+    for one in (tombstone("a", 1.0), tombstone("b", 2.0), tombstone("a", 3.0)):
+        tombstones.put_up(one)
+    assert [one.died_s for one in tombstones] == [2.0, 3.0]
+
+
+def test_beyond_the_most_the_oldest_makes_room() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=2)
+    tombstones.put_up(tombstone("a", 1.0))
+    tombstones.put_up(tombstone("b", 2.0))
+    assert tombstones.put_up(tombstone("c", 3.0)) == [tombstone("a", 1.0)]
+    assert len(tombstones) == 2
+
+
+def test_a_lifted_tombstone_is_gone() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=2)
+    tombstones.put_up(tombstone("a", 1.0))
+    assert tombstones.lift(hash_id("a")) == tombstone("a", 1.0)
+    assert tombstones.lift(hash_id("a")) is None

@@ -1,0 +1,129 @@
+"""Time as the directory keeps it: what it follows, and what it does not."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from openred_central.clock import CLOCK_JUMPS_KEPT, AttendedTime, SystemClock, VirtualClock
+
+YEAR_S = 365 * 86_400.0
+
+
+def test_the_clocks_of_the_machine_tell_seconds_and_the_monotonic_one_never_goes_back() -> None:
+    clock = SystemClock()
+    assert clock.wall_s() > 1_700_000_000
+    readings = [clock.monotonic_s() for _ in range(100)]
+    assert readings == sorted(readings)
+
+
+def test_a_virtual_clock_moves_only_when_told() -> None:
+    clock = VirtualClock(wall_s=100.0, monotonic_s=7.0)
+    assert (clock.wall_s(), clock.monotonic_s()) == (100.0, 7.0)
+    clock.advance(2.5)
+    assert (clock.wall_s(), clock.monotonic_s()) == (102.5, 9.5)
+    clock.jump_wall(-50.0)
+    assert (clock.wall_s(), clock.monotonic_s()) == (52.5, 9.5)
+
+
+def test_attended_time_goes_on_from_where_it_was_persisted() -> None:
+    clock = VirtualClock()
+    attended = AttendedTime(clock, attended_s=5_000.0)
+    clock.advance(0.5)
+    assert attended.now() == (5_000.5, clock.wall_s(), clock.monotonic_s())
+
+
+def test_attended_time_runs_smoothly_between_two_ticks() -> None:
+    clock = VirtualClock()
+    attended = AttendedTime(clock, tick_s=1.0)
+    for _ in range(10):
+        clock.advance(0.25)
+        before_s = attended.now().attended_s
+        attended.tick(attending=True)
+        assert attended.now().attended_s == before_s
+    assert attended.now().attended_s == 2.5
+
+
+def test_a_suspended_process_credits_every_node_all_but_two_ticks() -> None:
+    clock = VirtualClock()
+    attended = AttendedTime(clock, tick_s=1.0)
+    clock.advance(30 * 86_400.0)
+    assert attended.now().attended_s == 2.0
+    attended.tick(attending=True)
+    clock.advance(1.0)
+    attended.tick(attending=True)
+    assert attended.now().attended_s == 3.0
+
+
+@pytest.mark.parametrize("jump_s", [2 * YEAR_S, -2 * YEAR_S, 5.0, -5.0])
+def test_a_jump_of_the_wall_clock_is_reported_and_moves_no_deadline(jump_s: float) -> None:
+    clock = VirtualClock()
+    attended = AttendedTime(clock, tick_s=1.0)
+    clock.advance(1.0)
+    clock.jump_wall(jump_s)
+    jump = attended.tick(attending=True)
+    assert jump == (clock.wall_s(), jump_s)
+    assert attended.jumps == [jump]
+    assert attended.now().attended_s == 1.0
+    clock.advance(1.0)
+    assert attended.tick(attending=True) is None
+
+
+def test_a_wall_clock_that_is_slewed_has_not_jumped() -> None:
+    clock = VirtualClock()
+    attended = AttendedTime(clock)
+    clock.advance(1.0)
+    clock.jump_wall(0.4)
+    assert attended.tick(attending=True) is None
+    assert attended.jumps == []
+
+
+def test_a_machine_that_slept_shows_as_a_jump_of_the_wall_clock() -> None:
+    """The monotonic clock stands still while the machine is suspended, the wall clock does not."""
+    clock = VirtualClock()
+    attended = AttendedTime(clock)
+    clock.jump_wall(8 * 3_600.0)
+    jump = attended.tick(attending=True)
+    assert jump is not None
+    assert jump.jump_s == 8 * 3_600.0
+
+
+def test_only_the_last_jumps_are_kept() -> None:
+    clock = VirtualClock()
+    attended = AttendedTime(clock)
+    for number in range(1, 2 * CLOCK_JUMPS_KEPT + 1):
+        clock.jump_wall(10.0 * number)
+        attended.tick(attending=True)
+    assert len(attended.jumps) == CLOCK_JUMPS_KEPT
+    assert attended.jumps[-1].jump_s == 20.0 * CLOCK_JUMPS_KEPT
+
+
+def test_time_stands_still_while_nobody_attends() -> None:
+    clock = VirtualClock()
+    attended = AttendedTime(clock, tick_s=1.0)
+    clock.advance(1.0)
+    attended.tick(attending=False)
+    assert not attended.attending
+    for _ in range(100):
+        clock.advance(1.0)
+        attended.tick(attending=False)
+    assert attended.now().attended_s == 1.0
+    attended.tick(attending=True)
+    clock.advance(1.0)
+    assert attended.now().attended_s == 2.0
+
+
+def test_attended_time_never_goes_back_nor_runs_ahead_of_the_monotonic_clock(seed: int) -> None:
+    chance = random.Random(seed)
+    clock = VirtualClock()
+    attended = AttendedTime(clock, tick_s=1.0)
+    began_s, last_s = clock.monotonic_s(), 0.0
+    for _ in range(2_000):
+        clock.advance(chance.choice((0.0, 0.125, 1.0, 1.5, 100.0)))
+        clock.jump_wall(chance.choice((0.0, 0.0, YEAR_S, -YEAR_S)))
+        if chance.random() < 0.7:
+            attended.tick(attending=chance.random() < 0.8)
+        now = attended.now()
+        assert last_s <= now.attended_s <= now.monotonic_s - began_s
+        last_s = now.attended_s
