@@ -32,8 +32,9 @@ def _check_shard(directory: Directory, shard: int, now: Now) -> Iterator[str]:
     nodes = directory.nodes
     registry, digest = nodes.registry, 0
     for node_id, slot in registry.slots_in_shard(shard):
-        if registry.node_id(slot) != node_id:
-            yield f"{node_id!r} leads to slot {slot}, which holds {registry.node_id(slot)!r}"
+        held = None if registry.is_free(slot) else registry.node_id(slot)
+        if held != node_id:
+            yield f"{node_id!r} leads to slot {slot}, which holds {held!r}"
             continue
         if shard_of(node_id, registry.shards_count) != shard:
             yield f"{node_id!r} lies in shard {shard}, which is not its own"
@@ -76,12 +77,10 @@ def _check_sums(directory: Directory) -> Iterator[str]:
         yield f"the counts per state sum to {sum(registry.state_counts)}, {len(registry)} are registered"
     if states.total() != len(registry):
         yield f"the shards hold {states.total()} nodes, {len(registry)} are registered"
-    entries = nodes.deadlines.live_entries()
-    if any(count > 1 for count in entries.values()):
-        yield "a node has more than one live deadline"
-    if len(entries) != len(nodes.deadlines):
-        yield f"{len(entries)} deadlines are live, {len(nodes.deadlines)} are counted"
-    for slot in entries:
+    live = nodes.deadlines.live_slots()
+    if len(live) != len(nodes.deadlines):
+        yield f"{len(live)} deadlines are live, {len(nodes.deadlines)} are counted"
+    for slot in live:
         if registry.is_free(slot):
             yield f"the free slot {slot} has a deadline"
 

@@ -82,18 +82,18 @@ class Deadlines:
             return None
         return self._armed[slot] / DEADLINE_STEPS_PER_S
 
-    def live_entries(self) -> dict[int, int]:
-        """How many live entries each slot has in the heap; for the consistency check."""
-        counts: dict[int, int] = {}
-        for entry in self._heap:
-            slot = entry & _SLOT_MASK
-            if self._armed[slot] == entry >> _SLOT_BITS:
-                counts[slot] = counts.get(slot, 0) + 1
-        return counts
+    def live_slots(self) -> set[int]:
+        """The slots that have a live entry in the heap; for the consistency check.
+
+        A slot armed again at the very time of a stale entry has two equal ones. They are one: the first to
+        pop disarms the slot, and the other is stale again.
+        """
+        return {entry & _SLOT_MASK for entry in self._live()}
+
+    def _live(self) -> set[int]:
+        armed = self._armed
+        return {entry for entry in self._heap if armed[entry & _SLOT_MASK] == entry >> _SLOT_BITS}
 
     def _sweep(self) -> None:
-        armed = self._armed
-        # A set, because a slot armed again at the very time of a stale entry would bring that one back.
-        live = {entry for entry in self._heap if armed[entry & _SLOT_MASK] == entry >> _SLOT_BITS}
-        self._heap = list(live)
+        self._heap = list(self._live())
         heapq.heapify(self._heap)
