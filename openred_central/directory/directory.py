@@ -160,10 +160,12 @@ class Directory:
         """
         slot = self.slot(node_id, now)
         record = self.nodes.registry.record(slot)
-        self.expiry.forget(slot)
-        self.nodes.rewrite(record._replace(flags=record.flags | LEFT, away_from_s=0.0, away_until_s=0.0))
+        change = self.nodes.rewrite(
+            record._replace(flags=record.flags | LEFT, away_from_s=0.0, away_until_s=0.0)
+        )
         self.nodes.enter(slot, Event.LEFT, at=now.wall_s, at_s=now.attended_s)
-        return self.nodes.changes.note(slot)
+        self.expiry.let_go(slot)
+        return change
 
     def forget(self, node_id: str, now: Now) -> int:
         """Erase a node now; only a tombstone stays, which keeps a hash of the id.
@@ -171,7 +173,7 @@ class Directory:
         Returns the number of the change. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
         """
         slot = self.slot(node_id, now)
-        self.expiry.forget(slot)
+        self.expiry.let_go(slot)
         return self.nodes.bury(slot, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
 
     def discover(self, query: Query, now: Now) -> Draw:

@@ -60,22 +60,26 @@ class Expiry:
 
     def expire_due(self, now: Now, limit: int) -> int:
         """Handle up to `limit` of what is due; if fewer were handled, nothing more can be now."""
-        if self.silence.hold is not None:
-            return self._step_in_hold(now, limit)
-        handled = 0
+        held = self.silence.hold is not None
+        blocked, handled = held, 0
         while handled < limit:
-            slot = self._next_due(now)
+            slot = self._next_due(now, blocked=blocked)
             if slot is None:
-                self.silence.caught_up()
                 break
+            handled += 1
             try:
-                if not self._look_at(slot, now):
-                    break
+                blocked |= not self._look_at(slot, now)
             except Exception as error:
                 # One broken record must not stop the life of all others.
                 self._nodes.deadlines.disarm(slot)
                 self.set_aside[slot] = f"{type(error).__name__}: {error}"
-            handled += 1
+        if handled == limit:
+            return handled
+        if held:
+            nodes = len(self._nodes.registry)
+            self.silence.reconsider(len(self._waiting), nodes, now.attended_s, now.monotonic_s)
+        elif not blocked and not self._probed:
+            self.silence.caught_up()
         return handled + self._expire_tombstones(now, limit - handled)
 
     def probed(self, slot: int, node_id: str, *, alive: bool, now: Now) -> None:
@@ -85,8 +89,8 @@ class Expiry:
         if alive:
             self.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
         else:
-            del self._probed[slot]
-            self._advance(slot, now)
+            # The next piece of work finds it due and unanswered.
+            self._nodes.deadlines.arm(slot, now.attended_s)
 
     def sign_of_life(self, slot: int, event: Event, now: Now) -> State:
         """The node in `slot` was heard: it is active from now on. Returns the state that it was in.
@@ -102,16 +106,16 @@ class Expiry:
         state = registry.state(slot)
         if state is not State.ACTIVE:
             self._revive(slot, event, now)
-        elif slot in self.set_aside:
-            self.forget(slot)
-            self._nodes.deadlines.arm(slot, self._nodes.deadline_s(slot))
+        elif slot in self._waiting or slot in self._probed or slot in self.set_aside:
+            self.let_go(slot)
         return state
 
-    def forget(self, slot: int) -> None:
-        """The node in `slot` is gone or was heard: nothing is held against it any more."""
+    def let_go(self, slot: int) -> None:
+        """The node in `slot` was heard: nothing is held against it, its deadline counts again."""
         self._waiting.discard(slot)
         self._probed.pop(slot, None)
         self.set_aside.pop(slot, None)
+        self._nodes.deadlines.arm(slot, self._nodes.deadline_s(slot))
 
     def release_hold(self, now: Now) -> bool:
         """End a hold on an operator's word. Returns whether there was one."""
@@ -121,15 +125,18 @@ class Expiry:
         return True
 
     def _revive(self, slot: int, event: Event, now: Now) -> None:
-        self.forget(slot)
-        self.silence.revived()
         flags = self._nodes.registry.flags(slot)
         if flags & LEFT:
             self._nodes.rewrite(self._nodes.registry.record(slot)._replace(flags=flags & ~LEFT))
+        else:
+            # One that had taken its leave was never silent, so its return says nothing about the others.
+            self.silence.revived()
         self._nodes.enter(slot, event, at=now.wall_s, at_s=now.attended_s)
+        self.let_go(slot)
 
-    def _next_due(self, now: Now) -> int | None:
-        while self._waiting_queue:
+    def _next_due(self, now: Now, *, blocked: bool) -> int | None:
+        """The next slot to look at; those that wait stay where they are once one of them is `blocked`."""
+        while self._waiting_queue and not blocked:
             slot = self._waiting_queue.popleft()
             if slot in self._waiting:
                 self._waiting.remove(slot)
@@ -137,20 +144,21 @@ class Expiry:
         return self._nodes.deadlines.pop_due(now.attended_s)
 
     def _look_at(self, slot: int, now: Now) -> bool:
-        """Move a node on whose deadline has come; False where it, and all others, must wait."""
+        """Move on a node whose deadline has come; False where it must wait, like all that were not asked."""
         nodes = self._nodes
         due_s = nodes.deadline_s(slot)
-        if due_s > now.attended_s and slot not in self._probed:
+        unanswered = self._probed.pop(slot, None) is not None
+        if due_s > now.attended_s:
             nodes.deadlines.arm(slot, due_s)
             return True
-        if not self.silence.may_advance(len(nodes.registry), now.attended_s, now.wall_s, now.monotonic_s):
-            self._wait(slot)
-            return False
-        if self._probing and slot not in self._probed:
-            self._ask(slot, now)
-        else:
-            self._probed.pop(slot, None)
-            self._advance(slot, now)
+        if not unanswered:
+            if not self.silence.may_advance(len(nodes.registry), len(self._probed), now):
+                self._wait(slot)
+                return False
+            if self._probing:
+                self._ask(slot, now)
+                return True
+        self._advance(slot, now)
         return True
 
     def _advance(self, slot: int, now: Now) -> None:
@@ -178,31 +186,6 @@ class Expiry:
     def _wait(self, slot: int) -> None:
         self._waiting.add(slot)
         self._waiting_queue.append(slot)
-
-    def _step_in_hold(self, now: Now, limit: int) -> int:
-        """Set aside who is due, let go who came back, and see whether the hold can end."""
-        nodes, handled = self._nodes, 0
-        while handled < limit:
-            slot = nodes.deadlines.pop_due(now.attended_s)
-            if slot is None:
-                break
-            self._wait_or_arm(slot, now)
-            handled += 1
-        for _ in range(min(limit, len(self._waiting_queue))):
-            slot = self._waiting_queue.popleft()
-            if slot in self._waiting:
-                self._waiting.remove(slot)
-                self._wait_or_arm(slot, now)
-        if handled < limit:
-            self.silence.reconsider(len(self._waiting), len(nodes.registry), now.attended_s, now.monotonic_s)
-        return handled
-
-    def _wait_or_arm(self, slot: int, now: Now) -> None:
-        due_s = self._nodes.deadline_s(slot)
-        if due_s > now.attended_s:
-            self._nodes.deadlines.arm(slot, due_s)
-        else:
-            self._wait(slot)
 
     def _expire_tombstones(self, now: Now, limit: int) -> int:
         for handled in range(limit):

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from ..clock import Now
+
 WINDOW_S = 3_600.0
 # The window is counted in slices, so that it costs the same however many transitions it holds.
 SLICE_S = 60.0
@@ -79,26 +81,29 @@ class MassSilence:
         """How many transitions within one window are believed in a registry of `nodes`."""
         if self._options.share >= 1:
             return float("inf")
-        believed = max(self._options.share * nodes, self._options.nodes_min)
+        believed = max(self._options.share * nodes, self._options.nodes_min - 1)
         return max(believed, UNEXPECTED_FACTOR * self.usual_per_h)
 
-    def may_advance(self, nodes: int, now_s: float, at: float, monotonic_s: float) -> bool:
+    def may_advance(self, nodes: int, asked: int, now: Now) -> bool:
         """Whether one more node may advance by silence; begins a hold where it is one too many.
 
-        `nodes` is how many are registered, `now_s` attended, `at` wall and `monotonic_s` monotonic seconds.
+        `nodes` is how many are registered. `asked` is how many of them are being probed: each may yet turn
+        out to be silent, so its place is kept, but only their answers tell whether it is one too many.
         """
         if self.hold is not None:
             return False
-        self._pass_time(now_s)
+        self._pass_time(now.attended_s)
         if self._releasing:
-            return self._pass_count < max(1, RELEASE_SHARE * nodes)
+            return self._pass_count + asked < max(1, int(RELEASE_SHARE * nodes))
         threshold = self.threshold(nodes)
-        if self._recent < threshold:
+        if self._recent + asked + 1 <= threshold:
             return True
+        if asked:
+            return False
         self._revived = 0
         self.hold = Hold(
-            at,
-            monotonic_s,
+            now.wall_s,
+            now.monotonic_s,
             f"{self._recent} of {nodes} nodes fell silent within an hour and more would follow; at most "
             f"{threshold:.0f} are believed, {self.usual_per_h:.1f} an hour are usual",
         )
@@ -118,7 +123,7 @@ class MassSilence:
         self._recent += 1
 
     def revived(self) -> None:
-        """Count one silent node that came back; those are what ends a hold early."""
+        """Count one node that had fallen silent and came back; those are what ends a hold early."""
         self._revived += 1
 
     def release(self, now_s: float) -> None:

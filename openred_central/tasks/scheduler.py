@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from ..clock import AttendedTime
 from ..directory.directory import Directory
@@ -62,10 +63,11 @@ class Scheduler:
             self.late_s_max = max(self.late_s_max, now.attended_s - due_s)
         held, aside = expiry.silence.hold, len(expiry.set_aside)
         handled = expiry.expire_due(now, PIECE_NODES)
-        if len(expiry.set_aside) > aside:
-            node, reason = list(expiry.set_aside.items())[-1]
-            log.error("the transition of the node in slot %d failed, it is set aside: %s", node, reason)
+        for slot, reason in islice(expiry.set_aside.items(), aside, None):
+            log.error("the transition of the node in slot %d failed, it is set aside: %s", slot, reason)
         if expiry.silence.hold is not held:
+            # Who is held must not age until the next tick.
+            self._attended.tick(attending=expiry.silence.hold is None and attending)
             self._tell_hold()
         while expiry.probe_requests:
             request = expiry.probe_requests.popleft()
