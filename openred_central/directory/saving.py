@@ -64,6 +64,8 @@ class Saving:
 
     def put_back(self, batch: Batch) -> None:
         """Make what the last batch taken held pending again; it will be saved as it is then."""
+        # Also a batch of vitals alone is tried again, or nobody would learn that the store is back.
+        self._vitals_taken_s = None
         self._nodes.changes.put_back(self._in_flight, [sign.slot for sign in batch.signs_of_life])
 
     def restore_vitals(self, vitals: Vitals) -> None:
