@@ -1,0 +1,540 @@
+"""What a client is answered, in which order, and when its connection stays open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central.errors import CallerError
+from openred_central.micro_engine.channel import CLOSING, HANDLER, HEAD, LINGER, LOST, READ_AHEAD_BYTES_MAX
+from openred_central.micro_engine.limits import EngineLimits
+from openred_central.micro_engine.messages import Request, Response, StreamingResponse
+
+from .harness import FakeTransport, World, answers, get, post
+
+CHUNKED_HEAD = (
+    b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.close()
+
+
+def statuses(sent: bytes, *methods: str) -> list[int]:
+    return [answer.status for answer in answers(sent, *methods)]
+
+
+# Order
+
+
+def test_a_request_is_answered_with_one_write(world: World) -> None:
+    (answer,) = answers(world.send(get("/plain/a")))
+    assert (answer.status, answer.body) == (200, b'{"plain":"a"}')
+    assert len(world.transport.writes) == 1
+    assert world.connection.phase == HEAD
+
+
+def test_a_request_carries_its_peer_and_when_it_came(world: World) -> None:
+    world.clock.advance(5)
+    world.send(get("/plain/a"))
+    assert (world.served[0].peer, world.served[0].received_s) == ("192.0.2.1", world.clock.monotonic_s())
+
+
+def test_pipelined_requests_are_answered_in_order_with_one_write(world: World) -> None:
+    sent = world.send(get("/plain/a") + get("/plain/b") + get("/plain/c"))
+    assert [answer.body for answer in answers(sent)] == [b'{"plain":"a"}', b'{"plain":"b"}', b'{"plain":"c"}']
+    assert len(world.transport.writes) == 1
+
+
+def test_requests_behind_one_that_waits_keep_their_order(world: World) -> None:
+    sent = world.send(get("/plain/a") + get("/waiting/b") + get("/plain/c") + get("/waiting/d"))
+    assert [answer.body for answer in answers(sent)] == [b'{"plain":"a"}']
+    assert len(world.served) == 2
+    before = len(world.transport.sent)
+    world.release()
+    sent = world.transport.sent[before:]
+    assert [answer.body for answer in answers(sent)] == [b'{"waited":"b","for":"it"}', b'{"plain":"c"}']
+    world.release("that")
+    assert answers(world.transport.sent)[-1].body == b'{"waited":"d","for":"that"}'
+    assert world.connection.phase == HEAD
+
+
+def test_a_handler_that_does_not_wait_costs_no_task(world: World) -> None:
+    tasks: list[int] = []
+
+    async def counted(request: Request) -> None:
+        tasks.append(len(asyncio.all_tasks(world.loop)))
+
+    world.router.add("/counted", ["GET"], counted)
+    assert statuses(world.send(get("/counted"))) == [204]
+    assert tasks == [0]
+
+
+def test_a_request_byte_by_byte_is_answered_once(world: World) -> None:
+    message = post("/echo", b'{"a":1}')
+    parts = [world.send(message[i : i + 1]) for i in range(len(message))]
+    assert b"".join(parts[:-1]) == b""
+    assert answers(parts[-1])[0].body == b'{"a":1}'
+
+
+# Connection: close, HTTP/1.0
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "kept"),
+    [
+        (get("/plain/a"), True),
+        (get("/plain/a", "Connection: close"), False),
+        (get("/plain/a", "Connection: keep-alive, close"), False),
+        (get("/plain/a", version="1.0"), False),
+        (get("/plain/a", "Connection: keep-alive", version="1.0"), True),
+    ],
+)
+def test_the_connection_is_kept_as_the_client_asks(world: World, request_bytes: bytes, kept: bool) -> None:
+    (answer,) = answers(world.send(request_bytes))
+    assert answer.headers["connection"] == ("keep-alive" if kept else "close")
+    assert answer.headers.get("keep-alive") == ("timeout=75" if kept else None)
+    assert world.transport.ended == (not kept)
+
+
+def test_nothing_behind_the_last_request_is_answered(world: World) -> None:
+    sent = world.send(get("/plain/a", "Connection: close") + get("/plain/b"))
+    assert len(answers(sent)) == 1
+    assert world.send(get("/plain/c")) == b""
+    assert len(world.served) == 1
+
+
+# HEAD
+
+
+def test_head_has_the_head_of_get_and_no_body(world: World) -> None:
+    (got,) = answers(world.send(get("/plain/a")))
+    (head,) = answers(world.send(get("/plain/a", method="HEAD")), "HEAD")
+    assert head.headers == got.headers
+    assert head.body == b""
+
+
+def test_an_error_to_head_has_no_body_either(world: World) -> None:
+    sent = world.send(get("/nowhere", method="HEAD") + get("/plain/a"))
+    assert statuses(sent, "HEAD", "GET") == [404, 200]
+
+
+# Errors
+
+
+def test_a_handler_that_fails_is_a_500_with_the_id_of_its_line_in_the_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        first, second = answers(world.send(get("/broken") + get("/plain/a")))
+    assert (first.status, second.status) == (500, 200)
+    assert b'"id":"error-1"' in first.body
+    assert b"secret" not in first.body
+    assert "error-1" in caplog.text
+    assert "a secret of the handler" in caplog.text
+    assert world.service.stats.handler_failures == 1
+
+
+def test_a_waiting_handler_that_fails_is_a_500_and_the_next_request_is_served(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.send(get("/waiting/a") + get("/plain/b"))
+    world.waiting.pop().set_exception(RuntimeError("late"))
+    world.settle()
+    assert statuses(world.transport.sent) == [500, 200]
+    assert "late" in caplog.text
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_handler_that_is_cancelled_is_a_500(
+    world: World, waits: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def cancelled(request: Request) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    world.router.add("/cancelled", ["GET"], cancelled)
+    assert statuses(world.send(get("/cancelled") + get("/plain/a"))) == [500, 200]
+    assert "error-1" in caplog.text
+
+
+@pytest.mark.parametrize("close", [False, True])
+def test_what_the_caller_did_is_told_in_full(world: World, close: bool) -> None:
+    async def refusing(request: Request) -> None:
+        raise CallerError(
+            429, "too_many", "Too many.", suggestion="Wait.", headers=(("Retry-After", "7"),), close=close
+        )
+
+    world.router.add("/refusing", ["GET"], refusing)
+    (answer,) = answers(world.send(get("/refusing")))
+    assert (answer.status, answer.headers["retry-after"]) == (429, "7")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert b'"suggestion":"Wait."' in answer.body
+    assert world.transport.ended == close
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Response(headers=(("X-Name", "a\r\nSet-Cookie: b"),)),
+        Response(headers=(("Content-Length", "5"),)),
+        Response(status=204, body=b"x"),
+        Response(status=100),
+        "text",
+        {"a": object()},
+        StreamingResponse(AsyncIterator, headers=(("X", "\0"),)),  # type: ignore[arg-type]
+    ],
+)
+def test_a_result_that_cannot_be_sent_is_a_500_and_nothing_of_it_is_sent(
+    world: World, result: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def wrong(request: Request) -> object:
+        return result
+
+    world.router.add("/wrong", ["GET"], wrong)
+    sent = world.send(get("/wrong") + get("/plain/a"))
+    assert statuses(sent) == [500, 200]
+    assert b"Set-Cookie" not in sent
+    assert "error-1" in caplog.text
+
+
+# Cross-origin reading
+
+
+def test_pages_of_any_origin_may_read_what_get_answers(world: World) -> None:
+    got, head, failed, posted = answers(
+        world.send(get("/plain/a") + get("/plain/a", method="HEAD") + get("/broken") + post("/echo", b"{}")),
+        "GET",
+        "HEAD",
+    )
+    for answer in (got, head, failed):
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert "access-control-allow-credentials" not in answer.headers
+    assert "access-control-allow-origin" not in posted.headers
+
+
+# Bodies that nobody wants
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (post("/nowhere", get("/plain/smuggled")), 404),
+        (post("/plain/a", get("/plain/smuggled")), 405),
+        (post("/echo", get("/plain/smuggled"), content_type="text/plain"), 415),
+        (post("/echo", get("/plain/smuggled"), content_type=""), 415),
+        (post("/nowhere", get("/plain/smuggled")).replace(b"POST", b"BREW"), 501),
+        (post("/echo", get("/plain/smuggled"), "Expect: a-miracle"), 417),
+    ],
+)
+def test_the_body_of_a_refused_request_is_never_parsed_as_a_request(
+    world: World, request_bytes: bytes, status: int
+) -> None:
+    assert statuses(world.send(request_bytes + get("/plain/next"))) == [status, 200]
+    assert [request.path for request in world.served] == ["/plain/next"]
+
+
+def test_the_body_of_a_refused_request_may_come_later(world: World) -> None:
+    message = post("/nowhere", get("/plain/smuggled"))
+    head, body = message[:-30], message[-30:]
+    assert statuses(world.send(head)) == [404]
+    assert world.send(body) == b""
+    assert statuses(world.send(get("/plain/next"))) == [200]
+
+
+def test_the_body_of_a_refused_request_must_come_in_time(world: World) -> None:
+    world.send(post("/nowhere", b"12345")[:-1])
+    world.wait(19)
+    assert not world.transport.closing
+    world.wait(1)
+    assert world.transport.closing
+    assert len(answers(world.transport.sent)) == 1
+
+
+def test_a_refused_body_in_chunks_is_thrown_away_only_up_to_the_limit() -> None:
+    world = World(EngineLimits(body_bytes_max=2000))
+    head = b"POST /nowhere HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert statuses(world.send(head)) == [404]
+    assert world.send(b"7d1\r\n" + b"x" * 100) == b""
+    assert world.transport.ended
+    world.close()
+
+
+def test_a_body_where_none_is_wanted_is_read_and_ignored(world: World) -> None:
+    sent = world.send(post("/plain/a", b"ignored").replace(b"POST", b"GET") + get("/plain/b"))
+    assert statuses(sent) == [200, 200]
+    assert world.served[0].body == b""
+
+
+# Body limits and 100-continue
+
+
+def test_a_body_larger_than_its_route_takes_is_refused_before_it_is_read(world: World) -> None:
+    head = post("/echo", b"x" * 1001)[:-1001]
+    (answer,) = answers(world.send(head))
+    assert (answer.status, answer.headers["connection"]) == (413, "close")
+    assert world.transport.ended
+    assert world.send(b"x" * 1001 + get("/plain/a")) == b""
+
+
+def test_chunks_that_sum_up_to_more_than_the_route_takes_are_refused(world: World) -> None:
+    assert world.send(CHUNKED_HEAD + b"3e8\r\n" + b"x" * 1000 + b"\r\n") == b""
+    assert statuses(world.send(b"1\r\n")) == [413]
+    assert world.transport.ended
+
+
+def test_the_client_is_told_to_go_on_only_when_it_waits(world: World) -> None:
+    message = post("/echo", b'{"a":1}', "Expect: 100-continue")
+    assert world.send(message[:-7]) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert statuses(world.send(message[-7:])) == [200]
+    assert statuses(world.send(message)) == [200]
+    assert statuses(world.send(message[:-6])) == []
+    assert statuses(world.send(message[-6:])) == [200]
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        (post("/nowhere", b"{}", "Expect: 100-continue"), 404),
+        (post("/plain/a", b"{}", "Expect: 100-continue"), 405),
+        (post("/echo", b"{}", "Expect: 100-continue", content_type="text/plain"), 415),
+        (post("/echo", b"x" * 1001, "Expect: 100-continue"), 413),
+        (post("/echo", b"{}", "Expect: 200-ok"), 417),
+    ],
+)
+def test_a_head_that_is_not_acceptable_is_answered_at_once_instead_of_100(
+    world: World, message: bytes, status: int
+) -> None:
+    head = message[: message.index(b"\r\n\r\n") + 4]
+    assert statuses(world.send(head)) == [status]
+
+
+def test_an_old_client_is_never_sent_a_100(world: World) -> None:
+    message = post("/echo", b"{}", "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert world.send(message[:-2]) == b""
+    assert statuses(world.send(message[-2:])) == [200]
+
+
+# The end of a connection
+
+
+def test_garbage_behind_a_request_is_refused_after_its_answer(world: World) -> None:
+    sent = world.send(get("/plain/a") + b"\x16\x03\x01 garbage\r\n\r\n")
+    assert statuses(sent) == [200, 400]
+    assert len(world.transport.writes) == 1
+    assert world.transport.ended
+
+
+def test_garbage_behind_a_request_that_waits_is_refused_after_its_answer(world: World) -> None:
+    world.send(get("/waiting/a") + b"garbage\r\n\r\n")
+    world.release()
+    assert statuses(world.transport.sent) == [200, 400]
+
+
+def test_after_a_framing_error_nothing_is_parsed(world: World) -> None:
+    world.send(b"GET / HTTP/1.1\nHost: a\n\n")
+    assert world.transport.ended
+    assert world.send(get("/plain/a")) == b""
+    assert world.served == []
+
+
+def test_input_after_the_last_answer_is_thrown_away_for_a_moment_and_then_closed(world: World) -> None:
+    world.send(b"nonsense\r\n\r\n")
+    assert world.connection.phase == LINGER
+    assert not world.transport.closing
+    world.wait(1)
+    assert not world.transport.closing
+    world.wait(1)
+    assert world.transport.closing
+    assert world.connection.phase == LOST
+    assert world.service.gate.open == 0
+
+
+def test_a_client_that_goes_on_sending_after_the_last_answer_is_closed_sooner(world: World) -> None:
+    world.send(b"nonsense\r\n\r\n")
+    world.send(b"x" * (256 * 1024))
+    assert not world.transport.closing
+    world.send(b"x")
+    assert world.transport.closing
+
+
+def test_a_client_that_closes_after_the_last_answer_ends_the_lingering(world: World) -> None:
+    world.send(b"nonsense\r\n\r\n")
+    world.send_eof()
+    assert world.connection.phase == LOST
+
+
+def test_over_tls_there_is_no_half_close_but_a_close() -> None:
+    world = World(tls=True)
+    assert statuses(world.send(b"nonsense\r\n\r\n")) == [400]
+    assert world.transport.closing
+    world.close()
+
+
+def test_a_client_that_half_closes_after_its_request_gets_its_answer(world: World) -> None:
+    world.send(get("/waiting/a") + get("/plain/b"))
+    world.send_eof()
+    assert not world.transport.closing
+    world.release()
+    first, second = answers(world.transport.sent)
+    assert (first.headers["connection"], second.headers["connection"]) == ("keep-alive", "close")
+    assert world.connection.phase == LOST
+
+
+def test_a_client_that_half_closes_between_requests_is_closed(world: World) -> None:
+    world.send(get("/plain/a"))
+    world.send_eof()
+    assert world.connection.phase == LOST
+
+
+@pytest.mark.parametrize("message", [get("/plain/a")[:-1], post("/echo", b"{}")[:-1]])
+def test_a_request_cut_short_runs_no_handler_and_is_a_400(world: World, message: bytes) -> None:
+    assert world.send(message) == b""
+    world.send_eof()
+    assert statuses(world.transport.sent) == [400]
+    assert world.served == []
+    assert world.connection.phase == LOST
+
+
+def test_a_handler_whose_client_left_is_run_to_its_end_and_keeps_its_place(world: World) -> None:
+    world.send(get("/waiting/a"))
+    world.call(world.connection.connection_lost, None)
+    assert world.connection.phase == LOST
+    assert world.service.gate.open == 1
+    world.wait(100)
+    world.release()
+    assert world.service.gate.open == 0
+    assert world.transport.sent == b""
+
+
+def test_a_failure_is_logged_even_if_the_client_left(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.send(get("/waiting/a"))
+    world.call(world.connection.connection_lost, None)
+    world.waiting.pop().set_exception(RuntimeError("unseen"))
+    world.settle()
+    assert "unseen" in caplog.text
+    assert world.service.gate.open == 0
+
+
+# Draining
+
+
+def test_a_drain_closes_an_idle_connection(world: World) -> None:
+    world.send(get("/plain/a"))
+    world.service.draining = True
+    world.call(world.connection.drain)
+    assert world.connection.phase == LOST
+
+
+def test_a_drain_lets_a_handler_finish_and_closes_after_its_answer(world: World) -> None:
+    world.send(get("/waiting/a"))
+    world.service.draining = True
+    world.call(world.connection.drain)
+    assert world.connection.phase == HANDLER
+    world.release()
+    (answer,) = answers(world.transport.sent)
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert world.transport.ended
+
+
+def test_a_drain_lets_a_request_that_is_coming_in_be_answered(world: World) -> None:
+    message = post("/echo", b"{}")
+    world.send(message[:10])
+    world.service.draining = True
+    world.call(world.connection.drain)
+    (answer,) = answers(world.send(message[10:]))
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
+# Any bytes
+
+PIECES = st.one_of(
+    st.sampled_from(
+        [
+            get("/plain/a"),
+            get("/plain/b", method="HEAD"),
+            get("/nowhere"),
+            get("/broken"),
+            get("/plain/c", "Connection: close"),
+            post("/echo", b'{"a":[1]}'),
+            post("/echo", b"not json"),
+            post("/nowhere", b"body"),
+            CHUNKED_HEAD,
+            b"2\r\n{}\r\n0\r\n\r\n",
+            b"GET / HTTP/1.1\r\n",
+            b"\r\n",
+        ]
+    ),
+    st.binary(max_size=20),
+)
+
+
+@given(
+    pieces=st.lists(PIECES, max_size=6), cuts=st.lists(st.integers(0, 400), max_size=4), ends=st.booleans()
+)
+def test_any_bytes_however_split_are_answered_alike_and_others_are_still_served(
+    pieces: list[bytes], cuts: list[int], ends: bool
+) -> None:
+    data = b"".join(pieces)
+    outcomes = []
+    for places in ([], sorted({cut % (len(data) + 1) for cut in cuts}), range(len(data))):
+        world = World()
+        for start, end in zip([0, *places], [*places, len(data)], strict=True):
+            if end > start:
+                world.send(data[start:end])
+        if ends:
+            world.send_eof()
+        found = statuses(world.transport.sent.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""), *heads(world))
+        outcomes.append((found, world.transport.ended or world.transport.closing))
+        assert len(found) <= world.service.stats.requests + 1
+        assert world.connection.phase in (HEAD, 1, 2, LINGER, LOST)
+        world.wait(120)
+        assert world.connection.phase == LOST, "the connection stayed open"
+        assert world.service.gate.open == 0
+        world.transport = FakeTransport(world.loop)
+        world.connection = world.connect(world.transport)
+        assert statuses(world.send(get("/plain/z"))) == [200]
+        world.close()
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def heads(world: World) -> list[str]:
+    """Which of the answers are to HEAD, told from those that have no body."""
+    methods = []
+    rest = world.transport.sent
+    while rest:
+        head, _, rest = rest.partition(b"\r\n\r\n")
+        length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]) if b"Content-Length" in head else 0
+        bodyless = rest == b"" or rest.startswith(b"HTTP/1.1 ")
+        methods.append("HEAD" if bodyless and length else "GET")
+        rest = rest if bodyless else rest[length:]
+    return methods
+
+
+def test_a_connection_that_closes_is_reset_if_the_client_takes_nothing(world: World) -> None:
+    world.transport.client_reads = False
+    world.send(get("/plain/a", "Connection: close"))
+    world.send(b"x" * (256 * 1024 + 1))
+    assert world.connection.phase == CLOSING
+    world.wait(28)
+    assert not world.transport.aborted
+    world.wait(3)
+    assert world.transport.aborted
+
+
+def test_what_comes_while_a_handler_works_is_bounded(world: World) -> None:
+    world.send(get("/waiting/a"))
+    world.send(b"x" * READ_AHEAD_BYTES_MAX)
+    assert world.transport.reading
+    world.send(b"x")
+    assert not world.transport.reading

@@ -1,0 +1,89 @@
+"""The caps on connections."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central.micro_engine.gate import Gate, GateKey, plain_address
+
+
+def entered(gate: Gate, address: str) -> bool:
+    result = gate.enter(gate.key(address))
+    gate.check()
+    return result
+
+
+def test_no_more_connections_than_the_cap_come_in() -> None:
+    gate = Gate(2, 2)
+    assert [entered(gate, f"192.0.2.{last}") for last in (1, 2, 3)] == [True, True, False]
+
+
+def test_one_address_cannot_take_the_places_of_others() -> None:
+    gate = Gate(10, 2)
+    assert [entered(gate, "192.0.2.1") for _ in range(3)] == [True, True, False]
+    assert entered(gate, "192.0.2.2")
+
+
+def test_who_leaves_makes_room() -> None:
+    gate = Gate(1, 1)
+    assert entered(gate, "192.0.2.1")
+    gate.leave(gate.key("192.0.2.1"))
+    gate.check()
+    assert entered(gate, "192.0.2.1")
+
+
+def test_an_ipv6_client_is_counted_by_its_64_bit_network() -> None:
+    gate = Gate(10, 2)
+    assert entered(gate, "2001:db8::1")
+    assert entered(gate, "2001:db8::ffff:1")
+    assert not entered(gate, "2001:db8:0:0:abcd::2")
+    assert entered(gate, "2001:db8:0:1::1")
+
+
+def test_exempt_networks_are_counted_in_all_only() -> None:
+    gate = Gate(3, 1, ("10.0.0.0/8", "fd00::/8"))
+    assert [entered(gate, "10.1.2.3"), entered(gate, "10.1.2.3"), entered(gate, "fd00::1")] == [True] * 3
+    assert not entered(gate, "10.1.2.3")
+
+
+def test_a_unix_socket_is_counted_in_all_only() -> None:
+    gate = Gate(2, 1)
+    assert [entered(gate, "") for _ in range(3)] == [True, True, False]
+
+
+def test_a_network_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="proxy"):
+        Gate(1, 1, ("proxy",))
+
+
+@pytest.mark.parametrize(
+    ("address", "plain"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("::ffff:1", "::ffff:1"),
+    ],
+)
+def test_an_address_has_one_spelling(address: str, plain: str) -> None:
+    assert plain_address(address) == plain
+
+
+ADDRESSES = st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "10.0.0.1", ""])
+
+
+@given(st.lists(st.tuples(st.booleans(), ADDRESSES)))
+def test_whoever_comes_and_goes_the_counts_stay_true(steps: list[tuple[bool, str]]) -> None:
+    gate = Gate(4, 2, ("10.0.0.0/8",))
+    inside: list[GateKey] = []
+    for comes, address in steps:
+        key = gate.key(address)
+        if comes and gate.enter(key):
+            inside.append(key)
+        elif not comes and key in inside:
+            inside.remove(key)
+            gate.leave(key)
+        gate.check()
+        assert gate.open == len(inside)

@@ -1,0 +1,229 @@
+"""Which handler answers which request."""
+
+from __future__ import annotations
+
+import pytest
+
+from openred_central.errors import CallerError
+from openred_central.micro_engine.messages import Headers, Request, Response
+from openred_central.micro_engine.router import Handler, Router
+
+
+def handler(count: int = 0) -> Handler:
+    async def none(request: Request) -> None: ...
+    async def one(request: Request, first: str) -> None: ...
+    async def two(request: Request, first: str, second: str) -> None: ...
+
+    return (none, one, two)[count]
+
+
+def router(*routes: tuple[str, str]) -> Router:
+    made = Router(1000)
+    for methods, template in routes:
+        made.add(template, methods.split(), handler(template.count("{")))
+    return made
+
+
+def refused(made: Router, request: Request) -> CallerError:
+    with pytest.raises(CallerError) as caught:
+        made.admit(request)
+    return caught.value
+
+
+def test_a_literal_path_is_found() -> None:
+    route, parameters = router(("GET", "/"), ("GET", "/nodes")).admit(Request("GET", "/nodes"))
+    assert (route.template, parameters) == ("/nodes", ())
+
+
+@pytest.mark.parametrize(
+    ("path", "template", "parameters"),
+    [
+        ("/nodes/abc", "/nodes/{id}", ("abc",)),
+        ("/nodes/a%2Fb", "/nodes/{id}", ("a/b",)),
+        ("/nodes/j%C3%B6", "/nodes/{id}", ("jö",)),
+        ("/n%6Fdes/abc", "/nodes/{id}", ("abc",)),
+        ("/nodes/self", "/nodes/self", ()),
+        ("/nodes/%73elf", "/nodes/self", ()),
+        ("/nodes/self/keys", "/nodes/{id}/keys", ("self",)),
+        ("/nodes/abc/keys/k", "/nodes/{id}/keys/{key}", ("abc", "k")),
+        ("/nodes/..", "/nodes/{id}", ("..",)),
+    ],
+)
+def test_parameters_are_decoded_and_literal_segments_go_first(
+    path: str, template: str, parameters: tuple[str, ...]
+) -> None:
+    made = router(
+        ("GET", "/nodes/{id}"),
+        ("GET", "/nodes/self"),
+        ("GET", "/nodes/{id}/keys"),
+        ("GET", "/nodes/{id}/keys/{key}"),
+    )
+    route, found = made.admit(Request("GET", path))
+    assert (route.template, found) == (template, parameters)
+
+
+def test_an_earlier_literal_segment_goes_before_a_later_one() -> None:
+    made = router(("GET", "/{kind}/self"), ("GET", "/nodes/{id}"))
+    assert made.admit(Request("GET", "/nodes/self"))[0].template == "/nodes/{id}"
+    assert made.admit(Request("GET", "/n%6Fdes/self"))[0].template == "/nodes/{id}"
+    assert made.admit(Request("GET", "/keys/self"))[0].template == "/{kind}/self"
+
+
+@pytest.mark.parametrize("path", ["/", "/node", "/nodes", "/nodes/", "/nodes/a/b", "//nodes", "/Nodes/a"])
+def test_a_path_that_no_template_matches_is_not_found(path: str) -> None:
+    assert refused(router(("GET", "/nodes/{id}")), Request("GET", path)).status == 404
+
+
+@pytest.mark.parametrize("path", ["/nodes/%", "/nodes/%zz", "/nodes/%ff"])
+def test_a_path_that_cannot_be_decoded_is_refused_and_the_connection_kept(path: str) -> None:
+    error = refused(router(("GET", "/nodes/{id}")), Request("GET", path))
+    assert (error.status, error.close) == (400, False)
+
+
+def test_a_method_of_another_path_is_not_allowed_and_those_allowed_are_named() -> None:
+    made = router(("GET", "/nodes"), ("POST", "/register"))
+    error = refused(made, Request("POST", "/nodes"))
+    assert (error.status, error.headers) == (405, (("Allow", "GET, HEAD, OPTIONS"),))
+
+
+@pytest.mark.parametrize("method", ["get", "BREW", "DELETE"])
+@pytest.mark.parametrize("path", ["/nodes", "/nodes/a", "/nowhere"])
+def test_a_method_that_no_route_knows_is_not_implemented(method: str, path: str) -> None:
+    made = router(("GET", "/nodes"), ("GET", "/nodes/{id}"))
+    assert refused(made, Request(method, path)).status == 501
+
+
+def test_head_works_wherever_get_does() -> None:
+    assert router(("GET", "/nodes")).admit(Request("HEAD", "/nodes"))[0].template == "/nodes"
+
+
+def test_head_can_have_its_own_handler() -> None:
+    made = Router(1000)
+    own = handler()
+    made.add("/nodes", ["GET"], handler())
+    made.add("/nodes", ["HEAD"], own)
+    assert made.admit(Request("HEAD", "/nodes"))[0].handler is own
+
+
+def options(made: Router, path: str, *fields: tuple[str, str]) -> dict[str, str]:
+    route, parameters = made.admit(Request("OPTIONS", path, headers=Headers(fields)))
+    with pytest.raises(StopIteration) as done:
+        route.handler(Request("OPTIONS", path), *parameters).send(None)
+    answer = done.value.value
+    assert isinstance(answer, Response)
+    assert (answer.status, answer.body) == (204, b"")
+    return dict(answer.headers)
+
+
+def test_options_names_the_methods_of_a_path() -> None:
+    made = router(("GET POST", "/nodes"), ("DELETE", "/keys"))
+    assert options(made, "/nodes") == {"Allow": "GET, HEAD, OPTIONS, POST"}
+
+
+def test_options_of_the_server_names_all_methods() -> None:
+    made = router(("GET POST", "/nodes"), ("DELETE", "/keys"))
+    assert options(made, "*") == {"Allow": "DELETE, GET, HEAD, OPTIONS, POST"}
+
+
+def test_options_of_nothing_is_not_found() -> None:
+    assert refused(router(("GET", "/nodes")), Request("OPTIONS", "/nowhere")).status == 404
+
+
+def test_pages_of_any_origin_may_read_but_not_write() -> None:
+    made = router(("GET POST", "/nodes"))
+    asked = [("origin", "https://example.org"), ("access-control-request-method", "GET")]
+    assert options(made, "/nodes", *asked)["Access-Control-Allow-Origin"] == "*"
+    asked[1] = ("access-control-request-method", "POST")
+    assert options(made, "/nodes", *asked) == {"Allow": "GET, HEAD, OPTIONS, POST"}
+
+
+def test_a_route_may_keep_pages_of_other_origins_out() -> None:
+    made = Router(1000)
+    made.add("/admin", ["GET"], handler(), cors=False)
+    assert "Access-Control-Allow-Origin" not in options(
+        made, "/admin", ("access-control-request-method", "GET")
+    )
+
+
+def test_only_reading_is_open_to_pages_of_any_origin() -> None:
+    made = router(("GET POST", "/nodes"))
+    assert made.admit(Request("GET", "/nodes"))[0].cors
+    assert not made.admit(Request("POST", "/nodes"))[0].cors
+
+
+def with_body(content_type: str | None, length: int | None = 5) -> Request:
+    fields = () if content_type is None else (("content-type", content_type),)
+    return Request("POST", "/register", headers=Headers(fields), content_length=length)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/JSON", "application/json; charset=utf-8"]
+)
+@pytest.mark.parametrize("length", [5, None])
+def test_json_is_taken_however_its_type_is_spelt(content_type: str, length: int | None) -> None:
+    router(("POST", "/register")).admit(with_body(content_type, length))
+
+
+@pytest.mark.parametrize("content_type", [None, "", "text/plain", "application/jsonp", "application/x-json"])
+@pytest.mark.parametrize("length", [5, None])
+def test_a_body_that_is_not_json_is_refused_with_the_header_to_send(
+    content_type: str | None, length: int | None
+) -> None:
+    error = refused(router(("POST", "/register")), with_body(content_type, length))
+    assert (error.status, error.close) == (415, False)
+    assert "Content-Type: application/json" in str(error.suggestion)
+
+
+def test_no_body_needs_no_content_type() -> None:
+    router(("POST", "/register")).admit(with_body(None, 0))
+
+
+def test_a_raw_route_takes_any_content_type() -> None:
+    made = Router(1000)
+    made.add("/register", ["POST"], handler(), body="raw")
+    made.admit(with_body("text/plain"))
+
+
+def test_a_body_larger_than_the_route_takes_is_refused_by_its_announced_length() -> None:
+    made = Router(1000)
+    made.add("/register", ["POST"], handler(), body_bytes_max=10)
+    made.admit(with_body("application/json", 10))
+    error = refused(made, with_body("application/json", 11))
+    assert (error.status, error.close) == (413, True)
+
+
+def test_a_request_that_the_parser_could_read_but_not_serve_is_refused_first() -> None:
+    request = Request("GET", "/", refusal=CallerError(417, "expectation_failed", "no"))
+    assert refused(router(("GET", "/")), request).status == 417
+
+
+@pytest.mark.parametrize(
+    "template", ["", "nodes", "/no{d}es", "/{}", "/{a b}", "/nodes%20", "/nodes?x", "/{node", "*"]
+)
+def test_a_template_that_cannot_be_is_refused(template: str) -> None:
+    with pytest.raises(ValueError, match=r"template|parameter"):
+        Router(1000).add(template, ["GET"], handler())
+
+
+def test_a_taken_route_is_refused() -> None:
+    made = router(("GET", "/nodes/{id}"))
+    with pytest.raises(ValueError, match="has a handler"):
+        made.add("/nodes/{id}", ["GET"], handler(1))
+    with pytest.raises(ValueError, match="same paths"):
+        made.add("/nodes/{name}", ["POST"], handler(1))
+
+
+def test_a_handler_that_does_not_take_the_parameters_is_refused() -> None:
+    with pytest.raises(TypeError):
+        Router(1000).add("/nodes/{id}", ["GET"], handler(0))
+
+
+def test_a_handler_that_is_no_coroutine_function_is_refused() -> None:
+    with pytest.raises(TypeError, match="async def"):
+        Router(1000).add("/", ["GET"], lambda request: None)  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("method", ["get", "", "G T"])
+def test_a_method_that_cannot_be_is_refused(method: str) -> None:
+    with pytest.raises(ValueError, match="method"):
+        Router(1000).add("/", [method], handler())
