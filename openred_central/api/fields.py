@@ -48,19 +48,14 @@ class Fields:
 
         `read` raises `Wrong` for a value that is not allowed. `alias` is an older spelling of the name.
         """
-        sent = name
-        if alias is not None and alias in self._document:
-            if name in self._document and self._document[name] != self._document[alias]:
-                self._wrong[name] = f"differs from {alias}, its older spelling; send only {name}"
-                return default
-            sent = alias
-        if sent not in self._document:
-            return default
-        try:
-            return read(self._document[sent])
-        except Wrong as wrong:
-            self._wrong[sent] = str(wrong)
-            return default
+        taken = self._read(name, read, default)
+        if alias is None or alias not in self._document:
+            return taken
+        older = self._read(alias, read, default)
+        # What was read is compared, not what was sent: that may be nested deeper than Python can compare.
+        if name in self._document and older != taken and not self._wrong.keys() & {name, alias}:
+            self._wrong[name] = f"differs from {alias}, its older spelling; send only {name}"
+        return older
 
     def require(self, name: str, read: Callable[[Any], T], default: T, *, alias: str | None = None) -> T:
         """The value of a field that has to be there; `default` stands in for it where it is wrong."""
@@ -69,6 +64,15 @@ class Fields:
             return default
         taken = self.take(name, read, default, alias=alias)
         return default if taken is None else taken
+
+    def _read(self, name: str, read: Callable[[Any], T], default: T | None) -> T | None:
+        if name not in self._document:
+            return default
+        try:
+            return read(self._document[name])
+        except Wrong as wrong:
+            self._wrong[name] = str(wrong)
+            return default
 
     def reject(self, name: str, wrong: str) -> None:
         """Find fault with a field for a reason that only the whole request shows."""

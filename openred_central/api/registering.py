@@ -60,11 +60,13 @@ def read_registration(fields: Fields, now: Now, away_s_max: float) -> Registrati
 def _read_away(fields: Fields, now: Now, away_s_max: float) -> float | None:
     if not fields.has("away_until"):
         return None
-    # Null takes an announcement back.
-    away_until_at = fields.take("away_until", lambda value: 0.0 if value is None else values.time(value), 0.0)
-    if away_until_at and away_until_at <= now.wall_s:
+    away_until_at = fields.take("away_until", lambda value: None if value is None else values.time(value))
+    if away_until_at is None:
+        # Null takes an announcement back.
+        return 0.0
+    if away_until_at <= now.wall_s:
         fields.reject("away_until", "has to lie ahead; null takes an announced absence back")
-    if away_until_at and away_until_at > now.wall_s + away_s_max:
+    if away_until_at > now.wall_s + away_s_max:
         fields.reject("away_until", f"may be at most {away_s_max:.0f} seconds ahead")
     return away_until_at
 

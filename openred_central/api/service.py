@@ -16,6 +16,8 @@ from ..security.claims import SCHEME, Claims
 ADVICE_SPREAD = 0.1
 # Two heartbeats have to fit into the tolerance, whatever an operator advises.
 HEARTBEATS_PER_TOLERANCE = 2
+# Advice is in whole seconds, except where a life is watched in seconds.
+WHOLE_ADVICE_S_MIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,12 @@ class Api:
     version: str
     endpoints: tuple[str, ...]
 
-    def heartbeat_advice_s(self) -> int:
+    def heartbeat_advice_s(self) -> float:
         """The pace in seconds that a node is advised this time."""
-        tolerance_s = self.directory.lifecycle.heartbeat_tolerance_s
-        advice_s = min(self.directory.options.heartbeat_advice_s, tolerance_s / HEARTBEATS_PER_TOLERANCE)
-        return max(1, round(advice_s * (1 + ADVICE_SPREAD * (2 * self.random() - 1))))
+        pace_s_max = self.directory.lifecycle.heartbeat_tolerance_s / HEARTBEATS_PER_TOLERANCE
+        advice_s = min(self.directory.options.heartbeat_advice_s, pace_s_max / (1 + ADVICE_SPREAD))
+        advice_s *= 1 + ADVICE_SPREAD * (2 * self.random() - 1)
+        return round(advice_s) if advice_s >= WHOLE_ADVICE_S_MIN else max(0.001, round(advice_s, 3))
 
     def heartbeat_due_at(self, slot: int, now: Now) -> float:
         """The wall time at which the tolerance of an active node ends."""

@@ -24,6 +24,7 @@ RESULTS_MAX = 100
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _DNS_NAME_MAX = 253
 # Line breaks occur in PEM; nothing else below the space occurs in any key.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -45,13 +46,19 @@ def node_id(value: Any) -> str:
 def address(value: Any) -> str:
     """An IPv4 or IPv6 address or a DNS name, in its usual form."""
     text = _text(value)
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        pass
+    # A zone means something on the node's own machine only, and may be any text (RFC 4007 §11.2).
+    if "%" not in text:
+        try:
+            return str(ipaddress.ip_address(text))
+        except ValueError:
+            pass
     labels = text.removesuffix(".").split(".")
     # A name whose last label is a number is a mistyped IPv4 address (WHATWG URL §3.5).
-    if len(text) > _DNS_NAME_MAX or labels[-1].isdigit() or not all(map(_DNS_LABEL.fullmatch, labels)):
+    if (
+        len(text) > _DNS_NAME_MAX
+        or _NUMBER.fullmatch(labels[-1])
+        or not all(map(_DNS_LABEL.fullmatch, labels))
+    ):
         raise Wrong("has to be an IPv4 address, an IPv6 address without brackets, or a DNS name")
     return text.lower()
 
@@ -127,6 +134,9 @@ def merge_patch(value: Any) -> dict[str, Any]:
     """A merge patch for metadata (RFC 7396), which is an object; its size is checked after merging."""
     if not isinstance(value, dict):
         raise Wrong("has to be an object")
+    # What comes of a patch is at least as deep as the patch.
+    if _depth(value) > METADATA_DEPTH_MAX:
+        raise Wrong(f"may be nested at most {METADATA_DEPTH_MAX} deep")
     return value
 
 

@@ -1,0 +1,271 @@
+"""``POST /heartbeat/{node_id}``: a sign of life from anyone, a change only from the node itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central.api.heartbeating import _merged
+
+from .helpers import DAY_S, Commit, World, assert_problem, run
+
+KEYS = {
+    *("status", "node_id", "current_state", "previous_state", "last_heartbeat", "next_heartbeat_due"),
+    *("heartbeat_advice_s", "message"),
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=1), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+BEAT = "/heartbeat/node-1"
+
+
+def test_a_heartbeat_is_answered_with_everything_that_is_promised() -> None:
+    world = World()
+    world.register()
+    world.wait(DAY_S)
+    reply = world.call("POST", BEAT)
+    advice_s = reply.document.pop("heartbeat_advice_s")
+    assert reply == (
+        200,
+        {
+            "status": "heartbeat_received",
+            "node_id": "node-1",
+            "current_state": "active",
+            "previous_state": "active",
+            "last_heartbeat": "2027-01-16T08:00:00.000Z",
+            "next_heartbeat_due": "2027-07-15T08:00:00.000Z",
+            "message": "Noted.",
+        },
+        "application/json",
+        {},
+    )
+    assert 0.9 * DAY_S <= advice_s <= 1.1 * DAY_S
+
+
+def test_a_heartbeat_without_a_body_waits_for_no_commit() -> None:
+    world = World()
+    world.register()
+    world.commit = Commit()
+    with pytest.raises(StopIteration):
+        world.start(world.request("POST", BEAT)).send(None)
+
+
+@pytest.mark.parametrize(
+    ("asleep_days", "state"),
+    [
+        (179, "active"),
+        (181, "pending_1st"),
+        (182.01, "failed_1st"),
+        (183, "retry_48h"),
+        (190, "retry_2w"),
+        (250, "retry_2m"),
+        (300, "coma"),
+        (987, "coma"),
+    ],
+)
+def test_a_heartbeat_revives_from_every_state_with_identity(asleep_days: float, state: str) -> None:
+    world = World()
+    claim = world.claim_of(services=["relay"], metadata={"a": 1})
+    before = world.call("GET", "/nodes/node-1").document
+    world.wait(asleep_days * DAY_S)
+    reply = world.call("POST", BEAT).document
+    assert reply.keys() == KEYS
+    assert (reply["previous_state"], reply["current_state"]) == (state, "active")
+    after = world.call("GET", "/nodes/node-1").document
+    kept = ("registered_at", "public_key", "public_key_fingerprint", "services", "metadata", "revision")
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert world.register(port=9_999, claim=claim).status == 200
+
+
+def test_an_unknown_node_is_told_to_register() -> None:
+    reply = World().call("POST", BEAT)
+    assert_problem(reply, 404, "node_not_found")
+    assert "POST /register" in reply.document["suggestion"]
+    assert_problem(World().call("POST", BEAT, {"port": 9_999}), 404, "node_not_found")
+
+
+@pytest.mark.parametrize("body", [None, {"port": 9_999}])
+def test_a_dead_node_is_told_so(body: Any) -> None:
+    world = World()
+    world.register()
+    world.wait(1_000 * DAY_S)
+    reply = world.call("POST", BEAT, body)
+    assert_problem(reply, 410, "node_dead")
+    assert "same public key" in reply.document["suggestion"]
+
+
+def test_an_encoded_id_is_decoded() -> None:
+    world = World()
+    world.register(node_id="a:b.c")
+    assert world.call("POST", "/heartbeat/a%3Ab%2Ec").document["node_id"] == "a:b.c"
+
+
+# A heartbeat that brings changes
+
+
+def test_a_change_is_taken_with_the_claim_and_answered_when_durable() -> None:
+    world = World()
+    claim = world.claim_of(services=["a"])
+    world.saved_changes.clear()
+    world.commit = Commit()
+    body = {"services": ["c", "b"], "address": "192.0.2.7", "port": 9_999, "metadata": {"x": 1}}
+    endpoint = world.start(world.request("POST", BEAT, body, claim=claim))
+    endpoint.send(None)
+    assert world.saved_changes == [world.directory.saving.last_change]
+    world.commit.done = True
+    response = run(endpoint)
+    assert response.status == 200
+    shown = world.call("GET", "/nodes/node-1").document
+    assert {name: shown[name] for name in body} == {**body, "services": ["b", "c"]}
+
+
+def test_a_change_adds_revision_and_durability_to_the_answer() -> None:
+    world = World()
+    claim = world.claim_of()
+    reply = world.call("POST", BEAT, {"port": 9_999}, claim=claim)
+    assert reply.document.keys() == KEYS | {"revision", "durable"}
+    assert (reply.document["revision"], reply.document["durable"]) == (2, True)
+    world.durable = False
+    reply = world.call("POST", BEAT, {"port": 1}, claim=claim)
+    assert (reply.status, reply.document["durable"]) == (200, False)
+
+
+def test_a_body_that_changes_nothing_needs_no_proof_and_waits_for_nothing() -> None:
+    world = World()
+    world.register(services=["a"], metadata={"x": 1})
+    world.saved_changes.clear()
+    for body in ({}, {"services": ["a", "a"], "metadata": {}}, {"metadata": {"y": None}}, {"later": 1}):
+        reply = world.call("POST", BEAT, body)
+        assert (reply.status, reply.document.keys()) == (200, KEYS)
+    assert world.saved_changes == []
+
+
+@pytest.mark.parametrize("asleep_days", [0, 181, 300])
+@pytest.mark.parametrize(
+    "body",
+    [{"port": 9_999}, {"address": "192.0.2.66"}, {"services": ["x"]}, {"metadata": {"x": 1}}],
+    ids=lambda body: next(iter(body)),
+)
+def test_a_change_without_the_claim_changes_nothing_and_is_no_sign_of_life(
+    body: dict[str, Any], asleep_days: int
+) -> None:
+    world = World()
+    claim = world.claim_of()
+    foreign = world.claim_of(node_id="node-2")
+    world.wait(asleep_days * DAY_S)
+    before = world.call("GET", "/nodes/node-1").document
+    world.clock.advance(1)
+    reply = world.call("POST", BEAT, body)
+    assert_problem(reply, 401, "proof_required")
+    assert reply.headers == {"WWW-Authenticate": "Claim"}
+    for wrong in ("A" * 22, foreign, ""):
+        assert_problem(world.call("POST", BEAT, body, claim=wrong), 403, "forbidden")
+    world.clock.advance(-1)
+    assert world.call("GET", "/nodes/node-1").document == before
+    assert world.call("POST", BEAT, body, claim=claim).status == 200
+
+
+def test_the_older_spellings_are_taken() -> None:
+    world = World()
+    claim = world.claim_of()
+    world.call("POST", BEAT, {"ip_address": "192.0.2.9", "capabilities": ["old"]}, claim=claim)
+    shown = world.call("GET", "/nodes/node-1").document
+    assert (shown["address"], shown["services"]) == ("192.0.2.9", ["old"])
+    conflict = {"services": ["a"], "capabilities": ["b"], "address": "a.example", "ip_address": "b.example"}
+    reply = world.call("POST", BEAT, conflict, claim=claim)
+    assert_problem(reply, 400, "bad_request", fields=["services", "address"])
+
+
+def test_all_wrong_fields_are_named_at_once_and_nothing_is_taken() -> None:
+    world = World()
+    claim = world.claim_of()
+    body = {"services": ["No"], "metadata": [], "address": "", "port": 0, "later": 1}
+    fields = ["services", "metadata", "address", "port"]
+    assert_problem(world.call("POST", BEAT, body, claim=claim), 400, "bad_request", fields=fields)
+    assert world.call("GET", "/nodes/node-1").document["services"] == []
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"7", b'"a"', b"true"])
+def test_a_body_of_the_wrong_shape_is_refused(body: bytes) -> None:
+    world = World()
+    world.register()
+    assert_problem(world.call("POST", BEAT, body), 400, "bad_request")
+
+
+def test_a_body_that_is_no_json_is_refused() -> None:
+    world = World()
+    world.register()
+    assert_problem(world.call("POST", BEAT, b"{"), 400, "bad_json")
+
+
+def test_what_cannot_be_changed_by_a_heartbeat_is_ignored() -> None:
+    world = World()
+    claim = world.claim_of()
+    body = {"public_key": "another", "node_id": "node-9", "discoverable": False, "region": "eu"}
+    assert world.call("POST", BEAT, body, claim=claim).document.keys() == KEYS
+    shown = world.call("GET", "/nodes/node-1").document
+    assert (shown["public_key"], shown["discoverable"], shown["region"]) == ("key-1", True, None)
+
+
+# Metadata is a merge patch
+
+EXAMPLES_OF_RFC_7396: list[tuple[Any, Any, Any]] = [
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b"}, {"a": None}, {}),
+    ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+    (["a", "b"], ["c", "d"], ["c", "d"]),
+    ({"a": "b"}, ["c"], ["c"]),
+    ({"a": "foo"}, None, None),
+    ({"a": "foo"}, "bar", "bar"),
+    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+    ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+]
+
+
+@pytest.mark.parametrize(("target", "patch", "result"), EXAMPLES_OF_RFC_7396)
+def test_patches_are_merged_as_rfc_7396_appendix_a_shows(target: Any, patch: Any, result: Any) -> None:
+    assert _merged(target, patch) == result
+    if isinstance(target, dict) and isinstance(patch, dict):
+        world = World()
+        claim = world.claim_of(metadata=target)
+        assert world.call("POST", BEAT, {"metadata": patch}, claim=claim).status == 200
+        assert world.call("GET", "/nodes/node-1").document["metadata"] == result
+
+
+@given(JSON, JSON)
+def test_a_patch_applied_twice_is_as_applied_once_and_alters_neither_side(target: Any, patch: Any) -> None:
+    shown = repr((target, patch))
+    once = _merged(target, patch)
+    assert _merged(once, patch) == once
+    assert repr((target, patch)) == shown
+
+
+def test_metadata_is_measured_after_merging() -> None:
+    world = World()
+    claim = world.claim_of(metadata={"a": "x" * 4_000})
+    reply = world.call("POST", BEAT, {"metadata": {"b": "x" * 100}}, claim=claim)
+    assert_problem(reply, 400, "bad_request", fields=["metadata"])
+    assert "after merging" in reply.document["fields"]["metadata"]
+    swap = {"metadata": {"a": None, "b": "x" * 4_000}}
+    assert world.call("POST", BEAT, swap, claim=claim).status == 200
+
+
+def test_a_patch_nested_as_deep_as_json_can_be_is_refused() -> None:
+    world = World()
+    world.register()
+    body = b'{"metadata":' + b'{"a":' * 1_000 + b"null" + b"}" * 1_000 + b"}"
+    assert_problem(world.call("POST", BEAT, body), 400, "bad_request", fields=["metadata"])

@@ -1,0 +1,242 @@
+"""Single nodes by their ids: who may see one, who may take it away, and looking up many at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .helpers import DAY_S, Commit, World, assert_problem, run
+
+SHORT_KEYS = {
+    *("node_id", "address", "port", "addresses", "services", "state", "last_seen", "metadata"),
+    *("public_key_fingerprint", "identity", "region", "availability"),
+}
+FULL_KEYS = SHORT_KEYS | {
+    *("public_key", "registered_at", "revision", "discoverable", "away_until", "explain"),
+}
+
+
+def test_a_node_is_shown_with_all_that_is_promised() -> None:
+    world = World()
+    world.register()
+    reply = world.call("GET", "/nodes/node-1")
+    assert (reply.status, reply.document.keys()) == (200, FULL_KEYS)
+
+
+def test_an_unknown_node_is_404_and_a_dead_one_410() -> None:
+    world = World()
+    assert_problem(world.call("GET", "/nodes/node-1"), 404, "node_not_found")
+    world.register()
+    world.wait(1_000 * DAY_S)
+    assert_problem(world.call("GET", "/nodes/node-1"), 410, "node_dead")
+
+
+# Hidden nodes
+
+
+def test_a_hidden_node_is_answered_exactly_as_if_it_were_not_there() -> None:
+    world, empty = World(), World()
+    foreign = world.claim_of(node_id="node-2")
+    world.register(discoverable=False)
+    unknown = empty.call("GET", "/nodes/node-1")
+    assert_problem(unknown, 404, "node_not_found")
+    assert world.call("GET", "/nodes/node-1") == unknown
+    for wrong in (foreign, "A" * 22, ""):
+        assert world.call("GET", "/nodes/node-1", claim=wrong) == unknown
+    assert world.call("GET", "/nodes/node-1", authorization="Bearer abc") == unknown
+
+
+@pytest.mark.parametrize("asleep_days", [0, 181, 300])
+def test_a_hidden_node_is_shown_to_itself(asleep_days: int) -> None:
+    world = World()
+    claim = world.claim_of(discoverable=False)
+    world.wait(asleep_days * DAY_S)
+    reply = world.call("GET", "/nodes/node-1", claim=claim)
+    assert (reply.status, reply.document["discoverable"]) == (200, False)
+
+
+def test_a_hidden_node_is_in_no_lookup_and_no_discovery() -> None:
+    world = World()
+    claim = world.claim_of(discoverable=False, services=["relay"])
+    looked_up = world.call("POST", "/lookup", {"node_ids": ["node-1", "node-0"]}, claim=claim).document
+    assert looked_up == {"nodes": [], "missing": ["node-1", "node-0"]}
+    for query in ("", "?services=relay", "?states=active"):
+        found = world.call("GET", f"/discover{query}", claim=claim).document
+        assert (found["nodes"], found["total_found"]) == ([], 0)
+
+
+def test_a_node_can_hide_and_show_itself_again() -> None:
+    world = World()
+    claim = world.claim_of()
+    world.register(discoverable=False, claim=claim)
+    assert world.call("GET", "/nodes/node-1").status == 404
+    world.register(discoverable=True, claim=claim)
+    assert world.call("GET", "/nodes/node-1").status == 200
+
+
+def test_a_wrong_claim_does_not_hide_what_everybody_may_see() -> None:
+    world = World()
+    world.register()
+    assert world.call("GET", "/nodes/node-1", claim="A" * 22).status == 200
+
+
+# Departure
+
+
+def test_leaving_hides_a_node_from_discovery_and_keeps_its_identity() -> None:
+    world = World()
+    claim = world.claim_of(services=["relay"])
+    reply = world.call("DELETE", "/nodes/node-1", claim=claim)
+    assert reply.status == 200
+    assert reply.document == {
+        "status": "left",
+        "node_id": "node-1",
+        "state": "coma",
+        "durable": True,
+        "message": "The node is hidden and its identity kept; a heartbeat brings it back.",
+    }
+    assert world.call("GET", "/discover?states=coma").document["nodes"] == []
+    assert world.call("POST", "/heartbeat/node-1").document["previous_state"] == "coma"
+    assert world.call("GET", "/discover?services=relay").document["total_found"] == 1
+    assert world.register(services=["relay"], port=9_999, claim=claim).status == 200
+
+
+def test_forgetting_erases_a_node_and_keeps_its_name() -> None:
+    world = World()
+    claim = world.claim_of()
+    reply = world.call("DELETE", "/nodes/node-1?mode=forget", claim=claim)
+    assert reply.status == 200
+    assert reply.document.keys() == {"status", "node_id", "state", "durable", "message"}
+    assert (reply.document["status"], reply.document["state"]) == ("forgotten", "dead")
+    gone = world.call("GET", "/nodes/node-1")
+    assert_problem(gone, 410, "node_dead")
+    assert "forgotten" in gone.document["detail"]
+    assert_problem(world.register(public_key="another"), 409, "node_id_taken")
+    assert world.register().status == 201
+
+
+@pytest.mark.parametrize("mode", ["leave", "forget"])
+@pytest.mark.parametrize("asleep_days", [0, 181, 300])
+def test_departure_needs_the_claim(mode: str, asleep_days: int) -> None:
+    world = World()
+    claim = world.claim_of()
+    foreign = world.claim_of(node_id="node-2")
+    world.wait(asleep_days * DAY_S)
+    before = world.call("GET", "/nodes/node-1").document
+    target = f"/nodes/node-1?mode={mode}"
+    reply = world.call("DELETE", target)
+    assert_problem(reply, 401, "proof_required")
+    assert reply.headers["WWW-Authenticate"] == "Claim"
+    for wrong in (foreign, "A" * 22):
+        assert_problem(world.call("DELETE", target, claim=wrong), 403, "forbidden")
+    assert world.call("GET", "/nodes/node-1").document == before
+    assert world.call("DELETE", target, claim=claim).status == 200
+
+
+def test_who_left_may_leave_again_and_be_forgotten() -> None:
+    world = World()
+    claim = world.claim_of()
+    for target in ("/nodes/node-1", "/nodes/node-1?mode=leave", "/nodes/node-1?mode=forget"):
+        assert world.call("DELETE", target, claim=claim).status == 200
+    assert_problem(world.call("DELETE", "/nodes/node-1", claim=claim), 410, "node_dead")
+
+
+@pytest.mark.parametrize("mode", ["", "Leave", "purge", "leave,forget"])
+def test_another_mode_is_refused(mode: str) -> None:
+    world = World()
+    claim = world.claim_of()
+    reply = world.call("DELETE", f"/nodes/node-1?mode={mode}", claim=claim)
+    assert_problem(reply, 400, "bad_request", fields=["mode"])
+
+
+def test_an_unknown_node_cannot_depart() -> None:
+    assert_problem(World().call("DELETE", "/nodes/node-1", claim="A" * 22), 404, "node_not_found")
+
+
+@pytest.mark.parametrize("mode", ["leave", "forget"])
+def test_a_departure_is_not_acknowledged_before_the_commit(mode: str) -> None:
+    world = World()
+    claim = world.claim_of()
+    (before,) = world.saved_changes
+    world.commit = Commit()
+    endpoint = world.start(world.request("DELETE", f"/nodes/node-1?mode={mode}", claim=claim))
+    endpoint.send(None)
+    assert world.saved_changes[1] > before
+    world.commit.done = True
+    assert run(endpoint).status == 200
+
+
+@pytest.mark.parametrize("mode", ["leave", "forget"])
+def test_while_the_store_is_away_nobody_departs(mode: str) -> None:
+    world = World()
+    claim = world.claim_of()
+    world.store_reachable = False
+    reply = world.call("DELETE", f"/nodes/node-1?mode={mode}", claim=claim)
+    assert_problem(reply, 503, "store_unavailable")
+    assert int(reply.headers["Retry-After"]) > 0
+    assert world.call("GET", "/nodes/node-1").document["state"] == "active"
+
+
+def test_a_departure_whose_commit_fails_is_not_acknowledged() -> None:
+    world = World()
+    claim = world.claim_of()
+    world.durable = False
+    world.commit = Commit()
+    endpoint = world.start(world.request("DELETE", "/nodes/node-1", claim=claim))
+    endpoint.send(None)
+    world.store_reachable = False
+    world.commit.done = True
+    with pytest.raises(Exception, match="store_unavailable"):
+        run(endpoint)
+
+
+def test_a_directory_that_keeps_nothing_says_so_of_departures() -> None:
+    world = World(store_durable=False)
+    claim = world.claim_of()
+    reply = world.call("DELETE", "/nodes/node-1", claim=claim)
+    assert (reply.status, reply.document["durable"]) == (200, False)
+
+
+# Looking up
+
+
+def test_a_lookup_answers_in_the_order_asked_and_names_the_missing() -> None:
+    world = World()
+    for node_id in ("a", "b", "c"):
+        world.register(node_id=node_id)
+    reply = world.call("POST", "/lookup", {"node_ids": ["c", "x", "a", "c"], "later": 1})
+    assert reply.status == 200
+    assert reply.document.keys() == {"nodes", "missing"}
+    assert [node["node_id"] for node in reply.document["nodes"]] == ["c", "a"]
+    assert reply.document["missing"] == ["x"]
+    assert all(node.keys() == SHORT_KEYS for node in reply.document["nodes"])
+
+
+def test_a_lookup_shows_sleepers_and_misses_the_dead() -> None:
+    world = World()
+    world.register()
+    body = {"node_ids": ["node-1"]}
+    world.wait(300 * DAY_S)
+    assert world.call("POST", "/lookup", body).document["nodes"][0]["state"] == "coma"
+    world.wait(700 * DAY_S)
+    assert world.call("POST", "/lookup", body).document == {"nodes": [], "missing": ["node-1"]}
+
+
+@pytest.mark.parametrize(
+    "node_ids", [[], [f"n{number}" for number in range(101)], None, "a", [None], ["a b"]]
+)
+def test_a_lookup_of_something_else_than_1_to_100_ids_is_refused(node_ids: Any) -> None:
+    reply = World().call("POST", "/lookup", {"node_ids": node_ids})
+    assert_problem(reply, 400, "bad_request", fields=["node_ids"])
+
+
+def test_a_hundred_ids_may_be_looked_up_at_once() -> None:
+    ids = [f"n{number}" for number in range(100)]
+    assert World().call("POST", "/lookup", {"node_ids": ids}).document["missing"] == ids
+
+
+def test_a_lookup_without_ids_is_refused() -> None:
+    assert_problem(World().call("POST", "/lookup", {}), 400, "bad_request", fields=["node_ids"])
+    assert_problem(World().call("POST", "/lookup", []), 400, "bad_request")
+    assert_problem(World().call("POST", "/lookup", b"nope"), 400, "bad_json")

@@ -1,0 +1,377 @@
+"""``POST /register``: who may add, update or revive a node, with what, and what the node is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from openred_central.directory.lifecycle import LifecycleOptions
+
+from .helpers import DAY_S, NODE, Commit, World, assert_problem
+
+ALWAYS = {
+    *("status", "node_id", "state", "registered_at", "last_seen", "next_heartbeat_due"),
+    *("heartbeat_advice_s", "observed_address", "identity", "durable", "revision", "message"),
+}
+KEYS = {
+    "registered": ALWAYS | {"claim"},
+    "updated": ALWAYS,
+    "revived": ALWAYS | {"previous_state", "asleep_s"},
+}
+
+WRONG_VALUES: dict[str, list[Any]] = {
+    "node_id": ["", "a" * 129, "-a", "a b", None, 7, ["a"]],
+    "address": ["", "300.1.1.1", "a b", "fe80::1%eth0", None, 7, [[]]],
+    "port": [0, 70_000, True, "80", 80.5, None, -1],
+    "public_key": ["", "a" * 4_097, None, 7, {"kty": "OKP"}],
+    "services": [["No"], [f"s{number}" for number in range(33)], "relay", None, [None]],
+    "metadata": [[], None, {"a": {"b": {"c": {"d": {}}}}}, {"a": "x" * 4_096}],
+    "region": ["EU", 7, ["eu"]],
+    "addresses": [[{"address": "192.0.2.1", "port": 80}] * 9, {}, [{}], None],
+    "discoverable": ["true", 1, None],
+    "away_until": ["tomorrow", 1_900_000_000, True],
+}
+
+
+def test_a_new_node_is_answered_201_with_everything_it_needs_to_know() -> None:
+    world = World()
+    reply = world.register()
+    assert reply.status == 201
+    claim = reply.document.pop("claim")
+    assert reply.document == {
+        "status": "registered",
+        "node_id": "node-1",
+        "state": "active",
+        "registered_at": "2027-01-15T08:00:00.000Z",
+        "last_seen": "2027-01-15T08:00:00.000Z",
+        "next_heartbeat_due": "2027-07-14T08:00:00.000Z",
+        "heartbeat_advice_s": reply.document["heartbeat_advice_s"],
+        "observed_address": "198.51.100.7",
+        "identity": "unproven",
+        "durable": True,
+        "revision": 1,
+        "message": "Welcome. Keep the claim: it proves later changes to be yours, and is told once.",
+    }
+    assert len(claim) == 22
+    assert 0.9 * DAY_S <= reply.document["heartbeat_advice_s"] <= 1.1 * DAY_S
+
+
+def test_each_outcome_has_exactly_its_fields() -> None:
+    world = World()
+    replies = [world.register(), world.register()]
+    world.wait(200 * DAY_S)
+    replies.append(world.register())
+    assert [reply.status for reply in replies] == [201, 200, 200]
+    assert {reply.document["status"]: reply.document.keys() for reply in replies} == KEYS
+
+
+def test_the_older_path_leads_to_the_same_place() -> None:
+    assert World().call("POST", "/api/v3/nodes/register", NODE).status == 201
+
+
+def test_the_older_spellings_are_taken_and_never_sent() -> None:
+    world = World()
+    old = {"address": ..., "ip_address": "192.0.2.9", "services": ..., "capabilities": ["relay"]}
+    assert world.register(**old).status == 201
+    shown = world.call("GET", "/nodes/node-1").document
+    assert (shown["address"], shown["services"]) == ("192.0.2.9", ["relay"])
+    assert not {"ip_address", "capabilities"} & shown.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("address", {"ip_address": "192.0.2.9"}), ("services", {"services": ["a"], "capabilities": ["b"]})],
+)
+def test_both_spellings_with_different_values_are_refused(name: str, fields: dict[str, Any]) -> None:
+    assert_problem(World().register(**fields), 400, "bad_request", fields=[name])
+
+
+def test_both_spellings_with_the_same_value_are_taken() -> None:
+    both = {"ip_address": NODE["address"], "services": ["a", "b"], "capabilities": ["b", "a"]}
+    assert World().register(**both).status == 201
+
+
+def test_unknown_fields_are_ignored() -> None:
+    world = World()
+    assert world.register(invented_later={"deep": [1, 2, 3]}).status == 201
+    assert "invented_later" not in world.call("GET", "/nodes/node-1").document
+
+
+def test_only_four_fields_are_required() -> None:
+    assert World().call("POST", "/register", NODE).status == 201
+    assert_problem(World().call("POST", "/register", {}), 400, "bad_request", fields=NODE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, wrong in WRONG_VALUES.items() for value in wrong]
+)
+def test_a_wrong_value_is_refused_by_name_and_nothing_is_registered(name: str, value: Any) -> None:
+    world = World()
+    assert_problem(world.register(**{name: value}), 400, "bad_request", fields=[name])
+    assert len(world.directory) == 0
+
+
+def test_all_wrong_fields_are_named_at_once() -> None:
+    wrong = {name: values[0] for name, values in WRONG_VALUES.items()}
+    assert_problem(World().register(**wrong), 400, "bad_request", fields=WRONG_VALUES)
+
+
+def test_what_lies_just_within_the_limits_is_taken_together() -> None:
+    reply = World().register(
+        node_id="a" * 128,
+        port=65_535,
+        public_key="k" * 4_096,
+        services=[f"s{number:063}" for number in range(32)],
+        metadata={"a": {"b": {"c": {"d": "x" * 4_000}}}},
+        region="r" * 64,
+        addresses=[{"address": "a" * 60 + ".example", "port": port} for port in range(1, 9)],
+    )
+    assert reply.status == 201, reply
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"port": NaN}', b'{"port": 1e999}', b"\xff", b'{"a": "\\ud800"}']
+)
+def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
+    assert_problem(World().call("POST", "/register", body), 400, "bad_json")
+
+
+@pytest.mark.parametrize("body", [[], None, 7, "a", True, [NODE]])
+def test_a_body_of_the_wrong_shape_is_refused(body: Any) -> None:
+    content = b"null" if body is None else body
+    assert_problem(World().call("POST", "/register", content), 400, "bad_request")
+
+
+def test_what_a_node_says_is_what_others_are_shown() -> None:
+    world = World()
+    more = [{"address": "2001:db8::1", "port": 9_000}]
+    said = {"services": ["b", "a"], "metadata": {"x": [1, {"y": "ü"}]}, "region": "eu", "addresses": more}
+    world.register(**said)
+    shown = world.call("GET", "/nodes/node-1").document
+    assert {name: shown[name] for name in said} == {**said, "services": ["a", "b"]}
+
+
+# Who may change what
+
+
+def test_identical_data_revives_whoever_sends_it() -> None:
+    world = World()
+    first = world.register(services=["relay"]).document
+    world.wait(300 * DAY_S)
+    assert world.call("GET", "/nodes/node-1").document["state"] == "coma"
+    reply = world.register(services=["relay"])
+    assert reply.status == 200
+    assert reply.document["status"] == "revived"
+    assert reply.document["previous_state"] == "coma"
+    assert reply.document["asleep_s"] == 300 * DAY_S
+    assert reply.document["registered_at"] == first["registered_at"]
+    assert reply.document["state"] == "active"
+    assert reply.document["revision"] == first["revision"]
+
+
+def test_identical_data_may_be_written_differently() -> None:
+    world = World()
+    world.register(address="2001:DB8::0:1", services=["a", "b"], metadata={"x": 1, "y": 2})
+    reply = world.register(address="2001:db8::1", services=["b", "a", "a"], metadata={"y": 2, "x": 1})
+    assert (reply.status, reply.document["status"]) == (200, "updated")
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"address": "192.0.2.66"},
+    {"port": 6_666},
+    {"public_key": "another"},
+    {"services": ["relay"]},
+    {"metadata": {"a": 1}},
+    {"region": "eu"},
+    {"addresses": [{"address": "192.0.2.66", "port": 1}]},
+    {"discoverable": False},
+    {"away_until": "2029-01-01T00:00:00Z"},
+]
+
+
+@pytest.mark.parametrize("asleep_days", [0, 181, 190, 300, 600])
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
+def test_changed_data_needs_the_claim_in_every_state(change: dict[str, Any], asleep_days: int) -> None:
+    world = World()
+    claim = world.claim_of()
+    world.wait(asleep_days * DAY_S)
+    before = world.call("GET", "/nodes/node-1").document
+    assert_problem(world.register(**change), 409, "node_id_taken")
+    assert_problem(world.register(**change, claim="A" * 22), 403, "forbidden")
+    assert world.call("GET", "/nodes/node-1").document == before
+    assert world.register(**change, claim=claim).status == 200
+
+
+def test_with_the_claim_changed_data_is_taken() -> None:
+    world = World()
+    claim = world.claim_of()
+    reply = world.register(port=9_999, services=["relay"], claim=claim)
+    assert (reply.status, reply.document["status"], reply.document["revision"]) == (200, "updated", 2)
+    shown = world.call("GET", "/nodes/node-1").document
+    assert (shown["port"], shown["services"]) == (9_999, ["relay"])
+
+
+def test_the_claim_holds_after_changes_too() -> None:
+    world = World()
+    claim = world.claim_of()
+    for port in (1, 2, 3):
+        world.clock.advance(DAY_S)
+        assert world.register(port=port, public_key=f"key-{port}", claim=claim).status == 200
+
+
+def test_the_claim_of_another_node_proves_nothing() -> None:
+    world = World()
+    world.claim_of()
+    foreign = world.claim_of(node_id="node-2")
+    assert_problem(world.register(port=9_999, claim=foreign), 403, "forbidden")
+
+
+def test_the_claim_of_an_earlier_registration_of_the_same_name_is_void() -> None:
+    world = World()
+    former = world.claim_of()
+    assert world.call("DELETE", "/nodes/node-1?mode=forget", claim=former).status == 200
+    world.clock.advance(1)
+    present = world.claim_of()
+    assert_problem(world.register(port=9_999, claim=former), 403, "forbidden")
+    assert world.register(port=9_999, claim=present).status == 200
+
+
+def test_a_claim_is_told_once() -> None:
+    world = World()
+    claim = world.claim_of()
+    assert "claim" not in world.register().document
+    assert "claim" not in world.register(port=1, claim=claim).document
+    world.wait(300 * DAY_S)
+    assert "claim" not in world.register(port=1).document
+
+
+def test_after_death_only_the_same_key_may_have_the_name() -> None:
+    world = World()
+    former = world.claim_of()
+    world.wait(1_000 * DAY_S)
+    assert_problem(world.call("GET", "/nodes/node-1"), 410, "node_dead")
+    assert_problem(world.register(public_key="another", claim=former), 409, "node_id_taken")
+    reply = world.register(address="192.0.2.2")
+    assert (reply.status, reply.document["status"]) == (201, "registered")
+    assert reply.document["claim"] != former
+
+
+def test_after_the_tombstone_any_key_may_have_the_name() -> None:
+    world = World()
+    world.claim_of()
+    world.wait(1_000 * DAY_S)
+    world.wait(365 * DAY_S)
+    assert world.register(public_key="another").status == 201
+
+
+# Limits of the directory
+
+
+def test_a_full_directory_refuses_new_nodes_only() -> None:
+    world = World(nodes_max=1)
+    claim = world.claim_of()
+    reply = world.register(node_id="node-2")
+    assert_problem(reply, 503, "directory_full")
+    assert int(reply.headers["Retry-After"]) > 0
+    assert world.register().status == 200
+    assert world.register(port=9_999, claim=claim).status == 200
+    assert world.call("POST", "/heartbeat/node-1").status == 200
+    world.wait(300 * DAY_S)
+    assert world.register(port=9_999).document["status"] == "revived"
+
+
+# Announced absence
+
+
+def test_an_announced_absence_postpones_the_check_and_null_takes_it_back() -> None:
+    world = World()
+    claim = world.claim_of()
+    away = world.register(away_until="2028-01-15T08:00:00Z", claim=claim).document
+    assert away["next_heartbeat_due"] == "2028-01-15T08:00:00.000Z"
+    assert world.call("GET", "/nodes/node-1").document["away_until"] == "2028-01-15T08:00:00.000Z"
+    back = world.register(away_until=None, claim=claim).document
+    assert back["next_heartbeat_due"] == "2027-07-14T08:00:00.000Z"
+    assert world.call("GET", "/nodes/node-1").document["away_until"] is None
+
+
+def test_an_absence_that_is_not_mentioned_stays_as_it_is() -> None:
+    world = World()
+    claim = world.claim_of(away_until="2028-01-15T08:00:00Z")
+    assert world.register(port=2, claim=claim).document["next_heartbeat_due"] == "2028-01-15T08:00:00.000Z"
+
+
+def test_taking_back_what_was_never_announced_changes_nothing() -> None:
+    world = World()
+    world.register()
+    assert world.register(away_until=None).document["status"] == "updated"
+
+
+@pytest.mark.parametrize(
+    "away_until",
+    ["2027-01-15T08:00:00Z", "2020-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "1969-01-01T00:00:00Z"],
+)
+def test_an_absence_has_to_end_in_the_future(away_until: str) -> None:
+    assert_problem(World().register(away_until=away_until), 400, "bad_request", fields=["away_until"])
+
+
+def test_an_absence_may_last_as_long_as_a_coma_and_no_longer() -> None:
+    def world() -> World:
+        return World(lifecycle=LifecycleOptions(coma_s=100 * DAY_S, heartbeat_tolerance_s=DAY_S))
+
+    assert world().register(away_until="2027-04-25T08:00:00Z").status == 201
+    reply = world().register(away_until="2027-04-25T08:00:01Z")
+    assert_problem(reply, 400, "bad_request", fields=["away_until"])
+    assert "8640000 seconds" in reply.document["fields"]["away_until"]
+
+
+# What an acknowledgement means
+
+
+def test_nobody_is_answered_before_the_commit() -> None:
+    world = World()
+    world.commit = Commit()
+    endpoint = world.start(world.request("POST", "/register", NODE))
+    for _ in range(3):
+        endpoint.send(None)
+    world.commit.done = True
+    with pytest.raises(StopIteration) as answered:
+        endpoint.send(None)
+    assert answered.value.value.status == 201
+    assert world.saved_changes == [world.directory.saving.last_change]
+
+
+def test_an_unchanged_registration_waits_for_what_it_repeats() -> None:
+    world = World()
+    world.register()
+    world.register()
+    assert len(world.saved_changes) == 2
+    assert world.saved_changes[1] >= world.saved_changes[0]
+
+
+def test_what_is_not_on_disk_yet_is_accepted_as_such() -> None:
+    world = World()
+    world.durable = False
+    reply = world.register()
+    assert (reply.status, reply.document["durable"]) == (202, False)
+    assert reply.document.keys() == KEYS["registered"]
+    assert "not on disk yet" in reply.document["message"]
+    assert world.register().status == 202
+
+
+def test_a_directory_that_keeps_nothing_says_so() -> None:
+    world = World(store_durable=False)
+    reply = world.register()
+    assert (reply.status, reply.document["durable"]) == (201, False)
+    assert "keeps nothing" in reply.document["message"]
+    assert world.register().status == 200
+
+
+def test_a_caller_by_a_unix_socket_has_no_observed_address() -> None:
+    world = World()
+    request = world.request("POST", "/register", NODE)
+    request.peer = ""
+    endpoint = world.start(request)
+    with pytest.raises(StopIteration) as answered:
+        endpoint.send(None)
+    assert b'"observed_address":null' in answered.value.value.body
