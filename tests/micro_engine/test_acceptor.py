@@ -1,0 +1,190 @@
+"""Accepting, the caps, and having no file descriptors left."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openred_central.micro_engine.acceptor import PARTING_MAX
+from openred_central.micro_engine.limits import EngineLimits
+from openred_central.micro_engine.sockets import tls_context
+
+from .harness import answers, get
+from .serving import Client, certificate, client_of, reset, running, serve, until
+
+
+def limits(total: int, per_address: int, exempt: tuple[str, ...] = ()) -> EngineLimits:
+    return EngineLimits(
+        connections_max=total, connections_per_address_max=per_address, exempt_networks=exempt
+    )
+
+
+@pytest.mark.parametrize("caps", [limits(2, 2), limits(9, 2), limits(2, 1, ("127.0.0.0/8",))])
+def test_a_client_above_a_cap_is_told_so_and_closed(caps: EngineLimits) -> None:
+    async def test() -> None:
+        async with running(caps) as served, client_of(served) as first, client_of(served) as second:
+            assert (await first.ask(get("/hello/a")))[0] == 200
+            assert (await second.ask(get("/hello/a")))[0] == 200
+            async with client_of(served) as third:
+                (answer,) = answers(await third.rest())
+                assert (answer.status, answer.headers["connection"]) == (503, "close")
+                assert "retry-after" in answer.headers
+                assert "date" in answer.headers
+            assert served.engine.stats.connections_refused == 1
+            assert (await first.ask(get("/hello/b")))[0] == 200
+
+    serve(test)
+
+
+def test_a_refused_client_that_has_sent_its_request_gets_the_answer_and_no_reset() -> None:
+    async def test() -> None:
+        async with running(limits(1, 1)) as served, client_of(served) as first:
+            await first.ask(get("/hello/a"))
+            async with client_of(served) as second:
+                second.writer.write(get("/hello/b"))
+                assert answers(await second.rest())[0].status == 503
+
+    serve(test)
+
+
+def test_who_leaves_makes_room_for_the_next() -> None:
+    async def test() -> None:
+        async with running(limits(1, 1)) as served:
+            for _ in range(5):
+                async with client_of(served) as client:
+                    assert (await client.ask(get("/hello/a")))[0] == 200
+                await until(lambda: served.engine.connections_open == 0)
+            assert served.engine.stats.connections_total == 5
+
+    serve(test)
+
+
+def test_refused_clients_do_not_pile_up() -> None:
+    async def test() -> None:
+        async with running(limits(1, 1)) as served, client_of(served) as first:
+            await first.ask(get("/hello/a"))
+            refused = [await Client.open(served) for _ in range(PARTING_MAX + 20)]
+            for client in refused:
+                await reset(client.rest())
+            acceptor = served.engine._acceptor
+            assert acceptor is not None
+            assert len(acceptor._parting) == PARTING_MAX
+            acceptor.tick()
+            acceptor.tick()
+            assert len(acceptor._parting) == 0
+            for client in refused:
+                await client.close()
+
+    serve(test)
+
+
+def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path) -> None:
+    paths = certificate(tmp_path)
+
+    async def test() -> None:
+        async with running(limits(1, 1), tls=tls_context(*paths)) as served:
+            async with client_of(served) as client:
+                client.writer.write(b"this is no handshake\r\n\r\n")
+                await reset(client.rest())
+            await until(lambda: served.engine.connections_open == 0)
+            trusting = ssl.create_default_context(cafile=paths[0])
+            async with client_of(served, trusting) as client:
+                assert (await client.ask(get("/hello/a")))[0] == 200
+                async with client_of(served) as refused:
+                    assert await reset(refused.rest()) == b""
+            assert served.engine.stats.connections_refused == 1
+
+    serve(test)
+
+
+def test_a_client_that_never_finishes_its_handshake_is_closed(tmp_path: Path) -> None:
+    paths = certificate(tmp_path)
+
+    async def test() -> None:
+        async with running(EngineLimits(head_timeout_s=0.2), tls=tls_context(*paths)) as served:
+            async with client_of(served) as client:
+                assert await reset(client.rest()) == b""
+            await until(lambda: served.engine.connections_open == 0)
+
+    serve(test)
+
+
+def test_what_the_kernel_has_connected_is_served_when_accepting_stops() -> None:
+    async def test() -> None:
+        async with running() as served:
+            client = socket.create_connection(served.address)
+            served.engine.stop_accepting()
+            client.sendall(get("/hello/a", "Connection: close"))
+            client.setblocking(False)
+            received = await asyncio.get_running_loop().sock_recv(client, 10_000)
+            assert answers(received)[0].status == 200
+            client.close()
+            with pytest.raises(ConnectionRefusedError):
+                await Client.open(served)
+            served.engine.stop_accepting()
+
+    serve(test)
+
+
+# A server that may have few descriptors. It tells its port, and at its end how often it paused.
+EXHAUSTED = """
+import asyncio, resource, sys, uvloop
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+from openred_central.micro_engine import Engine
+from openred_central.micro_engine.sockets import listen_tcp
+
+engine = Engine()
+
+@engine.route("/hello")
+async def hello(request):
+    return {"hello": "you"}
+
+async def main():
+    (address,) = await engine.start(listen_tcp("127.0.0.1", 0, backlog=100))
+    sys.stdout.write(address.split(":")[1] + "\\n")
+    sys.stdout.flush()
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    await engine.drain()
+    sys.stdout.write(f"{engine.stats.accept_pauses} {engine.connections_open}\\n")
+
+uvloop.run(main())
+"""
+
+
+def test_without_descriptors_accepting_pauses_and_recovers() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", EXHAUSTED],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        address = ("127.0.0.1", int(process.stdout.readline()))
+        clients = [socket.create_connection(address, timeout=20) for _ in range(60)]
+        asked = get("/hello")
+        # Those that came in are served although no other can be accepted.
+        for _ in range(3):
+            clients[0].sendall(asked)
+            assert clients[0].recv(10_000).startswith(b"HTTP/1.1 200 ")
+        waiting = clients.pop()
+        waiting.sendall(asked)
+        for client in clients:
+            client.close()
+        # The last one was connected by the kernel all the time, and its turn comes.
+        assert waiting.recv(10_000).startswith(b"HTTP/1.1 200 ")
+        with socket.create_connection(address, timeout=20) as late:
+            late.sendall(asked)
+            assert late.recv(10_000).startswith(b"HTTP/1.1 200 ")
+        waiting.close()
+        output, _ = process.communicate("stop\n", timeout=20)
+        pauses, still_open = map(int, output.split())
+        # One a second, and not as often as the processor can.
+        assert 1 <= pauses <= 20
+        assert still_open == 0
