@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -223,6 +224,7 @@ def test_a_commit_is_on_the_disk_before_it_returns(path: Path) -> None:
 
 def test_the_log_is_copied_when_asked_and_not_during_a_commit(path: Path) -> None:
     with opened(path) as store:
+        assert store._connection.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
         new_bytes = path.stat().st_size
         commits = 0
         while not store.tidy_due:
@@ -248,6 +250,14 @@ def test_closing_copies_the_log_and_leaves_one_file(path: Path) -> None:
     store.close()
     store.close()
     assert sorted(file.name for file in path.parent.iterdir()) == ["openred.db", "openred.db.lock"]
+
+
+def test_closing_copies_the_log_even_while_somebody_looks_on(path: Path) -> None:
+    with opened(path) as store, closing(sqlite3.connect(path)) as onlooker:
+        assert onlooker.execute("SELECT count(*) FROM node").fetchone() == (0,)
+        store.commit(batch(record(1)))
+        store.close()
+        assert path.with_name("openred.db-wal").stat().st_size == 0
 
 
 def test_a_store_that_is_not_open_says_so(path: Path) -> None:
