@@ -44,13 +44,19 @@ $(VENV)/test.stamp: STAMPS = run test
 $(VENV)/dev.stamp: WHAT = .[dev]
 $(VENV)/dev.stamp: STAMPS = run test dev
 
-$(VENV)/%.stamp: pyproject.toml $(VENV)/bin/python
+$(VENV)/%.stamp: pyproject.toml $(VENV)/python.stamp
 	@echo "Installing openred-central into $(VENV) ($*) ..."
 	@$(VENV)/bin/python -m pip --quiet --disable-pip-version-check install --editable '$(WHAT)' || { \
-		echo "The installation failed, for the reason above. It needs the network, or a package mirror." >&2; exit 1; }
+		echo "The installation failed, for the reason above. It needs the network; 'make clean' starts over." >&2; exit 1; }
 	@touch $(STAMPS:%=$(VENV)/%.stamp)
 
-$(VENV)/bin/python:
+# An upgrade of the system can take away the Python that the environment was made with; then all begins anew.
+ifeq ($(realpath $(VENV)/bin/python),)
+.PHONY: $(VENV)/python.stamp
+CLEAR := --clear
+endif
+
+$(VENV)/python.stamp:
 	@command -v "$(PYTHON)" >/dev/null || { \
 		echo "There is no $(PYTHON). Install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -58,4 +64,5 @@ $(VENV)/bin/python:
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) has no venv and pip. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "Creating $(VENV) ..."
-	@"$(PYTHON)" -m venv --clear $(VENV)
+	@"$(PYTHON)" -m venv $(CLEAR) $(VENV)
+	@touch $@

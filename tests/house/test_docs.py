@@ -143,12 +143,12 @@ def programs(folder: Path) -> Path:
     return folder
 
 
-def start_server(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
+def start_server(database: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
     """Start the server on a free port; return it with its address once that can be connected to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    arguments = ["--host", "127.0.0.1", "--port", str(port), "--database", "memory:"]
+    arguments = ["--host", "127.0.0.1", "--port", str(port), "--database", str(database)]
     server = subprocess.Popen([sys.executable, "-m", "openred_central", *arguments], env=environment)
     for _ in range(600):
         try:
@@ -183,22 +183,25 @@ def test_the_readme_knows_every_setting_command_and_error_and_invents_none() -> 
 
 
 def test_the_transcripts_of_the_readme_are_true(tmp_path: Path) -> None:
-    readme = readme_text()
+    """One server hears them all, in their order, from an empty database."""
+    blocks = transcripts(readme_text())
     path = f"{programs(tmp_path)}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    for steps in transcripts(readme):
-        server, address = None, ADDRESS
-        if any(ADDRESS in step.command for step in steps):
-            server, address = start_server(environment)
-        try:
+    server, address = None, ADDRESS
+    if any(ADDRESS in step.command for steps in blocks for step in steps):
+        server, address = start_server(tmp_path / "openred.db", environment)
+    wrong = []
+    try:
+        for steps in blocks:
             at_address = [step._replace(command=step.command.replace(ADDRESS, address)) for step in steps]
-            outputs = run(at_address, tmp_path, environment)
-        finally:
-            if server is not None:
-                server.terminate()
-                assert server.wait(60) == 0
-        outputs = [[line.replace(address, ADDRESS) for line in printed] for printed in outputs]
-        expect_none(mismatches("README.md", steps, outputs))
+            printed = run(at_address, tmp_path, environment)
+            outputs = [[line.replace(address, ADDRESS) for line in lines] for lines in printed]
+            wrong += mismatches("README.md", steps, outputs)
+    finally:
+        if server is not None:
+            server.terminate()
+            assert server.wait(60) == 0
+    expect_none(wrong)
 
 
 def test_codes_are_found_however_they_are_passed() -> None:
@@ -271,4 +274,6 @@ def test_transcripts_find_the_program_of_this_checkout(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_start_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="has ended instead of listening"):
-        start_server({**os.environ, "PYTHONPATH": str(ROOT), "OPENRED_SHARDS": "none"})
+        start_server(
+            tmp_path / "openred.db", {**os.environ, "PYTHONPATH": str(ROOT), "OPENRED_SHARDS": "none"}
+        )
