@@ -105,25 +105,29 @@ class DictStore:
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
         self.tombstones: dict[str, Tombstone] = {}
+        self._slots: dict[str, int] = {}
         self.vitals: Vitals | None = None
         self.last_change = 0
 
     def commit(self, batch: Batch) -> None:
-        for slot in batch.freed_slots:
-            self.records.pop(slot, None)
+        for slot in (*batch.freed_slots, *(record.slot for record in batch.records)):
+            former = self.records.pop(slot, None)
+            if former is not None:
+                del self._slots[former.node_id]
         for record in batch.records:
+            assert record.node_id not in self._slots, f"{record.node_id} stands in two slots"
             self.records[record.slot] = record
+            self._slots[record.node_id] = record.slot
         for sign in batch.signs_of_life:
             self.records[sign.slot] = self.records[sign.slot]._replace(**sign._asdict())
         for id_hash in batch.lifted_id_hashes:
             self.tombstones.pop(id_hash, None)
         for tombstone in batch.tombstones:
             self.tombstones[tombstone.id_hash] = tombstone
+        for record in batch.records:
+            assert hash_id(record.node_id) not in self.tombstones, f"{record.node_id} is alive and dead"
         self.vitals = batch.vitals
         self.last_change = max(self.last_change, batch.last_change)
-        names = [record.node_id for record in self.records.values()]
-        assert len(set(names)) == len(names), "a node stands in two slots"
-        assert not {hash_id(name) for name in names} & self.tombstones.keys(), "a node is alive and dead"
 
     def restore_into(self, directory: Directory) -> float:
         """Fill an empty directory; the attended time to go on from."""

@@ -1,0 +1,242 @@
+"""A naive directory, written from the page about the life of a node and from nothing else.
+
+Plain dictionaries; whatever can be computed is computed anew each time. It does not decide *when* silence is
+looked at, which is the scheduler's: it is told each transition by silence and judges whether that was due,
+and it tells afterwards who is still due.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from openred_central.clock import Now
+from openred_central.directory.lifecycle import LifecycleOptions, State
+from openred_central.directory.node import Transition
+
+SILENCE = {
+    State.ACTIVE: (State.PENDING_FIRST_CHECK, "heartbeat_tolerance_s"),
+    State.PENDING_FIRST_CHECK: (State.FAILED_FIRST_CHECK, "grace_s"),
+    State.FAILED_FIRST_CHECK: (State.RETRY_48H, "second_look_s"),
+    State.RETRY_48H: (State.RETRY_2W, "retry_48h_s"),
+    State.RETRY_2W: (State.RETRY_2M, "retry_2w_s"),
+    State.RETRY_2M: (State.COMA, "retry_2m_s"),
+    State.COMA: (State.DEAD, "coma_s"),
+}
+HISTORY_KEPT = 16
+
+
+class Refused(Exception):
+    """The model would not do that either; the message is the code of the error."""
+
+
+@dataclass
+class Said:
+    """What a node says of itself when it registers."""
+
+    key: str
+    services: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+    discoverable: bool = True
+    away_until_at: float | None = None
+
+
+@dataclass
+class Node:
+    """One node of the model. Times in `_s` are attended, those in `_at` are wall times."""
+
+    said: Said
+    registered_at: float
+    state: State
+    since_s: float
+    last_seen_s: float
+    last_seen_at: float
+    away_until_s: float = 0.0
+    left: bool = False
+    history: list[tuple[State, State, str]] = field(default_factory=list)
+
+    def identity(self) -> tuple[object, ...]:
+        """What must survive everything but death: what was acknowledged of it."""
+        said = self.said
+        return (
+            said.key,
+            said.services,
+            repr(said.metadata),
+            said.discoverable,
+            self.registered_at,
+            self.left,
+        )
+
+
+@dataclass
+class Grave:
+    """What stays of a dead node."""
+
+    key: str
+    died_s: float
+    reason: str
+
+
+@dataclass
+class Model:
+    """All nodes and graves by id, and the clock of the life cycle."""
+
+    life: LifecycleOptions
+    nodes_max: int
+    tick_s: float
+    nodes: dict[str, Node] = field(default_factory=dict)
+    # In the order in which they were put up.
+    graves: dict[str, Grave] = field(default_factory=dict)
+    attended_s: float = 0.0
+    attending: bool = True
+    # Transitions that must be announced next, as (node_id, from, to, reason), those by silence left out.
+    expected: list[tuple[str, State, State, str]] = field(default_factory=list)
+    happened: Counter[tuple[State, State, str]] = field(default_factory=Counter)
+
+    def attended_after_s(self, passed_s: float) -> float:
+        """The attended time when `passed_s` monotonic seconds have passed since the last tick."""
+        return self.attended_s + min(passed_s, 2 * self.tick_s) if self.attending else self.attended_s
+
+    def due_s(self, node: Node) -> float:
+        """When the state of `node` ends by silence."""
+        _, setting = SILENCE[node.state]
+        dwell_s: float = getattr(self.life, setting)
+        if node.state is State.ACTIVE:
+            return max(node.last_seen_s + dwell_s, node.away_until_s)
+        return node.since_s + dwell_s
+
+    def grave_ends_s(self, grave: Grave) -> float:
+        return grave.died_s + self.life.tombstone_s
+
+    def register(self, node_id: str, said: Said, now: Now, *, proved: bool) -> str:
+        node = self.nodes.get(node_id)
+        if node is None:
+            return self._register_new(node_id, said, now)
+        changed = replace(said, away_until_at=None) != replace(node.said, away_until_at=None)
+        away_until_s = self._away_until_s(said, now, node.away_until_s)
+        # To announce an absence, or to take it back, is always news.
+        announces = said.away_until_at is not None and (away_until_s, node.away_until_s) != (0.0, 0.0)
+        if (changed or announces) and not proved:
+            raise Refused("node_id_taken")
+        node.said, node.away_until_s = said, away_until_s
+        return "updated" if self._heard(node_id, "registered", now) is State.ACTIVE else "revived"
+
+    def heartbeat(self, node_id: str, now: Now) -> State:
+        """The state in which the heartbeat found the node."""
+        self._require(node_id)
+        return self._heard(node_id, "sign_of_life", now)
+
+    def amend(self, node_id: str, said: Said, now: Now) -> None:
+        """What a node says of itself with a heartbeat."""
+        node = self.nodes[node_id]
+        node.away_until_s = self._away_until_s(said, now, node.away_until_s)
+        node.said = said
+
+    def leave(self, node_id: str, now: Now) -> None:
+        self._require(node_id)
+        node = self.nodes[node_id]
+        node.left, node.away_until_s = True, 0.0
+        if node.state is not State.COMA:
+            self._enter(node_id, State.COMA, "left", now.attended_s)
+
+    def forget(self, node_id: str, now: Now) -> None:
+        self._require(node_id)
+        self._bury(node_id, "forgotten", now.attended_s)
+
+    def silence(self, transition: Transition, now: Now) -> None:
+        """A transition by silence was announced: it must be what this node was due for, at that very time."""
+        if transition.from_state is State.DEAD:
+            self._forget_grave(transition, now)
+            return
+        node = self.nodes[transition.node_id]
+        due_s = self.due_s(node)
+        assert due_s <= now.attended_s, f"{transition} came {due_s - now.attended_s} s early"
+        assert (transition.from_state, transition.to_state) == (node.state, SILENCE[node.state][0])
+        assert transition.at_s == due_s, f"{transition} counts from another time than its deadline {due_s}"
+        assert abs(transition.at - (now.wall_s - (now.attended_s - due_s))) < 0.001
+        if transition.to_state is State.DEAD:
+            self._bury(transition.node_id, "deadline", due_s)
+        else:
+            self._enter(transition.node_id, transition.to_state, "deadline", due_s)
+        # It was announced already.
+        self.expected.pop()
+
+    def due(self, now: Now) -> list[str]:
+        """Who should have moved on by now."""
+        return [node_id for node_id, node in self.nodes.items() if self.due_s(node) <= now.attended_s]
+
+    def grave_due(self, now: Now) -> bool:
+        """Whether the oldest grave should be gone by now; a younger one may wait for an older."""
+        return any(self.grave_ends_s(grave) <= now.attended_s for grave in list(self.graves.values())[:1])
+
+    def rolled_back(self, nodes: dict[str, Node], graves: dict[str, Grave], attended_s: float) -> None:
+        """The process died: what was stored is all there is."""
+        self.nodes = copy.deepcopy(nodes)
+        self.graves = dict(sorted(graves.items(), key=lambda item: item[1].died_s))
+        self.attended_s, self.attending = attended_s, True
+        self.expected.clear()
+        self.happened.clear()
+
+    def _register_new(self, node_id: str, said: Said, now: Now) -> str:
+        grave = self.graves.get(node_id)
+        if grave is not None and grave.key != said.key:
+            raise Refused("node_id_taken")
+        if len(self.nodes) >= self.nodes_max:
+            raise Refused("directory_full")
+        self.graves.pop(node_id, None)
+        away_until_s = self._away_until_s(said, now, 0.0)
+        self.nodes[node_id] = Node(
+            said, now.wall_s, State.ACTIVE, now.attended_s, now.attended_s, now.wall_s, away_until_s
+        )
+        from_state = State.ABSENT if grave is None else State.DEAD
+        if grave is not None:
+            self.nodes[node_id].history.append((State.DEAD, State.ACTIVE, "registered"))
+        self._announce(node_id, from_state, State.ACTIVE, "registered")
+        return "registered"
+
+    def _away_until_s(self, said: Said, now: Now, before_s: float) -> float:
+        if said.away_until_at is None:
+            return before_s
+        ahead_s = said.away_until_at - now.wall_s
+        return now.attended_s + min(ahead_s, self.life.coma_s) if ahead_s > 0 else 0.0
+
+    def _require(self, node_id: str) -> None:
+        if node_id not in self.nodes:
+            raise Refused("node_dead" if node_id in self.graves else "node_not_found")
+
+    def _heard(self, node_id: str, reason: str, now: Now) -> State:
+        node = self.nodes[node_id]
+        state = node.state
+        node.last_seen_s, node.last_seen_at = max(node.last_seen_s, now.attended_s), now.wall_s
+        node.left = False
+        if state is not State.ACTIVE:
+            self._enter(node_id, State.ACTIVE, reason, now.attended_s)
+        return state
+
+    def _enter(self, node_id: str, state: State, reason: str, at_s: float) -> None:
+        node = self.nodes[node_id]
+        node.history = [*node.history, (node.state, state, reason)][-HISTORY_KEPT:]
+        self._announce(node_id, node.state, state, reason)
+        node.state, node.since_s = state, at_s
+
+    def _bury(self, node_id: str, reason: str, at_s: float) -> None:
+        node = self.nodes.pop(node_id)
+        self.graves.pop(node_id, None)
+        self.graves[node_id] = Grave(node.said.key, at_s, reason)
+        while len(self.graves) > self.nodes_max:
+            del self.graves[next(iter(self.graves))]
+        self._announce(node_id, node.state, State.DEAD, reason)
+
+    def _forget_grave(self, transition: Transition, now: Now) -> None:
+        oldest = next(iter(self.graves))
+        ends_s = self.grave_ends_s(self.graves[oldest])
+        assert ends_s <= now.attended_s, f"the tombstone of {oldest} went early"
+        assert (transition.to_state, transition.at_s) == (State.ABSENT, ends_s)
+        del self.graves[oldest]
+        self.happened[State.DEAD, State.ABSENT, "deadline"] += 1
+
+    def _announce(self, node_id: str, from_state: State, to_state: State, reason: str) -> None:
+        self.expected.append((node_id, from_state, to_state, reason))
+        self.happened[from_state, to_state, reason] += 1
