@@ -54,15 +54,16 @@ def explain(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
     state = State(record.state)
     silent_s = max(0.0, now.attended_s - record.last_seen_s)
     history = _history(record.history, record.registered_at)
+    away_until = _away_until(record.away_until_s, now)
     return {
         **describe(directory, slot, now),
         "public_key": Profile.decode(record.profile).public_key,
         "registered_at": rfc3339(record.registered_at),
         "revision": record.revision,
         "discoverable": bool(record.flags & DISCOVERABLE),
-        "away_until": _away_until(record.away_until_s, now),
+        "away_until": away_until,
         "explain": {
-            "why": _why(state, record.flags, silent_s),
+            "why": _why(state, record.flags, away_until, silent_s),
             "silent_s": round(silent_s, 3),
             "usual_gap_s": round(record.usual_gap_s, 3),
             "in_state_since": history[-1]["at"],
@@ -73,10 +74,13 @@ def explain(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
     }
 
 
-def _why(state: State, flags: int, silent_s: float) -> str:
+def _why(state: State, flags: int, away_until: str | None, silent_s: float) -> str:
     if flags & LEFT:
         return "It left by its own word; its identity is kept."
-    return f"{_MEANING[state]} Its last sign of life was {_span(silent_s)} ago."
+    meaning = _MEANING[state]
+    if state is State.ACTIVE and away_until is not None:
+        meaning = f"It announced to be away until {away_until}, and is not checked before."
+    return f"{meaning} Its last sign of life was {_span(silent_s)} ago."
 
 
 def _what_to_do(state: State, flags: int) -> str:

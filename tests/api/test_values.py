@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -58,13 +59,11 @@ def refused(read: Callable[[Any], Any], value: Any) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 @given(value=NEARLY)
-def test_any_json_value_is_checked_or_wrong(read: Callable[[Any], Any], value: Any) -> None:
-    try:
-        read(value)
-    except Wrong as wrong:
-        assert str(wrong)
+def test_any_json_value_is_checked_or_wrong(value: Any) -> None:
+    for read in READERS.values():
+        with contextlib.suppress(Wrong):
+            read(value)
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)

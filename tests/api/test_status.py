@@ -1,0 +1,123 @@
+"""The server about itself: what it offers, its figures, its health."""
+
+from __future__ import annotations
+
+from openred_central.api.routes import NAMES
+from openred_central.directory.lifecycle import LIVE_STATES
+
+from .helpers import DAY_S, World
+
+
+def test_the_root_tells_what_this_is_and_what_it_takes() -> None:
+    reply = World(nodes_max=77).call("GET", "/")
+    assert reply.status == 200
+    assert reply.document == {
+        "name": "OpenRed Central",
+        "version": "9.9.9",
+        "endpoints": list(NAMES),
+        "limits": {
+            "nodes_max": 77,
+            "services_max": 32,
+            "addresses_max": 8,
+            "metadata_bytes_max": 4_096,
+            "metadata_depth_max": 4,
+            "public_key_bytes_max": 4_096,
+            "lookup_ids_max": 100,
+            "results_default": 50,
+            "results_max": 100,
+        },
+        "auth": "open",
+        "quantum": {"root": None, "pq": False},
+    }
+
+
+def test_the_figures_are_complete() -> None:
+    document = World().call("GET", "/stats").document
+    assert document.keys() == {"directory", "lifecycle", "empathy", "performance", "time", "version"}
+    assert document["directory"].keys() == {
+        *("nodes", "nodes_max", "by_state", "tombstones"),
+        *("service_sets", "nodes_in_rare_sets", "shards", "revision"),
+    }
+    assert document["lifecycle"].keys() == {"dwell_s", "transitions", "set_aside"}
+    assert document["empathy"].keys() == {"patience_left_for", "revived", "attended_s", "mass_silence"}
+    assert document["empathy"]["mass_silence"].keys() == {
+        *("held", "since", "reason", "waiting", "releasing"),
+        *("transitions_last_hour", "transitions_usual_per_h"),
+    }
+    assert document["performance"] == {"uptime_s": 1.5}
+    assert (document["time"], document["version"]) == ("2027-01-15T08:00:00.000Z", "9.9.9")
+
+
+def test_the_dwell_time_of_every_state_is_told() -> None:
+    assert World().call("GET", "/stats").document["lifecycle"]["dwell_s"] == {
+        "active": 15_552_000.0,
+        "pending_1st": 172_800.0,
+        "failed_1st": 3_600.0,
+        "retry_48h": 172_800.0,
+        "retry_2w": 1_209_600.0,
+        "retry_2m": 5_184_000.0,
+        "coma": 63_072_000.0,
+        "dead": 31_536_000.0,
+    }
+
+
+def test_nodes_are_counted_by_state() -> None:
+    world = World()
+    for number in range(3):
+        world.register(node_id=f"n{number}", services=["relay"])
+    figures = world.call("GET", "/stats").document["directory"]
+    assert figures["by_state"] == {state.wire: 3 if state.wire == "active" else 0 for state in LIVE_STATES}
+    assert (figures["nodes"], figures["tombstones"], figures["service_sets"]) == (3, 0, 1)
+    world.wait(300 * DAY_S)
+    world.call("POST", "/heartbeat/n0")
+    figures = world.call("GET", "/stats").document["directory"]
+    assert (figures["by_state"]["active"], figures["by_state"]["coma"]) == (1, 2)
+    world.wait(1_000 * DAY_S)
+    figures = world.call("GET", "/stats").document["directory"]
+    assert (figures["nodes"], figures["tombstones"]) == (0, 3)
+
+
+def test_every_kind_of_transition_is_counted() -> None:
+    world = World()
+    world.register(node_id="a")
+    world.register(node_id="b")
+    world.wait(181 * DAY_S)
+    world.call("POST", "/heartbeat/a")
+    document = world.call("GET", "/stats").document
+    assert document["lifecycle"]["transitions"] == [
+        {"from": "absent", "to": "active", "reason": "registered", "count": 2},
+        {"from": "active", "to": "pending_1st", "reason": "deadline", "count": 2},
+        {"from": "pending_1st", "to": "active", "reason": "sign_of_life", "count": 1},
+    ]
+    assert document["empathy"]["revived"] == 1
+    assert document["empathy"]["patience_left_for"] == 1
+
+
+def test_a_hold_against_mass_silence_is_told_with_its_reason() -> None:
+    world = World()
+    assert world.call("GET", "/stats").document["empathy"]["mass_silence"]["held"] is False
+    for number in range(300):
+        world.register(node_id=f"n{number}")
+    world.wait(181 * DAY_S)
+    told = world.call("GET", "/stats").document["empathy"]["mass_silence"]
+    assert told["held"] is True
+    assert told["since"] == "2027-07-15T08:00:00.000Z"
+    assert told["reason"]
+    assert told["waiting"] > 0
+
+
+def test_a_process_that_is_up_says_so() -> None:
+    world = World()
+    world.store_reachable = False
+    assert world.call("GET", "/health/live")[:2] == (200, {"status": "ok"})
+
+
+def test_health_tells_whether_the_store_is_there() -> None:
+    world = World()
+    for path in ("/health/ready", "/health", "/api/v3/health"):
+        world.store_reachable = True
+        well = {"status": "ok", "checks": {"directory": "ok", "store": "ok"}}
+        assert world.call("GET", path)[:2] == (200, well)
+        world.store_reachable = False
+        ill = {"status": "degraded", "checks": {"directory": "ok", "store": "unreachable"}}
+        assert world.call("GET", path)[:2] == (503, ill)
