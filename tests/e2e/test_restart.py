@@ -1,0 +1,127 @@
+"""What was acknowledged is there after a stop, and after a kill."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import threading
+from functools import partial
+
+import pytest
+
+from .conftest import Start
+from .running import Client, Server, proof, until
+
+CLIENTS = 4
+ACKNOWLEDGED_MIN = 60
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_nodes_register_beat_find_each_other_and_survive_a_restart(
+    start: Start, number: signal.Signals
+) -> None:
+    server = start()
+    with Client(server.address) as client:
+        first = client.register("node-1", services=["relay"], metadata={"name": "é"}, region="eu").document
+        second = client.register("node-2", services=["relay", "storage"], discoverable=True).document
+        assert first["durable"] is second["durable"] is True
+        assert client.ask("POST", "/heartbeat/node-1").document["status"] == "heartbeat_received"
+        found = client.ask("GET", "/discover?services=relay").document
+        assert {node["node_id"] for node in found["nodes"]} == {"node-1", "node-2"}
+        assert client.ask("GET", "/discover?services=storage").document["total_found"] == 1
+        looked_up = client.ask("POST", "/lookup", {"node_ids": ["node-2", "node-3"]}).document
+        assert [node["node_id"] for node in looked_up["nodes"]] == ["node-2"]
+        assert looked_up["missing"] == ["node-3"]
+        before = [client.ask("GET", f"/nodes/node-{which}").document for which in (1, 2)]
+    server.stop(number)
+
+    with Client(start().address) as client:
+        after = [client.ask("GET", f"/nodes/node-{which}").document for which in (1, 2)]
+        for was, now in zip(before, after, strict=True):
+            for changing in ("explain", "availability"):
+                del was[changing], now[changing]
+            assert now == was
+        assert client.register("node-1", port=9, claim=first["claim"]).document["status"] == "updated"
+        assert client.register("node-2", port=9, claim=first["claim"]).status == 403
+        assert client.register("node-2", port=9).status == 409
+        beat = {"port": 9}
+        assert client.ask("POST", "/heartbeat/node-2", beat, **proof(second["claim"])).status == 200
+        assert client.ask("DELETE", "/nodes/node-2", **proof(second["claim"])).status == 200
+
+
+class Writer(threading.Thread):
+    """Registers nodes one after the other, lets every third depart, and notes what was acknowledged."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self._prefix = name
+        self.registered: dict[str, str] = {}
+        self.left: set[str] = set()
+        self.forgotten: set[str] = set()
+        self.refused: list[object] = []
+
+    def run(self) -> None:
+        try:
+            with Client(self._server.address) as client:
+                for number in range(100_000):
+                    self._one(client, number)
+        except (OSError, http.client.HTTPException):
+            # The server was killed.
+            return
+
+    def _one(self, client: Client, number: int) -> None:
+        node_id = f"{self._prefix}-{number}"
+        reply = client.register(node_id, services=["relay"])
+        if reply.status != 201 or reply.document["durable"] is not True:
+            self.refused.append(reply)
+            return
+        claim = reply.document["claim"]
+        mode = {0: "leave", 1: "forget"}.get(number % 6)
+        if mode is not None:
+            # Until the departure is acknowledged, either outcome is right.
+            reply = client.ask("DELETE", f"/nodes/{node_id}?mode={mode}", **proof(claim))
+            if reply.status == 200:
+                (self.left if mode == "leave" else self.forgotten).add(node_id)
+            else:
+                self.refused.append(reply)
+        else:
+            self.registered[node_id] = claim
+
+
+def acknowledged_enough(writers: list[Writer]) -> bool:
+    return sum(len(writer.registered) for writer in writers) >= ACKNOWLEDGED_MIN
+
+
+def test_a_kill_loses_nothing_that_was_acknowledged(start: Start) -> None:
+    writers: list[Writer] = []
+    for round_number in range(3):
+        server = start()
+        mine = [Writer(server, f"round-{round_number}-{client}") for client in range(CLIENTS)]
+        writers += mine
+        for writer in mine:
+            writer.start()
+        until(partial(acknowledged_enough, mine), "some to be registered")
+        server.kill()
+        for writer in mine:
+            writer.join(10)
+            assert not writer.is_alive()
+            assert not writer.refused
+
+    with Client(start().address) as client:
+        for writer in writers:
+            wanted = list(writer.registered)
+            found: set[str] = set()
+            for begin in range(0, len(wanted), 100):
+                batch = {"node_ids": wanted[begin : begin + 100]}
+                found |= {node["node_id"] for node in client.ask("POST", "/lookup", batch).document["nodes"]}
+            assert found == set(wanted)
+            for node_id in writer.left:
+                assert client.ask("GET", f"/nodes/{node_id}").document["state"] == "coma"
+            for node_id in writer.forgotten:
+                assert client.ask("GET", f"/nodes/{node_id}").status == 410
+            node_id, claim = next(iter(writer.registered.items()))
+            assert client.register(node_id, port=9, claim=claim).status == 200
+        stats = client.ask("GET", "/stats").document
+        assert stats["directory"]["nodes"] >= sum(len(one.registered) + len(one.left) for one in writers)
+        assert stats["directory"]["by_state"]["coma"] >= sum(len(one.left) for one in writers)
