@@ -134,7 +134,8 @@ class Engine:
         service.draining = True
         empty = asyncio.Event()
         service.on_empty = empty.set
-        await asyncio.sleep(DRAIN_GRACE_S)
+        if service.gate.open:
+            await asyncio.sleep(DRAIN_GRACE_S)
         for connection in list(service.connections):
             connection.drain()
         cut = 0

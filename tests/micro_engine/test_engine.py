@@ -235,6 +235,38 @@ def test_deadlines_are_kept_for_more_connections_than_one_turn_looks_at() -> Non
     serve(test)
 
 
+class Watched:
+    """Stands for a connection; counts how often its deadlines are checked."""
+
+    checks = 0
+
+    def check_deadlines(self, now_s: float) -> None:
+        self.checks += 1
+
+    def drain(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+
+def test_each_connection_is_checked_once_a_tick_and_few_in_one_turn() -> None:
+    async def test() -> None:
+        async with running() as served:
+            service = served.engine._service
+            assert service is not None
+            watched = [Watched() for _ in range(2 * SWEEP_CONNECTIONS_MAX + 1)]
+            service.connections.update(watched)
+            served.engine._tick()
+            checked = [sum(one.checks for one in watched)]
+            for _ in range(3):
+                await asyncio.sleep(0)
+                checked.append(sum(one.checks for one in watched))
+            assert checked == [256, 512, 513, 513]
+            assert {one.checks for one in watched} == {1}
+            service.connections.clear()
+
+    serve(test)
+
+
 def test_the_date_is_that_of_the_clock_it_was_given() -> None:
     async def test() -> None:
         engine = Engine(clock=VirtualClock(wall_s=0), server_name="own-name")
