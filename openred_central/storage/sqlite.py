@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 
 from ..directory.batch import Batch, Vitals
@@ -25,6 +25,8 @@ WAL_BYTES_DUE = 8 * 1024 * 1024
 PAGE_BYTES = 4_096
 # A commit writes the page of the vitals, and a little of the tree above the rows.
 PAGES_PER_COMMIT = 3
+# Records of usual size; larger ones are seen by their bytes.
+RECORDS_PER_PAGE = 16
 # As many pages as a batch of 5,000 rows can change; a transaction that outgrows the cache is written twice.
 CACHE_KIB = 32 * 1024
 # Another program may look into the file; one that writes into it is waited for this long.
@@ -195,10 +197,7 @@ class SqliteStore:
             except sqlite3.IntegrityError:
                 refuse_rows(batch)
                 raise
-        # How far the log has grown cannot be asked without a checkpoint. At worst every row has a page of
-        # its own and every byte is new; the log's file keeps its size, to be written over.
-        document_bytes = sum(len(document) for _, document in statements)
-        self._wal_pages += PAGES_PER_COMMIT + batch.rows + document_bytes // PAGE_BYTES
+        self._wal_pages += _pages_written(batch, sum(len(document) for _, document in statements))
 
     def tidy(self) -> None:
         """Copy the log into the database, as far as no reader needs it."""
@@ -251,3 +250,14 @@ class SqliteStore:
             raise StoreError(
                 f"cannot {doing} {self._path}: {error.filename}: {error.strerror}; {advice}"
             ) from error
+
+
+def _pages_written(batch: Batch, document_bytes: int) -> int:
+    """About how many pages a commit has added to the log, which cannot be asked without a checkpoint.
+
+    The size of the log's file tells nothing, because it is written over and never cut.
+    """
+    slots = chain((row.slot for row in batch.records), (row.slot for row in batch.signs_of_life))
+    leaves = {slot // RECORDS_PER_PAGE for slot in chain(slots, batch.freed_slots)}
+    scattered = len(batch.tombstones) + len(batch.lifted_id_hashes)
+    return PAGES_PER_COMMIT + scattered + max(len(leaves), document_bytes // PAGE_BYTES)
