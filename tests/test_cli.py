@@ -204,6 +204,7 @@ def test_the_exit_code_of_the_process_is_that_of_the_command() -> None:
 
 
 def test_help_and_config_do_not_wait_for_the_libraries_of_the_server() -> None:
-    program = "import sys, openred_central.cli; print({'cryptography', 'sqlite3'} & set(sys.modules))"
+    libraries = "{'openred_central.server', 'cryptography', 'sqlite3'}"
+    program = f"import sys, openred_central.cli; print({libraries} & set(sys.modules))"
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert finished.stdout == "set()\n"

@@ -111,6 +111,8 @@ def test_a_value_is_read_up_to_its_bounds(kind: Kind, written: str, value: objec
         (SHARE, "1.001"),
         (SHARE, "nan"),
         (SHARE, "5%"),
+        (SHARE, "1e-2"),
+        (SHARE, " 0.5"),
         (COMA, "0.4"),
         (COMA, "49h"),
         (COMA, "9" * 400 + "d"),
