@@ -104,6 +104,8 @@ class Saver:
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._stopping = False
+        self._gave_up = False
+        self._ended = False
         # Everything numbered up to here has been committed.
         self._saved_change = 0
         # In the order of asking. One who asks for an older change than the one before waits a little
@@ -130,7 +132,7 @@ class Saver:
             return True
         if change > self._directory.last_change:
             raise InternalBug(f"asked for change {change}, the newest is {self._directory.last_change}")
-        if self.failing or self._task is None or self._task.done():
+        if self.failing or self._ended:
             return False
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters.append((change, future))
@@ -143,13 +145,17 @@ class Saver:
         try:
             while not (await self._save_batch() and self._stopping):
                 await self._pause()
+        except asyncio.CancelledError:
+            if not self._gave_up:
+                raise
         finally:
-            self._answer(self._directory.last_change, durable=False)
+            self._end()
 
     async def stop(self) -> None:
         """Commit everything that is pending and end `run`, or give up after `stop_timeout_s`, saying so."""
         self._stopping = True
         if self._task is None:
+            self._end()
             return
         self._wake.set()
         done, _ = await asyncio.wait({self._task}, timeout=self._options.stop_timeout_s)
@@ -159,8 +165,13 @@ class Saver:
                 self._options.stop_timeout_s,
                 self.stats.last_error or "none, the last commit still runs",
             )
+            self._gave_up = True
             self._task.cancel()
             await asyncio.wait({self._task})
+
+    def _end(self) -> None:
+        self._ended = True
+        self._answer(self._directory.last_change, durable=False)
 
     async def _pause(self) -> None:
         """Sleep until somebody waits, or it is time for a flush or another attempt."""

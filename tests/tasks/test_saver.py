@@ -145,7 +145,7 @@ async def at_work(store: FakeStore | MemoryStore | None = None, **options: Any) 
             parts.store.gate.set()
         await parts.saver.stop()
         parts.writer.shutdown()
-        assert task.done()
+        await task
 
 
 def on_both_loops(scenario: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[str], None]:
@@ -468,11 +468,46 @@ def test_stop_is_bounded_says_so_and_leaves_nobody_waiting(
     assert ("the last commit still runs" if hangs else "the disk is gone") in caplog.text
 
 
+def test_whoever_asks_before_the_saver_runs_is_answered_when_it_does() -> None:
+    async def scenario() -> None:
+        parts = Parts()
+        waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
+        await asyncio.sleep(0)
+        assert not waiter.done()
+        task = asyncio.create_task(parts.saver.run())
+        assert await waiter
+        assert parts.store.slots == [1]
+        await parts.saver.stop()
+        await task
+        parts.writer.shutdown()
+
+    run(scenario())
+
+
 def test_a_saver_that_never_ran_promises_nothing_and_stops() -> None:
     async def scenario() -> None:
         parts = Parts()
-        assert not await parts.saver.saved(parts.directory.change())
+        waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
+        await asyncio.sleep(0)
         await parts.saver.stop()
+        assert not await waiter
+        assert not await parts.saver.saved(parts.directory.change(2))
+        parts.writer.shutdown()
+
+    run(scenario())
+
+
+def test_a_saver_that_is_cancelled_leaves_nobody_waiting() -> None:
+    async def scenario() -> None:
+        parts = Parts()
+        parts.store.gate.clear()
+        task = asyncio.create_task(parts.saver.run())
+        waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
+        await parts.until(lambda: parts.store.attempts == 1)
+        task.cancel()
+        assert not await waiter
+        assert task.cancelled()
+        parts.store.gate.set()
         parts.writer.shutdown()
 
     run(scenario())
