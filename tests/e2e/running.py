@@ -170,7 +170,7 @@ def _reply(status: int, headers: dict[str, str], body: bytes) -> Reply:
 
 
 def send(address: tuple[str, int], content: bytes, *, half_close: bool = True) -> bytes:
-    """Everything that comes back for `content` until the server closes. Raises `TimeoutError` if it never does."""
+    """Everything that comes back for `content` until the server closes; `TimeoutError` if it never does."""
     with socket.create_connection(address, timeout=WAIT_S_MAX) as connection:
         received = b""
         # A server that has seen enough may close before all was sent, or reset what it did not read.
