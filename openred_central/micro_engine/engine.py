@@ -25,7 +25,7 @@ from .stats import Stats
 
 # All deadlines are kept, and the Date field is made, by one tick a second.
 TICK_S: Final = 1.0
-# How many connections one turn of the loop looks at: a tenth of a millisecond.
+# How many connections one turn of the loop looks at: less than a tenth of a millisecond.
 SWEEP_CONNECTIONS_MAX: Final = 256
 # Requests that were on their way when a drain begins are still taken.
 DRAIN_GRACE_S: Final = 0.1

@@ -14,6 +14,9 @@ async def pump(chunks: AsyncIterator[bytes], out: Outgoing, *, chunked: bool) ->
     `chunked` frames the pieces and ends them with the last chunk (RFC 9112 §7.1), which is missing when
     `chunks` raised or the pump was cancelled: the client can tell a cut body from a whole one.
 
+    A client that left is noticed when a piece is written to it: a stream that may pause for long should send
+    something now and then, such as a comment line in an event stream.
+
     Raises what `chunks` raises.
     """
     try:

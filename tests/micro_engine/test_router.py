@@ -227,3 +227,9 @@ def test_a_handler_that_is_no_coroutine_function_is_refused() -> None:
 def test_a_method_that_cannot_be_is_refused(method: str) -> None:
     with pytest.raises(ValueError, match="method"):
         Router(1000).add("/", [method], handler())
+
+
+def test_the_body_limit_of_the_engine_holds_where_a_route_would_take_more() -> None:
+    made = Router(10)
+    made.add("/register", ["POST"], handler(), body_bytes_max=1000)
+    assert refused(made, with_body("application/json", 11)).status == 413
