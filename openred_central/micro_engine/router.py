@@ -97,7 +97,8 @@ class Router:
 
         `handler` is a coroutine function; it is given the request and then the path parameters, in the order
         of the template, percent-decoded. `body` is by default ``json`` for POST, PUT and PATCH, ``none``
-        for the rest. `body_bytes_max` can only be lower than that of the engine. HEAD comes with GET. `cors` touches only GET and HEAD.
+        for the rest; `body_bytes_max` can only be lower than that of the engine. HEAD comes with GET. `cors`
+        touches only GET and HEAD.
 
         Raises `ValueError` for a template or method that cannot be or is taken, `TypeError` for a handler
         that cannot be called so.
