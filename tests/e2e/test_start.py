@@ -1,0 +1,280 @@
+"""Starting: what cannot work is told in one line, and every way to listen works."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import signal
+import socket
+import sqlite3
+import ssl
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from .conftest import Start
+from .running import Client, Server, until
+
+# Puts its own process id where the service manager would, then becomes the server.
+AS_THE_SERVICE_MANAGER = (
+    "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.executable, sys.argv[1:])"
+)
+
+
+def refused(server: Server, code: int) -> str:
+    """The one line that a server told which did not start."""
+    assert server.wait() == code, server.log
+    assert "Traceback" not in server.log
+    (line,) = server.log.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "told"),
+    [
+        (["--max-nodes", "many"], {}, ["--max-nodes", "'many'", "1 to 50000000"]),
+        (["--flush-interval-s", "2h"], {}, ["--flush-interval-s", "'2h'", "0.01s to 1h"]),
+        ([], {"OPENRED_GRACE_S": "-1"}, ["OPENRED_GRACE_S", "'-1'", "seconds"]),
+        ([], {"OPENRED_LOG_LEVEL": "loud"}, ["OPENRED_LOG_LEVEL", "'loud'", "debug"]),
+        (["--tls-key", "key.pem"], {}, ["--tls-key", "tls_certificate", "both or neither"]),
+        (
+            ["--heartbeat-tolerance-s", "1"],
+            {"OPENRED_FLUSH_INTERVAL_S": "2"},
+            ["OPENRED_FLUSH_INTERVAL_S", "2s", "--heartbeat-tolerance-s"],
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(
+    start: Start, flags: list[str], variables: dict[str, str], told: list[str]
+) -> None:
+    line = refused(start(*flags, ready=False, **variables), 2)
+    for part in told:
+        assert part in line
+
+
+def test_an_unknown_flag_is_refused_with_the_nearest(start: Start) -> None:
+    server = start("--max-node", "7", ready=False)
+    assert server.wait() == 2
+    assert "--max-nodes" in server.log
+    assert "Traceback" not in server.log
+
+
+def test_a_port_that_is_taken_is_told(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = refused(start("--port", str(port), ready=False), 1)
+    assert f"cannot listen on 127.0.0.1, port {port}" in line
+
+
+@pytest.mark.parametrize("host", ["no host", "203.0.113.1"])
+def test_an_address_that_is_not_ours_is_told(start: Start, host: str) -> None:
+    assert "cannot start" in refused(start("--host", host, ready=False), 1)
+
+
+def test_a_second_server_on_one_database_is_refused_and_the_first_goes_on(start: Start) -> None:
+    first = start()
+    line = refused(start(ready=False), 1)
+    assert "in use by another server" in line
+    assert str(first.process.pid) in line
+    with Client(first.address) as client:
+        assert client.register("node-1").document["durable"] is True
+
+
+def test_a_file_of_another_program_is_left_alone(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE precious (data)")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    assert "another program" in refused(start(database="other.db", ready=False), 1)
+    (tmp_path / "text.db").write_text("Dear diary,\n" * 1_000)
+    assert str(tmp_path / "text.db") in refused(start(database="text.db", ready=False), 1)
+    assert path.read_bytes() == before
+    assert (tmp_path / "text.db").read_text().startswith("Dear diary")
+
+
+def test_a_folder_that_cannot_be_is_told(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    line = refused(start(database="file/nodes.db", ready=False), 1)
+    assert str(tmp_path / "file") in line
+    (tmp_path / "folder").mkdir()
+    assert "not a file" in refused(start(database="folder", ready=False), 1)
+    # A link that leads to itself cannot be read by anybody, whatever rights the tests have.
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert "loop" in refused(start(database="loop/nodes.db", ready=False), 1)
+
+
+def test_what_names_no_database_is_told(start: Start) -> None:
+    assert "names no database" in refused(start("--database", "postgres://x", ready=False), 1)
+
+
+def test_a_directory_in_memory_serves_and_says_that_it_keeps_nothing(start: Start) -> None:
+    with Client(start("--database", "memory:").address) as client:
+        assert client.register("node-1").document["durable"] is False
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for this machine, signed by itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    begins = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, begins, begins + datetime.timedelta(days=9))
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "certificate.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return folder / "certificate.pem", folder / "key.pem"
+
+
+def test_tls_is_spoken(start: Start, certificate: tuple[Path, Path]) -> None:
+    server = start("--tls-certificate", str(certificate[0]), "--tls-key", str(certificate[1]))
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    with Client(server.address, context) as client:
+        assert client.register("node-1").status == 201
+        assert client.ask("GET", "/nodes/node-1").status == 200
+
+
+def test_tls_files_that_are_missing_or_wrong_are_told(
+    start: Start, tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    for given in (tmp_path / "missing.pem", certificate[0]):
+        line = refused(start("--tls-certificate", str(given), "--tls-key", str(given), ready=False), 1)
+        assert "cannot use the certificate" in line
+        assert str(given) in line
+
+
+def test_a_unix_socket_is_served_beside_the_port(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = start("--unix-socket", str(path))
+    assert f"unix:{path}" in server.addresses
+    with Client(path) as client, Client(server.address) as other:
+        assert client.register("node-1").document["observed_address"] is None
+        assert other.ask("GET", "/nodes/node-1").status == 200
+
+
+def test_a_unix_socket_at_which_somebody_listens_is_told(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(path))
+        taken.listen()
+        line = refused(start("--unix-socket", str(path), ready=False), 1)
+    assert f"cannot listen at {path}" in line
+
+
+def test_a_socket_that_was_handed_over_is_served(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # The first one that is handed over has to be number 3; whoever held that here gets it back.
+        held = os.dup(3) if _is_open(3) else None
+        try:
+            os.dup2(listener.fileno(), 3)
+            server = start(
+                command=[
+                    sys.executable,
+                    "-c",
+                    AS_THE_SERVICE_MANAGER,
+                    sys.executable,
+                    "-m",
+                    "openred_central",
+                ],
+                pass_fds=[3],
+                LISTEN_FDS="1",
+            )
+        finally:
+            if held is None:
+                os.close(3)
+            else:
+                os.dup2(held, 3)
+                os.close(held)
+        assert server.address == listener.getsockname()
+        with Client(server.address) as client:
+            assert client.register("node-1").status == 201
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+class Loader(threading.Thread):
+    """Registers nodes until the server stops; `cut_off` counts answers that were not whole."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self._name = name
+        self.registered: list[str] = []
+        self.cut_off = 0
+
+    def run(self) -> None:
+        """Open a connection for each few requests, so that some are just being accepted when it stops."""
+        number = 0
+        while True:
+            try:
+                connection = socket.create_connection(self._server.address, timeout=30)
+            except OSError:
+                # Nobody listens any more.
+                return
+            with connection:
+                for _ in range(5):
+                    number += 1
+                    if not self._register(connection, f"{self._name}-{number}"):
+                        return
+
+    def _register(self, connection: socket.socket, node_id: str) -> bool:
+        body = f'{{"node_id":"{node_id}","address":"192.0.2.1","port":1,"public_key":"k"}}'
+        head = "POST /register HTTP/1.1\r\nHost: a\r\nContent-Type: application/json"
+        try:
+            connection.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+            received = connection.recv(65_536)
+        except (BrokenPipeError, ConnectionResetError):
+            # Sent when the server had closed this connection already.
+            return False
+        if not received:
+            return False
+        if b'"durable":true' not in received or not received.startswith(b"HTTP/1.1 201 "):
+            self.cut_off += 1
+            return False
+        self.registered.append(node_id)
+        return b"\r\nConnection: close" not in received
+
+
+def test_stopping_under_load_answers_what_was_accepted_and_keeps_it(start: Start) -> None:
+    server = start("--connections-per-address-max", "1000")
+    loaders = [Loader(server, f"loader-{number}") for number in range(4)]
+    for loader in loaders:
+        loader.start()
+    until(lambda: sum(len(loader.registered) for loader in loaders) > 60, "some load")
+    server.send_signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert "Traceback" not in server.log
+    assert "0 connections were cut" in server.log
+    for loader in loaders:
+        loader.join(30)
+        assert not loader.is_alive()
+        assert loader.cut_off == 0
+    registered = [node_id for loader in loaders for node_id in loader.registered]
+    with Client(start().address) as client:
+        # Whoever was taken in was also told so.
+        assert client.ask("GET", "/stats").document["directory"]["nodes"] == len(registered)
+        for begin in range(0, len(registered), 100):
+            wanted = {"node_ids": registered[begin : begin + 100]}
+            assert client.ask("POST", "/lookup", wanted).document["missing"] == []
