@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,14 @@ from .running import Server
 Start = Callable[..., Server]
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a server: flags as arguments, variables as keywords; `database` is its file's name.
-
-    `ready=False` does not wait until it listens. Whatever the servers wrote is shown where the test fails.
-    """
+@contextmanager
+def servers_in(folder: Path) -> Iterator[Start]:
+    """Lets servers be started whose files lie in `folder`; in the end, those that run have to stop well."""
     servers: list[Server] = []
-    numbers = count(1)
 
     def run(*flags: str, database: str = "nodes.db", ready: bool = True, **options: Any) -> Server:
-        given = ["--port", "0", "--database", str(tmp_path / database), *flags]
-        server = Server(tmp_path / f"server-{next(numbers)}.log", given, **options)
+        given = ["--port", "0", "--database", str(folder / database), *flags]
+        server = Server(folder / f"server-{len(servers) + 1}.log", given, **options)
         servers.append(server)
         return server.wait_ready() if ready else server
 
@@ -41,3 +37,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
         finally:
             for server in running:
                 server.kill()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a server: flags as arguments, variables as keywords; `database` is its file's name.
+
+    `ready=False` does not wait until it listens. Whatever the servers wrote is shown where the test fails.
+    """
+    with servers_in(tmp_path) as run:
+        yield run

@@ -9,7 +9,7 @@ from typing import Any
 from .conftest import Start
 from .running import Client, proof
 
-DWELL_S = 0.9
+DWELL_S = 0.7
 WATCH_S_MAX = 40.0
 PAUSE_S = 0.01
 AWAY_S = 1.0

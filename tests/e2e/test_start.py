@@ -35,27 +35,26 @@ def refused(server: Server, code: int) -> str:
     return line
 
 
-@pytest.mark.parametrize(
-    ("flags", "variables", "told"),
-    [
-        (["--max-nodes", "many"], {}, ["--max-nodes", "'many'", "1 to 50000000"]),
-        (["--flush-interval-s", "2h"], {}, ["--flush-interval-s", "'2h'", "0.01s to 1h"]),
-        ([], {"OPENRED_GRACE_S": "-1"}, ["OPENRED_GRACE_S", "'-1'", "seconds"]),
-        ([], {"OPENRED_LOG_LEVEL": "loud"}, ["OPENRED_LOG_LEVEL", "'loud'", "debug"]),
-        (["--tls-key", "key.pem"], {}, ["--tls-key", "tls_certificate", "both or neither"]),
-        (
-            ["--heartbeat-tolerance-s", "1"],
-            {"OPENRED_FLUSH_INTERVAL_S": "2"},
-            ["OPENRED_FLUSH_INTERVAL_S", "2s", "--heartbeat-tolerance-s"],
-        ),
-    ],
-)
-def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(
-    start: Start, flags: list[str], variables: dict[str, str], told: list[str]
-) -> None:
-    line = refused(start(*flags, ready=False, **variables), 2)
-    for part in told:
-        assert part in line
+# Flags, variables, and what the one line has to say.
+WRONG_SETTINGS: list[tuple[list[str], dict[str, str], list[str]]] = [
+    (["--max-nodes", "many"], {}, ["--max-nodes", "'many'", "1 to 50000000"]),
+    (["--flush-interval-s", "2h"], {}, ["--flush-interval-s", "'2h'", "0.01s to 1h"]),
+    ([], {"OPENRED_GRACE_S": "-1"}, ["OPENRED_GRACE_S", "'-1'", "seconds"]),
+    ([], {"OPENRED_LOG_LEVEL": "loud"}, ["OPENRED_LOG_LEVEL", "'loud'", "debug"]),
+    (["--tls-key", "key.pem"], {}, ["--tls-key", "tls_certificate", "both or neither"]),
+    (
+        ["--heartbeat-tolerance-s", "1"],
+        {"OPENRED_FLUSH_INTERVAL_S": "2"},
+        ["OPENRED_FLUSH_INTERVAL_S", "2s", "--heartbeat-tolerance-s"],
+    ),
+]
+
+
+def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(start: Start) -> None:
+    servers = [start(*flags, ready=False, **variables) for flags, variables, _ in WRONG_SETTINGS]
+    for server, (_, _, told) in zip(servers, WRONG_SETTINGS, strict=True):
+        line = refused(server, 2)
+        assert all(part in line for part in told), line
 
 
 def test_an_unknown_flag_is_refused_with_the_nearest(start: Start) -> None:
@@ -72,9 +71,10 @@ def test_a_port_that_is_taken_is_told(start: Start) -> None:
     assert f"cannot listen on 127.0.0.1, port {port}" in line
 
 
-@pytest.mark.parametrize("host", ["no host", "203.0.113.1"])
-def test_an_address_that_is_not_ours_is_told(start: Start, host: str) -> None:
-    assert "cannot start" in refused(start("--host", host, ready=False), 1)
+def test_an_address_that_is_not_ours_is_told(start: Start) -> None:
+    hosts = ["no host", "203.0.113.1"]
+    servers = [start("--host", host, database=f"{host}.db", ready=False) for host in hosts]
+    assert all("cannot start" in refused(server, 1) for server in servers)
 
 
 def test_a_second_server_on_one_database_is_refused_and_the_first_goes_on(start: Start) -> None:
@@ -100,19 +100,16 @@ def test_a_file_of_another_program_is_left_alone(start: Start, tmp_path: Path) -
     assert (tmp_path / "text.db").read_text().startswith("Dear diary")
 
 
-def test_a_folder_that_cannot_be_is_told(start: Start, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_is_told(start: Start, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    line = refused(start(database="file/nodes.db", ready=False), 1)
-    assert str(tmp_path / "file") in line
     (tmp_path / "folder").mkdir()
-    assert "not a file" in refused(start(database="folder", ready=False), 1)
     # A link that leads to itself cannot be read by anybody, whatever rights the tests have.
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert "loop" in refused(start(database="loop/nodes.db", ready=False), 1)
-
-
-def test_what_names_no_database_is_told(start: Start) -> None:
-    assert "names no database" in refused(start("--database", "postgres://x", ready=False), 1)
+    wrong = {"file/nodes.db": "/file", "folder": "not a file", "loop/nodes.db": "loop"}
+    servers = [start(database=database, ready=False) for database in wrong]
+    servers.append(start("--database", "postgres://x", ready=False))
+    for server, told in zip(servers, [*wrong.values(), "names no database"], strict=True):
+        assert told in refused(server, 1)
 
 
 def test_a_directory_in_memory_serves_and_says_that_it_keeps_nothing(start: Start) -> None:
@@ -153,8 +150,13 @@ def test_tls_is_spoken(start: Start, certificate: tuple[Path, Path]) -> None:
 def test_tls_files_that_are_missing_or_wrong_are_told(
     start: Start, tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
-    for given in (tmp_path / "missing.pem", certificate[0]):
-        line = refused(start("--tls-certificate", str(given), "--tls-key", str(given), ready=False), 1)
+    files = [tmp_path / "missing.pem", certificate[0]]
+    servers = [
+        start("--tls-certificate", str(given), "--tls-key", str(given), database=given.name, ready=False)
+        for given in files
+    ]
+    for given, server in zip(files, servers, strict=True):
+        line = refused(server, 1)
         assert "cannot use the certificate" in line
         assert str(given) in line
 
