@@ -110,7 +110,11 @@ class Server:
             on_transitions=log_transitions,
             ask=lambda request: _submit(prober, request),
         )
-        engine = Engine(limits=configuration.engine(), clock=self._clock)
+        engine = Engine(
+            limits=configuration.engine(),
+            clock=self._clock,
+            new_error_id=lambda: secrets.token_hex(8),
+        )
         api = Api(
             directory=directory,
             claims=Claims(self._claim_key(store)),

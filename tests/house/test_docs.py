@@ -2,7 +2,9 @@
 
 What it must hold: the table that ``openred-central config --markdown`` prints; every command in code, as
 ``openred-central <command>``; every target of the Makefile in code, as ``make <target>``; a table whose first
-column is headed ``error`` and holds every error code in code.
+column is headed ``error`` and holds every error code in code; a table whose first column is headed
+``endpoint`` and holds every method and path in code; every older path in code; and one block of Python, the
+engine alone.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
+from openred_central.api.routes import ENDPOINTS
 from openred_central.cli import COMMANDS
 from openred_central.config import PREFIX, SETTINGS, settings_markdown
 
@@ -57,24 +61,36 @@ def error_codes(path: str, source: str) -> tuple[set[str], list[str]]:
     return codes, unreadable
 
 
-def documented_codes(readme: str) -> set[str]:
-    """The error codes in the README: what is in code in the first column of tables headed ``error``."""
-    codes: set[str] = set()
+def first_column(readme: str, heading: str) -> set[str]:
+    """What is in code in the first column of the README's tables of that heading."""
+    found: set[str] = set()
     inside = False
     for line in readme.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if not line.startswith("|"):
             inside = False
-        elif cells[0].lower() == "error":
+        elif cells[0].lower() == heading:
             inside = True
         elif inside:
-            codes.update(re.findall(r"`([a-z0-9_]+)`", cells[0]))
-    return codes
+            found.update(re.findall(r"`([^`]+)`", cells[0]))
+    return found
+
+
+def endpoint_gaps(readme: str) -> list[str]:
+    """Endpoints that stand in the README and are not served, or the other way round."""
+    documented = first_column(readme, "endpoint")
+    served = {f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS}
+    aliases = {path for endpoint in ENDPOINTS for path in endpoint.aliases}
+    return [
+        *(f"README.md says nothing of {name}; add a row" for name in sorted(served - documented)),
+        *(f"README.md knows {name}, which is not served" for name in sorted(documented - served)),
+        *(f"README.md says nothing of {path}" for path in sorted(aliases) if f"`{path}`" not in readme),
+    ]
 
 
 def code_gaps(readme: str, codes: set[str]) -> list[str]:
     """Error codes that stand in the README and not in the code, or the other way round."""
-    documented = documented_codes(readme)
+    documented = first_column(readme, "error")
     return [
         *(f"README.md says nothing of the error {code}; add a row" for code in sorted(codes - documented)),
         *(
@@ -145,15 +161,25 @@ def programs(folder: Path) -> Path:
 
 def start_server(database: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
     """Start the server on a free port; return it with its address once that can be connected to."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--database", str(database)]
     server = subprocess.Popen([sys.executable, "-m", "openred_central", *arguments], env=environment)
+    wait_for(server, port)
+    return server, f"127.0.0.1:{port}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(server: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until `server` listens on `port`; fail where it ends instead, or does not in half a minute."""
     for _ in range(600):
         try:
             socket.create_connection(("127.0.0.1", port)).close()
-            return server, f"127.0.0.1:{port}"
+            return
         except ConnectionRefusedError:
             assert server.poll() is None, "the server has ended instead of listening"
             time.sleep(0.05)
@@ -178,6 +204,7 @@ def test_the_readme_knows_every_setting_command_and_error_and_invents_none() -> 
                 *setting_gaps(readme),
                 *command_gaps(readme, COMMANDS, make_targets(makefile)),
                 *code_gaps(readme, all_codes()),
+                *endpoint_gaps(readme),
             ]
         )
 
@@ -204,6 +231,33 @@ def test_the_transcripts_of_the_readme_are_true(tmp_path: Path) -> None:
     expect_none(wrong)
 
 
+def test_the_engine_alone_is_what_the_readme_shows(tmp_path: Path) -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```", readme_text(), re.MULTILINE | re.DOTALL)
+    assert len([line for line in program.splitlines() if line.strip()]) <= 10
+    port = free_port()
+    (tmp_path / "hello.py").write_text(program.replace("port=8080", f"port={port}"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen([sys.executable, "hello.py"], cwd=tmp_path, env=environment)
+    try:
+        wait_for(server, port)
+        connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", "/hello/world")
+        assert connection.getresponse().read() == b'{"hello":"world"}'
+        connection.close()
+    finally:
+        server.terminate()
+        assert server.wait(60) == 0
+
+
+def test_endpoints_that_the_readme_lacks_or_invents_are_named() -> None:
+    served = "\n".join(f"| `{endpoint.method} {endpoint.path}` |" for endpoint in ENDPOINTS[1:])
+    aliases = " ".join(f"`{path}`" for endpoint in ENDPOINTS for path in endpoint.aliases[1:])
+    gaps = endpoint_gaps(f"| endpoint |\n|---|\n{served}\n| `GET /lunch` |\n\n{aliases}")
+    missing = ENDPOINTS[0]
+    assert f"README.md says nothing of {missing.method} {missing.path}; add a row" in gaps
+    assert "README.md knows GET /lunch, which is not served" in gaps
+
+
 def test_codes_are_found_however_they_are_passed() -> None:
     source = """
 raise CallerError(404, "node_not_found", "There is none.")
@@ -223,7 +277,7 @@ def test_a_code_that_is_no_literal_is_named() -> None:
 
 def test_codes_that_the_readme_lacks_or_invents_are_named() -> None:
     readme = "| Error | status |\n|---|---|\n| `node_dead`, `gone` | 410 |\n\n| other |\n|---|\n| `free` |\n"
-    assert documented_codes(readme) == {"node_dead", "gone"}
+    assert first_column(readme, "error") == {"node_dead", "gone"}
     assert code_gaps(readme, {"node_dead", "gone"}) == []
     assert code_gaps(readme, {"node_dead", "bad_request"}) == [
         "README.md says nothing of the error bad_request; add a row",
