@@ -190,16 +190,19 @@ class Server:
     def _listeners(self) -> list[socket.socket]:
         """What systemd passed, or else the address and Unix socket of the settings."""
         configuration = self._configuration
+        place = "the sockets handed over"
         try:
             listeners = inherited(os.environ, os.getpid())
             if listeners:
                 return listeners
             backlog = configuration.engine().backlog
+            place = f"host {configuration.host}"
             listeners = listen_tcp(configuration.host, configuration.port, backlog=backlog)
             if configuration.unix_socket:
+                place = f"unix_socket {configuration.unix_socket}"
                 listeners.append(listen_unix(Path(configuration.unix_socket), backlog=backlog))
         except OSError as error:
-            raise StartError(error.strerror or str(error)) from error
+            raise StartError(f"{place}: {error.strerror or error}") from error
         return listeners
 
     def _tls(self) -> ssl.SSLContext | None:

@@ -11,6 +11,8 @@ import sqlite3
 import ssl
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,12 @@ from .running import Client, Server, until
 
 # Puts its own process id where the service manager would, then becomes the server.
 AS_THE_SERVICE_MANAGER = (
-    "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.executable, sys.argv[1:])"
+    sys.executable,
+    "-c",
+    "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.executable, sys.argv[1:])",
+    sys.executable,
+    "-m",
+    "openred_central",
 )
 
 
@@ -74,7 +81,8 @@ def test_a_port_that_is_taken_is_told(start: Start) -> None:
 def test_an_address_that_is_not_ours_is_told(start: Start) -> None:
     hosts = ["no host", "203.0.113.1"]
     servers = [start("--host", host, database=f"{host}.db", ready=False) for host in hosts]
-    assert all("cannot start" in refused(server, 1) for server in servers)
+    for server, host in zip(servers, hosts, strict=True):
+        assert f"cannot start: host {host}: " in refused(server, 1)
 
 
 def test_a_second_server_on_one_database_is_refused_and_the_first_goes_on(start: Start) -> None:
@@ -179,41 +187,49 @@ def test_a_unix_socket_at_which_somebody_listens_is_told(start: Start, tmp_path:
     assert f"cannot listen at {path}" in line
 
 
-def test_a_socket_that_was_handed_over_is_served(start: Start) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        # The first one that is handed over has to be number 3; whoever held that here gets it back.
-        held = os.dup(3) if _is_open(3) else None
-        try:
-            os.dup2(listener.fileno(), 3)
-            server = start(
-                command=[
-                    sys.executable,
-                    "-c",
-                    AS_THE_SERVICE_MANAGER,
-                    sys.executable,
-                    "-m",
-                    "openred_central",
-                ],
-                pass_fds=[3],
-                LISTEN_FDS="1",
-            )
-        finally:
-            if held is None:
-                os.close(3)
-            else:
-                os.dup2(held, 3)
-                os.close(held)
-        assert server.address == listener.getsockname()
-        with Client(server.address) as client:
-            assert client.register("node-1").status == 201
+def test_a_unix_socket_that_cannot_be_is_told(start: Start, tmp_path: Path) -> None:
+    paths = [tmp_path / "no-folder" / "socket", tmp_path / ("a" * 120)]
+    servers = [
+        start("--unix-socket", str(path), database=f"{number}.db", ready=False)
+        for number, path in enumerate(paths)
+    ]
+    for server, path in zip(servers, paths, strict=True):
+        assert f"cannot start: unix_socket {path}: " in refused(server, 1)
 
 
-def _is_open(descriptor: int) -> bool:
+def test_what_was_handed_over_and_is_no_socket_is_told(start: Start, tmp_path: Path) -> None:
+    with handed_over_as_3(os.open(tmp_path, os.O_RDONLY)):
+        server = start(command=AS_THE_SERVICE_MANAGER, pass_fds=[3], LISTEN_FDS="1", ready=False)
+    assert "cannot start: the sockets handed over: " in refused(server, 1)
+
+
+@contextmanager
+def handed_over_as_3(descriptor: int) -> Iterator[None]:
+    """Let `descriptor`, which is closed at once, be number 3; whoever held that here gets it back."""
     try:
-        os.fstat(descriptor)
+        held: int | None = os.dup(3)
     except OSError:
-        return False
-    return True
+        held = None
+    os.dup2(descriptor, 3)
+    os.close(descriptor)
+    try:
+        yield
+    finally:
+        if held is None:
+            os.close(3)
+        else:
+            os.dup2(held, 3)
+            os.close(held)
+
+
+def test_a_socket_that_was_handed_over_is_served(start: Start) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = listener.getsockname()
+    with handed_over_as_3(listener.detach()):
+        server = start(command=AS_THE_SERVICE_MANAGER, pass_fds=[3], LISTEN_FDS="1")
+    assert server.address == address
+    with Client(server.address) as client:
+        assert client.register("node-1").status == 201
 
 
 class Loader(threading.Thread):

@@ -1,0 +1,72 @@
+"""The composition root, as far as it decides anything. That all parts work together is shown in tests/e2e."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from openred_central.config import load
+from openred_central.directory.lifecycle import State
+from openred_central.directory.node import Transition
+from openred_central.server import TRANSITIONS_LOGGED_MAX, _until, log_transitions, serve
+
+
+def fallen_silent(count: int) -> list[Transition]:
+    return [
+        Transition(0.0, 0.0, f"node-{number}", State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
+        for number in range(count)
+    ]
+
+
+def test_each_transition_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        log_transitions(fallen_silent(TRANSITIONS_LOGGED_MAX))
+    assert caplog.messages == [
+        f"node node-{number}: active → pending_1st (deadline)" for number in range(TRANSITIONS_LOGGED_MAX)
+    ]
+
+
+def test_very_many_transitions_are_logged_as_counts(caplog: pytest.LogCaptureFixture) -> None:
+    gone = [Transition(0.0, 0.0, "gone", State.COMA, State.DEAD, "deadline")] * 7
+    with caplog.at_level(logging.INFO):
+        log_transitions(fallen_silent(1_000) + gone)
+    assert caplog.messages == [
+        "1000 nodes: active → pending_1st (deadline)",
+        "7 nodes: coma → dead (deadline)",
+    ]
+
+
+def test_the_server_runs_until_it_is_told_to_stop() -> None:
+    async def told() -> None:
+        stop = asyncio.Event()
+        part = asyncio.create_task(asyncio.Event().wait())
+        waiting = asyncio.create_task(_until(stop, [part]))  # type: ignore[list-item]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        stop.set()
+        await waiting
+        part.cancel()
+
+    asyncio.run(told())
+
+
+def test_a_part_that_breaks_takes_the_server_down_with_its_error() -> None:
+    async def breaks() -> None:
+        raise RuntimeError("a part broke")
+
+    async def server() -> None:
+        await _until(asyncio.Event(), [asyncio.create_task(breaks())])
+
+    with pytest.raises(RuntimeError, match="a part broke"):
+        asyncio.run(server())
+
+
+def test_what_keeps_the_server_from_starting_is_one_line_and_exit_code_1(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert serve(load({"database": "postgres://x"}, {})) == 1
+    (message,) = caplog.messages
+    assert message.startswith("cannot start: 'postgres://x' names no database")
