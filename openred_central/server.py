@@ -120,7 +120,7 @@ class Server:
             claims=Claims(self._claim_key(store)),
             now=attended.now,
             saved=saver.saved,
-            store_reachable=lambda: not saver.failing,
+            store_state=lambda: saver.state,
             store_durable=store.durable,
             random=self._random.random,
             figures=lambda: self._figures(engine, saver, scheduler, attended),
@@ -232,7 +232,7 @@ class Server:
             },
             "bytes": {"in": counted.bytes_in, "out": counted.bytes_out},
             "store": {
-                "state": "detached" if saver.failing else "ok",
+                "state": saver.state.value,
                 "batches": saved.batches,
                 "rows": saved.rows,
                 "commit_ms_mean": round(saved.commit_s_total / max(saved.batches, 1) * 1_000, 3),

@@ -11,6 +11,7 @@ from ..directory.directory import Directory
 from ..errors import CallerError
 from ..micro_engine.messages import Request
 from ..security.claims import SCHEME, Claims
+from ..storage.state import StoreState
 
 # The advised pace is spread by this much to either side, so that nodes do not beat in step.
 ADVICE_SPREAD = 0.1
@@ -24,8 +25,8 @@ WHOLE_ADVICE_S_MIN = 10.0
 class Api:
     """The endpoints' view of the server.
 
-    `saved` waits until a change, by its number, is stored and returns whether it is; `store_reachable`
-    tells whether the store takes changes at all, `store_durable` whether what it takes survives; `random`
+    `saved` waits until a change, by its number, is stored and returns whether it is; `store_state`
+    tells how the store keeps up, `store_durable` whether what it takes survives; `random`
     returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are
     the methods and paths served.
     """
@@ -34,7 +35,7 @@ class Api:
     claims: Claims
     now: Callable[[], Now]
     saved: Callable[[int], Awaitable[bool]]
-    store_reachable: Callable[[], bool]
+    store_state: Callable[[], StoreState]
     store_durable: bool
     random: Callable[[], float]
     figures: Callable[[], Mapping[str, Any]]
@@ -92,7 +93,7 @@ class Api:
 
         For what must not be undone by a crash: a departure that is forgotten would bring a node back.
         """
-        if not self.store_reachable():
+        if self.store_state() is StoreState.DETACHED:
             raise CallerError(
                 503,
                 "store_unavailable",

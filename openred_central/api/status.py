@@ -6,6 +6,7 @@ from typing import Any
 
 from ..directory.lifecycle import LIVE_STATES, State
 from ..micro_engine.messages import Request, Response
+from ..storage.state import StoreState
 from . import values
 from .discovering import RESULTS_DEFAULT
 from .service import Api
@@ -59,12 +60,12 @@ async def live(api: Api, request: Request) -> Response:
 
 async def ready(api: Api, request: Request) -> Response:
     """Answer 200 where the directory is loaded and its store takes changes, else 503."""
-    store = "ok" if api.store_reachable() else "unreachable"
+    store = api.store_state()
     document = {
-        "status": "ok" if store == "ok" else "degraded",
-        "checks": {"directory": "ok", "store": store},
+        "status": "ok" if store is StoreState.OK else "degraded",
+        "checks": {"directory": "ok", "store": store.value},
     }
-    return Response.json(document, status=200 if store == "ok" else 503)
+    return Response.json(document, status=503 if store is StoreState.DETACHED else 200)
 
 
 def _directory_figures(api: Api) -> dict[str, Any]:

@@ -19,12 +19,15 @@ from typing import Protocol
 from ..clock import Now
 from ..directory.batch import Batch
 from ..errors import InternalBug
+from ..storage.state import StoreState
 from ..storage.store import RowsRefused, Store
 
 log = logging.getLogger("openred.saver")
 
 # The pause after a failed commit, doubled with every further one up to `SaverOptions.retry_s_max`.
 RETRY_S_MIN = 0.1
+# Changes that wait longer than this are behind: a commit takes milliseconds.
+BEHIND_S = 2.0
 # Of a batch with many rows that cannot be stored, so many are named in the log.
 REFUSED_LOGGED_MAX = 10
 
@@ -52,12 +55,14 @@ class SaverOptions:
     """How often and how much is saved at once.
 
     `flush_interval_s` is the most that a `kill -9` can take away of signs of life. `retry_s_max` is the
-    longest pause between two attempts while the store fails, `stop_timeout_s` the time for the last flush.
+    longest pause between two attempts while the store fails, `commit_timeout_s` the time after which a
+    commit that does not return counts as failing, `stop_timeout_s` the time for the last flush.
     """
 
     flush_interval_s: float = 1.0
     batch_rows_max: int = 5_000
     retry_s_max: float = 5.0
+    commit_timeout_s: float = 10.0
     stop_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
@@ -112,12 +117,24 @@ class Saver:
         # longer than needed, never less.
         self._waiters: deque[tuple[int, asyncio.Future[bool]]] = deque()
         self._retry_s: float | None = None
+        # Whether the commit under way has not returned in time.
+        self._hanging = False
+        self._told_behind = False
         self.stats = SaverStats()
 
     @property
     def failing(self) -> bool:
-        """Whether the last commit failed."""
-        return self._retry_s is not None
+        """Whether the last commit failed, or the one under way does not return."""
+        return self._retry_s is not None or self._hanging
+
+    @property
+    def state(self) -> StoreState:
+        """How the store keeps up at this moment."""
+        if self.failing:
+            return StoreState.DETACHED
+        since_s = self.stats.pending_since_s
+        behind = since_s is not None and self._now().monotonic_s - since_s > BEHIND_S
+        return StoreState.BEHIND if behind else StoreState.OK
 
     async def saved(self, change: int) -> bool:
         """Wait until every change numbered up to `change` is durable, and tell whether that is so.
@@ -197,8 +214,12 @@ class Saver:
         if self.stats.pending_since_s is None:
             self.stats.pending_since_s = started_s
         loop = asyncio.get_running_loop()
+        commit = loop.run_in_executor(self._writer, self._commit, batch)
         try:
-            refused = await loop.run_in_executor(self._writer, self._commit, batch)
+            done, _ = await asyncio.wait({commit}, timeout=self._options.commit_timeout_s)
+            if not done:
+                self._note_hanging()
+            refused = await commit
         except Exception as error:
             self._directory.put_back(batch)
             self._note_failure(error)
@@ -232,8 +253,9 @@ class Saver:
         # Which change made a refused row is not known here, so nobody in the batch is promised anything.
         self._answer(batch.last_change, durable=not refused)
         self._saved_change = max(self._saved_change, batch.last_change)
-        if self._retry_s is not None:
-            self._retry_s = None
+        self._tell_behind()
+        if self.failing:
+            self._retry_s, self._hanging = None, False
             log.warning("changes are saved again, after %d failed commits in all", stats.failures)
         another = self._directory.pending >= self._options.batch_rows_max
         if not another:
@@ -241,9 +263,27 @@ class Saver:
         if another or self._waiters or self._stopping:
             self._wake.set()
 
+    def _note_hanging(self) -> None:
+        """The commit under way takes too long: nobody waits for it, though it may still succeed."""
+        self._hanging = True
+        self.stats.failures += 1
+        self.stats.last_error = f"a commit did not return within {self._options.commit_timeout_s:g} s"
+        log.error("%s; nothing is promised until it does", self.stats.last_error)
+        self._answer(self._directory.last_change, durable=False)
+
+    def _tell_behind(self) -> None:
+        """Put it into the log when the store falls behind, and when it has caught up; once each."""
+        behind = self.state is StoreState.BEHIND
+        if behind and not self._told_behind:
+            log.warning("the store is behind: changes wait longer than %g s to be saved", BEHIND_S)
+        elif self._told_behind and not behind:
+            log.warning("the store has caught up")
+        self._told_behind = behind
+
     def _note_failure(self, error: Exception) -> None:
         self.stats.failures += 1
         self.stats.last_error = str(error) or repr(error)
+        self._hanging = False
         if self._retry_s is None:
             log.error("changes cannot be saved, to be tried again: %s", self.stats.last_error)
             self._retry_s = min(RETRY_S_MIN, self._options.retry_s_max)

@@ -18,6 +18,7 @@ from openred_central.errors import CallerError
 from openred_central.micro_engine.messages import PROBLEM_TYPE, Headers, Request, Response
 from openred_central.micro_engine.router import Router
 from openred_central.security.claims import CLAIM_KEY_BYTES, Claims
+from openred_central.storage.state import StoreState
 
 DAY_S = 86_400.0
 # Steps that a coroutine may need; more means that it never ends.
@@ -52,7 +53,7 @@ class Commit:
 class World:
     """One directory and its endpoints. What the store would say is set by its attributes.
 
-    `durable` is what `saved` answers, `store_reachable` and `store_durable` as in `Api`. While `commit` is
+    `durable` is what `saved` answers, `store_state` and `store_durable` as in `Api`. While `commit` is
     set, whoever waits for a change waits for it. `saved_changes` are the changes that were waited for.
     """
 
@@ -68,7 +69,7 @@ class World:
         self.clock = VirtualClock()
         self.random = random.Random(seed)
         self.durable = store_durable
-        self.store_reachable = True
+        self.store_state = StoreState.OK
         self.commit: Commit | None = None
         self.saved_changes: list[int] = []
         self.directory = Directory(
@@ -82,7 +83,7 @@ class World:
             claims=Claims(bytes(range(CLAIM_KEY_BYTES))),
             now=self.now,
             saved=self._saved,
-            store_reachable=lambda: self.store_reachable,
+            store_state=lambda: self.store_state,
             store_durable=store_durable,
             random=lambda: self.random.random(),
             figures=lambda: {"uptime_s": 1.5},

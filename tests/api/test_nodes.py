@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from openred_central.storage.state import StoreState
+
 from .helpers import DAY_S, Commit, World, assert_problem, run
 
 SHORT_KEYS = {
@@ -171,7 +173,7 @@ def test_a_departure_is_not_acknowledged_before_the_commit(mode: str) -> None:
 def test_while_the_store_is_away_nobody_departs(mode: str) -> None:
     world = World()
     claim = world.claim_of()
-    world.store_reachable = False
+    world.store_state = StoreState.DETACHED
     reply = world.call("DELETE", f"/nodes/node-1?mode={mode}", claim=claim)
     assert_problem(reply, 503, "store_unavailable")
     assert int(reply.headers["Retry-After"]) > 0
@@ -185,7 +187,7 @@ def test_a_departure_whose_commit_fails_is_not_acknowledged() -> None:
     world.commit = Commit()
     endpoint = world.start(world.request("DELETE", "/nodes/node-1", claim=claim))
     endpoint.send(None)
-    world.store_reachable = False
+    world.store_state = StoreState.DETACHED
     world.commit.done = True
     with pytest.raises(Exception, match="store_unavailable"):
         run(endpoint)

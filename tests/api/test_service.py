@@ -6,6 +6,7 @@ import pytest
 
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
+from openred_central.storage.state import StoreState
 
 from .helpers import DAY_S, World
 
@@ -86,7 +87,7 @@ def test_the_end_of_the_tolerance_is_told_in_wall_time() -> None:
 def test_a_store_that_is_away_is_told_with_when_to_come_back() -> None:
     world = World()
     world.api.require_store()
-    world.store_reachable = False
+    world.store_state = StoreState.DETACHED
     with pytest.raises(CallerError) as raised:
         world.api.require_store()
     assert (raised.value.status, raised.value.code) == (503, "store_unavailable")

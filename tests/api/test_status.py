@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from openred_central.api.routes import NAMES
 from openred_central.directory.lifecycle import LIVE_STATES
+from openred_central.storage.state import StoreState
 
 from .helpers import DAY_S, World
 
@@ -108,16 +109,20 @@ def test_a_hold_against_mass_silence_is_told_with_its_reason() -> None:
 
 def test_a_process_that_is_up_says_so() -> None:
     world = World()
-    world.store_reachable = False
+    world.store_state = StoreState.DETACHED
     assert world.call("GET", "/health/live")[:2] == (200, {"status": "ok"})
 
 
 def test_health_tells_whether_the_store_is_there() -> None:
     world = World()
     for path in ("/health/ready", "/health", "/api/v3/health"):
-        world.store_reachable = True
+        world.store_state = StoreState.OK
         well = {"status": "ok", "checks": {"directory": "ok", "store": "ok"}}
         assert world.call("GET", path)[:2] == (200, well)
-        world.store_reachable = False
-        ill = {"status": "degraded", "checks": {"directory": "ok", "store": "unreachable"}}
+        world.store_state = StoreState.DETACHED
+        ill = {"status": "degraded", "checks": {"directory": "ok", "store": "detached"}}
         assert world.call("GET", path)[:2] == (503, ill)
+        # Who is behind can still be relied on: no reason to send nobody here.
+        world.store_state = StoreState.BEHIND
+        slow = {"status": "degraded", "checks": {"directory": "ok", "store": "behind"}}
+        assert world.call("GET", path)[:2] == (200, slow)

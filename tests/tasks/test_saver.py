@@ -20,8 +20,9 @@ from openred_central.directory.node import Record, SignOfLife
 from openred_central.errors import InternalBug
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.state import StoreState
 from openred_central.storage.store import RowsRefused, StoreError
-from openred_central.tasks.saver import Saver, SaverOptions
+from openred_central.tasks.saver import BEHIND_S, Saver, SaverOptions
 
 # Longer than any test: what happens before it happened because somebody asked for it.
 NEVER_S = 3_600.0
@@ -311,6 +312,38 @@ async def test_when_the_store_returns_all_goes_on_by_itself() -> None:
 
 
 @on_both_loops
+async def test_the_state_tells_how_the_store_keeps_up() -> None:
+    async with at_work(retry_s_max=NEVER_S) as parts:
+        assert parts.saver.state is StoreState.OK
+        parts.store.gate.clear()
+        held = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
+        await parts.until(lambda: parts.store.attempts == 1)
+        assert parts.saver.state is StoreState.OK
+        parts.clock.advance(BEHIND_S + 1)
+        assert parts.saver.state is StoreState.BEHIND
+        parts.store.gate.set()
+        assert await held
+        assert parts.saver.state is StoreState.OK
+        parts.store.error = StoreError("the disk is full")
+        assert not await parts.saver.saved(parts.directory.change(2))
+        assert parts.saver.state is StoreState.DETACHED
+
+
+@on_both_loops
+async def test_a_commit_that_does_not_return_keeps_nobody_waiting_and_may_still_succeed() -> None:
+    async with at_work(commit_timeout_s=0.01) as parts:
+        parts.store.gate.clear()
+        assert not await parts.saver.saved(parts.directory.change(1))
+        assert parts.saver.state is StoreState.DETACHED
+        assert parts.saver.stats.last_error == "a commit did not return within 0.01 s"
+        assert not await parts.saver.saved(parts.directory.change(2)), "at once"
+        parts.store.gate.set()
+        await parts.until(lambda: not parts.saver.failing)
+        assert await parts.saver.saved(parts.directory.change(3))
+        assert parts.store.slots == [1, 2, 3]
+
+
+@on_both_loops
 async def test_an_error_that_no_store_should_raise_ends_nothing() -> None:
     async with at_work() as parts:
         parts.store.error = ZeroDivisionError()
@@ -513,7 +546,9 @@ def test_a_saver_that_is_cancelled_leaves_nobody_waiting() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("name", ["flush_interval_s", "batch_rows_max", "retry_s_max", "stop_timeout_s"])
+@pytest.mark.parametrize(
+    "name", ["flush_interval_s", "batch_rows_max", "retry_s_max", "commit_timeout_s", "stop_timeout_s"]
+)
 def test_an_option_of_nothing_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 0, allowed is anything above 0"):
         SaverOptions(**{name: 0})
