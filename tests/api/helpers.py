@@ -11,6 +11,7 @@ import orjson
 from openred_central.api.routes import NAMES, install
 from openred_central.api.service import Api
 from openred_central.clock import Now, VirtualClock
+from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
@@ -23,6 +24,7 @@ from openred_central.storage.state import StoreState
 DAY_S = 86_400.0
 # Steps that a coroutine may need; more means that it never ends.
 STEPS_MAX = 10_000
+CHECKED_NODES_MAX = 20
 DUE_MAX = 100_000
 
 NODE = {"node_id": "node-1", "address": "192.0.2.1", "port": 8001, "public_key": "key-1"}
@@ -138,6 +140,13 @@ class World:
             return read_reply(run(self.start(self.request(method, target, body, **options))))
         except CallerError as error:
             return read_reply(Response.problem(error))
+        finally:
+            self._check()
+
+    def _check(self) -> None:
+        # Looking at all nodes after every step is for small worlds.
+        if len(self.directory) <= CHECKED_NODES_MAX:
+            assert check(self.directory, self.now()) == []
 
     def register(self, *, claim: str | None = None, **fields: Any) -> Reply:
         """Register `NODE`, with some of its fields changed, or left out where they are `...`."""

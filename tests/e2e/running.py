@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import re
@@ -173,15 +174,24 @@ def send(address: tuple[str, int], content: bytes, *, half_close: bool = True) -
     """Everything that comes back for `content` until the server closes; `TimeoutError` if it never does."""
     with socket.create_connection(address, timeout=WAIT_S_MAX) as connection:
         received = b""
-        # A server that has seen enough may close before all was sent, or reset what it did not read.
+        # A server that has seen enough closes before all was sent; what it answered is still to be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(content)
             if half_close:
-                connection.shutdown(socket.SHUT_WR)
+                _end_input(connection)
         with contextlib.suppress(ConnectionResetError):
             while piece := connection.recv(65_536):
                 received += piece
         return received
+
+
+def _end_input(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        # The other side has closed it all.
+        if error.errno != errno.ENOTCONN:
+            raise
 
 
 def answers(received: bytes) -> Iterator[Answer]:
