@@ -43,6 +43,11 @@ class Said:
     away_until_at: float | None = None
 
 
+def remembered(said: Said) -> Said:
+    """What stays of it: the end of an absence is kept apart, in attended time."""
+    return replace(said, away_until_at=None)
+
+
 @dataclass
 class Node:
     """One node of the model. Times in `_s` are attended, those in `_at` are wall times."""
@@ -114,13 +119,13 @@ class Model:
         node = self.nodes.get(node_id)
         if node is None:
             return self._register_new(node_id, said, now)
-        changed = replace(said, away_until_at=None) != replace(node.said, away_until_at=None)
+        changed = remembered(said) != node.said
         away_until_s = self._away_until_s(said, now, node.away_until_s)
         # To announce an absence, or to take it back, is always news.
         announces = said.away_until_at is not None and (away_until_s, node.away_until_s) != (0.0, 0.0)
         if (changed or announces) and not proved:
             raise Refused("node_id_taken")
-        node.said, node.away_until_s = said, away_until_s
+        node.said, node.away_until_s = remembered(said), away_until_s
         return "updated" if self._heard(node_id, "registered", now) is State.ACTIVE else "revived"
 
     def heartbeat(self, node_id: str, now: Now) -> State:
@@ -132,7 +137,7 @@ class Model:
         """What a node says of itself with a heartbeat."""
         node = self.nodes[node_id]
         node.away_until_s = self._away_until_s(said, now, node.away_until_s)
-        node.said = said
+        node.said = remembered(said)
 
     def leave(self, node_id: str, now: Now) -> None:
         self._require(node_id)
@@ -188,7 +193,13 @@ class Model:
         self.graves.pop(node_id, None)
         away_until_s = self._away_until_s(said, now, 0.0)
         self.nodes[node_id] = Node(
-            said, now.wall_s, State.ACTIVE, now.attended_s, now.attended_s, now.wall_s, away_until_s
+            remembered(said),
+            now.wall_s,
+            State.ACTIVE,
+            now.attended_s,
+            now.attended_s,
+            now.wall_s,
+            away_until_s,
         )
         from_state = State.ABSENT if grave is None else State.DEAD
         if grave is not None:

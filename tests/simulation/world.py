@@ -10,7 +10,7 @@ import copy
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from openred_central.clock import AttendedTime, Now, VirtualClock
 from openred_central.directory.batch import Batch
@@ -66,7 +66,7 @@ class World:
         self.names_by_hash = {hash_id(name): name for name in self.names}
         # What was acknowledged of each node, as (number of the change, identity or None), oldest first.
         self.acknowledged: dict[str, list[tuple[int, object]]] = {}
-        self.silences: deque[float] = deque()
+        self.silences: deque[tuple[float, str]] = deque()
         self.holds = 0
         # Every kind of transition that ever happened here.
         self.seen: set[tuple[State, State, str]] = set()
@@ -95,6 +95,7 @@ class World:
         )
         self.ticked_monotonic_s = self.clock.monotonic_s()
         self.held_since_s: float | None = None
+        self.releasing = False
 
     @property
     def now(self) -> Now:
@@ -112,6 +113,8 @@ class World:
         """Stop and start the process, with or without a last flush; hours may pass in between."""
         if not crash:
             self.save(fails=False, limit=None)
+            assert self.stored_nodes == self.model.nodes, "something was not stored"
+            assert self.stored_graves == self.model.graves, "something was not stored"
         else:
             self._expect_acknowledged_in_store()
         vitals = self.store.vitals
@@ -144,12 +147,16 @@ class World:
         silence = self.directory.expiry.silence
         while True:
             held = silence.hold
+            self.releasing = silence.releasing or held is not None
             now = self.now
             more = self.scheduler.tick()
             self.model.attended_s = now.attended_s
             self.ticked_monotonic_s = now.monotonic_s
             self.model.attending = self.store_reachable and held is None and silence.hold is None
             self._judge_hold(now)
+            if self.releasing:
+                # After a hold the count begins anew.
+                self.silences.clear()
             if not more:
                 break
         self._expect_nothing_due(self.now)
@@ -163,7 +170,7 @@ class World:
             self.held_since_s = now.monotonic_s
             self.holds += 1
             # The count is kept in slices of a minute, so up to one more than an hour may be in it.
-            recent = sum(at_s > now.attended_s - HOUR_S - 60.0 for at_s in self.silences)
+            recent = sum(at_s > now.attended_s - HOUR_S - 60.0 for at_s, _ in self.silences)
             nodes = len(self.model.nodes)
             assert recent + 1 > options.share * nodes, "held although few fell silent"
             assert recent + 1 >= options.nodes_min, "held although few fell silent"
@@ -185,27 +192,29 @@ class World:
 
     def _take_transitions(self, transitions: Sequence[Transition]) -> None:
         now = self.attended.now()
-        expiry = self.directory.expiry
         for transition in transitions:
             self.seen.add((transition.from_state, transition.to_state, transition.reason))
             if transition.reason == "deadline":
                 assert not self.model.expected, f"{self.model.expected[0]} was not announced"
                 self.model.silence(transition, now)
                 if transition.from_state is not State.DEAD:
-                    self._note_silence(now, expiry.silence.releasing)
+                    self._note_silence(transition.node_id, now)
                     self._acknowledge(transition.node_id, self.directory.saving.last_change)
                 continue
             told = (transition.node_id, transition.from_state, transition.to_state, transition.reason)
             assert told == self.model.expected.pop(0)
 
-    def _note_silence(self, now: Now, releasing: bool) -> None:
+    def _note_silence(self, node_id: str, now: Now) -> None:
         assert self.held_since_s is None, "a node aged while all were held"
-        if releasing:
-            self.silences.clear()
+        if self.releasing:
             return
-        self.silences.append(now.attended_s)
-        while self.silences[0] <= now.attended_s - 2 * HOUR_S:
+        self.silences.append((now.attended_s, node_id))
+        while self.silences[0][0] <= now.attended_s - 2 * HOUR_S:
             self.silences.popleft()
+        silence, usual_per_h = self.options.silence, self.directory.expiry.silence.usual_per_h
+        believed = max(silence.share * self.options.nodes_max, silence.nodes_min, 4 * usual_per_h)
+        recent = {name for at_s, name in self.silences if at_s > now.attended_s - HOUR_S + 60.0}
+        assert silence.share >= 1 or len(recent) <= believed, "mass silence was believed"
 
     # Probing.
 
@@ -292,10 +301,10 @@ class World:
         """What a node might say of itself; often the same as before."""
         chance, node = self.chance, self.model.nodes.get(name)
         if node is not None and chance.random() < 0.4:
-            return replace(node.said, away_until_at=None)
+            return node.said
         away_until_at = None
         if chance.random() < 0.2:
-            ahead_s = chance.randrange(-8, 80) / 64 * self.options.life.heartbeat_tolerance_s
+            ahead_s = chance.randrange(-8, 80) / 40 * self.options.life.coma_s
             away_until_at = self.clock.wall_s() + round(ahead_s * 8) / 8
         return Said(
             key=f"key-{chance.randrange(2)} of {name}" if chance.random() < 0.3 else f"key of {name}",
