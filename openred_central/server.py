@@ -238,7 +238,6 @@ class Server:
                 "commit_ms_mean": round(saved.commit_s_total / max(saved.batches, 1) * 1_000, 3),
                 "commit_ms_max": round(saved.commit_s_max * 1_000, 3),
                 "failures": saved.failures,
-                "last_error": saved.last_error,
             },
             "scheduler": {
                 "ticks": scheduler.ticks,

@@ -18,9 +18,13 @@ async def register(api: Api, request: Request) -> Response:
     """Answer 201 ``registered``, 200 ``updated`` or ``revived``, 202 where it is not durable yet."""
     fields, now = Fields.of_body(request.json()), api.now()
     registration = read_registration(fields, now, api.directory.lifecycle.coma_s)
-    registry = api.directory.nodes.registry
-    known = registry.slot_of(registration.node_id)
-    proved = known is not None and api.proves(request, known)
+    known = api.directory.nodes.registry.slot_of(registration.node_id)
+    # Who repeats what is known needs no proof, so a void one does not keep a node from coming back.
+    proved = (
+        known is not None
+        and api.directory.would_change(known, registration, now)
+        and api.proves(request, known)
+    )
     registered = api.directory.register(registration, proved=proved, now=now)
     document = _describe(api, request, registered, now)
     durable = document["durable"] = await api.saved(registered.change)

@@ -22,6 +22,8 @@ from .saving import Saving
 
 # How much of a node's usual gap between signs of life is taken over from each new one.
 USUAL_GAP_WEIGHT = 0.25
+# The same wall time told again comes out a little different in attended time: the clocks are not in step.
+SAME_TIME_S = 1.0
 # A caller that is told "full" may come back after this long.
 FULL_RETRY_AFTER_S = 3_600
 
@@ -244,8 +246,9 @@ class Directory:
         )
         if registration.away_until_at is not None:
             away_until_s = self._away_until_s(registration.away_until_at, now)
-            away_from_s = now.attended_s if away_until_s else 0.0
-            amended = amended._replace(away_from_s=away_from_s, away_until_s=away_until_s)
+            if abs(away_until_s - record.away_until_s) > SAME_TIME_S:
+                away_from_s = now.attended_s if away_until_s else 0.0
+                amended = amended._replace(away_from_s=away_from_s, away_until_s=away_until_s)
         return amended if amended != record else None
 
     def _away_until_s(self, away_until_at: float, now: Now) -> float:

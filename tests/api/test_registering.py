@@ -375,3 +375,20 @@ def test_a_caller_by_a_unix_socket_has_no_observed_address() -> None:
     with pytest.raises(StopIteration) as answered:
         endpoint.send(None)
     assert b'"observed_address":null' in answered.value.value.body
+
+
+def test_who_repeats_what_is_known_needs_no_proof_not_even_a_right_one() -> None:
+    world = World()
+    world.register()
+    again = world.register(claim="A" * 22)
+    assert (again.status, again.document["status"]) == (200, "updated")
+
+
+def test_the_same_absence_told_again_is_nothing_new() -> None:
+    world = World()
+    until = "2027-02-01T00:00:00Z"
+    world.register(away_until=until)
+    world.wait(10.25)
+    again = world.register(away_until=until)
+    assert (again.status, again.document["revision"]) == (200, 1)
+    assert_problem(world.register(away_until="2027-02-01T00:01:00Z"), 409, "node_id_taken")

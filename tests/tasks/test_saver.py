@@ -327,6 +327,7 @@ async def test_the_state_tells_how_the_store_keeps_up() -> None:
         parts.store.error = StoreError("the disk is full")
         assert not await parts.saver.saved(parts.directory.change(2))
         assert parts.saver.state is StoreState.DETACHED
+        parts.store.error = None
 
 
 @on_both_loops
