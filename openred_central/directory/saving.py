@@ -58,6 +58,8 @@ class Saving:
                 freed_slots.append(key)
             else:
                 records.append(nodes.registry.record(key))
+                # The record tells it.
+                changes.signs_of_life.pop(key, None)
         signs_of_life = self._take_signs_of_life(max(0, limit - len(self._in_flight)))
         vitals = Vitals(now.attended_s, nodes.revision, self._expiry.silence.usual_per_h)
         return Batch(records, freed_slots, signs_of_life, tombstones, lifted, vitals, changes.covered())
@@ -91,9 +93,8 @@ class Saving:
 
     def _take_signs_of_life(self, limit: int) -> list[SignOfLife]:
         registry, changes = self._nodes.registry, self._nodes.changes
-        taken = set(self._in_flight)
         return [
             registry.sign_of_life(slot)
             for slot in changes.take_signs_of_life(limit)
-            if slot not in taken and not changes.is_noted(slot) and not registry.is_free(slot)
+            if not changes.is_noted(slot) and not registry.is_free(slot)
         ]

@@ -1,0 +1,144 @@
+"""When very many fall silent at once: what is believed, what is held, and how a hold ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from openred_central.directory.mass_silence import MassSilence, MassSilenceOptions
+
+from .building import DAY_S, HOUR_S, at
+
+NODES = 10_000
+
+
+def advance(silence: MassSilence, attempts: int, now_s: float, *, nodes: int = NODES, asked: int = 0) -> int:
+    """How many of `attempts` transitions are let through."""
+    for done in range(attempts):
+        if not silence.may_advance(nodes, asked, at(now_s)):
+            return done
+        silence.advanced(now_s)
+    return attempts
+
+
+@pytest.mark.parametrize(
+    ("nodes", "believed"),
+    [
+        # Five percent, and never fewer than a hundred are suspicious.
+        (10_000, 500),
+        (10_019, 500),
+        (2_000, 100),
+        (1_000, 99),
+        (50, 99),
+    ],
+)
+def test_more_than_five_percent_and_at_least_a_hundred_within_an_hour_are_not_believed(
+    nodes: int, believed: int
+) -> None:
+    silence = MassSilence(MassSilenceOptions())
+    assert advance(silence, 1_000, 0.0, nodes=nodes) == believed
+    assert silence.hold is not None
+    assert f"{believed} of {nodes} nodes fell silent" in silence.hold.reason
+    assert (silence.hold.since_at, silence.hold.since_monotonic_s) == (at(0.0).wall_s, at(0.0).monotonic_s)
+
+
+def test_an_hour_later_the_same_may_fall_silent_again() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    assert advance(silence, 500, 0.0) == 500
+    assert advance(silence, 500, HOUR_S + 60.0) == 500
+    assert silence.hold is None
+    assert silence.recent == 500
+
+
+def test_within_the_hour_they_are_added_up() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    assert advance(silence, 300, 0.0) == 300
+    assert advance(silence, 300, HOUR_S - 61.0) == 200
+
+
+def test_churn_that_the_history_expects_is_not_held() -> None:
+    """Four times what is usual is believed, however large a share that is."""
+    silence = MassSilence(MassSilenceOptions(), transitions_per_h=400.0)
+    assert advance(silence, 1_600, 0.0) == 1_600
+    assert advance(silence, 1, 0.0) == 0
+
+
+def test_what_is_usual_is_learned_hour_by_hour_and_forgotten_in_weeks() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    for hour in range(24 * 14):
+        assert advance(silence, 400, hour * HOUR_S) == 400
+    assert 300.0 < silence.usual_per_h < 400.0
+    assert silence.threshold(NODES) > 1_200.0
+    advance(silence, 1, 24 * 60 * HOUR_S)
+    assert silence.usual_per_h < 10.0
+
+
+def test_a_share_of_one_never_holds() -> None:
+    silence = MassSilence(MassSilenceOptions(share=1.0))
+    assert advance(silence, 5_000, 0.0, nodes=10) == 5_000
+
+
+def test_while_answers_are_awaited_their_places_are_kept_and_nothing_is_held() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    assert advance(silence, 600, 0.0, asked=200) == 300
+    assert silence.hold is None
+    assert advance(silence, 600, 0.0, asked=0) == 200
+    assert silence.hold is not None
+
+
+def held(silence: MassSilence) -> MassSilence:
+    advance(silence, NODES, 0.0)
+    assert silence.hold is not None
+    return silence
+
+
+def test_a_hold_ends_when_enough_came_back() -> None:
+    silence = held(MassSilence(MassSilenceOptions()))
+    assert not silence.reconsider(1_000, NODES, 0.0, at(10.0).monotonic_s)
+    for _ in range(400):
+        silence.revived()
+    # 500 advanced and 400 of them came back: with 150 that wait, 250 are silent, half of what is believed.
+    assert not silence.reconsider(151, NODES, 0.0, at(10.0).monotonic_s)
+    assert silence.reconsider(150, NODES, 0.0, at(10.0).monotonic_s)
+    assert silence.hold is None
+
+
+def test_a_hold_ends_after_its_longest_time() -> None:
+    silence = held(MassSilence(MassSilenceOptions()))
+    assert not silence.reconsider(5_000, NODES, 0.0, at(DAY_S - 1).monotonic_s)
+    assert silence.reconsider(5_000, NODES, 0.0, at(DAY_S).monotonic_s)
+    assert silence.releasing
+
+
+def test_after_a_hold_at_most_fifteen_percent_advance_in_a_pass() -> None:
+    silence = held(MassSilence(MassSilenceOptions()))
+    silence.release(0.0)
+    for number in range(3):
+        assert advance(silence, NODES, number * 60.0) == 1_500
+        assert advance(silence, NODES, number * 60.0 + 59.0) == 0
+    assert silence.hold is None
+
+
+def test_after_a_hold_fifteen_percent_are_rounded_down_but_somebody_always_goes_on() -> None:
+    for nodes, share in ((19, 2), (3, 1)):
+        silence = held(MassSilence(MassSilenceOptions()))
+        silence.release(0.0)
+        assert advance(silence, 100, 0.0, nodes=nodes) == share
+
+
+def test_once_the_backlog_is_done_silence_is_judged_afresh() -> None:
+    silence = held(MassSilence(MassSilenceOptions()))
+    silence.release(0.0)
+    advance(silence, 1_000, 0.0)
+    silence.caught_up()
+    assert (silence.releasing, silence.recent) == (False, 0)
+    assert advance(silence, NODES, 1.0) == 500
+
+
+def test_nothing_is_reconsidered_where_nothing_is_held() -> None:
+    assert not MassSilence(MassSilenceOptions()).reconsider(0, NODES, 0.0, 1e9)
+
+
+@pytest.mark.parametrize("wrong", [{"share": 0.0}, {"nodes_min": 0}, {"hold_s_max": 0.0}])
+def test_options_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="mass_silence_"):
+        MassSilenceOptions(**wrong)  # type: ignore[arg-type]

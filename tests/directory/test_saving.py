@@ -1,0 +1,256 @@
+"""Between the directory and its store: nothing lost, nothing promised too early, and back as it was."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from openred_central.directory.lifecycle import State
+from openred_central.directory.node import decode_history, hash_id
+from openred_central.directory.saving import VITALS_INTERVAL_S
+
+from .building import (
+    SHORT_LIFE,
+    DictStore,
+    at,
+    day,
+    expect_consistent,
+    make_directory,
+    record_of,
+    register,
+    registration,
+    restarted,
+    run_until,
+    save_all,
+    state_of,
+)
+
+
+def test_fifty_heartbeats_between_two_flushes_are_one_row() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    save_all(directory, DictStore(), at(0.0))
+    for second in range(1, 51):
+        directory.heartbeat("a", at(float(second)))
+    batch = directory.saving.take_changes(10, at(50.0))
+    assert batch is not None
+    assert (batch.records, batch.rows) == ([], 1)
+    assert batch.signs_of_life[0][:3] == (0, at(50.0).wall_s, 50.0)
+
+
+def test_a_heartbeat_of_a_node_that_is_written_anyway_costs_no_row_of_its_own() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    directory.heartbeat("a", at(1.0))
+    batch = directory.saving.take_changes(10, at(1.0))
+    assert batch is not None
+    assert (len(batch.records), batch.signs_of_life) == (1, [])
+    assert batch.records[0].last_seen_s == 1.0
+
+
+def test_a_batch_holds_at_most_its_limit_records_before_signs_of_life() -> None:
+    directory = make_directory()
+    store = DictStore()
+    for number in range(8):
+        register(directory, f"n{number}", at(0.0))
+    save_all(directory, store, at(0.0))
+    for number in range(4):
+        directory.heartbeat(f"n{number}", at(1.0))
+    for number in range(4, 7):
+        register(directory, f"n{number}", at(1.0), region="eu")
+    sizes = []
+    while (batch := directory.saving.take_changes(4, at(1.0))) is not None:
+        sizes.append((len(batch.records), len(batch.signs_of_life)))
+        store.commit(batch)
+    assert sizes == [(3, 1), (0, 3)]
+    assert directory.saving.pending == 0
+
+
+def test_attended_time_is_saved_with_every_batch_and_once_a_minute_without_one() -> None:
+    directory = make_directory()
+    first = directory.saving.take_changes(10, at(5.0))
+    assert first is not None
+    assert (first.rows, first.vitals.attended_s) == (0, 5.0)
+    assert directory.saving.take_changes(10, at(5.0 + VITALS_INTERVAL_S - 1)) is None
+    later = directory.saving.take_changes(10, at(5.0 + VITALS_INTERVAL_S))
+    assert later is not None
+    assert later.vitals.attended_s == 5.0 + VITALS_INTERVAL_S
+
+
+def test_vitals_that_could_not_be_saved_are_tried_again_though_time_stands_still() -> None:
+    """Otherwise an idle directory would never learn that its store is back."""
+    directory = make_directory()
+    batch = directory.saving.take_changes(10, at(5.0))
+    assert batch is not None
+    directory.saving.put_back(batch)
+    assert directory.saving.take_changes(10, at(5.0)) is not None
+
+
+def test_what_could_not_be_saved_is_saved_later_as_it_is_then() -> None:
+    directory = make_directory()
+    store = DictStore()
+    for name in ("a", "b", "c"):
+        register(directory, name, at(0.0))
+    save_all(directory, store, at(0.0))
+    register(directory, "a", at(1.0), region="eu")
+    directory.heartbeat("b", at(1.0))
+    directory.forget("c", at(1.0))
+    batch = directory.saving.take_changes(10, at(1.0))
+    assert batch is not None
+    register(directory, "a", at(2.0), region="us")
+    directory.saving.put_back(batch)
+    save_all(directory, store, at(2.0))
+    assert directory.saving.pending == 0
+    assert store.records[0].region == "us"
+    assert store.records[1].last_seen_s == 1.0
+    assert store.tombstones.keys() == {hash_id("c")}
+
+
+def test_a_batch_tells_up_to_which_change_everything_is_in_it_or_before() -> None:
+    directory = make_directory()
+    changes = [directory.register(registration(name), proved=True, now=at(0.0)).change for name in "abc"]
+    first = directory.saving.take_changes(2, at(0.0))
+    assert first is not None
+    assert first.last_change == changes[1]
+    directory.saving.put_back(first)
+    again = directory.saving.take_changes(2, at(0.0))
+    assert again is not None
+    assert again.last_change == changes[1]
+    rest = directory.saving.take_changes(2, at(0.0))
+    assert rest is not None
+    assert rest.last_change == changes[2] == directory.saving.last_change
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_no_batch_parts_a_node_from_its_tombstone(limit: int, seed: int) -> None:
+    """Names and slots change hands between two flushes; the store checks itself after every batch."""
+    chance = random.Random(seed + limit)
+    directory, store = make_directory(), DictStore()
+    names = [f"n{number}" for number in range(6)]
+    acknowledged = 0
+    for second in range(400):
+        now, name = at(float(second)), chance.choice(names)
+        if directory.nodes.registry.slot_of(name) is None:
+            register(directory, name, now)
+        elif chance.random() < 0.7:
+            directory.forget(name, now)
+        if chance.random() < 0.2:
+            batch = directory.saving.take_changes(limit, now)
+            if batch is not None and chance.random() < 0.3:
+                directory.saving.put_back(batch)
+            elif batch is not None:
+                store.commit(batch)
+        acknowledged = max(acknowledged, store.last_change)
+        assert acknowledged <= directory.saving.last_change
+    save_all(directory, store, at(400.0), limit)
+    assert store.last_change == directory.saving.last_change
+    again = restarted(store)
+    assert again.nodes.registry.shard_digests == directory.nodes.registry.shard_digests
+    assert {one.id_hash for one in again.nodes.tombstones} == {
+        one.id_hash for one in directory.nodes.tombstones
+    }
+
+
+def test_a_name_that_changed_slots_is_never_stored_twice() -> None:
+    """Found by reading: the slot that was left came after the slot that was taken."""
+    directory, store = make_directory(), DictStore()
+    for name in ("a", "b"):
+        register(directory, name, at(0.0))
+    save_all(directory, store, at(0.0))
+    directory.forget("a", at(1.0))
+    register(directory, "c", at(1.0))
+    register(directory, "a", at(1.0))
+    directory.forget("c", at(1.0))
+    save_all(directory, store, at(1.0), limit=1)
+    assert {record.node_id for record in store.records.values()} == {"a", "b"}
+
+
+def test_a_name_whose_tombstone_went_before_it_was_stored_is_never_stored_twice() -> None:
+    directory, store = make_directory(nodes_max=2), DictStore()
+    slots = {name: register(directory, name, at(0.0)) for name in ("a", "b")}
+    save_all(directory, store, at(0.0))
+    directory.forget("b", at(1.0))
+    directory.forget("a", at(1.0))
+    assert register(directory, "c", at(1.0)) == slots["a"]
+    # The tombstone of a has to make room before it was ever stored.
+    directory.nodes.tombstones.lift(hash_id("a"))
+    directory.nodes.changes.note(hash_id("a"))
+    assert register(directory, "a", at(1.0)) == slots["b"]
+    save_all(directory, store, at(1.0), limit=1)
+    assert {record.node_id for record in store.records.values()} == {"a", "c"}
+
+
+def test_a_restart_reaches_exactly_the_states_of_an_uninterrupted_run(seed: int) -> None:
+    chance = random.Random(seed)
+    directory, store = make_directory(life=SHORT_LIFE), DictStore()
+    uninterrupted = make_directory(life=SHORT_LIFE)
+    names = [f"n{number}" for number in range(30)]
+    for second in range(120):
+        now = at(float(second))
+        for name in chance.sample(names, 1):
+            if state_of(directory, name) in (State.ABSENT, State.DEAD):
+                register(directory, name, now)
+                register(uninterrupted, name, now)
+            else:
+                directory.heartbeat(name, now)
+                uninterrupted.heartbeat(name, now)
+        run_until(uninterrupted, now)
+        if second % 20 == 19:
+            # Nothing was looked at for twenty seconds: states were skipped, each is recorded in order.
+            save_all(directory, store, now, limit=chance.randint(1, 9))
+            directory = restarted(store, life=SHORT_LIFE)
+            run_until(directory, now)
+            for name in names:
+                assert state_of(directory, name) is state_of(uninterrupted, name)
+                if directory.nodes.registry.slot_of(name) is not None:
+                    same = record_of(uninterrupted, name)
+                    differing = record_of(directory, name)._replace(slot=same.slot, revision=same.revision)
+                    assert differing == same
+            expect_consistent(directory, now)
+        else:
+            # The directory that is to be restarted looks as often: a heartbeat must find the same state.
+            run_until(directory, now)
+
+
+def test_states_skipped_while_nobody_looked_are_each_recorded_in_order_at_their_own_time() -> None:
+    directory, store = make_directory(), DictStore()
+    register(directory, "a", at(0.0))
+    save_all(directory, store, at(0.0))
+    directory = restarted(store)
+    run_until(directory, day(300.0))
+    entries = decode_history(record_of(directory, "a").history)
+    assert [entry.to_state.wire for entry in entries] == [
+        "pending_1st",
+        "failed_1st",
+        "retry_48h",
+        "retry_2w",
+        "retry_2m",
+        "coma",
+    ]
+    expected = [day(180), day(182), day(182, 1), day(184, 1), day(198, 1), day(258, 1)]
+    assert [entry.at for entry in entries] == [now.wall_s for now in expected]
+    assert record_of(directory, "a").since_s == day(258, 1).attended_s
+
+
+def test_the_counter_of_revisions_and_the_usual_rate_survive_a_restart() -> None:
+    directory, store = make_directory(), DictStore()
+    register(directory, "a", at(0.0))
+    register(directory, "a", at(1.0), region="eu")
+    directory.expiry.silence.usual_per_h = 12.5
+    save_all(directory, store, at(1.0))
+    again = restarted(store)
+    assert again.expiry.silence.usual_per_h == 12.5
+    register(again, "b", at(2.0))
+    assert record_of(again, "b").revision > record_of(directory, "a").revision
+
+
+def test_tombstones_beyond_the_most_are_taken_out_of_the_store_after_a_restart() -> None:
+    directory, store = make_directory(), DictStore()
+    for name in ("a", "b", "c"):
+        register(directory, name, at(0.0))
+        directory.forget(name, at(1.0))
+    save_all(directory, store, at(1.0))
+    again = restarted(store, nodes_max=2)
+    save_all(again, store, at(2.0))
+    assert len(store.tombstones) == len(again.nodes.tombstones) == 2

@@ -1,0 +1,105 @@
+"""Who offers what: groups, states, and the flood of ever new sets that is capped."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from openred_central.directory.lifecycle import LIVE_STATES, State
+from openred_central.directory.registry import Registry
+from openred_central.directory.service_index import ServiceIndex
+
+from .test_registry import record
+
+NAMES = ("chat", "files", "mail", "relay")
+
+
+def found(index: ServiceIndex, *names: str, states: tuple[State, ...] = (State.ACTIVE,)) -> list[int]:
+    """The slots in all pools, sorted; a slot that is found twice shows twice."""
+    return sorted(slot for pool in index.pools(frozenset(names), states) for slot in pool.slots)
+
+
+def filled(services: list[str], *, groups_max: int = 100) -> tuple[Registry, ServiceIndex]:
+    registry = Registry(4)
+    index = ServiceIndex(registry, groups_max=groups_max)
+    for slot, names in enumerate(services):
+        registry.insert(record(slot, f"n{slot}", services=names, region="eu" if slot % 2 else ""))
+        index.add(slot)
+    return registry, index
+
+
+@pytest.mark.parametrize("groups_max", [0, 1, 100])
+def test_a_query_finds_exactly_those_that_offer_all_it_asks_for(groups_max: int) -> None:
+    _, index = filled(["chat", "chat,mail", "mail", "chat,files,mail", ""], groups_max=groups_max)
+    assert found(index, "chat") == [0, 1, 3]
+    assert found(index, "chat", "mail") == [1, 3]
+    assert found(index, "chat", "files", "mail") == [3]
+    assert found(index) == [0, 1, 2, 3, 4]
+    assert found(index, "relay") == []
+    assert found(index, "chat", states=(State.COMA,)) == []
+
+
+def test_nodes_of_one_set_and_region_are_one_group() -> None:
+    _, index = filled(["chat,mail"] * 10)
+    assert index.groups_count == 2
+    assert {pool.region for pool in index.pools(frozenset(), LIVE_STATES)} == {"", "eu"}
+
+
+def test_a_flood_of_ever_new_sets_makes_no_more_groups_and_is_found_all_the_same() -> None:
+    flood = [f"s{number}" for number in range(500)]
+    _, index = filled(["chat", *(f"chat,{name}" for name in flood)], groups_max=10)
+    assert (index.groups_count, index.ungrouped_count) == (10, 491)
+    assert found(index, "chat") == list(range(501))
+    assert all(found(index, "chat", name) == [number + 1] for number, name in enumerate(flood))
+
+
+def test_when_the_flood_is_over_groups_are_made_again() -> None:
+    registry, index = filled(["a", "b", "c"], groups_max=2)
+    assert index.ungrouped_count == 1
+    index.remove(0)
+    registry.insert(record(3, "n3", services="c"))
+    index.add(3)
+    assert (index.groups_count, index.ungrouped_count) == (2, 1)
+    assert found(index, "c") == [2, 3]
+
+
+@pytest.mark.parametrize("groups_max", [0, 5, 100])
+def test_the_index_holds_what_a_plain_dictionary_would(groups_max: int, seed: int) -> None:
+    chance = random.Random(seed)
+    registry = Registry(4)
+    index = ServiceIndex(registry, groups_max=groups_max)
+    plain: dict[int, tuple[frozenset[str], State]] = {}
+    for _ in range(1_500):
+        slot = chance.choice(list(plain)) if plain and chance.random() < 0.7 else None
+        match chance.randrange(4):
+            case 0 if slot is not None:
+                index.remove(slot)
+                registry.remove(slot)
+                del plain[slot]
+            case 1 | 2 if slot is not None:
+                state = chance.choice(LIVE_STATES)
+                names, before = plain[slot]
+                index.move(slot, before, state)
+                registry.set_state(slot, state, 0.0, "")
+                plain[slot] = (names, state)
+            case _ if slot is None:
+                slot = registry.next_slot()
+                services = sorted(chance.sample(NAMES, chance.randrange(4)))
+                registry.insert(record(slot, f"n{slot}", services=",".join(services)))
+                index.add(slot)
+                plain[slot] = (frozenset(services), State.ACTIVE)
+        wanted = frozenset(chance.sample(NAMES, chance.randrange(3)))
+        states = tuple(chance.sample(LIVE_STATES, 2))
+        expected = sorted(
+            slot for slot, (names, state) in plain.items() if wanted <= names and state in states
+        )
+        assert found(index, *wanted, states=states) == expected
+        if chance.random() < 0.05:
+            assert Counter(index.members()) == Counter((slot, state) for slot, (_, state) in plain.items())
+    for slot in plain:
+        index.remove(slot)
+    assert (index.groups_count, index.ungrouped_count, found(index)) == (0, 0, [])
+    assert index._groups_by_service.keys() == {""}
+    assert not index._crowds
