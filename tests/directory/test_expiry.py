@@ -1,0 +1,386 @@
+"""What silence does, when, and when it is not believed."""
+
+from __future__ import annotations
+
+import pytest
+
+from openred_central.clock import Now
+from openred_central.directory.directory import Directory
+from openred_central.directory.lifecycle import LIVE_STATES, LifecycleOptions, State
+from openred_central.directory.mass_silence import MassSilenceOptions
+from openred_central.directory.node import decode_history
+
+from .building import (
+    DAY_S,
+    SHORT_LIFE,
+    SILENT_STATES,
+    at,
+    day,
+    expect_consistent,
+    make_directory,
+    record_of,
+    register,
+    run_until,
+    state_of,
+)
+
+STEP_S = 1 / 1_024
+# The default life of a node that is never heard again: when it enters each state.
+ENTERS = [
+    (State.PENDING_FIRST_CHECK, day(180)),
+    (State.FAILED_FIRST_CHECK, day(182)),
+    (State.RETRY_48H, day(182, 1)),
+    (State.RETRY_2W, day(184, 1)),
+    (State.RETRY_2M, day(198, 1)),
+    (State.COMA, day(258, 1)),
+    (State.DEAD, day(988, 1)),
+    (State.ABSENT, day(988 + 365, 1)),
+]
+
+
+def test_a_silent_node_passes_through_its_life_on_the_promised_days() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    before = State.ACTIVE
+    for state, now in ENTERS:
+        run_until(directory, at(now.attended_s - STEP_S))
+        assert state_of(directory, "a") is before
+        run_until(directory, now)
+        assert state_of(directory, "a") is state
+        expect_consistent(directory, now)
+        before = state
+
+
+@pytest.mark.parametrize(("state", "now"), ENTERS[:-2])
+def test_a_heartbeat_revives_from_every_state_and_the_node_is_itself(state: State, now: Now) -> None:
+    directory = make_directory()
+    said = {"services": "chat,mail", "region": "eu", "metadata": {"version": 3}}
+    register(directory, "a", at(0.0), **said)
+    before = record_of(directory, "a")
+    run_until(directory, now)
+    later = at(now.attended_s + 10.0)
+    assert directory.heartbeat("a", later).previous_state is state
+    after = record_of(directory, "a")
+    assert after == before._replace(
+        last_seen_at=later.wall_s,
+        last_seen_s=later.attended_s,
+        since_s=later.attended_s,
+        history=after.history,
+    )
+    entries = decode_history(after.history)
+    assert (entries[0].from_state, entries[-1].to_state) == (State.ACTIVE, State.ACTIVE)
+    assert entries[-1].from_state is state
+    run_until(directory, at(later.attended_s + 180 * DAY_S - STEP_S))
+    assert state_of(directory, "a") is State.ACTIVE
+    run_until(directory, at(later.attended_s + 180 * DAY_S))
+    assert state_of(directory, "a") is State.PENDING_FIRST_CHECK
+
+
+def test_a_second_look_of_no_length_is_skipped_and_still_recorded() -> None:
+    directory = make_directory(life=LifecycleOptions(second_look_s=0.0))
+    register(directory, "a", at(0.0))
+    run_until(directory, day(182))
+    assert state_of(directory, "a") is State.RETRY_48H
+    states = [entry.to_state for entry in decode_history(record_of(directory, "a").history)]
+    assert states == [State.PENDING_FIRST_CHECK, State.FAILED_FIRST_CHECK, State.RETRY_48H]
+    assert (
+        directory.nodes.transition_counts[State.PENDING_FIRST_CHECK, State.FAILED_FIRST_CHECK, "deadline"]
+        == 1
+    )
+
+
+def test_work_is_done_in_pieces_of_the_size_that_was_asked_for() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    for number in range(25):
+        register(directory, f"n{number}", at(0.0))
+    handled = []
+    while (count := directory.expiry.expire_due(at(10.0), 10)) >= 10:
+        handled.append(count)
+    assert handled == [10, 10]
+    assert count == 5
+    assert directory.nodes.registry.state_counts[State.PENDING_FIRST_CHECK] == 25
+
+
+def test_tombstones_expire_in_the_same_pieces() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    for number in range(25):
+        register(directory, f"n{number}", at(0.0))
+        directory.forget(f"n{number}", at(0.0))
+    assert [directory.expiry.expire_due(at(10.0), 10) for _ in range(3)] == [10, 10, 5]
+    assert len(directory.nodes.tombstones) == 0
+
+
+def test_what_is_due_next_is_told() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    assert directory.expiry.next_s() is None
+    register(directory, "a", at(3.0))
+    assert directory.expiry.next_s() == 13.0
+    register(directory, "b", at(3.0))
+    directory.forget("b", at(1.0))
+    assert directory.expiry.next_s() == 11.0
+
+
+def broken(directory: Directory, node_id: str) -> int:
+    """Damage a node so that its burial fails; its slot."""
+    slot = directory.nodes.registry.slot_of(node_id)
+    assert slot is not None
+    directory.nodes.registry._profiles[slot] = b"not a profile"
+    return slot
+
+
+def test_a_node_whose_transition_fails_is_set_aside_and_the_others_go_on() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    for name in ("a", "b", "c"):
+        register(directory, name, at(0.0))
+    slot = broken(directory, "b")
+    run_until(directory, at(47.0))
+    assert [state_of(directory, name) for name in "abc"] == [State.DEAD, State.COMA, State.DEAD]
+    assert list(directory.expiry.set_aside) == [slot]
+    assert "JSONDecodeError" in directory.expiry.set_aside[slot]
+    assert directory.nodes.deadlines.armed_s(slot) is None
+
+
+def test_a_node_that_was_set_aside_goes_on_when_it_is_heard() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    register(directory, "b", at(0.0))
+    slot = directory.nodes.registry.slot_of("b")
+    assert slot is not None
+    whole = directory.nodes.registry.profile(slot)
+    broken(directory, "b")
+    run_until(directory, at(47.0))
+    directory.nodes.registry._profiles[slot] = whole
+    directory.heartbeat("b", at(50.0))
+    assert not directory.expiry.set_aside
+    run_until(directory, at(60.0))
+    assert state_of(directory, "b") is State.PENDING_FIRST_CHECK
+    expect_consistent(directory, at(60.0))
+
+
+# Mass silence (rule 6). A quarter is too many, of at least four.
+
+SUSPICIOUS = MassSilenceOptions(share=0.25, nodes_min=4, hold_s_max=100.0)
+
+
+def fallen_silent(life: LifecycleOptions = SHORT_LIFE, *, probing: bool = False) -> Directory:
+    """A directory of forty nodes, all of them due at attended 10 s, at which it holds them."""
+    directory = make_directory(life=life, silence=SUSPICIOUS, probing=probing)
+    for number in range(40):
+        register(directory, f"n{number}", at(0.0))
+    run_until(directory, at(10.0))
+    return directory
+
+
+def advanced(directory: Directory) -> int:
+    return len(directory) - directory.nodes.registry.state_counts[State.ACTIVE]
+
+
+def test_when_very_many_fall_silent_at_once_the_rest_is_held() -> None:
+    directory = fallen_silent()
+    assert advanced(directory) == 10
+    assert directory.expiry.waiting_count == 30
+    hold = directory.expiry.silence.hold
+    assert hold is not None
+    assert "10 of 40 nodes fell silent within an hour" in hold.reason
+    for _ in range(5):
+        run_until(directory, at(10.0))
+    assert advanced(directory) == 10
+    expect_consistent(directory, at(10.0))
+
+
+def test_a_hold_ends_as_soon_as_enough_nodes_are_back() -> None:
+    directory = fallen_silent()
+    # Ten advanced and thirty wait: five silent ones are half of what is believed.
+    for number in range(34):
+        directory.heartbeat(f"n{number}", at(10.0))
+    run_until(directory, at(10.0))
+    assert directory.expiry.silence.hold is not None
+    directory.heartbeat("n34", at(10.0))
+    run_until(directory, at(10.0))
+    assert directory.expiry.silence.hold is None
+    expect_consistent(directory, at(10.0))
+
+
+def test_a_node_that_had_left_and_returns_again_and_again_does_not_end_a_hold() -> None:
+    directory = fallen_silent()
+    for _ in range(100):
+        directory.leave("n0", at(10.0))
+        directory.heartbeat("n0", at(10.0))
+    run_until(directory, at(10.0))
+    assert directory.expiry.silence.hold is not None
+
+
+def test_a_hold_ends_after_its_longest_time() -> None:
+    directory = fallen_silent()
+    run_until(directory, Now(10.0, at(10.0).wall_s, at(109.0).monotonic_s))
+    assert directory.expiry.silence.hold is not None
+    run_until(directory, Now(10.0, at(10.0).wall_s, at(110.0).monotonic_s))
+    assert directory.expiry.silence.hold is None
+
+
+def test_after_a_hold_at_most_fifteen_percent_advance_in_a_pass() -> None:
+    directory = fallen_silent(LifecycleOptions(heartbeat_tolerance_s=10.0))
+    assert directory.expiry.release_hold(at(10.0))
+    assert not directory.expiry.release_hold(at(10.0))
+    run_until(directory, at(10.0))
+    assert advanced(directory) == 16
+    run_until(directory, at(11.0))
+    assert advanced(directory) == 16
+    expect_consistent(directory, at(11.0))
+    run_until(directory, at(69.0))
+    assert advanced(directory) == 16
+    for passes in range(1, 4):
+        run_until(directory, at(10.0 + 60.0 * passes))
+        assert advanced(directory) == 16 + 6 * passes
+    run_until(directory, at(300.0))
+    assert advanced(directory) == 40
+    assert not directory.expiry.silence.releasing
+
+
+def test_a_node_that_is_held_may_be_heard_changed_left_and_forgotten() -> None:
+    directory = fallen_silent()
+    held = [f"n{number}" for number in range(40) if state_of(directory, f"n{number}") is State.ACTIVE]
+    register(directory, held[0], at(10.0), region="eu")
+    directory.heartbeat(held[1], at(10.0))
+    directory.leave(held[2], at(10.0))
+    directory.forget(held[3], at(10.0))
+    assert directory.expiry.waiting_count == 26
+    expect_consistent(directory, at(10.0))
+    directory.expiry.release_hold(at(10.0))
+    run_until(directory, at(10.0))
+    states = [state_of(directory, name) for name in held[:4]]
+    assert states == [State.ACTIVE, State.ACTIVE, State.COMA, State.DEAD]
+    expect_consistent(directory, at(10.0))
+
+
+# Probing: ask before believing a silence.
+
+
+def asked(directory: Directory) -> list[str]:
+    requests = [request.node_id for request in directory.expiry.probe_requests]
+    directory.expiry.probe_requests.clear()
+    return requests
+
+
+def answer(directory: Directory, node_id: str, now: Now, *, alive: bool) -> None:
+    slot = directory.nodes.registry.slot_of(node_id)
+    assert slot is not None
+    directory.expiry.probed(slot, node_id, alive=alive, now=now)
+    run_until(directory, now)
+
+
+def probing() -> Directory:
+    directory = make_directory(life=SHORT_LIFE, probing=True)
+    register(directory, "a", at(0.0))
+    run_until(directory, at(10.0))
+    return directory
+
+
+def test_a_due_node_is_asked_once_where_it_registered() -> None:
+    directory = probing()
+    (request,) = directory.expiry.probe_requests
+    assert (request.node_id, request.address, request.port) == ("a", "192.0.2.1", 9_000)
+    run_until(directory, at(11.0))
+    assert len(directory.expiry.probe_requests) == 1
+    assert state_of(directory, "a") is State.ACTIVE
+    expect_consistent(directory, at(11.0))
+
+
+def test_an_answer_is_a_sign_of_life_and_the_next_silence_is_asked_again() -> None:
+    directory = probing()
+    asked(directory)
+    answer(directory, "a", at(11.0), alive=True)
+    assert record_of(directory, "a").last_seen_s == 11.0
+    run_until(directory, at(20.0))
+    assert asked(directory) == []
+    run_until(directory, at(21.0))
+    assert asked(directory) == ["a"]
+    assert state_of(directory, "a") is State.ACTIVE
+
+
+def test_no_answer_lets_the_silence_take_its_course_from_the_deadline_on() -> None:
+    directory = probing()
+    answer(directory, "a", at(11.0), alive=False)
+    assert state_of(directory, "a") is State.PENDING_FIRST_CHECK
+    assert record_of(directory, "a").since_s == 10.0
+    expect_consistent(directory, at(11.0))
+
+
+def test_an_answer_that_never_comes_counts_as_none_after_a_minute() -> None:
+    directory = probing()
+    run_until(directory, at(69.0))
+    assert state_of(directory, "a") is State.ACTIVE
+    run_until(directory, at(70.0))
+    # It died at 47 s, and its tombstone went at 57 s.
+    assert state_of(directory, "a") is State.ABSENT
+
+
+def test_a_heartbeat_while_the_answer_is_awaited_makes_it_unimportant() -> None:
+    directory = probing()
+    directory.heartbeat("a", at(11.0))
+    slot = directory.nodes.registry.slot_of("a")
+    assert slot is not None
+    assert not directory.expiry.is_probed(slot)
+    answer(directory, "a", at(12.0), alive=False)
+    assert state_of(directory, "a") is State.ACTIVE
+    run_until(directory, at(21.0))
+    assert directory.expiry.is_probed(slot)
+    expect_consistent(directory, at(21.0))
+
+
+def test_an_answer_for_a_slot_that_another_node_has_now_is_not_taken() -> None:
+    directory = probing()
+    slot = directory.nodes.registry.slot_of("a")
+    assert slot is not None
+    directory.forget("a", at(11.0))
+    assert register(directory, "b", at(11.0)) == slot
+    directory.expiry.probed(slot, "a", alive=True, now=at(15.0))
+    assert record_of(directory, "b").last_seen_s == 11.0
+
+
+def test_a_node_whose_probe_cannot_be_made_is_set_aside() -> None:
+    directory = make_directory(life=SHORT_LIFE, probing=True)
+    register(directory, "a", at(0.0))
+    slot = broken(directory, "a")
+    run_until(directory, at(10.0))
+    assert list(directory.expiry.set_aside) == [slot]
+    assert not directory.expiry.is_probed(slot)
+
+
+def test_when_no_probe_is_answered_it_may_be_our_own_network() -> None:
+    """All are due, all are asked, nobody answers: no more may be believed than without probing."""
+    directory = fallen_silent(probing=True)
+    everybody = asked(directory)
+    assert len(everybody) == 10
+    assert directory.expiry.silence.hold is None
+    for node_id in everybody:
+        answer(directory, node_id, at(11.0), alive=False)
+    run_until(directory, at(11.0))
+    assert advanced(directory) == 10
+    assert directory.expiry.silence.hold is not None
+    assert asked(directory) == []
+    expect_consistent(directory, at(11.0))
+
+
+def test_when_probes_are_answered_the_others_are_asked_too_and_nothing_is_held() -> None:
+    directory = fallen_silent(probing=True)
+    heard = set()
+    for second in range(11, 15):
+        for node_id in asked(directory):
+            heard.add(node_id)
+            answer(directory, node_id, at(float(second)), alive=True)
+    assert len(heard) == 40
+    assert directory.expiry.silence.hold is None
+    assert directory.nodes.registry.state_counts[State.ACTIVE] == 40
+
+
+def test_probes_that_never_come_back_do_not_block_those_who_wait() -> None:
+    directory = fallen_silent(probing=True)
+    for second in range(11, 3_000):
+        run_until(directory, at(float(second)))
+        if directory.expiry.silence.hold is not None:
+            directory.expiry.release_hold(at(float(second)))
+    assert len(directory) == 0
+
+
+def test_the_states_of_silence_are_those_between_active_and_dead() -> None:
+    assert (State.ACTIVE, *SILENT_STATES) == LIVE_STATES
