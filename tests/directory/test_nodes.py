@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
 from openred_central.directory.lifecycle import Event, State
@@ -26,16 +28,18 @@ def test_a_new_node_is_indexed_armed_noted_and_announced() -> None:
 
 def test_every_transition_is_counted_also_those_that_nobody_fetched() -> None:
     directory = make_directory()
+    nodes = directory.nodes
+    assert nodes.transitions.maxlen == TRANSITIONS_KEPT
+    nodes.transitions = deque(maxlen=20)
     register(directory, "a", at(0.0))
-    for second in range(TRANSITIONS_KEPT // 2 + 10):
+    for second in range(30):
         directory.leave("a", at(float(second)))
         directory.heartbeat("a", at(float(second)))
-    nodes = directory.nodes
-    assert len(nodes.transitions) == TRANSITIONS_KEPT
+    assert [transition.at_s for transition in nodes.transitions] == [half // 2 for half in range(40, 60)]
     assert nodes.transition_counts == {
         (State.ABSENT, State.ACTIVE, "registered"): 1,
-        (State.ACTIVE, State.COMA, "left"): TRANSITIONS_KEPT // 2 + 10,
-        (State.COMA, State.ACTIVE, "sign_of_life"): TRANSITIONS_KEPT // 2 + 10,
+        (State.ACTIVE, State.COMA, "left"): 30,
+        (State.COMA, State.ACTIVE, "sign_of_life"): 30,
     }
 
 

@@ -1,0 +1,369 @@
+"""Who may do what with the directory, and what it answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.lifecycle import DAY_S, LIVE_STATES, State
+from openred_central.directory.node import LEFT, Profile
+from openred_central.errors import CallerError
+
+from .building import (
+    EPOCH_S,
+    SHORT_LIFE,
+    at,
+    day,
+    expect_consistent,
+    make_directory,
+    record_of,
+    register,
+    registration,
+    run_until,
+    state_of,
+)
+
+WHOLE = {"services": "chat,mail", "region": "eu", "metadata": {"version": 3}}
+
+
+@contextmanager
+def refused(status: int, code: str) -> Iterator[pytest.ExceptionInfo[CallerError]]:
+    with pytest.raises(CallerError) as caught:
+        yield caught
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
+def test_a_new_node_is_active_with_all_that_it_said() -> None:
+    directory = make_directory()
+    said = registration("a", **WHOLE)
+    outcome = directory.register(said, proved=False, now=at(7.0))
+    assert outcome[:4] == ("registered", 0, State.ABSENT, 0.0)
+    record = record_of(directory, "a")
+    assert (record.registered_at, record.last_seen_at, record.last_seen_s) == (
+        EPOCH_S + 7.0,
+        EPOCH_S + 7.0,
+        7.0,
+    )
+    assert (record.state, record.services, record.region) == (State.ACTIVE, "chat,mail", "eu")
+    assert Profile.decode(record.profile) == said.profile
+    assert (record.history, record.away_until_s) == ("", 0.0)
+    assert len(directory) == 1
+
+
+def test_with_proof_a_node_may_change_everything_but_when_it_registered() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0), **WHOLE)
+    outcome = directory.register(registration("a", key="other", services="files"), proved=True, now=at(5.0))
+    assert outcome[:4] == ("updated", 0, State.ACTIVE, 5.0)
+    record = record_of(directory, "a")
+    assert (record.services, record.region, record.registered_at) == ("files", "", EPOCH_S)
+    assert Profile.decode(record.profile).public_key == "other"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"key": "other"},
+        {"services": "chat"},
+        {"region": "us"},
+        {"metadata": {}},
+        {"discoverable": False},
+        {"away_until_at": EPOCH_S + 50.0},
+    ],
+)
+def test_without_proof_nothing_is_changed_and_nothing_is_heard(changed: dict[str, object]) -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0), **WHOLE)
+    before = record_of(directory, "a")
+    with refused(409, "node_id_taken"):
+        directory.register(registration("a", **{**WHOLE, **changed}), proved=False, now=at(5.0))
+    assert record_of(directory, "a") == before
+
+
+def test_without_proof_a_registration_that_changes_nothing_is_a_sign_of_life() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0), **WHOLE)
+    before = record_of(directory, "a")
+    again = directory.register(registration("a", **WHOLE), proved=False, now=at(5.0))
+    assert again.outcome == "updated"
+    assert record_of(directory, "a") == before._replace(last_seen_s=5.0, last_seen_at=EPOCH_S + 5.0)
+    # Whoever waits for it to be durable waits for what it repeats.
+    assert directory.nodes.changes.is_noted(again.slot)
+
+
+@pytest.mark.parametrize("days", [181, 182.01, 183, 190, 200, 500])
+def test_a_registration_revives_and_tells_how_long_the_node_slept(days: float) -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0), **WHOLE)
+    before = record_of(directory, "a")
+    run_until(directory, day(days))
+    asleep = state_of(directory, "a")
+    outcome = directory.register(registration("a", **WHOLE), proved=False, now=day(days))
+    assert outcome[:4] == ("revived", 0, asleep, days * DAY_S)
+    after = record_of(directory, "a")
+    kept = ("node_id", "flags", "registered_at", "revision", "services", "region", "profile")
+    assert [getattr(after, name) for name in kept] == [getattr(before, name) for name in kept]
+    assert state_of(directory, "a") is State.ACTIVE
+
+
+def test_the_last_sign_of_life_never_goes_back() -> None:
+    directory = make_directory()
+    register(directory, "a", at(100.0))
+    directory.heartbeat("a", at(90.0))
+    record = record_of(directory, "a")
+    assert (record.last_seen_s, record.last_seen_at) == (100.0, EPOCH_S + 100.0)
+
+
+@pytest.mark.parametrize("jump_s", [2 * 365 * DAY_S, -2 * 365 * DAY_S])
+def test_a_jump_of_the_wall_clock_ages_nobody(jump_s: float) -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    register(directory, "b", at(0.0))
+    jumped = at(10.0, wall_shift_s=jump_s)
+    run_until(directory, jumped)
+    assert directory.heartbeat("a", jumped).previous_state is State.ACTIVE
+    run_until(directory, at(180 * DAY_S, wall_shift_s=jump_s))
+    assert state_of(directory, "a") is State.ACTIVE
+    assert state_of(directory, "b") is State.PENDING_FIRST_CHECK
+    expect_consistent(directory, at(180 * DAY_S, wall_shift_s=jump_s))
+
+
+def test_a_heartbeat_of_an_active_node_touches_neither_the_heap_nor_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory = make_directory()
+    for number in range(50):
+        register(directory, f"n{number}", at(0.0))
+    deadlines = directory.nodes.deadlines
+    before = list(deadlines._heap), list(deadlines._armed)
+
+    def touched(*_: object) -> None:
+        raise AssertionError("the deadlines were touched")
+
+    for method in ("arm", "disarm", "pop_due", "_sweep"):
+        monkeypatch.setattr(type(deadlines), method, touched)
+    for second in range(1, 200):
+        directory.heartbeat(f"n{second % 50}", at(float(second)))
+    assert (list(deadlines._heap), list(deadlines._armed)) == before
+
+
+def test_a_node_that_beats_is_looked_at_once_in_its_tolerance() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    looks = 0
+    for days in range(1, 1_000):
+        directory.heartbeat("a", day(days))
+        looks += directory.expiry.expire_due(day(days), 10)
+    assert looks == 5
+    assert len(directory.nodes.deadlines._heap) == 1
+
+
+def test_the_usual_gap_follows_the_pace_of_the_node() -> None:
+    directory = make_directory(heartbeat_advice_s=1_000.0)
+    register(directory, "a", at(0.0))
+    assert record_of(directory, "a").usual_gap_s == 1_000.0
+    for beat in range(1, 60):
+        directory.heartbeat("a", at(beat * 10.0))
+    assert 10.0 <= record_of(directory, "a").usual_gap_s < 10.1
+
+
+def test_who_is_unknown_is_told_to_register() -> None:
+    directory = make_directory()
+    for deed in (directory.heartbeat, directory.leave, directory.forget, directory.slot):
+        with refused(404, "node_not_found"):
+            deed("nobody", at(0.0))
+
+
+# Departure.
+
+
+@pytest.mark.parametrize("days", [0, 181, 182.01, 183, 190, 200, 500])
+def test_who_leaves_is_hidden_without_suspicion_and_returns_as_itself(days: float) -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0), **WHOLE)
+    before = record_of(directory, "a")
+    run_until(directory, day(days))
+    change = directory.leave("a", day(days))
+    batch = directory.saving.take_changes(1, day(days))
+    assert batch is not None
+    assert (batch.last_change >= change, batch.records) == (True, [record_of(directory, "a")])
+    assert state_of(directory, "a") is State.COMA
+    assert list(directory.nodes.index.members()) == []
+    expect_consistent(directory, day(days))
+    directory.heartbeat("a", day(days + 1))
+    after = record_of(directory, "a")
+    assert (after.flags, after.services, after.profile) == (before.flags, before.services, before.profile)
+    assert after.registered_at == before.registered_at
+    assert list(directory.nodes.index.members()) == [(0, State.ACTIVE)]
+    expect_consistent(directory, day(days + 1))
+
+
+def test_who_has_left_for_good_is_dead_when_the_time_of_a_coma_has_passed() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    directory.leave("a", day(10))
+    directory.leave("a", day(20))
+    run_until(directory, at(day(740).attended_s - 1))
+    assert record_of(directory, "a").flags & LEFT
+    run_until(directory, day(740))
+    assert state_of(directory, "a") is State.DEAD
+
+
+@pytest.mark.parametrize("days", [0, 181, 500])
+def test_who_asks_to_be_forgotten_is_forgotten_now(days: float) -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    run_until(directory, day(days))
+    directory.forget("a", day(days))
+    assert state_of(directory, "a") is State.DEAD
+    assert len(directory) == 0
+    with refused(410, "node_dead"):
+        directory.forget("a", day(days))
+    expect_consistent(directory, day(days))
+
+
+# Tombstones.
+
+
+def dead() -> Directory:
+    directory = make_directory(life=SHORT_LIFE)
+    register(directory, "a", at(0.0))
+    run_until(directory, at(47.0))
+    assert state_of(directory, "a") is State.DEAD
+    return directory
+
+
+def test_a_heartbeat_of_the_dead_is_answered_with_advice() -> None:
+    directory = dead()
+    with refused(410, "node_dead") as caught:
+        directory.heartbeat("a", at(47.0 + DAY_S))
+    assert "removed 1.0 days ago (reason: deadline)" in caught.value.message
+    assert "same public key" in (caught.value.suggestion or "")
+
+
+def test_the_same_key_may_take_the_name_of_the_dead_at_once() -> None:
+    directory = dead()
+    outcome = directory.register(registration("a"), proved=False, now=at(48.0))
+    assert outcome[:3] == ("registered", 0, State.DEAD)
+    assert len(directory.nodes.tombstones) == 0
+    record = record_of(directory, "a")
+    assert record.registered_at == EPOCH_S + 48.0
+    assert "dead" in record.history
+    expect_consistent(directory, at(48.0))
+
+
+def test_another_key_may_take_the_name_of_the_dead_only_after_the_tombstone() -> None:
+    directory = dead()
+    other = registration("a", key="other")
+    run_until(directory, at(56.9))
+    with refused(409, "node_id_taken"):
+        directory.register(other, proved=True, now=at(56.9))
+    run_until(directory, at(57.0))
+    assert directory.register(other, proved=False, now=at(57.0)).previous_state is State.ABSENT
+
+
+def test_after_the_tombstone_nothing_is_known_any_more() -> None:
+    directory = dead()
+    run_until(directory, at(57.0))
+    with refused(404, "node_not_found"):
+        directory.heartbeat("a", at(57.0))
+
+
+# A full directory.
+
+
+def test_a_full_directory_refuses_only_new_names() -> None:
+    directory = make_directory(life=SHORT_LIFE, nodes_max=3)
+    for name in ("a", "b", "c"):
+        register(directory, name, at(0.0))
+    with refused(503, "directory_full") as caught:
+        register(directory, "d", at(1.0))
+    assert dict(caught.value.headers)["Retry-After"]
+    run_until(directory, at(10.0))
+    assert directory.heartbeat("a", at(11.0)).previous_state is State.PENDING_FIRST_CHECK
+    assert directory.register(registration("b"), proved=False, now=at(11.0)).outcome == "revived"
+    register(directory, "c", at(11.0), region="eu")
+    directory.forget("c", at(12.0))
+    register(directory, "d", at(12.0))
+    with refused(503, "directory_full"):
+        register(directory, "c", at(12.0))
+
+
+# Announced absences.
+
+
+def test_an_announced_absence_is_not_checked_until_its_end() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0), away_until_at=EPOCH_S + 400 * DAY_S)
+    run_until(directory, day(399.9))
+    assert state_of(directory, "a") is State.ACTIVE
+    run_until(directory, day(400))
+    assert state_of(directory, "a") is State.PENDING_FIRST_CHECK
+
+
+def test_an_absence_shorter_than_the_tolerance_shortens_nothing() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0), away_until_at=EPOCH_S + 1 * DAY_S)
+    run_until(directory, day(179.9))
+    assert state_of(directory, "a") is State.ACTIVE
+
+
+def test_nobody_is_away_for_longer_than_a_coma() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0), away_until_at=EPOCH_S + 10_000 * DAY_S)
+    assert record_of(directory, "a").away_until_s == 730 * DAY_S
+
+
+def test_an_absence_in_the_past_is_none() -> None:
+    directory = make_directory()
+    register(directory, "a", at(100.0), away_until_at=EPOCH_S + 50.0)
+    assert (record_of(directory, "a").away_from_s, record_of(directory, "a").away_until_s) == (0.0, 0.0)
+
+
+def test_an_absence_may_be_taken_back_and_the_node_is_checked_in_time() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0), away_until_at=EPOCH_S + 400 * DAY_S)
+    register(directory, "a", day(1), away_until_at=0.0)
+    run_until(directory, day(181))
+    assert state_of(directory, "a") is State.PENDING_FIRST_CHECK
+
+
+def test_who_says_nothing_about_an_absence_leaves_it_as_it_is() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0), away_until_at=EPOCH_S + 400 * DAY_S)
+    register(directory, "a", day(1), region="eu")
+    assert record_of(directory, "a").away_until_s == 400 * DAY_S
+
+
+# Changes that come with a heartbeat.
+
+
+def test_amending_writes_what_differs_and_nothing_else() -> None:
+    directory = make_directory()
+    slot = register(directory, "a", at(0.0), **WHOLE)
+    same, changed = registration("a", **WHOLE), registration("a", **{**WHOLE, "region": "us"})
+    assert not directory.would_change(slot, same, at(1.0))
+    assert directory.amend(slot, same, at(1.0)) is None
+    assert directory.would_change(slot, changed, at(1.0))
+    assert directory.amend(slot, changed, at(1.0)) == directory.saving.last_change
+    assert record_of(directory, "a").region == "us"
+
+
+@pytest.mark.parametrize("name", ["nodes_max", "shards", "heartbeat_advice_s"])
+def test_options_out_of_range_are_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        dataclasses.replace(DirectoryOptions(), **{name: 0})
+
+
+def test_all_live_states_can_be_reached_by_waiting() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    register(directory, "a", at(0.0))
+    seen = set()
+    for half in range(94):
+        run_until(directory, at(half / 2))
+        seen.add(state_of(directory, "a"))
+    assert seen == set(LIVE_STATES)
