@@ -332,6 +332,17 @@ def test_an_absence_may_be_taken_back_and_the_node_is_checked_in_time() -> None:
     assert state_of(directory, "a") is State.PENDING_FIRST_CHECK
 
 
+def test_the_same_absence_told_again_needs_no_proof_and_does_not_move() -> None:
+    directory = make_directory()
+    said = registration("a", away_until_at=EPOCH_S + 400 * DAY_S)
+    directory.register(said, proved=False, now=at(0.0))
+    before = record_of(directory, "a")
+    # The clocks are never quite in step.
+    directory.register(said, proved=False, now=at(50.0, wall_shift_s=0.3))
+    after = record_of(directory, "a")
+    assert (after.away_until_s, after.revision) == (before.away_until_s, before.revision)
+
+
 def test_who_says_nothing_about_an_absence_leaves_it_as_it_is() -> None:
     directory = make_directory()
     register(directory, "a", at(0.0), away_until_at=EPOCH_S + 400 * DAY_S)

@@ -26,6 +26,7 @@ SILENCE = {
     State.COMA: (State.DEAD, "coma_s"),
 }
 HISTORY_KEPT = 16
+SAME_ABSENCE_S = 1.0
 
 
 class Refused(Exception):
@@ -121,9 +122,7 @@ class Model:
             return self._register_new(node_id, said, now)
         changed = remembered(said) != node.said
         away_until_s = self._away_until_s(said, now, node.away_until_s)
-        # To announce an absence, or to take it back, is always news.
-        announces = said.away_until_at is not None and (away_until_s, node.away_until_s) != (0.0, 0.0)
-        if (changed or announces) and not proved:
+        if (changed or away_until_s != node.away_until_s) and not proved:
             raise Refused("node_id_taken")
         node.said, node.away_until_s = remembered(said), away_until_s
         return "updated" if self._heard(node_id, "registered", now) is State.ACTIVE else "revived"
@@ -191,7 +190,7 @@ class Model:
         if len(self.nodes) >= self.nodes_max:
             raise Refused("directory_full")
         self.graves.pop(node_id, None)
-        away_until_s = self._away_until_s(said, now, 0.0)
+        away_until_s = self._away_until_s(said, now, None)
         self.nodes[node_id] = Node(
             remembered(said),
             now.wall_s,
@@ -207,11 +206,13 @@ class Model:
         self._announce(node_id, from_state, State.ACTIVE, "registered")
         return "registered"
 
-    def _away_until_s(self, said: Said, now: Now, before_s: float) -> float:
+    def _away_until_s(self, said: Said, now: Now, before_s: float | None) -> float:
         if said.away_until_at is None:
-            return before_s
+            return before_s or 0.0
         ahead_s = said.away_until_at - now.wall_s
-        return now.attended_s + min(ahead_s, self.life.coma_s) if ahead_s > 0 else 0.0
+        told_s = now.attended_s + min(ahead_s, self.life.coma_s) if ahead_s > 0 else 0.0
+        # Told again, the same absence is not another one.
+        return told_s if before_s is None or abs(told_s - before_s) > SAME_ABSENCE_S else before_s
 
     def _require(self, node_id: str) -> None:
         if node_id not in self.nodes:
