@@ -20,6 +20,7 @@ from .building import (
     make_directory,
     record_of,
     register,
+    registration,
     run_until,
     state_of,
 )
@@ -249,6 +250,16 @@ def test_a_node_that_is_held_may_be_heard_changed_left_and_forgotten() -> None:
     run_until(directory, at(10.0))
     states = [state_of(directory, name) for name in held[:4]]
     assert states == [State.ACTIVE, State.ACTIVE, State.COMA, State.DEAD]
+    expect_consistent(directory, at(10.0))
+
+
+def test_amending_a_node_that_is_held_or_set_aside_does_not_let_it_go() -> None:
+    directory = fallen_silent()
+    held = next(slot for slot in range(40) if directory.expiry.is_waiting(slot))
+    said = registration(directory.nodes.registry.node_id(held), region="eu")
+    directory.amend(held, said, at(10.0))
+    assert directory.expiry.is_waiting(held)
+    assert directory.nodes.deadlines.armed_s(held) is None
     expect_consistent(directory, at(10.0))
 
 
