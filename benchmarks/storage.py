@@ -31,7 +31,8 @@ from openred_central.directory.directory import Directory, DirectoryOptions, Reg
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import Profile, Record, SignOfLife
-from openred_central.storage.sqlite import PAGE_BYTES, SELECT_RECORDS, SqliteStore
+from openred_central.storage.schema import PAGE_BYTES
+from openred_central.storage.sqlite import SELECT_RECORDS, SqliteStore
 from openred_central.tasks.saver import Saver, SaverOptions
 
 MEASURED_S = 1.0

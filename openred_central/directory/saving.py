@@ -32,14 +32,15 @@ class Saving:
         """How many changes wait to be stored."""
         return len(self._nodes.changes)
 
-    def take_changes(self, limit: int, now: Now) -> Batch | None:
+    def take_changes(self, limit: int, now: Now, *, closing: bool = False) -> Batch | None:
         """Up to `limit` pending changes, which are then no longer pending; None where nothing is to be saved.
 
-        A batch without changes but with new vitals comes once a minute.
+        A batch without changes but with new vitals comes once a minute, and always when `closing`.
         """
         nodes, changes = self._nodes, self._nodes.changes
         taken_s = self._vitals_taken_s
-        if not changes and taken_s is not None and now.attended_s - taken_s < VITALS_INTERVAL_S:
+        recent = taken_s is not None and now.attended_s - taken_s < VITALS_INTERVAL_S
+        if not changes and recent and not closing:
             return None
         self._vitals_taken_s = now.attended_s
         records: list[Record] = []

@@ -28,6 +28,11 @@ class FileLock:
         self._path = database.with_name(database.name + ".lock")
         self._descriptor: int | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether it was taken and not let go."""
+        return self._descriptor is not None
+
     def acquire(self) -> None:
         """Take the lock. Raises `StoreError` where another process, or another store of this one, has it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""A batch as SQL statements, each with all its rows in one JSON document.
+"""A batch as SQL statements, each with all its rows in one JSON document, or packed where they are many.
 
 One statement over `json_each` does its whole work in one call into SQLite, without the interpreter's lock;
 `executemany` would fight the event loop for that lock once per row.
@@ -7,15 +7,18 @@ One statement over `json_each` does its whole work in one call into SQLite, with
 from __future__ import annotations
 
 import math
+import struct
+from itertools import chain
 
 import orjson
 
 from ..directory.batch import Batch
 from ..directory.node import Record, SignOfLife, Tombstone
+from .journal import INSERT_SIGNS, pack
 from .store import RowsRefused
 
 # The parameter arrives as bytes and becomes text inside SQLite, which saves two conversions here.
-_EACH = "json_each(CAST(? AS TEXT))"
+_EACH = "json_each(CAST(:rows AS TEXT))"
 
 
 def _values(count: int) -> str:
@@ -25,12 +28,8 @@ def _values(count: int) -> str:
 DELETE_RECORDS = f"DELETE FROM node WHERE slot IN (SELECT value FROM {_EACH})"
 # A record replaces all that its slot held; there is no index to be kept in step.
 REPLACE_RECORDS = (
-    f"REPLACE INTO node ({', '.join(Record._fields)}) SELECT {_values(len(Record._fields))} FROM {_EACH}"
-)
-UPDATE_RECORDS = (
-    "UPDATE node SET "
-    + ", ".join(f"{name} = sign.value ->> {index}" for index, name in enumerate(SignOfLife._fields) if index)
-    + f" FROM {_EACH} AS sign WHERE node.slot = sign.value ->> 0"
+    f"REPLACE INTO node ({', '.join(Record._fields)}, commit_number) "
+    f"SELECT {_values(len(Record._fields))}, :commit_number FROM {_EACH}"
 )
 DELETE_TOMBSTONES = f"DELETE FROM tombstone WHERE id_hash IN (SELECT value FROM {_EACH})"
 REPLACE_TOMBSTONES = (
@@ -45,10 +44,11 @@ ESCAPED_NUL = b"\\u0000"
 
 
 def encode(batch: Batch) -> list[tuple[str, bytes]]:
-    """The statements of `batch` in the order in which they must run, each with its only parameter.
+    """The statements of `batch` in the order in which they must run, each with its `rows`.
 
-    Raises `RowsRefused` where a row is found that cannot be stored. Numbers that are not finite are not
-    looked for: the columns refuse them, and then `refuse_rows` tells which.
+    Some also ask for the `commit_number`. Raises `RowsRefused` where a row is found that cannot be stored.
+    Numbers that are not finite are looked for only in signs of life: elsewhere the columns refuse them, and
+    then `refuse_rows` tells which.
     """
     try:
         plain_records = [
@@ -59,16 +59,20 @@ def encode(batch: Batch) -> list[tuple[str, bytes]]:
             for statement, rows in (
                 (DELETE_RECORDS, batch.freed_slots),
                 (REPLACE_RECORDS, plain_records),
-                (UPDATE_RECORDS, list(map(tuple, batch.signs_of_life))),
                 (DELETE_TOMBSTONES, batch.lifted_id_hashes),
                 (REPLACE_TOMBSTONES, list(map(tuple, batch.tombstones))),
             )
             if rows
         ]
-    except (TypeError, ValueError):
+        if batch.signs_of_life:
+            statements.append((INSERT_SIGNS, pack(batch.signs_of_life)))
+            # Large numbers may also sum up to infinity; then none is refused.
+            if not math.isfinite(sum(chain.from_iterable(batch.signs_of_life))):
+                refuse_rows(batch)
+    except (TypeError, ValueError, struct.error):
         refuse_rows(batch)
         raise
-    if any(ESCAPED_NUL in document for _, document in statements):
+    if any(ESCAPED_NUL in rows for statement, rows in statements if statement is not INSERT_SIGNS):
         refuse_rows(batch)
     return statements
 

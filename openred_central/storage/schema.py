@@ -11,10 +11,16 @@ from .store import StoreError
 
 # "ORed" in ASCII, in the header of every file of ours (SQLite file format §1.3.16).
 APPLICATION_ID = 0x4F526564
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+PAGE_BYTES = 4_096
+# Records of usual size; larger ones are seen by their bytes.
+RECORDS_PER_PAGE = 16
 
 # Rows of `node` are addressed by slot, and no column that changes has an index: a change then touches one
-# page. The columns of `node` and `tombstone` are the fields of `Record` and `Tombstone`.
+# page. The columns of `node` and `tombstone` are the fields of `Record` and `Tombstone`. Commits are
+# numbered: a record has the number of the commit that wrote it, the vitals that of the last one, and the
+# journal holds the signs of life of one commit, packed, until they are folded into the records.
 SCHEMA = f"""
 CREATE TABLE node (
     slot INTEGER PRIMARY KEY,
@@ -32,7 +38,8 @@ CREATE TABLE node (
     profile TEXT NOT NULL,
     away_from_s REAL NOT NULL,
     away_until_s REAL NOT NULL,
-    history TEXT NOT NULL
+    history TEXT NOT NULL,
+    commit_number INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE tombstone (
     id_hash TEXT PRIMARY KEY,
@@ -46,8 +53,10 @@ CREATE TABLE vitals (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
     attended_s REAL NOT NULL,
     revision INTEGER NOT NULL,
-    transitions_per_h REAL NOT NULL
+    transitions_per_h REAL NOT NULL,
+    commit_number INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE journal (commit_number INTEGER PRIMARY KEY, signs BLOB NOT NULL) STRICT;
 CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -89,20 +98,25 @@ def create_database(path: Path) -> None:
     fsync(path.parent)
 
 
-def check_marks(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise `StoreError` where the file is of another program or of a version that we do not know."""
+def check_marks(connection: sqlite3.Connection, path: Path) -> int:
+    """The schema version of a file, which may be one of ours or an earlier one.
+
+    Raises `StoreError` where the file is of another program or of a version that we do not know.
+    """
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
         raise StoreError(
             f"{path} is a database of another program (application id 0x{application_id & 0xFFFFFFFF:08x}, "
             f"ours is 0x{APPLICATION_ID:08x}); choose another path"
         )
+    version: int
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != SCHEMA_VERSION:
+    if not 1 <= version <= SCHEMA_VERSION:
         raise StoreError(
-            f"{path} has schema version {version}, this server knows version {SCHEMA_VERSION}; "
+            f"{path} has schema version {version}, this server knows versions up to {SCHEMA_VERSION}; "
             "start the server that wrote it, or choose another path"
         )
+    return version
 
 
 def fsync(path: Path) -> None:

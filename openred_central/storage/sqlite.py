@@ -6,64 +6,67 @@ serves one at a time: `Store` asks that of its callers, and SQLite needs no more
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, repeat
 from pathlib import Path
+from typing import NamedTuple
 
 from ..directory.batch import Batch, Vitals
-from ..directory.node import Record, Tombstone
+from ..directory.node import Record, SignOfLife, Tombstone
+from .connecting import connect, truncate_log
+from .faults import ADVICE, poisons, telling
+from .journal import HOLDS, Journal
 from .lock import FileLock
 from .rows import encode, refuse_rows
-from .schema import SCHEMA_VERSION, check_marks, companion, create_database, create_folder
+from .schema import PAGE_BYTES, RECORDS_PER_PAGE, companion, create_database, create_folder
 from .store import StoreError
+from .transaction import transaction
+
+log = logging.getLogger("openred.storage")
 
 # Above this the log is copied into the database, between two commits.
 WAL_BYTES_DUE = 8 * 1024 * 1024
-PAGE_BYTES = 4_096
 # A commit writes the page of the vitals, and a little of the tree above the rows.
 PAGES_PER_COMMIT = 3
-# Records of usual size; larger ones are seen by their bytes.
-RECORDS_PER_PAGE = 16
-# As many pages as a batch of 5,000 rows can change; a transaction that outgrows the cache is written twice.
-CACHE_KIB = 32 * 1024
-# Another program may look into the file; one that writes into it is waited for this long.
-BUSY_TIMEOUT_S = 5.0
-
-SETTINGS = f"""
-PRAGMA synchronous = FULL;
-PRAGMA wal_autocheckpoint = 0;
-PRAGMA cache_size = -{CACHE_KIB};
-PRAGMA mmap_size = 0;
-PRAGMA temp_store = MEMORY;
-PRAGMA trusted_schema = OFF;
-PRAGMA secure_delete = ON;
-"""
 
 # Read back as the bytes that were given, not as text.
-_RECORD_COLUMNS = ", ".join("CAST(profile AS BLOB)" if name == "profile" else name for name in Record._fields)
-SELECT_RECORDS = f"SELECT {_RECORD_COLUMNS} FROM node WHERE slot > ? ORDER BY slot LIMIT ?"
+_READ_AS = {"profile": "CAST(node.profile AS BLOB)"} | {
+    name: f"coalesce(latest.{name}, node.{name})" for name in SignOfLife._fields[1:]
+}
+# After `Journal.catch_up`.
+SELECT_RECORDS = f"""
+SELECT {", ".join(_READ_AS.get(name, f"node.{name}") for name in Record._fields)}
+FROM node LEFT JOIN latest ON latest.slot = node.slot AND {HOLDS}
+WHERE node.slot > ? ORDER BY node.slot LIMIT ?
+"""
 SELECT_TOMBSTONES = f"SELECT {', '.join(Tombstone._fields)} FROM tombstone ORDER BY died_s, id_hash"
 SELECT_VITALS = f"SELECT {', '.join(Vitals._fields)} FROM vitals"
-REPLACE_VITALS = f"REPLACE INTO vitals (only_row, {', '.join(Vitals._fields)}) VALUES (1, ?, ?, ?)"
+REPLACE_VITALS = (
+    f"REPLACE INTO vitals (only_row, {', '.join(Vitals._fields)}, commit_number) VALUES (1, ?, ?, ?, ?)"
+)
 
-# What to do, by SQLite's primary result code.
-ADVICE = {
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it from a backup, or move it away to start empty",
-    sqlite3.SQLITE_NOTADB: "it is damaged or no database: restore it from a backup, or choose another path",
-    sqlite3.SQLITE_READONLY: "let the user of this server write the file and its folder",
-    sqlite3.SQLITE_CANTOPEN: "let the user of this server read and write the file and its folder",
-    sqlite3.SQLITE_PERM: "let the user of this server read and write the file and its folder",
-    sqlite3.SQLITE_FULL: "make room on that disk",
-    sqlite3.SQLITE_IOERR: "the disk or its file system failed: see the system's log",
-    sqlite3.SQLITE_BUSY: "another program is writing into it: let it finish or stop it",
-}
+SELECT_COMMIT_NUMBER = "SELECT coalesce(max(commit_number), 0) FROM vitals"
+
+
+class _Session(NamedTuple):
+    """What ends with a connection."""
+
+    connection: sqlite3.Connection
+    journal: Journal
 
 
 class SqliteStore:
-    """Keeps the directory in the SQLite database at `path`. Implements `Store`."""
+    """Keeps the directory in the SQLite database at `path`. Implements `Store`.
+
+    After an error of the disk the connection is poisoned: what it believes to have written may be known to
+    the system's memory alone, and asking again would only hide that. It is closed, and whatever is asked
+    next begins with a new one, which tells by the number of the last commit what the file really holds.
+    The lock is held all the while.
+    """
 
     durable = True
 
@@ -71,7 +74,10 @@ class SqliteStore:
         # The lock and the log belong to the file itself, by whatever link it is reached.
         self._path = Path(os.path.realpath(path))
         self._lock = FileLock(self._path)
-        self._open_connection: sqlite3.Connection | None = None
+        self._session: _Session | None = None
+        self._poisoned = False
+        # Of the last commit that the file is known to hold.
+        self._commit_number = 0
         self._wal_pages = 0
 
     @property
@@ -81,22 +87,23 @@ class SqliteStore:
 
     @property
     def tidy_due(self) -> bool:
-        """Whether the log has grown enough for a checkpoint."""
-        return self._wal_pages * PAGE_BYTES > WAL_BYTES_DUE
+        """Whether the log has grown enough for a checkpoint, or the journal for a fold."""
+        session = self._session
+        return session is not None and (self._checkpoint_due or session.journal.fold_due)
 
     def open(self) -> None:
         """Create the database where there is none, lock it against a second server, and check it.
 
-        Raises `StoreError`: in use, not ours, from another version, damaged, not writable.
+        Raises `StoreError`: in use, not ours, from a newer version, damaged, not writable, no room.
         """
-        if self._open_connection is not None:
+        if self._lock.held:
             return
         with self._telling("open"):
             create_folder(self._path.parent)
             self._lock.acquire()
             try:
                 self._prepare_file()
-                self._open_connection = self._connect()
+                self._begin(connect(self._path))
             except BaseException:
                 self._lock.release()
                 raise
@@ -124,27 +131,49 @@ class SqliteStore:
         if status.st_mode & 0o077:
             self._path.chmod(status.st_mode & 0o700)
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
+    def _begin(self, connection: sqlite3.Connection) -> _Session:
+        """Go on with a new connection."""
         try:
-            check_marks(connection, self._path)
-            connection.executescript(SETTINGS)
-            (journal_mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            if journal_mode != "wal":
-                raise StoreError(f"{self._path} lies where no write-ahead log can be; choose a local disk")
-            # A file that can only be read complains of nothing but a change.
-            connection.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {SCHEMA_VERSION}; ROLLBACK;")
-            # Finds damage that would let rows vanish silently; about half a second for a million of them.
-            (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if finding != "ok":
-                finding = " ".join(finding.split())
-                raise StoreError(f"cannot open {self._path}: {finding}; {ADVICE[sqlite3.SQLITE_CORRUPT]}")
+            (self._commit_number,) = connection.execute(SELECT_COMMIT_NUMBER).fetchone()
+            session = _Session(connection, Journal(connection))
         except BaseException:
             connection.close()
             raise
-        return connection
+        self._session, self._poisoned, self._wal_pages = session, False, 0
+        return session
+
+    def _reopen(self) -> _Session:
+        """Begin anew after an error of the disk. Raises `StoreError` where the file is not what it was."""
+        self._end()
+        if not self._path.is_file():
+            raise StoreError(f"{self._path} is gone; put it back, or restart this server to begin with none")
+        connection = connect(self._path)
+        try:
+            # No commit may come to stand in the log behind one that has perhaps not reached the disk.
+            if not truncate_log(connection):
+                raise StoreError(f"cannot reopen {self._path}: {ADVICE[sqlite3.SQLITE_BUSY]}")
+            (found,) = connection.execute(SELECT_COMMIT_NUMBER).fetchone()
+            # The commit that failed may be there nevertheless; to save it again changes nothing.
+            if found not in (self._commit_number, self._commit_number + 1):
+                raise StoreError(
+                    f"{self._path} holds {found} commits where {self._commit_number} were made: somebody has "
+                    "changed it; put the right file back, or restart this server to go on with this one"
+                )
+        except BaseException:
+            connection.close()
+            raise
+        log.warning(
+            "reopened %s after an error; the commit under way is %s",
+            self._path,
+            "in it" if found > self._commit_number else "not in it",
+        )
+        return self._begin(connection)
+
+    def _end(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(sqlite3.Error):
+                session.connection.close()
 
     def load_vitals(self) -> Vitals | None:
         """What the last batch said of the directory itself; None in a new store."""
@@ -160,6 +189,7 @@ class SqliteStore:
         last_slot = -1
         while True:
             with self._telling("read"):
+                self._usable.journal.catch_up()
                 rows = self._connection.execute(SELECT_RECORDS, (last_slot, rows_max)).fetchall()
             if not rows:
                 return
@@ -182,82 +212,87 @@ class SqliteStore:
 
     def save_secret(self, name: str, value: bytes) -> None:
         """Keep a secret under `name`, durably before this returns."""
-        with self._telling("write"), self._transaction() as connection:
-            connection.execute("REPLACE INTO secret (name, value) VALUES (?, ?)", (name, value))
+        with self._telling("write"), transaction(self._connection):
+            self._connection.execute("REPLACE INTO secret (name, value) VALUES (?, ?)", (name, value))
 
     def commit(self, batch: Batch) -> None:
         """Make a batch durable, as a whole or not at all. See `Store.commit`."""
         statements = encode(batch)
         with self._telling("write"):
+            connection, journal = self._usable
+            number = self._commit_number + 1
             try:
-                with self._transaction() as connection:
-                    for statement, document in statements:
-                        connection.execute(statement, (document,))
-                    connection.execute(REPLACE_VITALS, batch.vitals)
+                with transaction(connection):
+                    for statement, rows in statements:
+                        connection.execute(statement, {"rows": rows, "commit_number": number})
+                    connection.execute(REPLACE_VITALS, (*batch.vitals, number))
             except sqlite3.IntegrityError:
                 refuse_rows(batch)
                 raise
-        self._wal_pages += _pages_written(batch, sum(len(document) for _, document in statements))
+        self._commit_number = number
+        self._wal_pages += _pages_written(batch, sum(len(rows) for _, rows in statements))
+        journal.committed(len(batch.signs_of_life), batch.vitals.attended_s)
+
+    @property
+    def _checkpoint_due(self) -> bool:
+        return self._wal_pages * PAGE_BYTES > WAL_BYTES_DUE
 
     def tidy(self) -> None:
-        """Copy the log into the database, as far as no reader needs it."""
-        self._wal_pages = 0
+        """Copy the log into the database, as far as no reader needs it, or fold a little of the journal."""
         with self._telling("write"):
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            connection, journal = self._usable
+            if journal.fold_due and not self._checkpoint_due:
+                self._wal_pages += PAGES_PER_COMMIT + journal.fold_some()
+            else:
+                self._wal_pages = 0
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def close(self) -> None:
-        """Copy the whole log into the database and release the file. Closing twice is harmless."""
-        connection, self._open_connection = self._open_connection, None
-        if connection is None:
+        """Fold the journal, copy the log into the database, and release the file.
+
+        Closing twice is harmless. Where it fails the file is released all the same, and nothing is lost.
+        """
+        if not self._lock.held:
             return
         with self._telling("close"):
             try:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                connection, journal = self._usable
+                journal.fold_all()
+                truncate_log(connection)
             finally:
-                connection.close()
+                self._end()
                 self._lock.release()
 
     @property
     def _connection(self) -> sqlite3.Connection:
-        if self._open_connection is None:
-            raise StoreError(f"{self._path} is not open")
-        return self._open_connection
+        return self._usable.connection
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commits what is done inside; where that raises, or the commit does, nothing of it remains."""
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            # Some errors have rolled back already; none may hide the first one.
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
+    @property
+    def _usable(self) -> _Session:
+        """The connection with what belongs to it, a new one if need be."""
+        if not self._lock.held:
+            raise StoreError(f"{self._path} is not open")
+        if self._session is None or self._poisoned:
+            return self._reopen()
+        return self._session
 
     @contextmanager
     def _telling(self, doing: str) -> Iterator[None]:
-        """Tells the operator of errors by SQLite and by the system, as `StoreError`."""
+        """Tells the operator of errors, and remembers those after which the connection cannot be used."""
         try:
-            yield
-        except sqlite3.Error as error:
-            advice = ADVICE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "see the system's log")
-            raise StoreError(f"cannot {doing} {self._path}: {error}; {advice}") from error
-        except OSError as error:
-            advice = "let the user of this server read and write it, or choose another path"
-            raise StoreError(
-                f"cannot {doing} {self._path}: {error.filename}: {error.strerror}; {advice}"
-            ) from error
+            with telling(doing, self._path):
+                yield
+        except StoreError as error:
+            self._poisoned |= poisons(error.__cause__)
+            raise
 
 
-def _pages_written(batch: Batch, document_bytes: int) -> int:
+def _pages_written(batch: Batch, bytes_given: int) -> int:
     """About how many pages a commit has added to the log, which cannot be asked without a checkpoint.
 
     The size of the log's file tells nothing, because it is written over and never cut.
     """
-    slots = chain((row.slot for row in batch.records), (row.slot for row in batch.signs_of_life))
-    leaves = {slot // RECORDS_PER_PAGE for slot in chain(slots, batch.freed_slots)}
+    slots = chain((row.slot for row in batch.records), batch.freed_slots)
+    leaves = {slot // RECORDS_PER_PAGE for slot in slots}
     scattered = len(batch.tombstones) + len(batch.lifted_id_hashes)
-    return PAGES_PER_COMMIT + scattered + max(len(leaves), document_bytes // PAGE_BYTES)
+    return PAGES_PER_COMMIT + scattered + max(len(leaves), bytes_given // PAGE_BYTES)

@@ -13,6 +13,10 @@ class StoreError(Exception):
     """The store cannot do what was asked. The message is one line for the operator."""
 
 
+class DamageError(StoreError):
+    """What is stored was ours and cannot be read any more, or does not fit together. A backup is needed."""
+
+
 class RowsRefused(StoreError):
     """A batch holds rows that no store could keep, such as a name with half a character in it.
 
@@ -67,7 +71,7 @@ class Store(Protocol):
         """Whether `tidy` has something to do. Cheap, and may be asked from any thread."""
 
     def tidy(self) -> None:
-        """Housekeeping that need not delay an acknowledgement; to be called between two commits."""
+        """One short step of housekeeping, to be called between two commits as long as `tidy_due`."""
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""

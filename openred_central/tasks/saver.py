@@ -43,8 +43,8 @@ class Changes(Protocol):
     def pending(self) -> int:
         """How many changes wait to be stored, signs of life included."""
 
-    def take_changes(self, limit: int, now: Now) -> Batch | None:
-        """Up to `limit` pending changes, no longer pending; None where nothing is."""
+    def take_changes(self, limit: int, now: Now, *, closing: bool) -> Batch | None:
+        """Up to `limit` pending changes, no longer pending; None where nothing is, and it is not `closing`."""
 
     def put_back(self, batch: Batch) -> None:
         """Make what the last batch taken held pending again, at the front."""
@@ -196,16 +196,35 @@ class Saver:
             delay_s = self._retry_s if self._retry_s is not None else self._options.flush_interval_s
             timer = asyncio.get_running_loop().call_later(delay_s, self._wake.set)
             try:
+                await self._tidy()
                 await self._wake.wait()
             finally:
                 timer.cancel()
+        else:
+            await self._tidy()
         self._wake.clear()
 
+    async def _tidy(self) -> None:
+        """Housekeeping of the store: a step after each batch, and more while there is nothing else to do."""
+        loop = asyncio.get_running_loop()
+        while self._store.tidy_due and not self.failing:
+            try:
+                await loop.run_in_executor(self._writer, self._store.tidy)
+            except Exception as error:
+                log.warning("housekeeping of the store failed, to be tried again: %s", error)
+                return
+            if self._wake.is_set():
+                return
+
     async def _save_batch(self) -> bool:
-        """Take one batch and commit it. True where nothing was pending, which makes all before durable."""
+        """Take one batch and commit it. True where nothing was pending, which makes all before durable.
+
+        True also for the last batch of all, which may be of vitals alone so that no attended time is lost.
+        """
         now = self._now()
         started_s = now.monotonic_s
-        batch = self._directory.take_changes(self._options.batch_rows_max, now)
+        closing = self._stopping
+        batch = self._directory.take_changes(self._options.batch_rows_max, now, closing=closing)
         if batch is None:
             self._saved_change = self._directory.last_change
             self._answer(self._saved_change, durable=True)
@@ -225,12 +244,7 @@ class Saver:
             self._note_failure(error)
             return False
         self._note_success(batch, self._now().monotonic_s - started_s, refused)
-        if self._store.tidy_due:
-            try:
-                await loop.run_in_executor(self._writer, self._store.tidy)
-            except Exception as error:
-                log.warning("housekeeping of the store failed, to be tried again: %s", error)
-        return False
+        return closing and not self._directory.pending
 
     def _commit(self, batch: Batch) -> list[str]:
         """Commit `batch` without the rows that cannot be stored; returns a line for each of those."""

@@ -76,6 +76,9 @@ def test_attended_time_is_saved_with_every_batch_and_once_a_minute_without_one()
     later = directory.saving.take_changes(10, at(5.0 + VITALS_INTERVAL_S))
     assert later is not None
     assert later.vitals.attended_s == 5.0 + VITALS_INTERVAL_S
+    last = directory.saving.take_changes(10, at(5.5 + VITALS_INTERVAL_S), closing=True)
+    assert last is not None, "a clean stop loses none of it"
+    assert (last.rows, last.vitals.attended_s) == (0, 5.5 + VITALS_INTERVAL_S)
 
 
 def test_vitals_that_could_not_be_saved_are_tried_again_though_time_stands_still() -> None:

@@ -80,8 +80,8 @@ def test_a_batch_is_one_statement_for_each_kind_of_change() -> None:
     assert [statement.split()[0] for statement, _ in statements] == [
         "DELETE",
         "REPLACE",
-        "UPDATE",
         "DELETE",
         "REPLACE",
+        "INSERT",
     ]
     assert encode(batch()) == []

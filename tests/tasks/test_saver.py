@@ -50,8 +50,8 @@ class FakeDirectory:
         self.changes.append((self.last_change, slot))
         return self.last_change
 
-    def take_changes(self, limit: int, now: Now) -> Batch | None:
-        if not self.pending:
+    def take_changes(self, limit: int, now: Now, *, closing: bool) -> Batch | None:
+        if not self.pending and not closing:
             return None
         changes, self.changes = self.changes[:limit], self.changes[limit:]
         signs, self.signs = self.signs[: limit - len(changes)], self.signs[limit - len(changes) :]
@@ -85,6 +85,7 @@ class FakeStore(MemoryStore):
         self.error: Exception | None = None
         self.refused_slots: set[int] = set()
         self.tidied = 0
+        self.tidy_steps = 1
         self.tidy_error: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
@@ -108,6 +109,7 @@ class FakeStore(MemoryStore):
     def tidy(self) -> None:
         self.threads.add(threading.get_ident())
         self.tidied += 1
+        self.tidy_due = self.tidied < self.tidy_steps  # type: ignore[misc]
         if self.tidy_error is not None:
             raise self.tidy_error
 
@@ -429,12 +431,57 @@ async def test_one_who_gave_up_waiting_disturbs_nobody() -> None:
 @on_both_loops
 async def test_only_the_writer_thread_touches_the_store() -> None:
     async with at_work() as parts:
-        parts.store.tidy_due = True
-        for _ in range(3):
-            assert await parts.saver.saved(parts.directory.change())
+        parts.store.tidy_due, parts.store.tidy_steps = True, 3
+        assert await parts.saver.saved(parts.directory.change())
         await parts.until(lambda: parts.store.tidied == 3)
     assert len(parts.store.threads) == 1
     assert threading.get_ident() not in parts.store.threads
+
+
+@on_both_loops
+async def test_housekeeping_lets_those_who_wait_go_first_and_still_gets_on() -> None:
+    class Ordered(FakeStore):
+        order = ""
+
+        def commit(self, batch: Batch) -> None:
+            super().commit(batch)
+            self.order += "c"
+
+        def tidy(self) -> None:
+            super().tidy()
+            self.order += "t"
+
+    store = Ordered(VirtualClock())
+    async with at_work(store) as parts:
+        store.tidy_due, store.tidy_steps = True, 1_000  # type: ignore[misc]
+        for _ in range(20):
+            assert await parts.saver.saved(parts.directory.change())
+        assert store.tidied < 1_000, "nobody waits for the end of it"
+        await parts.until(lambda: store.tidied == 1_000)
+        assert "cc" not in store.order, "a step after each batch, however many there are"
+
+
+@on_both_loops
+async def test_a_flush_does_not_wait_for_the_end_of_housekeeping() -> None:
+    async with at_work(flush_interval_s=0.001) as parts:
+        parts.store.tidy_due, parts.store.tidy_steps = True, 1_000_000
+        parts.directory.signs = [1]
+        await parts.until(lambda: len(parts.store.committed) == 1)
+        parts.directory.signs = [2]
+        await parts.until(lambda: len(parts.store.committed) == 2)
+        parts.store.tidy_steps = 0
+
+
+@on_both_loops
+async def test_stop_saves_the_attended_time_even_where_nothing_else_is_pending() -> None:
+    async with at_work() as parts:
+        assert await parts.saver.saved(parts.directory.change())
+        (before,) = parts.store.committed
+        parts.clock.advance(1.5)
+        await parts.saver.stop()
+        last = parts.store.committed[-1]
+        assert (last.rows, len(parts.store.committed)) == (0, 2)
+        assert last.vitals.attended_s > before.vitals.attended_s
 
 
 def test_housekeeping_that_fails_is_told_and_harmless(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,64 @@
+"""A connection to a database that is there already: checked, brought to our schema, and set up."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from .faults import Damage
+from .migrations import migrate
+from .schema import check_marks
+from .store import StoreError
+
+# As many pages as a batch of 5,000 rows can change; a transaction that outgrows the cache is written twice.
+CACHE_KIB = 32 * 1024
+# Another program may look into the file; one that writes into it is waited for this long.
+BUSY_TIMEOUT_S = 5.0
+
+SETTINGS = f"""
+PRAGMA synchronous = FULL;
+PRAGMA wal_autocheckpoint = 0;
+PRAGMA cache_size = -{CACHE_KIB};
+PRAGMA mmap_size = 0;
+PRAGMA temp_store = MEMORY;
+PRAGMA trusted_schema = OFF;
+PRAGMA secure_delete = ON;
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the database at the absolute `path`, which any thread may use, one at a time.
+
+    Raises errors of SQLite as they are, `Damage` where the file is damaged all the same, and `StoreError`
+    where it is not for us. Never creates a file.
+    """
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode=rw",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        version = check_marks(connection, path)
+        connection.executescript(SETTINGS)
+        (journal_mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if journal_mode != "wal":
+            raise StoreError(f"{path} lies where no write-ahead log can be; choose a local disk")
+        # A file that can only be read complains of nothing but a change.
+        connection.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version}; ROLLBACK;")
+        # Finds damage that would let rows vanish silently; about half a second for a million of them.
+        (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if finding != "ok":
+            raise Damage(" ".join(finding.split()))
+        migrate(connection, version)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def truncate_log(connection: sqlite3.Connection) -> bool:
+    """Copy the whole log into the database and empty it; False where a reader of it kept us from that."""
+    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy

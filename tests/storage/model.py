@@ -1,0 +1,92 @@
+"""What a store must hold, in plain dictionaries, and random batches for it.
+
+The times of signs of life are random, so that nothing but the order of the commits tells which is newer; the
+slots are few, so that each is written, freed, filled again and heard from all the time.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from random import Random
+
+from openred_central.directory.batch import Batch, Vitals
+from openred_central.directory.node import Record, SignOfLife, Tombstone
+from openred_central.storage.sqlite import SqliteStore
+
+from .records import opened, record, records_of, tombstone, tombstones_of
+
+SLOTS = range(12)
+NAMES = "abcdef"
+
+
+class Model:
+    """The naive store. `tell` gives all that it holds, as `held` does for a real one."""
+
+    def __init__(self) -> None:
+        self.records: dict[int, Record] = {}
+        self.tombstones: dict[str, Tombstone] = {}
+        self.vitals: Vitals | None = None
+
+    def commit(self, batch: Batch) -> None:
+        for slot in batch.freed_slots:
+            self.records.pop(slot, None)
+        for row in batch.records:
+            self.records[row.slot] = row
+        for sign in batch.signs_of_life:
+            if sign.slot in self.records:
+                self.records[sign.slot] = self.records[sign.slot]._replace(**sign._asdict())
+        for id_hash in batch.lifted_id_hashes:
+            self.tombstones.pop(id_hash, None)
+        for stone in batch.tombstones:
+            self.tombstones[stone.id_hash] = stone
+        self.vitals = batch.vitals
+
+    def tell(self) -> tuple[list[Record], list[Tombstone], Vitals | None]:
+        return sorted(self.records.values()), sorted(self.tombstones.values()), self.vitals
+
+
+def held(store: SqliteStore) -> tuple[list[Record], list[Tombstone], Vitals | None]:
+    """All that a store holds."""
+    return records_of(store), sorted(tombstones_of(store)), store.load_vitals()
+
+
+def random_batch(random: Random, number: int) -> Batch:
+    """The batch of this number: a few changes of each kind, attended time a second later."""
+    slots = random.sample(SLOTS, 8)
+    written, freed, heard = slots[: random.randrange(3)], slots[2:4], slots[4:]
+    stones = random.sample(NAMES, random.randrange(4))
+    return Batch(
+        records=[
+            record(slot, node_id=f"node-{number}-{slot}", last_seen_s=random.uniform(0, 100))
+            for slot in written
+        ],
+        # What is freed may be filled in the same batch.
+        freed_slots=[*freed[: random.randrange(3)], *written[: random.randrange(2)]],
+        signs_of_life=[
+            SignOfLife(slot, random.uniform(0, 100), random.uniform(0, 100), random.uniform(0, 100))
+            for slot in random.choices(heard, k=random.randrange(7))
+        ],
+        tombstones=[tombstone(name, random.uniform(0, 100)) for name in stones[1:]],
+        lifted_id_hashes=stones[:1],
+        vitals=Vitals(float(number), number, random.random()),
+        last_change=number,
+    )
+
+
+def copy_of(path: Path, name: str) -> Path:
+    """What a crash at this moment would leave of the database at `path`, in a folder of its own."""
+    folder = path.parent / name
+    folder.mkdir()
+    for ending in ("", "-wal"):
+        shutil.copy(path.with_name(path.name + ending), folder / (path.name + ending))
+    return folder / path.name
+
+
+def expect_after_a_crash(path: Path, model: Model, name: str) -> None:
+    """A server that starts on what is at `path` now finds all of it, and so does the next one after it."""
+    copy = copy_of(path, name)
+    for start in ("first", "second"):
+        with opened(copy) as store:
+            assert held(store) == model.tell(), f"{start} start after {name}"
+    shutil.rmtree(copy.parent)
