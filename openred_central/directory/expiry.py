@@ -158,23 +158,21 @@ class Expiry:
             if self._probing:
                 self._ask(slot, now)
                 return True
-        self._advance(slot, now)
+        self._advance(slot, due_s, now)
         return True
 
-    def _advance(self, slot: int, now: Now) -> None:
+    def _advance(self, slot: int, due_s: float, now: Now) -> None:
         """Move a node through every state that has ended by now, in order, each at its own deadline."""
         nodes = self._nodes
-        while True:
-            due_s = nodes.deadline_s(slot)
-            if due_s > now.attended_s:
-                nodes.deadlines.arm(slot, due_s)
-                return
+        while due_s <= now.attended_s:
             at = now.wall_s - (now.attended_s - due_s)
             self.silence.advanced(now.attended_s)
             if next_state(nodes.registry.state(slot), Event.DEADLINE) is State.DEAD:
                 nodes.bury(slot, Event.DEADLINE, at=at, at_s=due_s)
                 return
             nodes.enter(slot, Event.DEADLINE, at=at, at_s=due_s)
+            due_s = nodes.deadline_s(slot)
+        nodes.deadlines.arm(slot, due_s)
 
     def _ask(self, slot: int, now: Now) -> None:
         registry = self._nodes.registry

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 
 from ..errors import InternalBug
 
@@ -54,7 +54,7 @@ STATE_BY_WIRE_NAME = dict(zip(WIRE_NAMES, State, strict=True))
 LIVE_STATES = tuple(state for state in State if state not in (State.ABSENT, State.DEAD))
 
 
-class Event(Enum):
+class Event(StrEnum):
     """What can happen to a node."""
 
     REGISTERED = "registered"
@@ -94,6 +94,18 @@ def next_state(state: State, event: Event) -> State:
         raise InternalBug(f"no life-cycle transition for {event.name} in state {state.name}") from None
 
 
+# Which setting of `LifecycleOptions` tells how long a state lasts.
+DWELL_SETTINGS = {
+    State.ACTIVE: "heartbeat_tolerance_s",
+    State.PENDING_FIRST_CHECK: "grace_s",
+    State.FAILED_FIRST_CHECK: "second_look_s",
+    State.RETRY_48H: "retry_48h_s",
+    State.RETRY_2W: "retry_2w_s",
+    State.RETRY_2M: "retry_2m_s",
+    State.COMA: "coma_s",
+    State.DEAD: "tombstone_s",
+}
+
 DAY_S = 86_400.0
 
 
@@ -122,24 +134,11 @@ class LifecycleOptions:
 
     def dwell_s(self, state: State) -> float:
         """How long `state` lasts. Raises `InternalBug` for ABSENT, which does not end by itself."""
-        match state:
-            case State.ACTIVE:
-                return self.heartbeat_tolerance_s
-            case State.PENDING_FIRST_CHECK:
-                return self.grace_s
-            case State.FAILED_FIRST_CHECK:
-                return self.second_look_s
-            case State.RETRY_48H:
-                return self.retry_48h_s
-            case State.RETRY_2W:
-                return self.retry_2w_s
-            case State.RETRY_2M:
-                return self.retry_2m_s
-            case State.COMA:
-                return self.coma_s
-            case State.DEAD:
-                return self.tombstone_s
-        raise InternalBug(f"state {state.name} has no dwell time")
+        try:
+            dwell_s: float = getattr(self, DWELL_SETTINGS[state])
+        except KeyError:
+            raise InternalBug(f"state {state.name} has no dwell time") from None
+        return dwell_s
 
 
 # Deadlines fall on whole steps. A power of two, so that a deadline in seconds is exact as a float and

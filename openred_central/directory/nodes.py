@@ -104,7 +104,8 @@ class Nodes:
     def enter(self, slot: int, event: Event, *, at: float, at_s: float) -> State:
         """Let `event` happen to the node in `slot` at wall time `at` and attended `at_s`; its new state.
 
-        Not for events that lead to DEAD (`bury`). Raises `InternalBug` for an event outside the table.
+        Not for events that lead to DEAD (`bury`). The new deadline is the caller's to arm, who may know of
+        the next event already. Raises `InternalBug` for an event outside the table.
         """
         registry = self.registry
         from_state = registry.state(slot)
@@ -115,7 +116,6 @@ class Nodes:
         if self.is_indexed(slot):
             self.index.move(slot, from_state, to_state)
         registry.set_state(slot, to_state, at_s, append_history(registry.history(slot), transition))
-        self.deadlines.arm(slot, self.deadline_s(slot))
         self.changes.note(slot)
         self._happened(transition)
         return to_state
