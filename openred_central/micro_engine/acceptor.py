@@ -19,7 +19,7 @@ from ..errors import CallerError
 from .connection import Connection
 from .gate import GateKey, plain_address
 from .messages import Response
-from .service import Service
+from .shared import Shared
 
 # After as many in one go, those that are connected already have their turn.
 ACCEPTS_PER_TURN_MAX: Final = 64
@@ -41,15 +41,15 @@ log = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Accepts from `listeners` for `service`, over TLS where `tls` is given.
+    """Accepts from `listeners` for `shared`, over TLS where `tls` is given.
 
     `tick` must be called about once a second.
     """
 
     def __init__(
-        self, service: Service, listeners: Sequence[socket.socket], tls: ssl.SSLContext | None
+        self, shared: Shared, listeners: Sequence[socket.socket], tls: ssl.SSLContext | None
     ) -> None:
-        self._service = service
+        self._shared = shared
         self._listeners = list(listeners)
         self._tls = tls
         self._tls_options: dict[str, Any] = {}
@@ -57,8 +57,8 @@ class Acceptor:
             # Whoever does not finish its handshake holds a place as long as one that sends no head.
             self._tls_options = {
                 "ssl": tls,
-                "ssl_handshake_timeout": service.limits.head_timeout_s,
-                "ssl_shutdown_timeout": service.limits.write_timeout_s,
+                "ssl_handshake_timeout": shared.limits.head_timeout_s,
+                "ssl_shutdown_timeout": shared.limits.write_timeout_s,
             }
         self._resume: asyncio.TimerHandle | None = None
         self._adopting: set[asyncio.Task[None]] = set()
@@ -68,13 +68,13 @@ class Acceptor:
     def start(self) -> None:
         """Accept from now on."""
         for listener in self._listeners:
-            self._service.loop.add_reader(listener, self._accept, listener)
+            self._shared.loop.add_reader(listener, self._accept, listener)
 
     def stop(self) -> None:
         """Accept what the kernel has already connected, then close the listening sockets."""
         for listener in self._listeners:
-            self._accept(listener, self._service.limits.backlog)
-            self._service.loop.remove_reader(listener)
+            self._accept(listener, self._shared.limits.backlog)
+            self._shared.loop.remove_reader(listener)
             listener.close()
         if self._resume is not None:
             self._resume.cancel()
@@ -94,7 +94,7 @@ class Acceptor:
         self._parting_before = len(self._parting)
 
     def _accept(self, listener: socket.socket, accepts_max: int = ACCEPTS_PER_TURN_MAX) -> None:
-        gate = self._service.gate
+        gate = self._shared.gate
         for _ in range(accepts_max):
             try:
                 client, address = listener.accept()
@@ -109,8 +109,8 @@ class Acceptor:
             peer = "" if listener.family == socket.AF_UNIX else plain_address(address[0])
             gate_key = gate.key(peer)
             if gate.enter(gate_key):
-                self._service.stats.connections_total += 1
-                task = self._service.loop.create_task(self._adopt(client, peer, gate_key))
+                self._shared.stats.connections_total += 1
+                task = self._shared.loop.create_task(self._adopt(client, peer, gate_key))
                 self._adopting.add(task)
                 task.add_done_callback(self._adopting.discard)
             else:
@@ -118,34 +118,34 @@ class Acceptor:
 
     async def _adopt(self, client: socket.socket, peer: str, gate_key: GateKey) -> None:
         """Make a connection of the accepted socket `client`."""
-        connection = Connection(self._service, peer, gate_key)
+        connection = Connection(self._shared, peer, gate_key)
         try:
-            await self._service.loop.connect_accepted_socket(lambda: connection, client, **self._tls_options)
+            await self._shared.loop.connect_accepted_socket(lambda: connection, client, **self._tls_options)
         except OSError as error:
             # A client that left, or failed its TLS handshake. That is nothing to trouble the operator with.
             log.debug("a connection from %s came to nothing: %r", peer or "a Unix socket", error)
         finally:
             if not connection.made:
                 client.close()
-                self._service.leave(connection, gate_key)
+                self._shared.leave(connection, gate_key)
 
     def _pause(self, error: OSError) -> None:
         """Stop accepting for a moment: trying again at once would only burn the processor."""
-        self._service.stats.accept_pauses += 1
+        self._shared.stats.accept_pauses += 1
         log.warning("accepting pauses for %g s: %s", ACCEPT_PAUSE_S, error)
         for listener in self._listeners:
-            self._service.loop.remove_reader(listener)
-        self._resume = self._service.loop.call_later(ACCEPT_PAUSE_S, self.start)
+            self._shared.loop.remove_reader(listener)
+        self._resume = self._shared.loop.call_later(ACCEPT_PAUSE_S, self.start)
 
     def _turn_away(self, client: socket.socket) -> None:
         """Tell `client` to come back later, as cheaply as can be; over TLS nothing can be told."""
-        service = self._service
-        service.stats.connections_refused += 1
+        shared = self._shared
+        shared.stats.connections_refused += 1
         if self._tls is not None:
             client.close()
             return
         with contextlib.suppress(OSError):
-            client.send(service.replies.whole(_TOO_MANY, keep_alive=False, head_only=False, cors=False))
+            client.send(shared.encoder.whole(_TOO_MANY, keep_alive=False, head_only=False, cors=False))
             client.shutdown(socket.SHUT_WR)
         if len(self._parting) < PARTING_MAX:
             self._parting.append(client)

@@ -23,7 +23,7 @@ from .gate import GateKey
 from .messages import Response
 from .outgoing import Outgoing
 from .parser import RequestParser
-from .service import Service
+from .shared import Shared
 
 # What a client may send ahead while its handler works or it does not read; above it, reading pauses.
 READ_AHEAD_BYTES_MAX: Final = 64 * 1024
@@ -51,8 +51,7 @@ class Channel(asyncio.Protocol):
         "_parser",
         "_peer",
         "_reading_paused",
-        "_received_s",
-        "_service",
+        "_shared",
         "_task",
         "_transport",
         "made",
@@ -62,12 +61,12 @@ class Channel(asyncio.Protocol):
     _transport: asyncio.Transport
     _out: Outgoing
 
-    def __init__(self, service: Service, peer: str, gate_key: GateKey) -> None:
-        self._service = service
-        self._limits = service.limits
+    def __init__(self, shared: Shared, peer: str, gate_key: GateKey) -> None:
+        self._shared = shared
+        self._limits = shared.limits
         self._peer = peer
         self._gate_key = gate_key
-        self._parser = RequestParser(service.limits)
+        self._parser = RequestParser(shared.limits)
         self.made = False
         self.phase: int = HEAD
         # The task of a handler that waits, or of a body that streams.
@@ -77,15 +76,15 @@ class Channel(asyncio.Protocol):
         # Whether the deadline of the head that is coming is set. At first it is: that of connecting.
         self._head_timed = True
         self._linger_bytes = 0
-        # When something last happened here, and when bytes last came.
-        self._now_s = self._received_s = service.clock.monotonic_s()
+        # When something last happened here.
+        self._now_s = shared.clock.monotonic_s()
         self._deadline_s = self._now_s + self._limits.head_timeout_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes_max)
-        self._out = Outgoing(self._transport, self._service.stats, self._now_s)
-        self._service.connections.add(self)
+        self._out = Outgoing(self._transport, self._shared.stats, self._now_s)
+        self._shared.connections.add(self)
         self.made = True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -95,7 +94,7 @@ class Channel(asyncio.Protocol):
         # place at the gate until then, so that clients who leave early cannot pile up handlers.
         self.phase = LOST
         if self._task is None:
-            self._service.leave(self, self._gate_key)
+            self._shared.leave(self, self._gate_key)
 
     def pause_writing(self) -> None:
         self._out.paused = True
@@ -107,7 +106,7 @@ class Channel(asyncio.Protocol):
             return
         self._now_s = now_s
         if self._out.stalled_s(now_s) >= self._limits.write_timeout_s:
-            self._service.stats.connections_reset += 1
+            self._shared.stats.connections_reset += 1
             self._transport.abort()
         elif self.phase >= LINGER and self._out.bytes_unsent:
             # The time to linger begins when the client has the answer.
@@ -156,10 +155,8 @@ class Channel(asyncio.Protocol):
         """Answer bytes that are no request, if no answer to them was sent, and never parse again."""
         if self.phase != DISCARD:
             response = Response.problem(error)
-            self._out.add(
-                self._service.replies.whole(response, keep_alive=False, head_only=False, cors=False)
-            )
-            self._service.stats.responses[response.status // 100] += 1
+            self._out.add(self._shared.encoder.whole(response, keep_alive=False, head_only=False, cors=False))
+            self._shared.stats.responses[response.status // 100] += 1
         self._linger()
 
     def _time_out(self) -> None:
@@ -167,7 +164,7 @@ class Channel(asyncio.Protocol):
         if self.phase == HEAD and self._parser.idle and self._out.bytes_written:
             self._close()
         elif self.phase <= BODY:
-            self._service.stats.timeouts += 1
+            self._shared.stats.timeouts += 1
             awaited, allowed_s = (
                 ("head", self._limits.head_timeout_s)
                 if self.phase == HEAD

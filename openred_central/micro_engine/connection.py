@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import CallerError, InternalBug
 from .channel import BODY, DISCARD, HANDLER, HEAD, LINGER, LOST, STREAM, Channel
 from .messages import Request, Response, StreamingResponse
-from .replies import CONTINUE, as_response
+from .responses import CONTINUE, as_response
 from .router import Parameters, Route
 from .streaming import close, pump
 
@@ -31,12 +31,12 @@ class Connection(Channel):
     # What the transport calls
 
     def data_received(self, data: bytes) -> None:
-        service = self._service
-        service.stats.bytes_in += len(data)
+        shared = self._shared
+        shared.stats.bytes_in += len(data)
         if self.phase >= LINGER:
             self._throw_away(data)
             return
-        self._received_s = self._now_s = service.clock.monotonic_s()
+        self._now_s = shared.clock.monotonic_s()
         self._parser.feed(data)
         if self.phase <= DISCARD:
             self._advance()
@@ -47,7 +47,7 @@ class Connection(Channel):
         """Keep the connection open for the answers that are due; over TLS that cannot be (RFC 9112 §9.6)."""
         if self.phase >= LINGER:
             return False
-        self._now_s = self._service.clock.monotonic_s()
+        self._now_s = self._shared.clock.monotonic_s()
         self._input_ended = True
         self._parser.feed_eof()
         if self.phase <= DISCARD:
@@ -56,7 +56,7 @@ class Connection(Channel):
 
     def resume_writing(self) -> None:
         self._out.resume()
-        self._now_s = self._service.clock.monotonic_s()
+        self._now_s = self._shared.clock.monotonic_s()
         if self.phase in (BODY, DISCARD):
             # The client could not go on while reading was paused: its time starts anew.
             self._deadline_s = self._now_s + self._limits.body_timeout_s
@@ -100,7 +100,6 @@ class Connection(Channel):
             return False
         request, route, parameters = self._pending
         del self._pending
-        request.received_s = self._received_s
         if route.body != "none":
             request.body = body
         self._serve(request, route, parameters)
@@ -108,13 +107,12 @@ class Connection(Channel):
 
     def _take_head(self, request: Request) -> None:
         """Answer a request without a body; have the body of any other read, or thrown away."""
-        service = self._service
-        service.stats.requests += 1
+        shared = self._shared
+        shared.stats.requests += 1
         self._head_timed = False
         request.peer = self._peer
-        request.received_s = self._received_s
         try:
-            route, parameters = service.router.admit(request)
+            route, parameters = shared.router.admit(request)
         except CallerError as error:
             self._refuse(request, error)
             return
@@ -129,7 +127,7 @@ class Connection(Channel):
     def _serve(self, request: Request, route: Route, parameters: Parameters) -> None:
         """Run the handler in place; where it waits, a task goes on and parsing stops until it is done."""
         try:
-            task = self._service.driver.start(route.handler(request, *parameters))
+            task = self._shared.driver.start(route.handler(request, *parameters))
         except StopIteration as done:
             self._finish(request, route, done.value, None)
         except (Exception, asyncio.CancelledError) as error:
@@ -145,7 +143,7 @@ class Connection(Channel):
         self._task = None
         request, route, _ = self._pending
         del self._pending
-        self._now_s = self._service.clock.monotonic_s()
+        self._now_s = self._shared.clock.monotonic_s()
         error: BaseException | None = asyncio.CancelledError("the handler was cancelled")
         if not task.cancelled():
             error = task.exception()
@@ -159,41 +157,41 @@ class Connection(Channel):
     def _abandon(self, request: Request, result: object, error: BaseException | None) -> None:
         """Nobody waits for the answer any more; failures are still told, and streams closed."""
         if error is not None:
-            self._service.error_response(error, request)
+            self._shared.error_response(error, request)
         if isinstance(result, StreamingResponse):
-            self._service.run_aside(close(result.chunks))
-        self._service.leave(self, self._gate_key)
+            self._shared.run_aside(close(result.chunks))
+        self._shared.leave(self, self._gate_key)
 
     def _finish(self, request: Request, route: Route, result: object, error: BaseException | None) -> None:
         """Answer with what the handler returned, or with the `error` that it raised."""
         try:
-            response = as_response(result) if error is None else self._service.error_response(error, request)
+            response = as_response(result) if error is None else self._shared.error_response(error, request)
             closes = isinstance(error, CallerError) and error.close
-            self._reply(request, response, cors=route.cors, keep_alive=not closes)
+            self._respond(request, response, cors=route.cors, keep_alive=not closes)
         except (InternalBug, TypeError) as bug:
             # What the handler returned cannot be sent; nothing of it has been.
-            self._reply(request, self._service.error_response(bug, request), cors=route.cors)
+            self._respond(request, self._shared.error_response(bug, request), cors=route.cors)
 
     def _refuse(self, request: Request, error: CallerError) -> None:
         """Answer a request whose head is not acceptable; its body will be read and thrown away."""
-        self._reply(request, Response.problem(error), cors=False, keep_alive=not error.close)
+        self._respond(request, Response.problem(error), cors=False, keep_alive=not error.close)
         if self.phase == HEAD and request.content_length != 0:
             self._await_body(DISCARD)
 
-    def _reply(
+    def _respond(
         self, request: Request, response: Response | StreamingResponse, *, cors: bool, keep_alive: bool = True
     ) -> None:
-        """Have `response` sent, and decide what comes after it. Raises what `Replies` raises."""
-        service = self._service
-        keep_alive = keep_alive and request.keep_alive and not service.draining
+        """Have `response` sent, and decide what comes after it. Raises what `ResponseEncoder` raises."""
+        shared = self._shared
+        keep_alive = keep_alive and request.keep_alive and not shared.draining
         if self._input_ended and self._parser.idle:
             keep_alive = False
         head_only = request.method == "HEAD"
         if isinstance(response, StreamingResponse):
             self._stream(request, response, cors=cors, keep_alive=keep_alive, head_only=head_only)
             return
-        self._out.add(service.replies.whole(response, keep_alive=keep_alive, head_only=head_only, cors=cors))
-        service.stats.responses[response.status // 100] += 1
+        self._out.add(shared.encoder.whole(response, keep_alive=keep_alive, head_only=head_only, cors=cors))
+        shared.stats.responses[response.status // 100] += 1
         if keep_alive:
             self.phase = HEAD
         else:
@@ -203,31 +201,31 @@ class Connection(Channel):
         self, request: Request, response: StreamingResponse, *, cors: bool, keep_alive: bool, head_only: bool
     ) -> None:
         """Send the head of `response` at once, and let a task send what `chunks` yields."""
-        service = self._service
+        shared = self._shared
         chunked = request.version > 10
         keep_alive = keep_alive and chunked
         self._out.add(
-            service.replies.streaming_head(response, keep_alive=keep_alive, chunked=chunked, cors=cors)
+            shared.encoder.streaming_head(response, keep_alive=keep_alive, chunked=chunked, cors=cors)
         )
-        service.stats.responses[response.status // 100] += 1
+        shared.stats.responses[response.status // 100] += 1
         self._out.flush()
         self.phase = STREAM
         self._deadline_s = math.inf
         body = close(response.chunks) if head_only else pump(response.chunks, self._out, chunked=chunked)
-        self._task = service.loop.create_task(body)
+        self._task = shared.loop.create_task(body)
         self._task.add_done_callback(partial(self._stream_done, request, chunked, keep_alive))
 
     def _stream_done(
         self, request: Request, chunked: bool, keep_alive: bool, task: asyncio.Task[Any]
     ) -> None:
         self._task = None
-        self._now_s = self._service.clock.monotonic_s()
+        self._now_s = self._shared.clock.monotonic_s()
         whole = not task.cancelled()
         if whole and (error := task.exception()) is not None:
-            self._service.report(error, request)
+            self._shared.report(error, request)
             whole = False
         if self.phase == LOST:
-            self._service.leave(self, self._gate_key)
+            self._shared.leave(self, self._gate_key)
         elif not whole:
             # The client must see that the body is cut: by the missing last chunk, or else by a reset.
             if chunked:

@@ -17,9 +17,9 @@ import uvloop
 from ..clock import Clock, SystemClock
 from .acceptor import Acceptor
 from .limits import EngineLimits
-from .replies import Replies
+from .responses import ResponseEncoder
 from .router import BodyKind, Handler, Router
-from .service import Held, Service
+from .shared import Held, Shared
 from .sockets import address_of, listen_tcp, listen_unix, tls_context
 from .stats import Stats
 
@@ -64,9 +64,9 @@ class Engine:
         self.stats = Stats()
         self._clock = clock or SystemClock()
         self._router = Router(self.limits.body_bytes_max)
-        self._replies = Replies(server_name, self.limits.idle_timeout_s, self._clock.wall_s())
+        self._encoder = ResponseEncoder(server_name, self.limits.idle_timeout_s, self._clock.wall_s())
         self._new_error_id = new_error_id or map(str, itertools.count(1)).__next__
-        self._service: Service | None = None
+        self._shared: Shared | None = None
         self._acceptor: Acceptor | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -90,7 +90,7 @@ class Engine:
     @property
     def connections_open(self) -> int:
         """How many connections are open, or gone with a handler that still works for them."""
-        return 0 if self._service is None else self._service.gate.open
+        return 0 if self._shared is None else self._shared.gate.open
 
     async def start(
         self, listeners: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None
@@ -99,51 +99,46 @@ class Engine:
 
         Returns the addresses, such as ``127.0.0.1:8000``. An engine starts once.
         """
-        if self._service is not None:
+        if self._shared is not None:
             raise RuntimeError("the engine has been started already")
         loop = asyncio.get_running_loop()
-        self._service = Service(
+        self._shared = Shared(
             loop=loop,
             limits=self.limits,
             clock=self._clock,
             router=self._router,
-            replies=self._replies,
+            encoder=self._encoder,
             stats=self.stats,
             new_error_id=self._new_error_id,
         )
-        self._acceptor = Acceptor(self._service, listeners, tls)
+        self._acceptor = Acceptor(self._shared, listeners, tls)
         addresses = [address_of(listener) for listener in listeners]
         self._tick()
         self._acceptor.start()
         return addresses
-
-    def stop_accepting(self) -> None:
-        """Close the listening sockets; those connected already are served."""
-        if self._acceptor is not None:
-            self._acceptor.stop()
 
     async def drain(self) -> int:
         """Stop accepting, finish what is in flight, close what is idle.
 
         Streams are ended; handlers have `drain_timeout_s`. Returns how many connections had to be cut then.
         """
-        service, acceptor = self._service, self._acceptor
-        if service is None or acceptor is None:
+        shared, acceptor = self._shared, self._acceptor
+        if shared is None or acceptor is None:
             return 0
         acceptor.stop()
-        service.draining = True
+        shared.draining = True
         empty = asyncio.Event()
-        service.on_empty = empty.set
-        if service.gate.open:
+        shared.on_empty = empty.set
+        if shared.gate.open:
             await asyncio.sleep(DRAIN_GRACE_S)
-        for connection in list(service.connections):
+        for connection in list(shared.connections):
             connection.drain()
         cut = 0
-        if service.gate.open:
-            waiting = service.loop.create_task(empty.wait())
+        if shared.gate.open:
+            waiting = shared.loop.create_task(empty.wait())
             await asyncio.wait((waiting,), timeout=self.limits.drain_timeout_s)
-            cut = service.gate.open
-            for connection in list(service.connections):
+            cut = shared.gate.open
+            for connection in list(shared.connections):
                 connection.cut()
             acceptor.close()
             # However handlers take being cancelled, stopping does not wait for them for long.
@@ -187,21 +182,21 @@ class Engine:
         log.info("drained, %d connections were cut", await self.drain())
 
     def _tick(self) -> None:
-        service, acceptor = self._service, self._acceptor
-        assert service is not None
+        shared, acceptor = self._shared, self._acceptor
+        assert shared is not None
         assert acceptor is not None
-        self._timer = service.loop.call_later(TICK_S, self._tick)
-        self._replies.tick(self._clock.wall_s())
+        self._timer = shared.loop.call_later(TICK_S, self._tick)
+        self._encoder.tick(self._clock.wall_s())
         acceptor.tick()
-        self._sweep(list(service.connections))
+        self._sweep(list(shared.connections))
 
     def _sweep(self, connections: list[Held]) -> None:
         """Check the deadlines of `connections`, some now and the others in later turns of the loop."""
-        service = self._service
-        assert service is not None
+        shared = self._shared
+        assert shared is not None
         now_s = self._clock.monotonic_s()
         for connection in connections[-SWEEP_CONNECTIONS_MAX:]:
             connection.check_deadlines(now_s)
         del connections[-SWEEP_CONNECTIONS_MAX:]
         if connections:
-            service.loop.call_soon(self._sweep, connections)
+            shared.loop.call_soon(self._sweep, connections)

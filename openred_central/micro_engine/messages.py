@@ -5,7 +5,7 @@ Pure values: no loop, no socket, no clock. Names follow RFC 9110 and RFC 9112.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -41,9 +41,6 @@ class Headers:
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self.fields)
-
 
 class Request:
     """One request, complete with its body when a handler sees it.
@@ -54,8 +51,7 @@ class Request:
     for a chunked one; `expects_continue` says that the client waits for ``100 Continue`` before it sends
     the body; `refusal` is the error to answer with instead of calling a handler, where the message can be
     read but not served (417, or 400 for a fragment in the target), and it keeps the connection; `peer` is
-    the client's address (empty on a Unix socket); `received_s` is the monotonic time, in seconds, at which
-    its last bytes came.
+    the client's address (empty on a Unix socket).
     """
 
     __slots__ = (
@@ -69,7 +65,6 @@ class Request:
         "path",
         "peer",
         "query",
-        "received_s",
         "refusal",
         "version",
     )
@@ -89,7 +84,6 @@ class Request:
         refusal: CallerError | None = None,
         body: bytes = b"",
         peer: str = "",
-        received_s: float = 0.0,
     ) -> None:
         self.method = method
         self.path = path
@@ -103,7 +97,6 @@ class Request:
         self.refusal = refusal
         self.body = body
         self.peer = peer
-        self.received_s = received_s
 
     def json(self) -> Any:
         """The body, parsed as JSON (RFC 8259).

@@ -8,16 +8,16 @@ from .stats import Stats
 
 
 class Outgoing:
-    """Gathers answers, writes them at once, and knows how far the client has read.
+    """Gathers responses, writes them at once, and knows how far the client has read.
 
     `paused` says that more is unsent than the transport's limit; `bytes_ready` counts what was given to
     `add` and not yet flushed, `bytes_written` all that ever was flushed.
     """
 
     __slots__ = (
-        "_answers",
         "_drained",
         "_progress_s",
+        "_responses",
         "_sent_bytes",
         "_stats",
         "_transport",
@@ -29,7 +29,7 @@ class Outgoing:
     def __init__(self, transport: asyncio.Transport, stats: Stats, now_s: float) -> None:
         self._transport = transport
         self._stats = stats
-        self._answers: list[bytes] = []
+        self._responses: list[bytes] = []
         self._drained: asyncio.Future[None] | None = None
         self._progress_s = now_s
         self._sent_bytes = 0
@@ -44,16 +44,16 @@ class Outgoing:
 
     def add(self, data: bytes) -> None:
         """Have `data` sent with the next flush."""
-        self._answers.append(data)
+        self._responses.append(data)
         self.bytes_ready += len(data)
 
     def flush(self) -> None:
         """Write all that is ready, in one call."""
-        answers = self._answers
-        if not answers:
+        responses = self._responses
+        if not responses:
             return
-        data = answers[0] if len(answers) == 1 else b"".join(answers)
-        answers.clear()
+        data = responses[0] if len(responses) == 1 else b"".join(responses)
+        responses.clear()
         self.bytes_ready = 0
         self.bytes_written += len(data)
         self._stats.bytes_out += len(data)

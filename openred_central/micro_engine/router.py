@@ -211,13 +211,13 @@ class Router:
                 ("Access-Control-Allow-Headers", "*"),
                 ("Access-Control-Max-Age", str(PREFLIGHT_AGE_S)),
             ]
-        answer = Response(status=204, content_type=None, headers=tuple(headers))
-        route = Route("OPTIONS", place.template, _answer_options, "none", self.body_bytes_max, cors=False)
-        return route, (answer,)
+        response = Response(status=204, content_type=None, headers=tuple(headers))
+        route = Route("OPTIONS", place.template, _options_response, "none", self.body_bytes_max, cors=False)
+        return route, (response,)
 
 
-async def _answer_options(request: Request, answer: Response) -> Response:
-    return answer
+async def _options_response(request: Request, response: Response) -> Response:
+    return response
 
 
 def _pattern(template: str) -> tuple[str | None, ...]:

@@ -11,9 +11,9 @@ from openred_central.clock import VirtualClock
 from openred_central.micro_engine.connection import Connection
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.messages import Request, Response
-from openred_central.micro_engine.replies import Replies
+from openred_central.micro_engine.responses import ResponseEncoder
 from openred_central.micro_engine.router import Router
-from openred_central.micro_engine.service import Service
+from openred_central.micro_engine.shared import Shared
 from openred_central.micro_engine.stats import Stats
 
 # As many turns of the loop as anything in a test needs to settle.
@@ -99,18 +99,18 @@ class FakeTransport(asyncio.Transport):
 
 
 class World:
-    """One connection of a service whose routes a test adds; time moves by `wait`."""
+    """One connection of an engine whose routes a test adds; time moves by `wait`."""
 
     def __init__(self, limits: EngineLimits | None = None, *, tls: bool = False) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock = VirtualClock()
         self.router = Router((limits or EngineLimits()).body_bytes_max)
-        self.service = Service(
+        self.shared = Shared(
             loop=self.loop,
             limits=limits or EngineLimits(),
             clock=self.clock,
             router=self.router,
-            replies=Replies("test", 75, self.clock.wall_s()),
+            encoder=ResponseEncoder("test", 75, self.clock.wall_s()),
             stats=Stats(),
             new_error_id=(f"error-{number}" for number in itertools.count(1)).__next__,
         )
@@ -145,8 +145,8 @@ class World:
         self.router.add("/broken", ["GET"], broken)
 
     def connect(self, transport: FakeTransport) -> Connection:
-        assert self.service.gate.enter("192.0.2.1")
-        connection = Connection(self.service, "192.0.2.1", "192.0.2.1")
+        assert self.shared.gate.enter("192.0.2.1")
+        connection = Connection(self.shared, "192.0.2.1", "192.0.2.1")
         transport.protocol = connection
         self.call(connection.connection_made, transport)
         return connection

@@ -119,7 +119,9 @@ def test_what_the_kernel_has_connected_is_served_when_accepting_stops() -> None:
     async def test() -> None:
         async with running() as served:
             client = socket.create_connection(served.address)
-            served.engine.stop_accepting()
+            acceptor = served.engine._acceptor
+            assert acceptor is not None
+            acceptor.stop()
             client.sendall(get("/hello/a", "Connection: close"))
             client.setblocking(False)
             received = await asyncio.get_running_loop().sock_recv(client, 10_000)
@@ -127,7 +129,6 @@ def test_what_the_kernel_has_connected_is_served_when_accepting_stops() -> None:
             client.close()
             with pytest.raises(ConnectionRefusedError):
                 await Client.open(served)
-            served.engine.stop_accepting()
 
     serve(test)
 

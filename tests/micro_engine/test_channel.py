@@ -121,7 +121,7 @@ def test_a_client_that_takes_nothing_of_an_answer_for_thirty_seconds_is_reset(wo
     assert not world.transport.aborted
     world.wait(2)
     assert world.transport.aborted
-    assert world.service.stats.connections_reset == 1
+    assert world.shared.stats.connections_reset == 1
 
 
 def test_a_client_that_reads_slowly_is_not_reset(world: World) -> None:
@@ -233,7 +233,7 @@ def test_cutting_ends_the_handler_and_the_connection(world: World) -> None:
     world.send(get("/waiting/a"))
     world.call(world.connection.cut)
     assert world.transport.aborted
-    assert world.service.gate.open == 0
+    assert world.shared.gate.open == 0
     assert world.waiting[0].cancelled()
 
 

@@ -43,10 +43,9 @@ def test_a_request_is_answered_with_one_write(world: World) -> None:
     assert world.connection.phase == HEAD
 
 
-def test_a_request_carries_its_peer_and_when_it_came(world: World) -> None:
-    world.clock.advance(5)
+def test_a_request_carries_its_peer(world: World) -> None:
     world.send(get("/plain/a"))
-    assert (world.served[0].peer, world.served[0].received_s) == ("192.0.2.1", world.clock.monotonic_s())
+    assert world.served[0].peer == "192.0.2.1"
 
 
 def test_pipelined_requests_are_answered_in_order_with_one_write(world: World) -> None:
@@ -141,7 +140,7 @@ def test_a_handler_that_fails_is_a_500_with_the_id_of_its_line_in_the_log(
     assert b"secret" not in first.body
     assert "error-1" in caplog.text
     assert "a secret of the handler" in caplog.text
-    assert world.service.stats.handler_failures == 1
+    assert world.shared.stats.handler_failures == 1
 
 
 def test_a_waiting_handler_that_fails_is_a_500_and_the_next_request_is_served(
@@ -357,7 +356,7 @@ def test_input_after_the_last_answer_is_thrown_away_for_a_moment_and_then_closed
     world.wait(1)
     assert world.transport.closing
     assert world.connection.phase == LOST
-    assert world.service.gate.open == 0
+    assert world.shared.gate.open == 0
 
 
 def test_a_client_that_goes_on_sending_after_the_last_answer_is_closed_sooner(world: World) -> None:
@@ -410,10 +409,10 @@ def test_a_handler_whose_client_left_is_run_to_its_end_and_keeps_its_place(world
     world.send(get("/waiting/a"))
     world.call(world.connection.connection_lost, None)
     assert world.connection.phase == LOST
-    assert world.service.gate.open == 1
+    assert world.shared.gate.open == 1
     world.wait(100)
     world.release()
-    assert world.service.gate.open == 0
+    assert world.shared.gate.open == 0
     assert world.transport.sent == b""
 
 
@@ -423,7 +422,7 @@ def test_a_failure_is_logged_even_if_the_client_left(world: World, caplog: pytes
     world.waiting.pop().set_exception(RuntimeError("unseen"))
     world.settle()
     assert "unseen" in caplog.text
-    assert world.service.gate.open == 0
+    assert world.shared.gate.open == 0
 
 
 # Draining
@@ -431,14 +430,14 @@ def test_a_failure_is_logged_even_if_the_client_left(world: World, caplog: pytes
 
 def test_a_drain_closes_an_idle_connection(world: World) -> None:
     world.send(get("/plain/a"))
-    world.service.draining = True
+    world.shared.draining = True
     world.call(world.connection.drain)
     assert world.connection.phase == LOST
 
 
 def test_a_drain_lets_a_handler_finish_and_closes_after_its_answer(world: World) -> None:
     world.send(get("/waiting/a"))
-    world.service.draining = True
+    world.shared.draining = True
     world.call(world.connection.drain)
     assert world.connection.phase == HANDLER
     world.release()
@@ -450,7 +449,7 @@ def test_a_drain_lets_a_handler_finish_and_closes_after_its_answer(world: World)
 def test_a_drain_lets_a_request_that_is_coming_in_be_answered(world: World) -> None:
     message = post("/echo", b"{}")
     world.send(message[:10])
-    world.service.draining = True
+    world.shared.draining = True
     world.call(world.connection.drain)
     (answer,) = answers(world.send(message[10:]))
     assert (answer.status, answer.headers["connection"]) == (200, "close")
@@ -496,11 +495,11 @@ def test_any_bytes_however_split_are_answered_alike_and_others_are_still_served(
             world.send_eof()
         found = statuses(world.transport.sent.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""), *heads(world))
         outcomes.append((found, world.transport.ended or world.transport.closing))
-        assert len(found) <= world.service.stats.requests + 1
+        assert len(found) <= world.shared.stats.requests + 1
         assert world.connection.phase in (HEAD, 1, 2, LINGER, LOST)
         world.wait(120)
         assert world.connection.phase == LOST, "the connection stayed open"
-        assert world.service.gate.open == 0
+        assert world.shared.gate.open == 0
         world.transport = FakeTransport(world.loop)
         world.connection = world.connect(world.transport)
         assert statuses(world.send(get("/plain/z"))) == [200]

@@ -109,7 +109,7 @@ def test_a_client_that_does_not_read_costs_bounded_memory_and_nobody_else_anythi
             assert served.engine.stats.requests == requests
             (connection,) = [
                 held
-                for held in served.engine._service.connections  # type: ignore[union-attr]
+                for held in served.engine._shared.connections  # type: ignore[union-attr]
                 if held._out.paused  # type: ignore[attr-defined]
             ]
             assert connection._out.bytes_unsent < 400_000  # type: ignore[attr-defined]
@@ -203,7 +203,6 @@ def test_a_request_on_its_way_when_a_drain_begins_is_answered(monkeypatch: pytes
 def test_an_engine_that_never_started_has_nothing_to_drain() -> None:
     async def test() -> None:
         engine = Engine()
-        engine.stop_accepting()
         assert await engine.drain() == 0
         assert engine.connections_open == 0
 
@@ -251,10 +250,10 @@ class Watched:
 def test_each_connection_is_checked_once_a_tick_and_few_in_one_turn() -> None:
     async def test() -> None:
         async with running() as served:
-            service = served.engine._service
-            assert service is not None
+            shared = served.engine._shared
+            assert shared is not None
             watched = [Watched() for _ in range(2 * SWEEP_CONNECTIONS_MAX + 1)]
-            service.connections.update(watched)
+            shared.connections.update(watched)
             served.engine._tick()
             checked = [sum(one.checks for one in watched)]
             for _ in range(3):
@@ -262,7 +261,7 @@ def test_each_connection_is_checked_once_a_tick_and_few_in_one_turn() -> None:
                 checked.append(sum(one.checks for one in watched))
             assert checked == [256, 512, 513, 513]
             assert {one.checks for one in watched} == {1}
-            service.connections.clear()
+            shared.connections.clear()
 
     serve(test)
 

@@ -108,7 +108,7 @@ def test_the_generator_is_closed_when_the_client_leaves(world: World, stream: St
     stream.give(b"piece")
     world.call(world.connection.connection_lost, None)
     assert stream.closed
-    assert world.service.gate.open == 0
+    assert world.shared.gate.open == 0
 
 
 def test_the_generator_is_closed_when_the_client_leaves_while_it_does_not_read(
@@ -121,7 +121,7 @@ def test_the_generator_is_closed_when_the_client_leaves_while_it_does_not_read(
     world.wait(31)
     assert world.transport.aborted
     assert stream.closed
-    assert world.service.gate.open == 0
+    assert world.shared.gate.open == 0
 
 
 def test_a_stream_that_fails_has_no_last_chunk(
@@ -144,7 +144,7 @@ def test_a_drain_ends_streams(world: World, stream: Stream) -> None:
     world.send(get("/stream"))
     stream.give(b"piece")
     assert world.connection.phase == STREAM
-    world.service.draining = True
+    world.shared.draining = True
     world.call(world.connection.drain)
     assert stream.closed
     assert world.connection.phase == LOST
@@ -193,7 +193,7 @@ def test_a_stream_whose_client_left_before_it_began_is_closed(world: World) -> N
     world.call(world.connection.connection_lost, None)
     world.release()
     assert chunks.closed == 1
-    assert world.service.gate.open == 0
+    assert world.shared.gate.open == 0
 
 
 def test_the_head_of_a_stream_is_written_once(world: World, stream: Stream) -> None:

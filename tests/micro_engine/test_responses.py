@@ -6,7 +6,13 @@ import pytest
 
 from openred_central.errors import CallerError, InternalBug
 from openred_central.micro_engine.messages import Response, StreamingResponse
-from openred_central.micro_engine.replies import HEADS_KEPT_MAX, Replies, as_response, chunk, internal_error
+from openred_central.micro_engine.responses import (
+    HEADS_KEPT_MAX,
+    ResponseEncoder,
+    as_response,
+    chunk,
+    internal_error,
+)
 
 from .harness import Answer, answers
 
@@ -15,25 +21,25 @@ WALL_S = 1_800_000_000.0
 
 
 @pytest.fixture
-def replies() -> Replies:
-    return Replies("test-server", 75.5, WALL_S)
+def encoder() -> ResponseEncoder:
+    return ResponseEncoder("test-server", 75.5, WALL_S)
 
 
 def whole(
-    replies: Replies,
+    encoder: ResponseEncoder,
     response: Response,
     *,
     keep_alive: bool = True,
     head_only: bool = False,
     cors: bool = False,
 ) -> Answer:
-    sent = replies.whole(response, keep_alive=keep_alive, head_only=head_only, cors=cors)
+    sent = encoder.whole(response, keep_alive=keep_alive, head_only=head_only, cors=cors)
     (answer,) = answers(sent, "HEAD" if head_only else "GET")
     return answer
 
 
-def test_every_response_has_the_fields_that_are_promised(replies: Replies) -> None:
-    answer = whole(replies, Response.json({"a": 1}))
+def test_every_response_has_the_fields_that_are_promised(encoder: ResponseEncoder) -> None:
+    answer = whole(encoder, Response.json({"a": 1}))
     assert answer.status == 200
     assert answer.headers == {
         "date": "Fri, 15 Jan 2027 08:00:00 GMT",
@@ -48,72 +54,74 @@ def test_every_response_has_the_fields_that_are_promised(replies: Replies) -> No
     assert answer.body == b'{"a":1}'
 
 
-def test_the_last_response_says_so(replies: Replies) -> None:
-    headers = whole(replies, Response(), keep_alive=False).headers
+def test_the_last_response_says_so(encoder: ResponseEncoder) -> None:
+    headers = whole(encoder, Response(), keep_alive=False).headers
     assert headers["connection"] == "close"
     assert "keep-alive" not in headers
 
 
-def test_the_date_follows_the_clock(replies: Replies) -> None:
-    whole(replies, Response())
-    replies.tick(WALL_S + 61)
-    assert whole(replies, Response()).headers["date"] == "Fri, 15 Jan 2027 08:01:01 GMT"
+def test_the_date_follows_the_clock(encoder: ResponseEncoder) -> None:
+    whole(encoder, Response())
+    encoder.tick(WALL_S + 61)
+    assert whole(encoder, Response()).headers["date"] == "Fri, 15 Jan 2027 08:01:01 GMT"
 
 
-def test_a_response_replaces_a_default(replies: Replies) -> None:
-    answer = whole(replies, Response(headers=(("cache-control", "max-age=60"), ("ETag", '"x"'))))
+def test_a_response_replaces_a_default(encoder: ResponseEncoder) -> None:
+    answer = whole(encoder, Response(headers=(("cache-control", "max-age=60"), ("ETag", '"x"'))))
     assert (answer.headers["cache-control"], answer.headers["etag"]) == ("max-age=60", '"x"')
 
 
-def test_equal_heads_with_different_bodies_do_not_mix(replies: Replies) -> None:
-    assert [whole(replies, Response(body)).body for body in (b"1", b"22", b"")] == [b"1", b"22", b""]
-    assert "access-control-allow-origin" not in whole(replies, Response()).headers
-    assert whole(replies, Response(), cors=True).headers["access-control-allow-origin"] == "*"
-    assert "access-control-allow-origin" not in whole(replies, Response()).headers
+def test_equal_heads_with_different_bodies_do_not_mix(encoder: ResponseEncoder) -> None:
+    assert [whole(encoder, Response(body)).body for body in (b"1", b"22", b"")] == [b"1", b"22", b""]
+    assert "access-control-allow-origin" not in whole(encoder, Response()).headers
+    assert whole(encoder, Response(), cors=True).headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-origin" not in whole(encoder, Response()).headers
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_a_response_without_a_body_has_no_length(replies: Replies, status: int) -> None:
-    answer = whole(replies, Response(status=status, content_type=None))
+def test_a_response_without_a_body_has_no_length(encoder: ResponseEncoder, status: int) -> None:
+    answer = whole(encoder, Response(status=status, content_type=None))
     assert "content-length" not in answer.headers
     assert "transfer-encoding" not in answer.headers
 
 
-def test_head_has_the_length_of_the_body_it_leaves_out(replies: Replies) -> None:
-    assert whole(replies, Response(b"12345"), head_only=True).headers["content-length"] == "5"
+def test_head_has_the_length_of_the_body_it_leaves_out(encoder: ResponseEncoder) -> None:
+    assert whole(encoder, Response(b"12345"), head_only=True).headers["content-length"] == "5"
 
 
 @pytest.mark.parametrize("bad", ["a\r\nb", "a\nb", "a\rb", "a\0b", "a\r\n\r\nHTTP/1.1 200 OK", "日本"])
 @pytest.mark.parametrize("in_content_type", [False, True])
 def test_a_value_that_would_break_out_of_its_field_cannot_be_sent(
-    replies: Replies, bad: str, in_content_type: bool
+    encoder: ResponseEncoder, bad: str, in_content_type: bool
 ) -> None:
     response = Response(content_type=bad) if in_content_type else Response(headers=(("X-Name", bad),))
     for _ in range(2):
         with pytest.raises(InternalBug):
-            replies.whole(response, keep_alive=True, head_only=False, cors=False)
+            encoder.whole(response, keep_alive=True, head_only=False, cors=False)
 
 
 @pytest.mark.parametrize(
     "name", ["", "X Name", "X:", "X\r\nY", "Content-Length", "transfer-encoding", "Connection", "DATE"]
 )
-def test_a_field_that_is_no_field_or_the_engines_own_cannot_be_sent(replies: Replies, name: str) -> None:
+def test_a_field_that_is_no_field_or_the_engines_own_cannot_be_sent(
+    encoder: ResponseEncoder, name: str
+) -> None:
     with pytest.raises(InternalBug):
-        whole(replies, Response(headers=((name, "a"),)))
+        whole(encoder, Response(headers=((name, "a"),)))
 
 
 @pytest.mark.parametrize("status", [0, 99, 100, 101, 199, 600, 999])
-def test_a_status_that_is_none_cannot_be_sent(replies: Replies, status: int) -> None:
+def test_a_status_that_is_none_cannot_be_sent(encoder: ResponseEncoder, status: int) -> None:
     with pytest.raises(InternalBug):
-        whole(replies, Response(status=status))
+        whole(encoder, Response(status=status))
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_a_body_where_none_may_be_cannot_be_sent(replies: Replies, status: int) -> None:
+def test_a_body_where_none_may_be_cannot_be_sent(encoder: ResponseEncoder, status: int) -> None:
     with pytest.raises(InternalBug):
-        whole(replies, Response(b"x", status=status))
+        whole(encoder, Response(b"x", status=status))
     with pytest.raises(InternalBug):
-        replies.streaming_head(
+        encoder.streaming_head(
             StreamingResponse(AsyncNothing(), status=status), keep_alive=True, chunked=True, cors=False
         )
 
@@ -126,28 +134,28 @@ class AsyncNothing:
         raise StopAsyncIteration
 
 
-def test_a_stream_has_chunks_or_the_end_of_the_connection_never_a_length(replies: Replies) -> None:
+def test_a_stream_has_chunks_or_the_end_of_the_connection_never_a_length(encoder: ResponseEncoder) -> None:
     response = StreamingResponse(AsyncNothing(), headers=(("Cache-Control", "no-cache"),))
-    head = replies.streaming_head(response, keep_alive=True, chunked=True, cors=True)
+    head = encoder.streaming_head(response, keep_alive=True, chunked=True, cors=True)
     answer = Answer(head.removesuffix(b"\r\n\r\n"), b"")
     assert answer.headers["transfer-encoding"] == "chunked"
     assert answer.headers["cache-control"] == "no-cache"
     assert "content-length" not in answer.headers
-    head = replies.streaming_head(response, keep_alive=False, chunked=False, cors=True)
+    head = encoder.streaming_head(response, keep_alive=False, chunked=False, cors=True)
     answer = Answer(head.removesuffix(b"\r\n\r\n"), b"")
     assert "transfer-encoding" not in answer.headers
     assert answer.headers["connection"] == "close"
 
 
-def test_heads_that_differ_each_time_are_not_hoarded(replies: Replies) -> None:
+def test_heads_that_differ_each_time_are_not_hoarded(encoder: ResponseEncoder) -> None:
     for number in range(3 * HEADS_KEPT_MAX):
-        assert whole(replies, Response(headers=(("ETag", f'"{number}"'),))).headers["etag"] == f'"{number}"'
-        assert len(replies._heads) <= HEADS_KEPT_MAX
+        assert whole(encoder, Response(headers=(("ETag", f'"{number}"'),))).headers["etag"] == f'"{number}"'
+        assert len(encoder._heads) <= HEADS_KEPT_MAX
 
 
 def test_a_server_name_that_would_break_out_of_its_field_is_refused() -> None:
     with pytest.raises(ValueError, match="server name"):
-        Replies("a\r\nb", 75, WALL_S)
+        ResponseEncoder("a\r\nb", 75, WALL_S)
 
 
 def test_a_chunk_tells_its_size_in_hexadecimal() -> None:

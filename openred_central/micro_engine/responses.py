@@ -33,7 +33,7 @@ def chunk(piece: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
-class Replies:
+class ResponseEncoder:
     """Makes the bytes of responses; all that does not change within a second is kept ready.
 
     `server_name` is the value of the Server field; `idle_timeout_s`, rounded down, what clients are told in

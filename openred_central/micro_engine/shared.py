@@ -13,7 +13,7 @@ from .driving import Driver
 from .gate import Gate, GateKey
 from .limits import EngineLimits
 from .messages import Request, Response
-from .replies import Replies, internal_error
+from .responses import ResponseEncoder, internal_error
 from .router import Router
 from .stats import Stats
 
@@ -30,7 +30,7 @@ class Held(Protocol):
     def cut(self) -> None: ...
 
 
-class Service:
+class Shared:
     """The shared parts of one running engine.
 
     `new_error_id` makes the id of an internal error; `connections` are all that hold a place at the gate,
@@ -44,12 +44,12 @@ class Service:
         "connections",
         "draining",
         "driver",
+        "encoder",
         "gate",
         "limits",
         "loop",
         "new_error_id",
         "on_empty",
-        "replies",
         "router",
         "stats",
     )
@@ -61,7 +61,7 @@ class Service:
         limits: EngineLimits,
         clock: Clock,
         router: Router,
-        replies: Replies,
+        encoder: ResponseEncoder,
         stats: Stats,
         new_error_id: Callable[[], str],
     ) -> None:
@@ -69,7 +69,7 @@ class Service:
         self.limits = limits
         self.clock = clock
         self.router = router
-        self.replies = replies
+        self.encoder = encoder
         self.stats = stats
         self.new_error_id = new_error_id
         self.driver = Driver(loop)

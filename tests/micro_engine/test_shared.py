@@ -22,18 +22,18 @@ def world() -> Iterator[World]:
 
 def test_the_callers_errors_are_told_and_not_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
     error = CallerError(404, "node_not_found", "There is no node x.", suggestion="Register it.")
-    response = world.service.error_response(error, Request("GET", "/"))
+    response = world.shared.error_response(error, Request("GET", "/"))
     assert (response.status, response.content_type) == (404, "application/problem+json")
     assert b"Register it." in response.body
     assert caplog.text == ""
-    assert world.service.stats.handler_failures == 0
+    assert world.shared.stats.handler_failures == 0
 
 
 def test_our_errors_are_logged_with_their_traceback_and_not_told(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        response = world.service.error_response(InternalBug("the secret"), Request("GET", "/path"))
+        response = world.shared.error_response(InternalBug("the secret"), Request("GET", "/path"))
     assert response.status == 500
     assert b"secret" not in response.body
     (record,) = caplog.records
@@ -43,12 +43,12 @@ def test_our_errors_are_logged_with_their_traceback_and_not_told(
 
 def test_it_is_told_when_the_last_connection_left(world: World) -> None:
     told: list[bool] = []
-    world.service.on_empty = lambda: told.append(True)
+    world.shared.on_empty = lambda: told.append(True)
     world.send(get("/plain/a"))
     assert told == []
     world.call(world.transport.close)
     assert told == [True]
-    assert world.service.connections == set()
+    assert world.shared.connections == set()
 
 
 def test_what_runs_aside_runs_to_its_end(world: World) -> None:
@@ -60,6 +60,6 @@ def test_what_runs_aside_runs_to_its_end(world: World) -> None:
         await future
         done.append(True)
 
-    world.call(world.service.run_aside, cleaning())
+    world.call(world.shared.run_aside, cleaning())
     world.release()
     assert done == [True]
