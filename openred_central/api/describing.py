@@ -8,7 +8,7 @@ from ..clock import Now
 from ..directory.directory import Directory
 from ..directory.discovery import availability_of
 from ..directory.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
-from ..directory.node import DISCOVERABLE, LEFT, Profile, decode_history, key_fingerprint
+from ..directory.node import DISCOVERABLE, LEFT, Profile, decode_history, key_fingerprint, profile_parts
 from .times import rfc3339
 
 # Availability is an estimate; more digits would only pretend.
@@ -28,20 +28,20 @@ _MEANING = {
 def describe(directory: Directory, slot: int, now: Now, availability: float | None = None) -> dict[str, Any]:
     """What anybody may know of the node in `slot`, for a discovery or a look-up."""
     registry = directory.nodes.registry
-    profile = Profile.decode(registry.profile(slot))
+    address, port, public_key, more, metadata = profile_parts(registry.profile(slot))
     held = registry.service_set(slot)
     if availability is None:
         availability = availability_of(registry, slot, now.attended_s)
     return {
         "node_id": registry.node_id(slot),
-        "address": profile.address,
-        "port": profile.port,
-        "addresses": [{"address": more.address, "port": more.port} for more in profile.addresses],
+        "address": address,
+        "port": port,
+        "addresses": [{"address": address, "port": port} for address, port in more],
         "services": held.listed,
         "state": WIRE_NAMES[registry.states[slot]],
         "last_seen": rfc3339(registry.last_seen_at[slot]),
-        "metadata": profile.metadata,
-        "public_key_fingerprint": key_fingerprint(profile.public_key),
+        "metadata": metadata,
+        "public_key_fingerprint": key_fingerprint(public_key),
         "identity": "unproven",
         "region": held.region or None,
         "availability": round(availability, AVAILABILITY_DIGITS),

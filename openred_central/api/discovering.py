@@ -41,19 +41,20 @@ async def discover(api: Api, request: Request) -> Response:
 def read_query(text: str) -> Query:
     """The query of a request. Raises `CallerError` 400 ``bad_request``."""
     fields = Fields(parse_query(text), "query")
-    names = fields.take("services", values.service_query, frozenset[str](), alias="capabilities")
-    max_results = fields.take("max_results", values.max_results, RESULTS_DEFAULT)
     asked = fields.take("states", values.states)
+    refused = fields.take("exclude_states", values.states)
     # Whoever names states wants them, also those that are left out by default.
-    excluded = fields.take("exclude_states", values.states, frozenset() if asked else EXCLUDED_BY_DEFAULT)
+    excluded = refused if refused is not None else frozenset() if asked else EXCLUDED_BY_DEFAULT
+    wanted = asked or frozenset(LIVE_STATES)
+    states = tuple(state for state in LIVE_STATES if state in wanted and state not in excluded)
     query = Query(
-        names=names or frozenset(),
-        states=tuple(
-            state
-            for state in LIVE_STATES
-            if state in (asked or LIVE_STATES) and state not in (excluded or ())
-        ),
-        max_results=max_results or RESULTS_DEFAULT,
+        names=fields.take("services", values.service_query, frozenset[str](), alias="capabilities"),
+        states=states,
+        # Who was refused by name is no answer, not even where nobody else is left.
+        fallback_states=tuple(state for state in LIVE_STATES if state not in (refused or ()))
+        if states
+        else (),
+        max_results=fields.take("max_results", values.max_results, RESULTS_DEFAULT),
         min_last_seen_at=fields.take("min_last_seen", values.time),
         region=fields.take("region", values.region) or None,
         near=fields.take("near", values.region) or None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from ..errors import CallerError
 
@@ -41,6 +41,12 @@ class Fields:
         """Whether the field was sent, under its name or its older spelling."""
         return name in self._document or (alias is not None and alias in self._document)
 
+    @overload
+    def take(self, name: str, read: Callable[[Any], T], *, alias: str | None = None) -> T | None: ...
+
+    @overload
+    def take(self, name: str, read: Callable[[Any], T], default: T, *, alias: str | None = None) -> T: ...
+
     def take(
         self, name: str, read: Callable[[Any], T], default: T | None = None, *, alias: str | None = None
     ) -> T | None:
@@ -62,8 +68,7 @@ class Fields:
         if not self.has(name, alias):
             self._wrong[name] = "is required"
             return default
-        taken = self.take(name, read, default, alias=alias)
-        return default if taken is None else taken
+        return self.take(name, read, default, alias=alias)
 
     def _read(self, name: str, read: Callable[[Any], T], default: T | None) -> T | None:
         if name not in self._document:

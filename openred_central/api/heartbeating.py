@@ -34,10 +34,11 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     beat = api.directory.heartbeat(node_id, now)
     change = api.directory.amend(slot, registration, now)
     document = _describe(api, node_id, slot, beat.previous_state, now)
-    if change is not None:
-        document["revision"] = api.directory.nodes.registry.record(slot).revision
-        document["durable"] = await api.saved(change)
-    return Response.json(document)
+    if change is None:
+        return Response.json(document)
+    document["revision"] = api.directory.nodes.registry.record(slot).revision
+    document["durable"] = await api.saved(change)
+    return Response.json(document, status=api.status(200, durable=document["durable"]))
 
 
 def _read_update(api: Api, slot: int, fields: Fields) -> Registration:
@@ -55,9 +56,6 @@ def _read_update(api: Api, slot: int, fields: Fields) -> Registration:
     port = fields.take("port", values.port, profile.port)
     services = fields.take("services", values.services, record.services, alias="capabilities")
     fields.finish()
-    assert address is not None
-    assert port is not None
-    assert services is not None
     return Registration(
         node_id=record.node_id,
         profile=replace(profile, address=address, port=port),

@@ -26,7 +26,10 @@ async def get_node(api: Api, request: Request, node_id: str) -> Response:
 
 
 async def delete_node(api: Api, request: Request, node_id: str) -> Response:
-    """Answer 200 once the departure is durable: ``mode=leave`` (the default) or ``mode=forget``."""
+    """Answer 200 once the departure is durable: ``mode=leave`` (the default) or ``mode=forget``.
+
+    It is 202 where the store failed just now; one that is known to fail is not begun with.
+    """
     fields = Fields(parse_query(request.query), "query")
     mode = fields.take("mode", _mode, LEAVE)
     fields.finish()
@@ -43,8 +46,6 @@ async def delete_node(api: Api, request: Request, node_id: str) -> Response:
         status, state = "left", "coma"
         message = "The node is hidden and its identity kept; a heartbeat brings it back."
     durable = await api.saved(change)
-    if not durable:
-        api.require_store()
     document = {
         "status": status,
         "node_id": node_id,
@@ -52,7 +53,7 @@ async def delete_node(api: Api, request: Request, node_id: str) -> Response:
         "durable": durable,
         "message": message,
     }
-    return Response.json(document)
+    return Response.json(document, status=api.status(200, durable=durable))
 
 
 async def lookup(api: Api, request: Request) -> Response:

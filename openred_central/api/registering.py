@@ -28,13 +28,12 @@ async def register(api: Api, request: Request) -> Response:
     registered = api.directory.register(registration, proved=proved, now=now)
     document = _describe(api, request, registered, now)
     durable = document["durable"] = await api.saved(registered.change)
-    is_new = registered.outcome == "registered"
-    if not durable and api.store_durable:
+    status = api.status(201 if registered.outcome == "registered" else 200, durable=durable)
+    if status == 202:
         document["message"] += " It is not on disk yet: the store is catching up."
-        return Response.json(document, status=202)
-    if not durable:
+    elif not durable:
         document["message"] += " This directory keeps nothing over a restart."
-    return Response.json(document, status=201 if is_new else 200)
+    return Response.json(document, status=status)
 
 
 def read_registration(fields: Fields, now: Now, away_s_max: float) -> Registration:
@@ -46,15 +45,15 @@ def read_registration(fields: Fields, now: Now, away_s_max: float) -> Registrati
         address=fields.require("address", values.address, "", alias="ip_address"),
         port=fields.require("port", values.port, 0),
         public_key=fields.require("public_key", values.public_key, ""),
-        addresses=fields.take("addresses", values.addresses, ()) or (),
-        metadata=fields.take("metadata", values.metadata, {}) or {},
+        addresses=fields.take("addresses", values.addresses, ()),
+        metadata=fields.take("metadata", values.metadata, {}),
     )
     registration = Registration(
         node_id=fields.require("node_id", values.node_id, ""),
         profile=profile,
-        services=fields.take("services", values.services, "", alias="capabilities") or "",
-        region=fields.take("region", values.region, "") or "",
-        discoverable=fields.take("discoverable", values.flag, True) is not False,
+        services=fields.take("services", values.services, "", alias="capabilities"),
+        region=fields.take("region", values.region, ""),
+        discoverable=fields.take("discoverable", values.flag, True),
         away_until_at=_read_away(fields, now, away_s_max),
     )
     fields.finish()

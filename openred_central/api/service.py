@@ -53,6 +53,10 @@ class Api:
         """The wall time at which the tolerance of an active node ends."""
         return now.wall_s + self.directory.nodes.deadline_s(slot) - now.attended_s
 
+    def status(self, status: int, *, durable: bool) -> int:
+        """`status`, or 202 where a change is accepted and not yet on disk, as it will be."""
+        return status if durable or not self.store_durable else 202
+
     def proves(self, request: Request, slot: int) -> bool:
         """Whether the request proves to come from the node in `slot`; False where it does not try.
 

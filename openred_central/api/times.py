@@ -10,24 +10,33 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
-# The last second of the year 9999, beyond which RFC 3339 cannot tell the time.
+# The years 1 to 9999, beyond which RFC 3339 cannot tell the time.
+WALL_S_MIN = -62_135_596_800.0
 WALL_S_MAX = 253_402_300_799.0
-# Most times of one reply share few seconds, and all replies of a second share one: formatting one costs
-# 0.9 µs, finding it here 0.1 µs.
-_SECONDS_KEPT_MAX = 8_192
-_seconds: dict[int, str] = {}
+# The times of one reply lie on few days: with the date kept and the rest put together from tables a time
+# costs 0.6 µs, formatting it anew 2 µs.
+_DATES_KEPT_MAX = 4_096
+_dates: dict[int, str] = {}
+_HOURS_AND_MINUTES = tuple(f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(1_440))
+_SECONDS = tuple(f"{second:02d}" for second in range(60))
+_MILLISECONDS = tuple(f".{rest:03d}Z" for rest in range(1_000))
 
 
 def rfc3339(wall_s: float) -> str:
     """Seconds since the epoch as text: ``2026-11-23T08:15:30.250Z``. Clamped to the years 1 to 9999."""
-    milliseconds = round(min(max(wall_s, -62_135_596_800.0), WALL_S_MAX) * 1_000)
-    second, rest = divmod(milliseconds, 1_000)
-    text = _seconds.get(second)
-    if text is None:
-        if len(_seconds) >= _SECONDS_KEPT_MAX:
-            _seconds.clear()
-        text = _seconds[second] = (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
-    return f"{text}.{rest:03d}Z"
+    seconds, rest = divmod(round(min(max(wall_s, WALL_S_MIN), WALL_S_MAX) * 1_000), 1_000)
+    minutes, second = divmod(seconds, 60)
+    day, minute = divmod(minutes, 1_440)
+    return (
+        (_dates.get(day) or _date(day)) + _HOURS_AND_MINUTES[minute] + _SECONDS[second] + _MILLISECONDS[rest]
+    )
+
+
+def _date(day: int) -> str:
+    """The date of the day that is so many days after the epoch."""
+    if len(_dates) >= _DATES_KEPT_MAX:
+        _dates.clear()
+    return _dates.setdefault(day, (_EPOCH + timedelta(days=day)).date().isoformat())
 
 
 def parse_rfc3339(text: str) -> float:

@@ -34,12 +34,14 @@ class Query:
     """What to look for: nodes in one of `states` that offer all of `names`.
 
     At most `max_results` come back. `min_last_seen_at` is a wall time before which a last sign of life is
-    not recent enough; `region` is required, `near` only preferred; None where they do not matter.
+    not recent enough; if it and `states` leave nobody, `fallback_states` are looked through without it.
+    `region` is required, `near` only preferred; None where they do not matter.
     """
 
     names: frozenset[str]
     states: tuple[State, ...]
     max_results: int
+    fallback_states: tuple[State, ...] = LIVE_STATES
     min_last_seen_at: float | None = None
     region: str | None = None
     near: str | None = None
@@ -105,7 +107,7 @@ class Draw:
             candidates = [slot for slot in self._walk.taken if self._still_matches(slot)]
         if not candidates and not self._degraded:
             self._degraded = True
-            candidates = self._from(list(self._index.pools(self._query.names, LIVE_STATES)))
+            candidates = self._from(list(self._index.pools(self._query.names, self._query.fallback_states)))
             if candidates is None:
                 return None
         return self._ranked(candidates)
@@ -161,7 +163,7 @@ class Draw:
         registry = self._registry
         if registry.is_free(slot) or not is_discoverable(registry.flags(slot)):
             return False
-        states = LIVE_STATES if self._degraded else self._query.states
+        states = self._query.fallback_states if self._degraded else self._query.states
         return (
             registry.state(slot) in states
             and self._query.names <= registry.service_set(slot).names

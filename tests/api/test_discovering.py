@@ -36,6 +36,7 @@ def test_everything_can_be_asked() -> None:
     assert query == Query(
         names=frozenset({"a", "b"}),
         states=(State.ACTIVE, State.COMA),
+        fallback_states=tuple(state for state in LIVE_STATES if state is not State.RETRY_2W),
         max_results=7,
         min_last_seen_at=60.0,
         region="eu",
@@ -57,6 +58,14 @@ def test_everything_can_be_asked() -> None:
 )
 def test_states_are_chosen_and_left_out(text: str, states: tuple[State, ...]) -> None:
     assert read_query(text).states == states
+
+
+@pytest.mark.parametrize("query", ["exclude_states=active", "states=dead", "states=coma&exclude_states=coma"])
+def test_nobody_is_shown_who_was_refused_by_name(query: str) -> None:
+    world = World()
+    world.register()
+    document = world.call("GET", f"/discover?{query}").document
+    assert (document["nodes"], document["degraded"]) == ([], False)
 
 
 def test_capabilities_is_the_older_name_of_services() -> None:

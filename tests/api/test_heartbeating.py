@@ -135,7 +135,7 @@ def test_a_change_adds_revision_and_durability_to_the_answer() -> None:
     assert (reply.document["revision"], reply.document["durable"]) == (2, True)
     world.durable = False
     reply = world.call("POST", BEAT, {"port": 1}, claim=claim)
-    assert (reply.status, reply.document["durable"]) == (200, False)
+    assert (reply.status, reply.document["durable"]) == (202, False)
 
 
 def test_a_body_that_changes_nothing_needs_no_proof_and_waits_for_nothing() -> None:
