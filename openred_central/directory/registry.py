@@ -65,7 +65,7 @@ class Registry:
         self._free: list[int] = []
         self._node_ids: list[str | None] = []
         self._profiles: list[bytes] = []
-        self._histories: dict[int, str] = {}
+        self._histories: list[str] = []
         self._away: dict[int, tuple[float, float]] = {}
         self.states = array("B")
         self._flags = array("B")
@@ -139,7 +139,7 @@ class Registry:
         return self._away.get(slot, (0.0, 0.0))
 
     def history(self, slot: int) -> str:
-        return self._histories.get(slot, "")
+        return self._histories[slot]
 
     def record(self, slot: int) -> Record:
         """The whole record in `slot`. Raises `InternalBug` where the slot is free."""
@@ -161,7 +161,7 @@ class Registry:
             self._profiles[slot],
             away_from_s,
             away_until_s,
-            self.history(slot),
+            self._histories[slot],
         )
 
     def sign_of_life(self, slot: int) -> SignOfLife:
@@ -212,6 +212,7 @@ class Registry:
         del self._shards[shard_of(node_id, self.shards_count)][node_id]
         self._node_ids[slot] = None
         self._profiles[slot] = b""
+        self._histories[slot] = ""
         self._free.append(slot)
 
     def set_state(self, slot: int, state: State, since_s: float, history: str) -> None:
@@ -225,6 +226,7 @@ class Registry:
     def _grow(self) -> None:
         self._node_ids.append(None)
         self._profiles.append(b"")
+        self._histories.append("")
         for column in self._columns:
             column.append(0)
 
@@ -249,8 +251,7 @@ class Registry:
         self._set_ids[slot] = self.sets.hold(record.services, record.region)
         if record.away_until_s:
             self._away[slot] = (record.away_from_s, record.away_until_s)
-        if record.history:
-            self._histories[slot] = record.history
+        self._histories[slot] = record.history
 
     def _unwrite(self, slot: int) -> None:
         """Take back what `_write` counted and held for the record in `slot`."""
@@ -259,4 +260,3 @@ class Registry:
         self.state_counts[self.states[slot]] -= 1
         self.sets.release(self._set_ids[slot])
         self._away.pop(slot, None)
-        self._histories.pop(slot, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from .node import Tombstone, hash_id
@@ -17,7 +18,8 @@ class Tombstones:
     def __init__(self, *, tombstone_s: float, count_max: int) -> None:
         self._tombstone_s = tombstone_s
         self._count_max = count_max
-        self._by_hash: dict[str, Tombstone] = {}
+        # Not a plain dictionary, which looks for its first key among all that were ever taken away.
+        self._by_hash: OrderedDict[str, Tombstone] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._by_hash)
@@ -31,8 +33,7 @@ class Tombstones:
         self._by_hash[tombstone.id_hash] = tombstone
         crowded_out = []
         while len(self._by_hash) > self._count_max:
-            oldest = next(iter(self._by_hash))
-            crowded_out.append(self._by_hash.pop(oldest))
+            crowded_out.append(self._by_hash.popitem(last=False)[1])
         return crowded_out
 
     def lift(self, id_hash: str) -> Tombstone | None:
