@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openred_central.directory.batch import Vitals
@@ -490,43 +490,56 @@ COMMIT_UNTIL_KILLED = """
 import sys
 from itertools import count
 from pathlib import Path
+from openred_central.storage import journal
 from openred_central.storage.sqlite import SqliteStore
 from tests.storage.test_sqlite import batch_number
 
+# Folds come often and in many steps, one after each commit.
+journal.FOLD_INTERVAL_S, journal.STEP_SIGNS, journal.STEP_RECORDS = 5.0, 150, 70
 store = SqliteStore(Path(sys.argv[1]))
 store.open()
 vitals = store.load_vitals()
 for number in count(vitals.revision + 1 if vitals else 0):
     store.commit(batch_number(number))
-    if store.tidy_due:
-        store.tidy()
     sys.stdout.write(f"{number}\\n")
     sys.stdout.flush()
+    if store.tidy_due:
+        store.tidy()
 """
 
 ROWS_PER_BATCH = 200
+# Who was registered by a batch is heard in so many after it.
+HEARD_BATCHES = 8
+# A hundred times as many when soaking.
+KILLS = 3 * settings().max_examples // 50
 
 
 def batch_number(number: int) -> Any:
-    """Every batch fills one range of slots and frees half of the one before."""
+    """Every batch fills one range of slots, frees half of the one before, and tells of some before that."""
     first = number * ROWS_PER_BATCH
+    heard_from = max(0, first - HEARD_BATCHES * ROWS_PER_BATCH)
     return batch(
         *(record(slot, revision=number) for slot in range(first, first + ROWS_PER_BATCH)),
         freed_slots=[slot for slot in range(first - ROWS_PER_BATCH, first, 2) if slot >= 0],
+        signs_of_life=[SignOfLife(slot, number, number, number) for slot in range(heard_from + 1, first, 2)],
         tombstones=[tombstone(f"{number}", float(number))],
         vitals=Vitals(float(number), number, 0.0),
     )
 
 
-def slots_after(number: int) -> list[int]:
+def seen_after(number: int) -> dict[int, float]:
+    """Slots and when they were seen last, after this batch."""
     last = number * ROWS_PER_BATCH
-    return [*range(1, last, 2), *range(last, last + ROWS_PER_BATCH)]
+    seen = {slot: record(slot).last_seen_s for slot in range(last, last + ROWS_PER_BATCH)}
+    for slot in range(1, last, 2):
+        seen[slot] = float(min(number, slot // ROWS_PER_BATCH + HEARD_BATCHES))
+    return seen
 
 
 def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half_done(path: Path, seed: int) -> None:
     random = Random(seed)
     command = [sys.executable, "-c", COMMIT_UNTIL_KILLED, str(path)]
-    for _ in range(3):
+    for _ in range(KILLS):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None
             for _ in range(random.randint(1, 40)):
@@ -539,5 +552,5 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half_done(path: Pa
             vitals = store.load_vitals()
             assert vitals is not None
             assert vitals.revision >= acknowledged
-            assert [row.slot for row in records_of(store)] == slots_after(vitals.revision)
+            assert {row.slot: row.last_seen_s for row in records_of(store)} == seen_after(vitals.revision)
             assert len(tombstones_of(store)) == vitals.revision + 1

@@ -1,0 +1,299 @@
+"""After an error of the disk nothing is tried again on the same connection, and nothing is lost by it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openred_central.directory.batch import Vitals
+from openred_central.directory.node import SignOfLife
+from openred_central.storage.journal import FOLD_INTERVAL_S
+from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.store import StoreError
+
+from .records import alter, batch, opened, record, records_of
+from .test_faults import sqlite_error
+
+FSYNC_FAILED = sqlite3.SQLITE_IOERR_FSYNC
+
+
+class Failing:
+    """A connection on which the statements that begin so fail, before or after they have done their work."""
+
+    def __init__(self, connection: sqlite3.Connection, beginning: str, code: int, *, done: bool) -> None:
+        self._connection = connection
+        self._beginning = beginning
+        self._code = code
+        self._done = done
+        self.closed = False
+        self.asked_after_failure: list[str] = []
+        self._failed = False
+
+    def execute(self, statement: str, *parameters: Any) -> Any:
+        if self._failed:
+            self.asked_after_failure.append(statement)
+        if not statement.strip().startswith(self._beginning):
+            return self._connection.execute(statement, *parameters)
+        if self._done:
+            self._connection.execute(statement, *parameters)
+        self._failed = True
+        raise sqlite_error(self._code, "disk I/O error")
+
+    def close(self) -> None:
+        self.closed = True
+        self._connection.close()
+
+
+def fail(store: SqliteStore, beginning: str, code: int = FSYNC_FAILED, *, done: bool = False) -> Failing:
+    """From now on the connection of `store` fails so."""
+    session = store._session
+    assert session is not None
+    failing = Failing(session.connection, beginning, code, done=done)
+    store._session = session._replace(connection=failing)  # type: ignore[arg-type]
+    session.journal._connection = failing  # type: ignore[assignment]
+    return failing
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "openred.db"
+
+
+@pytest.mark.parametrize("code", [FSYNC_FAILED, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CORRUPT])
+@pytest.mark.parametrize("done", [False, True], ids=["not committed", "committed after all"])
+def test_a_commit_that_failed_is_made_again_on_a_new_connection(
+    done: bool, code: int, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    signs = [SignOfLife(1, 7.0, 8.0, 9.0)]
+    with opened(path) as store:
+        store.commit(batch(record(1)))
+        failing = fail(store, "COMMIT", code, done=done)
+        with pytest.raises(StoreError, match=rf"^cannot write {path}: disk I/O error; "):
+            store.commit(batch(record(2), signs_of_life=signs))
+        assert not failing.closed, "only when it is asked for again"
+        assert failing.asked_after_failure == ["ROLLBACK"]
+        store.commit(batch(record(2), record(3), signs_of_life=signs))
+        assert failing.closed
+        assert failing.asked_after_failure == ["ROLLBACK"]
+        expected = [record(1, last_seen_at=7.0, last_seen_s=8.0, usual_gap_s=9.0), record(2), record(3)]
+        assert records_of(store) == expected
+        store.commit(batch(record(4)))
+    with opened(path) as store:
+        assert records_of(store) == [*expected, record(4)]
+    assert f"the commit under way is {'in it' if done else 'not in it'}" in caplog.text
+
+
+def test_nothing_stands_in_the_log_behind_what_may_not_have_reached_the_disk(path: Path) -> None:
+    log = path.with_name("openred.db-wal")
+    with opened(path) as store:
+        store.commit(batch(*(record(slot) for slot in range(500))))
+        before = log.stat().st_size
+        fail(store, "COMMIT", done=True)
+        with pytest.raises(StoreError):
+            store.commit(batch(record(501)))
+        store.commit(batch(record(501)))
+        assert 0 < log.stat().st_size < before, "it began anew"
+
+
+def test_the_lock_is_held_all_the_while(path: Path) -> None:
+    with opened(path) as store:
+        fail(store, "COMMIT")
+        with pytest.raises(StoreError):
+            store.commit(batch(record(1)))
+        with pytest.raises(StoreError, match="in use by another server"):
+            SqliteStore(path).open()
+        store.commit(batch(record(1)))
+        with pytest.raises(StoreError, match="in use by another server"):
+            SqliteStore(path).open()
+    with opened(path) as store:
+        assert records_of(store) == [record(1)]
+
+
+def test_a_full_disk_poisons_nothing(path: Path) -> None:
+    with opened(path) as store:
+        failing = fail(store, "COMMIT", sqlite3.SQLITE_FULL)
+        with pytest.raises(StoreError, match="make room"):
+            store.commit(batch(record(1)))
+        assert store._connection is failing  # type: ignore[comparison-overlap]
+
+
+def test_a_file_that_is_no_longer_ours_is_refused_until_it_is_back(path: Path, tmp_path: Path) -> None:
+    """What was acknowledged must not be lost without a word, nor an older file taken for the newest one."""
+    with opened(path) as store:
+        store.commit(batch(record(1)))
+    older = tmp_path / "older.db"
+    shutil.copy(path, older)
+    store = SqliteStore(path)
+    store.open()
+    store.commit(batch(record(2)))
+    fail(store, "COMMIT")
+    with pytest.raises(StoreError):
+        store.commit(batch(record(3)))
+    store._end()
+    newer = path.rename(tmp_path / "newer.db")
+    with pytest.raises(StoreError, match=rf"^{path} is gone; put it back"):
+        store.commit(batch(record(3)))
+    assert not path.exists()
+    shutil.copy(older, path)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=rf"^{path} holds 1 commits where 2 were made: somebody has"):
+            store.commit(batch(record(3)))
+    newer.replace(path)
+    store.commit(batch(record(3)))
+    assert records_of(store) == [record(1), record(2), record(3)]
+    store.close()
+
+
+def test_a_stranger_who_wrote_is_noticed(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1)))
+        fail(store, "COMMIT")
+        with pytest.raises(StoreError):
+            store.commit(batch(record(2)))
+        alter(path, "UPDATE vitals SET commit_number = 9")
+        with pytest.raises(StoreError, match=r"holds 9 commits where 1 were made"):
+            store.commit(batch(record(2)))
+        alter(path, "UPDATE vitals SET commit_number = 1")
+
+
+def test_reopening_that_fails_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(path) as store:
+        fail(store, "COMMIT")
+        with pytest.raises(StoreError):
+            store.commit(batch(record(1)))
+
+        def connect(path: Path) -> sqlite3.Connection:
+            raise sqlite_error(sqlite3.SQLITE_IOERR_READ, "still broken")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("openred_central.storage.sqlite.connect", connect)
+            for _ in range(2):
+                with pytest.raises(StoreError, match="still broken"):
+                    store.commit(batch(record(1)))
+            assert not store.tidy_due
+        store.commit(batch(record(1)))
+        assert records_of(store) == [record(1)]
+
+
+def test_a_fold_that_met_the_error_is_made_again(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1), vitals=Vitals(0.0, 1, 0.0)))
+        signs = [SignOfLife(1, 7.0, 8.0, 9.0)]
+        store.commit(batch(signs_of_life=signs, vitals=Vitals(0.0, 1, 0.0)))
+        store.commit(batch(vitals=Vitals(FOLD_INTERVAL_S, 1, 0.0)))
+        failing = fail(store, "UPDATE node")
+        store.tidy()
+        with pytest.raises(StoreError):
+            store.tidy()
+        assert store.tidy_due
+        while store.tidy_due:
+            store.tidy()
+        assert failing.closed
+        assert records_of(store) == [record(1, last_seen_at=7.0, last_seen_s=8.0, usual_gap_s=9.0)]
+        assert store._connection.execute("SELECT count(*) FROM journal").fetchone() == (0,)
+
+
+def test_a_poisoned_store_can_be_closed_and_opened(path: Path) -> None:
+    store = SqliteStore(path)
+    store.open()
+    store.commit(batch(record(1)))
+    fail(store, "COMMIT")
+    with pytest.raises(StoreError):
+        store.commit(batch(record(2)))
+    store.close()
+    store.open()
+    assert records_of(store) == [record(1)]
+    store.close()
+    assert sorted(os.listdir(path.parent)) == ["openred.db", "openred.db.lock"]
+
+
+def test_a_store_that_cannot_be_reopened_is_released_by_closing(path: Path, tmp_path: Path) -> None:
+    store = SqliteStore(path)
+    store.open()
+    store.commit(batch(record(1)))
+    fail(store, "COMMIT")
+    with pytest.raises(StoreError):
+        store.commit(batch(record(2)))
+    store._end()
+    away = path.rename(tmp_path / "away.db")
+    with pytest.raises(StoreError, match="is gone"):
+        store.close()
+    store.close()
+    away.rename(path)
+    with opened(path) as store:
+        assert records_of(store) == [record(1)]
+
+
+# Files that may not grow: SQLite takes that for an error of the disk, so this poisons for real.
+WITHIN_A_LIMIT = """
+import resource, sys
+from pathlib import Path
+from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.store import StoreError
+from tests.storage.records import batch, record, records_of
+
+store = SqliteStore(Path(sys.argv[1]))
+store.open()
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, hard))
+acknowledged, failures = 0, 0
+while failures < 5:
+    try:
+        store.commit(batch(*(record(acknowledged + slot) for slot in range(50))))
+        acknowledged += 50
+    except StoreError as error:
+        failures += 1
+        print(error, flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+for _ in range(3):
+    store.commit(batch(*(record(acknowledged + slot) for slot in range(50))))
+    acknowledged += 50
+assert [row.slot for row in records_of(store)] == list(range(acknowledged)), "in this process"
+store.close()
+print(acknowledged)
+"""
+
+
+def test_a_limit_of_the_size_of_files_is_told_and_recovered_from(path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHIN_A_LIMIT, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    *errors, acknowledged = done.stdout.splitlines()
+    assert len(errors) == 5
+    assert all("no file of this server may grow beyond 262144 bytes: raise that limit" in e for e in errors)
+    with opened(path) as store:
+        assert [row.slot for row in records_of(store)] == list(range(int(acknowledged)))
+
+
+BEGIN_WITHIN_A_LIMIT = """
+import resource, sys
+from pathlib import Path
+from openred_central.storage.sqlite import SqliteStore
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    SqliteStore(Path(sys.argv[1])).open()
+except Exception as error:
+    sys.stderr.write(f"{type(error).__name__}: {error}")
+"""
+
+
+@pytest.mark.parametrize("bytes_max", [1, 5_000, 20_000])
+def test_a_first_start_without_room_says_so_and_can_be_repeated(bytes_max: int, path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN_WITHIN_A_LIMIT, str(path), str(bytes_max)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.startswith(f"StoreError: cannot open {path}: "), done.stderr
+    assert f"no file of this server may grow beyond {bytes_max} bytes: raise that limit" in done.stderr
+    with opened(path) as store:
+        assert records_of(store) == []

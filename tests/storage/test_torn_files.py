@@ -1,0 +1,101 @@
+"""Whatever of the log reached the disk when the power went: what is found is a prefix of the commits."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from copy import deepcopy
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import settings
+
+from openred_central.storage import journal
+from openred_central.storage.sqlite import SqliteStore
+
+from .model import Model, held, random_batch
+from .records import opened
+
+COMMITS = 60
+# A hundred times as many when soaking.
+ROUNDS = settings().max_examples
+
+
+class Recording:
+    """A database and its log after some commits and folds, and what it held when the log had which size."""
+
+    def __init__(self, path: Path, seed: int) -> None:
+        random, model = Random(seed), Model()
+        store = SqliteStore(path)
+        store.open()
+        log = path.with_name(path.name + "-wal")
+        self.sizes = [0]
+        self.models = [deepcopy(model)]
+        for number in range(1, COMMITS + 1):
+            changes = random_batch(random, number)
+            store.commit(changes)
+            model.commit(changes)
+            self.sizes.append(log.stat().st_size)
+            self.models.append(deepcopy(model))
+            # What a fold does to the file, nobody may see.
+            for _ in range(random.randrange(4)):
+                if store.tidy_due:
+                    store.tidy()
+                    self.sizes.append(log.stat().st_size)
+                    self.models.append(deepcopy(model))
+        self.database, self.log = path.read_bytes(), log.read_bytes()
+        store.close()
+        assert self.sizes == sorted(self.sizes)
+        assert self.sizes[-1] == len(self.log)
+
+    def expect(self, folder: Path, log: bytes, intact_bytes: int, what: str) -> None:
+        """A server that finds this log, its first bytes as they were, finds all that those say."""
+        folder.mkdir()
+        path = folder / "openred.db"
+        path.write_bytes(self.database)
+        path.with_name("openred.db-wal").write_bytes(log)
+        expected = self.models[bisect_right(self.sizes, intact_bytes) - 1]
+        for start in ("first", "second"):
+            with opened(path) as store:
+                assert held(store) == expected.tell(), f"{start} start, {what}"
+
+
+@pytest.fixture
+def recording(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> Recording:
+    for name, value in {"FOLD_INTERVAL_S": 4.0, "STEP_SIGNS": 5, "STEP_RECORDS": 2}.items():
+        monkeypatch.setattr(journal, name, value)
+    return Recording(tmp_path / "openred.db", seed)
+
+
+def test_a_log_that_was_cut_anywhere(recording: Recording, tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    ends = random.sample(recording.sizes, 3)
+    for end in [0, 31, 32, *ends, *(random.randrange(len(recording.log)) for _ in range(ROUNDS))]:
+        folder = tmp_path / os.urandom(8).hex()
+        recording.expect(folder, recording.log[:end], end, f"cut after {end} bytes")
+
+
+def test_a_log_in_which_a_bit_has_turned(recording: Recording, tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    for _ in range(ROUNDS):
+        bit = random.randrange(len(recording.log) * 8)
+        log = bytearray(recording.log)
+        log[bit // 8] ^= 1 << bit % 8
+        folder = tmp_path / os.urandom(8).hex()
+        recording.expect(folder, bytes(log), bit // 8, f"bit {bit} turned")
+
+
+def test_a_log_whose_end_never_reached_the_disk(recording: Recording, tmp_path: Path, seed: int) -> None:
+    """Blocks that were written but not yet synced may read as zeros, or as what was there before."""
+    random = Random(seed)
+    for _ in range(ROUNDS // 2):
+        start = random.randrange(len(recording.log) // 512) * 512
+        log = bytearray(recording.log)
+        log[start : start + 4_096] = bytes(min(4_096, len(log) - start))
+        intact = next(
+            (at for at in range(start, len(log)) if log[at] != recording.log[at]),
+            len(log),
+        )
+        folder = tmp_path / os.urandom(8).hex()
+        recording.expect(folder, bytes(log), intact, f"zeros at {start}")
