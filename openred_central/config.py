@@ -20,6 +20,7 @@ from .micro_engine.limits import EngineLimits
 from .setting_kinds import DAY_S, Kind, choice, duration, networks, number, show_duration, switch, text, whole
 from .tasks.prober import ProberOptions
 from .tasks.saver import SaverOptions
+from .tasks.snapshotter import SnapshotOptions
 
 PREFIX = "OPENRED_"
 
@@ -80,6 +81,18 @@ class Configuration:
     )
     flush_interval_s: float = duration(
         1.0, 0.01, 3_600.0, "How often heartbeats are written down; a crash forgets at most these."
+    )
+    snapshot_interval_s: float = duration(
+        3_600.0, 0.0, 365 * DAY_S, "How often the database is copied, while the server runs; 0 is never."
+    )
+    snapshots_kept: int = whole(24, 1, 100_000, "Snapshots beyond this many are removed, oldest first.")
+    snapshot_folder: str = text(
+        "", "a path, or nothing", "Where snapshots lie; nothing: in `snapshots` beside the database."
+    )
+    restore: str = choice(
+        "auto",
+        ("auto", "never"),
+        "Whether a damaged database is set aside at start and its newest good snapshot used.",
     )
     max_nodes: int = whole(100_000, 1, 50_000_000, "Nodes beyond this many are refused.")
     shards: int = whole(64, 1, 4_096, "Parts the registry is cut into; more of them make shorter steps.")
@@ -161,6 +174,7 @@ class Configuration:
             self.mass_silence()
             self.saver()
             self.prober()
+            self.snapshotter()
         except ValueError as error:
             self._refuse(str(error))
 
@@ -200,6 +214,10 @@ class Configuration:
     def saver(self) -> SaverOptions:
         """How often changes are saved."""
         return SaverOptions(**self._named(SaverOptions))
+
+    def snapshotter(self) -> SnapshotOptions:
+        """How often the database is copied, and how many copies are kept."""
+        return SnapshotOptions(**self._named(SnapshotOptions))
 
     def prober(self) -> ProberOptions:
         """How much is probed at once."""

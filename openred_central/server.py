@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import random
@@ -23,26 +22,26 @@ import uvloop
 from . import __version__
 from .api.routes import NAMES, install
 from .api.service import Api
+from .api.times import rfc3339
 from .clock import AttendedTime, SystemClock
 from .config import Configuration
-from .directory.consistency import check_in_steps
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
-from .errors import InternalBug
+from .loading import load
 from .micro_engine.engine import Engine
 from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
 from .security.claims import CLAIM_KEY_BYTES, Claims
-from .storage.locate import open_store
+from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
 from .storage.store import Store, StoreError
 from .tasks.prober import Prober, probe_refusal
 from .tasks.saver import Saver
 from .tasks.scheduler import Scheduler
+from .tasks.snapshotter import Snapshotter
 
 log = logging.getLogger("openred.server")
 
 CLAIM_KEY = "claim_key"
-LOAD_ROWS = 10_000
 # Beyond so many in one tick they are told as counts: a million transitions are not a million lines.
 TRANSITIONS_LOGGED_MAX = 50
 
@@ -75,6 +74,7 @@ class Server:
         self._clock = SystemClock()
         self._random = random.Random(secrets.randbits(128))
         self._started_s = self._clock.monotonic_s()
+        self._restored: Restored | None = None
 
     async def run(self) -> None:
         """Start, serve until a signal comes, stop. Raises `StartError` or `StoreError` where it cannot."""
@@ -82,17 +82,29 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        store = open_store(self._configuration.database)
+        configuration = self._configuration
+        store, (directory, attended), self._restored = open_or_restore(
+            configuration.database,
+            configuration.snapshot_folder,
+            self._load,
+            restore=configuration.restore == "auto",
+            wall_s=self._clock.wall_s(),
+        )
         try:
             with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as writer:
-                await self._serve(store, writer, stop)
+                await self._serve(directory, attended, store, writer, stop)
         finally:
             store.close()
 
-    async def _serve(self, store: Store, writer: ThreadPoolExecutor, stop: asyncio.Event) -> None:
+    async def _serve(
+        self,
+        directory: Directory,
+        attended: AttendedTime,
+        store: Store,
+        writer: ThreadPoolExecutor,
+        stop: asyncio.Event,
+    ) -> None:
         configuration = self._configuration
-        directory = self._make_directory()
-        attended = await self._load(directory, store)
         saver = Saver(directory.saving, store, writer, attended.now, configuration.saver())
         prober = Prober(
             self._clock,
@@ -110,6 +122,7 @@ class Server:
             on_transitions=log_transitions,
             ask=lambda request: _submit(prober, request),
         )
+        snapshotter = self._snapshotter()
         engine = Engine(
             limits=configuration.engine(),
             clock=self._clock,
@@ -123,13 +136,15 @@ class Server:
             store_state=lambda: saver.state,
             store_durable=store.durable,
             random=self._random.random,
-            figures=lambda: self._figures(engine, saver, scheduler, attended),
+            figures=lambda: self._figures(engine, saver, scheduler, attended, snapshotter),
             version=__version__,
             endpoints=NAMES,
         )
         install(engine, api)
         addresses = await engine.start(self._listeners(), tls=self._tls())
         tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober)]
+        if snapshotter:
+            tasks.append(asyncio.create_task(snapshotter.run()))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
 
         await _until(stop, tasks)
@@ -139,6 +154,8 @@ class Server:
         cut = await engine.drain()
         # Time stops before the last flush, so that what is saved is the end.
         scheduler.stop()
+        if snapshotter:
+            snapshotter.stop()
         await prober.stop()
         await saver.stop()
         await asyncio.gather(*tasks)
@@ -153,32 +170,18 @@ class Server:
             self._random.random,
         )
 
-    async def _load(self, directory: Directory, store: Store) -> AttendedTime:
-        """Fill the directory from the store and check it; attended time goes on where it stood."""
-        vitals = store.load_vitals()
-        attended = AttendedTime(
-            self._clock,
-            attended_s=vitals.attended_s if vitals is not None else 0.0,
-            tick_s=self._configuration.tick_s,
-        )
-        # What is loaded stays; walking it again and again would only cost time.
-        gc.disable()
-        try:
-            if vitals is not None:
-                directory.saving.restore_vitals(vitals)
-            for records in store.load_records(LOAD_ROWS):
-                directory.saving.restore_records(records)
-            for tombstones in store.load_tombstones(LOAD_ROWS):
-                directory.saving.restore_tombstones(tombstones)
-            for problems in check_in_steps(directory, attended.now()):
-                if problems:
-                    raise StartError(f"{store.location} does not fit together: {problems[0]}")
-        except InternalBug as error:
-            raise StartError(f"{store.location} cannot be loaded: {error}") from error
-        finally:
-            gc.enable()
-            gc.freeze()
-        return attended
+    def _load(self, store: Store) -> tuple[Directory, AttendedTime]:
+        directory = self._make_directory()
+        return directory, load(directory, store, self._clock, tick_s=self._configuration.tick_s)
+
+    def _snapshotter(self) -> Snapshotter | None:
+        """None where there is nothing to copy, or nobody wants it."""
+        configuration = self._configuration
+        database = database_path(configuration.database)
+        if database is None or not configuration.snapshot_interval_s:
+            return None
+        snapshots = snapshots_of(database, configuration.snapshot_folder)
+        return Snapshotter(snapshots, self._clock, configuration.snapshotter())
 
     def _claim_key(self, store: Store) -> bytes:
         key = store.load_secret(CLAIM_KEY)
@@ -217,7 +220,12 @@ class Server:
             ) from error
 
     def _figures(
-        self, engine: Engine, saver: Saver, scheduler: Scheduler, attended: AttendedTime
+        self,
+        engine: Engine,
+        saver: Saver,
+        scheduler: Scheduler,
+        attended: AttendedTime,
+        snapshotter: Snapshotter | None,
     ) -> dict[str, Any]:
         """What the parts around the directory count."""
         counted, saved = engine.stats, saver.stats
@@ -238,13 +246,41 @@ class Server:
                 "commit_ms_mean": round(saved.commit_s_total / max(saved.batches, 1) * 1_000, 3),
                 "commit_ms_max": round(saved.commit_s_max * 1_000, 3),
                 "failures": saved.failures,
+                "restored": _describe_restored(self._restored),
             },
+            "snapshots": _describe_snapshots(snapshotter),
             "scheduler": {
                 "ticks": scheduler.ticks,
                 "late_ms_max": round(scheduler.late_s_max * 1_000, 3),
                 "clock_jumps": [jump._asdict() for jump in attended.jumps],
             },
         }
+
+
+def _describe_restored(restored: Restored | None) -> dict[str, Any] | None:
+    """What the store was restored from at start, where it was damaged. Names without their folders."""
+    if restored is None:
+        return None
+    return {
+        "snapshot": restored.snapshot,
+        "taken_at": rfc3339(restored.taken_at),
+        "age_s": round(restored.age_s, 3),
+        "set_aside": restored.set_aside.name,
+    }
+
+
+def _describe_snapshots(snapshotter: Snapshotter | None) -> dict[str, Any] | None:
+    if snapshotter is None:
+        return None
+    taken = snapshotter.stats
+    return {
+        "state": "ok" if taken.last_error is None else "failing",
+        "taken": taken.snapshots,
+        "failures": taken.failures,
+        "last": rfc3339(taken.last_at) if taken.last_at is not None else None,
+        "last_took_s": round(taken.last_took_s, 3),
+        "last_bytes": taken.last_bytes,
+    }
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:

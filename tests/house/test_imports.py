@@ -26,7 +26,9 @@ RANKS = {
     "api": 3,
     "tasks": 3,
     "config": 4,
+    "loading": 4,
     "server": 5,
+    "maintenance": 5,
     "cli": 6,
     # Two lines that start `cli`.
     "__main__": 7,

@@ -12,6 +12,9 @@ from openred_central.directory.batch import Batch, Vitals
 from openred_central.directory.node import Record, Tombstone
 from openred_central.storage.sqlite import SqliteStore
 
+# What a process of its own is started in, to find the package.
+ROOT = Path(__file__).resolve().parents[2]
+
 VITALS = Vitals(attended_s=12.5, revision=3, transitions_per_h=0.25)
 
 

@@ -1,0 +1,151 @@
+"""Takes a snapshot of the store every so often, in a thread of its own.
+
+A snapshot that fails is told once in the log, when it begins to fail and when it works again; nothing else of
+the server notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..clock import Clock
+from ..storage.manifest import Manifest
+
+log = logging.getLogger("openred.snapshotter")
+
+# The first one after a start waits this long, so that a server that starts again and again does little else.
+FIRST_S = 60.0
+# A snapshot that failed is tried again after this long, or after the interval where that is shorter.
+RETRY_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotOptions:
+    """How often a snapshot is taken, 0 for never, and how many of them are kept."""
+
+    snapshot_interval_s: float = 3_600.0
+    snapshots_kept: int = 24
+
+    def __post_init__(self) -> None:
+        if self.snapshot_interval_s < 0:
+            raise ValueError(f"snapshot_interval_s is {self.snapshot_interval_s}, allowed is 0 or more")
+        if self.snapshots_kept < 1:
+            raise ValueError(f"snapshots_kept is {self.snapshots_kept}, allowed is 1 or more")
+
+
+@dataclass(slots=True)
+class SnapshotterStats:
+    """What the snapshotter has done. `last_at` is wall time; `last_error` is None while all is well."""
+
+    snapshots: int = 0
+    failures: int = 0
+    last_at: float | None = None
+    last_took_s: float = 0.0
+    last_bytes: int = 0
+    last_error: str | None = None
+
+
+class Stopped(Exception):
+    """The server stops; a snapshot under way is given up."""
+
+
+class Source(Protocol):
+    """Where snapshots come from; `Snapshots` is what the snapshotter gets. Called in its thread."""
+
+    def clear(self) -> None:
+        """Remove what killed processes have left."""
+
+    def newest_at(self) -> float | None:
+        """The wall time of the newest snapshot; None where there is none."""
+
+    def take(
+        self, wall_s: float, *, kept: int, progress: Callable[[int, int], None]
+    ) -> tuple[object, Manifest]:
+        """Take a snapshot and keep so many; what `progress` raises ends that."""
+
+
+class Snapshotter:
+    """The task that takes snapshots of `source`. Run it with `run`, end it with `stop`."""
+
+    def __init__(self, source: Source, clock: Clock, options: SnapshotOptions) -> None:
+        self._source = source
+        self._clock = clock
+        self._interval_s = options.snapshot_interval_s
+        self._kept = options.snapshots_kept
+        self._stopping = asyncio.Event()
+        # The same for the thread.
+        self._stopped = threading.Event()
+        self.stats = SnapshotterStats()
+
+    async def run(self) -> None:
+        """Take a snapshot whenever one is due, until `stop`. To be run as a task, once."""
+        if not self._interval_s:
+            await self._stopping.wait()
+            return
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshotter") as thread:
+            pause_s = await loop.run_in_executor(thread, self._first_pause_s)
+            while not await self._stops_within(pause_s):
+                pause_s = await loop.run_in_executor(thread, self._take)
+
+    def stop(self) -> None:
+        """Let `run` end; a snapshot under way is given up."""
+        self._stopped.set()
+        self._stopping.set()
+
+    async def _stops_within(self, pause_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), pause_s)
+        return self._stopping.is_set()
+
+    def _first_pause_s(self) -> float:
+        """How long until a snapshot is due, seen from the newest one."""
+        try:
+            self._source.clear()
+            newest_at = self._source.newest_at()
+        except Exception as error:
+            self._note_failure(error)
+            newest_at = None
+        if newest_at is None:
+            return min(FIRST_S, self._interval_s)
+        # The wall clock may have been set: never later than an interval from now.
+        due_s = newest_at + self._interval_s - self._clock.wall_s()
+        return min(max(FIRST_S, due_s), self._interval_s)
+
+    def _take(self) -> float:
+        """Take a snapshot; returns how long until the next one, in seconds."""
+        began_s = self._clock.monotonic_s()
+        try:
+            _, manifest = self._source.take(self._clock.wall_s(), kept=self._kept, progress=self._go_on)
+        except Stopped:
+            return self._interval_s
+        except Exception as error:
+            self._note_failure(error)
+            return min(RETRY_S, self._interval_s)
+        stats = self.stats
+        stats.snapshots += 1
+        stats.last_at, stats.last_bytes = manifest.taken_at, manifest.file_bytes
+        stats.last_took_s = self._clock.monotonic_s() - began_s
+        if stats.last_error is not None:
+            stats.last_error = None
+            log.warning("snapshots are taken again, after %d that failed in all", stats.failures)
+        log.debug("a snapshot of %d records in %.1f s", manifest.records, stats.last_took_s)
+        return self._interval_s
+
+    def _go_on(self, done: int, total: int) -> None:
+        if self._stopped.is_set():
+            raise Stopped
+
+    def _note_failure(self, error: Exception) -> None:
+        message = str(error) or repr(error)
+        self.stats.failures += 1
+        if self.stats.last_error is None:
+            log.error("a snapshot cannot be taken, to be tried again: %s", message)
+        self.stats.last_error = message

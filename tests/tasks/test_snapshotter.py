@@ -1,0 +1,175 @@
+"""Snapshots are taken when they are due; what goes wrong with them is told once and harms nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from openred_central.clock import VirtualClock
+from openred_central.storage.manifest import Manifest
+from openred_central.tasks.snapshotter import FIRST_S, RETRY_S, SnapshotOptions, Snapshotter
+
+INTERVAL_S = 3_600.0
+# Nothing here waits longer than this for what has to happen at once.
+WAIT_S = 20.0
+
+
+class FakeSource:
+    """Counts what is asked; fails where told to, and waits in the middle of a snapshot where told to."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.newest: float | None = None
+        self.taken: list[tuple[float, int]] = []
+        self.cleared = 0
+        self.error: Exception | None = None
+        self.clear_error: Exception | None = None
+        self.took = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.threads: set[int] = set()
+
+    def clear(self) -> None:
+        self.cleared += 1
+        if self.clear_error is not None:
+            raise self.clear_error
+
+    def newest_at(self) -> float | None:
+        return self.newest
+
+    def take(
+        self, wall_s: float, *, kept: int, progress: Callable[[int, int], None]
+    ) -> tuple[object, Manifest]:
+        self.threads.add(threading.get_ident())
+        self.taken.append((wall_s, kept))
+        self.took.set()
+        assert self.gate.wait(WAIT_S)
+        progress(1, 2)
+        self.clock.advance(0.5)
+        if self.error is not None:
+            raise self.error
+        return None, Manifest("openred.db", wall_s, 1, 4_096, "00", 3, 0, None)
+
+
+class Parts:
+    def __init__(self, **options: float) -> None:
+        self.clock = VirtualClock()
+        self.source = FakeSource(self.clock)
+        given = {"snapshot_interval_s": INTERVAL_S, **options}
+        self.snapshotter = Snapshotter(self.source, self.clock, SnapshotOptions(**given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("newest_s_ago", "pause_s"),
+    [
+        (None, FIRST_S),
+        (600.0, 3_000.0),
+        (3_590.0, FIRST_S),
+        (1e9, FIRST_S),
+        # The clock was set back.
+        (-1e6, INTERVAL_S),
+    ],
+)
+def test_the_first_snapshot_comes_an_interval_after_the_newest(
+    newest_s_ago: float | None, pause_s: float
+) -> None:
+    parts = Parts()
+    if newest_s_ago is not None:
+        parts.source.newest = parts.clock.wall_s() - newest_s_ago
+    assert parts.snapshotter._first_pause_s() == pause_s
+    assert parts.source.cleared == 1
+
+
+def test_a_short_interval_is_never_exceeded() -> None:
+    assert Parts(snapshot_interval_s=2.0).snapshotter._first_pause_s() == 2.0
+
+
+def test_a_folder_that_cannot_be_read_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    parts = Parts()
+    parts.source.clear_error = PermissionError("no")
+    assert parts.snapshotter._first_pause_s() == FIRST_S
+    assert parts.snapshotter.stats.last_error == "no"
+
+
+def test_what_was_taken_is_counted() -> None:
+    parts = Parts(snapshots_kept=7)
+    at = parts.clock.wall_s()
+    assert parts.snapshotter._take() == INTERVAL_S
+    assert parts.source.taken == [(at, 7)]
+    stats = parts.snapshotter.stats
+    assert (stats.snapshots, stats.failures, stats.last_at, stats.last_took_s) == (1, 0, at, 0.5)
+    assert (stats.last_bytes, stats.last_error) == (4_096, None)
+
+
+def test_a_failing_snapshot_is_told_once_in_each_direction_and_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    parts = Parts()
+    parts.source.error = OSError("no room")
+    with caplog.at_level(logging.WARNING):
+        assert [parts.snapshotter._take() for _ in range(3)] == [RETRY_S] * 3
+        assert parts.snapshotter.stats.last_error == "no room"
+        parts.source.error = None
+        assert [parts.snapshotter._take() for _ in range(2)] == [INTERVAL_S] * 2
+    assert caplog.messages == [
+        "a snapshot cannot be taken, to be tried again: no room",
+        "snapshots are taken again, after 3 that failed in all",
+    ]
+    stats = parts.snapshotter.stats
+    assert (stats.snapshots, stats.failures, stats.last_error) == (2, 3, None)
+
+
+def test_snapshots_are_taken_again_and_again_beside_the_loop() -> None:
+    async def taken_twice() -> None:
+        parts = Parts(snapshot_interval_s=0.01)
+        running = asyncio.create_task(parts.snapshotter.run())
+        async with asyncio.timeout(WAIT_S):
+            while parts.snapshotter.stats.snapshots < 2:
+                await asyncio.sleep(0.001)
+        parts.snapshotter.stop()
+        await running
+        assert len(parts.source.threads) == 1
+        assert threading.get_ident() not in parts.source.threads
+
+    asyncio.run(taken_twice())
+
+
+def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> None:
+    async def stopped_in_the_middle() -> None:
+        parts = Parts(snapshot_interval_s=0.01)
+        parts.source.gate.clear()
+        running = asyncio.create_task(parts.snapshotter.run())
+        async with asyncio.timeout(WAIT_S):
+            while not parts.source.took.is_set():
+                await asyncio.sleep(0.001)
+        parts.snapshotter.stop()
+        parts.source.gate.set()
+        await running
+        assert (parts.snapshotter.stats.snapshots, parts.snapshotter.stats.failures) == (0, 0)
+        assert len(parts.source.taken) == 1
+
+    asyncio.run(stopped_in_the_middle())
+
+
+def test_an_interval_of_nothing_is_never() -> None:
+    async def idle() -> None:
+        parts = Parts(snapshot_interval_s=0.0)
+        running = asyncio.create_task(parts.snapshotter.run())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not running.done()
+        parts.snapshotter.stop()
+        await running
+        assert parts.source.taken == []
+
+    asyncio.run(idle())
+
+
+@pytest.mark.parametrize("options", [{"snapshot_interval_s": -1.0}, {"snapshots_kept": 0}])
+def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"allowed is \d or more"):
+        SnapshotOptions(**options)  # type: ignore[arg-type]
