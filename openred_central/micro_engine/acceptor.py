@@ -41,9 +41,10 @@ log = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Accepts from `listeners` for `shared`, over TLS where `tls` is given.
+    """Accepts from `listeners` for `shared`, on those of TCP over TLS where `tls` is given.
 
-    `tick` must be called about once a second.
+    At a Unix socket a proxy of this machine speaks in clear: it has ended TLS itself. `tick` must be called
+    about once a second.
     """
 
     def __init__(
@@ -52,14 +53,12 @@ class Acceptor:
         self._shared = shared
         self._listeners = list(listeners)
         self._tls = tls
-        self._tls_options: dict[str, Any] = {}
-        if tls is not None:
-            # Whoever does not finish its handshake holds a place as long as one that sends no head.
-            self._tls_options = {
-                "ssl": tls,
-                "ssl_handshake_timeout": shared.limits.head_timeout_s,
-                "ssl_shutdown_timeout": shared.limits.write_timeout_s,
-            }
+        # Whoever does not finish its handshake holds a place as long as one that sends no head.
+        self._tls_options: dict[str, Any] = {
+            "ssl": tls,
+            "ssl_handshake_timeout": shared.limits.head_timeout_s,
+            "ssl_shutdown_timeout": shared.limits.write_timeout_s,
+        }
         self._resume: asyncio.TimerHandle | None = None
         self._adopting: set[asyncio.Task[None]] = set()
         self._parting: deque[socket.socket] = deque()
@@ -72,13 +71,15 @@ class Acceptor:
 
     def stop(self) -> None:
         """Accept what the kernel has already connected, then close the listening sockets."""
-        for listener in self._listeners:
-            self._accept(listener, self._shared.limits.backlog)
+        # Where accepting fails it pauses, and must find none of these: they are about to be closed.
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
             self._shared.loop.remove_reader(listener)
+        for listener in listeners:
+            self._accept(listener, self._shared.limits.backlog)
             listener.close()
         if self._resume is not None:
             self._resume.cancel()
-        self._listeners.clear()
 
     def close(self) -> None:
         """End handshakes that are not done, and close those turned away."""
@@ -86,6 +87,7 @@ class Acceptor:
             task.cancel()
         while self._parting:
             self._parting.popleft().close()
+        self._parting_before = 0
 
     def tick(self) -> None:
         """Close those turned away before the last tick."""
@@ -118,9 +120,11 @@ class Acceptor:
 
     async def _adopt(self, client: socket.socket, peer: str, gate_key: GateKey) -> None:
         """Make a connection of the accepted socket `client`."""
-        connection = Connection(self._shared, peer, gate_key)
+        tls = self._speaks_tls(client)
+        connection = Connection(self._shared, peer, gate_key, scheme="https" if tls else "http")
+        options = self._tls_options if tls else {}
         try:
-            await self._shared.loop.connect_accepted_socket(lambda: connection, client, **self._tls_options)
+            await self._shared.loop.connect_accepted_socket(lambda: connection, client, **options)
         except OSError as error:
             # A client that left, or failed its TLS handshake. That is nothing to trouble the operator with.
             log.debug("a connection from %s came to nothing: %r", peer or "a Unix socket", error)
@@ -128,6 +132,9 @@ class Acceptor:
             if not connection.made:
                 client.close()
                 self._shared.leave(connection, gate_key)
+
+    def _speaks_tls(self, client: socket.socket) -> bool:
+        return self._tls is not None and client.family != socket.AF_UNIX
 
     def _pause(self, error: OSError) -> None:
         """Stop accepting for a moment: trying again at once would only burn the processor."""
@@ -141,7 +148,7 @@ class Acceptor:
         """Tell `client` to come back later, as cheaply as can be; over TLS nothing can be told."""
         shared = self._shared
         shared.stats.connections_refused += 1
-        if self._tls is not None:
+        if self._speaks_tls(client):
             client.close()
             return
         with contextlib.suppress(OSError):

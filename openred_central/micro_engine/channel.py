@@ -36,7 +36,8 @@ HEAD, BODY, DISCARD, HANDLER, STREAM, LINGER, CLOSING, LOST = range(8)
 class Channel(asyncio.Protocol):
     """A connection from `peer`, which the gate counts under `gate_key`, without knowing what is said on it.
 
-    Beside the transport's callbacks, `check_deadlines` must be called about once a second.
+    `scheme` is ``https`` where it runs over TLS, else ``http``. Beside the transport's callbacks,
+    `check_deadlines` must be called about once a second.
     """
 
     __slots__ = (
@@ -61,12 +62,12 @@ class Channel(asyncio.Protocol):
     _transport: asyncio.Transport
     _out: Outgoing
 
-    def __init__(self, shared: Shared, peer: str, gate_key: GateKey) -> None:
+    def __init__(self, shared: Shared, peer: str, gate_key: GateKey, *, scheme: str) -> None:
         self._shared = shared
         self._limits = shared.limits
         self._peer = peer
         self._gate_key = gate_key
-        self._parser = RequestParser(shared.limits)
+        self._parser = RequestParser(shared.limits, scheme)
         self.made = False
         self.phase: int = HEAD
         # The task of a handler that waits, or of a body that streams.

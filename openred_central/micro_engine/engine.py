@@ -95,7 +95,10 @@ class Engine:
     async def start(
         self, listeners: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None
     ) -> list[str]:
-        """Serve on `listeners` (see `sockets`), which the engine will close, over TLS where `tls` is given.
+        """Serve on `listeners` (see `sockets`), which the engine will close.
+
+        Where `tls` is given, those of TCP serve over TLS; Unix sockets never do, since a proxy of this
+        machine, which has ended TLS itself, speaks in clear there.
 
         Returns the addresses, such as ``127.0.0.1:8000``. An engine starts once.
         """
@@ -160,7 +163,8 @@ class Engine:
     ) -> None:
         """Serve until SIGTERM or SIGINT, then drain. Only for the main thread.
 
-        With `unix_path` at that path instead of `host` and `port`; with `certificate` and `key` over TLS.
+        With `unix_path` at that path instead of `host` and `port`; with `certificate` and `key` over TLS,
+        except at a path.
 
         Raises `OSError` where it cannot listen.
         """

@@ -50,10 +50,15 @@ class RequestParser:
         "_line_bytes",
         "_remembered",
         "_scanned",
+        "_scheme",
     )
 
-    def __init__(self, limits: EngineLimits) -> None:
-        """A parser at the start of a connection; of `limits` it keeps the one for bodies."""
+    def __init__(self, limits: EngineLimits, scheme: str = "http") -> None:
+        """A parser at the start of a connection; of `limits` it keeps the one for bodies.
+
+        `scheme`, ``http`` or ``https`` over TLS, is the only one that targets in absolute-form may have.
+        """
+        self._scheme = scheme
         self._body_bytes_max = limits.body_bytes_max
         # Begins with the message being read. Removing bytes from the front of a bytearray moves its start,
         # not its content, so that many pipelined requests in one piece cost no more than one by one.
@@ -150,7 +155,7 @@ class RequestParser:
                 line_end = self._find_request_line()
                 if line_end < 0:
                     return None
-            line = parse_request_line(buffer[:line_end].decode("latin-1"))
+            line = parse_request_line(buffer[:line_end].decode("latin-1"), self._scheme)
             section_start = line_end + len(_CRLF)
             self._scanned = 0
         else:

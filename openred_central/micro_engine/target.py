@@ -42,22 +42,22 @@ _AUTHORITY = re.compile(
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
-def parse_request_line(line: str) -> RequestLine:
-    """The parts of a request `line`, given without its CR LF.
+def parse_request_line(line: str, scheme: str) -> RequestLine:
+    """The parts of a request `line`, given without its CR LF, on a connection that serves `scheme`.
 
-    Raises `ProtocolError` 400 for a line that is not ``method SP target SP HTTP/x.y``, 421 for an https
-    target, 501 for CONNECT, 505 for a version that is not 1.x (RFC 9112 §3).
+    Raises `ProtocolError` 400 for a line that is not ``method SP target SP HTTP/x.y``, 421 for an http
+    target over TLS or an https one without, 501 for CONNECT, 505 for a version that is not 1.x (RFC 9112 §3).
     """
     match = _ORIGIN_FORM.fullmatch(line)
     if match is None:
-        return _parse_unusual(line)
+        return _parse_unusual(line, scheme)
     method, path, query, minor = match.groups("")
     if method == "CONNECT":
-        return _parse_unusual(line)
+        return _parse_unusual(line, scheme)
     return method, path, query, 10 if minor == "0" else 11, "", None
 
 
-def _parse_unusual(line: str) -> RequestLine:
+def _parse_unusual(line: str, scheme: str) -> RequestLine:
     """The parts of a request line that is not the usual origin-form, or the error that it is."""
     if "\r" in line or "\n" in line:
         raise bare_line_break("request line")
@@ -86,7 +86,7 @@ def _parse_unusual(line: str) -> RequestLine:
     if target.startswith("/"):
         path, _, query = target.partition("?")
         return method, path, query, version, "", _refusal(target)
-    authority, path, query = _parse_absolute_form(target)
+    authority, path, query = _parse_absolute_form(target, scheme)
     refusal = _refusal(path + query)
     if not path:
         # OPTIONS without a path is what a proxy before us would have sent on as "*" (RFC 9112 §3.2.4).
@@ -94,24 +94,28 @@ def _parse_unusual(line: str) -> RequestLine:
     return method, path, query[1:], version, authority, refusal
 
 
-def _parse_absolute_form(target: str) -> tuple[str, str, str]:
-    """The authority, path and query (with its ``?``) of a target in absolute-form (RFC 9112 §3.2.2)."""
+def _parse_absolute_form(target: str, served: str) -> tuple[str, str, str]:
+    """The authority, path and query (with its ``?``) of a target in absolute-form (RFC 9112 §3.2.2).
+
+    Its scheme must be the one that is `served`: what is kept apart by TLS must not be mixed (RFC 9110 §7.4).
+    """
     match = _ABSOLUTE_FORM.fullmatch(target)
     if match is None:
         raise bad_request(
-            f"The target {quoted(target)} is neither a path nor an http address.",
+            f"The target {quoted(target)} is neither a path nor an {served} address.",
             "Send a path that begins with a slash.",
         )
     scheme, authority, path, query = match.groups()
-    if scheme.lower() == "https":
+    if scheme.lower() not in ("http", "https"):
+        raise bad_request(f"The scheme {quoted(scheme)} is not served here.", f"Ask for an {served} address.")
+    if scheme.lower() != served:
+        speaks = "speaks" if served == "https" else "does not speak"
         raise ProtocolError(
             421,
             "misdirected_request",
-            "An https address was asked for on a connection that does not speak TLS.",
-            "Ask for the path alone, or for the address with http.",
+            f"An {scheme.lower()} address was asked for on a connection that {speaks} TLS.",
+            f"Ask for the path alone, or for the address with {served}.",
         )
-    if scheme.lower() != "http":
-        raise bad_request(f"The scheme {quoted(scheme)} is not served here.", "Ask for an http address.")
     host = parse_authority(authority)
     if host is None:
         raise bad_request(

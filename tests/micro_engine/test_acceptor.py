@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from openred_central.micro_engine.acceptor import PARTING_MAX
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.micro_engine.sockets import tls_context
+from openred_central.micro_engine.sockets import listen_tcp, listen_unix, tls_context
 
 from .harness import answers, get
 from .serving import Client, certificate, client_of, reset, running, serve, until
@@ -84,6 +85,40 @@ def test_refused_clients_do_not_pile_up() -> None:
     serve(test)
 
 
+def test_those_turned_away_are_closed_once_when_the_engine_closes_between_two_ticks() -> None:
+    async def test() -> None:
+        async with running(limits(1, 1)) as served, client_of(served) as first:
+            await first.ask(get("/hello/a"))
+            async with client_of(served) as refused:
+                await refused.rest()
+            acceptor = served.engine._acceptor
+            assert acceptor is not None
+            acceptor.tick()
+            acceptor.close()
+            acceptor.tick()
+
+    serve(test)
+
+
+def test_tls_is_for_tcp_and_a_proxy_at_a_unix_socket_speaks_in_clear(tmp_path: Path) -> None:
+    paths = certificate(tmp_path)
+
+    async def test() -> None:
+        listeners = [*listen_tcp("127.0.0.1", 0, backlog=5), listen_unix(tmp_path / "s", backlog=5)]
+        async with running(limits(2, 2), listeners, tls_context(*paths)) as served:
+            trusting = ssl.create_default_context(cafile=paths[0])
+            async with client_of(served, trusting) as over_tls:
+                assert (await over_tls.ask(get("/hello/a")))[0] == 200
+                proxy = Client(*await asyncio.open_unix_connection(tmp_path / "s"))
+                assert (await proxy.ask(get("http://test/hello/a")))[0] == 200
+                refused = Client(*await asyncio.open_unix_connection(tmp_path / "s"))
+                assert answers(await refused.rest())[0].status == 503
+                await proxy.close()
+                await refused.close()
+
+    serve(test)
+
+
 def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path) -> None:
     paths = certificate(tmp_path)
 
@@ -129,6 +164,33 @@ def test_what_the_kernel_has_connected_is_served_when_accepting_stops() -> None:
             client.close()
             with pytest.raises(ConnectionRefusedError):
                 await Client.open(served)
+
+    serve(test)
+
+
+class Exhausted(socket.socket):
+    """A listening socket of a process that has no descriptor left."""
+
+    def accept(self) -> tuple[socket.socket, object]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_without_descriptors_a_drain_closes_all_listeners_and_resumes_on_none() -> None:
+    async def test() -> None:
+        listeners = [
+            Exhausted(fileno=listen_tcp("127.0.0.1", 0, backlog=5)[0].detach()),
+            *listen_tcp("127.0.0.1", 0, backlog=5),
+            Exhausted(fileno=listen_tcp("127.0.0.1", 0, backlog=5)[0].detach()),
+        ]
+        async with running(listeners=listeners) as served:
+            assert await served.engine.drain() == 0
+            assert served.engine.stats.accept_pauses == 2
+            assert [listener.fileno() for listener in listeners] == [-1, -1, -1]
+            acceptor = served.engine._acceptor
+            assert acceptor is not None
+            assert acceptor._resume is not None
+            assert acceptor._resume.cancelled()
+            acceptor.start()
 
     serve(test)
 

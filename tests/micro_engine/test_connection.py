@@ -380,6 +380,15 @@ def test_over_tls_there_is_no_half_close_but_a_close() -> None:
     world.close()
 
 
+def test_over_tls_an_https_address_is_served_and_an_http_one_is_not() -> None:
+    world = World(tls=True)
+    assert statuses(world.send(get("https://test/plain/a"))) == [200]
+    assert statuses(world.send(get("http://test/plain/b"))) == [421]
+    assert [request.path for request in world.served] == ["/plain/a"]
+    assert world.transport.closing
+    world.close()
+
+
 def test_a_client_that_half_closes_after_its_request_gets_its_answer(world: World) -> None:
     world.send(get("/waiting/a") + get("/plain/b"))
     world.send_eof()

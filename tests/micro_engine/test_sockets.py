@@ -108,8 +108,8 @@ def test_tls_is_served_with_the_given_files(tmp_path: Path) -> None:
         async with running(tls=tls_context(*paths)) as served:
             trusting = ssl.create_default_context(cafile=paths[0])
             async with client_of(served, trusting) as client:
-                for _ in range(2):
-                    assert (await client.ask(get("/hello/a")))[0] == 200
+                for target in ("/hello/a", "https://127.0.0.1/hello/a"):
+                    assert (await client.ask(get(target)))[0] == 200
                 status, headers, _ = await client.ask(get("/hello/b", "Connection: close"))
                 assert (status, headers["connection"]) == (200, "close")
                 assert await client.rest() == b""

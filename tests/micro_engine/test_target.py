@@ -24,9 +24,24 @@ def refused(error: pytest.ExceptionInfo[CallerError]) -> str:
 
 
 def test_a_request_line_has_its_parts() -> None:
-    assert parse_request_line("POST /a/b?c HTTP/1.1") == ("POST", "/a/b", "c", 11, "", None)
-    assert parse_request_line("GET http://B:1/p HTTP/1.0") == ("GET", "/p", "", 10, "b:1", None)
-    assert parse_request_line("OPTIONS * HTTP/1.1") == ("OPTIONS", "*", "", 11, "", None)
+    assert parse_request_line("POST /a/b?c HTTP/1.1", "http") == ("POST", "/a/b", "c", 11, "", None)
+    assert parse_request_line("GET http://B:1/p HTTP/1.0", "http") == ("GET", "/p", "", 10, "b:1", None)
+    assert parse_request_line("OPTIONS * HTTP/1.1", "http") == ("OPTIONS", "*", "", 11, "", None)
+
+
+@pytest.mark.parametrize(("served", "other"), [("http", "https"), ("https", "http")])
+def test_an_address_is_served_only_with_the_scheme_of_its_connection(served: str, other: str) -> None:
+    for scheme in (served, served.upper()):
+        found = parse_request_line(f"GET {scheme}://b:1/p?q HTTP/1.1", served)
+        assert found == ("GET", "/p", "q", 11, "b:1", None)
+    for scheme in (other, other.upper()):
+        with pytest.raises(ProtocolError) as caught:
+            parse_request_line(f"GET {scheme}://b/p HTTP/1.1", served)
+        assert (caught.value.status, caught.value.code) == (421, "misdirected_request")
+        assert caught.value.suggestion == f"Ask for the path alone, or for the address with {served}."
+    with pytest.raises(ProtocolError) as caught:
+        parse_request_line("GET ftp://b/p HTTP/1.1", served)
+    assert (caught.value.status, caught.value.suggestion) == (400, f"Ask for an {served} address.")
 
 
 def test_a_character_that_no_address_has_is_refused_with_its_escape() -> None:
@@ -38,7 +53,7 @@ def test_a_character_that_no_address_has_is_refused_with_its_escape() -> None:
         ("{", "%7B"),
         ("`", "%60"),
     ):
-        refusal = parse_request_line(f"GET /a{character}b HTTP/1.1")[-1]
+        refusal = parse_request_line(f"GET /a{character}b HTTP/1.1", "http")[-1]
         assert refusal is not None
         assert refusal.status == 400
         assert not refusal.close
@@ -47,7 +62,7 @@ def test_a_character_that_no_address_has_is_refused_with_its_escape() -> None:
 
 def test_a_fragment_is_refused_and_the_connection_kept() -> None:
     for target in ("/a#b", "/#", "/?#", "/a?b#c?d", "http://a/#b", "http://a#b", "http://a?b#c"):
-        refusal = parse_request_line(f"GET {target} HTTP/1.1")[-1]
+        refusal = parse_request_line(f"GET {target} HTTP/1.1", "http")[-1]
         assert refusal is not None, target
         assert "fragment" in refusal.message
         assert not refusal.close
@@ -57,7 +72,7 @@ def test_a_fragment_is_refused_and_the_connection_kept() -> None:
 def test_a_request_line_is_parsed_or_refused(line: str) -> None:
     for text in (line, f"GET {line} HTTP/1.1", f"GET http://{line} HTTP/1.1"):
         try:
-            method, path, _, version, authority, _ = parse_request_line(text)
+            method, path, _, version, authority, _ = parse_request_line(text, "http")
         except ProtocolError:
             continue
         assert method
