@@ -21,8 +21,13 @@ async def discover(api: Api, request: Request) -> Response:
     """Answer 200 with up to ``max_results`` nodes."""
     query, started = read_query(request.query), api.now()
     draw = api.directory.discover(query, started)
-    while (found := draw.step()) is None:
-        await asyncio.sleep(0)
+    found = draw.step()
+    if found is None:
+        # One walk at a time: many together would each take their step in the same turn of the loop.
+        async with api.walks:
+            while found is None:
+                await asyncio.sleep(0)
+                found = draw.step()
     directory = api.directory
     nodes = [
         describe(directory, slot, started, availability)

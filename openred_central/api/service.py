@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..clock import Now
@@ -28,7 +29,7 @@ class Api:
     `saved` waits until a change, by its number, is stored and returns whether it is; `store_state`
     tells how the store keeps up, `store_durable` whether what it takes survives; `random`
     returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are
-    the methods and paths served.
+    the methods and paths served; `walks` is held by the one discovery that looks through very many nodes.
     """
 
     directory: Directory
@@ -41,6 +42,7 @@ class Api:
     figures: Callable[[], Mapping[str, Any]]
     version: str
     endpoints: tuple[str, ...]
+    walks: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def heartbeat_advice_s(self) -> float:
         """The pace in seconds that a node is advised this time."""

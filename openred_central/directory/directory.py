@@ -116,11 +116,13 @@ class Directory:
             return self._register_new(registration, now)
         record = self._amended(self.nodes.registry.record(slot), registration, now)
         if record is not None and not proved:
-            raise _taken(
-                registration.node_id,
-                "It is registered with other data, and nothing here proves that you are that node.",
-                "Register the data that the directory holds, prove who you are, or choose another node_id.",
-            )
+            if not self._repeats(record, registration):
+                raise _taken(
+                    registration.node_id,
+                    "It is registered with other data, and nothing here proves that you are that node.",
+                    "Register what the directory holds, prove who you are, or choose another node_id.",
+                )
+            record = None
         slept_s = max(0.0, now.wall_s - self.nodes.registry.last_seen_at[slot])
         if record is not None:
             self.nodes.rewrite(record)
@@ -250,6 +252,17 @@ class Directory:
                 away_from_s = now.attended_s if away_until_s else 0.0
                 amended = amended._replace(away_from_s=away_from_s, away_until_s=away_until_s)
         return amended if amended != record else None
+
+    def _repeats(self, amended: Record, registration: Registration) -> bool:
+        """Whether a registration only tells an announced absence again.
+
+        In attended time it then lies elsewhere by all the time in which the directory itself was away: that
+        is no reason to refuse the node, and none to believe that it is the node.
+        """
+        known = self.nodes.registry.record(amended.slot)
+        if not (registration.away_until_at and known.away_until_s):
+            return False
+        return amended._replace(away_from_s=known.away_from_s, away_until_s=known.away_until_s) == known
 
     def _away_until_s(self, away_until_at: float, now: Now) -> float:
         """The attended time of an announced return; 0 where there is none, or it has passed."""

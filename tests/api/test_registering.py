@@ -391,4 +391,14 @@ def test_the_same_absence_told_again_is_nothing_new() -> None:
     world.wait(10.25)
     again = world.register(away_until=until)
     assert (again.status, again.document["revision"]) == (200, 1)
-    assert_problem(world.register(away_until="2027-02-01T00:01:00Z"), 409, "node_id_taken")
+
+
+def test_an_absence_is_moved_by_its_owner_only_and_nobody_is_refused_for_telling_one() -> None:
+    # After three days in which the directory was away, the same time lies elsewhere in attended time.
+    world = World()
+    claim = world.claim_of(away_until="2027-02-01T00:00:00Z")
+    before = world.call("GET", "/nodes/node-1").document["away_until"]
+    assert world.register(away_until="2027-02-04T00:00:00Z").status == 200
+    assert world.call("GET", "/nodes/node-1").document["away_until"] == before
+    assert world.register(away_until="2027-02-04T00:00:00Z", claim=claim).document["revision"] == 2
+    assert world.call("GET", "/nodes/node-1").document["away_until"] != before

@@ -122,7 +122,12 @@ class Model:
             return self._register_new(node_id, said, now)
         changed = remembered(said) != node.said
         away_until_s = self._away_until_s(said, now, node.away_until_s)
-        if (changed or away_until_s != node.away_until_s) and not proved:
+        if away_until_s != node.away_until_s and not proved:
+            # An absence that is told again lies elsewhere in attended time once the directory was away.
+            if not (said.away_until_at and node.away_until_s):
+                raise Refused("node_id_taken")
+            away_until_s = node.away_until_s
+        if changed and not proved:
             raise Refused("node_id_taken")
         node.said, node.away_until_s = remembered(said), away_until_s
         return "updated" if self._heard(node_id, "registered", now) is State.ACTIVE else "revived"
