@@ -1,11 +1,12 @@
-"""What being durable costs, and how long a start takes: `python -m benchmarks.storage`, about ten seconds.
+"""What being durable costs, and how long a start takes: `python -m benchmarks.storage`, fifteen seconds.
 
     python -m benchmarks.storage                           loads 100,000 records
-    python -m benchmarks.storage --rows 100000 1000000     and a million; takes about half a minute
+    python -m benchmarks.storage --rows 100000 1000000     and a million; takes about a minute and a half
     python -m benchmarks.storage --folder /mnt/disk        on that disk instead of the temporary folder
 
-Commits are printed beside a bare write and fsync of one page on the same disk, loading beside a bare SELECT
-of the same rows: these ratios compare between machines, the absolute numbers do not.
+Commits are printed beside a bare write and fsync of one page on the same disk, signs of life beside an UPDATE
+of their records, loading beside a bare SELECT of the same rows: these ratios compare between machines, the
+absolute numbers do not. Records are loaded as after a kill, with a journal as long as it ever gets.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import gc
 import os
 import random
+import shutil
 import sqlite3
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,7 @@ from itertools import count
 from pathlib import Path
 from time import perf_counter
 
+import orjson
 import uvloop
 
 from openred_central.clock import AttendedTime, SystemClock
@@ -31,13 +34,15 @@ from openred_central.directory.directory import Directory, DirectoryOptions, Reg
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import Profile, Record, SignOfLife
-from openred_central.storage.schema import PAGE_BYTES
-from openred_central.storage.sqlite import SELECT_RECORDS, SqliteStore
+from openred_central.storage.journal import FOLD_SIGNS
+from openred_central.storage.schema import PAGE_BYTES, companion
+from openred_central.storage.sqlite import SqliteStore
 from openred_central.tasks.saver import Saver, SaverOptions
 
 MEASURED_S = 1.0
 CLIENTS = 64
 BATCH_ROWS = 5_000
+BEATS = 10_000
 LOAD_ROWS_MAX = 10_000
 NODES_MAX = 1_000_000
 
@@ -161,44 +166,104 @@ def print_commits(folder: Path) -> None:
     )
 
 
-def print_load(folder: Path, rows: int) -> None:
-    """Fill a database, update some of it, and load it as a start does."""
-    path = folder / f"load-{rows}.db"
+# As it would be without a journal.
+UPDATE = """
+UPDATE node SET
+    last_seen_at = sign.value ->> 1, last_seen_s = sign.value ->> 2, usual_gap_s = sign.value ->> 3
+FROM json_each(CAST(? AS TEXT)) AS sign WHERE node.slot = sign.value ->> 0
+"""
+
+
+def filled(path: Path, rows: int) -> SqliteStore:
+    """A store with so many records."""
     store = SqliteStore(path)
     store.open()
     for first in range(0, rows, BATCH_ROWS):
         store.commit(batch([record(slot) for slot in range(first, min(first + BATCH_ROWS, rows))], []))
         if store.tidy_due:
             store.tidy()
-    slots = random.Random(1).sample(range(rows), min(BATCH_ROWS, rows))
-    signs_of_life = [SignOfLife(slot, 1_800_000_001.5, 2.5, 3.5) for slot in slots]
-    began = perf_counter()
-    store.commit(batch([], signs_of_life))
-    update_s = perf_counter() - began
-    store.close()
-    print(f"\n{rows:,} records in {path.stat().st_size / 2**20:,.0f} MiB")
-    print(f"{len(signs_of_life):,} signs of life, all over        {update_s * 1e3:8.1f} ms")
+    return store
 
+
+def signs_of_life(rows: int, count: int) -> list[SignOfLife]:
+    """Signs of life of `count` nodes, all over the table."""
+    slots = random.Random(1).choices(range(rows), k=count)
+    return [SignOfLife(slot, 1_800_000_001.5 + slot, slot + 0.25, 3.5) for slot in slots]
+
+
+def commit_s(store: SqliteStore, signs: list[SignOfLife]) -> float:
+    """Seconds to commit signs of life, in batches."""
+    began = perf_counter()
+    for first in range(0, len(signs), BATCH_ROWS):
+        store.commit(batch([], signs[first : first + BATCH_ROWS]))
+    return perf_counter() - began
+
+
+def update_s(path: Path, signs: list[SignOfLife]) -> float:
+    """Seconds to write signs of life to their records, in batches."""
+    rows = list(map(tuple, signs))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")
+        began = perf_counter()
+        for first in range(0, len(signs), BATCH_ROWS):
+            connection.execute(UPDATE, (orjson.dumps(rows[first : first + BATCH_ROWS]),))
+        return perf_counter() - began
+
+
+def fold_steps_s(store: SqliteStore) -> list[float]:
+    """Seconds of each step of a fold, checkpoints included."""
+    steps = []
+    while store.tidy_due:
+        began = perf_counter()
+        store.tidy()
+        steps.append(perf_counter() - began)
+    return steps
+
+
+def print_load(folder: Path, rows: int) -> None:
+    """Fill a database, let nodes be heard, and load and fold it as a start after a kill does."""
+    path = folder / f"load-{rows}.db"
+    store = filled(path, rows)
+    print(f"\n{rows:,} records in {path.stat().st_size / 2**20:,.0f} MiB")
+    beats = signs_of_life(rows, BEATS)
+    journal_s, table_s = min(commit_s(store, beats) for _ in range(3)), update_s(path, beats)
+    print(f"{BEATS:,} signs of life, all over       {journal_s * 1e3:8.1f} ms", end="")
+    print(f"   an UPDATE takes {table_s * 1e3:.0f} ms")
+    journaled = min(rows, FOLD_SIGNS - 4 * BEATS)
+    commit_s(store, signs_of_life(rows, journaled))
+    killed = folder / "killed.db"
+    for ending in ("", "-wal"):
+        shutil.copy(companion(path, ending), companion(killed, ending))
+    store.close()
+
+    store = SqliteStore(killed)
     began = perf_counter()
     store.open()
     open_s = perf_counter() - began
     # As the server does: what is loaded stays, and collecting it would be in vain.
     gc.disable()
     # Read once before either is timed, so that both find the file in memory.
-    bare_rows(path)
-    bare_s, load_s = bare_rows(path), loaded(store, rows)
+    bare_rows(killed)
+    bare_s, load_s, again_s = bare_rows(killed), loaded(store, rows), loaded(store, rows)
     gc.enable()
+    steps = sorted(fold_steps_s(store))
     store.close()
+    for file in (path, killed):
+        file.unlink()
     print(f"open and check                         {open_s:8.2f} s")
     print(f"bare SELECT of all rows                {bare_s:8.2f} s")
-    print(f"load as records                        {load_s:8.2f} s    {load_s / bare_s:.2f} bare SELECTs")
+    print(f"load, with {journaled + 3 * BEATS:,} signs of life      {load_s:8.2f} s", end="")
+    print(f"    {load_s / bare_s:.2f} bare SELECTs; without reading the journal {again_s:.2f} s")
+    print(f"fold them in {len(steps):,} steps                 {sum(steps):8.2f} s", end="")
+    middle, late, longest = (steps[int(len(steps) * part)] * 1e3 for part in (0.5, 0.95, 0.999))
+    print(f"    a step {middle:.1f} ms, 95 % below {late:.1f} ms, longest {longest:.1f} ms")
 
 
 def bare_rows(path: Path) -> float:
     """Seconds to have every row as a plain tuple."""
     with closing(sqlite3.connect(path)) as connection:
         began = perf_counter()
-        kept = connection.execute(SELECT_RECORDS, (-1, -1)).fetchall()
+        kept = connection.execute("SELECT * FROM node").fetchall()
         passed_s = perf_counter() - began
     del kept
     return passed_s

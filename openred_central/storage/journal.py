@@ -30,7 +30,7 @@ _SIGN = struct.Struct("<qddd")
 
 # When to fold: what was said this long ago, in attended seconds, or so much that it would delay a start.
 FOLD_INTERVAL_S = 60.0
-FOLD_SIGNS = 250_000
+FOLD_SIGNS = 200_000
 # The steps of a fold, each about ten milliseconds at most: signs of life, and rows of the journal.
 STEP_SIGNS = 5_000
 STEP_ROWS = 1_000
@@ -184,7 +184,7 @@ class Journal:
         signs: list[tuple[float, ...]] = []
         for number, packed in self._connection.execute(SELECT_SIGNS, (self._read, end)).fetchall():
             try:
-                signs.extend((slot, number, *rest) for slot, *rest in unpack(packed))
+                signs += [(slot, number, at, s, gap_s) for slot, at, s, gap_s in unpack(packed)]
             except ValueError as error:
                 raise Damage(f"row {number} of the journal {error}") from None
         for first in range(0, len(signs), STATEMENT_SIGNS):
