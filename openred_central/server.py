@@ -31,7 +31,7 @@ from .directory.node import Transition
 from .loading import load
 from .micro_engine.engine import Engine
 from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
-from .security.claims import CLAIM_KEY_BYTES, Claims
+from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
 from .storage.store import Store, StoreError
 from .tasks.prober import Prober, probe_refusal
@@ -41,7 +41,6 @@ from .tasks.snapshotter import Snapshotter
 
 log = logging.getLogger("openred.server")
 
-CLAIM_KEY = "claim_key"
 # Beyond so many in one tick they are told as counts: a million transitions are not a million lines.
 TRANSITIONS_LOGGED_MAX = 50
 
@@ -51,7 +50,10 @@ class StartError(Exception):
 
 
 def serve(configuration: Configuration) -> int:
-    """Run the server until SIGTERM or SIGINT. Returns the exit code: 0, or 1 where it could not start."""
+    """Run the server until SIGTERM or SIGINT.
+
+    Returns the exit code: 0, or 1 where it could not start or could not save its last changes.
+    """
     logging.basicConfig(
         level=configuration.log_level.upper(),
         stream=sys.stderr,
@@ -59,11 +61,16 @@ def serve(configuration: Configuration) -> int:
     )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Server(configuration).run())
+            saved = runner.run(Server(configuration).run())
     except (StartError, StoreError) as error:
         log.error("cannot start: %s", error)
         return 1
-    return 0
+    if saved:
+        return 0
+    log.error("ended without saving the last changes")
+    logging.shutdown()
+    # A commit that never returns would keep an orderly exit waiting for ever.
+    os._exit(1)
 
 
 class Server:
@@ -75,13 +82,18 @@ class Server:
         self._random = random.Random(secrets.randbits(128))
         self._started_s = self._clock.monotonic_s()
         self._restored: Restored | None = None
+        # The first signal asks to stop, the second one not to wait for those who are being served.
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
 
-    async def run(self) -> None:
-        """Start, serve until a signal comes, stop. Raises `StartError` or `StoreError` where it cannot."""
-        stop = asyncio.Event()
+    async def run(self) -> bool:
+        """Start, serve until a signal comes, stop. Returns whether everything was saved.
+
+        Raises `StartError` or `StoreError` where it cannot start.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self._on_signal)
         configuration = self._configuration
         store, (directory, attended), self._restored = open_or_restore(
             configuration.database,
@@ -90,11 +102,18 @@ class Server:
             restore=configuration.restore == "auto",
             wall_s=self._clock.wall_s(),
         )
+        writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+        saved = True
         try:
-            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as writer:
-                await self._serve(directory, attended, store, writer, stop)
+            saved = await self._serve(directory, attended, store, writer)
         finally:
-            store.close()
+            writer.shutdown(wait=saved)
+            if saved:
+                store.close()
+        return saved
+
+    def _on_signal(self) -> None:
+        (self._hurry if self._stop.is_set() else self._stop).set()
 
     async def _serve(
         self,
@@ -102,8 +121,7 @@ class Server:
         attended: AttendedTime,
         store: Store,
         writer: ThreadPoolExecutor,
-        stop: asyncio.Event,
-    ) -> None:
+    ) -> bool:
         configuration = self._configuration
         saver = Saver(directory.saving, store, writer, attended.now, configuration.saver())
         prober = Prober(
@@ -139,27 +157,46 @@ class Server:
             figures=lambda: self._figures(engine, saver, scheduler, attended, snapshotter),
             version=__version__,
             endpoints=NAMES,
+            stopping=self._stop.is_set,
         )
         install(engine, api)
-        addresses = await engine.start(self._listeners(), tls=self._tls())
+        tls = self._tls()
+        addresses = await engine.start(self._listeners(), tls=tls)
+        # An operator's word that silence is to be believed.
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now())
+        )
         tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober)]
         if snapshotter:
             tasks.append(asyncio.create_task(snapshotter.run()))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
 
-        await _until(stop, tasks)
-
-        # No new connections, then what is in flight finishes, bounded by drain_timeout_s.
-        log.info("stopping")
-        cut = await engine.drain()
-        # Time stops before the last flush, so that what is saved is the end.
-        scheduler.stop()
-        if snapshotter:
-            snapshotter.stop()
-        await prober.stop()
-        await saver.stop()
+        try:
+            await _until(self._stop, tasks)
+        finally:
+            # No new connections, then what is in flight finishes, bounded by drain_timeout_s.
+            log.info("stopping")
+            cut = await self._drain(engine)
+            # Time stops before the last flush, so that what is saved is the end.
+            scheduler.stop()
+            if snapshotter:
+                snapshotter.stop()
+            await prober.stop()
+            await saver.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
+        return not saver.gave_up
+
+    async def _drain(self, engine: Engine) -> int:
+        """Let the engine finish, or not: a second signal ends the wait. Returns how many were cut."""
+        drain = asyncio.create_task(engine.drain())
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait([drain, hurry], return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if drain.done():
+            return drain.result()
+        drain.cancel()
+        return engine.connections_open
 
     def _make_directory(self) -> Directory:
         configuration = self._configuration
@@ -194,6 +231,7 @@ class Server:
         """What systemd passed, or else the address and Unix socket of the settings."""
         configuration = self._configuration
         place = "the sockets handed over"
+        listeners: list[socket.socket] = []
         try:
             listeners = inherited(os.environ, os.getpid())
             if listeners:
@@ -205,6 +243,8 @@ class Server:
                 place = f"unix_socket {configuration.unix_socket}"
                 listeners.append(listen_unix(Path(configuration.unix_socket), backlog=backlog))
         except OSError as error:
+            for listener in listeners:
+                listener.close()
             raise StartError(f"{place}: {error.strerror or error}") from error
         return listeners
 
@@ -252,7 +292,9 @@ class Server:
             "scheduler": {
                 "ticks": scheduler.ticks,
                 "late_ms_max": round(scheduler.late_s_max * 1_000, 3),
-                "clock_jumps": [jump._asdict() for jump in attended.jumps],
+                "clock_jumps": [
+                    {"at": rfc3339(jump.at_wall_s), "jump_s": jump.jump_s} for jump in attended.jumps
+                ],
             },
         }
 

@@ -40,7 +40,7 @@ async def delete_node(api: Api, request: Request, node_id: str) -> Response:
     if mode == FORGET:
         change = api.directory.forget(node_id, now)
         status, state = "forgotten", "dead"
-        message = "Everything about the node is erased; only a hash of its id remains, to keep its name."
+        message = "The node is erased; a hash of its id and the fingerprint of its key keep its name."
     else:
         change = api.directory.leave(node_id, now)
         status, state = "left", "coma"

@@ -26,10 +26,11 @@ WHOLE_ADVICE_S_MIN = 10.0
 class Api:
     """The endpoints' view of the server.
 
-    `saved` waits until a change, by its number, is stored and returns whether it is; `store_state`
-    tells how the store keeps up, `store_durable` whether what it takes survives; `random`
-    returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are
-    the methods and paths served; `walks` is held by the one discovery that looks through very many nodes.
+    `saved` waits until a change, by its number, is stored and returns whether it is; `store_state` tells how
+    the store keeps up, `store_durable` whether what it takes survives; `random` returns floats in [0, 1);
+    `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the methods and paths served;
+    `stopping` tells whether the server is on its way out; `walks` is held by the one discovery that looks
+    through very many nodes.
     """
 
     directory: Directory
@@ -42,6 +43,7 @@ class Api:
     figures: Callable[[], Mapping[str, Any]]
     version: str
     endpoints: tuple[str, ...]
+    stopping: Callable[[], bool]
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def heartbeat_advice_s(self) -> float:

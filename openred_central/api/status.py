@@ -59,13 +59,13 @@ async def live(api: Api, request: Request) -> Response:
 
 
 async def ready(api: Api, request: Request) -> Response:
-    """Answer 200 where the directory is loaded and its store takes changes, else 503."""
-    store = api.store_state()
+    """Answer 200 where the store takes changes and the server is not about to stop, else 503."""
+    store, stopping = api.store_state(), api.stopping()
     document = {
-        "status": "ok" if store is StoreState.OK else "degraded",
-        "checks": {"directory": "ok", "store": store.value},
+        "status": "ok" if store is StoreState.OK and not stopping else "degraded",
+        "checks": {"directory": "stopping" if stopping else "ok", "store": store.value},
     }
-    return Response.json(document, status=503 if store is StoreState.DETACHED else 200)
+    return Response.json(document, status=503 if stopping or store is StoreState.DETACHED else 200)
 
 
 def _directory_figures(api: Api) -> dict[str, Any]:

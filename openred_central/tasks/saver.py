@@ -44,7 +44,7 @@ class Changes(Protocol):
         """How many changes wait to be stored, signs of life included."""
 
     def take_changes(self, limit: int, now: Now, *, closing: bool) -> Batch | None:
-        """Up to `limit` pending changes, no longer pending; None where nothing is, and it is not `closing`."""
+        """Up to `limit` pending changes, then not pending; None where there are none, unless `closing`."""
 
     def put_back(self, batch: Batch) -> None:
         """Make what the last batch taken held pending again, at the front."""
@@ -126,6 +126,11 @@ class Saver:
     def failing(self) -> bool:
         """Whether the last commit failed, or the one under way does not return."""
         return self._retry_s is not None or self._hanging
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the last changes could not be saved in time, and are lost with the process."""
+        return self._gave_up
 
     @property
     def state(self) -> StoreState:
@@ -239,6 +244,10 @@ class Saver:
             if not done:
                 self._note_hanging()
             refused = await commit
+        except asyncio.CancelledError:
+            # Given up: what becomes of it, nobody waits to hear.
+            commit.cancel()
+            raise
         except Exception as error:
             self._directory.put_back(batch)
             self._note_failure(error)

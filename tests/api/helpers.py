@@ -72,6 +72,7 @@ class World:
         self.random = random.Random(seed)
         self.durable = store_durable
         self.store_state = StoreState.OK
+        self.stopping = False
         self.commit: Commit | None = None
         self.saved_changes: list[int] = []
         self.directory = Directory(
@@ -91,6 +92,7 @@ class World:
             figures=lambda: {"uptime_s": 1.5},
             version="9.9.9",
             endpoints=NAMES,
+            stopping=lambda: self.stopping,
         )
         self.router = Router(1024 * 1024)
         install(_Routes(self.router), self.api)  # type: ignore[arg-type]

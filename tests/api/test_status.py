@@ -126,3 +126,10 @@ def test_health_tells_whether_the_store_is_there() -> None:
         world.store_state = StoreState.BEHIND
         slow = {"status": "degraded", "checks": {"directory": "ok", "store": "behind"}}
         assert world.call("GET", path)[:2] == (200, slow)
+
+
+def test_a_server_on_its_way_out_is_not_ready() -> None:
+    world = World()
+    world.stopping = True
+    told = {"status": "degraded", "checks": {"directory": "stopping", "store": "ok"}}
+    assert world.call("GET", "/health/ready")[:2] == (503, told)

@@ -543,6 +543,7 @@ def test_stop_is_bounded_says_so_and_leaves_nobody_waiting(
             await parts.until(lambda: parts.store.attempts >= 1)
             await parts.saver.stop()
             assert not await waiter
+            assert parts.saver.gave_up
 
     run(scenario())
     assert "gave up saving the last changes after 0.05 s; last error: " in caplog.text
