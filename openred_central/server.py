@@ -124,14 +124,7 @@ class Server:
     ) -> bool:
         configuration = self._configuration
         saver = Saver(directory.saving, store, writer, attended.now, configuration.saver())
-        prober = Prober(
-            self._clock,
-            lambda address, port: probe_refusal(address, port, configuration.probe_allow_private),
-            lambda slot, node_id, alive: directory.expiry.probed(
-                slot, node_id, alive=alive, now=attended.now()
-            ),
-            configuration.prober(),
-        )
+        prober = self._prober(directory, attended)
         scheduler = Scheduler(
             directory,
             attended,
@@ -210,6 +203,17 @@ class Server:
     def _load(self, store: Store) -> tuple[Directory, AttendedTime]:
         directory = self._make_directory()
         return directory, load(directory, store, self._clock, tick_s=self._configuration.tick_s)
+
+    def _prober(self, directory: Directory, attended: AttendedTime) -> Prober:
+        allow_private = self._configuration.probe_allow_private
+        return Prober(
+            self._clock,
+            lambda address, port: probe_refusal(address, port, allow_private),
+            lambda slot, node_id, alive: directory.expiry.probed(
+                slot, node_id, alive=alive, now=attended.now()
+            ),
+            self._configuration.prober(),
+        )
 
     def _snapshotter(self) -> Snapshotter | None:
         """None where there is nothing to copy, or nobody wants it."""
