@@ -5,7 +5,7 @@ VENV := .venv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format clean
+.PHONY: help run test soak check lint format clean
 .DELETE_ON_ERROR:
 # Two installations into one environment at the same time would spoil it.
 .NOTPARALLEL:
@@ -19,6 +19,9 @@ run: $(VENV)/run.stamp ## Start the server; settings go in ARGS: make run ARGS="
 
 test: $(VENV)/test.stamp ## Run all tests; options of pytest go in ARGS: make test ARGS="-k heartbeat"
 	@exec $(VENV)/bin/python -m pytest $(ARGS)
+
+soak: $(VENV)/test.stamp ## Run the tests that try harder with time: a hundred times the examples, worlds and kills
+	@OPENRED_PROFILE=soak exec $(VENV)/bin/python -m pytest $(or $(ARGS),tests/storage tests/simulation tests/e2e/test_restart.py)
 
 check: lint test ## What must pass before a change goes in: formatting, lint, types, all tests
 
