@@ -4,7 +4,7 @@
     HEAD      a complete head                              BODY, DISCARD, HANDLER, STREAM, LINGER, CLOSING
     BODY      the rest of the body                         HEAD, HANDLER, STREAM, LINGER, CLOSING
     DISCARD   the rest of a body that is answered already  HEAD, LINGER, CLOSING
-    HANDLER   the task of a handler                        HEAD, STREAM, LINGER
+    HANDLER   the task of a handler                        HEAD, STREAM, LINGER, CLOSING
     STREAM    pieces of a body, and the client to read     HEAD, LINGER, CLOSING
     LINGER    the client to close; input is thrown away    CLOSING
     CLOSING   the transport to be done                     –
@@ -116,7 +116,10 @@ class Channel(asyncio.Protocol):
             self._time_out()
 
     def drain(self) -> None:
-        """Close if nothing is in flight, end a stream; else the next answer is the last."""
+        """Close if nothing is in flight, end a stream; else the next answer is the last.
+
+        One whose last answer is out already, but not yet at its end, closes when it comes to wait for a head.
+        """
         if self.phase == STREAM and self._task is not None:
             self._task.cancel()
         elif self.phase == HEAD and self._parser.idle:
@@ -132,8 +135,8 @@ class Channel(asyncio.Protocol):
     # For what is said on it
 
     def _await_head(self) -> None:
-        """Set the deadline of the next head, or close where none can come."""
-        if self._input_ended:
+        """Set the deadline of the next head, or close where none can come, or none is wanted any more."""
+        if self._input_ended or (self._shared.draining and self._parser.idle):
             self._close()
         elif self._parser.idle:
             if self._out.bytes_written:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import CallerError, InternalBug
 from .channel import BODY, DISCARD, HANDLER, HEAD, LINGER, LOST, STREAM, Channel
+from .driving import start
 from .messages import Request, Response, StreamingResponse
 from .responses import CONTINUE, as_response
 from .router import Parameters, Route
@@ -127,7 +128,7 @@ class Connection(Channel):
     def _serve(self, request: Request, route: Route, parameters: Parameters) -> None:
         """Run the handler in place; where it waits, a task goes on and parsing stops until it is done."""
         try:
-            task = self._shared.driver.start(route.handler(request, *parameters))
+            task = start(route.handler(request, *parameters), self._shared.loop)
         except StopIteration as done:
             self._finish(request, route, done.value, None)
         except (Exception, asyncio.CancelledError) as error:
@@ -174,7 +175,8 @@ class Connection(Channel):
 
     def _refuse(self, request: Request, error: CallerError) -> None:
         """Answer a request whose head is not acceptable; its body will be read and thrown away."""
-        self._respond(request, Response.problem(error), cors=False, keep_alive=not error.close)
+        cors = self._shared.router.opens_refusal(request)
+        self._respond(request, Response.problem(error), cors=cors, keep_alive=not error.close)
         if self.phase == HEAD and request.content_length != 0:
             self._await_body(DISCARD)
 

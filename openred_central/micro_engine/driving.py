@@ -21,7 +21,8 @@ _NOTHING: Any = object()
 class StandIn:
     """The current task of a coroutine that has not waited yet, and whose task may never be needed."""
 
-    __slots__ = ("_cancelled", "task")
+    # Libraries keep what belongs to a task in dictionaries that refer to it weakly.
+    __slots__ = ("__weakref__", "_cancelled", "task")
 
     def __init__(self) -> None:
         self._cancelled = 0
@@ -78,30 +79,25 @@ class Resumed(Coroutine[Any, Any, Any]):
         raise TypeError("a resumed coroutine is run by a task")
 
 
-class Driver:
-    """Runs coroutines in place on `loop`, outside of any task."""
+def start(coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
+    """Run `coroutine` in place until it waits; then return the task on `loop` that goes on with it.
 
-    __slots__ = ("_loop", "_stand_in")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._stand_in = StandIn()
-
-    def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run `coroutine` until it waits; then return the task that goes on with it.
-
-        Raises `StopIteration`, with the result as its value, where it ends without waiting, and whatever
-        `coroutine` raises.
-        """
-        stand_in = self._stand_in
-        _enter_task(self._loop, stand_in)  # type: ignore[arg-type]
-        try:
-            awaited = coroutine.send(None)
-        finally:
-            _leave_task(self._loop, stand_in)  # type: ignore[arg-type]
-        self._stand_in = StandIn()
-        task = self._loop.create_task(Resumed(coroutine, awaited))
-        for _ in range(stand_in.cancelling()):
-            task.cancel()
-        stand_in.task = task
-        return task
+    Raises `StopIteration`, with the result as its value, where it ends without waiting, and whatever
+    `coroutine` raises; `RuntimeError` within a task, where nothing can be run in place.
+    """
+    # One for each: whoever keeps it and cancels late must not reach the coroutine of another.
+    stand_in = StandIn()
+    try:
+        _enter_task(loop, stand_in)  # type: ignore[arg-type]
+    except RuntimeError:
+        coroutine.close()
+        raise
+    try:
+        awaited = coroutine.send(None)
+    finally:
+        _leave_task(loop, stand_in)  # type: ignore[arg-type]
+    task = loop.create_task(Resumed(coroutine, awaited))
+    for _ in range(stand_in.cancelling()):
+        task.cancel()
+    stand_in.task = task
+    return task

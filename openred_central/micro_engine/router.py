@@ -145,17 +145,35 @@ class Router:
             if place is not None and last and "%" not in path:
                 parameters = (last,)
             else:
-                place, parameters = self._find(request)
-        route = place.by_method.get(request.method)
+                place, parameters = self._find(path)
+        route = place.by_method.get(request.method) if place is not None else None
         if route is None:
             if request.method not in self._methods:
                 raise self._unknown_method(request)
+            if place is None:
+                raise _not_found(request)
             if request.method != "OPTIONS":
                 raise _method_not_allowed(request, place)
             route, parameters = self._options(request, place)
         if request.content_length != 0:
             _check_body(request, route)
         return route, parameters
+
+    def opens_refusal(self, request: Request) -> bool:
+        """Whether pages of any origin may read why `request`, which was refused, was.
+
+        They may where they may read what GET answers, and where nothing is.
+        """
+        if request.method not in READING_METHODS:
+            return False
+        try:
+            place, _ = self._find(request.path)
+        except CallerError:
+            return True
+        if place is None:
+            return True
+        route = place.by_method.get(request.method)
+        return route is not None and route.cors
 
     def _place(self, template: str, pattern: tuple[str | None, ...]) -> Place:
         same_length = self._by_length.setdefault(len(pattern), [])
@@ -173,23 +191,16 @@ class Router:
             self._by_beginning[template[: template.rindex("/") + 1]] = place
         return place
 
-    def _find(self, request: Request) -> tuple[Place, Parameters]:
-        if request.method not in self._methods:
-            raise self._unknown_method(request)
-        if request.path == "*":
+    def _find(self, path: str) -> tuple[Place | None, Parameters]:
+        if path == "*":
             # The parser lets `*` through only with OPTIONS (RFC 9112 §3.2.4).
             return Place("*", ()), ()
-        segments = split_path(request.path)
+        segments = split_path(path)
         for place in self._by_length.get(len(segments), ()):
             parameters = place.parameters(segments)
             if parameters is not None:
                 return place, parameters
-        raise CallerError(
-            404,
-            "not_found",
-            f"There is nothing at {request.path}.",
-            suggestion="Check the path against the list of endpoints.",
-        )
+        return None, ()
 
     def _unknown_method(self, request: Request) -> CallerError:
         return CallerError(
@@ -236,6 +247,15 @@ def _pattern(template: str) -> tuple[str | None, ...]:
 
 def _allow(methods: Iterable[str]) -> str:
     return ", ".join(sorted({*methods, "OPTIONS"}))
+
+
+def _not_found(request: Request) -> CallerError:
+    return CallerError(
+        404,
+        "not_found",
+        f"There is nothing at {request.path}.",
+        suggestion="Check the path against the list of endpoints.",
+    )
 
 
 def _method_not_allowed(request: Request, place: Place) -> CallerError:

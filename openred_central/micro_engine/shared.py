@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from ..clock import Clock
 from ..errors import CallerError
-from .driving import Driver
 from .gate import Gate, GateKey
 from .limits import EngineLimits
 from .messages import Request, Response
@@ -43,7 +42,6 @@ class Shared:
         "clock",
         "connections",
         "draining",
-        "driver",
         "encoder",
         "gate",
         "limits",
@@ -72,7 +70,6 @@ class Shared:
         self.encoder = encoder
         self.stats = stats
         self.new_error_id = new_error_id
-        self.driver = Driver(loop)
         self.gate = Gate(limits.connections_max, limits.connections_per_address_max, limits.exempt_networks)
         self.connections: set[Held] = set()
         self.draining = False

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.errors import CallerError
-from openred_central.micro_engine.channel import CLOSING, HANDLER, HEAD, LINGER, LOST, READ_AHEAD_BYTES_MAX
+from openred_central.micro_engine.channel import (
+    CLOSING,
+    DISCARD,
+    HANDLER,
+    HEAD,
+    LINGER,
+    LOST,
+    READ_AHEAD_BYTES_MAX,
+)
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.messages import Request, Response, StreamingResponse
 
@@ -76,6 +84,22 @@ def test_a_handler_that_does_not_wait_costs_no_task(world: World) -> None:
     world.router.add("/counted", ["GET"], counted)
     assert statuses(world.send(get("/counted"))) == [204]
     assert tasks == [0]
+
+
+def test_cancelling_what_a_handler_was_when_it_has_ended_touches_no_other_handler(world: World) -> None:
+    kept: list[asyncio.Task[object] | None] = []
+
+    async def keeping(request: Request) -> None:
+        kept.append(asyncio.current_task())
+
+    world.router.add("/keeping", ["GET"], keeping)
+    world.send(get("/keeping"))
+    (task,) = kept
+    assert task is not None
+    task.cancel()
+    world.send(get("/waiting/a"))
+    world.release()
+    assert statuses(world.transport.sent) == [204, 200]
 
 
 def test_a_request_byte_by_byte_is_answered_once(world: World) -> None:
@@ -220,6 +244,47 @@ def test_pages_of_any_origin_may_read_what_get_answers(world: World) -> None:
         assert answer.headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in answer.headers
     assert "access-control-allow-origin" not in posted.headers
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        ("/nowhere", (), 404),
+        ("/plain/%", (), 400),
+        ("/plain/a#b", (), 400),
+        ("/plain/a", ("Expect: a-miracle",), 417),
+        ("/plain/a", (f"Content-Length: {10**9}",), 413),
+    ],
+)
+def test_pages_of_any_origin_may_read_why_their_get_was_refused(
+    world: World, method: str, path: str, fields: tuple[str, ...], status: int
+) -> None:
+    (answer,) = answers(world.send(get(path, *fields, method=method)), method)
+    assert answer.status == status
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (get("/echo"), 405),
+        (get("/plain/a", method="POST"), 405),
+        (get("/nowhere", method="POST"), 404),
+        (get("/nowhere", method="BREW"), 501),
+        (get("/closed", "Expect: a-miracle"), 417),
+        (b"nonsense\r\n\r\n", 400),
+    ],
+)
+def test_pages_of_other_origins_may_read_no_other_refusal(
+    world: World, request_bytes: bytes, status: int
+) -> None:
+    async def closed(request: Request) -> None: ...
+
+    world.router.add("/closed", ["GET"], closed, cors=False)
+    (answer,) = answers(world.send(request_bytes))
+    assert answer.status == status
+    assert "access-control-allow-origin" not in answer.headers
 
 
 # Bodies that nobody wants
@@ -460,8 +525,47 @@ def test_a_drain_lets_a_request_that_is_coming_in_be_answered(world: World) -> N
     world.send(message[:10])
     world.shared.draining = True
     world.call(world.connection.drain)
-    (answer,) = answers(world.send(message[10:]))
+    world.send(message[10:20])
+    (answer,) = answers(world.send(message[20:]))
     assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
+def test_a_drain_closes_a_connection_when_a_body_that_nobody_wants_has_come(world: World) -> None:
+    message = post("/nowhere", b"12345")
+    (answer,) = answers(world.send(message[:-1]))
+    assert answer.headers["connection"] == "keep-alive"
+    world.shared.draining = True
+    world.call(world.connection.drain)
+    assert world.connection.phase == DISCARD
+    world.send(message[-1:])
+    assert world.connection.phase == LOST
+    assert not world.transport.aborted
+
+
+def test_a_drain_answers_what_came_behind_a_body_that_nobody_wants(world: World) -> None:
+    message = post("/nowhere", b"12345")
+    world.send(message[:-1])
+    world.shared.draining = True
+    world.call(world.connection.drain)
+    (answer,) = answers(world.send(message[-1:] + get("/plain/a")))
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
+def test_a_drain_closes_a_connection_whose_stream_ends_at_the_same_moment(world: World) -> None:
+    async def last_piece() -> AsyncIterator[bytes]:
+        yield b"piece"
+        world.shared.draining = True
+        # Comes when the stream is done, and before the connection is told so.
+        world.loop.call_soon(world.connection.drain)
+
+    async def stream(request: Request) -> StreamingResponse:
+        return StreamingResponse(last_piece())
+
+    world.router.add("/stream", ["GET"], stream)
+    (answer,) = answers(world.send(get("/stream")))
+    assert answer.body == b"piece"
+    assert world.connection.phase == LOST
+    assert not world.transport.aborted
 
 
 # Any bytes

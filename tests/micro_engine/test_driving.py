@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 import uvloop
 
-from openred_central.micro_engine.driving import Driver, Resumed
+from openred_central.micro_engine.driving import Resumed, start
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
 
@@ -31,11 +33,11 @@ def run(
 
     def drive() -> None:
         try:
-            task = Driver(loop).start(coroutine)
+            task = start(coroutine, loop)
         except StopIteration as done:
             outcome.set_result(("in place", done.value))
             return
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             outcome.set_exception(error)
             return
         then(task)
@@ -189,7 +191,7 @@ def test_outside_of_it_there_is_no_current_task(loop: asyncio.AbstractEventLoop)
     def drive() -> None:
         for _ in range(2):
             with pytest.raises(StopIteration):
-                Driver(loop).start(quick())
+                start(quick(), loop)
             seen.append(asyncio.current_task())
 
     async def main() -> None:
@@ -212,6 +214,26 @@ def test_what_is_known_of_the_task_early_is_known_of_it_later(loop: asyncio.Abst
         return "same"
 
     assert run(loop, naming()) == ("task", "same")
+
+
+def test_it_can_be_kept_weakly_like_a_task(loop: asyncio.AbstractEventLoop) -> None:
+    async def kept() -> str:
+        names = weakref.WeakKeyDictionary({asyncio.current_task(): "kept"})
+        return names[asyncio.current_task()]
+
+    assert run(loop, kept()) == ("in place", "kept")
+
+
+def test_within_a_task_nothing_is_run_and_the_coroutine_is_closed(loop: asyncio.AbstractEventLoop) -> None:
+    async def never() -> None: ...
+
+    async def main() -> None:
+        coroutine = never()
+        with pytest.raises(RuntimeError, match="while another task"):
+            start(coroutine, loop)
+        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+
+    loop.run_until_complete(main())
 
 
 def test_closing_closes_the_coroutine_itself() -> None:

@@ -151,6 +151,24 @@ def test_only_reading_is_open_to_pages_of_any_origin() -> None:
     assert not made.admit(Request("POST", "/nodes"))[0].cors
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_refused_get_is_open_to_pages_where_get_is_or_where_nothing_is(method: str) -> None:
+    made = router(("GET", "/nodes/{id}"), ("POST", "/register"))
+    made.add("/admin", ["GET"], handler(), cors=False)
+    opened = {
+        path: made.opens_refusal(Request(method, path))
+        for path in ("/nodes/a", "/nodes/%zz", "/nowhere", "/register", "/admin")
+    }
+    assert opened == {
+        "/nodes/a": True,
+        "/nodes/%zz": True,
+        "/nowhere": True,
+        "/register": False,
+        "/admin": False,
+    }
+    assert not any(made.opens_refusal(Request("POST", path)) for path in opened)
+
+
 def with_body(content_type: str | None, length: int | None = 5) -> Request:
     fields = () if content_type is None else (("content-type", content_type),)
     return Request("POST", "/register", headers=Headers(fields), content_length=length)
