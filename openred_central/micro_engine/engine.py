@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import signal
@@ -47,9 +48,11 @@ class Engine:
 
         engine.run(port=8000)
 
-    `limits` are the deadlines and caps, `clock` tells the time, `server_name` is the value of the Server
-    field, `new_error_id` makes the id under which a caller and the log know an internal error; by default
-    they are counted.
+    `limits` are the deadlines and caps, `clock` tells the time, `new_error_id` makes the id under which a
+    caller and the log know an internal error; by default they are counted. `server_name` is the value of the
+    Server field of every response (RFC 9110 §10.2.4): an application of another name gives its own.
+
+    Raises `ValueError` for a `server_name` with a control character.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class Engine:
         self._shared: Shared | None = None
         self._acceptor: Acceptor | None = None
         self._timer: asyncio.TimerHandle | None = None
+        # Ends the wait of a drain: nothing is in flight any more, or it shall not be waited for.
+        self._settled = asyncio.Event()
 
     def route(
         self,
@@ -130,27 +135,33 @@ class Engine:
             return 0
         acceptor.stop()
         shared.draining = True
-        empty = asyncio.Event()
-        shared.on_empty = empty.set
+        shared.on_empty = self._settled.set
         if shared.gate.open:
             await asyncio.sleep(DRAIN_GRACE_S)
         for connection in list(shared.connections):
             connection.drain()
-        cut = 0
         if shared.gate.open:
-            waiting = shared.loop.create_task(empty.wait())
-            await asyncio.wait((waiting,), timeout=self.limits.drain_timeout_s)
-            cut = shared.gate.open
-            for connection in list(shared.connections):
-                connection.cut()
-            acceptor.close()
-            # However handlers take being cancelled, stopping does not wait for them for long.
-            await asyncio.wait((waiting,), timeout=CUT_TIMEOUT_S)
-            waiting.cancel()
+            await self._wait_settled(self.limits.drain_timeout_s)
+        self._settled.clear()
+        cut = shared.gate.open
+        for connection in list(shared.connections):
+            connection.cut()
         acceptor.close()
+        if shared.gate.open:
+            # However handlers take being cancelled, stopping does not wait for them for long.
+            await self._wait_settled(CUT_TIMEOUT_S)
         if self._timer is not None:
             self._timer.cancel()
         return cut
+
+    def hurry(self) -> None:
+        """Cut a drain short: it waits no longer for what is in flight. For a second signal, say."""
+        self._settled.set()
+
+    async def _wait_settled(self, timeout_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
 
     def run(
         self,
@@ -161,7 +172,7 @@ class Engine:
         certificate: Path | None = None,
         key: Path | None = None,
     ) -> None:
-        """Serve until SIGTERM or SIGINT, then drain. Only for the main thread.
+        """Serve until SIGTERM or SIGINT, then drain; a second one cuts that short. Only for the main thread.
 
         With `unix_path` at that path instead of `host` and `port`; with `certificate` and `key` over TLS,
         except at a path.
@@ -182,6 +193,8 @@ class Engine:
             loop.add_signal_handler(number, stop.set)
         log.info("listening on %s", ", ".join(await self.start(listeners, tls=tls)))
         await stop.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.hurry)
         log.info("draining")
         log.info("drained, %d connections were cut", await self.drain())
 

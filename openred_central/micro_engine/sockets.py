@@ -21,11 +21,11 @@ def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
 
     An empty `host` is every interface. `backlog` is how many connections wait to be accepted.
 
-    Raises `OSError` where an address does not exist or is taken, with the address in its message.
+    Raises `OSError` where an address does not exist or is taken; its `strerror` names host and port.
     """
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in dict.fromkeys(found):
             listener = socket.socket(family, kind, protocol)
             listeners.append(listener)
@@ -34,18 +34,13 @@ def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 # IPv4 has its own socket: one that took both would show mapped addresses.
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                listener.bind(address)
-            except OSError as error:
-                raise OSError(
-                    error.errno, f"cannot listen on {host or 'any address'}, port {port}: {error.strerror}"
-                ) from error
+            listener.bind(address)
             listener.listen(backlog)
             listener.setblocking(False)
-    except OSError:
+    except (OSError, UnicodeError) as error:
         for listener in listeners:
             listener.close()
-        raise
+        raise _cannot_listen(f"on {host or 'any address'}, port {port}", error) from error
     return listeners
 
 
@@ -54,11 +49,12 @@ def listen_unix(path: Path, *, mode: int = 0o660, backlog: int) -> socket.socket
 
     A socket left over from a run that was killed is removed; one at which somebody listens is not.
 
-    Raises `OSError` where somebody listens at `path`, or something else than a socket is there.
+    Raises `OSError` where somebody listens at `path`, or something else than a socket is there, or nothing
+    can be; its `strerror` names the path.
     """
-    _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        _remove_stale(path)
         # Connecting needs the right to write: with none, nobody gets in before `mode` is set.
         before = os.umask(0o777)
         try:
@@ -67,9 +63,9 @@ def listen_unix(path: Path, *, mode: int = 0o660, backlog: int) -> socket.socket
             os.umask(before)
         path.chmod(mode)
         listener.listen(backlog)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise _cannot_listen(f"at {path}", error) from error
     listener.setblocking(False)
     return listener
 
@@ -79,7 +75,7 @@ def inherited(environment: Mapping[str, str], process_id: int) -> list[socket.so
 
     `environment` holds ``LISTEN_PID`` and ``LISTEN_FDS``; they count only if meant for `process_id`.
 
-    Raises `OSError` where a descriptor is no listening stream socket.
+    Raises `OSError` where a descriptor is no listening stream socket; its `strerror` names it.
     """
     if environment.get("LISTEN_PID") != str(process_id):
         return []
@@ -88,14 +84,24 @@ def inherited(environment: Mapping[str, str], process_id: int) -> list[socket.so
         raise OSError(errno.EINVAL, f"LISTEN_FDS is {count!r}, allowed is a number")
     listeners: list[socket.socket] = []
     for descriptor in range(LISTEN_FDS_START, LISTEN_FDS_START + int(count)):
-        os.set_inheritable(descriptor, False)
-        listener = socket.socket(fileno=descriptor)
-        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            listener.detach()
-            raise OSError(errno.EINVAL, f"descriptor {descriptor} was passed, but it is no listening socket")
+        listener = _passed(descriptor)
         listener.setblocking(False)
         listeners.append(listener)
     return listeners
+
+
+def _passed(descriptor: int) -> socket.socket:
+    """The listening socket that `descriptor` is."""
+    try:
+        os.set_inheritable(descriptor, False)
+        listener = socket.socket(fileno=descriptor)
+        if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return listener
+        listener.detach()
+    except OSError:
+        # Not even a socket, or closed.
+        pass
+    raise OSError(errno.EINVAL, f"descriptor {descriptor} was passed, but it is no listening socket")
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -119,13 +125,23 @@ def address_of(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _cannot_listen(place: str, error: OSError | UnicodeError) -> OSError:
+    """`error`, with the place at which nobody can listen because of it."""
+    if isinstance(error, UnicodeError):
+        # A name that cannot be written as the Domain Name System wants it, such as one with two dots.
+        return OSError(errno.EINVAL, f"cannot listen {place}: this is no host name")
+    # A name that is not found has a number of its own kind, which means something else among these.
+    number = errno.EADDRNOTAVAIL if isinstance(error, socket.gaierror) else error.errno or errno.EINVAL
+    return OSError(number, f"cannot listen {place}: {error.strerror or error}")
+
+
 def _remove_stale(path: Path) -> None:
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise OSError(errno.EEXIST, f"cannot listen at {path}: something that is no socket is there")
+        raise OSError(errno.EEXIST, "something that is no socket is there")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -137,4 +153,4 @@ def _remove_stale(path: Path) -> None:
         except BlockingIOError:
             # Its backlog is full: somebody listens.
             pass
-    raise OSError(errno.EADDRINUSE, f"cannot listen at {path}: another process listens there")
+    raise OSError(errno.EADDRINUSE, "another process listens there")

@@ -170,6 +170,22 @@ def test_a_drain_cuts_what_does_not_finish_in_time() -> None:
     serve(test)
 
 
+def test_a_drain_that_is_hurried_cuts_what_is_in_flight() -> None:
+    async def test() -> None:
+        async with running(EngineLimits(drain_timeout_s=3600)) as served, client_of(served) as client:
+            client.writer.write(get("/waiting"))
+            await until(lambda: served.started == 1)
+            draining = asyncio.get_running_loop().create_task(served.engine.drain())
+            await until(lambda: served.engine._shared is not None and served.engine._shared.draining)
+            assert not draining.done()
+            served.engine.hurry()
+            assert await draining == 1
+            assert served.engine.connections_open == 0
+            assert served.finished == 0
+
+    serve(test)
+
+
 def test_a_drain_ends_streams_without_waiting_for_them() -> None:
     async def test() -> None:
         async with running() as served, client_of(served) as client:
@@ -287,6 +303,39 @@ def test_the_date_is_that_of_the_clock_it_was_given() -> None:
 
 
 # Alone, in ten lines
+
+WAITING_FOR_EVER = textwrap.dedent("""
+    import asyncio, logging
+    from openred_central.micro_engine import Engine, EngineLimits
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    engine = Engine(limits=EngineLimits(drain_timeout_s=3600))
+
+    @engine.route("/waiting")
+    async def waiting(request):
+        await asyncio.Event().wait()
+
+    engine.run(host="127.0.0.1", port=0)
+""")
+
+
+def test_a_second_signal_cuts_the_drain_short() -> None:
+    command = [sys.executable, "-c", WAITING_FOR_EVER]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        host, port = process.stderr.readline().removeprefix("listening on ").strip().split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as client:
+            client.sendall(get("/waiting"))
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr.readline() == "draining\n"
+            process.send_signal(signal.SIGINT)
+            try:
+                _, rest = process.communicate(timeout=20)
+            finally:
+                process.kill()
+        assert process.returncode == 0
+        assert "drained, 1 connections were cut" in rest
+
 
 TEN_LINES = textwrap.dedent("""
     import logging

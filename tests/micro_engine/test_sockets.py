@@ -49,6 +49,23 @@ def test_a_taken_address_is_named() -> None:
         listen_tcp("127.0.0.1", port, backlog=5)
 
 
+@pytest.mark.parametrize("host", ["two..dots", "x" * 64, "nobody.test"])
+def test_a_host_that_is_not_found_is_named_once_with_its_port(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    if host == "nobody.test":
+
+        def not_found(*_: object, **__: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", not_found)
+    with pytest.raises(OSError, match=r"Name or service not known|no host name") as caught:
+        listen_tcp(host, 8000, backlog=5)
+    assert str(caught.value.strerror).startswith(f"cannot listen on {host}, port 8000: ")
+    assert str(caught.value.strerror).count(host) == 1
+    assert (caught.value.errno or 0) > 0
+
+
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(OSError, match=r"192\.0\.2\.1"):
         listen_tcp("192.0.2.1", 0, backlog=5)
@@ -85,6 +102,13 @@ def test_a_file_in_the_place_of_the_socket_is_left_alone(tmp_path: Path) -> None
     with pytest.raises(OSError, match="no socket"):
         listen_unix(path, backlog=5)
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "x" * 200])
+def test_a_path_where_nothing_can_listen_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OSError, match="cannot listen at") as caught:
+        listen_unix(tmp_path / name, backlog=5)
+    assert str(caught.value.strerror).startswith(f"cannot listen at {tmp_path / name}: ")
 
 
 def test_an_engine_serves_at_a_path(tmp_path: Path) -> None:
@@ -178,6 +202,12 @@ def test_a_descriptor_that_does_not_listen_is_refused() -> None:
         output, _ = process.communicate(timeout=20)
         assert "refused" in output
         assert "no listening socket" in output
+
+
+def test_a_descriptor_that_was_not_passed_is_refused() -> None:
+    # Whatever is open here under that number, nobody listens on it.
+    with pytest.raises(OSError, match="descriptor 3 was passed, but it is no listening socket"):
+        inherited({"LISTEN_PID": "1", "LISTEN_FDS": "1"}, 1)
 
 
 def test_the_process_mask_is_put_back(tmp_path: Path) -> None:
