@@ -11,7 +11,7 @@ class Vitals(NamedTuple):
     """What the directory must remember of itself, saved with every batch.
 
     `attended_s` is the clock of the life cycle; `revision` the counter of acknowledged changes;
-    `transitions_per_h` the rate of silent transitions that the directory knows as usual.
+    `transitions_per_h` how many nodes move on by silence in a usual hour.
     """
 
     attended_s: float

@@ -37,6 +37,8 @@ class Expiry:
         # the queue counts only while its slot is in the set.
         self._waiting_queue: deque[int] = deque()
         self._waiting: set[int] = set()
+        # Those of them that count as silent already, for a state that they passed within the hour.
+        self._waiting_counted: set[int] = set()
         # Nodes whose transition failed, with what failed; they are left alone until they are heard again.
         self.set_aside: dict[int, str] = {}
 
@@ -76,8 +78,8 @@ class Expiry:
         if handled == limit:
             return handled
         if held:
-            nodes = len(self._nodes.registry)
-            self.silence.reconsider(len(self._waiting), nodes, now.attended_s, now.monotonic_s)
+            waiting = len(self._waiting) - len(self._waiting_counted)
+            self.silence.reconsider(waiting, len(self._nodes.registry), now.attended_s, now.monotonic_s)
         elif not blocked and not self._probed:
             self.silence.caught_up()
         return handled + self._expire_tombstones(now, limit - handled)
@@ -112,7 +114,9 @@ class Expiry:
 
     def let_go(self, slot: int) -> None:
         """The node in `slot` was heard: nothing is held against it, its deadline counts again."""
+        self.silence.returned(self._nodes.registry.node_id(slot))
         self._waiting.discard(slot)
+        self._waiting_counted.discard(slot)
         self._probed.pop(slot, None)
         self.set_aside.pop(slot, None)
         self._nodes.deadlines.arm(slot, self._nodes.deadline_s(slot))
@@ -128,9 +132,6 @@ class Expiry:
         flags = self._nodes.registry.flags(slot)
         if flags & LEFT:
             self._nodes.rewrite(self._nodes.registry.record(slot)._replace(flags=flags & ~LEFT))
-        else:
-            # One that had taken its leave was never silent, so its return says nothing about the others.
-            self.silence.revived()
         self._nodes.enter(slot, event, at=now.wall_s, at_s=now.attended_s)
         self.let_go(slot)
 
@@ -140,6 +141,7 @@ class Expiry:
             slot = self._waiting_queue.popleft()
             if slot in self._waiting:
                 self._waiting.remove(slot)
+                self._waiting_counted.discard(slot)
                 return slot
         return self._nodes.deadlines.pop_due(now.attended_s)
 
@@ -152,7 +154,8 @@ class Expiry:
             nodes.deadlines.arm(slot, due_s)
             return True
         if not unanswered:
-            if not self.silence.may_advance(len(nodes.registry), len(self._probed), now):
+            node_id = nodes.registry.node_id(slot)
+            if not self.silence.may_advance(node_id, len(nodes.registry), len(self._probed), now):
                 self._wait(slot)
                 return False
             if self._probing:
@@ -164,9 +167,9 @@ class Expiry:
     def _advance(self, slot: int, due_s: float, now: Now) -> None:
         """Move a node through every state that has ended by now, in order, each at its own deadline."""
         nodes = self._nodes
+        self.silence.advanced(nodes.registry.node_id(slot), now.attended_s)
         while due_s <= now.attended_s:
             at = now.wall_s - (now.attended_s - due_s)
-            self.silence.advanced(now.attended_s)
             if next_state(nodes.registry.state(slot), Event.DEADLINE) is State.DEAD:
                 nodes.bury(slot, Event.DEADLINE, at=at, at_s=due_s)
                 return
@@ -183,6 +186,8 @@ class Expiry:
 
     def _wait(self, slot: int) -> None:
         self._waiting.add(slot)
+        if self.silence.counts(self._nodes.registry.node_id(slot)):
+            self._waiting_counted.add(slot)
         self._waiting_queue.append(slot)
 
     def _expire_tombstones(self, now: Now, limit: int) -> int:

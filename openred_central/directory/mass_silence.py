@@ -1,9 +1,10 @@
 """Mass silence is evidence against us: when very many nodes fall silent at once, we doubt ourselves first.
 
-Transitions by silence are counted over the last hour. When one more would take the count above a share of
-the registry, and the directory's own history expects far fewer, all of them are held: attended time stands
-still, so nobody ages. The hold ends when the nodes come back, after its longest time, or on an operator's
-word; whoever is still silent then goes on, at a bounded pace.
+Nodes that moved on by silence within the last hour, and were not heard since, are counted, each once however
+many states it passed. When one more would take the count above a share of the registry, and the directory's
+own history expects far fewer, all of them are held: attended time stands still, so nobody ages. The hold ends
+when so many came back that at most half of what is believed is still silent, after its longest time, or on an
+operator's word; whoever is still silent then goes on, at a bounded pace.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from ..clock import Now
 
 WINDOW_S = 3_600.0
-# The window is counted in slices, so that it costs the same however many transitions it holds.
+# The window is kept in slices, so that it moves on at the same cost however many nodes are in it.
 SLICE_S = 60.0
 # "Far lower": what is expected must be less than a quarter of what is seen.
 UNEXPECTED_FACTOR = 4.0
@@ -52,16 +53,16 @@ class Hold:
 
 
 class MassSilence:
-    """Decides, transition by transition, whether silence may still be believed."""
+    """Decides, node by node, whether silence may still be believed."""
 
-    def __init__(self, options: MassSilenceOptions, *, transitions_per_h: float = 0.0) -> None:
+    def __init__(self, options: MassSilenceOptions) -> None:
         self._options = options
-        self.usual_per_h = transitions_per_h
+        self.usual_per_h = 0.0
         self.hold: Hold | None = None
-        # (start of the slice in attended seconds, transitions in it), oldest first.
-        self._slices: deque[tuple[float, int]] = deque()
+        # (start of the slice in attended seconds, who last moved on in it), oldest first; nobody is in two.
+        # By id, which a node keeps when it dies and returns in another slot.
+        self._slices: deque[tuple[float, set[str]]] = deque()
         self._recent = 0
-        self._revived = 0
         self._window_started_s: float | None = None
         self._releasing = False
         self._pass_started_s = 0.0
@@ -74,18 +75,22 @@ class MassSilence:
 
     @property
     def recent(self) -> int:
-        """Transitions by silence within the last window."""
+        """How many nodes moved on by silence within the last window and were not heard since."""
         return self._recent
 
     def threshold(self, nodes: int) -> float:
-        """How many transitions within one window are believed in a registry of `nodes`."""
+        """How many silent nodes within one window are believed in a registry of `nodes`."""
         if self._options.share >= 1:
             return float("inf")
         believed = max(self._options.share * nodes, self._options.nodes_min - 1)
         return max(believed, UNEXPECTED_FACTOR * self.usual_per_h)
 
-    def may_advance(self, nodes: int, asked: int, now: Now) -> bool:
-        """Whether one more node may advance by silence; begins a hold where it is one too many.
+    def counts(self, node_id: str) -> bool:
+        """Whether a node is among the `recent` ones."""
+        return any(node_id in names for _, names in self._slices)
+
+    def may_advance(self, node_id: str, nodes: int, asked: int, now: Now) -> bool:
+        """Whether a node may advance by silence; begins a hold where it is one too many.
 
         `nodes` is how many are registered. `asked` is how many of them are being probed: each may yet turn
         out to be silent, so its place is kept, but only their answers tell whether it is one too many.
@@ -96,11 +101,11 @@ class MassSilence:
         if self._releasing:
             return self._pass_count + asked < max(1, int(RELEASE_SHARE * nodes))
         threshold = self.threshold(nodes)
-        if self._recent + asked + 1 <= threshold:
+        # One that is counted already makes them no more.
+        if self._recent + asked + 1 <= threshold or self.counts(node_id):
             return True
         if asked:
             return False
-        self._revived = 0
         self.hold = Hold(
             now.wall_s,
             now.monotonic_s,
@@ -109,22 +114,26 @@ class MassSilence:
         )
         return False
 
-    def advanced(self, now_s: float) -> None:
-        """Count one transition by silence at attended `now_s`."""
+    def advanced(self, node_id: str, now_s: float) -> None:
+        """A node moved on by silence at attended `now_s`, through however many states."""
         if self._releasing:
             # The backlog says how long we held, not how many nodes fall silent now.
             self._pass_count += 1
             return
+        self.returned(node_id)
         start_s = now_s - now_s % SLICE_S
-        if self._slices and self._slices[-1][0] == start_s:
-            self._slices[-1] = (start_s, self._slices[-1][1] + 1)
-        else:
-            self._slices.append((start_s, 1))
+        if not self._slices or self._slices[-1][0] != start_s:
+            self._slices.append((start_s, set()))
+        self._slices[-1][1].add(node_id)
         self._recent += 1
 
-    def revived(self) -> None:
-        """Count one node that had fallen silent and came back; those are what ends a hold early."""
-        self._revived += 1
+    def returned(self, node_id: str) -> None:
+        """A node was heard, or its owner took it away: it is not silent, and not counted any more."""
+        for _, names in self._slices:
+            if node_id in names:
+                names.remove(node_id)
+                self._recent -= 1
+                return
 
     def release(self, now_s: float) -> None:
         """End a hold; those who are still silent advance at a bounded pace until `caught_up`."""
@@ -143,12 +152,12 @@ class MassSilence:
     def reconsider(self, waiting: int, nodes: int, now_s: float, monotonic_s: float) -> bool:
         """End the hold if the nodes came back or its time is up.
 
-        `waiting` of `nodes` are due and held; those that advanced before the hold count as silent too until
-        they come back. Returns whether the hold ended by this.
+        `waiting` of `nodes` are due and held, those left out that `recent` counts already. Returns whether
+        the hold ended by this.
         """
         if self.hold is None:
             return False
-        recovered = self._recent + waiting - self._revived <= self.threshold(nodes) / 2
+        recovered = self._recent + waiting <= self.threshold(nodes) / 2
         if recovered or monotonic_s - self.hold.since_monotonic_s >= self._options.hold_s_max:
             self.release(now_s)
             return True
@@ -164,7 +173,7 @@ class MassSilence:
             self.usual_per_h *= (1 - USUAL_RATE_WEIGHT) ** (windows - 1)
             self._window_started_s += windows * WINDOW_S
         while self._slices and self._slices[0][0] <= now_s - WINDOW_S:
-            self._recent -= self._slices.popleft()[1]
+            self._recent -= len(self._slices.popleft()[1])
         if now_s - self._pass_started_s >= RELEASE_PASS_S:
             self._pass_started_s = now_s
             self._pass_count = 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from openred_central.clock import Now
 from openred_central.directory.directory import Directory
-from openred_central.directory.lifecycle import LIVE_STATES, LifecycleOptions, State
+from openred_central.directory.lifecycle import LIVE_STATES, Event, LifecycleOptions, State
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import decode_history
 
@@ -208,6 +210,118 @@ def test_a_node_that_had_left_and_returns_again_and_again_does_not_end_a_hold() 
         directory.heartbeat("n0", at(10.0))
     run_until(directory, at(10.0))
     assert directory.expiry.silence.hold is not None
+
+
+def test_nodes_that_pass_many_states_within_the_hour_are_no_mass_silence() -> None:
+    """Thirty of two thousand are 1.5 %, however fast they go through their states."""
+    life = LifecycleOptions(
+        heartbeat_tolerance_s=2.0,
+        grace_s=0.5,
+        second_look_s=0.1,
+        retry_48h_s=0.1,
+        retry_2w_s=0.1,
+        retry_2m_s=0.1,
+    )
+    directory = make_directory(life=life, silence=MassSilenceOptions())
+    for number in range(2_000):
+        register(directory, f"n{number}", at(0.0))
+    for tenth in range(1, 40):
+        for number in range(30, 2_000) if tenth % 15 == 0 else ():
+            directory.heartbeat(f"n{number}", at(tenth / 10))
+        run_until(directory, at(tenth / 10))
+    assert directory.expiry.silence.hold is None
+    assert directory.nodes.registry.state_counts[State.COMA] == 30
+    assert directory.expiry.silence.recent == 30
+
+
+def test_as_many_as_are_believed_may_go_through_all_their_states() -> None:
+    """Who counts already is not one more, not even where no more are believed."""
+    directory = make_directory(life=SHORT_LIFE, silence=SUSPICIOUS)
+    for number in range(40):
+        register(directory, f"n{number}", at(0.0))
+    for second in range(1, 33):
+        for number in range(10, 40):
+            directory.heartbeat(f"n{number}", at(float(second)))
+        run_until(directory, at(float(second)))
+    assert directory.nodes.registry.state_counts[State.COMA] == 10
+    assert directory.expiry.silence.hold is None
+
+
+def test_a_second_look_of_no_length_makes_nobody_count_twice() -> None:
+    directory = make_directory(life=LifecycleOptions(second_look_s=0.0), silence=MassSilenceOptions())
+    for number in range(200):
+        register(directory, f"n{number}", at(0.0))
+    for number in range(60, 200):
+        directory.heartbeat(f"n{number}", day(100))
+    run_until(directory, day(180))
+    run_until(directory, day(182))
+    assert directory.expiry.silence.hold is None
+    assert directory.nodes.registry.state_counts[State.RETRY_48H] == 60
+
+
+def checked_once(count: int = 10_000) -> Directory:
+    """Nodes that have all missed their heartbeat and whose grace ends at once; most are held."""
+    directory = make_directory(silence=MassSilenceOptions(), nodes_max=count)
+    for number in range(count):
+        register(directory, f"n{number}", at(0.0))
+    for number in range(count):
+        directory.nodes.registry.last_seen_s[number] = -180 * DAY_S
+        directory.nodes.enter(number, Event.DEADLINE, at=at(0.0).wall_s, at_s=0.0)
+        directory.nodes.deadlines.arm(number, 2 * DAY_S)
+    run_until(directory, day(2))
+    assert directory.expiry.silence.hold is not None
+    assert directory.expiry.waiting_count == count - 500
+    return directory
+
+
+def test_of_nodes_that_were_silent_already_a_hold_ends_with_half_of_what_is_believed() -> None:
+    directory = checked_once()
+    for number in range(10_000):
+        directory.heartbeat(f"n{number}", day(2))
+        if number in (4_874, 9_748):
+            run_until(directory, day(2))
+            assert directory.expiry.silence.hold is not None
+        if number == 9_749:
+            run_until(directory, day(2))
+            assert directory.expiry.silence.hold is None
+            break
+
+
+def test_who_waits_and_counts_already_is_one_silent_node() -> None:
+    directory = fallen_silent(replace(SHORT_LIFE, grace_s=1 / 64))
+    # Ten advanced; time stands still, but a hold begins a moment later than its last look.
+    run_until(directory, at(10.5))
+    assert directory.expiry.waiting_count == 40
+    for number in range(35):
+        assert directory.expiry.silence.hold is not None
+        directory.heartbeat(f"n{number}", at(10.5))
+        run_until(directory, at(10.5))
+    assert directory.expiry.silence.hold is None
+
+
+@pytest.mark.parametrize("goes", ["heartbeat", "leave", "forget"])
+def test_a_hold_ends_when_everybody_is_back_or_gone(goes: str) -> None:
+    directory = fallen_silent()
+    for number in range(40):
+        getattr(directory, goes)(f"n{number}", at(10.0))
+    run_until(directory, at(10.0))
+    assert directory.expiry.silence.hold is None
+    assert directory.expiry.silence.recent == 0
+    expect_consistent(directory, at(10.0))
+
+
+def test_a_hold_ends_when_those_who_died_are_registered_again() -> None:
+    directory = make_directory(life=SHORT_LIFE, silence=SUSPICIOUS)
+    for number in range(40):
+        register(directory, f"n{number}", at(0.0))
+        directory.leave(f"n{number}", at(0.0))
+    run_until(directory, at(16.0))
+    assert (len(directory), directory.expiry.silence.recent) == (32, 8)
+    assert directory.expiry.silence.hold is not None
+    for number in range(40):
+        register(directory, f"n{number}", at(16.0))
+    run_until(directory, at(16.0))
+    assert directory.expiry.silence.hold is None
 
 
 def test_a_hold_ends_after_its_longest_time() -> None:

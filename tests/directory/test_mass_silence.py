@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from openred_central.directory.mass_silence import MassSilence, MassSilenceOptions
@@ -9,14 +11,16 @@ from openred_central.directory.mass_silence import MassSilence, MassSilenceOptio
 from .building import DAY_S, HOUR_S, at
 
 NODES = 10_000
+NUMBERS = count()
 
 
 def advance(silence: MassSilence, attempts: int, now_s: float, *, nodes: int = NODES, asked: int = 0) -> int:
-    """How many of `attempts` transitions are let through."""
+    """How many of `attempts` nodes, others each time, are let through."""
     for done in range(attempts):
-        if not silence.may_advance(nodes, asked, at(now_s)):
+        node_id = f"n{next(NUMBERS)}"
+        if not silence.may_advance(node_id, nodes, asked, at(now_s)):
             return done
-        silence.advanced(now_s)
+        silence.advanced(node_id, now_s)
     return attempts
 
 
@@ -57,7 +61,8 @@ def test_within_the_hour_they_are_added_up() -> None:
 
 def test_churn_that_the_history_expects_is_not_held() -> None:
     """Four times what is usual is believed, however large a share that is."""
-    silence = MassSilence(MassSilenceOptions(), transitions_per_h=400.0)
+    silence = MassSilence(MassSilenceOptions())
+    silence.usual_per_h = 400.0
     assert advance(silence, 1_600, 0.0) == 1_600
     assert advance(silence, 1, 0.0) == 0
 
@@ -85,17 +90,54 @@ def test_while_answers_are_awaited_their_places_are_kept_and_nothing_is_held() -
     assert silence.hold is not None
 
 
+def test_a_node_counts_once_however_many_states_it_passes_within_the_hour() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    for passes in range(6):
+        for number in range(500):
+            assert silence.may_advance(f"a{number}", NODES, 0, at(passes * 600.0))
+            silence.advanced(f"a{number}", passes * 600.0)
+        assert silence.recent == 500
+    # It counts from its last state on.
+    assert not silence.may_advance("another", NODES, 0, at(50 * 60.0 + HOUR_S - 60.0))
+    assert silence.counts("a0")
+
+
+def test_an_hour_after_its_last_state_a_node_counts_no_more() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    silence.advanced("a", 0.0)
+    silence.advanced("a", 1_800.0)
+    silence.may_advance("b", NODES, 0, at(HOUR_S + 60.0))
+    assert (silence.counts("a"), silence.recent) == (True, 1)
+    silence.may_advance("b", NODES, 0, at(1_800.0 + HOUR_S))
+    assert (silence.counts("a"), silence.recent) == (False, 0)
+
+
+def test_who_is_heard_makes_room_for_another_and_only_once() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    for number in range(500):
+        silence.advanced(f"a{number}", float(number))
+    for _ in range(3):
+        silence.returned("a7")
+        silence.returned("a70")
+        silence.returned("never silent")
+    assert silence.recent == 498
+    assert advance(silence, 10, 500.0) == 2
+
+
 def held(silence: MassSilence) -> MassSilence:
     advance(silence, NODES, 0.0)
     assert silence.hold is not None
     return silence
 
 
-def test_a_hold_ends_when_enough_came_back() -> None:
-    silence = held(MassSilence(MassSilenceOptions()))
+def test_a_hold_ends_when_half_of_what_is_believed_is_still_silent() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    for number in range(500):
+        silence.advanced(f"a{number}", 0.0)
+    assert not silence.may_advance("another", NODES, 0, at(0.0))
     assert not silence.reconsider(1_000, NODES, 0.0, at(10.0).monotonic_s)
-    for _ in range(400):
-        silence.revived()
+    for number in range(400):
+        silence.returned(f"a{number}")
     # 500 advanced and 400 of them came back: with 150 that wait, 250 are silent, half of what is believed.
     assert not silence.reconsider(151, NODES, 0.0, at(10.0).monotonic_s)
     assert silence.reconsider(150, NODES, 0.0, at(10.0).monotonic_s)

@@ -95,6 +95,8 @@ class Model:
     nodes: dict[str, Node] = field(default_factory=dict)
     # In the order in which they were put up.
     graves: dict[str, Grave] = field(default_factory=dict)
+    # When each node, also a dead one, last moved on by silence, until it is heard, leaves or is forgotten.
+    silent_s: dict[str, float] = field(default_factory=dict)
     attended_s: float = 0.0
     attending: bool = True
     # Transitions that must be announced next, as (node_id, from, to, reason), those by silence left out.
@@ -147,11 +149,13 @@ class Model:
         self._require(node_id)
         node = self.nodes[node_id]
         node.left, node.away_until_s = True, 0.0
+        self.silent_s.pop(node_id, None)
         if node.state is not State.COMA:
             self._enter(node_id, State.COMA, "left", now.attended_s)
 
     def forget(self, node_id: str, now: Now) -> None:
         self._require(node_id)
+        self.silent_s.pop(node_id, None)
         self._bury(node_id, "forgotten", now.attended_s)
 
     def silence(self, transition: Transition, now: Now) -> None:
@@ -169,12 +173,17 @@ class Model:
             self._bury(transition.node_id, "deadline", due_s)
         else:
             self._enter(transition.node_id, transition.to_state, "deadline", due_s)
+        self.silent_s[transition.node_id] = now.attended_s
         # It was announced already.
         self.expected.pop()
 
     def due(self, now: Now) -> list[str]:
         """Who should have moved on by now."""
         return [node_id for node_id, node in self.nodes.items() if self.due_s(node) <= now.attended_s]
+
+    def silent_since(self, attended_s: float) -> int:
+        """How many nodes moved on by silence after `attended_s` and were not heard since."""
+        return sum(at_s > attended_s for at_s in self.silent_s.values())
 
     def grave_due(self, now: Now) -> bool:
         """Whether the oldest grave should be gone by now; a younger one may wait for an older."""
@@ -185,6 +194,7 @@ class Model:
         self.nodes = copy.deepcopy(nodes)
         self.graves = dict(sorted(graves.items(), key=lambda item: item[1].died_s))
         self.attended_s, self.attending = attended_s, True
+        self.silent_s.clear()
         self.expected.clear()
         self.happened.clear()
 
@@ -195,6 +205,7 @@ class Model:
         if len(self.nodes) >= self.nodes_max:
             raise Refused("directory_full")
         self.graves.pop(node_id, None)
+        self.silent_s.pop(node_id, None)
         away_until_s = self._away_until_s(said, now, None)
         self.nodes[node_id] = Node(
             remembered(said),
@@ -226,6 +237,7 @@ class Model:
     def _heard(self, node_id: str, reason: str, now: Now) -> State:
         node = self.nodes[node_id]
         state = node.state
+        self.silent_s.pop(node_id, None)
         node.last_seen_s, node.last_seen_at = max(node.last_seen_s, now.attended_s), now.wall_s
         node.left = False
         if state is not State.ACTIVE:

@@ -66,7 +66,6 @@ class World:
         self.names_by_hash = {hash_id(name): name for name in self.names}
         # What was acknowledged of each node, as (number of the change, identity or None), oldest first.
         self.acknowledged: dict[str, list[tuple[int, object]]] = {}
-        self.silences: deque[tuple[float, str]] = deque()
         self.holds = 0
         # Every kind of transition that ever happened here.
         self.seen: set[tuple[State, State, str]] = set()
@@ -123,7 +122,6 @@ class World:
         self.clock.advance(self.chance.choice((0.0, 10.0, 86_400.0, YEAR_S)))
         self.acknowledged = {name: [(0, node.identity())] for name, node in self.stored_nodes.items()}
         self.store.last_change = 0
-        self.silences.clear()
         self._boot()
 
     def _expect_acknowledged_in_store(self) -> None:
@@ -156,7 +154,7 @@ class World:
             self._judge_hold(now)
             if self.releasing:
                 # After a hold the count begins anew.
-                self.silences.clear()
+                self.model.silent_s.clear()
             if not more:
                 break
         self._expect_nothing_due(self.now)
@@ -170,7 +168,7 @@ class World:
             self.held_since_s = now.monotonic_s
             self.holds += 1
             # The count is kept in slices of a minute, so up to one more than an hour may be in it.
-            recent = sum(at_s > now.attended_s - HOUR_S - 60.0 for at_s, _ in self.silences)
+            recent = self.model.silent_since(now.attended_s - HOUR_S - 60.0)
             nodes = len(self.model.nodes)
             assert recent + 1 > options.share * nodes, "held although few fell silent"
             assert recent + 1 >= options.nodes_min, "held although few fell silent"
@@ -198,23 +196,20 @@ class World:
                 assert not self.model.expected, f"{self.model.expected[0]} was not announced"
                 self.model.silence(transition, now)
                 if transition.from_state is not State.DEAD:
-                    self._note_silence(transition.node_id, now)
+                    self._judge_silence(now)
                     self._acknowledge(transition.node_id, self.directory.saving.last_change)
                 continue
             told = (transition.node_id, transition.from_state, transition.to_state, transition.reason)
             assert told == self.model.expected.pop(0)
 
-    def _note_silence(self, node_id: str, now: Now) -> None:
+    def _judge_silence(self, now: Now) -> None:
         assert self.held_since_s is None, "a node aged while all were held"
         if self.releasing:
             return
-        self.silences.append((now.attended_s, node_id))
-        while self.silences[0][0] <= now.attended_s - 2 * HOUR_S:
-            self.silences.popleft()
         silence, usual_per_h = self.options.silence, self.directory.expiry.silence.usual_per_h
         believed = max(silence.share * self.options.nodes_max, silence.nodes_min, 4 * usual_per_h)
-        recent = {name for at_s, name in self.silences if at_s > now.attended_s - HOUR_S + 60.0}
-        assert silence.share >= 1 or len(recent) <= believed, "mass silence was believed"
+        recent = self.model.silent_since(now.attended_s - HOUR_S + 60.0)
+        assert silence.share >= 1 or recent <= believed, "mass silence was believed"
 
     # Probing.
 
