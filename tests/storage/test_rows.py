@@ -63,6 +63,27 @@ def test_bad_signs_of_life_and_tombstones_are_refused_alike() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (SignOfLife(2, float("nan"), 3.0, 4.0), "last_seen_at is not a finite number"),
+        (SignOfLife(2, 2.0, float("-inf"), 4.0), "last_seen_s is not a finite number"),
+        (SignOfLife(2**63, 2.0, 3.0, 4.0), "slot does not fit into 64 bits"),
+        (SignOfLife(2, 2.0, 3.0, None), "usual_gap_s is None"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_bad_sign_of_life_is_refused_before_anything_is_written(bad: SignOfLife, reason: str) -> None:
+    good = [SignOfLife(1, 2.0, 3.0, 4.0), SignOfLife(3, 2.0, 3.0, 4.0)]
+    with pytest.raises(RowsRefused) as refused:
+        encode(batch(GOOD, signs_of_life=[good[0], bad, good[1]]))
+    assert refused.value.refused == [f"SignOfLife of {bad.slot}: {reason}"]
+    assert refused.value.remaining == batch(GOOD, signs_of_life=good)
+
+
+def test_signs_of_life_whose_numbers_are_only_large_are_kept() -> None:
+    assert len(encode(batch(signs_of_life=[SignOfLife(1, 1.7e308, 1.7e308, 1.7e308)]))) == 1
+
+
 def test_an_escaped_nul_within_a_profile_is_ordinary_text() -> None:
     assert len(encode(batch(record(1, profile=b'{"name":"\\u0000"}')))) == 1
 
