@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..directory.lifecycle import LIVE_STATES, State
+from ..directory.registry import DIGEST_MASK
 from ..micro_engine.messages import Request, Response
 from ..storage.state import StoreState
 from . import values
@@ -79,6 +80,7 @@ def _directory_figures(api: Api) -> dict[str, Any]:
         "nodes_in_rare_sets": nodes.index.ungrouped_count,
         "shards": nodes.registry.shards_count,
         "revision": nodes.revision,
+        "digest": f"{sum(nodes.registry.shard_digests) & DIGEST_MASK:016x}",
     }
 
 

@@ -10,6 +10,8 @@ import base64
 import hmac
 import struct
 
+# The name under which a store keeps the key of all claims.
+CLAIM_KEY = "claim_key"
 CLAIM_KEY_BYTES = 32
 # 128 bits as base64url.
 _CLAIM_BYTES = 16
