@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from . import __version__
 from .config import SETTINGS, ConfigError, Configuration, load, nearest, settings_markdown, unknown_variables
+from .maintenance.arguments import MEANINGS, add_arguments
 
 PROGRAM = "openred-central"
 EXAMPLES = """\
@@ -75,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         command.set_defaults(run=run)
+        if run is _maintain:
+            add_arguments(command, name)
         if run is _config:
             command.add_argument(
                 "--markdown", action="store_true", help="print the table of settings for the README instead"
@@ -114,6 +117,23 @@ def _serve(options: argparse.Namespace) -> int:
     return serve(configuration)
 
 
+def _maintain(options: argparse.Namespace) -> int:
+    configuration = _load(options)
+    from .clock import SystemClock
+    from .maintenance.commands import Surroundings, run
+    from .storage.store import StoreError
+
+    try:
+        return run(
+            options,
+            configuration,
+            Surroundings(sys.stdin.buffer, sys.stdout.buffer, sys.stderr, SystemClock(), print),
+        )
+    except StoreError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 1
+
+
 def _config(options: argparse.Namespace) -> int:
     if options.markdown:
         print(settings_markdown(), end="")
@@ -138,4 +158,5 @@ def _origin(given_as: str) -> str:
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
     "serve": (_serve, "start the server; the default where no command is given"),
     "config": (_config, "print every setting, its value and where it comes from"),
+    **{name: (_maintain, meaning) for name, meaning in MEANINGS.items()},
 }

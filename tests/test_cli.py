@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from openred_central import __version__, cli
 from openred_central.config import SETTINGS, Configuration, settings_markdown
+from tests.maintenance.helpers import fill
+from tests.storage.records import record
 
 
 class Server:
@@ -33,12 +36,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     return server
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the program as a process of its own."""
+def run(*arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as a process of its own; `given` is its standard input."""
     return subprocess.run(
         [sys.executable, "-m", "openred_central", *arguments],
         env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         text=True,
         timeout=60,
@@ -157,7 +160,7 @@ def test_config_prints_the_table_of_the_readme_whatever_is_set(
     assert capsys.readouterr().out == settings_markdown()
 
 
-@pytest.mark.parametrize("command", ["serve", "config"])
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_the_help_of_a_command_lists_every_flag_with_its_default(
     capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
@@ -190,6 +193,58 @@ def test_the_examples_of_the_help_are_good_command_lines(
         assert cli.main(words[1:]) == 0
     assert len(examples) == 4
     assert "environment OPENRED_PORT" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["export", "-"], "there is no database"),
+        (["snapshot"], "there is no database"),
+        (["verify", "--database", "memory:"], "memory: keeps nothing"),
+        (["import", "missing.jsonl"], "cannot read missing.jsonl: No such file or directory"),
+    ],
+)
+def test_a_command_that_fails_ends_with_one_line_and_exit_code_1(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("openred-central: ")
+    assert complaint in line
+
+
+@pytest.mark.parametrize("arguments", [["export"], ["import"], ["verify", "--url"], ["snapshot", "x"]])
+def test_a_command_used_wrongly_ends_with_exit_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main(arguments)
+    assert exited.value.code == 2
+    assert capsys.readouterr().err
+
+
+def test_commands_work_in_a_pipe(tmp_path: Path) -> None:
+    """From a server's database through a pipe into another one, which then is verified."""
+    fill(tmp_path / "first.db", [record(slot) for slot in range(3)])
+    database = ("--database", str(tmp_path / "first.db"))
+    assert run("snapshot", *database).returncode == 0
+    exported = run("export", "-", *database)
+    assert (exported.returncode, exported.stderr) == (0, "")
+    second = ("--database", str(tmp_path / "second.db"))
+    imported = run("import", "-", *second, given=exported.stdout)
+    assert (imported.returncode, imported.stderr) == (0, "")
+    verified = run("verify", *database)
+    assert verified.returncode == 0
+    assert verified.stdout.endswith("all agree\n")
+    (tmp_path / "second.db").write_bytes(b"")
+    verified = run("verify", *second)
+    assert verified.returncode == 1
+    assert verified.stdout.endswith("1 of these are wrong\n")
 
 
 def test_the_program_runs_and_tells_its_version() -> None:

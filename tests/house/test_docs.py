@@ -33,7 +33,9 @@ from .transcripts import mismatches, run, transcripts
 
 # Variables of the tests, and flags that are no settings.
 TEST_VARIABLES = {"OPENRED_SEED", "OPENRED_PROFILE", "OPENRED_NO_SKIP"}
-FLAGS = {setting.flag for setting in SETTINGS.values()} | {"--help", "--version", "--markdown"}
+FLAGS = {setting.flag for setting in SETTINGS.values()} | {
+    *("--help", "--version", "--markdown", "--without-secrets", "--replace", "--all", "--url")
+}
 ERRORS = {"CallerError", "ProtocolError"}
 # Where the README's examples find their server.
 ADDRESS = "localhost:8000"
@@ -216,7 +218,7 @@ def test_the_transcripts_of_the_readme_are_true(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     server, address = None, ADDRESS
     if any(ADDRESS in step.command for steps in blocks for step in steps):
-        server, address = start_server(tmp_path / "openred.db", environment)
+        server, address = start_server(tmp_path / "data" / "openred.db", environment)
     wrong = []
     try:
         for steps in blocks:

@@ -1,0 +1,100 @@
+"""`export`: everything that a database holds as JSON Lines, written while a server may be using it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ..security.claims import CLAIM_KEY
+from ..storage.portable import (
+    Item,
+    LineError,
+    Secret,
+    Totals,
+    encode,
+    encode_footer,
+    encode_header,
+)
+from ..storage.schema import fsync
+from ..storage.sqlite import SqliteStore
+from ..storage.store import StoreError
+from .reading import READ_ROWS
+
+SECRETS = (CLAIM_KEY,)
+
+
+def export(
+    store: SqliteStore,
+    output: BinaryIO,
+    *,
+    secrets: bool,
+    created_at: float,
+    progress: Callable[[int, int], None],
+) -> Totals:
+    """Write all that `store` holds to `output`, and say what that was.
+
+    `secrets` False leaves out what is secret. Raises `StoreError` where something cannot be exported.
+    """
+    output.write(encode_header(created_at) + b"\n")
+    totals = Totals()
+    for item in _items(store, secrets=secrets):
+        try:
+            line = encode(item)
+        except LineError as error:
+            raise StoreError(f"cannot export {_name(item)}: {error}; see `openred-central verify`") from error
+        output.write(line + b"\n")
+        totals = totals.with_line(item, line)
+        if not totals.nodes % READ_ROWS:
+            progress(totals.nodes, 0)
+    output.write(encode_footer(totals) + b"\n")
+    output.flush()
+    return totals
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that is called `path` when all is written and on the disk, and not before.
+
+    It is ours alone. What is there already and is no file, such as a device, is written to directly.
+    """
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        with path.open("wb") as output:
+            yield output
+        return
+    # Through a link, to the file itself.
+    path = Path(os.path.realpath(path))
+    # mkstemp makes it for us alone.
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as output:
+            yield output
+            output.flush()
+            os.fsync(descriptor)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    fsync(path.parent)
+
+
+def _items(store: SqliteStore, *, secrets: bool) -> Iterator[Item]:
+    vitals = store.load_vitals()
+    if vitals is not None:
+        yield vitals
+    for name in SECRETS if secrets else ():
+        value = store.load_secret(name)
+        if value is not None:
+            yield Secret(name, value)
+    for tombstones in store.load_tombstones(READ_ROWS):
+        yield from tombstones
+    for records in store.load_records(READ_ROWS):
+        yield from records
+
+
+def _name(item: Item) -> str:
+    return f"{type(item).__name__.lower()} {item[0]!r}"

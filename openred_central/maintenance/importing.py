@@ -1,0 +1,209 @@
+"""`import`: an export becomes a new database, as a whole or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from ..directory.batch import Batch, Vitals
+from ..directory.node import Record, Tombstone, hash_id
+from ..storage.faults import telling
+from ..storage.lock import FileLock
+from ..storage.portable import (
+    LINE_BYTES_MAX,
+    Item,
+    LineError,
+    Secret,
+    Totals,
+    decode,
+    decode_header,
+    encode,
+)
+from ..storage.schema import create_folder, fsync
+from ..storage.scratch import scratch_folder
+from ..storage.snapshots import read_only, utc_stamp
+from ..storage.sqlite import SqliteStore
+from ..storage.store import RowsRefused, StoreError
+from ..storage.swapping import decided_swaps, finish_swap, swap_in
+
+BATCH_ROWS = 5_000
+# A sign of life cannot be later than the end by more than rounding.
+ROUNDING_S = 1e-6
+# The database is on the disk when it gets its name; until then it may do without.
+SPARING = "PRAGMA temp_store = FILE"
+
+ABSENT_NODES = "SELECT NOT EXISTS (SELECT 1 FROM node) AND NOT EXISTS (SELECT 1 FROM tombstone)"
+TWICE = "SELECT node_id FROM node GROUP BY node_id HAVING count(*) > 1 LIMIT 1"
+DEAD_AND_ALIVE = (
+    "SELECT node_id FROM node WHERE EXISTS (SELECT 1 FROM tombstone) "
+    "AND hash_id(node_id) IN (SELECT id_hash FROM tombstone) LIMIT 1"
+)
+
+Line = TypeVar("Line")
+
+
+def import_into(
+    database: Path,
+    lines: BinaryIO,
+    *,
+    replace: bool,
+    wall_s: float,
+    progress: Callable[[int], None],
+) -> tuple[Totals, Path | None]:
+    """Make the database `database` of an export, and say what it holds and where the former one is now.
+
+    `replace` says that a database with nodes may be set aside. `progress` is told the bytes read so far.
+    Raises `StoreError`: a bad line, an export that is cut short or was changed, a database that is there or
+    in use. Then everything is as before.
+    """
+    with telling("import into", database):
+        create_folder(database.parent)
+        lock = FileLock(database)
+        lock.acquire()
+        try:
+            if decided_swaps(database):
+                finish_swap(database)
+            if not (replace or _is_free(database)):
+                raise StoreError(
+                    f"{database} is there already and is not an empty directory; "
+                    "name another one with --database, or set this one aside with --replace"
+                )
+            with scratch_folder(database.parent) as scratch:
+                copy = scratch / database.name
+                totals = _build(copy, lines, progress)
+                aside = swap_in(database, copy, f"replaced-{utc_stamp(wall_s)}")
+        finally:
+            lock.release()
+    return totals, aside if aside.exists() else None
+
+
+def _is_free(database: Path) -> bool:
+    """Whether there is no database, or one of ours without a node."""
+    if not database.exists():
+        return not database.with_name(database.name + "-wal").exists()
+    try:
+        with closing(read_only(database)) as connection:
+            (is_empty,) = connection.execute(ABSENT_NODES).fetchone()
+    except sqlite3.Error:
+        return False
+    return bool(is_empty)
+
+
+def _build(copy: Path, lines: BinaryIO, progress: Callable[[int], None]) -> Totals:
+    """Make the database `copy`, complete and on the disk."""
+    store = SqliteStore(copy)
+    store.open()
+    try:
+        totals = _fill(store, lines, progress)
+    finally:
+        store.close()
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute(SPARING)
+        connection.create_function("hash_id", 1, hash_id, deterministic=True)
+        for query, complaint in ((TWICE, "is there twice"), (DEAD_AND_ALIVE, "is there and has a tombstone")):
+            found = connection.execute(query).fetchone()
+            if found is not None:
+                raise StoreError(f"the node {found[0]!r} {complaint}; nothing was imported")
+    fsync(copy)
+    return totals
+
+
+def _fill(store: SqliteStore, lines: BinaryIO, progress: Callable[[int], None]) -> Totals:
+    """Write what the lines say to `store`, and return what that was."""
+    numbered = enumerate(_lines(lines, progress), 1)
+    number, header = next(numbered, (1, b""))
+    _at(number, decode_header, header)
+    totals, vitals, footer = Totals(), None, None
+    rows = _Rows(store)
+    for number, line in numbered:
+        if footer is not None:
+            raise StoreError(f"line {number}: there is something behind the footer; nothing was imported")
+        item = _at(number, decode, line, totals.nodes)
+        if isinstance(item, Totals):
+            footer = item
+            continue
+        if isinstance(item, Vitals):
+            if vitals is not None or totals.nodes or totals.tombstones:
+                raise StoreError(f"line {number}: the vitals come once, before nodes and tombstones")
+            rows.vitals = vitals = item
+        elif not isinstance(item, Secret):
+            _at(number, _fits, item, vitals)
+        _at(number, rows.add, item)
+        totals = totals.with_line(item, encode(item))
+    rows.flush(at_end=vitals is not None)
+    if footer is None:
+        raise StoreError(
+            f"the export is cut off: there is no footer behind line {number}; nothing was imported"
+        )
+    for name, said, found in zip(Totals._fields, footer, totals, strict=True):
+        if said != found:
+            raise StoreError(
+                f"line {number}: the footer says {_shown(name, said)}, the lines before it make "
+                f"{_shown(name, found)}: the export was changed or damaged; nothing was imported"
+            )
+    return totals
+
+
+def _shown(name: str, value: int) -> str:
+    return f"{name} {value:016x}" if "digest" in name else f"{value} {name}"
+
+
+class _Rows:
+    """Gathers rows and commits them in batches."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.vitals = Vitals(0.0, 0, 0.0)
+        self._store = store
+        self._records: list[Record] = []
+        self._tombstones: list[Tombstone] = []
+
+    def add(self, item: Item) -> None:
+        """Take in a row; it is written with many others."""
+        if isinstance(item, Secret):
+            self._store.save_secret(item.name, item.value)
+        elif isinstance(item, Record):
+            self._records.append(item)
+        elif isinstance(item, Tombstone):
+            self._tombstones.append(item)
+        if len(self._records) + len(self._tombstones) >= BATCH_ROWS:
+            self.flush()
+
+    def flush(self, *, at_end: bool = False) -> None:
+        """Write what was gathered; the vitals alone where that is the end."""
+        if not (self._records or self._tombstones or at_end):
+            return
+        try:
+            self._store.commit(Batch(self._records, [], [], self._tombstones, [], self.vitals, 0))
+        except RowsRefused as error:
+            raise StoreError(f"{error.refused[0]}; nothing was imported") from error
+        self._records, self._tombstones = [], []
+        while self._store.tidy_due:
+            self._store.tidy()
+
+
+def _fits(item: Item, vitals: Vitals | None) -> None:
+    """Raise `LineError` where a node or tombstone cannot be of a directory with these vitals."""
+    if vitals is None:
+        raise LineError("the vitals are missing; they come before nodes and tombstones")
+    if isinstance(item, Record) and item.last_seen_s > vitals.attended_s + ROUNDING_S:
+        raise LineError(f"node last_seen_s is {item.last_seen_s}, the directory is at {vitals.attended_s}")
+    if isinstance(item, Record | Tombstone) and item.revision > vitals.revision:
+        raise LineError(f"revision is {item.revision}, the directory is at {vitals.revision}")
+
+
+def _lines(lines: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
+    read = 0
+    while line := lines.readline(LINE_BYTES_MAX):
+        read += len(line)
+        progress(read)
+        yield line
+
+
+def _at(number: int, check: Callable[..., Line], *arguments: object) -> Line:
+    try:
+        return check(*arguments)
+    except LineError as error:
+        raise StoreError(f"line {number}: {error}; nothing was imported") from error

@@ -1,0 +1,63 @@
+"""Reading a database as it is at one moment, without being in the way of a server that uses it.
+
+What is read is a copy: so the moment lasts as long as reading takes, the server's log does not have to be
+kept for it, and an older format is brought up to date without touching the original.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from ..storage.faults import telling
+from ..storage.restoring import database_path
+from ..storage.scratch import scratch_folder
+from ..storage.snapshots import Snapshot, copy_database
+from ..storage.sqlite import SqliteStore
+from ..storage.store import StoreError
+
+READ_ROWS = 10_000
+
+Copy = Callable[[Path], object]
+
+
+def existing_database(database: str) -> Path:
+    """The file that the setting `database` names. Raises `StoreError` where there is none."""
+    path = database_path(database)
+    if path is None:
+        raise StoreError(f"{database} keeps nothing; name the file of a database with --database")
+    if not path.is_file():
+        raise StoreError(f"there is no database {path}; name another one with --database")
+    return path
+
+
+@contextmanager
+def reading(database: Path, progress: Callable[[int, int], None]) -> Iterator[SqliteStore]:
+    """A store on a copy of `database` as it is now. Raises `StoreError` where it cannot be read."""
+    with _opened_copy(database, lambda copy: copy_database(database, copy, progress)) as store:
+        yield store
+
+
+@contextmanager
+def reading_snapshot(database: Path, snapshot: Snapshot) -> Iterator[SqliteStore]:
+    """The same for a snapshot of `database`."""
+    with _opened_copy(database, lambda copy: shutil.copyfile(snapshot.database, copy)) as store:
+        yield store
+
+
+@contextmanager
+def _opened_copy(database: Path, make: Copy) -> Iterator[SqliteStore]:
+    with ExitStack() as stack:
+        with telling("read", database):
+            copy = stack.enter_context(scratch_folder(database.parent)) / database.name
+            make(copy)
+            store = SqliteStore(copy)
+            try:
+                store.open()
+            except StoreError as error:
+                # Nobody knows the copy.
+                raise StoreError(str(error).replace(str(copy), str(database))) from error
+        stack.callback(store.close)
+        yield store

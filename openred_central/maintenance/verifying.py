@@ -1,0 +1,284 @@
+"""`verify`: that memory, store and snapshots agree, by recomputing what each of them says of itself."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from ..clock import Clock
+from ..directory.directory import Directory
+from ..directory.node import Record, hash_id
+from ..directory.registry import DIGEST_MASK, record_digest, shard_of
+from ..loading import MISFITS, load
+from ..security.claims import CLAIM_KEY
+from ..storage.portable import LineError, encode
+from ..storage.snapshots import Snapshot, Snapshots
+from ..storage.sqlite import SqliteStore
+from ..storage.store import StoreError
+from .comparing import Difference, older_record, same_record, state_contradiction
+from .reading import READ_ROWS, reading, reading_snapshot
+
+TICK_S = 1.0
+URL_TIMEOUT_S = 10.0
+# A running server always has some changes under way.
+URL_ATTEMPTS = 5
+
+
+class Loaded(NamedTuple):
+    """A store in memory, and what it had to say of itself: `digests` by shard, from its rows."""
+
+    directory: Directory
+    digests: list[int]
+    attended_s: float
+    claim_key: bytes | None
+
+    @property
+    def digest(self) -> int:
+        return sum(self.digests) & DIGEST_MASK
+
+
+class Verifier:
+    """Verifies one database. `say` is given lines for people.
+
+    Arguments: `database`, its file; `make_directory`, which makes an empty directory with the settings;
+    `progress`, told how far a step is.
+    """
+
+    def __init__(
+        self,
+        database: Path,
+        make_directory: Callable[[], Directory],
+        clock: Clock,
+        say: Callable[[str], None],
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._database = database
+        self._make_directory = make_directory
+        self._clock = clock
+        self._say = say
+        self._progress = progress
+        self.problems = 0
+
+    def verify_store(self) -> Loaded | None:
+        """Load the store into memory, check that, and compare it with the store's rows.
+
+        None where it cannot be loaded.
+        """
+        try:
+            with reading(self._database, self._progress) as store:
+                return self._verify_rows(store)
+        except StoreError as error:
+            self._problem(f"store {self._database}: {error}")
+            return None
+
+    def verify_snapshot(self, snapshots: Snapshots, snapshot: Snapshot, loaded: Loaded | None) -> None:
+        """Verify a snapshot by itself, and compare it with the store where that could be loaded."""
+        what = f"snapshot {snapshot.name}"
+        try:
+            manifest = snapshots.verify(snapshot)
+            with reading_snapshot(self._database, snapshot) as store:
+                rows, shards, differences = self._compare_snapshot(store, loaded)
+        except StoreError as error:
+            self._problem(f"{what}: {error}")
+            return
+        if rows != manifest.records:
+            self._problem(f"{what}: it has {rows} nodes, its manifest says {manifest.records}")
+            return
+        counts = f"{rows} nodes, sound"
+        if loaded is None:
+            self._say(f"{what}: {counts}")
+            return
+        if differences is None:
+            self._say(f"{what}: {counts}; it is of another directory, with another key of claims")
+            return
+        counts += f", {shards} of {len(loaded.digests)} shards as in the store"
+        damage = next((one for one in differences if one.is_damage), None)
+        if damage is not None:
+            self._problem(f"{what}: {counts}; first difference: {damage.tell('the snapshot', 'the store')}")
+        elif differences:
+            told = differences[0].tell("the snapshot", "the store")
+            self._say(f"{what}: {counts}; changed since, first {told}")
+        else:
+            self._say(f"{what}: {counts}")
+
+    def verify_server(self, url: str, loaded: Loaded, pause: Callable[[], None]) -> None:
+        """Compare the store with the memory of a running server; `pause` lets it save what is under way."""
+        address = f"{url.rstrip('/')}/stats"
+        digest, before, after = loaded.digest, "", ""
+        try:
+            for attempt in range(URL_ATTEMPTS):
+                before = _served_digest(address)
+                if attempt:
+                    digest = self._digest_now()
+                after = _served_digest(address)
+                if f"{digest:016x}" in (before, after):
+                    self._say(f"server {url}: its memory has the digest of the store")
+                    return
+                pause()
+        except (StoreError, OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+            self._problem(f"server {url}: cannot be compared: {error!r}")
+            return
+        if before != after:
+            self._problem(f"server {url}: it changes too fast to be compared; try again when it is calmer")
+            return
+        self._problem(
+            f"server {url}: its memory has digest {after}, the store has {digest:016x}, "
+            f"compared {URL_ATTEMPTS} times"
+        )
+
+    def _problem(self, line: str) -> None:
+        self.problems += 1
+        self._say(f"WRONG {line}")
+
+    def _verify_rows(self, store: SqliteStore) -> Loaded:
+        directory = self._make_directory()
+        attended = load(directory, store, self._clock, tick_s=TICK_S)
+        registry = directory.nodes.registry
+        digests = [0] * registry.shards_count
+        rows, differences = 0, 0
+        for records in store.load_records(READ_ROWS):
+            for stored in records:
+                difference = self._check_row(directory, stored)
+                if difference is not None:
+                    if not differences:
+                        self._problem(f"store {self._database}: {difference}")
+                    differences += 1
+                shard = shard_of(stored.node_id, len(digests))
+                digests[shard] = (digests[shard] + record_digest(stored)) & DIGEST_MASK
+            rows += len(records)
+            self._progress(rows, len(directory))
+        if differences > 1:
+            self._say(f"  and {differences - 1} more nodes")
+        agreeing = sum(map(int.__eq__, digests, registry.shard_digests))
+        loaded = Loaded(directory, digests, attended.now().attended_s, store.load_secret(CLAIM_KEY))
+        summary = (
+            f"store {self._database}: {rows} nodes, {len(directory.nodes.tombstones)} tombstones, "
+            f"revision {directory.nodes.revision}, digest {loaded.digest:016x}; memory agrees in "
+            f"{agreeing} of {len(digests)} shards"
+        )
+        if agreeing < len(digests) or rows != len(directory):
+            self._problem(summary)
+        elif not differences:
+            self._say(f"{summary}, every invariant holds")
+        return loaded
+
+    def _check_row(self, directory: Directory, stored: Record) -> str | None:
+        """What is wrong with a row: in itself, or beside what memory has made of it."""
+        registry = directory.nodes.registry
+        shards = registry.shards_count
+        try:
+            encode(stored)
+            difference = state_contradiction(stored, shards)
+            if difference is not None:
+                return difference.tell("its history", "the store")
+        except (LineError, *MISFITS) as error:
+            return f"shard {shard_of(stored.node_id, shards)}, node {stored.node_id!r}: {error}"
+        slot = registry.slot_of(stored.node_id)
+        if slot is None:
+            return f"shard {shard_of(stored.node_id, shards)}, node {stored.node_id!r}: missing in memory"
+        difference = same_record(registry.record(slot), stored, shards)
+        return None if difference is None else difference.tell("memory", "the store")
+
+    def _compare_snapshot(
+        self, store: SqliteStore, loaded: Loaded | None
+    ) -> tuple[int, int, list[Difference] | None]:
+        """How many rows a snapshot has, how many shards are as in the store, and where they differ.
+
+        At most one difference of each kind, and None where they have nothing to do with each other.
+        """
+        if loaded is None:
+            return sum(map(len, store.load_records(READ_ROWS))), 0, []
+        comparison = _Comparison(loaded, store)
+        for records in store.load_records(READ_ROWS):
+            for then in records:
+                comparison.add(then)
+            self._progress(comparison.rows, len(loaded.directory))
+        comparison.finish()
+        agreeing = sum(map(int.__eq__, comparison.digests, loaded.digests))
+        if store.load_secret(CLAIM_KEY) != loaded.claim_key:
+            return comparison.rows, agreeing, None
+        return comparison.rows, agreeing, [one for one in (comparison.damage, comparison.change) if one]
+
+    def _digest_now(self) -> int:
+        digest = 0
+        with reading(self._database, self._progress) as store:
+            for records in store.load_records(READ_ROWS):
+                digest += sum(map(record_digest, records))
+        return digest & DIGEST_MASK
+
+
+class _Comparison:
+    """Goes through a snapshot, row by row, and remembers the first difference of each kind."""
+
+    def __init__(self, loaded: Loaded, store: SqliteStore) -> None:
+        self._directory = loaded.directory
+        self._vitals = store.load_vitals()
+        self._attended_s = loaded.attended_s
+        self._seen = bytearray(loaded.directory.nodes.registry.slots_count)
+        self.digests = [0] * len(loaded.digests)
+        self.rows = 0
+        self.damage: Difference | None = None
+        self.change: Difference | None = None
+
+    def add(self, then: Record) -> None:
+        """Take in a row of the snapshot."""
+        self.rows += 1
+        shards = len(self.digests)
+        shard = shard_of(then.node_id, shards)
+        self.digests[shard] = (self.digests[shard] + record_digest(then)) & DIGEST_MASK
+        registry = self._directory.nodes.registry
+        slot = registry.slot_of(then.node_id)
+        if slot is not None:
+            self._seen[slot] = 1
+            self._note(older_record(then, registry.record(slot), shards))
+        elif self._may_be_gone(then):
+            self._note(Difference(shard, then.node_id, "", then, None, False, "it has gone since"))
+        else:
+            explanation = "it is lost: there is no tombstone of it"
+            self._note(Difference(shard, then.node_id, "", then, None, True, explanation))
+
+    def finish(self) -> None:
+        """Look for nodes that are in the store alone, when all rows were taken in."""
+        registry = self._directory.nodes.registry
+        revision = self._vitals.revision if self._vitals is not None else 0
+        for slot, seen in enumerate(self._seen):
+            if seen or registry.is_free(slot):
+                continue
+            now = registry.record(slot)
+            older = now.revision <= revision
+            explanation = (
+                f"its revision {now.revision} is older than the snapshot" if older else "it came since"
+            )
+            shard = shard_of(now.node_id, len(self.digests))
+            self._note(Difference(shard, now.node_id, "", None, now, older, explanation))
+
+    def _may_be_gone(self, then: Record) -> bool:
+        tombstones = self._directory.nodes.tombstones
+        if tombstones.get(hash_id(then.node_id)) is not None:
+            return True
+        # Tombstones fall after their time, and make room for others where there are as many as may be.
+        then_s = self._vitals.attended_s if self._vitals is not None else 0.0
+        passed = self._attended_s - then_s >= self._directory.lifecycle.tombstone_s
+        return passed or len(tombstones) >= self._directory.options.nodes_max
+
+    def _note(self, difference: Difference | None) -> None:
+        if difference is None:
+            return
+        if difference.is_damage:
+            self.damage = self.damage or difference
+        else:
+            self.change = self.change or difference
+
+
+def _served_digest(address: str) -> str:
+    """The digest that a running server shows. Raises `OSError`, or `ValueError` and such for its reply."""
+    if not address.startswith(("http://", "https://")):
+        raise ValueError(f"{address} is no http address")
+    with urllib.request.urlopen(address, timeout=URL_TIMEOUT_S) as reply:
+        document: Any = orjson.loads(reply.read())
+    return str(document["directory"]["digest"])

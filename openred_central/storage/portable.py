@@ -1,0 +1,361 @@
+"""The directory as JSON Lines: one object a line, with named fields, whatever store it came from.
+
+The first line is the header, with the version of this format; the last one the footer, with counts and
+digests; in between stand vitals, secrets, tombstones and nodes, the vitals first. The digest of a line is
+that of its content, written anew by this module: spaces, the order of fields and of lines do not matter,
+anything else does.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from ..directory.batch import Vitals
+from ..directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
+from ..directory.node import (
+    DISCOVERABLE,
+    LEFT,
+    Endpoint,
+    Profile,
+    Record,
+    Tombstone,
+    decode_history,
+)
+from ..directory.registry import DIGEST_MASK, record_digest
+
+FORMAT = "openred-central-export"
+VERSION = 1
+# The largest profile and history that a directory takes are far from this.
+LINE_BYTES_MAX = 1 << 20
+
+_STATES = {state.wire: state for state in LIVE_STATES}
+_WHOLE_MAX = 2**63 - 1
+
+
+class Secret(NamedTuple):
+    """What a directory must keep to itself, such as the key of its claims."""
+
+    name: str
+    value: bytes
+
+
+class Totals(NamedTuple):
+    """What the footer says: how much of each kind there is, and digests of everything and of the nodes.
+
+    `digest` is the sum of the digests of all lines, `directory_digest` that of the records as
+    ``GET /stats`` shows it; both modulo 2^64.
+    """
+
+    nodes: int = 0
+    tombstones: int = 0
+    secrets: int = 0
+    digest: int = 0
+    directory_digest: int = 0
+
+    def with_line(self, item: Item, line: bytes) -> Totals:
+        """These totals and one more line."""
+        digest = int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "little")
+        of_record = record_digest(item) if isinstance(item, Record) else 0
+        return Totals(
+            self.nodes + isinstance(item, Record),
+            self.tombstones + isinstance(item, Tombstone),
+            self.secrets + isinstance(item, Secret),
+            (self.digest + digest) & DIGEST_MASK,
+            (self.directory_digest + of_record) & DIGEST_MASK,
+        )
+
+
+Item = Record | Tombstone | Secret | Vitals
+
+
+class LineError(ValueError):
+    """A line, or what is to become one, is not what this format knows. The message says what is wrong."""
+
+
+def encode_header(created_at: float) -> bytes:
+    """The first line. `created_at` is wall time."""
+    return orjson.dumps({"type": "header", "format": FORMAT, "version": VERSION, "created_at": created_at})
+
+
+def encode_footer(totals: Totals) -> bytes:
+    """The last line."""
+    fields = totals._asdict()
+    for name in ("digest", "directory_digest"):
+        fields[name] = f"{fields[name]:016x}"
+    return orjson.dumps({"type": "footer", **fields})
+
+
+def encode(item: Item) -> bytes:
+    """One line, without its end. Raises `LineError` for what this format cannot say."""
+    try:
+        if isinstance(item, Record):
+            return orjson.dumps({"type": "node", **_node(item)})
+        if isinstance(item, Secret):
+            value = base64.b64encode(item.value).decode("ascii")
+            return orjson.dumps({"type": "secret", "name": item.name, "value": value})
+        kind = "tombstone" if isinstance(item, Tombstone) else "vitals"
+        return orjson.dumps({"type": kind, **item._asdict()})
+    except (ValueError, TypeError, LookupError) as error:
+        raise LineError(str(error) or repr(error)) from error
+
+
+def decode_header(line: bytes) -> None:
+    """Raise `LineError` unless `line` is the header of a file in this version of the format."""
+    try:
+        fields = _object(line)
+    except LineError:
+        fields = {}
+    if fields.get("type") != "header" or fields.get("format") != FORMAT:
+        raise LineError(f"this is no export of OpenRed Central: the first line is not its header ({FORMAT})")
+    if fields.get("version") != VERSION:
+        raise LineError(
+            f"the export has version {fields.get('version')!r} of the format, "
+            f"this program knows version {VERSION}"
+        )
+
+
+def decode(line: bytes, slot: int) -> Item | Totals:
+    """What a line behind the header says; a node gets `slot`. Raises `LineError`."""
+    fields = _object(line)
+    kind = fields.pop("type", None)
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
+    if reader is None:
+        raise LineError(f"its type is {kind!r}, allowed is one of {', '.join(_READERS)}")
+    return reader(_Fields(fields, f"{kind} "), slot)
+
+
+def _node(record: Record) -> dict[str, Any]:
+    unknown = record.flags & ~(DISCOVERABLE | LEFT)
+    if unknown:
+        raise LineError(f"flags {unknown:#x} are not known to version {VERSION} of the format")
+    if record.state not in LIVE_STATES:
+        raise LineError(f"no node is in state {record.state}")
+    profile = Profile.decode(record.profile)
+    return {
+        "node_id": record.node_id,
+        "state": State(record.state).wire,
+        "discoverable": bool(record.flags & DISCOVERABLE),
+        "left": bool(record.flags & LEFT),
+        "registered_at": record.registered_at,
+        "last_seen_at": record.last_seen_at,
+        "last_seen_s": record.last_seen_s,
+        "since_s": record.since_s,
+        "usual_gap_s": record.usual_gap_s,
+        "revision": record.revision,
+        "services": record.services.split(",") if record.services else [],
+        "region": record.region,
+        "profile": {
+            "address": profile.address,
+            "port": profile.port,
+            "public_key": profile.public_key,
+            "addresses": [{"address": more.address, "port": more.port} for more in profile.addresses],
+            "metadata": profile.metadata,
+        },
+        "away_from_s": record.away_from_s,
+        "away_until_s": record.away_until_s,
+        "history": [
+            {
+                "at": entry.at,
+                "from": entry.from_state.wire,
+                "to": entry.to_state.wire,
+                "reason": entry.reason,
+            }
+            for entry in decode_history(record.history)
+        ],
+    }
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise LineError(f"it is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise LineError("it is not a JSON object")
+    return fields
+
+
+class _Fields:
+    """The fields of an object, each to be taken once; `done` refuses those that are left."""
+
+    def __init__(self, fields: dict[str, Any], where: str) -> None:
+        self._fields = fields
+        self._where = where
+
+    def _take(self, name: str, allowed: str, is_allowed: Callable[[Any], bool]) -> Any:
+        if name not in self._fields:
+            raise LineError(f"{self._where}{name} is missing")
+        value = self._fields.pop(name)
+        if not is_allowed(value):
+            shown = repr(value)
+            raise LineError(f"{self._where}{name} is {shown[:80]}, allowed is {allowed}")
+        return value
+
+    def text(self, name: str) -> str:
+        value: str = self._take(name, "text", lambda value: isinstance(value, str) and "\0" not in value)
+        return value
+
+    def name(self, name: str) -> str:
+        """Text that can stand in a list of such with commas or semicolons between."""
+        value = self.text(name)
+        if not value or "," in value or ";" in value:
+            raise LineError(f"{self._where}{name} is {value!r}, allowed is text without comma and semicolon")
+        return value
+
+    def number(self, name: str) -> float:
+        def is_allowed(value: Any) -> bool:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            return number and math.isfinite(value)
+
+        return float(self._take(name, "a number", is_allowed))
+
+    def whole(self, name: str, maximum: int = _WHOLE_MAX) -> int:
+        allowed = f"a whole number from 0 to {maximum}"
+        value: int = self._take(name, allowed, lambda value: type(value) is int and 0 <= value <= maximum)
+        return value
+
+    def flag(self, name: str) -> bool:
+        return self._take(name, "true or false", lambda value: isinstance(value, bool)) is True
+
+    def choice(self, name: str, choices: Mapping[str, State]) -> State:
+        allowed = f"one of {', '.join(choices)}"
+        return choices[self._take(name, allowed, lambda value: isinstance(value, str) and value in choices)]
+
+    def texts(self, name: str) -> list[str]:
+        def is_allowed(value: Any) -> bool:
+            texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
+            return (
+                texts and value == sorted(set(value)) and not any(set(text) & {",", "\0"} for text in value)
+            )
+
+        value: list[str] = self._take(name, "a sorted list of different names", is_allowed)
+        return value
+
+    def objects(self, name: str) -> list[_Fields]:
+        def is_allowed(value: Any) -> bool:
+            return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+        taken = self._take(name, "a list of objects", is_allowed)
+        return [_Fields(one, f"{self._where}{name}[{index}].") for index, one in enumerate(taken)]
+
+    def object(self, name: str) -> dict[str, Any]:
+        value: dict[str, Any] = self._take(name, "an object", lambda value: isinstance(value, dict))
+        return value
+
+    def inside(self, name: str) -> _Fields:
+        return _Fields(self.object(name), f"{self._where}{name}.")
+
+    def done(self) -> None:
+        if self._fields:
+            raise LineError(f"{self._where}{next(iter(self._fields))} is not known")
+
+
+def _read_node(fields: _Fields, slot: int) -> Record:
+    record = Record(
+        slot=slot,
+        node_id=fields.text("node_id"),
+        state=fields.choice("state", _STATES).value,
+        flags=fields.flag("discoverable") * DISCOVERABLE | fields.flag("left") * LEFT,
+        registered_at=fields.number("registered_at"),
+        last_seen_at=fields.number("last_seen_at"),
+        last_seen_s=fields.number("last_seen_s"),
+        since_s=fields.number("since_s"),
+        usual_gap_s=fields.number("usual_gap_s"),
+        revision=fields.whole("revision"),
+        services=",".join(fields.texts("services")),
+        region=fields.text("region"),
+        profile=_read_profile(fields.inside("profile")),
+        away_from_s=fields.number("away_from_s"),
+        away_until_s=fields.number("away_until_s"),
+        history=";".join(map(_read_transition, fields.objects("history"))),
+    )
+    fields.done()
+    return record
+
+
+def _read_profile(fields: _Fields) -> bytes:
+    profile = Profile(
+        address=fields.text("address"),
+        port=fields.whole("port", 65_535),
+        public_key=fields.text("public_key"),
+        addresses=tuple(map(_read_endpoint, fields.objects("addresses"))),
+        metadata=fields.object("metadata"),
+    )
+    fields.done()
+    return profile.encode()
+
+
+def _read_endpoint(fields: _Fields) -> Endpoint:
+    endpoint = Endpoint(fields.text("address"), fields.whole("port", 65_535))
+    fields.done()
+    return endpoint
+
+
+def _read_transition(fields: _Fields) -> str:
+    at = fields.number("at")
+    from_state = fields.choice("from", STATE_BY_WIRE_NAME)
+    to_state = fields.choice("to", STATE_BY_WIRE_NAME)
+    reason = fields.name("reason")
+    fields.done()
+    return f"{at:.3f},{from_state.wire},{to_state.wire},{reason}"
+
+
+def _read_tombstone(fields: _Fields, slot: int) -> Tombstone:
+    tombstone = Tombstone(
+        id_hash=fields.text("id_hash"),
+        key_fingerprint=fields.text("key_fingerprint"),
+        died_at=fields.number("died_at"),
+        died_s=fields.number("died_s"),
+        reason=fields.text("reason"),
+        revision=fields.whole("revision"),
+    )
+    fields.done()
+    return tombstone
+
+
+def _read_vitals(fields: _Fields, slot: int) -> Vitals:
+    vitals = Vitals(fields.number("attended_s"), fields.whole("revision"), fields.number("transitions_per_h"))
+    fields.done()
+    return vitals
+
+
+def _read_secret(fields: _Fields, slot: int) -> Secret:
+    name, value = fields.text("name"), fields.text("value")
+    fields.done()
+    try:
+        return Secret(name, base64.b64decode(value, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise LineError(f"secret value is not base64: {error}") from error
+
+
+def _read_footer(fields: _Fields, slot: int) -> Totals:
+    try:
+        totals = Totals(
+            fields.whole("nodes"),
+            fields.whole("tombstones"),
+            fields.whole("secrets"),
+            int(fields.text("digest"), 16),
+            int(fields.text("directory_digest"), 16),
+        )
+    except LineError:
+        raise
+    except ValueError as error:
+        raise LineError(f"footer digest is no hexadecimal number: {error}") from error
+    fields.done()
+    return totals
+
+
+_READERS: dict[str, Callable[[_Fields, int], Item | Totals]] = {
+    "node": _read_node,
+    "tombstone": _read_tombstone,
+    "vitals": _read_vitals,
+    "secret": _read_secret,
+    "footer": _read_footer,
+}

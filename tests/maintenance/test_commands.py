@@ -1,0 +1,42 @@
+"""The commands with the settings and streams of a process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from openred_central.storage.store import StoreError
+from tests.storage.records import opened, record
+
+from .helpers import command, fill
+
+
+def test_a_snapshot_is_taken_while_a_server_runs_and_told(tmp_path: Path) -> None:
+    database = tmp_path / "openred.db"
+    fill(database, [record(slot) for slot in range(3)])
+    with opened(database):
+        done = command("snapshot", database)
+    folder = tmp_path / "snapshots" / "openred.db-000001-20270115T080000Z"
+    size = (folder / "openred.db").stat().st_size
+    assert done.said == [f"snapshot {folder}: 3 nodes, 0 tombstones, {size:,} bytes, verified"]
+    assert done.code == 0
+
+
+@pytest.mark.parametrize("name", ["snapshot", "export", "verify"])
+def test_commands_that_read_need_a_database(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="there is no database"):
+        command(name, tmp_path / "openred.db", file="-")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_goes_out_and_comes_in(tmp_path: Path) -> None:
+    fill(tmp_path / "first.db", [record(1)])
+    file = str(tmp_path / "directory.jsonl")
+    exported = command("export", tmp_path / "first.db", file=file)
+    imported = command("import", tmp_path / "second.db", file=file)
+    assert exported.code == imported.code == 0
+    digest = exported.said[0].partition("digest ")[2].partition(" ")[0]
+    assert imported.said == [
+        f"imported 1 nodes, 0 tombstones, 1 secrets, digest {digest} into {tmp_path / 'second.db'}"
+    ]

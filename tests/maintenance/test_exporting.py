@@ -1,0 +1,92 @@
+"""Everything that a database holds is in its export, which has its name only when it is whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import orjson
+import pytest
+
+from openred_central.maintenance.exporting import written_whole
+from openred_central.storage.store import StoreError
+from tests.storage.records import alter, opened, record, tombstone
+
+from .helpers import VITALS, command, fill
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "openred.db"
+    fill(path, [record(slot) for slot in range(5)], [tombstone("a"), tombstone("b")])
+    return path
+
+
+def test_an_export_has_a_header_everything_and_a_footer(database: Path, tmp_path: Path) -> None:
+    done = command("export", database, file=str(tmp_path / "out.jsonl"))
+    lines = [orjson.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
+    kinds = [line["type"] for line in lines]
+    assert kinds == ["header", "vitals", "secret", *["tombstone"] * 2, *["node"] * 5, "footer"]
+    assert lines[1] == {"type": "vitals", **VITALS._asdict()}
+    assert (lines[-1]["nodes"], lines[-1]["tombstones"], lines[-1]["secrets"]) == (5, 2, 1)
+    assert done.code == 0
+    assert done.said[0].startswith("exported 5 nodes, 2 tombstones, 1 secrets, digest ")
+    assert (tmp_path / "out.jsonl").stat().st_mode & 0o777 == 0o600
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_secrets_can_be_left_out(database: Path) -> None:
+    done = command("export", database, file="-", without_secrets=True)
+    assert b"claim_key" not in done.output
+    assert done.said == []
+    assert b"claim_key" in command("export", database, file="-").output
+
+
+def test_a_database_in_use_can_be_exported(database: Path) -> None:
+    with opened(database):
+        done = command("export", database, file="-")
+    assert done.output.count(b'"type":"node"') == 5
+
+
+def test_what_cannot_be_exported_is_named_and_no_file_is_left(database: Path, tmp_path: Path) -> None:
+    alter(database, "UPDATE node SET history = 'never' WHERE slot = 3")
+    with pytest.raises(StoreError, match=r"cannot export record 3: .* see `openred-central verify`"):
+        command("export", database, file=str(tmp_path / "out.jsonl"))
+    assert not [path for path in tmp_path.iterdir() if "out.jsonl" in path.name]
+
+
+def test_an_older_export_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(b"older")
+    with pytest.raises(RuntimeError), written_whole(path) as output:  # noqa: PT012
+        output.write(b"new")
+        raise RuntimeError
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.jsonl"]
+    assert path.read_bytes() == b"older"
+    with written_whole(path) as output:
+        output.write(b"new")
+        assert path.read_bytes() == b"older"
+    assert path.read_bytes() == b"new"
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("file")
+    with written_whole(link) as output:
+        output.write(b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"new"
+    with written_whole(Path(os.devnull)) as output:
+        output.write(b"new")
+    assert not Path(os.devnull).is_file()
+
+
+@pytest.mark.parametrize("missing", ["missing.db", "memory:"])
+def test_what_is_not_there_is_told(tmp_path: Path, missing: str) -> None:
+    with pytest.raises(StoreError, match="with --database"):
+        command("export", missing if missing == "memory:" else tmp_path / missing, file="-")
+
+
+def test_where_nothing_can_be_written_is_told(database: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot write .*/missing/out.jsonl: No such file"):
+        command("export", database, file=str(tmp_path / "missing" / "out.jsonl"))

@@ -1,0 +1,208 @@
+"""An export becomes the same directory again, or nothing at all happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openred_central.directory.node import Record, Tombstone, hash_id
+from openred_central.storage.lock import FileLock
+from openred_central.storage.portable import LINE_BYTES_MAX, encode
+from openred_central.storage.store import StoreError
+from tests.storage.records import opened, record, records_of, tombstone, tombstones_of
+from tests.storage.test_portable import RECORDS, TOMBSTONES
+
+from .helpers import CLAIM_KEY, VITALS, command, fill
+
+
+def fitting(record: Record) -> Record:
+    """The same record as a directory with `VITALS` could hold it."""
+    return record._replace(
+        revision=record.revision % 1_000, last_seen_s=min(record.last_seen_s, VITALS.attended_s)
+    )
+
+
+def content(database: Path) -> tuple[list[Record], list[Tombstone], object, bytes | None]:
+    with opened(database) as store:
+        return records_of(store), tombstones_of(store), store.load_vitals(), store.load_secret("claim_key")
+
+
+@settings(max_examples=8)
+@given(
+    st.lists(RECORDS.map(fitting), max_size=5, unique_by=lambda one: one.node_id),
+    st.lists(TOMBSTONES, max_size=3, unique_by=lambda one: one.id_hash),
+)
+def test_what_is_exported_and_imported_is_the_same_directory(
+    tmp_path_factory: pytest.TempPathFactory, records: list[Record], tombstones: list[Tombstone]
+) -> None:
+    folder = tmp_path_factory.mktemp("round")
+    alive = {hash_id(one.node_id) for one in records}
+    fill(
+        folder / "first.db",
+        [one._replace(slot=slot) for slot, one in enumerate(records)],
+        [one._replace(revision=one.revision % 1_000) for one in tombstones if one.id_hash not in alive],
+    )
+    exported = command("export", folder / "first.db", file="-").output
+    assert command("import", folder / "second.db", file="-", standard_input=exported).code == 0
+    assert content(folder / "second.db") == content(folder / "first.db")
+    again = command("export", folder / "second.db", file="-").output
+    assert again.splitlines()[1:] == exported.splitlines()[1:]
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> list[bytes]:
+    """The lines of a small export: header, vitals, secret, tombstone, five nodes, footer."""
+    fill(tmp_path / "source.db", [record(slot) for slot in range(0, 10, 2)], [tombstone("a")])
+    return command("export", tmp_path / "source.db", file="-").output.splitlines(keepends=True)
+
+
+def import_lines(database: Path, lines: list[bytes], **options: object) -> list[str]:
+    return command("import", database, file="-", standard_input=b"".join(lines), **options).said
+
+
+def test_slots_without_a_node_are_closed_up(tmp_path: Path, exported: list[bytes]) -> None:
+    said = import_lines(tmp_path / "new.db", exported)
+    assert said[0].startswith("imported 5 nodes, 1 tombstones, 1 secrets, digest ")
+    records, tombstones, vitals, key = content(tmp_path / "new.db")
+    assert [one.slot for one in records] == [0, 1, 2, 3, 4]
+    assert [one.node_id for one in records] == [f"node-{slot}" for slot in range(0, 10, 2)]
+    assert (tombstones, vitals, key) == ([tombstone("a")], VITALS, CLAIM_KEY)
+    assert (tmp_path / "new.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_order_of_lines_and_how_they_are_written_does_not_matter(
+    tmp_path: Path, exported: list[bytes]
+) -> None:
+    loose = [orjson.dumps(orjson.loads(line), option=orjson.OPT_SORT_KEYS) + b" \r\n" for line in exported]
+    import_lines(tmp_path / "new.db", [*loose[:2], *reversed(loose[2:-1]), loose[-1].rstrip()])
+    assert len(content(tmp_path / "new.db")[0]) == 5
+
+
+Edit = Callable[[list[bytes]], list[bytes]]
+
+
+def replaced(old: bytes, new: bytes) -> Edit:
+    def edit(lines: list[bytes]) -> list[bytes]:
+        assert any(old in line for line in lines)
+        return [line.replace(old, new, 1) for line in lines]
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        (lambda lines: lines[:-1], "the export is cut off: there is no footer behind line 9"),
+        (lambda lines: [*lines[:-1], lines[-1][:20]], "line 10: it is not JSON"),
+        (lambda lines: lines[:1], "there is no footer behind line 1"),
+        (lambda lines: [], "line 1: this is no export"),
+        (lambda lines: lines[1:], "line 1: this is no export"),
+        (lambda lines: [*lines[:5], *lines[6:]], "line 9: the footer says 5 nodes, .* make 4 nodes"),
+        (lambda lines: [*lines[:5], lines[4], *lines[5:]], "line 11: the footer says 5 nodes"),
+        (lambda lines: [*lines, lines[4]], "line 11: there is something behind the footer"),
+        (lambda lines: [*lines[:1], *lines[2:]], "line 3: the vitals are missing"),
+        (lambda lines: [*lines[:4], lines[1], *lines[4:]], "line 5: the vitals come once"),
+        (replaced(b'"version":1', b'"version":2'), "line 1: the export has version 2"),
+        (replaced(b'"region":"eu-west"', b'"region":"us-west"'), "line 10: the footer says digest"),
+        (replaced(b'"last_seen_s":100.5', b'"last_seen_s":100.6'), "line 10: the footer says digest"),
+        (replaced(b'"state":"active"', b'"state":"acitve"'), "line 5: node state is 'acitve'"),
+        (replaced(b'"last_seen_s":100.5', b'"last_seen_s":1000.6'), "line 5: node last_seen_s is 1000.6"),
+        (replaced(b'"revision":1,', b'"revision":1001,'), "line 5: revision is 1001"),
+        (replaced(b"HNlY3JldP8", b"HNlY3JldP7"), "line 10: the footer says digest"),
+        (replaced(b"node-2", b"x" * (LINE_BYTES_MAX + 1)), "line 6: it is not JSON"),
+    ],
+)
+def test_an_export_that_was_cut_or_changed_is_refused_with_its_line(
+    tmp_path: Path, exported: list[bytes], edit: Edit, complaint: str
+) -> None:
+    folder = tmp_path / "new"
+    with pytest.raises(StoreError, match=complaint):
+        import_lines(folder / "new.db", edit(exported))
+    assert [path.name for path in folder.iterdir()] == ["new.db.lock"]
+
+
+@pytest.mark.parametrize(
+    ("records", "tombstones", "complaint"),
+    [
+        ([record(1), record(2, node_id="node-1")], [], "the node 'node-1' is there twice"),
+        ([record(1)], [tombstone(hash_id("node-1"))], "the node 'node-1' is there and has a tombstone"),
+    ],
+)
+def test_nodes_that_cannot_stand_together_are_refused(
+    tmp_path: Path, records: list[Record], tombstones: list[Tombstone], complaint: str
+) -> None:
+    fill(tmp_path / "source.db", records, tombstones)
+    lines = command("export", tmp_path / "source.db", file="-").output
+    with pytest.raises(StoreError, match=complaint):
+        command("import", tmp_path / "new.db", file="-", standard_input=lines)
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_a_database_with_nodes_is_left_alone_or_set_aside(tmp_path: Path, exported: list[bytes]) -> None:
+    database = tmp_path / "openred.db"
+    fill(database, [record(7)])
+    with pytest.raises(StoreError, match=r"is there already .* with --replace"):
+        import_lines(database, exported)
+    assert [one.node_id for one in content(database)[0]] == ["node-7"]
+    said = import_lines(database, exported, replace=True)
+    aside = tmp_path / "openred.db.replaced-20270115T080000Z"
+    assert said[0] == f"the former database is now {aside}"
+    assert [one.node_id for one in content(aside)[0]] == ["node-7"]
+    assert len(content(database)[0]) == 5
+
+
+def test_a_database_without_a_node_may_be_there(tmp_path: Path, exported: list[bytes]) -> None:
+    with opened(tmp_path / "openred.db"):
+        pass
+    import_lines(tmp_path / "openred.db", exported)
+    assert len(content(tmp_path / "openred.db")[0]) == 5
+
+
+def test_what_is_no_database_is_not_replaced_by_accident(tmp_path: Path, exported: list[bytes]) -> None:
+    (tmp_path / "openred.db").write_text("my notes")
+    with pytest.raises(StoreError, match="is there already"):
+        import_lines(tmp_path / "openred.db", exported)
+    assert (tmp_path / "openred.db").read_text() == "my notes"
+
+
+def test_the_database_of_a_running_server_is_not_replaced(tmp_path: Path, exported: list[bytes]) -> None:
+    lock = FileLock(tmp_path / "openred.db")
+    lock.acquire()
+    try:
+        with pytest.raises(StoreError, match="in use by another server"):
+            import_lines(tmp_path / "openred.db", exported, replace=True)
+    finally:
+        lock.release()
+
+
+def test_an_empty_directory_can_be_exported_and_imported(tmp_path: Path) -> None:
+    with opened(tmp_path / "first.db"):
+        pass
+    lines = command("export", tmp_path / "first.db", file="-").output
+    command("import", tmp_path / "second.db", file="-", standard_input=lines)
+    assert content(tmp_path / "second.db") == ([], [], None, None)
+
+
+def test_more_than_one_batch_is_imported(tmp_path: Path, exported: list[bytes]) -> None:
+    fill(tmp_path / "many.db", [record(slot, revision=1) for slot in range(11_000)])
+    lines = command("export", tmp_path / "many.db", file="-").output
+    command("import", tmp_path / "new.db", file="-", standard_input=lines)
+    assert content(tmp_path / "new.db") == content(tmp_path / "many.db")
+
+
+def test_a_file_that_cannot_be_read_and_a_database_that_keeps_nothing_are_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot read .*missing.jsonl: No such file"):
+        command("import", tmp_path / "new.db", file=str(tmp_path / "missing.jsonl"))
+    with pytest.raises(StoreError, match="memory: keeps nothing"):
+        command("import", "memory:", file="-")
+
+
+def test_a_line_of_a_kind_that_text_cannot_be_is_no_traceback(tmp_path: Path, exported: list[bytes]) -> None:
+    lines = [*exported[:4], encode(record(1)).replace(b'"node-1"', b'"\\ud800"') + b"\n", exported[-1]]
+    with pytest.raises(StoreError, match="line 5: it is not JSON"):
+        import_lines(tmp_path / "new.db", lines)

@@ -1,0 +1,312 @@
+"""Each kind of planted difference is found and named; what only time has changed is no difference."""
+
+from __future__ import annotations
+
+import http.server
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from openred_central.directory.node import hash_id
+from openred_central.directory.registry import record_digest, shard_of
+from openred_central.maintenance import commands, verifying
+from openred_central.storage.manifest import Manifest
+from openred_central.storage.snapshots import MANIFEST
+from openred_central.storage.sqlite import SqliteStore
+from tests.storage.records import alter, batch, opened, record, tombstone
+
+from .helpers import VITALS, Outcome, command, fill, take
+
+NODES = 40
+
+INTRUDER = """
+CREATE TEMP TABLE copy AS SELECT * FROM node WHERE slot = 9;
+UPDATE copy SET slot = 99, node_id = 'intruder';
+INSERT INTO node SELECT * FROM copy
+"""
+SWAPPED = """
+UPDATE node SET profile = (SELECT profile FROM node AS other WHERE other.slot = 17 - node.slot)
+WHERE slot IN (8, 9)
+"""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """A database with a snapshot of all that it holds."""
+    path = tmp_path / "openred.db"
+    fill(path, [record(slot) for slot in range(NODES)], [tombstone("a")])
+    take(path)
+    return path
+
+
+def verify(database: Path, **options: Any) -> Outcome:
+    return command("verify", database, **options)
+
+
+def change(database: Path, *records: Any, **changes: Any) -> None:
+    """What a server would write."""
+    with opened(database) as store:
+        store.commit(batch(*records, vitals=VITALS._replace(revision=2_000), **changes))
+
+
+def test_where_all_agree_the_exit_code_is_0(database: Path) -> None:
+    done = verify(database)
+    assert done.code == 0
+    store, snapshot, end = done.said
+    digest = sum(record_digest(record(slot)) for slot in range(NODES)) % 2**64
+    assert store == (
+        f"store {database}: 40 nodes, 1 tombstones, revision 1000, digest {digest:016x}; "
+        "memory agrees in 64 of 64 shards, every invariant holds"
+    )
+    assert snapshot.endswith("40 nodes, sound, 64 of 64 shards as in the store")
+    assert end == "all agree"
+
+
+def test_what_changed_since_the_snapshot_is_told_and_is_no_difference(database: Path) -> None:
+    change(
+        database,
+        record(3, revision=1_001, region="us"),
+        record(50, revision=1_002),
+        freed_slots=[7],
+        tombstones=[tombstone(hash_id("node-7"))],
+    )
+    done = verify(database)
+    assert done.code == 0
+    shards = 64 - len({shard_of(f"node-{slot}", 64) for slot in (3, 50, 7)})
+    assert f"40 nodes, sound, {shards} of 64 shards as in the store; changed since, first " in done.said[1]
+    assert (
+        "node 'node-3', region: 'eu-west' in the snapshot, 'us' in the store (revision 4 then, 1001 now)"
+        in (done.said[1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (
+            "UPDATE node SET region = 'us' WHERE slot = 9",
+            "node 'node-9', region: 'eu-west' in the snapshot, 'us'",
+        ),
+        ("UPDATE node SET services = 'relay' WHERE slot = 9", "node 'node-9', services: 'relay,storage'"),
+        (
+            "UPDATE node SET flags = 0 WHERE slot = 9",
+            "node 'node-9', flags: 1 in the snapshot, 0 in the store",
+        ),
+        (
+            "UPDATE node SET registered_at = 1.0 WHERE slot = 9",
+            "node 'node-9', registered_at: 1800000000.25 in",
+        ),
+        ("UPDATE node SET away_until_s = 1.0 WHERE slot = 9", "node 'node-9', away_until_s: 0.0 in"),
+        ("UPDATE node SET revision = 1 WHERE slot = 9", "node 'node-9', revision: 10 in the snapshot, 1 in"),
+        ("UPDATE node SET last_seen_s = 1.0 WHERE slot = 9", "node 'node-9', last_seen_s: 100.5 in"),
+        (
+            "UPDATE node SET since_s = 0.0 WHERE slot = 9",
+            "node 'node-9', since_s: 0.25 in the snapshot, 0.0 in",
+        ),
+        ("UPDATE node SET usual_gap_s = 1.0 WHERE slot = 9", "node 'node-9', usual_gap_s: 86400.0 in"),
+        ("DELETE FROM node WHERE slot = 9", "node 'node-9': missing in the store (it is lost"),
+        ("UPDATE node SET node_id = 'other' WHERE slot = 9", "node 'node-9': missing in the store"),
+        (INTRUDER, "node 'intruder': missing in the snapshot (its revision 10 is older than the snapshot)"),
+        (SWAPPED, "node 'node-8', profile: [\"198.51.100.7\""),
+    ],
+)
+def test_a_planted_difference_is_named_exactly(database: Path, statement: str, told: str) -> None:
+    # Two profiles that can be swapped.
+    other = b'["203.0.113.9",4242,"other key",[],{}]'
+    with opened(database) as store:
+        store.commit(batch(record(9, profile=other), vitals=VITALS))
+    shutil.rmtree(database.parent / "snapshots")
+    take(database)
+    assert verify(database).code == 0
+    alter(database, *statement.split(";"))
+    done = verify(database)
+    assert done.code == 1
+    assert done.said[1].startswith("WRONG snapshot openred.db-000001-")
+    assert told in done.said[1]
+    if "'node-9'" in told:
+        assert f"shard {shard_of('node-9', 64)}, " in done.said[1]
+    assert done.said[-1] == "1 of these are wrong"
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (
+            "UPDATE node SET state = 7 WHERE slot = 9",
+            "node 'node-9', state: 'active' in its history, 'coma' in the store",
+        ),
+        ("UPDATE node SET profile = '[1]' WHERE slot = 9", "node 'node-9': not enough values"),
+        ("UPDATE node SET history = 'never' WHERE slot = 9", "node 'node-9': not enough values"),
+        ("UPDATE node SET flags = 5 WHERE slot = 9", "node 'node-9': flags 0x4 are not known"),
+        ("UPDATE node SET state = 99 WHERE slot = 9", "cannot be loaded"),
+        ("UPDATE node SET node_id = 'node-8' WHERE slot = 9", "cannot be loaded: cannot restore 'node-8'"),
+        ("UPDATE vitals SET attended_s = 1.0", "was last seen 99.500 s from now"),
+        ("UPDATE node SET region = CAST(x'fffe' AS TEXT) WHERE slot = 9", "Could not decode"),
+    ],
+)
+def test_a_store_that_contradicts_itself_is_wrong_without_any_snapshot(
+    database: Path, statement: str, told: str
+) -> None:
+    shutil.rmtree(database.parent / "snapshots")
+    alter(database, statement)
+    done = verify(database)
+    assert done.code == 1
+    assert done.said[0].startswith(f"WRONG store {database}: ")
+    assert told in done.said[0]
+    assert f"no snapshot of it in {database.parent / 'snapshots'}" in done.said
+
+
+def test_a_row_that_memory_does_not_hold_as_it_is_stored_is_named(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if loading had a bug: the second reading finds another value than memory was given."""
+    load_records = SqliteStore.load_records
+    readings: list[int] = []
+
+    def changing(store: SqliteStore, rows_max: int) -> Iterator[list[Any]]:
+        readings.append(1)
+        for rows in load_records(store, rows_max):
+            yield [row._replace(region="us") if row.slot == 9 and len(readings) == 2 else row for row in rows]
+
+    monkeypatch.setattr(SqliteStore, "load_records", changing)
+    done = verify(database)
+    assert done.code == 1
+    assert "node 'node-9', region: 'eu-west' in memory, 'us' in the store" in done.said[0]
+    assert done.said[1].startswith("WRONG store")
+    assert "memory agrees in 63 of 64 shards" in done.said[1]
+
+
+def test_a_damaged_database_is_told_and_its_snapshot_is_still_verified(database: Path) -> None:
+    with database.open("r+b") as file:
+        file.seek(3 * 4_096)
+        file.write(b"\xff" * 4_096)
+    done = verify(database)
+    assert done.code == 1
+    assert done.said[0].startswith(f"WRONG store {database}: ")
+    assert done.said[1].endswith("40 nodes, sound")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda snapshot: flip(snapshot.database), "its SHA-256 is another one"),
+        (lambda snapshot: (snapshot.folder / MANIFEST).write_bytes(b"{}"), "the manifest of snapshot"),
+    ],
+)
+def test_a_damaged_snapshot_is_wrong(database: Path, damage: Callable[[Any], Any], told: str) -> None:
+    damage(take(database))
+    done = verify(database)
+    assert done.code == 1
+    assert done.said[1].startswith("WRONG snapshot openred.db-000002-")
+    assert told in done.said[1]
+
+
+def test_a_manifest_with_another_count_is_wrong(database: Path) -> None:
+    manifest = take(database).folder / MANIFEST
+    manifest.write_bytes(Manifest.decode(manifest.read_bytes())._replace(records=41).encode())
+    done = verify(database)
+    assert "it has 40 nodes, its manifest says 41" in done.said[1]
+    assert done.code == 1
+
+
+def test_only_the_newest_snapshot_is_verified_or_all(database: Path) -> None:
+    flip(database.parent.glob("snapshots/*-000001-*/openred.db").__next__())
+    take(database)
+    assert verify(database).code == 0
+    done = verify(database, all=True)
+    assert done.code == 1
+    assert [line.split("-")[1] for line in done.said if "snapshot openred" in line] == ["000002", "000001"]
+
+
+def test_a_snapshot_of_another_directory_is_told_apart(database: Path) -> None:
+    shutil.move(database.parent / "snapshots", database.parent / "kept")
+    other = database.parent / "new" / "openred.db"
+    with opened(other) as store:
+        store.save_secret("claim_key", b"another")
+        store.commit(batch(record(1, node_id="stranger"), vitals=VITALS))
+    shutil.move(database.parent / "kept", other.parent / "snapshots")
+    done = verify(other)
+    assert done.code == 0
+    assert done.said[1].endswith("40 nodes, sound; it is of another directory, with another key of claims")
+
+
+def test_who_is_gone_longer_than_tombstones_stand_is_not_lost(database: Path) -> None:
+    alter(
+        database,
+        "DELETE FROM node WHERE slot = 9",
+        f"UPDATE vitals SET attended_s = {VITALS.attended_s + 366 * 86_400}",
+    )
+    done = verify(database)
+    assert done.code == 0
+    assert "node 'node-9': missing in the store (it has gone since)" in done.said[1]
+
+
+class Stats(http.server.BaseHTTPRequestHandler):
+    """Answers with the digests it was given, one after the other, the last one again and again."""
+
+    digests: list[str]
+
+    def do_GET(self) -> None:
+        digest = self.digests.pop(0) if len(self.digests) > 1 else self.digests[0]
+        body = orjson.dumps({"directory": {"digest": digest}} if digest else {})
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def serving(*digests: str) -> Iterator[str]:
+    handler = type("Handler", (Stats,), {"digests": list(digests)})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("digests", "code", "told"),
+    [
+        (["right"], 0, "its memory has the digest of the store"),
+        (["1", "1", "2", "right"], 0, "its memory has the digest of the store"),
+        (["1"], 1, "its memory has digest 1, the store has"),
+        ([str(number) for number in range(100)], 1, "changes too fast"),
+        ([""], 1, "cannot be compared"),
+    ],
+)
+def test_the_memory_of_a_running_server_is_compared_a_few_times(
+    database: Path, monkeypatch: pytest.MonkeyPatch, digests: list[str], code: int, told: str
+) -> None:
+    monkeypatch.setattr(commands, "PAUSE_S", 0.0)
+    right = f"{sum(record_digest(record(slot)) for slot in range(NODES)) % 2**64:016x}"
+    with serving(*(right if digest == "right" else digest for digest in digests)) as url:
+        done = verify(database, url=url)
+    assert done.code == code
+    assert told in done.said[-2]
+    assert verifying.URL_ATTEMPTS >= 3
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "file:///etc/passwd", "nonsense"])
+def test_a_server_that_cannot_be_asked_is_wrong(database: Path, url: str) -> None:
+    done = verify(database, url=url)
+    assert done.code == 1
+    assert f"WRONG server {url}: cannot be compared" in done.said[-2]
