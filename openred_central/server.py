@@ -34,7 +34,7 @@ from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_contex
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
 from .storage.store import Store, StoreError
-from .tasks.prober import Prober, probe_refusal
+from .tasks.prober import Prober, Submission, probe_refusal
 from .tasks.saver import Saver
 from .tasks.scheduler import Scheduler
 from .tasks.snapshotter import Snapshotter
@@ -338,7 +338,7 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
         task.result()
 
 
-def _submit(prober: Prober, request: ProbeRequest) -> bool:
+def _submit(prober: Prober, request: ProbeRequest) -> Submission:
     return prober.submit(request.slot, request.node_id, request.address, request.port)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from ..clock import Now
 from .directory import Directory
-from .lifecycle import LIVE_STATES
+from .expiry import POSTPONE_S
+from .lifecycle import DEADLINE_STEP_S, LIVE_STATES
 from .node import hash_id
 from .registry import DIGEST_MASK, record_digest, shard_of
 
@@ -43,14 +44,14 @@ def _check_shard(directory: Directory, shard: int, now: Now) -> Iterator[str]:
             yield f"{node_id!r} is registered in state {registry.state(slot).name}"
         if registry.last_seen_s[slot] > now.attended_s + ROUNDING_S:
             yield f"{node_id!r} was last seen {registry.last_seen_s[slot] - now.attended_s:.3f} s from now"
-        yield from _check_deadline(directory, node_id, slot)
+        yield from _check_deadline(directory, node_id, slot, now)
         if len(nodes.tombstones) and nodes.tombstones.get(hash_id(node_id)) is not None:
             yield f"{node_id!r} is registered and has a tombstone"
     if digest & DIGEST_MASK != registry.shard_digests[shard]:
         yield f"the digest of shard {shard} is not that of its records"
 
 
-def _check_deadline(directory: Directory, node_id: str, slot: int) -> Iterator[str]:
+def _check_deadline(directory: Directory, node_id: str, slot: int, now: Now) -> Iterator[str]:
     nodes, expiry = directory.nodes, directory.expiry
     armed_s = nodes.deadlines.armed_s(slot)
     if slot in expiry.set_aside or expiry.is_waiting(slot):
@@ -58,7 +59,10 @@ def _check_deadline(directory: Directory, node_id: str, slot: int) -> Iterator[s
             yield f"{node_id!r} waits and has a deadline as well"
     elif armed_s is None:
         yield f"{node_id!r} has no deadline"
-    elif armed_s > nodes.deadline_s(slot) and not expiry.is_probed(slot):
+    elif expiry.is_asked(slot) or expiry.is_postponed(slot):
+        if armed_s > now.attended_s + POSTPONE_S + DEADLINE_STEP_S:
+            yield f"{node_id!r} is to be asked, and looked at only in {armed_s - now.attended_s:.3f} s"
+    elif armed_s > nodes.deadline_s(slot):
         yield f"{node_id!r} is looked at {armed_s - nodes.deadline_s(slot):.3f} s after its deadline"
 
 

@@ -13,6 +13,8 @@ from .nodes import Nodes
 
 # A probe that has not answered by then counts as unanswered, whatever became of it.
 PROBE_ANSWER_S = 60.0
+# One that could not be asked, for our own reasons, is asked so much later.
+POSTPONE_S = 300.0
 
 
 class ProbeRequest(NamedTuple):
@@ -32,7 +34,9 @@ class Expiry:
         self._probing = probing
         self.silence = silence
         self.probe_requests: deque[ProbeRequest] = deque()
-        self._probed: dict[int, str] = {}
+        self._asked: dict[int, str] = {}
+        # Slots that are due and could not be asked yet.
+        self._postponed: set[int] = set()
         # Slots that are due but must wait, for the end of a hold or for the next pass after it. An entry of
         # the queue counts only while its slot is in the set.
         self._waiting_queue: deque[int] = deque()
@@ -51,9 +55,13 @@ class Expiry:
         """Whether the node in `slot` is due and held back."""
         return slot in self._waiting
 
-    def is_probed(self, slot: int) -> bool:
+    def is_asked(self, slot: int) -> bool:
         """Whether the answer to a probe of the node in `slot` is awaited."""
-        return slot in self._probed
+        return slot in self._asked
+
+    def is_postponed(self, slot: int) -> bool:
+        """Whether the node in `slot` is due and to be asked at a later time."""
+        return slot in self._postponed
 
     def next_s(self) -> float | None:
         """When something is due next, in attended seconds; None where nothing ever is."""
@@ -80,19 +88,33 @@ class Expiry:
         if held:
             waiting = len(self._waiting) - len(self._waiting_counted)
             self.silence.reconsider(waiting, len(self._nodes.registry), now.attended_s, now.monotonic_s)
-        elif not blocked and not self._probed:
+        elif not blocked and not self._asked:
             self.silence.caught_up()
         return handled + self._expire_tombstones(now, limit - handled)
 
     def probed(self, slot: int, node_id: str, *, alive: bool, now: Now) -> None:
-        """Take the answer to a probe; harmless where nobody waits for it any more."""
-        if self._probed.get(slot) != node_id:
-            return
-        if alive:
+        """Take the answer to a probe, in time or late; harmless where the node is no more."""
+        registry = self._nodes.registry
+        awaited = self._asked.get(slot) == node_id
+        if not alive:
+            if awaited:
+                # The next piece of work finds it due and unanswered.
+                self._nodes.deadlines.arm(slot, now.attended_s)
+        elif awaited or (
+            # Late, it is a sign of life all the same, but not of one that took its leave in the meantime.
+            not registry.is_free(slot)
+            and registry.node_id(slot) == node_id
+            and not registry.flags(slot) & LEFT
+        ):
             self.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
-        else:
-            # The next piece of work finds it due and unanswered.
-            self._nodes.deadlines.arm(slot, now.attended_s)
+
+    def postpone(self, slot: int, node_id: str, now: Now) -> None:
+        """A node cannot be asked now, which is not its fault: it is asked `POSTPONE_S` later."""
+        if self._asked.get(slot) == node_id:
+            del self._asked[slot]
+            self._postponed.add(slot)
+            self._nodes.deadlines.disarm(slot)
+            self._nodes.deadlines.arm(slot, now.attended_s + POSTPONE_S)
 
     def sign_of_life(self, slot: int, event: Event, now: Now) -> State:
         """The node in `slot` was heard: it is active from now on. Returns the state that it was in.
@@ -108,7 +130,9 @@ class Expiry:
         state = registry.state(slot)
         if state is not State.ACTIVE:
             self._revive(slot, event, now)
-        elif slot in self._waiting or slot in self._probed or slot in self.set_aside:
+        elif (
+            slot in self._waiting or slot in self._asked or slot in self._postponed or slot in self.set_aside
+        ):
             self.let_go(slot)
         return state
 
@@ -117,7 +141,8 @@ class Expiry:
         self.silence.returned(self._nodes.registry.node_id(slot))
         self._waiting.discard(slot)
         self._waiting_counted.discard(slot)
-        self._probed.pop(slot, None)
+        self._asked.pop(slot, None)
+        self._postponed.discard(slot)
         self.set_aside.pop(slot, None)
         self._nodes.deadlines.arm(slot, self._nodes.deadline_s(slot))
 
@@ -149,13 +174,14 @@ class Expiry:
         """Move on a node whose deadline has come; False where it must wait, like all that were not asked."""
         nodes = self._nodes
         due_s = nodes.deadline_s(slot)
-        unanswered = self._probed.pop(slot, None) is not None
+        unanswered = self._asked.pop(slot, None) is not None
+        self._postponed.discard(slot)
         if due_s > now.attended_s:
             nodes.deadlines.arm(slot, due_s)
             return True
         if not unanswered:
             node_id = nodes.registry.node_id(slot)
-            if not self.silence.may_advance(node_id, len(nodes.registry), len(self._probed), now):
+            if not self.silence.may_advance(node_id, len(nodes.registry), len(self._asked), now):
                 self._wait(slot)
                 return False
             if self._probing:
@@ -180,7 +206,7 @@ class Expiry:
     def _ask(self, slot: int, now: Now) -> None:
         registry = self._nodes.registry
         node_id, profile = registry.node_id(slot), Profile.decode(registry.profile(slot))
-        self._probed[slot] = node_id
+        self._asked[slot] = node_id
         self.probe_requests.append(ProbeRequest(slot, node_id, profile.address, profile.port))
         self._nodes.deadlines.arm(slot, now.attended_s + PROBE_ANSWER_S)
 

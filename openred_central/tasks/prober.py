@@ -11,12 +11,15 @@ import asyncio
 import ipaddress
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
 from ..clock import Clock
+from ..directory.expiry import PROBE_ANSWER_S
 
 log = logging.getLogger("openred.prober")
 
@@ -50,6 +53,8 @@ EMBEDDING_LAST = tuple(map(IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0
 EMBEDDING_6TO4 = IPv6Network("2002::/16")
 
 PORT_MAX = 65_535
+# Three rounds of connections must fit into the time in which an answer is awaited.
+CONNECT_TIMEOUT_S_MAX = PROBE_ANSWER_S / 3
 # A probed network is left alone this long, whoever asks and however many nodes it has.
 NETWORK_INTERVAL_S = 600.0
 NETWORK_BITS_IPV4 = 24
@@ -106,14 +111,36 @@ class ProberOptions:
     """How much is probed at once, and how patiently."""
 
     concurrency: int = 32
-    queue_max: int = 1_024
     connect_timeout_s: float = 2.0
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            if not value > 0:
-                raise ValueError(f"{name} is {value}, allowed is anything above 0")
+        if not self.concurrency > 0:
+            raise ValueError(f"concurrency is {self.concurrency}, allowed is anything above 0")
+        if not 0 < self.connect_timeout_s <= CONNECT_TIMEOUT_S_MAX:
+            raise ValueError(
+                f"connect_timeout_s is {self.connect_timeout_s}, "
+                f"allowed is anything above 0 up to {CONNECT_TIMEOUT_S_MAX:g}"
+            )
+
+    @property
+    def queue_max(self) -> int:
+        """How many probes may wait, so that the last one is answered within `PROBE_ANSWER_S`.
+
+        All before it may time out, one round of `concurrency` after the other. One round is under way
+        already, one is its own, and one is kept for a loop that has other things to do.
+        """
+        rounds = int(PROBE_ANSWER_S / self.connect_timeout_s)
+        return self.concurrency * (rounds - 2)
+
+
+class Submission(Enum):
+    """What becomes of a node that is to be probed."""
+
+    ACCEPTED = "accepted"
+    # It must not be probed, now or ever: no result will come.
+    REFUSED = "refused"
+    # It cannot be probed now, for our own reasons: to be submitted again.
+    LATER = "later"
 
 
 class Probe(NamedTuple):
@@ -144,50 +171,66 @@ class Prober:
         self._refusal = refusal
         self._on_result = on_result
         self._options = options
-        self._queue: asyncio.Queue[Probe] = asyncio.Queue(options.queue_max)
-        self._workers: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self._queue: deque[Probe] = deque()
+        # A worker is there only while there is something to do.
+        self._workers: set[asyncio.Task[None]] = set()
+        self._working = 0
+        self._running = False
+        self._stopping = asyncio.Event()
         # When each network was last asked for or connected to, in that order.
         self._probed_s: dict[int, float] = {}
 
-    def submit(self, slot: int, node_id: str, address: str, port: int) -> bool:
-        """Have a node probed soon. False where that will not happen, and no result will come.
+    def submit(self, slot: int, node_id: str, address: str, port: int) -> Submission:
+        """Have a node probed soon.
 
-        Not probed: what `refusal` refuses, a network probed within the last ten minutes, anything beyond
-        what the queue holds, and anything after `stop`.
+        Refused is what `refusal` refuses. Later come a network probed within the last ten minutes, anything
+        beyond what the queue holds, and anything after `stop`.
         """
         meant = _meant(address)
         if meant is None or self._refusal(address, port) is not None:
-            return False
-        if self._stopping or self._queue.full():
-            return False
+            return Submission.REFUSED
+        if self._stopping.is_set() or len(self._queue) >= self._options.queue_max:
+            return Submission.LATER
         network = _network(meant)
         if not self._may_probe(network):
-            return False
+            return Submission.LATER
         self._note(network)
-        self._queue.put_nowait(Probe(slot, node_id, str(ipaddress.ip_address(address)), port, network))
-        return True
+        self._queue.append(Probe(slot, node_id, str(ipaddress.ip_address(address)), port, network))
+        if self._running:
+            self._hire()
+        return Submission.ACCEPTED
 
     async def run(self) -> None:
         """Probe what is submitted, until `stop`. To be run as a task, once."""
-        if self._stopping:
+        if self._stopping.is_set():
             return
-        self._workers = [asyncio.create_task(self._probe_forever()) for _ in range(self._options.concurrency)]
+        self._running = True
+        for _ in range(len(self._queue)):
+            self._hire()
         try:
-            await asyncio.wait(self._workers)
+            await self._stopping.wait()
         finally:
             await self.stop()
 
     async def stop(self) -> None:
         """Break off what is under way and end `run`; no result comes after this returned."""
-        self._stopping = True
+        self._running = False
+        self._stopping.set()
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
 
-    async def _probe_forever(self) -> None:
-        while True:
-            probe = await self._queue.get()
+    def _hire(self) -> None:
+        """Begin one more worker, unless there are as many as may be."""
+        if self._working < self._options.concurrency:
+            self._working += 1
+            worker = asyncio.get_running_loop().create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    async def _work(self) -> None:
+        while self._queue:
+            probe = self._queue.popleft()
             # Waiting in the queue does not shorten the time between two connections.
             self._note(probe.network)
             try:
@@ -195,6 +238,9 @@ class Prober:
                 self._on_result(probe.slot, probe.node_id, alive)
             except Exception:
                 log.exception("the result of probing the node in slot %d was lost", probe.slot)
+        # Not left to the end of the task, which comes a turn of the loop later: who submits until then would
+        # find this worker, and wait for it in vain.
+        self._working -= 1
 
     async def _is_open(self, address: str, port: int) -> bool:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -8,10 +8,11 @@ import logging
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from ..clock import AttendedTime
+from ..clock import AttendedTime, Now
 from ..directory.directory import Directory
 from ..directory.expiry import ProbeRequest
 from ..directory.node import Transition
+from .prober import Submission
 
 log = logging.getLogger("openred.scheduler")
 
@@ -25,8 +26,7 @@ class Scheduler:
     """Moves time on and handles deadlines, in bounded pieces.
 
     `tick_s` is the longest sleep; `store_reachable` tells whether changes can be kept, without which time
-    stands still; `on_transitions` is given what happened; `ask` hands a probe to whoever can make it and
-    returns False where nobody will.
+    stands still; `on_transitions` is given what happened; `ask` hands a probe to whoever can make it.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Scheduler:
         tick_s: float,
         store_reachable: Callable[[], bool],
         on_transitions: Callable[[Sequence[Transition]], None],
-        ask: Callable[[ProbeRequest], bool],
+        ask: Callable[[ProbeRequest], Submission],
     ) -> None:
         self._directory = directory
         self._attended = attended
@@ -69,11 +69,8 @@ class Scheduler:
             # Who is held must not age until the next tick.
             self._attended.tick(attending=expiry.silence.hold is None and attending)
             self._tell_hold()
-        while expiry.probe_requests:
-            request = expiry.probe_requests.popleft()
-            if not self._ask(request):
-                expiry.probed(request.slot, request.node_id, alive=False, now=now)
-        self._hand_over()
+        self._have_asked(now)
+        self._tell_transitions()
         return handled >= PIECE_NODES
 
     def pause_s(self) -> float:
@@ -98,7 +95,18 @@ class Scheduler:
         """Let `run` end after the piece of work at hand."""
         self._stopping.set()
 
-    def _hand_over(self) -> None:
+    def _have_asked(self, now: Now) -> None:
+        expiry = self._directory.expiry
+        while expiry.probe_requests:
+            request = expiry.probe_requests.popleft()
+            submission = self._ask(request)
+            if submission is Submission.REFUSED:
+                # Nobody can ask: its silence counts as it would without asking.
+                expiry.probed(request.slot, request.node_id, alive=False, now=now)
+            elif submission is Submission.LATER:
+                expiry.postpone(request.slot, request.node_id, now)
+
+    def _tell_transitions(self) -> None:
         transitions = self._directory.nodes.transitions
         if transitions:
             self._on_transitions(list(transitions))

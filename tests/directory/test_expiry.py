@@ -8,9 +8,10 @@ import pytest
 
 from openred_central.clock import Now
 from openred_central.directory.directory import Directory
+from openred_central.directory.expiry import POSTPONE_S
 from openred_central.directory.lifecycle import LIVE_STATES, Event, LifecycleOptions, State
 from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import decode_history
+from openred_central.directory.node import LEFT, decode_history
 
 from .building import (
     DAY_S,
@@ -444,12 +445,71 @@ def test_a_heartbeat_while_the_answer_is_awaited_makes_it_unimportant() -> None:
     directory.heartbeat("a", at(11.0))
     slot = directory.nodes.registry.slot_of("a")
     assert slot is not None
-    assert not directory.expiry.is_probed(slot)
+    assert not directory.expiry.is_asked(slot)
     answer(directory, "a", at(12.0), alive=False)
     assert state_of(directory, "a") is State.ACTIVE
     run_until(directory, at(21.0))
-    assert directory.expiry.is_probed(slot)
+    assert directory.expiry.is_asked(slot)
     expect_consistent(directory, at(21.0))
+
+
+def test_an_answer_that_comes_late_is_a_sign_of_life_all_the_same() -> None:
+    directory = probing()
+    run_until(directory, at(30.0))
+    directory.expiry.probed(0, "a", alive=False, now=at(10.0))
+    run_until(directory, at(30.0))
+    assert state_of(directory, "a") is State.RETRY_2M
+    directory.expiry.probed(0, "a", alive=True, now=at(31.0))
+    assert state_of(directory, "a") is State.ACTIVE
+    assert record_of(directory, "a").last_seen_s == 31.0
+    expect_consistent(directory, at(31.0))
+
+
+def test_a_late_answer_does_not_bring_back_one_that_took_its_leave() -> None:
+    directory = probing()
+    directory.leave("a", at(11.0))
+    directory.expiry.probed(0, "a", alive=True, now=at(12.0))
+    assert state_of(directory, "a") is State.COMA
+    assert record_of(directory, "a").flags & LEFT
+
+
+def test_one_that_cannot_be_asked_for_our_reasons_is_asked_later_and_is_not_silent_until_then() -> None:
+    directory = probing()
+    for round_s in (10.0, 10.0 + POSTPONE_S, 10.0 + 2 * POSTPONE_S):
+        run_until(directory, at(round_s - STEP_S))
+        assert asked(directory) == ([] if round_s > 10.0 else ["a"])
+        run_until(directory, at(round_s))
+        assert asked(directory) == (["a"] if round_s > 10.0 else [])
+        directory.expiry.postpone(0, "a", at(round_s))
+        assert directory.expiry.is_postponed(0)
+        assert state_of(directory, "a") is State.ACTIVE
+        expect_consistent(directory, at(round_s))
+    directory.heartbeat("a", at(620.0))
+    assert not directory.expiry.is_postponed(0)
+    expect_consistent(directory, at(620.0))
+    run_until(directory, at(630.0))
+    assert asked(directory) == ["a"]
+
+
+def test_one_that_is_to_be_asked_later_takes_no_place_of_the_others() -> None:
+    directory = fallen_silent(probing=True)
+    for node_id in asked(directory):
+        slot = directory.nodes.registry.slot_of(node_id)
+        assert slot is not None
+        directory.expiry.postpone(slot, node_id, at(10.0))
+    run_until(directory, at(10.0))
+    assert len(asked(directory)) == 10
+    assert directory.expiry.silence.hold is None
+    expect_consistent(directory, at(10.0))
+
+
+def test_nobody_is_postponed_who_is_not_being_asked() -> None:
+    directory = probing()
+    directory.heartbeat("a", at(11.0))
+    directory.expiry.postpone(0, "a", at(11.0))
+    assert not directory.expiry.is_postponed(0)
+    run_until(directory, at(21.0))
+    assert directory.expiry.is_asked(0)
 
 
 def test_an_answer_for_a_slot_that_another_node_has_now_is_not_taken() -> None:
@@ -468,7 +528,7 @@ def test_a_node_whose_probe_cannot_be_made_is_set_aside() -> None:
     slot = broken(directory, "a")
     run_until(directory, at(10.0))
     assert list(directory.expiry.set_aside) == [slot]
-    assert not directory.expiry.is_probed(slot)
+    assert not directory.expiry.is_asked(slot)
 
 
 def test_when_no_probe_is_answered_it_may_be_our_own_network() -> None:

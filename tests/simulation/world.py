@@ -22,6 +22,7 @@ from openred_central.directory.lifecycle import LIVE_STATES, LifecycleOptions, S
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import LEFT, Profile, Record, Transition, decode_history, hash_id
 from openred_central.errors import CallerError
+from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
 
 from ..directory.building import NEVER_HOLDS, DictStore
@@ -184,7 +185,9 @@ class World:
             for node_id in self.model.due(now):
                 slot = registry.slot_of(node_id)
                 assert slot is not None
-                assert expiry.is_probed(slot), f"{node_id} is due and was not moved on"
+                assert expiry.is_asked(slot) or expiry.is_postponed(slot), (
+                    f"{node_id} is due and was not moved on"
+                )
         if expiry.silence.hold is None:
             assert not self.model.grave_due(now), "a tombstone stands for too long"
 
@@ -213,16 +216,18 @@ class World:
 
     # Probing.
 
-    def _ask(self, request: ProbeRequest) -> bool:
+    def _ask(self, request: ProbeRequest) -> Submission:
         node = self.model.nodes[request.node_id]
         assert self.model.due_s(node) <= self.now.attended_s, "asked although nothing was due"
         if self.chance.random() < 0.2:
-            return False
+            return Submission.REFUSED
+        if self.faults and self.chance.random() < 0.1:
+            return Submission.LATER
         self.probes.append(request)
-        return True
+        return Submission.ACCEPTED
 
     def answer_probes(self) -> None:
-        """Some answer, some do not, some never come back, and some come when nobody waits any more.
+        """Some answer, some do not, some never come back, and some come late.
 
         Without faults, nobody answers.
         """
@@ -231,8 +236,8 @@ class World:
             match self.chance.randrange(4) if self.faults else 1:
                 case 0:
                     slot = self.directory.nodes.registry.slot_of(request.node_id)
-                    awaited = slot == request.slot and self.directory.expiry.is_probed(request.slot)
-                    if awaited:
+                    awaited = self.directory.expiry.is_asked(request.slot)
+                    if slot == request.slot and (awaited or not self.model.nodes[request.node_id].left):
                         self.model.heartbeat(request.node_id, self.now)
                     self.directory.expiry.probed(request.slot, request.node_id, alive=True, now=self.now)
                     self._acknowledge(request.node_id, self.directory.saving.last_change)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from openred_central.clock import AttendedTime, VirtualClock
-from openred_central.directory.expiry import ProbeRequest
+from openred_central.directory.expiry import POSTPONE_S, ProbeRequest
 from openred_central.directory.lifecycle import LifecycleOptions, State
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import Transition
+from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import PAUSE_S_MIN, PIECE_NODES, Scheduler
 
 from ..directory.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
@@ -28,7 +29,7 @@ class Run:
         *,
         silence: MassSilenceOptions = NEVER_HOLDS,
         probing: bool = False,
-        ask: Callable[[ProbeRequest], bool] = lambda _: False,
+        ask: Callable[[ProbeRequest], Submission] = lambda _: Submission.REFUSED,
         life: LifecycleOptions = SHORT_LIFE,
     ) -> None:
         self.clock = VirtualClock()
@@ -169,7 +170,20 @@ def test_each_node_that_is_set_aside_is_reported(caplog: pytest.LogCaptureFixtur
     assert len(reported) == 2
 
 
-def test_a_probe_that_nobody_will_make_counts_as_unanswered() -> None:
+def test_a_probe_that_cannot_be_made_now_is_made_later_and_counts_as_nothing() -> None:
+    submissions = [Submission.LATER, Submission.LATER, Submission.REFUSED]
+    run = Run(probing=True, ask=lambda _: submissions.pop(0))
+    run.register("a")
+    run.seconds(11)
+    assert (run.state("a"), len(submissions)) == (State.ACTIVE, 2)
+    run.seconds(int(POSTPONE_S))
+    assert (run.state("a"), len(submissions)) == (State.ACTIVE, 1)
+    run.seconds(int(POSTPONE_S))
+    assert submissions == []
+    assert run.state("a") is not State.ACTIVE
+
+
+def test_a_probe_that_nobody_may_make_counts_as_unanswered() -> None:
     run = Run(probing=True)
     run.register("a")
     run.seconds(11)
@@ -179,9 +193,9 @@ def test_a_probe_that_nobody_will_make_counts_as_unanswered() -> None:
 def test_a_probe_is_handed_over_and_its_answer_is_waited_for() -> None:
     asked: list[ProbeRequest] = []
 
-    def ask(request: ProbeRequest) -> bool:
+    def ask(request: ProbeRequest) -> Submission:
         asked.append(request)
-        return True
+        return Submission.ACCEPTED
 
     run = Run(probing=True, ask=ask)
     run.register("a")
