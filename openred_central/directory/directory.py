@@ -163,6 +163,8 @@ class Directory:
         Returns the number of the change. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
         """
         slot = self.slot(node_id, now)
+        # Who proved itself is alive: its coma begins now, also where it was in a late one.
+        self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
         record = self.nodes.registry.record(slot)
         change = self.nodes.rewrite(
             record._replace(flags=record.flags | LEFT, away_from_s=0.0, away_until_s=0.0)

@@ -206,10 +206,25 @@ def test_who_has_left_for_good_is_dead_when_the_time_of_a_coma_has_passed() -> N
     directory = make_directory()
     register(directory, "a", at(0.0))
     directory.leave("a", day(10))
+    # Told again, it was there again.
     directory.leave("a", day(20))
-    run_until(directory, at(day(740).attended_s - 1))
+    run_until(directory, at(day(750).attended_s - 1))
     assert record_of(directory, "a").flags & LEFT
-    run_until(directory, day(740))
+    run_until(directory, day(750))
+    assert state_of(directory, "a") is State.DEAD
+
+
+def test_who_leaves_from_a_late_coma_has_a_whole_coma_ahead() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    run_until(directory, day(988))
+    assert state_of(directory, "a") is State.COMA
+    directory.leave("a", day(988))
+    left = record_of(directory, "a")
+    assert (left.since_s, left.last_seen_s) == (988 * DAY_S, 988 * DAY_S)
+    run_until(directory, at(day(988 + 730).attended_s - 1))
+    assert state_of(directory, "a") is State.COMA
+    run_until(directory, day(988 + 730))
     assert state_of(directory, "a") is State.DEAD
 
 

@@ -147,11 +147,10 @@ class Model:
 
     def leave(self, node_id: str, now: Now) -> None:
         self._require(node_id)
+        self._heard(node_id, "sign_of_life", now)
         node = self.nodes[node_id]
         node.left, node.away_until_s = True, 0.0
-        self.silent_s.pop(node_id, None)
-        if node.state is not State.COMA:
-            self._enter(node_id, State.COMA, "left", now.attended_s)
+        self._enter(node_id, State.COMA, "left", now.attended_s)
 
     def forget(self, node_id: str, now: Now) -> None:
         self._require(node_id)
