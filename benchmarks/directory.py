@@ -72,7 +72,7 @@ def server(database: str, nodes: int, dwell_s: float) -> Iterator[Server]:
         "database": database,
         "max-nodes": str(nodes),
         "mass-silence-share": "1",
-        "connections-per-address-max": str(4 * CONNECTIONS),
+        "connections-per-address-max": str(8 * CONNECTIONS),
         **dict.fromkeys(DWELL_TIMES, str(dwell_s)),
     }
     command = [sys.executable, "-m", "openred_central", "serve"]
@@ -88,9 +88,8 @@ def server(database: str, nodes: int, dwell_s: float) -> Iterator[Server]:
             print(line, end="", file=sys.stderr)
         else:
             raise SystemExit("the server did not start")
-        print(
-            f"  ready after {perf_counter() - started:.2f} s, {line.partition('ready: ')[2].split(' from')[0]}"
-        )
+        loaded = line.partition("ready: ")[2].partition(" from")[0]
+        print(f"  ready after {perf_counter() - started:.2f} s with {loaded}")
         # What it logs from now on is thrown away, so that it never waits for a reader.
         subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
         yield Server(found[1], int(found[2]), process)
