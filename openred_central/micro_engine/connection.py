@@ -128,17 +128,18 @@ class Connection(Channel):
     def _serve(self, request: Request, route: Route, parameters: Parameters) -> None:
         """Run the handler in place; where it waits, a task goes on and parsing stops until it is done."""
         try:
-            task = start(route.handler(request, *parameters), self._shared.loop)
-        except StopIteration as done:
-            self._finish(request, route, done.value, None)
+            task, result = start(route.handler(request, *parameters), self._shared.loop)
         except (Exception, asyncio.CancelledError) as error:
             self._finish(request, route, None, error)
-        else:
-            self.phase = HANDLER
-            self._deadline_s = math.inf
-            self._pending = request, route, parameters
-            self._task = task
-            task.add_done_callback(self._handler_done)
+            return
+        if task is None:
+            self._finish(request, route, result, None)
+            return
+        self.phase = HANDLER
+        self._deadline_s = math.inf
+        self._pending = request, route, parameters
+        self._task = task
+        task.add_done_callback(self._handler_done)
 
     def _handler_done(self, task: asyncio.Task[Any]) -> None:
         self._task = None
@@ -166,26 +167,31 @@ class Connection(Channel):
     def _finish(self, request: Request, route: Route, result: object, error: BaseException | None) -> None:
         """Answer with what the handler returned, or with the `error` that it raised."""
         try:
-            response = as_response(result) if error is None else self._shared.error_response(error, request)
-            closes = isinstance(error, CallerError) and error.close
-            self._respond(request, response, cors=route.cors, keep_alive=not closes)
+            if error is None:
+                self._respond(request, as_response(result), route.cors)
+            else:
+                closes = isinstance(error, CallerError) and error.close
+                self._respond(request, self._shared.error_response(error, request), route.cors, closes)
         except (InternalBug, TypeError) as bug:
             # What the handler returned cannot be sent; nothing of it has been.
-            self._respond(request, self._shared.error_response(bug, request), cors=route.cors)
+            self._respond(request, self._shared.error_response(bug, request), route.cors)
 
     def _refuse(self, request: Request, error: CallerError) -> None:
         """Answer a request whose head is not acceptable; its body will be read and thrown away."""
         cors = self._shared.router.opens_refusal(request)
-        self._respond(request, Response.problem(error), cors=cors, keep_alive=not error.close)
+        self._respond(request, Response.problem(error), cors, error.close)
         if self.phase == HEAD and request.content_length != 0:
             self._await_body(DISCARD)
 
     def _respond(
-        self, request: Request, response: Response | StreamingResponse, *, cors: bool, keep_alive: bool = True
+        self, request: Request, response: Response | StreamingResponse, cors: bool, closes: bool = False
     ) -> None:
-        """Have `response` sent, and decide what comes after it. Raises what `ResponseEncoder` raises."""
+        """Have `response` sent, and decide what comes after it; `closes` says that nothing does.
+
+        `cors` lets pages of any origin read it. Raises what `ResponseEncoder` raises.
+        """
         shared = self._shared
-        keep_alive = keep_alive and request.keep_alive and not shared.draining
+        keep_alive = not closes and request.keep_alive and not shared.draining
         if self._input_ended and self._parser.idle:
             keep_alive = False
         head_only = request.method == "HEAD"

@@ -77,7 +77,9 @@ class HeaderSection(NamedTuple):
     refusal: CallerError | None
 
 
-def find_line_end(buffer: bytearray, start: int, scanned: int, line_bytes_max: int, place: str) -> int:
+def find_line_end(
+    buffer: bytes | bytearray, start: int, scanned: int, line_bytes_max: int, place: str
+) -> int:
     """The index of the CR LF that ends the line at `start`, or -1 where there is none yet.
 
     `scanned` bytes of `buffer` were searched before. A longer line than `line_bytes_max` is not found.
@@ -91,7 +93,7 @@ def find_line_end(buffer: bytearray, start: int, scanned: int, line_bytes_max: i
     return end
 
 
-def find_section_end(buffer: bytearray, start: int, scanned: int, place: str) -> int:
+def find_section_end(buffer: bytes | bytearray, start: int, scanned: int, place: str) -> int:
     """The index behind the empty line that ends the field section at `start`, or -1 where there is none yet.
 
     The line before the section must have ended with CR LF right before `start`; `scanned` bytes of `buffer`

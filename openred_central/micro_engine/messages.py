@@ -74,7 +74,6 @@ class Request:
         method: str,
         path: str,
         query: str = "",
-        *,
         version: int = 11,
         authority: str = "",
         headers: Headers | None = None,

@@ -60,9 +60,11 @@ class RequestParser:
         """
         self._scheme = scheme
         self._body_bytes_max = limits.body_bytes_max
-        # Begins with the message being read. Removing bytes from the front of a bytearray moves its start,
-        # not its content, so that many pipelined requests in one piece cost no more than one by one.
-        self._buffer = bytearray()
+        # Begins with the message being read: the bytes themselves where one piece came and was not cut yet,
+        # which saves copying the many that are whole requests (0.4 µs). Else a bytearray: removing from its
+        # front moves its start, not its content, so that many pipelined requests in one piece cost no more
+        # than one by one.
+        self._buffer: bytes | bytearray = b""
         # How much of the buffer holds no end of what is looked for, so that no byte is searched twice.
         self._scanned = 0
         self._empty_lines = 0
@@ -97,8 +99,12 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         """Takes `data`, the next bytes of the connection."""
-        if not self._ended:
-            self._buffer += data
+        if self._ended:
+            return
+        if self._buffer:
+            self._own_buffer().extend(data)
+        else:
+            self._buffer = data
 
     def feed_eof(self) -> None:
         """Takes note that the client closed its side: no more bytes come."""
@@ -155,6 +161,7 @@ class RequestParser:
                 line_end = self._find_request_line()
                 if line_end < 0:
                     return None
+                buffer = self._buffer
             line = parse_request_line(buffer[:line_end].decode("latin-1"), self._scheme)
             section_start = line_end + len(_CRLF)
             self._scanned = 0
@@ -178,7 +185,7 @@ class RequestParser:
             self._remembered = (
                 section if len(section.raw) <= REMEMBERED_HEADER_BYTES_MAX else _NOTHING_REMEMBERED
             )
-        del buffer[:section_end]
+        self._drop(section_end)
         self._scanned = self._empty_lines = 0
         self._line = None
         self._keep_alive = section.keep_alive
@@ -187,23 +194,24 @@ class RequestParser:
             self._chunks = ChunkedDecoder()
         elif section.content_length == 0 and not section.keep_alive:
             self._end()
+        # By position: with the names it takes 0.3 µs more.
         return Request(
             method,
             path,
             query,
-            version=version,
-            authority=authority or section.authority,
-            headers=section.headers,
-            keep_alive=section.keep_alive,
-            content_length=section.content_length,
-            expects_continue=section.expects_continue,
-            refusal=refusal or section.refusal,
+            version,
+            authority or section.authority,
+            section.headers,
+            section.keep_alive,
+            section.content_length,
+            section.expects_continue,
+            refusal or section.refusal,
         )
 
     def _find_request_line(self) -> int:
         """Skips empty lines; the index of the CR LF behind the request line, or -1 for more (§2.2)."""
-        buffer = self._buffer
         while True:
+            buffer = self._buffer
             end = find_line_end(buffer, 0, self._scanned, REQUEST_LINE_BYTES_MAX, "request line")
             if end > 0:
                 return end
@@ -218,7 +226,7 @@ class RequestParser:
                 # The last byte may be the CR of the line's end.
                 self._scanned = max(0, len(buffer) - 1)
                 return -1
-            del buffer[: len(_CRLF)]
+            self._drop(len(_CRLF))
             self._scanned = 0
             self._empty_lines += 1
             if self._empty_lines > EMPTY_LINES_MAX:
@@ -230,15 +238,36 @@ class RequestParser:
     def _read_body(self, bytes_max: int) -> bytes | None:
         length = self._content_length
         if length is None:
-            return self._chunks.decode(self._buffer, bytes_max)
+            return self._chunks.decode(self._own_buffer(), bytes_max)
         if length > bytes_max:
             raise content_too_large(bytes_max)
-        if len(self._buffer) < length:
+        buffer = self._buffer
+        if len(buffer) < length:
             return None
-        with memoryview(self._buffer) as view:
-            body = bytes(view[:length])
-        del self._buffer[:length]
+        if len(buffer) == length:
+            body = bytes(buffer)
+        else:
+            with memoryview(buffer) as view:
+                body = bytes(view[:length])
+        self._drop(length)
         return body
+
+    def _own_buffer(self) -> bytearray:
+        """The buffer as one that can be changed."""
+        buffer = self._buffer
+        if not isinstance(buffer, bytearray):
+            self._buffer = buffer = bytearray(buffer)
+        return buffer
+
+    def _drop(self, count: int) -> None:
+        """Removes the first `count` bytes, which were read. An empty buffer holds no memory."""
+        buffer = self._buffer
+        if count == len(buffer):
+            self._buffer = b""
+        elif isinstance(buffer, bytearray):
+            del buffer[:count]
+        else:
+            self._buffer = bytearray(buffer[count:])
 
     def _fail(self, error: ProtocolError) -> None:
         self._failure = error
@@ -247,4 +276,4 @@ class RequestParser:
     def _end(self) -> None:
         """Parses nothing from here on, and keeps nothing of what comes."""
         self._ended = True
-        self._buffer.clear()
+        self._buffer = b""

@@ -25,6 +25,8 @@ _FORBIDDEN: Final = re.compile("[\r\n\0]")
 _ENGINE_ONLY: Final = frozenset(
     {"connection", "content-length", "content-type", "date", "keep-alive", "transfer-encoding", "upgrade"}
 )
+_RESPONSES: Final = (Response, StreamingResponse)
+_DOCUMENTS: Final = (dict, list)
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -127,10 +129,11 @@ def as_response(result: Any) -> Response | StreamingResponse:
 
     Raises `InternalBug` for anything else.
     """
-    if isinstance(result, dict | list):
-        return Response(orjson.dumps(result))
-    if isinstance(result, Response | StreamingResponse):
+    # Most common first, and tuples that are made once: a union, made anew each time, takes 0.1 µs.
+    if isinstance(result, _RESPONSES):
         return result
+    if isinstance(result, _DOCUMENTS):
+        return Response(orjson.dumps(result))
     if result is None:
         return Response(status=204, content_type=None)
     raise InternalBug(

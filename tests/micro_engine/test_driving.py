@@ -33,12 +33,12 @@ def run(
 
     def drive() -> None:
         try:
-            task = start(coroutine, loop)
-        except StopIteration as done:
-            outcome.set_result(("in place", done.value))
-            return
+            task, result = start(coroutine, loop)
         except (RuntimeError, TypeError) as error:
             outcome.set_exception(error)
+            return
+        if task is None:
+            outcome.set_result(("in place", result))
             return
         then(task)
         task.add_done_callback(finished)
@@ -190,8 +190,7 @@ def test_outside_of_it_there_is_no_current_task(loop: asyncio.AbstractEventLoop)
 
     def drive() -> None:
         for _ in range(2):
-            with pytest.raises(StopIteration):
-                start(quick(), loop)
+            start(quick(), loop)
             seen.append(asyncio.current_task())
 
     async def main() -> None:
