@@ -37,7 +37,7 @@ def test_the_figures_are_complete() -> None:
     assert document.keys() == {"directory", "lifecycle", "empathy", "performance", "time", "version"}
     assert document["directory"].keys() == {
         *("nodes", "nodes_max", "by_state", "tombstones"),
-        *("service_sets", "nodes_in_rare_sets", "shards", "revision"),
+        *("service_sets", "nodes_in_rare_sets", "shards", "revision", "digest"),
     }
     assert document["lifecycle"].keys() == {"dwell_s", "transitions", "set_aside"}
     assert document["empathy"].keys() == {"patience_left_for", "revived", "attended_s", "mass_silence"}
