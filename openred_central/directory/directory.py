@@ -213,10 +213,9 @@ class Directory:
                 suggestion="Try again later, or register with another directory.",
                 headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),
             )
-        from_state = State.ABSENT
-        if tombstone is not None:
-            from_state = State.DEAD
-            self.expiry.silence.returned(registration.node_id)
+        # It may have died within the hour, and even its tombstone be gone.
+        self.expiry.silence.returned(registration.node_id)
+        from_state = State.DEAD if tombstone is not None else State.ABSENT
         slot = nodes.registry.next_slot()
         change = nodes.begin(self._new_record(slot, registration, now), from_state=from_state, at=now.wall_s)
         return Registered("registered", slot, from_state, 0.0, change)

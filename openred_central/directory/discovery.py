@@ -2,16 +2,18 @@
 
 The draw picks members by random positions, so that its cost depends on how many are asked for and not on how
 many match; what it picked is ranked by availability. Filters that the index does not know (the last sign of
-life) reject within the draw. Where they reject nearly all, the draw gives way to a walk over all matches,
-taken in steps so that nobody else waits for it.
+life; of nodes in crowds also the region and all services but one) reject within the draw. Where they reject
+nearly all, the draw gives way to a walk over all matches, taken in steps so that nobody else waits for it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import itemgetter
 from typing import NamedTuple
 
 from .lifecycle import LIVE_STATES, State
@@ -24,7 +26,9 @@ CANDIDATES_PER_RESULT = 2
 # So many positions are tried for each candidate before the draw gives way to the walk.
 TRIES_PER_CANDIDATE = 4
 # Members looked at in one step of the walk: about two milliseconds.
-WALK_STEP_MEMBERS = 10_000
+WALK_STEP_MEMBERS = 2_000
+# So many members that may lack services are looked at for the total; beyond that it is estimated.
+COUNTED_MAX = 1_000
 # A shorter gap is not taken for usual: a node that beats every second is not away after two.
 USUAL_GAP_S_MIN = 60.0
 
@@ -50,8 +54,9 @@ class Query:
 class Found(NamedTuple):
     """What a query found: `slots` with their `availabilities`, best first; `total` matches in all.
 
-    `total` counts services and states only. `degraded` says that nobody healthy matched and these are the
-    best of the rest.
+    `total` counts services and states only. It is exact but where several services are asked for and more
+    than `COUNTED_MAX` nodes in crowds may offer them: of those it is estimated from a random sample.
+    `degraded` says that nobody healthy matched and these are the best of the rest.
     """
 
     slots: list[int]
@@ -92,12 +97,14 @@ class Draw:
         self._walk: _Walk | None = None
         self._total = 0
         self._degraded = False
+        # Whether every member of the pools must be looked at before it is taken.
+        self._filters = False
 
     def step(self) -> Found | None:
         """Do a bounded piece of work; None where there is more to do."""
         if self._walk is None:
             pools = list(self._index.pools(self._query.names, self._query.states))
-            self._total = sum(len(pool.slots) for pool in pools)
+            self._total = self._count(pools)
             candidates = self._from(pools)
             if candidates is None:
                 return None
@@ -112,10 +119,29 @@ class Draw:
                 return None
         return self._ranked(candidates)
 
+    def _count(self, pools: list[Pool]) -> int:
+        """How many members of `pools` offer all services that are asked for."""
+        sure = sum(pool.size for pool in pools if pool.is_certain)
+        parts = [part for pool in pools if not pool.is_certain for part in pool.parts]
+        if not parts:
+            return sure
+        registry, names, random = self._registry, self._query.names, self._random
+        members = sum(map(len, parts))
+        if members <= COUNTED_MAX:
+            return sure + sum(registry.count_offering(part, names) for part in parts)
+        estimated = 0.0
+        for part in filter(None, parts):
+            looks = 1 + COUNTED_MAX * len(part) // members
+            looked_at = [part[int(random() * len(part))] for _ in range(looks)]
+            estimated += len(part) * registry.count_offering(looked_at, names) / looks
+        return sure + round(estimated)
+
     def _from(self, pools: list[Pool]) -> list[int] | None:
         """Candidates drawn from `pools`; None after beginning the walk."""
         wanted = self._query.max_results * CANDIDATES_PER_RESULT
         region = self._query.region
+        uncertain = any(not pool.is_certain or (region and pool.region is None) for pool in pools)
+        self._filters = uncertain or (self._query.min_last_seen_at is not None and not self._degraded)
         if region is not None:
             pools = [pool for pool in pools if pool.region in (region, None)]
         near = self._query.near
@@ -125,38 +151,49 @@ class Draw:
             return taken
         rest = self._sample([pool for pool in pools if pool.region != near or near is None], wanted)
         if taken is None or rest is None:
-            self._walk = _Walk([pool.slots for pool in pools], wanted, self._accepts, self._random)
+            parts = [part for pool in pools for part in pool.parts if part]
+            self._walk = _Walk(parts, wanted, self._accepts, self._random)
             return None
         return taken + rest
 
     def _sample(self, pools: list[Pool], wanted: int) -> list[int] | None:
         """Up to `wanted` random members that pass the filters; None where the tries were not enough."""
-        ends = list(accumulate(len(pool.slots) for pool in pools))
+        ends = list(accumulate(pool.size for pool in pools))
         total = ends[-1] if ends else 0
         tries = wanted * TRIES_PER_CANDIDATE
         if total <= tries:
-            every = [slot for pool in pools for slot in pool.slots if self._accepts(slot)]
+            every = [slot for pool in pools for part in pool.parts for slot in part]
+            if self._filters:
+                every = list(filter(self._accepts, every))
             return _shuffled(every, wanted, self._random)
         random, tried, taken = self._random, set(), []
+        accepts = self._accepts if self._filters else None
         for _ in range(tries):
             position = int(random() * total)
             if position in tried:
                 continue
             tried.add(position)
             number = bisect_right(ends, position)
-            slots = pools[number].slots
-            slot = slots[position - ends[number] + len(slots)]
-            if self._accepts(slot):
+            pool = pools[number]
+            place = position - ends[number] + pool.size
+            for part in pool.parts:
+                if place < len(part):
+                    break
+                place -= len(part)
+            slot = part[place]
+            if accepts is None or accepts(slot):
                 taken.append(slot)
                 if len(taken) == wanted:
                     return taken
         return taken if len(taken) >= self._query.max_results else None
 
     def _accepts(self, slot: int) -> bool:
-        least, region = self._query.min_last_seen_at, self._query.region
+        query = self._query
+        least = query.min_last_seen_at
         if least is not None and self._registry.last_seen_at[slot] < least and not self._degraded:
             return False
-        return region is None or self._registry.service_set(slot).region == region
+        service_set = self._registry.service_set(slot)
+        return query.region in (None, service_set.region) and query.names <= service_set.names
 
     def _still_matches(self, slot: int) -> bool:
         """Whether a member found some steps ago is still one that the query asks for."""
@@ -164,17 +201,19 @@ class Draw:
         if registry.is_free(slot) or not is_discoverable(registry.flags(slot)):
             return False
         states = self._query.fallback_states if self._degraded else self._query.states
-        return (
-            registry.state(slot) in states
-            and self._query.names <= registry.service_set(slot).names
-            and self._accepts(slot)
-        )
+        return registry.state(slot) in states and self._accepts(slot)
 
     def _ranked(self, candidates: list[int]) -> Found:
         registry, now_s, near = self._registry, self._now_s, self._query.near
-        scored = [(availability_of(registry, slot, now_s), slot) for slot in candidates]
+        if registry.has_absences:
+            scored = [(availability_of(registry, slot, now_s), slot) for slot in candidates]
+        else:
+            last_seen_s, usual_gap_s = registry.last_seen_s, registry.usual_gap_s
+            scored = [
+                (availability(now_s - last_seen_s[slot], usual_gap_s[slot]), slot) for slot in candidates
+            ]
         # Stable, so that equals stay in the random order in which they were drawn.
-        scored.sort(key=lambda score_slot: -score_slot[0])
+        scored.sort(key=itemgetter(0), reverse=True)
         if near is not None:
             scored.sort(key=lambda score_slot: registry.service_set(score_slot[1]).region != near)
         best = scored[: self._query.max_results]
@@ -199,7 +238,7 @@ class _Walk:
         cut = int(random() * len(pools[place]))
         # What is left of each pool as (slots, start, end), the first one being taken up again at the end.
         parts = [(slots, 0, len(slots)) for slots in pools[place + 1 :] + pools[:place]]
-        self._parts = [(pools[place], cut, len(pools[place])), *parts, (pools[place], 0, cut)]
+        self._parts = deque([(pools[place], cut, len(pools[place])), *parts, (pools[place], 0, cut)])
         self._wanted = wanted
         self._accepts = accepts
         self._taken: dict[int, None] = {}
@@ -222,7 +261,7 @@ class _Walk:
                         return True
             left -= max(stop - start, 1)
             if stop >= min(end, len(slots)):
-                self._parts.pop(0)
+                self._parts.popleft()
             else:
                 self._parts[0] = (slots, stop, end)
         return not self._parts

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 from ..errors import InternalBug
@@ -128,11 +128,21 @@ class Registry:
     def service_set(self, slot: int) -> ServiceSet:
         return self.sets[self._set_ids[slot]]
 
+    def count_offering(self, slots: Iterable[int], names: frozenset[str]) -> int:
+        """How many of the nodes in `slots` offer all of `names`."""
+        sets, set_ids = self.sets, self._set_ids
+        return sum(names <= sets[set_ids[slot]].names for slot in slots)
+
     def set_id(self, slot: int) -> int:
         return self._set_ids[slot]
 
     def digest(self, slot: int) -> int:
         return self._digests[slot]
+
+    @property
+    def has_absences(self) -> bool:
+        """Whether any node has announced an absence."""
+        return bool(self._away)
 
     def away_s(self, slot: int) -> tuple[float, float]:
         """Beginning and end of an announced absence in attended seconds; both 0 where there is none."""

@@ -3,26 +3,33 @@
 Nodes are grouped by their exact set of services and region, within a group by state. A query unites the
 groups that contain all it asks for, whose sizes give the exact total; a member is drawn by its position.
 What a query costs depends on how many distinct sets there are, not on how many nodes. A hostile flood of
-ever new sets is capped: beyond `groups_max` groups, nodes stand in one list per service instead.
+ever new sets is capped: beyond `groups_max` groups, a node stands in a crowd for each of its services, and
+a query draws from the smallest crowd of those it asks for, whose members may lack the other ones.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from .lifecycle import State
 from .registry import Registry
 
-GROUPS_MAX = 2_048
+GROUPS_MAX = 1_024
 
 
 class Pool(NamedTuple):
-    """Slots among which a draw may choose, all in `region` where that is not None."""
+    """Slots among which a draw may choose: `size` of them in `parts`, all in `region` where that is not None.
 
-    slots: Sequence[int]
+    `is_certain` says that all of them offer what was asked for; otherwise each is still to be looked at.
+    """
+
+    parts: Sequence[Sequence[int]]
+    size: int
     region: str | None
+    is_certain: bool
 
 
 class _Group:
@@ -39,30 +46,6 @@ class _Group:
         return not any(self.by_state)
 
 
-class _Crowd:
-    """Slots that can be added, removed and drawn by position, whatever other crowds they are in."""
-
-    __slots__ = ("_places", "slots")
-
-    def __init__(self) -> None:
-        self.slots = array("I")
-        self._places: dict[int, int] = {}
-
-    def __contains__(self, slot: int) -> bool:
-        return slot in self._places
-
-    def add(self, slot: int) -> None:
-        self._places[slot] = len(self.slots)
-        self.slots.append(slot)
-
-    def remove(self, slot: int) -> None:
-        place = self._places.pop(slot)
-        last = self.slots.pop()
-        if last != slot:
-            self.slots[place] = last
-            self._places[last] = place
-
-
 # The crowd of all ungrouped nodes; no service can have this name.
 _EVERY = ""
 
@@ -77,12 +60,10 @@ class ServiceIndex:
         self._groups_by_service: dict[str, set[int]] = {_EVERY: set()}
         # The place of a grouped slot among its group's members of its state.
         self._places = array("I")
-        self._crowds: dict[tuple[str, State], _Crowd] = {}
-        self._ungrouped: dict[int, frozenset[str]] = {}
-
-    @property
-    def groups_count(self) -> int:
-        return len(self._groups)
+        # By state and service. A crowd of one is the bare slot: a flood of unique names is made of these.
+        self._crowds: tuple[dict[str, array[int] | int], ...] = tuple({} for _ in State)
+        # The places of an ungrouped slot in the crowd of all and in those of its services, in their order.
+        self._ungrouped: dict[int, array[int]] = {}
 
     @property
     def ungrouped_count(self) -> int:
@@ -95,22 +76,20 @@ class ServiceIndex:
         state = self._registry.state(slot)
         group = self._groups.get(set_id)
         if group is None:
-            held = self._registry.sets[set_id]
             if len(self._groups) >= self._groups_max:
-                self._ungrouped[slot] = held.names
-                self._crowd_add(slot, held.names, state)
+                self._join_crowds(slot, state)
                 return
-            group = self._groups[set_id] = _Group(held.names, held.region)
-            for name in (*held.names, _EVERY):
+            service_set = self._registry.sets[set_id]
+            group = self._groups[set_id] = _Group(service_set.names, service_set.region)
+            for name in (*service_set.names, _EVERY):
                 self._groups_by_service.setdefault(name, set()).add(set_id)
         self._join(group, slot, state)
 
     def remove(self, slot: int) -> None:
         """Take out the node in `slot`; its services and state in the registry are still what they were."""
         state = self._registry.state(slot)
-        names = self._ungrouped.pop(slot, None)
-        if names is not None:
-            self._crowd_remove(slot, names, state)
+        if slot in self._ungrouped:
+            self._part_from_crowds(slot, state)
             return
         set_id = self._registry.set_id(slot)
         group = self._groups[set_id]
@@ -124,10 +103,9 @@ class ServiceIndex:
 
     def move(self, slot: int, from_state: State, to_state: State) -> None:
         """Follow the node in `slot` from one state to another."""
-        names = self._ungrouped.get(slot)
-        if names is not None:
-            self._crowd_remove(slot, names, from_state)
-            self._crowd_add(slot, names, to_state)
+        if slot in self._ungrouped:
+            self._part_from_crowds(slot, from_state)
+            self._join_crowds(slot, to_state)
             return
         group = self._groups[self._registry.set_id(slot)]
         self._part(group, slot, from_state)
@@ -135,39 +113,38 @@ class ServiceIndex:
 
     def pools(self, names: frozenset[str], states: Iterable[State]) -> Iterator[Pool]:
         """The members in one of `states` that offer all of `names`. They must not change meanwhile."""
-        states = tuple(states)
+        wanted = tuple(map(int, states))
         for set_id in self._fewest_groups(names):
             group = self._groups[set_id]
-            if names <= group.names:
-                for state in states:
-                    if group.by_state[state]:
-                        yield Pool(group.by_state[state], group.region)
-        for state in states if self._ungrouped else ():
-            slots = self._ungrouped_with(names, state)
-            if slots:
-                yield Pool(slots, None)
+            if len(names) < 2 or names <= group.names:
+                by_state = group.by_state
+                parts = [by_state[state] for state in wanted]
+                size = sum(map(len, parts))
+                if size:
+                    yield Pool(parts, size, group.region, True)
+        if self._ungrouped:
+            crowds = [self._crowds_of(name, wanted) for name in names or (_EVERY,)]
+            size, smallest = min(((sum(map(len, parts)), parts) for parts in crowds), key=_size)
+            if size:
+                yield Pool(smallest, size, None, len(names) < 2)
 
     def members(self) -> Iterator[tuple[int, State]]:
         """Every (slot, state) that the index holds, once for each place it stands in; for the check."""
         for group in self._groups.values():
             for state in State:
                 yield from ((slot, state) for slot in group.by_state[state])
-        for (name, state), crowd in self._crowds.items():
-            if name == _EVERY:
-                yield from ((slot, state) for slot in crowd.slots)
+        for state in State:
+            for crowd in self._crowds_of(_EVERY, (state,)):
+                yield from ((slot, state) for slot in crowd)
 
     def _fewest_groups(self, names: frozenset[str]) -> Iterable[int]:
         nothing: set[int] = set()
         return min((self._groups_by_service.get(name, nothing) for name in names or (_EVERY,)), key=len)
 
-    def _ungrouped_with(self, names: frozenset[str], state: State) -> Sequence[int]:
-        crowds = [self._crowds.get((name, state)) for name in names or (_EVERY,)]
-        if None in crowds:
-            return ()
-        fewest = min((crowd.slots for crowd in crowds if crowd is not None), key=len)
-        if len(crowds) == 1:
-            return fewest
-        return array("I", (slot for slot in fewest if names <= self._ungrouped[slot]))
+    def _crowds_of(self, name: str, states: Iterable[int]) -> list[Sequence[int]]:
+        """Those who offer `name`, by state, among all that stand in crowds."""
+        crowds = [self._crowds[state].get(name, ()) for state in states]
+        return [(crowd,) if isinstance(crowd, int) else crowd for crowd in crowds]
 
     def _join(self, group: _Group, slot: int, state: State) -> None:
         members = group.by_state[state]
@@ -184,13 +161,36 @@ class ServiceIndex:
             members[place] = last
             self._places[last] = place
 
-    def _crowd_add(self, slot: int, names: frozenset[str], state: State) -> None:
-        for name in (*names, _EVERY):
-            self._crowds.setdefault((name, state), _Crowd()).add(slot)
+    def _join_crowds(self, slot: int, state: State) -> None:
+        crowds, places = self._crowds[state], array("I")
+        for name in chain((_EVERY,), self._registry.service_set(slot).listed):
+            crowd = crowds.get(name)
+            if crowd is None:
+                crowds[name] = slot
+                places.append(0)
+                continue
+            if isinstance(crowd, int):
+                crowd = crowds[name] = array("I", (crowd,))
+            places.append(len(crowd))
+            crowd.append(slot)
+        self._ungrouped[slot] = places
 
-    def _crowd_remove(self, slot: int, names: frozenset[str], state: State) -> None:
-        for name in (*names, _EVERY):
-            crowd = self._crowds[name, state]
-            crowd.remove(slot)
-            if not crowd.slots:
-                del self._crowds[name, state]
+    def _part_from_crowds(self, slot: int, state: State) -> None:
+        crowds, service_set = self._crowds[state], self._registry.service_set
+        names = chain((_EVERY,), service_set(slot).listed)
+        for name, place in zip(names, self._ungrouped.pop(slot), strict=True):
+            crowd = crowds[name]
+            if isinstance(crowd, int):
+                del crowds[name]
+                continue
+            last = crowd.pop()
+            if last != slot:
+                crowd[place] = last
+                number = service_set(last).listed.index(name) + 1 if name != _EVERY else 0
+                self._ungrouped[last][number] = place
+            if len(crowd) == 1:
+                crowds[name] = crowd[0]
+
+
+def _size(sized: tuple[int, object]) -> int:
+    return sized[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ..errors import InternalBug
 
 
@@ -17,7 +19,8 @@ class ServiceSet:
     def __init__(self, services: str, region: str) -> None:
         self.services = services
         self.region = region
-        self.listed = services.split(",") if services else []
+        # Many sets may share a name: it is kept once.
+        self.listed = list(map(sys.intern, services.split(","))) if services else []
         self.names = frozenset(self.listed)
         self.nodes = 0
 

@@ -10,6 +10,7 @@ import pytest
 from openred_central.directory.directory import Directory
 from openred_central.directory.discovery import (
     CANDIDATES_PER_RESULT,
+    COUNTED_MAX,
     WALK_STEP_MEMBERS,
     Draw,
     Found,
@@ -18,6 +19,7 @@ from openred_central.directory.discovery import (
     availability_of,
 )
 from openred_central.directory.lifecycle import LIVE_STATES, State
+from openred_central.directory.service_sets import ServiceSet, ServiceSets
 
 from .building import EPOCH_S, at, day, make_directory, register, run_until
 
@@ -204,7 +206,7 @@ def test_a_region_stays_required_where_the_best_of_the_rest_come_back() -> None:
     assert {int(name[1:]) % 2 for name in names(directory, found)} == {1}
 
 
-def test_a_flood_of_ever_new_sets_is_answered_exactly() -> None:
+def test_a_flood_of_ever_new_sets_is_answered_all_the_same() -> None:
     directory = make_directory()
     directory.nodes.index._groups_max = 8
     for number in range(300):
@@ -218,6 +220,68 @@ def test_a_flood_of_ever_new_sets_is_answered_exactly() -> None:
     assert len(regional.slots) == len(range(3, 300, 7))
     nearby = discover(directory, query("chat", near="r5", max_results=3))
     assert len(nearby.slots) == 3
+
+
+def flooded(count: int) -> Directory:
+    """Very many nodes in sets of their own: all offer `chat`, every second `mail`, every third `files`."""
+    directory = make_directory(nodes_max=count)
+    directory.nodes.index._groups_max = 8
+    for number in range(count):
+        said = ["chat", *(["files"] if number % 3 == 0 else []), *(["mail"] if number % 2 == 0 else [])]
+        register(directory, f"n{number}", at(0.0), services=",".join([*said, f"s{number}"]))
+    return directory
+
+
+def test_in_a_flood_of_many_a_single_service_is_counted_exactly_and_several_are_estimated() -> None:
+    directory = flooded(6 * COUNTED_MAX)
+    assert discover(directory, query()).total == 6 * COUNTED_MAX
+    assert discover(directory, query("mail")).total == 3 * COUNTED_MAX
+    assert discover(directory, query("chat", "s77")).total == 1
+    estimated = discover(directory, query("chat", "files", "mail")).total
+    # A half of the 2,000 that offer files; five standard deviations of a sample.
+    assert estimated != 0
+    assert abs(estimated - COUNTED_MAX) < 5 * 2 * COUNTED_MAX * 0.5 / COUNTED_MAX**0.5
+
+
+def test_in_a_flood_of_few_several_services_are_counted_exactly() -> None:
+    directory = flooded(2 * COUNTED_MAX)
+    assert discover(directory, query("chat", "mail", "files")).total == len(range(0, 2 * COUNTED_MAX, 6))
+
+
+def test_in_a_flood_who_lacks_a_service_is_not_found() -> None:
+    directory = flooded(300)
+    for _ in range(20):
+        found = names(directory, discover(directory, query("files", "mail", max_results=20)))
+        assert len(found) == 20
+        assert all(int(name[1:]) % 6 == 0 for name in found)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a",), ()])
+def test_what_a_query_looks_at_at_once_is_bounded_in_a_flood(
+    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the nodes offer one service, half the other: nobody offers both, each may have to be seen."""
+    directory = make_directory(nodes_max=10 * WALK_STEP_MEMBERS)
+    directory.nodes.index._groups_max = 8
+    for number in range(3 * WALK_STEP_MEMBERS):
+        register(directory, f"n{number}", at(0.0), services=f"{'ab'[number % 2]},s{number}")
+    looks = 0
+    service_set_of = ServiceSets.__getitem__
+
+    def counted(sets: ServiceSets, set_id: int) -> ServiceSet:
+        nonlocal looks
+        looks += 1
+        return service_set_of(sets, set_id)
+
+    monkeypatch.setattr(ServiceSets, "__getitem__", counted)
+    draw = directory.discover(query(*names), at(1.0))
+    steps, found = 0, None
+    while found is None:
+        looks = 0
+        found = draw.step()
+        steps += 1
+        assert looks <= WALK_STEP_MEMBERS + 2 * COUNTED_MAX
+    assert (found.total > 0, steps > 1) == (len(names) < 2, len(names) == 2)
 
 
 # The walk: where a filter rejects nearly all, every match is looked at, in steps.

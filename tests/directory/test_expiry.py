@@ -325,6 +325,15 @@ def test_a_hold_ends_when_those_who_died_are_registered_again() -> None:
     assert directory.expiry.silence.hold is None
 
 
+def test_one_whose_tombstone_is_gone_counts_no_more_once_it_is_registered() -> None:
+    directory = make_directory(life=SHORT_LIFE, nodes_max=1)
+    register(directory, "a", at(0.0))
+    run_until(directory, at(57.0))
+    assert (state_of(directory, "a"), directory.expiry.silence.recent) == (State.ABSENT, 1)
+    register(directory, "a", at(57.0))
+    assert directory.expiry.silence.recent == 0
+
+
 def test_a_hold_ends_after_its_longest_time() -> None:
     directory = fallen_silent()
     run_until(directory, Now(10.0, at(10.0).wall_s, at(109.0).monotonic_s))
