@@ -52,6 +52,7 @@ class Channel(asyncio.Protocol):
         "_parser",
         "_peer",
         "_reading_paused",
+        "_resting",
         "_shared",
         "_task",
         "_transport",
@@ -74,6 +75,8 @@ class Channel(asyncio.Protocol):
         self._task: asyncio.Task[Any] | None = None
         self._input_ended = False
         self._reading_paused = False
+        # Whether its turn is over with requests left, which it will go on with in the next turn of the loop.
+        self._resting = False
         # Whether the deadline of the head that is coming is set. At first it is: that of connecting.
         self._head_timed = True
         self._linger_bytes = 0
@@ -112,7 +115,7 @@ class Channel(asyncio.Protocol):
         elif self.phase >= LINGER and self._out.bytes_unsent:
             # The time to linger begins when the client has the answer.
             self._deadline_s = now_s + self._limits.linger_s
-        elif now_s >= self._deadline_s and not self._out.paused:
+        elif now_s >= self._deadline_s and not self._out.paused and not self._resting:
             self._time_out()
 
     def drain(self) -> None:
@@ -210,8 +213,9 @@ class Channel(asyncio.Protocol):
 
     def _balance_reading(self) -> None:
         """Pause reading while the client does not read, or has sent enough ahead; else resume it."""
+        busy = self.phase >= HANDLER or self._resting
         pause = self.phase < LINGER and (
-            self._out.paused or (self.phase >= HANDLER and self._parser.buffered_bytes > READ_AHEAD_BYTES_MAX)
+            self._out.paused or (busy and self._parser.buffered_bytes > READ_AHEAD_BYTES_MAX)
         )
         if pause == self._reading_paused or self._input_ended:
             return

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from ..errors import CallerError, InternalBug
 from .channel import BODY, DISCARD, HANDLER, HEAD, LINGER, LOST, STREAM, Channel
@@ -20,6 +20,9 @@ from .messages import Request, Response, StreamingResponse
 from .responses import CONTINUE, as_response
 from .router import Parameters, Route
 from .streaming import close, pump
+
+# A connection that has more requests ready than can be answered in this time lets others go first.
+TURN_S_MAX: Final = 0.001
 
 
 class Connection(Channel):
@@ -39,7 +42,7 @@ class Connection(Channel):
             return
         self._now_s = shared.clock.monotonic_s()
         self._parser.feed(data)
-        if self.phase <= DISCARD:
+        if self.phase <= DISCARD and not self._resting:
             self._advance()
         else:
             self._balance_reading()
@@ -51,7 +54,7 @@ class Connection(Channel):
         self._now_s = self._shared.clock.monotonic_s()
         self._input_ended = True
         self._parser.feed_eof()
-        if self.phase <= DISCARD:
+        if self.phase <= DISCARD and not self._resting:
             self._advance()
         return self._transport.can_write_eof()
 
@@ -61,17 +64,23 @@ class Connection(Channel):
         if self.phase in (BODY, DISCARD):
             # The client could not go on while reading was paused: its time starts anew.
             self._deadline_s = self._now_s + self._limits.body_timeout_s
-        if self.phase <= DISCARD:
+        if self.phase <= DISCARD and not self._resting:
             self._advance()
         self._balance_reading()
 
     # Feed → take → answer → write
 
     def _advance(self) -> None:
-        """Take and answer what has come, until more must come, a handler waits or the client must read."""
+        """Take and answer what has come, until more must come, a handler waits, the client must read, or
+        its turn is over."""
         parser, out = self._parser, self._out
+        turn_ends_s, first = self._now_s + TURN_S_MAX, True
         try:
             while not out.paused:
+                if not first and parser.buffered_bytes and self._shared.clock.monotonic_s() > turn_ends_s:
+                    self._rest()
+                    break
+                first = False
                 if self.phase == HEAD:
                     request = parser.read_head()
                     if request is None:
@@ -84,9 +93,21 @@ class Connection(Channel):
         except CallerError as error:
             self._refuse_framing(error)
         out.flush()
-        if self.phase == HEAD and not out.paused:
+        if self.phase == HEAD and not out.paused and not self._resting:
             self._await_head()
-        if self._reading_paused or self.phase != HEAD:
+        if self._reading_paused or self.phase != HEAD or self._resting:
+            self._balance_reading()
+
+    def _rest(self) -> None:
+        """Let the other connections go first, then go on."""
+        self._resting = True
+        self._shared.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        if self.phase <= DISCARD:
+            self._now_s = self._shared.clock.monotonic_s()
+            self._advance()
             self._balance_reading()
 
     def _take_body(self) -> bool:

@@ -20,6 +20,7 @@ from openred_central.micro_engine.channel import (
     LOST,
     READ_AHEAD_BYTES_MAX,
 )
+from openred_central.micro_engine.connection import TURN_S_MAX
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.messages import Request, Response, StreamingResponse
 
@@ -60,6 +61,63 @@ def test_pipelined_requests_are_answered_in_order_with_one_write(world: World) -
     sent = world.send(get("/plain/a") + get("/plain/b") + get("/plain/c"))
     assert [answer.body for answer in answers(sent)] == [b'{"plain":"a"}', b'{"plain":"b"}', b'{"plain":"c"}']
     assert len(world.transport.writes) == 1
+
+
+def add_slow(world: World) -> list[str]:
+    """A route whose handler takes longer than a turn may, and the names it was asked for."""
+    served: list[str] = []
+
+    async def slow(request: Request, name: str) -> dict[str, str]:
+        served.append(name)
+        world.clock.advance(2 * TURN_S_MAX)
+        return {"slow": name}
+
+    world.router.add("/slow/{name}", ["GET"], slow)
+    return served
+
+
+def test_a_pipeline_lets_others_go_first_when_its_turn_is_over(world: World) -> None:
+    served = add_slow(world)
+    turns: list[int] = []
+
+    def other() -> None:
+        turns.append(len(served))
+        if len(turns) < 3:
+            world.loop.call_soon(other)
+
+    world.loop.call_soon(other)
+    world.loop.call_soon(world.connection.data_received, b"".join(get(f"/slow/{name}") for name in "abcd"))
+    world.settle()
+    assert turns == [0, 1, 2]
+    bodies = [answer.body for answer in answers(world.transport.sent)]
+    assert bodies == [b'{"slow":"%b"}' % name.encode() for name in "abcd"]
+
+
+def test_what_comes_while_a_pipeline_rests_waits_for_its_place_and_is_bounded(world: World) -> None:
+    served = add_slow(world)
+    world.loop.call_soon(world.connection.data_received, get("/slow/a") + get("/slow/b"))
+    world.loop.call_soon(world.connection.data_received, get("/slow/c") * (READ_AHEAD_BYTES_MAX // 20))
+    world.loop.call_soon(world.loop.stop)
+    world.loop.run_forever()
+    assert served == ["a"]
+    assert not world.transport.reading
+    for _ in range(READ_AHEAD_BYTES_MAX // 20):
+        world.settle()
+    assert served[:3] == ["a", "b", "c"]
+    assert len(served) == 2 + READ_AHEAD_BYTES_MAX // 20
+    assert world.transport.reading
+    assert world.connection.phase == HEAD
+
+
+def test_a_client_that_half_closes_or_runs_late_while_its_pipeline_rests_is_answered(world: World) -> None:
+    served = add_slow(world)
+    world.loop.call_soon(world.connection.data_received, b"".join(get(f"/slow/{name}") for name in "abc"))
+    world.loop.call_soon(world.connection.eof_received)
+    world.loop.call_soon(world.connection.check_deadlines, world.clock.monotonic_s() + 3_600)
+    world.settle()
+    assert served == ["a", "b", "c"]
+    assert statuses(world.transport.sent) == [200, 200, 200]
+    assert world.transport.closing
 
 
 def test_requests_behind_one_that_waits_keep_their_order(world: World) -> None:
