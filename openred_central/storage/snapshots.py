@@ -29,8 +29,8 @@ from .sqlite import SELECT_VITALS
 from .store import StoreError
 
 MANIFEST = "manifest.json"
-# 4 MiB: what is brought to the disk at once, so that commits beside it wait for little.
-STEP_PAGES = 1_024
+# 1 MiB: what is brought to the disk at once, so that commits beside it wait for little.
+STEP_PAGES = 256
 
 Progress = Callable[[int, int], None]
 

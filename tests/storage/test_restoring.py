@@ -151,7 +151,12 @@ def newest(path: Path) -> Path:
     return snapshots_of(path, "").newest_first()[0].database
 
 
-@pytest.mark.parametrize("damage", [without_header, without_a_page, cut, emptied, os.unlink])
+def changed(path: Path) -> None:
+    """A sound database, and not the one that was written."""
+    alter(path, "UPDATE node SET region = 'us' WHERE slot = 7")
+
+
+@pytest.mark.parametrize("damage", [without_header, without_a_page, cut, emptied, os.unlink, changed])
 def test_a_damaged_snapshot_gives_way_to_the_one_before(path: Path, damage: Callable[[Path], None]) -> None:
     damage(newest(path))
     without_a_page(path)
@@ -229,10 +234,16 @@ def test_what_is_no_damage_is_refused_and_left_alone(path: Path, change: Callabl
     assert sorted(entry.name for entry in path.parent.iterdir()) == before
 
 
-def test_a_damaged_file_of_a_newer_version_is_left_to_its_server(path: Path) -> None:
-    alter(path, "PRAGMA user_version = 999")
+@pytest.mark.parametrize(
+    ("statement", "complaint"),
+    [("PRAGMA user_version = 999", "schema version 999"), ("PRAGMA application_id = 7", "another program")],
+)
+def test_a_damaged_file_of_another_server_or_program_is_left_to_that(
+    path: Path, statement: str, complaint: str
+) -> None:
+    alter(path, statement)
     without_a_page(path)
-    with pytest.raises(StoreError, match="schema version 999"):
+    with pytest.raises(StoreError, match=complaint):
         start(path)
     assert path.exists()
 
