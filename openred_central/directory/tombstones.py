@@ -4,49 +4,54 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import chain
 
+from .lifecycle import Event
 from .node import Tombstone, hash_id
 
 
 class Tombstones:
-    """Tombstones by the hash of the id, in the order in which they expire.
+    """Tombstones by the hash of the id, of two kinds: of those who died by silence, and of those forgotten.
 
-    All stand for the same time, so the order in which they were put up is the order in which they expire:
-    no heap is needed. `count_max` bounds them; beyond it the oldest goes first.
+    All stand for the same time, so in each kind the order in which they were put up is the order in which
+    they expire: no heap is needed. `count_max` bounds each kind; beyond it the oldest of that kind goes
+    first. Anybody can have nodes forgotten, as many as he likes: they crowd out only their like.
     """
 
     def __init__(self, *, tombstone_s: float, count_max: int) -> None:
         self._tombstone_s = tombstone_s
         self._count_max = count_max
-        # Not a plain dictionary, which looks for its first key among all that were ever taken away.
-        self._by_hash: OrderedDict[str, Tombstone] = OrderedDict()
+        # Not plain dictionaries, which look for their first key among all that were ever taken away.
+        self._silent: OrderedDict[str, Tombstone] = OrderedDict()
+        self._forgotten: OrderedDict[str, Tombstone] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._by_hash)
+        return len(self._silent) + len(self._forgotten)
 
     def __iter__(self) -> Iterator[Tombstone]:
-        return iter(self._by_hash.values())
+        return chain(self._silent.values(), self._forgotten.values())
 
     def put_up(self, tombstone: Tombstone) -> list[Tombstone]:
         """Keep `tombstone`, instead of an older one of the same name. Returns those that had to make room."""
-        self._by_hash.pop(tombstone.id_hash, None)
-        self._by_hash[tombstone.id_hash] = tombstone
+        self.lift(tombstone.id_hash)
+        kind = self._forgotten if tombstone.reason == Event.FORGOTTEN else self._silent
+        kind[tombstone.id_hash] = tombstone
         crowded_out = []
-        while len(self._by_hash) > self._count_max:
-            crowded_out.append(self._by_hash.popitem(last=False)[1])
+        while len(kind) > self._count_max:
+            crowded_out.append(kind.popitem(last=False)[1])
         return crowded_out
 
     def lift(self, id_hash: str) -> Tombstone | None:
         """Take the tombstone of `id_hash` away and return it; None where there is none."""
-        return self._by_hash.pop(id_hash, None)
+        return self._silent.pop(id_hash, None) or self._forgotten.pop(id_hash, None)
 
     def get(self, id_hash: str) -> Tombstone | None:
         """The tombstone of `id_hash`; None where there is none."""
-        return self._by_hash.get(id_hash)
+        return self._silent.get(id_hash) or self._forgotten.get(id_hash)
 
     def of_node(self, node_id: str) -> Tombstone | None:
         """The tombstone of a node by its id; None where there is none."""
-        return self._by_hash.get(hash_id(node_id)) if self._by_hash else None
+        return self.get(hash_id(node_id)) if self else None
 
     def ends_s(self, tombstone: Tombstone) -> float:
         """When `tombstone` expires, in attended seconds."""
@@ -54,14 +59,17 @@ class Tombstones:
 
     def next_s(self) -> float | None:
         """When the next tombstone expires, in attended seconds; None where there is none."""
-        for tombstone in self._by_hash.values():
-            return self.ends_s(tombstone)
-        return None
+        first = self._first()
+        return self.ends_s(first) if first is not None else None
 
     def pop_expired(self, now_s: float) -> Tombstone | None:
         """The next tombstone that has expired at `now_s`, taken away; None where none has."""
-        for tombstone in self._by_hash.values():
-            if self.ends_s(tombstone) <= now_s:
-                return self._by_hash.pop(tombstone.id_hash)
+        first = self._first()
+        if first is None or self.ends_s(first) > now_s:
             return None
-        return None
+        return self.lift(first.id_hash)
+
+    def _first(self) -> Tombstone | None:
+        """The one that expires first."""
+        heads = [next(iter(kind.values())) for kind in (self._silent, self._forgotten) if kind]
+        return min(heads, key=self.ends_s, default=None)

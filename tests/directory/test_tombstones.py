@@ -6,8 +6,8 @@ from openred_central.directory.node import Tombstone, hash_id
 from openred_central.directory.tombstones import Tombstones
 
 
-def tombstone(node_id: str, died_s: float) -> Tombstone:
-    return Tombstone(hash_id(node_id), "fingerprint", 0.0, died_s, "deadline", 1)
+def tombstone(node_id: str, died_s: float, reason: str = "deadline") -> Tombstone:
+    return Tombstone(hash_id(node_id), "fingerprint", 0.0, died_s, reason, 1)
 
 
 def test_a_tombstone_stands_for_its_time_and_not_longer() -> None:
@@ -36,6 +36,33 @@ def test_beyond_the_most_the_oldest_makes_room() -> None:
     tombstones.put_up(tombstone("b", 2.0))
     assert tombstones.put_up(tombstone("c", 3.0)) == [tombstone("a", 1.0)]
     assert len(tombstones) == 2
+
+
+def test_the_forgotten_crowd_out_only_the_forgotten() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=2)
+    silent = [tombstone("a", 1.0), tombstone("b", 2.0)]
+    forgotten = [tombstone(f"f{number}", 3.0 + number, "forgotten") for number in range(5)]
+    for one in silent:
+        tombstones.put_up(one)
+    crowded_out = [gone for one in forgotten for gone in tombstones.put_up(one)]
+    assert crowded_out == forgotten[:3]
+    assert list(tombstones) == [*silent, *forgotten[3:]]
+    assert tombstones.of_node("f4") == forgotten[4]
+
+
+def test_of_both_kinds_the_one_that_died_first_expires_first() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=5)
+    order = [tombstone("a", 1.0, "forgotten"), tombstone("b", 2.0), tombstone("c", 3.0, "forgotten")]
+    for one in (order[0], order[2], order[1]):
+        tombstones.put_up(one)
+    assert [tombstones.pop_expired(200.0) for _ in range(4)] == [*order, None]
+
+
+def test_who_dies_again_in_another_way_has_one_tombstone() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=5)
+    for reason in ("deadline", "forgotten", "deadline"):
+        tombstones.put_up(tombstone("a", 1.0, reason))
+        assert [one.reason for one in tombstones] == [reason]
 
 
 def test_a_lifted_tombstone_is_gone() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from openred_central.clock import Now
 from openred_central.directory.lifecycle import LifecycleOptions, State
-from openred_central.directory.node import Transition
+from openred_central.directory.node import Transition, hash_id
 
 SILENCE = {
     State.ACTIVE: (State.PENDING_FIRST_CHECK, "heartbeat_tolerance_s"),
@@ -185,8 +185,8 @@ class Model:
         return sum(at_s > attended_s for at_s in self.silent_s.values())
 
     def grave_due(self, now: Now) -> bool:
-        """Whether the oldest grave should be gone by now; a younger one may wait for an older."""
-        return any(self.grave_ends_s(grave) <= now.attended_s for grave in list(self.graves.values())[:1])
+        """Whether the oldest grave of a kind should be gone by now; a younger one may wait for an older."""
+        return any(self.grave_ends_s(self.graves[name]) <= now.attended_s for name in self._oldest_graves())
 
     def rolled_back(self, nodes: dict[str, Node], graves: dict[str, Grave], attended_s: float) -> None:
         """The process died: what was stored is all there is."""
@@ -253,17 +253,27 @@ class Model:
         node = self.nodes.pop(node_id)
         self.graves.pop(node_id, None)
         self.graves[node_id] = Grave(node.said.key, at_s, reason)
-        while len(self.graves) > self.nodes_max:
-            del self.graves[next(iter(self.graves))]
+        alike = [name for name, grave in self.graves.items() if grave.reason == reason]
+        if len(alike) > self.nodes_max:
+            del self.graves[alike[0]]
         self._announce(node_id, node.state, State.DEAD, reason)
 
     def _forget_grave(self, transition: Transition, now: Now) -> None:
-        oldest = next(iter(self.graves))
+        first_s = min(self.graves[name].died_s for name in self._oldest_graves())
+        (oldest,) = (name for name in self._oldest_graves() if transition.node_id == f"#{hash_id(name)}")
+        assert self.graves[oldest].died_s == first_s
         ends_s = self.grave_ends_s(self.graves[oldest])
         assert ends_s <= now.attended_s, f"the tombstone of {oldest} went early"
         assert (transition.to_state, transition.at_s) == (State.ABSENT, ends_s)
         del self.graves[oldest]
         self.happened[State.DEAD, State.ABSENT, "deadline"] += 1
+
+    def _oldest_graves(self) -> list[str]:
+        """The oldest grave of those who died by silence, and of those forgotten."""
+        oldest: dict[str, str] = {}
+        for name, grave in self.graves.items():
+            oldest.setdefault(grave.reason, name)
+        return list(oldest.values())
 
     def _announce(self, node_id: str, from_state: State, to_state: State, reason: str) -> None:
         self.expected.append((node_id, from_state, to_state, reason))
