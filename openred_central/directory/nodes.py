@@ -11,7 +11,7 @@ from collections import Counter, deque
 
 from .changes import Changes
 from .deadlines import Deadlines
-from .lifecycle import Event, LifecycleOptions, State, deadline_s, next_state
+from .lifecycle import STATES, Event, LifecycleOptions, State, deadline_s, next_state
 from .node import (
     Profile,
     Record,
@@ -49,7 +49,7 @@ class Nodes:
         """When the state of the node in `slot` truly ends by silence, in attended seconds."""
         registry = self.registry
         return deadline_s(
-            registry.state(slot),
+            STATES[registry.states[slot]],
             registry.since_s(slot),
             registry.last_seen_s[slot],
             registry.away_s(slot)[1],
@@ -61,6 +61,7 @@ class Nodes:
         return is_discoverable(self.registry.flags(slot))
 
     def next_revision(self) -> int:
+        """The number of one more change that is acknowledged."""
         self.revision += 1
         return self.revision
 

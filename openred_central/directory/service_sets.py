@@ -37,13 +37,13 @@ class ServiceSets:
         return len(self._ids)
 
     def __getitem__(self, set_id: int) -> ServiceSet:
-        held = self._sets[set_id]
-        if held is None:
+        service_set = self._sets[set_id]
+        if service_set is None:
             raise InternalBug(f"service set {set_id} is not in use")
-        return held
+        return service_set
 
-    def hold(self, services: str, region: str) -> int:
-        """The number of this set, held for one more node."""
+    def acquire(self, services: str, region: str) -> int:
+        """The number of this set, to which one more node refers."""
         key = (services, region)
         set_id = self._ids.get(key)
         if set_id is None:
@@ -57,9 +57,9 @@ class ServiceSets:
 
     def release(self, set_id: int) -> None:
         """One node fewer refers to this set."""
-        held = self[set_id]
-        held.nodes -= 1
-        if held.nodes == 0:
-            del self._ids[held.services, held.region]
+        service_set = self[set_id]
+        service_set.nodes -= 1
+        if service_set.nodes == 0:
+            del self._ids[service_set.services, service_set.region]
             self._sets[set_id] = None
             self._free.append(set_id)

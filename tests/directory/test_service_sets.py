@@ -10,26 +10,26 @@ from openred_central.errors import InternalBug
 
 def test_equal_sets_are_kept_once_and_regions_apart() -> None:
     sets = ServiceSets()
-    first = sets.hold("chat,mail", "eu")
-    assert sets.hold("chat,mail", "eu") == first
-    assert sets.hold("chat,mail", "us") != first
+    first = sets.acquire("chat,mail", "eu")
+    assert sets.acquire("chat,mail", "eu") == first
+    assert sets.acquire("chat,mail", "us") != first
     assert len(sets) == 2
     assert (sets[first].names, sets[first].region, sets[first].nodes) == ({"chat", "mail"}, "eu", 2)
 
 
 def test_no_services_are_a_set_too() -> None:
     sets = ServiceSets()
-    assert sets[sets.hold("", "")].names == frozenset()
+    assert sets[sets.acquire("", "")].names == frozenset()
 
 
 def test_a_set_goes_with_its_last_node_and_its_number_is_used_again() -> None:
     sets = ServiceSets()
-    number = sets.hold("chat", "")
-    sets.hold("chat", "")
+    number = sets.acquire("chat", "")
+    sets.acquire("chat", "")
     sets.release(number)
     assert len(sets) == 1
     sets.release(number)
     assert len(sets) == 0
     with pytest.raises(InternalBug, match="not in use"):
         sets[number]
-    assert sets.hold("mail", "") == number
+    assert sets.acquire("mail", "") == number
