@@ -31,6 +31,9 @@ class State(IntEnum):
     COMA = 7
     DEAD = 8
 
+    # States and events are looked up in tables at every turn; the hash of an enumeration is a slow one.
+    __hash__ = int.__hash__
+
     @property
     def wire(self) -> str:
         """The state's name on the wire, such as ``pending_1st``."""
@@ -64,6 +67,8 @@ class Event(StrEnum):
     DEADLINE = "deadline"
     LEFT = "left"
     FORGOTTEN = "forgotten"
+
+    __hash__ = str.__hash__
 
 
 TABLE: dict[tuple[State, Event], State] = {

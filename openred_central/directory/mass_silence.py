@@ -64,6 +64,7 @@ class MassSilence:
         self._slices: deque[tuple[float, set[str]]] = deque()
         self._recent = 0
         self._window_started_s: float | None = None
+        self._passed_s = -1.0
         self._releasing = False
         self._pass_started_s = 0.0
         self._pass_count = 0
@@ -165,6 +166,9 @@ class MassSilence:
         return False
 
     def _pass_time(self, now_s: float) -> None:
+        if now_s == self._passed_s:
+            return
+        self._passed_s = now_s
         if self._window_started_s is None:
             self._window_started_s = now_s
         windows = int((now_s - self._window_started_s) // WINDOW_S)
