@@ -1,8 +1,8 @@
 """The two families of errors.
 
 `CallerError`: the caller did something that cannot be served. It carries all that the caller needs to mend
-it, and becomes one problem document (RFC 9457) at the one place where the engine maps errors to replies.
-`InternalBug`: we did. It becomes a 500 with an id; what happened stands in the log, never in the reply.
+it, and becomes one problem document (RFC 9457) at the one place where the engine maps errors to responses.
+`InternalBug`: we did. It becomes a 500 with an id; what happened stands in the log, never in the response.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class CallerError(Exception):
     Arguments: `status`, an HTTP status code (RFC 9110 §15); `code`, the stable machine-readable name of the
     error such as ``node_not_found``; `message`, what was wrong and where; `suggestion`, what to do;
     `fields`, field name → what is wrong with it, for bodies and queries that fail validation; `headers`,
-    further header fields of the reply such as ``("Retry-After", "60")``; `close`, whether the connection
+    further header fields of the response such as ``("Retry-After", "60")``; `close`, whether the connection
     cannot be used any more.
     """
 

@@ -12,7 +12,7 @@ import socket
 import ssl
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -82,18 +82,14 @@ class Server:
         self._random = random.Random(secrets.randbits(128))
         self._started_s = self._clock.monotonic_s()
         self._restored: Restored | None = None
-        # The first signal asks to stop, the second one not to wait for those who are being served.
         self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
 
     async def run(self) -> bool:
         """Start, serve until a signal comes, stop. Returns whether everything was saved.
 
         Raises `StartError` or `StoreError` where it cannot start.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+        _on_signal(self._stop.set)
         configuration = self._configuration
         store, (directory, attended), self._restored = open_or_restore(
             configuration.database,
@@ -111,9 +107,6 @@ class Server:
             if saved:
                 store.close()
         return saved
-
-    def _on_signal(self) -> None:
-        (self._hurry if self._stop.is_set() else self._stop).set()
 
     async def _serve(
         self,
@@ -168,8 +161,10 @@ class Server:
             await _until(self._stop, tasks)
         finally:
             # No new connections, then what is in flight finishes, bounded by drain_timeout_s.
+            # A second signal ends that wait.
             log.info("stopping")
-            cut = await self._drain(engine)
+            _on_signal(engine.hurry)
+            cut = await engine.drain()
             # Time stops before the last flush, so that what is saved is the end.
             scheduler.stop()
             if snapshotter:
@@ -179,17 +174,6 @@ class Server:
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return not saver.gave_up
-
-    async def _drain(self, engine: Engine) -> int:
-        """Let the engine finish, or not: a second signal ends the wait. Returns how many were cut."""
-        drain = asyncio.create_task(engine.drain())
-        hurry = asyncio.create_task(self._hurry.wait())
-        await asyncio.wait([drain, hurry], return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
-        if drain.done():
-            return drain.result()
-        drain.cancel()
-        return engine.connections_open
 
     def _make_directory(self) -> Directory:
         configuration = self._configuration
@@ -234,22 +218,19 @@ class Server:
     def _listeners(self) -> list[socket.socket]:
         """What systemd passed, or else the address and Unix socket of the settings."""
         configuration = self._configuration
-        place = "the sockets handed over"
         listeners: list[socket.socket] = []
         try:
             listeners = inherited(os.environ, os.getpid())
             if listeners:
                 return listeners
             backlog = configuration.engine().backlog
-            place = f"host {configuration.host}"
             listeners = listen_tcp(configuration.host, configuration.port, backlog=backlog)
             if configuration.unix_socket:
-                place = f"unix_socket {configuration.unix_socket}"
                 listeners.append(listen_unix(Path(configuration.unix_socket), backlog=backlog))
         except OSError as error:
             for listener in listeners:
                 listener.close()
-            raise StartError(f"{place}: {error.strerror or error}") from error
+            raise StartError(error.strerror or str(error)) from error
         return listeners
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -327,6 +308,12 @@ def _describe_snapshots(snapshotter: Snapshotter | None) -> dict[str, Any] | Non
         "last_took_s": round(taken.last_took_s, 3),
         "last_bytes": taken.last_bytes,
     }
+
+
+def _on_signal(callback: Callable[[], object]) -> None:
+    """Have `callback` called when somebody wants the server to stop."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, callback)
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -82,7 +82,7 @@ def test_an_address_that_is_not_ours_is_told(start: Start) -> None:
     hosts = ["no host", "203.0.113.1"]
     servers = [start("--host", host, database=f"{host}.db", ready=False) for host in hosts]
     for server, host in zip(servers, hosts, strict=True):
-        assert f"cannot start: host {host}: " in refused(server, 1)
+        assert f"cannot start: cannot listen on {host}, port 0: " in refused(server, 1)
 
 
 def test_a_second_server_on_one_database_is_refused_and_the_first_goes_on(start: Start) -> None:
@@ -194,13 +194,13 @@ def test_a_unix_socket_that_cannot_be_is_told(start: Start, tmp_path: Path) -> N
         for number, path in enumerate(paths)
     ]
     for server, path in zip(servers, paths, strict=True):
-        assert f"cannot start: unix_socket {path}: " in refused(server, 1)
+        assert f"cannot start: cannot listen at {path}: " in refused(server, 1)
 
 
 def test_what_was_handed_over_and_is_no_socket_is_told(start: Start, tmp_path: Path) -> None:
     with handed_over_as_3(os.open(tmp_path, os.O_RDONLY)):
         server = start(command=AS_THE_SERVICE_MANAGER, pass_fds=[3], LISTEN_FDS="1", ready=False)
-    assert "cannot start: the sockets handed over: " in refused(server, 1)
+    assert "cannot start: descriptor 3 was passed, but it is no listening socket" in refused(server, 1)
 
 
 @contextmanager
