@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from zlib import crc32
 
@@ -197,18 +198,53 @@ class Registry:
             self._grow()
         self._write(record)
 
-    def restore(self, record: Record) -> None:
-        """Write a record as loaded from a store; slots rise from call to call, those left out are free.
+    def restore(self, records: list[Record]) -> None:
+        """Write records as loaded from a store; slots rise within and from call to call, left out are free.
 
-        Raises `InternalBug` where a slot comes out of order, or the id is registered already.
+        Raises `InternalBug` where a slot comes out of order, or an id comes twice.
         """
-        if not len(self._node_ids) <= record.slot < SLOTS_MAX or self.slot_of(record.node_id) is not None:
-            raise InternalBug(f"cannot restore {record.node_id!r} into slot {record.slot}")
-        while len(self._node_ids) < record.slot:
+        start = 0
+        for number, record in enumerate(records):
+            following = records[number + 1].slot if number + 1 < len(records) else -1
+            if following != record.slot + 1:
+                self._restore_run(records[start : number + 1])
+                start = number + 1
+
+    def _restore_run(self, run: list[Record]) -> None:
+        """Append records whose slots follow each other: column by column costs half of one by one."""
+        first = run[0].slot
+        if not len(self._node_ids) <= first <= SLOTS_MAX - len(run):
+            raise InternalBug(f"cannot restore {run[0].node_id!r} into slot {first}")
+        while len(self._node_ids) < first:
             self._free.append(len(self._node_ids))
             self._grow()
-        self._grow()
-        self._write(record)
+        (_, node_ids, states, flags, registered_at, last_seen_at, last_seen_s, since_s, usual_gap_s) = zip(
+            *(record[:9] for record in run), strict=True
+        )
+        digests = list(map(record_digest, run))
+        for slot, (node_id, digest) in enumerate(zip(node_ids, digests, strict=True), first):
+            shard = crc32(node_id.encode()) % self.shards_count
+            if self._shards[shard].setdefault(node_id, slot) != slot:
+                raise InternalBug(f"cannot restore {node_id!r} into slot {slot}: it is registered already")
+            self.shard_digests[shard] = (self.shard_digests[shard] + digest) & DIGEST_MASK
+        for state, count in Counter(record.state for record in run).items():
+            self.state_counts[state] += count
+        self._node_ids.extend(node_ids)
+        self._profiles.extend(record.profile for record in run)
+        self._histories.extend(record.history for record in run)
+        self.states.extend(states)
+        self._flags.extend(flags)
+        self._registered_at.extend(registered_at)
+        self.last_seen_at.extend(last_seen_at)
+        self.last_seen_s.extend(last_seen_s)
+        self._since_s.extend(since_s)
+        self.usual_gap_s.extend(usual_gap_s)
+        self._revisions.extend(record.revision for record in run)
+        self._digests.extend(digests)
+        self._set_ids.extend(self.sets.acquire(record.services, record.region) for record in run)
+        for record in run:
+            if record.away_until_s:
+                self._away[record.slot] = (record.away_from_s, record.away_until_s)
 
     def replace(self, record: Record) -> None:
         """Write a changed record over the one of the same node. Raises `InternalBug` for another node."""

@@ -82,8 +82,8 @@ class Saving:
         Raises `InternalBug` where the slots are out of order or an id comes twice.
         """
         nodes = self._nodes
+        nodes.registry.restore(records)
         for record in records:
-            nodes.registry.restore(record)
             nodes.place(record.slot)
 
     def restore_tombstones(self, tombstones: list[Tombstone]) -> None:

@@ -85,8 +85,8 @@ def test_a_freed_slot_is_used_again_and_remembers_nothing() -> None:
 
 def test_records_are_restored_to_their_slots_and_the_gaps_are_free() -> None:
     registry = Registry(4)
-    registry.restore(record(1, "b"))
-    registry.restore(record(4, "e"))
+    registry.restore([record(1, "b")])
+    registry.restore([record(4, "e")])
     assert [registry.is_free(slot) for slot in range(6)] == [True, False, True, True, False, True]
     assert len(registry) == 2
     for _ in range(3):
@@ -96,11 +96,11 @@ def test_records_are_restored_to_their_slots_and_the_gaps_are_free() -> None:
 
 def test_records_that_do_not_fit_are_our_bug() -> None:
     registry = Registry(4)
-    registry.restore(record(2, "c"))
+    registry.restore([record(2, "c")])
     with pytest.raises(InternalBug, match="slot 2"):
-        registry.restore(record(2, "d"))
+        registry.restore([record(2, "d")])
     with pytest.raises(InternalBug, match="'c'"):
-        registry.restore(record(3, "c"))
+        registry.restore([record(3, "c")])
     with pytest.raises(InternalBug, match="slot 3"):
         registry.insert(record(3, "d"))
     with pytest.raises(InternalBug, match="'c'"):
