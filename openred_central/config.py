@@ -151,7 +151,7 @@ class Configuration:
     connections_per_address_max: int = whole(
         _ENGINE.connections_per_address_max, 1, 1_000_000, "The same for one address (IPv6: one /64)."
     )
-    rate_limit_exempt: tuple[str, ...] = networks("Networks that rate and connection limits do not count.")
+    rate_limit_exempt: tuple[str, ...] = networks("Networks whose connections are not counted by address.")
 
     given_as: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 

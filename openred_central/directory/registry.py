@@ -2,7 +2,7 @@
 
 A node is a slot, a small integer, and its values stand in columns at that slot. A million nodes are so a few
 dozen arrays instead of a million objects: a third of the memory, nothing for the garbage collector to walk,
-and a heartbeat writes two numbers. The id → slot index is split into shards by a stable hash of the id, so
+and a heartbeat writes three numbers. The id → slot index is split into shards by a stable hash of the id, so
 that no dictionary ever grows by more than its share at once; shards are the unit of long work.
 """
 
@@ -211,7 +211,7 @@ class Registry:
                 start = number + 1
 
     def _restore_run(self, run: list[Record]) -> None:
-        """Append records whose slots follow each other: column by column costs half of one by one."""
+        """Append records whose slots follow each other: column by column costs two thirds of one by one."""
         first = run[0].slot
         if not len(self._node_ids) <= first <= SLOTS_MAX - len(run):
             raise InternalBug(f"cannot restore {run[0].node_id!r} into slot {first}")
