@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
 
+from ..encoding import base64url
 from .lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
 
 # Bits of `Record.flags`.
@@ -130,18 +130,14 @@ def profile_parts(encoded: bytes) -> list[Any]:
     return parts
 
 
-def _base64url(digest: bytes) -> str:
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
-
-
 def key_fingerprint(public_key: str) -> str:
     """43 characters that name a public key given as text: the base64url SHA-256 of the text."""
-    return _base64url(hashlib.sha256(public_key.encode("utf-8")).digest())
+    return base64url(hashlib.sha256(public_key.encode("utf-8")).digest())
 
 
 def hash_id(node_id: str) -> str:
     """22 characters that stand for a node's id where the id itself must not be kept: 128 bits of BLAKE2b."""
-    return _base64url(hashlib.blake2b(node_id.encode("utf-8"), digest_size=16).digest())
+    return base64url(hashlib.blake2b(node_id.encode("utf-8"), digest_size=16).digest())
 
 
 class HistoryEntry(NamedTuple):

@@ -6,9 +6,10 @@ the one key, and a new registration under an old name makes the former claim voi
 
 from __future__ import annotations
 
-import base64
 import hmac
 import struct
+
+from ..encoding import base64url, pre_authentication_encoding
 
 # The name under which a store keeps the key of all claims.
 CLAIM_KEY = "claim_key"
@@ -17,18 +18,6 @@ CLAIM_KEY_BYTES = 32
 _CLAIM_BYTES = 16
 
 SCHEME = "Claim"
-
-
-def pre_authentication_encoding(*pieces: bytes) -> bytes:
-    """`pieces` as one byte string from which they can be told apart again.
-
-    The count and every length are 64-bit little-endian numbers before what they count (PASETO, "Common
-    Implementation Details", PAE).
-    """
-    encoded = struct.pack("<Q", len(pieces))
-    for piece in pieces:
-        encoded += struct.pack("<Q", len(piece)) + piece
-    return encoded
 
 
 class Claims:
@@ -45,7 +34,7 @@ class Claims:
             b"openred/3 claim", node_id.encode(), struct.pack("<d", registered_at)
         )
         mac = hmac.digest(self._key, message, "sha256")[:_CLAIM_BYTES]
-        return base64.urlsafe_b64encode(mac).rstrip(b"=").decode("ascii")
+        return base64url(mac)
 
     def is_valid(self, presented: str, node_id: str, registered_at: float) -> bool:
         """Whether `presented` is the claim of that node. Takes the same time however wrong it is."""

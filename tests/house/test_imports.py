@@ -17,6 +17,7 @@ NAME = "openred_central"
 RANKS = {
     "errors": 0,
     "clock": 0,
+    "encoding": 0,
     "setting_kinds": 0,
     "micro_engine": 1,
     "directory": 1,

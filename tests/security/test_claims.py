@@ -12,29 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.security.claims import CLAIM_KEY_BYTES, Claims, pre_authentication_encoding
+from openred_central.encoding import pre_authentication_encoding
+from openred_central.security.claims import CLAIM_KEY_BYTES, Claims
 
 KEY = bytes(range(CLAIM_KEY_BYTES))
 CLAIMS = Claims(KEY)
 AT = 1_800_000_000.123456
-
-
-@pytest.mark.parametrize(
-    ("pieces", "encoded"),
-    [
-        ((), b"\x00\x00\x00\x00\x00\x00\x00\x00"),
-        ((b"",), b"\x01" + b"\x00" * 7 + b"\x00" * 8),
-        ((b"test",), b"\x01" + b"\x00" * 7 + b"\x04" + b"\x00" * 7 + b"test"),
-    ],
-)
-def test_pieces_are_encoded_as_the_examples_of_paseto_show(pieces: tuple[bytes, ...], encoded: bytes) -> None:
-    assert pre_authentication_encoding(*pieces) == encoded
-
-
-@given(st.lists(st.binary(max_size=20), max_size=5), st.lists(st.binary(max_size=20), max_size=5))
-def test_different_pieces_never_encode_alike(first: list[bytes], second: list[bytes]) -> None:
-    same = pre_authentication_encoding(*first) == pre_authentication_encoding(*second)
-    assert same == (first == second)
 
 
 def test_a_claim_is_128_bits_of_a_mac_over_label_name_and_time() -> None:
