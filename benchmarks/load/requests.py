@@ -1,0 +1,87 @@
+"""The requests of the load, one source for each kind. A new kind is a function and its line in `KINDS`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import NamedTuple
+
+import orjson
+
+from ..population import document
+
+Source = Callable[[], bytes]
+
+
+class Target(NamedTuple):
+    """What a source needs to know. `nodes` are registered; `run` begins the names of those it registers."""
+
+    host: str
+    nodes: int
+    services: tuple[str, ...]
+    run: str
+    chance: random.Random
+    prefix: str = ""
+
+
+def get(target: Target, path: str) -> bytes:
+    return f"GET {target.prefix}{path} HTTP/1.1\r\nHost: {target.host}\r\n\r\n".encode()
+
+
+def post(target: Target, path: str, body: bytes) -> bytes:
+    head = f"POST {target.prefix}{path} HTTP/1.1\r\nHost: {target.host}\r\n"
+    if body:
+        head += "Content-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def heartbeat(target: Target) -> Source:
+    """A sign of life of any registered node, who proves nothing."""
+    before, after = post(target, "/heartbeat/node-@", b"").split(b"@")
+    nodes, chance = target.nodes, target.chance.random
+    return lambda: b"%b%010d%b" % (before, int(chance() * nodes), after)
+
+
+def discover(target: Target) -> Source:
+    """Fifty nodes that offer all of the services asked for."""
+    request = get(target, f"/discover?services={','.join(target.services)}")
+    return lambda: request
+
+
+def register(target: Target) -> Source:
+    """Another new node each time."""
+    numbers = count()
+
+    def new() -> bytes:
+        number = next(numbers)
+        return post(target, "/register", orjson.dumps(document(number, f"{target.run}-{number:07d}")))
+
+    return new
+
+
+def look_up(target: Target) -> Source:
+    """All that is known of any registered node."""
+    before, after = get(target, "/nodes/node-@").split(b"@")
+    nodes, chance = target.nodes, target.chance.random
+    return lambda: b"%b%010d%b" % (before, int(chance() * nodes), after)
+
+
+def root(target: Target) -> Source:
+    """``GET /``: what a server answers that knows nothing of nodes."""
+    request = get(target, "/")
+    return lambda: request
+
+
+KINDS: dict[str, Callable[[Target], Source]] = {
+    "heartbeat": heartbeat,
+    "discover": discover,
+    "register": register,
+    "look_up": look_up,
+    "root": root,
+}
+
+
+def registrations(target: Target, numbers: range) -> Iterator[bytes]:
+    """The requests that register the nodes of these numbers. To repeat them changes nothing."""
+    return (post(target, "/register", orjson.dumps(document(number))) for number in numbers)
