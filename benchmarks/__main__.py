@@ -6,21 +6,18 @@ import argparse
 import sys
 
 from .load import command as load
+from .suite import command as suite
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Load any server; compare ours."
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Load a server; compare ours.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, command, meaning in (
-        ("load", load, "send requests to a server, and time the answers"),
-    ):
-        described = commands.add_parser(name, help=meaning, description=command.__doc__)
-        command.add_arguments(described)
-        described.set_defaults(run=command.run)
+    described = "send requests to a server, and time the answers"
+    load.add_arguments(commands.add_parser("load", help=described, description=described))
+    described = "start every contestant on this machine, and compare them"
+    suite.add_arguments(commands.add_parser("suite", help=described, description=described))
     given = parser.parse_args()
-    return int(given.run(given))
+    return load.run(given) if given.command == "load" else suite.run(given)
 
 
 if __name__ == "__main__":

@@ -55,11 +55,14 @@ def document(number: int, name: str | None = None) -> dict[str, Any]:
     }
 
 
+def profile(number: int) -> Profile:
+    return Profile(address(number), PORT, public_key(number), metadata=METADATA)
+
+
 def record(slot: int, last_seen_s: float | None = None) -> Record:
     """A record as it is a while after its registration. `last_seen_s` is attended time."""
     if last_seen_s is None:
         last_seen_s = ATTENDED_S - slot * 0.765_432 % HEARD_WITHIN_S
-    profile = Profile(address(slot), PORT, public_key(slot), metadata=METADATA)
     return Record(
         slot=slot,
         node_id=node_id(slot),
@@ -73,7 +76,7 @@ def record(slot: int, last_seen_s: float | None = None) -> Record:
         revision=slot,
         services=",".join(services(slot)),
         region="",
-        profile=profile.encode(),
+        profile=profile(slot).encode(),
         away_from_s=0.0,
         away_until_s=0.0,
         history=f"{REGISTERED_AT:.3f},absent,active,registered",

@@ -148,7 +148,7 @@ class Generator:
         `edge` is called where the measured time begins and where it ends.
         """
         options = self._options
-        await self._connect()
+        await self.connect()
         start_s = await start()
         gc.collect()
         gc.disable()
@@ -163,7 +163,7 @@ class Generator:
             await self._finish()
         finally:
             gc.enable()
-            self._close()
+            self.close()
         return self.tally
 
     def count(self, kind: int, status: int, took_s: float) -> None:
@@ -273,7 +273,8 @@ class Generator:
             self.tally.times[kind].add(int((now_s - since_s) * 1e6))
         self.tally.unanswered = len(left)
 
-    async def _connect(self) -> None:
+    async def connect(self) -> None:
+        """Open all connections. Raises `OSError`."""
         options, loop = self._options, asyncio.get_running_loop()
         for first in range(0, options.idle_connections, CONNECTING_AT_ONCE):
             number = min(CONNECTING_AT_ONCE, options.idle_connections - first)
@@ -300,7 +301,8 @@ class Generator:
         if self._sending:
             self.ready(connection, self._options.pipeline, perf_counter())
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Cut all connections."""
         self._finished = True
         for task in self._reconnecting:
             task.cancel()

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import random
+from base64 import encodebytes
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from typing import NamedTuple
+from urllib.parse import quote
 
 import orjson
 
 from ..population import document
+
+# Devices that announce themselves, and the length of an elliptic-curve certificate of theirs.
+DEVICES_MAX = 1_000
+CERTIFICATE_BYTES = 512
 
 Source = Callable[[], bytes]
 
@@ -73,12 +80,28 @@ def root(target: Target) -> Source:
     return lambda: request
 
 
+def announce(target: Target) -> Source:
+    """What a heartbeat is to Syncthing's discovery server: a device tells its address, by its certificate.
+
+    Behind a proxy the certificate comes in a header; only its hash is looked at.
+    """
+    body = b'{"addresses":["tcp://192.0.2.1:22000"]}'
+    requests = []
+    for number in range(min(target.nodes, DEVICES_MAX)):
+        lines = encodebytes(number.to_bytes(CERTIFICATE_BYTES, "big")).decode()
+        pem = quote(f"-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
+        head = f"POST {target.prefix}/ HTTP/1.1\r\nHost: {target.host}\r\nX-SSL-Cert: {pem}\r\n"
+        requests.append(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return partial(target.chance.choice, requests)
+
+
 KINDS: dict[str, Callable[[Target], Source]] = {
     "heartbeat": heartbeat,
     "discover": discover,
     "register": register,
     "look_up": look_up,
     "root": root,
+    "announce": announce,
 }
 
 

@@ -36,6 +36,9 @@ RANKS = {
 }
 RUN_TIME_DEPENDENCIES = {"uvloop", "orjson", "cryptography"}
 TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {"pytest", "hypothesis", NAME, "tests", "benchmarks"}
+# What the benchmarks compare with: the `bench` extra, for the peers alone.
+PEERS = "benchmarks/peers/"
+PEER_DEPENDENCIES = TEST_DEPENDENCIES | {"fastapi", "uvicorn", "aiohttp", "granian"}
 # The HTTP engine could be published alone.
 ENGINE_MAY_IMPORT = {"errors", "clock", "micro_engine"}
 
@@ -141,7 +144,9 @@ def test_tests_and_benchmarks_need_only_the_test_extra(folder: str) -> None:
     expect_none(
         breach
         for path, source in sources(ROOT / folder).items()
-        for breach in foreign_imports(path, source, TEST_DEPENDENCIES)
+        for breach in foreign_imports(
+            path, source, PEER_DEPENDENCIES if path.startswith(PEERS) else TEST_DEPENDENCIES
+        )
     )
 
 
