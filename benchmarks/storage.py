@@ -39,6 +39,7 @@ from openred_central.storage.sqlite import SqliteStore
 from openred_central.tasks.saver import Saver, SaverOptions
 
 from .population import BATCH_ROWS, batch, filled, node_id, profile, record, services
+from .suite.databases import select_s
 
 MEASURED_S = 1.0
 CLIENTS = 64
@@ -198,8 +199,8 @@ def print_load(folder: Path, rows: int) -> None:
     # As the server does: what is loaded stays, and collecting it would be in vain.
     gc.disable()
     # Read once before either is timed, so that both find the file in memory.
-    bare_rows(killed)
-    bare_s, load_s, again_s = bare_rows(killed), loaded(store, rows), loaded(store, rows)
+    select_s(killed)
+    bare_s, load_s, again_s = select_s(killed), loaded(store, rows), loaded(store, rows)
     gc.enable()
     steps = sorted(fold_steps_s(store))
     store.close()
@@ -212,16 +213,6 @@ def print_load(folder: Path, rows: int) -> None:
     print(f"fold them in {len(steps):,} steps                 {sum(steps):8.2f} s", end="")
     middle, late, longest = (steps[int(len(steps) * part)] * 1e3 for part in (0.5, 0.95, 0.999))
     print(f"    a step {middle:.1f} ms, 95 % below {late:.1f} ms, longest {longest:.1f} ms")
-
-
-def bare_rows(path: Path) -> float:
-    """Seconds to have every row as a plain tuple."""
-    with closing(sqlite3.connect(path)) as connection:
-        began = perf_counter()
-        kept = connection.execute("SELECT * FROM node").fetchall()
-        passed_s = perf_counter() - began
-    del kept
-    return passed_s
 
 
 def loaded(store: SqliteStore, rows: int) -> float:
