@@ -11,6 +11,7 @@ from ..load.running import run_here
 from . import contestants as who
 from .effort import Bench
 from .samples import Subject
+from .servers import Meter
 
 MIXES = {
     "heartbeats": {"heartbeat": 1},
@@ -41,11 +42,14 @@ def measure(bench: Bench) -> None:
             )
             most = run_here(options)
             rate = most.requests_per_s / 2
-            tally = run_here(options._replace(rate=rate, duration_s=effort.latency_s, run="half"))
+            meter = Meter(server, bench.site.cores)
+            options = options._replace(rate=rate, duration_s=effort.latency_s, run="half")
+            tally = run_here(options, edge=meter.read)
             times_ms, late_ms = tally.all_times().summary_ms(), tally.late.summary_ms()
             bench.samples.add(
                 Subject(case(name), who.OURS),
                 requests_per_s=tally.requests_per_s,
+                **meter.figures(tally.answered),
                 p50_ms=times_ms["p50"],
                 p99_ms=times_ms["p99"],
                 p999_ms=times_ms["p99.9"],

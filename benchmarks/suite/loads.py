@@ -16,7 +16,7 @@ from . import contestants as who
 from .contestants import CONTESTANTS
 from .effort import Bench, Effort
 from .samples import Subject
-from .servers import Running
+from .servers import Meter, Running
 
 EVERYBODY = tuple(CONTESTANTS)
 DIRECTORIES = (who.OURS, who.ENGINE, who.GRANIAN, who.AIOHTTP, who.FASTAPI)
@@ -95,7 +95,7 @@ def _can(name: str, case: LoadCase) -> bool:
 
 def _one(bench: Bench, case: LoadCase, name: str, server: Running, number: int) -> None:
     """One case, one contestant, one round."""
-    effort, spent_s = bench.effort, [0.0]
+    effort, meter = bench.effort, Meter(server, bench.site.cores)
     options = LoadOptions(
         host="127.0.0.1",
         port=server.port,
@@ -110,11 +110,7 @@ def _one(bench: Bench, case: LoadCase, name: str, server: Running, number: int) 
         run=f"round-{number}",
         seed=bench.seed,
     )
-
-    def edge() -> None:
-        spent_s.append(server.processor_s())
-
-    tally = run_here(options, edge=edge)
+    tally = run_here(options, edge=meter.read)
     if tally.error or not tally.answered or tally.refused:
         told = tally.error or f"{tally.answered} answers, {tally.refused} of them refusals"
         bench.tell(f"  {name}: left out of this round: {told}")
@@ -123,7 +119,7 @@ def _one(bench: Bench, case: LoadCase, name: str, server: Running, number: int) 
     bench.samples.add(
         Subject(case.name, name),
         requests_per_s=tally.requests_per_s,
-        cpu_us=(spent_s[2] - spent_s[1]) / tally.answered * 1e6,
+        **meter.figures(tally.answered),
         p50_ms=times_ms["p50"],
         p99_ms=times_ms["p99"],
     )

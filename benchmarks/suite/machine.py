@@ -98,6 +98,17 @@ def resident_bytes(pids: list[int]) -> int:
     return total
 
 
+def busy_s(cores: frozenset[int]) -> float:
+    """Seconds that these cores have spent on anything at all (proc(5), stat); 0 where that is unknown.
+
+    That includes interrupts and what a hypervisor gave to others.
+    """
+    lines = {line.split()[0]: line.split()[1:9] for line in _read("/proc/stat").splitlines() if line}
+    told = [lines[f"cpu{core}"] for core in cores if f"cpu{core}" in lines]
+    # user nice system idle iowait irq softirq steal
+    return sum(sum(map(int, fields)) - int(fields[3]) - int(fields[4]) for fields in told) / CLOCK_TICKS_PER_S
+
+
 def describe() -> dict[str, str]:
     """What a reader of figures has to know of the machine."""
     model = re.search(r"model name\s*: (.+)", _read("/proc/cpuinfo"))

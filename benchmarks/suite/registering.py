@@ -17,6 +17,7 @@ from ..population import node_id, record
 from . import contestants as who
 from .effort import Bench
 from .samples import Subject
+from .servers import Meter
 
 CONNECTIONS = (1, 8, 64, 256)
 BARE = "bare SQLite"
@@ -33,7 +34,7 @@ def measure(bench: Bench) -> None:
         for number in range(effort.rounds):
             for connections in CONNECTIONS:
                 bench.tell(f"round {number + 1} of {effort.rounds}: {case(connections)}")
-                before, spent_s = _store(server.get("/stats")), [0.0]
+                before, meter = _store(server.get("/stats")), Meter(server, bench.site.cores)
                 options = LoadOptions(
                     host="127.0.0.1",
                     port=server.port,
@@ -43,13 +44,13 @@ def measure(bench: Bench) -> None:
                     connections=connections,
                     run=f"durable-{connections}-{number}",
                 )
-                tally = run_here(options, edge=lambda: spent_s.append(server.processor_s()))  # noqa: B023
+                tally = run_here(options, edge=meter.read)
                 after = _store(server.get("/stats"))
                 rows_each = (after["rows"] - before["rows"]) / max(after["batches"] - before["batches"], 1)
                 bench.samples.add(
                     Subject(case(connections), who.OURS),
                     requests_per_s=tally.requests_per_s,
-                    cpu_us=(spent_s[2] - spent_s[1]) / max(tally.answered, 1) * 1e6,
+                    **meter.figures(tally.answered),
                     rows_per_commit=rows_each,
                 )
                 rate = bare_rows_per_s(bench.site.folder, max(1, round(rows_each)), effort.measured_s)

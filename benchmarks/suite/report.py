@@ -16,6 +16,7 @@ from .samples import Samples, Spread, Subject
 METRICS = {
     "requests_per_s": "requests/s",
     "cpu_us": "server CPU µs each",
+    "others_percent": "others on its core, %",
     "rows_per_commit": "rows a commit",
     "transitions_per_s": "transitions/s",
     "seconds": "seconds",

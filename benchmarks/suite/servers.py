@@ -51,6 +51,36 @@ class Running(NamedTuple):
         return json.loads(ask(self.port, "GET", path))
 
 
+class Usage(NamedTuple):
+    """Readings at one moment: the server's processor time, that of its core, the time of the day."""
+
+    server_s: float
+    core_s: float
+    now_s: float
+
+
+class Meter:
+    """What a server and its core did between two calls of `read`."""
+
+    def __init__(self, server: Running, cores: Cores) -> None:
+        self._server, self._cores = server, cores
+        self._readings: list[Usage] = []
+
+    def read(self) -> None:
+        core_s = machine.busy_s(self._cores.server)
+        self._readings.append(Usage(self._server.processor_s(), core_s, perf_counter()))
+
+    def figures(self, requests: int) -> dict[str, float]:
+        """Server CPU for each request, and the percentage of the server's core that others have had."""
+        first, last = self._readings
+        server_s = last.server_s - first.server_s
+        found = {"cpu_us": server_s / max(requests, 1) * 1e6}
+        if self._cores.server:
+            others_s = max(0.0, last.core_s - first.core_s - server_s)
+            found["others_percent"] = 100 * others_s / (last.now_s - first.now_s)
+        return found
+
+
 class Site(NamedTuple):
     """Where all servers of a run are started."""
 
