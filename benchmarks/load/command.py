@@ -63,6 +63,9 @@ def run(given: argparse.Namespace) -> int:
     except (LoadError, MixError) as error:
         print(f"load: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nload: interrupted", file=sys.stderr)
+        return 130
     print()
     print(report.table(tally), end="")
     for remark in report.remarks(tally, options.rate):
