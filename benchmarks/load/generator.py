@@ -195,7 +195,9 @@ class Generator:
             return
         if self._measuring:
             self.tally.failed += len(connection.in_flight)
-        if connection.answered and self._sending:
+        if not self._sending and not self._waiting:
+            return
+        if connection.answered:
             task = asyncio.get_running_loop().create_task(self._replace())
             self._reconnecting.add(task)
             task.add_done_callback(self._reconnecting.discard)
@@ -298,7 +300,7 @@ class Generator:
         except OSError as error:
             self.tally.error = f"cannot connect again: {error.strerror or error}"
             return
-        if self._sending:
+        if self._sending or self._waiting:
             self.ready(connection, self._options.pipeline, perf_counter())
 
     def close(self) -> None:
