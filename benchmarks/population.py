@@ -79,7 +79,8 @@ def record(slot: int, last_seen_s: float | None = None) -> Record:
         profile=profile(slot).encode(),
         away_from_s=0.0,
         away_until_s=0.0,
-        history=f"{REGISTERED_AT:.3f},absent,active,registered",
+        # A first life has no history: it begins with its registration.
+        history="",
     )
 
 

@@ -55,5 +55,7 @@ if __name__ == "__main__":
         http=HTTPModes.http1,
         websockets=False,
         backlog=4_096,
+        # Beyond so many connections it accepts no more; by default that is the backlog.
+        backpressure=20_000,
         log_enabled=False,
     ).serve()
