@@ -18,7 +18,9 @@ from .directory.directory import DirectoryOptions
 from .directory.lifecycle import DWELL_S_MAX, LifecycleOptions
 from .directory.mass_silence import MassSilenceOptions
 from .micro_engine.limits import EngineLimits
+from .security.authority import Authorities
 from .security.gcra import Policy
+from .security.node_keys import RSA_BITS_MAX, RSA_BITS_MIN
 from .security.origins import FORWARDED, UNIX, X_FORWARDED_FOR
 from .setting_kinds import (
     DAY_S,
@@ -32,6 +34,7 @@ from .setting_kinds import (
     show_duration,
     switch,
     text,
+    texts,
     whole,
 )
 from .tasks.prober import ProberOptions
@@ -174,6 +177,20 @@ class Configuration:
         _ENGINE.connections_per_address_max, 1, 1_000_000, "The same for one address (IPv6: one /64)."
     )
 
+    auth: str = choice(
+        "open",
+        ("open", "strict"),
+        "Whether nodes without a key are taken; strict: every change needs a signature.",
+    )
+    authority: tuple[str, ...] = texts(
+        "What clients call this directory: requests signed for another one are refused.",
+        "hosts, each with :port where it is not 80 or 443",
+        lambda written: Authorities((written,)),
+    )
+    min_rsa_bits: int = whole(
+        RSA_BITS_MIN, RSA_BITS_MIN, RSA_BITS_MAX, "Smallest RSA key that a node may have."
+    )
+
     limit_register: Rate | None = rate(10, 60, "Registrations from one address (IPv6: one /64).")
     limit_discover: Rate | None = rate(60, 60, "Discoveries from one address.")
     limit_proof_fail: Rate | None = rate(30, 60, "Failed proofs from one address.")
@@ -206,6 +223,11 @@ class Configuration:
                 f"flush_interval_s is {show_duration(self.flush_interval_s)}, allowed is at most "
                 f"heartbeat_tolerance_s, which is {show_duration(self.heartbeat_tolerance_s)}: a crash must "
                 "not forget more than is forgiven"
+            )
+        if self.auth == "strict" and not self.authority:
+            self._refuse(
+                "auth is strict but authority is not set: requests signed for another directory could be "
+                "sent on to this one"
             )
         try:
             self.lifecycle()

@@ -21,18 +21,22 @@ import uvloop
 
 from . import __version__
 from .api.limiting import Limits
+from .api.proving import Prover
 from .api.routes import NAMES, install
 from .api.service import Api
 from .api.times import rfc3339
 from .clock import AttendedTime, SystemClock
-from .config import Configuration
+from .config import SETTINGS, Configuration
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
 from .loading import load
 from .micro_engine.engine import Engine
 from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
+from .security.authority import Authorities
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
+from .security.replay import ReplayRings
+from .security.sessions import SESSION_KEY_BYTES, Sessions
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
 from .storage.store import Store, StoreError
 from .tasks.prober import Prober, Submission, probe_refusal
@@ -133,10 +137,12 @@ class Server:
             clock=self._clock,
             new_error_id=lambda: secrets.token_hex(8),
         )
+        limits = Limits(configuration.limits(), self._clock.monotonic_s, directory.nodes.registry)
         api = Api(
             directory=directory,
-            claims=Claims(self._claim_key(store)),
-            limits=Limits(configuration.limits(), self._clock.monotonic_s, directory.nodes.registry),
+            prover=self._prover(directory, limits, store),
+            limits=limits,
+            rsa_bits_min=configuration.min_rsa_bits,
             now=attended.now,
             saved=saver.saved,
             store_state=lambda: saver.state,
@@ -199,6 +205,25 @@ class Server:
                 slot, node_id, alive=alive, now=attended.now()
             ),
             self._configuration.prober(),
+        )
+
+    def _prover(self, directory: Directory, limits: Limits, store: Store) -> Prover:
+        configuration = self._configuration
+        if not configuration.authority:
+            log.warning(
+                "%s is not set: a request that was signed for another directory is not told from ours",
+                SETTINGS["authority"].variable,
+            )
+        return Prover(
+            directory=directory,
+            limits=limits,
+            claims=Claims(self._claim_key(store)),
+            # In memory only: a restart makes all sessions void, and nodes sign once more.
+            sessions=Sessions(secrets.token_bytes(SESSION_KEY_BYTES)),
+            rings=ReplayRings(),
+            authorities=Authorities(configuration.authority),
+            strict=configuration.auth == "strict",
+            started_s=self._started_s,
         )
 
     def _snapshotter(self) -> Snapshotter | None:

@@ -162,6 +162,18 @@ def rate(limit: int, window_s: int, meaning: str) -> Any:
     )
 
 
+def texts(meaning: str, allowed: str, check: Callable[[str], object]) -> Any:
+    """A row whose values are texts with commas between, each of which `check` lets pass; none by default."""
+
+    def parse(written: str) -> tuple[str, ...]:
+        parts = tuple(part.strip() for part in written.split(",")) if written else ()
+        for part in parts:
+            check(part)
+        return parts
+
+    return _row((), Kind(parse, ",".join, f"{allowed}, or nothing", "with commas between"), meaning)
+
+
 def networks(meaning: str, *, words: tuple[str, ...] = ()) -> Any:
     """A row whose values are networks in CIDR notation, or `words`, with commas between; none by default."""
 

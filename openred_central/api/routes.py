@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from ..micro_engine.engine import Engine
 from ..micro_engine.messages import Response
-from . import discovering, heartbeating, nodes, registering, status
+from ..micro_engine.router import BodyKind
+from . import changing_keys, discovering, heartbeating, nodes, registering, status
 from .limiting import Handler
 from .service import Api
 
@@ -17,7 +18,11 @@ RECORD_BYTES_MAX = 64 * 1024
 
 
 class Endpoint(NamedTuple):
-    """One row: `aliases` are older paths that lead to the same place, `limit` is the policy by address."""
+    """One row.
+
+    `aliases` are older paths that lead to the same place, `limit` is the policy by address, `body` as in
+    `Router.add`.
+    """
 
     method: str
     path: str
@@ -25,6 +30,7 @@ class Endpoint(NamedTuple):
     aliases: tuple[str, ...] = ()
     body_bytes_max: int | None = None
     limit: str | None = None
+    body: BodyKind | None = None
 
 
 ENDPOINTS = (
@@ -35,7 +41,8 @@ ENDPOINTS = (
     Endpoint("POST", "/heartbeat/{node_id}", heartbeating.heartbeat, (), RECORD_BYTES_MAX),
     Endpoint("GET", "/discover", discovering.discover, ("/api/v3/nodes/discover",), limit="discover"),
     Endpoint("GET", "/nodes/{node_id}", nodes.get_node),
-    Endpoint("DELETE", "/nodes/{node_id}", nodes.delete_node),
+    Endpoint("DELETE", "/nodes/{node_id}", nodes.delete_node, (), RECORD_BYTES_MAX, body="json"),
+    Endpoint("POST", "/nodes/{node_id}/key", changing_keys.change_key, (), RECORD_BYTES_MAX),
     Endpoint("POST", "/lookup", nodes.lookup, (), RECORD_BYTES_MAX),
     Endpoint("GET", "/stats", status.stats),
     Endpoint("GET", "/health/live", status.live),
@@ -53,4 +60,7 @@ def install(engine: Engine, api: Api) -> None:
         if endpoint.limit is not None:
             handler = api.limits.limited(endpoint.limit, handler)
         for path in (endpoint.path, *endpoint.aliases):
-            engine.route(path, [endpoint.method], body_bytes_max=endpoint.body_bytes_max)(handler)
+            route = engine.route(
+                path, [endpoint.method], body=endpoint.body, body_bytes_max=endpoint.body_bytes_max
+            )
+            route(handler)

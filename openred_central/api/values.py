@@ -22,6 +22,7 @@ LOOKUP_IDS_MAX = 100
 RESULTS_MAX = 100
 
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
@@ -76,6 +77,13 @@ def public_key(value: Any) -> str:
     if not text or len(text.encode()) > PUBLIC_KEY_BYTES_MAX or _CONTROL.search(text):
         raise Wrong(f"has to be text of 1 to {PUBLIC_KEY_BYTES_MAX} bytes without control characters")
     return text
+
+
+def key_id(value: Any) -> str:
+    """The id of a key: the base64url SHA-256 of its DER SubjectPublicKeyInfo."""
+    if not _KEY_ID.fullmatch(_text(value)):
+        raise Wrong("has to be the base64url SHA-256 of a key's DER SubjectPublicKeyInfo, 43 characters")
+    return str(value)
 
 
 def services(value: Any) -> str:

@@ -58,6 +58,10 @@ class InvalidKey(ValueError):
     """A public key that is not accepted. The message says what is wrong with it and what is allowed."""
 
 
+class RefusedKey(InvalidKey):
+    """A key that was read, and is refused: it is weak, dear to check, of another kind, or a private one."""
+
+
 class NodeKey(NamedTuple):
     """An accepted key: its `kind`, its DER `spki`, its `key_id` (43 characters), its canonical `text`."""
 
@@ -70,8 +74,8 @@ class NodeKey(NamedTuple):
 def load_node_key(text: str, *, rsa_bits_min: int = RSA_BITS_MIN) -> NodeKey:
     """The key that `text` holds: PEM, base64 of PEM, base64 of DER, or base64 of 32 raw bytes (Ed25519).
 
-    Raises `InvalidKey` for any other text, and for keys that are weak, dear to check, or of another kind.
-    An RSA key must have at least `rsa_bits_min` bits.
+    Raises `InvalidKey` for any other text, of which `RefusedKey` is for keys that are weak, dear to check, or
+    of another kind. An RSA key must have at least `rsa_bits_min` bits.
     """
     if len(text) > KEY_TEXT_CHARACTERS_MAX:
         raise InvalidKey(f"The key has {len(text)} characters, allowed are {KEY_TEXT_CHARACTERS_MAX}.")
@@ -119,7 +123,7 @@ def _der_of_pem(text: str) -> bytes:
         raise InvalidKey("The key is broken PEM; allowed is exactly one block of PEM, without header lines.")
     label = block[1]
     if "PRIVATE" in label:
-        raise InvalidKey(
+        raise RefusedKey(
             "This is a private key. Keep it to yourself, and send the public key that belongs to it."
         )
     if label != "PUBLIC KEY":
@@ -140,11 +144,11 @@ def _decode(text: str) -> bytes:
 def _check_point(encoded: bytes) -> None:
     y = int.from_bytes(encoded, "little") & ~_SIGN_BIT
     if y in _SMALL_ORDER_Y:
-        raise InvalidKey(
+        raise RefusedKey(
             "The Ed25519 key is a point of small order: anybody could sign for it. Generate a new key."
         )
     if y >= _P:
-        raise InvalidKey("The Ed25519 key is not encoded as RFC 8032 says: it has a second, shorter form.")
+        raise RefusedKey("The Ed25519 key is not encoded as RFC 8032 says: it has a second, shorter form.")
 
 
 def _check_rsa(der: bytes, bits_min: int) -> None:
@@ -156,16 +160,16 @@ def _check_rsa(der: bytes, bits_min: int) -> None:
     except ValueError:
         raise InvalidKey(f"The key cannot be read as a DER SubjectPublicKeyInfo; {_FORMS}.") from None
     if numbers is None:
-        raise InvalidKey(f"The key is of the kind {kind}; {kinds}.")
+        raise RefusedKey(f"The key is of the kind {kind}; {kinds}.")
     if canonical != der:
-        raise InvalidKey("The key is not DER in its one form; `openssl pkey -pubin -pubout` writes it so.")
+        raise RefusedKey("The key is not DER in its one form; `openssl pkey -pubin -pubout` writes it so.")
     bits = numbers.n.bit_length()
     if not bits_min <= bits <= RSA_BITS_MAX:
-        raise InvalidKey(f"The RSA key has {bits} bits; {kinds}.")
+        raise RefusedKey(f"The RSA key has {bits} bits; {kinds}.")
     if numbers.e != RSA_EXPONENT:
-        raise InvalidKey(f"The RSA key has another exponent than 65537; {kinds}.")
+        raise RefusedKey(f"The RSA key has another exponent than 65537; {kinds}.")
     if math.gcd(numbers.n, _small_primes_product()) != 1:
-        raise InvalidKey(
+        raise RefusedKey(
             "The modulus of the RSA key has a small factor: it protects nothing. Generate a new key."
         )
 

@@ -89,7 +89,7 @@ def test_sixty_discoveries_a_minute_also_by_head() -> None:
 def test_what_is_not_limited_says_nothing_of_limits() -> None:
     world = World(limits=DEFAULTS)
     add(world, 1)
-    for method, path in [("POST", "/heartbeat/n-1"), ("GET", "/nodes/n-1"), ("GET", "/stats"), ("GET", "/")]:
+    for method, path in [("GET", "/nodes/n-1"), ("GET", "/stats"), ("GET", "/")]:
         for _ in range(200):
             reply = world.call(method, path)
             assert reply.status == 200
@@ -173,7 +173,7 @@ def assert_problem_code(reply: Reply, code: str) -> None:
 
 def claim_of(world: World, slot: int) -> str:
     registry = world.directory.nodes.registry
-    return world.api.claims.claim(registry.node_id(slot), registry.registered_at(slot))
+    return world.prover.claims.claim(registry.node_id(slot), registry.registered_at(slot))
 
 
 def test_a_client_behind_a_trusted_proxy_counts_by_itself_and_is_told_so() -> None:

@@ -21,6 +21,7 @@ CONTRACT = [
     ("GET", "/api/v3/nodes/discover", "discover"),
     ("GET", "/nodes/node-1", "get_node"),
     ("DELETE", "/nodes/node-1", "delete_node"),
+    ("POST", "/nodes/node-1/key", "change_key"),
     ("POST", "/lookup", "lookup"),
     ("GET", "/stats", "stats"),
     ("GET", "/health/live", "live"),
