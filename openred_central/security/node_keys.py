@@ -158,7 +158,9 @@ def _check_rsa(der: bytes, bits_min: int) -> None:
     if numbers is None:
         raise InvalidKey(f"The key is of the kind {kind}; {kinds}.")
     if canonical != der:
-        raise InvalidKey("The key is not DER in its one form; `openssl pkey -pubin -pubout` writes it so.")
+        raise InvalidKey(
+            "The RSA key is not DER in its one form, that of rsaEncryption with NULL parameters."
+        )
     bits = numbers.n.bit_length()
     if not bits_min <= bits <= RSA_BITS_MAX:
         raise InvalidKey(f"The RSA key has {bits} bits; {kinds}.")
