@@ -132,8 +132,10 @@ def read_rotation(message: Message) -> tuple[Signature | None, Signature]:
 def check_time(signature: Signature, wall_s: float, started_wall_s: float) -> None:
     """Raises `ProofError` where a signature is too old, from before the start of this process, or too new.
 
-    What was accepted before a start is not remembered, so that nothing from before it is accepted again.
-    `wall_s` is now and `started_wall_s` when the process started, both in seconds of Unix time.
+    What was accepted before a start is not remembered, so that what was made before it is refused. (What
+    remains: a node whose clock is fast signs for a time to come, up to `EARLY_S_MAX`; a restart quicker than
+    that forgets having accepted it.) `wall_s` is now and `started_wall_s` when the process started, both in
+    seconds of Unix time.
     """
     created = signature.created
     if created < wall_s - AGE_S_MAX:
