@@ -162,7 +162,9 @@ def _check_rsa(der: bytes, bits_min: int) -> None:
     if numbers is None:
         raise RefusedKey(f"The key is of the kind {kind}; {kinds}.")
     if canonical != der:
-        raise RefusedKey("The key is not DER in its one form; `openssl pkey -pubin -pubout` writes it so.")
+        raise RefusedKey(
+            "The RSA key is not DER in its one form, that of rsaEncryption with NULL parameters."
+        )
     bits = numbers.n.bit_length()
     if not bits_min <= bits <= RSA_BITS_MAX:
         raise RefusedKey(f"The RSA key has {bits} bits; {kinds}.")

@@ -199,6 +199,15 @@ def test_keys_of_other_kinds_are_refused() -> None:
         assert "of the kind" in refused(b64(der))
 
 
+@pytest.mark.parametrize("algorithm", ["300b06092a864886f70d010101", "300b06092a864886f70d01010a"])
+def test_an_rsa_key_under_another_algorithm_is_refused(algorithm: str) -> None:
+    """rsaEncryption without its NULL, and id-RSASSA-PSS: OpenSSL takes both; the key would have two names."""
+    content = rsa_key().public.spki[4:]
+    content = content.replace(bytes.fromhex("300d06092a864886f70d0101010500"), bytes.fromhex(algorithm), 1)
+    der = b"\x30\x82" + len(content).to_bytes(2) + content
+    assert "not DER in its one form" in refused(b64(der))
+
+
 def test_der_in_another_form_is_refused() -> None:
     spki = rsa_key().public.spki
     longer = spki[:1] + b"\x83\0" + spki[2:]
@@ -223,8 +232,8 @@ def test_der_in_another_form_is_refused() -> None:
         (RFC_9421_RSA_PSS * 2, "exactly one block"),
         (RFC_9421_RSA_PSS.replace("-----\nMII", "-----\nProc-Type: 4,ENCRYPTED\n\nMII"), "exactly one block"),
         (RFC_9421_RSA_PSS.replace("PUBLIC", "RSA PUBLIC"), "holds RSA PUBLIC KEY"),
-        (RFC_9421_RSA_PSS.replace("PUBLIC", "PRIVATE"), "private key"),
-        (b64(RFC_9421_RSA_PSS.replace("PUBLIC", "PRIVATE").encode()), "private key"),
+        (RFC_9421_RSA_PSS.replace("PUBLIC", "PRIVATE"), "Keep it to yourself"),
+        (b64(RFC_9421_RSA_PSS.replace("PUBLIC", "PRIVATE").encode()), "Keep it to yourself"),
         (b64(b"-----BEGIN \xff"), "broken PEM"),
         (RFC_9421_RSA_PSS.replace("MIIB", "MI!B"), "exactly one block"),
         (RFC_9421_RSA_PSS.replace("MIIB", "MIIC"), "cannot be read"),

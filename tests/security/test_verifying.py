@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import cryptography_vectors
 import pytest
 
@@ -92,3 +95,18 @@ def test_a_key_is_read_with_its_numbers_and_its_one_form() -> None:
 def test_what_is_no_key_is_a_value_error(der: bytes) -> None:
     with pytest.raises(ValueError, match="no key"):
         read_spki(der)
+
+
+def test_the_library_is_imported_with_the_first_key_and_not_before() -> None:
+    """A server answers before it needs a key; the import would take longer than the rest of its start."""
+    modules = "authority, claims, example, node_keys, proof_errors, replay, sessions, signatures, signing"
+    program = f"""
+import sys
+from openred_central.security import {modules}
+assert not any(name.partition(".")[0] == "cryptography" for name in sys.modules)
+node_keys.load_node_key({ed25519_key().public_text!r})
+assert not any(name.partition(".")[0] == "cryptography" for name in sys.modules)
+node_keys.load_node_key({rsa_key().public_text!r})
+assert "cryptography" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
