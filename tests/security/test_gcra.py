@@ -110,11 +110,15 @@ def test_a_million_addresses_keep_no_more_than_the_table_holds() -> None:
 
 
 def test_the_least_recently_used_key_gives_way_also_where_it_was_only_refused() -> None:
-    table, one = Table(2), Policy("one", 1, 60, 1)
-    for key in (b"a", b"b"):
+    table, one = Table(3), Policy("one", 1, 60, 1)
+    for key in (b"a", b"b", b"c"):
         assert table.charge([(key, one)], 0.0).allowed
-    assert not table.charge([(b"a", one)], 1.0).allowed
-    assert table.charge([(b"c", one)], 1.0).allowed
+    for key in (b"b", b"a"):
+        assert not table.charge([(key, one)], 1.0).allowed
+    assert len(table) == 3
+    for key in (b"d", b"e"):
+        assert table.charge([(key, one)], 1.0).allowed
+    # Gave way: c, and then b.
     assert not table.charge([(b"a", one)], 2.0).allowed
     assert table.charge([(b"b", one)], 2.0).allowed
 
