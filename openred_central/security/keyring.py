@@ -105,6 +105,16 @@ class Keyring:
         return None if entry is None else entry.key
 
     @property
+    def ids(self) -> list[str]:
+        """The ids of all keys."""
+        return [entry.key.key_id for entry in self._entries]
+
+    @property
+    def revoked_ids(self) -> tuple[str, ...]:
+        """The ids of the keys that were revoked, as long as some key set may say otherwise."""
+        return tuple(self._revoked)
+
+    @property
     def private_ids(self) -> set[str]:
         """The ids of the keys whose private halves are needed. All others are to be erased."""
         needed = (KeyStatus.NEXT, KeyStatus.ACTIVE)
@@ -167,13 +177,14 @@ class Keyring:
 
     def issue(self, now_s: float) -> KeySet:
         """The key set as it is at wall time `now_s`, of a new version, to be signed."""
-        self.version += 1
+        # Not below the time, so that versions rise even where the keyring was lost and begins anew.
+        self.version = max(self.version + 1, math.floor(now_s))
         return KeySet(
             version=self.version,
             issued_at=math.floor(now_s),
             expires_at=math.floor(now_s + self.schedule.keyset_s),
             keys=tuple(self._published(now_s)),
-            revoked_key_ids=tuple(self._revoked),
+            revoked_key_ids=self.revoked_ids,
         )
 
     def published(self, keyset: KeySet, now_s: float) -> None:
@@ -191,7 +202,7 @@ class Keyring:
         self._promised_at = ends[0] - self.schedule.retiring_s if ends else math.inf
         self.version = max(self.version, keyset.version)
         self._issued_at = float(keyset.issued_at)
-        self._changed = self.unpublished or tuple(self._revoked) != keyset.revoked_key_ids
+        self._changed = self.unpublished or self.revoked_ids != keyset.revoked_key_ids
 
     def rotate(self, now_s: float) -> None:
         """Have the active key replaced as soon as its successor has been published for long enough."""
@@ -203,7 +214,7 @@ class Keyring:
     def revoke(self, key_id: str, now_s: float) -> None:
         """Let a key count no more, at once. Raises `ValueError` where there is none of that id."""
         if all(entry.key.key_id != key_id for entry in self._entries):
-            raise ValueError(f"there is no key {key_id}; those there are: {', '.join(self._ids()) or 'none'}")
+            raise ValueError(f"there is no key {key_id}; those there are: {', '.join(self.ids) or 'none'}")
         if len(self._revoked) >= REVOKED_MAX:
             raise ValueError(f"{REVOKED_MAX} keys are revoked, more do not fit into a key set")
         self._entries = [entry for entry in self._entries if entry.key.key_id != key_id]
@@ -292,11 +303,8 @@ class Keyring:
                 raise ValueError(f"key {entry.key.short_id} is {entry.status.value} since an unknown time")
             if (entry.status is KeyStatus.RETIRING) != (entry.gone_at is not None):
                 raise ValueError(f"key {entry.key.short_id} is {entry.status.value} and its end does not fit")
-        if len(set(self._ids())) < len(self._entries):
+        if len(set(self.ids)) < len(self._entries):
             raise ValueError("a key is there twice")
-
-    def _ids(self) -> list[str]:
-        return [entry.key.key_id for entry in self._entries]
 
     def _one(self, status: KeyStatus) -> Entry | None:
         return next((entry for entry in self._entries if entry.status is status), None)
