@@ -1,4 +1,4 @@
-"""The anchor that peers have pinned changes only where the operator says so, never silently to a weaker one."""
+"""The anchor that peers have pinned changes only where the operator says so, never silently."""
 
 from __future__ import annotations
 
