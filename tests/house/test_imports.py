@@ -35,7 +35,15 @@ RANKS = {
     "__main__": 7,
 }
 RUN_TIME_DEPENDENCIES = {"uvloop", "orjson", "cryptography"}
-TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {"pytest", "hypothesis", NAME, "tests", "benchmarks"}
+TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {
+    "pytest",
+    "hypothesis",
+    # What NIST and others publish to check implementations by.
+    "cryptography_vectors",
+    NAME,
+    "tests",
+    "benchmarks",
+}
 # The HTTP engine could be published alone.
 ENGINE_MAY_IMPORT = {"errors", "clock", "micro_engine"}
 

@@ -9,6 +9,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import cryptography_vectors
 import pytest
 
 from openred_central.security import composite
@@ -136,6 +137,30 @@ def test_a_context_is_at_most_255_bytes() -> None:
 
 def test_this_installation_can_do_it() -> None:
     assert composite.is_supported()
+
+
+def known_answers(count: int) -> list[dict[str, bytes]]:
+    """The first known answers for ML-DSA-65 (FIPS 204): names and values, in hex or decimal, a line each."""
+    with cryptography_vectors.open_vector_file("asymmetric/MLDSA/kat_MLDSA_65_det_pure.rsp", "r") as file:
+        entries = file.read().split("count = ")[1 : count + 1]
+    lines = [[line.split(" =") for line in entry.splitlines() if " =" in line] for entry in entries]
+    wanted = ("xi", "pk", "msg", "sm", "ctx")
+    return [{name: bytes.fromhex(value) for name, value in entry if name in wanted} for entry in lines]
+
+
+def test_this_installation_computes_what_fips_204_says() -> None:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
+
+    for answer in known_answers(25):
+        assert MLDSA65PrivateKey.from_seed_bytes(answer["xi"]).public_key().public_bytes_raw() == answer["pk"]
+        key, signature = (
+            MLDSA65PublicKey.from_public_bytes(answer["pk"]),
+            answer["sm"][:MLDSA_SIGNATURE_BYTES],
+        )
+        key.verify(signature, answer["msg"], answer["ctx"])
+        with pytest.raises(InvalidSignature):
+            key.verify(signature, answer["msg"], answer["ctx"] + b"!")
 
 
 def test_a_library_without_the_module_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
