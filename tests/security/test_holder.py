@@ -82,6 +82,15 @@ def test_a_proof_is_for_one_pair() -> None:
     assert reason(lambda: check_holder(linked(2), "bob", CHALLENGE, proof(), verify)) == "proof"
 
 
+def test_a_proof_is_for_these_tokens_to_the_letter() -> None:
+    """The same claims under another signature are other tokens."""
+    pair = linked()
+    other = unsigned(pair.a, directory_key().public)
+    again = pair._replace(text_a=other.assemble(directory_key().sign(other.message)))
+    assert again.text_a != pair.text_a
+    assert reason(lambda: check_holder(again, "bob", CHALLENGE, proof(), verify)) == "proof"
+
+
 def test_a_proof_cannot_be_sent_back_to_whoever_made_it() -> None:
     mirrored = proof(ALICE, "alice")
     assert reason(lambda: check_holder(linked(), "bob", CHALLENGE, mirrored, verify)) == "wrong_key"

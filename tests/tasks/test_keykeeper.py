@@ -72,6 +72,10 @@ class Held(ThreadPoolExecutor):
         super().__init__(1)
         self.gate = threading.Event()
 
+    def __exit__(self, *error: object) -> None:
+        self.gate.set()
+        super().shutdown()
+
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         def held() -> Any:
             assert self.gate.wait(WAIT_S)
