@@ -29,6 +29,7 @@ from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
 from .loading import load
+from .logs import AccessLog, configure
 from .micro_engine.engine import Engine
 from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
@@ -54,11 +55,7 @@ def serve(configuration: Configuration) -> int:
 
     Returns the exit code: 0, or 1 where it could not start or could not save its last changes.
     """
-    logging.basicConfig(
-        level=configuration.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             saved = runner.run(Server(configuration).run())
@@ -130,7 +127,8 @@ class Server:
         engine = Engine(
             limits=configuration.engine(),
             clock=self._clock,
-            new_error_id=lambda: secrets.token_hex(8),
+            new_request_id=new_request_id,
+            observe=self._access_log(),
         )
         api = Api(
             directory=directory,
@@ -208,6 +206,10 @@ class Server:
         snapshots = snapshots_of(database, configuration.snapshot_folder)
         return Snapshotter(snapshots, self._clock, configuration.snapshotter())
 
+    def _access_log(self) -> AccessLog | None:
+        share = self._configuration.access_log
+        return AccessLog(share, self._random.random, new_request_id) if share else None
+
     def _claim_key(self, store: Store) -> bytes:
         key = store.load_secret(CLAIM_KEY)
         if key is None:
@@ -282,6 +284,11 @@ class Server:
                 ],
             },
         }
+
+
+def new_request_id() -> str:
+    """An id for a request that came without one: 64 random bits."""
+    return secrets.token_hex(8)
 
 
 def _describe_restored(restored: Restored | None) -> dict[str, Any] | None:

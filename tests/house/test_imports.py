@@ -24,6 +24,7 @@ RANKS = {
     "security": 1,
     "client": 1,
     "storage": 2,
+    "logs": 2,
     "api": 3,
     "tasks": 3,
     "config": 4,
