@@ -35,6 +35,7 @@ from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_contex
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
 from .storage.store import Store, StoreError
+from .tasks.notifier import Notifier
 from .tasks.prober import Prober, Submission, probe_refusal
 from .tasks.saver import Saver
 from .tasks.scheduler import Scheduler
@@ -80,6 +81,7 @@ class Server:
         self._started_s = self._clock.monotonic_s()
         self._restored: Restored | None = None
         self._stop = asyncio.Event()
+        self._notifier = Notifier(os.environ, os.getpid())
 
     async def run(self) -> bool:
         """Start, serve until a signal comes, stop. Returns whether everything was saved.
@@ -88,6 +90,7 @@ class Server:
         """
         _on_signal(self._stop.set)
         configuration = self._configuration
+        self._notifier.status("loading")
         store, (directory, attended), self._restored = open_or_restore(
             configuration.database,
             configuration.snapshot_folder,
@@ -103,6 +106,7 @@ class Server:
             writer.shutdown(wait=saved)
             if saved:
                 store.close()
+            self._notifier.close()
         return saved
 
     async def _serve(
@@ -153,7 +157,9 @@ class Server:
         tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober)]
         if snapshotter:
             tasks.append(asyncio.create_task(snapshotter.run()))
+        tasks.append(asyncio.create_task(self._notifier.run(lambda: _status(directory, saver))))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
+        self._notifier.ready(_status(directory, saver))
 
         try:
             await _until(self._stop, tasks)
@@ -161,6 +167,7 @@ class Server:
             # No new connections, then what is in flight finishes, bounded by drain_timeout_s.
             # A second signal ends that wait.
             log.info("stopping")
+            self._notifier.stopping()
             _on_signal(engine.hurry)
             cut = await engine.drain()
             # Time stops before the last flush, so that what is saved is the end.
@@ -169,6 +176,7 @@ class Server:
                 snapshotter.stop()
             await prober.stop()
             await saver.stop()
+            self._notifier.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return not saver.gave_up
@@ -351,6 +359,11 @@ def log_transitions(transitions: Sequence[Transition]) -> None:
     kinds = Counter((change.from_state.wire, change.to_state.wire, change.reason) for change in transitions)
     for (from_state, to_state, reason), count in kinds.items():
         log.info("%d nodes: %s → %s (%s)", count, from_state, to_state, reason)
+
+
+def _status(directory: Directory, saver: Saver) -> str:
+    """The line that the service manager shows."""
+    return f"{len(directory)} nodes, store {saver.state.value}"
 
 
 def _list(addresses: Sequence[str]) -> str:
