@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ class Server:
     ) -> bool:
         configuration = self._configuration
         saver = Saver(directory.saving, store, writer, attended.now, configuration.saver())
+        status = partial(_status, directory, saver)
         prober = self._prober(directory, attended)
         scheduler = Scheduler(
             directory,
@@ -128,12 +130,7 @@ class Server:
             ask=lambda request: _submit(prober, request),
         )
         snapshotter = self._snapshotter()
-        engine = Engine(
-            limits=configuration.engine(),
-            clock=self._clock,
-            new_request_id=new_request_id,
-            observe=self._access_log(),
-        )
+        engine = self._engine()
         api = Api(
             directory=directory,
             claims=Claims(self._claim_key(store)),
@@ -154,12 +151,12 @@ class Server:
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now())
         )
-        tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober)]
+        running = (saver.run(), scheduler.run(), prober.run(), self._notifier.run(status))
+        tasks = [asyncio.create_task(part) for part in running]
         if snapshotter:
             tasks.append(asyncio.create_task(snapshotter.run()))
-        tasks.append(asyncio.create_task(self._notifier.run(lambda: _status(directory, saver))))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
-        self._notifier.ready(_status(directory, saver))
+        self._notifier.ready(status())
 
         try:
             await _until(self._stop, tasks)
@@ -214,9 +211,15 @@ class Server:
         snapshots = snapshots_of(database, configuration.snapshot_folder)
         return Snapshotter(snapshots, self._clock, configuration.snapshotter())
 
-    def _access_log(self) -> AccessLog | None:
+    def _engine(self) -> Engine:
+        """The engine, and the access log where one is wanted."""
         share = self._configuration.access_log
-        return AccessLog(share, self._random.random, new_request_id) if share else None
+        return Engine(
+            limits=self._configuration.engine(),
+            clock=self._clock,
+            new_request_id=new_request_id,
+            observe=AccessLog(share, self._random.random, new_request_id) if share else None,
+        )
 
     def _claim_key(self, store: Store) -> bytes:
         key = store.load_secret(CLAIM_KEY)

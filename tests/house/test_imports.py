@@ -31,6 +31,8 @@ RANKS = {
     "loading": 4,
     "server": 5,
     "maintenance": 5,
+    "health": 5,
+    "service_unit": 5,
     "cli": 6,
     # Two lines that start `cli`.
     "__main__": 7,
