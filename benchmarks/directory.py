@@ -73,6 +73,7 @@ def server(database: str, nodes: int, dwell_s: float) -> Iterator[Server]:
         "database": database,
         "max-nodes": str(nodes),
         "mass-silence-share": "1",
+        "rate-limit-exempt": "127.0.0.0/8,::1/128",
         "connections-per-address-max": str(8 * CONNECTIONS),
         **dict.fromkeys(DWELL_TIMES, str(dwell_s)),
     }

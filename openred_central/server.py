@@ -21,6 +21,7 @@ from typing import Any
 import uvloop
 
 from . import __version__
+from .api.limiting import Limits
 from .api.routes import NAMES, install
 from .api.service import Api
 from .api.times import rfc3339
@@ -134,6 +135,7 @@ class Server:
         api = Api(
             directory=directory,
             claims=Claims(self._claim_key(store)),
+            limits=Limits(configuration.limits(), self._clock.monotonic_s, directory.nodes.registry),
             now=attended.now,
             saved=saver.saved,
             store_state=lambda: saver.state,

@@ -25,7 +25,11 @@ async def register(api: Api, request: Request) -> Response:
         and api.directory.would_change(known, registration, now)
         and api.proves(request, known)
     )
+    if known is None:
+        api.limits.charge_new_node(request)
     registered = api.directory.register(registration, proved=proved, now=now)
+    if registered.outcome == "registered":
+        api.limits.node_added(request, registered.slot)
     document = _describe(api, request, registered, now)
     durable = document["durable"] = await api.saved(registered.change)
     status = api.status(201 if registered.outcome == "registered" else 200, durable=durable)
@@ -85,7 +89,7 @@ def _describe(api: Api, request: Request, registered: Registered, now: Now) -> d
         "last_seen": rfc3339(record.last_seen_at),
         "next_heartbeat_due": rfc3339(api.heartbeat_due_at(slot, now)),
         "heartbeat_advice_s": api.heartbeat_advice_s(),
-        "observed_address": request.peer or None,
+        "observed_address": api.limits.origin(request).address or None,
         "identity": "unproven",
         "durable": False,
         "revision": record.revision,

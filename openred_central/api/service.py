@@ -13,6 +13,7 @@ from ..errors import CallerError
 from ..micro_engine.messages import Request
 from ..security.claims import SCHEME, Claims
 from ..storage.state import StoreState
+from .limiting import Limits
 
 # The advised pace is spread by this much to either side, so that nodes do not beat in step.
 ADVICE_SPREAD = 0.1
@@ -26,15 +27,16 @@ WHOLE_ADVICE_S_MIN = 10.0
 class Api:
     """The endpoints' view of the server.
 
-    `saved` waits until a change, by its number, is stored and returns whether it is; `store_state` tells how
-    the store keeps up, `store_durable` whether what it takes survives; `random` returns floats in [0, 1);
-    `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the methods and paths served;
-    `stopping` tells whether the server is on its way out; `walks` is held by the one discovery that looks
-    through very many nodes.
+    `limits` knows who asks too often; `saved` waits until a change, by its number, is stored and returns
+    whether it is; `store_state` tells how the store keeps up, `store_durable` whether what it takes survives;
+    `random` returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``;
+    `endpoints` are the methods and paths served; `stopping` tells whether the server is on its way out;
+    `walks` is held by the one discovery that looks through very many nodes.
     """
 
     directory: Directory
     claims: Claims
+    limits: Limits
     now: Callable[[], Now]
     saved: Callable[[int], Awaitable[bool]]
     store_state: Callable[[], StoreState]

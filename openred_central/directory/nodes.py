@@ -13,6 +13,7 @@ from .changes import Changes
 from .deadlines import Deadlines
 from .lifecycle import STATES, Event, LifecycleOptions, State, deadline_s, next_state
 from .node import (
+    PROVEN,
     Profile,
     Record,
     Tombstone,
@@ -126,9 +127,12 @@ class Nodes:
         registry = self.registry
         from_state, node_id = registry.state(slot), registry.node_id(slot)
         to_state = next_state(from_state, event)
-        fingerprint = key_fingerprint(Profile.decode(registry.profile(slot)).public_key)
+        flags = registry.flags(slot)
+        fingerprint = key_fingerprint(Profile.decode(registry.profile(slot)).public_key, flags)
         self.discard(slot)
-        tombstone = Tombstone(hash_id(node_id), fingerprint, at, at_s, event.value, self.next_revision())
+        tombstone = Tombstone(
+            hash_id(node_id), fingerprint, at, at_s, event.value, self.next_revision(), flags & PROVEN
+        )
         for crowded_out in self.tombstones.put_up(tombstone):
             self.changes.note(crowded_out.id_hash)
         self._happened(Transition(at, at_s, node_id, from_state, to_state, event.value))

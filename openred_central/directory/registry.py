@@ -42,7 +42,9 @@ def record_digest(record: Record) -> int:
         record.revision, record.flags, record.registered_at, record.away_from_s, record.away_until_s
     )
     # UTF-8 never contains the byte between the parts, so no two records run together alike.
-    parts = (record.node_id.encode(), record.services.encode(), record.region.encode(), record.profile)
+    parts = [record.node_id.encode(), record.services.encode(), record.region.encode(), record.profile]
+    if record.generation or record.next_key:
+        parts.append(b"%d,%b" % (record.generation, record.next_key.encode()))
     digest = hashlib.blake2b(b"\xff".join(parts) + b"\xff" + numbers, digest_size=8)
     return int.from_bytes(digest.digest(), "little")
 
@@ -65,6 +67,8 @@ class Registry:
         self._profiles: list[bytes] = []
         self._histories: list[str] = []
         self._away: dict[int, tuple[float, float]] = {}
+        # Few nodes ever change their key or name the next one.
+        self._key_changes: dict[int, tuple[int, str]] = {}
         self.states = array("B")
         self._flags = array("B")
         self._registered_at = array("d")
@@ -150,6 +154,10 @@ class Registry:
         """Beginning and end of an announced absence in attended seconds; both 0 where there is none."""
         return self._away.get(slot, (0.0, 0.0))
 
+    def generation(self, slot: int) -> int:
+        """The `Record.generation` of the node in `slot`."""
+        return self._key_changes[slot][0] if slot in self._key_changes else 0
+
     def history(self, slot: int) -> str:
         """The last transitions of the node in `slot`, as text (`append_history`)."""
         return self._histories[slot]
@@ -175,6 +183,7 @@ class Registry:
             away_from_s,
             away_until_s,
             self._histories[slot],
+            *self._key_changes.get(slot, (0, "")),
         )
 
     def sign_of_life(self, slot: int) -> SignOfLife:
@@ -245,6 +254,8 @@ class Registry:
         for record in run:
             if record.away_until_s:
                 self._away[record.slot] = (record.away_from_s, record.away_until_s)
+            if record.generation or record.next_key:
+                self._key_changes[record.slot] = (record.generation, record.next_key)
 
     def replace(self, record: Record) -> None:
         """Write a changed record over the one of the same node. Raises `InternalBug` for another node."""
@@ -299,6 +310,8 @@ class Registry:
         self._set_ids[slot] = self.sets.acquire(record.services, record.region)
         if record.away_until_s:
             self._away[slot] = (record.away_from_s, record.away_until_s)
+        if record.generation or record.next_key:
+            self._key_changes[slot] = (record.generation, record.next_key)
         self._histories[slot] = record.history
 
     def _unwrite(self, slot: int) -> None:
@@ -308,3 +321,4 @@ class Registry:
         self.state_counts[self.states[slot]] -= 1
         self.sets.release(self._set_ids[slot])
         self._away.pop(slot, None)
+        self._key_changes.pop(slot, None)

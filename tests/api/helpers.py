@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from openred_central.api.limiting import LimitOptions, Limits
 from openred_central.api.routes import NAMES, install
 from openred_central.api.service import Api
 from openred_central.clock import Now, VirtualClock
@@ -26,6 +27,9 @@ DAY_S = 86_400.0
 STEPS_MAX = 10_000
 CHECKED_NODES_MAX = 20
 DUE_MAX = 100_000
+
+PEER = "198.51.100.7"
+UNLIMITED = LimitOptions(exempt_networks=(PEER,))
 
 NODE = {"node_id": "node-1", "address": "192.0.2.1", "port": 8001, "public_key": "key-1"}
 
@@ -57,6 +61,7 @@ class World:
 
     `durable` is what `saved` answers, `store_state` and `store_durable` as in `Api`. While `commit` is
     set, whoever waits for a change waits for it. `saved_changes` are the changes that were waited for.
+    Without `limits`, none holds for `PEER`.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class World:
         heartbeat_advice_s: float = DAY_S,
         store_durable: bool = True,
         seed: int = 0,
+        limits: LimitOptions = UNLIMITED,
     ) -> None:
         self.clock = VirtualClock()
         self.random = random.Random(seed)
@@ -84,6 +90,7 @@ class World:
         self.api = Api(
             directory=self.directory,
             claims=Claims(bytes(range(CLAIM_KEY_BYTES))),
+            limits=Limits(limits, self.clock.monotonic_s, self.directory.nodes.registry),
             now=self.now,
             saved=self._saved,
             store_state=lambda: self.store_state,
@@ -112,7 +119,14 @@ class World:
         return self.durable
 
     def request(
-        self, method: str, target: str, body: Any = None, *, claim: str | None = None, **headers: str
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        *,
+        claim: str | None = None,
+        peer: str = PEER,
+        **headers: str,
     ) -> Request:
         """A request as the engine would hand it over; `body` is made JSON unless it is bytes."""
         path, _, query = target.partition("?")
@@ -128,7 +142,7 @@ class World:
             headers=Headers(tuple(fields)),
             content_length=len(content),
             body=content,
-            peer="198.51.100.7",
+            peer=peer,
         )
 
     def start(self, request: Request) -> Coroutine[Any, Any, Response]:

@@ -16,7 +16,17 @@ SHORT_KEYS = {
     *("public_key_fingerprint", "identity", "region", "availability"),
 }
 FULL_KEYS = SHORT_KEYS | {
-    *("public_key", "registered_at", "revision", "discoverable", "away_until", "explain"),
+    *(
+        "public_key",
+        "key_status",
+        "key_generation",
+        "next_key",
+        "registered_at",
+        "revision",
+        "discoverable",
+        "away_until",
+        "explain",
+    ),
 }
 
 

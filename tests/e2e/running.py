@@ -28,9 +28,13 @@ READY = re.compile(r'ready: \d+ nodes from .*, listening on ([^"\n]+)')
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# All of a test's clients have one address.
+UNLIMITED = {"OPENRED_RATE_LIMIT_EXEMPT": "127.0.0.0/8,::1/128"}
+
+
 def environment(**settings: str) -> dict[str, str]:
-    """The variables for a server: ours, those of Python's, and `settings`."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **settings}
+    """The variables for a server: ours, those of Python's, no rate limits, and `settings`."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **UNLIMITED, **settings}
 
 
 def until(ready: Callable[[], Any], what: str, wait_s: float = WAIT_S_MAX) -> Any:

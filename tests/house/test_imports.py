@@ -38,7 +38,10 @@ RANKS = {
     "__main__": 7,
 }
 RUN_TIME_DEPENDENCIES = {"uvloop", "orjson", "cryptography"}
-TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {"pytest", "hypothesis", NAME, "tests", "benchmarks"}
+TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {
+    *("pytest", "hypothesis", "http_message_signatures", "cryptography_vectors"),
+    *(NAME, "tests", "benchmarks"),
+}
 # The HTTP engine could be published alone.
 ENGINE_MAY_IMPORT = {"errors", "clock", "micro_engine"}
 

@@ -143,7 +143,7 @@ def test_a_planted_difference_is_named_exactly(database: Path, statement: str, t
         ),
         ("UPDATE node SET profile = '[1]' WHERE slot = 9", "node 'node-9': not enough values"),
         ("UPDATE node SET history = 'never' WHERE slot = 9", "node 'node-9': not enough values"),
-        ("UPDATE node SET flags = 5 WHERE slot = 9", "node 'node-9': flags 0x4 are not known"),
+        ("UPDATE node SET flags = 129 WHERE slot = 9", "node 'node-9': flags 0x80 are not known"),
         ("UPDATE node SET state = 99 WHERE slot = 9", "cannot be loaded"),
         ("UPDATE node SET node_id = 'node-8' WHERE slot = 9", "cannot be loaded: cannot restore 'node-8'"),
         ("UPDATE vitals SET attended_s = 1.0", "was last seen 99.500 s from now"),
