@@ -100,6 +100,14 @@ class Configuration:
     log_level: str = choice(
         "info", ("debug", "info", "warning", "error"), "The least that is worth a log line."
     )
+    log: str = choice(
+        "auto",
+        ("auto", "text", "json"),
+        "Form of the log: in colours on a terminal and plain elsewhere, always plain, or JSON lines.",
+    )
+    access_log: float = number(
+        0.0, 0.0, 1.0, "Share of the requests that get a line in the log; 0: none, 1: all."
+    )
 
     database: str = text(
         "data/openred.db", "a path, or memory:", "Where the directory is kept; memory: keeps nothing."

@@ -24,7 +24,7 @@ from tests.api.helpers import Reply
 # Nothing here waits longer than this, however slow the machine is.
 WAIT_S_MAX = 30.0
 POLL_S = 0.02
-READY = re.compile(r"ready: \d+ nodes from .*, listening on (.+)")
+READY = re.compile(r'ready: \d+ nodes from .*, listening on ([^"\n]+)')
 ROOT = Path(__file__).resolve().parents[2]
 
 
