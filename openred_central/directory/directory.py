@@ -196,8 +196,9 @@ class Directory:
     def _register_new(self, registration: Registration, now: Now) -> Registered:
         nodes = self.nodes
         tombstone = nodes.tombstones.of_node(registration.node_id)
-        fingerprint = key_fingerprint(registration.profile.public_key)
-        if tombstone is not None and tombstone.key_fingerprint != fingerprint:
+        if tombstone is not None and tombstone.key_fingerprint != key_fingerprint(
+            registration.profile.public_key
+        ):
             days = (nodes.tombstones.ends_s(tombstone) - now.attended_s) / 86_400
             raise _taken(
                 registration.node_id,
