@@ -59,6 +59,11 @@ class Server(NamedTuple):
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_S
 
+    def loop_s(self) -> float:
+        """The same of the thread that runs the event loop alone, which is the first one."""
+        fields = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/stat").read_text()
+        return sum(map(int, fields.rpartition(")")[2].split()[11:13])) / CLOCK_TICKS_PER_S
+
     def resident_bytes(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
@@ -148,18 +153,19 @@ class Client(asyncio.Protocol):
             self.transport.write(request)
 
 
+REGISTRATION = (
+    b'{"node_id":"%b","address":"192.0.%d.%d","port":8000,"public_key":"%043d=",'
+    b'"services":["%b","storage"],"metadata":{"version":"1.2.3","os":"linux"}}'
+)
+
+
 def registration(number: int, host: bytes) -> bytes:
-    """The request that registers the node `number`: 15 characters of id, IPv4, a key, two services."""
-    body = json.dumps(
-        {
-            "node_id": node_id(number),
-            "address": f"192.0.{number // 256 % 256}.{number % 256}",
-            "port": 8_000,
-            "public_key": f"{number:043d}=",
-            "services": ["relay", "storage"] if number % 10 else ["index", "storage"],
-            "metadata": {"version": "1.2.3", "os": "linux"},
-        }
-    ).encode()
+    """The request that registers the node `number`: 15 characters of id, IPv4, a key, two services.
+
+    Put together from text (2 µs, encoding it as JSON takes 11), so that the load is not what is measured.
+    """
+    service = b"relay" if number % 10 else b"index"
+    body = REGISTRATION % (node_id(number).encode(), number // 256 % 256, number % 256, number, service)
     head = b"POST /register HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n" % host
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 

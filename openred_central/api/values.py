@@ -25,6 +25,9 @@ _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+# IPv4 in its one usual form, as nearly all addresses come: 0.5 µs, where `ipaddress` takes 4.
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _DNS_NAME_MAX = 253
 # Line breaks occur in PEM; nothing else below the space occurs in any key.
@@ -47,6 +50,8 @@ def node_id(value: Any) -> str:
 def address(value: Any) -> str:
     """An IPv4 or IPv6 address or a DNS name, in its usual form."""
     text = _text(value)
+    if _IPV4.fullmatch(text):
+        return text
     # A zone means something on the node's own machine only, and may be any text (RFC 4007 §11.2).
     if "%" not in text:
         try:

@@ -93,9 +93,5 @@ class Saving:
                 self._nodes.changes.note(crowded_out.id_hash)
 
     def _take_signs_of_life(self, limit: int) -> list[SignOfLife]:
-        registry, changes = self._nodes.registry, self._nodes.changes
-        return [
-            registry.sign_of_life(slot)
-            for slot in changes.take_signs_of_life(limit)
-            if not changes.is_noted(slot) and not registry.is_free(slot)
-        ]
+        slots = self._nodes.changes.take_signs_of_life(limit)
+        return self._nodes.registry.signs_of_life(self._nodes.changes.unnoted(slots))

@@ -28,8 +28,10 @@ from .transaction import transaction
 
 log = logging.getLogger("openred.storage")
 
-# Above this the log is copied into the database, between two commits.
-WAL_BYTES_DUE = 8 * 1024 * 1024
+# Above this the log is copied into the database, between two commits, of which the next one waits for that.
+# Measured with changes all over the file: 20 ms at 2 MiB, 60 ms at 8 MiB, and no fewer commits a second. On a
+# connection of its own, beside the commits, it gains nothing: their fsyncs wait for its writes all the same.
+WAL_BYTES_DUE = 2 * 1024 * 1024
 # A commit writes the page of the vitals, and a little of the tree above the rows.
 PAGES_PER_COMMIT = 3
 

@@ -8,7 +8,7 @@ from zlib import crc32
 import pytest
 
 from openred_central.directory.lifecycle import State
-from openred_central.directory.node import DISCOVERABLE, LEFT, Record
+from openred_central.directory.node import DISCOVERABLE, LEFT, Record, SignOfLife
 from openred_central.directory.registry import DIGEST_MASK, Registry, record_digest, shard_of
 from openred_central.errors import InternalBug
 
@@ -51,7 +51,8 @@ def test_a_record_comes_out_as_it_went_in() -> None:
     assert registry.slot_of("node") == 0
     assert registry.slot_of("other") is None
     assert registry.away_s(0) == (1.0, 9.0)
-    assert registry.sign_of_life(0) == (0, 2.5, 3.5, 60.0)
+    assert registry.signs_of_life([7, 0]) == [SignOfLife(0, 2.5, 3.5, 60.0)], "slot 7 is free"
+    assert isinstance(registry.signs_of_life([0])[0], SignOfLife)
     assert (len(registry), registry.state_counts[State.COMA]) == (1, 1)
 
 
