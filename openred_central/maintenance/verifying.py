@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..clock import Clock
+from ..directory.consistency import check
 from ..directory.directory import Directory
 from ..directory.node import Record, hash_id
 from ..directory.registry import DIGEST_MASK, record_digest, shard_of
@@ -140,6 +141,9 @@ class Verifier:
         attended = load(directory, store, self._clock, tick_s=TICK_S)
         registry = directory.nodes.registry
         digests = [0] * registry.shards_count
+        broken = check(directory, attended.now())
+        if broken:
+            self._problem(f"store {self._database}: in memory {broken[0]}")
         rows, differences = 0, 0
         for records in store.load_records(READ_ROWS):
             for stored in records:
@@ -163,7 +167,7 @@ class Verifier:
         )
         if agreeing < len(digests) or rows != len(directory):
             self._problem(summary)
-        elif not differences:
+        elif not differences and not broken:
             self._say(f"{summary}, every invariant holds")
         return loaded
 
