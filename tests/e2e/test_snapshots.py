@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -16,23 +14,10 @@ from openred_central.storage.snapshots import Snapshots
 from tests.storage.records import alter, opened, records_of, tombstones_of
 
 from .conftest import Start
-from .running import Client, environment, until
+from .running import Client, run, until
 from .test_restart import Writer, acknowledged_enough
 
 CLIENTS = 4
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the program to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "openred_central", *arguments],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def content(database: Path) -> tuple[dict[str, Record], dict[str, Tombstone], int]:
