@@ -33,6 +33,7 @@ from .micro_engine.engine import Engine
 from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
+from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError
 from .tasks.prober import Prober, Submission, probe_refusal
 from .tasks.saver import Saver
@@ -116,6 +117,7 @@ class Server:
         writer: ThreadPoolExecutor,
     ) -> bool:
         configuration = self._configuration
+        begin_run(store, secrets.token_bytes(RUN_BYTES))
         saver = Saver(directory.saving, store, writer, attended.now, configuration.saver())
         prober = self._prober(directory, attended)
         scheduler = Scheduler(

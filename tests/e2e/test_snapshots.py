@@ -94,6 +94,38 @@ def test_a_kill_in_the_middle_of_snapshots_leaves_whole_ones_and_no_junk_after_t
     assert snapshots.manifest(left[0]).records in (2, 3)
 
 
+def test_after_an_older_snapshot_was_put_back_newer_ones_are_not_called_wrong(
+    start: Start, tmp_path: Path
+) -> None:
+    """Revisions are given out again; what they meant before is in snapshots that were given up."""
+    database, folder = tmp_path / "nodes.db", tmp_path / "snapshots"
+    for name in ("before", "given-up", "also-given-up"):
+        server = start()
+        with Client(server.address) as client:
+            client.register(name)
+            assert run("snapshot", "--database", str(database)).returncode == 0
+        server.stop()
+    older = Snapshots(database, folder).newest_first()[-1]
+    shutil.copyfile(older.database, database)
+    server = start()
+    with Client(server.address) as client:
+        assert client.ask("GET", "/nodes/given-up").status == 404
+        client.register("instead")
+    server.stop()
+    done = run("verify", "--all", "--database", str(database))
+    assert done.returncode == 0, done.stdout
+    assert [line.count("no earlier state of the store") for line in done.stdout.splitlines()] == [
+        0,
+        1,
+        1,
+        0,
+        0,
+    ]
+    # Damage is still found in what is an earlier state.
+    alter(database, "UPDATE node SET region = 'x' WHERE node_id = 'before'")
+    assert "both have revision" in run("verify", "--all", "--database", str(database)).stdout
+
+
 def damage(database: Path) -> None:
     with database.open("r+b") as file:
         file.seek(4_096)
