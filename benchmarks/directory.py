@@ -26,6 +26,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +97,9 @@ def server(database: str, nodes: int, dwell_s: float) -> Iterator[Server]:
         else:
             raise SystemExit("the server did not start")
         loaded = line.partition("ready: ")[2].partition(" from")[0]
-        print(f"  ready after {perf_counter() - started:.2f} s with {loaded}")
+        with urllib.request.urlopen(f"http://{found[1]}:{found[2]}/health/ready") as reply:
+            reply.read()
+        print(f"  started and answered the first request within {perf_counter() - started:.2f} s, {loaded}")
         # What it logs from now on is thrown away, so that it never waits for a reader.
         subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
         yield Server(found[1], int(found[2]), process)

@@ -40,6 +40,7 @@ from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from .security.replay import ReplayRings
 from .security.sessions import SESSION_KEY_BYTES, Sessions
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
+from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError
 from .tasks.notifier import Notifier
 from .tasks.prober import Prober, Submission, probe_refusal
@@ -123,6 +124,7 @@ class Server:
         writer: ThreadPoolExecutor,
     ) -> bool:
         configuration = self._configuration
+        begin_run(store, secrets.token_bytes(RUN_BYTES))
         saver = Saver(directory.saving, store, writer, attended.now, configuration.saver())
         status = partial(_status, directory, saver)
         prober = self._prober(directory, attended)

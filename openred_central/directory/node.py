@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -148,9 +149,13 @@ def key_fingerprint(public_key: str, flags: int) -> str:
     return base64url(hashlib.sha256(public_key.encode("utf-8")).digest())
 
 
+# The hash of a node's id in UTF-8 that `hash_id` writes as text.
+id_digest = partial(hashlib.blake2b, digest_size=16)
+
+
 def hash_id(node_id: str) -> str:
     """22 characters that stand for a node's id where the id itself must not be kept: 128 bits of BLAKE2b."""
-    return base64url(hashlib.blake2b(node_id.encode("utf-8"), digest_size=16).digest())
+    return base64url(id_digest(node_id.encode("utf-8")).digest())
 
 
 class HistoryEntry(NamedTuple):

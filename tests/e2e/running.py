@@ -46,6 +46,19 @@ def until(ready: Callable[[], Any], what: str, wait_s: float = WAIT_S_MAX) -> An
     return found
 
 
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the program to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "openred_central", *arguments],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 class Server:
     """One run of the server with the given flags. `log` is all that it has written so far."""
 

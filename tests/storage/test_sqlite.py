@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openred_central.directory.batch import Vitals
+from openred_central.directory.columns import RecordColumns
 from openred_central.directory.node import Record, SignOfLife, Tombstone
 from openred_central.storage.schema import PAGE_BYTES, SCHEMA_VERSION
 from openred_central.storage.sqlite import WAL_BYTES_DUE, SqliteStore
@@ -122,6 +123,34 @@ def test_records_come_in_lists_of_the_size_asked_for(path: Path) -> None:
         loaded = records_of(store)[0]
         assert type(loaded) is Record
         assert type(loaded.profile) is bytes
+
+
+def test_records_come_by_columns_with_what_the_journal_knows(path: Path) -> None:
+    rows = [record(slot, node_id=f"nöde-{slot}") for slot in range(5)]
+    heard = SignOfLife(3, 7.0, 8.0, 9.0)
+    with opened(path) as store:
+        store.commit(batch(*rows))
+        assert [of(columns) for columns in store.load_columns(2)] == [rows[:2], rows[2:4], rows[4:]]
+        store.commit(batch(signs_of_life=[heard]))
+        rows[3] = rows[3]._replace(**heard._asdict())
+        assert [of(columns) for columns in store.load_columns(10)] == [rows]
+        # What is read otherwise is text as before.
+        assert records_of(store) == rows
+    with opened(path) as store:
+        assert [of(columns) for columns in store.load_columns(10)] == [rows]
+
+
+def of(columns: RecordColumns) -> list[Record]:
+    """The records that stand in columns."""
+    given = zip(*columns, strict=True)
+    text = {"node_id", "services", "region", "history"}
+    return [
+        Record._make(
+            value.decode() if name in text else value
+            for name, value in zip(Record._fields, values, strict=True)
+        )
+        for values in given
+    ]
 
 
 def test_a_slot_freed_and_filled_in_one_batch_holds_the_new_record(path: Path) -> None:
