@@ -14,26 +14,35 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from . import __version__
+from .api.limiting import Limits
+from .api.proving import Prover
 from .api.routes import NAMES, install
 from .api.service import Api
 from .api.times import rfc3339
 from .clock import AttendedTime, SystemClock
-from .config import Configuration
+from .config import SETTINGS, Configuration
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
 from .loading import load
+from .logs import AccessLog, configure
 from .micro_engine.engine import Engine
 from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
+from .security.authority import Authorities
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
+from .security.replay import ReplayRings
+from .security.sessions import SESSION_KEY_BYTES, Sessions
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
+from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError
+from .tasks.notifier import Notifier
 from .tasks.prober import Prober, Submission, probe_refusal
 from .tasks.saver import Saver
 from .tasks.scheduler import Scheduler
@@ -54,11 +63,7 @@ def serve(configuration: Configuration) -> int:
 
     Returns the exit code: 0, or 1 where it could not start or could not save its last changes.
     """
-    logging.basicConfig(
-        level=configuration.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             saved = runner.run(Server(configuration).run())
@@ -83,6 +88,7 @@ class Server:
         self._started_s = self._clock.monotonic_s()
         self._restored: Restored | None = None
         self._stop = asyncio.Event()
+        self._notifier = Notifier(os.environ, os.getpid())
 
     async def run(self) -> bool:
         """Start, serve until a signal comes, stop. Returns whether everything was saved.
@@ -91,6 +97,7 @@ class Server:
         """
         _on_signal(self._stop.set)
         configuration = self._configuration
+        self._notifier.status("loading")
         store, (directory, attended), self._restored = open_or_restore(
             configuration.database,
             configuration.snapshot_folder,
@@ -106,6 +113,7 @@ class Server:
             writer.shutdown(wait=saved)
             if saved:
                 store.close()
+            self._notifier.close()
         return saved
 
     async def _serve(
@@ -116,7 +124,9 @@ class Server:
         writer: ThreadPoolExecutor,
     ) -> bool:
         configuration = self._configuration
+        begin_run(store, secrets.token_bytes(RUN_BYTES))
         saver = Saver(directory.saving, store, writer, attended.now, configuration.saver())
+        status = partial(_status, directory, saver)
         prober = self._prober(directory, attended)
         scheduler = Scheduler(
             directory,
@@ -127,14 +137,13 @@ class Server:
             ask=lambda request: _submit(prober, request),
         )
         snapshotter = self._snapshotter()
-        engine = Engine(
-            limits=configuration.engine(),
-            clock=self._clock,
-            new_error_id=lambda: secrets.token_hex(8),
-        )
+        engine = self._engine()
+        limits = Limits(configuration.limits(), self._clock.monotonic_s, directory.nodes.registry)
         api = Api(
             directory=directory,
-            claims=Claims(self._claim_key(store)),
+            prover=self._prover(directory, limits, store),
+            limits=limits,
+            rsa_bits_min=configuration.min_rsa_bits,
             now=attended.now,
             saved=saver.saved,
             store_state=lambda: saver.state,
@@ -152,10 +161,12 @@ class Server:
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now())
         )
-        tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober)]
+        running = (saver.run(), scheduler.run(), prober.run(), self._notifier.run(status))
+        tasks = [asyncio.create_task(part) for part in running]
         if snapshotter:
             tasks.append(asyncio.create_task(snapshotter.run()))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
+        self._notifier.ready(status())
 
         try:
             await _until(self._stop, tasks)
@@ -163,6 +174,7 @@ class Server:
             # No new connections, then what is in flight finishes, bounded by drain_timeout_s.
             # A second signal ends that wait.
             log.info("stopping")
+            self._notifier.stopping()
             _on_signal(engine.hurry)
             cut = await engine.drain()
             # Time stops before the last flush, so that what is saved is the end.
@@ -171,6 +183,7 @@ class Server:
                 snapshotter.stop()
             await prober.stop()
             await saver.stop()
+            self._notifier.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return not saver.gave_up
@@ -199,6 +212,25 @@ class Server:
             self._configuration.prober(),
         )
 
+    def _prover(self, directory: Directory, limits: Limits, store: Store) -> Prover:
+        configuration = self._configuration
+        if not configuration.authority:
+            log.warning(
+                "%s is not set: a request that was signed for another directory is not told from ours",
+                SETTINGS["authority"].variable,
+            )
+        return Prover(
+            directory=directory,
+            limits=limits,
+            claims=Claims(self._claim_key(store)),
+            # In memory only: a restart makes all sessions void, and nodes sign once more.
+            sessions=Sessions(secrets.token_bytes(SESSION_KEY_BYTES)),
+            rings=ReplayRings(),
+            authorities=Authorities(configuration.authority),
+            strict=configuration.auth == "strict",
+            started_s=self._started_s,
+        )
+
     def _snapshotter(self) -> Snapshotter | None:
         """None where there is nothing to copy, or nobody wants it."""
         configuration = self._configuration
@@ -207,6 +239,16 @@ class Server:
             return None
         snapshots = snapshots_of(database, configuration.snapshot_folder)
         return Snapshotter(snapshots, self._clock, configuration.snapshotter())
+
+    def _engine(self) -> Engine:
+        """The engine, and the access log where one is wanted."""
+        share = self._configuration.access_log
+        return Engine(
+            limits=self._configuration.engine(),
+            clock=self._clock,
+            new_request_id=new_request_id,
+            observe=AccessLog(share, self._random.random, new_request_id) if share else None,
+        )
 
     def _claim_key(self, store: Store) -> bytes:
         key = store.load_secret(CLAIM_KEY)
@@ -284,6 +326,11 @@ class Server:
         }
 
 
+def new_request_id() -> str:
+    """An id for a request that came without one: 64 random bits."""
+    return secrets.token_hex(8)
+
+
 def _describe_restored(restored: Restored | None) -> dict[str, Any] | None:
     """What the store was restored from at start, where it was damaged. Names without their folders."""
     if restored is None:
@@ -344,6 +391,11 @@ def log_transitions(transitions: Sequence[Transition]) -> None:
     kinds = Counter((change.from_state.wire, change.to_state.wire, change.reason) for change in transitions)
     for (from_state, to_state, reason), count in kinds.items():
         log.info("%d nodes: %s → %s (%s)", count, from_state, to_state, reason)
+
+
+def _status(directory: Directory, saver: Saver) -> str:
+    """The line that the service manager shows."""
+    return f"{len(directory)} nodes, store {saver.state.value}"
 
 
 def _list(addresses: Sequence[str]) -> str:

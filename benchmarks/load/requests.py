@@ -59,12 +59,11 @@ def discover(target: Target) -> Source:
 def register(target: Target) -> Source:
     """Another new node each time."""
     numbers = count()
-
-    def new() -> bytes:
-        number = next(numbers)
-        return post(target, "/register", orjson.dumps(document(number, f"{target.run}-{number:07d}")))
-
-    return new
+    # Only the name differs: to put it into ready bytes takes 0.3 µs, to encode a document 3.
+    before, after = post(target, "/register", orjson.dumps(document(0, f"{target.run}-0000000"))).split(
+        b"-0000000"
+    )
+    return lambda: b"%b-%07d%b" % (before, next(numbers), after)
 
 
 def look_up(target: Target) -> Source:

@@ -19,9 +19,11 @@ from pathlib import Path
 from time import perf_counter, process_time
 
 from openred_central.clock import AttendedTime, SystemClock
+from openred_central.directory.columns import RecordColumns
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
+from openred_central.directory.node import Record
 from openred_central.server import log_transitions
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
@@ -43,9 +45,16 @@ def filled_directory(nodes: int, last_seen_s: float | None = None) -> Directory:
         MassSilenceOptions(share=1.0),
         random.random,
     )
-    for batch in records(nodes, last_seen_s):
-        directory.saving.restore_records(batch)
+    directory.saving.restore_records(map(columns_of, records(nodes, last_seen_s)))
     return directory
+
+
+def columns_of(batch: list[Record]) -> RecordColumns:
+    """Records as a store would give them."""
+    columns = zip(*batch, strict=True)
+    return RecordColumns._make(
+        [value.encode() if isinstance(value, str) else value for value in column] for column in columns
+    )
 
 
 def memory(nodes: int) -> dict[str, float]:

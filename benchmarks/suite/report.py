@@ -28,8 +28,9 @@ METRICS = {
     "max_ms": "max ms",
     "generator_late_p99_ms": "generator late, p99 ms",
 }
-# How our figures stand to those of each contestant in the same case and round.
-RATIOS = {"requests_per_s": "ours ÷ it, requests/s", "cpu_us": "it ÷ bare, CPU"}
+# How each contestant stands to us and to the floor, in the same case and round.
+TO_US, TO_US_CPU, TO_BARE = "ours ÷ it, requests/s", "it ÷ ours, CPU", "it ÷ bare, CPU"
+RATIOS = (TO_US, TO_US_CPU, TO_BARE)
 
 Table = Callable[[list[str], list[list[str]]], str]
 
@@ -51,25 +52,28 @@ def sections(samples: Samples) -> list[Section]:
 def _section(samples: Samples, case: str) -> Section:
     subjects = [subject for subject in samples.subjects() if subject.case == case]
     present = [metric for metric in METRICS if any(metric in samples.metrics(each) for each in subjects)]
-    ratios = [metric for metric in RATIOS if any(_ratio(samples, each, metric) for each in subjects)]
-    heading = ["", *(METRICS[metric] for metric in present), *(RATIOS[metric] for metric in ratios)]
+    ratios = [ratio for ratio in RATIOS if any(_ratio(samples, each, ratio) for each in subjects)]
+    heading = ["", *(METRICS[metric] for metric in present), *ratios]
     rows = [
         [
             each.who,
             *(told(samples.spread(each, metric)) for metric in present),
-            *(told(_ratio(samples, each, metric)) for metric in ratios),
+            *(told(_ratio(samples, each, ratio)) for ratio in ratios),
         ]
         for each in subjects
     ]
     return Section(case, heading, rows)
 
 
-def _ratio(samples: Samples, subject: Subject, metric: str) -> Spread | None:
-    if metric == "cpu_us":
-        return samples.ratio(subject, subject._replace(who=who.BARE), metric)
+def _ratio(samples: Samples, subject: Subject, ratio: str) -> Spread | None:
+    if ratio == TO_BARE:
+        return samples.ratio(subject, subject._replace(who=who.BARE), "cpu_us")
     if subject.who == who.OURS:
         return None
-    return samples.ratio(subject._replace(who=who.OURS), subject, metric)
+    ours = subject._replace(who=who.OURS)
+    if ratio == TO_US_CPU:
+        return samples.ratio(subject, ours, "cpu_us")
+    return samples.ratio(ours, subject, "requests_per_s")
 
 
 def told(measured: Spread | None) -> str:

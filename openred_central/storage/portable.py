@@ -21,17 +21,23 @@ from ..directory.batch import Vitals
 from ..directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
 from ..directory.node import (
     DISCOVERABLE,
+    KEYED,
     LEFT,
+    PROVEN,
     Endpoint,
     Profile,
     Record,
     Tombstone,
     decode_history,
+    profile_parts,
 )
 from ..directory.registry import DIGEST_MASK, record_digest
+from ..encoding import spki_of
 
 FORMAT = "openred-central-export"
-VERSION = 1
+VERSION = 2
+# Version 1 knew nothing of keys: what came since is told only where it is not what it was then.
+VERSIONS_READ = (1, 2)
 # The largest profile and history that a directory takes are far from this.
 LINE_BYTES_MAX = 1 << 20
 
@@ -100,8 +106,9 @@ def encode(item: Item) -> bytes:
         if isinstance(item, Secret):
             value = base64.b64encode(item.value).decode("ascii")
             return orjson.dumps({"type": "secret", "name": item.name, "value": value})
-        kind = "tombstone" if isinstance(item, Tombstone) else "vitals"
-        return orjson.dumps({"type": kind, **item._asdict()})
+        if isinstance(item, Tombstone):
+            return orjson.dumps({"type": "tombstone", **_tombstone(item)})
+        return orjson.dumps({"type": "vitals", **item._asdict()})
     except (ValueError, TypeError, LookupError) as error:
         raise LineError(str(error) or repr(error)) from error
 
@@ -114,10 +121,10 @@ def decode_header(line: bytes) -> None:
         fields = {}
     if fields.get("type") != "header" or fields.get("format") != FORMAT:
         raise LineError(f"this is no export of OpenRed Central: the first line is not its header ({FORMAT})")
-    if fields.get("version") != VERSION:
+    if fields.get("version") not in VERSIONS_READ:
         raise LineError(
             f"the export has version {fields.get('version')!r} of the format, "
-            f"this program knows version {VERSION}"
+            f"this program knows versions {' and '.join(map(str, VERSIONS_READ))}"
         )
 
 
@@ -132,13 +139,20 @@ def decode(line: bytes, slot: int) -> Item | Totals:
 
 
 def _node(record: Record) -> dict[str, Any]:
-    unknown = record.flags & ~(DISCOVERABLE | LEFT)
+    unknown = record.flags & ~(DISCOVERABLE | LEFT | PROVEN | KEYED)
     if unknown:
         raise LineError(f"flags {unknown:#x} are not known to version {VERSION} of the format")
     if record.state not in LIVE_STATES:
         raise LineError(f"no node is in state {record.state}")
     profile = Profile.decode(record.profile)
+    keys = {
+        "proven": bool(record.flags & PROVEN),
+        "keyed": bool(record.flags & KEYED),
+        "generation": record.generation,
+        "next_key": record.next_key,
+    }
     return {
+        **{name: value for name, value in keys.items() if value},
         "node_id": record.node_id,
         "state": State(record.state).wire,
         "discoverable": bool(record.flags & DISCOVERABLE),
@@ -170,6 +184,13 @@ def _node(record: Record) -> dict[str, Any]:
             for entry in decode_history(record.history)
         ],
     }
+
+
+def _tombstone(tombstone: Tombstone) -> dict[str, Any]:
+    fields = tombstone._asdict()
+    if fields.pop("flags") & PROVEN:
+        fields["proven"] = True
+    return fields
 
 
 def _object(line: bytes) -> dict[str, Any]:
@@ -224,6 +245,9 @@ class _Fields:
     def flag(self, name: str) -> bool:
         return self._take(name, "true or false", lambda value: isinstance(value, bool)) is True
 
+    def has(self, name: str) -> bool:
+        return name in self._fields
+
     def choice(self, name: str, choices: Mapping[str, State]) -> State:
         allowed = f"one of {', '.join(choices)}"
         return choices[self._take(name, allowed, lambda value: isinstance(value, str) and value in choices)]
@@ -262,7 +286,12 @@ def _read_node(fields: _Fields, slot: int) -> Record:
         slot=slot,
         node_id=fields.text("node_id"),
         state=fields.choice("state", _STATES).value,
-        flags=fields.flag("discoverable") * DISCOVERABLE | fields.flag("left") * LEFT,
+        flags=(
+            fields.flag("discoverable") * DISCOVERABLE
+            | fields.flag("left") * LEFT
+            | (fields.has("proven") and fields.flag("proven")) * PROVEN
+            | (fields.has("keyed") and fields.flag("keyed")) * KEYED
+        ),
         registered_at=fields.number("registered_at"),
         last_seen_at=fields.number("last_seen_at"),
         last_seen_s=fields.number("last_seen_s"),
@@ -275,8 +304,15 @@ def _read_node(fields: _Fields, slot: int) -> Record:
         away_from_s=fields.number("away_from_s"),
         away_until_s=fields.number("away_until_s"),
         history=";".join(map(_read_transition, fields.objects("history"))),
+        generation=fields.whole("generation") if fields.has("generation") else 0,
+        next_key=fields.text("next_key") if fields.has("next_key") else "",
     )
     fields.done()
+    if record.flags & KEYED:
+        try:
+            spki_of(profile_parts(record.profile)[2])
+        except ValueError as error:
+            raise LineError(f"node profile.public_key is not the text of a key: {error}") from error
     return record
 
 
@@ -315,6 +351,7 @@ def _read_tombstone(fields: _Fields, slot: int) -> Tombstone:
         died_s=fields.number("died_s"),
         reason=fields.text("reason"),
         revision=fields.whole("revision"),
+        flags=(fields.has("proven") and fields.flag("proven")) * PROVEN,
     )
     fields.done()
     return tombstone

@@ -12,6 +12,7 @@ from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.loading import load
+from openred_central.security.node_keys import load_node_key
 
 
 def directory() -> Directory:
@@ -22,6 +23,7 @@ def test_a_node_is_as_large_as_the_figures_say() -> None:
     node = population.document(1_234)
     assert len(node["node_id"]) == 15
     assert len(b64decode(node["public_key"], validate=True)) == 32
+    assert all(load_node_key(population.public_key(number)).kind == "ed25519" for number in range(200))
     assert (len(node["services"]), len(node["metadata"])) == (2, 2)
 
 

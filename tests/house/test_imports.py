@@ -24,18 +24,24 @@ RANKS = {
     "security": 1,
     "client": 1,
     "storage": 2,
+    "logs": 2,
     "api": 3,
     "tasks": 3,
     "config": 4,
     "loading": 4,
     "server": 5,
     "maintenance": 5,
+    "health": 5,
+    "service_unit": 5,
     "cli": 6,
     # Two lines that start `cli`.
     "__main__": 7,
 }
 RUN_TIME_DEPENDENCIES = {"uvloop", "orjson", "cryptography"}
-TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {"pytest", "hypothesis", NAME, "tests", "benchmarks"}
+TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {
+    *("pytest", "hypothesis", "http_message_signatures", "cryptography_vectors"),
+    *(NAME, "tests", "benchmarks"),
+}
 # What the benchmarks compare with: the `bench` extra, for the peers alone.
 PEERS = "benchmarks/peers/"
 PEER_DEPENDENCIES = TEST_DEPENDENCIES | {"fastapi", "uvicorn", "aiohttp", "granian"}
