@@ -7,6 +7,8 @@ import json
 import os
 import shlex
 import signal
+import sqlite3
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from types import FrameType
 
+from ..load.running import LoadError
 from . import holding, latency, loads, machine, registering, report, stalls, starting
 from .databases import Databases
 from .effort import QUICK, WHOLE, Bench
@@ -31,6 +34,8 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "memory": holding.measure,
     "stalls": stalls.measure,
 }
+# What may go wrong in one case while the others go on.
+FAILURES = (ServerError, LoadError, OSError, RuntimeError, subprocess.SubprocessError, sqlite3.Error)
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -69,7 +74,7 @@ def run(given: argparse.Namespace) -> int:
                 tell("interrupted: what was measured is reported")
                 failed = True
                 break
-            except (ServerError, OSError, RuntimeError) as error:
+            except FAILURES as error:
                 tell(f"{name} failed: {error}")
                 failed = True
     described["load_average_afterwards"] = f"{os.getloadavg()[0]:.2f}"

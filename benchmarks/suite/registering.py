@@ -27,7 +27,7 @@ from .servers import Meter, Running
 CONNECTIONS = (1, 8, 64, 256)
 FORGETFUL = "ours, from memory"
 BARE = "bare SQLite"
-INSERT = f"INSERT INTO node VALUES ({', '.join('?' * (len(Record._fields) + 1))})"
+INSERT = f"INSERT INTO node ({', '.join(Record._fields)}) VALUES ({', '.join('?' * len(Record._fields))})"
 
 
 def case(connections: int) -> str:
@@ -89,7 +89,7 @@ def bare_rows_per_s(folder: Path, rows_each: int, measured_s: float) -> float:
         bare.execute("PRAGMA synchronous = FULL")
         while passed_s < measured_s:
             made = map(record, range(first, first + rows_each))
-            changes = [(*each[:PROFILE], each.profile.decode(), *each[PROFILE + 1 :], 0) for each in made]
+            changes = [(*each[:PROFILE], each.profile.decode(), *each[PROFILE + 1 :]) for each in made]
             began_s = perf_counter()
             bare.execute("BEGIN")
             bare.executemany(INSERT, changes)
