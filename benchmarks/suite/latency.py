@@ -18,6 +18,7 @@ MIXES = {
     "80 heartbeats, 15 discoveries, 5 registrations": {"heartbeat": 80, "discover": 15, "register": 5},
 }
 SNAPSHOT_S = "5"
+UNPINNED = "ours, on any core"
 
 
 def case(mix: str) -> str:
@@ -25,15 +26,26 @@ def case(mix: str) -> str:
 
 
 def measure(bench: Bench) -> None:
-    """Each mix for a while, once."""
+    """Each mix for a while, once with the server on its own core and once wherever it likes.
+
+    On one core its writer and its loop wait for each other: the kernel's turns are milliseconds long.
+    """
+    cores = bench.site.cores
+    _measure(bench, who.OURS)
+    if cores.server:
+        free = bench.site._replace(cores=cores._replace(server=cores.server | cores.load))
+        _measure(bench._replace(site=free), UNPINNED)
+
+
+def _measure(bench: Bench, name: str) -> None:
     effort = bench.effort
     with bench.site.server(who.OURS, effort.usual, {"snapshot-interval-s": SNAPSHOT_S}) as server:
-        for name, mix in MIXES.items():
-            bench.tell(case(name))
+        for mix in MIXES:
+            bench.tell(f"{case(mix)}: {name}")
             options = LoadOptions(
                 host="127.0.0.1",
                 port=server.port,
-                mix=mix,
+                mix=MIXES[mix],
                 nodes=effort.usual,
                 duration_s=effort.measured_s,
                 warm_up_s=effort.warm_up_s,
@@ -41,15 +53,18 @@ def measure(bench: Bench) -> None:
                 seed=bench.seed,
             )
             most = run_here(options)
-            rate = most.requests_per_s / 2
             meter = Meter(server, bench.site.cores)
-            options = options._replace(rate=rate, duration_s=effort.latency_s, run="half")
+            options = options._replace(rate=most.requests_per_s / 2, duration_s=effort.latency_s, run="half")
             tally = run_here(options, edge=meter.read)
             times_ms, late_ms = tally.all_times().summary_ms(), tally.late.summary_ms()
+            figures = meter.figures(tally.answered)
+            if name == UNPINNED:
+                # The load runs on these cores as well: it would count as others.
+                figures.pop("others_percent")
             bench.samples.add(
-                Subject(case(name), who.OURS),
+                Subject(case(mix), name),
                 requests_per_s=tally.requests_per_s,
-                **meter.figures(tally.answered),
+                **figures,
                 p50_ms=times_ms["p50"],
                 p99_ms=times_ms["p99"],
                 p999_ms=times_ms["p99.9"],
