@@ -54,6 +54,9 @@ log = logging.getLogger("openred.server")
 TRANSITIONS_LOGGED_MAX = 50
 
 
+UNNAMED = "%s is not set: a request that was signed for another directory is not told from one for us"
+
+
 class StartError(Exception):
     """The server cannot start. The message is one line for the operator."""
 
@@ -168,6 +171,8 @@ class Server:
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
         self._notifier.ready(status())
 
+        if not configuration.authority:
+            log.warning(UNNAMED, SETTINGS["authority"].variable)
         try:
             await _until(self._stop, tasks)
         finally:
@@ -214,11 +219,6 @@ class Server:
 
     def _prover(self, directory: Directory, limits: Limits, store: Store) -> Prover:
         configuration = self._configuration
-        if not configuration.authority:
-            log.warning(
-                "%s is not set: a request that was signed for another directory is not told from ours",
-                SETTINGS["authority"].variable,
-            )
         return Prover(
             directory=directory,
             limits=limits,

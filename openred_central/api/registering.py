@@ -152,8 +152,9 @@ def _describe(api: Api, request: Request, registered: Registered, now: Now) -> d
         "revision": record.revision,
     }
     if registered.outcome == "registered":
-        document["message"] = "Welcome. You are bound to your key: sign what you send from now on."
-        if not record.flags & PROVEN:
+        if record.flags & PROVEN:
+            document["message"] = "Welcome. You are bound to your key: sign what you send from now on."
+        else:
             document["claim"] = api.prover.claims.claim(record.node_id, record.registered_at)
             document["message"] = (
                 "Welcome. Keep the claim: it proves later changes to be yours, and is told once."

@@ -143,7 +143,7 @@ def test_records_come_by_columns_with_what_the_journal_knows(path: Path) -> None
 def of(columns: RecordColumns) -> list[Record]:
     """The records that stand in columns."""
     given = zip(*columns, strict=True)
-    text = {"node_id", "services", "region", "history"}
+    text = {"node_id", "services", "region", "history", "next_key"}
     return [
         Record._make(
             value.decode() if name in text else value
