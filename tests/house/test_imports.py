@@ -29,13 +29,15 @@ RANKS = {
     "tasks": 3,
     "config": 4,
     "loading": 4,
-    "server": 5,
+    # Above `config`.
+    "vault": 5,
+    "server": 6,
     "maintenance": 5,
     "health": 5,
     "service_unit": 5,
-    "cli": 6,
+    "cli": 7,
     # Two lines that start `cli`.
-    "__main__": 7,
+    "__main__": 8,
 }
 RUN_TIME_DEPENDENCIES = {"uvloop", "orjson", "cryptography"}
 TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {
