@@ -151,6 +151,9 @@ class Configuration:
     connections_per_address_max: int = whole(
         _ENGINE.connections_per_address_max, 1, 1_000_000, "The same for one address (IPv6: one /64)."
     )
+    events_subscribers_max: int = whole(
+        1_000, 0, 1_000_000, "Clients that may follow GET /events at the same time."
+    )
     rate_limit_exempt: tuple[str, ...] = networks("Networks whose connections are not counted by address.")
 
     given_as: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)

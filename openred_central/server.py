@@ -15,19 +15,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 from . import __version__
+from .api.broadcast import Broadcast
+from .api.event_feed import EventFeed
+from .api.event_log import EventLog
 from .api.routes import NAMES, install
 from .api.service import Api
-from .api.times import rfc3339
 from .clock import AttendedTime, SystemClock
 from .config import Configuration
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
+from .figures import LiveFigures, Parts, performance
 from .loading import load
 from .micro_engine.engine import Engine
 from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
@@ -116,43 +118,23 @@ class Server:
         writer: ThreadPoolExecutor,
     ) -> bool:
         configuration = self._configuration
+        # Another name for each run, under which nobody takes its events for those of an earlier one.
+        feed = EventFeed(EventLog(secrets.token_hex(4)), directory.nodes.registry)
         saver = Saver(directory.saving, store, writer, attended.now, configuration.saver())
         prober = self._prober(directory, attended)
-        scheduler = Scheduler(
-            directory,
-            attended,
-            tick_s=configuration.tick_s,
-            store_reachable=lambda: not saver.failing,
-            on_transitions=log_transitions,
-            ask=lambda request: _submit(prober, request),
+        parts = self._parts(directory, attended, saver, prober, feed)
+        broadcast = Broadcast(
+            feed, LiveFigures(parts), self._clock.wall_s, readers_max=configuration.events_subscribers_max
         )
-        snapshotter = self._snapshotter()
-        engine = Engine(
-            limits=configuration.engine(),
-            clock=self._clock,
-            new_error_id=lambda: secrets.token_hex(8),
-        )
-        api = Api(
-            directory=directory,
-            claims=Claims(self._claim_key(store)),
-            now=attended.now,
-            saved=saver.saved,
-            store_state=lambda: saver.state,
-            store_durable=store.durable,
-            random=self._random.random,
-            figures=lambda: self._figures(engine, saver, scheduler, attended, snapshotter),
-            version=__version__,
-            endpoints=NAMES,
-            stopping=self._stop.is_set,
-        )
-        install(engine, api)
+        engine, scheduler, snapshotter = parts.engine, parts.scheduler, parts.snapshotter
+        install(engine, self._api(parts, broadcast, store))
         tls = self._tls()
         addresses = await engine.start(self._listeners(), tls=tls)
         # An operator's word that silence is to be believed.
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now())
         )
-        tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober)]
+        tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober, broadcast)]
         if snapshotter:
             tasks.append(asyncio.create_task(snapshotter.run()))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
@@ -164,6 +146,7 @@ class Server:
             # A second signal ends that wait.
             log.info("stopping")
             _on_signal(engine.hurry)
+            broadcast.stop()
             cut = await engine.drain()
             # Time stops before the last flush, so that what is saved is the end.
             scheduler.stop()
@@ -174,6 +157,61 @@ class Server:
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return not saver.gave_up
+
+    def _parts(
+        self,
+        directory: Directory,
+        attended: AttendedTime,
+        saver: Saver,
+        prober: Prober,
+        feed: EventFeed,
+    ) -> Parts:
+        configuration = self._configuration
+
+        def tell(transitions: Sequence[Transition]) -> None:
+            log_transitions(transitions)
+            feed.offer(transitions)
+
+        scheduler = Scheduler(
+            directory,
+            attended,
+            tick_s=configuration.tick_s,
+            store_reachable=lambda: not saver.failing,
+            on_transitions=tell,
+            ask=lambda request: _submit(prober, request),
+        )
+        engine = Engine(
+            limits=configuration.engine(),
+            clock=self._clock,
+            new_error_id=lambda: secrets.token_hex(8),
+        )
+        return Parts(
+            clock=self._clock,
+            started_s=self._started_s,
+            engine=engine,
+            directory=directory,
+            attended=attended,
+            saver=saver,
+            scheduler=scheduler,
+            snapshotter=self._snapshotter(),
+            restored=self._restored,
+        )
+
+    def _api(self, parts: Parts, broadcast: Broadcast, store: Store) -> Api:
+        return Api(
+            directory=parts.directory,
+            claims=Claims(self._claim_key(store)),
+            now=parts.attended.now,
+            saved=parts.saver.saved,
+            store_state=lambda: parts.saver.state,
+            store_durable=store.durable,
+            random=self._random.random,
+            figures=lambda: performance(parts),
+            version=__version__,
+            endpoints=NAMES,
+            stopping=self._stop.is_set,
+            broadcast=broadcast,
+        )
 
     def _make_directory(self) -> Directory:
         configuration = self._configuration
@@ -243,71 +281,6 @@ class Server:
             raise StartError(
                 f"cannot use the certificate {certificate} with the key {key}: {error}"
             ) from error
-
-    def _figures(
-        self,
-        engine: Engine,
-        saver: Saver,
-        scheduler: Scheduler,
-        attended: AttendedTime,
-        snapshotter: Snapshotter | None,
-    ) -> dict[str, Any]:
-        """What the parts around the directory count."""
-        counted, saved = engine.stats, saver.stats
-        return {
-            "uptime_s": round(self._clock.monotonic_s() - self._started_s, 3),
-            "requests": counted.requests,
-            "responses": {f"{kind}xx": counted.responses[kind] for kind in range(2, 6)},
-            "connections": {
-                "open": engine.connections_open,
-                "total": counted.connections_total,
-                "refused": counted.connections_refused,
-            },
-            "bytes": {"in": counted.bytes_in, "out": counted.bytes_out},
-            "store": {
-                "state": saver.state.value,
-                "batches": saved.batches,
-                "rows": saved.rows,
-                "commit_ms_mean": round(saved.commit_s_total / max(saved.batches, 1) * 1_000, 3),
-                "commit_ms_max": round(saved.commit_s_max * 1_000, 3),
-                "failures": saved.failures,
-                "restored": _describe_restored(self._restored),
-            },
-            "snapshots": _describe_snapshots(snapshotter),
-            "scheduler": {
-                "ticks": scheduler.ticks,
-                "late_ms_max": round(scheduler.late_s_max * 1_000, 3),
-                "clock_jumps": [
-                    {"at": rfc3339(jump.at_wall_s), "jump_s": jump.jump_s} for jump in attended.jumps
-                ],
-            },
-        }
-
-
-def _describe_restored(restored: Restored | None) -> dict[str, Any] | None:
-    """What the store was restored from at start, where it was damaged. Names without their folders."""
-    if restored is None:
-        return None
-    return {
-        "snapshot": restored.snapshot,
-        "taken_at": rfc3339(restored.taken_at),
-        "age_s": round(restored.age_s, 3),
-        "set_aside": restored.set_aside.name,
-    }
-
-
-def _describe_snapshots(snapshotter: Snapshotter | None) -> dict[str, Any] | None:
-    if snapshotter is None:
-        return None
-    taken = snapshotter.stats
-    return {
-        "state": "ok" if taken.last_error is None else "failing",
-        "taken": taken.snapshots,
-        "failures": taken.failures,
-        "last": rfc3339(taken.last_at) if taken.last_at is not None else None,
-        "last_took_s": round(taken.last_took_s, 3),
-        "last_bytes": taken.last_bytes,
-    }
 
 
 def _on_signal(callback: Callable[[], object]) -> None:

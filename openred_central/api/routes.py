@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..micro_engine.engine import Engine
-from ..micro_engine.messages import Response
-from . import discovering, heartbeating, nodes, registering, status
+from ..micro_engine.messages import Response, StreamingResponse
+from . import discovering, events, heartbeating, nodes, registering, status
 from .service import Api
 
 # No registration or heartbeat needs more: a key of 4 KiB, metadata of 4 KiB, services and endpoints.
@@ -20,7 +20,7 @@ class Endpoint(NamedTuple):
 
     method: str
     path: str
-    handler: Callable[..., Coroutine[Any, Any, Response]]
+    handler: Callable[..., Coroutine[Any, Any, Response | StreamingResponse]]
     aliases: tuple[str, ...] = ()
     body_bytes_max: int | None = None
 
@@ -34,6 +34,7 @@ ENDPOINTS = (
     Endpoint("DELETE", "/nodes/{node_id}", nodes.delete_node),
     Endpoint("POST", "/lookup", nodes.lookup, (), RECORD_BYTES_MAX),
     Endpoint("GET", "/stats", status.stats),
+    Endpoint("GET", "/events", events.events),
     Endpoint("GET", "/health/live", status.live),
     Endpoint("GET", "/health/ready", status.ready),
     Endpoint("GET", "/health", status.ready, ("/api/v3/health",)),

@@ -13,6 +13,7 @@ from ..errors import CallerError
 from ..micro_engine.messages import Request
 from ..security.claims import SCHEME, Claims
 from ..storage.state import StoreState
+from .broadcast import Broadcast
 
 # The advised pace is spread by this much to either side, so that nodes do not beat in step.
 ADVICE_SPREAD = 0.1
@@ -29,8 +30,8 @@ class Api:
     `saved` waits until a change, by its number, is stored and returns whether it is; `store_state` tells how
     the store keeps up, `store_durable` whether what it takes survives; `random` returns floats in [0, 1);
     `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the methods and paths served;
-    `stopping` tells whether the server is on its way out; `walks` is held by the one discovery that looks
-    through very many nodes.
+    `stopping` tells whether the server is on its way out; `broadcast` tells what happens to all who listen;
+    `walks` is held by the one discovery that looks through very many nodes.
     """
 
     directory: Directory
@@ -44,6 +45,7 @@ class Api:
     version: str
     endpoints: tuple[str, ...]
     stopping: Callable[[], bool]
+    broadcast: Broadcast
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def heartbeat_advice_s(self) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Final
 
@@ -28,7 +29,9 @@ TURN_S_MAX: Final = 0.001
 class Connection(Channel):
     """The protocol of one connection: hears requests and answers them, in order, one at a time."""
 
-    __slots__ = ("_pending",)
+    __slots__ = ("_begun_s", "_pending")
+    # When the request that is answered next was there whole.
+    _begun_s: float
     # The request that waits for its body or its handler; absent while none does, to hold no memory.
     _pending: tuple[Request, Route, Parameters]
 
@@ -120,6 +123,7 @@ class Connection(Channel):
         body = self._parser.read_body(self._pending[1].body_bytes_max)
         if body is None:
             return False
+        self._begun_s = self._now_s
         request, route, parameters = self._pending
         del self._pending
         if route.body != "none":
@@ -132,6 +136,7 @@ class Connection(Channel):
         shared = self._shared
         shared.stats.requests += 1
         self._head_timed = False
+        self._begun_s = self._now_s
         request.peer = self._peer
         try:
             route, parameters = shared.router.admit(request)
@@ -187,15 +192,19 @@ class Connection(Channel):
 
     def _finish(self, request: Request, route: Route, result: object, error: BaseException | None) -> None:
         """Answer with what the handler returned, or with the `error` that it raised."""
+        closes = False
         try:
             if error is None:
-                self._respond(request, as_response(result), route.cors)
+                response = as_response(result)
             else:
                 closes = isinstance(error, CallerError) and error.close
-                self._respond(request, self._shared.error_response(error, request), route.cors, closes)
+                response = self._shared.error_response(error, request)
+            self._respond(request, response, route.cors, closes)
         except (InternalBug, TypeError) as bug:
             # What the handler returned cannot be sent; nothing of it has been.
-            self._respond(request, self._shared.error_response(bug, request), route.cors)
+            response = self._shared.error_response(bug, request)
+            self._respond(request, response, route.cors)
+        route.responses[response.status // 100] += 1
 
     def _refuse(self, request: Request, error: CallerError) -> None:
         """Answer a request whose head is not acceptable; its body will be read and thrown away."""
@@ -216,6 +225,7 @@ class Connection(Channel):
         if self._input_ended and self._parser.idle:
             keep_alive = False
         head_only = request.method == "HEAD"
+        shared.stats.latency.observe(shared.clock.monotonic_s() - self._begun_s)
         if isinstance(response, StreamingResponse):
             self._stream(request, response, cors=cors, keep_alive=keep_alive, head_only=head_only)
             return
@@ -240,16 +250,25 @@ class Connection(Channel):
         self._out.flush()
         self.phase = STREAM
         self._deadline_s = math.inf
-        body = close(response.chunks) if head_only else pump(response.chunks, self._out, chunked=chunked)
+        chunks = response.chunks
+        body = close(chunks) if head_only else pump(chunks, self._out, chunked=chunked)
         self._task = shared.loop.create_task(body)
-        self._task.add_done_callback(partial(self._stream_done, request, chunked, keep_alive))
+        self._task.add_done_callback(partial(self._stream_done, request, chunks, chunked, keep_alive))
 
     def _stream_done(
-        self, request: Request, chunked: bool, keep_alive: bool, task: asyncio.Task[Any]
+        self,
+        request: Request,
+        chunks: AsyncIterator[bytes],
+        chunked: bool,
+        keep_alive: bool,
+        task: asyncio.Task[Any],
     ) -> None:
         self._task = None
         self._now_s = self._shared.clock.monotonic_s()
         whole = not task.cancelled()
+        if not whole:
+            # A task that is cancelled before its first step runs none of its own code.
+            self._shared.run_aside(close(chunks))
         if whole and (error := task.exception()) is not None:
             self._shared.report(error, request)
             whole = False

@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -19,7 +19,7 @@ from ..clock import Clock, SystemClock
 from .acceptor import Acceptor
 from .limits import EngineLimits
 from .responses import ResponseEncoder
-from .router import BodyKind, Handler, Router
+from .router import BodyKind, Handler, Route, Router
 from .shared import Held, Shared
 from .sockets import address_of, listen_tcp, listen_unix, tls_context
 from .stats import Stats
@@ -91,6 +91,10 @@ class Engine:
             return handler
 
         return register
+
+    def routes(self) -> Iterator[Route]:
+        """Every route, with the counts of its answers."""
+        return self._router.routes()
 
     @property
     def connections_open(self) -> int:

@@ -23,6 +23,7 @@ CONTRACT = [
     ("DELETE", "/nodes/node-1", "delete_node"),
     ("POST", "/lookup", "lookup"),
     ("GET", "/stats", "stats"),
+    ("GET", "/events", "events"),
     ("GET", "/health/live", "live"),
     ("GET", "/health/ready", "ready"),
     ("GET", "/health", "ready"),
