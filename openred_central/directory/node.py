@@ -14,6 +14,8 @@ from .lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
 # Bits of `Record.flags`.
 DISCOVERABLE = 1
 LEFT = 2
+# An operator holds it: silence does not move it on.
+HELD = 16
 
 HISTORY_ENTRIES_MAX = 16
 

@@ -13,6 +13,7 @@ from .changes import Changes
 from .deadlines import Deadlines
 from .lifecycle import STATES, Event, LifecycleOptions, State, deadline_s, next_state
 from .node import (
+    HELD,
     Profile,
     Record,
     Tombstone,
@@ -28,6 +29,8 @@ from .tombstones import Tombstones
 
 # Transitions that nobody fetched are dropped, oldest first, beyond so many; they stay counted.
 TRANSITIONS_KEPT = 100_000
+# Far behind every deadline that there can be, and still a whole number of steps in 64 bits: 35,000 years.
+HELD_UNTIL_S = float(1 << 40)
 
 
 class Nodes:
@@ -46,8 +49,13 @@ class Nodes:
         self.transition_counts: Counter[tuple[State, State, str]] = Counter()
 
     def deadline_s(self, slot: int) -> float:
-        """When the state of the node in `slot` truly ends by silence, in attended seconds."""
+        """When the state of the node in `slot` truly ends by silence, in attended seconds.
+
+        That of a node that is held ends at `HELD_UNTIL_S`: never.
+        """
         registry = self.registry
+        if registry.flags(slot) & HELD:
+            return HELD_UNTIL_S
         return deadline_s(
             STATES[registry.states[slot]],
             registry.since_s(slot),

@@ -21,6 +21,7 @@ from ..directory.batch import Vitals
 from ..directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
 from ..directory.node import (
     DISCOVERABLE,
+    HELD,
     LEFT,
     Endpoint,
     Profile,
@@ -132,7 +133,7 @@ def decode(line: bytes, slot: int) -> Item | Totals:
 
 
 def _node(record: Record) -> dict[str, Any]:
-    unknown = record.flags & ~(DISCOVERABLE | LEFT)
+    unknown = record.flags & ~(DISCOVERABLE | LEFT | HELD)
     if unknown:
         raise LineError(f"flags {unknown:#x} are not known to version {VERSION} of the format")
     if record.state not in LIVE_STATES:
@@ -143,6 +144,8 @@ def _node(record: Record) -> dict[str, Any]:
         "state": State(record.state).wire,
         "discoverable": bool(record.flags & DISCOVERABLE),
         "left": bool(record.flags & LEFT),
+        # Only where it is: without it, programs that know no holds read the rest.
+        **({"held": True} if record.flags & HELD else {}),
         "registered_at": record.registered_at,
         "last_seen_at": record.last_seen_at,
         "last_seen_s": record.last_seen_s,
@@ -221,7 +224,9 @@ class _Fields:
         value: int = self._take(name, allowed, lambda value: type(value) is int and 0 <= value <= maximum)
         return value
 
-    def flag(self, name: str) -> bool:
+    def flag(self, name: str, *, default: bool | None = None) -> bool:
+        if default is not None and name not in self._fields:
+            return default
         return self._take(name, "true or false", lambda value: isinstance(value, bool)) is True
 
     def choice(self, name: str, choices: Mapping[str, State]) -> State:
@@ -262,7 +267,9 @@ def _read_node(fields: _Fields, slot: int) -> Record:
         slot=slot,
         node_id=fields.text("node_id"),
         state=fields.choice("state", _STATES).value,
-        flags=fields.flag("discoverable") * DISCOVERABLE | fields.flag("left") * LEFT,
+        flags=fields.flag("discoverable") * DISCOVERABLE
+        | fields.flag("left") * LEFT
+        | fields.flag("held", default=False) * HELD,
         registered_at=fields.number("registered_at"),
         last_seen_at=fields.number("last_seen_at"),
         last_seen_s=fields.number("last_seen_s"),
