@@ -70,6 +70,7 @@ def server(database: str, nodes: int, dwell_s: float) -> Iterator[Server]:
     """The server as users run it, with every dwell time at `dwell_s`, on a free port of loopback."""
     settings = {
         "port": "0",
+        "admin-port": "off",
         "database": database,
         "max-nodes": str(nodes),
         "mass-silence-share": "1",

@@ -161,6 +161,7 @@ async def watch(late_s: list[float]) -> None:
 async def stalls(folder: Path, port: int, load_it: bool) -> list[float]:
     """How late the loop of a server in this process was, each time; with the load on it or idle."""
     flags = {
+        "admin_port": "off",
         "port": str(port),
         "database": str(folder / "stalls.db"),
         "snapshot_interval_s": "1" if load_it else "0",

@@ -11,13 +11,27 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from .api.admin.options import OperatorsOptions
 from .directory.directory import DirectoryOptions
 from .directory.lifecycle import DWELL_S_MAX, LifecycleOptions
 from .directory.mass_silence import MassSilenceOptions
 from .micro_engine.limits import EngineLimits
-from .setting_kinds import DAY_S, Kind, choice, duration, networks, number, show_duration, switch, text, whole
+from .setting_kinds import (
+    DAY_S,
+    Kind,
+    choice,
+    duration,
+    networks,
+    number,
+    port_or_off,
+    show_duration,
+    switch,
+    text,
+    whole,
+)
 from .tasks.prober import ProberOptions
 from .tasks.saver import SaverOptions
 from .tasks.snapshotter import SnapshotOptions
@@ -72,6 +86,16 @@ class Configuration:
     unix_socket: str = text("", "a path, or nothing", "Path of a Unix socket to listen on as well.")
     tls_certificate: str = text("", "a path, or nothing", "File with the certificate chain (PEM).")
     tls_key: str = text("", "a path, or nothing", "File with the certificate's private key (PEM).")
+    admin_host: str = text(
+        "127.0.0.1", "an address or a name", "Address at which operators are heard; see Operations."
+    )
+    admin_port: int | None = port_or_off(
+        8_001, "Port at which operators are heard; 0 takes any that is free, off none."
+    )
+    admin_socket: str = text("", "a path, or nothing", "Path of a Unix socket for operators, of mode 0600.")
+    admin_secret_file: str = text(
+        "", "a path, or nothing", "File with the operators' secret; nothing: beside the database."
+    )
     log_level: str = choice(
         "info", ("debug", "info", "warning", "error"), "The least that is worth a log line."
     )
@@ -221,6 +245,15 @@ class Configuration:
     def snapshotter(self) -> SnapshotOptions:
         """How often the database is copied, and how many copies are kept."""
         return SnapshotOptions(**self._named(SnapshotOptions))
+
+    def operators(self) -> OperatorsOptions:
+        """Where operators are heard."""
+        return OperatorsOptions(
+            host=self.admin_host,
+            port=self.admin_port,
+            socket=Path(self.admin_socket) if self.admin_socket else None,
+            secret_file=Path(self.admin_secret_file) if self.admin_secret_file else None,
+        )
 
     def prober(self) -> ProberOptions:
         """How much is probed at once."""

@@ -14,11 +14,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from . import __version__
+from .api.admin.desk import Desk
+from .api.admin.secret_file import SecretError
 from .api.broadcast import Broadcast
 from .api.event_feed import EventFeed
 from .api.event_log import EventLog
@@ -29,10 +32,12 @@ from .config import Configuration
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
-from .figures import LiveFigures, Parts, performance
 from .loading import load
 from .micro_engine.engine import Engine
 from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
+from .operators import Operators, make_desk
+from .reporting.figures import LiveFigures, Parts, performance
+from .reporting.metrics import metrics_text
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
 from .storage.store import Store, StoreError
@@ -40,6 +45,7 @@ from .tasks.prober import Prober, Submission, probe_refusal
 from .tasks.saver import Saver
 from .tasks.scheduler import Scheduler
 from .tasks.snapshotter import Snapshotter
+from .tasks.stall_meter import StallMeter
 
 log = logging.getLogger("openred.server")
 
@@ -127,14 +133,20 @@ class Server:
             feed, LiveFigures(parts), self._clock.wall_s, readers_max=configuration.events_subscribers_max
         )
         engine, scheduler, snapshotter = parts.engine, parts.scheduler, parts.snapshotter
-        install(engine, self._api(parts, broadcast, store))
+        stalls = StallMeter(self._clock)
+        api = self._api(parts, broadcast, store)
+        install(engine, api)
         tls = self._tls()
+        operators = self._operators()
+        await _start_operators(
+            operators, make_desk(api, lambda: metrics_text(parts, broadcast, stalls), snapshotter)
+        )
         addresses = await engine.start(self._listeners(), tls=tls)
         # An operator's word that silence is to be believed.
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now())
         )
-        tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober, broadcast)]
+        tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober, broadcast, stalls)]
         if snapshotter:
             tasks.append(asyncio.create_task(snapshotter.run()))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
@@ -145,9 +157,10 @@ class Server:
             # No new connections, then what is in flight finishes, bounded by drain_timeout_s.
             # A second signal ends that wait.
             log.info("stopping")
-            _on_signal(engine.hurry)
+            _on_signal(partial(_hurry, engine, operators))
             broadcast.stop()
-            cut = await engine.drain()
+            cut, _ = await asyncio.gather(engine.drain(), operators.drain())
+            stalls.stop()
             # Time stops before the last flush, so that what is saved is the end.
             scheduler.stop()
             if snapshotter:
@@ -238,13 +251,26 @@ class Server:
         )
 
     def _snapshotter(self) -> Snapshotter | None:
-        """None where there is nothing to copy, or nobody wants it."""
+        """None where there is nothing to copy."""
         configuration = self._configuration
         database = database_path(configuration.database)
-        if database is None or not configuration.snapshot_interval_s:
+        if database is None:
             return None
         snapshots = snapshots_of(database, configuration.snapshot_folder)
         return Snapshotter(snapshots, self._clock, configuration.snapshotter())
+
+    def _operators(self) -> Operators:
+        configuration = self._configuration
+        options, database = configuration.operators(), database_path(configuration.database)
+        beside = database.with_name(f"{database.name}.admin-secret") if database is not None else None
+        return Operators(
+            options,
+            options.secret_file or beside,
+            secrets.token_bytes,
+            limits=configuration.engine(),
+            clock=self._clock,
+            new_error_id=lambda: secrets.token_hex(8),
+        )
 
     def _claim_key(self, store: Store) -> bytes:
         key = store.load_secret(CLAIM_KEY)
@@ -289,6 +315,11 @@ def _on_signal(callback: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, callback)
 
 
+def _hurry(engine: Engine, operators: Operators) -> None:
+    engine.hurry()
+    operators.hurry()
+
+
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
     """Wait for the signal to stop; a task that ends before it takes the server down with its error."""
     waiting = asyncio.create_task(stop.wait())
@@ -296,6 +327,21 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
     waiting.cancel()
     for task in done - {waiting}:
         task.result()
+
+
+async def _start_operators(operators: Operators, desk: Desk) -> None:
+    """Have operators heard. Raises `StartError` where that cannot be."""
+    try:
+        addresses = await operators.start(desk)
+    except OSError as error:
+        raise StartError(
+            f"operators cannot be heard: {error.strerror or error}; choose another OPENRED_ADMIN_PORT "
+            "(0 for any that is free, off for none) or OPENRED_ADMIN_SOCKET"
+        ) from error
+    except SecretError as error:
+        raise StartError(str(error)) from error
+    if addresses:
+        log.info("operators are heard on %s", _list(addresses))
 
 
 def _submit(prober: Prober, request: ProbeRequest) -> Submission:

@@ -71,6 +71,7 @@ def test_a_variable_that_a_flag_replaces_is_not_read() -> None:
             {},
             "--tick-s is '1 s', allowed is 0.01s to 1m (seconds, or a number with s, m, h or d behind it)",
         ),
+        ({"admin_port": "no"}, {}, "--admin-port is 'no', allowed is 0 to 65535, or off"),
         ({}, {"OPENRED_PROBE": "udp"}, "OPENRED_PROBE is 'udp', allowed is none or tcp"),
         ({}, {"OPENRED_HOST": "a\nb"}, "OPENRED_HOST is 'a\\nb', allowed is an address or a name"),
     ],

@@ -29,7 +29,8 @@ RANKS = {
     "tasks": 3,
     "config": 4,
     "loading": 4,
-    "figures": 4,
+    "reporting": 4,
+    "operators": 4,
     "server": 5,
     "maintenance": 5,
     "cli": 6,
@@ -37,7 +38,9 @@ RANKS = {
     "__main__": 7,
 }
 RUN_TIME_DEPENDENCIES = {"uvloop", "orjson", "cryptography"}
-TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {"pytest", "hypothesis", NAME, "tests", "benchmarks"}
+TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {
+    *("pytest", "hypothesis", "prometheus_client", NAME, "tests", "benchmarks")
+}
 # The HTTP engine could be published alone.
 ENGINE_MAY_IMPORT = {"errors", "clock", "histogram", "micro_engine"}
 

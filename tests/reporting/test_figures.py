@@ -11,8 +11,8 @@ from openred_central.clock import AttendedTime, VirtualClock
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import LifecycleOptions, State
 from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.figures import LiveFigures, Parts, performance
 from openred_central.micro_engine.engine import Engine
+from openred_central.reporting.figures import LiveFigures, Parts, performance
 from openred_central.storage.memory import MemoryStore
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.saver import Saver, SaverOptions

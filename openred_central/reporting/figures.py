@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .api.status import mass_silence_figures
-from .api.times import rfc3339
-from .clock import AttendedTime, Clock
-from .directory.directory import Directory
-from .directory.lifecycle import LIVE_STATES
-from .histogram import quantile
-from .micro_engine.engine import Engine
-from .storage.restoring import Restored
-from .tasks.saver import Saver
-from .tasks.scheduler import Scheduler
-from .tasks.snapshotter import Snapshotter
+from ..api.status import mass_silence_figures
+from ..api.times import rfc3339
+from ..clock import AttendedTime, Clock
+from ..directory.directory import Directory
+from ..directory.lifecycle import LIVE_STATES
+from ..histogram import quantile
+from ..micro_engine.engine import Engine
+from ..storage.restoring import Restored
+from ..tasks.saver import Saver
+from ..tasks.scheduler import Scheduler
+from ..tasks.snapshotter import Snapshotter
 
 # Rates over less than this would be those of a few requests.
 RATE_S_MIN = 0.5
