@@ -26,7 +26,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -66,8 +66,10 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def server(database: str, nodes: int, dwell_s: float) -> Iterator[Server]:
-    """The server as users run it, with every dwell time at `dwell_s`, on a free port of loopback."""
+def server(
+    database: str, nodes: int, dwell_s: float, more: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """The server as users run it, with every dwell time at `dwell_s` and `more` settings, on a free port."""
     settings = {
         "port": "0",
         "admin-port": "off",
@@ -76,6 +78,7 @@ def server(database: str, nodes: int, dwell_s: float) -> Iterator[Server]:
         "mass-silence-share": "1",
         "connections-per-address-max": str(8 * CONNECTIONS),
         **dict.fromkeys(DWELL_TIMES, str(dwell_s)),
+        **(more or {}),
     }
     command = [sys.executable, "-m", "openred_central", "serve"]
     command += [f"--{name}={value}" for name, value in settings.items()]
