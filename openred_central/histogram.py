@@ -18,7 +18,7 @@ class Histogram:
     """How often a duration fell into which bucket.
 
     `bounds` are the upper bounds of the buckets, rising, each within its bucket; `counts` has one more, for
-    what is above all of them. `sum_s` is the sum of all durations, in seconds. To observe one takes 0.2 µs.
+    what is above all of them. `sum_s` is the sum of all durations, in seconds. To observe one takes 0.4 µs.
     """
 
     __slots__ = ("bounds", "counts", "sum_s")

@@ -248,3 +248,16 @@ def test_a_reader_who_leaves_frees_its_place_once() -> None:
         assert not party.broadcast.full
 
     run(test)
+
+
+def test_one_who_comes_after_a_pause_gets_the_figures_of_this_moment() -> None:
+    async def test() -> None:
+        party = Party()
+        first = party.join()
+        party.broadcast.tick()
+        await first.aclose()
+        party.broadcast.tick()
+        (figures,) = events([await anext(party.join())])
+        assert figures.document == {"made": party.figures_made} == {"made": 3}
+
+    run(test)
