@@ -4,47 +4,59 @@
     python -m benchmarks.durability --restart 100000         only: how long a start takes with so many nodes
 
 Registrations: 1, 8, 64 and 256 keep-alive connections register new nodes, each its next when the last one is
-acknowledged after its commit. Beside it stands a bare SQLite loop that commits batches of the same size, as
-they came about at the server, in the same run; their ratio compares between machines.
+acknowledged after its commit. Beside it stand, in the same run, the same load on a server that acknowledges
+from memory, which is what HTTP and the directory leave, and a bare SQLite loop that commits the same rows in
+batches of the same size, as they came about at the server; their ratios compare between machines. `loop busy`
+is the share of the time that the thread of the event loop was computing, `waited` how long a client waited.
 
 Stalls: a server in this process, watched by a timer that wants to run every millisecond, takes 10,000
 heartbeats a second from another process while they are flushed every 100 ms and snapshots are taken one after
 the other. Printed is by how much the timer was late.
 
-Restart: from the start of the process to the line that says it is ready, beside a bare SELECT of all rows.
+Restart: from the start of the process to its first answer, interpreter and imports included, beside a bare
+SELECT of all rows into memory, with the garbage collector off as in the server, and an interpreter that only
+imports the server.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import multiprocessing
 import os
 import random
 import sqlite3
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from time import perf_counter
-from typing import cast
+from typing import NamedTuple, cast
 
-import orjson
 import uvloop
 
 from openred_central.config import load
 from openred_central.directory.batch import Vitals
+from openred_central.directory.node import Record
 from openred_central.server import Server as OurServer
+from openred_central.storage.rows import PROFILE
+from openred_central.storage.schema import SCHEMA
 
 from .directory import PATIENT_S, Client, Server, figures, node_id, registration, server
 from .storage import BATCH_ROWS, batch, filled, record
 
 MEASURED_S = 2.0
 CONNECTIONS = (1, 8, 64, 256)
+NODES_MAX = 10_000_000
 NODES = 100_000
 BEATS_PER_S = 10_000
 STALL_S = 8.0
+# The machine is not always equally fast.
+RESTARTS = 3
 TICK_S = 0.001
 BEAT_CONNECTIONS = 16
 # So many at once and then a pause: finer than the timers of the load would keep.
@@ -57,45 +69,79 @@ def batch_mean(before: dict[str, dict[str, object]], after: dict[str, dict[str, 
     return (stores[1]["rows"] - stores[0]["rows"]) / max(stores[1]["batches"] - stores[0]["batches"], 1)
 
 
-async def registrations_per_s(
-    running: Server, connections: int, numbers: Iterator[int]
-) -> tuple[float, float]:
-    """Registrations acknowledged a second over so many connections, and how many shared a commit."""
+class Load(NamedTuple):
+    """What came of a load: a second, in a commit, the loop's busy share, and waits in rising order."""
+
+    acknowledged_per_s: float
+    rows_each: float
+    loop_busy: float
+    waits_s: list[float]
+
+    def waited_ms(self, share: float) -> float:
+        return self.waits_s[min(int(len(self.waits_s) * share), len(self.waits_s) - 1)] * 1e3
+
+
+class TimedClient(Client):
+    """A client that notes how long it waits for each answer."""
+
+    def __init__(self, next_request: Callable[[], bytes | None], waits_s: list[float]) -> None:
+        super().__init__(next_request)
+        self._waits_s = waits_s
+        self._sent_s = 0.0
+
+    def _send(self) -> None:
+        now_s = perf_counter()
+        if self.answers:
+            self._waits_s.append(now_s - self._sent_s)
+        self._sent_s = now_s
+        super()._send()
+
+
+async def registrations(running: Server, connections: int, numbers: Iterator[int]) -> Load:
+    """What the server acknowledges over so many connections."""
     host = f"{running.host}:{running.port}".encode()
     ends_s = perf_counter() + MEASURED_S
+    waits_s: list[float] = []
 
     def next_request() -> bytes | None:
         return registration(next(numbers), host) if perf_counter() < ends_s else None
 
-    before = await figures(running)
-    started = perf_counter()
+    before, busy_s, started = await figures(running), running.loop_s(), perf_counter()
     loop = asyncio.get_running_loop()
     clients = [
-        (await loop.create_connection(lambda: Client(next_request), running.host, running.port))[1]
+        (
+            await loop.create_connection(
+                lambda: TimedClient(next_request, waits_s), running.host, running.port
+            )
+        )[1]
         for _ in range(connections)
     ]
     await asyncio.gather(*(client.done for client in clients))
-    took_s = perf_counter() - started
+    took_s, busy_s = perf_counter() - started, running.loop_s() - busy_s
     if any(client.refused for client in clients):
         raise SystemExit("the server refused a registration")
     mean = batch_mean(before, await figures(running))
-    return sum(client.answers for client in clients) / took_s, mean
+    rate = sum(client.answers for client in clients) / took_s
+    return Load(rate, mean, busy_s / took_s, sorted(waits_s))
+
+
+INSERT = f"INSERT INTO node VALUES ({', '.join('?' * (len(Record._fields) + 1))})"
 
 
 def bare_rows_per_s(folder: Path, rows_each: int) -> float:
-    """Rows a second that SQLite alone takes in durable commits of so many rows."""
+    """Rows a second that SQLite alone takes in durable commits of so many of our rows, made beforehand."""
     numbers, rows, passed_s = count(), 0, 0.0
-    with closing(sqlite3.connect(folder / f"bare-{rows_each}.db", isolation_level=None)) as bare:
-        bare.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
-        bare.execute("CREATE TABLE node (slot INTEGER PRIMARY KEY, node_id TEXT, record TEXT)")
+    path = folder / f"bare-{rows_each}.db"
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as bare:
+        bare.executescript(SCHEMA)
+        bare.execute("PRAGMA synchronous = FULL")
         while passed_s < MEASURED_S / 2:
-            changes = [
-                (number, node_id(number), orjson.dumps(record(number)[2:12]).decode())
-                for number in (next(numbers) for _ in range(rows_each))
-            ]
+            made = [record(number)._replace(node_id=node_id(number)) for number in islice(numbers, rows_each)]
+            changes = [(*each[:PROFILE], each.profile.decode(), *each[PROFILE + 1 :], 0) for each in made]
             began = perf_counter()
             bare.execute("BEGIN")
-            bare.executemany("INSERT INTO node VALUES (?, ?, ?)", changes)
+            bare.executemany(INSERT, changes)
             bare.execute("COMMIT")
             passed_s += perf_counter() - began
             rows += rows_each
@@ -103,13 +149,27 @@ def bare_rows_per_s(folder: Path, rows_each: int) -> float:
 
 
 def print_registrations(folder: Path) -> None:
-    numbers = count()
-    print(f"{'connections':>12}{'acknowledged/s':>16}{'share a commit':>16}{'bare SQLite/s':>15}{'ratio':>8}")
-    with server(str(folder / "openred.db"), 10_000_000, PATIENT_S) as running:
+    names = ("connections", "acknowledged/s", "share a commit", "loop busy", "waited ms, p50 / p99 / max")
+    print("{:>11}{:>16}{:>16}{:>11}{:>29}".format(*names), end="")
+    print("{:>17}{:>7}{:>15}{:>7}".format("from memory/s", "ratio", "bare SQLite/s", "ratio"))
+    with (
+        server(str(folder / "openred.db"), NODES_MAX, PATIENT_S) as durable,
+        server("memory:", NODES_MAX, PATIENT_S) as forgetful,
+    ):
+        numbers = count()
         for connections in CONNECTIONS:
-            rate, mean = uvloop.run(registrations_per_s(running, connections, numbers))
-            bare = bare_rows_per_s(folder, max(1, round(mean)))
-            print(f"{connections:12}{rate:16,.0f}{mean:16.1f}{bare:15,.0f}{rate / bare:8.2f}", flush=True)
+            load = uvloop.run(registrations(durable, connections, numbers))
+            floor = uvloop.run(registrations(forgetful, connections, numbers)).acknowledged_per_s
+            bare = bare_rows_per_s(folder, max(1, round(load.rows_each)))
+            rate, waits = (
+                load.acknowledged_per_s,
+                " / ".join(f"{load.waited_ms(s):.1f}" for s in (0.5, 0.99, 1)),
+            )
+            print(
+                f"{connections:11}{rate:16,.0f}{load.rows_each:16.1f}{load.loop_busy:11.0%}{waits:>29}",
+                end="",
+            )
+            print(f"{floor:17,.0f}{rate / floor:7.2f}{bare:15,.0f}{rate / bare:7.2f}", flush=True)
 
 
 def beat(port: int, seconds: float) -> None:
@@ -206,13 +266,19 @@ def print_stalls(folder: Path) -> None:
 def print_restart(folder: Path, rows: int) -> None:
     path = folder / f"restart-{rows}.db"
     store_nodes(path, rows)
-    with closing(sqlite3.connect(path)) as bare:
+    print(f"restart with {rows:,} nodes", flush=True)
+    for _ in range(RESTARTS):
+        gc.disable()
+        with closing(sqlite3.connect(path)) as bare:
+            began = perf_counter()
+            bare.execute("SELECT * FROM node ORDER BY slot").fetchall()
+            bare_s = perf_counter() - began
+        gc.enable()
         began = perf_counter()
-        bare.execute("SELECT * FROM node ORDER BY slot").fetchall()
-        bare_s = perf_counter() - began
-    print(f"restart with {rows:,} nodes; a bare SELECT of the rows takes {bare_s:.2f} s")
-    with server(str(path), rows, PATIENT_S):
-        pass
+        subprocess.run([sys.executable, "-c", "import openred_central.server"], check=True)
+        print(f"  a bare SELECT {bare_s:.2f} s, imports {perf_counter() - began:.2f} s", flush=True)
+        with server(str(path), rows, PATIENT_S):
+            pass
 
 
 def main() -> None:

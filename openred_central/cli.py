@@ -82,6 +82,11 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--markdown", action="store_true", help="print the table of settings for the README instead"
             )
+        if run is _health:
+            command.add_argument("--url", metavar="URL", help="where; by default where the settings say")
+            command.add_argument("--live", action="store_true", help="ask only whether it answers")
+        if run is _systemd_unit:
+            command.add_argument("--socket", action="store_true", help="print the unit that listens for it")
     return parser
 
 
@@ -148,6 +153,35 @@ def _config(options: argparse.Namespace) -> int:
     return 0
 
 
+def _health(options: argparse.Namespace) -> int:
+    configuration = _load(options)
+    from .health import LIVE, READY, ask, own_url
+
+    url, path = options.url or own_url(configuration), LIVE if options.live else READY
+    try:
+        health = ask(url, path, verified=bool(options.url))
+    except ValueError as error:
+        raise ConfigError(f"--url: {error}") from error
+    print(health.line, file=sys.stdout if health.well else sys.stderr)
+    return 0 if health.well else 1
+
+
+def _systemd_unit(options: argparse.Namespace) -> int:
+    configuration = _load(options)
+    from .service_unit import service_unit, socket_unit
+
+    print(
+        socket_unit(configuration) if options.socket else service_unit(configuration, sys.executable), end=""
+    )
+    if not options.socket and sys.executable.startswith(("/home/", "/root/", "/run/user/")):
+        print(
+            f"{PROGRAM}: warning: the unit hides {sys.executable.split('/')[1]}, where this program lies: "
+            f"{sys.executable}; install it elsewhere, such as in /opt/openred",
+            file=sys.stderr,
+        )
+    return 0
+
+
 def _origin(given_as: str) -> str:
     if not given_as:
         return "default"
@@ -158,5 +192,10 @@ def _origin(given_as: str) -> str:
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
     "serve": (_serve, "start the server; the default where no command is given"),
     "config": (_config, "print every setting, its value and where it comes from"),
+    "health": (_health, "ask a running server whether it is ready; exit code 0 where it is, 1 where not"),
+    "systemd-unit": (
+        _systemd_unit,
+        "print a unit with which systemd runs the server, with the settings given",
+    ),
     **{name: (_maintain, meaning) for name, meaning in MEANINGS.items()},
 }

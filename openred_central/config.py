@@ -15,21 +15,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .api.admin.options import OperatorsOptions
+from .api.limiting import LimitOptions
 from .directory.directory import DirectoryOptions
 from .directory.lifecycle import DWELL_S_MAX, LifecycleOptions
 from .directory.mass_silence import MassSilenceOptions
 from .micro_engine.limits import EngineLimits
+from .security.authority import Authorities
+from .security.gcra import Policy
+from .security.node_keys import RSA_BITS_MAX, RSA_BITS_MIN
+from .security.origins import FORWARDED, UNIX, X_FORWARDED_FOR
 from .setting_kinds import (
     DAY_S,
     Kind,
+    Rate,
     choice,
     duration,
     networks,
     number,
     port_or_off,
+    rate,
     show_duration,
     switch,
     text,
+    texts,
     whole,
 )
 from .tasks.prober import ProberOptions
@@ -64,10 +72,16 @@ class Setting(NamedTuple):
 
 _LIFE = LifecycleOptions()
 _ENGINE = EngineLimits()
+_LIMITS = LimitOptions()
 
 
 def _dwell(default_s: float, meaning: str, *, minimum_s: float = 0.001) -> Any:
     return duration(default_s, minimum_s, DWELL_S_MAX, meaning)
+
+
+def _policy(name: str, rate: Rate | None, *, spare: int = 0) -> Policy | None:
+    """The policy of a rate; `spare` is how many more than that may come at once."""
+    return rate and Policy(name, rate.limit, rate.window_s, rate.limit + spare)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +112,14 @@ class Configuration:
     )
     log_level: str = choice(
         "info", ("debug", "info", "warning", "error"), "The least that is worth a log line."
+    )
+    log: str = choice(
+        "auto",
+        ("auto", "text", "json"),
+        "Form of the log: in colours on a terminal and plain elsewhere, always plain, or JSON lines.",
+    )
+    access_log: float = number(
+        0.0, 0.0, 1.0, "Share of the requests that get a line in the log; 0: none, 1: all."
     )
 
     database: str = text(
@@ -178,7 +200,39 @@ class Configuration:
     events_subscribers_max: int = whole(
         1_000, 0, 1_000_000, "Clients that may follow GET /events at the same time."
     )
-    rate_limit_exempt: tuple[str, ...] = networks("Networks whose connections are not counted by address.")
+
+    auth: str = choice(
+        "open",
+        ("open", "strict"),
+        "Whether nodes without a key are taken; strict: every change needs a signature.",
+    )
+    authority: tuple[str, ...] = texts(
+        "What clients call this directory: requests signed for another one are refused.",
+        "hosts, each with :port where it is not 80 or 443",
+        lambda written: Authorities((written,)),
+    )
+    min_rsa_bits: int = whole(
+        RSA_BITS_MIN, RSA_BITS_MIN, RSA_BITS_MAX, "Smallest RSA key that a node may have."
+    )
+
+    limit_register: Rate | None = rate(10, 60, "Registrations from one address (IPv6: one /64).")
+    limit_discover: Rate | None = rate(60, 60, "Discoveries from one address.")
+    limit_proof_fail: Rate | None = rate(30, 60, "Failed proofs from one address.")
+    limit_heartbeat: Rate | None = rate(1, 60, "Heartbeats of one node; two may come at once.")
+    limit_token: Rate | None = rate(5, 60, "Tokens, or pairs of them, for one node.")
+    limit_new_nodes: Rate | None = rate(200, 1, "New nodes in all.")
+    nodes_per_network_max: int = whole(
+        _LIMITS.nodes_per_network_max, 1, 50_000_000, "New nodes from one /24 or IPv6 /56, since the start."
+    )
+    rate_limit_exempt: tuple[str, ...] = networks(
+        "Networks to which none of these limits apply, nor that of connections for one address."
+    )
+    trusted_proxies: tuple[str, ...] = networks(
+        "Proxies that are believed who the client is; unix: those at the Unix socket.", words=(UNIX,)
+    )
+    forwarded_header: str = choice(
+        X_FORWARDED_FOR, (X_FORWARDED_FOR, FORWARDED), "The header field in which they tell it."
+    )
 
     given_as: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -194,9 +248,15 @@ class Configuration:
                 f"heartbeat_tolerance_s, which is {show_duration(self.heartbeat_tolerance_s)}: a crash must "
                 "not forget more than is forgiven"
             )
+        if self.auth == "strict" and not self.authority:
+            self._refuse(
+                "auth is strict but authority is not set: requests signed for another directory could be "
+                "sent on to this one"
+            )
         try:
             self.lifecycle()
             self.engine()
+            self.limits()
             self.directory()
             self.mass_silence()
             self.saver()
@@ -218,8 +278,22 @@ class Configuration:
         return LifecycleOptions(**self._named(LifecycleOptions))
 
     def engine(self) -> EngineLimits:
-        """The limits of the HTTP engine."""
-        return EngineLimits(exempt_networks=self.rate_limit_exempt, **self._named(EngineLimits))
+        """The limits of the HTTP engine. A trusted proxy brings the connections of many clients."""
+        proxies = tuple(proxy for proxy in self.trusted_proxies if proxy != UNIX)
+        return EngineLimits(exempt_networks=self.rate_limit_exempt + proxies, **self._named(EngineLimits))
+
+    def limits(self) -> LimitOptions:
+        """Who may ask how often."""
+        return LimitOptions(
+            register=_policy("register", self.limit_register),
+            discover=_policy("discover", self.limit_discover),
+            proof_fail=_policy("proof-fail", self.limit_proof_fail),
+            heartbeat=_policy("heartbeat", self.limit_heartbeat, spare=1),
+            token=_policy("token", self.limit_token),
+            new_nodes=_policy("new-nodes", self.limit_new_nodes),
+            exempt_networks=self.rate_limit_exempt,
+            **self._named(LimitOptions),
+        )
 
     def directory(self) -> DirectoryOptions:
         """The limits and habits of the directory."""

@@ -17,7 +17,8 @@ class CallerError(Exception):
     error such as ``node_not_found``; `message`, what was wrong and where; `suggestion`, what to do;
     `fields`, field name → what is wrong with it, for bodies and queries that fail validation; `headers`,
     further header fields of the response such as ``("Retry-After", "60")``; `close`, whether the connection
-    cannot be used any more.
+    cannot be used any more; `problem_type`, a registered one (RFC 9457 §4.2) instead
+    of our own, and `members`, what that type adds to the document.
     """
 
     def __init__(
@@ -30,6 +31,8 @@ class CallerError(Exception):
         fields: Mapping[str, str] | None = None,
         headers: tuple[tuple[str, str], ...] = (),
         close: bool = False,
+        problem_type: str | None = None,
+        members: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(f"{status} {code}: {message}")
         self.status = status
@@ -39,11 +42,13 @@ class CallerError(Exception):
         self.fields = fields
         self.headers = headers
         self.close = close
+        self.problem_type = problem_type
+        self.members = members
 
     def problem(self) -> dict[str, object]:
         """The error as a problem document (RFC 9457 §3), ready for JSON."""
         document: dict[str, object] = {
-            "type": f"urn:openred:problem:{self.code}",
+            "type": self.problem_type or f"urn:openred:problem:{self.code}",
             "title": self.code.replace("_", " ").capitalize(),
             "status": self.status,
             "detail": self.message,
@@ -54,6 +59,8 @@ class CallerError(Exception):
             document["suggestion"] = self.suggestion
         if self.fields:
             document["fields"] = dict(self.fields)
+        if self.members:
+            document.update(self.members)
         return document
 
 

@@ -36,8 +36,8 @@ class Operators:
     """Where operators are heard.
 
     Arguments: `options` say where; `secret_file` is where the secret lies, None where it has no place;
-    `random_bytes` makes a new one; `limits` are those of the public engine; `clock` and `new_error_id` as for
-    every engine.
+    `random_bytes` makes a new one; `limits` are those of the public engine; `clock` and `new_request_id` as
+    for every engine.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Operators:
         *,
         limits: EngineLimits,
         clock: Clock,
-        new_error_id: Callable[[], str],
+        new_request_id: Callable[[], str],
     ) -> None:
         self._options = options
         self._secret_file = secret_file
@@ -57,7 +57,7 @@ class Operators:
             limits, connections_max=CONNECTIONS_MAX, connections_per_address_max=CONNECTIONS_MAX
         )
         self._clock = clock
-        self._new_error_id = new_error_id
+        self._new_request_id = new_request_id
         self._engines: list[Engine] = []
 
     async def start(self, desk: Desk) -> list[str]:
@@ -88,7 +88,7 @@ class Operators:
             engine.hurry()
 
     async def _serve(self, listeners: list[socket.socket], desk: Desk, admission: Admission) -> list[str]:
-        engine = Engine(limits=self._limits, clock=self._clock, new_error_id=self._new_error_id)
+        engine = Engine(limits=self._limits, clock=self._clock, new_request_id=self._new_request_id)
         install(engine, desk, admission)
         self._engines.append(engine)
         return await engine.start(listeners)

@@ -9,13 +9,11 @@ import random
 import secrets
 import signal
 import socket
-import ssl
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import uvloop
 
@@ -25,22 +23,30 @@ from .api.admin.secret_file import SecretError
 from .api.broadcast import Broadcast
 from .api.event_feed import EventFeed
 from .api.event_log import EventLog
+from .api.limiting import Limits
+from .api.proving import Prover
 from .api.routes import NAMES, install
 from .api.service import Api
 from .clock import AttendedTime, SystemClock
-from .config import Configuration
+from .config import SETTINGS, Configuration
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
+from .listening import StartError, listeners, tls
 from .loading import load
+from .logs import AccessLog, configure
 from .micro_engine.engine import Engine
-from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
 from .operators import Operators, make_desk
 from .reporting.figures import LiveFigures, Parts, performance
 from .reporting.metrics import metrics_text
+from .security.authority import Authorities
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
+from .security.replay import ReplayRings
+from .security.sessions import SESSION_KEY_BYTES, Sessions
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
+from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError
+from .tasks.notifier import Notifier
 from .tasks.prober import Prober, Submission, probe_refusal
 from .tasks.saver import Saver
 from .tasks.scheduler import Scheduler
@@ -53,8 +59,7 @@ log = logging.getLogger("openred.server")
 TRANSITIONS_LOGGED_MAX = 50
 
 
-class StartError(Exception):
-    """The server cannot start. The message is one line for the operator."""
+UNNAMED = "%s is not set: a request that was signed for another directory is not told from one for us"
 
 
 def serve(configuration: Configuration) -> int:
@@ -62,11 +67,7 @@ def serve(configuration: Configuration) -> int:
 
     Returns the exit code: 0, or 1 where it could not start or could not save its last changes.
     """
-    logging.basicConfig(
-        level=configuration.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             saved = runner.run(Server(configuration).run())
@@ -91,6 +92,7 @@ class Server:
         self._started_s = self._clock.monotonic_s()
         self._restored: Restored | None = None
         self._stop = asyncio.Event()
+        self._notifier = Notifier(os.environ, os.getpid())
 
     async def run(self) -> bool:
         """Start, serve until a signal comes, stop. Returns whether everything was saved.
@@ -99,6 +101,7 @@ class Server:
         """
         _on_signal(self._stop.set)
         configuration = self._configuration
+        self._notifier.status("loading")
         store, (directory, attended), self._restored = open_or_restore(
             configuration.database,
             configuration.snapshot_folder,
@@ -114,6 +117,7 @@ class Server:
             writer.shutdown(wait=saved)
             if saved:
                 store.close()
+            self._notifier.close()
         return saved
 
     async def _serve(
@@ -124,9 +128,11 @@ class Server:
         writer: ThreadPoolExecutor,
     ) -> bool:
         configuration = self._configuration
+        begin_run(store, secrets.token_bytes(RUN_BYTES))
         # Another name for each run, under which nobody takes its events for those of an earlier one.
         feed = EventFeed(EventLog(secrets.token_hex(4)), directory.nodes.registry)
         saver = Saver(directory.saving, store, writer, attended.now, configuration.saver())
+        status = partial(_status, directory, saver)
         prober = self._prober(directory, attended)
         parts = self._parts(directory, attended, saver, prober, feed)
         broadcast = Broadcast(
@@ -136,27 +142,32 @@ class Server:
         stalls = StallMeter(self._clock)
         api = self._api(parts, broadcast, store)
         install(engine, api)
-        tls = self._tls()
+        context = tls(configuration.tls_certificate, configuration.tls_key)
         operators = self._operators()
         await _start_operators(
             operators, make_desk(api, lambda: metrics_text(parts, broadcast, stalls), snapshotter)
         )
-        addresses = await engine.start(self._listeners(), tls=tls)
+        addresses = await engine.start(self._listeners(), tls=context)
         # An operator's word that silence is to be believed.
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now())
         )
         tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober, broadcast, stalls)]
+        tasks.append(asyncio.create_task(self._notifier.run(status)))
         if snapshotter:
             tasks.append(asyncio.create_task(snapshotter.run()))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
+        self._notifier.ready(status())
 
+        if not configuration.authority:
+            log.warning(UNNAMED, SETTINGS["authority"].variable)
         try:
             await _until(self._stop, tasks)
         finally:
             # No new connections, then what is in flight finishes, bounded by drain_timeout_s.
             # A second signal ends that wait.
             log.info("stopping")
+            self._notifier.stopping()
             _on_signal(partial(_hurry, engine, operators))
             broadcast.stop()
             cut, _ = await asyncio.gather(engine.drain(), operators.drain())
@@ -167,6 +178,7 @@ class Server:
                 snapshotter.stop()
             await prober.stop()
             await saver.stop()
+            self._notifier.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return not saver.gave_up
@@ -193,15 +205,10 @@ class Server:
             on_transitions=tell,
             ask=lambda request: _submit(prober, request),
         )
-        engine = Engine(
-            limits=configuration.engine(),
-            clock=self._clock,
-            new_error_id=lambda: secrets.token_hex(8),
-        )
         return Parts(
             clock=self._clock,
             started_s=self._started_s,
-            engine=engine,
+            engine=self._engine(),
             directory=directory,
             attended=attended,
             saver=saver,
@@ -211,9 +218,12 @@ class Server:
         )
 
     def _api(self, parts: Parts, broadcast: Broadcast, store: Store) -> Api:
+        limits = Limits(self._configuration.limits(), self._clock.monotonic_s, parts.directory.nodes.registry)
         return Api(
             directory=parts.directory,
-            claims=Claims(self._claim_key(store)),
+            prover=self._prover(parts.directory, limits, store),
+            limits=limits,
+            rsa_bits_min=self._configuration.min_rsa_bits,
             now=parts.attended.now,
             saved=parts.saver.saved,
             store_state=lambda: parts.saver.state,
@@ -250,6 +260,20 @@ class Server:
             self._configuration.prober(),
         )
 
+    def _prover(self, directory: Directory, limits: Limits, store: Store) -> Prover:
+        configuration = self._configuration
+        return Prover(
+            directory=directory,
+            limits=limits,
+            claims=Claims(self._claim_key(store)),
+            # In memory only: a restart makes all sessions void, and nodes sign once more.
+            sessions=Sessions(secrets.token_bytes(SESSION_KEY_BYTES)),
+            rings=ReplayRings(),
+            authorities=Authorities(configuration.authority),
+            strict=configuration.auth == "strict",
+            started_s=self._started_s,
+        )
+
     def _snapshotter(self) -> Snapshotter | None:
         """None where there is nothing to copy."""
         configuration = self._configuration
@@ -269,7 +293,28 @@ class Server:
             secrets.token_bytes,
             limits=configuration.engine(),
             clock=self._clock,
-            new_error_id=lambda: secrets.token_hex(8),
+            new_request_id=new_request_id,
+        )
+
+    def _engine(self) -> Engine:
+        """The engine, and the access log where one is wanted."""
+        share = self._configuration.access_log
+        return Engine(
+            limits=self._configuration.engine(),
+            clock=self._clock,
+            new_request_id=new_request_id,
+            observe=AccessLog(share, self._random.random, new_request_id) if share else None,
+        )
+
+    def _listeners(self) -> list[socket.socket]:
+        configuration = self._configuration
+        return listeners(
+            configuration.host,
+            configuration.port,
+            configuration.unix_socket,
+            backlog=configuration.engine().backlog,
+            environment=os.environ,
+            process_id=os.getpid(),
         )
 
     def _claim_key(self, store: Store) -> bytes:
@@ -279,34 +324,10 @@ class Server:
             store.save_secret(CLAIM_KEY, key)
         return key
 
-    def _listeners(self) -> list[socket.socket]:
-        """What systemd passed, or else the address and Unix socket of the settings."""
-        configuration = self._configuration
-        listeners: list[socket.socket] = []
-        try:
-            listeners = inherited(os.environ, os.getpid())
-            if listeners:
-                return listeners
-            backlog = configuration.engine().backlog
-            listeners = listen_tcp(configuration.host, configuration.port, backlog=backlog)
-            if configuration.unix_socket:
-                listeners.append(listen_unix(Path(configuration.unix_socket), backlog=backlog))
-        except OSError as error:
-            for listener in listeners:
-                listener.close()
-            raise StartError(error.strerror or str(error)) from error
-        return listeners
 
-    def _tls(self) -> ssl.SSLContext | None:
-        certificate, key = self._configuration.tls_certificate, self._configuration.tls_key
-        if not certificate:
-            return None
-        try:
-            return tls_context(Path(certificate), Path(key))
-        except (OSError, ssl.SSLError) as error:
-            raise StartError(
-                f"cannot use the certificate {certificate} with the key {key}: {error}"
-            ) from error
+def new_request_id() -> str:
+    """An id for a request that came without one: 64 random bits."""
+    return secrets.token_hex(8)
 
 
 def _on_signal(callback: Callable[[], object]) -> None:
@@ -363,6 +384,11 @@ def log_transitions(transitions: Sequence[Transition]) -> None:
     kinds = Counter((change.from_state.wire, change.to_state.wire, change.reason) for change in transitions)
     for (from_state, to_state, reason), count in kinds.items():
         log.info("%d nodes: %s → %s (%s)", count, from_state, to_state, reason)
+
+
+def _status(directory: Directory, saver: Saver) -> str:
+    """The line that the service manager shows."""
+    return f"{len(directory)} nodes, store {saver.state.value}"
 
 
 def _list(addresses: Sequence[str]) -> str:

@@ -148,12 +148,60 @@ def text(default: str, allowed: str, meaning: str) -> Any:
     return _row(default, Kind(parse, str, allowed), meaning)
 
 
-def networks(meaning: str) -> Any:
-    """A row whose values are networks in CIDR notation with commas between them; none by default."""
+class Rate(NamedTuple):
+    """At most `limit` in `window_s` seconds."""
+
+    limit: int
+    window_s: int
+
+
+RATE_LIMIT_MAX = 1_000_000
+
+
+def rate(limit: int, window_s: int, meaning: str) -> Any:
+    """A row whose values are a `Rate`, or None where it is off."""
+
+    def parse(written: str) -> Rate | None:
+        if written == "off":
+            return None
+        count, _, window = written.partition("/")
+        limit, window_s = _parse_whole(count), parse_duration(window)
+        # Header fields tell the window in whole seconds.
+        if not 1 <= limit <= RATE_LIMIT_MAX or not 1 <= window_s <= DAY_S or window_s % 1:
+            raise ValueError(written)
+        return Rate(limit, int(window_s))
+
+    def show(value: Rate | None) -> str:
+        return f"{value.limit}/{value.window_s}s" if value else "off"
+
+    allowed = f"off, or 1 to {RATE_LIMIT_MAX} in 1s to {show_duration(DAY_S)}"
+    return _row(
+        Rate(limit, window_s), Kind(parse, show, allowed, "such as 10/60s, in whole seconds"), meaning
+    )
+
+
+def texts(meaning: str, allowed: str, check: Callable[[str], object]) -> Any:
+    """A row whose values are texts with commas between, each of which `check` lets pass; none by default."""
+
+    def parse(written: str) -> tuple[str, ...]:
+        parts = tuple(part.strip() for part in written.split(",")) if written else ()
+        for part in parts:
+            check(part)
+        return parts
+
+    return _row((), Kind(parse, ",".join, f"{allowed}, or nothing", "with commas between"), meaning)
+
+
+def networks(meaning: str, *, words: tuple[str, ...] = ()) -> Any:
+    """A row whose values are networks in CIDR notation, or `words`, with commas between; none by default."""
+
+    def parse_one(written: str) -> str:
+        return written if written in words else str(ipaddress.ip_network(written))
 
     def parse(written: str) -> tuple[str, ...]:
         parts = written.split(",") if written else ()
-        return tuple(str(ipaddress.ip_network(part.strip())) for part in parts)
+        return tuple(parse_one(part.strip()) for part in parts)
 
     form = "such as 10.0.0.0/8,::1/128, no bits set behind the prefix"
-    return _row((), Kind(parse, ",".join, "networks, or nothing", form), meaning)
+    allowed = ", ".join(["networks", *words, "or nothing"])
+    return _row((), Kind(parse, ",".join, allowed, form), meaning)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -226,6 +227,39 @@ def test_a_command_used_wrongly_ends_with_exit_code_2(
         cli.main(arguments)
     assert exited.value.code == 2
     assert capsys.readouterr().err
+
+
+def test_health_ends_with_one_line_and_exit_code_1_where_nobody_answers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert cli.main(["health", "--port", str(port)]) == 1
+    assert "is the server running there?" in capsys.readouterr().err
+    assert cli.main(["health", "--live", "--url", "nowhere"]) == 2
+    assert "'nowhere' is no address of a server" in capsys.readouterr().err
+
+
+def test_systemd_unit_prints_a_unit_with_the_settings_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/openred/bin/python")
+    assert cli.main(["systemd-unit", "--port", "9000"]) == 0
+    printed = capsys.readouterr()
+    assert "ExecStart=/opt/openred/bin/python -m openred_central serve\n" in printed.out
+    assert "Environment=OPENRED_PORT=9000\n" in printed.out
+    assert printed.err == ""
+    assert cli.main(["systemd-unit", "--socket", "--port", "9000"]) == 0
+    assert "ListenStream=127.0.0.1:9000\n" in capsys.readouterr().out
+    assert cli.main(["systemd-unit", "--socket", "--port", "0"]) == 2
+
+
+def test_systemd_unit_warns_where_the_unit_could_not_see_the_program(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/home/me/venv/bin/python")
+    assert cli.main(["systemd-unit"]) == 0
+    assert "install it elsewhere" in capsys.readouterr().err
 
 
 def test_commands_work_in_a_pipe(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openred_central.api.limiting import LimitOptions
 from openred_central.config import (
     SETTINGS,
     ConfigError,
@@ -160,9 +161,34 @@ def test_the_engine_is_given_every_limit_that_an_operator_may_set() -> None:
     assert engine["exempt_networks"] == ("127.0.0.0/8",)
 
 
+def test_a_trusted_proxy_may_open_as_many_connections_as_its_clients_need() -> None:
+    engine = load({"trusted_proxies": "10.0.0.1,unix", "rate_limit_exempt": "::1"}, {}).engine()
+    assert engine.exempt_networks == ("::1/128", "10.0.0.1/32")
+
+
+def test_the_limits_are_given_every_policy_that_an_operator_may_set() -> None:
+    policies = [row.name for row in dataclasses.fields(LimitOptions) if "Policy" in str(row.type)]
+    assert load({f"limit_{name}": "off" for name in policies}, {}).limits() == LimitOptions(
+        **dict.fromkeys(policies)
+    )
+    limits = load({f"limit_{name}": "7/90s" for name in policies}, {}).limits()
+    for name in policies:
+        expected = getattr(LimitOptions(), name).name, 7, 90, 8 if name == "heartbeat" else 7
+        policy = getattr(limits, name)
+        assert (policy.name, policy.limit, policy.window_s, policy.burst) == expected
+    flags = {"nodes_per_network_max": "9", "forwarded_header": "forwarded", "trusted_proxies": "unix"}
+    assert load({**flags, "rate_limit_exempt": "::1"}, {}).limits() == LimitOptions(
+        nodes_per_network_max=9,
+        forwarded_header="forwarded",
+        trusted_proxies=("unix",),
+        exempt_networks=("::1/128",),
+    )
+
+
 def test_without_settings_the_parts_have_their_own_defaults() -> None:
     assert Configuration().lifecycle() == LifecycleOptions()
     assert Configuration().engine() == EngineLimits()
+    assert Configuration().limits() == LimitOptions()
 
 
 def test_a_configuration_made_in_code_is_checked_as_well() -> None:

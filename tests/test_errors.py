@@ -36,6 +36,16 @@ def test_a_problem_leaves_out_what_there_is_nothing_to_say_about() -> None:
     assert "fields" not in problem
 
 
+def test_a_registered_problem_type_brings_its_own_members() -> None:
+    members = {"violated-policies": ["register"]}
+    problem_type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    problem = CallerError(
+        429, "rate_limited", "Too many.", problem_type=problem_type, members=members
+    ).problem()
+    assert (problem["type"], problem["error"]) == (problem_type, "rate_limited")
+    assert problem["violated-policies"] == ["register"]
+
+
 def test_changing_a_problem_document_does_not_change_the_error() -> None:
     error = CallerError(400, "bad_request", "One field is wrong.", fields={"port": "is missing"})
     error.problem()["fields"].clear()

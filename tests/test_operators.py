@@ -27,7 +27,7 @@ def operators(options: OperatorsOptions, secret_file: Path | None = None) -> Ope
         bytes,
         limits=EngineLimits(),
         clock=SystemClock(),
-        new_error_id=lambda: "1",
+        new_request_id=lambda: "1",
     )
 
 

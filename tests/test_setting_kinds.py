@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central import setting_kinds
-from openred_central.setting_kinds import Kind, parse_duration, show_duration
+from openred_central.setting_kinds import Kind, Rate, parse_duration, show_duration
 
 
 def kind(row: Any) -> Kind:
@@ -33,6 +33,8 @@ PROBE = kind(setting_kinds.choice("none", ("none", "tcp", "udp"), "Probe."))
 PRIVATE = kind(setting_kinds.switch(False, "Private."))
 HOST = kind(setting_kinds.text("127.0.0.1", "an address", "Host."))
 SOCKET = kind(setting_kinds.text("", "a path, or nothing", "Socket."))
+PROXIES = kind(setting_kinds.networks("Proxies.", words=("unix",)))
+RATE = kind(setting_kinds.rate(10, 60, "Rate."))
 EXEMPT = kind(setting_kinds.networks("Exempt."))
 
 
@@ -90,6 +92,11 @@ def test_a_duration_that_is_shown_is_read_as_itself(milliseconds: int) -> None:
         (EXEMPT, "", ()),
         (EXEMPT, "127.0.0.0/8, ::1/128", ("127.0.0.0/8", "::1/128")),
         (EXEMPT, "10.1.2.3", ("10.1.2.3/32",)),
+        (PROXIES, "unix, fd00::/8", ("unix", "fd00::/8")),
+        (RATE, "1/1", Rate(1, 1)),
+        (RATE, "90/15m", Rate(90, 900)),
+        (RATE, "1000000/1d", Rate(1_000_000, 86_400)),
+        (RATE, "off", None),
     ],
 )
 def test_a_value_is_read_up_to_its_bounds(kind: Kind, written: str, value: object) -> None:
@@ -128,6 +135,18 @@ def test_a_value_is_read_up_to_its_bounds(kind: Kind, written: str, value: objec
         (EXEMPT, "10.0.0.0/33"),
         (EXEMPT, "10.0.0.0/8,"),
         (EXEMPT, "localhost"),
+        (EXEMPT, "unix"),
+        (PROXIES, "Unix"),
+        (RATE, "10"),
+        (RATE, "0/60s"),
+        (RATE, "10/0s"),
+        (RATE, "10/0.5s"),
+        (RATE, "10/1.5s"),
+        (RATE, "10/25h"),
+        (RATE, "1000001/60s"),
+        (RATE, "10/60s/2"),
+        (RATE, "-1/60s"),
+        (RATE, ""),
     ],
 )
 def test_a_value_outside_its_bounds_or_badly_written_is_refused(kind: Kind, written: str) -> None:
@@ -144,6 +163,8 @@ def test_a_value_outside_its_bounds_or_badly_written_is_refused(kind: Kind, writ
         (PRIVATE, "true or false"),
         (HOST, "an address"),
         (EXEMPT, "networks, or nothing"),
+        (PROXIES, "networks, unix, or nothing"),
+        (RATE, "off, or 1 to 1000000 in 1s to 1d"),
     ],
 )
 def test_each_kind_says_what_is_allowed(kind: Kind, allowed: str) -> None:

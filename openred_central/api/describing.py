@@ -8,7 +8,17 @@ from ..clock import Now
 from ..directory.directory import Directory
 from ..directory.discovery import availability_of
 from ..directory.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
-from ..directory.node import DISCOVERABLE, HELD, LEFT, Profile, decode_history, key_fingerprint, profile_parts
+from ..directory.node import (
+    DISCOVERABLE,
+    HELD,
+    KEYED,
+    LEFT,
+    PROVEN,
+    Profile,
+    decode_history,
+    key_fingerprint,
+    profile_parts,
+)
 from .times import rfc3339
 
 # Availability is an estimate; more digits would only pretend.
@@ -29,6 +39,7 @@ def describe(directory: Directory, slot: int, now: Now, availability: float | No
     """What anybody may know of the node in `slot`, for a discovery or a look-up."""
     registry = directory.nodes.registry
     address, port, public_key, more, metadata = profile_parts(registry.profile(slot))
+    flags = registry.flags(slot)
     held = registry.service_set(slot)
     if availability is None:
         availability = availability_of(registry, slot, now.attended_s)
@@ -41,11 +52,21 @@ def describe(directory: Directory, slot: int, now: Now, availability: float | No
         "state": WIRE_NAMES[registry.states[slot]],
         "last_seen": rfc3339(registry.last_seen_at[slot]),
         "metadata": metadata,
-        "public_key_fingerprint": key_fingerprint(public_key),
-        "identity": "unproven",
+        "public_key_fingerprint": key_fingerprint(public_key, flags),
+        "identity": identity_of(flags),
         "region": held.region or None,
         "availability": round(availability, AVAILABILITY_DIGITS),
     }
+
+
+def identity_of(flags: int) -> str:
+    """Whether a node with these `Record.flags` ever signed with its key: ``proven`` or ``unproven``."""
+    return "proven" if flags & PROVEN else "unproven"
+
+
+def key_status_of(flags: int) -> str:
+    """What the public key is: ``valid``, or ``opaque`` where it is text that no signature is checked with."""
+    return "valid" if flags & KEYED else "opaque"
 
 
 def explain(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
@@ -58,6 +79,9 @@ def explain(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
     return {
         **describe(directory, slot, now),
         "public_key": Profile.decode(record.profile).public_key,
+        "key_status": key_status_of(record.flags),
+        "key_generation": record.generation,
+        "next_key": record.next_key or None,
         "registered_at": rfc3339(record.registered_at),
         "revision": record.revision,
         "discoverable": bool(record.flags & DISCOVERABLE),

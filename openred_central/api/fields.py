@@ -54,7 +54,7 @@ class Fields:
 
         `read` raises `Wrong` for a value that is not allowed. `alias` is an older spelling of the name.
         """
-        taken = self._read(name, read, default)
+        taken = self._read(name, read, default) if name in self._document else default
         if alias is None or alias not in self._document:
             return taken
         older = self._read(alias, read, default)
@@ -71,8 +71,6 @@ class Fields:
         return self.take(name, read, default, alias=alias)
 
     def _read(self, name: str, read: Callable[[Any], T], default: T | None) -> T | None:
-        if name not in self._document:
-            return default
         try:
             return read(self._document[name])
         except Wrong as wrong:

@@ -8,10 +8,11 @@ from typing import Any
 from ..clock import Now
 from ..directory.directory import Registration
 from ..directory.lifecycle import State
-from ..directory.node import DISCOVERABLE, Profile
+from ..directory.node import DISCOVERABLE, KEYED, Profile
 from ..micro_engine.messages import Request, Response
 from . import values
 from .fields import Fields, Wrong
+from .proving import Means, Shown
 from .service import Api
 from .times import rfc3339
 
@@ -21,24 +22,44 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
     now = api.now()
     if request.body:
         return await _update(api, request, node_id, now)
+    slot = api.directory.slot(node_id, now)
+    shown = api.prover.for_sign_of_life(request, slot, now)
+    limits = api.limits.charge_heartbeat(request, slot)
     beat = api.directory.heartbeat(node_id, now)
-    return Response.json(_describe(api, node_id, beat.slot, beat.previous_state, now))
+    document = _describe(api, node_id, slot, beat.previous_state, now)
+    if shown and (change := _grant(api, shown, slot, document, now)) is not None:
+        await api.saved(change)
+    return Response.json(document, headers=limits)
 
 
 async def _update(api: Api, request: Request, node_id: str, now: Now) -> Response:
     slot = api.directory.slot(node_id, now)
     registration = _read_update(api, slot, Fields.of_body(request.json()))
-    if api.directory.would_change(slot, registration, now):
-        # An asleep node that changes its data has to prove itself before it is revived by that.
-        api.require_proof(request, slot)
+    changes = api.directory.would_change(slot, registration, now)
+    # An asleep node that changes its data has to prove itself before it is revived by that.
+    shown = (api.prover.require if changes else api.prover.for_sign_of_life)(request, slot, now)
+    limits = api.limits.charge_heartbeat(request, slot)
     beat = api.directory.heartbeat(node_id, now)
-    change = api.directory.amend(slot, registration, now)
     document = _describe(api, node_id, slot, beat.previous_state, now)
-    if change is None:
-        return Response.json(document)
+    bound = _grant(api, shown, slot, document, now) if shown else None
+    change = api.directory.amend(slot, registration, now)
+    if change is None and bound is None:
+        return Response.json(document, headers=limits)
     document["revision"] = api.directory.nodes.registry.record(slot).revision
-    document["durable"] = await api.saved(change)
-    return Response.json(document, status=api.status(200, durable=document["durable"]))
+    document["durable"] = await api.saved(change or bound or 0)
+    return Response.json(document, status=api.status(200, durable=document["durable"]), headers=limits)
+
+
+def _grant(api: Api, shown: Shown, slot: int, document: dict[str, Any], now: Now) -> int | None:
+    """Give a session to who has `shown` to be the node in `slot`, and bind it to the key that it signed with.
+
+    Returns the number of the change, if that is one.
+    """
+    if session := api.prover.fresh_session(shown, slot, now):
+        document["session"] = session
+    if shown.means is Means.KEY and not api.prover.is_bound(slot):
+        return api.directory.bind(slot)
+    return None
 
 
 def _read_update(api: Api, slot: int, fields: Fields) -> Registration:
@@ -62,6 +83,7 @@ def _read_update(api: Api, slot: int, fields: Fields) -> Registration:
         services=services,
         region=record.region,
         discoverable=bool(record.flags & DISCOVERABLE),
+        is_keyed=bool(record.flags & KEYED),
     )
 
 

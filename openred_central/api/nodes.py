@@ -26,16 +26,17 @@ async def get_node(api: Api, request: Request, node_id: str) -> Response:
 
 
 async def delete_node(api: Api, request: Request, node_id: str) -> Response:
-    """Answer 200 once the departure is durable: ``mode=leave`` (the default) or ``mode=forget``.
+    """Answer 200 once the departure is durable: ``mode`` is ``leave`` (the default) or ``forget``.
 
-    It is 202 where the store failed just now; one that is known to fail is not begun with.
+    It stands in the query, or in the body, which a signature covers. The answer is 202 where the store failed
+    just now; a departure that is known to fail is not begun with.
     """
-    fields = Fields(parse_query(request.query), "query")
+    fields = Fields.of_body(request.json()) if request.body else Fields(parse_query(request.query), "query")
     mode = fields.take("mode", _mode, LEAVE)
     fields.finish()
     now = api.now()
     slot = api.directory.slot(node_id, now)
-    api.require_proof(request, slot)
+    api.prover.require(request, slot, now)
     api.require_store()
     if mode == FORGET:
         change = api.directory.forget(node_id, now)
@@ -76,7 +77,7 @@ def _visible_slot(api: Api, request: Request, node_id: str, now: Now) -> int:
     slot = api.directory.slot(node_id, now)
     if not api.directory.nodes.registry.flags(slot) & DISCOVERABLE:
         try:
-            may_see = api.proves(request, slot)
+            may_see = bool(api.prover.shown(request, slot, now))
         except CallerError:
             may_see = False
         if not may_see:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..clock import Now
 from ..directory.directory import Registered, Registration
-from ..directory.node import Profile
+from ..directory.node import PROVEN, Profile
+from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
+from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
 from . import values
+from .describing import identity_of, key_status_of
 from .fields import Fields
+from .proving import Means, Shown
 from .service import Api
 from .times import rfc3339
 
@@ -17,16 +22,30 @@ from .times import rfc3339
 async def register(api: Api, request: Request) -> Response:
     """Answer 201 ``registered``, 200 ``updated`` or ``revived``, 202 where it is not durable yet."""
     fields, now = Fields.of_body(request.json()), api.now()
-    registration = read_registration(fields, now, api.directory.lifecycle.coma_s)
-    known = api.directory.nodes.registry.slot_of(registration.node_id)
-    # Who repeats what is known needs no proof, so a void one does not keep a node from coming back.
-    proved = (
-        known is not None
-        and api.directory.would_change(known, registration, now)
-        and api.proves(request, known)
+    registration, key = read_registration(
+        fields, now, api.directory.lifecycle.coma_s, api.rsa_bits_min, takes_text=not api.prover.strict
     )
-    registered = api.directory.register(registration, proved=proved, now=now)
+    known = api.directory.nodes.registry.slot_of(registration.node_id)
+    means = Means.NOTHING
+    # Who repeats what is known needs no proof, so a void one does not keep a node from coming back.
+    if (
+        known is None
+        or api.prover.needs_proof(request, known)
+        or api.directory.would_change(known, registration, now)
+    ):
+        means = api.prover.for_registration(request, registration.node_id, key, known, now)
+    if registration.next_key and means is not Means.KEY:
+        raise _next_key_unsigned()
+    if known is None:
+        api.limits.charge_new_node(request)
+    registered = api.directory.register(
+        registration, proved=api.prover.proves(means, known, key), signed=means is Means.KEY, now=now
+    )
+    if registered.outcome == "registered":
+        api.limits.node_added(request, registered.slot)
     document = _describe(api, request, registered, now)
+    if session := api.prover.fresh_session(Shown(means), registered.slot, now):
+        document["session"] = session
     durable = document["durable"] = await api.saved(registered.change)
     status = api.status(201 if registered.outcome == "registered" else 200, durable=durable)
     if status == 202:
@@ -36,10 +55,14 @@ async def register(api: Api, request: Request) -> Response:
     return Response.json(document, status=status)
 
 
-def read_registration(fields: Fields, now: Now, away_s_max: float) -> Registration:
-    """The registration in the fields of a body. Raises `CallerError` 400 ``bad_request``.
+def read_registration(
+    fields: Fields, now: Now, away_s_max: float, rsa_bits_min: int, *, takes_text: bool
+) -> tuple[Registration, NodeKey | None]:
+    """The registration in the fields of a body, and its key; None where that is only text.
 
-    An absence may be announced for at most `away_s_max` seconds ahead.
+    An absence may be announced for at most `away_s_max` seconds ahead; an RSA key has at least `rsa_bits_min`
+    bits; `takes_text` says that a ``public_key`` that cannot be read is taken as text. Raises `CallerError`
+    400 ``bad_request`` and ``invalid_key``.
     """
     profile = Profile(
         address=fields.require("address", values.address, "", alias="ip_address"),
@@ -48,6 +71,7 @@ def read_registration(fields: Fields, now: Now, away_s_max: float) -> Registrati
         addresses=fields.take("addresses", values.addresses, ()),
         metadata=fields.take("metadata", values.metadata, {}),
     )
+    given = profile.public_key
     registration = Registration(
         node_id=fields.require("node_id", values.node_id, ""),
         profile=profile,
@@ -55,9 +79,45 @@ def read_registration(fields: Fields, now: Now, away_s_max: float) -> Registrati
         region=fields.take("region", values.region, ""),
         discoverable=fields.take("discoverable", values.flag, True),
         away_until_at=_read_away(fields, now, away_s_max),
+        key_as_given=given,
+        next_key=_read_next_key(fields),
     )
     fields.finish()
-    return registration
+    try:
+        key = load_node_key(given, rsa_bits_min=rsa_bits_min)
+    except InvalidKey as error:
+        if takes_text and not isinstance(error, RefusedKey):
+            return registration, None
+        raise invalid_key(error) from None
+    return replace(registration, profile=replace(profile, public_key=key.text), is_keyed=True), key
+
+
+def invalid_key(error: InvalidKey) -> CallerError:
+    """The error that tells why a ``public_key`` is not taken."""
+    return CallerError(
+        400,
+        "invalid_key",
+        str(error),
+        suggestion="Make one with `openred-central keygen`, or `openssl genpkey -algorithm ed25519`.",
+        fields={"public_key": str(error)},
+    )
+
+
+def _read_next_key(fields: Fields) -> str | None:
+    if not fields.has("next_key"):
+        return None
+    # Null takes it back.
+    return fields.take("next_key", lambda value: "" if value is None else values.key_id(value))
+
+
+def _next_key_unsigned() -> CallerError:
+    return CallerError(
+        400,
+        "bad_request",
+        "Only a signed registration may name the next key.",
+        suggestion="Sign the request with the node's key, or leave out next_key.",
+        fields={"next_key": "needs a signature"},
+    )
 
 
 def _read_away(fields: Fields, now: Now, away_s_max: float) -> float | None:
@@ -85,16 +145,20 @@ def _describe(api: Api, request: Request, registered: Registered, now: Now) -> d
         "last_seen": rfc3339(record.last_seen_at),
         "next_heartbeat_due": rfc3339(api.heartbeat_due_at(slot, now)),
         "heartbeat_advice_s": api.heartbeat_advice_s(),
-        "observed_address": request.peer or None,
-        "identity": "unproven",
+        "observed_address": api.limits.origin(request).address or None,
+        "identity": identity_of(record.flags),
+        "key_status": key_status_of(record.flags),
         "durable": False,
         "revision": record.revision,
     }
     if registered.outcome == "registered":
-        document["claim"] = api.claims.claim(record.node_id, record.registered_at)
-        document["message"] = (
-            "Welcome. Keep the claim: it proves later changes to be yours, and is told once."
-        )
+        if record.flags & PROVEN:
+            document["message"] = "Welcome. You are bound to your key: sign what you send from now on."
+        else:
+            document["claim"] = api.prover.claims.claim(record.node_id, record.registered_at)
+            document["message"] = (
+                "Welcome. Keep the claim: it proves later changes to be yours, and is told once."
+            )
     elif registered.outcome == "revived":
         document["previous_state"] = registered.previous_state.wire
         document["asleep_s"] = round(registered.slept_s, 3)

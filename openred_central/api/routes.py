@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..micro_engine.engine import Engine
-from ..micro_engine.messages import Response, StreamingResponse
-from . import discovering, events, heartbeating, nodes, registering, status
+from ..micro_engine.router import BodyKind
+from . import changing_keys, discovering, events, heartbeating, nodes, registering, status
+from .limiting import Handler
 from .service import Api
 
 # No registration or heartbeat needs more: a key of 4 KiB, metadata of 4 KiB, services and endpoints.
@@ -16,22 +16,31 @@ RECORD_BYTES_MAX = 64 * 1024
 
 
 class Endpoint(NamedTuple):
-    """One row: `aliases` are older paths that lead to the same place."""
+    """One row.
+
+    `aliases` are older paths that lead to the same place, `limit` is the policy by address, `body` as in
+    `Router.add`.
+    """
 
     method: str
     path: str
-    handler: Callable[..., Coroutine[Any, Any, Response | StreamingResponse]]
+    handler: Handler
     aliases: tuple[str, ...] = ()
     body_bytes_max: int | None = None
+    limit: str | None = None
+    body: BodyKind | None = None
 
 
 ENDPOINTS = (
     Endpoint("GET", "/", status.welcome),
-    Endpoint("POST", "/register", registering.register, ("/api/v3/nodes/register",), RECORD_BYTES_MAX),
+    Endpoint(
+        "POST", "/register", registering.register, ("/api/v3/nodes/register",), RECORD_BYTES_MAX, "register"
+    ),
     Endpoint("POST", "/heartbeat/{node_id}", heartbeating.heartbeat, (), RECORD_BYTES_MAX),
-    Endpoint("GET", "/discover", discovering.discover, ("/api/v3/nodes/discover",)),
+    Endpoint("GET", "/discover", discovering.discover, ("/api/v3/nodes/discover",), limit="discover"),
     Endpoint("GET", "/nodes/{node_id}", nodes.get_node),
-    Endpoint("DELETE", "/nodes/{node_id}", nodes.delete_node),
+    Endpoint("DELETE", "/nodes/{node_id}", nodes.delete_node, (), RECORD_BYTES_MAX, body="json"),
+    Endpoint("POST", "/nodes/{node_id}/key", changing_keys.change_key, (), RECORD_BYTES_MAX),
     Endpoint("POST", "/lookup", nodes.lookup, (), RECORD_BYTES_MAX),
     Endpoint("GET", "/stats", status.stats),
     Endpoint("GET", "/events", events.events),
@@ -46,6 +55,11 @@ NAMES = tuple(f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS)
 def install(engine: Engine, api: Api) -> None:
     """Let `engine` serve every endpoint."""
     for endpoint in ENDPOINTS:
-        handler = partial(endpoint.handler, api)
+        handler: Handler = partial(endpoint.handler, api)
+        if endpoint.limit is not None:
+            handler = api.limits.limited(endpoint.limit, handler)
         for path in (endpoint.path, *endpoint.aliases):
-            engine.route(path, [endpoint.method], body_bytes_max=endpoint.body_bytes_max)(handler)
+            route = engine.route(
+                path, [endpoint.method], body=endpoint.body, body_bytes_max=endpoint.body_bytes_max
+            )
+            route(handler)

@@ -10,10 +10,10 @@ from typing import Any
 from ..clock import Now
 from ..directory.directory import Directory
 from ..errors import CallerError
-from ..micro_engine.messages import Request
-from ..security.claims import SCHEME, Claims
 from ..storage.state import StoreState
 from .broadcast import Broadcast
+from .limiting import Limits
+from .proving import Prover
 
 # The advised pace is spread by this much to either side, so that nodes do not beat in step.
 ADVICE_SPREAD = 0.1
@@ -27,15 +27,18 @@ WHOLE_ADVICE_S_MIN = 10.0
 class Api:
     """The endpoints' view of the server.
 
-    `saved` waits until a change, by its number, is stored and returns whether it is; `store_state` tells how
-    the store keeps up, `store_durable` whether what it takes survives; `random` returns floats in [0, 1);
+    `prover` knows who is who, `limits` who asks too often; `rsa_bits_min` is the least size of a node's RSA
+    key; `saved` waits until a change, by its number, is stored and returns whether it is; `store_state` tells
+    how the store keeps up, `store_durable` whether what it takes survives; `random` returns floats in [0, 1);
     `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the methods and paths served;
     `stopping` tells whether the server is on its way out; `broadcast` tells what happens to all who listen;
     `walks` is held by the one discovery that looks through very many nodes.
     """
 
     directory: Directory
-    claims: Claims
+    prover: Prover
+    limits: Limits
+    rsa_bits_min: int
     now: Callable[[], Now]
     saved: Callable[[int], Awaitable[bool]]
     store_state: Callable[[], StoreState]
@@ -62,41 +65,6 @@ class Api:
     def status(self, status: int, *, durable: bool) -> int:
         """`status`, or 202 where a change is accepted and not yet on disk, as it will be."""
         return status if durable or not self.store_durable else 202
-
-    def proves(self, request: Request, slot: int) -> bool:
-        """Whether the request proves to come from the node in `slot`; False where it does not try.
-
-        Raises `CallerError` 403 ``forbidden`` where what it presents is not that node's.
-        """
-        presented = request.headers.get("authorization")
-        if presented is None:
-            return False
-        scheme, _, claim = presented.partition(" ")
-        registry = self.directory.nodes.registry
-        if scheme.lower() != SCHEME.lower() or not self.claims.is_valid(
-            claim.strip(), registry.node_id(slot), registry.registered_at(slot)
-        ):
-            raise CallerError(
-                403,
-                "forbidden",
-                "What the Authorization header presents is not the claim of this node.",
-                suggestion=f"Send `Authorization: {SCHEME} <secret>` with the claim of its registration.",
-            )
-        return True
-
-    def require_proof(self, request: Request, slot: int) -> None:
-        """Raise `CallerError` unless the request proves to come from the node in `slot`.
-
-        That is 401 ``proof_required`` where it does not try, 403 ``forbidden`` where it fails.
-        """
-        if not self.proves(request, slot):
-            raise CallerError(
-                401,
-                "proof_required",
-                "Only the node itself may do this, and nothing in the request proves who sent it.",
-                suggestion=f"Send `Authorization: {SCHEME} <secret>` with the claim of its registration.",
-                headers=(("WWW-Authenticate", SCHEME),),
-            )
 
     def require_store(self) -> None:
         """Raise `CallerError` 503 ``store_unavailable`` where nothing can be made durable at present.

@@ -34,7 +34,7 @@ async def welcome(api: Api, request: Request) -> Response:
             "results_default": RESULTS_DEFAULT,
             "results_max": values.RESULTS_MAX,
         },
-        "auth": "open",
+        "auth": "strict" if api.prover.strict else "open",
         # Nothing here is signed with a directory key yet, so there is nothing to be ready with.
         "quantum": {"root": None, "pq": False},
     }

@@ -80,6 +80,11 @@ class Changes:
         """Whether a change of the record in a slot, or of a tombstone, is pending."""
         return key in self._noted
 
+    def unnoted(self, slots: list[int]) -> list[int]:
+        """Those of `slots` of which no change of the record is pending."""
+        noted = self._noted
+        return [slot for slot in slots if slot not in noted] if noted else slots
+
     def covered(self) -> int:
         """Every change numbered up to this has been taken."""
         for number in self._noted.values():

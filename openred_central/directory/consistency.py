@@ -21,17 +21,33 @@ def check(directory: Directory, now: Now) -> list[str]:
     return [problem for problems in check_in_steps(directory, now) for problem in problems]
 
 
-def check_in_steps(directory: Directory, now: Now, *, digests: bool = True) -> Iterator[list[str]]:
-    """The same, shard by shard, with what was found in each; the directory must not change meanwhile.
-
-    Without `digests` those of the records are not computed anew, which is a third of the time: for a
-    directory that was restored this moment, whose digests are as new as its records.
-    """
+def check_in_steps(directory: Directory, now: Now) -> Iterator[list[str]]:
+    """The same, shard by shard, with what was found in each; the directory must not change meanwhile."""
     for shard in range(directory.nodes.registry.shards_count):
-        problems = list(_check_shard(directory, shard, now))
-        yield problems + list(_check_digest(directory, shard)) if digests else problems
+        yield [*_check_shard(directory, shard, now), *_check_digest(directory, shard)]
     yield list(_check_sums(directory))
     yield list(_check_index(directory))
+
+
+def check_restored(directory: Directory, now: Now) -> list[str]:
+    """`check` for a directory that was restored this moment: a fortieth of the time where all is well.
+
+    What a store may hold that no directory wrote shows in the columns: states, times, names of the living
+    among the dead. That ids come once and slots in order was seen when they were taken in. Digests,
+    deadlines and the service index were computed from these very records, so that only their numbers are
+    compared. Where anything is wrong, everything is checked, which tells what.
+    """
+    nodes = directory.nodes
+    registry = nodes.registry
+    living = len(registry)
+    live_states = sum(map(registry.states.tobytes().count, map(int, LIVE_STATES)))
+    sound = (
+        [living] * 4 == [live_states, sum(registry.state_counts), len(nodes.deadlines), registry.ids_count]
+        and not any(map((now.attended_s + ROUNDING_S).__lt__, registry.last_seen_s))
+        and not nodes.tombstones.name_any(registry.node_ids())
+        and len(nodes.index) == len(registry.discoverable_slots())
+    )
+    return [] if sound else check(directory, now)
 
 
 def _check_shard(directory: Directory, shard: int, now: Now) -> Iterator[str]:

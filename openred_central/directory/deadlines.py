@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import heapq
 from array import array
+from collections.abc import Sequence
+from itertools import compress, repeat
+from operator import and_, eq, lshift, or_, rshift
 
 from .lifecycle import DEADLINE_STEPS_PER_S
 
@@ -21,6 +24,8 @@ NOT_ARMED = (1 << 64) - 1
 
 # Stale entries are swept out when they outnumber the live ones by more than this many.
 STALE_SLACK = 1_024
+# How many entries each arming looks at while there are some to be swept.
+SWEPT_PER_CALL = 4
 
 
 class Deadlines:
@@ -28,6 +33,8 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._heap: list[int] = []
+        # What is being swept: a heap too, whose last entries are looked at and taken away.
+        self._old: list[int] = []
         # The steps of each slot's live entry. An entry in the heap that differs is stale.
         self._armed = array("Q")
         self._armed_count = 0
@@ -38,8 +45,8 @@ class Deadlines:
 
     def arm(self, slot: int, at_s: float) -> None:
         """Look at `slot` no later than `at_s`. Keeps an entry that is already early enough."""
-        while slot >= len(self._armed):
-            self._armed.append(NOT_ARMED)
+        if slot >= len(self._armed):
+            self._extend(slot)
         steps = int(at_s * DEADLINE_STEPS_PER_S)
         armed = self._armed[slot]
         if armed <= steps:
@@ -48,8 +55,19 @@ class Deadlines:
             self._armed_count += 1
         self._armed[slot] = steps
         heapq.heappush(self._heap, steps << _SLOT_BITS | slot)
-        if len(self._heap) > 2 * self._armed_count + STALE_SLACK:
-            self._sweep()
+        if self._old:
+            self._sweep_some()
+        elif len(self._heap) > 2 * self._armed_count + STALE_SLACK:
+            self._heap, self._old = [], self._heap
+
+    def arm_all(self, slots: Sequence[int], steps: Sequence[int]) -> None:
+        """Arm many slots that have no deadline, each at its own time in deadline steps."""
+        self._extend(max(slots, default=-1))
+        for slot, at in zip(slots, steps, strict=True):
+            self._armed[slot] = at
+        self._armed_count += len(slots)
+        self._heap.extend(map(or_, map(lshift, steps, repeat(_SLOT_BITS)), slots))
+        heapq.heapify(self._heap)
 
     def disarm(self, slot: int) -> None:
         """Forget the deadline of `slot`; harmless where there is none."""
@@ -57,11 +75,25 @@ class Deadlines:
             self._armed[slot] = NOT_ARMED
             self._armed_count -= 1
 
+    def drop_stale(self, now_s: float, limit: int) -> int:
+        """Drop up to `limit` stale entries that are due at `now_s` before any live one; how many they were.
+
+        A million nodes that came back may have left theirs at one moment.
+        """
+        for dropped in range(limit):
+            heap = self._first_heap()
+            if not heap:
+                return dropped
+            steps, slot = heap[0] >> _SLOT_BITS, heap[0] & _SLOT_MASK
+            if self._armed[slot] == steps or steps > now_s * DEADLINE_STEPS_PER_S:
+                return dropped
+            heapq.heappop(heap)
+        return limit
+
     def pop_due(self, now_s: float) -> int | None:
         """The next slot whose entry is due at `now_s`, which is disarmed by this; None where none is."""
-        heap = self._heap
         now_steps = int(now_s * DEADLINE_STEPS_PER_S)
-        while heap:
+        while heap := self._first_heap():
             steps = heap[0] >> _SLOT_BITS
             if steps > now_steps:
                 return None
@@ -74,7 +106,8 @@ class Deadlines:
 
     def next_s(self) -> float | None:
         """When the earliest entry is due, stale ones included; None where there is none."""
-        return (self._heap[0] >> _SLOT_BITS) / DEADLINE_STEPS_PER_S if self._heap else None
+        heap = self._first_heap()
+        return (heap[0] >> _SLOT_BITS) / DEADLINE_STEPS_PER_S if heap else None
 
     def armed_s(self, slot: int) -> float | None:
         """When `slot` is looked at next; None where it has no deadline."""
@@ -88,12 +121,26 @@ class Deadlines:
         A slot armed again at the very time of a stale entry has two equal ones. They are one: the first to
         pop disarms the slot, and the other is stale again.
         """
-        return {entry & _SLOT_MASK for entry in self._live()}
+        heap = self._heap + self._old
+        slots = list(map(and_, heap, repeat(_SLOT_MASK)))
+        armed = map(self._armed.__getitem__, slots)
+        return set(compress(slots, map(eq, armed, map(rshift, heap, repeat(_SLOT_BITS)))))
 
-    def _live(self) -> set[int]:
-        armed = self._armed
-        return {entry for entry in self._heap if armed[entry & _SLOT_MASK] == entry >> _SLOT_BITS}
+    def _extend(self, slot: int) -> None:
+        self._armed.extend(repeat(NOT_ARMED, slot + 1 - len(self._armed)))
 
-    def _sweep(self) -> None:
-        self._heap = list(self._live())
-        heapq.heapify(self._heap)
+    def _first_heap(self) -> list[int]:
+        """The heap with the earliest entry; an empty one where there is none."""
+        heap, old = self._heap, self._old
+        return old if old and (not heap or old[0] < heap[0]) else heap
+
+    def _sweep_some(self) -> None:
+        """Take a few entries over from the old heap, the stale ones not: never all at once.
+
+        A list that loses its last entries is still a heap. More go than come, so this ends; sweeping a
+        million nodes in one call took 0.5 s of processor time.
+        """
+        for _ in range(min(SWEPT_PER_CALL, len(self._old))):
+            entry = self._old.pop()
+            if self._armed[entry & _SLOT_MASK] == entry >> _SLOT_BITS:
+                heapq.heappush(self._heap, entry)

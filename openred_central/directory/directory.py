@@ -7,7 +7,7 @@ waits cannot be interleaved, so there are no locks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ..clock import Now
@@ -16,7 +16,7 @@ from .discovery import Draw, Query
 from .expiry import Expiry
 from .lifecycle import Event, LifecycleOptions, State
 from .mass_silence import MassSilence, MassSilenceOptions
-from .node import DISCOVERABLE, LEFT, Profile, Record, key_fingerprint
+from .node import DISCOVERABLE, KEYED, LEFT, PROVEN, Profile, Record, key_fingerprint, profile_parts
 from .nodes import Nodes
 from .saving import Saving
 
@@ -48,7 +48,9 @@ class Registration:
     """What a node says of itself, already validated.
 
     `services` are names joined by commas, sorted, each once. `away_until_at` announces an absence until
-    that wall time; 0 takes an announcement back, None leaves it as it is.
+    that wall time; 0 takes an announcement back, None leaves it as it is. `is_keyed` says that the profile's
+    `public_key` is the canonical text of a key; `key_as_given` is how the caller wrote it. `next_key` is the
+    id of the key to change to without the present one; empty takes it back, None leaves it as it is.
     """
 
     node_id: str
@@ -57,6 +59,9 @@ class Registration:
     region: str = ""
     discoverable: bool = True
     away_until_at: float | None = None
+    is_keyed: bool = False
+    key_as_given: str = ""
+    next_key: str | None = None
 
 
 class Registered(NamedTuple):
@@ -104,17 +109,29 @@ class Directory:
     def __len__(self) -> int:
         return len(self.nodes.registry)
 
-    def register(self, registration: Registration, *, proved: bool, now: Now) -> Registered:
+    def register(
+        self, registration: Registration, *, proved: bool, now: Now, signed: bool = False
+    ) -> Registered:
         """Add a node, or update or revive the one that is already there.
 
         `proved` says that the caller showed to be the node itself; without it only a registration that
-        changes nothing is taken, as a sign of life. Raises `CallerError`: 409 ``node_id_taken``, 503
-        ``directory_full``.
+        changes nothing is taken, as a sign of life, and that not of a node that is bound to its key. `signed`
+        says that the registration is signed with the key that it names, to which the node is then bound.
+
+        Raises `CallerError`: 409 ``node_id_taken``, 503 ``directory_full``.
         """
         slot = self.nodes.registry.slot_of(registration.node_id)
         if slot is None:
-            return self._register_new(registration, now)
-        record = self._amended(self.nodes.registry.record(slot), registration, now)
+            return self._register_new(registration, signed, now)
+        known = self.nodes.registry.record(slot)
+        if known.flags & PROVEN and not (proved and self._names_key_of(known, registration)):
+            raise _taken(
+                registration.node_id,
+                "It is bound to another key.",
+                "Register with the key of that node, change the key with POST /nodes/{node_id}/key, "
+                "or choose another node_id.",
+            )
+        record = self._amended(known, registration, now, signed=signed)
         if record is not None and not proved:
             if not self._repeats(record, registration):
                 raise _taken(
@@ -152,6 +169,41 @@ class Directory:
         """
         record = self._amended(self.nodes.registry.record(slot), registration, now)
         return self.nodes.rewrite(record) if record is not None else None
+
+    def bind(self, slot: int) -> int:
+        """Bind the node in `slot` to its key, with which it signed. Returns the number of the change."""
+        record = self.nodes.registry.record(slot)
+        return self.nodes.rewrite(record._replace(flags=record.flags | PROVEN))
+
+    def change_key(self, slot: int, public_key: str, next_key: str) -> int:
+        """Give the node in `slot` a new key, with which it signed, and bind it to that.
+
+        `public_key` is the canonical text, `next_key` as in `Record`. What the former key had granted is void
+        from now on. Returns the number of the change.
+        """
+        record = self.nodes.registry.record(slot)
+        profile = replace(Profile.decode(record.profile), public_key=public_key)
+        return self.nodes.rewrite(
+            record._replace(
+                profile=profile.encode(),
+                flags=record.flags | PROVEN | KEYED,
+                generation=record.generation + 1,
+                next_key=next_key,
+            )
+        )
+
+    def revoke_all(self, slot: int) -> int:
+        """Make void all that the node in `slot` was ever granted. Returns the number of the change."""
+        record = self.nodes.registry.record(slot)
+        return self.nodes.rewrite(record._replace(generation=record.generation + 1))
+
+    def is_bound(self, node_id: str) -> bool:
+        """Whether a node of that name, alive or dead, is bound to a key: only its holder may be that node."""
+        slot = self.nodes.registry.slot_of(node_id)
+        if slot is not None:
+            return bool(self.nodes.registry.flags(slot) & PROVEN)
+        tombstone = self.nodes.tombstones.of_node(node_id)
+        return tombstone is not None and bool(tombstone.flags & PROVEN)
 
     def would_change(self, slot: int, registration: Registration, now: Now) -> bool:
         """Whether `amend` would write anything."""
@@ -193,16 +245,19 @@ class Directory:
             raise self._unknown(node_id, now)
         return slot
 
-    def _register_new(self, registration: Registration, now: Now) -> Registered:
+    def _register_new(self, registration: Registration, signed: bool, now: Now) -> Registered:
         nodes = self.nodes
         tombstone = nodes.tombstones.of_node(registration.node_id)
-        fingerprint = key_fingerprint(registration.profile.public_key)
-        if tombstone is not None and tombstone.key_fingerprint != fingerprint:
+        if tombstone is not None and not (
+            tombstone.key_fingerprint in _fingerprints(registration)
+            and (signed or not tombstone.flags & PROVEN)
+        ):
             days = (nodes.tombstones.ends_s(tombstone) - now.attended_s) / 86_400
             raise _taken(
                 registration.node_id,
                 f"Its former bearer is dead; for {days:.1f} more days only the same key may take it again.",
-                "Register with the public key that the node had, or choose another node_id.",
+                "Register with the key that the node had, signed where it used to sign, "
+                "or choose another node_id.",
             )
         if len(self) >= self.options.nodes_max:
             raise CallerError(
@@ -217,16 +272,19 @@ class Directory:
         self.expiry.silence.returned(registration.node_id)
         from_state = State.DEAD if tombstone is not None else State.ABSENT
         slot = nodes.registry.next_slot()
-        change = nodes.begin(self._new_record(slot, registration, now), from_state=from_state, at=now.wall_s)
+        record = self._new_record(slot, registration, signed, now)
+        change = nodes.begin(record, from_state=from_state, at=now.wall_s)
         return Registered("registered", slot, from_state, 0.0, change)
 
-    def _new_record(self, slot: int, registration: Registration, now: Now) -> Record:
+    def _new_record(self, slot: int, registration: Registration, signed: bool, now: Now) -> Record:
         away_until_s = self._away_until_s(registration.away_until_at or 0.0, now)
         return Record(
             slot=slot,
             node_id=registration.node_id,
             state=State.ACTIVE,
-            flags=DISCOVERABLE if registration.discoverable else 0,
+            flags=(
+                registration.discoverable * DISCOVERABLE | registration.is_keyed * KEYED | signed * PROVEN
+            ),
             registered_at=now.wall_s,
             last_seen_at=now.wall_s,
             last_seen_s=now.attended_s,
@@ -239,23 +297,43 @@ class Directory:
             away_from_s=now.attended_s if away_until_s else 0.0,
             away_until_s=away_until_s,
             history="",
+            next_key=registration.next_key or "",
         )
 
-    def _amended(self, record: Record, registration: Registration, now: Now) -> Record | None:
+    def _amended(
+        self, record: Record, registration: Registration, now: Now, *, signed: bool = False
+    ) -> Record | None:
         """`record` with what the registration says; None where it says nothing new."""
-        flags = record.flags & ~DISCOVERABLE | (DISCOVERABLE if registration.discoverable else 0)
+        profile, is_keyed = registration.profile, registration.is_keyed
+        if not (signed or record.flags & KEYED) and is_keyed:
+            known_key = profile_parts(record.profile)[2]
+            # Earlier servers kept any key as it was given: written so again, it is the same one.
+            if known_key == registration.key_as_given:
+                profile, is_keyed = replace(profile, public_key=known_key), False
         amended = record._replace(
-            flags=flags,
+            flags=(
+                record.flags & ~(DISCOVERABLE | KEYED)
+                | registration.discoverable * DISCOVERABLE
+                | is_keyed * KEYED
+                | signed * PROVEN
+            ),
             services=registration.services,
             region=registration.region,
-            profile=registration.profile.encode(),
+            profile=profile.encode(),
         )
+        if registration.next_key is not None:
+            amended = amended._replace(next_key=registration.next_key)
         if registration.away_until_at is not None:
             away_until_s = self._away_until_s(registration.away_until_at, now)
             if abs(away_until_s - record.away_until_s) > SAME_TIME_S:
                 away_from_s = now.attended_s if away_until_s else 0.0
                 amended = amended._replace(away_from_s=away_from_s, away_until_s=away_until_s)
         return amended if amended != record else None
+
+    @staticmethod
+    def _names_key_of(record: Record, registration: Registration) -> bool:
+        public_key: str = profile_parts(record.profile)[2]
+        return public_key == registration.profile.public_key
 
     def _repeats(self, amended: Record, registration: Registration) -> bool:
         """Whether a registration only tells an announced absence again.
@@ -294,6 +372,14 @@ class Directory:
             f"The node {node_id!r} was removed {days:.1f} days ago (reason: {tombstone.reason}).",
             suggestion="Register it again with POST /register and the same public key.",
         )
+
+
+def _fingerprints(registration: Registration) -> set[str]:
+    """The names of the key of a registration: also that which it has where it was kept as it was given."""
+    fingerprints = {key_fingerprint(registration.profile.public_key, registration.is_keyed * KEYED)}
+    if registration.is_keyed:
+        fingerprints.add(key_fingerprint(registration.key_as_given, 0))
+    return fingerprints
 
 
 def _taken(node_id: str, detail: str, suggestion: str) -> CallerError:

@@ -73,7 +73,8 @@ class Expiry:
         held = self.silence.hold is not None
         blocked, handled = held, 0
         while handled < limit:
-            slot = self._next_due(now, blocked=blocked)
+            handled += self._drop_passed(now, limit - handled, blocked=blocked)
+            slot = self._next_due(now, blocked=blocked) if handled < limit else None
             if slot is None:
                 break
             handled += 1
@@ -162,13 +163,22 @@ class Expiry:
 
     def _next_due(self, now: Now, *, blocked: bool) -> int | None:
         """The next slot to look at; those that wait stay where they are once one of them is `blocked`."""
-        while self._waiting_queue and not blocked:
+        if self._waiting_queue and not blocked:
             slot = self._waiting_queue.popleft()
-            if slot in self._waiting:
-                self._waiting.remove(slot)
-                self._waiting_counted.discard(slot)
-                return slot
+            self._waiting.remove(slot)
+            self._waiting_counted.discard(slot)
+            return slot
         return self._nodes.deadlines.pop_due(now.attended_s)
+
+    def _drop_passed(self, now: Now, limit: int, *, blocked: bool) -> int:
+        """Drop up to `limit` entries that no longer count before the next one that does; how many."""
+        dropped = 0
+        while not blocked and self._waiting_queue and self._waiting_queue[0] not in self._waiting:
+            if dropped == limit:
+                return dropped
+            self._waiting_queue.popleft()
+            dropped += 1
+        return dropped + self._nodes.deadlines.drop_stale(now.attended_s, limit - dropped)
 
     def _look_at(self, slot: int, now: Now) -> bool:
         """Move on a node whose deadline has come; False where it must wait, like all that were not asked."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
 
-from ..encoding import base64url
+from ..encoding import base64url, key_id, spki_of
 from .lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
 
-# Bits of `Record.flags`.
+# Bits of `Record.flags`. A node is bound to its key once it has signed with it (PROVEN); KEYED says that
+# `Profile.public_key` is a key in its canonical text, and not just some text.
 DISCOVERABLE = 1
 LEFT = 2
+PROVEN = 4
+KEYED = 8
 # An operator holds it: silence does not move it on.
 HELD = 16
 
@@ -33,7 +37,9 @@ class Record(NamedTuple):
     `usual_gap_s` is the usual time between two signs of life. `revision` is the directory's counter at the
     last change that was acknowledged as durable. `services` are names joined by commas, sorted. `profile`
     is `Profile` as UTF-8 JSON. `away_from_s` and `away_until_s` enclose an announced absence, both 0 where
-    there is none. `history` is the text form of the last transitions (`append_history`).
+    there is none. `history` is the text form of the last transitions (`append_history`). `generation` counts
+    how often the key was changed or all that it had granted was revoked. `next_key` is the id of the key to
+    which the node may change without the present one, empty where it named none.
     """
 
     slot: int
@@ -52,6 +58,8 @@ class Record(NamedTuple):
     away_from_s: float
     away_until_s: float
     history: str
+    generation: int = 0
+    next_key: str = ""
 
 
 class SignOfLife(NamedTuple):
@@ -68,7 +76,7 @@ class Tombstone(NamedTuple):
 
     `id_hash` as made by `hash_id`; `key_fingerprint` of the key that may register the name again at once;
     `died_at` wall time, `died_s` attended seconds; `reason` is the event's name on the wire; `revision`
-    tells which is newer, a record or a tombstone of the same name.
+    tells which is newer, a record or a tombstone of the same name; of `flags` only PROVEN is kept.
     """
 
     id_hash: str
@@ -77,6 +85,7 @@ class Tombstone(NamedTuple):
     died_s: float
     reason: str
     revision: int
+    flags: int = 0
 
 
 class Transition(NamedTuple):
@@ -132,14 +141,23 @@ def profile_parts(encoded: bytes) -> list[Any]:
     return parts
 
 
-def key_fingerprint(public_key: str) -> str:
-    """43 characters that name a public key given as text: the base64url SHA-256 of the text."""
+def key_fingerprint(public_key: str, flags: int) -> str:
+    """43 characters that name the public key of a record with these `flags`.
+
+    Of a key they are its `key_id`, of other text the base64url SHA-256 of the text.
+    """
+    if flags & KEYED:
+        return key_id(spki_of(public_key))
     return base64url(hashlib.sha256(public_key.encode("utf-8")).digest())
+
+
+# The hash of a node's id in UTF-8 that `hash_id` writes as text.
+id_digest = partial(hashlib.blake2b, digest_size=16)
 
 
 def hash_id(node_id: str) -> str:
     """22 characters that stand for a node's id where the id itself must not be kept: 128 bits of BLAKE2b."""
-    return base64url(hashlib.blake2b(node_id.encode("utf-8"), digest_size=16).digest())
+    return base64url(id_digest(node_id.encode("utf-8")).digest())
 
 
 class HistoryEntry(NamedTuple):

@@ -7,13 +7,18 @@ waits for anything, so that nothing ever sees a change half done.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
+from collections.abc import Sequence
+from itertools import repeat
+from operator import add, mul
 
 from .changes import Changes
 from .deadlines import Deadlines
-from .lifecycle import STATES, Event, LifecycleOptions, State, deadline_s, next_state
+from .lifecycle import DEADLINE_STEPS_PER_S, STATES, Event, LifecycleOptions, State, deadline_s, next_state
 from .node import (
     HELD,
+    PROVEN,
     Profile,
     Record,
     Tombstone,
@@ -64,6 +69,20 @@ class Nodes:
             self.lifecycle,
         )
 
+    def deadline_steps(self, slots: Sequence[int]) -> list[int]:
+        """The `deadline_s` of many, in deadline steps: a fifth of what they cost one by one."""
+        registry = self.registry
+        dwell_s = [self.lifecycle.dwell_s(state) if state else 0.0 for state in State]
+        dwells = map(dwell_s.__getitem__, map(registry.states.__getitem__, slots))
+        ends_s = map(add, registry.silent_since_s(slots), dwells)
+        steps = list(map(math.ceil, map(mul, ends_s, repeat(DEADLINE_STEPS_PER_S))))
+        held = set(registry.held_slots())
+        if held or registry.has_absences:
+            for place, slot in enumerate(slots):
+                if slot in held or registry.away_s(slot)[1]:
+                    steps[place] = int(self.deadline_s(slot) * DEADLINE_STEPS_PER_S)
+        return steps
+
     def is_indexed(self, slot: int) -> bool:
         """Whether the node in `slot` may be discovered, its state aside."""
         return is_discoverable(self.registry.flags(slot))
@@ -96,6 +115,12 @@ class Nodes:
         if self.is_indexed(slot):
             self.index.add(slot)
         self.deadlines.arm(slot, self.deadline_s(slot))
+
+    def place_all(self) -> None:
+        """Index and arm all nodes of a registry that was restored this moment."""
+        self.index.add_all(self.registry.discoverable_slots())
+        slots = self.registry.taken_slots()
+        self.deadlines.arm_all(slots, self.deadline_steps(slots))
 
     def rewrite(self, record: Record) -> int:
         """Replace what is known of a node, its state apart, under a new revision. Returns the change."""
@@ -134,9 +159,12 @@ class Nodes:
         registry = self.registry
         from_state, node_id = registry.state(slot), registry.node_id(slot)
         to_state = next_state(from_state, event)
-        fingerprint = key_fingerprint(Profile.decode(registry.profile(slot)).public_key)
+        flags = registry.flags(slot)
+        fingerprint = key_fingerprint(Profile.decode(registry.profile(slot)).public_key, flags)
         self.discard(slot)
-        tombstone = Tombstone(hash_id(node_id), fingerprint, at, at_s, event.value, self.next_revision())
+        tombstone = Tombstone(
+            hash_id(node_id), fingerprint, at, at_s, event.value, self.next_revision(), flags & PROVEN
+        )
         for crowded_out in self.tombstones.put_up(tombstone):
             self.changes.note(crowded_out.id_hash)
         self._happened(Transition(at, at_s, node_id, from_state, to_state, event.value))

@@ -12,16 +12,24 @@ import hashlib
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, compress, repeat
+from operator import eq, is_not, lt, methodcaller, mod
 from zlib import crc32
 
 from ..errors import InternalBug
+from .columns import RecordColumns, spread
 from .lifecycle import STATES, State
-from .node import Record, SignOfLife
+from .node import HELD, Record, SignOfLife, is_discoverable
 from .service_sets import ServiceSet, ServiceSets
 
 DIGEST_MASK = (1 << 64) - 1
 _DIGEST_NUMBERS = struct.Struct("<qBddd")
+
+# For `bytes.translate`: 1 for flags of nodes that may be discovered. No flags are those of free slots.
+_DISCOVERABLE = bytes(map(is_discoverable, range(256)))
+_HELD = bytes(bool(flags & HELD) for flags in range(256))
 
 # Slots are 32-bit in the deadlines and in stores.
 SLOTS_MAX = 1 << 32
@@ -42,9 +50,31 @@ def record_digest(record: Record) -> int:
         record.revision, record.flags, record.registered_at, record.away_from_s, record.away_until_s
     )
     # UTF-8 never contains the byte between the parts, so no two records run together alike.
-    parts = (record.node_id.encode(), record.services.encode(), record.region.encode(), record.profile)
+    parts = [record.node_id.encode(), record.services.encode(), record.region.encode(), record.profile]
+    if record.generation or record.next_key:
+        parts.append(b"%d,%b" % (record.generation, record.next_key.encode()))
     digest = hashlib.blake2b(b"\xff".join(parts) + b"\xff" + numbers, digest_size=8)
     return int.from_bytes(digest.digest(), "little")
+
+
+def record_digests(columns: RecordColumns) -> Sequence[int]:
+    """The `record_digest` of each record, at two thirds of what they cost one by one."""
+    numbers = map(
+        _DIGEST_NUMBERS.pack,
+        *(columns.revision, columns.flags, columns.registered_at, columns.away_from_s, columns.away_until_s),
+    )
+    profiles = columns.profile
+    if any(columns.generation) or any(columns.next_key):
+        profiles = [
+            b"%b\xff%d,%b" % (profile, generation, next_key) if generation or next_key else profile
+            for profile, generation, next_key in zip(
+                profiles, columns.generation, columns.next_key, strict=True
+            )
+        ]
+    parts = zip(columns.node_id, columns.services, columns.region, profiles, numbers, strict=True)
+    hashes = map(partial(hashlib.blake2b, digest_size=8), map(b"\xff".join, parts))
+    packed = b"".join(map(methodcaller("digest"), hashes))
+    return struct.unpack(f"<{len(packed) // 8}Q", packed)
 
 
 class Registry:
@@ -65,6 +95,8 @@ class Registry:
         self._profiles: list[bytes] = []
         self._histories: list[str] = []
         self._away: dict[int, tuple[float, float]] = {}
+        # Few nodes ever change their key or name the next one.
+        self._key_changes: dict[int, tuple[int, str]] = {}
         self.states = array("B")
         self._flags = array("B")
         self._registered_at = array("d")
@@ -108,6 +140,28 @@ class Registry:
         """The (node_id, slot) pairs of one shard, which must not change meanwhile."""
         return iter(self._shards[shard].items())
 
+    @property
+    def ids_count(self) -> int:
+        """How many ids lead to a slot; as many as there are nodes."""
+        return sum(map(len, self._shards))
+
+    def node_ids(self) -> Iterator[str]:
+        """The ids of all nodes, shard by shard, which must not change meanwhile."""
+        return chain.from_iterable(self._shards)
+
+    def taken_slots(self) -> list[int]:
+        """All slots that are not free, rising."""
+        slots = range(len(self._node_ids))
+        return list(compress(slots, map(is_not, self._node_ids, repeat(None))) if self._free else slots)
+
+    def discoverable_slots(self) -> list[int]:
+        """The slots of all nodes that may be discovered, their states aside, rising."""
+        return list(compress(range(len(self._flags)), self._flags.tobytes().translate(_DISCOVERABLE)))
+
+    def held_slots(self) -> list[int]:
+        """The slots of all nodes that an operator holds, rising."""
+        return list(compress(range(len(self._flags)), self._flags.tobytes().translate(_HELD)))
+
     def state(self, slot: int) -> State:
         """The state of the node in `slot`."""
         return STATES[self.states[slot]]
@@ -115,6 +169,13 @@ class Registry:
     def since_s(self, slot: int) -> float:
         """When the node in `slot` entered its state, in attended seconds."""
         return self._since_s[slot]
+
+    def silent_since_s(self, slots: Iterable[int]) -> list[float]:
+        """When what ends the state of each of these nodes began: the last sign of life of one that is
+        active, for any other when it entered its state.
+        """
+        states, last_seen_s, since_s, active = self.states, self.last_seen_s, self._since_s, State.ACTIVE
+        return [last_seen_s[slot] if states[slot] == active else since_s[slot] for slot in slots]
 
     def flags(self, slot: int) -> int:
         """The `Record.flags` of the node in `slot`."""
@@ -141,6 +202,10 @@ class Registry:
         """The number in `sets` of the service set of the node in `slot`."""
         return self._set_ids[slot]
 
+    def set_ids(self, slots: Iterable[int]) -> Iterator[int]:
+        """The `set_id` of each of `slots`."""
+        return map(self._set_ids.__getitem__, slots)
+
     @property
     def has_absences(self) -> bool:
         """Whether any node has announced an absence."""
@@ -149,6 +214,10 @@ class Registry:
     def away_s(self, slot: int) -> tuple[float, float]:
         """Beginning and end of an announced absence in attended seconds; both 0 where there is none."""
         return self._away.get(slot, (0.0, 0.0))
+
+    def generation(self, slot: int) -> int:
+        """The `Record.generation` of the node in `slot`."""
+        return self._key_changes[slot][0] if slot in self._key_changes else 0
 
     def history(self, slot: int) -> str:
         """The last transitions of the node in `slot`, as text (`append_history`)."""
@@ -175,11 +244,19 @@ class Registry:
             away_from_s,
             away_until_s,
             self._histories[slot],
+            *self._key_changes.get(slot, (0, "")),
         )
 
-    def sign_of_life(self, slot: int) -> SignOfLife:
-        """What a heartbeat changed in `slot`."""
-        return SignOfLife(slot, self.last_seen_at[slot], self.last_seen_s[slot], self.usual_gap_s[slot])
+    def signs_of_life(self, slots: Sequence[int]) -> list[SignOfLife]:
+        """What heartbeats changed in `slots`; free ones are left out.
+
+        Column by column: 0.5 µs for each, one by one 1.5 µs.
+        """
+        node_ids, count = self._node_ids, len(self._node_ids)
+        taken = [slot for slot in slots if slot < count and node_ids[slot] is not None]
+        columns = (self.last_seen_at, self.last_seen_s, self.usual_gap_s)
+        rows = zip(taken, *(map(column.__getitem__, taken) for column in columns), strict=True)
+        return list(map(tuple.__new__, repeat(SignOfLife), rows))
 
     def next_slot(self) -> int:
         """The slot that a new node is to have."""
@@ -198,53 +275,60 @@ class Registry:
             self._grow()
         self._write(record)
 
-    def restore(self, records: list[Record]) -> None:
+    def restore(self, columns: RecordColumns) -> None:
         """Write records as loaded from a store; slots rise within and from call to call, left out are free.
 
-        Raises `InternalBug` where a slot comes out of order, or an id comes twice.
+        Raises `InternalBug` where a slot comes out of order, or an id comes twice. Column by column costs a
+        quarter of one record after the other.
         """
-        start = 0
-        for number, record in enumerate(records):
-            following = records[number + 1].slot if number + 1 < len(records) else -1
-            if following != record.slot + 1:
-                self._restore_run(records[start : number + 1])
-                start = number + 1
-
-    def _restore_run(self, run: list[Record]) -> None:
-        """Append records whose slots follow each other: column by column costs two thirds of one by one."""
-        first = run[0].slot
-        if not len(self._node_ids) <= first <= SLOTS_MAX - len(run):
-            raise InternalBug(f"cannot restore {run[0].node_id!r} into slot {first}")
-        while len(self._node_ids) < first:
-            self._free.append(len(self._node_ids))
-            self._grow()
-        (_, node_ids, states, flags, registered_at, last_seen_at, last_seen_s, since_s, usual_gap_s) = zip(
-            *(record[:9] for record in run), strict=True
-        )
-        digests = list(map(record_digest, run))
-        for slot, (node_id, digest) in enumerate(zip(node_ids, digests, strict=True), first):
-            shard = crc32(node_id.encode()) % self.shards_count
-            if self._shards[shard].setdefault(node_id, slot) != slot:
-                raise InternalBug(f"cannot restore {node_id!r} into slot {slot}: it is registered already")
-            self.shard_digests[shard] = (self.shard_digests[shard] + digest) & DIGEST_MASK
-        for state, count in Counter(record.state for record in run).items():
+        slots, first = columns.slot, len(self._node_ids)
+        if not (first <= slots[0] and slots[-1] < SLOTS_MAX and all(map(lt, slots, slots[1:]))):
+            raise InternalBug(f"cannot restore slots {slots[0]} to {slots[-1]} behind slot {first - 1}")
+        node_ids = list(map(bytes.decode, columns.node_id))
+        self._restore_ids(node_ids, columns)
+        for state, count in Counter(columns.state).items():
             self.state_counts[state] += count
-        self._node_ids.extend(node_ids)
-        self._profiles.extend(record.profile for record in run)
-        self._histories.extend(record.history for record in run)
-        self.states.extend(states)
-        self._flags.extend(flags)
-        self._registered_at.extend(registered_at)
-        self.last_seen_at.extend(last_seen_at)
-        self.last_seen_s.extend(last_seen_s)
-        self._since_s.extend(since_s)
-        self.usual_gap_s.extend(usual_gap_s)
-        self._revisions.extend(record.revision for record in run)
-        self._digests.extend(digests)
-        self._set_ids.extend(self.sets.acquire(record.services, record.region) for record in run)
-        for record in run:
-            if record.away_until_s:
-                self._away[record.slot] = (record.away_from_s, record.away_until_s)
+        set_ids = self.sets.acquire_many(columns.services, columns.region)
+        if len(slots) < slots[-1] + 1 - first:
+            self._free.extend(sorted(set(range(first, slots[-1] + 1)).difference(slots)))
+        self._node_ids.extend(spread(node_ids, slots, first, None))
+        self._profiles.extend(spread(columns.profile, slots, first, b""))
+        self._histories.extend(spread(list(map(bytes.decode, columns.history)), slots, first, ""))
+        self.states.extend(spread(columns.state, slots, first, 0))
+        self._flags.extend(spread(columns.flags, slots, first, 0))
+        self._registered_at.extend(spread(columns.registered_at, slots, first, 0.0))
+        self.last_seen_at.extend(spread(columns.last_seen_at, slots, first, 0.0))
+        self.last_seen_s.extend(spread(columns.last_seen_s, slots, first, 0.0))
+        self._since_s.extend(spread(columns.since_s, slots, first, 0.0))
+        self.usual_gap_s.extend(spread(columns.usual_gap_s, slots, first, 0.0))
+        self._revisions.extend(spread(columns.revision, slots, first, 0))
+        self._set_ids.extend(spread(set_ids, slots, first, 0))
+        if any(columns.away_until_s):
+            absences = zip(slots, columns.away_from_s, columns.away_until_s, strict=True)
+            self._away.update((slot, (from_s, until_s)) for slot, from_s, until_s in absences if until_s)
+        if any(columns.generation) or any(columns.next_key):
+            changes = zip(slots, columns.generation, map(bytes.decode, columns.next_key), strict=True)
+            self._key_changes.update(
+                (slot, (count, named)) for slot, count, named in changes if count or named
+            )
+
+    def _restore_ids(self, node_ids: list[str], columns: RecordColumns) -> None:
+        """Enter records into their shards, and their digests."""
+        slots, digests = columns.slot, record_digests(columns)
+        shards = list(map(mod, map(crc32, columns.node_id), repeat(self.shards_count)))
+        found = map(dict.setdefault, map(self._shards.__getitem__, shards), node_ids, slots)
+        if not all(map(eq, found, slots)):
+            node_id, slot = next(
+                (node_id, slot)
+                for node_id, slot in zip(node_ids, slots, strict=True)
+                if self.slot_of(node_id) != slot
+            )
+            raise InternalBug(f"cannot restore {node_id!r} into slot {slot}: it is registered already")
+        sums = self.shard_digests
+        for shard, digest in zip(shards, digests, strict=True):
+            sums[shard] += digest
+        sums[:] = [digest & DIGEST_MASK for digest in sums]
+        self._digests.extend(spread(digests, slots, len(self._digests), 0))
 
     def replace(self, record: Record) -> None:
         """Write a changed record over the one of the same node. Raises `InternalBug` for another node."""
@@ -261,6 +345,8 @@ class Registry:
         self._node_ids[slot] = None
         self._profiles[slot] = b""
         self._histories[slot] = ""
+        # What looks at a whole column sees that nobody is there.
+        self.states[slot] = self._flags[slot] = 0
         self._free.append(slot)
 
     def set_state(self, slot: int, state: State, since_s: float, history: str) -> None:
@@ -299,6 +385,8 @@ class Registry:
         self._set_ids[slot] = self.sets.acquire(record.services, record.region)
         if record.away_until_s:
             self._away[slot] = (record.away_from_s, record.away_until_s)
+        if record.generation or record.next_key:
+            self._key_changes[slot] = (record.generation, record.next_key)
         self._histories[slot] = record.history
 
     def _unwrite(self, slot: int) -> None:
@@ -308,3 +396,4 @@ class Registry:
         self.state_counts[self.states[slot]] -= 1
         self.sets.release(self._set_ids[slot])
         self._away.pop(slot, None)
+        self._key_changes.pop(slot, None)

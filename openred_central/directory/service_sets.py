@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Iterable
 
 from ..errors import InternalBug
 
@@ -42,8 +44,8 @@ class ServiceSets:
             raise InternalBug(f"service set {set_id} is not in use")
         return service_set
 
-    def acquire(self, services: str, region: str) -> int:
-        """The number of this set, to which one more node refers."""
+    def acquire(self, services: str, region: str, nodes: int = 1) -> int:
+        """The number of this set, to which one more node refers, or so many more."""
         key = (services, region)
         set_id = self._ids.get(key)
         if set_id is None:
@@ -52,8 +54,16 @@ class ServiceSets:
                 self._sets.append(None)
             self._sets[set_id] = ServiceSet(services, region)
             self._ids[key] = set_id
-        self[set_id].nodes += 1
+        self[set_id].nodes += nodes
         return set_id
+
+    def acquire_many(self, services: Iterable[bytes], regions: Iterable[bytes]) -> list[int]:
+        """The same for many nodes, whose services and regions are given in UTF-8: a number for each."""
+        keys = list(zip(services, regions, strict=True))
+        set_ids = {
+            key: self.acquire(key[0].decode(), key[1].decode(), nodes) for key, nodes in Counter(keys).items()
+        }
+        return list(map(set_ids.__getitem__, keys))
 
     def release(self, set_id: int) -> None:
         """One node fewer refers to this set."""

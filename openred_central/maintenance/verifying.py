@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..clock import Clock
+from ..directory.consistency import check
 from ..directory.directory import Directory
 from ..directory.node import Record, hash_id
 from ..directory.registry import DIGEST_MASK, record_digest, shard_of
 from ..loading import MISFITS, load
 from ..security.claims import CLAIM_KEY
-from ..storage.portable import LineError, encode
+from ..storage.line_fields import LineError
+from ..storage.portable import encode
+from ..storage.runs import Run, is_earlier, load_runs
 from ..storage.snapshots import Snapshot, Snapshots
 from ..storage.sqlite import SqliteStore
 from ..storage.store import StoreError
@@ -36,6 +39,7 @@ class Loaded(NamedTuple):
     digests: list[int]
     attended_s: float
     claim_key: bytes | None
+    runs: list[Run]
 
     @property
     def digest(self) -> int:
@@ -93,8 +97,8 @@ class Verifier:
         if loaded is None:
             self._say(f"{what}: {counts}")
             return
-        if differences is None:
-            self._say(f"{what}: {counts}; it is of another directory, with another key of claims")
+        if isinstance(differences, str):
+            self._say(f"{what}: {counts}; {differences}")
             return
         counts += f", {shards} of {len(loaded.digests)} shards as in the store"
         damage = next((one for one in differences if one.is_damage), None)
@@ -140,6 +144,9 @@ class Verifier:
         attended = load(directory, store, self._clock, tick_s=TICK_S)
         registry = directory.nodes.registry
         digests = [0] * registry.shards_count
+        broken = check(directory, attended.now())
+        if broken:
+            self._problem(f"store {self._database}: in memory {broken[0]}")
         rows, differences = 0, 0
         for records in store.load_records(READ_ROWS):
             for stored in records:
@@ -155,7 +162,9 @@ class Verifier:
         if differences > 1:
             self._say(f"  and {differences - 1} more nodes")
         agreeing = sum(map(int.__eq__, digests, registry.shard_digests))
-        loaded = Loaded(directory, digests, attended.now().attended_s, store.load_secret(CLAIM_KEY))
+        loaded = Loaded(
+            directory, digests, attended.now().attended_s, store.load_secret(CLAIM_KEY), load_runs(store)
+        )
         summary = (
             f"store {self._database}: {rows} nodes, {len(directory.nodes.tombstones)} tombstones, "
             f"revision {directory.nodes.revision}, digest {loaded.digest:016x}; memory agrees in "
@@ -163,7 +172,7 @@ class Verifier:
         )
         if agreeing < len(digests) or rows != len(directory):
             self._problem(summary)
-        elif not differences:
+        elif not differences and not broken:
             self._say(f"{summary}, every invariant holds")
         return loaded
 
@@ -186,10 +195,10 @@ class Verifier:
 
     def _compare_snapshot(
         self, store: SqliteStore, loaded: Loaded | None
-    ) -> tuple[int, int, list[Difference] | None]:
+    ) -> tuple[int, int, list[Difference] | str]:
         """How many rows a snapshot has, how many shards are as in the store, and where they differ.
 
-        At most one difference of each kind, and None where they have nothing to do with each other.
+        At most one difference of each kind; why not where they cannot be compared.
         """
         if loaded is None:
             return sum(map(len, store.load_records(READ_ROWS))), 0, []
@@ -201,7 +210,10 @@ class Verifier:
         comparison.finish()
         agreeing = sum(map(int.__eq__, comparison.digests, loaded.digests))
         if store.load_secret(CLAIM_KEY) != loaded.claim_key:
-            return comparison.rows, agreeing, None
+            return comparison.rows, agreeing, "it is of another directory, with another key of claims"
+        if not is_earlier(load_runs(store), store.load_vitals(), loaded.runs):
+            explanation = "it is no earlier state of the store, which was put back to one from before it"
+            return comparison.rows, agreeing, explanation
         return comparison.rows, agreeing, [one for one in (comparison.damage, comparison.change) if one]
 
     def _digest_now(self) -> int:

@@ -20,7 +20,7 @@ from typing import Any, Final, cast
 
 from ..errors import CallerError
 from .gate import GateKey
-from .messages import Response
+from .messages import Request, Response
 from .outgoing import Outgoing
 from .parser import RequestParser
 from .shared import Shared
@@ -161,9 +161,20 @@ class Channel(asyncio.Protocol):
     def _refuse_framing(self, error: CallerError) -> None:
         """Answer bytes that are no request, if no answer to them was sent, and never parse again."""
         if self.phase != DISCARD:
-            response = Response.problem(error)
-            self._out.add(self._shared.encoder.whole(response, keep_alive=False, head_only=False, cors=False))
-            self._shared.stats.responses[response.status // 100] += 1
+            shared, response = self._shared, Response.problem(error)
+            # Of what cannot be read nothing is known, not even the id that it may bring.
+            unread = Request("", "", peer=self._peer)
+            data = shared.encoder.whole(
+                response,
+                keep_alive=False,
+                head_only=False,
+                cors=False,
+                request_id=unread.identify(shared.new_request_id),
+            )
+            self._out.add(data)
+            shared.stats.responses[response.status // 100] += 1
+            if shared.observe is not None:
+                shared.observe(unread, response.status, len(data), 0.0)
         self._linger()
 
     def _time_out(self) -> None:

@@ -20,6 +20,7 @@ from .driving import start
 from .messages import Request, Response, StreamingResponse
 from .responses import CONTINUE, as_response
 from .router import Parameters, Route
+from .shared import CLIENT_LEFT
 from .streaming import close, pump
 
 # A connection that has more requests ready than can be answered in this time lets others go first.
@@ -29,11 +30,11 @@ TURN_S_MAX: Final = 0.001
 class Connection(Channel):
     """The protocol of one connection: hears requests and answers them, in order, one at a time."""
 
-    __slots__ = ("_begun_s", "_pending")
-    # When the request that is answered next was there whole.
-    _begun_s: float
+    __slots__ = ("_head_at_s", "_pending")
     # The request that waits for its body or its handler; absent while none does, to hold no memory.
     _pending: tuple[Request, Route, Parameters]
+    # When the head of the request at hand was there.
+    _head_at_s: float
 
     # What the transport calls
 
@@ -123,7 +124,6 @@ class Connection(Channel):
         body = self._parser.read_body(self._pending[1].body_bytes_max)
         if body is None:
             return False
-        self._begun_s = self._now_s
         request, route, parameters = self._pending
         del self._pending
         if route.body != "none":
@@ -136,7 +136,7 @@ class Connection(Channel):
         shared = self._shared
         shared.stats.requests += 1
         self._head_timed = False
-        self._begun_s = self._now_s
+        self._head_at_s = self._now_s
         request.peer = self._peer
         try:
             route, parameters = shared.router.admit(request)
@@ -186,6 +186,7 @@ class Connection(Channel):
         """Nobody waits for the answer any more; failures are still told, and streams closed."""
         if error is not None:
             self._shared.error_response(error, request)
+        self._observe(request, CLIENT_LEFT, 0, self._now_s)
         if isinstance(result, StreamingResponse):
             self._shared.run_aside(close(result.chunks))
         self._shared.leave(self, self._gate_key)
@@ -225,16 +226,31 @@ class Connection(Channel):
         if self._input_ended and self._parser.idle:
             keep_alive = False
         head_only = request.method == "HEAD"
-        shared.stats.latency.observe(shared.clock.monotonic_s() - self._begun_s)
+        answered_s = shared.clock.monotonic_s()
+        shared.stats.latency.observe(answered_s - self._head_at_s)
         if isinstance(response, StreamingResponse):
             self._stream(request, response, cors=cors, keep_alive=keep_alive, head_only=head_only)
             return
-        self._out.add(shared.encoder.whole(response, keep_alive=keep_alive, head_only=head_only, cors=cors))
-        shared.stats.responses[response.status // 100] += 1
+        status = response.status
+        # Who fails is told the id; all others are spared making one.
+        request_id = request.identify(shared.new_request_id) if status >= 400 else ""
+        data = shared.encoder.whole(
+            response, keep_alive=keep_alive, head_only=head_only, cors=cors, request_id=request_id
+        )
+        self._out.add(data)
+        shared.stats.responses[status // 100] += 1
+        if shared.observe is not None:
+            self._observe(request, status, len(data), answered_s)
         if keep_alive:
             self.phase = HEAD
         else:
             self._linger()
+
+    def _observe(self, request: Request, status: int, sent_bytes: int, ended_s: float) -> None:
+        """Tell whoever observes what became of `request`, which was done with at `ended_s`."""
+        observe = self._shared.observe
+        if observe is not None:
+            observe(request, status, sent_bytes, ended_s - self._head_at_s)
 
     def _stream(
         self, request: Request, response: StreamingResponse, *, cors: bool, keep_alive: bool, head_only: bool
@@ -247,17 +263,22 @@ class Connection(Channel):
             shared.encoder.streaming_head(response, keep_alive=keep_alive, chunked=chunked, cors=cors)
         )
         shared.stats.responses[response.status // 100] += 1
+        before_bytes = self._out.bytes_written
         self._out.flush()
         self.phase = STREAM
         self._deadline_s = math.inf
         chunks = response.chunks
         body = close(chunks) if head_only else pump(chunks, self._out, chunked=chunked)
         self._task = shared.loop.create_task(body)
-        self._task.add_done_callback(partial(self._stream_done, request, chunks, chunked, keep_alive))
+        self._task.add_done_callback(
+            partial(self._stream_done, request, response.status, before_bytes, chunks, chunked, keep_alive)
+        )
 
     def _stream_done(
         self,
         request: Request,
+        status: int,
+        before_bytes: int,
         chunks: AsyncIterator[bytes],
         chunked: bool,
         keep_alive: bool,
@@ -265,6 +286,7 @@ class Connection(Channel):
     ) -> None:
         self._task = None
         self._now_s = self._shared.clock.monotonic_s()
+        self._observe(request, status, self._out.bytes_written - before_bytes, self._now_s)
         whole = not task.cancelled()
         if not whole:
             # A task that is cancelled before its first step runs none of its own code.

@@ -20,7 +20,7 @@ from .acceptor import Acceptor
 from .limits import EngineLimits
 from .responses import ResponseEncoder
 from .router import BodyKind, Handler, Route, Router
-from .shared import Held, Shared
+from .shared import Held, Observe, Shared
 from .sockets import address_of, listen_tcp, listen_unix, tls_context
 from .stats import Stats
 
@@ -48,9 +48,11 @@ class Engine:
 
         engine.run(port=8000)
 
-    `limits` are the deadlines and caps, `clock` tells the time, `new_error_id` makes the id under which a
-    caller and the log know an internal error; by default they are counted. `server_name` is the value of the
-    Server field of every response (RFC 9110 §10.2.4): an application of another name gives its own.
+    `limits` are the deadlines and caps, `clock` tells the time, `new_request_id` makes the id under which a
+    caller and the log know a request that came without ``X-Request-Id``; by default they are counted.
+    `observe`, where it is given, is told of every exchange, for an access log (see `shared.Observe`).
+    `server_name` is the value of the Server field of every response (RFC 9110 §10.2.4): an application of
+    another name gives its own.
 
     Raises `ValueError` for a `server_name` with a control character.
     """
@@ -61,14 +63,16 @@ class Engine:
         limits: EngineLimits | None = None,
         clock: Clock | None = None,
         server_name: str = "openred-central",
-        new_error_id: Callable[[], str] | None = None,
+        new_request_id: Callable[[], str] | None = None,
+        observe: Observe | None = None,
     ) -> None:
         self.limits = limits or EngineLimits()
         self.stats = Stats()
         self._clock = clock or SystemClock()
         self._router = Router(self.limits.body_bytes_max)
         self._encoder = ResponseEncoder(server_name, self.limits.idle_timeout_s, self._clock.wall_s())
-        self._new_error_id = new_error_id or map(str, itertools.count(1)).__next__
+        self._new_request_id = new_request_id or map(str, itertools.count(1)).__next__
+        self._observe = observe
         self._shared: Shared | None = None
         self._acceptor: Acceptor | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -121,7 +125,8 @@ class Engine:
             router=self._router,
             encoder=self._encoder,
             stats=self.stats,
-            new_error_id=self._new_error_id,
+            new_request_id=self._new_request_id,
+            observe=self._observe,
         )
         self._acceptor = Acceptor(self._shared, listeners, tls)
         addresses = [address_of(listener) for listener in listeners]

@@ -5,7 +5,8 @@ Pure values: no loop, no socket, no clock. Names follow RFC 9110 and RFC 9112.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import orjson
@@ -15,6 +16,9 @@ from ..errors import CallerError
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
 TEXT_TYPE = "text/plain; charset=utf-8"
+
+# What proxies and clients make ids of: UUIDs, hexadecimal, base 64. Nothing that needs escaping anywhere.
+_REQUEST_ID = re.compile(r"[0-9A-Za-z._:+/=-]{1,64}")
 
 
 class Headers:
@@ -51,7 +55,7 @@ class Request:
     for a chunked one; `expects_continue` says that the client waits for ``100 Continue`` before it sends
     the body; `refusal` is the error to answer with instead of calling a handler, where the message can be
     read but not served (417, or 400 for a fragment in the target), and it keeps the connection; `peer` is
-    the client's address (empty on a Unix socket).
+    the client's address (empty on a Unix socket); `id` is empty until `identify` is called.
     """
 
     __slots__ = (
@@ -60,6 +64,7 @@ class Request:
         "content_length",
         "expects_continue",
         "headers",
+        "id",
         "keep_alive",
         "method",
         "path",
@@ -96,6 +101,17 @@ class Request:
         self.refusal = refusal
         self.body = body
         self.peer = peer
+        self.id = ""
+
+    def identify(self, new_id: Callable[[], str]) -> str:
+        """The id of this request, the same each time: that of ``X-Request-Id``, else what `new_id` makes.
+
+        What was sent counts if it is at most 64 of ``A-Z a-z 0-9 . _ : + / = -``.
+        """
+        if not self.id:
+            sent = self.headers.get("x-request-id")
+            self.id = sent if sent is not None and _REQUEST_ID.fullmatch(sent) else new_id()
+        return self.id
 
     def json(self) -> Any:
         """The body, parsed as JSON (RFC 8259).

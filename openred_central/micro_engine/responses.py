@@ -58,10 +58,13 @@ class ResponseEncoder:
         self._date = formatdate(wall_s, usegmt=True)
         self._heads.clear()
 
-    def whole(self, response: Response, *, keep_alive: bool, head_only: bool, cors: bool) -> bytes:
+    def whole(
+        self, response: Response, *, keep_alive: bool, head_only: bool, cors: bool, request_id: str = ""
+    ) -> bytes:
         """`response` with its body; without it where `head_only`, as HEAD asks for.
 
-        `cors` adds the permission for pages of any origin to read it.
+        `cors` adds the permission for pages of any origin to read it; `request_id`, where there is one, tells
+        the client by which id the log knows its request.
 
         Raises `InternalBug` for a status or field that must not be sent; nothing of it reaches the wire.
         """
@@ -69,6 +72,9 @@ class ResponseEncoder:
         key = (status, response.content_type, response.headers, cors)
         head = self._heads.get(key) or self._make_head(key)
         tail = self._keep if keep_alive else _CLOSE
+        if request_id:
+            # Not one of the fields of `response`: its head would be made anew each time.
+            head = b"%b\r\nX-Request-Id: %b" % (head, request_id.encode("ascii"))
         if status in _BODYLESS:
             if body:
                 raise InternalBug(
@@ -141,7 +147,7 @@ def as_response(result: Any) -> Response | StreamingResponse:
     )
 
 
-def internal_error(error_id: str) -> Response:
+def internal_error(request_id: str) -> Response:
     """The answer to a failure of our own: an id to find it in the log by, and nothing else."""
     document = CallerError(
         500,
@@ -149,4 +155,4 @@ def internal_error(error_id: str) -> Response:
         "The server failed to answer this request.",
         suggestion="Try again later; if it stays, report the id to whoever runs the server.",
     ).problem()
-    return Response(orjson.dumps(document | {"id": error_id}), status=500, content_type=PROBLEM_TYPE)
+    return Response(orjson.dumps(document | {"id": request_id}), status=500, content_type=PROBLEM_TYPE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ..clock import Clock
 from ..errors import CallerError
@@ -17,6 +17,11 @@ from .router import Router
 from .stats import Stats
 
 log = logging.getLogger(__name__)
+
+# Told of every exchange: the request (without method and path where it could not be read), the status, the
+# bytes sent with the head, and the seconds from its head to its answer. Status 499: the client had left.
+Observe = Callable[[Request, int, int, float], None]
+CLIENT_LEFT: Final = 499
 
 
 class Held(Protocol):
@@ -32,9 +37,9 @@ class Held(Protocol):
 class Shared:
     """The shared parts of one running engine.
 
-    `new_error_id` makes the id of an internal error; `connections` are all that hold a place at the gate,
-    which a connection does until its transport is closed and its handler is done; `on_empty` is called when
-    the last one left.
+    `new_request_id` makes the id of a request that brings none; `observe`, where anybody wants to know, is
+    told of every exchange; `connections` are all that hold a place at the gate, which a connection does until
+    its transport is closed and its handler is done; `on_empty` is called when the last one left.
     """
 
     __slots__ = (
@@ -46,7 +51,8 @@ class Shared:
         "gate",
         "limits",
         "loop",
-        "new_error_id",
+        "new_request_id",
+        "observe",
         "on_empty",
         "router",
         "stats",
@@ -61,7 +67,8 @@ class Shared:
         router: Router,
         encoder: ResponseEncoder,
         stats: Stats,
-        new_error_id: Callable[[], str],
+        new_request_id: Callable[[], str],
+        observe: Observe | None = None,
     ) -> None:
         self.loop = loop
         self.limits = limits
@@ -69,7 +76,8 @@ class Shared:
         self.router = router
         self.encoder = encoder
         self.stats = stats
-        self.new_error_id = new_error_id
+        self.new_request_id = new_request_id
+        self.observe = observe
         self.gate = Gate(limits.connections_max, limits.connections_per_address_max, limits.exempt_networks)
         self.connections: set[Held] = set()
         self.draining = False
@@ -94,11 +102,11 @@ class Shared:
         return internal_error(self.report(error, request))
 
     def report(self, error: BaseException, request: Request) -> str:
-        """Put `error` into the log. Returns the id that it has there."""
+        """Put `error` into the log. Returns the id of `request`, by which it is found there."""
         self.stats.handler_failures += 1
-        error_id = self.new_error_id()
-        log.error("internal error %s in %s %s", error_id, request.method, request.path, exc_info=error)
-        return error_id
+        request_id = request.identify(self.new_request_id)
+        log.error("internal error %s in %s %s", request_id, request.method, request.path, exc_info=error)
+        return request_id
 
     def run_aside(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run `coroutine`, which cleans something up, without anybody waiting for it."""

@@ -10,7 +10,7 @@ class Stats:
 
     `responses` is indexed by status class, so that ``responses[4]`` counts the 4xx; `connections_refused`
     counts those that a cap turned away, `connections_reset` those cut for not reading their answers;
-    `latency` is the time from the moment at which a request was there whole to its answer, or its head.
+    `latency` is the time from the head of a request to its answer, or to the head of one that streams.
     """
 
     __slots__ = (

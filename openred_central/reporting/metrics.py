@@ -95,7 +95,7 @@ def _requests(parts: Parts) -> Iterator[Family]:
     yield counter("openred_http_requests_total", "Requests whose head was read.", stats.requests)
     yield histogram(
         "openred_http_request_duration_seconds",
-        "From a request that is there whole to its answer, or the head of a stream.",
+        "From the head of a request to its answer, or the head of a stream.",
         stats.latency,
     )
     yield counter("openred_http_received_bytes_total", "Bytes received.", stats.bytes_in)

@@ -113,6 +113,11 @@ class Journal:
         ):
             self.fold_due = True
 
+    @property
+    def latest_any(self) -> bool:
+        """Whether `latest` tells anything."""
+        return self._connection.execute("SELECT 1 FROM latest LIMIT 1").fetchone() is not None
+
     def catch_up(self) -> None:
         """Read all that the journal holds: now `latest` tells what the records do not."""
         (last,) = self._connection.execute(SELECT_LAST).fetchone()

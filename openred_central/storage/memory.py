@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..directory.batch import Batch, Vitals
+from ..directory.columns import RecordColumns
 from ..directory.node import Record, Tombstone
 
 
@@ -23,6 +24,10 @@ class MemoryStore:
         return None
 
     def load_records(self, rows_max: int) -> Iterator[list[Record]]:
+        """No records."""
+        return iter(())
+
+    def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
         """No records."""
         return iter(())
 

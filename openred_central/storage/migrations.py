@@ -22,6 +22,12 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE vitals ADD COLUMN commit_number INTEGER NOT NULL DEFAULT 0",
         "CREATE TABLE journal (commit_number INTEGER PRIMARY KEY, signs BLOB NOT NULL) STRICT",
     ),
+    # Nodes are bound to their keys and may change them.
+    2: (
+        "ALTER TABLE node ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE node ADD COLUMN next_key TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE tombstone ADD COLUMN flags INTEGER NOT NULL DEFAULT 0",
+    ),
 }
 
 

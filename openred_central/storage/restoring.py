@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from .faults import telling
 from .locate import MEMORY, open_store
 from .lock import FileLock
 from .manifest import Manifest
@@ -83,8 +84,9 @@ def open_or_restore(
     path = database_path(database)
     if path is None:
         return *_open_and_load(database, load), None
-    clear(path.parent)
-    _finish_swap(path)
+    with telling("open", path):
+        clear(path.parent)
+        _finish_swap(path)
     try:
         return *_open_and_load(database, load), None
     except StoreError as error:

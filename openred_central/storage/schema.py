@@ -11,7 +11,7 @@ from .store import StoreError
 
 # "ORed" in ASCII, in the header of every file of ours (SQLite file format §1.3.16).
 APPLICATION_ID = 0x4F526564
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 PAGE_BYTES = 4_096
 # Records of usual size; larger ones are seen by their bytes.
@@ -39,7 +39,9 @@ CREATE TABLE node (
     away_from_s REAL NOT NULL,
     away_until_s REAL NOT NULL,
     history TEXT NOT NULL,
-    commit_number INTEGER NOT NULL DEFAULT 0
+    commit_number INTEGER NOT NULL DEFAULT 0,
+    generation INTEGER NOT NULL DEFAULT 0,
+    next_key TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE tombstone (
     id_hash TEXT PRIMARY KEY,
@@ -47,7 +49,8 @@ CREATE TABLE tombstone (
     died_at REAL NOT NULL,
     died_s REAL NOT NULL,
     reason TEXT NOT NULL,
-    revision INTEGER NOT NULL
+    revision INTEGER NOT NULL,
+    flags INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE vitals (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),

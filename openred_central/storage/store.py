@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from ..directory.batch import Batch, Vitals
+from ..directory.columns import RecordColumns
 from ..directory.node import Record, Tombstone
 
 
@@ -49,6 +50,9 @@ class Store(Protocol):
 
     def load_records(self, rows_max: int) -> Iterator[list[Record]]:
         """All records in the order of their slots, in lists of at most `rows_max`."""
+
+    def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
+        """The same by columns, never empty ones: at half the cost, to be restored."""
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
         """All tombstones, oldest first, in lists of at most `rows_max`."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,8 @@ FIRST_S = 60.0
 # A snapshot that failed is tried again after this long, or after the interval where that is shorter.
 RETRY_S = 300.0
 STOPPING = "the server is stopping"
+# The weakest claim on a processor that there is (setpriority(2)).
+NICENESS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,17 @@ class Source(Protocol):
         """Take a snapshot and keep so many; what `progress` raises ends that."""
 
 
+def yield_to_others() -> None:
+    """Let every other thread go before the calling one, where the system knows how to: only on Linux.
+
+    Copying and checking compute without the interpreter's lock, and nobody waits for them. Measured on two
+    busy cores with 10,000 heartbeats a second: the loop is late by 2.8 ms in p99.9, without this by 5.4.
+    """
+    if sys.platform == "linux":
+        # There 0 is the calling thread; elsewhere it is the whole process.
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+
+
 class Snapshotter:
     """The task that takes snapshots of `source`. Run it with `run`, end it with `stop`."""
 
@@ -95,7 +110,7 @@ class Snapshotter:
     async def run(self) -> None:
         """Take a snapshot whenever one is due or asked for, until `stop`. To be run as a task, once."""
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshotter") as thread:
+        with ThreadPoolExecutor(1, thread_name_prefix="snapshotter", initializer=yield_to_others) as thread:
             pause_s = await loop.run_in_executor(thread, self._first_pause_s)
             while not await self._stops_within(pause_s):
                 asked, self._asked = self._asked, []

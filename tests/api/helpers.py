@@ -11,6 +11,8 @@ import orjson
 from openred_central.api.broadcast import Broadcast
 from openred_central.api.event_feed import EventFeed
 from openred_central.api.event_log import EventLog
+from openred_central.api.limiting import LimitOptions, Limits
+from openred_central.api.proving import Prover
 from openred_central.api.routes import NAMES, install
 from openred_central.api.service import Api
 from openred_central.clock import Now, VirtualClock
@@ -21,7 +23,12 @@ from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.errors import CallerError
 from openred_central.micro_engine.messages import PROBLEM_TYPE, Headers, Request, Response
 from openred_central.micro_engine.router import Router
+from openred_central.security.authority import Authorities
 from openred_central.security.claims import CLAIM_KEY_BYTES, Claims
+from openred_central.security.node_keys import RSA_BITS_MIN
+from openred_central.security.replay import ReplayRings
+from openred_central.security.sessions import SESSION_KEY_BYTES, Sessions
+from openred_central.security.signing import PrivateKey, signed_headers
 from openred_central.storage.state import StoreState
 
 DAY_S = 86_400.0
@@ -30,8 +37,14 @@ STEPS_MAX = 10_000
 CHECKED_NODES_MAX = 20
 DUE_MAX = 100_000
 
+AUTHORITY = "directory.example"
+PEER = "198.51.100.7"
+UNLIMITED = LimitOptions(exempt_networks=(PEER,))
+
 NODE = {"node_id": "node-1", "address": "192.0.2.1", "port": 8001, "public_key": "key-1"}
 
+# What is told besides where a proof is missing or does not hold.
+PROOF_KEYS = {"reason", "server_time"}
 PROBLEM_KEYS = {"type", "title", "status", "detail", "error", "message", "suggestion"}
 
 
@@ -60,6 +73,7 @@ class World:
 
     `durable` is what `saved` answers, `store_state` and `store_durable` as in `Api`. While `commit` is
     set, whoever waits for a change waits for it. `saved_changes` are the changes that were waited for.
+    Without `limits`, none holds for `PEER`.
     """
 
     def __init__(
@@ -70,6 +84,8 @@ class World:
         heartbeat_advice_s: float = DAY_S,
         store_durable: bool = True,
         seed: int = 0,
+        limits: LimitOptions = UNLIMITED,
+        strict: bool = False,
     ) -> None:
         self.clock = VirtualClock()
         self.random = random.Random(seed)
@@ -85,9 +101,22 @@ class World:
             self.random.random,
         )
         self.feed = EventFeed(EventLog("run"), self.directory.nodes.registry)
+        self.limits = Limits(limits, self.clock.monotonic_s, self.directory.nodes.registry)
+        self.prover = Prover(
+            directory=self.directory,
+            limits=self.limits,
+            claims=Claims(bytes(range(CLAIM_KEY_BYTES))),
+            sessions=Sessions(bytes(range(SESSION_KEY_BYTES))),
+            rings=ReplayRings(),
+            authorities=Authorities([AUTHORITY]),
+            strict=strict,
+            started_s=self.clock.monotonic_s(),
+        )
         self.api = Api(
             directory=self.directory,
-            claims=Claims(bytes(range(CLAIM_KEY_BYTES))),
+            prover=self.prover,
+            limits=self.limits,
+            rsa_bits_min=RSA_BITS_MIN,
             now=self.now,
             saved=self._saved,
             store_state=lambda: self.store_state,
@@ -122,7 +151,14 @@ class World:
         return self.durable
 
     def request(
-        self, method: str, target: str, body: Any = None, *, claim: str | None = None, **headers: str
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        *,
+        claim: str | None = None,
+        peer: str = PEER,
+        **headers: str,
     ) -> Request:
         """A request as the engine would hand it over; `body` is made JSON unless it is bytes."""
         path, _, query = target.partition("?")
@@ -136,9 +172,10 @@ class World:
             path,
             query,
             headers=Headers(tuple(fields)),
+            authority=AUTHORITY,
             content_length=len(content),
             body=content,
-            peer="198.51.100.7",
+            peer=peer,
         )
 
     def start(self, request: Request) -> Coroutine[Any, Any, Response]:
@@ -159,6 +196,24 @@ class World:
         # Looking at all nodes after every step is for small worlds.
         if len(self.directory) <= CHECKED_NODES_MAX:
             assert check(self.directory, self.now()) == []
+
+    def signed(
+        self,
+        key: PrivateKey,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        age_s: float = 0.0,
+        nonce: str | None = None,
+        authority: str = AUTHORITY,
+    ) -> Reply:
+        """Ask with a signature by `key`, made `age_s` ago, under a `nonce` that is new by default."""
+        content = b"" if body is None else orjson.dumps(body)
+        created = int(self.clock.wall_s() - age_s)
+        nonce = nonce or f"{self.random.getrandbits(128):032x}"
+        headers = signed_headers(method, authority, path, content, key, created, nonce)
+        return self.call(method, path, content or None, **named(headers))
 
     def register(self, *, claim: str | None = None, **fields: Any) -> Reply:
         """Register `NODE`, with some of its fields changed, or left out where they are `...`."""
@@ -187,6 +242,11 @@ class _Routes:
         return add
 
 
+def named(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Header fields as `World.call` takes them."""
+    return {name.lower().replace("-", "_"): value for name, value in headers}
+
+
 def run(coroutine: Coroutine[Any, Any, Response]) -> Response:
     """Drive `coroutine` to its end. Raises what it raises."""
     for _ in range(STEPS_MAX):
@@ -207,7 +267,7 @@ def assert_problem(reply: Reply, status: int, code: str, *, fields: Iterable[str
     document = reply.document
     assert (reply.status, document.get("error")) == (status, code), reply
     assert reply.content_type == PROBLEM_TYPE
-    assert document.keys() == PROBLEM_KEYS | ({"fields"} if fields else set())
+    assert document.keys() - PROOF_KEYS == PROBLEM_KEYS | ({"fields"} if fields else set())
     assert document["status"] == status
     assert document["type"] == f"urn:openred:problem:{code}"
     assert document["message"] == document["detail"]

@@ -165,7 +165,7 @@ def test_a_change_without_the_claim_changes_nothing_and_is_no_sign_of_life(
     world.clock.advance(1)
     reply = world.call("POST", BEAT, body)
     assert_problem(reply, 401, "proof_required")
-    assert reply.headers == {"WWW-Authenticate": "Claim"}
+    assert reply.headers["WWW-Authenticate"] == "OpenRed, Claim"
     for wrong in ("A" * 22, foreign, ""):
         assert_problem(world.call("POST", BEAT, body, claim=wrong), 403, "forbidden")
     world.clock.advance(-1)

@@ -16,7 +16,17 @@ SHORT_KEYS = {
     *("public_key_fingerprint", "identity", "region", "availability"),
 }
 FULL_KEYS = SHORT_KEYS | {
-    *("public_key", "registered_at", "revision", "discoverable", "away_until", "explain"),
+    *(
+        "public_key",
+        "key_status",
+        "key_generation",
+        "next_key",
+        "registered_at",
+        "revision",
+        "discoverable",
+        "away_until",
+        "explain",
+    ),
 }
 
 
@@ -130,7 +140,7 @@ def test_departure_needs_the_claim(mode: str, asleep_days: int) -> None:
     target = f"/nodes/node-1?mode={mode}"
     reply = world.call("DELETE", target)
     assert_problem(reply, 401, "proof_required")
-    assert reply.headers["WWW-Authenticate"] == "Claim"
+    assert reply.headers["WWW-Authenticate"] == "OpenRed, Claim"
     for wrong in (foreign, "A" * 22):
         assert_problem(world.call("DELETE", target, claim=wrong), 403, "forbidden")
     assert world.call("GET", "/nodes/node-1").document == before

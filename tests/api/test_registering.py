@@ -12,7 +12,7 @@ from .helpers import DAY_S, NODE, Commit, World, assert_problem
 
 ALWAYS = {
     *("status", "node_id", "state", "registered_at", "last_seen", "next_heartbeat_due"),
-    *("heartbeat_advice_s", "observed_address", "identity", "durable", "revision", "message"),
+    *("heartbeat_advice_s", "observed_address", "identity", "key_status", "durable", "revision", "message"),
 }
 KEYS = {
     "registered": ALWAYS | {"claim"},
@@ -49,6 +49,7 @@ def test_a_new_node_is_answered_201_with_everything_it_needs_to_know() -> None:
         "heartbeat_advice_s": reply.document["heartbeat_advice_s"],
         "observed_address": "198.51.100.7",
         "identity": "unproven",
+        "key_status": "opaque",
         "durable": True,
         "revision": 1,
         "message": "Welcome. Keep the claim: it proves later changes to be yours, and is told once.",

@@ -21,6 +21,7 @@ CONTRACT = [
     ("GET", "/api/v3/nodes/discover", "discover"),
     ("GET", "/nodes/node-1", "get_node"),
     ("DELETE", "/nodes/node-1", "delete_node"),
+    ("POST", "/nodes/node-1/key", "change_key"),
     ("POST", "/lookup", "lookup"),
     ("GET", "/stats", "stats"),
     ("GET", "/events", "events"),
@@ -34,8 +35,10 @@ CONTRACT = [
 @pytest.mark.parametrize(("method", "path", "endpoint"), CONTRACT)
 def test_every_path_leads_to_its_endpoint(method: str, path: str, endpoint: str) -> None:
     route, _ = World().router.admit(Request(method, path))
-    assert isinstance(route.handler, partial)
-    assert route.handler.func.__name__ == endpoint
+    # What a limit is put before says so itself.
+    handler = getattr(route.handler, "__wrapped__", route.handler)
+    assert isinstance(handler, partial)
+    assert handler.func.__name__ == endpoint
 
 
 def test_the_contract_is_complete() -> None:

@@ -36,44 +36,6 @@ def test_two_heartbeats_fit_into_the_tolerance_whatever_is_advised(tolerance_s: 
         assert max(advised(world)) <= tolerance_s / 2
 
 
-@pytest.mark.parametrize("header", ["Claim {}", "claim {}", "CLAIM   {}  "])
-def test_a_claim_is_accepted_however_the_scheme_is_written(header: str) -> None:
-    world = World()
-    claim = world.claim_of()
-    slot = world.directory.nodes.registry.slot_of("node-1")
-    assert slot is not None
-    assert world.api.proves(world.request("GET", "/", authorization=header.format(claim)), slot)
-
-
-@pytest.mark.parametrize(
-    "header", ["", "Claim", "Claim ", "{}", "Bearer {}", "Basic {}", "Claim {}, Claim {}", "Claim ÿ"]
-)
-def test_what_is_no_claim_is_forbidden(header: str) -> None:
-    world = World()
-    claim = world.claim_of()
-    slot = world.directory.nodes.registry.slot_of("node-1")
-    assert slot is not None
-    request = world.request("GET", "/", authorization=header.replace("{}", claim))
-    for check in (world.api.proves, world.api.require_proof):
-        with pytest.raises(CallerError) as raised:
-            check(request, slot)
-        assert (raised.value.status, raised.value.code) == (403, "forbidden")
-        assert claim not in raised.value.message
-
-
-def test_who_does_not_try_to_prove_anything_is_asked_to() -> None:
-    world = World()
-    world.register()
-    slot = world.directory.nodes.registry.slot_of("node-1")
-    assert slot is not None
-    request = world.request("GET", "/")
-    assert not world.api.proves(request, slot)
-    with pytest.raises(CallerError) as raised:
-        world.api.require_proof(request, slot)
-    assert (raised.value.status, raised.value.code) == (401, "proof_required")
-    assert raised.value.headers == (("WWW-Authenticate", "Claim"),)
-
-
 def test_the_end_of_the_tolerance_is_told_in_wall_time() -> None:
     world = World()
     world.register()

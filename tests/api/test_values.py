@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,16 @@ def test_what_is_no_node_id_is_refused(value: Any) -> None:
 )
 def test_an_address_is_taken_in_its_usual_form(value: str, usual: str) -> None:
     assert values.address(value).replace("::ffff:c000:201", "::ffff:192.0.2.1") == usual
+
+
+@given(st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){2,4}", fullmatch=True) | st.ip_addresses(v=4).map(str))
+def test_what_looks_like_an_ipv4_address_is_one_or_refused(text: str) -> None:
+    try:
+        usual = str(ipaddress.IPv4Address(text))
+    except ValueError:
+        refused(values.address, text)
+    else:
+        assert values.address(text) == usual
 
 
 @pytest.mark.parametrize(

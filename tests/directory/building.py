@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 from openred_central.clock import Now
 from openred_central.directory.batch import Batch, Vitals
+from openred_central.directory.columns import RecordColumns
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory, DirectoryOptions, Registration
 from openred_central.directory.lifecycle import DAY_S, LifecycleOptions, State
@@ -99,6 +101,12 @@ def expect_consistent(directory: Directory, now: Now) -> None:
     assert check(directory, now) == []
 
 
+def columns_of(records: Iterable[Record]) -> RecordColumns:
+    """Records as a store gives them to be restored."""
+    rows = [[value.encode() if isinstance(value, str) else value for value in record] for record in records]
+    return RecordColumns._make(zip(*rows, strict=True))
+
+
 class DictStore:
     """A store in two dictionaries that refuses to hold what no directory could be restored from."""
 
@@ -134,7 +142,8 @@ class DictStore:
         if self.vitals is None:
             return 0.0
         directory.saving.restore_vitals(self.vitals)
-        directory.saving.restore_records([self.records[slot] for slot in sorted(self.records)])
+        records = [self.records[slot] for slot in sorted(self.records)]
+        directory.saving.restore_records([columns_of(records)] if records else [])
         tombstones = sorted(self.tombstones.values(), key=lambda tombstone: tombstone.died_s)
         directory.saving.restore_tombstones(tombstones)
         return self.vitals.attended_s

@@ -89,6 +89,13 @@ def test_signs_of_life_are_kept_once_for_each_slot_in_order() -> None:
     assert sorted(changes.take_signs_of_life(9)) == [5, 6, 7]
 
 
+def test_whose_record_is_pending_is_told_from_the_others() -> None:
+    changes = Changes()
+    assert changes.unnoted([5, 6]) == [5, 6]
+    changes.note(5)
+    assert changes.unnoted([5, 6]) == [6]
+
+
 def test_a_key_is_noted_until_it_is_taken() -> None:
     changes = Changes()
     changes.note(1)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from openred_central.directory.consistency import check, check_in_steps
+from openred_central.directory.consistency import check, check_in_steps, check_restored
 from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import State
 from openred_central.directory.node import Tombstone, hash_id
 from openred_central.directory.registry import shard_of
 
-from .building import SHORT_LIFE, at, make_directory, register
+from .building import SHORT_LIFE, DictStore, at, make_directory, register, restarted, save_all
 
 NOW = at(5.0)
 
@@ -147,3 +147,24 @@ def test_damage_is_found_and_named(damage: Callable[[Directory], None], found: s
     damage(directory)
     problems = check(directory, NOW)
     assert any(found in problem for problem in problems), problems
+
+
+def test_a_directory_restored_this_moment_is_consistent_by_both_checks() -> None:
+    store = DictStore()
+    save_all(healthy(), store, NOW)
+    directory = restarted(store, life=SHORT_LIFE)
+    assert check_restored(directory, NOW) == check(directory, NOW) == []
+    assert check_restored(make_directory(), at(0.0)) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(dead_in_the_registry, seen_in_the_future, alive_and_dead, no_deadline, deadline_of_a_free_slot),
+        *(state_counted_wrongly, in_no_shard, not_indexed, indexed_though_it_left, indexed_twice),
+    ],
+)
+def test_what_a_store_can_break_is_found_as_by_the_whole_check(damage: Callable[[Directory], None]) -> None:
+    directory = healthy()
+    damage(directory)
+    assert check_restored(directory, NOW) == check(directory, NOW) != []

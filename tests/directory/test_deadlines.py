@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from openred_central.directory.deadlines import STALE_SLACK, Deadlines
+from openred_central.directory.deadlines import STALE_SLACK, SWEPT_PER_CALL, Deadlines
 
 
 def popped(deadlines: Deadlines, now_s: float) -> list[int]:
@@ -106,3 +106,62 @@ def test_deadlines_do_what_a_plain_dictionary_would(seed: int) -> None:
         assert len(deadlines) == len(plain)
         assert deadlines.live_slots() == plain.keys()
         assert all(deadlines.armed_s(slot) == at_s for slot, at_s in plain.items())
+
+
+def test_many_armed_at_once_are_like_one_by_one(seed: int) -> None:
+    chance = random.Random(seed)
+    slots = sorted(chance.sample(range(500), 200))
+    times_s = [chance.randrange(1_000) / 8 for _ in slots]
+    together, single = Deadlines(), Deadlines()
+    together.arm_all(slots, [int(at_s * 1_024) for at_s in times_s])
+    for slot, at_s in zip(slots, times_s, strict=True):
+        single.arm(slot, at_s)
+    assert len(together) == len(single)
+    assert together.live_slots() == set(slots)
+    assert popped(together, 60.0) == popped(single, 60.0)
+    assert together.next_s() == single.next_s()
+    assert popped(together, 1_000.0) == popped(single, 1_000.0)
+    Deadlines().arm_all([], [])
+
+
+def test_stale_entries_are_dropped_a_few_at_a_time_and_no_live_or_later_one_with_them() -> None:
+    deadlines = Deadlines()
+    for slot in range(10):
+        deadlines.arm(slot, 5.0)
+        deadlines.arm(slot, 1.0)
+        deadlines.arm(slot, 0.5)
+    assert deadlines.drop_stale(9.0, 100) == 0
+    assert popped(deadlines, 0.5) == list(range(10))
+    assert deadlines.drop_stale(1.0, 4) == 4
+    assert deadlines.drop_stale(1.0, 100) == 6
+    assert deadlines.drop_stale(4.9, 100) == 0
+    deadlines.arm(0, 5.0)
+    # Slot 0 comes first of those at 5.0, twice: its old entry counts again.
+    assert deadlines.drop_stale(5.0, 100) == 0
+    assert deadlines.pop_due(5.0) == 0
+    assert deadlines.drop_stale(5.0, 100) == 10
+    assert deadlines.next_s() is None
+
+
+def test_no_call_sweeps_more_than_a_few_entries_and_none_is_lost_meanwhile(seed: int) -> None:
+    chance = random.Random(seed)
+    deadlines, nodes, sweeps = Deadlines(), 3_000, 0
+    plain = {slot: 1_000.0 - slot % 7 for slot in range(nodes)}
+    for slot, at_s in plain.items():
+        deadlines.arm(slot, at_s)
+    for _ in range(5 * nodes):
+        slot = chance.randrange(nodes)
+        # Everybody comes back again and again, each time to an earlier deadline: all that was is stale.
+        plain[slot] -= 1.0
+        before = len(deadlines._old)
+        deadlines.arm(slot, plain[slot])
+        if before:
+            sweeps += 1
+            assert before - len(deadlines._old) <= SWEPT_PER_CALL
+            assert len(deadlines._heap) + len(deadlines._old) <= 2 * nodes + STALE_SLACK + 2
+        assert len(deadlines) == nodes
+    assert sweeps > nodes / SWEPT_PER_CALL
+    assert deadlines.live_slots() == plain.keys()
+    for slot in popped(deadlines, 500.0) + popped(deadlines, 990.0) + popped(deadlines, 1_000.0):
+        assert plain.pop(slot) <= 1_000.0
+    assert not plain

@@ -144,7 +144,7 @@ def test_a_heartbeat_of_an_active_node_touches_neither_the_heap_nor_the_deadline
     def touched(*_: object) -> None:
         raise AssertionError("the deadlines were touched")
 
-    for method in ("arm", "disarm", "pop_due", "_sweep"):
+    for method in ("arm", "disarm", "pop_due", "_sweep_some"):
         monkeypatch.setattr(type(deadlines), method, touched)
     for second in range(1, 200):
         directory.heartbeat(f"n{second % 50}", at(float(second)))

@@ -110,8 +110,35 @@ def test_tombstones_expire_in_the_same_pieces() -> None:
     for number in range(25):
         register(directory, f"n{number}", at(0.0))
         directory.forget(f"n{number}", at(0.0))
-    assert [directory.expiry.expire_due(at(10.0), 10) for _ in range(3)] == [10, 10, 5]
+    # The deadlines that the forgotten nodes have left are work too.
+    assert [directory.expiry.expire_due(at(10.0), 10) for _ in range(6)] == [10, 10, 10, 10, 10, 0]
     assert len(directory.nodes.tombstones) == 0
+
+
+def test_what_those_who_came_back_have_left_is_cleared_away_in_the_same_pieces() -> None:
+    """A thousand deadlines of one moment that no longer count are not one piece of work."""
+    directory = make_directory(life=SHORT_LIFE)
+    for number in range(1_000):
+        register(directory, f"n{number}", at(0.0))
+    run_until(directory, at(41.0))
+    slots = [directory.nodes.registry.slot_of(f"n{number}") or 0 for number in range(1_000)]
+    # In coma until 47; now they are active until 51, and the entries of 47 are stale at 47.
+    assert {directory.nodes.deadlines.armed_s(slot) for slot in slots} == {47.0}
+    for slot in slots:
+        directory.nodes.deadlines.disarm(slot)
+        directory.nodes.deadlines.arm(slot, 51.0)
+    pieces = [directory.expiry.expire_due(at(47.0), 100) for _ in range(11)]
+    assert pieces == [100] * 10 + [0]
+
+
+def test_those_who_waited_and_came_back_are_passed_over_in_the_same_pieces() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    for number in range(100):
+        register(directory, f"n{number}", at(0.0))
+        directory.expiry._wait(directory.nodes.registry.slot_of(f"n{number}") or 0)
+    for number in range(100):
+        directory.heartbeat(f"n{number}", at(1.0))
+    assert [directory.expiry.expire_due(at(2.0), 40) for _ in range(4)] == [40, 40, 20, 0]
 
 
 def test_what_is_due_next_is_told() -> None:

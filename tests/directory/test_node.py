@@ -10,6 +10,7 @@ from openred_central.directory.lifecycle import State
 from openred_central.directory.node import (
     DISCOVERABLE,
     HISTORY_ENTRIES_MAX,
+    KEYED,
     LEFT,
     Endpoint,
     Profile,
@@ -48,7 +49,11 @@ def test_equal_profiles_are_stored_equally_whatever_the_order_of_their_metadata(
 
 def test_keys_and_ids_are_named_by_hashes_that_never_change() -> None:
     """A store written today must be read by the version after next."""
-    assert key_fingerprint("") == "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+    assert key_fingerprint("", 0) == "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+    # Of a key, its bytes are named, here those of an Ed25519 key that are all zero; else its text.
+    text = "A" * 43 + "="
+    assert key_fingerprint(text, KEYED) == "ciq9EumaU2fzda65ZyqOB3EuA8Kt0W-o1pFNHPou_gw"
+    assert key_fingerprint(text, 0) != key_fingerprint(text, KEYED)
     assert hash_id("node-1") == "jLt5qMATDD3f8cvcmg3qDg"
     assert hash_id("node-1") != hash_id("node-2")
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 
 import pytest
 
-from openred_central.directory.lifecycle import Event, State
-from openred_central.directory.node import LEFT, Transition, decode_history, hash_id
+from openred_central.directory.lifecycle import (
+    DEADLINE_STEPS_PER_S,
+    LIVE_STATES,
+    Event,
+    LifecycleOptions,
+    State,
+)
+from openred_central.directory.node import HELD, LEFT, Transition, decode_history, hash_id
 from openred_central.directory.nodes import TRANSITIONS_KEPT
 from openred_central.errors import InternalBug
 
 from .building import EPOCH_S, at, expect_consistent, make_directory, record_of, register, state_of
+from .test_registry import record
 
 
 def test_a_new_node_is_indexed_armed_noted_and_announced() -> None:
@@ -109,4 +117,22 @@ def test_a_forgotten_tombstone_is_told_by_its_hash_for_the_name_is_not_known_any
     directory.nodes.forget_tombstone(tombstone, at=9.0, at_s=8.0)
     assert list(directory.nodes.transitions) == [
         Transition(9.0, 8.0, f"#{hash_id('a')}", State.DEAD, State.ABSENT, "deadline")
+    ]
+
+
+def test_the_deadlines_of_many_are_those_of_each(seed: int) -> None:
+    chance = random.Random(seed)
+    life = LifecycleOptions(second_look_s=0.0, grace_s=7.001)
+    directory = make_directory(life=life)
+    nodes = directory.nodes
+    for slot in range(300):
+        times = {name: chance.uniform(0.0, 1e8) for name in ("last_seen_s", "since_s")}
+        away_until_s = chance.choice((0.0, 0.0, chance.uniform(0.0, 2e8)))
+        state, flags = chance.choice(LIVE_STATES), chance.choice((1, 1, 1, 1 | HELD))
+        nodes.registry.insert(
+            record(slot, f"n{slot}", state=state, flags=flags, away_until_s=away_until_s, **times)
+        )
+    slots = chance.sample(range(300), 200)
+    assert [steps / DEADLINE_STEPS_PER_S for steps in nodes.deadline_steps(slots)] == [
+        nodes.deadline_s(slot) for slot in slots
     ]

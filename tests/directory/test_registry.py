@@ -7,10 +7,12 @@ from zlib import crc32
 
 import pytest
 
-from openred_central.directory.lifecycle import State
-from openred_central.directory.node import DISCOVERABLE, LEFT, Record
-from openred_central.directory.registry import DIGEST_MASK, Registry, record_digest, shard_of
+from openred_central.directory.lifecycle import LIVE_STATES, State
+from openred_central.directory.node import DISCOVERABLE, LEFT, Record, SignOfLife, is_discoverable
+from openred_central.directory.registry import DIGEST_MASK, Registry, record_digest, record_digests, shard_of
 from openred_central.errors import InternalBug
+
+from .building import columns_of
 
 
 def record(slot: int, node_id: str = "node", **changed: object) -> Record:
@@ -51,7 +53,8 @@ def test_a_record_comes_out_as_it_went_in() -> None:
     assert registry.slot_of("node") == 0
     assert registry.slot_of("other") is None
     assert registry.away_s(0) == (1.0, 9.0)
-    assert registry.sign_of_life(0) == (0, 2.5, 3.5, 60.0)
+    assert registry.signs_of_life([7, 0]) == [SignOfLife(0, 2.5, 3.5, 60.0)], "slot 7 is free"
+    assert isinstance(registry.signs_of_life([0])[0], SignOfLife)
     assert (len(registry), registry.state_counts[State.COMA]) == (1, 1)
 
 
@@ -85,8 +88,8 @@ def test_a_freed_slot_is_used_again_and_remembers_nothing() -> None:
 
 def test_records_are_restored_to_their_slots_and_the_gaps_are_free() -> None:
     registry = Registry(4)
-    registry.restore([record(1, "b")])
-    registry.restore([record(4, "e")])
+    registry.restore(columns_of([record(1, "b")]))
+    registry.restore(columns_of([record(4, "e")]))
     assert [registry.is_free(slot) for slot in range(6)] == [True, False, True, True, False, True]
     assert len(registry) == 2
     for _ in range(3):
@@ -96,11 +99,11 @@ def test_records_are_restored_to_their_slots_and_the_gaps_are_free() -> None:
 
 def test_records_that_do_not_fit_are_our_bug() -> None:
     registry = Registry(4)
-    registry.restore([record(2, "c")])
+    registry.restore(columns_of([record(2, "c")]))
     with pytest.raises(InternalBug, match="slot 2"):
-        registry.restore([record(2, "d")])
+        registry.restore(columns_of([record(2, "d")]))
     with pytest.raises(InternalBug, match="'c'"):
-        registry.restore([record(3, "c")])
+        registry.restore(columns_of([record(3, "c")]))
     with pytest.raises(InternalBug, match="slot 3"):
         registry.insert(record(3, "d"))
     with pytest.raises(InternalBug, match="'c'"):
@@ -161,3 +164,57 @@ def test_a_change_of_state_is_counted_and_kept() -> None:
     registry.set_state(0, State.RETRY_2W, 12.0, "history")
     assert (registry.state(0), registry.since_s(0), registry.history(0)) == (State.RETRY_2W, 12.0, "history")
     assert (registry.state_counts[State.ACTIVE], registry.state_counts[State.RETRY_2W]) == (0, 1)
+
+
+def test_restored_records_are_what_inserted_ones_would_be(seed: int) -> None:
+    chance = random.Random(seed)
+    records = [
+        record(
+            slot,
+            f"näme-{slot}",
+            state=chance.choice(LIVE_STATES),
+            flags=chance.choice((0, DISCOVERABLE, DISCOVERABLE | LEFT)),
+            last_seen_s=chance.uniform(0.0, 1e9),
+            revision=chance.randrange(1_000),
+            services=chance.choice(("", "chat", "chat,mail")),
+            away_until_s=chance.choice((0.0, 9.5)),
+            history=chance.choice(("", "1.000,active,coma,left")),
+        )
+        for slot in sorted(chance.sample(range(200), 120))
+    ]
+    restored, inserted = Registry(4), Registry(4)
+    for first in range(0, 120, 50):
+        restored.restore(columns_of(records[first : first + 50]))
+    for one in range(records[-1].slot + 1):
+        inserted.insert(record(one, f"other-{one}"))
+    for one in range(records[-1].slot + 1):
+        inserted.remove(one)
+    for one in records:
+        inserted._free.remove(one.slot)
+        inserted._free.append(one.slot)
+        inserted.insert(one)
+    assert [restored.record(one.slot) for one in records] == records
+    for registry in (restored, inserted):
+        assert registry.taken_slots() == [one.slot for one in records]
+        assert registry.discoverable_slots() == [one.slot for one in records if is_discoverable(one.flags)]
+        assert set(registry.node_ids()) == {one.node_id for one in records}
+        assert registry.ids_count == len(registry) == 120
+    assert restored.shard_digests == inserted.shard_digests == digests(restored)
+    assert restored.state_counts == inserted.state_counts
+    assert restored.states == inserted.states
+    for one in records:
+        assert restored.slot_of(one.node_id) == one.slot
+        restored.remove(one.slot)
+    assert restored.shard_digests == [0] * 4
+    assert len(restored.sets) == 0
+
+
+def test_the_digests_of_many_are_those_of_each() -> None:
+    records = [record(0), record(1, "ü", away_until_s=5.0), record(2, services="", revision=2**63 - 1)]
+    assert list(record_digests(columns_of(records))) == list(map(record_digest, records))
+
+
+def test_an_id_or_history_that_is_no_text_is_not_restored() -> None:
+    for changed in ({"node_id": [b"\xff"]}, {"history": [b"\xff"]}, {"region": [b"\xff"]}):
+        with pytest.raises(UnicodeDecodeError):
+            Registry(4).restore(columns_of([record(0)])._replace(**changed))

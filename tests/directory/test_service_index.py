@@ -110,3 +110,27 @@ def test_the_index_holds_what_a_plain_dictionary_would(groups_max: int, seed: in
     assert (len(index._groups), index.ungrouped_count, found(index)) == (0, 0, [])
     assert index._groups_by_service.keys() == {""}
     assert not any(index._crowds)
+
+
+@pytest.mark.parametrize("groups_max", [0, 2, 100])
+def test_many_taken_in_at_once_are_found_like_one_by_one(groups_max: int, seed: int) -> None:
+    chance = random.Random(seed)
+    registry = Registry(4)
+    single, together = (ServiceIndex(registry, groups_max=groups_max) for _ in range(2))
+    for slot in range(60):
+        services = ",".join(sorted(chance.sample(NAMES, chance.randrange(3))))
+        registry.insert(record(slot, f"n{slot}", services=services, state=chance.choice(LIVE_STATES)))
+    slots = sorted(chance.sample(range(60), 50))
+    for slot in slots:
+        single.add(slot)
+    together.add_all(slots[:20])
+    together.add_all(slots[20:])
+    together.add_all([])
+    assert Counter(together.members()) == Counter(single.members())
+    assert (len(together), together.ungrouped_count) == (50, single.ungrouped_count)
+    for name in NAMES:
+        assert found(together, name, states=LIVE_STATES) == found(single, name, states=LIVE_STATES)
+    # Each knows its place.
+    for slot in slots:
+        together.remove(slot)
+    assert len(together) == len(list(together.members())) == 0

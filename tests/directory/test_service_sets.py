@@ -33,3 +33,11 @@ def test_a_set_goes_with_its_last_node_and_its_number_is_used_again() -> None:
     with pytest.raises(InternalBug, match="not in use"):
         sets[number]
     assert sets.acquire("mail", "") == number
+
+
+def test_many_nodes_at_once_are_counted_like_one_by_one() -> None:
+    sets = ServiceSets()
+    mail = sets.acquire("mail", "")
+    numbers = sets.acquire_many([b"mail", b"chat", b"mail"], [b"", "ü".encode(), b""])
+    assert numbers == [mail, sets.acquire("chat", "ü"), mail]
+    assert (sets[mail].nodes, sets[numbers[1]].nodes, len(sets)) == (3, 2, 2)

@@ -70,3 +70,15 @@ def test_a_lifted_tombstone_is_gone() -> None:
     tombstones.put_up(tombstone("a", 1.0))
     assert tombstones.lift(hash_id("a")) == tombstone("a", 1.0)
     assert tombstones.lift(hash_id("a")) is None
+
+
+def test_whether_any_of_many_has_a_tombstone_is_told_for_every_hash() -> None:
+    """Hashes hold all characters of base64url, of which two are others in base64."""
+    names = [f"node-{number}" for number in range(200)]
+    assert set("-_") <= set("".join(map(hash_id, names)))
+    assert not Tombstones(tombstone_s=100.0, count_max=10).name_any(names)
+    for name in names:
+        tombstones = Tombstones(tombstone_s=100.0, count_max=10)
+        tombstones.put_up(tombstone(name, 1.0, "deadline" if len(name) % 2 else "forgotten"))
+        assert tombstones.name_any(names)
+        assert not tombstones.name_any(other for other in names if other != name)

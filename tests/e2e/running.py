@@ -24,13 +24,17 @@ from tests.api.helpers import Reply
 # Nothing here waits longer than this, however slow the machine is.
 WAIT_S_MAX = 30.0
 POLL_S = 0.02
-READY = re.compile(r"ready: \d+ nodes from .*, listening on (.+)")
+READY = re.compile(r'ready: \d+ nodes from .*, listening on ([^"\n]+)')
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# All of a test's clients have one address.
+UNLIMITED = {"OPENRED_RATE_LIMIT_EXEMPT": "127.0.0.0/8,::1/128"}
+
+
 def environment(**settings: str) -> dict[str, str]:
-    """The variables for a server: ours, those of Python's, and `settings`."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **settings}
+    """The variables for a server: ours, those of Python's, no rate limits, and `settings`."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **UNLIMITED, **settings}
 
 
 def until(ready: Callable[[], Any], what: str, wait_s: float = WAIT_S_MAX) -> Any:
@@ -40,6 +44,19 @@ def until(ready: Callable[[], Any], what: str, wait_s: float = WAIT_S_MAX) -> An
         assert time.monotonic() < ends_s, f"waited {wait_s} s in vain for {what}"
         time.sleep(POLL_S)
     return found
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the program to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "openred_central", *arguments],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 class Server:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -16,23 +14,10 @@ from openred_central.storage.snapshots import Snapshots
 from tests.storage.records import alter, opened, records_of, tombstones_of
 
 from .conftest import Start
-from .running import Client, environment, until
+from .running import Client, run, until
 from .test_restart import Writer, acknowledged_enough
 
 CLIENTS = 4
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the program to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "openred_central", *arguments],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def content(database: Path) -> tuple[dict[str, Record], dict[str, Tombstone], int]:
@@ -107,6 +92,38 @@ def test_a_kill_in_the_middle_of_snapshots_leaves_whole_ones_and_no_junk_after_t
     )
     assert verified.returncode == 0, verified.stdout
     assert snapshots.manifest(left[0]).records in (2, 3)
+
+
+def test_after_an_older_snapshot_was_put_back_newer_ones_are_not_called_wrong(
+    start: Start, tmp_path: Path
+) -> None:
+    """Revisions are given out again; what they meant before is in snapshots that were given up."""
+    database, folder = tmp_path / "nodes.db", tmp_path / "snapshots"
+    for name in ("before", "given-up", "also-given-up"):
+        server = start()
+        with Client(server.address) as client:
+            client.register(name)
+            assert run("snapshot", "--database", str(database)).returncode == 0
+        server.stop()
+    older = Snapshots(database, folder).newest_first()[-1]
+    shutil.copyfile(older.database, database)
+    server = start()
+    with Client(server.address) as client:
+        assert client.ask("GET", "/nodes/given-up").status == 404
+        client.register("instead")
+    server.stop()
+    done = run("verify", "--all", "--database", str(database))
+    assert done.returncode == 0, done.stdout
+    assert [line.count("no earlier state of the store") for line in done.stdout.splitlines()] == [
+        0,
+        1,
+        1,
+        0,
+        0,
+    ]
+    # Damage is still found in what is an earlier state.
+    alter(database, "UPDATE node SET region = 'x' WHERE node_id = 'before'")
+    assert "both have revision" in run("verify", "--all", "--database", str(database)).stdout
 
 
 def damage(database: Path) -> None:

@@ -20,6 +20,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.storage.records import alter
+
 from .conftest import Start
 from .running import Client, Server, until
 
@@ -32,6 +34,33 @@ AS_THE_SERVICE_MANAGER = (
     "-m",
     "openred_central",
 )
+
+
+# Takes away from its own process what lets an administrator into every folder (capabilities(7): both
+# CAP_DAC_*), by PR_CAPBSET_DROP of prctl(2), then becomes the server. Others never had it.
+WITHOUT_PRIVILEGES = (
+    sys.executable,
+    "-c",
+    """if True:
+        import ctypes, os, sys
+        prctl = getattr(ctypes.CDLL(None), "prctl", None)
+        for number in (1, 2) if prctl else ():
+            prctl(24, number)
+        os.execv(sys.executable, sys.argv[1:])
+    """,
+    sys.executable,
+    "-m",
+    "openred_central",
+)
+
+
+def with_room(size_bytes: int) -> tuple[str, ...]:
+    """Starts a server no file of which may grow beyond so many bytes: to it, a disk that is full."""
+    limit = (
+        f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size_bytes}, {size_bytes})); "
+        "os.execv(sys.executable, sys.argv[1:])"
+    )
+    return (sys.executable, "-c", limit, sys.executable, "-m", "openred_central")
 
 
 def refused(server: Server, code: int) -> str:
@@ -118,6 +147,53 @@ def test_a_database_that_cannot_be_is_told(start: Start, tmp_path: Path) -> None
     servers.append(start("--database", "postgres://x", ready=False))
     for server, told in zip(servers, [*wrong.values(), "names no database"], strict=True):
         assert told in refused(server, 1)
+
+
+def test_a_database_of_a_newer_version_is_left_alone(start: Start, tmp_path: Path) -> None:
+    start().stop()
+    path = tmp_path / "nodes.db"
+    alter(path, "PRAGMA user_version = 99")
+    before = path.read_bytes()
+    line = refused(start(ready=False), 1)
+    assert f"cannot start: {path} has schema version 99, this server knows versions up to" in line
+    assert "start the server that wrote it" in line
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_may_not_be_read_is_told(start: Start, tmp_path: Path) -> None:
+    start(database="there/nodes.db").stop()
+    (tmp_path / "closed").mkdir()
+    wrong = {"there/nodes.db": "there", "closed/nodes.db": "closed", "closed/new/nodes.db": "closed"}
+    for folder in ("there", "closed"):
+        (tmp_path / folder).chmod(0)
+    try:
+        servers = [start(database=name, command=WITHOUT_PRIVILEGES, ready=False) for name in wrong]
+        for server, folder in zip(servers, wrong.values(), strict=True):
+            line = refused(server, 1)
+            assert str(tmp_path / folder) in line
+            assert "Permission denied; let the user of this server read and write it" in line
+    finally:
+        for folder in ("there", "closed"):
+            (tmp_path / folder).chmod(0o700)
+
+
+def test_a_disk_that_is_full_is_told_and_what_is_there_is_untouched(start: Start, tmp_path: Path) -> None:
+    line = refused(start(database="new.db", command=with_room(8_192), ready=False), 1)
+    assert f"cannot start: cannot open {tmp_path / 'new.db'}: " in line
+    assert "no file of this server may grow beyond 8192 bytes" in line
+    assert not (tmp_path / "new.db").exists()
+
+    with Client((server := start()).address) as client:
+        client.register("node-1")
+    server.stop()
+    path = tmp_path / "nodes.db"
+    before = path.read_bytes()
+    line = refused(start(command=with_room(8_192), ready=False), 1)
+    assert str(path) in line
+    assert "no file of this server may grow beyond 8192 bytes" in line
+    assert path.read_bytes() == before
+    with Client(start().address) as client:
+        assert client.ask("GET", "/nodes/node-1").status == 200
 
 
 def test_a_directory_in_memory_serves_and_says_that_it_keeps_nothing(start: Start) -> None:

@@ -35,8 +35,20 @@ from .transcripts import mismatches, run, transcripts
 # Variables of the tests, and flags that are no settings.
 TEST_VARIABLES = {"OPENRED_SEED", "OPENRED_PROFILE", "OPENRED_NO_SKIP"}
 FLAGS = {setting.flag for setting in SETTINGS.values()} | {
-    *("--help", "--version", "--markdown", "--without-secrets", "--replace", "--all", "--url")
+    *(
+        "--help",
+        "--version",
+        "--markdown",
+        "--without-secrets",
+        "--replace",
+        "--all",
+        "--url",
+        "--live",
+        "--socket",
+    )
 }
+# Programs whose flags are theirs, though they may be given ours to run.
+FOREIGN_PROGRAMS = ("docker ", "systemctl ")
 ERRORS = {"CallerError", "ProtocolError"}
 # Where the README's examples find their server, and where its operators are heard.
 ADDRESS = "localhost:8000"
@@ -114,7 +126,12 @@ def setting_gaps(readme: str) -> list[str]:
     known = {setting.variable for setting in SETTINGS.values()} | TEST_VARIABLES
     variables = set(re.findall(rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]", readme))
     gaps += [f"README.md names {variable}, which is no setting" for variable in sorted(variables - known)]
-    lines = [line for line in code_in(readme).splitlines() if "openred-central" in line or "make run" in line]
+    commands = code_in(readme).replace("\\\n", " ").splitlines()
+    lines = [
+        line
+        for line in commands
+        if ("openred-central" in line or "make run" in line) and not line.startswith(FOREIGN_PROGRAMS)
+    ]
     flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", "\n".join(lines)))
     return gaps + [f"README.md names the flag {flag}, which is none" for flag in sorted(flags - FLAGS)]
 

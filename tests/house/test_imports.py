@@ -25,6 +25,8 @@ RANKS = {
     "security": 1,
     "client": 1,
     "storage": 2,
+    "logs": 2,
+    "listening": 2,
     "api": 3,
     "tasks": 3,
     "config": 4,
@@ -33,13 +35,16 @@ RANKS = {
     "operators": 4,
     "server": 5,
     "maintenance": 5,
+    "health": 5,
+    "service_unit": 5,
     "cli": 6,
     # Two lines that start `cli`.
     "__main__": 7,
 }
 RUN_TIME_DEPENDENCIES = {"uvloop", "orjson", "cryptography"}
 TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {
-    *("pytest", "hypothesis", "prometheus_client", NAME, "tests", "benchmarks")
+    *("pytest", "hypothesis", "http_message_signatures", "cryptography_vectors", "prometheus_client"),
+    *(NAME, "tests", "benchmarks"),
 }
 # The HTTP engine could be published alone.
 ENGINE_MAY_IMPORT = {"errors", "clock", "histogram", "micro_engine"}

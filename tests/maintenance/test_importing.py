@@ -107,7 +107,7 @@ def replaced(old: bytes, new: bytes) -> Edit:
         (lambda lines: [*lines, lines[4]], "line 11: there is something behind the footer"),
         (lambda lines: [*lines[:1], *lines[2:]], "line 3: the vitals are missing"),
         (lambda lines: [*lines[:4], lines[1], *lines[4:]], "line 5: the vitals come once"),
-        (replaced(b'"version":1', b'"version":2'), "line 1: the export has version 2"),
+        (replaced(b'"version":2', b'"version":3'), "line 1: the export has version 3"),
         (replaced(b'"region":"eu-west"', b'"region":"us-west"'), "line 10: the footer says digest"),
         (replaced(b'"last_seen_s":100.5', b'"last_seen_s":100.6'), "line 10: the footer says digest"),
         (replaced(b'"state":"active"', b'"state":"acitve"'), "line 5: node state is 'acitve'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from openred_central.directory.deadlines import Deadlines
 from openred_central.directory.node import hash_id
 from openred_central.directory.registry import record_digest, shard_of
 from openred_central.maintenance import commands, verifying
@@ -143,11 +144,14 @@ def test_a_planted_difference_is_named_exactly(database: Path, statement: str, t
         ),
         ("UPDATE node SET profile = '[1]' WHERE slot = 9", "node 'node-9': not enough values"),
         ("UPDATE node SET history = 'never' WHERE slot = 9", "node 'node-9': not enough values"),
-        ("UPDATE node SET flags = 5 WHERE slot = 9", "node 'node-9': flags 0x4 are not known"),
+        ("UPDATE node SET flags = 129 WHERE slot = 9", "node 'node-9': flags 0x80 are not known"),
         ("UPDATE node SET state = 99 WHERE slot = 9", "cannot be loaded"),
         ("UPDATE node SET node_id = 'node-8' WHERE slot = 9", "cannot be loaded: cannot restore 'node-8'"),
         ("UPDATE vitals SET attended_s = 1.0", "was last seen 99.500 s from now"),
-        ("UPDATE node SET region = CAST(x'fffe' AS TEXT) WHERE slot = 9", "Could not decode"),
+        (
+            "UPDATE node SET region = CAST(x'fffe' AS TEXT) WHERE slot = 9",
+            "cannot be loaded: 'utf-8' codec can't decode",
+        ),
     ],
 )
 def test_a_store_that_contradicts_itself_is_wrong_without_any_snapshot(
@@ -165,14 +169,14 @@ def test_a_store_that_contradicts_itself_is_wrong_without_any_snapshot(
 def test_a_row_that_memory_does_not_hold_as_it_is_stored_is_named(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if loading had a bug: the second reading finds another value than memory was given."""
+    """As if loading had a bug: the rows hold another value than memory was given."""
     load_records = SqliteStore.load_records
     readings: list[int] = []
 
     def changing(store: SqliteStore, rows_max: int) -> Iterator[list[Any]]:
         readings.append(1)
         for rows in load_records(store, rows_max):
-            yield [row._replace(region="us") if row.slot == 9 and len(readings) == 2 else row for row in rows]
+            yield [row._replace(region="us") if row.slot == 9 and len(readings) == 1 else row for row in rows]
 
     monkeypatch.setattr(SqliteStore, "load_records", changing)
     done = verify(database)
@@ -180,6 +184,22 @@ def test_a_row_that_memory_does_not_hold_as_it_is_stored_is_named(
     assert "node 'node-9', region: 'eu-west' in memory, 'us' in the store" in done.said[0]
     assert done.said[1].startswith("WRONG store")
     assert "memory agrees in 63 of 64 shards" in done.said[1]
+
+
+def test_an_invariant_that_does_not_hold_in_memory_is_named(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if loading had a bug that a start, which compares only numbers, does not see."""
+
+    def late(deadlines: Deadlines, slots: Sequence[int], steps: Sequence[int]) -> None:
+        arm_all(deadlines, slots, [at + 1_024 for at in steps])
+
+    arm_all = Deadlines.arm_all
+    monkeypatch.setattr(Deadlines, "arm_all", late)
+    done = verify(database)
+    assert done.code == 1
+    assert done.said[0].startswith(f"WRONG store {database}: in memory 'node-")
+    assert "is looked at 1.000 s after its deadline" in done.said[0]
 
 
 def test_a_damaged_database_is_told_and_its_snapshot_is_still_verified(database: Path) -> None:

@@ -112,7 +112,7 @@ class World:
             router=self.router,
             encoder=ResponseEncoder("test", 75, self.clock.wall_s()),
             stats=Stats(),
-            new_error_id=(f"error-{number}" for number in itertools.count(1)).__next__,
+            new_request_id=(f"error-{number}" for number in itertools.count(1)).__next__,
         )
         # What handlers that wait, wait for: `release` lets the first of them go on.
         self.waiting: list[asyncio.Future[str]] = []

@@ -39,8 +39,8 @@ def record(slot: int, **changes: Any) -> Record:
     )._replace(**changes)
 
 
-def tombstone(id_hash: str, died_s: float = 5.0) -> Tombstone:
-    return Tombstone(id_hash, "fingerprint", 1_800_000_000.5, died_s, "deadline", 9)
+def tombstone(id_hash: str, died_s: float = 5.0, flags: int = 0) -> Tombstone:
+    return Tombstone(id_hash, "fingerprint", 1_800_000_000.5, died_s, "deadline", 9, flags)
 
 
 def batch(*records: Record, **changes: Any) -> Batch:

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from openred_central.directory.batch import Vitals
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.node import (
+    DISCOVERABLE,
+    HELD,
+    PROVEN,
     Endpoint,
     Profile,
     Record,
@@ -22,8 +25,8 @@ from openred_central.directory.node import (
     hash_id,
 )
 from openred_central.directory.registry import record_digest
+from openred_central.storage.line_fields import LineError
 from openred_central.storage.portable import (
-    LineError,
     Secret,
     Totals,
     decode,
@@ -76,7 +79,7 @@ RECORDS = st.builds(
     slot=st.integers(0, 2**32 - 1),
     node_id=TEXTS,
     state=st.sampled_from(LIVE_STATES).map(int),
-    flags=st.sampled_from([0, 1, 2, 3, 16, 17, 18, 19]),
+    flags=st.sampled_from([flags | held for flags in range(8) for held in (0, 16)]),
     registered_at=FLOATS,
     last_seen_at=FLOATS,
     last_seen_s=FLOATS,
@@ -89,8 +92,12 @@ RECORDS = st.builds(
     away_from_s=FLOATS,
     away_until_s=FLOATS,
     history=st.lists(TRANSITIONS, max_size=20).map(history_of),
+    generation=WHOLES,
+    next_key=TEXTS,
 )
-TOMBSTONES = st.builds(Tombstone, TEXTS.map(hash_id), TEXTS, FLOATS, FLOATS, NAMES, WHOLES)
+TOMBSTONES = st.builds(
+    Tombstone, TEXTS.map(hash_id), TEXTS, FLOATS, FLOATS, NAMES, WHOLES, st.sampled_from((0, PROVEN))
+)
 ITEMS = st.one_of(
     RECORDS, TOMBSTONES, st.builds(Secret, TEXTS, st.binary()), st.builds(Vitals, FLOATS, WHOLES, FLOATS)
 )
@@ -103,6 +110,11 @@ def test_every_item_comes_back_as_it_was(item: Record | Tombstone | Secret | Vit
     slot = item.slot if isinstance(item, Record) else 0
     assert decode(line, slot) == item
     assert encode(decode(line, slot)) == line  # type: ignore[arg-type]
+
+
+def test_a_hold_is_told_only_where_it_is() -> None:
+    assert orjson.loads(encode(record(3, flags=DISCOVERABLE | HELD)))["held"] is True
+    assert "held" not in orjson.loads(encode(record(3, flags=DISCOVERABLE)))
 
 
 def test_a_node_is_told_by_names() -> None:
@@ -160,6 +172,7 @@ def test_the_digest_covers_every_field(field: str) -> None:
         "history": "1.000,absent,active,registered",
         "state": 2,
         "flags": 0,
+        "next_key": "other",
     }
     changed = record(1, **{field: changes.get(field, 77)})
     former = Totals().with_line(record(1), encode(record(1)))
@@ -169,7 +182,7 @@ def test_the_digest_covers_every_field(field: str) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"flags": 4}, "flags 0x4 are not known"),
+        ({"flags": 128}, "flags 0x80 are not known"),
         ({"state": 8}, "no node is in state 8"),
         ({"profile": b"[1]"}, "not enough values"),
         ({"history": "never"}, "not enough values"),
@@ -193,6 +206,8 @@ NODE = orjson.loads(encode(record(1, history="1.000,active,coma,left")))
         ({"node_id": "a\0"}, "node node_id is 'a.x00', allowed is text"),
         ({"state": "dead"}, "node state is 'dead', allowed is one of active, "),
         ({"state": []}, r"node state is \[\]"),
+        ({"keyed": True}, "node profile.public_key is not the text of a key: not base64"),
+        ({"held": 1}, "node held is 1, allowed is true or false"),
         ({"left": 1}, "node left is 1, allowed is true or false"),
         ({"registered_at": "1"}, "node registered_at is '1', allowed is a number"),
         ({"registered_at": True}, "node registered_at is True, allowed is a number"),
@@ -259,8 +274,9 @@ def test_any_bytes_are_a_line_or_told_not_to_be(line: bytes) -> None:
 def test_the_header_tells_format_and_version() -> None:
     header = encode_header(1_800_000_000.0)
     decode_header(header)
-    with pytest.raises(LineError, match="has version 2 of the format, this program knows version 1"):
-        decode_header(header.replace(b'"version":1', b'"version":2'))
+    decode_header(header.replace(b'"version":2', b'"version":1'))
+    with pytest.raises(LineError, match="has version 3 of the format, this program knows versions 1 and 2"):
+        decode_header(header.replace(b'"version":2', b'"version":3'))
     for other in (b"", b"{}", b"[1]", b'{"type":"header","format":"other","version":1}', encode(record(1))):
         with pytest.raises(LineError, match="no export of OpenRed Central"):
             decode_header(other)

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openred_central.directory.batch import Vitals
+from openred_central.directory.columns import RecordColumns
 from openred_central.directory.node import Record, SignOfLife, Tombstone
 from openred_central.storage.schema import PAGE_BYTES, SCHEMA_VERSION
 from openred_central.storage.sqlite import WAL_BYTES_DUE, SqliteStore
@@ -51,6 +52,8 @@ RECORDS = st.builds(
     away_from_s=FLOATS,
     away_until_s=FLOATS,
     history=TEXTS,
+    generation=INTEGERS,
+    next_key=TEXTS,
 )
 
 
@@ -70,7 +73,7 @@ def test_every_field_of_a_record_comes_back_as_it_was(path: Path) -> None:
 
 
 def test_every_field_of_a_tombstone_comes_back_as_it_was(path: Path) -> None:
-    @given(st.builds(Tombstone, TEXTS, TEXTS, FLOATS, FLOATS, TEXTS, INTEGERS))
+    @given(st.builds(Tombstone, TEXTS, TEXTS, FLOATS, FLOATS, TEXTS, INTEGERS, INTEGERS))
     def round_trip(stone: Tombstone) -> None:
         lifted = [former.id_hash for former in tombstones_of(store)]
         store.commit(batch(tombstones=[stone], lifted_id_hashes=lifted))
@@ -120,6 +123,34 @@ def test_records_come_in_lists_of_the_size_asked_for(path: Path) -> None:
         loaded = records_of(store)[0]
         assert type(loaded) is Record
         assert type(loaded.profile) is bytes
+
+
+def test_records_come_by_columns_with_what_the_journal_knows(path: Path) -> None:
+    rows = [record(slot, node_id=f"nöde-{slot}") for slot in range(5)]
+    heard = SignOfLife(3, 7.0, 8.0, 9.0)
+    with opened(path) as store:
+        store.commit(batch(*rows))
+        assert [of(columns) for columns in store.load_columns(2)] == [rows[:2], rows[2:4], rows[4:]]
+        store.commit(batch(signs_of_life=[heard]))
+        rows[3] = rows[3]._replace(**heard._asdict())
+        assert [of(columns) for columns in store.load_columns(10)] == [rows]
+        # What is read otherwise is text as before.
+        assert records_of(store) == rows
+    with opened(path) as store:
+        assert [of(columns) for columns in store.load_columns(10)] == [rows]
+
+
+def of(columns: RecordColumns) -> list[Record]:
+    """The records that stand in columns."""
+    given = zip(*columns, strict=True)
+    text = {"node_id", "services", "region", "history", "next_key"}
+    return [
+        Record._make(
+            value.decode() if name in text else value
+            for name, value in zip(Record._fields, values, strict=True)
+        )
+        for values in given
+    ]
 
 
 def test_a_slot_freed_and_filled_in_one_batch_holds_the_new_record(path: Path) -> None:
@@ -247,7 +278,7 @@ def test_changes_all_over_the_file_count_as_the_pages_they_touch(path: Path) -> 
     with opened(path) as store:
         store.commit(batch(*(record(slot) for slot in range(20_000))))
         store.tidy()
-        scattered = [record(slot) for slot in range(0, 20_000, 16)]
+        scattered = [record(slot) for slot in range(0, 5_000, 16)]
         store.commit(batch(*scattered))
         assert not store.tidy_due
         store.commit(batch(*scattered, tombstones=[tombstone(f"{n}") for n in range(10)]))
@@ -497,16 +528,27 @@ from tests.storage.test_sqlite import batch_number
 # Folds come often and in many steps, one after each commit.
 journal.FOLD_INTERVAL_S, journal.STEP_SIGNS, journal.STEP_RECORDS = 5.0, 150, 70
 store = SqliteStore(Path(sys.argv[1]))
+early = sys.argv[2:] == ["early"]
 store.open()
-vitals = store.load_vitals()
-for number in count(vitals.revision + 1 if vitals else 0):
-    store.commit(batch_number(number))
+
+
+def acknowledge(number):
     sys.stdout.write(f"{number}\\n")
     sys.stdout.flush()
+
+
+vitals = store.load_vitals()
+for number in count(vitals.revision + 1 if vitals else 0):
+    if early:
+        acknowledge(number)
+    store.commit(batch_number(number))
+    if not early:
+        acknowledge(number)
     if store.tidy_due:
         store.tidy()
 """
 
+EARLY_KILLS_MAX = 20
 ROWS_PER_BATCH = 200
 # Who was registered by a batch is heard in so many after it.
 HEARD_BATCHES = 8
@@ -536,21 +578,35 @@ def seen_after(number: int) -> dict[int, float]:
     return seen
 
 
+def kill_and_look(path: Path, random: Random, *how: str) -> None:
+    """Kill a server that commits and acknowledges batches, and see that nothing acknowledged is lost."""
+    command = [sys.executable, "-c", COMMIT_UNTIL_KILLED, str(path), *how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        for _ in range(random.randint(1, 40)):
+            acknowledged = int(server.stdout.readline())
+        server.kill()
+        rest = server.stdout.read()
+    acknowledged = int(rest.splitlines()[-1]) if rest.endswith("\n") else acknowledged
+    assert server.returncode == -signal.SIGKILL
+    with opened(path) as store:
+        vitals = store.load_vitals()
+        assert vitals is not None, "nothing is there"
+        assert vitals.revision >= acknowledged, "an acknowledged batch is lost"
+        assert {row.slot: row.last_seen_s for row in records_of(store)} == seen_after(vitals.revision)
+        assert len(tombstones_of(store)) == vitals.revision + 1
+
+
+def kill_and_look_often(path: Path, random: Random, rounds: int, *how: str) -> None:
+    for _ in range(rounds):
+        kill_and_look(path, random, *how)
+
+
 def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half_done(path: Path, seed: int) -> None:
-    random = Random(seed)
-    command = [sys.executable, "-c", COMMIT_UNTIL_KILLED, str(path)]
-    for _ in range(KILLS):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            for _ in range(random.randint(1, 40)):
-                acknowledged = int(server.stdout.readline())
-            server.kill()
-            rest = server.stdout.read()
-        acknowledged = int(rest.splitlines()[-1]) if rest.endswith("\n") else acknowledged
-        assert server.returncode == -signal.SIGKILL
-        with opened(path) as store:
-            vitals = store.load_vitals()
-            assert vitals is not None
-            assert vitals.revision >= acknowledged
-            assert {row.slot: row.last_seen_s for row in records_of(store)} == seen_after(vitals.revision)
-            assert len(tombstones_of(store)) == vitals.revision + 1
+    kill_and_look_often(path, Random(seed), KILLS)
+
+
+def test_an_acknowledgement_before_its_commit_would_be_noticed(path: Path, seed: int) -> None:
+    with pytest.raises(AssertionError, match=r"nothing is there|an acknowledged batch is lost"):
+        # A kill finds the server between the two in nearly every round.
+        kill_and_look_often(path, Random(seed), EARLY_KILLS_MAX, "early")

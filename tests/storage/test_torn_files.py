@@ -11,13 +11,16 @@ from random import Random
 import pytest
 from hypothesis import settings
 
-from openred_central.storage import journal
+from openred_central.directory.batch import Batch
+from openred_central.storage import journal, sqlite
 from openred_central.storage.sqlite import SqliteStore
 
 from .model import Model, held, random_batch
 from .records import opened
 
 COMMITS = 60
+# Nothing of the log is copied into the database: that part could not be torn with it any more.
+LOG_BYTES_MAX = 1 << 30
 # A hundred times as many when soaking.
 ROUNDS = settings().max_examples
 
@@ -25,9 +28,9 @@ ROUNDS = settings().max_examples
 class Recording:
     """A database and its log after some commits and folds, and what it held when the log had which size."""
 
-    def __init__(self, path: Path, seed: int) -> None:
+    def __init__(self, path: Path, seed: int, kind: type[SqliteStore] = SqliteStore) -> None:
         random, model = Random(seed), Model()
-        store = SqliteStore(path)
+        store = kind(path)
         store.open()
         log = path.with_name(path.name + "-wal")
         self.sizes = [0]
@@ -60,20 +63,48 @@ class Recording:
             with opened(path) as store:
                 assert held(store) == expected.tell(), f"{start} start, {what}"
 
+    def expect_cuts(self, folder: Path, ends: list[int]) -> None:
+        """The same for a log that was cut after so many bytes, for each of `ends`."""
+        for end in ends:
+            self.expect(folder / os.urandom(8).hex(), self.log[:end], end, f"cut after {end} bytes")
+
 
 @pytest.fixture
 def recording(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> Recording:
+    monkeypatch.setattr(sqlite, "WAL_BYTES_DUE", LOG_BYTES_MAX)
     for name, value in {"FOLD_INTERVAL_S": 4.0, "STEP_SIGNS": 5, "STEP_RECORDS": 2}.items():
         monkeypatch.setattr(journal, name, value)
     return Recording(tmp_path / "openred.db", seed)
 
 
+class Disorderly(SqliteStore):
+    """Makes every other commit after the one that follows it."""
+
+    kept: Batch | None = None
+
+    def commit(self, batch: Batch) -> None:
+        if self.kept is None:
+            self.kept = batch
+            return
+        kept, self.kept = self.kept, None
+        super().commit(batch)
+        super().commit(kept)
+
+
+def test_commits_out_of_order_would_be_noticed(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "WAL_BYTES_DUE", LOG_BYTES_MAX)
+    recording = Recording(tmp_path / "openred.db", seed, Disorderly)
+    with pytest.raises(AssertionError, match="start, cut after"):
+        recording.expect_cuts(tmp_path, recording.sizes)
+
+
 def test_a_log_that_was_cut_anywhere(recording: Recording, tmp_path: Path, seed: int) -> None:
     random = Random(seed)
     ends = random.sample(recording.sizes, 3)
-    for end in [0, 31, 32, *ends, *(random.randrange(len(recording.log)) for _ in range(ROUNDS))]:
-        folder = tmp_path / os.urandom(8).hex()
-        recording.expect(folder, recording.log[:end], end, f"cut after {end} bytes")
+    anywhere = (random.randrange(len(recording.log)) for _ in range(ROUNDS))
+    recording.expect_cuts(tmp_path, [0, 31, 32, *ends, *anywhere])
 
 
 def test_a_log_in_which_a_bit_has_turned(recording: Recording, tmp_path: Path, seed: int) -> None:

@@ -58,9 +58,11 @@ def write(
         connection.execute("BEGIN")
         connection.executemany(
             f"INSERT INTO node VALUES ({', '.join('?' * 16)})",
-            [row._replace(profile=row.profile.decode()) for row in records],  # type: ignore[arg-type]
+            [row._replace(profile=row.profile.decode())[:16] for row in records],  # type: ignore[arg-type]
         )
-        connection.executemany(f"INSERT INTO tombstone VALUES ({', '.join('?' * 6)})", tombstones)
+        connection.executemany(
+            f"INSERT INTO tombstone VALUES ({', '.join('?' * 6)})", [row[:6] for row in tombstones]
+        )
         if vitals is not None:
             connection.execute("INSERT INTO vitals VALUES (1, ?, ?, ?)", vitals)
         connection.execute("INSERT INTO secret VALUES ('claim_key', ?)", (secret,))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable
 
@@ -11,7 +13,14 @@ import pytest
 
 from openred_central.clock import VirtualClock
 from openred_central.storage.manifest import Manifest
-from openred_central.tasks.snapshotter import FIRST_S, RETRY_S, SnapshotFailed, SnapshotOptions, Snapshotter
+from openred_central.tasks.snapshotter import (
+    FIRST_S,
+    NICENESS,
+    RETRY_S,
+    SnapshotFailed,
+    SnapshotOptions,
+    Snapshotter,
+)
 
 INTERVAL_S = 3_600.0
 # Nothing here waits longer than this for what has to happen at once.
@@ -32,6 +41,7 @@ class FakeSource:
         self.gate = threading.Event()
         self.gate.set()
         self.threads: set[int] = set()
+        self.niceness = 0
 
     def clear(self) -> None:
         self.cleared += 1
@@ -45,6 +55,7 @@ class FakeSource:
         self, wall_s: float, *, kept: int, progress: Callable[[int, int], None]
     ) -> tuple[object, Manifest]:
         self.threads.add(threading.get_ident())
+        self.niceness = os.getpriority(os.PRIO_PROCESS, 0)
         self.taken.append((wall_s, kept))
         self.took.set()
         assert self.gate.wait(WAIT_S)
@@ -137,6 +148,9 @@ def test_snapshots_are_taken_again_and_again_beside_the_loop() -> None:
         await running
         assert len(parts.source.threads) == 1
         assert threading.get_ident() not in parts.source.threads
+        if sys.platform == "linux":
+            assert parts.source.niceness == NICENESS, "everybody else goes first"
+            assert os.getpriority(os.PRIO_PROCESS, 0) < NICENESS
 
     asyncio.run(taken_twice())
 

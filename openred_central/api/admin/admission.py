@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import CallerError
+from ...logs import AUDIT
 from ...micro_engine.messages import Request, Response
 
-log = logging.getLogger("openred.audit")
+log = logging.getLogger(AUDIT)
 
 SCHEME = "Bearer"
 

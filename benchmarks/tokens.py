@@ -1,0 +1,153 @@
+"""What tokens cost, and whether the event loop notices: `python -m benchmarks.tokens`, about twenty seconds.
+
+Each operation is timed several times beside the bare primitive that it is made of, and the fastest counts,
+because other work on the machine only ever adds. Then 500 tokens a second are made for some seconds while the
+loop is asked how late it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+from time import perf_counter, time
+
+import uvloop
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from openred_central.clock import SystemClock
+from openred_central.security.keyset import KeySet, KeyStatus, PublishedKey
+from openred_central.security.link import Side, cross_verify, link, new_pair
+from openred_central.security.suites import SUITES, DirectoryKey, Suite, generate_key
+from openred_central.security.tokens import PeerToken, unsigned, verify_token
+from openred_central.storage.directory_keys import DirectoryKeys, KeyOptions
+from openred_central.storage.key_files import KeyFiles
+from openred_central.tasks.keykeeper import Keykeeper
+
+SEED = 1
+ROUNDS = 8
+ROUND_S = 0.1
+NOW = 1_800_000_000
+A, B = Side("node-a", "A" * 43, 0), Side("node-b", "B" * 43, 0)
+
+TOKENS_PER_S = 500
+LOAD_S = 5.0
+# uvloop counts whole milliseconds.
+PROBE_S = 0.002
+BATCH_S = 0.01
+
+
+def microseconds(work: Callable[[], object]) -> float:
+    """How long one call of `work` takes at best."""
+    best = float("inf")
+    for _ in range(ROUNDS):
+        calls, started = 0, perf_counter()
+        while (passed := perf_counter() - started) < ROUND_S:
+            work()
+            calls += 1
+        best = min(best, passed / calls)
+    return best * 1e6
+
+
+def mint(token: PeerToken, key: DirectoryKey) -> str:
+    """The text of a token."""
+    body = unsigned(token, key.public)
+    return body.assemble(key.sign(body.message))
+
+
+def report(name: str, work: Callable[[], object], bare_us: float | None = None) -> float:
+    """Print the cost of `work`, and its ratio to the bare primitive; returns it in microseconds."""
+    cost_us = microseconds(work)
+    ratio = "" if bare_us is None else f"  x {cost_us / bare_us:.2f} of bare"
+    print(f"{name:<44} {cost_us:8.1f} µs{ratio}", flush=True)
+    return cost_us
+
+
+def costs() -> None:
+    """Time every operation on tokens, in every suite."""
+    bare = rsa.generate_private_key(65_537, 2_048)
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    message = bytes(300)
+    signature, public = bare.sign(message, pss, hashes.SHA256()), bare.public_key()
+    signing = report("bare RSA-2048 PSS signature", lambda: bare.sign(message, pss, hashes.SHA256()))
+    checking = report(
+        "bare RSA-2048 PSS check", lambda: public.verify(signature, message, pss, hashes.SHA256())
+    )
+    a, b = new_pair(A, B, "peer", NOW, 300, Random(SEED).randbytes)
+    for suite in SUITES.values():
+        suite_costs(suite, a, b, signing, checking)
+    report("link of a pair", lambda: link(a, b, a.pair or ""))
+    report("make the claims of a pair", lambda: new_pair(A, B, "peer", NOW, 300, Random(SEED).randbytes))
+
+
+def suite_costs(suite: Suite, a: PeerToken, b: PeerToken, signing: float, checking: float) -> None:
+    """Time one suite; `signing` and `checking` are what the bare primitive costs in microseconds."""
+    key = generate_key(suite.letter)
+    published = PublishedKey(key.public, NOW, NOW + 86_400, KeyStatus.ACTIVE)
+    keys = KeySet(1, NOW, NOW + 86_400, (published,))
+    first, second = mint(a, key), mint(b, key)
+    print(f"{suite.name}, {len(first)} characters")
+    report("  mint a token", lambda: mint(a, key), signing)
+    report("  check a token", lambda: verify_token(first, keys, NOW), checking)
+    report("  check a pair offline", lambda: cross_verify(first, second, keys, NOW), 2 * checking)
+
+
+async def latenesses(until_s: float) -> list[float]:
+    """How late the loop came back from each of many short sleeps, in milliseconds, sorted."""
+    late = []
+    while (started := perf_counter()) < until_s:
+        await asyncio.sleep(PROBE_S)
+        late.append((perf_counter() - started - PROBE_S) * 1e3)
+    return sorted(late)
+
+
+async def load(keykeeper: Keykeeper, until_s: float) -> int:
+    """Have pairs of tokens made at a steady pace; returns how many tokens there were."""
+    random, made, started = Random(SEED), 0, perf_counter()
+    waiting: set[asyncio.Task[tuple[str, ...]]] = set()
+    while (now_s := perf_counter()) < until_s:
+        while made < (now_s - started) * TOKENS_PER_S:
+            pair = new_pair(A, B, "peer", int(time()), 300, random.randbytes)
+            task = asyncio.get_running_loop().create_task(keykeeper.mint(*pair))
+            waiting.add(task)
+            task.add_done_callback(waiting.discard)
+            made += 2
+        await asyncio.sleep(BATCH_S)
+    await asyncio.gather(*waiting)
+    return made
+
+
+async def stalls() -> None:
+    """Print how late the loop is while nothing happens, and while tokens are made and a key is replaced."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as executor:
+        files = KeyFiles(Path(folder) / "keys", Random(SEED).randbytes)
+        keykeeper = Keykeeper(DirectoryKeys(files, KeyOptions()), SystemClock(), executor)
+        started = perf_counter()
+        await keykeeper.open()
+        print(f"keys of a first start made in {(perf_counter() - started) * 1e3:.0f} ms")
+        for name, tokens in (("idle", 0), (f"{TOKENS_PER_S} tokens/s, a key made", TOKENS_PER_S)):
+            until_s = perf_counter() + LOAD_S
+            watching = asyncio.get_running_loop().create_task(latenesses(until_s))
+            made = 0
+            if tokens:
+                await keykeeper.rotate()
+                made = await load(keykeeper, until_s)
+            late = await watching
+            p50, p99 = late[len(late) // 2], late[len(late) * 99 // 100]
+            print(
+                f"the loop late, {name}: p50 {p50:.2f}, p99 {p99:.2f}, max {late[-1]:.2f} ms; {made} tokens"
+            )
+
+
+def main() -> None:
+    print(f"seed {SEED}")
+    costs()
+    uvloop.run(stalls())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""``POST /nodes/{node_id}/key``: another key for the same node."""
+
+from __future__ import annotations
+
+from ..micro_engine.messages import Request, Response
+from ..security.node_keys import InvalidKey, load_node_key
+from . import values
+from .fields import Fields
+from .proving import BY_KEY
+from .registering import invalid_key
+from .service import Api
+
+
+async def change_key(api: Api, request: Request, node_id: str) -> Response:
+    """Answer 200 once the new key is durable; what the former one was granted is void from then on.
+
+    The body names ``public_key``, and may name ``next_key``. It is 202 where the store failed just now.
+    """
+    fields, now = Fields.of_body(request.json()), api.now()
+    given = fields.require("public_key", values.public_key, "")
+    next_key = fields.take("next_key", lambda value: "" if value is None else values.key_id(value), "")
+    fields.finish()
+    try:
+        key = load_node_key(given, rsa_bits_min=api.rsa_bits_min)
+    except InvalidKey as error:
+        raise invalid_key(error) from None
+    slot = api.directory.slot(node_id, now)
+    api.prover.for_key_change(request, slot, key, now)
+    # A former key that a crash brought back would be a hole.
+    api.require_store()
+    change = api.directory.change_key(slot, key.text, next_key)
+    record = api.directory.nodes.registry.record(slot)
+    document = {
+        "status": "key_changed",
+        "node_id": node_id,
+        "public_key_fingerprint": key.key_id,
+        "key_generation": record.generation,
+        "next_key": next_key or None,
+        "revision": record.revision,
+        "session": api.prover.fresh_session(BY_KEY, slot, now),
+        "message": "The new key is yours; the former one, and what it was granted, is void.",
+    }
+    durable = document["durable"] = await api.saved(change)
+    return Response.json(document, status=api.status(200, durable=durable))

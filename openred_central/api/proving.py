@@ -1,0 +1,361 @@
+"""Who a request shows to come from: by a signature of the node's key, a session, or a claim.
+
+A node that ever signed is bound to its key: from then on nothing else speaks for it, asleep or awake. Work is
+done in order, cheap before dear, and what a failed proof costs is charged to the address that sent it,
+never to the node that it speaks of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from ..clock import Now
+from ..directory.directory import Directory
+from ..directory.node import KEYED, PROVEN, profile_parts
+from ..encoding import key_id, spki_of
+from ..errors import CallerError
+from ..micro_engine.messages import Request
+from ..security.authority import Authorities
+from ..security.claims import SCHEME as CLAIM
+from ..security.claims import Claims
+from ..security.node_keys import NodeKey
+from ..security.proof_errors import ProofError
+from ..security.replay import ReplayRings
+from ..security.sessions import SCHEME as SESSION
+from ..security.sessions import Session, Sessions
+from ..security.signatures import (
+    AGE_S_MAX,
+    Message,
+    Signature,
+    accept_signature,
+    check_proof,
+    check_time,
+    read_rotation,
+    read_signature,
+)
+from .limiting import QUOTA_EXCEEDED, Limits
+from .times import rfc3339
+
+# So many rings of expired proofs are forgotten with each one that is remembered.
+SWEPT_PER_PROOF = 4
+# An id that begins so and goes on with a key id belongs to that key alone.
+SELF_CERTIFYING = "k-"
+SELF_CERTIFYING_LENGTH = len(SELF_CERTIFYING) + 43
+
+
+class Means(Enum):
+    """By what a request shows to come from a node; NOTHING where it does not try."""
+
+    NOTHING = "nothing"
+    CLAIM = "claim"
+    SESSION = "session"
+    KEY = "key"
+
+
+class Shown(NamedTuple):
+    """What a request has shown: by which `means`; `session` is the one that was presented, if one was."""
+
+    means: Means
+    session: Session | None = None
+
+    def __bool__(self) -> bool:
+        return self.means is not Means.NOTHING
+
+
+NOTHING = Shown(Means.NOTHING)
+BY_CLAIM = Shown(Means.CLAIM)
+BY_KEY = Shown(Means.KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class Prover:
+    """Checks proofs.
+
+    `strict` says that nothing changes without one. Nothing can have been signed for this process before it
+    began, at `started_s` of monotonic time.
+    """
+
+    directory: Directory
+    limits: Limits
+    claims: Claims
+    sessions: Sessions
+    rings: ReplayRings
+    authorities: Authorities
+    strict: bool
+    started_s: float
+
+    def shown(self, request: Request, slot: int, now: Now, *, by_session: bool = False) -> Shown:
+        """What `request` shows of coming from the node in `slot`. A session counts only where `by_session`.
+
+        Raises `CallerError`: 401 ``proof_required``, 403 ``forbidden`` for a claim, 400 and 429, where it
+        shows something that does not hold.
+        """
+        headers = request.headers
+        if "signature-input" in headers or "signature" in headers:
+            self._check_signature(request, self.directory.nodes.registry.node_id(slot), self.spki(slot), now)
+            return BY_KEY
+        authorization = headers.get("authorization")
+        if authorization is None:
+            return NOTHING
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() == SESSION.lower():
+            return self._shown_by_session(request, slot, secret.strip(), now, counts=by_session)
+        return self._shown_by_claim(request, slot, scheme, secret.strip(), now)
+
+    def require(self, request: Request, slot: int, now: Now) -> Shown:
+        """The same for what only the node itself may do: 401 ``proof_required`` where nothing shows it."""
+        shown = self.shown(request, slot, now)
+        if not shown:
+            raise self.missing(request, now)
+        return shown
+
+    def for_sign_of_life(self, request: Request, slot: int, now: Now) -> Shown:
+        """The same for what changes nothing: who is not bound to a key may do it unproved, in open mode."""
+        shown = self.shown(request, slot, now, by_session=True)
+        if not shown and (self.strict or self.is_bound(slot)):
+            raise self.missing(request, now)
+        return shown
+
+    def for_registration(
+        self, request: Request, node_id: str, key: NodeKey | None, slot: int | None, now: Now
+    ) -> Means:
+        """By what a registration of `node_id` with `key` is shown to be that node's.
+
+        KEY: it is signed with `key`; whether that is the key of the node in `slot`, the directory knows.
+        CLAIM: it presents the claim of the node in `slot`, None where there is none. Raises as `require`.
+        """
+        if _is_signed(request):
+            if key is None:
+                raise _no_key_to_check_with()
+            self._check_signature(request, node_id, key.spki, now)
+            _check_self_certifying(node_id, key)
+            return Means.KEY
+        if self.directory.is_bound(node_id) or _is_self_certifying(node_id):
+            raise self.missing(request, now)
+        shown = self.shown(request, slot, now) if slot is not None else NOTHING
+        if self.strict and not shown:
+            raise self.missing(request, now)
+        return shown.means
+
+    def needs_proof(self, request: Request, slot: int) -> bool:
+        """Whether even a registration that repeats what is known of the node in `slot` is to be proved.
+
+        A signature is looked at wherever there is one: it may bind the node to its key.
+        """
+        return self.strict or self.is_bound(slot) or _is_signed(request)
+
+    def proves(self, means: Means, slot: int | None, key: NodeKey | None) -> bool:
+        """Whether who has shown a registration by `means` to be of `key` is the node in `slot`."""
+        if means is Means.KEY and slot is not None and key is not None:
+            registry = self.directory.nodes.registry
+            return bool(registry.flags(slot) & KEYED) and self.spki(slot) == key.spki
+        return means is Means.CLAIM
+
+    def for_key_change(self, request: Request, slot: int, new: NodeKey, now: Now) -> None:
+        """Raise `CallerError` unless `request` may give the node in `slot` the key `new`.
+
+        It is signed with `new` (label ``new``), and shows to be the node's: by a signature with its key
+        (label ``old``), by `new` being the key that was named as the next one, or by the claim of a node that
+        is not bound to a key.
+        """
+        registry = self.directory.nodes.registry
+        node_id, record = registry.node_id(slot), registry.record(slot)
+        message = _message(request)
+        try:
+            old_signature, new_signature = read_rotation(message)
+        except ProofError as error:
+            raise self._refused(request, error, now) from None
+        if old_signature is not None:
+            self._check(request, node_id, message, old_signature, self.spki(slot), now)
+        elif record.next_key != new.key_id:
+            if record.flags & PROVEN or "authorization" not in request.headers:
+                raise self.missing(request, now)
+            scheme, _, secret = (request.headers.get("authorization") or "").partition(" ")
+            self._shown_by_claim(request, slot, scheme, secret.strip(), now)
+        # Remembered by the key: both signatures may have the same nonce.
+        self._check(request, new.key_id, message, new_signature, new.spki, now)
+
+    def fresh_session(self, shown: Shown, slot: int, now: Now) -> str | None:
+        """A session for the node in `slot`, which has just `shown` to hold its key, or a former session."""
+        registry = self.directory.nodes.registry
+        if not (shown.session or shown.means is Means.KEY):
+            return None
+        node_id, named = registry.node_id(slot), key_id(self.spki(slot))
+        generation = registry.generation(slot)
+        if shown.session:
+            return self.sessions.renew(shown.session, node_id, named, now.wall_s, generation)
+        return self.sessions.mint(node_id, named, now.wall_s, now.wall_s, generation)
+
+    def is_bound(self, slot: int) -> bool:
+        """Whether the node in `slot` is bound to its key."""
+        return bool(self.directory.nodes.registry.flags(slot) & PROVEN)
+
+    def spki(self, slot: int) -> bytes:
+        """The key of the node in `slot`, as DER. Raises `CallerError` 401 where its key is only some text."""
+        registry = self.directory.nodes.registry
+        if not registry.flags(slot) & KEYED:
+            raise CallerError(
+                401,
+                "proof_required",
+                "The node has no key that a signature can be checked with: what it registered is only text.",
+                suggestion=f"Register a real key, and prove that with `Authorization: {CLAIM} <secret>`.",
+            )
+        return spki_of(profile_parts(registry.profile(slot))[2])
+
+    def missing(self, request: Request, now: Now) -> CallerError:
+        """The error that tells what proof is needed."""
+        return self._refused(
+            request,
+            ProofError(
+                "proof_required",
+                "Only the node itself may do this, and nothing in the request proves who sent it.",
+            ),
+            now,
+        )
+
+    def _shown_by_session(self, request: Request, slot: int, text: str, now: Now, *, counts: bool) -> Shown:
+        registry = self.directory.nodes.registry
+        try:
+            if not counts:
+                raise ProofError(
+                    "proof_required",
+                    "A session is good for heartbeats without a body and for tokens; this needs a signature.",
+                )
+            session = self.sessions.check(
+                text,
+                registry.node_id(slot),
+                key_id(self.spki(slot)),
+                now.wall_s,
+                registry.generation(slot),
+            )
+        except ProofError as error:
+            if counts:
+                self._charge_failure(request)
+            raise self._refused(request, error, now) from None
+        return Shown(Means.SESSION, session)
+
+    def _shown_by_claim(self, request: Request, slot: int, scheme: str, secret: str, now: Now) -> Shown:
+        registry = self.directory.nodes.registry
+        if registry.flags(slot) & PROVEN:
+            raise self._refused(
+                request,
+                ProofError("proof_required", "The node is bound to its key: only a signature speaks for it."),
+                now,
+            )
+        if scheme.lower() == CLAIM.lower() and self.claims.is_valid(
+            secret, registry.node_id(slot), registry.registered_at(slot)
+        ):
+            return BY_CLAIM
+        self._charge_failure(request)
+        raise CallerError(
+            403,
+            "forbidden",
+            "What the Authorization header presents is not the claim of this node.",
+            suggestion=f"Send `Authorization: {CLAIM} <secret>` with the claim of its registration.",
+        )
+
+    def _check_signature(self, request: Request, node_id: str, spki: bytes, now: Now) -> None:
+        message = _message(request)
+        try:
+            signature = read_signature(message)
+        except ProofError as error:
+            raise self._refused(request, error, now) from None
+        self._check(request, node_id, message, signature, spki, now)
+
+    def _check(
+        self, request: Request, ring: str, message: Message, signature: Signature, spki: bytes, now: Now
+    ) -> None:
+        """Check `signature` by the key `spki`, and remember it in `ring`. Raises `CallerError`."""
+        try:
+            self.authorities.check(message.authority)
+            # By the clock as it is set now: one that was set back would refuse everything signed since.
+            check_time(signature, now.wall_s, now.wall_s - (now.monotonic_s - self.started_s))
+        except ProofError as error:
+            raise self._refused(request, error, now) from None
+        self.limits.may_try_proof(request)
+        try:
+            proof = check_proof(signature, message, spki)
+        except ProofError as error:
+            self.limits.proof_failed(request)
+            raise self._refused(request, error, now) from None
+        try:
+            self.rings.admit(ring, proof, now.wall_s)
+        except ProofError as error:
+            raise self._refused(request, error, now) from None
+        self.rings.sweep(now.wall_s, SWEPT_PER_PROOF)
+
+    def _charge_failure(self, request: Request) -> None:
+        """Charge what a wrong session or claim costs. Raises 429 where there were too many."""
+        self.limits.may_try_proof(request)
+        self.limits.proof_failed(request)
+
+    def _refused(self, request: Request, error: ProofError, now: Now) -> CallerError:
+        """`error` as callers are told it: with the time here, for those whose clock is wrong."""
+        members = {"reason": error.code, "server_time": rfc3339(now.wall_s)}
+        if error.status == 400:
+            return CallerError(
+                400,
+                "bad_request",
+                error.message,
+                suggestion="Sign as `openred-central example sign` shows.",
+                members=members,
+            )
+        if error.status == 429:
+            return CallerError(
+                429,
+                "rate_limited",
+                error.message,
+                suggestion=f"Try again in {AGE_S_MAX} s.",
+                headers=(("Retry-After", str(AGE_S_MAX)),),
+                problem_type=QUOTA_EXCEEDED,
+                members={**members, "violated-policies": ["proofs"]},
+            )
+        return CallerError(
+            401,
+            "proof_required",
+            error.message,
+            suggestion="Sign the request with the node's key (RFC 9421), as Accept-Signature says; a node "
+            f"that never signed may send `Authorization: {CLAIM} <secret>` with its claim.",
+            headers=(
+                ("WWW-Authenticate", f"{SESSION}, {CLAIM}"),
+                ("Accept-Signature", accept_signature(with_body=bool(request.body))),
+            ),
+            members=members,
+        )
+
+
+def _is_signed(request: Request) -> bool:
+    return "signature-input" in request.headers or "signature" in request.headers
+
+
+def _message(request: Request) -> Message:
+    return Message(
+        request.method, request.authority, request.path, request.query, request.body, request.headers.fields
+    )
+
+
+def _is_self_certifying(node_id: str) -> bool:
+    return len(node_id) == SELF_CERTIFYING_LENGTH and node_id.startswith(SELF_CERTIFYING)
+
+
+def _check_self_certifying(node_id: str, key: NodeKey) -> None:
+    """Raise 409 where `node_id` names a key, and another one than `key`."""
+    if _is_self_certifying(node_id) and node_id != f"{SELF_CERTIFYING}{key.key_id}":
+        raise CallerError(
+            409,
+            "node_id_taken",
+            f"The node_id {node_id!r} names a key, and only that key may register it.",
+            suggestion=f"Register as {SELF_CERTIFYING}{key.key_id}, or under a name that begins otherwise.",
+        )
+
+
+def _no_key_to_check_with() -> CallerError:
+    return CallerError(
+        400,
+        "invalid_key",
+        "The registration is signed, but its public_key is no key that the signature can be checked with.",
+        suggestion="Send the public key as PEM, as base64 of DER, or as base64 of the 32 bytes of Ed25519.",
+        fields={"public_key": "is not a key"},
+    )

@@ -1,0 +1,48 @@
+"""Many records at once, turned by their columns: the form in which a store is read into memory.
+
+What is done for a whole column runs in one call of the interpreter, not in one for each record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+Value = TypeVar("Value")
+
+
+class RecordColumns(NamedTuple):
+    """Records by their fields: the columns are those of `node.Record`, all of one length.
+
+    Text is UTF-8: what is only hashed and compared need not be decoded.
+    """
+
+    slot: Sequence[int]
+    node_id: Sequence[bytes]
+    state: Sequence[int]
+    flags: Sequence[int]
+    registered_at: Sequence[float]
+    last_seen_at: Sequence[float]
+    last_seen_s: Sequence[float]
+    since_s: Sequence[float]
+    usual_gap_s: Sequence[float]
+    revision: Sequence[int]
+    services: Sequence[bytes]
+    region: Sequence[bytes]
+    profile: Sequence[bytes]
+    away_from_s: Sequence[float]
+    away_until_s: Sequence[float]
+    history: Sequence[bytes]
+    generation: Sequence[int]
+    next_key: Sequence[bytes]
+
+
+def spread(values: Sequence[Value], slots: Sequence[int], first: int, empty: Value) -> Sequence[Value]:
+    """`values` as a column from slot `first` to the last of the rising `slots`, `empty` in those left out."""
+    span = slots[-1] + 1 - first
+    if len(values) == span:
+        return values
+    column = [empty] * span
+    for slot, value in zip(slots, values, strict=True):
+        column[slot - first] = value
+    return column

@@ -1,0 +1,65 @@
+"""`health`: asks a running server how it is, for people, scripts and containers."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from .config import Configuration
+
+TIMEOUT_S: Final = 5.0
+LIVE: Final = "/health/live"
+READY: Final = "/health/ready"
+
+
+class Health(NamedTuple):
+    """Whether all is well, and one line that says it."""
+
+    well: bool
+    line: str
+
+
+def own_url(configuration: Configuration) -> str:
+    """Where the server with these settings is reached from its own machine."""
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(configuration.host, configuration.host)
+    scheme = "https" if configuration.tls_certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{configuration.port}"
+
+
+def ask(url: str, path: str, *, verified: bool, timeout_s: float = TIMEOUT_S) -> Health:
+    """Ask the server at `url` for `path`: `LIVE`, that it answers, or `READY`, that it takes changes too.
+
+    Over TLS its certificate has to be good where `verified`; it is not verified where a server is asked by
+    the address of its own machine, for which no certificate is made out.
+
+    Raises `ValueError` where `url` is none.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is no address of a server, allowed is one such as http://127.0.0.1:8000")
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        if not verified:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(
+            parts.hostname, parts.port, timeout=timeout_s, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+    try:
+        connection.request("GET", parts.path.rstrip("/") + path, headers={"Connection": "close"})
+        response = connection.getresponse()
+    except ConnectionRefusedError:
+        return Health(False, f"nobody answers at {url}: connection refused; is the server running there?")
+    except (OSError, http.client.HTTPException) as error:
+        return Health(False, f"no answer from {url}: {error or type(error).__name__}")
+    finally:
+        connection.close()
+    word = "ready" if path == READY else "live"
+    if response.status == 200:
+        return Health(True, f"{url} is {word}")
+    return Health(False, f"{url} is not {word}: it answers {path} with {response.status} {response.reason}")

@@ -1,0 +1,271 @@
+"""The log: a line for each event, for people or as JSON, in which nothing that was sent seems to be more.
+
+Three forms. On a terminal: the time of day, colours, and tracebacks over several indented lines. Elsewhere:
+one line of text that begins with the time in UTC (RFC 3339). As JSON: one object a line, with ``time``,
+``level``, ``part``, ``message``, where something broke ``traceback``, and for a request what `AccessLog`
+tells.
+
+Whatever a line is made of is shown by `shown`: characters that end lines, move the cursor, turn the direction
+of text or cannot be seen are escaped, and text that is put into a line is cut at 256 characters. So a name
+or a path with a line break in it forges no second line, and one with an escape sequence paints no terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, TextIO
+
+import orjson
+
+from .micro_engine.messages import Request
+
+SHOWN_CHARACTERS_MAX: Final = 256
+# Errors may say at length what to do; they hold no more than this of what was sent.
+ERROR_CHARACTERS_MAX: Final = 2_048
+# The end of a traceback is where the error stands.
+TRACEBACK_CHARACTERS_MAX: Final = 16_384
+
+_COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
+# What is drawn as it is: numbers, whose formats, such as %d or %.1f, want them unchanged.
+_NUMBERS: Final = (int, float)
+# Plain ASCII, which nearly everything is, needs no look at each character.
+_PLAIN: Final = re.compile(r"[ -\[\]-~]*")
+
+# The log of what operators do.
+AUDIT: Final = "openred.audit"
+
+access_log = logging.getLogger("openred.access")
+
+
+def shown(text: str, characters_max: int = SHOWN_CHARACTERS_MAX) -> str:
+    r"""`text` as it may stand within a line: cut to `characters_max`, and escaped as in a Python literal.
+
+    Escaped are the backslash, so that an escape can be told from one that was sent, and everything that is
+    not printable: control characters (C0, DEL, C1), line separators, marks of direction, unpaired surrogates.
+    """
+    cut = text if len(text) <= characters_max else text[:characters_max] + "…"
+    if _PLAIN.fullmatch(cut):
+        return cut
+    return "".join(map(_shown_character, cut))
+
+
+def _shown_character(character: str) -> str:
+    if character != "\\" and character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+class _Shown:
+    """Something that is put into a message, shown however its format draws it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return shown(str(self._value), self._characters_max())
+
+    def __repr__(self) -> str:
+        return shown(repr(self._value), self._characters_max())
+
+    def _characters_max(self) -> int:
+        return SHOWN_CHARACTERS_MAX if isinstance(self._value, str) else ERROR_CHARACTERS_MAX
+
+
+def message_of(record: logging.LogRecord) -> str:
+    """The message of `record`, with each of its arguments shown."""
+    given = record.args
+    if not given:
+        # Text of a program, or of a library that formats its messages itself.
+        return shown(str(record.msg), TRACEBACK_CHARACTERS_MAX)
+    if isinstance(given, Mapping):
+        return str(record.msg) % {name: _argument(value) for name, value in given.items()}
+    return str(record.msg) % tuple(map(_argument, given))
+
+
+def _argument(value: object) -> object:
+    return value if isinstance(value, _NUMBERS) else _Shown(value)
+
+
+class TextFormatter(logging.Formatter):
+    """Lines for people: for a terminal where `terminal`, in colours where `colour`."""
+
+    def __init__(self, *, terminal: bool = False, colour: bool = False) -> None:
+        super().__init__()
+        self._terminal = terminal
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; on a terminal a traceback stands below it, indented."""
+        level = record.levelname.lower()
+        if self._colour:
+            level = f"\x1b[{_COLOURS.get(level, '0')}m{level}\x1b[0m" + " " * (7 - len(level))
+        when = datetime.fromtimestamp(record.created, UTC)
+        begins = f"{when.astimezone():%H:%M:%S} {level:7}" if self._terminal else f"{_rfc3339(when)} {level}"
+        line = f"{begins} {shown(record.name)}: {message_of(record)}"
+        fields = getattr(record, "fields", None)
+        if fields:
+            line += " " + " ".join(f"{name}={_text(value)}" for name, value in fields.items())
+        traceback = _traceback(self, record)
+        if not traceback:
+            return line
+        if self._terminal:
+            return "\n".join([line, *(f"    {_show_all(below)}" for below in traceback.splitlines())])
+        return f"{line} {_show_all(traceback)}"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, in ASCII but for printable text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        document: dict[str, Any] = {
+            "time": _rfc3339(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname.lower(),
+            "part": shown(record.name),
+            "message": message_of(record),
+        }
+        for name, value in getattr(record, "fields", {}).items():
+            document[name] = shown(value) if isinstance(value, str) else value
+        traceback = _traceback(self, record)
+        if traceback:
+            document["traceback"] = [_show_all(line) for line in traceback.splitlines()]
+        return orjson.dumps(document).decode("utf-8")
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """The traceback of `record`, its end where it is very long; nothing where it has none."""
+    parts = []
+    if record.exc_info and record.exc_info[0] is not None:
+        parts.append(formatter.formatException(record.exc_info))
+    if record.stack_info:
+        parts.append(formatter.formatStack(record.stack_info))
+    return "\n".join(parts)[-TRACEBACK_CHARACTERS_MAX:]
+
+
+def _show_all(text: str) -> str:
+    return shown(text, TRACEBACK_CHARACTERS_MAX)
+
+
+def _text(value: object) -> str:
+    """A field's value, in quotes where it could be taken for several."""
+    if not isinstance(value, str):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    text = shown(value)
+    return text if text and not set(' "=') & set(text) else '"' + text.replace('"', '\\"') + '"'
+
+
+def _rfc3339(when: datetime) -> str:
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class AccessLog:
+    """A line for a share of all requests, to be the `observe` of an `Engine`.
+
+    Arguments: `share` of the requests, 0 to 1, each chosen by itself; `random` returns floats in [0, 1);
+    `new_id` makes the id of a request that brings none.
+
+    A line tells the method, the path without its query, status, bytes sent, milliseconds, the client's
+    address, its user agent and the id of the request. No other header field, and never a body: what proves
+    who somebody is stands in those.
+    """
+
+    def __init__(self, share: float, random: Callable[[], float], new_id: Callable[[], str]) -> None:
+        self._share = share
+        self._random = random
+        self._new_id = new_id
+
+    def __call__(self, request: Request, status: int, sent_bytes: int, duration_s: float) -> None:
+        """Log this exchange, or let it pass."""
+        # `random` never returns 1, so that a share of 1 is all of them.
+        if self._random() >= self._share:
+            return
+        fields = {
+            "method": request.method,
+            "path": request.path,
+            "status": status,
+            "bytes": sent_bytes,
+            "duration_ms": round(duration_s * 1_000, 3),
+            "peer": request.peer,
+            "user_agent": request.headers.get("user-agent") or "",
+            "request_id": request.identify(self._new_id),
+        }
+        access_log.info("request", extra={"fields": fields})
+
+
+def formatter_for(kind: str, stream: TextIO, environment: Mapping[str, str]) -> logging.Formatter:
+    """What formats the lines for `stream`. `kind`: ``auto``, ``text`` or ``json``.
+
+    ``auto`` is for people where `stream` is a terminal, and in colours unless `environment` has NO_COLOR (as
+    no-color.org has it: set, and not empty) or a terminal that has none.
+    """
+    if kind == "json":
+        return JsonFormatter()
+    terminal = kind == "auto" and stream.isatty()
+    colour = terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+    return TextFormatter(terminal=terminal, colour=colour)
+
+
+def configure(kind: str, level: str, stream: Any, environment: Mapping[str, str]) -> bool:
+    """Let all that is logged from `level` on go to `stream`, in the form of `kind` (see `formatter_for`).
+
+    What operators do (`AUDIT`) is told whatever `level` says. Warnings of Python, and errors that end the
+    process or a thread, go there as well, as lines of the same form. Returns False, and changes nothing,
+    where somebody has configured the log already.
+    """
+    root = logging.getLogger()
+    if root.handlers:
+        return False
+    # Where the locale has an encoding in which a line cannot be written, it still must not get lost.
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter_for(kind, stream, environment))
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    # What operators did is told however little else is wanted.
+    logging.getLogger(AUDIT).setLevel(logging.INFO)
+    sys.excepthook = _log_end
+    threading.excepthook = _log_thread_end
+    sys.unraisablehook = _log_unraisable
+    warnings.showwarning = _log_warning
+    return True
+
+
+_log = logging.getLogger("openred")
+
+
+def _log_end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """In the place of `sys.excepthook`."""
+    _log.critical("ended by an error: %s", kind.__name__, exc_info=(kind, error, traceback))
+
+
+def _log_thread_end(ended: threading.ExceptHookArgs) -> None:
+    name = ended.thread.name if ended.thread is not None else "unknown"
+    if ended.exc_value is not None:
+        error = ended.exc_type, ended.exc_value, ended.exc_traceback
+        _log.critical("the thread %s was ended by an error", name, exc_info=error)
+
+
+def _log_unraisable(raised: Any) -> None:
+    error = (raised.exc_type, raised.exc_value, raised.exc_traceback)
+    _log.error("an error where nobody could take it: %r", raised.object, exc_info=error)
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """In the place of `warnings.showwarning`, and with its signature."""
+    _log.warning("%s in line %d of %s: %s", category.__name__, lineno, filename, message)

@@ -1,0 +1,15 @@
+"""Why a token, a pair, a proof of possession or a key set is not accepted."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """Something signed that is not what it should be.
+
+    `reason` is the stable name of what is wrong, such as ``expired``; `message` tells a person.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message

@@ -1,0 +1,99 @@
+"""Tokens that count no more, and those that were made lately. Both are bounded, whoever fills them.
+
+Whether a token is genuine is decided by its signature alone. So what falls out of the recent tokens is as
+valid as before, and what is revoked stays so until it would have expired anyway: a full set refuses new
+entries, it forgets none.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import NamedTuple
+
+# 14.5 MB of recent tokens at most, and a few of revoked ones.
+TOKENS_MAX = 65_536
+
+
+class RevocationsFull(Exception):
+    """So many tokens are revoked that no more can be remembered. Some expire with every minute."""
+
+
+class Revocations:
+    """The ids of tokens that were revoked, each until the token expires. Times are wall times in seconds."""
+
+    def __init__(self, tokens_max: int = TOKENS_MAX) -> None:
+        self._tokens_max = tokens_max
+        self._expires_at: dict[str, float] = {}
+        self._by_end: list[tuple[float, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._expires_at)
+
+    def __contains__(self, token_id: str) -> bool:
+        return token_id in self._expires_at
+
+    def revoke(self, token_id: str, expires_at: float, now_s: float) -> None:
+        """Revoke the token of that id, which expires at `expires_at`. Harmless where it is revoked already.
+
+        Raises `RevocationsFull`.
+        """
+        self.sweep(now_s)
+        if token_id in self._expires_at or expires_at <= now_s:
+            return
+        if len(self._expires_at) >= self._tokens_max:
+            raise RevocationsFull(f"{self._tokens_max} tokens are revoked, more are not remembered")
+        self._expires_at[token_id] = expires_at
+        heapq.heappush(self._by_end, (expires_at, token_id))
+
+    def sweep(self, now_s: float) -> None:
+        """Forget the tokens that have expired."""
+        while self._by_end and self._by_end[0][0] <= now_s:
+            _, token_id = heapq.heappop(self._by_end)
+            del self._expires_at[token_id]
+
+
+class RecentToken(NamedTuple):
+    """What the directory remembers of a token: whom it is about, until when, and its counterpart in a pair.
+
+    `generation` is that of the node's key; `peer_token_id` is None where the token was made alone.
+    """
+
+    node_id: str
+    expires_at: float
+    generation: int
+    peer_token_id: str | None
+
+
+class RecentTokens:
+    """The tokens that were made or asked for lately, by id. Beyond `tokens_max` the least recent one goes."""
+
+    def __init__(self, tokens_max: int = TOKENS_MAX) -> None:
+        self._tokens_max = tokens_max
+        # A dictionary keeps the order in which keys came; what is asked for is put at the end again.
+        self._tokens: dict[str, RecentToken] = {}
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def add(self, token_id: str, token: RecentToken) -> None:
+        """Remember a token that was made."""
+        self._tokens.pop(token_id, None)
+        if len(self._tokens) >= self._tokens_max:
+            del self._tokens[next(iter(self._tokens))]
+        self._tokens[token_id] = token
+
+    def get(self, token_id: str, now_s: float) -> RecentToken | None:
+        """What is remembered of a token that has not expired at wall time `now_s`."""
+        token = self._tokens.pop(token_id, None)
+        if token is None or token.expires_at <= now_s:
+            return None
+        self._tokens[token_id] = token
+        return token
+
+    def sweep(self, now_s: float) -> None:
+        """Forget expired tokens, from the least recent one on as far as they are expired."""
+        while self._tokens:
+            token_id, token = next(iter(self._tokens.items()))
+            if token.expires_at > now_s:
+                return
+            del self._tokens[token_id]

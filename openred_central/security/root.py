@@ -1,0 +1,66 @@
+"""Which root key a server starts with: the anchor that peers have pinned must not change silently."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import StrEnum
+from typing import NamedTuple
+
+COMPOSITE = "h"
+CLASSICAL = "R"
+
+
+class QuantumPolicy(StrEnum):
+    """What is asked of the root key, `OPENRED_PQ`."""
+
+    AUTO = "auto"
+    REQUIRE = "require"
+    OFF = "off"
+
+
+class RootRefused(Exception):
+    """No root key that would be the right one can be used. The message is one line for the operator."""
+
+
+class RootChoice(NamedTuple):
+    """The suite of the root key, and what the operator should know about it; empty where there is nothing."""
+
+    suite: str
+    warning: str
+
+
+def choose_root(policy: QuantumPolicy, on_disk: Collection[str], *, supported: bool) -> RootChoice:
+    """The suite of the root key to use or make.
+
+    `on_disk`: the suites of which there is a root key; `supported`: whether this installation can make
+    composite signatures. Raises `RootRefused`.
+    """
+    lacking = "this installation has no ML-DSA-65, which comes with cryptography 48 or newer"
+    if policy is QuantumPolicy.OFF:
+        if COMPOSITE in on_disk:
+            return RootChoice(
+                CLASSICAL,
+                "OPENRED_PQ=off: the composite root key on the disk is not used; peers that pinned it will "
+                "refuse this server's keys",
+            )
+        return RootChoice(CLASSICAL, "")
+    if COMPOSITE in on_disk and not supported:
+        raise RootRefused(
+            f"the root key is composite, but {lacking}; install that, or give up the root key and everybody "
+            "who pinned it with OPENRED_PQ=off"
+        )
+    if COMPOSITE in on_disk:
+        return RootChoice(COMPOSITE, "")
+    if policy is QuantumPolicy.REQUIRE:
+        if not supported:
+            raise RootRefused(f"OPENRED_PQ=require, but {lacking}")
+        replaced = (
+            "OPENRED_PQ=require: a new, composite root key takes the place of the classical one; peers "
+        )
+        return RootChoice(COMPOSITE, replaced + "must pin it anew" if CLASSICAL in on_disk else "")
+    if CLASSICAL in on_disk:
+        upgrade = "; OPENRED_PQ=require makes a composite one, which peers must pin anew" if supported else ""
+        return RootChoice(CLASSICAL, f"the root key is classical, not quantum-safe{upgrade}")
+    if supported:
+        return RootChoice(COMPOSITE, "")
+    return RootChoice(CLASSICAL, f"the root key will be classical, not quantum-safe: {lacking}")

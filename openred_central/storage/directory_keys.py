@@ -1,0 +1,299 @@
+"""The directory's keys on the disk: a root key, signing keys, and the key set by which it vouches for them.
+
+``root-h.key`` or ``root-R.key`` is the root key of that suite, ``signing-<id>.key`` are the signing keys, all
+in PEM; ``keyring.json`` is their schedule. Where the root key lies elsewhere, ``keyset-request.json`` waits
+to be carried there, and ``keyset-signed.json`` is what came back.
+
+All of this takes its time and is for a thread, one at a time. What others read, `signing` and `served`, is
+exchanged whole. It does not depend on a disk that can be written; only private halves are not erased, and no
+new keys are used, before that is so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
+
+from ..security import composite, keyset
+from ..security.keyring import OFFLINE_SCHEDULE, Keyring, Schedule
+from ..security.keyset import KeySet
+from ..security.refused import Refused
+from ..security.root import CLASSICAL, COMPOSITE, QuantumPolicy, RootRefused, choose_root
+from ..security.suites import (
+    DirectoryKey,
+    generate_key,
+    load_private_pem,
+    private_pem,
+    suite_of,
+)
+from .key_files import KEY, KeyFileError, KeyFiles
+
+SIGNING = "signing-"
+KEYRING = "keyring.json"
+REQUEST = "keyset-request.json"
+SIGNED = "keyset-signed.json"
+# The hour for which a next key must be published is saved this often: so much of it a crash takes back.
+SAVE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOptions:
+    """What kind of keys there are to be.
+
+    `token_suite`: the suite of the signing keys; `quantum`: what is asked of the root key; `offline_root`:
+    the root key lies on another machine.
+    """
+
+    token_suite: str = "r"
+    quantum: QuantumPolicy = QuantumPolicy.AUTO
+    offline_root: bool = False
+
+    def __post_init__(self) -> None:
+        suite_of(self.token_suite)
+        if self.offline_root and self.token_suite == "r":
+            raise ValueError(
+                "with an offline root key, signing keys live a month, for which RSA-2048 is too short; "
+                "choose suite R or h"
+            )
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the signing keys."""
+        return OFFLINE_SCHEDULE if self.offline_root else Schedule()
+
+
+class Served(NamedTuple):
+    """A key set, the document by which peers know it, and id and suite of the root key that signed it."""
+
+    keyset: KeySet
+    document: bytes
+    root_key_id: str
+    root_suite: str
+
+
+class DirectoryKeys:
+    """The keys in `files`. Call `open` once, then `advance` every few seconds."""
+
+    def __init__(self, files: KeyFiles, options: KeyOptions) -> None:
+        self._files = files
+        self._options = options
+        self._ring = Keyring(options.schedule)
+        self._private: dict[str, DirectoryKey] = {}
+        self._root: DirectoryKey | None = None
+        self._signed: bytes | None = None
+        self._asked: KeySet | None = None
+        self._unsaved = True
+        self._saved_at = 0.0
+        self.signing: DirectoryKey | None = None
+        self.served: Served | None = None
+        self.notices: list[str] = []
+
+    def open(self, now_s: float) -> None:
+        """Read what there is. Raises `KeyFileError` or `RootRefused` where the server must not start."""
+        self._files.open()
+        if self._options.token_suite == COMPOSITE and not composite.is_supported():
+            raise RootRefused(
+                "hybrid tokens were asked for, but this installation has no ML-DSA-65, which comes with "
+                "cryptography 48 or newer"
+            )
+        if self._options.offline_root:
+            self._asked = self._read_asked()
+        else:
+            self._root, warning = open_root(self._files, self._options.quantum)
+            self.notices += [warning] if warning else []
+        content = self._files.read(KEYRING)
+        if content is not None:
+            self._ring = self._decode(content)
+        for key in self._ring.private_keys:
+            pem = self._files.read(_file_of(key.short_id))
+            if pem is None:
+                self.notices.append(f"the private half of signing key {key.short_id} is missing")
+                self._ring.lost(key.key_id, now_s)
+            else:
+                self._private[key.key_id] = _load(key.suite.letter, pem, _file_of(key.short_id))
+        self._ring.resume(now_s)
+        active = self._ring.active
+        if active is not None and active.suite.letter != self._options.token_suite:
+            self._ring.rotate(now_s)
+
+    def advance(self, now_s: float) -> None:
+        """Do what is due at wall time `now_s`. What the operator should know is added to `notices`.
+
+        Raises `KeyFileError`; what could not be done then is tried again next time.
+        """
+        failed: KeyFileError | None = None
+        self._unsaved |= self._ring.advance(now_s)
+        tell = self._exchange if self._options.offline_root else self._sign
+        for step in (self._make_key, tell, self._save):
+            try:
+                step(now_s)
+            except KeyFileError as error:
+                failed = failed or error
+        active = self._ring.active
+        self.signing = None if active is None else self._private[active.key_id]
+        if failed is not None:
+            raise failed
+
+    def shift(self, jump_s: float) -> None:
+        """Take note that the wall clock was set forward by `jump_s` seconds, or back where negative."""
+        self._ring.shift(jump_s)
+        self._unsaved = True
+
+    def rotate(self, now_s: float) -> None:
+        """Have the signing key replaced in an hour, as soon as peers know the next one."""
+        self._ring.rotate(now_s)
+        self._unsaved = True
+
+    def revoke(self, key_id: str, now_s: float) -> None:
+        """Let a signing key count no more, at once. Raises `ValueError` where there is none of that id."""
+        self._ring.revoke(key_id, now_s)
+        self._unsaved = True
+
+    def _decode(self, content: bytes) -> Keyring:
+        from cryptography.exceptions import UnsupportedAlgorithm
+
+        try:
+            return Keyring.decode(self._options.schedule, content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise KeyFileError(
+                f"{self._files.folder / KEYRING} is damaged ({error}); without it new signing keys are made: "
+                "move it away, peers will fetch the new ones"
+            ) from None
+        except (ImportError, UnsupportedAlgorithm) as error:
+            raise RootRefused(f"there are signing keys that this installation cannot use: {error}") from None
+
+    def _make_key(self, now_s: float) -> None:
+        if not self._ring.needs_key(now_s):
+            return
+        key = generate_key(self._options.token_suite)
+        self._files.write(_file_of(key.public.short_id), private_pem(key))
+        self._private[key.public.key_id] = key
+        self._ring.add(key.public)
+        self._unsaved = True
+
+    def _sign(self, now_s: float) -> None:
+        """Sign the key set until there is nothing new to tell: the very first key becomes active at once."""
+        assert self._root is not None
+        while self._ring.stale(now_s):
+            made = self._ring.issue(now_s)
+            encoded = made.encode()
+            signature = self._root.sign(keyset.message(encoded))
+            root = self._root.public
+            document = keyset.document(encoded, signature, root)
+            self._serve(Served(made, document, root.key_id, root.suite.letter), now_s)
+
+    def _serve(self, served: Served, now_s: float) -> None:
+        self.served = served
+        self._ring.published(served.keyset, now_s)
+        self._ring.advance(now_s)
+        self._unsaved = True
+
+    def _exchange(self, now_s: float) -> None:
+        """Take in what came back from the root key, and ask for what is to be carried there."""
+        signed = self._files.read(SIGNED)
+        if signed is not None and signed != self._signed:
+            self._take(signed, now_s)
+            self._signed = signed
+        ring, served = self._ring, None if self.served is None else self.served.keyset
+        told = served is not None and not ring.unpublished and served.revoked_key_ids == ring.revoked_ids
+        if told and served is not None and now_s < (served.issued_at + served.expires_at) / 2:
+            return
+        asked = self._asked
+        if asked is not None and now_s - asked.issued_at < self._options.schedule.lead_s:
+            listed = {published.key.key_id for published in asked.keys}
+            if set(ring.ids) <= listed and asked.revoked_key_ids == ring.revoked_ids:
+                return
+        self._asked = ring.issue(now_s)
+        self._files.write(REQUEST, self._asked.encode())
+        self._unsaved = True
+        self.notices.append(
+            f"a key set waits for the root key: sign {self._files.folder / REQUEST} where that lies, with "
+            f"`openred-central keys sign-keyset`, and put the result here as {SIGNED}"
+        )
+
+    def _take(self, signed: bytes, now_s: float) -> None:
+        """Serve a key set that was signed elsewhere, where it lists our keys and is newer than the last."""
+        before = self.served
+        try:
+            # The folder is ours alone: who puts the first one there decides who the root is.
+            root = orjson.loads(signed)["root"]
+            root_id = str(root["kid"]) if before is None else before.root_key_id
+            taken = keyset.read_document(signed, root_id, now_s)
+            if before is not None and taken.version <= before.keyset.version:
+                raise Refused("rollback", f"version {before.keyset.version} is served already")
+            listed = {published.key.key_id for published in taken.keys}
+            if not set(self._ring.private_ids) & listed:
+                raise Refused("unknown_key", "it lists none of the keys that sign here")
+        except (ValueError, KeyError, TypeError, Refused) as error:
+            self.notices.append(f"{self._files.folder / SIGNED} is not served: {error}")
+            return
+        self._serve(Served(taken, signed, root_id, root["suite"]), now_s)
+
+    def _read_asked(self) -> KeySet | None:
+        content = self._files.read(REQUEST)
+        try:
+            return None if content is None else keyset.decode_keyset(content)
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _save(self, now_s: float) -> None:
+        """Bring the schedule to the disk; then erase the private halves that are needed no more."""
+        if self._unsaved or (self._ring.waiting and now_s - self._saved_at >= SAVE_S):
+            self._files.write(KEYRING, self._ring.encode())
+            self._unsaved, self._saved_at = False, now_s
+        needed = self._ring.private_ids
+        self._private = {key_id: key for key_id, key in self._private.items() if key_id in needed}
+        kept = {_file_of(key.public.short_id) for key in self._private.values()}
+        for name in self._files.names():
+            if name.startswith(SIGNING) and name not in kept:
+                self._files.erase(name)
+
+
+def open_root(files: KeyFiles, quantum: QuantumPolicy) -> tuple[DirectoryKey, str]:
+    """The root key in `files`, made where there is none, and a warning for the operator or nothing.
+
+    Raises `KeyFileError` or `RootRefused`.
+    """
+    on_disk = {suite for suite in (COMPOSITE, CLASSICAL) if _root_of(suite) in files.names()}
+    suite, warning = choose_root(quantum, on_disk, supported=composite.is_supported())
+    name = _root_of(suite)
+    pem = files.read(name)
+    if pem is not None:
+        return _load(suite, pem, name), warning
+    key = generate_key(suite)
+    files.write(name, private_pem(key))
+    return key, warning
+
+
+def sign_request(root: DirectoryKey, request: bytes) -> bytes:
+    """The document of a key set that a server without root key has asked for. Raises `ValueError`."""
+    try:
+        keyset.decode_keyset(request)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"this is no request for a key set: {error}") from None
+    return keyset.document(request, root.sign(keyset.message(request)), root.public)
+
+
+def describe(asked: KeySet) -> Iterator[str]:
+    """What a key set lists, a line for each key, for whoever is to sign it."""
+    for published in asked.keys:
+        key = published.key
+        yield f"{key.key_id} {key.suite.name} {published.status} {published.not_before} {published.not_after}"
+
+
+def _load(suite: str, pem: bytes, name: str) -> DirectoryKey:
+    try:
+        return load_private_pem(suite, pem)
+    except ValueError as error:
+        raise KeyFileError(f"the key file {name} is damaged: {error}; bring it back from a backup") from None
+
+
+def _root_of(suite: str) -> str:
+    return f"root-{suite}{KEY}"
+
+
+def _file_of(short_id: str) -> str:
+    return f"{SIGNING}{short_id}{KEY}"

@@ -1,0 +1,58 @@
+"""The server within the walls that its unit puts up around it, as far as they can be had without systemd."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from .conftest import Start
+from .running import Client
+
+# prctl(2): no memory is ever both writable and executable, nor becomes executable once it was writable.
+# Kernels before 6.3 do not know it, and the call fails. It stays in force in the program that takes over.
+WITHOUT_WRITABLE_CODE = (
+    sys.executable,
+    "-c",
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0); os.execv(sys.executable, sys.argv[1:])",
+    sys.executable,
+    "-m",
+    "openred_central",
+)
+
+
+def test_the_server_needs_no_memory_that_is_writable_and_executable(start: Start, tmp_path: Path) -> None:
+    """As `MemoryDenyWriteExecute` has it, with all three libraries and SQLite in use."""
+    server = start("--probe", "tcp", "--snapshot-interval-s", "0.05", command=WITHOUT_WRITABLE_CODE)
+    with Client(server.address) as client:
+        claim = client.register("alice").document["claim"]
+        assert client.register("alice", claim=claim, port=9).status == 200
+        assert client.ask("POST", "/heartbeat/alice").status == 200
+        assert client.ask("GET", "/stats").status == 200
+    if sys.platform == "linux":
+        maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+        assert "uvloop" in maps
+        assert not re.search(r"^\S+ .w.x|^\S+ .wx", maps, re.MULTILINE)
+
+
+def test_the_server_writes_nowhere_but_beside_its_database(start: Start, tmp_path: Path) -> None:
+    """As `ProtectSystem=strict` has it: its other folders are read-only, and nothing is made in them."""
+    (tmp_path / "state").mkdir()
+    others = [tmp_path / "home", tmp_path / "tmp"]
+    for folder in others:
+        folder.mkdir()
+    server = start(
+        *("--snapshot-interval-s", "0.05"),
+        database="state/nodes.db",
+        HOME=str(others[0]),
+        TMPDIR=str(others[1]),
+        PYTHONDONTWRITEBYTECODE="1",
+    )
+    with Client(server.address) as client:
+        for number in range(20):
+            client.register(f"node-{number}")
+    server.stop()
+    assert [list(folder.iterdir()) for folder in others] == [[], []]
+    assert {entry.name for entry in tmp_path.iterdir()} == {"state", "home", "tmp", "server-1.log"}
+    assert os.listdir(tmp_path / "state")

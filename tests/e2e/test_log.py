@@ -1,0 +1,68 @@
+"""What a real server writes: a line for each event, none forged, nothing secret in any."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import orjson
+
+from .conftest import Start
+from .running import Client, Server, answers, send
+
+
+def lines(server: Server) -> list[dict[str, Any]]:
+    """Its log, each line of which has to be a JSON object."""
+    return [orjson.loads(line) for line in server.log.splitlines()]
+
+
+def requests(server: Server) -> list[dict[str, Any]]:
+    return [line for line in lines(server) if line["part"] == "openred.access"]
+
+
+def test_a_log_of_json_is_json_from_the_first_line_to_the_last(start: Start) -> None:
+    server = start("--access-log", "1", OPENRED_LOG="json")
+    with Client(server.address) as client:
+        claim = client.register("alice").document["claim"]
+        client.register("alice", claim=claim, port=9_000)
+        client.ask("DELETE", f"/nodes/alice?claim={claim}", Authorization=f"Claim {claim}")
+        client.ask("GET", "/nodes/%0d%0aforged", User_Agent="agent \x9b31m", X_Request_Id="trace-1")
+        client.ask("GET", "/stats", Cookie=claim)
+    # Not even a request.
+    (refused,) = answers(send(server.address, b"GET /\x1b[2J\n{} HTTP/1.1\r\n\r\n"))
+    server.send_signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert claim not in server.log
+    assert "key of alice" not in server.log
+    told = requests(server)
+    assert [(line["method"], line["path"], line["status"]) for line in told] == [
+        ("POST", "/register", 201),
+        ("POST", "/register", 200),
+        ("DELETE", "/nodes/alice", 200),
+        ("GET", "/nodes/%0d%0aforged", 404),
+        ("GET", "/stats", 200),
+        ("", "", 400),
+    ]
+    assert told[3]["request_id"] == "trace-1"
+    assert told[3]["user_agent"] == "agent \\x9b31m"
+    assert told[5]["request_id"] == refused.fields["x-request-id"]
+    assert all(line["peer"] == "127.0.0.1" and line["duration_ms"] >= 0 for line in told)
+    messages = [line["message"] for line in lines(server)]
+    assert messages[0].startswith("ready: ")
+    assert messages[-1].startswith("stopped: ")
+
+
+def test_a_start_that_fails_is_a_line_of_json_too(start: Start) -> None:
+    server = start("--database", "postgres://x", "--log", "json", ready=False)
+    assert server.wait() == 1
+    (line,) = lines(server)
+    assert (line["level"], line["message"][:12]) == ("error", "cannot start")
+
+
+def test_requests_are_logged_only_where_that_is_wanted(start: Start) -> None:
+    server = start()
+    with Client(server.address) as client:
+        client.register("alice")
+    server.stop()
+    assert "/register" not in server.log
+    assert "\x1b" not in server.log

@@ -1,0 +1,54 @@
+"""The server and its service manager: readiness, signs of life and the end, as they are really sent."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+from .conftest import Start
+from .running import WAIT_S_MAX, Client, until
+
+# Long beside a tick of the scheduler, short beside a test.
+WATCHDOG_S = 1.0
+
+
+def test_the_service_manager_is_told_the_life_of_the_server(start: Start, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(WAIT_S_MAX)
+        server = start(
+            NOTIFY_SOCKET=str(tmp_path / "notify"),
+            WATCHDOG_USEC=str(int(WATCHDOG_S * 1_000_000)),
+            ready=False,
+        )
+        assert manager.recv(4_096) == b"STATUS=loading"
+        assert manager.recv(4_096) == b"READY=1\nSTATUS=0 nodes, store ok"
+        # Who is told that it is ready can connect.
+        server.wait_ready()
+        with Client(server.address) as client:
+            client.register("alice")
+        said = [manager.recv(4_096) for _ in range(3)]
+        assert all(message.startswith(b"WATCHDOG=1") for message in said)
+        assert b"WATCHDOG=1\nSTATUS=1 nodes, store ok" in said
+        server.send_signal(signal.SIGSTOP)
+        manager.settimeout(2 * WATCHDOG_S)
+        # What was on its way; then nothing: the manager would restart it.
+        silent = _drain(manager)
+        server.send_signal(signal.SIGCONT)
+        assert silent
+        manager.settimeout(WAIT_S_MAX)
+        assert manager.recv(4_096) == b"WATCHDOG=1"
+        server.send_signal(signal.SIGTERM)
+        until(lambda: manager.recv(4_096).startswith(b"STOPPING=1"), "the end to be told")
+        assert server.wait() == 0
+
+
+def _drain(manager: socket.socket) -> bool:
+    """Whether `manager` hears nothing within its timeout, but for what had been sent already."""
+    for _ in range(2):
+        try:
+            manager.recv(4_096)
+        except TimeoutError:
+            return True
+    return False

@@ -1,0 +1,116 @@
+"""No proof is accepted twice, and what is remembered to that end is small and bounded."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from openred_central.security.proof_errors import ProofError
+from openred_central.security.replay import ENTRIES_MAX, ENTRY_BYTES, ReplayRings, admit
+from openred_central.security.signatures import AGE_S_MAX, EARLY_S_MAX, Proof
+
+from .signed_requests import NOW, refusal
+
+
+def proof(number: int = 0, created: int = NOW) -> Proof:
+    return Proof("k" * 43, created, f"nonce-of-request-{number}")
+
+
+def test_the_same_proof_is_accepted_once() -> None:
+    rings = ReplayRings()
+    rings.admit("node-1", proof(), NOW)
+    for wall_s in (NOW, NOW + 1, NOW + AGE_S_MAX):
+        assert refusal(rings.admit, "node-1", proof(), wall_s) == "replayed"
+
+
+def test_another_nonce_another_time_and_another_node_are_another_proof() -> None:
+    rings = ReplayRings()
+    rings.admit("node-1", proof(), NOW)
+    rings.admit("node-1", proof(1), NOW)
+    rings.admit("node-1", proof(0, NOW - 1), NOW)
+    rings.admit("node-2", proof(), NOW)
+
+
+def test_proofs_are_accepted_in_any_order(seed: int) -> None:
+    proofs = [proof(number, NOW - number) for number in range(ENTRIES_MAX)]
+    random.Random(seed).shuffle(proofs)
+    rings = ReplayRings()
+    for each in proofs:
+        rings.admit("node-1", each, NOW)
+    for each in proofs:
+        assert refusal(rings.admit, "node-1", each, NOW) == "replayed"
+
+
+def test_the_seventeenth_within_a_minute_has_to_wait() -> None:
+    ring = b""
+    for number in range(ENTRIES_MAX):
+        ring = admit(ring, NOW, f"nonce {number}", NOW)
+    assert len(ring) == ENTRIES_MAX * ENTRY_BYTES
+    assert refusal(admit, ring, NOW, "nonce 16", NOW + AGE_S_MAX) == "too_many_proofs"
+    assert len(admit(ring, NOW + 61, "nonce 16", NOW + AGE_S_MAX + 1)) == ENTRY_BYTES
+
+
+def test_a_full_ring_still_knows_its_entries() -> None:
+    ring = b""
+    for number in range(ENTRIES_MAX):
+        ring = admit(ring, NOW, f"nonce {number}", NOW)
+    assert refusal(admit, ring, NOW, "nonce 3", NOW) == "replayed"
+
+
+def test_one_node_cannot_flush_what_is_known_of_another() -> None:
+    rings = ReplayRings()
+    rings.admit("victim", proof(), NOW)
+    for number in range(1_000):
+        rings.admit(f"node-{number}", proof(number), NOW)
+    assert refusal(rings.admit, "victim", proof(), NOW) == "replayed"
+
+
+def test_an_entry_is_kept_for_as_long_as_its_signature_is_valid() -> None:
+    """A clock that is fast makes signatures that are valid for up to a minute and a half."""
+    early = proof(0, NOW + EARLY_S_MAX)
+    rings = ReplayRings()
+    rings.admit("node-1", early, NOW)
+    last_s = NOW + EARLY_S_MAX + AGE_S_MAX
+    rings.sweep(last_s, 10)
+    assert refusal(rings.admit, "node-1", early, last_s) == "replayed"
+    assert rings.sweep(last_s + 0.001, 10) == 1
+    assert len(rings) == 0
+
+
+def test_what_is_valid_no_more_is_swept_in_steps_and_the_rest_is_kept() -> None:
+    rings = ReplayRings()
+    for number in range(10):
+        rings.admit(f"node-{number}", proof(number), NOW)
+    rings.admit("node-0", proof(99, NOW + 30), NOW + 30)
+    rings.admit("node-10", proof(10, NOW + 30), NOW + 30)
+    assert rings.sweep(NOW + AGE_S_MAX, 100) == 0
+    assert rings.sweep(NOW + AGE_S_MAX + 1, 4) == 4
+    assert rings.sweep(NOW + AGE_S_MAX + 1, 100) == 5
+    assert len(rings) == 2
+    assert refusal(rings.admit, "node-0", proof(99, NOW + 30), NOW + 61) == "replayed"
+    assert rings.sweep(NOW + 91, 100) == 2
+
+
+@pytest.mark.parametrize("nodes", [1, 5])
+def test_a_ring_agrees_with_a_plain_set(nodes: int, seed: int) -> None:
+    """Random proofs at random times: accepted exactly if not seen before, and if there is room."""
+    source = random.Random(seed)
+    rings = ReplayRings()
+    seen: dict[tuple[str, int, str], None] = {}
+    for step in range(3_000):
+        wall_s = NOW + step * 2
+        node_id = f"node-{source.randrange(nodes)}"
+        each = proof(source.randrange(20), wall_s - source.randrange(-EARLY_S_MAX, AGE_S_MAX + 1))
+        live = [key for key in seen if key[0] == node_id and key[1] >= wall_s - AGE_S_MAX]
+        try:
+            rings.admit(node_id, each, wall_s)
+        except ProofError as error:
+            known = (node_id, each.created, each.nonce) in live
+            assert error.code == ("replayed" if known else "too_many_proofs")  # noqa: PT017
+            assert known or len(live) == ENTRIES_MAX
+        else:
+            assert (node_id, each.created, each.nonce) not in live
+            seen[node_id, each.created, each.nonce] = None
+        if source.random() < 0.1:
+            rings.sweep(wall_s, 2)

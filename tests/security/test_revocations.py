@@ -1,0 +1,107 @@
+"""A revoked token stays revoked as long as it could be used; nothing grows without bounds."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from openred_central.security.revocations import (
+    TOKENS_MAX,
+    RecentToken,
+    RecentTokens,
+    Revocations,
+    RevocationsFull,
+)
+
+NOW = 1_800_000_000.0
+
+
+def recent(expires_at: float = NOW + 300, peer: str | None = None) -> RecentToken:
+    return RecentToken("node-a", expires_at, 0, peer)
+
+
+def test_a_revoked_token_stays_revoked_until_it_would_have_expired() -> None:
+    revoked = Revocations()
+    revoked.revoke("one", NOW + 300, NOW)
+    revoked.revoke("two", NOW + 100, NOW)
+    revoked.sweep(NOW + 299.9)
+    assert "one" in revoked
+    assert "two" not in revoked
+    revoked.sweep(NOW + 300)
+    assert "one" not in revoked
+    assert "other" not in revoked
+
+
+def test_revoking_twice_changes_nothing() -> None:
+    revoked = Revocations()
+    for _ in range(3):
+        revoked.revoke("one", NOW + 300, NOW)
+    assert len(revoked) == 1
+    revoked.sweep(NOW + 300)
+    assert len(revoked) == 0
+
+
+def test_an_expired_token_needs_no_place() -> None:
+    revoked = Revocations()
+    revoked.revoke("one", NOW, NOW)
+    assert len(revoked) == 0
+
+
+def test_a_full_set_refuses_new_entries_and_forgets_none() -> None:
+    revoked = Revocations(3)
+    for number in range(3):
+        revoked.revoke(f"token-{number}", NOW + 100 + number, NOW)
+    with pytest.raises(RevocationsFull, match="3 tokens are revoked"):
+        revoked.revoke("token-3", NOW + 300, NOW)
+    assert all(f"token-{number}" in revoked for number in range(3))
+    # The first has expired, and makes room by itself.
+    revoked.revoke("token-3", NOW + 300, NOW + 100)
+    assert "token-3" in revoked
+
+
+def test_a_token_made_lately_is_remembered_until_it_expires() -> None:
+    tokens = RecentTokens()
+    tokens.add("one", recent(peer="two"))
+    assert tokens.get("one", NOW + 299.9) == recent(peer="two")
+    assert tokens.get("one", NOW + 300) is None
+    assert tokens.get("other", NOW) is None
+
+
+def test_the_least_recent_token_goes_first() -> None:
+    tokens = RecentTokens(3)
+    for name in ("one", "two", "three"):
+        tokens.add(name, recent())
+    assert tokens.get("one", NOW) is not None
+    tokens.add("four", recent())
+    assert tokens.get("two", NOW) is None
+    assert all(tokens.get(name, NOW) is not None for name in ("one", "three", "four"))
+
+
+def test_expired_tokens_are_swept() -> None:
+    tokens = RecentTokens()
+    for number in range(10):
+        tokens.add(f"token-{number}", recent(NOW + number))
+    tokens.sweep(NOW + 4.5)
+    assert len(tokens) == 5
+    assert tokens.get("token-5", NOW + 4.5) is not None
+    tokens.sweep(NOW + 100)
+    assert len(tokens) == 0
+
+
+def test_a_million_tokens_stay_within_bounds(seed: int) -> None:
+    draw = random.Random(seed)
+    revoked, tokens = Revocations(), RecentTokens()
+    refused = 0
+    for number in range(1_000_000):
+        token_id, now_s = f"{number:022}", NOW + number / 1_000
+        expires_at = now_s + 30 + 3_570 * draw.random()
+        tokens.add(token_id, recent(expires_at))
+        try:
+            revoked.revoke(token_id, expires_at, now_s)
+        except RevocationsFull:
+            refused += 1
+        assert len(tokens) <= TOKENS_MAX
+        assert len(revoked) <= TOKENS_MAX
+    assert len(tokens) == len(revoked) == TOKENS_MAX
+    assert refused > 0

@@ -1,0 +1,151 @@
+"""A session says that one node with one key has lately signed, for a while, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central.encoding import base64url, pre_authentication_encoding
+from openred_central.security.claims import Claims
+from openred_central.security.proof_errors import ProofError
+from openred_central.security.sessions import (
+    LIFE_S,
+    RENEWED_S_MAX,
+    SESSION_KEY_BYTES,
+    Session,
+    Sessions,
+)
+
+from .signed_requests import NOW, ed25519_key, other_key, refusal
+
+KEY = bytes(range(SESSION_KEY_BYTES))
+SESSIONS = Sessions(KEY)
+KEY_ID = ed25519_key().key_id
+
+
+def mint(now_s: float = NOW, signed_s: float = NOW, generation: int = 0) -> str:
+    return SESSIONS.mint("node-1", KEY_ID, now_s, signed_s, generation)
+
+
+def test_a_session_is_128_bits_of_a_mac_over_all_that_it_says() -> None:
+    text = mint(generation=7)
+    numbers = [b"1800000300", b"1800000000", b"7"]
+    message = pre_authentication_encoding(b"openred/3 session", b"node-1", KEY_ID.encode(), *numbers)
+    mac = hmac.new(KEY, message, hashlib.sha256).digest()[:16]
+    assert text == f"or3s.1800000300.1800000000.7.{base64url(mac)}"
+    assert re.fullmatch(r"or3s(\.\d+){3}\.[A-Za-z0-9_-]{22}", text)
+    assert len(text) == 51
+
+
+def test_a_session_is_valid_for_five_minutes() -> None:
+    text = mint()
+    for now_s in (NOW, NOW + LIFE_S - 0.001):
+        assert SESSIONS.check(text, "node-1", KEY_ID, now_s, 0) == Session(NOW + LIFE_S, NOW)
+    assert refusal(SESSIONS.check, text, "node-1", KEY_ID, NOW + LIFE_S, 0) == "session_expired"
+
+
+def test_a_session_is_renewed_for_an_hour_after_the_last_real_signature() -> None:
+    text, now_s, beats = mint(), float(NOW), 0
+    while True:
+        session = SESSIONS.check(text, "node-1", KEY_ID, now_s, 0)
+        fresh = SESSIONS.renew(session, "node-1", KEY_ID, now_s, 0)
+        if fresh is None:
+            break
+        assert SESSIONS.check(fresh, "node-1", KEY_ID, now_s, 0).signed_s == NOW
+        text, beats = fresh, beats + 1
+        now_s += 60
+        if now_s >= NOW + RENEWED_S_MAX:
+            break
+    assert beats == 60
+    assert refusal(SESSIONS.check, text, "node-1", KEY_ID, NOW + RENEWED_S_MAX, 0) == "session_expired"
+
+
+def test_no_session_is_renewed_after_its_hour() -> None:
+    session = Session(NOW + RENEWED_S_MAX + 100, NOW)
+    assert SESSIONS.renew(session, "node-1", KEY_ID, NOW + RENEWED_S_MAX - 0.001, 0) is not None
+    assert SESSIONS.renew(session, "node-1", KEY_ID, NOW + RENEWED_S_MAX, 0) is None
+
+
+def test_the_session_of_another_node_or_key_or_start_is_refused() -> None:
+    text = mint()
+    assert refusal(SESSIONS.check, text, "node-2", KEY_ID, NOW, 0) == "bad_session"
+    assert refusal(SESSIONS.check, text, "node-1", other_key().key_id, NOW, 0) == "bad_session"
+    restarted = Sessions(bytes(SESSION_KEY_BYTES))
+    assert refusal(restarted.check, text, "node-1", KEY_ID, NOW, 0) == "bad_session"
+
+
+def test_a_new_generation_ends_all_sessions() -> None:
+    assert refusal(SESSIONS.check, mint(generation=1), "node-1", KEY_ID, NOW, 2) == "session_revoked"
+    assert refusal(SESSIONS.check, mint(generation=2), "node-1", KEY_ID, NOW, 1) == "session_revoked"
+    assert SESSIONS.check(mint(generation=2), "node-1", KEY_ID, NOW, 2)
+
+
+def test_its_numbers_cannot_be_changed() -> None:
+    _, expires, signed, generation, mac = mint().split(".")
+    for numbers in (
+        (str(int(expires) + 1), signed, generation),
+        (expires, str(int(signed) + 1), generation),
+        (expires, signed, "1"),
+    ):
+        text = ".".join(["or3s", *numbers, mac])
+        assert refusal(SESSIONS.check, text, "node-1", KEY_ID, NOW, int(numbers[2])) == "bad_session"
+
+
+def test_pieces_cannot_move_from_the_name_to_the_key() -> None:
+    text = SESSIONS.mint("node-1", "2" + KEY_ID, NOW, NOW, 0)
+    assert refusal(SESSIONS.check, text, "node-12", KEY_ID, NOW, 0) == "bad_session"
+
+
+def test_no_session_with_one_character_changed_is_accepted(seed: int) -> None:
+    source = random.Random(seed)
+    text = mint()
+    alphabet = "ABCXYZabcxyz0123456789-_.= "
+    for _ in range(3_000):
+        place = source.randrange(len(text))
+        changed = text[:place] + source.choice(alphabet) + text[place + 1 :]
+        if changed != text:
+            assert refusal(SESSIONS.check, changed, "node-1", KEY_ID, NOW, 0)
+
+
+def test_a_mac_of_another_purpose_is_refused() -> None:
+    """The same key and the same pieces, with another label; and a claim made with the same key."""
+    numbers = [b"1800000300", b"1800000000", b"0"]
+    for label in (b"openred/3 claim", b"openred/3 token", b"openred/3 pop", b"openred/3 link", b""):
+        message = pre_authentication_encoding(label, b"node-1", KEY_ID.encode(), *numbers)
+        mac = base64url(hmac.digest(KEY, message, "sha256")[:16])
+        text = f"or3s.1800000300.1800000000.0.{mac}"
+        assert refusal(SESSIONS.check, text, "node-1", KEY_ID, NOW, 0) == "bad_session"
+    claim = Claims(KEY).claim("node-1", NOW)
+    for text in (claim, f"or3s.1800000300.1800000000.0.{claim}"):
+        assert refusal(SESSIONS.check, text, "node-1", KEY_ID, NOW, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "or3s", "or3s....", "or3.r.a.b.c", "or3s.01800000300.1800000000.0." + "A" * 22),
+        *("or3s.1.1.0." + "A" * 21, "or3s.1.1.0." + "A" * 23, "or3s.-1.1.0." + "A" * 22, "A" * 100_000),
+        *("or3s.1.1.0." + "A" * 22 + "\n", " or3s.1.1.0." + "A" * 22, "or3s.١.1.0." + "A" * 22, "\ud800"),
+        "or3s." + "9" * 100 + ".1.0." + "A" * 22,
+    ],
+)
+def test_what_is_no_session_is_refused(text: str) -> None:
+    assert refusal(SESSIONS.check, text, "node-1", KEY_ID, NOW, 0) == "session_syntax"
+
+
+@given(st.text() | st.from_regex(r"or3s\.[0-9]{1,12}\.[0-9]{1,12}\.[0-9]{1,3}\.[A-Za-z0-9_-]{22}"))
+def test_any_text_is_refused_and_nothing_else_happens(text: str) -> None:
+    with pytest.raises(ProofError):
+        SESSIONS.check(text, "node-1", KEY_ID, NOW, 0)
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_a_key_of_another_size_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="exactly 32"):
+        Sessions(bytes(size))

@@ -1,0 +1,107 @@
+"""Private keys are made, kept and signed with; what they sign is what the directory reads."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from openred_central.security.node_keys import InvalidKey, load_node_key, verify
+from openred_central.security.signatures import (
+    check_proof,
+    content_digest,
+    read_rotation,
+    read_signature,
+    request_base,
+)
+from openred_central.security.signing import PrivateKey, rotation_headers
+
+from .signed_requests import BODY, NONCE, NOW, ed25519_key, field, message, other_key, rsa_key, signed
+
+
+@pytest.mark.parametrize("make", [PrivateKey.generate_ed25519, PrivateKey.generate_rsa])
+def test_a_new_key_signs_and_is_accepted(make: type[PrivateKey]) -> None:
+    key = make()  # type: ignore[call-arg]
+    assert load_node_key(key.public_text) == key.public
+    assert key.key_id == key.public.key_id
+    assert verify(key.public.spki, key.sign(b"message"), b"message")
+
+
+@pytest.mark.parametrize("bits", [1_024, 2_047, 4_097, 16_384])
+def test_an_rsa_key_that_no_directory_accepts_is_not_made(bits: int) -> None:
+    with pytest.raises(ValueError, match="allowed for an RSA key are 2048 to 4096"):
+        PrivateKey.generate_rsa(bits)
+
+
+@pytest.mark.parametrize("password", [None, b"a long and random password"])
+def test_a_key_kept_as_pem_is_the_same_key(password: bytes | None) -> None:
+    for key in (ed25519_key(), rsa_key()):
+        pem = key.to_pem(password)
+        assert (b"ENCRYPTED" in pem) == (password is not None)
+        assert PrivateKey.from_pem(pem, password).public == key.public
+
+
+def test_a_password_that_is_missing_wrong_or_not_needed_is_said_so() -> None:
+    encrypted = ed25519_key().to_pem(b"secret")
+    with pytest.raises(ValueError, match="its password is needed"):
+        PrivateKey.from_pem(encrypted)
+    with pytest.raises(ValueError, match="no private key can be read"):
+        PrivateKey.from_pem(encrypted, b"guess")
+    with pytest.raises(ValueError, match="is not encrypted"):
+        PrivateKey.from_pem(ed25519_key().to_pem(), b"secret")
+
+
+@pytest.mark.parametrize(
+    "pem", [b"", b"\xff", b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"]
+)
+def test_what_is_no_private_key_is_refused(pem: bytes) -> None:
+    with pytest.raises(ValueError, match="no private key can be read"):
+        PrivateKey.from_pem(pem)
+
+
+def test_keys_that_no_directory_accepts_are_refused() -> None:
+    curve = ec.generate_private_key(ec.SECP256R1())
+    short = rsa.generate_private_key(65_537, 1_024)
+    pems = [key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) for key in (curve, short)]
+    with pytest.raises(ValueError, match="neither Ed25519 nor RSA"):
+        PrivateKey.from_pem(pems[0])
+    with pytest.raises(InvalidKey, match="1024 bits"):
+        PrivateKey.from_pem(pems[1])
+
+
+def test_a_signed_request_is_written_as_the_profile_says() -> None:
+    request = signed(ed25519_key())
+    parameters = (
+        '("@method" "@authority" "@path" "content-digest");created=1800000000;nonce="0123456789abcdef";'
+        f'keyid="{ed25519_key().key_id}";tag="openred-3"'
+    )
+    assert field(request, "signature-input") == f"sig1={parameters}"
+    # The digest of this body stands in RFC 9530, appendix D.
+    assert field(request, "content-digest") == "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
+    base = request_base("POST", "directory.example", "/register", content_digest(BODY), parameters)
+    assert base.decode().split("\n") == [
+        '"@method": POST',
+        '"@authority": directory.example',
+        '"@path": /register',
+        '"content-digest": sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:',
+        f'"@signature-params": {parameters}',
+    ]
+    check_proof(read_signature(request), request, ed25519_key().public.spki)
+
+
+def test_a_request_without_a_body_has_no_digest() -> None:
+    request = signed(rsa_key(), path="/heartbeat/node-1", body=b"")
+    assert "content-digest" not in dict(request.fields)
+    check_proof(read_signature(request), request, rsa_key().public.spki)
+
+
+@pytest.mark.parametrize("with_old", [True, False])
+def test_an_exchange_of_keys_is_signed_by_both_or_by_the_new_one(with_old: bool) -> None:
+    old = ed25519_key() if with_old else None
+    headers = rotation_headers("directory.example", "/nodes/n/key", BODY, old, other_key(), NOW, NONCE)
+    request = message(path="/nodes/n/key", headers=headers)
+    by_old, by_new = read_rotation(request)
+    check_proof(by_new, request, other_key().public.spki)
+    assert (by_old is not None) == with_old
+    if by_old is not None:
+        check_proof(by_old, request, ed25519_key().public.spki)

@@ -1,0 +1,354 @@
+"""Tokens are signed beside the event loop, in bounded numbers; keys come and go without anybody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openred_central.clock import VirtualClock
+from openred_central.security.keyset import read_document
+from openred_central.security.root import QuantumPolicy, RootRefused
+from openred_central.security.tokens import PeerToken, verify_token
+from openred_central.storage.directory_keys import DirectoryKeys, KeyOptions, Served
+from openred_central.storage.key_files import KeyFileError, KeyFiles
+from openred_central.tasks.keykeeper import (
+    QUEUE_TOKENS_MAX,
+    RETRY_S,
+    TICK_S,
+    Busy,
+    Keykeeper,
+    NoKey,
+)
+
+from ..security.directory_keys import NOW, directory_key
+
+# Nothing here waits longer than this for what has to happen at once.
+WAIT_S = 20.0
+CLASSICAL = KeyOptions(quantum=QuantumPolicy.OFF)
+
+
+class FakeKeys:
+    """Keys that are there at once, and do what they are told to."""
+
+    def __init__(self) -> None:
+        self.signing = directory_key()
+        self.served: Served | None = None
+        self.notices: list[str] = []
+        self.calls: list[tuple[str, object]] = []
+        self.threads: set[int] = set()
+        self.error: Exception | None = None
+
+    def open(self, now_s: float) -> None:
+        self.calls.append(("open", now_s))
+
+    def advance(self, now_s: float) -> None:
+        self.calls.append(("advance", now_s))
+        self.threads.add(threading.get_ident())
+        if self.error is not None:
+            raise self.error
+
+    def shift(self, jump_s: float) -> None:
+        self.calls.append(("shift", round(jump_s)))
+
+    def rotate(self, now_s: float) -> None:
+        self.calls.append(("rotate", now_s))
+
+    def revoke(self, key_id: str, now_s: float) -> None:
+        self.calls.append(("revoke", key_id))
+
+
+class Held(ThreadPoolExecutor):
+    """An executor whose work waits until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.gate = threading.Event()
+
+    def __exit__(self, *error: object) -> None:
+        self.gate.set()
+        super().shutdown()
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        def held() -> Any:
+            assert self.gate.wait(WAIT_S)
+            return work(*args, **kwargs)
+
+        return super().submit(held)
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, WAIT_S))
+
+
+def token(number: int = 0) -> PeerToken:
+    return PeerToken(f"{number:022}", "node-a", None, "node-b", None, NOW, NOW + 300, 0, "peer")
+
+
+def keeper(keys: Any, executor: ThreadPoolExecutor, clock: VirtualClock | None = None) -> Keykeeper:
+    return Keykeeper(keys, clock or VirtualClock(NOW), executor)
+
+
+def on_disk(folder: Path, options: KeyOptions = CLASSICAL) -> DirectoryKeys:
+    return DirectoryKeys(KeyFiles(folder / "keys", random.Random(1).randbytes), options)
+
+
+def test_from_the_disk_to_a_token_that_a_peer_checks(tmp_path: Path) -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(2) as executor:
+            keykeeper = keeper(on_disk(tmp_path, KeyOptions()), executor)
+            assert not keykeeper.ready
+            assert keykeeper.root_suite is None
+            await keykeeper.open()
+            assert keykeeper.ready
+            assert keykeeper.root_suite == "h"
+            texts = await keykeeper.mint(token(1), token(2))
+            publication = keykeeper.publication
+            assert publication is not None
+            root_id = keykeeper.root_key_id
+            assert root_id is not None
+            keys = read_document(publication.document, root_id, NOW)
+            assert [verify_token(text, keys, NOW) for text in texts] == [token(1), token(2)]
+            assert keykeeper.stats.tokens == 2
+
+    run(test())
+
+
+def test_before_there_is_a_key_nothing_is_signed(tmp_path: Path) -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            keykeeper = keeper(on_disk(tmp_path), executor)
+            with pytest.raises(NoKey):
+                await keykeeper.mint(token())
+            assert keykeeper.publication is None
+
+    run(test())
+
+
+def test_a_start_that_must_not_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            monkeypatch.setattr("openred_central.security.composite.is_supported", lambda: False)
+            with pytest.raises(RootRefused):
+                await keeper(on_disk(tmp_path, KeyOptions(quantum=QuantumPolicy.REQUIRE)), executor).open()
+            (tmp_path / "keys").chmod(0o755)
+            with pytest.raises(KeyFileError):
+                await keeper(on_disk(tmp_path), executor).open()
+
+    run(test())
+
+
+def test_so_many_tokens_wait_and_no_more() -> None:
+    async def test() -> None:
+        with Held() as executor:
+            keykeeper = keeper(FakeKeys(), executor)
+            waiting = [asyncio.create_task(keykeeper.mint(token(n))) for n in range(QUEUE_TOKENS_MAX - 1)]
+            await asyncio.sleep(0)
+            # A pair counts as two.
+            with pytest.raises(Busy) as busy:
+                await keykeeper.mint(token(), token(1))
+            assert busy.value.retry_after_s == 1
+            waiting.append(asyncio.create_task(keykeeper.mint(token(999))))
+            await asyncio.sleep(0)
+            with pytest.raises(Busy):
+                await keykeeper.mint(token())
+            executor.gate.set()
+            minted = await asyncio.gather(*waiting)
+            assert len({text for texts in minted for text in texts}) == QUEUE_TOKENS_MAX
+            assert keykeeper.stats.busy == 2
+            # The places are free again.
+            assert await keykeeper.mint(*(token(n) for n in range(QUEUE_TOKENS_MAX)))
+
+    run(test())
+
+
+def test_whoever_gives_up_gives_its_place_back() -> None:
+    async def test() -> None:
+        with Held() as executor:
+            keykeeper = keeper(FakeKeys(), executor)
+            for _ in range(3):
+                waiting = asyncio.create_task(keykeeper.mint(*(token(n) for n in range(QUEUE_TOKENS_MAX))))
+                await asyncio.sleep(0)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+            executor.gate.set()
+            assert await keykeeper.mint(token())
+
+    run(test())
+
+
+def test_a_token_is_signed_by_the_key_it_names_even_if_that_changes_meanwhile() -> None:
+    async def test() -> None:
+        with Held() as executor:
+            keys = FakeKeys()
+            keykeeper = keeper(keys, executor)
+            waiting = asyncio.create_task(keykeeper.mint(token()))
+            await asyncio.sleep(0)
+            keys.signing = directory_key("r", 1)
+            executor.gate.set()
+            (text,) = await waiting
+            assert text.split(".")[2] == directory_key().public.short_id
+
+    run(test())
+
+
+def test_a_token_that_makes_no_sense_is_our_own_mistake() -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="exp lies not within"):
+            await keeper(FakeKeys(), executor).mint(token()._replace(expires_at=NOW))
+
+    run(test())
+
+
+def test_nothing_is_done_in_the_event_loop() -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            keys = FakeKeys()
+            keykeeper = keeper(keys, executor)
+            await keykeeper.open()
+            await keykeeper.rotate()
+            await keykeeper.revoke("key")
+            assert threading.get_ident() not in keys.threads
+            assert [name for name, _ in keys.calls] == [
+                "open",
+                "advance",
+                "rotate",
+                "advance",
+                "revoke",
+                "advance",
+            ]
+
+    run(test())
+
+
+class Paced(Keykeeper):
+    """Does not wait: what it would wait for passes on its clock, `rounds` times."""
+
+    rounds: int
+    virtual: VirtualClock
+    before_round: Callable[[int], None]
+    pauses: list[float]
+
+    async def _stops_within(self, pause_s: float) -> bool:
+        self.pauses.append(pause_s)
+        self.virtual.advance(pause_s)
+        self.before_round(len(self.pauses))
+        return len(self.pauses) > self.rounds
+
+
+def paced(keys: Any, executor: ThreadPoolExecutor, rounds: int, before: Callable[[int], None]) -> Paced:
+    clock = VirtualClock(NOW)
+    made = Paced(keys, clock, executor)
+    made.rounds, made.virtual, made.before_round, made.pauses = rounds, clock, before, []
+    return made
+
+
+def test_a_jump_of_the_wall_clock_is_passed_on() -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            keys = FakeKeys()
+
+            def jump(number: int) -> None:
+                if number == 2:
+                    keykeeper.virtual.jump_wall(-7_200.0)
+                if number == 4:
+                    keykeeper.virtual.jump_wall(3.0)
+
+            keykeeper = paced(keys, executor, 5, jump)
+            await keykeeper.open()
+            await keykeeper.run()
+            assert [call for call in keys.calls if call[0] == "shift"] == [("shift", -7_200)]
+            assert [name for name, _ in keys.calls].count("advance") == 6
+
+    run(test())
+
+
+def test_a_disk_that_cannot_be_written_is_told_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            keys = FakeKeys()
+
+            def fail(number: int) -> None:
+                keys.error = KeyFileError("No space left on device") if 2 <= number <= 4 else None
+
+            keykeeper = paced(keys, executor, 5, fail)
+            await keykeeper.open()
+            await keykeeper.run()
+            assert keykeeper.pauses == [TICK_S, TICK_S, RETRY_S, RETRY_S, RETRY_S, TICK_S]
+            assert keykeeper.stats.failures == 3
+            assert keykeeper.stats.last_error is None
+
+    with caplog.at_level(logging.WARNING, "openred.keykeeper"):
+        run(test())
+    assert [record.getMessage() for record in caplog.records] == [
+        "the keys cannot be written, to be tried again: No space left on device",
+        "the keys are written again",
+    ]
+
+
+def test_what_the_operator_should_know_is_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            keys = FakeKeys()
+            keys.notices.append("the root key is classical")
+            keykeeper = paced(keys, executor, 3, lambda number: None)
+            await keykeeper.open()
+            await keykeeper.run()
+
+    with caplog.at_level(logging.WARNING, "openred.keykeeper"):
+        run(test())
+    assert [record.getMessage() for record in caplog.records] == ["the root key is classical"]
+
+
+def test_it_ends_when_it_is_told_to() -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            keykeeper = keeper(FakeKeys(), executor)
+            await keykeeper.open()
+            running = asyncio.create_task(keykeeper.run())
+            await asyncio.sleep(0)
+            keykeeper.stop()
+            await running
+
+    run(test())
+
+
+def test_a_day_later_there_is_another_key_and_another_key_set(tmp_path: Path) -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(2) as executor:
+            keykeeper = paced(
+                on_disk(tmp_path), executor, 50, lambda number: keykeeper.virtual.advance(1_800)
+            )
+            await keykeeper.open()
+            first = keykeeper.publication
+            signer = keykeeper.signing
+            assert first is not None
+            await keykeeper.run()
+            second = keykeeper.publication
+            assert second is not None
+            assert keykeeper.signing is not signer
+            assert second.keyset.version > first.keyset.version
+            assert second.etag != first.etag
+            assert second.etag[0] == second.etag[-1] == '"'
+
+    run(test())
+
+
+def test_the_bytes_of_the_key_set_are_made_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(2) as executor:
+            keykeeper = paced(on_disk(tmp_path), executor, 10, lambda number: None)
+            await keykeeper.open()
+            before = keykeeper.publication
+            await keykeeper.run()
+            assert keykeeper.publication is before
+
+    run(test())

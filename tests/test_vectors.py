@@ -1,0 +1,93 @@
+"""The known answers in ``vectors.json``, by which programs in other languages check themselves, hold here."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from openred_central.encoding import ED25519_SPKI_PREFIX, base64url, key_id, key_text, spki_of
+from openred_central.security.holder import Proof, check_holder, message, prove
+from openred_central.security.keyset import KeySet, read_document
+from openred_central.security.link import Pair, cross_verify, link, triple_hash
+from openred_central.security.tokens import ANYONE, verify_token
+
+VECTORS: dict[str, Any] = json.loads(Path(__file__).with_name("vectors.json").read_text(encoding="utf-8"))
+PAIR, PROOFS = VECTORS["pair"], VECTORS["proof_of_possession"]
+NODES = {node["node_id"]: node for node in VECTORS["nodes"]}
+
+
+def keys() -> KeySet:
+    vector = VECTORS["keyset"]
+    return read_document(orjson.dumps(vector["document"]), vector["root_kid"], vector["now"])
+
+
+def pair() -> Pair:
+    found = cross_verify(PAIR["token_a"], PAIR["token_b"], keys(), PAIR["now"]).pair
+    assert found is not None
+    return found
+
+
+def private_key(node_id: str) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(NODES[node_id]["private_key_seed_hex"]))
+
+
+def verify(spki: bytes, signature: bytes, content: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(spki.removeprefix(ED25519_SPKI_PREFIX)).verify(signature, content)
+    except InvalidSignature:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("vector", VECTORS["triple_hash"])
+def test_triple_hash(vector: dict[str, str]) -> None:
+    assert triple_hash(vector["data"], vector["salt"]) == vector["digest"]
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=list(NODES))
+def test_nodes(node: dict[str, str]) -> None:
+    spki = ED25519_SPKI_PREFIX + private_key(node["node_id"]).public_key().public_bytes_raw()
+    assert (key_text(spki), key_id(spki)) == (node["public_key"], node["kid"])
+
+
+def test_keyset() -> None:
+    assert orjson.loads(keys().encode()) == VECTORS["keyset"]["content"]
+
+
+def test_pair() -> None:
+    a, b = pair().a, pair().b
+    for token, claims in ((a, PAIR["claims_a"]), (b, PAIR["claims_b"])):
+        assert claims["t"] == "peer"
+        assert [*token] == [value for name, value in claims.items() if name != "t"]
+    assert a.link == b.link == PAIR["link"] == link(a, b, PAIR["claims_a"]["pair"])
+    encoded = base64url(bytes.fromhex(PAIR["link_encoding_hex"]))
+    assert triple_hash(encoded, PAIR["claims_a"]["pair"]) == PAIR["link"]
+
+
+def test_tokens_of_two_pairs_do_not_belong_together() -> None:
+    result = cross_verify(PAIR["token_a"], PAIR["token_b_of_another_pair"], keys(), PAIR["now"])
+    assert (result.valid, result.linked) == (True, False)
+
+
+def test_hybrid_token() -> None:
+    vector = VECTORS["hybrid_token"]
+    token = verify_token(vector["token"], keys(), vector["now"])
+    assert token.audience == ANYONE
+    assert [*token[:9]] == [value for name, value in vector["claims"].items() if name != "t"]
+
+
+@pytest.mark.parametrize("vector", PROOFS, ids=[vector["prover"] for vector in PROOFS])
+def test_proof_of_possession(vector: dict[str, str]) -> None:
+    prover, challenged = vector["prover"], bytes.fromhex(vector["challenge_hex"])
+    assert message(pair(), prover, challenged).hex() == vector["message_hex"]
+    proof = Proof(spki_of(vector["public_key"]), base64.b64decode(vector["signature"]))
+    check_holder(pair(), prover, challenged, proof, verify)
+    # Ed25519 is deterministic, so that signing can be checked as well.
+    assert prove(pair(), prover, challenged, proof.spki, private_key(prover).sign) == proof
