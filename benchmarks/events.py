@@ -14,16 +14,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import resource
+import json
 import statistics
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple, cast
 
 import uvloop
 
-from .directory import PATIENT_S, START_TIMEOUT_S, Client, Server, node_id, registration, server
+from .population import document, node_id
+from .suite import contestants as who
+from .suite import machine
+from .suite.databases import Databases
+from .suite.servers import START_S_MAX, Running, Site, ask
 
+HOST = "127.0.0.1"
 NODES = 1_000
 CONNECTIONS = 16
 ROUNDS = 5
@@ -41,20 +48,37 @@ class Figures(NamedTuple):
     p99_ms: float
 
 
-class Beating(Client):
+class Beating(asyncio.Protocol):
     """Sends heartbeats in a closed loop and notes how long each took."""
 
     def __init__(self, next_request: Callable[[], bytes]) -> None:
-        super().__init__(next_request)
-        self.took_s: list[float] = []
+        self._next_request = next_request
+        self._buffer = b""
         self._sent_s = 0.0
+        self.took_s: list[float] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        start = self._buffer.index(b"Content-Length: ") + 16
+        end += 4 + int(self._buffer[start : self._buffer.index(b"\r", start)])
+        if len(self._buffer) < end:
+            return
+        if self._buffer[9:12] != b"200":
+            raise SystemExit(f"a heartbeat was refused: {self._buffer!r}")
+        self._buffer = b""
+        self.took_s.append(perf_counter() - self._sent_s)
+        self._send()
 
     def _send(self) -> None:
-        now_s = perf_counter()
-        if self._sent_s:
-            self.took_s.append(now_s - self._sent_s)
-        self._sent_s = now_s
-        super()._send()
+        self._sent_s = perf_counter()
+        self.transport.write(self._next_request())
 
 
 class Subscriber(asyncio.Protocol):
@@ -70,19 +94,7 @@ class Subscriber(asyncio.Protocol):
         self.received_bytes += len(data)
 
 
-async def register_all(running: Server) -> None:
-    numbers = iter(range(NODES))
-
-    def next_request() -> bytes | None:
-        number = next(numbers, None)
-        return None if number is None else registration(number, b"benchmark")
-
-    loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(lambda: Client(next_request), running.host, running.port)
-    await client.done
-
-
-async def one_round(running: Server, clients: list[Beating]) -> Figures:
+async def one_round(running: Running, clients: list[Beating]) -> Figures:
     await asyncio.sleep(SETTLE_S)
     for client in clients:
         client.took_s.clear()
@@ -98,7 +110,7 @@ async def one_round(running: Server, clients: list[Beating]) -> Figures:
     )
 
 
-async def idle_share(running: Server) -> float:
+async def idle_share(running: Running) -> float:
     """The part of a processor that the server takes while nobody sends heartbeats."""
     await asyncio.sleep(SETTLE_S)
     spent_s, started_s = running.processor_s(), perf_counter()
@@ -106,19 +118,18 @@ async def idle_share(running: Server) -> float:
     return (running.processor_s() - spent_s) / (perf_counter() - started_s)
 
 
-async def subscribe(running: Server, count: int) -> list[Subscriber]:
+async def subscribe(running: Running, count: int) -> list[Subscriber]:
     loop = asyncio.get_running_loop()
-    subscribers = [
-        (await loop.create_connection(Subscriber, running.host, running.port))[1] for _ in range(count)
-    ]
-    async with asyncio.timeout(START_TIMEOUT_S):
+    subscribers = [(await loop.create_connection(Subscriber, HOST, running.port))[1] for _ in range(count)]
+    async with asyncio.timeout(START_S_MAX):
         while not all(subscriber.received_bytes for subscriber in subscribers):
             await asyncio.sleep(0.01)
     return subscribers
 
 
-async def run(running: Server, count: int) -> None:
-    await register_all(running)
+async def run(running: Running, count: int) -> None:
+    for number in range(NODES):
+        ask(running.port, "POST", "/register", json.dumps(document(number)).encode())
     print(f"  idle, nobody follows: {await idle_share(running):.2%} of a processor")
     subscribers = await subscribe(running, count)
     print(f"  idle, {count} follow: {await idle_share(running):.2%} of a processor")
@@ -135,7 +146,7 @@ async def run(running: Server, count: int) -> None:
     clients = [
         (
             await loop.create_connection(
-                lambda: Beating(lambda: beats[next(numbers) % NODES]), running.host, running.port
+                lambda: Beating(lambda: beats[next(numbers) % NODES]), HOST, running.port
             )
         )[1]
         for _ in range(CONNECTIONS)
@@ -173,16 +184,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What many subscribers of GET /events cost heartbeats.")
     parser.add_argument("--subscribers", type=int, default=1_000)
     given = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # The server inherits it.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    machine.allow_open_files()
+    cores = machine.choose_cores()
     settings = {
+        "database": "memory:",
         "connections-max": "100000",
-        "connections-per-address-max": "100000",
         "events-subscribers-max": str(given.subscribers),
     }
-    with server("memory:", NODES, PATIENT_S, settings) as running:
-        uvloop.run(run(running, given.subscribers))
+    with tempfile.TemporaryDirectory(prefix="openred-bench-") as folder, machine.on_cores(cores.load):
+        site = Site(Path(folder), Databases(Path(folder)), cores)
+        with site.server(who.OURS, settings=settings) as running:
+            uvloop.run(run(running, given.subscribers))
 
 
 if __name__ == "__main__":

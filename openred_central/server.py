@@ -10,7 +10,6 @@ import secrets
 import signal
 import socket
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -42,22 +41,22 @@ from .reporting.metrics import metrics_text
 from .security.authority import Authorities
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from .security.replay import ReplayRings
+from .security.revocations import RecentTokens, Revocations
 from .security.sessions import SESSION_KEY_BYTES, Sessions
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
 from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError
 from .tasks.notifier import Notifier
 from .tasks.prober import Prober, Submission, probe_refusal
+from .tasks.revocation_saver import RevocationSaver, load_revocations
 from .tasks.saver import Saver
 from .tasks.scheduler import Scheduler
 from .tasks.snapshotter import Snapshotter
 from .tasks.stall_meter import StallMeter
+from .transition_log import log_transitions
+from .vault import Vault, keep_keys, open_vault
 
 log = logging.getLogger("openred.server")
-
-# Beyond so many in one tick they are told as counts: a million transitions are not a million lines.
-TRANSITIONS_LOGGED_MAX = 50
-
 
 UNNAMED = "%s is not set: a request that was signed for another directory is not told from one for us"
 
@@ -110,10 +109,11 @@ class Server:
             wall_s=self._clock.wall_s(),
         )
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
-        saved = True
+        vault, saved = open_vault(configuration, self._clock, secrets.token_bytes), True
         try:
-            saved = await self._serve(directory, attended, store, writer)
+            saved = await self._serve(directory, attended, store, writer, vault)
         finally:
+            vault.close()
             writer.shutdown(wait=saved)
             if saved:
                 store.close()
@@ -126,6 +126,7 @@ class Server:
         attended: AttendedTime,
         store: Store,
         writer: ThreadPoolExecutor,
+        vault: Vault,
     ) -> bool:
         configuration = self._configuration
         begin_run(store, secrets.token_bytes(RUN_BYTES))
@@ -140,7 +141,7 @@ class Server:
         )
         engine, scheduler, snapshotter = parts.engine, parts.scheduler, parts.snapshotter
         stalls = StallMeter(self._clock)
-        api = self._api(parts, broadcast, store)
+        api = self._api(parts, broadcast, store, writer, vault)
         install(engine, api)
         context = tls(configuration.tls_certificate, configuration.tls_key)
         operators = self._operators()
@@ -153,7 +154,7 @@ class Server:
             signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now())
         )
         tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober, broadcast, stalls)]
-        tasks.append(asyncio.create_task(self._notifier.run(status)))
+        tasks += [asyncio.create_task(part) for part in (self._notifier.run(status), keep_keys(vault))]
         if snapshotter:
             tasks.append(asyncio.create_task(snapshotter.run()))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
@@ -176,6 +177,7 @@ class Server:
             scheduler.stop()
             if snapshotter:
                 snapshotter.stop()
+            vault.keykeeper.stop()
             await prober.stop()
             await saver.stop()
             self._notifier.stop()
@@ -217,13 +219,26 @@ class Server:
             restored=self._restored,
         )
 
-    def _api(self, parts: Parts, broadcast: Broadcast, store: Store) -> Api:
+    def _api(
+        self,
+        parts: Parts,
+        broadcast: Broadcast,
+        store: Store,
+        writer: ThreadPoolExecutor,
+        vault: Vault,
+    ) -> Api:
         limits = Limits(self._configuration.limits(), self._clock.monotonic_s, parts.directory.nodes.registry)
+        revocations = self._revocations(store)
         return Api(
             directory=parts.directory,
             prover=self._prover(parts.directory, limits, store),
             limits=limits,
             rsa_bits_min=self._configuration.min_rsa_bits,
+            mint=vault.keykeeper,
+            recent_tokens=RecentTokens(),
+            revocations=revocations,
+            save_revocations=RevocationSaver(revocations, store, writer).save,
+            entropy=secrets.token_bytes,
             now=parts.attended.now,
             saved=parts.saver.saved,
             store_state=lambda: parts.saver.state,
@@ -273,6 +288,12 @@ class Server:
             strict=configuration.auth == "strict",
             started_s=self._started_s,
         )
+
+    def _revocations(self, store: Store) -> Revocations:
+        try:
+            return load_revocations(store, self._clock.wall_s())
+        except ValueError as error:
+            raise StartError(f"{store.location}: {error}; restore it from a snapshot") from None
 
     def _snapshotter(self) -> Snapshotter | None:
         """None where there is nothing to copy."""
@@ -367,23 +388,6 @@ async def _start_operators(operators: Operators, desk: Desk) -> None:
 
 def _submit(prober: Prober, request: ProbeRequest) -> Submission:
     return prober.submit(request.slot, request.node_id, request.address, request.port)
-
-
-def log_transitions(transitions: Sequence[Transition]) -> None:
-    """One line for each transition, or for each kind of them where there are very many at once."""
-    if len(transitions) <= TRANSITIONS_LOGGED_MAX:
-        for change in transitions:
-            log.info(
-                "node %s: %s → %s (%s)",
-                change.node_id,
-                change.from_state.wire,
-                change.to_state.wire,
-                change.reason,
-            )
-        return
-    kinds = Counter((change.from_state.wire, change.to_state.wire, change.reason) for change in transitions)
-    for (from_state, to_state, reason), count in kinds.items():
-        log.info("%d nodes: %s → %s (%s)", count, from_state, to_state, reason)
 
 
 def _status(directory: Directory, saver: Saver) -> str:

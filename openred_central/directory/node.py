@@ -20,6 +20,8 @@ PROVEN = 4
 KEYED = 8
 # An operator holds it: silence does not move it on.
 HELD = 16
+# The node was seen at its address when it last said that it is there.
+OBSERVED = 32
 
 HISTORY_ENTRIES_MAX = 16
 

@@ -23,6 +23,7 @@ from ..directory.node import (
     HELD,
     KEYED,
     LEFT,
+    OBSERVED,
     PROVEN,
     Endpoint,
     Profile,
@@ -135,7 +136,7 @@ def decode(line: bytes, slot: int) -> Item | Totals:
 
 
 def _node(record: Record) -> dict[str, Any]:
-    unknown = record.flags & ~(DISCOVERABLE | LEFT | PROVEN | KEYED | HELD)
+    unknown = record.flags & ~(DISCOVERABLE | LEFT | PROVEN | KEYED | HELD | OBSERVED)
     if unknown:
         raise LineError(f"flags {unknown:#x} are not known to version {VERSION} of the format")
     if record.state not in LIVE_STATES:
@@ -145,6 +146,7 @@ def _node(record: Record) -> dict[str, Any]:
         "proven": bool(record.flags & PROVEN),
         "keyed": bool(record.flags & KEYED),
         "held": bool(record.flags & HELD),
+        "observed": bool(record.flags & OBSERVED),
         "generation": record.generation,
         "next_key": record.next_key,
     }
@@ -201,6 +203,7 @@ def _read_node(fields: Fields, slot: int) -> Record:
             | fields.flag("proven", default=False) * PROVEN
             | fields.flag("keyed", default=False) * KEYED
             | fields.flag("held", default=False) * HELD
+            | fields.flag("observed", default=False) * OBSERVED
         ),
         registered_at=fields.number("registered_at"),
         last_seen_at=fields.number("last_seen_at"),

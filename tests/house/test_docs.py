@@ -26,7 +26,8 @@ import pytest
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.api.routes import ENDPOINTS
 from openred_central.cli import COMMANDS
-from openred_central.config import PREFIX, SETTINGS, settings_markdown
+from openred_central.config import PREFIX, SETTINGS
+from openred_central.setting_texts import settings_markdown
 
 from . import curl
 from .project import README, ROOT, expect_none, sources
