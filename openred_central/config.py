@@ -23,7 +23,7 @@ from .security.authority import Authorities
 from .security.gcra import Policy
 from .security.node_keys import RSA_BITS_MAX, RSA_BITS_MIN
 from .security.origins import FORWARDED, UNIX, X_FORWARDED_FOR
-from .security.root import QuantumPolicy
+from .security.root import KeyOptions, QuantumPolicy
 from .setting_kinds import (
     DAY_S,
     Kind,
@@ -40,7 +40,6 @@ from .setting_kinds import (
     texts,
     whole,
 )
-from .storage.directory_keys import KeyOptions
 from .tasks.prober import ProberOptions
 from .tasks.saver import SaverOptions
 from .tasks.snapshotter import SnapshotOptions
