@@ -22,7 +22,7 @@ RANKS = {
     "micro_engine": 1,
     "directory": 1,
     "security": 1,
-    "client": 1,
+    "client": 2,
     "storage": 2,
     "logs": 2,
     "api": 3,
