@@ -5,7 +5,7 @@ VENV := .venv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check lint format clean
+.PHONY: help run test soak check lint format bench clean
 .DELETE_ON_ERROR:
 # Two installations into one environment at the same time would spoil it.
 .NOTPARALLEL:
@@ -34,6 +34,9 @@ format: $(VENV)/dev.stamp ## Format the code and mend what can be mended by itse
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+bench: $(VENV)/bench.stamp ## Compare the server with others on this machine; options go in ARGS: make bench ARGS="--quick"
+	@exec $(VENV)/bin/python -m benchmarks suite $(ARGS)
+
 clean: ## Remove the environment, caches and build products; data/ stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find openred_central tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -44,6 +47,8 @@ $(VENV)/run.stamp: WHAT = .
 $(VENV)/run.stamp: STAMPS = run
 $(VENV)/test.stamp: WHAT = .[test]
 $(VENV)/test.stamp: STAMPS = run test
+$(VENV)/bench.stamp: WHAT = .[bench]
+$(VENV)/bench.stamp: STAMPS = run bench
 $(VENV)/dev.stamp: WHAT = .[dev]
 $(VENV)/dev.stamp: STAMPS = run test dev
 

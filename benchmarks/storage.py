@@ -29,56 +29,23 @@ import orjson
 import uvloop
 
 from openred_central.clock import AttendedTime, SystemClock
-from openred_central.directory.batch import Batch, Vitals
 from openred_central.directory.directory import Directory, DirectoryOptions, Registration
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import Profile, Record, SignOfLife
+from openred_central.directory.node import SignOfLife
 from openred_central.storage.journal import FOLD_SIGNS
 from openred_central.storage.schema import PAGE_BYTES, companion
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.tasks.saver import Saver, SaverOptions
 
+from .population import BATCH_ROWS, batch, filled, node_id, profile, record, services
+from .suite.databases import select_s
+
 MEASURED_S = 1.0
 CLIENTS = 64
-BATCH_ROWS = 5_000
 BEATS = 10_000
 LOAD_ROWS_MAX = 10_000
 NODES_MAX = 1_000_000
-
-VITALS = Vitals(0.0, 0, 0.0)
-
-
-def profile(number: int) -> Profile:
-    """A profile of usual size, about 200 bytes."""
-    return Profile("8.8.8.8", 4242, f"ed25519:{number:043d}", metadata={"name": f"node {number}", "rooms": 3})
-
-
-def record(slot: int) -> Record:
-    """A record as it is a while after its registration."""
-    return Record(
-        slot=slot,
-        node_id=f"node-{slot:08d}",
-        state=1,
-        flags=1,
-        registered_at=1_800_000_000.0 + slot * 0.123_456,
-        last_seen_at=1_800_000_000.0 + slot * 0.654_321,
-        last_seen_s=slot * 0.765_432,
-        since_s=slot * 0.123_456,
-        usual_gap_s=86_400.5,
-        revision=slot,
-        services="relay,storage",
-        region="eu-west",
-        profile=profile(slot).encode(),
-        away_from_s=0.0,
-        away_until_s=0.0,
-        history="1800000000.000,absent,active,registered",
-    )
-
-
-def batch(records: list[Record], signs_of_life: list[SignOfLife]) -> Batch:
-    """A batch of these changes alone."""
-    return Batch(records, [], signs_of_life, [], [], VITALS, 0)
 
 
 def bare_syncs_per_s(folder: Path) -> float:
@@ -128,7 +95,7 @@ async def registrations_per_s(store: SqliteStore) -> tuple[float, float]:
             acknowledged = 0
             while perf_counter() - began < MEASURED_S:
                 number = next(numbers)
-                registration = Registration(f"node-{number:08d}", profile(number), "relay,storage")
+                registration = Registration(node_id(number), profile(number), ",".join(services(number)))
                 registered = directory.register(registration, proved=True, now=attended.now())
                 if not await saver.saved(registered.change):
                     raise RuntimeError(saver.stats.last_error)
@@ -172,17 +139,6 @@ UPDATE node SET
     last_seen_at = sign.value ->> 1, last_seen_s = sign.value ->> 2, usual_gap_s = sign.value ->> 3
 FROM json_each(CAST(? AS TEXT)) AS sign WHERE node.slot = sign.value ->> 0
 """
-
-
-def filled(path: Path, rows: int) -> SqliteStore:
-    """A store with so many records."""
-    store = SqliteStore(path)
-    store.open()
-    for first in range(0, rows, BATCH_ROWS):
-        store.commit(batch([record(slot) for slot in range(first, min(first + BATCH_ROWS, rows))], []))
-        if store.tidy_due:
-            store.tidy()
-    return store
 
 
 def signs_of_life(rows: int, count: int) -> list[SignOfLife]:
@@ -243,8 +199,8 @@ def print_load(folder: Path, rows: int) -> None:
     # As the server does: what is loaded stays, and collecting it would be in vain.
     gc.disable()
     # Read once before either is timed, so that both find the file in memory.
-    bare_rows(killed)
-    bare_s, load_s, again_s = bare_rows(killed), loaded(store, rows), loaded(store, rows)
+    select_s(killed)
+    bare_s, load_s, again_s = select_s(killed), loaded(store, rows), loaded(store, rows)
     gc.enable()
     steps = sorted(fold_steps_s(store))
     store.close()
@@ -257,16 +213,6 @@ def print_load(folder: Path, rows: int) -> None:
     print(f"fold them in {len(steps):,} steps                 {sum(steps):8.2f} s", end="")
     middle, late, longest = (steps[int(len(steps) * part)] * 1e3 for part in (0.5, 0.95, 0.999))
     print(f"    a step {middle:.1f} ms, 95 % below {late:.1f} ms, longest {longest:.1f} ms")
-
-
-def bare_rows(path: Path) -> float:
-    """Seconds to have every row as a plain tuple."""
-    with closing(sqlite3.connect(path)) as connection:
-        began = perf_counter()
-        kept = connection.execute("SELECT * FROM node").fetchall()
-        passed_s = perf_counter() - began
-    del kept
-    return passed_s
 
 
 def loaded(store: SqliteStore, rows: int) -> float:

@@ -22,6 +22,7 @@ from .security.authority import Authorities
 from .security.gcra import Policy
 from .security.node_keys import RSA_BITS_MAX, RSA_BITS_MIN
 from .security.origins import FORWARDED, UNIX, X_FORWARDED_FOR
+from .security.root import QuantumPolicy
 from .setting_kinds import (
     DAY_S,
     Kind,
@@ -37,6 +38,7 @@ from .setting_kinds import (
     texts,
     whole,
 )
+from .storage.directory_keys import KeyOptions
 from .tasks.prober import ProberOptions
 from .tasks.saver import SaverOptions
 from .tasks.snapshotter import SnapshotOptions
@@ -199,6 +201,30 @@ class Configuration:
         RSA_BITS_MIN, RSA_BITS_MIN, RSA_BITS_MAX, "Smallest RSA key that a node may have."
     )
 
+    key_folder: str = text(
+        "",
+        "a path, or nothing",
+        "Where the directory's own keys lie; nothing: `keys` beside the database.",
+    )
+    key_secret_file: str = text(
+        "",
+        "a path, or nothing",
+        "File with the secret that encrypts these keys; nothing: they are not encrypted.",
+    )
+    token_suite: str = choice(
+        "r",
+        ("r", "R", "hybrid"),
+        "How tokens are signed: RSA-2048, RSA-3072, or RSA-3072 with ML-DSA-65 (quantum-safe).",
+    )
+    pq: str = choice(
+        "auto",
+        tuple(QuantumPolicy),
+        "Whether the root key is quantum-safe: where it can be, or else no start, or never.",
+    )
+    offline_root: bool = switch(
+        False, "The root key lies on another machine, where `openred-central keys sign-keyset` uses it."
+    )
+
     limit_register: Rate | None = rate(10, 60, "Registrations from one address (IPv6: one /64).")
     limit_discover: Rate | None = rate(60, 60, "Discoveries from one address.")
     limit_proof_fail: Rate | None = rate(30, 60, "Failed proofs from one address.")
@@ -241,6 +267,7 @@ class Configuration:
             self.lifecycle()
             self.engine()
             self.limits()
+            self.keys()
             self.directory()
             self.mass_silence()
             self.saver()
@@ -256,6 +283,11 @@ class Configuration:
     def _named(self, options: type[Any]) -> dict[str, Any]:
         """The settings that have the names of fields of `options`, ready to build it with."""
         return {row.name: getattr(self, row.name) for row in fields(options) if row.name in SETTINGS}
+
+    def keys(self) -> KeyOptions:
+        """What kind of keys the directory has."""
+        suite = "h" if self.token_suite == "hybrid" else self.token_suite
+        return KeyOptions(suite, QuantumPolicy(self.pq), self.offline_root)
 
     def lifecycle(self) -> LifecycleOptions:
         """How long each state of a node lasts."""

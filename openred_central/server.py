@@ -38,15 +38,20 @@ from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_contex
 from .security.authority import Authorities
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from .security.replay import ReplayRings
+from .security.revocations import RecentTokens, Revocations
+from .security.root import RootRefused
 from .security.sessions import SESSION_KEY_BYTES, Sessions
+from .storage.key_files import KeyFileError
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
 from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError
 from .tasks.notifier import Notifier
 from .tasks.prober import Prober, Submission, probe_refusal
+from .tasks.revocation_saver import RevocationSaver, load_revocations
 from .tasks.saver import Saver
 from .tasks.scheduler import Scheduler
 from .tasks.snapshotter import Snapshotter
+from .vault import Vault
 
 log = logging.getLogger("openred.server")
 
@@ -109,10 +114,11 @@ class Server:
             wall_s=self._clock.wall_s(),
         )
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
-        saved = True
+        vault, saved = self._vault(), True
         try:
-            saved = await self._serve(directory, attended, store, writer)
+            saved = await self._serve(directory, attended, store, writer, vault)
         finally:
+            vault.close()
             writer.shutdown(wait=saved)
             if saved:
                 store.close()
@@ -125,6 +131,7 @@ class Server:
         attended: AttendedTime,
         store: Store,
         writer: ThreadPoolExecutor,
+        vault: Vault,
     ) -> bool:
         configuration = self._configuration
         begin_run(store, secrets.token_bytes(RUN_BYTES))
@@ -142,11 +149,17 @@ class Server:
         snapshotter = self._snapshotter()
         engine = self._engine()
         limits = Limits(configuration.limits(), self._clock.monotonic_s, directory.nodes.registry)
+        revocations = self._revocations(store)
         api = Api(
             directory=directory,
             prover=self._prover(directory, limits, store),
             limits=limits,
             rsa_bits_min=configuration.min_rsa_bits,
+            mint=vault.keykeeper,
+            recent_tokens=RecentTokens(),
+            revocations=revocations,
+            save_revocations=RevocationSaver(revocations, store, writer).save,
+            entropy=secrets.token_bytes,
             now=attended.now,
             saved=saver.saved,
             store_state=lambda: saver.state,
@@ -164,7 +177,7 @@ class Server:
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now())
         )
-        running = (saver.run(), scheduler.run(), prober.run(), self._notifier.run(status))
+        running = (saver.run(), scheduler.run(), prober.run(), self._notifier.run(status), _keep_keys(vault))
         tasks = [asyncio.create_task(part) for part in running]
         if snapshotter:
             tasks.append(asyncio.create_task(snapshotter.run()))
@@ -186,6 +199,7 @@ class Server:
             scheduler.stop()
             if snapshotter:
                 snapshotter.stop()
+            vault.keykeeper.stop()
             await prober.stop()
             await saver.stop()
             self._notifier.stop()
@@ -230,6 +244,18 @@ class Server:
             strict=configuration.auth == "strict",
             started_s=self._started_s,
         )
+
+    def _vault(self) -> Vault:
+        try:
+            return Vault(self._configuration, self._clock, secrets.token_bytes)
+        except KeyFileError as error:
+            raise StartError(str(error)) from None
+
+    def _revocations(self, store: Store) -> Revocations:
+        try:
+            return load_revocations(store, self._clock.wall_s())
+        except ValueError as error:
+            raise StartError(f"{store.location}: {error}; restore it from a snapshot") from None
 
     def _snapshotter(self) -> Snapshotter | None:
         """None where there is nothing to copy, or nobody wants it."""
@@ -361,6 +387,14 @@ def _on_signal(callback: Callable[[], object]) -> None:
     """Have `callback` called when somebody wants the server to stop."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, callback)
+
+
+async def _keep_keys(vault: Vault) -> None:
+    """Keep the directory's keys. Raises `StartError` where the server must not go on with what it found."""
+    try:
+        await vault.run()
+    except (KeyFileError, RootRefused) as error:
+        raise StartError(str(error)) from None
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -12,6 +12,7 @@ from ..directory.node import (
     DISCOVERABLE,
     KEYED,
     LEFT,
+    OBSERVED,
     PROVEN,
     Profile,
     decode_history,
@@ -53,6 +54,7 @@ def describe(directory: Directory, slot: int, now: Now, availability: float | No
         "metadata": metadata,
         "public_key_fingerprint": key_fingerprint(public_key, flags),
         "identity": identity_of(flags),
+        "address_source": "observed" if flags & OBSERVED else "declared",
         "region": held.region or None,
         "availability": round(availability, AVAILABILITY_DIGITS),
     }

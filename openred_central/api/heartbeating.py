@@ -8,11 +8,12 @@ from typing import Any
 from ..clock import Now
 from ..directory.directory import Registration
 from ..directory.lifecycle import State
-from ..directory.node import DISCOVERABLE, KEYED, Profile
+from ..directory.node import DISCOVERABLE, KEYED, OBSERVED, Profile
 from ..micro_engine.messages import Request, Response
 from . import values
 from .fields import Fields, Wrong
 from .proving import Means, Shown
+from .registering import is_observed
 from .service import Api
 from .times import rfc3339
 
@@ -34,7 +35,7 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
 
 async def _update(api: Api, request: Request, node_id: str, now: Now) -> Response:
     slot = api.directory.slot(node_id, now)
-    registration = _read_update(api, slot, Fields.of_body(request.json()))
+    registration = _read_update(api, request, slot, Fields.of_body(request.json()))
     changes = api.directory.would_change(slot, registration, now)
     # An asleep node that changes its data has to prove itself before it is revived by that.
     shown = (api.prover.require if changes else api.prover.for_sign_of_life)(request, slot, now)
@@ -62,7 +63,7 @@ def _grant(api: Api, shown: Shown, slot: int, document: dict[str, Any], now: Now
     return None
 
 
-def _read_update(api: Api, slot: int, fields: Fields) -> Registration:
+def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Registration:
     """What the node in `slot` says of itself with the fields of the body applied."""
     registry = api.directory.nodes.registry
     record = registry.record(slot)
@@ -84,6 +85,9 @@ def _read_update(api: Api, slot: int, fields: Fields) -> Registration:
         region=record.region,
         discoverable=bool(record.flags & DISCOVERABLE),
         is_keyed=bool(record.flags & KEYED),
+        is_observed=is_observed(api, request, address)
+        if address != profile.address
+        else bool(record.flags & OBSERVED),
     )
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from ..clock import Now
 from ..directory.directory import Registered, Registration
-from ..directory.node import PROVEN, Profile
+from ..directory.node import OBSERVED, PROVEN, Profile
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
+from ..security.origins import may_be_at
 from . import values
 from .describing import identity_of, key_status_of
 from .fields import Fields
@@ -25,6 +26,7 @@ async def register(api: Api, request: Request) -> Response:
     registration, key = read_registration(
         fields, now, api.directory.lifecycle.coma_s, api.rsa_bits_min, takes_text=not api.prover.strict
     )
+    registration = replace(registration, is_observed=is_observed(api, request, registration.profile.address))
     known = api.directory.nodes.registry.slot_of(registration.node_id)
     means = Means.NOTHING
     # Who repeats what is known needs no proof, so a void one does not keep a node from coming back.
@@ -92,6 +94,24 @@ def read_registration(
     return replace(registration, profile=replace(profile, public_key=key.text), is_keyed=True), key
 
 
+def is_observed(api: Api, request: Request, address: str) -> bool:
+    """Whether the caller was seen at `address`.
+
+    Raises `CallerError` 400 ``bad_request`` where a strict directory is told an address from another network
+    than the caller's, which may be a victim's. Names are not looked up, and only told as declared.
+    """
+    origin = api.limits.origin(request)
+    if api.prover.strict and not origin.exempt and not may_be_at(origin, address):
+        raise CallerError(
+            400,
+            "bad_request",
+            f"You were seen at {origin.address}, and register {address}, which is in another network.",
+            suggestion="Register from the network of the address, or register a DNS name.",
+            fields={"address": f"has to be in the network that you were seen in, as {origin.address} is"},
+        )
+    return origin.address == address
+
+
 def invalid_key(error: InvalidKey) -> CallerError:
     """The error that tells why a ``public_key`` is not taken."""
     return CallerError(
@@ -147,6 +167,7 @@ def _describe(api: Api, request: Request, registered: Registered, now: Now) -> d
         "heartbeat_advice_s": api.heartbeat_advice_s(),
         "observed_address": api.limits.origin(request).address or None,
         "identity": identity_of(record.flags),
+        "address_source": "observed" if record.flags & OBSERVED else "declared",
         "key_status": key_status_of(record.flags),
         "durable": False,
         "revision": record.revision,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..micro_engine.engine import Engine
 from ..micro_engine.messages import Response
 from ..micro_engine.router import BodyKind
-from . import changing_keys, discovering, heartbeating, nodes, registering, status
+from . import changing_keys, discovering, granting, heartbeating, nodes, registering, status, vouching
 from .limiting import Handler
 from .service import Api
 
@@ -44,6 +44,10 @@ ENDPOINTS = (
     Endpoint("DELETE", "/nodes/{node_id}", nodes.delete_node, (), RECORD_BYTES_MAX, body="json"),
     Endpoint("POST", "/nodes/{node_id}/key", changing_keys.change_key, (), RECORD_BYTES_MAX),
     Endpoint("POST", "/lookup", nodes.lookup, (), RECORD_BYTES_MAX),
+    Endpoint("POST", "/security/token", granting.grant, ("/api/v3/tokens/request",), RECORD_BYTES_MAX),
+    Endpoint("POST", "/security/verify", vouching.verify, (), RECORD_BYTES_MAX),
+    Endpoint("POST", "/security/revoke", vouching.revoke, (), RECORD_BYTES_MAX),
+    Endpoint("GET", "/security/keys", vouching.keys),
     Endpoint("GET", "/stats", status.stats),
     Endpoint("GET", "/health/live", status.live),
     Endpoint("GET", "/health/ready", status.ready),

@@ -10,6 +10,8 @@ from typing import Any
 from ..clock import Now
 from ..directory.directory import Directory
 from ..errors import CallerError
+from ..security.minting import Mint
+from ..security.revocations import RecentTokens, Revocations
 from ..storage.state import StoreState
 from .limiting import Limits
 from .proving import Prover
@@ -27,17 +29,24 @@ class Api:
     """The endpoints' view of the server.
 
     `prover` knows who is who, `limits` who asks too often; `rsa_bits_min` is the least size of a node's RSA
-    key; `saved` waits until a change, by its number, is stored and returns whether it is; `store_state` tells
-    how the store keeps up, `store_durable` whether what it takes survives; `random` returns floats in [0, 1);
-    `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the methods and paths served;
-    `stopping` tells whether the server is on its way out; `walks` is held by the one discovery that looks
-    through very many nodes.
+    key; `mint` signs tokens, `recent_tokens` and `revocations` are what is remembered of them,
+    `save_revocations` waits until the latter are stored and returns whether they are; `entropy` gives so many
+    random bytes; `saved` waits until a change, by its number, is stored and returns whether it is;
+    `store_state` tells how the store keeps up, `store_durable` whether what it takes survives; `random`
+    returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the
+    methods and paths served; `stopping` tells whether the server is on its way out; `walks` is held by the
+    one discovery that looks through very many nodes.
     """
 
     directory: Directory
     prover: Prover
     limits: Limits
     rsa_bits_min: int
+    mint: Mint
+    recent_tokens: RecentTokens
+    revocations: Revocations
+    save_revocations: Callable[[], Awaitable[bool]]
+    entropy: Callable[[int], bytes]
     now: Callable[[], Now]
     saved: Callable[[int], Awaitable[bool]]
     store_state: Callable[[], StoreState]

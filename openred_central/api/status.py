@@ -7,6 +7,7 @@ from typing import Any
 from ..directory.lifecycle import LIVE_STATES, State
 from ..directory.registry import DIGEST_MASK
 from ..micro_engine.messages import Request, Response
+from ..security.suites import SUITES
 from ..storage.state import StoreState
 from . import values
 from .discovering import RESULTS_DEFAULT
@@ -34,10 +35,17 @@ async def welcome(api: Api, request: Request) -> Response:
             "results_max": values.RESULTS_MAX,
         },
         "auth": "strict" if api.prover.strict else "open",
-        # Nothing here is signed with a directory key yet, so there is nothing to be ready with.
-        "quantum": {"root": None, "pq": False},
+        "quantum": _quantum(api.mint.root_suite),
     }
     return Response.json(document)
+
+
+def _quantum(root_suite: str | None) -> dict[str, Any]:
+    """How the key set is signed; ``root`` is null until there are keys."""
+    if root_suite is None:
+        return {"root": None, "pq": False}
+    suite = SUITES[root_suite]
+    return {"root": suite.name, "pq": suite.quantum_safe}
 
 
 async def stats(api: Api, request: Request) -> Response:

@@ -10,6 +10,7 @@ import orjson
 
 from ..directory.lifecycle import STATE_BY_WIRE_NAME, State
 from ..directory.node import Endpoint
+from ..security.tokens import TOKEN_CHARS_MAX
 from .fields import Wrong
 from .times import parse_rfc3339
 
@@ -22,6 +23,7 @@ LOOKUP_IDS_MAX = 100
 RESULTS_MAX = 100
 
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{22}}|[A-Za-z0-9_.-]{{23,{TOKEN_CHARS_MAX}}}")
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
@@ -176,6 +178,25 @@ def flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise Wrong("has to be true or false")
     return value
+
+
+def purpose(value: Any) -> str:
+    """What a token is for: a short name."""
+    return _name(value)
+
+
+def lifetime(value: Any) -> float:
+    """How long a token is wanted for, in seconds; it is clamped later."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        raise Wrong("has to be a number of seconds above 0")
+    return float(value)
+
+
+def token(value: Any) -> str:
+    """A token, or the id of one."""
+    if not _TOKEN.fullmatch(_text(value)):
+        raise Wrong(f"has to be a token of at most {TOKEN_CHARS_MAX} characters, or the 22 of its id")
+    return str(value)
 
 
 def time(value: Any) -> float:

@@ -1,11 +1,21 @@
-"""Who makes room when the directory is nearly full: those of whom nobody knows that they ever were. Pure."""
+"""Who makes room when the directory is nearly full: those of whom nobody knows that they ever were."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
+
+from .node import PROVEN
+from .registry import Registry
 
 CROWDED_SHARE: Final = 0.9
 UNHEARD_S: Final = 48 * 3_600.0
+# Each new node looks at so many others: all have been looked at before the last tenth is full.
+LOOKED_AT: Final = 64
+# Where no place is left at all, at so many: 0.3 ms.
+LOOKED_AT_WHEN_FULL: Final = 1_024
+# More than one, so that a nearly full directory becomes emptier and not only no fuller.
+GIVEN_UP_MAX: Final = 2
 
 
 def is_crowded(nodes: int, nodes_max: int) -> bool:
@@ -23,3 +33,46 @@ def makes_room(
     A proven node never does.
     """
     return not proven and last_seen_at == registered_at and now_s - last_seen_s >= UNHEARD_S
+
+
+class Crowding:
+    """Goes round all slots, a few with each new node, and finds those who make room.
+
+    What it finds follows from the records alone: nothing is kept, and nothing is lost by a restart.
+    """
+
+    def __init__(self, registry: Registry, nodes_max: int) -> None:
+        self._registry = registry
+        self._nodes_max = nodes_max
+        self._next_slot = 0
+
+    def who_makes_room(self, now_s: float) -> list[int]:
+        """Up to `GIVEN_UP_MAX` slots to be freed, at attended time `now_s`; none unless it is crowded."""
+        if not is_crowded(len(self._registry), self._nodes_max):
+            return []
+        is_full = len(self._registry) >= self._nodes_max
+        found: list[int] = []
+        for slot in self._round(LOOKED_AT_WHEN_FULL if is_full else LOOKED_AT):
+            if self._makes_room(slot, now_s):
+                found.append(slot)
+                if len(found) == GIVEN_UP_MAX:
+                    break
+        return found
+
+    def _round(self, limit: int) -> Iterator[int]:
+        slots = self._registry.slots_count
+        for _ in range(min(limit, slots)):
+            slot = self._next_slot % slots
+            self._next_slot = slot + 1
+            if not self._registry.is_free(slot):
+                yield slot
+
+    def _makes_room(self, slot: int, now_s: float) -> bool:
+        registry = self._registry
+        return makes_room(
+            proven=bool(registry.flags(slot) & PROVEN),
+            registered_at=registry.registered_at(slot),
+            last_seen_at=registry.last_seen_at[slot],
+            last_seen_s=registry.last_seen_s[slot],
+            now_s=now_s,
+        )

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from ..clock import Now
 from ..errors import CallerError
+from .crowding import Crowding
 from .discovery import Draw, Query
 from .expiry import Expiry
 from .lifecycle import Event, LifecycleOptions, State
 from .mass_silence import MassSilence, MassSilenceOptions
-from .node import DISCOVERABLE, KEYED, LEFT, PROVEN, Profile, Record, key_fingerprint, profile_parts
+from .node import DISCOVERABLE, KEYED, LEFT, OBSERVED, PROVEN, Profile, Record, key_fingerprint, profile_parts
 from .nodes import Nodes
 from .saving import Saving
 
@@ -51,6 +52,7 @@ class Registration:
     that wall time; 0 takes an announcement back, None leaves it as it is. `is_keyed` says that the profile's
     `public_key` is the canonical text of a key; `key_as_given` is how the caller wrote it. `next_key` is the
     id of the key to change to without the present one; empty takes it back, None leaves it as it is.
+    `is_observed` says that the caller was seen at the profile's address.
     """
 
     node_id: str
@@ -62,6 +64,7 @@ class Registration:
     is_keyed: bool = False
     key_as_given: str = ""
     next_key: str | None = None
+    is_observed: bool = False
 
 
 class Registered(NamedTuple):
@@ -104,6 +107,7 @@ class Directory:
         self.nodes = Nodes(lifecycle, shards=options.shards, nodes_max=options.nodes_max)
         self.expiry = Expiry(self.nodes, MassSilence(mass_silence), probing=options.probing)
         self.saving = Saving(self.nodes, self.expiry)
+        self._crowding = Crowding(self.nodes.registry, options.nodes_max)
         self._random = random
 
     def __len__(self) -> int:
@@ -259,6 +263,9 @@ class Directory:
                 "Register with the key that the node had, signed where it used to sign, "
                 "or choose another node_id.",
             )
+        for slot in self._crowding.who_makes_room(now.attended_s):
+            self.expiry.let_go(slot)
+            nodes.bury(slot, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
         if len(self) >= self.options.nodes_max:
             raise CallerError(
                 503,
@@ -283,7 +290,10 @@ class Directory:
             node_id=registration.node_id,
             state=State.ACTIVE,
             flags=(
-                registration.discoverable * DISCOVERABLE | registration.is_keyed * KEYED | signed * PROVEN
+                registration.discoverable * DISCOVERABLE
+                | registration.is_keyed * KEYED
+                | signed * PROVEN
+                | registration.is_observed * OBSERVED
             ),
             registered_at=now.wall_s,
             last_seen_at=now.wall_s,
@@ -328,7 +338,9 @@ class Directory:
             if abs(away_until_s - record.away_until_s) > SAME_TIME_S:
                 away_from_s = now.attended_s if away_until_s else 0.0
                 amended = amended._replace(away_from_s=away_from_s, away_until_s=away_until_s)
-        return amended if amended != record else None
+        if amended == record:
+            return None
+        return amended._replace(flags=amended.flags & ~OBSERVED | registration.is_observed * OBSERVED)
 
     @staticmethod
     def _names_key_of(record: Record, registration: Registration) -> bool:

@@ -163,6 +163,17 @@ def network_key(origin: Origin) -> bytes | None:
     return address.packed[: 3 if address.version == 4 else 7]
 
 
+def may_be_at(origin: Origin, address: str) -> bool:
+    """Whether a caller of that origin may be at `address`: it is a name, or in the same /24 or IPv6 /56.
+
+    A caller without an address, at the Unix socket, may be anywhere.
+    """
+    network, told = network_key(origin), _parse(address)
+    if network is None or told is None:
+        return True
+    return told.packed[: len(network)] == network and told.version == (4 if len(network) == 3 else 6)
+
+
 def _parse(text: str) -> _IPAddress | None:
     """An address, IPv4 where it is one mapped into IPv6 (RFC 4291 §2.5.5.2); None where it is none."""
     try:

@@ -8,10 +8,13 @@ entries, it forgets none.
 from __future__ import annotations
 
 import heapq
+import struct
 from typing import NamedTuple
 
 # 14.5 MB of recent tokens at most, and a few of revoked ones.
 TOKENS_MAX = 65_536
+# The id of a token, and when it expires.
+_REVOCATION = struct.Struct("<22sd")
 
 
 class RevocationsFull(Exception):
@@ -44,6 +47,20 @@ class Revocations:
             raise RevocationsFull(f"{self._tokens_max} tokens are revoked, more are not remembered")
         self._expires_at[token_id] = expires_at
         heapq.heappush(self._by_end, (expires_at, token_id))
+
+    def encode(self) -> bytes:
+        """All of them, 30 bytes each, for a store."""
+        return b"".join(
+            _REVOCATION.pack(token_id.encode("ascii"), expires_at)
+            for token_id, expires_at in self._expires_at.items()
+        )
+
+    def restore(self, encoded: bytes, now_s: float) -> None:
+        """Take in what `encode` wrote, but for what has expired. Raises `ValueError` for anything else."""
+        if len(encoded) % _REVOCATION.size:
+            raise ValueError(f"{len(encoded)} bytes are no revocations of {_REVOCATION.size} bytes each")
+        for token_id, expires_at in _REVOCATION.iter_unpack(encoded):
+            self.revoke(token_id.decode("ascii"), expires_at, now_s)
 
     def sweep(self, now_s: float) -> None:
         """Forget the tokens that have expired."""

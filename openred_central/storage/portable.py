@@ -23,6 +23,7 @@ from ..directory.node import (
     DISCOVERABLE,
     KEYED,
     LEFT,
+    OBSERVED,
     PROVEN,
     Endpoint,
     Profile,
@@ -139,8 +140,7 @@ def decode(line: bytes, slot: int) -> Item | Totals:
 
 
 def _node(record: Record) -> dict[str, Any]:
-    unknown = record.flags & ~(DISCOVERABLE | LEFT | PROVEN | KEYED)
-    if unknown:
+    if unknown := record.flags & ~(DISCOVERABLE | LEFT | PROVEN | KEYED | OBSERVED):
         raise LineError(f"flags {unknown:#x} are not known to version {VERSION} of the format")
     if record.state not in LIVE_STATES:
         raise LineError(f"no node is in state {record.state}")
@@ -148,6 +148,7 @@ def _node(record: Record) -> dict[str, Any]:
     keys = {
         "proven": bool(record.flags & PROVEN),
         "keyed": bool(record.flags & KEYED),
+        "observed": bool(record.flags & OBSERVED),
         "generation": record.generation,
         "next_key": record.next_key,
     }
@@ -291,6 +292,7 @@ def _read_node(fields: _Fields, slot: int) -> Record:
             | fields.flag("left") * LEFT
             | (fields.has("proven") and fields.flag("proven")) * PROVEN
             | (fields.has("keyed") and fields.flag("keyed")) * KEYED
+            | (fields.has("observed") and fields.flag("observed")) * OBSERVED
         ),
         registered_at=fields.number("registered_at"),
         last_seen_at=fields.number("last_seen_at"),

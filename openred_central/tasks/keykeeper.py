@@ -8,17 +8,18 @@ The server listens before there are keys; until then nothing is signed.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from ..clock import CLOCK_JUMP_S, Clock
 from ..encoding import base64url
-from ..security.keyset import KeySet
+from ..security.minting import Busy, NoKey, Publication
 from ..security.suites import DirectoryKey
 from ..security.tokens import PeerToken, Unsigned, unsigned
 from ..storage.directory_keys import Served
@@ -33,25 +34,6 @@ QUEUE_TOKENS_MAX = 256
 TICK_S = 5.0
 # After this long it is tried again to write what could not be written.
 RETRY_S = 60.0
-RETRY_AFTER_S = 1
-
-
-class Busy(Exception):
-    """No token can be signed at the moment; in `retry_after_s` seconds one probably can."""
-
-    retry_after_s = RETRY_AFTER_S
-
-
-class NoKey(Busy):
-    """There is no signing key yet: the server has just started, or its key set is still to be signed."""
-
-
-class Publication(NamedTuple):
-    """The key set that is served, the bytes of its document, and their entity tag (RFC 9110 §8.8.3)."""
-
-    keyset: KeySet
-    document: bytes
-    etag: str
 
 
 @dataclass(slots=True)
@@ -99,13 +81,24 @@ class Keykeeper:
         # Whatever touches the keys' files takes its turn.
         self._turn = asyncio.Lock()
         self._ahead_s = 0.0
-        self.publication: Publication | None = None
+        self._publication: Publication | None = None
         self.stats = KeykeeperStats()
 
     @property
     def ready(self) -> bool:
         """Whether tokens can be signed."""
         return self._keys.signing is not None
+
+    @property
+    def publication(self) -> Publication | None:
+        """The key set that is served; None while there is none."""
+        return self._publication
+
+    @property
+    def public_key(self) -> str | None:
+        """The public key that checks what is signed now, as base64 of PEM; None while there is none."""
+        key = self._keys.signing
+        return None if key is None else base64.b64encode(key.public.pem().encode()).decode("ascii")
 
     @property
     def root_suite(self) -> str | None:
@@ -202,10 +195,10 @@ class Keykeeper:
 
     def _publish(self) -> None:
         served = self._keys.served
-        if served is None or (self.publication and self.publication.document is served.document):
+        if served is None or (self._publication and self._publication.document is served.document):
             return
         tag = base64url(hashlib.sha256(served.document).digest()[:16])
-        self.publication = Publication(served.keyset, served.document, f'"{tag}"')
+        self._publication = Publication(served.keyset, served.document, f'"{tag}"')
 
     def _note_failure(self, error: KeyFileError) -> None:
         self.stats.failures += 1

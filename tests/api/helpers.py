@@ -22,10 +22,13 @@ from openred_central.micro_engine.messages import PROBLEM_TYPE, Headers, Request
 from openred_central.micro_engine.router import Router
 from openred_central.security.authority import Authorities
 from openred_central.security.claims import CLAIM_KEY_BYTES, Claims
+from openred_central.security.minting import Mint, NoKey, Publication
 from openred_central.security.node_keys import RSA_BITS_MIN
 from openred_central.security.replay import ReplayRings
+from openred_central.security.revocations import RecentTokens, Revocations
 from openred_central.security.sessions import SESSION_KEY_BYTES, Sessions
 from openred_central.security.signing import PrivateKey, signed_headers
+from openred_central.security.tokens import PeerToken
 from openred_central.storage.state import StoreState
 
 DAY_S = 86_400.0
@@ -65,6 +68,17 @@ class Commit:
             yield
 
 
+class NoMint:
+    """A directory whose keys are still being made."""
+
+    publication: Publication | None = None
+    root_suite: str | None = None
+    public_key: str | None = None
+
+    async def mint(self, *tokens: PeerToken) -> tuple[str, ...]:
+        raise NoKey("there is no signing key yet")
+
+
 class World:
     """One directory and its endpoints. What the store would say is set by its attributes.
 
@@ -83,6 +97,7 @@ class World:
         seed: int = 0,
         limits: LimitOptions = UNLIMITED,
         strict: bool = False,
+        mint: Mint | None = None,
     ) -> None:
         self.clock = VirtualClock()
         self.random = random.Random(seed)
@@ -113,6 +128,11 @@ class World:
             prover=self.prover,
             limits=self.limits,
             rsa_bits_min=RSA_BITS_MIN,
+            mint=mint or NoMint(),
+            recent_tokens=RecentTokens(),
+            revocations=Revocations(),
+            save_revocations=self._saved_revocations,
+            entropy=self.random.randbytes,
             now=self.now,
             saved=self._saved,
             store_state=lambda: self.store_state,
@@ -138,6 +158,9 @@ class World:
         self.saved_changes.append(change)
         if self.commit is not None:
             await self.commit
+        return self.durable
+
+    async def _saved_revocations(self) -> bool:
         return self.durable
 
     def request(

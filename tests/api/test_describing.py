@@ -42,6 +42,7 @@ def test_a_new_node_is_described_whole() -> None:
         "metadata": {"x": 1},
         "public_key_fingerprint": "vil0VGl443OebW2oXEvp8zTOMt8rn9S2_xtVwNV-nUQ",
         "identity": "unproven",
+        "address_source": "declared",
         "region": "eu",
         "availability": 1.0,
         "public_key": "key-1",

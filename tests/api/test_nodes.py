@@ -13,7 +13,7 @@ from .helpers import DAY_S, Commit, World, assert_problem, run
 
 SHORT_KEYS = {
     *("node_id", "address", "port", "addresses", "services", "state", "last_seen", "metadata"),
-    *("public_key_fingerprint", "identity", "region", "availability"),
+    *("public_key_fingerprint", "identity", "address_source", "region", "availability"),
 }
 FULL_KEYS = SHORT_KEYS | {
     *(

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
+from openred_central.api.limiting import LimitOptions
 from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.security.signing import PrivateKey
 
-from .helpers import DAY_S, NODE, Commit, World, assert_problem
+from .helpers import DAY_S, NODE, PEER, Commit, World, assert_problem
 
 ALWAYS = {
     *("status", "node_id", "state", "registered_at", "last_seen", "next_heartbeat_due"),
-    *("heartbeat_advice_s", "observed_address", "identity", "key_status", "durable", "revision", "message"),
+    *("heartbeat_advice_s", "observed_address", "identity", "address_source", "key_status", "durable"),
+    *("revision", "message"),
 }
 KEYS = {
     "registered": ALWAYS | {"claim"},
@@ -49,6 +52,7 @@ def test_a_new_node_is_answered_201_with_everything_it_needs_to_know() -> None:
         "heartbeat_advice_s": reply.document["heartbeat_advice_s"],
         "observed_address": "198.51.100.7",
         "identity": "unproven",
+        "address_source": "declared",
         "key_status": "opaque",
         "durable": True,
         "revision": 1,
@@ -403,3 +407,35 @@ def test_an_absence_is_moved_by_its_owner_only_and_nobody_is_refused_for_telling
     assert world.call("GET", "/nodes/node-1").document["away_until"] == before
     assert world.register(away_until="2027-02-04T00:00:00Z", claim=claim).document["revision"] == 2
     assert world.call("GET", "/nodes/node-1").document["away_until"] != before
+
+
+# Where the caller was seen
+
+
+def test_an_address_is_observed_where_the_caller_was_seen_at_it() -> None:
+    world = World()
+    assert world.register(address=PEER).document["address_source"] == "observed"
+    assert world.call("GET", "/nodes/node-1").document["address_source"] == "observed"
+    claim = world.claim_of(node_id="node-2")
+    assert world.call("GET", "/nodes/node-2").document["address_source"] == "declared"
+    world.call("POST", "/heartbeat/node-2", {"address": PEER}, claim=claim)
+    assert world.call("GET", "/nodes/node-2").document["address_source"] == "observed"
+
+
+def test_to_be_seen_elsewhere_is_no_change() -> None:
+    world = World()
+    world.register(address=PEER)
+    body = {**NODE, "address": PEER}
+    assert world.call("POST", "/register", body, peer="203.0.113.9").status == 200
+    assert world.call("GET", "/nodes/node-1").document["address_source"] == "observed"
+
+
+def test_a_strict_directory_takes_no_address_of_another_network() -> None:
+    key = PrivateKey.generate_ed25519()
+    world = World(strict=True, limits=LimitOptions())
+    body = {**NODE, "public_key": key.public_text}
+    assert_problem(world.signed(key, "POST", "/register", body), 400, "bad_request", fields=["address"])
+    for address in ("198.51.100.200", "node.example"):
+        assert world.signed(key, "POST", "/register", {**body, "address": address}).status in (200, 201)
+    moved = world.signed(key, "POST", "/heartbeat/node-1", {"address": "192.0.2.1"})
+    assert_problem(moved, 400, "bad_request", fields=["address"])

@@ -15,6 +15,7 @@ from openred_central.security.origins import (
     Origins,
     forwarded_hops,
     hop_address,
+    may_be_at,
     network_key,
     x_forwarded_for_hops,
 )
@@ -186,3 +187,21 @@ def test_networks_that_are_none_are_refused() -> None:
         Origins(("proxy",))
     with pytest.raises(ValueError, match="unix"):
         Origins((), ("unix",))
+
+
+@pytest.mark.parametrize(
+    ("origin", "address", "possible"),
+    [
+        ("198.51.100.7", "198.51.100.200", True),
+        ("198.51.100.7", "198.51.101.7", False),
+        ("198.51.100.7", "2001:db8::1", False),
+        ("2001:db8::1", "2001:db8:0:ff::2", True),
+        ("2001:db8::1", "2001:db8:0:100::2", False),
+        ("2001:db8::1", "198.51.100.7", False),
+        ("198.51.100.7", "::ffff:198.51.100.9", True),
+        ("198.51.100.7", "node.example", True),
+        ("", "192.0.2.1", True),
+    ],
+)
+def test_who_may_be_where(origin: str, address: str, possible: bool) -> None:
+    assert may_be_at(Origin(origin, (), False), address) is possible

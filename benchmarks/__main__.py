@@ -1,0 +1,24 @@
+"""``python -m benchmarks``: the load generator and the suite."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .load import command as load
+from .suite import command as suite
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Load a server; compare ours.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    described = "send requests to a server, and time the answers"
+    load.add_arguments(commands.add_parser("load", help=described, description=described))
+    described = "start every contestant on this machine, and compare them"
+    suite.add_arguments(commands.add_parser("suite", help=described, description=described))
+    given = parser.parse_args()
+    return load.run(given) if given.command == "load" else suite.run(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

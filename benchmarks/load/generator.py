@@ -1,0 +1,314 @@
+"""One generator: some connections, a loop that keeps them busy, and what it counts.
+
+Closed loop: each connection keeps `pipeline` requests in flight and sends the next when an answer is there.
+Open loop: requests are due at a fixed rate (`Schedule`), go to whichever connection is free, and are timed
+from when they were due. A timer of the event loop is a millisecond coarse, so the generator polls instead
+of sleeping wherever the next request is nearer than that: an open loop uses its core up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import cycle
+from time import perf_counter
+from typing import NamedTuple, cast
+
+from .answers import AnswerReader, UnreadableError
+from .histogram import Histogram
+from .mix import deal
+from .requests import KINDS, Source, Target
+from .schedule import Schedule
+from .tally import Second, Tally
+
+# How long a generator waits for the last answers.
+LAST_ANSWERS_S = 2.0
+# Requests that are due and find no free connection; beyond so many the run is hopeless and ends.
+WAITING_MAX = 1_000_000
+# At most so many requests are sent before answers are looked at again.
+DUE_AT_ONCE_MAX = 256
+POLL_WITHIN_S = 0.002
+SECOND_S = 1.0
+CONNECTING_AT_ONCE = 256
+
+
+class LoadOptions(NamedTuple):
+    """A run of one generator. `rate` None is a closed loop; it is that of all `generators` together."""
+
+    host: str
+    port: int
+    mix: dict[str, int]
+    nodes: int = 1_000
+    services: tuple[str, ...] = ("storage",)
+    rate: float | None = None
+    duration_s: float = 10.0
+    warm_up_s: float = 0.5
+    connections: int = 64
+    idle_connections: int = 0
+    pipeline: int = 1
+    prefix: str = ""
+    run: str = "load"
+    seed: int = 0
+    generator: int = 0
+    generators: int = 1
+
+    def target(self, chance: random.Random) -> Target:
+        """What sources of requests need to know."""
+        return Target(
+            host=f"{self.host}:{self.port}",
+            nodes=self.nodes,
+            services=self.services,
+            run=f"{self.run}-{self.generator}",
+            chance=chance,
+            prefix=self.prefix,
+        )
+
+
+class Connection(asyncio.Protocol):
+    """One connection; `in_flight` holds kind and start of each request without an answer."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self._reader = AnswerReader()
+        self.in_flight: deque[tuple[int, float]] = deque()
+        self.answered = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        now_s = perf_counter()
+        try:
+            statuses = self._reader.feed(data)
+        except UnreadableError as error:
+            self._generator.tally.error = str(error)
+            self.transport.abort()
+            return
+        if len(statuses) > len(self.in_flight):
+            self._generator.tally.error = "an answer came that nobody had asked for"
+            self.transport.abort()
+            return
+        for status in statuses:
+            kind, since_s = self.in_flight.popleft()
+            self._generator.count(kind, status, now_s - since_s)
+        self.answered += len(statuses)
+        if self._reader.closing:
+            self.transport.close()
+        elif statuses:
+            self._generator.ready(self, len(statuses), now_s)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._generator.lost(self)
+
+
+class Idle(asyncio.Protocol):
+    """A connection that only lies there."""
+
+
+class Generator:
+    """Drives all connections of one process. `second_told` takes the figures of each second."""
+
+    def __init__(self, options: LoadOptions, second_told: Callable[[Second], None]) -> None:
+        self._options = options
+        self._second_told = second_told
+        self._kinds = list(options.mix)
+        self.tally = Tally(self._kinds)
+        self._requests = self._sequence()
+        self._connections: set[Connection] = set()
+        self._idle: list[asyncio.BaseTransport] = []
+        self._reconnecting: set[asyncio.Task[None]] = set()
+        self._free: deque[Connection] = deque()
+        self._waiting: deque[float] = deque()
+        self._schedule: Schedule | None = None
+        self._sending = False
+        self._measuring = False
+        self._finished = False
+        self._second = (Histogram(), 0)
+
+    def _sequence(self) -> Iterator[tuple[int, Source]]:
+        """Kinds and sources in the proportions of the mix, for ever."""
+        options = self._options
+        chance = random.Random(f"{options.seed}/{options.generator}")
+        target = options.target(chance)
+        sources = {kind: KINDS[kind](target) for kind in self._kinds}
+        dealt = deal(options.mix, chance)
+        return cycle([(self._kinds.index(kind), sources[kind]) for kind in dealt])
+
+    async def run(
+        self,
+        start: Callable[[], Awaitable[float]],
+        edge: Callable[[], None] = lambda: None,
+    ) -> Tally:
+        """Connect, wait for `start` to say when to begin, warm up, measure.
+
+        `edge` is called where the measured time begins and where it ends.
+        """
+        options = self._options
+        await self.connect()
+        start_s = await start()
+        gc.collect()
+        gc.disable()
+        try:
+            self._begin(start_s)
+            await asyncio.sleep(max(0.0, start_s + options.warm_up_s - perf_counter()))
+            edge()
+            self._measuring, began_s = True, perf_counter()
+            await self._tell_seconds(began_s)
+            self.tally.took_s = perf_counter() - began_s
+            edge()
+            await self._finish()
+        finally:
+            gc.enable()
+            self.close()
+        return self.tally
+
+    def count(self, kind: int, status: int, took_s: float) -> None:
+        """An answer is there."""
+        if self._measuring:
+            time_us = int(took_s * 1e6)
+            self.tally.times[kind].add(time_us)
+            self.tally.statuses[kind][status] += 1
+            self._second[0].add(time_us)
+
+    def ready(self, connection: Connection, room: int, now_s: float) -> None:
+        """A connection can take so many requests more."""
+        if self._schedule is None:
+            if self._sending:
+                self._send(connection, [now_s] * room)
+            return
+        for _ in range(room):
+            if self._waiting:
+                self._send(connection, [self._waiting.popleft()])
+            else:
+                self._free.append(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection has ended. One that had worked is replaced, where requests still are to be sent."""
+        self._connections.discard(connection)
+        if self._schedule is not None:
+            self._free = deque(each for each in self._free if each is not connection)
+        if self._finished:
+            return
+        if self._measuring:
+            self.tally.failed += len(connection.in_flight)
+        if not self._sending and not self._waiting:
+            return
+        if connection.answered:
+            task = asyncio.get_running_loop().create_task(self._replace())
+            self._reconnecting.add(task)
+            task.add_done_callback(self._reconnecting.discard)
+        elif not self._connections and not self.tally.error:
+            self.tally.error = "the server has closed all connections"
+
+    def _send(self, connection: Connection, since: list[float]) -> None:
+        """Send as many requests as `since` has times to time them from."""
+        pieces = []
+        for since_s in since:
+            kind, source = next(self._requests)
+            connection.in_flight.append((kind, since_s))
+            pieces.append(source())
+        connection.transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _begin(self, start_s: float) -> None:
+        options = self._options
+        self._sending = True
+        if options.rate is not None:
+            self._free.extend(connection for _ in range(options.pipeline) for connection in self._connections)
+            self._schedule = Schedule(start_s, options.rate, options.generator, options.generators)
+            self._tick()
+            return
+        for connection in list(self._connections):
+            self.ready(connection, options.pipeline, perf_counter())
+
+    def _tick(self) -> None:
+        """Send what is due, and come again when more is."""
+        schedule, now_s = self._schedule, perf_counter()
+        if schedule is None or not self._sending:
+            return
+        for due_s in schedule.take_due(now_s, DUE_AT_ONCE_MAX):
+            if self._measuring:
+                self.tally.late.add(int((now_s - due_s) * 1e6))
+            if self._free:
+                self._send(self._free.popleft(), [due_s])
+            else:
+                self._waiting.append(due_s)
+        if len(self._waiting) > WAITING_MAX:
+            self._sending, self.tally.error = False, "the server is too slow for this rate by far"
+            return
+        loop, ahead_s = asyncio.get_running_loop(), schedule.next_s() - perf_counter()
+        if ahead_s < POLL_WITHIN_S:
+            loop.call_soon(self._tick)
+        else:
+            loop.call_later(ahead_s - POLL_WITHIN_S, self._tick)
+
+    async def _tell_seconds(self, began_s: float) -> None:
+        """Until the measured time is over, tell every second what it was like."""
+        duration_s = self._options.duration_s
+        for number in range(math.ceil(duration_s / SECOND_S)):
+            if not self._connections and not self._reconnecting:
+                break
+            ends_s = began_s + min((number + 1) * SECOND_S, duration_s)
+            await asyncio.sleep(max(0.0, ends_s - perf_counter()))
+            times, failed_before = self._second
+            self._second = (Histogram(), self.tally.failed)
+            self._second_told(Second(number, times.count, self.tally.failed - failed_before, times))
+
+    async def _finish(self) -> None:
+        """In an open loop wait for the last answers, and time those that do not come up to now."""
+        self._sending = False
+        if self._schedule is None:
+            self._measuring = False
+            return
+        ends_s = perf_counter() + LAST_ANSWERS_S
+        while perf_counter() < ends_s and (
+            self._waiting or any(connection.in_flight for connection in self._connections)
+        ):
+            await asyncio.sleep(0.01)
+        self._measuring, now_s = False, perf_counter()
+        left = [each for connection in self._connections for each in connection.in_flight]
+        left += [(0, due_s) for due_s in self._waiting]
+        for kind, since_s in left:
+            self.tally.times[kind].add(int((now_s - since_s) * 1e6))
+        self.tally.unanswered = len(left)
+
+    async def connect(self) -> None:
+        """Open all connections. Raises `OSError`."""
+        options, loop = self._options, asyncio.get_running_loop()
+        for first in range(0, options.idle_connections, CONNECTING_AT_ONCE):
+            number = min(CONNECTING_AT_ONCE, options.idle_connections - first)
+            opened = [loop.create_connection(Idle, options.host, options.port) for _ in range(number)]
+            self._idle += [transport for transport, _ in await asyncio.gather(*opened)]
+        for first in range(0, options.connections, CONNECTING_AT_ONCE):
+            number = min(CONNECTING_AT_ONCE, options.connections - first)
+            await asyncio.gather(*(self._open() for _ in range(number)))
+
+    async def _open(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: Connection(self), self._options.host, self._options.port
+        )
+        self._connections.add(connection)
+        return connection
+
+    async def _replace(self) -> None:
+        try:
+            connection = await self._open()
+        except OSError as error:
+            self.tally.error = f"cannot connect again: {error.strerror or error}"
+            return
+        if self._sending or self._waiting:
+            self.ready(connection, self._options.pipeline, perf_counter())
+
+    def close(self) -> None:
+        """Cut all connections."""
+        self._finished = True
+        for task in self._reconnecting:
+            task.cancel()
+        for connection in list(self._connections):
+            connection.transport.abort()
+        for transport in self._idle:
+            cast("asyncio.Transport", transport).abort()

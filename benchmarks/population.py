@@ -1,0 +1,107 @@
+"""The nodes of every benchmark: the same names and data, as requests, as JSON and as records of a store.
+
+A node has an id of 15 characters, an IPv4 address, an Ed25519 key, two services and two metadata entries.
+One in ten offers `index` and `storage`, the others `relay` and `storage`.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from openred_central.directory.batch import Batch, Vitals
+from openred_central.directory.node import DISCOVERABLE, Profile, Record, SignOfLife
+from openred_central.storage.sqlite import SqliteStore
+
+BATCH_ROWS = 5_000
+# The directory has been up for so long, and has heard everybody within the last minute.
+ATTENDED_S = 1_000_000.0
+HEARD_WITHIN_S = 60.0
+REGISTERED_AT = 1_800_000_000.0
+PORT = 8_000
+METADATA = {"version": "1.2.3", "os": "linux"}
+
+
+def node_id(number: int) -> str:
+    """The name of a node: 15 characters."""
+    return f"node-{number:010d}"
+
+
+def address(number: int) -> str:
+    return f"192.0.{number // 256 % 256}.{number % 256}"
+
+
+def public_key(number: int) -> str:
+    """32 bytes in base64, as an Ed25519 key is written. Nobody has the private one."""
+    return b64encode(sha256(b"%d" % number).digest()).decode()
+
+
+def services(number: int) -> list[str]:
+    """The two services of a node, sorted."""
+    return ["relay", "storage"] if number % 10 else ["index", "storage"]
+
+
+def document(number: int, name: str | None = None) -> dict[str, Any]:
+    """What a node registers with, by another `name` where one is given."""
+    return {
+        "node_id": name or node_id(number),
+        "address": address(number),
+        "port": PORT,
+        "public_key": public_key(number),
+        "services": services(number),
+        "metadata": METADATA,
+    }
+
+
+def profile(number: int) -> Profile:
+    return Profile(address(number), PORT, public_key(number), metadata=METADATA)
+
+
+def record(slot: int, last_seen_s: float | None = None) -> Record:
+    """A record as it is a while after its registration. `last_seen_s` is attended time."""
+    if last_seen_s is None:
+        last_seen_s = ATTENDED_S - slot * 0.765_432 % HEARD_WITHIN_S
+    return Record(
+        slot=slot,
+        node_id=node_id(slot),
+        state=1,
+        flags=DISCOVERABLE,
+        registered_at=REGISTERED_AT + slot * 0.123_456,
+        last_seen_at=REGISTERED_AT + last_seen_s,
+        last_seen_s=last_seen_s,
+        since_s=last_seen_s,
+        usual_gap_s=86_400.5,
+        revision=slot,
+        services=",".join(services(slot)),
+        region="",
+        profile=profile(slot).encode(),
+        away_from_s=0.0,
+        away_until_s=0.0,
+        # A first life has no history: it begins with its registration.
+        history="",
+    )
+
+
+def records(count: int, last_seen_s: float | None = None) -> Iterator[list[Record]]:
+    """The records of so many nodes, in batches."""
+    for first in range(0, count, BATCH_ROWS):
+        yield [record(slot, last_seen_s) for slot in range(first, min(first + BATCH_ROWS, count))]
+
+
+def batch(records: list[Record], signs_of_life: list[SignOfLife], revision: int = 0) -> Batch:
+    """A batch of these changes alone."""
+    return Batch(records, [], signs_of_life, [], [], Vitals(ATTENDED_S, revision, 0.0), 0)
+
+
+def filled(path: Path, count: int, last_seen_s: float | None = None) -> SqliteStore:
+    """An open store with so many nodes, as a server would have left it."""
+    store = SqliteStore(path)
+    store.open()
+    for rows in records(count, last_seen_s):
+        store.commit(batch(rows, [], count))
+        if store.tidy_due:
+            store.tidy()
+    return store

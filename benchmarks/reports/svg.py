@@ -1,0 +1,161 @@
+"""Charts as SVG, written by hand: bars and lines, readable on light and on dark ground, without a script.
+
+Colours follow the reader's preference (`prefers-color-scheme`). Series are told apart by place and label, not
+by colour alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+from xml.sax.saxutils import escape
+
+WIDTH = 760
+MARGIN = 24
+LABEL_WIDTH = 210
+VALUE_WIDTH = 130
+BAR_HEIGHT = 20
+BAR_GAP = 8
+TITLE_HEIGHT = 40
+PLOT_HEIGHT = 240
+AXIS_WIDTH = 70
+AXIS_HEIGHT = 46
+
+STYLE = """
+svg { background: #ffffff; font: 13px system-ui, "DejaVu Sans", sans-serif; }
+text { fill: #1f2328; } .title { font-weight: 600; font-size: 15px; } .dim { fill: #59636e; }
+.bar { fill: #8c959f; } .ours { fill: #0969da; } .range { stroke: #1f2328; stroke-width: 1.5; }
+.line { fill: none; stroke: #0969da; stroke-width: 2; } .grid { stroke: #d1d9e0; stroke-width: 1; }
+@media (prefers-color-scheme: dark) {
+svg { background: #0d1117; } text { fill: #f0f6fc; } .dim { fill: #9198a1; }
+.bar { fill: #656c76; } .ours { fill: #4493f8; } .range { stroke: #f0f6fc; }
+.line { stroke: #4493f8; } .grid { stroke: #3d444d; } }
+"""
+
+
+class Bar(NamedTuple):
+    """One bar: `low` to `high` is drawn as a range over it. `ours` is drawn in colour."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    ours: bool = False
+
+
+class Panel(NamedTuple):
+    """A piece of a chart: its elements, drawn from y = 0, and how high it is."""
+
+    elements: list[str]
+    height: int
+
+
+def chart(panels: Sequence[Panel]) -> str:
+    """One SVG document with the panels below one another."""
+    y, placed = MARGIN, []
+    for panel in panels:
+        placed.append(f'<g transform="translate(0 {y})">{"".join(panel.elements)}</g>\n')
+        y += panel.height + MARGIN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}">\n'
+        f"<style>{STYLE}</style>\n{''.join(placed)}</svg>\n"
+    )
+
+
+def bars(title: str, unit: str, rows: Sequence[Bar]) -> Panel:
+    """Horizontal bars from zero, one a row, with their values beside them."""
+    longest = max((row.high for row in rows), default=0) or 1.0
+    scale = (WIDTH - 2 * MARGIN - LABEL_WIDTH - VALUE_WIDTH) / longest
+    elements = [_title(title, unit)]
+    for number, row in enumerate(rows):
+        y, x = TITLE_HEIGHT + number * (BAR_HEIGHT + BAR_GAP), MARGIN + LABEL_WIDTH
+        kind = "ours" if row.ours else "bar"
+        middle, text_y = y + BAR_HEIGHT / 2, y + BAR_HEIGHT - 5
+        low_x, high_x = x + row.low * scale, x + row.high * scale
+        elements += [
+            _text(MARGIN, text_y, row.label),
+            f'<rect class="{kind}" x="{x}" y="{y}" width="{row.value * scale:.1f}" height="{BAR_HEIGHT}"/>',
+            f'<line class="range" x1="{low_x:.1f}" y1="{middle}" x2="{high_x:.1f}" y2="{middle}"/>',
+            _text(x + row.high * scale + 8, text_y, short(row.value), "dim"),
+        ]
+    return Panel(elements, TITLE_HEIGHT + len(rows) * (BAR_HEIGHT + BAR_GAP))
+
+
+def line(title: str, unit: str, points: Sequence[tuple[float, float]], x_name: str) -> Panel:
+    """One line over a linear axis that starts where the points do; y starts at zero."""
+    first, last = (points[0][0], points[-1][0]) if points else (0.0, 1.0)
+    span = last - first or 1.0
+    marks = [(number / 5, short(first + span * number / 5)) for number in range(6)]
+    placed = [((x - first) / span, y) for x, y in points]
+    return _plot(title, unit, placed, marks, x_name)
+
+
+def tail(title: str, unit: str, curve: Sequence[tuple[float, float]]) -> Panel:
+    """Quantiles: every tenth part of those that took longer is as wide as the one before (log scale).
+
+    `curve` holds (share that took longer, value) with falling shares; a last share of 0 is the maximum.
+    """
+    smallest = min((share for share, _ in curve if share > 0), default=0.1)
+    decades = max(1, math.ceil(-math.log10(smallest)))
+
+    def place(share: float) -> float:
+        return min(1.0, -math.log10(share) / decades) if share > 0 else 1.0
+
+    marks = [(number / decades, f"{100 * (1 - 10.0**-number):.10g} %") for number in range(decades + 1)]
+    return _plot(
+        title, unit, [(place(share), value) for share, value in curve], marks, "share that took no longer"
+    )
+
+
+def _plot(
+    title: str,
+    unit: str,
+    points: Sequence[tuple[float, float]],
+    marks: Sequence[tuple[float, str]],
+    x_name: str,
+) -> Panel:
+    """A line through points whose x lies in [0, 1], with a grid and named marks below."""
+    top = nice_end(max((y for _, y in points), default=1.0))
+    left, width, bottom = (
+        MARGIN + AXIS_WIDTH,
+        WIDTH - 2 * MARGIN - AXIS_WIDTH - 20,
+        TITLE_HEIGHT + PLOT_HEIGHT,
+    )
+    elements = [_title(title, unit)]
+    for step in range(5):
+        y = bottom - PLOT_HEIGHT * step / 4
+        elements.append(
+            f'<line class="grid" x1="{left}" y1="{y:.1f}" x2="{left + width}" y2="{y:.1f}"/>'
+            + _text(left - 8, y + 4, short(top * step / 4), "dim", "end")
+        )
+    for place, name in marks:
+        elements.append(_text(left + place * width, bottom + 18, name, "dim", "middle"))
+    elements.append(_text(left + width / 2, bottom + 38, x_name, "dim", "middle"))
+    drawn = " ".join(f"{left + x * width:.1f},{bottom - y / top * PLOT_HEIGHT:.1f}" for x, y in points)
+    elements.append(f'<polyline class="line" points="{drawn}"/>')
+    return Panel(elements, bottom + AXIS_HEIGHT)
+
+
+def nice_end(value: float) -> float:
+    """The least of 1, 2, 2.5, 4, 5, 8 × 10ⁿ that is not below `value`: where an axis may end."""
+    if not value > 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 2.5, 4, 5, 8, 10) if step * power >= value * (1 - 1e-9))
+
+
+def short(value: float) -> str:
+    """A number as it stands beside a bar: three digits that count, thousands apart."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _title(title: str, unit: str) -> str:
+    return _text(MARGIN, 16, title, "title") + _text(WIDTH - MARGIN, 16, unit, "dim", "end")
+
+
+def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:
+    given = f' class="{kind}"' if kind else ""
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{given}>{escape(words)}</text>'

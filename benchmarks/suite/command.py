@@ -1,0 +1,104 @@
+"""``python -m benchmarks suite``: every contestant on this machine, on the same work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from types import FrameType
+
+from ..load.running import LoadError
+from . import holding, latency, loads, machine, registering, report, stalls, starting
+from .databases import Databases
+from .effort import QUICK, WHOLE, Bench
+from .goals import outcomes
+from .samples import Samples
+from .servers import ROOT, ServerError, Site
+
+CASES: dict[str, Callable[[Bench], None]] = {
+    "loads": loads.measure,
+    "register": registering.measure,
+    "latency": latency.measure,
+    "start": starting.measure,
+    "restore": starting.measure_restoring,
+    "memory": holding.measure,
+    "stalls": stalls.measure,
+}
+# What may go wrong in one case while the others go on.
+FAILURES = (ServerError, LoadError, OSError, RuntimeError, subprocess.SubprocessError, sqlite3.Error)
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--quick",
+        action="store_true",
+        help="two minutes instead of thirty: fewer rounds, up to 100,000 nodes",
+    )
+    add("--only", nargs="+", choices=CASES, metavar="CASE", help=f"only these: {', '.join(CASES)}")
+    add("--results", type=Path, default=RESULTS, help="folder for JSON, Markdown and the chart")
+    add("--seed", type=int, default=0, help="of all random choices (0)")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Measure, and report what there is even where a case fails. Returns the exit code: 1 where one did."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    machine.allow_open_files()
+    described, began_s, samples = machine.describe(), perf_counter(), Samples()
+    cores = machine.choose_cores()
+    if not cores.server:
+        print("there is but one core: the load takes its share of the server's", file=sys.stderr)
+    effort, failed = QUICK if given.quick else WHOLE, False
+
+    def tell(what: str) -> None:
+        print(f"{perf_counter() - began_s:6.0f} s  {what}", file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="openred-bench-") as folder, machine.on_cores(cores.load):
+        site = Site(Path(folder), Databases(Path(folder)), cores)
+        bench = Bench(site, effort, samples, tell, given.seed)
+        for name in given.only or CASES:
+            try:
+                CASES[name](bench)
+            except KeyboardInterrupt:
+                tell("interrupted: what was measured is reported")
+                failed = True
+                break
+            except FAILURES as error:
+                tell(f"{name} failed: {error}")
+                failed = True
+    described["load_average_afterwards"] = f"{os.getloadavg()[0]:.2f}"
+    _report(given, bench, described)
+    return 1 if failed else 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _report(given: argparse.Namespace, bench: Bench, described: dict[str, str]) -> None:
+    """Print the tables, and write everything into the folder of results."""
+    samples, command = bench.samples, "python -m benchmarks " + shlex.join(sys.argv[1:])
+    found = [each for each in outcomes(bench.effort, samples) if each.measured is not None or not given.only]
+    print(report.text(samples, found))
+    name = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    given.results.mkdir(parents=True, exist_ok=True)
+    written = report.document(samples, found, described, command, bench.seed)
+    for ending, content in (
+        ("json", json.dumps(written, indent=1) + "\n"),
+        ("md", report.page(samples, found, described, command)),
+        ("svg", report.chart(samples, bench.effort)),
+    ):
+        path = given.results / f"{name}.{ending}"
+        path.write_text(content, encoding="utf-8")
+        print(f"written: {path}")

@@ -1,0 +1,110 @@
+"""What we want to reach, and what a run says of it. A goal is a figure to look at, not a test."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from . import contestants as who
+from . import holding, latency, loads, stalls, starting
+from .effort import Effort
+from .samples import Samples, Spread, Subject
+
+
+class Goal(NamedTuple):
+    """`metric` of `subject`, or its ratio to that of `other`, is to be at most or at least `bound`."""
+
+    text: str
+    bound: float
+    metric: str
+    subject: Subject
+    other: Subject | None = None
+    at_least: bool = False
+
+
+class Outcome(NamedTuple):
+    """A goal with what was measured; None where nothing was."""
+
+    goal: Goal
+    measured: Spread | None
+
+    @property
+    def verdict(self) -> str:
+        if self.measured is None:
+            return "not measured"
+        value, bound = self.measured.median, self.goal.bound
+        return "hit" if (value >= bound if self.goal.at_least else value <= bound) else "missed"
+
+
+def goals(effort: Effort) -> list[Goal]:
+    """All goals that a run of this size can speak of."""
+    return [*_load_goals(effort), *_other_goals(effort)]
+
+
+def _load_goals(effort: Effort) -> list[Goal]:
+    heartbeat, usual = loads.heartbeat_case(effort), effort.usual
+    ours = Subject(heartbeat, who.OURS)
+    found = [
+        Goal("heartbeat, CPU: × bare uvloop", 1.5, "cpu_us", ours, Subject(heartbeat, who.BARE)),
+        *(
+            Goal(
+                f"heartbeat, requests/s: × {name}",
+                times,
+                "requests_per_s",
+                ours,
+                Subject(heartbeat, name),
+                True,
+            )
+            for name, times in ((who.GRANIAN, 2), (who.AIOHTTP, 4), (who.FASTAPI, 10))
+        ),
+    ]
+    for services in (loads.ONE_SERVICE, loads.TWO_SERVICES):
+        case = loads.discover_case(usual, services)
+        mine = Subject(case, who.OURS)
+        found += [
+            Goal(f"{case}, requests/s: × {name}", times, "requests_per_s", mine, Subject(case, name), True)
+            for name, times in ((who.AIOHTTP, 4), (who.FASTAPI, 30))
+        ]
+        if effort.large:
+            large, small = (loads.discover_case(nodes, services) for nodes in (effort.large, effort.small))
+            text = f"{large}, CPU: × among {effort.small:,}"
+            found.append(Goal(text, 1.2, "cpu_us", Subject(large, who.OURS), Subject(small, who.OURS)))
+    return found
+
+
+def _other_goals(effort: Effort) -> list[Goal]:
+    crowd = effort.large or effort.usual
+    alone = Subject(f"{crowd:,} {stalls.DEADLINES_CASE}", stalls.ALONE)
+    served = alone._replace(who=stalls.SERVED)
+    found = [
+        Goal(f"{latency.case(mix)}: {name}", bound, metric, Subject(latency.case(mix), who.OURS))
+        for mix in latency.MIXES
+        for name, metric, bound in (("p99 ms", "p99_ms", 1.0), ("p99.9 ms", "p999_ms", 5.0))
+    ]
+    start, idle = starting.CASE, holding.IDLE_CASE
+    found += [
+        Goal("start to the first answer: × import uvloop", 1.5, "seconds", Subject(start, who.OURS),
+             Subject(start, starting.IMPORT)),
+        Goal("idle memory above import uvloop, MB", 12.0, "mb", Subject(idle, holding.REGISTERED)),
+        Goal("the same before the first cryptographic use", 5.0, "mb", Subject(idle, holding.FRESH)),
+        Goal("memory of an idle connection, bytes", 4_096, "bytes_each",
+             Subject(holding.CONNECTION_CASE, who.OURS)),
+        Goal(f"{alone.case}: transitions/s", 200_000, "transitions_per_s", alone, at_least=True),
+        Goal(f"{alone.case}: the longest stall, ms", 5.0, "max_ms", served),
+    ]  # fmt: skip
+    if effort.large:
+        held = Subject(holding.node_case(effort.large), holding.ALONE)
+        found.append(Goal(f"memory of a node among {effort.large:,}, bytes", 450, "bytes_each", held))
+    return found
+
+
+def outcomes(effort: Effort, samples: Samples) -> list[Outcome]:
+    """Each goal with its figure."""
+    return [
+        Outcome(
+            goal,
+            samples.ratio(goal.subject, goal.other, goal.metric)
+            if goal.other
+            else samples.spread(goal.subject, goal.metric),
+        )
+        for goal in goals(effort)
+    ]

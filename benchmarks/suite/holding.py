@@ -1,0 +1,98 @@
+"""Resident memory: of an idle server, of each connection, of each node."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from time import sleep
+
+import orjson
+import uvloop
+
+from ..load.generator import Generator, LoadOptions
+from ..population import document
+from . import contestants as who
+from . import machine
+from .contestants import CONTESTANTS
+from .effort import Bench
+from .inprocess import run_alone
+from .samples import Subject
+from .servers import Running, ask
+
+IDLE_CASE = "memory of an idle server above `import uvloop`"
+CONNECTION_CASE = "memory of an idle connection"
+FRESH, REGISTERED = "ours, just started", "ours, after the first registration"
+ALONE, LOADED = "a directory alone", "a server that has loaded them"
+CONNECTIONS = 2_000
+SETTLE_S = 0.3
+MB = 1e6
+
+
+def node_case(nodes: int) -> str:
+    return f"memory of a node among {nodes:,}"
+
+
+def measure(bench: Bench) -> None:
+    """All of them, smallest first."""
+    bench.tell("memory, idle and of connections")
+    for _ in range(min(bench.effort.rounds, 3)):
+        bare_bytes = _import_bytes(bench)
+        with bench.site.server(who.OURS) as server:
+            sleep(SETTLE_S)
+            _idle(bench, FRESH, server.resident_bytes() - bare_bytes)
+            ask(server.port, "POST", "/register", orjson.dumps(document(0)))
+            _idle(bench, REGISTERED, server.resident_bytes() - bare_bytes)
+        for name in (who.OURS, who.BARE, who.GRANIAN, who.AIOHTTP, who.FASTAPI):
+            if not CONTESTANTS[name].missing():
+                with bench.site.server(name) as server:
+                    _connections(bench, name, server)
+    for nodes in filter(None, (bench.effort.usual, bench.effort.large)):
+        _nodes(bench, nodes)
+
+
+def _idle(bench: Bench, name: str, grown_bytes: int) -> None:
+    bench.samples.add(Subject(IDLE_CASE, name), mb=grown_bytes / MB)
+
+
+def _import_bytes(bench: Bench) -> int:
+    """Resident memory of a Python that has imported uvloop and asyncio with it."""
+    waiting = "import uvloop, sys; sys.stdout.write('.'); sys.stdout.flush(); sys.stdin.read()"
+    with machine.on_cores(bench.site.cores.server):
+        process = subprocess.Popen(
+            [sys.executable, "-c", waiting], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+    with process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        # Behind this its standard input ends, and so does it.
+        return machine.resident_bytes([process.pid])
+
+
+def _connections(bench: Bench, name: str, server: Running) -> None:
+    """What many connections hold that were opened and lie idle."""
+
+    async def grown_bytes() -> float:
+        options = LoadOptions("127.0.0.1", server.port, {"heartbeat": 1}, idle_connections=CONNECTIONS)
+        before_bytes = server.resident_bytes()
+        generator = Generator(options._replace(connections=0), lambda second: None)
+        await generator.connect()
+        sleep(SETTLE_S)
+        after_bytes = server.resident_bytes()
+        generator.close()
+        return (after_bytes - before_bytes) / CONNECTIONS
+
+    bench.samples.add(Subject(CONNECTION_CASE, name), bytes_each=uvloop.run(grown_bytes()))
+
+
+def _nodes(bench: Bench, nodes: int) -> None:
+    """Growth by so many nodes: in a directory alone, and in a server that has loaded them."""
+    bench.tell(node_case(nodes))
+    alone = run_alone(bench.site.cores, "memory", nodes)
+    bench.samples.add(Subject(node_case(nodes), ALONE), bytes_each=alone["bytes_each"])
+    with bench.site.server(who.OURS) as empty:
+        sleep(SETTLE_S)
+        empty_bytes = empty.resident_bytes()
+    with bench.site.server(who.OURS, nodes) as server:
+        sleep(SETTLE_S)
+        grown_bytes = server.resident_bytes() - empty_bytes
+        bench.samples.add(Subject(node_case(nodes), LOADED), bytes_each=grown_bytes / nodes)

@@ -1,0 +1,121 @@
+"""Figures of a directory without a server: what a node holds, and a crowd of deadlines due at once.
+
+    python -m benchmarks.suite.inprocess memory 1000000
+    python -m benchmarks.suite.inprocess deadlines 1000000
+
+Each prints its figures as JSON. A process does one of them and ends, so that its memory is what it was for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter, process_time
+
+from openred_central.clock import AttendedTime, SystemClock
+from openred_central.directory.columns import RecordColumns
+from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.mass_silence import MassSilenceOptions
+from openred_central.directory.node import Record
+from openred_central.server import log_transitions
+from openred_central.tasks.prober import Submission
+from openred_central.tasks.scheduler import Scheduler
+
+from ..load.histogram import Histogram
+from ..population import ATTENDED_S, records
+from . import machine
+from .machine import Cores
+
+ROOT = Path(__file__).resolve().parents[2]
+TOLERANCE_S = 100.0
+
+
+def filled_directory(nodes: int, last_seen_s: float | None = None) -> Directory:
+    """A directory with so many nodes, which never holds its checks."""
+    directory = Directory(
+        DirectoryOptions(nodes_max=nodes),
+        LifecycleOptions(heartbeat_tolerance_s=TOLERANCE_S),
+        MassSilenceOptions(share=1.0),
+        random.random,
+    )
+    directory.saving.restore_records(map(columns_of, records(nodes, last_seen_s)))
+    return directory
+
+
+def columns_of(batch: list[Record]) -> RecordColumns:
+    """Records as a store would give them."""
+    columns = zip(*batch, strict=True)
+    return RecordColumns._make(
+        [value.encode() if isinstance(value, str) else value for value in column] for column in columns
+    )
+
+
+def memory(nodes: int) -> dict[str, float]:
+    """Resident growth per node. What making the records needs for a moment is made before."""
+    filled_directory(10_000)
+    gc.collect()
+    before_bytes = machine.resident_bytes([os.getpid()])
+    directory = filled_directory(nodes)
+    gc.collect()
+    return {"bytes_each": (machine.resident_bytes([os.getpid()]) - before_bytes) / len(directory)}
+
+
+def deadlines(nodes: int) -> dict[str, float]:
+    """Everybody is due at the same moment: how fast the scheduler moves them on, and its longest piece."""
+    directory = filled_directory(nodes, ATTENDED_S - TOLERANCE_S - 1.0)
+    attended = AttendedTime(SystemClock(), attended_s=ATTENDED_S)
+    scheduler = Scheduler(
+        directory,
+        attended,
+        tick_s=1.0,
+        store_reachable=lambda: True,
+        on_transitions=log_transitions,
+        ask=lambda request: Submission.REFUSED,
+    )
+    pieces, more = Histogram(), True
+    gc.collect()
+    gc.freeze()
+    began_s, began_cpu_s = perf_counter(), process_time()
+    while more:
+        piece_s = perf_counter()
+        more = scheduler.tick()
+        pieces.add(int((perf_counter() - piece_s) * 1e6))
+    took_s, cpu_s = perf_counter() - began_s, process_time() - began_cpu_s
+    times_ms = pieces.summary_ms()
+    told = {"transitions_per_s": nodes / took_s, "cpu_us": cpu_s / nodes * 1e6}
+    return {**told, "p99_ms": times_ms["p99"], "max_ms": times_ms["max"]}
+
+
+FIGURES = {"memory": memory, "deadlines": deadlines}
+
+
+def run_alone(cores: Cores, figure: str, nodes: int) -> dict[str, float]:
+    """Have a process of its own find a figure."""
+    with machine.on_cores(cores.server):
+        told = subprocess.run(
+            [sys.executable, "-m", "benchmarks.suite.inprocess", figure, str(nodes)],
+            check=True,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        ).stdout
+    found: dict[str, float] = json.loads(told)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.suite.inprocess", description=__doc__)
+    parser.add_argument("figure", choices=FIGURES)
+    parser.add_argument("nodes", type=int)
+    given = parser.parse_args()
+    print(json.dumps(FIGURES[given.figure](given.nodes)))
+
+
+if __name__ == "__main__":
+    main()

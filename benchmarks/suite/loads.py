@@ -1,0 +1,125 @@
+"""Contestants under load: requests a second, and the processor time that each costs the server.
+
+All servers of the group run at the same time, each idle until its turn; in every round each case goes to
+each contestant in turn, and each round begins with another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from ..load.generator import LoadOptions
+from ..load.running import run_here
+from . import contestants as who
+from .contestants import CONTESTANTS
+from .effort import Bench, Effort
+from .samples import Subject
+from .servers import Meter, Running
+
+EVERYBODY = tuple(CONTESTANTS)
+DIRECTORIES = (who.OURS, who.ENGINE, who.GRANIAN, who.AIOHTTP, who.FASTAPI)
+FEW = (who.OURS, who.BARE, who.GRANIAN, who.AIOHTTP)
+ONE_SERVICE = ("storage",)
+TWO_SERVICES = ("index", "storage")
+
+
+class LoadCase(NamedTuple):
+    """One kind of request among so many nodes, and whom it is sent to."""
+
+    name: str
+    kind: str
+    nodes: int
+    who: tuple[str, ...]
+    services: tuple[str, ...] = ONE_SERVICE
+    connections: int = 64
+    idle_connections: int = 0
+    pipeline: int = 1
+
+
+def heartbeat_case(effort: Effort) -> str:
+    """The name of the case that the goals speak of most."""
+    return f"heartbeat of {effort.usual:,}, 64 connections"
+
+
+def discover_case(nodes: int, services: tuple[str, ...]) -> str:
+    return f"discover 50 of {nodes:,}, {'one service' if len(services) == 1 else 'two services'}"
+
+
+def cases(effort: Effort) -> Iterator[LoadCase]:
+    """Everything that is measured under load, in the order of a round."""
+    usual = effort.usual
+    # To come: heartbeats with a session, and signed with RSA and Ed25519; tokens. Each is a kind of request.
+    yield LoadCase(heartbeat_case(effort), "heartbeat", usual, EVERYBODY)
+    yield LoadCase(f"heartbeat of {usual:,}, 16 pipelined", "heartbeat", usual, EVERYBODY, pipeline=16)
+    yield LoadCase(f"heartbeat of {usual:,}, 1 connection", "heartbeat", usual, FEW, connections=1)
+    yield LoadCase(f"heartbeat of {usual:,}, 1,000 connections", "heartbeat", usual, FEW, connections=1_000)
+    idle = effort.idle_connections
+    name = f"heartbeat of {usual:,}, 64 connections beside {idle:,} idle ones"
+    yield LoadCase(name, "heartbeat", usual, FEW, idle_connections=idle)
+    for services in (ONE_SERVICE, TWO_SERVICES):
+        yield LoadCase(discover_case(usual, services), "discover", usual, DIRECTORIES, services)
+        for nodes in filter(None, (effort.small, effort.large)):
+            yield LoadCase(discover_case(nodes, services), "discover", nodes, (who.OURS,), services)
+    # Last, for the directories grow by it.
+    yield LoadCase("register, 64 connections", "register", usual, DIRECTORIES)
+
+
+def measure(bench: Bench) -> None:
+    """Run all cases against all contestants that are here."""
+    effort = bench.effort
+    wanted = {(name, case.nodes) for case in cases(effort) for name in case.who}
+    with ExitStack() as stack:
+        running: dict[tuple[str, int], Running] = {}
+        for name, nodes in sorted(wanted):
+            reason = CONTESTANTS[name].missing()
+            if reason:
+                bench.tell(f"{name} does not take part: {reason}")
+            else:
+                bench.tell(f"starting {name} with {nodes:,} nodes")
+                running[name, nodes] = stack.enter_context(bench.site.server(name, nodes))
+        for number in range(effort.rounds):
+            for case in cases(effort):
+                bench.tell(f"round {number + 1} of {effort.rounds}: {case.name}")
+                turn = [name for name in case.who if (name, case.nodes) in running and _can(name, case)]
+                first = number % max(len(turn), 1)
+                for name in turn[first:] + turn[:first]:
+                    _one(bench, case, name, running[name, case.nodes], number)
+
+
+def _can(name: str, case: LoadCase) -> bool:
+    contestant = CONTESTANTS[name]
+    return case.kind in contestant.kinds and (case.pipeline == 1 or contestant.pipelines)
+
+
+def _one(bench: Bench, case: LoadCase, name: str, server: Running, number: int) -> None:
+    """One case, one contestant, one round."""
+    effort, meter = bench.effort, Meter(server, bench.site.cores)
+    options = LoadOptions(
+        host="127.0.0.1",
+        port=server.port,
+        mix={CONTESTANTS[name].kinds[case.kind]: 1},
+        nodes=case.nodes,
+        services=case.services,
+        duration_s=effort.measured_s,
+        warm_up_s=effort.warm_up_s,
+        connections=case.connections,
+        idle_connections=case.idle_connections,
+        pipeline=case.pipeline,
+        run=f"round-{number}",
+        seed=bench.seed,
+    )
+    tally = run_here(options, edge=meter.read)
+    if tally.error or not tally.answered or tally.refused:
+        told = tally.error or f"{tally.answered} answers, {tally.refused} of them refusals"
+        bench.tell(f"  {name}: left out of this round: {told}")
+        return
+    times_ms = tally.all_times().summary_ms()
+    bench.samples.add(
+        Subject(case.name, name),
+        requests_per_s=tally.requests_per_s,
+        **meter.figures(tally.answered),
+        p50_ms=times_ms["p50"],
+        p99_ms=times_ms["p99"],
+    )

@@ -1,0 +1,128 @@
+"""The machine: its cores, and what the operating system has accounted to a process and its children."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Cores(NamedTuple):
+    """Who runs where; both empty where the machine has but one core, or does not let us choose."""
+
+    server: frozenset[int]
+    load: frozenset[int]
+
+
+def choose_cores() -> Cores:
+    """The last core for the server alone, the others for the load."""
+    if not hasattr(os, "sched_getaffinity"):
+        return Cores(frozenset(), frozenset())
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        return Cores(frozenset(), frozenset())
+    return Cores(frozenset(allowed[-1:]), frozenset(allowed[:-1]))
+
+
+@contextmanager
+def on_cores(cores: frozenset[int]) -> Iterator[None]:
+    """Processes that are started inside run on `cores`."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def allow_open_files() -> None:
+    """Let this process and its children open as many files as they may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and (fields := _stat_fields(int(entry.name))):
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found
+
+
+def processor_s(pids: list[int]) -> float:
+    """Time on a processor that all threads of these processes have used so far, in seconds."""
+    return sum(map(_processor_s, pids))
+
+
+def _processor_s(pid: int) -> float:
+    """From the scheduler to the nanosecond where it tells (proc(5), schedstat), or else to the clock tick."""
+    try:
+        tasks = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        if tasks:
+            return sum(int(told.split()[0]) for told in tasks) / 1e9
+    except OSError:
+        # A thread that has just ended.
+        pass
+    fields = _stat_fields(pid)
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_S if fields else 0.0
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on; none where there is no such process any more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def resident_bytes(pids: list[int]) -> int:
+    """Resident memory of these processes."""
+    total = 0
+    for pid in pids:
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        total += int(found[1]) * 1024 if found else 0
+    return total
+
+
+def busy_s(cores: frozenset[int]) -> float:
+    """Seconds that these cores have spent on anything at all (proc(5), stat); 0 where that is unknown.
+
+    That includes interrupts and what a hypervisor gave to others.
+    """
+    lines = {line.split()[0]: line.split()[1:9] for line in _read("/proc/stat").splitlines() if line}
+    told = [lines[f"cpu{core}"] for core in cores if f"cpu{core}" in lines]
+    # user nice system idle iowait irq softirq steal
+    return sum(sum(map(int, fields)) - int(fields[3]) - int(fields[4]) for fields in told) / CLOCK_TICKS_PER_S
+
+
+def describe() -> dict[str, str]:
+    """What a reader of figures has to know of the machine."""
+    model = re.search(r"model name\s*: (.+)", _read("/proc/cpuinfo"))
+    return {
+        "processor": model[1] if model else platform.processor() or platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "load_average": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,102 @@
+"""Durable registrations, acknowledged after their commit, beside two floors.
+
+The same load on a server that acknowledges from memory is what HTTP and the directory leave; SQLite alone,
+with the same rows in batches as large as they came about, is what the disk leaves.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from openred_central.directory.node import Record
+from openred_central.storage.rows import PROFILE
+from openred_central.storage.schema import SCHEMA
+
+from ..load.generator import LoadOptions
+from ..load.running import run_here
+from ..population import record
+from . import contestants as who
+from .effort import Bench
+from .samples import Subject
+from .servers import Meter, Running
+
+CONNECTIONS = (1, 8, 64, 256)
+FORGETFUL = "ours, from memory"
+BARE = "bare SQLite"
+INSERT = f"INSERT INTO node ({', '.join(Record._fields)}) VALUES ({', '.join('?' * len(Record._fields))})"
+
+
+def case(connections: int) -> str:
+    return f"register durably, {connections} connection{'s' * (connections > 1)}"
+
+
+def measure(bench: Bench) -> None:
+    """Register over ever more connections, durably and from memory; then have SQLite commit as many rows."""
+    effort = bench.effort
+    with (
+        bench.site.server(who.OURS) as durable,
+        bench.site.server(who.OURS, 0, {"database": "memory:"}) as forgetful,
+    ):
+        for number in range(effort.rounds):
+            for connections in CONNECTIONS:
+                bench.tell(f"round {number + 1} of {effort.rounds}: {case(connections)}")
+                before = _store(durable.get("/stats"))
+                figures = _register(bench, durable, connections, f"durable-{connections}-{number}")
+                after = _store(durable.get("/stats"))
+                rows_each = (after["rows"] - before["rows"]) / max(after["batches"] - before["batches"], 1)
+                bench.samples.add(Subject(case(connections), who.OURS), **figures, rows_per_commit=rows_each)
+                figures = _register(bench, forgetful, connections, f"memory-{connections}-{number}")
+                bench.samples.add(Subject(case(connections), FORGETFUL), **figures)
+                rate = bare_rows_per_s(bench.site.folder, max(1, round(rows_each)), effort.measured_s)
+                bench.samples.add(Subject(case(connections), BARE), requests_per_s=rate)
+
+
+def _register(bench: Bench, server: Running, connections: int, run: str) -> dict[str, float]:
+    """What comes of new nodes over so many connections."""
+    options = LoadOptions(
+        host="127.0.0.1",
+        port=server.port,
+        mix={"register": 1},
+        duration_s=bench.effort.measured_s,
+        warm_up_s=bench.effort.warm_up_s,
+        connections=connections,
+        run=run,
+    )
+    meter = Meter(server, bench.site.cores)
+    tally = run_here(options, edge=meter.read)
+    if tally.refused or tally.error:
+        raise RuntimeError(f"registrations: {tally.refused} were refused, {tally.error or 'no error'}")
+    times_ms = tally.all_times().summary_ms()
+    told = {"p50_ms": times_ms["p50"], "p99_ms": times_ms["p99"], "max_ms": times_ms["max"]}
+    return {"requests_per_s": tally.requests_per_s, **meter.figures(tally.answered), **told}
+
+
+def _store(stats: Any) -> dict[str, int]:
+    told: dict[str, int] = stats["performance"]["store"]
+    return told
+
+
+def bare_rows_per_s(folder: Path, rows_each: int, measured_s: float) -> float:
+    """Rows a second that SQLite alone takes in durable commits of so many of our rows, made beforehand."""
+    database = folder / "bare.db"
+    first, rows, passed_s = 0, 0, 0.0
+    with closing(sqlite3.connect(database, isolation_level=None)) as bare:
+        bare.executescript(SCHEMA)
+        bare.execute("PRAGMA synchronous = FULL")
+        while passed_s < measured_s:
+            made = map(record, range(first, first + rows_each))
+            changes = [(*each[:PROFILE], each.profile.decode(), *each[PROFILE + 1 :]) for each in made]
+            began_s = perf_counter()
+            bare.execute("BEGIN")
+            bare.executemany(INSERT, changes)
+            bare.execute("COMMIT")
+            passed_s += perf_counter() - began_s
+            rows += rows_each
+            first += rows_each
+    for ending in ("", "-wal", "-shm"):
+        database.with_name(database.name + ending).unlink(missing_ok=True)
+    return rows / passed_s

@@ -1,0 +1,165 @@
+"""What a run of the suite tells: tables for a terminal, a Markdown page, JSON and a chart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..reports import svg
+from ..reports.tables import aligned, markdown
+from . import contestants as who
+from . import loads
+from .effort import Effort
+from .goals import Outcome
+from .samples import Samples, Spread, Subject
+
+METRICS = {
+    "requests_per_s": "requests/s",
+    "cpu_us": "server CPU µs each",
+    "others_percent": "others on its core, %",
+    "rows_per_commit": "rows a commit",
+    "transitions_per_s": "transitions/s",
+    "seconds": "seconds",
+    "mb": "MB",
+    "bytes_each": "bytes each",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "p999_ms": "p99.9 ms",
+    "max_ms": "max ms",
+    "generator_late_p99_ms": "generator late, p99 ms",
+}
+# How each contestant stands to us and to the floor, in the same case and round.
+TO_US, TO_US_CPU, TO_BARE = "ours ÷ it, requests/s", "it ÷ ours, CPU", "it ÷ bare, CPU"
+RATIOS = (TO_US, TO_US_CPU, TO_BARE)
+
+Table = Callable[[list[str], list[list[str]]], str]
+
+
+class Section(NamedTuple):
+    """One table: its rows and columns as text."""
+
+    case: str
+    heading: list[str]
+    rows: list[list[str]]
+
+
+def sections(samples: Samples) -> list[Section]:
+    """One section for each case, in the order in which they were measured."""
+    cases = list(dict.fromkeys(subject.case for subject in samples.subjects()))
+    return [_section(samples, case) for case in cases]
+
+
+def _section(samples: Samples, case: str) -> Section:
+    subjects = [subject for subject in samples.subjects() if subject.case == case]
+    present = [metric for metric in METRICS if any(metric in samples.metrics(each) for each in subjects)]
+    ratios = [ratio for ratio in RATIOS if any(_ratio(samples, each, ratio) for each in subjects)]
+    heading = ["", *(METRICS[metric] for metric in present), *ratios]
+    rows = [
+        [
+            each.who,
+            *(told(samples.spread(each, metric)) for metric in present),
+            *(told(_ratio(samples, each, ratio)) for ratio in ratios),
+        ]
+        for each in subjects
+    ]
+    return Section(case, heading, rows)
+
+
+def _ratio(samples: Samples, subject: Subject, ratio: str) -> Spread | None:
+    if ratio == TO_BARE:
+        return samples.ratio(subject, subject._replace(who=who.BARE), "cpu_us")
+    if subject.who == who.OURS:
+        return None
+    ours = subject._replace(who=who.OURS)
+    if ratio == TO_US_CPU:
+        return samples.ratio(subject, ours, "cpu_us")
+    return samples.ratio(ours, subject, "requests_per_s")
+
+
+def told(measured: Spread | None) -> str:
+    """A median, with its range where that is not the same."""
+    if measured is None:
+        return ""
+    middle, low, high = map(svg.short, measured)
+    return middle if low == high else f"{middle} ({low} – {high})"
+
+
+def goal_rows(outcomes: list[Outcome]) -> list[list[str]]:
+    return [
+        [
+            outcome.goal.text,
+            f"{'≥' if outcome.goal.at_least else '≤'} {svg.short(outcome.goal.bound)}",
+            told(outcome.measured),
+            outcome.verdict,
+        ]
+        for outcome in outcomes
+    ]
+
+
+GOAL_HEADING = ["goal", "wanted", "measured", ""]
+
+
+def text(samples: Samples, outcomes: list[Outcome]) -> str:
+    """Everything for a terminal."""
+    parts = [f"{section.case}\n{aligned(section.heading, section.rows)}" for section in sections(samples)]
+    if outcomes:
+        parts.append(aligned(GOAL_HEADING, goal_rows(outcomes)))
+    return "\n".join(parts)
+
+
+def page(samples: Samples, outcomes: list[Outcome], machine: dict[str, str], command: str) -> str:
+    """Everything as a page of Markdown."""
+    parts = [
+        f"`{command}`\n\n"
+        + "".join(f"- {name.replace('_', ' ')}: {value}\n" for name, value in machine.items())
+    ]
+    if outcomes:
+        parts.append("## Goals\n\n" + markdown(GOAL_HEADING, goal_rows(outcomes)))
+    parts += [
+        f"## {section.case}\n\n{markdown(section.heading, section.rows)}" for section in sections(samples)
+    ]
+    return "# Benchmarks\n\n" + "\n".join(parts)
+
+
+def document(
+    samples: Samples, outcomes: list[Outcome], machine: dict[str, str], command: str, seed: int
+) -> dict[str, Any]:
+    """Everything for JSON."""
+    return {
+        "command": command,
+        "seed": seed,
+        "machine": machine,
+        "goals": [
+            {"text": each.goal.text, "bound": each.goal.bound, "at_least": each.goal.at_least,
+             "measured": each.measured.median if each.measured else None, "verdict": each.verdict}
+            for each in outcomes
+        ],
+        "figures": samples.document(),
+    }  # fmt: skip
+
+
+def chart(samples: Samples, effort: Effort) -> str:
+    """Bars of the cases in which there is somebody to compare with."""
+    one, two = loads.ONE_SERVICE, loads.TWO_SERVICES
+    heartbeat = loads.heartbeat_case(effort)
+    wanted = [
+        (heartbeat, "requests_per_s"),
+        (heartbeat, "cpu_us"),
+        (loads.discover_case(effort.usual, one), "requests_per_s"),
+        (loads.discover_case(effort.usual, two), "requests_per_s"),
+        *(
+            (case, metric)
+            for case in dict.fromkeys(s.case for s in samples.subjects())
+            for metric in ("seconds",)
+        ),
+    ]
+    panels = []
+    for case, metric in wanted:
+        rows = [
+            svg.Bar(subject.who, *measured, ours=subject.who == who.OURS)
+            for subject in samples.subjects()
+            if subject.case == case and (measured := samples.spread(subject, metric))
+        ]
+        if rows:
+            panels.append(svg.bars(case, METRICS[metric], rows))
+    return svg.chart(panels)

@@ -1,0 +1,159 @@
+"""Starting and stopping servers on loopback, and looking at them from outside."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import Any, NamedTuple
+
+from . import machine
+from .contestants import CONTESTANTS, Place
+from .databases import Databases
+from .machine import Cores
+
+ROOT = Path(__file__).resolve().parents[2]
+# A million nodes take a while to load.
+START_S_MAX = 180.0
+STOP_S_MAX = 30.0
+POLL_S = 0.001
+LOG_SHOWN = 2_000
+
+
+class ServerError(Exception):
+    """A server did not start. The message says which, and how its log ends."""
+
+
+class Running(NamedTuple):
+    """A server that answers: where, its process and all their children, and the seconds until it listened."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    pids: list[int]
+    started_s: float
+
+    def processor_s(self) -> float:
+        return machine.processor_s(self.pids)
+
+    def resident_bytes(self) -> int:
+        return machine.resident_bytes(self.pids)
+
+    def get(self, path: str) -> Any:
+        """The document at `path`."""
+        return json.loads(ask(self.port, "GET", path))
+
+
+class Usage(NamedTuple):
+    """Readings at one moment: the server's processor time, that of its core, the time of the day."""
+
+    server_s: float
+    core_s: float
+    now_s: float
+
+
+class Meter:
+    """What a server and its core did between two calls of `read`."""
+
+    def __init__(self, server: Running, cores: Cores) -> None:
+        self._server, self._cores = server, cores
+        self._readings: list[Usage] = []
+
+    def read(self) -> None:
+        core_s = machine.busy_s(self._cores.server)
+        self._readings.append(Usage(self._server.processor_s(), core_s, perf_counter()))
+
+    def figures(self, requests: int) -> dict[str, float]:
+        """Server CPU for each request, and the percentage of the server's core that others have had."""
+        first, last = self._readings
+        server_s = last.server_s - first.server_s
+        found = {"cpu_us": server_s / max(requests, 1) * 1e6}
+        if self._cores.server:
+            others_s = max(0.0, last.core_s - first.core_s - server_s)
+            found["others_percent"] = 100 * others_s / (last.now_s - first.now_s)
+        return found
+
+
+class Site(NamedTuple):
+    """Where all servers of a run are started."""
+
+    folder: Path
+    databases: Databases
+    cores: Cores
+
+    @contextmanager
+    def server(
+        self,
+        name: str,
+        nodes: int = 0,
+        settings: dict[str, str] | None = None,
+        command: list[str] | None = None,
+    ) -> Iterator[Running]:
+        """Run a contestant, or `command` with the flags of ours; `settings` are those of our server."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as own:
+            place = Place(free_port(), Path(own), nodes, self.databases, settings or {})
+            arguments = CONTESTANTS[name].command(place)
+            if command is not None:
+                arguments = [*command, *arguments[4:]]
+            log = Path(own) / "log"
+            with machine.on_cores(self.cores.server), log.open("wb") as output:
+                began_s = perf_counter()
+                process = subprocess.Popen(
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=ROOT,
+                )
+            try:
+                started_s = _wait_until_it_listens(name, process, place.port, began_s, log)
+                yield Running(place.port, process, machine.family(process.pid), started_s)
+            finally:
+                _stop(process)
+
+
+def _wait_until_it_listens(
+    name: str, process: subprocess.Popen[bytes], port: int, began_s: float, log: Path
+) -> float:
+    while perf_counter() - began_s < START_S_MAX and process.poll() is None:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return perf_counter() - began_s
+        sleep(POLL_S)
+    raise ServerError(f"{name} did not start: {log.read_text(errors='replace')[-LOG_SHOWN:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask a server to end, and make sure that it does, with all its children."""
+    pids = machine.family(process.pid)
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pid in pids[1:]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
+    """The body of one answer, whatever its status."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=STOP_S_MAX)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

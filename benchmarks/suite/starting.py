@@ -1,0 +1,57 @@
+"""From the start of a process to its first answer, empty and with many nodes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from time import perf_counter
+
+from . import contestants as who
+from . import machine
+from .contestants import CONTESTANTS
+from .databases import select_s
+from .effort import Bench
+from .samples import Subject
+from .servers import ask
+
+CASE = "start to the first answer"
+IMPORT = 'python -c "import uvloop"'
+SELECT = "bare SELECT of all rows"
+STARTERS = (who.OURS, who.GRANIAN, who.AIOHTTP, who.FASTAPI)
+
+
+def measure(bench: Bench) -> None:
+    """Start the contestants one after the other, round by round."""
+    present = [name for name in STARTERS if not CONTESTANTS[name].missing()]
+    for number in range(bench.effort.rounds):
+        bench.tell(f"round {number + 1} of {bench.effort.rounds}: {CASE}")
+        bench.samples.add(Subject(CASE, IMPORT), seconds=_import_s(bench))
+        for name in present:
+            began_s = perf_counter()
+            with bench.site.server(name) as server:
+                # To be told that there is no such node is an answer.
+                ask(server.port, "POST", "/heartbeat/node-0000000000")
+                bench.samples.add(Subject(CASE, name), seconds=perf_counter() - began_s)
+
+
+def _import_s(bench: Bench) -> float:
+    with machine.on_cores(bench.site.cores.server):
+        began_s = perf_counter()
+        subprocess.run([sys.executable, "-c", "import uvloop"], check=True)
+        return perf_counter() - began_s
+
+
+def restore_case(nodes: int) -> str:
+    return f"start to the first answer with {nodes:,} nodes"
+
+
+def measure_restoring(bench: Bench) -> None:
+    """Start our server on databases that are ever larger."""
+    for nodes in filter(None, (bench.effort.usual, bench.effort.large)):
+        bench.tell(restore_case(nodes))
+        database = bench.site.databases.path(nodes)
+        for _ in range(min(bench.effort.rounds, 3)):
+            bench.samples.add(Subject(restore_case(nodes), SELECT), seconds=select_s(database))
+            with bench.site.server(who.OURS, nodes) as server:
+                ask(server.port, "GET", "/health/live")
+                bench.samples.add(Subject(restore_case(nodes), who.OURS), seconds=server.started_s)

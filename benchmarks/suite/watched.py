@@ -1,0 +1,70 @@
+"""Our server with a watcher on its loop: from the moment it is ready, a timer wants to run every millisecond.
+
+    python -m benchmarks.suite.watched FILE --port=8000 ...       settings as for the server
+
+When the server ends, FILE holds by how much the timer came late. A timer of the loop is a millisecond coarse,
+so that up to one is no stall.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+
+import uvloop
+
+from openred_central.config import load
+from openred_central.server import Server
+
+from ..load.histogram import Histogram
+
+TICK_S = 0.001
+
+
+class ReadyHandler(logging.Handler):
+    """Sets `ready` with the log line that says so."""
+
+    def __init__(self, ready: asyncio.Event) -> None:
+        super().__init__()
+        self._ready = ready
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if str(record.msg).startswith("ready"):
+            self._ready.set()
+
+
+async def watch(ready: asyncio.Event, late: Histogram) -> None:
+    """Note by how much a timer comes late."""
+    await ready.wait()
+    while True:
+        due_s = perf_counter() + TICK_S
+        await asyncio.sleep(TICK_S)
+        late.add(int((perf_counter() - due_s) * 1e6))
+
+
+async def serve(flags: list[str], late: Histogram) -> None:
+    given = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+    settings = {name.replace("-", "_"): value for name, value in given.items()}
+    ready = asyncio.Event()
+    logging.basicConfig(level="INFO")
+    logging.getLogger("openred.server").addHandler(ReadyHandler(ready))
+    watching = asyncio.create_task(watch(ready, late))
+    await Server(load(settings, {})).run()
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+
+
+def main() -> None:
+    late = Histogram()
+    uvloop.run(serve(sys.argv[2:], late))
+    Path(sys.argv[1]).write_text(json.dumps(late.summary_ms()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""``POST /security/token``: sessions for a node, and tokens by which two nodes know each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..clock import Now
+from ..directory.lifecycle import State
+from ..directory.node import DISCOVERABLE, PROVEN, Record, key_fingerprint, profile_parts
+from ..errors import CallerError
+from ..micro_engine.messages import Request, Response
+from ..security.link import Side, new_pair
+from ..security.minting import Busy
+from ..security.revocations import RecentToken
+from ..security.sessions import LIFE_S
+from ..security.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
+from . import values
+from .fields import Fields
+from .proving import Means, Shown
+from .service import Api
+from .times import rfc3339
+
+SESSION = "session"
+PURPOSE = "peer"
+
+
+async def grant(api: Api, request: Request) -> Response:
+    """Answer 200 with a session, with a token for whoever it is shown to, or with a pair for two nodes.
+
+    A proved request is a sign of life: it revives the node first.
+    """
+    fields, now = Fields.of_body(request.json()), api.now()
+    node_id = fields.require("node_id", values.node_id, "")
+    peer_id = fields.take("peer_id", values.node_id)
+    purpose = fields.take("purpose", values.purpose, PURPOSE)
+    requested_s = fields.take("lifetime_s", values.lifetime)
+    if peer_id is not None and peer_id == node_id:
+        fields.reject("peer_id", "has to be another node than node_id")
+    fields.finish()
+    slot = api.directory.slot(node_id, now)
+    shown = _shown(api, request, slot, now)
+    if purpose == SESSION:
+        return _session(api, request, shown, slot, now)
+    peer = None if peer_id is None else _side(_visible(api, peer_id, now))
+    limits = api.limits.charge_token(request, slot)
+    if shown:
+        api.directory.heartbeat(node_id, now)
+        if shown.means is Means.KEY and not api.prover.is_bound(slot):
+            await api.saved(api.directory.bind(slot))
+            slot = api.directory.slot(node_id, now)
+    node = _side(api.directory.nodes.registry.record(slot))
+    issued_at, life_s = int(now.wall_s), lifetime_s(requested_s)
+    if peer is None:
+        tokens: tuple[PeerToken, ...] = (_alone(api, node, purpose, issued_at, life_s),)
+    else:
+        tokens = new_pair(node, peer, purpose, issued_at, life_s, api.entropy)
+    try:
+        texts = await api.mint.mint(*tokens)
+    except Busy as error:
+        raise tokens_unavailable(error.retry_after_s) from None
+    _remember(api, tokens, now)
+    return Response.json(_describe(api, tokens, texts), headers=limits)
+
+
+def tokens_unavailable(retry_after_s: int) -> CallerError:
+    """The error that tells that nothing can be signed, or checked, just now."""
+    return CallerError(
+        503,
+        "tokens_unavailable",
+        "The directory cannot sign at the moment: its keys are being made, or too much waits to be signed.",
+        suggestion=f"Try again in {retry_after_s} s.",
+        headers=(("Retry-After", str(retry_after_s)),),
+    )
+
+
+def _shown(api: Api, request: Request, slot: int, now: Now) -> Shown:
+    """By what the request is the node's; 403 where it shows nothing, and the node is not awake."""
+    shown = api.prover.for_sign_of_life(request, slot, now)
+    if not shown and api.directory.nodes.registry.state(slot) is not State.ACTIVE:
+        raise CallerError(
+            403,
+            "forbidden",
+            "The node is not active, and a request that does not prove to come from it does not wake it.",
+            suggestion="Send a heartbeat first, or prove who you are.",
+        )
+    return shown
+
+
+def _session(api: Api, request: Request, shown: Shown, slot: int, now: Now) -> Response:
+    if shown.means is not Means.KEY:
+        raise api.prover.missing(request, now)
+    limits = api.limits.charge_token(request, slot)
+    node_id = api.directory.nodes.registry.node_id(slot)
+    api.directory.heartbeat(node_id, now)
+    document = {
+        "node_id": node_id,
+        "session": api.prover.fresh_session(shown, slot, now),
+        "expires_at": rfc3339(now.wall_s + LIFE_S),
+        "usage": "Authorization: OpenRed <session>, for heartbeats without a body and for tokens",
+    }
+    return Response.json(document, headers=limits)
+
+
+def _visible(api: Api, node_id: str, now: Now) -> Record:
+    """The record of a node that anybody may see. Raises 404 and 410."""
+    record = api.directory.nodes.registry.record(api.directory.slot(node_id, now))
+    if not record.flags & DISCOVERABLE:
+        raise api.directory.not_found(node_id)
+    return record
+
+
+def _side(record: Record) -> Side:
+    named = key_fingerprint(profile_parts(record.profile)[2], record.flags) if record.flags & PROVEN else None
+    return Side(record.node_id, named, record.generation)
+
+
+def _alone(api: Api, node: Side, purpose: str, issued_at: int, life_s: int) -> PeerToken:
+    return PeerToken(
+        token_id=new_token_id(api.entropy),
+        node_id=node.node_id,
+        key_id=node.key_id,
+        audience=ANYONE,
+        peer_key_id=None,
+        issued_at=issued_at,
+        expires_at=issued_at + life_s,
+        generation=node.generation,
+        purpose=purpose,
+    )
+
+
+def _remember(api: Api, tokens: tuple[PeerToken, ...], now: Now) -> None:
+    api.recent_tokens.sweep(now.wall_s)
+    for token, other in zip(tokens, reversed(tokens), strict=True):
+        peer_token_id = other.token_id if other is not token else None
+        api.recent_tokens.add(
+            token.token_id,
+            RecentToken(token.node_id, token.expires_at, token.generation, peer_token_id),
+        )
+
+
+def _describe(api: Api, tokens: tuple[PeerToken, ...], texts: tuple[str, ...]) -> dict[str, Any]:
+    token, text = tokens[0], texts[0]
+    document = {
+        "token_id": token.token_id,
+        "token": text,
+        "node_id": token.node_id,
+        "expires_at": rfc3339(token.expires_at),
+        "kid": text.split(".")[2],
+        "public_verification_key": api.mint.public_key,
+        "mathematical_link": token.link,
+        "usage": "Show it to the peer, who checks it with the key set of GET /security/keys, offline.",
+    }
+    if len(tokens) > 1:
+        document |= {"peer_token": texts[1], "peer_token_id": tokens[1].token_id, "pair": token.pair}
+        document["usage"] = "Keep `token`, hand `peer_token` to the peer; both check the pair offline."
+    return document

@@ -1,0 +1,200 @@
+"""``POST /security/verify`` and ``/revoke``, ``GET /security/keys``: whether tokens still count."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..clock import Now
+from ..directory.lifecycle import WIRE_NAMES
+from ..errors import CallerError
+from ..micro_engine.messages import Request, Response
+from ..security.link import cross_verify
+from ..security.minting import RETRY_AFTER_S, Publication
+from ..security.refused import Refused
+from ..security.revocations import RevocationsFull
+from ..security.tokens import verify_token
+from . import values
+from .fields import Fields
+from .granting import tokens_unavailable
+from .service import Api
+from .times import rfc3339
+
+# Peers may go by a key set for so long before they ask again: a key is published as long before it signs.
+KEYS_AGE_S = 3_600
+
+
+class Held(NamedTuple):
+    """What the directory knows of a token that was shown to it."""
+
+    token_id: str
+    node_id: str
+    expires_at: float
+    generation: int
+    peer_token_id: str | None
+    text: str | None
+
+
+async def keys(api: Api, request: Request) -> Response:
+    """Answer 200 with the key set as its root key signed it, 304 where the caller has that one already."""
+    published = _published(api)
+    headers = (("ETag", published.etag), ("Cache-Control", f"public, max-age={KEYS_AGE_S}"))
+    known = request.headers.get("if-none-match")
+    if known is not None and (known.strip() == "*" or published.etag in _tags(known)):
+        return Response(status=304, content_type=None, headers=headers)
+    return Response(published.document, headers=headers)
+
+
+async def verify(api: Api, request: Request) -> Response:
+    """Answer 200 with whether a token, or two that belong together, count now: also revocation is known here.
+
+    Each is given whole, or by its id as long as the directory remembers it.
+    """
+    fields, now = Fields.of_body(request.json()), api.now()
+    single = fields.has("token")
+    names = ("token",) if single else ("token_a", "token_b")
+    texts = [fields.require(name, values.token, "") for name in names]
+    fields.finish()
+    published = _published(api)
+    held, reason = [], ""
+    for name, text in zip(names, texts, strict=True):
+        try:
+            found = _held(api, text, published, now)
+        except Refused as refused:
+            reason = reason or f"{name}: {refused.message}"
+            continue
+        held.append(found)
+        reason = reason or _void(api, name, found)
+    valid = not reason
+    linked = False
+    if valid and not single:
+        linked, reason = _linked(held[0], held[1], published, now)
+    document = {
+        "valid": valid,
+        "linked": linked,
+        "reason": reason,
+        "tokens": [_describe(api, token) for token in held],
+    }
+    return Response.json(document)
+
+
+async def revoke(api: Api, request: Request) -> Response:
+    """Answer 200 once it is durable that a token counts no more, or with ``all`` none of the node's.
+
+    Peers that check offline learn of it when the token expires. It is 202 where the store failed just now.
+    """
+    fields, now = Fields.of_body(request.json()), api.now()
+    node_id = fields.require("node_id", values.node_id, "")
+    everything = fields.take("all", values.flag, False)
+    text = fields.take("token_id", values.token) or fields.take("token", values.token)
+    if not everything and text is None:
+        fields.reject("token_id", "is required, unless all is true")
+    fields.finish()
+    slot = api.directory.slot(node_id, now)
+    api.prover.require(request, slot, now)
+    api.require_store()
+    if everything:
+        durable = await api.saved(api.directory.revoke_all(slot))
+        what = "All that the node was granted is void."
+    else:
+        durable = await _revoke_one(api, node_id, text or "", now)
+        what = "The token counts no more."
+    document = {"status": "revoked", "node_id": node_id, "durable": durable, "message": what}
+    return Response.json(document, status=api.status(200, durable=durable))
+
+
+async def _revoke_one(api: Api, node_id: str, text: str, now: Now) -> bool:
+    try:
+        token = _held(api, text, _published(api), now)
+    except Refused as refused:
+        raise CallerError(
+            404,
+            "token_not_found",
+            f"There is nothing to revoke: {refused.message}.",
+            suggestion="Send the whole token as `token`, or revoke all with `all`.",
+        ) from None
+    if token.node_id != node_id:
+        raise CallerError(
+            403,
+            "forbidden",
+            "The token is about another node.",
+            suggestion="Revoke the tokens that are about you; the others expire within the hour.",
+        )
+    try:
+        api.revocations.revoke(token.token_id, token.expires_at, now.wall_s)
+    except RevocationsFull as error:
+        raise CallerError(
+            503,
+            "store_unavailable",
+            f"The token cannot be revoked at present: {error}.",
+            suggestion="Revoke all tokens of the node with `all`, or try again in a minute.",
+            headers=(("Retry-After", "60"),),
+        ) from None
+    return await api.save_revocations()
+
+
+def _published(api: Api) -> Publication:
+    published = api.mint.publication
+    if published is None:
+        raise tokens_unavailable(RETRY_AFTER_S)
+    return published
+
+
+def _tags(field: str) -> set[str]:
+    """The entity tags of an ``If-None-Match`` (RFC 9110 §13.1.2), compared weakly."""
+    return {tag.strip().removeprefix("W/") for tag in field.split(",")}
+
+
+def _held(api: Api, text: str, published: Publication, now: Now) -> Held:
+    """The token `text`, given whole or by its id. Raises `Refused`."""
+    if "." not in text:
+        recent = api.recent_tokens.get(text, now.wall_s)
+        if recent is None:
+            raise Refused("unknown", "no token of that id is remembered; send it whole")
+        return Held(
+            text, recent.node_id, recent.expires_at, recent.generation, recent.peer_token_id, text=None
+        )
+    token = verify_token(text, published.keyset, now.wall_s)
+    recent = api.recent_tokens.get(token.token_id, now.wall_s)
+    return Held(
+        token.token_id,
+        token.node_id,
+        token.expires_at,
+        token.generation,
+        recent.peer_token_id if recent is not None else None,
+        text,
+    )
+
+
+def _void(api: Api, name: str, token: Held) -> str:
+    """Why a genuine token counts no more; empty where it does."""
+    registry = api.directory.nodes.registry
+    slot = registry.slot_of(token.node_id)
+    if slot is None:
+        return f"{name}: its node is not registered any more"
+    if token.token_id in api.revocations:
+        return f"{name}: it was revoked"
+    if registry.generation(slot) != token.generation:
+        return f"{name}: all that its node was granted then was revoked, or its key was changed"
+    return ""
+
+
+def _linked(a: Held, b: Held, published: Publication, now: Now) -> tuple[bool, str]:
+    """Whether two valid tokens belong together, and why not."""
+    if a.text is not None and b.text is not None:
+        result = cross_verify(a.text, b.text, published.keyset, now.wall_s)
+        return result.linked, result.reason
+    # By their ids: what the directory remembers of having made them together.
+    if a.peer_token_id == b.token_id and b.peer_token_id == a.token_id:
+        return True, ""
+    return False, "the tokens were not made together"
+
+
+def _describe(api: Api, token: Held) -> dict[str, Any]:
+    registry = api.directory.nodes.registry
+    slot = registry.slot_of(token.node_id)
+    return {
+        "token_id": token.token_id,
+        "node_id": token.node_id,
+        "expires_at": rfc3339(token.expires_at),
+        "node_state": WIRE_NAMES[registry.states[slot]] if slot is not None else None,
+    }

@@ -1,0 +1,48 @@
+"""What those who hand out tokens ask of whoever signs them, and what they may be told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import NamedTuple, Protocol
+
+from .keyset import KeySet
+from .tokens import PeerToken
+
+RETRY_AFTER_S = 1
+
+
+class Busy(Exception):
+    """No token can be signed at the moment; in `retry_after_s` seconds one probably can."""
+
+    retry_after_s = RETRY_AFTER_S
+
+
+class NoKey(Busy):
+    """There is no signing key yet: the server has just started, or its key set is still to be signed."""
+
+
+class Publication(NamedTuple):
+    """The key set that is served, the bytes of its document, and their entity tag (RFC 9110 §8.8.3)."""
+
+    keyset: KeySet
+    document: bytes
+    etag: str
+
+
+class Mint(Protocol):
+    """Signs tokens."""
+
+    @property
+    def publication(self) -> Publication | None:
+        """The key set by which peers check what is signed; None before there are keys."""
+
+    @property
+    def root_suite(self) -> str | None:
+        """The letter of the suite in which the key set is signed; None before there are keys."""
+
+    @property
+    def public_key(self) -> str | None:
+        """The public key that checks what is signed now: base64 of PEM; None before there are keys."""
+
+    def mint(self, *tokens: PeerToken) -> Awaitable[tuple[str, ...]]:
+        """The text of `tokens`, signed together. Raises `Busy`."""

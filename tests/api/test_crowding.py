@@ -1,0 +1,54 @@
+"""A directory that fills up: who has a place keeps it, and who never was heard makes room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openred_central.security.signing import PrivateKey
+
+from .helpers import DAY_S, NODE, World, assert_problem
+
+KEY = PrivateKey.generate_ed25519()
+
+
+def crowded(nodes: int, **options: Any) -> World:
+    """A directory with room for 100 nodes, of which so many were registered three days ago."""
+    world = World(nodes_max=100, **options)
+    for number in range(nodes):
+        assert world.register(node_id=f"old-{number}").status == 201
+    world.wait(3 * DAY_S)
+    return world
+
+
+def test_who_was_never_heard_makes_room_once_it_is_crowded() -> None:
+    world = crowded(95)
+    for number in range(200):
+        reply = world.register(node_id=f"new-{number}")
+        assert reply.status == (201 if number < 100 else 503), number
+    # Only those that were registered three days ago have gone: the new ones may still be heard.
+    assert [world.call("GET", f"/nodes/new-{number}").status for number in (0, 99)] == [200, 200]
+    assert world.call("GET", "/nodes/old-7").status == 410
+
+
+def test_whoever_was_heard_or_is_bound_to_its_key_stays() -> None:
+    world = World(nodes_max=100)
+    for number in range(50):
+        body = {**NODE, "node_id": f"bound-{number}", "public_key": KEY.public_text}
+        assert world.signed(KEY, "POST", "/register", body).status == 201
+        world.clock.advance(5)
+    for number in range(49):
+        world.register(node_id=f"heard-{number}")
+    world.wait(60)
+    for number in range(49):
+        assert world.call("POST", f"/heartbeat/heard-{number}").status == 200
+    world.wait(3 * DAY_S)
+    assert world.register(node_id="new").status == 201
+    assert_problem(world.register(node_id="newer"), 503, "directory_full")
+    assert len(world.directory) == 100
+
+
+def test_nobody_makes_room_while_there_is_some() -> None:
+    world = crowded(80)
+    for number in range(9):
+        world.register(node_id=f"new-{number}")
+    assert len(world.directory) == 89

@@ -1,0 +1,52 @@
+"""Answers are told apart, however their bytes come."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.load.answers import AnswerReader, UnreadableError
+
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+LOWER = b"HTTP/1.1 404 Not Found\r\ncontent-length:2\r\n\r\n{}"
+EMPTY = b"HTTP/1.1 204 No Content\r\nContent-Length: 7\r\n\r\n"
+CHUNKED = (
+    b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n"
+)
+TRAILERS = b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nDigest: a\r\n\r\n"
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"
+ALL = PLAIN + INTERIM + LOWER + EMPTY + CHUNKED + TRAILERS + PLAIN
+
+
+def test_answers_are_the_same_in_one_piece_and_byte_by_byte() -> None:
+    bytewise, reader = [], AnswerReader()
+    for at in range(len(ALL)):
+        bytewise += reader.feed(ALL[at : at + 1])
+    assert bytewise == AnswerReader().feed(ALL) == [200, 404, 204, 201, 202, 200]
+
+
+@pytest.mark.parametrize("answer", [PLAIN, LOWER, EMPTY, CHUNKED, TRAILERS])
+def test_an_answer_is_there_with_its_last_byte(answer: bytes) -> None:
+    reader = AnswerReader()
+    assert reader.feed(answer[:-1]) == []
+    assert len(reader.feed(answer[-1:])) == 1
+
+
+def test_a_server_that_will_close_is_believed() -> None:
+    reader = AnswerReader()
+    reader.feed(PLAIN)
+    assert not reader.closing
+    reader.feed(PLAIN.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+    assert reader.closing
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "begins with b'SSH-2.0"),
+        (b"HTTP/1.1 200 OK\r\n\r\nto the end", "neither a Content-Length nor chunks"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "a chunk has the size b'xyz'"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused(data: bytes, complaint: str) -> None:
+    with pytest.raises(UnreadableError, match=complaint):
+        AnswerReader().feed(data)

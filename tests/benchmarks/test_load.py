@@ -1,0 +1,85 @@
+"""``python -m benchmarks load``: whom it refuses to load, and one short run against a real server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.load import command
+from benchmarks.load.generator import LoadOptions
+from benchmarks.load.running import LoadError, shares
+from tests.e2e.conftest import servers_in
+from tests.e2e.running import ROOT, environment
+
+
+def arguments(*given: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(given)
+
+
+def test_addresses_of_this_machine_alone_are_loopback() -> None:
+    assert all(map(command.is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "::1%lo")))
+    assert not any(map(command.is_loopback, ("192.0.2.1", "10.0.0.1", "::", "0.0.0.0", "fe80::1%eth0")))
+
+
+def test_a_server_elsewhere_is_not_loaded_unless_it_is_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(arguments("--url", "http://192.0.2.1/")) == 2
+    assert "--i-own-this-server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (["--url", "https://127.0.0.1"], "allowed is http://HOST:PORT and a path"),
+        (["--url", "127.0.0.1:8000"], "cannot be used"),
+        (["--url", "http://127.0.0.1:99999"], "cannot be used"),
+        (["--duration", "86400"], "--duration is 86400, allowed is 0.1 to 3600"),
+        (["--rate", "0"], "--rate is 0, allowed is 0.1 to 1e"),
+        (["--processes", "4", "--connections", "3"], "--connections is 3, allowed is 4 to 50000"),
+        (["--nodes", "0"], "--nodes is 0"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(given: list[str], complaint: str) -> None:
+    with pytest.raises(LoadError, match=complaint):
+        command.load_options(arguments(*given))
+
+
+def test_a_path_in_the_url_is_put_before_every_request() -> None:
+    options = command.load_options(arguments("--url", "http://127.0.0.1:81/directory/"))
+    assert (options.host, options.port, options.prefix) == ("127.0.0.1", 81, "/directory")
+
+
+def test_processes_share_connections_and_keep_the_rate_of_all() -> None:
+    parts = shares(LoadOptions("h", 1, {}, rate=90.0, connections=7, idle_connections=2), 3)
+    assert [part.connections for part in parts] == [3, 2, 2]
+    assert [part.idle_connections for part in parts] == [1, 1, 0]
+    assert [(part.generator, part.generators, part.rate) for part in parts] == [
+        (n, 3, 90.0) for n in range(3)
+    ]
+
+
+def test_a_real_server_is_loaded_and_reported_on(tmp_path: Path) -> None:
+    with servers_in(tmp_path) as start:
+        server = start("--database", "memory:")
+        written, chart = tmp_path / "load.json", tmp_path / "load.svg"
+        given = ["--url", f"http://127.0.0.1:{server.address[1]}", "--nodes", "50", "--connections", "4"]
+        given += ["--rate", "200", "--duration", "1", "--warm-up", "0.1", "--processes", "2"]
+        ran = subprocess.run(
+            [sys.executable, "-m", "benchmarks", "load", *given, "--json", written, "--chart", chart],
+            cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(written.read_text())
+    assert found["kinds"].keys() == {"heartbeat", "discover", "register"}
+    assert (found["refused"], found["failed"], found["error"]) == (0, 0, "")
+    # The warm-up may add its own; but none of the second is left out for coming late, however slow all is.
+    assert 195 <= found["answered"] + found["unanswered"] <= 225
+    assert "heartbeat" in ran.stdout
+    assert "requests/s   p50" in ran.stderr
+    assert chart.read_text().startswith("<svg")

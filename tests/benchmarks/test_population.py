@@ -1,0 +1,50 @@
+"""The nodes of all benchmarks are what the figures say they are, however they get into a directory."""
+
+from __future__ import annotations
+
+import random
+from base64 import b64decode
+from pathlib import Path
+
+from benchmarks import population
+from openred_central.clock import VirtualClock
+from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.mass_silence import MassSilenceOptions
+from openred_central.loading import load
+from openred_central.security.node_keys import load_node_key
+
+
+def directory() -> Directory:
+    return Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), random.Random(1).random)
+
+
+def test_a_node_is_as_large_as_the_figures_say() -> None:
+    node = population.document(1_234)
+    assert len(node["node_id"]) == 15
+    assert len(b64decode(node["public_key"], validate=True)) == 32
+    assert all(load_node_key(population.public_key(number)).kind == "ed25519" for number in range(200))
+    assert (len(node["services"]), len(node["metadata"])) == (2, 2)
+
+
+def test_a_database_of_nodes_is_one_that_a_server_takes(tmp_path: Path) -> None:
+    store = population.filled(tmp_path / "nodes.db", 7_000)
+    found = directory()
+    # It checks everything that it loads.
+    attended = load(found, store, VirtualClock(), tick_s=1.0)
+    store.close()
+    assert len(found) == 7_000
+    assert attended.now().attended_s == population.ATTENDED_S
+    # Nobody is due before the figures are taken.
+    assert found.expiry.next_s() > population.ATTENDED_S + 86_400
+
+
+def test_a_crowd_can_be_silent_since_the_same_moment() -> None:
+    (records,) = population.records(3, 900.0)
+    assert {record.last_seen_s for record in records} == {900.0}
+
+
+def test_a_record_and_a_registration_tell_the_same() -> None:
+    record, node = population.record(20), population.document(20)
+    assert record.node_id == node["node_id"]
+    assert record.services.split(",") == node["services"] == ["index", "storage"]

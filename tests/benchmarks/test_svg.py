@@ -1,0 +1,78 @@
+"""Charts are well-formed, show every value, and have colours for light and dark."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.reports import svg
+from benchmarks.reports.svg import Bar
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(*panels: svg.Panel) -> ElementTree.Element:
+    return ElementTree.fromstring(svg.chart(panels))
+
+
+def texts(element: ElementTree.Element) -> list[str]:
+    return [text.text or "" for text in element.iter(f"{SVG}text")]
+
+
+def test_bars_are_as_long_as_their_values_and_named() -> None:
+    chart = drawn(
+        svg.bars("Speed", "requests/s", [Bar("ours <1>", 50, 40, 100, True), Bar("b & c", 25, 25, 25)])
+    )
+    widths = [float(bar.get("width", "")) for bar in chart.iter(f"{SVG}rect")]
+    assert widths[0] == pytest.approx(2 * widths[1], rel=0.01)
+    assert {"Speed", "requests/s", "ours <1>", "50", "b & c", "25"} <= set(texts(chart))
+    assert [bar.get("class") for bar in chart.iter(f"{SVG}rect")] == ["ours", "bar"]
+
+
+def test_everything_lies_inside_of_the_chart() -> None:
+    chart = drawn(
+        svg.bars("a", "", [Bar("b", 1e6, 1, 1e7)] * 9),
+        svg.line("c", "ms", [(0, 1), (9, 3), (10, 2)], "seconds"),
+        svg.tail("d", "ms", [(0.5, 1), (0.01, 4), (0, 900)]),
+    )
+    height = float(chart.get("height", ""))
+    panels = [float(group.get("transform", "").split()[1][:-1]) for group in chart.iter(f"{SVG}g")]
+    assert panels == sorted(panels)
+    assert panels[-1] < height
+    for polyline in chart.iter(f"{SVG}polyline"):
+        for point in polyline.get("points", "").split():
+            x, y = map(float, point.split(","))
+            assert 0 <= x <= svg.WIDTH
+            assert 0 <= y <= height
+
+
+def test_the_tail_gives_each_decade_the_same_room() -> None:
+    chart = drawn(svg.tail("t", "ms", [(1 / 10**n, n) for n in range(1, 4)]))
+    (polyline,) = chart.iter(f"{SVG}polyline")
+    xs = [float(point.split(",")[0]) for point in polyline.get("points", "").split()]
+    assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.2)
+    assert {"0 %", "90 %", "99 %", "99.9 %"} <= set(texts(chart))
+
+
+def test_a_chart_of_nothing_is_a_chart() -> None:
+    assert texts(drawn(svg.bars("a", "", []), svg.line("b", "", [], "s"), svg.tail("c", "", [])))
+
+
+def test_colours_follow_the_reader() -> None:
+    assert "prefers-color-scheme: dark" in svg.chart([])
+
+
+@pytest.mark.parametrize(
+    ("value", "end"), [(0, 1), (1, 1), (1.1, 2), (3, 4), (7, 8), (9, 10), (0.021, 0.025), (41_000, 50_000)]
+)
+def test_axes_end_at_round_numbers(value: float, end: float) -> None:
+    assert svg.nice_end(value) == pytest.approx(end)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.01234, "0.0123"), (5.678, "5.68"), (123.4, "123"), (1_234_567.8, "1,234,568")],
+)
+def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
+    assert svg.short(value) == text

@@ -1,0 +1,90 @@
+"""A revocation is answered as durable when it is, and is there after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openred_central.security.revocations import Revocations
+from openred_central.storage.memory import MemoryStore
+from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.store import Store, StoreError
+from openred_central.tasks.revocation_saver import REVOCATIONS, RevocationSaver, load_revocations
+
+TOKEN = "A" * 22
+OTHER = "B" * 22
+
+
+class Here(Executor):
+    """Runs everything at once; `fails` makes it fail. `runs` counts."""
+
+    def __init__(self) -> None:
+        self.fails = False
+        self.runs = 0
+
+    def submit(self, work: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.runs += 1
+        if self.fails:
+            future.set_exception(StoreError("no room"))
+        else:
+            future.set_result(work(*arguments))
+        return future
+
+
+def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "openred.db")
+    store.open()
+    revocations = Revocations()
+    revocations.revoke(TOKEN, 200.0, 100.0)
+    revocations.revoke(OTHER, 150.0, 100.0)
+    with ThreadPoolExecutor(1) as writer:
+        assert asyncio.run(_save(revocations, store, writer))
+    store.close()
+    store.open()
+    loaded = load_revocations(store, 160.0)
+    assert TOKEN in loaded
+    assert OTHER not in loaded, "it has expired"
+    store.close()
+
+
+async def _save(revocations: Revocations, store: Store, writer: Executor) -> bool:
+    return await RevocationSaver(revocations, store, writer).save()
+
+
+def test_a_store_that_keeps_nothing_or_fails_promises_nothing() -> None:
+    writer, store = Here(), MemoryStore()
+    store.open()
+    assert not asyncio.run(_save(Revocations(), store, writer))
+    writer.fails = True
+    assert not asyncio.run(_save(Revocations(), store, writer))
+
+
+def test_many_at_once_share_a_write(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "openred.db")
+    store.open()
+    revocations = Revocations()
+
+    async def save_many(writer: Executor) -> None:
+        saver = RevocationSaver(revocations, store, writer)
+        assert all(await asyncio.gather(*(saver.save() for _ in range(50))))
+
+    with ThreadPoolExecutor(1) as writer:
+        asyncio.run(save_many(writer))
+    here = Here()
+    asyncio.run(save_many(here))
+    assert here.runs <= 2
+    store.close()
+
+
+def test_damage_is_told(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "openred.db")
+    store.open()
+    store.save_secret(REVOCATIONS, b"half")
+    with pytest.raises(ValueError, match="no revocations"):
+        load_revocations(store, 0.0)
+    store.close()
