@@ -112,6 +112,9 @@ class Asker:
         if refused.reason in _WRONG_SESSION:
             self._identity.end_session()
             return True
+        if refused.reason == "proof_required" and self._identity.key is None and self._identity.claim:
+            self._identity.claims_life = True
+            return True
         if refused.reason not in _WRONG_TIME or (server_time_s := _time_of(refused)) is None:
             return False
         self._identity.correct(server_time_s)

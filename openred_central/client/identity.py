@@ -32,7 +32,8 @@ class Proof(Enum):
 class Identity:
     """A node: its `node_id`, its `key` where it has one, and the proofs that it was granted.
 
-    `claim` is the secret of a node without a key. `offset_s` is how many seconds the directory's clock is
+    `claim` is the secret of a node without a key; `claims_life`: the directory wants it for signs of life,
+    too. `offset_s` is how many seconds the directory's clock is
     ahead of ours. `entropy` gives random bytes.
     """
 
@@ -51,6 +52,7 @@ class Identity:
         self.node_id = node_id
         self.key = key
         self.claim = claim
+        self.claims_life = False
         self.offset_s = 0.0
         self.session: str | None = None
         self._session_ends_s = 0.0
@@ -87,8 +89,9 @@ class Identity:
         if proof is Proof.NOTHING:
             return []
         if self.key is None:
-            # A claim travels in clear: it is not sent for a mere sign of life.
-            return [("Authorization", f"{CLAIM} {self.claim}")] if self.claim and proof is Proof.NODE else []
+            # A claim travels in clear: it is not sent for a mere sign of life, unless that is strict.
+            needed = self.claim and (proof is Proof.NODE or self.claims_life)
+            return [("Authorization", f"{CLAIM} {self.claim}")] if needed else []
         if proof is Proof.LIFE and (session := self.live_session()):
             return [("Authorization", f"{SESSION} {session}")]
         return signed_headers(method, authority, path, body, self.key, self._created(), self._nonce())

@@ -142,6 +142,17 @@ def test_a_server_that_always_says_now_is_not_asked_without_end() -> None:
     assert len(case.server.asked) == 4
 
 
+def test_a_strict_directory_gets_the_claim_for_signs_of_life_too() -> None:
+    def answer(asked: Asked) -> Told:
+        return (200, {}) if asked.proof == "claim" else refusal("proof_required")
+
+    case = Case(answer)
+    case.identity.key, case.identity.claim = None, "secret"
+    case.ask()
+    case.ask()
+    assert case.proofs == ["nothing", "claim", "claim"]
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b"\xff"])
 def test_what_answers_in_another_language_is_no_directory(body: bytes) -> None:
     content = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)

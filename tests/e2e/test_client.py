@@ -13,8 +13,20 @@ from typing import Any
 import pytest
 import uvloop
 
-from openred_central.client import Address, Client, ConnectionFailed, Connections, ProblemError, RetryLater
+from openred_central.client import (
+    Address,
+    Client,
+    ConnectionFailed,
+    Connections,
+    ProblemError,
+    RetryLater,
+    TrustedKeys,
+    answer_challenge,
+    check_answer,
+    verify_pair,
+)
 from openred_central.clock import Clock, SystemClock
+from openred_central.security.refused import Refused
 from openred_central.security.signing import PrivateKey
 
 from .conftest import Start
@@ -198,6 +210,69 @@ def test_a_node_without_a_key_lives_by_its_claim(start: Start) -> None:
             await bob.change_key(PrivateKey.generate_ed25519())
             assert (await bob.heartbeat(port=9))["current_state"] == "active"
             assert (await bob.forget())["status"] == "forgotten"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kinds", ["ed25519 rsa", "rsa ed25519"])
+def test_two_nodes_know_each_other_when_the_directory_is_gone(start: Start, kinds: str) -> None:
+    server = start()
+    make = {"ed25519": PrivateKey.generate_ed25519, "rsa": PrivateKey.generate_rsa}
+    first, second = (make[kind]() for kind in kinds.split())
+    clock = SystemClock()
+
+    async def main() -> None:
+        async with node(url_of(server), first) as alice, node(url_of(server), second) as bob:
+            await alice.register("192.0.2.1", 7, services=["a"])
+            await bob.register("192.0.2.2", 8, services=["b"])
+            (peer,) = (await alice.discover(["b"]))["nodes"]
+            granted, other = [await alice.tokens(peer["node_id"], purpose="chat") for _ in range(2)]
+            keys = await alice.key_set()
+            assert await alice.key_set() is keys
+            assert alice.trusted.root_key_id
+            bobs = TrustedKeys(alice.trusted.root_key_id)
+            server.stop()
+            # What alice hands to bob, who has never asked the directory for a key.
+            bobs.take(alice.trusted.document, clock.wall_s())
+            assert bobs.key_set is not None
+            ours, theirs = granted["token"], granted["peer_token"]
+            pair = verify_pair(theirs, ours, bobs.key_set, clock.wall_s())
+            assert (pair.a.node_id, pair.b.node_id) == (bob.node_id, alice.node_id)
+            for name, key in ((alice.node_id, first), (bob.node_id, second)):
+                challenged = os.urandom(32)
+                check_answer(pair, name, challenged, answer_challenge(pair, name, challenged, key))
+            for mixed in ((ours, other["peer_token"]), (other["token"], theirs), (ours, ours)):
+                with pytest.raises(Refused):
+                    verify_pair(*mixed, bobs.key_set, clock.wall_s())
+            with pytest.raises(Refused, match="not the one that the token"):
+                check_answer(
+                    pair, bob.node_id, challenged, answer_challenge(pair, bob.node_id, challenged, first)
+                )
+
+    asyncio.run(main())
+
+
+def test_the_directory_knows_what_was_revoked(start: Start) -> None:
+    server = start()
+
+    async def main() -> None:
+        async with node(url_of(server)) as alice, node(url_of(server)) as bob:
+            await alice.register("192.0.2.1", 7)
+            await bob.register("192.0.2.2", 8)
+            assert await alice.session()
+            granted = await alice.tokens(bob.node_id)
+            pair = granted["token"], granted["peer_token"]
+            assert (await bob.verify(*pair))["linked"] is True
+            assert (await bob.verify(granted["token_id"]))["valid"] is True
+            with pytest.raises(ProblemError, match="forbidden"):
+                await bob.revoke(granted["token_id"])
+            await alice.revoke(granted["token_id"])
+            revoked = await bob.verify(*pair)
+            assert (revoked["valid"], revoked["reason"]) == (False, "token_a: it was revoked")
+            alone = await alice.tokens(lifetime_s=60)
+            await alice.revoke()
+            assert (await bob.verify(alone["token"]))["valid"] is False
+            assert (await alice.heartbeat())["current_state"] == "active"
 
     asyncio.run(main())
 
