@@ -44,6 +44,8 @@ from .tasks.saver import SaverOptions
 from .tasks.snapshotter import SnapshotOptions
 
 PREFIX = "OPENRED_"
+# Read by the commands that speak to a server, which have no settings.
+CLIENT_VARIABLES = frozenset({"OPENRED_URL"})
 
 
 class ConfigError(Exception):
@@ -382,7 +384,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return [
         f"{name} is not a setting and is ignored; the nearest is {nearest(name, known)}"
         for name in sorted(environment)
-        if name.startswith(PREFIX) and name not in known
+        if name.startswith(PREFIX) and name not in known and name not in CLIENT_VARIABLES
     ]
 
 

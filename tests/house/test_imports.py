@@ -32,6 +32,8 @@ RANKS = {
     # Above `config`.
     "vault": 5,
     "server": 6,
+    # Above `vault`.
+    "commands": 6,
     "maintenance": 5,
     "health": 5,
     "service_unit": 5,
