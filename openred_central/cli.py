@@ -16,8 +16,9 @@ from pathlib import Path
 from . import __version__
 from .commands import arguments as for_nodes
 from .commands.completion import commands_of, script
-from .config import SETTINGS, ConfigError, Configuration, load, nearest, settings_markdown, unknown_variables
+from .config import SETTINGS, ConfigError, Configuration, load
 from .maintenance.arguments import MEANINGS, add_arguments
+from .setting_texts import nearest, settings_markdown, unknown_variables
 
 PROGRAM = "openred-central"
 EXAMPLES = """\

@@ -3,8 +3,9 @@
 What it must hold: the table that ``openred-central config --markdown`` prints; every command in code, as
 ``openred-central <command>``; every target of the Makefile in code, as ``make <target>``; a table whose first
 column is headed ``error`` and holds every error code in code; a table whose first column is headed
-``endpoint`` and holds every method and path in code; every older path in code; and one block of Python, the
-engine alone.
+``endpoint`` and holds every method and path in code, one headed ``operators' endpoint`` with those that only
+operators have; every older path in code; and programs in Python: the engine alone, and a client, which the
+transcripts run as ``node.py``.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from pathlib import Path
 
 import pytest
 
+from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.api.routes import ENDPOINTS
-from openred_central.cli import COMMANDS
-from openred_central.config import PREFIX, SETTINGS, settings_markdown
+from openred_central.cli import COMMANDS, _parser
+from openred_central.commands.completion import commands_of
+from openred_central.config import PREFIX, SETTINGS
+from openred_central.setting_texts import CLIENT_VARIABLES, settings_markdown
 
 from . import curl
 from .project import README, ROOT, expect_none, sources
@@ -33,24 +37,13 @@ from .transcripts import mismatches, run, transcripts
 
 # Variables of the tests, and flags that are no settings.
 TEST_VARIABLES = {"OPENRED_SEED", "OPENRED_PROFILE", "OPENRED_NO_SKIP"}
-FLAGS = {setting.flag for setting in SETTINGS.values()} | {
-    *(
-        "--help",
-        "--version",
-        "--markdown",
-        "--without-secrets",
-        "--replace",
-        "--all",
-        "--url",
-        "--live",
-        "--socket",
-    )
-}
+FLAGS = {flag.name for command in commands_of(_parser()) for flag in command.flags} | {"--version"}
 # Programs whose flags are theirs, though they may be given ours to run.
 FOREIGN_PROGRAMS = ("docker ", "systemctl ")
 ERRORS = {"CallerError", "ProtocolError"}
-# Where the README's examples find their server.
+# Where the README's examples find their server, and where its operators are heard.
 ADDRESS = "localhost:8000"
+ADMIN_ADDRESS = "localhost:8001"
 
 
 def error_codes(path: str, source: str) -> tuple[set[str], list[str]]:
@@ -92,8 +85,8 @@ def first_column(readme: str, heading: str) -> set[str]:
 
 def endpoint_gaps(readme: str) -> list[str]:
     """Endpoints that stand in the README and are not served, or the other way round."""
-    documented = first_column(readme, "endpoint")
-    served = {f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS}
+    documented = first_column(readme, "endpoint") | first_column(readme, "operators' endpoint")
+    served = {f"{row.method} {row.path}" for row in (*ENDPOINTS, *ADMIN_ENDPOINTS, METRICS)}
     aliases = {path for endpoint in ENDPOINTS for path in endpoint.aliases}
     return [
         *(f"README.md says nothing of {name}; add a row" for name in sorted(served - documented)),
@@ -121,7 +114,7 @@ def setting_gaps(readme: str) -> list[str]:
         gaps.append(
             "README.md lacks the table of settings; paste what `openred-central config --markdown` prints"
         )
-    known = {setting.variable for setting in SETTINGS.values()} | TEST_VARIABLES
+    known = {setting.variable for setting in SETTINGS.values()} | TEST_VARIABLES | CLIENT_VARIABLES
     variables = set(re.findall(rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]", readme))
     gaps += [f"README.md names {variable}, which is no setting" for variable in sorted(variables - known)]
     commands = code_in(readme).replace("\\\n", " ").splitlines()
@@ -178,13 +171,23 @@ def programs(folder: Path) -> Path:
     return folder
 
 
-def start_server(database: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the server on a free port; return it with its address once that can be connected to."""
-    port = free_port()
-    arguments = ["--host", "127.0.0.1", "--port", str(port), "--database", str(database)]
+def start_server(
+    database: Path, environment: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
+    """Start the server on free ports; return it, once it can be connected to, with what stands for what."""
+    port, admin_port = free_port(), free_port()
+    ports = ["--port", str(port), "--admin-port", str(admin_port)]
+    arguments = ["--host", "127.0.0.1", *ports, "--database", str(database)]
     server = subprocess.Popen([sys.executable, "-m", "openred_central", *arguments], env=environment)
     wait_for(server, port)
-    return server, f"127.0.0.1:{port}"
+    return server, {ADDRESS: f"127.0.0.1:{port}", ADMIN_ADDRESS: f"127.0.0.1:{admin_port}"}
+
+
+def replaced(text: str, words: dict[str, str]) -> str:
+    """`text` with other words in the place of some."""
+    for word, instead in words.items():
+        text = text.replace(word, instead)
+    return text
 
 
 def free_port() -> int:
@@ -204,6 +207,12 @@ def wait_for(server: subprocess.Popen[bytes], port: int) -> None:
             time.sleep(0.05)
     server.kill()
     raise AssertionError("the server does not listen")
+
+
+def programs_with(module: str) -> list[str]:
+    """The programs in Python in the README that import `module`."""
+    blocks = re.findall(r"^```python\n(.*?)^```", readme_text(), re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if f"from {module} import" in block]
 
 
 def readme_text() -> str:
@@ -231,17 +240,20 @@ def test_the_readme_knows_every_setting_command_and_error_and_invents_none() -> 
 def test_the_transcripts_of_the_readme_are_true(tmp_path: Path) -> None:
     """One server hears them all, in their order, from an empty database."""
     blocks = transcripts(readme_text())
+    for program in programs_with("openred_central.client"):
+        (tmp_path / "node.py").write_text(program)
     path = f"{programs(tmp_path)}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    server, address = None, ADDRESS
+    server, addresses = None, dict[str, str]()
     if any(ADDRESS in step.command for steps in blocks for step in steps):
-        server, address = start_server(tmp_path / "data" / "openred.db", environment)
+        server, addresses = start_server(tmp_path / "data" / "openred.db", environment)
     wrong = []
     try:
         for steps in blocks:
-            at_address = [step._replace(command=step.command.replace(ADDRESS, address)) for step in steps]
+            at_address = [step._replace(command=replaced(step.command, addresses)) for step in steps]
             printed = run(at_address, tmp_path, environment)
-            outputs = [[line.replace(address, ADDRESS) for line in lines] for lines in printed]
+            back = {instead: word for word, instead in addresses.items()}
+            outputs = [[replaced(line, back) for line in lines] for lines in printed]
             wrong += mismatches("README.md", steps, outputs)
     finally:
         if server is not None:
@@ -251,7 +263,7 @@ def test_the_transcripts_of_the_readme_are_true(tmp_path: Path) -> None:
 
 
 def test_the_engine_alone_is_what_the_readme_shows(tmp_path: Path) -> None:
-    (program,) = re.findall(r"^```python\n(.*?)^```", readme_text(), re.MULTILINE | re.DOTALL)
+    (program,) = programs_with("openred_central.micro_engine")
     assert len([line for line in program.splitlines() if line.strip()]) <= 10
     port = free_port()
     (tmp_path / "hello.py").write_text(program.replace("port=8080", f"port={port}"))
@@ -269,7 +281,8 @@ def test_the_engine_alone_is_what_the_readme_shows(tmp_path: Path) -> None:
 
 
 def test_endpoints_that_the_readme_lacks_or_invents_are_named() -> None:
-    served = "\n".join(f"| `{endpoint.method} {endpoint.path}` |" for endpoint in ENDPOINTS[1:])
+    rows = (*ENDPOINTS[1:], *ADMIN_ENDPOINTS, METRICS)
+    served = "\n".join(f"| `{endpoint.method} {endpoint.path}` |" for endpoint in rows)
     aliases = " ".join(f"`{path}`" for endpoint in ENDPOINTS for path in endpoint.aliases[1:])
     gaps = endpoint_gaps(f"| endpoint |\n|---|\n{served}\n| `GET /lunch` |\n\n{aliases}")
     missing = ENDPOINTS[0]
