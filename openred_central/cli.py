@@ -55,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{flag} is not known to {options.command}; {hint}")
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        code = run(options)
+        sys.stdout.flush()
+        return code
     except ConfigError as error:
         _complain(str(error))
         return 2
