@@ -373,6 +373,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(command: list[str]) -> None:
     with os.fdopen(writing, "wb") as closed:
         finished = subprocess.run(
             [sys.executable, "-m", "openred_central", *command],
+            # What is printed is to be written at the end only.
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
             stdout=closed,
             stderr=subprocess.PIPE,
             text=True,
