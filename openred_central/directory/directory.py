@@ -155,8 +155,7 @@ class Directory:
 
     def heartbeat(self, node_id: str, now: Now) -> Beat:
         """A sign of life. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
-        slot = self.slot(node_id, now)
-        return Beat(slot, self.heard(slot, now))
+        return Beat(slot := self.slot(node_id, now), self.heard(slot, now))
 
     def heard(self, slot: int, now: Now) -> State:
         """The node in `slot` gave a sign of life. Returns the state in which that found it."""
@@ -164,8 +163,7 @@ class Directory:
         gap_s = now.attended_s - registry.last_seen_s[slot]
         previous = self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
         if previous is State.ACTIVE and gap_s > 0:
-            usual_gap_s = registry.usual_gap_s[slot]
-            registry.usual_gap_s[slot] = usual_gap_s + (gap_s - usual_gap_s) * USUAL_GAP_WEIGHT
+            registry.usual_gap_s[slot] += (gap_s - registry.usual_gap_s[slot]) * USUAL_GAP_WEIGHT
         return previous
 
     def amend(self, slot: int, registration: Registration, now: Now) -> int | None:
