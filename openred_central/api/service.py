@@ -74,7 +74,7 @@ class Api:
 
     def heartbeat_due_at(self, slot: int, now: Now) -> float:
         """The wall time at which the tolerance of an active node ends."""
-        return now.wall_s + self.directory.nodes.active_until_s(slot) - now.attended_s
+        return now.wall_s + self.directory.nodes.deadline_s(slot) - now.attended_s
 
     def status(self, status: int, *, durable: bool) -> int:
         """`status`, or 202 where a change is accepted and not yet on disk, as it will be."""

@@ -65,15 +65,9 @@ class Nodes:
             STATES[registry.states[slot]],
             registry.since_s(slot),
             registry.last_seen_s[slot],
-            registry.away_s(slot)[1],
+            registry.away_s(slot)[1] if registry.has_absences else 0.0,
             self.lifecycle,
         )
-
-    def active_until_s(self, slot: int) -> float:
-        """The `deadline_s` of a node that is active: 0.3 µs less."""
-        registry = self.registry
-        away_until_s = registry.away_s(slot)[1] if registry.has_absences else 0.0
-        return deadline_s(State.ACTIVE, 0.0, registry.last_seen_s[slot], away_until_s, self.lifecycle)
 
     def deadline_steps(self, slots: Sequence[int]) -> list[int]:
         """The `deadline_s` of many, in deadline steps: a fifth of what they cost one by one."""
@@ -152,7 +146,9 @@ class Nodes:
         to_state = next_state(from_state, event)
         if to_state is from_state:
             return to_state
-        transition = Transition(at, at_s, registry.node_id(slot), from_state, to_state, event.value)
+        # `value` is a property, which takes 0.2 µs.
+        reason: str = event._value_
+        transition = Transition(at, at_s, registry.node_id(slot), from_state, to_state, reason)
         if self.is_indexed(slot):
             self.index.move(slot, from_state, to_state)
         registry.set_state(slot, to_state, at_s, append_history(registry.history(slot), transition))
