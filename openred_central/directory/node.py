@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
 
-from ..encoding import base64url, key_id, spki_of
+from ..encoding import base64url, base64url_of_digests, kept_spki, key_id, spki_of
 from .lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
 
 # Bits of `Record.flags`. A node is bound to its key once it has signed with it (PROVEN); KEYED says that
@@ -151,6 +152,17 @@ def key_fingerprint(public_key: str, flags: int) -> str:
     if flags & KEYED:
         return key_id(spki_of(public_key))
     return base64url(hashlib.sha256(public_key.encode("utf-8")).digest())
+
+
+def key_fingerprints(keys: Iterable[tuple[str, int]]) -> list[str]:
+    """The `key_fingerprint` of each (public_key, flags): half of what they cost one by one."""
+    sha256 = hashlib.sha256
+    return base64url_of_digests(
+        [
+            sha256(kept_spki(public_key) if flags & KEYED else public_key.encode("utf-8")).digest()
+            for public_key, flags in keys
+        ]
+    )
 
 
 # The hash of a node's id in UTF-8 that `hash_id` writes as text.
