@@ -155,10 +155,7 @@ class Directory:
 
     def heartbeat(self, node_id: str, now: Now) -> Beat:
         """A sign of life. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
-        registry = self.nodes.registry
-        slot = registry.slot_of(node_id)
-        if slot is None:
-            raise self._unknown(node_id, now)
+        registry, slot = self.nodes.registry, self.slot(node_id, now)
         gap_s = now.attended_s - registry.last_seen_s[slot]
         previous = self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
         if previous is State.ACTIVE and gap_s > 0:
@@ -280,6 +277,9 @@ class Directory:
         from_state = State.DEAD if tombstone is not None else State.ABSENT
         slot = nodes.registry.next_slot()
         record = self._new_record(slot, registration, signed, now)
+        if tombstone is not None:
+            # What its former bearer was granted, and had taken back, must not count for this one.
+            record = record._replace(generation=int(now.wall_s))
         change = nodes.begin(record, from_state=from_state, at=now.wall_s)
         return Registered("registered", slot, from_state, 0.0, change)
 
