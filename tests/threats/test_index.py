@@ -164,6 +164,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "security/test_tokens.py::test_a_token_of_a_revoked_key_is_refused",
         "security/test_keyset.py::test_a_revoked_key_counts_no_more_even_where_it_is_still_listed",
     ),
+    "operators' actions taken by others": (
+        "e2e/test_operators.py::test_none_of_it_answers_on_the_public_listener",
+        "e2e/test_operators.py::test_operators_act_with_the_secret_and_nobody_without_it",
+        "api/admin/test_routes.py::test_none_of_it_is_on_the_public_side",
+    ),
     "pages of other origins": (
         "e2e/test_hostile.py::test_no_page_of_another_origin_changes_anything",
         "micro_engine/test_router.py::test_pages_of_any_origin_may_read_but_not_write",
