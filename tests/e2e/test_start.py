@@ -170,6 +170,29 @@ def test_a_folder_that_may_not_be_read_is_told(start: Start, tmp_path: Path) -> 
             (tmp_path / folder).chmod(0o700)
 
 
+def assert_stopped_by(path: Path, server: Server) -> None:
+    """The server may have listened before it looked at its keys."""
+    assert server.wait() == 1, server.log
+    assert "Traceback" not in server.log
+    assert str(path) in server.log.splitlines()[-1], server.log
+
+
+def test_a_key_that_others_can_read_stops_the_start(start: Start, tmp_path: Path) -> None:
+    server = start()
+    with Client(server.address) as client:
+        until(lambda: client.ask("GET", "/security/keys").status == 200, "the keys of a first start")
+    server.stop()
+    folder = tmp_path / "keys"
+    for path in sorted(folder.iterdir()):
+        path.chmod(0o644)
+        assert_stopped_by(path, start(ready=False))
+        path.chmod(0o600)
+    folder.chmod(0o755)
+    assert_stopped_by(folder, start(ready=False))
+    folder.chmod(0o700)
+    start().stop()
+
+
 def test_a_disk_that_is_full_is_told_and_what_is_there_is_untouched(start: Start, tmp_path: Path) -> None:
     line = refused(start(database="new.db", command=with_room(8_192), ready=False), 1)
     assert f"cannot start: cannot open {tmp_path / 'new.db'}: " in line
