@@ -78,9 +78,9 @@ class Deadlines:
     def pop_due(self, now_s: float, limit: int) -> tuple[list[int], int]:
         """Take up to `limit` entries that are due at `now_s`: the slots, and how many entries they were.
 
-        The slots come in the order of their deadlines and are disarmed by this. Stale entries are dropped and
-        count: a million nodes that came back may have left theirs at one moment. Fewer than `limit` mean that
-        nothing more is due. Many at once, because each then takes 0.7 µs instead of 1.4.
+        The slots come in the order of their deadlines and are disarmed by this. Stale entries are dropped,
+        but count: a million nodes that came back may have left theirs at one moment. Fewer than `limit` means
+        that nothing more is due. Many at once, because each then takes 0.7 µs instead of 1.4.
         """
         end = (int(now_s * DEADLINE_STEPS_PER_S) + 1) << _SLOT_BITS
         armed, slots, taken = self._armed, list[int](), 0

@@ -280,6 +280,9 @@ class Directory:
         from_state = State.DEAD if tombstone is not None else State.ABSENT
         slot = nodes.registry.next_slot()
         record = self._new_record(slot, registration, signed, now)
+        if tombstone is not None:
+            # What its former bearer was granted, and had taken back, must not count for this one.
+            record = record._replace(generation=int(now.wall_s))
         change = nodes.begin(record, from_state=from_state, at=now.wall_s)
         return Registered("registered", slot, from_state, 0.0, change)
 
