@@ -14,13 +14,22 @@ from ..security.refused import Refused
 from ..security.revocations import RevocationsFull
 from ..security.tokens import verify_token
 from . import values
-from .fields import Fields
+from .fields import Field, Fields
 from .granting import tokens_unavailable
 from .service import Api
 from .times import rfc3339
 
 # Peers may go by a key set for so long before they ask again: a key is published as long before it signs.
 KEYS_AGE_S = 3_600
+
+TOKEN = Field("token", values.token, "The one token to look at, or to revoke: whole, or its id.")
+TOKEN_A = Field("token_a", values.token, "One of two tokens, whole or by its id.")
+TOKEN_B = Field("token_b", values.token, "The other one.")
+NODE_ID = Field("node_id", values.node_id, "The node that takes back what it was granted.", required=True)
+TOKEN_ID = Field("token_id", values.token, "The id of the token.")
+ALL = Field("all", values.flag, "Whether all that the node was ever granted is meant.")
+VERIFY_FIELDS: tuple[Field[Any], ...] = (TOKEN, TOKEN_A, TOKEN_B)
+REVOKE_FIELDS: tuple[Field[Any], ...] = (NODE_ID, TOKEN_ID, TOKEN, ALL)
 
 
 class Held(NamedTuple):
@@ -50,15 +59,18 @@ async def verify(api: Api, request: Request) -> Response:
     Each is given whole, or by its id as long as the directory remembers it.
     """
     fields, now = Fields.of_body(request.json()), api.now()
-    single = fields.has("token")
-    names = ("token",) if single else ("token_a", "token_b")
-    texts = [fields.require(name, values.token, "") for name in names]
+    single = fields.has(TOKEN)
+    given = {field.name: fields.take(field, "") for field in VERIFY_FIELDS if fields.has(field)}
+    names = (TOKEN.name,) if single else (TOKEN_A.name, TOKEN_B.name)
+    for name in names:
+        if name not in given:
+            fields.reject(name, "is required")
     fields.finish()
     published = _published(api)
     held, reason = [], ""
-    for name, text in zip(names, texts, strict=True):
+    for name in names:
         try:
-            found = _held(api, text, published, now)
+            found = _held(api, given[name], published, now)
         except Refused as refused:
             reason = reason or f"{name}: {refused.message}"
             continue
@@ -83,11 +95,12 @@ async def revoke(api: Api, request: Request) -> Response:
     Peers that check offline learn of it when the token expires. It is 202 where the store failed just now.
     """
     fields, now = Fields.of_body(request.json()), api.now()
-    node_id = fields.require("node_id", values.node_id, "")
-    everything = fields.take("all", values.flag, False)
-    text = fields.take("token_id", values.token) or fields.take("token", values.token)
+    node_id = fields.take(NODE_ID, "")
+    everything = fields.take(ALL, False)
+    named, whole = fields.take(TOKEN_ID), fields.take(TOKEN)
+    text = named or whole
     if not everything and text is None:
-        fields.reject("token_id", "is required, unless all is true")
+        fields.reject(TOKEN_ID.name, "is required, unless all is true")
     fields.finish()
     slot = api.directory.slot(node_id, now)
     api.prover.require(request, slot, now)
