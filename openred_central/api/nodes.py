@@ -37,9 +37,7 @@ async def delete_node(api: Api, request: Request, node_id: str) -> Response:
     It stands in the query, or in the body, which a signature covers. The answer is 202 where the store failed
     just now; a departure that is known to fail is not begun with.
     """
-    fields = Fields.of_body(request.json()) if request.body else Fields(parse_query(request.query), "query")
-    mode = fields.take(MODE, values.LEAVE)
-    fields.finish()
+    mode = _read_mode(request)
     now = api.now()
     slot = api.directory.slot(node_id, now)
     api.prover.require(request, slot, now)
@@ -61,6 +59,20 @@ async def delete_node(api: Api, request: Request, node_id: str) -> Response:
         "message": message,
     }
     return Response.json(document, status=api.status(200, durable=durable))
+
+
+def _read_mode(request: Request) -> str:
+    fields = Fields(parse_query(request.query), "query")
+    asked = fields.take(MODE)
+    fields.finish()
+    if not request.body:
+        return asked or values.LEAVE
+    fields = Fields.of_body(request.json())
+    mode = fields.take(MODE, asked or values.LEAVE)
+    if asked not in (None, mode):
+        fields.reject(MODE.name, "differs from that of the query; say it once")
+    fields.finish()
+    return mode
 
 
 async def lookup(api: Api, request: Request) -> Response:
