@@ -22,6 +22,7 @@ import uvloop
 
 from . import __version__
 from .api.limiting import Limits
+from .api.openapi import documents
 from .api.proving import Prover
 from .api.routes import NAMES, install
 from .api.service import Api
@@ -168,6 +169,7 @@ class Server:
             figures=lambda: self._figures(engine, saver, scheduler, attended, snapshotter),
             version=__version__,
             endpoints=NAMES,
+            documents=documents(__version__),
             stopping=self._stop.is_set,
         )
         install(engine, api)

@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 from ..micro_engine.engine import Engine
 from ..micro_engine.messages import Response
 from ..micro_engine.router import BodyKind
-from . import changing_keys, discovering, granting, heartbeating, nodes, registering, status, vouching
+from . import (
+    changing_keys,
+    discovering,
+    documenting,
+    granting,
+    heartbeating,
+    nodes,
+    registering,
+    status,
+    vouching,
+)
 from .limiting import Handler
 from .service import Api
 
@@ -52,6 +62,8 @@ ENDPOINTS = (
     Endpoint("GET", "/health/live", status.live),
     Endpoint("GET", "/health/ready", status.ready),
     Endpoint("GET", "/health", status.ready, ("/api/v3/health",)),
+    Endpoint("GET", "/openapi.json", documenting.openapi),
+    Endpoint("GET", "/docs", documenting.reference),
 )
 
 NAMES = tuple(f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS)

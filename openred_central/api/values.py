@@ -44,7 +44,7 @@ _STATES = tuple(name for name in STATE_BY_WIRE_NAME if name != "absent")
 
 # The name of a host whose last label is no number.
 _DNS_NAME = re.compile(rf"(?:{_DNS_LABEL.pattern}\.)*(?!(?:{_NUMBER.pattern})\.?$){_DNS_LABEL.pattern}\.?")
-_SERVICE: Schema = text_like(_NAME, title="ServiceName")
+_SERVICE: Schema = text_like(_NAME, title="Name")
 _NODE_ID_SCHEMA: Schema = text_like(_NODE_ID, title="NodeId", examples=["node-1"])
 _ADDRESS_SCHEMA: Schema = {
     "title": "Address",
@@ -126,6 +126,9 @@ def address(value: Any) -> str:
 @takes(_PORT_SCHEMA)
 def port(value: Any) -> int:
     """A TCP or UDP port."""
+    # JSON has one kind of number: 8001.0 is the same as 8001.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65_535:
         raise Wrong("has to be a whole number from 1 to 65535")
     return value
@@ -243,6 +246,7 @@ def merge_patch(value: Any) -> dict[str, Any]:
         "type": "array",
         "maxItems": ADDRESSES_MAX,
         "items": {
+            "title": "GivenEndpoint",
             "type": "object",
             "properties": {"address": _ADDRESS_SCHEMA, "port": _PORT_SCHEMA},
             "required": ["address", "port"],
@@ -300,6 +304,10 @@ def token(value: Any) -> str:
 @takes(_TIME_SCHEMA)
 def time(value: Any) -> float:
     """An RFC 3339 time, as seconds since the epoch."""
+    return _moment(value)
+
+
+def _moment(value: Any) -> float:
     try:
         return parse_rfc3339(_text(value))
     except ValueError:
@@ -315,7 +323,7 @@ def next_key(value: Any) -> str:
 @takes(or_null(_TIME_SCHEMA))
 def time_or_none(value: Any) -> float | None:
     """A time as `time` reads it, or null."""
-    return None if value is None else time(value)
+    return None if value is None else _moment(value)
 
 
 @takes({"enum": [LEAVE, FORGET]})

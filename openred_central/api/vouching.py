@@ -14,6 +14,7 @@ from ..security.refused import Refused
 from ..security.revocations import RevocationsFull
 from ..security.tokens import verify_token
 from . import values
+from .caching import has_already, not_modified
 from .fields import Field, Fields
 from .granting import tokens_unavailable
 from .service import Api
@@ -47,9 +48,8 @@ async def keys(api: Api, request: Request) -> Response:
     """Answer 200 with the key set as its root key signed it, 304 where the caller has that one already."""
     published = _published(api)
     headers = (("ETag", published.etag), ("Cache-Control", f"public, max-age={KEYS_AGE_S}"))
-    known = request.headers.get("if-none-match")
-    if known is not None and (known.strip() == "*" or published.etag in _tags(known)):
-        return Response(status=304, content_type=None, headers=headers)
+    if has_already(request, published.etag):
+        return not_modified(headers)
     return Response(published.document, headers=headers)
 
 
@@ -150,11 +150,6 @@ def _published(api: Api) -> Publication:
     if published is None:
         raise tokens_unavailable(RETRY_AFTER_S)
     return published
-
-
-def _tags(field: str) -> set[str]:
-    """The entity tags of an ``If-None-Match`` (RFC 9110 §13.1.2), compared weakly."""
-    return {tag.strip().removeprefix("W/") for tag in field.split(",")}
 
 
 def _held(api: Api, text: str, published: Publication, now: Now) -> Held:

@@ -61,7 +61,7 @@ SCALARS = (
     st.none()
     | st.booleans()
     | st.integers(-2, 70_000)
-    | st.sampled_from([0.5, 1.5, -1.5, math.pi])
+    | st.sampled_from([0.5, 1.0, -1.0, 65_536.0, math.pi])
     | st.sampled_from(TEXTS)
     | st.text(st.characters(codec="utf-8"), max_size=70)
     | st.from_regex(re.compile(r"[A-Za-z0-9_.:,-]{1,48}"), fullmatch=True)
