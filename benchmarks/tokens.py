@@ -22,9 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from openred_central.clock import SystemClock
 from openred_central.security.keyset import KeySet, KeyStatus, PublishedKey
 from openred_central.security.link import Side, cross_verify, link, new_pair
+from openred_central.security.root import KeyOptions
 from openred_central.security.suites import SUITES, DirectoryKey, Suite, generate_key
 from openred_central.security.tokens import PeerToken, unsigned, verify_token
-from openred_central.storage.directory_keys import DirectoryKeys, KeyOptions
+from openred_central.storage.directory_keys import DirectoryKeys
 from openred_central.storage.key_files import KeyFiles
 from openred_central.tasks.keykeeper import Keykeeper
 

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from . import __version__
-from .config import SETTINGS, ConfigError, Configuration, load, nearest, settings_markdown, unknown_variables
+from .config import SETTINGS, ConfigError, Configuration, load
 from .maintenance.arguments import MEANINGS, add_arguments
+from .setting_texts import nearest, settings_markdown, unknown_variables
 
 PROGRAM = "openred-central"
 EXAMPLES = """\

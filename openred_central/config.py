@@ -7,12 +7,13 @@ method that makes the options of the part concerned. Relations between settings 
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from .api.admin.options import OperatorsOptions
 from .api.limiting import LimitOptions
 from .directory.directory import DirectoryOptions
 from .directory.lifecycle import DWELL_S_MAX, LifecycleOptions
@@ -22,7 +23,7 @@ from .security.authority import Authorities
 from .security.gcra import Policy
 from .security.node_keys import RSA_BITS_MAX, RSA_BITS_MIN
 from .security.origins import FORWARDED, UNIX, X_FORWARDED_FOR
-from .security.root import QuantumPolicy
+from .security.root import KeyOptions, QuantumPolicy
 from .setting_kinds import (
     DAY_S,
     Kind,
@@ -31,6 +32,7 @@ from .setting_kinds import (
     duration,
     networks,
     number,
+    port_or_off,
     rate,
     show_duration,
     switch,
@@ -38,7 +40,6 @@ from .setting_kinds import (
     texts,
     whole,
 )
-from .storage.directory_keys import KeyOptions
 from .tasks.prober import ProberOptions
 from .tasks.saver import SaverOptions
 from .tasks.snapshotter import SnapshotOptions
@@ -99,6 +100,16 @@ class Configuration:
     unix_socket: str = text("", "a path, or nothing", "Path of a Unix socket to listen on as well.")
     tls_certificate: str = text("", "a path, or nothing", "File with the certificate chain (PEM).")
     tls_key: str = text("", "a path, or nothing", "File with the certificate's private key (PEM).")
+    admin_host: str = text(
+        "127.0.0.1", "an address or a name", "Address at which operators are heard; see Operations."
+    )
+    admin_port: int | None = port_or_off(
+        8_001, "Port at which operators are heard; 0 takes any that is free, off none."
+    )
+    admin_socket: str = text("", "a path, or nothing", "Path of a Unix socket for operators, of mode 0600.")
+    admin_secret_file: str = text(
+        "", "a path, or nothing", "File with the operators' secret; nothing: beside the database."
+    )
     log_level: str = choice(
         "info", ("debug", "info", "warning", "error"), "The least that is worth a log line."
     )
@@ -185,6 +196,9 @@ class Configuration:
     connections_max: int = whole(_ENGINE.connections_max, 1, 1_000_000, "Connections at the same time.")
     connections_per_address_max: int = whole(
         _ENGINE.connections_per_address_max, 1, 1_000_000, "The same for one address (IPv6: one /64)."
+    )
+    events_subscribers_max: int = whole(
+        1_000, 0, 1_000_000, "Clients that may follow GET /events at the same time."
     )
 
     auth: str = choice(
@@ -336,6 +350,15 @@ class Configuration:
         """How often the database is copied, and how many copies are kept."""
         return SnapshotOptions(**self._named(SnapshotOptions))
 
+    def operators(self) -> OperatorsOptions:
+        """Where operators are heard."""
+        return OperatorsOptions(
+            host=self.admin_host,
+            port=self.admin_port,
+            socket=Path(self.admin_socket) if self.admin_socket else None,
+            secret_file=Path(self.admin_secret_file) if self.admin_secret_file else None,
+        )
+
     def prober(self) -> ProberOptions:
         """How much is probed at once."""
         return ProberOptions(concurrency=self.probe_concurrency)
@@ -369,30 +392,3 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Configurat
             allowed = f"{kind.allowed} ({kind.form})" if kind.form else kind.allowed
             raise ConfigError(f"{given_as[setting.name]} is {written[:80]!r}, allowed is {allowed}") from None
     return Configuration(**values, given_as=given_as)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The one of `known` that is most like `name`."""
-    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-
-
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """One line for each variable that looks like a setting and is none, naming the nearest setting."""
-    known = [setting.variable for setting in SETTINGS.values()]
-    return [
-        f"{name} is not a setting and is ignored; the nearest is {nearest(name, known)}"
-        for name in sorted(environment)
-        if name.startswith(PREFIX) and name not in known
-    ]
-
-
-def settings_markdown() -> str:
-    """The table of settings in Markdown, as it stands in the README."""
-    lines = ["| variable | default | allowed | meaning |", "|---|---|---|---|"]
-    for setting in SETTINGS.values():
-        default = setting.kind.show(setting.default)
-        lines.append(
-            f"| `{setting.variable}` | {f'`{default}`' if default else 'nothing'} | {setting.kind.allowed} "
-            f"| {setting.meaning} |"
-        )
-    return "\n".join(lines) + "\n"

@@ -38,6 +38,9 @@ _NUMBERS: Final = (int, float)
 # Plain ASCII, which nearly everything is, needs no look at each character.
 _PLAIN: Final = re.compile(r"[ -\[\]-~]*")
 
+# The log of what operators do.
+AUDIT: Final = "openred.audit"
+
 access_log = logging.getLogger("openred.access")
 
 
@@ -213,8 +216,9 @@ def formatter_for(kind: str, stream: TextIO, environment: Mapping[str, str]) -> 
 def configure(kind: str, level: str, stream: Any, environment: Mapping[str, str]) -> bool:
     """Let all that is logged from `level` on go to `stream`, in the form of `kind` (see `formatter_for`).
 
-    Warnings of Python, and errors that end the process or a thread, go there as well, as lines of the same
-    form. Returns False, and changes nothing, where somebody has configured the log already.
+    What operators do (`AUDIT`) is told whatever `level` says. Warnings of Python, and errors that end the
+    process or a thread, go there as well, as lines of the same form. Returns False, and changes nothing,
+    where somebody has configured the log already.
     """
     root = logging.getLogger()
     if root.handlers:
@@ -226,6 +230,8 @@ def configure(kind: str, level: str, stream: Any, environment: Mapping[str, str]
     handler.setFormatter(formatter_for(kind, stream, environment))
     root.addHandler(handler)
     root.setLevel(level.upper())
+    # What operators did is told however little else is wanted.
+    logging.getLogger(AUDIT).setLevel(logging.INFO)
     sys.excepthook = _log_end
     threading.excepthook = _log_thread_end
     sys.unraisablehook = _log_unraisable

@@ -9,40 +9,41 @@ import random
 import secrets
 import signal
 import socket
-import ssl
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import uvloop
 
 from . import __version__
+from .api.admin.desk import Desk
+from .api.admin.secret_file import SecretError
+from .api.broadcast import Broadcast
+from .api.event_feed import EventFeed
+from .api.event_log import EventLog
 from .api.limiting import Limits
 from .api.openapi import documents
 from .api.proving import Prover
 from .api.routes import NAMES, install
 from .api.service import Api
-from .api.times import rfc3339
 from .clock import AttendedTime, SystemClock
 from .config import SETTINGS, Configuration
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
+from .listening import StartError, listeners, tls
 from .loading import load
 from .logs import AccessLog, configure
 from .micro_engine.engine import Engine
-from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
+from .operators import Operators, make_desk
+from .reporting.figures import LiveFigures, Parts, performance
+from .reporting.metrics import metrics_text
 from .security.authority import Authorities
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from .security.replay import ReplayRings
 from .security.revocations import RecentTokens, Revocations
-from .security.root import RootRefused
 from .security.sessions import SESSION_KEY_BYTES, Sessions
-from .storage.key_files import KeyFileError
 from .storage.restoring import Restored, database_path, open_or_restore, snapshots_of
 from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError
@@ -52,19 +53,13 @@ from .tasks.revocation_saver import RevocationSaver, load_revocations
 from .tasks.saver import Saver
 from .tasks.scheduler import Scheduler
 from .tasks.snapshotter import Snapshotter
-from .vault import Vault
+from .tasks.stall_meter import StallMeter
+from .transition_log import log_transitions
+from .vault import Vault, keep_keys, open_vault
 
 log = logging.getLogger("openred.server")
 
-# Beyond so many in one tick they are told as counts: a million transitions are not a million lines.
-TRANSITIONS_LOGGED_MAX = 50
-
-
 UNNAMED = "%s is not set: a request that was signed for another directory is not told from one for us"
-
-
-class StartError(Exception):
-    """The server cannot start. The message is one line for the operator."""
 
 
 def serve(configuration: Configuration) -> int:
@@ -115,7 +110,7 @@ class Server:
             wall_s=self._clock.wall_s(),
         )
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
-        vault, saved = self._vault(), True
+        vault, saved = open_vault(configuration, self._clock, secrets.token_bytes), True
         try:
             saved = await self._serve(directory, attended, store, writer, vault)
         finally:
@@ -136,51 +131,31 @@ class Server:
     ) -> bool:
         configuration = self._configuration
         begin_run(store, secrets.token_bytes(RUN_BYTES))
+        # Another name for each run, under which nobody takes its events for those of an earlier one.
+        feed = EventFeed(EventLog(secrets.token_hex(4)), directory.nodes.registry)
         saver = Saver(directory.saving, store, writer, attended.now, configuration.saver())
         status = partial(_status, directory, saver)
         prober = self._prober(directory, attended)
-        scheduler = Scheduler(
-            directory,
-            attended,
-            tick_s=configuration.tick_s,
-            store_reachable=lambda: not saver.failing,
-            on_transitions=log_transitions,
-            ask=lambda request: _submit(prober, request),
+        parts = self._parts(directory, attended, saver, prober, feed)
+        broadcast = Broadcast(
+            feed, LiveFigures(parts), self._clock.wall_s, readers_max=configuration.events_subscribers_max
         )
-        snapshotter = self._snapshotter()
-        engine = self._engine()
-        limits = Limits(configuration.limits(), self._clock.monotonic_s, directory.nodes.registry)
-        revocations = self._revocations(store)
-        api = Api(
-            directory=directory,
-            prover=self._prover(directory, limits, store),
-            limits=limits,
-            rsa_bits_min=configuration.min_rsa_bits,
-            mint=vault.keykeeper,
-            recent_tokens=RecentTokens(),
-            revocations=revocations,
-            save_revocations=RevocationSaver(revocations, store, writer).save,
-            entropy=secrets.token_bytes,
-            now=attended.now,
-            saved=saver.saved,
-            store_state=lambda: saver.state,
-            store_durable=store.durable,
-            random=self._random.random,
-            figures=lambda: self._figures(engine, saver, scheduler, attended, snapshotter),
-            version=__version__,
-            endpoints=NAMES,
-            documents=documents(__version__),
-            stopping=self._stop.is_set,
-        )
+        engine, scheduler, snapshotter = parts.engine, parts.scheduler, parts.snapshotter
+        stalls = StallMeter(self._clock)
+        api = self._api(parts, broadcast, store, writer, vault)
         install(engine, api)
-        tls = self._tls()
-        addresses = await engine.start(self._listeners(), tls=tls)
+        context = tls(configuration.tls_certificate, configuration.tls_key)
+        operators = self._operators()
+        await _start_operators(
+            operators, make_desk(api, lambda: metrics_text(parts, broadcast, stalls), snapshotter)
+        )
+        addresses = await engine.start(self._listeners(), tls=context)
         # An operator's word that silence is to be believed.
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now())
         )
-        running = (saver.run(), scheduler.run(), prober.run(), self._notifier.run(status), _keep_keys(vault))
-        tasks = [asyncio.create_task(part) for part in running]
+        tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober, broadcast, stalls)]
+        tasks += [asyncio.create_task(part) for part in (self._notifier.run(status), keep_keys(vault))]
         if snapshotter:
             tasks.append(asyncio.create_task(snapshotter.run()))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
@@ -195,8 +170,10 @@ class Server:
             # A second signal ends that wait.
             log.info("stopping")
             self._notifier.stopping()
-            _on_signal(engine.hurry)
-            cut = await engine.drain()
+            _on_signal(partial(_hurry, engine, operators))
+            broadcast.stop()
+            cut, _ = await asyncio.gather(engine.drain(), operators.drain())
+            stalls.stop()
             # Time stops before the last flush, so that what is saved is the end.
             scheduler.stop()
             if snapshotter:
@@ -208,6 +185,73 @@ class Server:
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return not saver.gave_up
+
+    def _parts(
+        self,
+        directory: Directory,
+        attended: AttendedTime,
+        saver: Saver,
+        prober: Prober,
+        feed: EventFeed,
+    ) -> Parts:
+        configuration = self._configuration
+
+        def tell(transitions: Sequence[Transition]) -> None:
+            log_transitions(transitions)
+            feed.offer(transitions)
+
+        scheduler = Scheduler(
+            directory,
+            attended,
+            tick_s=configuration.tick_s,
+            store_reachable=lambda: not saver.failing,
+            on_transitions=tell,
+            ask=lambda request: _submit(prober, request),
+        )
+        return Parts(
+            clock=self._clock,
+            started_s=self._started_s,
+            engine=self._engine(),
+            directory=directory,
+            attended=attended,
+            saver=saver,
+            scheduler=scheduler,
+            snapshotter=self._snapshotter(),
+            restored=self._restored,
+        )
+
+    def _api(
+        self,
+        parts: Parts,
+        broadcast: Broadcast,
+        store: Store,
+        writer: ThreadPoolExecutor,
+        vault: Vault,
+    ) -> Api:
+        limits = Limits(self._configuration.limits(), self._clock.monotonic_s, parts.directory.nodes.registry)
+        revocations = self._revocations(store)
+        return Api(
+            directory=parts.directory,
+            prover=self._prover(parts.directory, limits, store),
+            limits=limits,
+            rsa_bits_min=self._configuration.min_rsa_bits,
+            mint=vault.keykeeper,
+            recent_tokens=RecentTokens(),
+            revocations=revocations,
+            save_revocations=RevocationSaver(revocations, store, writer).save,
+            entropy=secrets.token_bytes,
+            now=parts.attended.now,
+            saved=parts.saver.saved,
+            store_state=lambda: parts.saver.state,
+            store_durable=store.durable,
+            random=self._random.random,
+            figures=lambda: performance(parts),
+            version=__version__,
+            endpoints=NAMES,
+            documents=documents(__version__),
+            stopping=self._stop.is_set,
+            broadcast=broadcast,
+        )
 
     def _make_directory(self) -> Directory:
         configuration = self._configuration
@@ -247,12 +291,6 @@ class Server:
             started_s=self._started_s,
         )
 
-    def _vault(self) -> Vault:
-        try:
-            return Vault(self._configuration, self._clock, secrets.token_bytes)
-        except KeyFileError as error:
-            raise StartError(str(error)) from None
-
     def _revocations(self, store: Store) -> Revocations:
         try:
             return load_revocations(store, self._clock.wall_s())
@@ -260,13 +298,26 @@ class Server:
             raise StartError(f"{store.location}: {error}; restore it from a snapshot") from None
 
     def _snapshotter(self) -> Snapshotter | None:
-        """None where there is nothing to copy, or nobody wants it."""
+        """None where there is nothing to copy."""
         configuration = self._configuration
         database = database_path(configuration.database)
-        if database is None or not configuration.snapshot_interval_s:
+        if database is None:
             return None
         snapshots = snapshots_of(database, configuration.snapshot_folder)
         return Snapshotter(snapshots, self._clock, configuration.snapshotter())
+
+    def _operators(self) -> Operators:
+        configuration = self._configuration
+        options, database = configuration.operators(), database_path(configuration.database)
+        beside = database.with_name(f"{database.name}.admin-secret") if database is not None else None
+        return Operators(
+            options,
+            options.secret_file or beside,
+            secrets.token_bytes,
+            limits=configuration.engine(),
+            clock=self._clock,
+            new_request_id=new_request_id,
+        )
 
     def _engine(self) -> Engine:
         """The engine, and the access log where one is wanted."""
@@ -278,6 +329,17 @@ class Server:
             observe=AccessLog(share, self._random.random, new_request_id) if share else None,
         )
 
+    def _listeners(self) -> list[socket.socket]:
+        configuration = self._configuration
+        return listeners(
+            configuration.host,
+            configuration.port,
+            configuration.unix_socket,
+            backlog=configuration.engine().backlog,
+            environment=os.environ,
+            process_id=os.getpid(),
+        )
+
     def _claim_key(self, store: Store) -> bytes:
         key = store.load_secret(CLAIM_KEY)
         if key is None:
@@ -285,104 +347,10 @@ class Server:
             store.save_secret(CLAIM_KEY, key)
         return key
 
-    def _listeners(self) -> list[socket.socket]:
-        """What systemd passed, or else the address and Unix socket of the settings."""
-        configuration = self._configuration
-        listeners: list[socket.socket] = []
-        try:
-            listeners = inherited(os.environ, os.getpid())
-            if listeners:
-                return listeners
-            backlog = configuration.engine().backlog
-            listeners = listen_tcp(configuration.host, configuration.port, backlog=backlog)
-            if configuration.unix_socket:
-                listeners.append(listen_unix(Path(configuration.unix_socket), backlog=backlog))
-        except OSError as error:
-            for listener in listeners:
-                listener.close()
-            raise StartError(error.strerror or str(error)) from error
-        return listeners
-
-    def _tls(self) -> ssl.SSLContext | None:
-        certificate, key = self._configuration.tls_certificate, self._configuration.tls_key
-        if not certificate:
-            return None
-        try:
-            return tls_context(Path(certificate), Path(key))
-        except (OSError, ssl.SSLError) as error:
-            raise StartError(
-                f"cannot use the certificate {certificate} with the key {key}: {error}"
-            ) from error
-
-    def _figures(
-        self,
-        engine: Engine,
-        saver: Saver,
-        scheduler: Scheduler,
-        attended: AttendedTime,
-        snapshotter: Snapshotter | None,
-    ) -> dict[str, Any]:
-        """What the parts around the directory count."""
-        counted, saved = engine.stats, saver.stats
-        return {
-            "uptime_s": round(self._clock.monotonic_s() - self._started_s, 3),
-            "requests": counted.requests,
-            "responses": {f"{kind}xx": counted.responses[kind] for kind in range(2, 6)},
-            "connections": {
-                "open": engine.connections_open,
-                "total": counted.connections_total,
-                "refused": counted.connections_refused,
-            },
-            "bytes": {"in": counted.bytes_in, "out": counted.bytes_out},
-            "store": {
-                "state": saver.state.value,
-                "batches": saved.batches,
-                "rows": saved.rows,
-                "commit_ms_mean": round(saved.commit_s_total / max(saved.batches, 1) * 1_000, 3),
-                "commit_ms_max": round(saved.commit_s_max * 1_000, 3),
-                "failures": saved.failures,
-                "restored": _describe_restored(self._restored),
-            },
-            "snapshots": _describe_snapshots(snapshotter),
-            "scheduler": {
-                "ticks": scheduler.ticks,
-                "late_ms_max": round(scheduler.late_s_max * 1_000, 3),
-                "clock_jumps": [
-                    {"at": rfc3339(jump.at_wall_s), "jump_s": jump.jump_s} for jump in attended.jumps
-                ],
-            },
-        }
-
 
 def new_request_id() -> str:
     """An id for a request that came without one: 64 random bits."""
     return secrets.token_hex(8)
-
-
-def _describe_restored(restored: Restored | None) -> dict[str, Any] | None:
-    """What the store was restored from at start, where it was damaged. Names without their folders."""
-    if restored is None:
-        return None
-    return {
-        "snapshot": restored.snapshot,
-        "taken_at": rfc3339(restored.taken_at),
-        "age_s": round(restored.age_s, 3),
-        "set_aside": restored.set_aside.name,
-    }
-
-
-def _describe_snapshots(snapshotter: Snapshotter | None) -> dict[str, Any] | None:
-    if snapshotter is None:
-        return None
-    taken = snapshotter.stats
-    return {
-        "state": "ok" if taken.last_error is None else "failing",
-        "taken": taken.snapshots,
-        "failures": taken.failures,
-        "last": rfc3339(taken.last_at) if taken.last_at is not None else None,
-        "last_took_s": round(taken.last_took_s, 3),
-        "last_bytes": taken.last_bytes,
-    }
 
 
 def _on_signal(callback: Callable[[], object]) -> None:
@@ -391,12 +359,9 @@ def _on_signal(callback: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, callback)
 
 
-async def _keep_keys(vault: Vault) -> None:
-    """Keep the directory's keys. Raises `StartError` where the server must not go on with what it found."""
-    try:
-        await vault.run()
-    except (KeyFileError, RootRefused) as error:
-        raise StartError(str(error)) from None
+def _hurry(engine: Engine, operators: Operators) -> None:
+    engine.hurry()
+    operators.hurry()
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -408,25 +373,23 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
         task.result()
 
 
+async def _start_operators(operators: Operators, desk: Desk) -> None:
+    """Have operators heard. Raises `StartError` where that cannot be."""
+    try:
+        addresses = await operators.start(desk)
+    except OSError as error:
+        raise StartError(
+            f"operators cannot be heard: {error.strerror or error}; choose another OPENRED_ADMIN_PORT "
+            "(0 for any that is free, off for none) or OPENRED_ADMIN_SOCKET"
+        ) from error
+    except SecretError as error:
+        raise StartError(str(error)) from error
+    if addresses:
+        log.info("operators are heard on %s", _list(addresses))
+
+
 def _submit(prober: Prober, request: ProbeRequest) -> Submission:
     return prober.submit(request.slot, request.node_id, request.address, request.port)
-
-
-def log_transitions(transitions: Sequence[Transition]) -> None:
-    """One line for each transition, or for each kind of them where there are very many at once."""
-    if len(transitions) <= TRANSITIONS_LOGGED_MAX:
-        for change in transitions:
-            log.info(
-                "node %s: %s → %s (%s)",
-                change.node_id,
-                change.from_state.wire,
-                change.to_state.wire,
-                change.reason,
-            )
-        return
-    kinds = Counter((change.from_state.wire, change.to_state.wire, change.reason) for change in transitions)
-    for (from_state, to_state, reason), count in kinds.items():
-        log.info("%d nodes: %s → %s (%s)", count, from_state, to_state, reason)
 
 
 def _status(directory: Directory, saver: Saver) -> str:

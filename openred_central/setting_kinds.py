@@ -13,6 +13,7 @@ from dataclasses import field
 from typing import Any, NamedTuple
 
 DAY_S = 86_400.0
+PORT_MAX = 65_535
 UNITS_S = {"d": DAY_S, "h": 3_600.0, "m": 60.0, "s": 1.0}
 
 # Plain ASCII digits only: int() and float() take signs, underscores, spaces, "nan" and other scripts.
@@ -78,6 +79,23 @@ def whole(default: int, minimum: int, maximum: int, meaning: str) -> Any:
     """A row whose values are whole numbers."""
     kind = Kind(_bounded(_parse_whole, minimum, maximum), str, f"{minimum} to {maximum}", "a whole number")
     return _row(default, kind, meaning)
+
+
+def port_or_off(default: int, meaning: str) -> Any:
+    """A row whose values are ports, 0 for any that is free, or the word off, which is None."""
+
+    def parse(written: str) -> int | None:
+        if written == "off":
+            return None
+        port = _parse_whole(written)
+        if port > PORT_MAX:
+            raise ValueError(written)
+        return port
+
+    def show(value: int | None) -> str:
+        return "off" if value is None else str(value)
+
+    return _row(default, Kind(parse, show, f"0 to {PORT_MAX}, or off"), meaning)
 
 
 def number(default: float, minimum: float, maximum: float, meaning: str) -> Any:

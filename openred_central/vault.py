@@ -9,8 +9,10 @@ from pathlib import Path
 
 from .clock import Clock
 from .config import Configuration
+from .listening import StartError
+from .security.root import RootRefused
 from .storage.directory_keys import DirectoryKeys
-from .storage.key_files import KeyFiles, read_secret
+from .storage.key_files import KeyFileError, KeyFiles, read_secret
 from .storage.restoring import database_path
 from .tasks.keykeeper import Keykeeper
 
@@ -56,6 +58,22 @@ class Vault:
             self._temporary = tempfile.TemporaryDirectory(prefix="openred-keys-")
             return Path(self._temporary.name)
         return folder
+
+
+def open_vault(configuration: Configuration, clock: Clock, entropy: Callable[[int], bytes]) -> Vault:
+    """A `Vault`. Raises `StartError` where the secret that encrypts the keys cannot be read."""
+    try:
+        return Vault(configuration, clock, entropy)
+    except KeyFileError as error:
+        raise StartError(str(error)) from None
+
+
+async def keep_keys(vault: Vault) -> None:
+    """Keep the directory's keys. Raises `StartError` where the server must not go on with what it found."""
+    try:
+        await vault.run()
+    except (KeyFileError, RootRefused) as error:
+        raise StartError(str(error)) from None
 
 
 def keys_folder(database: str) -> Path | None:

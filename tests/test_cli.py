@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from openred_central import __version__, cli
-from openred_central.config import SETTINGS, Configuration, settings_markdown
+from openred_central.config import SETTINGS, Configuration
+from openred_central.setting_texts import settings_markdown
 from tests.maintenance.helpers import fill
 from tests.storage.records import record
 

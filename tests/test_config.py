@@ -15,8 +15,6 @@ from openred_central.config import (
     ConfigError,
     Configuration,
     load,
-    settings_markdown,
-    unknown_variables,
 )
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.micro_engine.limits import EngineLimits
@@ -72,6 +70,7 @@ def test_a_variable_that_a_flag_replaces_is_not_read() -> None:
             {},
             "--tick-s is '1 s', allowed is 0.01s to 1m (seconds, or a number with s, m, h or d behind it)",
         ),
+        ({"admin_port": "no"}, {}, "--admin-port is 'no', allowed is 0 to 65535, or off"),
         ({}, {"OPENRED_PROBE": "udp"}, "OPENRED_PROBE is 'udp', allowed is none or tcp"),
         ({}, {"OPENRED_HOST": "a\nb"}, "OPENRED_HOST is 'a\\nb', allowed is an address or a name"),
     ],
@@ -193,23 +192,3 @@ def test_without_settings_the_parts_have_their_own_defaults() -> None:
 def test_a_configuration_made_in_code_is_checked_as_well() -> None:
     with pytest.raises(ConfigError, match="grace_s is -1"):
         Configuration(grace_s=-1.0)
-
-
-def test_an_unknown_variable_is_warned_of_with_the_nearest_setting() -> None:
-    environment = {"OPENRED_PROT": "1", "OPENRED_PORT": "1", "PATH": "/bin", "OPENRED_MAXNODES": "5"}
-    assert unknown_variables(environment) == [
-        "OPENRED_MAXNODES is not a setting and is ignored; the nearest is OPENRED_MAX_NODES",
-        "OPENRED_PROT is not a setting and is ignored; the nearest is OPENRED_PORT",
-    ]
-
-
-def test_the_markdown_table_has_a_row_for_each_setting() -> None:
-    rows = settings_markdown().splitlines()
-    assert rows[0] == "| variable | default | allowed | meaning |"
-    assert (
-        "| `OPENRED_GRACE_S` | `2d` | 0.001s to 36525d | Grace after a missed heartbeat (pending_1st). |"
-        in rows
-    )
-    assert "| `OPENRED_TLS_KEY` | nothing |" in settings_markdown()
-    assert [row.split("`")[1] for row in rows[2:]] == [setting.variable for setting in SETTINGS.values()]
-    assert all(row.count("|") == 5 for row in rows)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from openred_central import logs
 from openred_central.logs import (
+    AUDIT,
     SHOWN_CHARACTERS_MAX,
     AccessLog,
     JsonFormatter,
@@ -245,6 +246,7 @@ def unconfigured() -> Iterator[logging.Logger]:
         yield root
     finally:
         root.handlers, root.level = handlers, level
+        logging.getLogger(AUDIT).setLevel(logging.NOTSET)
         sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
 
 
@@ -278,6 +280,16 @@ def test_whatever_happens_in_a_process_is_a_line_of_json() -> None:
     assert documents[3]["traceback"][-1] == "RuntimeError: the end"
     assert documents[4]["traceback"][-1].startswith("ZeroDivisionError")
     assert documents[5]["traceback"][-1] == "ValueError: too late"
+
+
+def test_what_operators_do_is_told_however_little_else_is_wanted() -> None:
+    stream = io.StringIO()
+    with unconfigured():
+        assert configure("text", "error", stream, {})
+        logging.getLogger(AUDIT).info("alice purged a node")
+        logging.getLogger("openred.a").warning("not worth a line")
+    (line,) = stream.getvalue().splitlines()
+    assert line.endswith(" info openred.audit: alice purged a node")
 
 
 def test_a_log_that_somebody_has_configured_is_left_alone() -> None:

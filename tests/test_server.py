@@ -3,39 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 import pytest
 
 from openred_central.config import load
-from openred_central.directory.lifecycle import State
-from openred_central.directory.node import Transition
-from openred_central.server import TRANSITIONS_LOGGED_MAX, _until, log_transitions, serve
-
-
-def fallen_silent(count: int) -> list[Transition]:
-    return [
-        Transition(0.0, 0.0, f"node-{number}", State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
-        for number in range(count)
-    ]
-
-
-def test_each_transition_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        log_transitions(fallen_silent(TRANSITIONS_LOGGED_MAX))
-    assert caplog.messages == [
-        f"node node-{number}: active → pending_1st (deadline)" for number in range(TRANSITIONS_LOGGED_MAX)
-    ]
-
-
-def test_very_many_transitions_are_logged_as_counts(caplog: pytest.LogCaptureFixture) -> None:
-    gone = [Transition(0.0, 0.0, "gone", State.COMA, State.DEAD, "deadline")] * 7
-    with caplog.at_level(logging.INFO):
-        log_transitions(fallen_silent(1_000) + gone)
-    assert caplog.messages == [
-        "1000 nodes: active → pending_1st (deadline)",
-        "7 nodes: coma → dead (deadline)",
-    ]
+from openred_central.server import _until, serve
 
 
 def test_the_server_runs_until_it_is_told_to_stop() -> None:

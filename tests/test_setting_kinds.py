@@ -26,6 +26,7 @@ def refuses(parse: Callable[[str], object], written: str) -> bool:
 
 
 PORT = kind(setting_kinds.whole(8_000, 0, 65_535, "Port."))
+ADMIN_PORT = kind(setting_kinds.port_or_off(8_001, "Port."))
 SHARE = kind(setting_kinds.number(0.05, 0.001, 1.0, "Share."))
 COMA = kind(setting_kinds.duration(86_400.0, 0.5, 172_800.0, "Coma."))
 PROBE = kind(setting_kinds.choice("none", ("none", "tcp", "udp"), "Probe."))
@@ -168,3 +169,14 @@ def test_a_value_outside_its_bounds_or_badly_written_is_refused(kind: Kind, writ
 )
 def test_each_kind_says_what_is_allowed(kind: Kind, allowed: str) -> None:
     assert kind.allowed == allowed
+
+
+@pytest.mark.parametrize(("written", "port"), [("0", 0), ("8001", 8_001), ("65535", 65_535), ("off", None)])
+def test_a_port_may_be_off(written: str, port: int | None) -> None:
+    assert ADMIN_PORT.parse(written) == port
+    assert ADMIN_PORT.show(port) == written
+
+
+@pytest.mark.parametrize("written", ["65536", "-1", "", "OFF", "none", "1.5"])
+def test_what_is_neither_a_port_nor_off_is_refused(written: str) -> None:
+    assert refuses(ADMIN_PORT.parse, written)

@@ -71,6 +71,7 @@ def ours(place: Place) -> list[str]:
         place.databases.copy(place.nodes, database)
     settings = {
         "port": str(place.port),
+        "admin-port": "off",
         "database": str(database),
         "max-nodes": "20000000",
         "rate-limit-exempt": "127.0.0.0/8,::1/128",

@@ -24,9 +24,9 @@ from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import Record
-from openred_central.server import log_transitions
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
+from openred_central.transition_log import log_transitions
 
 from ..load.histogram import Histogram
 from ..population import ATTENDED_S, records

@@ -10,6 +10,7 @@ from ..directory.discovery import availability_of
 from ..directory.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
 from ..directory.node import (
     DISCOVERABLE,
+    HELD,
     KEYED,
     LEFT,
     OBSERVED,
@@ -103,6 +104,8 @@ def _why(state: State, flags: int, away_until: str | None, silent_s: float) -> s
     if flags & LEFT:
         return "It left by its own word; its identity is kept."
     meaning = _MEANING[state]
+    if flags & HELD:
+        meaning = f"{meaning} An operator holds it in this state."
     if state is State.ACTIVE and away_until is not None:
         meaning = f"It announced to be away until {away_until}, and is not checked before."
     return f"{meaning} Its last sign of life was {_span(silent_s)} ago."
@@ -111,6 +114,8 @@ def _why(state: State, flags: int, away_until: str | None, silent_s: float) -> s
 def _what_to_do(state: State, flags: int) -> str:
     if flags & LEFT:
         return "A heartbeat brings it back as itself."
+    if flags & HELD and state is State.ACTIVE:
+        return "Nothing; silence changes nothing until an operator releases it."
     if state is State.ACTIVE:
         return "Nothing; the next heartbeat renews the tolerance."
     return "A heartbeat brings it back at once, with its identity, services and history."
@@ -122,8 +127,10 @@ def _away_until(away_until_s: float, now: Now) -> str | None:
 
 
 def _deadlines_ahead(directory: Directory, slot: int, now: Now) -> list[dict[str, Any]]:
-    """Every state that silence would still lead to, and when, up to DEAD."""
+    """Every state that silence would still lead to, and when, up to DEAD; none for a node that is held."""
     registry = directory.nodes.registry
+    if registry.flags(slot) & HELD:
+        return []
     state, at_s = registry.state(slot), directory.nodes.deadline_s(slot)
     ahead = []
     while state in LIVE_STATES:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..directory.registry import Registry
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.messages import Request, Response, StreamingResponse
 from ..security.gcra import UNUSED_S, Policy, Table, Verdict, charge
 from ..security.network_quota import NODES_MAX, NetworkQuota
 from ..security.node_limits import NodeLimit
@@ -35,7 +35,8 @@ TOKEN = Policy("token", 5, 60, 5)
 NEW_NODES = Policy("new-nodes", 200, 1, 200)
 
 HeaderFields = tuple[tuple[str, str], ...]
-Handler = Callable[..., Coroutine[Any, Any, Response]]
+Answer = Response | StreamingResponse
+Handler = Callable[..., Coroutine[Any, Any, Answer]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ class Limits:
             return handler
 
         @wraps(handler)
-        async def guarded(request: Request, *parameters: str) -> Response:
+        async def guarded(request: Request, *parameters: str) -> Answer:
             origin = self.origin(request)
             if origin.exempt:
                 return await handler(request, *parameters)

@@ -157,13 +157,11 @@ def _parameters(endpoint: Endpoint, operation: Operation) -> Iterable[dict[str, 
                 "schema": schema_of(field.read),
                 **older,
             }
+    headers = dict(operation.headers)
     if operation.caches:
-        yield {
-            "name": "If-None-Match",
-            "in": "header",
-            "description": "The `ETag` of what the caller has.",
-            "schema": {"type": "string"},
-        }
+        headers["If-None-Match"] = "The `ETag` of what the caller has."
+    for name, description in headers.items():
+        yield {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
 
 
 def _spellings(field: Field[Any]) -> Iterable[tuple[str, dict[str, Any]]]:

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..micro_engine.messages import JSON_TYPE
-from . import changing_keys, discovering, granting, heartbeating, nodes, registering, replies, vouching
+from . import (
+    changing_keys,
+    discovering,
+    events,
+    granting,
+    heartbeating,
+    nodes,
+    registering,
+    replies,
+    vouching,
+)
 from .fields import Field
 from .kinds import Schema
 
@@ -35,7 +45,8 @@ class Operation:
     beyond those that any request may meet; `query` and `body` are the fields it takes, `rules` what the body
     has to fulfil besides, `body_required` whether there has to be one; `proofs` are the ways to show who
     asks, None among them where nothing has to be shown; `leads_to` names operations that take the node id
-    of the answer; `caches` says that the answer has an entity tag.
+    of the answer; `caches` says that the answer has an entity tag; `headers` are further ones that a
+    request may have, with what they say.
     """
 
     name: str
@@ -51,6 +62,7 @@ class Operation:
     proofs: tuple[str | None, ...] = ()
     leads_to: tuple[str, ...] = ()
     caches: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 LIMITED = ("RateLimit-Policy", "RateLimit")
@@ -224,6 +236,18 @@ OPERATIONS = {
         summary="See the figures",
         description="Of the directory, the life of its nodes, its patience, and this process.",
         replies={200: Reply("The figures.", replies.STATS)},
+    ),
+    "GET /events": Operation(
+        name="followEvents",
+        tag="Server",
+        summary="Follow what happens, as it happens",
+        description="Server-sent events: transitions of nodes, and figures. The stream begins behind the "
+        "last event that the caller saw, or with the figures of this moment; `reset` says that what came "
+        "behind that one is not known any more.",
+        query=events.FIELDS,
+        headers={"Last-Event-ID": "The id of the last event that the caller saw; it goes before the query."},
+        replies={200: Reply("Events without end.", {"type": "string"}, events.EVENT_STREAM_TYPE)},
+        problems=("too_many_subscribers",),
     ),
     "GET /health/live": Operation(
         name="isLive",

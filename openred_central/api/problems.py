@@ -40,8 +40,16 @@ PROBLEMS = {
     "directory_full": Problem(503, "new nodes are refused; known ones are served"),
     "store_unavailable": Problem(503, "the store cannot be written, so this cannot be promised"),
     "tokens_unavailable": Problem(503, "nothing can be signed just now; see `Retry-After`"),
+    "too_many_subscribers": Problem(503, "as many follow the events as may; see `Retry-After`"),
     "too_many_connections": Problem(503, "beyond the connections allowed"),
     "http_version_not_supported": Problem(505, "not HTTP/1.x"),
+}
+# What besides those only operators meet, on a listener of their own.
+FOR_OPERATORS = {
+    "nothing_to_copy": Problem(409, "a snapshot of a server that keeps nothing on disk"),
+    "node_left": Problem(409, "an operator cannot wake a node that left by its own word"),
+    "node_not_held": Problem(409, "an operator cannot release what is not held"),
+    "snapshot_failed": Problem(503, "a snapshot for an operator could not be taken"),
 }
 
 # What any request may meet, whatever it asks for.

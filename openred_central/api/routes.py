@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..micro_engine.engine import Engine
-from ..micro_engine.messages import Response
 from ..micro_engine.router import BodyKind
 from . import (
     changing_keys,
     discovering,
     documenting,
+    events,
     granting,
     heartbeating,
     nodes,
@@ -36,7 +35,7 @@ class Endpoint(NamedTuple):
 
     method: str
     path: str
-    handler: Callable[..., Coroutine[Any, Any, Response]]
+    handler: Handler
     aliases: tuple[str, ...] = ()
     body_bytes_max: int | None = None
     limit: str | None = None
@@ -59,6 +58,7 @@ ENDPOINTS = (
     Endpoint("POST", "/security/revoke", vouching.revoke, (), RECORD_BYTES_MAX),
     Endpoint("GET", "/security/keys", vouching.keys),
     Endpoint("GET", "/stats", status.stats),
+    Endpoint("GET", "/events", events.events),
     Endpoint("GET", "/health/live", status.live),
     Endpoint("GET", "/health/ready", status.ready),
     Endpoint("GET", "/health", status.ready, ("/api/v3/health",)),

@@ -13,6 +13,7 @@ from ..errors import CallerError
 from ..security.minting import Mint
 from ..security.revocations import RecentTokens, Revocations
 from ..storage.state import StoreState
+from .broadcast import Broadcast
 from .caching import Page
 from .limiting import Limits
 from .proving import Prover
@@ -43,7 +44,8 @@ class Api:
     `store_state` tells how the store keeps up, `store_durable` whether what it takes survives; `random`
     returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the
     methods and paths served, `documents` tell of them at length; `stopping` tells whether the server is on
-    its way out; `walks` is held by the one discovery that looks through very many nodes.
+    its way out; `broadcast` tells what happens to all who listen; `walks` is held by the one discovery that
+    looks through very many nodes.
     """
 
     directory: Directory
@@ -65,6 +67,7 @@ class Api:
     endpoints: tuple[str, ...]
     documents: Documents
     stopping: Callable[[], bool]
+    broadcast: Broadcast
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def heartbeat_advice_s(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES, State
 from ..directory.registry import DIGEST_MASK
 from ..micro_engine.messages import Request, Response
@@ -108,24 +109,29 @@ def _lifecycle_figures(api: Api) -> dict[str, Any]:
 def _empathy_figures(api: Api, attended_s: float) -> dict[str, Any]:
     directory = api.directory
     counts = directory.nodes.registry.state_counts
-    silence = directory.expiry.silence
     revived = sum(
         count
         for (from_state, to_state, _), count in directory.nodes.transition_counts.items()
         if to_state is State.ACTIVE and from_state in LIVE_STATES
     )
-    hold = silence.hold
     return {
         "patience_left_for": sum(counts[state] for state in LIVE_STATES if state is not State.ACTIVE),
         "revived": revived,
         "attended_s": round(attended_s, 3),
-        "mass_silence": {
-            "held": hold is not None,
-            "since": rfc3339(hold.since_at) if hold is not None else None,
-            "reason": hold.reason if hold is not None else None,
-            "waiting": directory.expiry.waiting_count,
-            "releasing": silence.releasing,
-            "transitions_last_hour": silence.recent,
-            "transitions_usual_per_h": round(silence.usual_per_h, 3),
-        },
+        "mass_silence": mass_silence_figures(directory),
+    }
+
+
+def mass_silence_figures(directory: Directory) -> dict[str, Any]:
+    """Whether transitions are held, since when and why."""
+    silence = directory.expiry.silence
+    hold = silence.hold
+    return {
+        "held": hold is not None,
+        "since": rfc3339(hold.since_at) if hold is not None else None,
+        "reason": hold.reason if hold is not None else None,
+        "waiting": directory.expiry.waiting_count,
+        "releasing": silence.releasing,
+        "transitions_last_hour": silence.recent,
+        "transitions_usual_per_h": round(silence.usual_per_h, 3),
     }

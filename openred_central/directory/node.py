@@ -18,6 +18,8 @@ DISCOVERABLE = 1
 LEFT = 2
 PROVEN = 4
 KEYED = 8
+# An operator holds it: silence does not move it on.
+HELD = 16
 # The node was seen at its address when it last said that it is there.
 OBSERVED = 32
 

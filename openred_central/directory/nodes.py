@@ -17,6 +17,7 @@ from .changes import Changes
 from .deadlines import Deadlines
 from .lifecycle import DEADLINE_STEPS_PER_S, STATES, Event, LifecycleOptions, State, deadline_s, next_state
 from .node import (
+    HELD,
     PROVEN,
     Profile,
     Record,
@@ -33,6 +34,8 @@ from .tombstones import Tombstones
 
 # Transitions that nobody fetched are dropped, oldest first, beyond so many; they stay counted.
 TRANSITIONS_KEPT = 100_000
+# Far behind every deadline that there can be, and still a whole number of steps in 64 bits: 35,000 years.
+HELD_UNTIL_S = float(1 << 40)
 
 
 class Nodes:
@@ -51,8 +54,13 @@ class Nodes:
         self.transition_counts: Counter[tuple[State, State, str]] = Counter()
 
     def deadline_s(self, slot: int) -> float:
-        """When the state of the node in `slot` truly ends by silence, in attended seconds."""
+        """When the state of the node in `slot` truly ends by silence, in attended seconds.
+
+        That of a node that is held ends at `HELD_UNTIL_S`: never.
+        """
         registry = self.registry
+        if registry.flags(slot) & HELD:
+            return HELD_UNTIL_S
         return deadline_s(
             STATES[registry.states[slot]],
             registry.since_s(slot),
@@ -68,9 +76,10 @@ class Nodes:
         dwells = map(dwell_s.__getitem__, map(registry.states.__getitem__, slots))
         ends_s = map(add, registry.silent_since_s(slots), dwells)
         steps = list(map(math.ceil, map(mul, ends_s, repeat(DEADLINE_STEPS_PER_S))))
-        if registry.has_absences:
+        held = set(registry.held_slots())
+        if held or registry.has_absences:
             for place, slot in enumerate(slots):
-                if registry.away_s(slot)[1]:
+                if slot in held or registry.away_s(slot)[1]:
                     steps[place] = int(self.deadline_s(slot) * DEADLINE_STEPS_PER_S)
         return steps
 

@@ -21,7 +21,7 @@ from zlib import crc32
 from ..errors import InternalBug
 from .columns import RecordColumns, spread
 from .lifecycle import STATES, State
-from .node import Record, SignOfLife, is_discoverable
+from .node import HELD, Record, SignOfLife, is_discoverable
 from .service_sets import ServiceSet, ServiceSets
 
 DIGEST_MASK = (1 << 64) - 1
@@ -29,6 +29,7 @@ _DIGEST_NUMBERS = struct.Struct("<qBddd")
 
 # For `bytes.translate`: 1 for flags of nodes that may be discovered. No flags are those of free slots.
 _DISCOVERABLE = bytes(map(is_discoverable, range(256)))
+_HELD = bytes(bool(flags & HELD) for flags in range(256))
 
 # Slots are 32-bit in the deadlines and in stores.
 SLOTS_MAX = 1 << 32
@@ -156,6 +157,10 @@ class Registry:
     def discoverable_slots(self) -> list[int]:
         """The slots of all nodes that may be discovered, their states aside, rising."""
         return list(compress(range(len(self._flags)), self._flags.tobytes().translate(_DISCOVERABLE)))
+
+    def held_slots(self) -> list[int]:
+        """The slots of all nodes that an operator holds, rising."""
+        return list(compress(range(len(self._flags)), self._flags.tobytes().translate(_HELD)))
 
     def state(self, slot: int) -> State:
         """The state of the node in `slot`."""

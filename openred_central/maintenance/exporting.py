@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..security.claims import CLAIM_KEY
+from ..storage.line_fields import LineError
 from ..storage.portable import (
     Item,
-    LineError,
     Secret,
     Totals,
     encode,

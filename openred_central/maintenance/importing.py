@@ -11,11 +11,11 @@ from typing import BinaryIO, TypeVar
 from ..directory.batch import Batch, Vitals
 from ..directory.node import Record, Tombstone, hash_id
 from ..storage.faults import telling
+from ..storage.line_fields import LineError
 from ..storage.lock import FileLock
 from ..storage.portable import (
     LINE_BYTES_MAX,
     Item,
-    LineError,
     Secret,
     Totals,
     decode,

@@ -17,7 +17,8 @@ from ..directory.node import Record, hash_id
 from ..directory.registry import DIGEST_MASK, record_digest, shard_of
 from ..loading import MISFITS, load
 from ..security.claims import CLAIM_KEY
-from ..storage.portable import LineError, encode
+from ..storage.line_fields import LineError
+from ..storage.portable import encode
 from ..storage.runs import Run, is_earlier, load_runs
 from ..storage.snapshots import Snapshot, Snapshots
 from ..storage.sqlite import SqliteStore

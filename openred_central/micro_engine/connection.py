@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ class Connection(Channel):
     __slots__ = ("_head_at_s", "_pending")
     # The request that waits for its body or its handler; absent while none does, to hold no memory.
     _pending: tuple[Request, Route, Parameters]
-    # When the head of the request at hand was there; set only where somebody observes.
+    # When the head of the request at hand was there.
     _head_at_s: float
 
     # What the transport calls
@@ -135,9 +136,8 @@ class Connection(Channel):
         shared = self._shared
         shared.stats.requests += 1
         self._head_timed = False
+        self._head_at_s = self._now_s
         request.peer = self._peer
-        if shared.observe is not None:
-            self._head_at_s = self._now_s
         try:
             route, parameters = shared.router.admit(request)
         except CallerError as error:
@@ -186,22 +186,26 @@ class Connection(Channel):
         """Nobody waits for the answer any more; failures are still told, and streams closed."""
         if error is not None:
             self._shared.error_response(error, request)
-        self._observe(request, CLIENT_LEFT, 0)
+        self._observe(request, CLIENT_LEFT, 0, self._now_s)
         if isinstance(result, StreamingResponse):
             self._shared.run_aside(close(result.chunks))
         self._shared.leave(self, self._gate_key)
 
     def _finish(self, request: Request, route: Route, result: object, error: BaseException | None) -> None:
         """Answer with what the handler returned, or with the `error` that it raised."""
+        closes = False
         try:
             if error is None:
-                self._respond(request, as_response(result), route.cors)
+                response = as_response(result)
             else:
                 closes = isinstance(error, CallerError) and error.close
-                self._respond(request, self._shared.error_response(error, request), route.cors, closes)
+                response = self._shared.error_response(error, request)
+            self._respond(request, response, route.cors, closes)
         except (InternalBug, TypeError) as bug:
             # What the handler returned cannot be sent; nothing of it has been.
-            self._respond(request, self._shared.error_response(bug, request), route.cors)
+            response = self._shared.error_response(bug, request)
+            self._respond(request, response, route.cors)
+        route.responses[response.status // 100] += 1
 
     def _refuse(self, request: Request, error: CallerError) -> None:
         """Answer a request whose head is not acceptable; its body will be read and thrown away."""
@@ -222,6 +226,8 @@ class Connection(Channel):
         if self._input_ended and self._parser.idle:
             keep_alive = False
         head_only = request.method == "HEAD"
+        answered_s = shared.clock.monotonic_s()
+        shared.stats.latency.observe(answered_s - self._head_at_s)
         if isinstance(response, StreamingResponse):
             self._stream(request, response, cors=cors, keep_alive=keep_alive, head_only=head_only)
             return
@@ -234,17 +240,17 @@ class Connection(Channel):
         self._out.add(data)
         shared.stats.responses[status // 100] += 1
         if shared.observe is not None:
-            self._observe(request, status, len(data))
+            self._observe(request, status, len(data), answered_s)
         if keep_alive:
             self.phase = HEAD
         else:
             self._linger()
 
-    def _observe(self, request: Request, status: int, sent_bytes: int) -> None:
-        """Tell whoever observes what became of `request`."""
+    def _observe(self, request: Request, status: int, sent_bytes: int, ended_s: float) -> None:
+        """Tell whoever observes what became of `request`, which was done with at `ended_s`."""
         observe = self._shared.observe
         if observe is not None:
-            observe(request, status, sent_bytes, self._shared.clock.monotonic_s() - self._head_at_s)
+            observe(request, status, sent_bytes, ended_s - self._head_at_s)
 
     def _stream(
         self, request: Request, response: StreamingResponse, *, cors: bool, keep_alive: bool, head_only: bool
@@ -261,10 +267,11 @@ class Connection(Channel):
         self._out.flush()
         self.phase = STREAM
         self._deadline_s = math.inf
-        body = close(response.chunks) if head_only else pump(response.chunks, self._out, chunked=chunked)
+        chunks = response.chunks
+        body = close(chunks) if head_only else pump(chunks, self._out, chunked=chunked)
         self._task = shared.loop.create_task(body)
         self._task.add_done_callback(
-            partial(self._stream_done, request, response.status, before_bytes, chunked, keep_alive)
+            partial(self._stream_done, request, response.status, before_bytes, chunks, chunked, keep_alive)
         )
 
     def _stream_done(
@@ -272,14 +279,18 @@ class Connection(Channel):
         request: Request,
         status: int,
         before_bytes: int,
+        chunks: AsyncIterator[bytes],
         chunked: bool,
         keep_alive: bool,
         task: asyncio.Task[Any],
     ) -> None:
         self._task = None
         self._now_s = self._shared.clock.monotonic_s()
-        self._observe(request, status, self._out.bytes_written - before_bytes)
+        self._observe(request, status, self._out.bytes_written - before_bytes, self._now_s)
         whole = not task.cancelled()
+        if not whole:
+            # A task that is cancelled before its first step runs none of its own code.
+            self._shared.run_aside(close(chunks))
         if whole and (error := task.exception()) is not None:
             self._shared.report(error, request)
             whole = False

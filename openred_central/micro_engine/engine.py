@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -19,7 +19,7 @@ from ..clock import Clock, SystemClock
 from .acceptor import Acceptor
 from .limits import EngineLimits
 from .responses import ResponseEncoder
-from .router import BodyKind, Handler, Router
+from .router import BodyKind, Handler, Route, Router
 from .shared import Held, Observe, Shared
 from .sockets import address_of, listen_tcp, listen_unix, tls_context
 from .stats import Stats
@@ -50,9 +50,9 @@ class Engine:
 
     `limits` are the deadlines and caps, `clock` tells the time, `new_request_id` makes the id under which a
     caller and the log know a request that came without ``X-Request-Id``; by default they are counted.
-    `observe`, where it is given, is told of every exchange, for an access log (see `shared.Observe`);
-    without it nothing is measured. `server_name` is the value of the
-    Server field of every response (RFC 9110 §10.2.4): an application of another name gives its own.
+    `observe`, where it is given, is told of every exchange, for an access log (see `shared.Observe`).
+    `server_name` is the value of the Server field of every response (RFC 9110 §10.2.4): an application of
+    another name gives its own.
 
     Raises `ValueError` for a `server_name` with a control character.
     """
@@ -95,6 +95,10 @@ class Engine:
             return handler
 
         return register
+
+    def routes(self) -> Iterator[Route]:
+        """Every route, with the counts of its answers."""
+        return self._router.routes()
 
     @property
     def connections_open(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final, Literal
 
 from ..errors import CallerError
@@ -28,10 +28,11 @@ class Route:
     """One method of one path template: its handler, and what it takes as a body.
 
     `body` is ``json`` (anything else is a 415), ``raw`` (any bytes) or ``none`` (read and thrown away);
-    `body_bytes_max` is its limit; `cors` says whether pages of any origin may read the answer.
+    `body_bytes_max` is its limit; `cors` says whether pages of any origin may read the answer; `responses`
+    counts its answers by status class, as `Stats.responses` does those of all routes.
     """
 
-    __slots__ = ("body", "body_bytes_max", "cors", "handler", "method", "template")
+    __slots__ = ("body", "body_bytes_max", "cors", "handler", "method", "responses", "template")
 
     def __init__(
         self, method: str, template: str, handler: Handler, body: BodyKind, body_bytes_max: int, cors: bool
@@ -42,6 +43,7 @@ class Route:
         self.body = body
         self.body_bytes_max = body_bytes_max
         self.cors = cors
+        self.responses = [0] * 6
 
 
 class Place:
@@ -125,6 +127,14 @@ class Router:
             if method == "GET":
                 place.by_method.setdefault("HEAD", route)
             self._methods.update(place.by_method)
+
+    def routes(self) -> Iterator[Route]:
+        """Every route, those for HEAD left out that come with GET."""
+        for places in self._by_length.values():
+            for place in places:
+                for method, route in place.by_method.items():
+                    if method == route.method:
+                        yield route
 
     def admit(self, request: Request) -> tuple[Route, Parameters]:
         """The route of `request`, and the arguments that its handler is given after it.

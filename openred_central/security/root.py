@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+from .keyring import OFFLINE_SCHEDULE, Schedule
+from .suites import suite_of
 
 COMPOSITE = "h"
 CLASSICAL = "R"
@@ -64,3 +68,29 @@ def choose_root(policy: QuantumPolicy, on_disk: Collection[str], *, supported: b
     if supported:
         return RootChoice(COMPOSITE, "")
     return RootChoice(CLASSICAL, f"the root key will be classical, not quantum-safe: {lacking}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOptions:
+    """What kind of keys there are to be.
+
+    `token_suite`: the suite of the signing keys; `quantum`: what is asked of the root key; `offline_root`:
+    the root key lies on another machine.
+    """
+
+    token_suite: str = "r"
+    quantum: QuantumPolicy = QuantumPolicy.AUTO
+    offline_root: bool = False
+
+    def __post_init__(self) -> None:
+        suite_of(self.token_suite)
+        if self.offline_root and self.token_suite == "r":
+            raise ValueError(
+                "with an offline root key, signing keys live a month, for which RSA-2048 is too short; "
+                "choose suite R or h"
+            )
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the signing keys."""
+        return OFFLINE_SCHEDULE if self.offline_root else Schedule()

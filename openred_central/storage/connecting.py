@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from .faults import Damage
 from .migrations import migrate
-from .schema import check_marks
+from .schema import SCHEMA_VERSION, check_marks
 from .store import StoreError
 
 # As many pages as a batch of 5,000 rows can change; a transaction that outgrows the cache is written twice.
@@ -26,19 +28,14 @@ PRAGMA secure_delete = ON;
 """
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, *, check: bool = True) -> sqlite3.Connection:
     """A connection to the database at the absolute `path`, which any thread may use, one at a time.
 
-    Raises errors of SQLite as they are, `Damage` where the file is damaged all the same, and `StoreError`
-    where it is not for us. Never creates a file.
+    `check` False leaves it to the caller to have a file of our version checked (`Checking`). Raises errors of
+    SQLite as they are, `Damage` where the file is damaged all the same, and `StoreError` where it is not for
+    us. Never creates a file.
     """
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw",
-        uri=True,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+    connection = _connect(path)
     try:
         version = check_marks(connection, path)
         connection.executescript(SETTINGS)
@@ -47,15 +44,52 @@ def connect(path: Path) -> sqlite3.Connection:
             raise StoreError(f"{path} lies where no write-ahead log can be; choose a local disk")
         # A file that can only be read complains of nothing but a change.
         connection.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version}; ROLLBACK;")
-        # Finds damage that would let rows vanish silently; about half a second for a million of them.
-        (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if finding != "ok":
-            raise Damage(" ".join(finding.split()))
+        if check or version != SCHEMA_VERSION:
+            _quick_check(connection)
         migrate(connection, version)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+class Checking:
+    """Checks the database at `path` in a thread, on a connection of its own, while it is loaded already.
+
+    SQLite does that in one call, without the interpreter's lock: with a million nodes loading takes 0.4 s
+    less than if it came after.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="check")
+        self._future = self._executor.submit(_check_file, path)
+        self._executor.shutdown(wait=False)
+
+    def finish(self) -> None:
+        """Wait for it. Raises `Damage`, and errors of SQLite as they are."""
+        self._future.result()
+
+
+def _check_file(path: Path) -> None:
+    with closing(_connect(path)) as connection:
+        _quick_check(connection)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.as_uri()}?mode=rw",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _quick_check(connection: sqlite3.Connection) -> None:
+    """Finds damage that would let rows vanish silently; about half a second for a million of them."""
+    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise Damage(" ".join(finding.split()))
 
 
 def truncate_log(connection: sqlite3.Connection) -> bool:

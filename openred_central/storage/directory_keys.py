@@ -12,22 +12,20 @@ new keys are used, before that is so.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
 
 from ..security import composite, keyset
-from ..security.keyring import OFFLINE_SCHEDULE, Keyring, Schedule
+from ..security.keyring import Keyring
 from ..security.keyset import KeySet
 from ..security.refused import Refused
-from ..security.root import CLASSICAL, COMPOSITE, QuantumPolicy, RootRefused, choose_root
+from ..security.root import CLASSICAL, COMPOSITE, KeyOptions, QuantumPolicy, RootRefused, choose_root
 from ..security.suites import (
     DirectoryKey,
     generate_key,
     load_private_pem,
     private_pem,
-    suite_of,
 )
 from .key_files import KEY, KeyFileError, KeyFiles
 
@@ -37,32 +35,6 @@ REQUEST = "keyset-request.json"
 SIGNED = "keyset-signed.json"
 # The hour for which a next key must be published is saved this often: so much of it a crash takes back.
 SAVE_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class KeyOptions:
-    """What kind of keys there are to be.
-
-    `token_suite`: the suite of the signing keys; `quantum`: what is asked of the root key; `offline_root`:
-    the root key lies on another machine.
-    """
-
-    token_suite: str = "r"
-    quantum: QuantumPolicy = QuantumPolicy.AUTO
-    offline_root: bool = False
-
-    def __post_init__(self) -> None:
-        suite_of(self.token_suite)
-        if self.offline_root and self.token_suite == "r":
-            raise ValueError(
-                "with an offline root key, signing keys live a month, for which RSA-2048 is too short; "
-                "choose suite R or h"
-            )
-
-    @property
-    def schedule(self) -> Schedule:
-        """The schedule of the signing keys."""
-        return OFFLINE_SCHEDULE if self.offline_root else Schedule()
 
 
 class Served(NamedTuple):

@@ -11,10 +11,11 @@ from .store import Store, StoreError
 MEMORY = "memory:"
 
 
-def open_store(database: str) -> Store:
+def open_store(database: str, *, check_beside: bool = False) -> Store:
     """The store that `database` names, opened: ``memory:`` keeps nothing, anything else is a file's path.
 
-    Raises `StoreError` where the text names no store, or where the store cannot be opened.
+    `check_beside` as in `Store.open`. Raises `StoreError` where the text names no store, or where the store
+    cannot be opened.
     """
     store: Store
     if database == MEMORY:
@@ -26,5 +27,5 @@ def open_store(database: str) -> Store:
         )
     else:
         store = SqliteStore(Path(database))
-    store.open()
+    store.open(check_beside=check_beside)
     return store

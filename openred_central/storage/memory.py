@@ -16,7 +16,10 @@ class MemoryStore:
     location = "memory (nothing is kept)"
     tidy_due = False
 
-    def open(self) -> None:
+    def open(self, *, check_beside: bool = False) -> None:
+        """Nothing to do."""
+
+    def finish_check(self) -> None:
         """Nothing to do."""
 
     def load_vitals(self) -> Vitals | None:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -21,6 +20,7 @@ from ..directory.batch import Vitals
 from ..directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
 from ..directory.node import (
     DISCOVERABLE,
+    HELD,
     KEYED,
     LEFT,
     OBSERVED,
@@ -34,16 +34,16 @@ from ..directory.node import (
 )
 from ..directory.registry import DIGEST_MASK, record_digest
 from ..encoding import spki_of
+from .line_fields import Fields, LineError, object_of
 
 FORMAT = "openred-central-export"
 VERSION = 2
-# Version 1 knew nothing of keys: what came since is told only where it is not what it was then.
+# Version 1 knew nothing of keys and holds: what came since is told only where it is not what it was then.
 VERSIONS_READ = (1, 2)
 # The largest profile and history that a directory takes are far from this.
 LINE_BYTES_MAX = 1 << 20
 
 _STATES = {state.wire: state for state in LIVE_STATES}
-_WHOLE_MAX = 2**63 - 1
 
 
 class Secret(NamedTuple):
@@ -82,10 +82,6 @@ class Totals(NamedTuple):
 Item = Record | Tombstone | Secret | Vitals
 
 
-class LineError(ValueError):
-    """A line, or what is to become one, is not what this format knows. The message says what is wrong."""
-
-
 def encode_header(created_at: float) -> bytes:
     """The first line. `created_at` is wall time."""
     return orjson.dumps({"type": "header", "format": FORMAT, "version": VERSION, "created_at": created_at})
@@ -117,7 +113,7 @@ def encode(item: Item) -> bytes:
 def decode_header(line: bytes) -> None:
     """Raise `LineError` unless `line` is the header of a file in this version of the format."""
     try:
-        fields = _object(line)
+        fields = object_of(line)
     except LineError:
         fields = {}
     if fields.get("type") != "header" or fields.get("format") != FORMAT:
@@ -131,29 +127,31 @@ def decode_header(line: bytes) -> None:
 
 def decode(line: bytes, slot: int) -> Item | Totals:
     """What a line behind the header says; a node gets `slot`. Raises `LineError`."""
-    fields = _object(line)
+    fields = object_of(line)
     kind = fields.pop("type", None)
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
         raise LineError(f"its type is {kind!r}, allowed is one of {', '.join(_READERS)}")
-    return reader(_Fields(fields, f"{kind} "), slot)
+    return reader(Fields(fields, f"{kind} "), slot)
 
 
 def _node(record: Record) -> dict[str, Any]:
-    if unknown := record.flags & ~(DISCOVERABLE | LEFT | PROVEN | KEYED | OBSERVED):
+    unknown = record.flags & ~(DISCOVERABLE | LEFT | PROVEN | KEYED | HELD | OBSERVED)
+    if unknown:
         raise LineError(f"flags {unknown:#x} are not known to version {VERSION} of the format")
     if record.state not in LIVE_STATES:
         raise LineError(f"no node is in state {record.state}")
     profile = Profile.decode(record.profile)
-    keys = {
+    told_where_set = {
         "proven": bool(record.flags & PROVEN),
         "keyed": bool(record.flags & KEYED),
+        "held": bool(record.flags & HELD),
         "observed": bool(record.flags & OBSERVED),
         "generation": record.generation,
         "next_key": record.next_key,
     }
     return {
-        **{name: value for name, value in keys.items() if value},
+        **{name: value for name, value in told_where_set.items() if value},
         "node_id": record.node_id,
         "state": State(record.state).wire,
         "discoverable": bool(record.flags & DISCOVERABLE),
@@ -194,95 +192,7 @@ def _tombstone(tombstone: Tombstone) -> dict[str, Any]:
     return fields
 
 
-def _object(line: bytes) -> dict[str, Any]:
-    try:
-        fields = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise LineError(f"it is not JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise LineError("it is not a JSON object")
-    return fields
-
-
-class _Fields:
-    """The fields of an object, each to be taken once; `done` refuses those that are left."""
-
-    def __init__(self, fields: dict[str, Any], where: str) -> None:
-        self._fields = fields
-        self._where = where
-
-    def _take(self, name: str, allowed: str, is_allowed: Callable[[Any], bool]) -> Any:
-        if name not in self._fields:
-            raise LineError(f"{self._where}{name} is missing")
-        value = self._fields.pop(name)
-        if not is_allowed(value):
-            shown = repr(value)
-            raise LineError(f"{self._where}{name} is {shown[:80]}, allowed is {allowed}")
-        return value
-
-    def text(self, name: str) -> str:
-        value: str = self._take(name, "text", lambda value: isinstance(value, str) and "\0" not in value)
-        return value
-
-    def name(self, name: str) -> str:
-        """Text that can stand in a list of such with commas or semicolons between."""
-        value = self.text(name)
-        if not value or "," in value or ";" in value:
-            raise LineError(f"{self._where}{name} is {value!r}, allowed is text without comma and semicolon")
-        return value
-
-    def number(self, name: str) -> float:
-        def is_allowed(value: Any) -> bool:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            return number and math.isfinite(value)
-
-        return float(self._take(name, "a number", is_allowed))
-
-    def whole(self, name: str, maximum: int = _WHOLE_MAX) -> int:
-        allowed = f"a whole number from 0 to {maximum}"
-        value: int = self._take(name, allowed, lambda value: type(value) is int and 0 <= value <= maximum)
-        return value
-
-    def flag(self, name: str) -> bool:
-        return self._take(name, "true or false", lambda value: isinstance(value, bool)) is True
-
-    def has(self, name: str) -> bool:
-        return name in self._fields
-
-    def choice(self, name: str, choices: Mapping[str, State]) -> State:
-        allowed = f"one of {', '.join(choices)}"
-        return choices[self._take(name, allowed, lambda value: isinstance(value, str) and value in choices)]
-
-    def texts(self, name: str) -> list[str]:
-        def is_allowed(value: Any) -> bool:
-            texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
-            return (
-                texts and value == sorted(set(value)) and not any(set(text) & {",", "\0"} for text in value)
-            )
-
-        value: list[str] = self._take(name, "a sorted list of different names", is_allowed)
-        return value
-
-    def objects(self, name: str) -> list[_Fields]:
-        def is_allowed(value: Any) -> bool:
-            return isinstance(value, list) and all(isinstance(one, dict) for one in value)
-
-        taken = self._take(name, "a list of objects", is_allowed)
-        return [_Fields(one, f"{self._where}{name}[{index}].") for index, one in enumerate(taken)]
-
-    def object(self, name: str) -> dict[str, Any]:
-        value: dict[str, Any] = self._take(name, "an object", lambda value: isinstance(value, dict))
-        return value
-
-    def inside(self, name: str) -> _Fields:
-        return _Fields(self.object(name), f"{self._where}{name}.")
-
-    def done(self) -> None:
-        if self._fields:
-            raise LineError(f"{self._where}{next(iter(self._fields))} is not known")
-
-
-def _read_node(fields: _Fields, slot: int) -> Record:
+def _read_node(fields: Fields, slot: int) -> Record:
     record = Record(
         slot=slot,
         node_id=fields.text("node_id"),
@@ -290,9 +200,10 @@ def _read_node(fields: _Fields, slot: int) -> Record:
         flags=(
             fields.flag("discoverable") * DISCOVERABLE
             | fields.flag("left") * LEFT
-            | (fields.has("proven") and fields.flag("proven")) * PROVEN
-            | (fields.has("keyed") and fields.flag("keyed")) * KEYED
-            | (fields.has("observed") and fields.flag("observed")) * OBSERVED
+            | fields.flag("proven", default=False) * PROVEN
+            | fields.flag("keyed", default=False) * KEYED
+            | fields.flag("held", default=False) * HELD
+            | fields.flag("observed", default=False) * OBSERVED
         ),
         registered_at=fields.number("registered_at"),
         last_seen_at=fields.number("last_seen_at"),
@@ -318,7 +229,7 @@ def _read_node(fields: _Fields, slot: int) -> Record:
     return record
 
 
-def _read_profile(fields: _Fields) -> bytes:
+def _read_profile(fields: Fields) -> bytes:
     profile = Profile(
         address=fields.text("address"),
         port=fields.whole("port", 65_535),
@@ -330,13 +241,13 @@ def _read_profile(fields: _Fields) -> bytes:
     return profile.encode()
 
 
-def _read_endpoint(fields: _Fields) -> Endpoint:
+def _read_endpoint(fields: Fields) -> Endpoint:
     endpoint = Endpoint(fields.text("address"), fields.whole("port", 65_535))
     fields.done()
     return endpoint
 
 
-def _read_transition(fields: _Fields) -> str:
+def _read_transition(fields: Fields) -> str:
     at = fields.number("at")
     from_state = fields.choice("from", STATE_BY_WIRE_NAME)
     to_state = fields.choice("to", STATE_BY_WIRE_NAME)
@@ -345,7 +256,7 @@ def _read_transition(fields: _Fields) -> str:
     return f"{at:.3f},{from_state.wire},{to_state.wire},{reason}"
 
 
-def _read_tombstone(fields: _Fields, slot: int) -> Tombstone:
+def _read_tombstone(fields: Fields, slot: int) -> Tombstone:
     tombstone = Tombstone(
         id_hash=fields.text("id_hash"),
         key_fingerprint=fields.text("key_fingerprint"),
@@ -353,19 +264,19 @@ def _read_tombstone(fields: _Fields, slot: int) -> Tombstone:
         died_s=fields.number("died_s"),
         reason=fields.text("reason"),
         revision=fields.whole("revision"),
-        flags=(fields.has("proven") and fields.flag("proven")) * PROVEN,
+        flags=fields.flag("proven", default=False) * PROVEN,
     )
     fields.done()
     return tombstone
 
 
-def _read_vitals(fields: _Fields, slot: int) -> Vitals:
+def _read_vitals(fields: Fields, slot: int) -> Vitals:
     vitals = Vitals(fields.number("attended_s"), fields.whole("revision"), fields.number("transitions_per_h"))
     fields.done()
     return vitals
 
 
-def _read_secret(fields: _Fields, slot: int) -> Secret:
+def _read_secret(fields: Fields, slot: int) -> Secret:
     name, value = fields.text("name"), fields.text("value")
     fields.done()
     try:
@@ -374,7 +285,7 @@ def _read_secret(fields: _Fields, slot: int) -> Secret:
         raise LineError(f"secret value is not base64: {error}") from error
 
 
-def _read_footer(fields: _Fields, slot: int) -> Totals:
+def _read_footer(fields: Fields, slot: int) -> Totals:
     try:
         totals = Totals(
             fields.whole("nodes"),
@@ -391,7 +302,7 @@ def _read_footer(fields: _Fields, slot: int) -> Totals:
     return totals
 
 
-_READERS: dict[str, Callable[[_Fields, int], Item | Totals]] = {
+_READERS: dict[str, Callable[[Fields, int], Item | Totals]] = {
     "node": _read_node,
     "tombstone": _read_tombstone,
     "vitals": _read_vitals,

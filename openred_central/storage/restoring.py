@@ -106,9 +106,12 @@ def open_or_restore(
 
 
 def _open_and_load(database: str, load: Callable[[Store], Loaded]) -> tuple[Store, Loaded]:
-    store = open_store(database)
+    store = open_store(database, check_beside=True)
     try:
-        return store, load(store)
+        loaded = load(store)
+        # What was loaded counts only if the file is sound.
+        store.finish_check()
+        return store, loaded
     except BaseException:
         store.close()
         raise

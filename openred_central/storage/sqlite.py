@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ..directory.batch import Batch, Vitals
 from ..directory.columns import RecordColumns
 from ..directory.node import Record, SignOfLife, Tombstone
-from .connecting import connect, truncate_log
+from .connecting import Checking, connect, truncate_log
 from .faults import ADVICE, poisons, telling
 from .journal import HOLDS, Journal
 from .lock import FileLock
@@ -88,6 +88,7 @@ class SqliteStore:
         # Of the last commit that the file is known to hold.
         self._commit_number = 0
         self._wal_pages = 0
+        self._checking: Checking | None = None
 
     @property
     def location(self) -> str:
@@ -100,10 +101,11 @@ class SqliteStore:
         session = self._session
         return session is not None and (self._checkpoint_due or session.journal.fold_due)
 
-    def open(self) -> None:
+    def open(self, *, check_beside: bool = False) -> None:
         """Create the database where there is none, lock it against a second server, and check it.
 
-        Raises `StoreError`: in use, not ours, from a newer version, damaged, not writable, no room.
+        `check_beside` begins the check and lets `finish_check` wait for it. Raises `StoreError`: in use, not
+        ours, from a newer version, damaged, not writable, no room.
         """
         if self._lock.held:
             return
@@ -112,10 +114,19 @@ class SqliteStore:
             self._lock.acquire()
             try:
                 self._prepare_file()
-                self._begin(connect(self._path))
+                self._begin(connect(self._path, check=not check_beside))
+                if check_beside:
+                    self._checking = Checking(self._path)
             except BaseException:
                 self._lock.release()
                 raise
+
+    def finish_check(self) -> None:
+        """Wait for the check that `open` began. Raises `DamageError`, or `StoreError` where it failed."""
+        checking, self._checking = self._checking, None
+        if checking is not None:
+            with self._telling("check"):
+                checking.finish()
 
     def _prepare_file(self) -> None:
         try:
@@ -279,6 +290,9 @@ class SqliteStore:
         """
         if not self._lock.held:
             return
+        with suppress(StoreError):
+            # It still reads the file, which may be moved once it is closed.
+            self.finish_check()
         with self._telling("close"):
             try:
                 connection, journal = self._usable

@@ -42,8 +42,14 @@ class Store(Protocol):
     def location(self) -> str:
         """Where the data lies, for people."""
 
-    def open(self) -> None:
-        """Make the store ready; creates it where there is none. Opening twice is harmless."""
+    def open(self, *, check_beside: bool = False) -> None:
+        """Make the store ready; creates it where there is none. Opening twice is harmless.
+
+        What is checked then may run on beside what comes next, where `check_beside` is true.
+        """
+
+    def finish_check(self) -> None:
+        """Wait for the check that `open` has left running. Raises `DamageError`."""
 
     def load_vitals(self) -> Vitals | None:
         """What the last batch said of the directory itself; None in a new store."""

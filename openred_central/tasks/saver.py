@@ -13,12 +13,13 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..clock import Now
 from ..directory.batch import Batch
 from ..errors import InternalBug
+from ..histogram import Histogram
 from ..storage.state import StoreState
 from ..storage.store import RowsRefused, Store
 
@@ -75,7 +76,10 @@ class SaverOptions:
 
 @dataclass(slots=True)
 class SaverStats:
-    """What the saver has done. `pending_since_s` is the monotonic time since when changes wait, or None."""
+    """What the saver has done: `commits` is how long each commit took, from its asking to its return.
+
+    `pending_since_s` is the monotonic time since when changes wait, or None.
+    """
 
     batches: int = 0
     rows: int = 0
@@ -85,6 +89,7 @@ class SaverStats:
     failures: int = 0
     last_error: str | None = None
     pending_since_s: float | None = None
+    commits: Histogram = field(default_factory=Histogram)
 
 
 class Saver:
@@ -272,6 +277,7 @@ class Saver:
         stats.rows_refused += len(refused)
         stats.commit_s_total += commit_s
         stats.commit_s_max = max(stats.commit_s_max, commit_s)
+        stats.commits.observe(commit_s)
         for line in refused[:REFUSED_LOGGED_MAX]:
             log.error("not stored, and lost with this process: %s", line)
         # Which change made a refused row is not known here, so nobody in the batch is promised anything.

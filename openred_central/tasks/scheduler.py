@@ -12,6 +12,7 @@ from ..clock import AttendedTime, Now
 from ..directory.directory import Directory
 from ..directory.expiry import ProbeRequest
 from ..directory.node import Transition
+from ..histogram import Histogram
 from .prober import Submission
 
 log = logging.getLogger("openred.scheduler")
@@ -48,6 +49,8 @@ class Scheduler:
         self._stopping = asyncio.Event()
         self.ticks = 0
         self.late_s_max = 0.0
+        # How late each tick came that found something due.
+        self.lateness = Histogram()
 
     def tick(self) -> bool:
         """Take in the time that passed and do one piece of work. True where more is due at once."""
@@ -60,7 +63,10 @@ class Scheduler:
         now = self._attended.now()
         due_s = expiry.next_s()
         if due_s is not None:
-            self.late_s_max = max(self.late_s_max, now.attended_s - due_s)
+            late_s = now.attended_s - due_s
+            self.late_s_max = max(self.late_s_max, late_s)
+            if late_s >= 0:
+                self.lateness.observe(late_s)
         held, aside = expiry.silence.hold, len(expiry.set_aside)
         handled = expiry.expire_due(now, PIECE_NODES)
         for slot, reason in islice(expiry.set_aside.items(), aside, None):

@@ -26,6 +26,7 @@ log = logging.getLogger("openred.snapshotter")
 FIRST_S = 60.0
 # A snapshot that failed is tried again after this long, or after the interval where that is shorter.
 RETRY_S = 300.0
+STOPPING = "the server is stopping"
 # The weakest claim on a processor that there is (setpriority(2)).
 NICENESS = 19
 
@@ -58,6 +59,10 @@ class SnapshotterStats:
 
 class Stopped(Exception):
     """The server stops; a snapshot under way is given up."""
+
+
+class SnapshotFailed(Exception):
+    """A snapshot that was asked for could not be taken. The message says why."""
 
 
 class Source(Protocol):
@@ -94,56 +99,79 @@ class Snapshotter:
         self._clock = clock
         self._interval_s = options.snapshot_interval_s
         self._kept = options.snapshots_kept
-        self._stopping = asyncio.Event()
-        # The same for the thread.
+        self._stopping = False
+        # Something is to be done before the pause is over.
+        self._wake = asyncio.Event()
+        self._asked: list[asyncio.Future[Manifest]] = []
+        # Whether to stop, for the thread.
         self._stopped = threading.Event()
         self.stats = SnapshotterStats()
 
     async def run(self) -> None:
-        """Take a snapshot whenever one is due, until `stop`. To be run as a task, once."""
-        if not self._interval_s:
-            await self._stopping.wait()
-            return
+        """Take a snapshot whenever one is due or asked for, until `stop`. To be run as a task, once."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="snapshotter", initializer=yield_to_others) as thread:
             pause_s = await loop.run_in_executor(thread, self._first_pause_s)
             while not await self._stops_within(pause_s):
-                pause_s = await loop.run_in_executor(thread, self._take)
+                asked, self._asked = self._asked, []
+                pause_s, taken = await loop.run_in_executor(thread, self._take)
+                _answer(asked, taken, STOPPING if self._stopping else self.stats.last_error)
+        _answer(self._asked, None, STOPPING)
 
     def stop(self) -> None:
         """Let `run` end; a snapshot under way is given up."""
         self._stopped.set()
-        self._stopping.set()
+        self._stopping = True
+        self._wake.set()
 
-    async def _stops_within(self, pause_s: float) -> bool:
+    async def take_now(self) -> Manifest:
+        """Take a snapshot at once, behind one that is under way, and wait for it.
+
+        Raises `SnapshotFailed`.
+        """
+        if self._stopping:
+            raise SnapshotFailed(STOPPING)
+        future: asyncio.Future[Manifest] = asyncio.get_running_loop().create_future()
+        self._asked.append(future)
+        self._wake.set()
+        return await future
+
+    async def _stops_within(self, pause_s: float | None) -> bool:
+        """Wait until a snapshot is due or asked for, or for the end; for `pause_s` seconds, or for ever."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), pause_s)
-        return self._stopping.is_set()
+            await asyncio.wait_for(self._wake.wait(), pause_s)
+        # Who asked while the last one was taken has not been answered by it.
+        if not self._stopping:
+            self._wake.clear()
+        return self._stopping
 
-    def _first_pause_s(self) -> float:
-        """How long until a snapshot is due, seen from the newest one."""
+    def _first_pause_s(self) -> float | None:
+        """How long until a snapshot is due, seen from the newest one; None for ever."""
         try:
             self._source.clear()
             newest_at = self._source.newest_at()
         except Exception as error:
             self._note_failure(error)
             newest_at = None
+        if not self._interval_s:
+            return None
         if newest_at is None:
             return min(FIRST_S, self._interval_s)
         # The wall clock may have been set: never later than an interval from now.
         due_s = newest_at + self._interval_s - self._clock.wall_s()
         return min(max(FIRST_S, due_s), self._interval_s)
 
-    def _take(self) -> float:
-        """Take a snapshot; returns how long until the next one, in seconds."""
+    def _take(self) -> tuple[float | None, Manifest | None]:
+        """Take a snapshot. Returns the seconds until the next one, None for ever; and what was taken."""
+        interval_s = self._interval_s or None
         began_s = self._clock.monotonic_s()
         try:
             _, manifest = self._source.take(self._clock.wall_s(), kept=self._kept, progress=self._go_on)
         except Stopped:
-            return self._interval_s
+            return interval_s, None
         except Exception as error:
             self._note_failure(error)
-            return min(RETRY_S, self._interval_s)
+            return min(RETRY_S, interval_s) if interval_s else None, None
         stats = self.stats
         stats.snapshots += 1
         stats.last_at, stats.last_bytes = manifest.taken_at, manifest.file_bytes
@@ -152,7 +180,7 @@ class Snapshotter:
             stats.last_error = None
             log.warning("snapshots are taken again, after %d that failed in all", stats.failures)
         log.debug("a snapshot of %d records in %.1f s", manifest.records, stats.last_took_s)
-        return self._interval_s
+        return interval_s, manifest
 
     def _go_on(self, done: int, total: int) -> None:
         if self._stopped.is_set():
@@ -164,3 +192,14 @@ class Snapshotter:
         if self.stats.last_error is None:
             log.error("a snapshot cannot be taken, to be tried again: %s", message)
         self.stats.last_error = message
+
+
+def _answer(asked: list[asyncio.Future[Manifest]], taken: Manifest | None, error: str | None) -> None:
+    """Tell those who asked for a snapshot what became of it."""
+    for future in asked:
+        if future.done():
+            continue
+        if taken is not None:
+            future.set_result(taken)
+        else:
+            future.set_exception(SnapshotFailed(error))

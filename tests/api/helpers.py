@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from openred_central.api.broadcast import Broadcast
+from openred_central.api.event_feed import EventFeed
+from openred_central.api.event_log import EventLog
 from openred_central.api.limiting import LimitOptions, Limits
 from openred_central.api.openapi import documents
 from openred_central.api.proving import Prover
@@ -116,6 +119,7 @@ class World:
             MassSilenceOptions(),
             self.random.random,
         )
+        self.feed = EventFeed(EventLog("run"), self.directory.nodes.registry)
         self.limits = Limits(limits, self.clock.monotonic_s, self.directory.nodes.registry)
         self.prover = Prover(
             directory=self.directory,
@@ -147,6 +151,12 @@ class World:
             endpoints=NAMES,
             documents=DOCUMENTS,
             stopping=lambda: self.stopping,
+            broadcast=Broadcast(
+                self.feed,
+                lambda: {"nodes": len(self.directory)},
+                self.clock.wall_s,
+                readers_max=3,
+            ),
         )
         self.router = Router(1024 * 1024)
         install(_Routes(self.router), self.api)  # type: ignore[arg-type]

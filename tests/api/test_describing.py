@@ -9,6 +9,7 @@ import pytest
 from openred_central.api.describing import _span
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.node import HISTORY_ENTRIES_MAX
+from openred_central.directory.operating import hold
 
 from .helpers import DAY_S, World
 
@@ -135,6 +136,18 @@ def test_an_announced_absence_moves_all_deadlines_and_is_told() -> None:
     world.wait(165 * DAY_S)
     shown = world.call("GET", "/nodes/node-1").document
     assert (shown["state"], shown["away_until"]) == ("pending_1st", None)
+
+
+def test_who_is_held_is_told_so_and_has_no_deadlines() -> None:
+    world = World()
+    world.register()
+    hold(world.directory, "node-1", world.now())
+    world.wait(1_000 * DAY_S)
+    shown = world.call("GET", "/nodes/node-1").document
+    assert shown["state"] == "active"
+    assert "An operator holds it" in shown["explain"]["why"]
+    assert shown["explain"]["deadlines"] == []
+    assert "until an operator releases it" in shown["explain"]["what_to_do"]
 
 
 def test_who_left_is_told_to_have_left() -> None:

@@ -29,6 +29,7 @@ CONTRACT = [
     ("POST", "/security/revoke", "revoke"),
     ("GET", "/security/keys", "keys"),
     ("GET", "/stats", "stats"),
+    ("GET", "/events", "events"),
     ("GET", "/health/live", "live"),
     ("GET", "/health/ready", "ready"),
     ("GET", "/health", "ready"),

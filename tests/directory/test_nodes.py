@@ -14,7 +14,7 @@ from openred_central.directory.lifecycle import (
     LifecycleOptions,
     State,
 )
-from openred_central.directory.node import LEFT, Transition, decode_history, hash_id
+from openred_central.directory.node import HELD, LEFT, Transition, decode_history, hash_id
 from openred_central.directory.nodes import TRANSITIONS_KEPT
 from openred_central.errors import InternalBug
 
@@ -128,8 +128,10 @@ def test_the_deadlines_of_many_are_those_of_each(seed: int) -> None:
     for slot in range(300):
         times = {name: chance.uniform(0.0, 1e8) for name in ("last_seen_s", "since_s")}
         away_until_s = chance.choice((0.0, 0.0, chance.uniform(0.0, 2e8)))
-        state = chance.choice(LIVE_STATES)
-        nodes.registry.insert(record(slot, f"n{slot}", state=state, away_until_s=away_until_s, **times))
+        state, flags = chance.choice(LIVE_STATES), chance.choice((1, 1, 1, 1 | HELD))
+        nodes.registry.insert(
+            record(slot, f"n{slot}", state=state, flags=flags, away_until_s=away_until_s, **times)
+        )
     slots = chance.sample(range(300), 200)
     assert [steps / DEADLINE_STEPS_PER_S for steps in nodes.deadline_steps(slots)] == [
         nodes.deadline_s(slot) for slot in slots

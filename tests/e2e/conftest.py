@@ -20,7 +20,7 @@ def servers_in(folder: Path) -> Iterator[Start]:
     servers: list[Server] = []
 
     def run(*flags: str, database: str = "nodes.db", ready: bool = True, **options: Any) -> Server:
-        given = ["--port", "0", "--database", str(folder / database), *flags]
+        given = ["--port", "0", "--admin-port", "off", "--database", str(folder / database), *flags]
         server = Server(folder / f"server-{len(servers) + 1}.log", given, **options)
         servers.append(server)
         return server.wait_ready() if ready else server

@@ -3,8 +3,8 @@
 What it must hold: the table that ``openred-central config --markdown`` prints; every command in code, as
 ``openred-central <command>``; every target of the Makefile in code, as ``make <target>``; a table whose first
 column is headed ``error`` and holds every error code in code; a table whose first column is headed
-``endpoint`` and holds every method and path in code; every older path in code; and one block of Python, the
-engine alone.
+``endpoint`` and holds every method and path in code, one headed ``operators' endpoint`` with those that only
+operators have; every older path in code; and one block of Python, the engine alone.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from pathlib import Path
 
 import pytest
 
+from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.api.routes import ENDPOINTS
 from openred_central.cli import COMMANDS
-from openred_central.config import PREFIX, SETTINGS, settings_markdown
+from openred_central.config import PREFIX, SETTINGS
+from openred_central.setting_texts import settings_markdown
 
 from . import curl
 from .project import README, ROOT, expect_none, sources
@@ -49,8 +51,9 @@ FLAGS = {setting.flag for setting in SETTINGS.values()} | {
 # Programs whose flags are theirs, though they may be given ours to run.
 FOREIGN_PROGRAMS = ("docker ", "systemctl ")
 ERRORS = {"CallerError", "ProtocolError"}
-# Where the README's examples find their server.
+# Where the README's examples find their server, and where its operators are heard.
 ADDRESS = "localhost:8000"
+ADMIN_ADDRESS = "localhost:8001"
 
 
 def error_codes(path: str, source: str) -> tuple[set[str], list[str]]:
@@ -92,8 +95,8 @@ def first_column(readme: str, heading: str) -> set[str]:
 
 def endpoint_gaps(readme: str) -> list[str]:
     """Endpoints that stand in the README and are not served, or the other way round."""
-    documented = first_column(readme, "endpoint")
-    served = {f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS}
+    documented = first_column(readme, "endpoint") | first_column(readme, "operators' endpoint")
+    served = {f"{row.method} {row.path}" for row in (*ENDPOINTS, *ADMIN_ENDPOINTS, METRICS)}
     aliases = {path for endpoint in ENDPOINTS for path in endpoint.aliases}
     return [
         *(f"README.md says nothing of {name}; add a row" for name in sorted(served - documented)),
@@ -178,13 +181,23 @@ def programs(folder: Path) -> Path:
     return folder
 
 
-def start_server(database: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the server on a free port; return it with its address once that can be connected to."""
-    port = free_port()
-    arguments = ["--host", "127.0.0.1", "--port", str(port), "--database", str(database)]
+def start_server(
+    database: Path, environment: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
+    """Start the server on free ports; return it, once it can be connected to, with what stands for what."""
+    port, admin_port = free_port(), free_port()
+    ports = ["--port", str(port), "--admin-port", str(admin_port)]
+    arguments = ["--host", "127.0.0.1", *ports, "--database", str(database)]
     server = subprocess.Popen([sys.executable, "-m", "openred_central", *arguments], env=environment)
     wait_for(server, port)
-    return server, f"127.0.0.1:{port}"
+    return server, {ADDRESS: f"127.0.0.1:{port}", ADMIN_ADDRESS: f"127.0.0.1:{admin_port}"}
+
+
+def replaced(text: str, words: dict[str, str]) -> str:
+    """`text` with other words in the place of some."""
+    for word, instead in words.items():
+        text = text.replace(word, instead)
+    return text
 
 
 def free_port() -> int:
@@ -233,15 +246,16 @@ def test_the_transcripts_of_the_readme_are_true(tmp_path: Path) -> None:
     blocks = transcripts(readme_text())
     path = f"{programs(tmp_path)}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    server, address = None, ADDRESS
+    server, addresses = None, dict[str, str]()
     if any(ADDRESS in step.command for steps in blocks for step in steps):
-        server, address = start_server(tmp_path / "data" / "openred.db", environment)
+        server, addresses = start_server(tmp_path / "data" / "openred.db", environment)
     wrong = []
     try:
         for steps in blocks:
-            at_address = [step._replace(command=step.command.replace(ADDRESS, address)) for step in steps]
+            at_address = [step._replace(command=replaced(step.command, addresses)) for step in steps]
             printed = run(at_address, tmp_path, environment)
-            outputs = [[line.replace(address, ADDRESS) for line in lines] for lines in printed]
+            back = {instead: word for word, instead in addresses.items()}
+            outputs = [[replaced(line, back) for line in lines] for lines in printed]
             wrong += mismatches("README.md", steps, outputs)
     finally:
         if server is not None:
@@ -269,7 +283,8 @@ def test_the_engine_alone_is_what_the_readme_shows(tmp_path: Path) -> None:
 
 
 def test_endpoints_that_the_readme_lacks_or_invents_are_named() -> None:
-    served = "\n".join(f"| `{endpoint.method} {endpoint.path}` |" for endpoint in ENDPOINTS[1:])
+    rows = (*ENDPOINTS[1:], *ADMIN_ENDPOINTS, METRICS)
+    served = "\n".join(f"| `{endpoint.method} {endpoint.path}` |" for endpoint in rows)
     aliases = " ".join(f"`{path}`" for endpoint in ENDPOINTS for path in endpoint.aliases[1:])
     gaps = endpoint_gaps(f"| endpoint |\n|---|\n{served}\n| `GET /lunch` |\n\n{aliases}")
     missing = ENDPOINTS[0]

@@ -196,6 +196,22 @@ def test_a_stream_whose_client_left_before_it_began_is_closed(world: World) -> N
     assert world.shared.gate.open == 0
 
 
+def test_a_stream_whose_client_left_in_the_turn_in_which_it_began_is_closed(world: World) -> None:
+    chunks = Counted()
+
+    async def at_once(request: Request) -> StreamingResponse:
+        return StreamingResponse(chunks)
+
+    def asks_and_leaves() -> None:
+        world.connection.data_received(get("/at-once"))
+        world.connection.connection_lost(None)
+
+    world.router.add("/at-once", ["GET"], at_once)
+    world.call(asks_and_leaves)
+    assert chunks.closed == 1
+    assert world.shared.gate.open == 0
+
+
 def test_the_head_of_a_stream_is_written_once(world: World, stream: Stream) -> None:
     world.send(get("/plain/a") + get("/stream"))
     assert len(world.transport.writes) == 1

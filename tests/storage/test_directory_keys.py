@@ -10,11 +10,10 @@ import pytest
 
 from openred_central.security import composite
 from openred_central.security.keyset import KeySet, read_document
-from openred_central.security.root import QuantumPolicy, RootRefused
+from openred_central.security.root import KeyOptions, QuantumPolicy, RootRefused
 from openred_central.security.tokens import PeerToken, unsigned, verify_token
 from openred_central.storage.directory_keys import (
     DirectoryKeys,
-    KeyOptions,
     describe,
     open_root,
     sign_request,

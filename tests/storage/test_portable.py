@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from openred_central.directory.batch import Vitals
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.node import (
+    DISCOVERABLE,
+    HELD,
     PROVEN,
     Endpoint,
     Profile,
@@ -23,8 +25,8 @@ from openred_central.directory.node import (
     hash_id,
 )
 from openred_central.directory.registry import record_digest
+from openred_central.storage.line_fields import LineError
 from openred_central.storage.portable import (
-    LineError,
     Secret,
     Totals,
     decode,
@@ -77,7 +79,7 @@ RECORDS = st.builds(
     slot=st.integers(0, 2**32 - 1),
     node_id=TEXTS,
     state=st.sampled_from(LIVE_STATES).map(int),
-    flags=st.integers(0, 7),
+    flags=st.sampled_from([flags | held for flags in range(8) for held in (0, 16, 32, 48)]),
     registered_at=FLOATS,
     last_seen_at=FLOATS,
     last_seen_s=FLOATS,
@@ -108,6 +110,11 @@ def test_every_item_comes_back_as_it_was(item: Record | Tombstone | Secret | Vit
     slot = item.slot if isinstance(item, Record) else 0
     assert decode(line, slot) == item
     assert encode(decode(line, slot)) == line  # type: ignore[arg-type]
+
+
+def test_a_hold_is_told_only_where_it_is() -> None:
+    assert orjson.loads(encode(record(3, flags=DISCOVERABLE | HELD)))["held"] is True
+    assert "held" not in orjson.loads(encode(record(3, flags=DISCOVERABLE)))
 
 
 def test_a_node_is_told_by_names() -> None:
@@ -200,6 +207,7 @@ NODE = orjson.loads(encode(record(1, history="1.000,active,coma,left")))
         ({"state": "dead"}, "node state is 'dead', allowed is one of active, "),
         ({"state": []}, r"node state is \[\]"),
         ({"keyed": True}, "node profile.public_key is not the text of a key: not base64"),
+        ({"held": 1}, "node held is 1, allowed is true or false"),
         ({"left": 1}, "node left is 1, allowed is true or false"),
         ({"registered_at": "1"}, "node registered_at is '1', allowed is a number"),
         ({"registered_at": True}, "node registered_at is True, allowed is a number"),

@@ -15,9 +15,9 @@ import pytest
 
 from openred_central.clock import VirtualClock
 from openred_central.security.keyset import read_document
-from openred_central.security.root import QuantumPolicy, RootRefused
+from openred_central.security.root import KeyOptions, QuantumPolicy, RootRefused
 from openred_central.security.tokens import PeerToken, verify_token
-from openred_central.storage.directory_keys import DirectoryKeys, KeyOptions, Served
+from openred_central.storage.directory_keys import DirectoryKeys, Served
 from openred_central.storage.key_files import KeyFileError, KeyFiles
 from openred_central.tasks.keykeeper import (
     QUEUE_TOKENS_MAX,

@@ -505,6 +505,7 @@ async def test_the_numbers_tell_what_was_done() -> None:
         stats = parts.saver.stats
         assert (stats.batches, stats.rows, stats.failures) == (2, 4, 0)
         assert (stats.commit_s_total, stats.commit_s_max) == (0.5, 0.25)
+        assert (stats.commits.sum_s, stats.commits.count) == (0.5, stats.batches)
 
 
 @on_both_loops

@@ -13,7 +13,14 @@ import pytest
 
 from openred_central.clock import VirtualClock
 from openred_central.storage.manifest import Manifest
-from openred_central.tasks.snapshotter import FIRST_S, NICENESS, RETRY_S, SnapshotOptions, Snapshotter
+from openred_central.tasks.snapshotter import (
+    FIRST_S,
+    NICENESS,
+    RETRY_S,
+    SnapshotFailed,
+    SnapshotOptions,
+    Snapshotter,
+)
 
 INTERVAL_S = 3_600.0
 # Nothing here waits longer than this for what has to happen at once.
@@ -102,7 +109,10 @@ def test_a_folder_that_cannot_be_read_does_not_end_it(caplog: pytest.LogCaptureF
 def test_what_was_taken_is_counted() -> None:
     parts = Parts(snapshots_kept=7)
     at = parts.clock.wall_s()
-    assert parts.snapshotter._take() == INTERVAL_S
+    pause_s, manifest = parts.snapshotter._take()
+    assert pause_s == INTERVAL_S
+    assert manifest is not None
+    assert manifest.taken_at == at
     assert parts.source.taken == [(at, 7)]
     stats = parts.snapshotter.stats
     assert (stats.snapshots, stats.failures, stats.last_at, stats.last_took_s) == (1, 0, at, 0.5)
@@ -115,10 +125,10 @@ def test_a_failing_snapshot_is_told_once_in_each_direction_and_tried_again(
     parts = Parts()
     parts.source.error = OSError("no room")
     with caplog.at_level(logging.WARNING):
-        assert [parts.snapshotter._take() for _ in range(3)] == [RETRY_S] * 3
+        assert [parts.snapshotter._take() for _ in range(3)] == [(RETRY_S, None)] * 3
         assert parts.snapshotter.stats.last_error == "no room"
         parts.source.error = None
-        assert [parts.snapshotter._take() for _ in range(2)] == [INTERVAL_S] * 2
+        assert [parts.snapshotter._take()[0] for _ in range(2)] == [INTERVAL_S] * 2
     assert caplog.messages == [
         "a snapshot cannot be taken, to be tried again: no room",
         "snapshots are taken again, after 3 that failed in all",
@@ -166,6 +176,9 @@ def test_an_interval_of_nothing_is_never() -> None:
     async def idle() -> None:
         parts = Parts(snapshot_interval_s=0.0)
         running = asyncio.create_task(parts.snapshotter.run())
+        async with asyncio.timeout(WAIT_S):
+            while not parts.source.cleared:
+                await asyncio.sleep(0.001)
         for _ in range(5):
             await asyncio.sleep(0)
         assert not running.done()
@@ -180,3 +193,64 @@ def test_an_interval_of_nothing_is_never() -> None:
 def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"allowed is \d or more"):
         SnapshotOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("interval_s", [0.0, INTERVAL_S])
+def test_a_snapshot_can_be_asked_for_at_any_time(interval_s: float) -> None:
+    async def asked() -> None:
+        parts = Parts(snapshot_interval_s=interval_s)
+        running = asyncio.create_task(parts.snapshotter.run())
+        async with asyncio.timeout(WAIT_S):
+            assert (await parts.snapshotter.take_now()).records == 3
+            assert (await parts.snapshotter.take_now()).records == 3
+        assert parts.snapshotter.stats.snapshots == 2
+        parts.snapshotter.stop()
+        await running
+
+    asyncio.run(asked())
+
+
+def test_one_asked_for_while_another_is_under_way_comes_behind_it() -> None:
+    async def asked_twice() -> None:
+        parts = Parts()
+        parts.source.gate.clear()
+        running = asyncio.create_task(parts.snapshotter.run())
+        first = asyncio.create_task(parts.snapshotter.take_now())
+        async with asyncio.timeout(WAIT_S):
+            while not parts.source.took.is_set():
+                await asyncio.sleep(0.001)
+            second = asyncio.create_task(parts.snapshotter.take_now())
+            await asyncio.sleep(0)
+            parts.source.gate.set()
+            await asyncio.gather(first, second)
+        assert parts.snapshotter.stats.snapshots == 2
+        parts.snapshotter.stop()
+        await running
+
+    asyncio.run(asked_twice())
+
+
+def test_whoever_asked_is_told_why_there_is_none() -> None:
+    async def failing() -> None:
+        parts = Parts()
+        parts.source.error = OSError("no room")
+        running = asyncio.create_task(parts.snapshotter.run())
+        async with asyncio.timeout(WAIT_S):
+            with pytest.raises(SnapshotFailed, match="no room"):
+                await parts.snapshotter.take_now()
+        parts.source.gate.clear()
+        parts.source.took.clear()
+        under_way = asyncio.create_task(parts.snapshotter.take_now())
+        async with asyncio.timeout(WAIT_S):
+            while not parts.source.took.is_set():
+                await asyncio.sleep(0.001)
+            behind = asyncio.create_task(parts.snapshotter.take_now())
+            await asyncio.sleep(0)
+            parts.snapshotter.stop()
+            parts.source.gate.set()
+            await running
+            for asked in (under_way, behind, parts.snapshotter.take_now()):
+                with pytest.raises(SnapshotFailed, match="the server is stopping"):
+                    await asked
+
+    asyncio.run(failing())

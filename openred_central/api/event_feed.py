@@ -1,0 +1,83 @@
+"""Transitions as events that anybody may see: a few by name, all of them as counts. Pure.
+
+A million transitions at once are not a million events: each tick tells how many there were of each kind,
+exactly, and names a bounded number of nodes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from ..directory.lifecycle import Event
+from ..directory.node import DISCOVERABLE, Transition
+from ..directory.registry import Registry
+from .event_log import EventLog
+from .times import rfc3339
+
+# So many nodes are named in one tick.
+NAMED_PER_TICK_MAX = 50
+
+# What stands in an event instead of a node that is not to be seen.
+_HIDDEN = {"node_id": None, "hidden": True}
+
+
+class EventFeed:
+    """Gathers transitions and writes them to `log`; `registry` tells who may be named."""
+
+    def __init__(self, log: EventLog, registry: Registry) -> None:
+        self.log = log
+        self._registry = registry
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._named: list[Transition] = []
+        self._forgotten: set[str] = set()
+
+    def offer(self, transitions: Sequence[Transition]) -> None:
+        """Take what happened since the last call."""
+        room = NAMED_PER_TICK_MAX - len(self._named)
+        self._named += transitions[:room]
+        for transition in transitions:
+            kind = (transition.from_state.wire, transition.to_state.wire, transition.reason)
+            self._counts[kind] += 1
+            if transition.reason == Event.FORGOTTEN:
+                self._forgotten.add(transition.node_id)
+
+    def tick(self, wall_s: float) -> None:
+        """Write what was gathered as events, and take the names of the forgotten out of older ones."""
+        if self._forgotten:
+            self.log.forget(self._forgotten, _HIDDEN)
+            self._forgotten = set()
+        if not self._counts:
+            return
+        for transition in self._named:
+            self._append(transition)
+        kinds = [
+            {"from": from_state, "to": to_state, "reason": reason, "count": count}
+            for (from_state, to_state, reason), count in self._counts.items()
+        ]
+        summary = {
+            "at": rfc3339(wall_s),
+            "count": self._counts.total(),
+            "named": len(self._named),
+            "kinds": kinds,
+        }
+        self.log.append("transitions", summary)
+        self._counts.clear()
+        self._named.clear()
+
+    def _append(self, transition: Transition) -> None:
+        name = transition.node_id if self._may_be_seen(transition.node_id) else None
+        document: dict[str, Any] = {
+            "at": rfc3339(transition.at),
+            **({"node_id": name, "hidden": False} if name is not None else _HIDDEN),
+            "from": transition.from_state.wire,
+            "to": transition.to_state.wire,
+            "reason": transition.reason,
+        }
+        self.log.append("transition", document, subject=name)
+
+    def _may_be_seen(self, node_id: str) -> bool:
+        """Whether anybody may see the node; of one that is no more it is not known whether they might."""
+        slot = self._registry.slot_of(node_id)
+        return slot is not None and bool(self._registry.flags(slot) & DISCOVERABLE)

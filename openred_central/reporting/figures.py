@@ -1,0 +1,176 @@
+"""What the parts of a running server count, put together for ``GET /stats`` and ``GET /events``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ..api.status import mass_silence_figures
+from ..api.times import rfc3339
+from ..clock import AttendedTime, Clock
+from ..directory.directory import Directory
+from ..directory.lifecycle import LIVE_STATES
+from ..histogram import quantile
+from ..micro_engine.engine import Engine
+from ..storage.restoring import Restored
+from ..tasks.saver import Saver
+from ..tasks.scheduler import Scheduler
+from ..tasks.snapshotter import Snapshotter
+
+# Rates over less than this would be those of a few requests.
+RATE_S_MIN = 0.5
+HEARTBEAT = "/heartbeat/{node_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts that count. `started_s` is the monotonic time at which the server began to start."""
+
+    clock: Clock
+    started_s: float
+    engine: Engine
+    directory: Directory
+    attended: AttendedTime
+    saver: Saver
+    scheduler: Scheduler
+    snapshotter: Snapshotter | None
+    restored: Restored | None
+
+    @property
+    def uptime_s(self) -> float:
+        """How long the server has been up."""
+        return self.clock.monotonic_s() - self.started_s
+
+
+def performance(parts: Parts) -> dict[str, Any]:
+    """What the parts around the directory have done since the start."""
+    engine, saver, scheduler = parts.engine, parts.saver, parts.scheduler
+    counted, saved = engine.stats, saver.stats
+    return {
+        "uptime_s": round(parts.uptime_s, 3),
+        "requests": counted.requests,
+        "responses": {f"{kind}xx": counted.responses[kind] for kind in range(2, 6)},
+        "connections": {
+            "open": engine.connections_open,
+            "total": counted.connections_total,
+            "refused": counted.connections_refused,
+        },
+        "bytes": {"in": counted.bytes_in, "out": counted.bytes_out},
+        "store": {
+            "state": saver.state.value,
+            "batches": saved.batches,
+            "rows": saved.rows,
+            "commit_ms_mean": round(saved.commit_s_total / max(saved.batches, 1) * 1_000, 3),
+            "commit_ms_max": round(saved.commit_s_max * 1_000, 3),
+            "failures": saved.failures,
+            "restored": _describe_restored(parts.restored),
+        },
+        "snapshots": _describe_snapshots(parts.snapshotter),
+        "scheduler": {
+            "ticks": scheduler.ticks,
+            "late_ms_max": round(scheduler.late_s_max * 1_000, 3),
+            "clock_jumps": [
+                {"at": rfc3339(jump.at_wall_s), "jump_s": jump.jump_s} for jump in parts.attended.jumps
+            ],
+        },
+    }
+
+
+class _Counts(NamedTuple):
+    """What rates are made of, at a monotonic time."""
+
+    at_s: float
+    requests: int
+    heartbeats: int
+    transitions: int
+    latency: list[int]
+
+
+class LiveFigures:
+    """The figures of this moment as anybody may see them; rates are those since they were made last."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._before = self._counts()
+        self._rates: dict[str, Any] = {
+            "requests_per_s": None,
+            "heartbeats_per_s": None,
+            "transitions_per_s": None,
+            "latency_ms": {"p50": None, "p99": None},
+        }
+
+    def __call__(self) -> dict[str, Any]:
+        parts, now = self._parts, self._parts.attended.now()
+        registry = parts.directory.nodes.registry
+        self._renew_rates()
+        return {
+            "time": rfc3339(now.wall_s),
+            "uptime_s": round(parts.uptime_s, 3),
+            "attended_s": round(now.attended_s, 3),
+            "nodes": len(registry),
+            "by_state": {state.wire: registry.state_counts[state] for state in LIVE_STATES},
+            "tombstones": len(parts.directory.nodes.tombstones),
+            **self._rates,
+            "connections": parts.engine.connections_open,
+            "store": parts.saver.state.value,
+            "mass_silence": mass_silence_figures(parts.directory),
+        }
+
+    def _counts(self) -> _Counts:
+        stats = self._parts.engine.stats
+        beats = (route for route in self._parts.engine.routes() if route.template == HEARTBEAT)
+        return _Counts(
+            self._parts.clock.monotonic_s(),
+            stats.requests,
+            sum(route.responses[2] for route in beats),
+            sum(self._parts.directory.nodes.transition_counts.values()),
+            list(stats.latency.counts),
+        )
+
+    def _renew_rates(self) -> None:
+        before, now = self._before, self._counts()
+        passed_s = now.at_s - before.at_s
+        if passed_s < RATE_S_MIN:
+            return
+        self._before = now
+        bounds = self._parts.engine.stats.latency.bounds
+        counts = [count - earlier for count, earlier in zip(now.latency, before.latency, strict=True)]
+        self._rates = {
+            "requests_per_s": round((now.requests - before.requests) / passed_s, 1),
+            "heartbeats_per_s": round((now.heartbeats - before.heartbeats) / passed_s, 1),
+            "transitions_per_s": round((now.transitions - before.transitions) / passed_s, 1),
+            "latency_ms": {
+                "p50": _in_ms(quantile(bounds, counts, 0.5)),
+                "p99": _in_ms(quantile(bounds, counts, 0.99)),
+            },
+        }
+
+
+def _in_ms(duration_s: float | None) -> float | None:
+    return round(duration_s * 1_000, 3) if duration_s is not None else None
+
+
+def _describe_restored(restored: Restored | None) -> dict[str, Any] | None:
+    """What the store was restored from at start, where it was damaged. Names without their folders."""
+    if restored is None:
+        return None
+    return {
+        "snapshot": restored.snapshot,
+        "taken_at": rfc3339(restored.taken_at),
+        "age_s": round(restored.age_s, 3),
+        "set_aside": restored.set_aside.name,
+    }
+
+
+def _describe_snapshots(snapshotter: Snapshotter | None) -> dict[str, Any] | None:
+    if snapshotter is None:
+        return None
+    taken = snapshotter.stats
+    return {
+        "state": "ok" if taken.last_error is None else "failing",
+        "taken": taken.snapshots,
+        "failures": taken.failures,
+        "last": rfc3339(taken.last_at) if taken.last_at is not None else None,
+        "last_took_s": round(taken.last_took_s, 3),
+        "last_bytes": taken.last_bytes,
+    }

@@ -1,0 +1,48 @@
+"""The operators' endpoints as an operator meets them, without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from openred_central.api.admin.admission import Admission
+from openred_central.api.admin.desk import Desk
+from openred_central.api.admin.routes import install
+from openred_central.errors import CallerError
+from openred_central.micro_engine.messages import Response
+from openred_central.micro_engine.router import Router
+from tests.api.helpers import Reply, World, _Routes, read_reply, run
+
+SECRET = "s" * 43
+OPEN = Admission(trusted=True, secret=None, metrics_open=True)
+GUARDED = Admission(trusted=False, secret=SECRET, metrics_open=False)
+
+
+class Office:
+    """A directory with its public endpoints (`world`), and the operators' beside it."""
+
+    def __init__(self, admission: Admission = OPEN) -> None:
+        self.world = World()
+        self.snapshots = 0
+        self.desk = Desk(self.world.api, lambda: b"figure 1\n", self._snapshot)
+        self.router = Router(1024 * 1024)
+        install(_Routes(self.router), self.desk, admission)  # type: ignore[arg-type]
+
+    async def _snapshot(self) -> Mapping[str, Any]:
+        self.snapshots += 1
+        return {"nodes": len(self.world.directory)}
+
+    def ask(self, method: str, target: str, **headers: str) -> Response:
+        """The answer, or the problem, as it would be sent."""
+        request = self.world.request(method, target, **headers)
+        try:
+            route, parameters = self.router.admit(request)
+            return run(route.handler(request, *parameters))
+        except CallerError as error:
+            return Response.problem(error)
+
+    def call(self, method: str, target: str, **headers: str) -> Reply:
+        """The answer read as JSON; afterwards the directory has to be consistent."""
+        reply = read_reply(self.ask(method, target, **headers))
+        self.world._check()
+        return reply

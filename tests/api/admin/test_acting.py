@@ -1,0 +1,97 @@
+"""What operators do to nodes and to the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from openred_central.api.admin.exposition import CONTENT_TYPE
+from openred_central.storage.state import StoreState
+from tests.api.helpers import DAY_S, assert_problem
+
+from .helpers import Office
+
+
+@pytest.fixture
+def office() -> Office:
+    made = Office()
+    made.world.register()
+    return made
+
+
+def shown(office: Office) -> Any:
+    return office.call("GET", "/admin/nodes/node-1").document
+
+
+def test_a_silent_node_is_woken(office: Office) -> None:
+    office.world.wait(300 * DAY_S)
+    assert shown(office)["state"] == "coma"
+    reply = office.call("POST", "/admin/nodes/node-1/wake")
+    assert reply.status == 200
+    assert reply.document == {"status": "woken", "node_id": "node-1", "state": "active", "durable": True}
+    assert shown(office)["state"] == "active"
+
+
+def test_a_held_node_stays_as_it_is_until_it_is_released(office: Office) -> None:
+    assert office.call("POST", "/admin/nodes/node-1/hold").document["status"] == "held"
+    assert shown(office)["held"] is True
+    office.world.wait(1_000 * DAY_S)
+    assert shown(office)["state"] == "active"
+    assert office.call("POST", "/admin/nodes/node-1/release").document["status"] == "released"
+    office.world.wait(1.0)
+    assert (shown(office)["state"], shown(office)["held"]) == ("pending_1st", False)
+    assert_problem(office.call("POST", "/admin/nodes/node-1/release"), 409, "node_not_held")
+
+
+def test_a_purged_node_is_gone_and_keeps_its_name_by_a_tombstone(office: Office) -> None:
+    reply = office.call("POST", "/admin/nodes/node-1/purge")
+    assert reply.document == {"status": "purged", "node_id": "node-1", "state": "dead", "durable": True}
+    assert_problem(office.world.call("GET", "/nodes/node-1"), 410, "node_dead")
+
+
+def test_a_node_is_not_purged_while_that_could_not_be_remembered(office: Office) -> None:
+    office.world.store_state = StoreState.DETACHED
+    assert_problem(office.call("POST", "/admin/nodes/node-1/purge"), 503, "store_unavailable")
+    assert shown(office)["state"] == "active"
+
+
+@pytest.mark.parametrize("action", ["wake", "hold", "purge"])
+def test_a_change_that_is_not_on_disk_yet_is_told_so(office: Office, action: str) -> None:
+    office.world.durable = False
+    reply = office.call("POST", f"/admin/nodes/node-1/{action}")
+    assert (reply.status, reply.document["durable"]) == (202, False)
+    assert office.world.saved_changes[-1] == office.world.directory.saving.last_change
+
+
+@pytest.mark.parametrize("action", ["wake", "hold", "release", "purge"])
+def test_a_node_that_is_not_there_is_told(office: Office, action: str) -> None:
+    assert_problem(office.call("POST", f"/admin/nodes/nobody/{action}"), 404, "node_not_found")
+
+
+def test_a_node_that_left_is_not_woken(office: Office) -> None:
+    claim = office.world.claim_of(node_id="node-2")
+    office.world.call("DELETE", "/nodes/node-2", claim=claim)
+    assert_problem(office.call("POST", "/admin/nodes/node-2/wake"), 409, "node_left")
+
+
+def test_a_snapshot_is_taken(office: Office) -> None:
+    assert office.call("POST", "/admin/snapshot").document == {"status": "taken", "nodes": 1}
+    assert office.snapshots == 1
+
+
+def test_a_hold_against_mass_silence_is_released_on_an_operators_word() -> None:
+    office = Office()
+    assert office.call("POST", "/admin/mass-silence/release").document == {"status": "not_held"}
+    for number in range(200):
+        office.world.register(node_id=f"node-{number}")
+    office.world.wait(181 * DAY_S)
+    silence = office.world.directory.expiry.silence
+    assert silence.hold is not None
+    assert office.call("POST", "/admin/mass-silence/release").document == {"status": "released"}
+    assert silence.hold is None
+
+
+def test_metrics_are_what_prometheus_reads(office: Office) -> None:
+    response = office.ask("GET", "/metrics")
+    assert (response.status, response.content_type, response.body) == (200, CONTENT_TYPE, b"figure 1\n")

@@ -1,0 +1,115 @@
+"""The listing of all nodes, page by page, while they change."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from openred_central.api.admin import listing
+from tests.api.helpers import DAY_S, assert_problem
+
+from .helpers import Office
+
+
+def pages(office: Office, query: str = "", limit: int = 7) -> list[Any]:
+    """All rows, page by page."""
+    rows: list[Any] = []
+    cursor = "0"
+    while cursor is not None:
+        reply = office.call("GET", f"/admin/nodes?limit={limit}&cursor={cursor}{query}")
+        assert reply.status == 200, reply
+        assert len(reply.document["nodes"]) <= limit
+        rows += reply.document["nodes"]
+        cursor = reply.document["next"]
+    return rows
+
+
+def filled(count: int = 50) -> Office:
+    office = Office()
+    for number in range(count):
+        office.world.register(node_id=f"node-{number}", discoverable=number % 2 == 0)
+    return office
+
+
+@pytest.mark.parametrize("limit", [1, 7, 50, 51, 1_000])
+def test_every_node_is_listed_once_also_those_nobody_else_sees(limit: int) -> None:
+    rows = pages(filled(), limit=limit)
+    assert [row["node_id"] for row in rows] == [f"node-{number}" for number in range(50)]
+    assert rows[1]["discoverable"] is False
+    assert rows[1]["address"] == "192.0.2.1"
+
+
+def test_who_is_there_all_the_time_is_listed_exactly_once_whatever_happens_meanwhile(seed: int) -> None:
+    office, source = filled(), random.Random(seed)
+    gone, rows, cursor = set(), list[str](), "0"
+    while cursor is not None:
+        reply = office.call("GET", f"/admin/nodes?limit=3&cursor={cursor}")
+        rows += [row["node_id"] for row in reply.document["nodes"]]
+        cursor = reply.document["next"]
+        victim = f"node-{source.randrange(50)}"
+        if victim not in gone:
+            gone.add(victim)
+            office.call("POST", f"/admin/nodes/{victim}/purge")
+            office.world.register(node_id=f"new-{len(gone)}")
+    for number in range(50):
+        if f"node-{number}" not in gone:
+            assert rows.count(f"node-{number}") == 1
+
+
+def test_only_those_in_a_state_are_listed_where_that_is_asked_for() -> None:
+    office = filled(10)
+    office.world.wait(181 * DAY_S)
+    for number in (3, 5):
+        office.call("POST", f"/admin/nodes/node-{number}/wake")
+    assert [row["node_id"] for row in pages(office, "&state=active")] == ["node-3", "node-5"]
+    assert len(pages(office, "&state=pending_1st")) == 8
+    assert len(pages(office, "&state=active,PENDING_1ST")) == 10
+    assert pages(office, "&state=coma") == []
+
+
+def test_one_answer_looks_at_a_bounded_number_of_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "SLOTS_PER_ANSWER_MAX", 20)
+    monkeypatch.setattr(listing, "SLOTS_PER_PIECE", 3)
+    monkeypatch.setattr(listing, "ROWS_PER_PIECE", 2)
+    office = filled(50)
+    reply = office.call("GET", "/admin/nodes?state=coma")
+    assert (reply.document["nodes"], reply.document["next"]) == ([], "20")
+    assert len(pages(office, limit=100)) == 50
+
+
+def test_a_row_tells_when_its_state_ends_unless_it_is_held() -> None:
+    office = filled(2)
+    office.call("POST", "/admin/nodes/node-1/hold")
+    first, second = pages(office)
+    assert first["state_ends_at"] == "2027-07-14T08:00:00.000Z"
+    assert (second["state_ends_at"], second["held"]) == (None, True)
+
+
+def test_of_an_empty_directory_there_is_one_empty_page() -> None:
+    document = Office().call("GET", "/admin/nodes").document
+    assert document == {"nodes": [], "next": None, "nodes_total": 0}
+
+
+def test_a_hidden_node_is_explained_to_an_operator() -> None:
+    office = filled(2)
+    assert office.call("GET", "/admin/nodes/node-1").document["explain"]["why"]
+    assert_problem(office.call("GET", "/admin/nodes/nobody"), 404, "node_not_found")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("limit=" + "9" * 5_000, "limit"),
+        ("cursor=-1", "cursor"),
+        ("cursor=4294967297", "cursor"),
+        ("cursor=%D9%A3", "cursor"),
+        ("state=happy", "state"),
+    ],
+)
+def test_a_query_that_cannot_be_is_refused(query: str, field: str) -> None:
+    assert_problem(Office().call("GET", f"/admin/nodes?{query}"), 400, "bad_request", fields=[field])

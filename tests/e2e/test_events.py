@@ -1,0 +1,187 @@
+"""``GET /events`` at a real server: streams that go on, slow readers, caps, and a stop with streams open."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from openred_central.api.broadcast import LAG_TICKS_MAX, Broadcast
+from openred_central.api.event_feed import EventFeed
+from openred_central.api.event_log import EventLog
+from openred_central.directory.registry import Registry
+from openred_central.micro_engine.engine import Engine
+from openred_central.micro_engine.messages import Request, StreamingResponse
+from openred_central.micro_engine.sockets import address_of, listen_tcp
+from tests.api.sse import Event, read_events
+
+from .conftest import Start
+from .running import WAIT_S_MAX, Client, Server
+
+
+class Stream:
+    """One open stream of events, read as it comes."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._file = connection.makefile("rb")
+        self.status = int(self._file.readline().split()[1])
+        self.fields: dict[str, str] = {}
+        while line := self._file.readline().strip().decode():
+            name, _, value = line.partition(": ")
+            self.fields[name.lower()] = value
+        self.content = b""
+        self.whole = False
+
+    def more(self) -> bool:
+        """Read one more chunk; False at the end of the stream."""
+        size = int(self._file.readline() or b"0", 16)
+        self.content += self._file.read(size)
+        self._file.readline()
+        self.whole = not size
+        return bool(size)
+
+    @property
+    def events(self) -> list[Event]:
+        return read_events(self.content)[0]
+
+    def until(self, name: str, count: int = 1) -> list[Event]:
+        """All events so far when `count` of that name have come."""
+        while sum(event.name == name for event in self.events) < count:
+            assert self.more(), self.content
+        return self.events
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def stream(server: Server, target: str = "/events", **headers: str) -> Iterator[Stream]:
+    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
+    with socket.create_connection(server.address, timeout=WAIT_S_MAX) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\n{''.join(lines)}\r\n".encode())
+        opened = Stream(connection)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def test_what_happens_is_told_as_it_happens_and_one_who_comes_back_misses_nothing(start: Start) -> None:
+    server = start("--database", "memory:")
+    with Client(server.address) as client:
+        with stream(server) as opened:
+            assert opened.status == 200
+            assert opened.fields["content-type"] == "text/event-stream"
+            assert opened.fields["access-control-allow-origin"] == "*"
+            opened.until("figures")
+            client.register("node-1")
+            client.register("hidden-1", discoverable=False)
+            events = opened.until("transition", 2)
+            last_id = opened.until("figures", 3)[-1].last_id
+        names = [event.document["node_id"] for event in events if event.name == "transition"]
+        assert sorted(names, key=str) == [None, "node-1"]
+        assert b"hidden-1" not in opened.content
+        client.register("node-2")
+        time.sleep(2.5)
+        with stream(server, Last_Event_ID=last_id) as again:
+            named = [event for event in again.until("transition") if event.name == "transition"]
+        assert [event.document["node_id"] for event in named] == ["node-2"]
+        with stream(server, f"/events?last_event_id=x{last_id}") as lost:
+            assert lost.until("figures")[0].name == "reset"
+
+
+def test_figures_come_every_second_and_are_those_of_the_server(start: Start) -> None:
+    server = start("--database", "memory:")
+    with Client(server.address) as client, stream(server) as opened:
+        opened.until("figures")
+        client.register("node-1")
+        for _ in range(50):
+            client.ask("POST", "/heartbeat/node-1")
+        figures = [event.document for event in opened.until("figures", 4) if event.name == "figures"]
+        assert figures[-1]["nodes"] == figures[-1]["by_state"]["active"] == 1
+        assert max(document["heartbeats_per_s"] or 0 for document in figures) > 10
+        assert figures[-1]["uptime_s"] - figures[1]["uptime_s"] > 1.5
+
+
+def test_beyond_the_subscribers_allowed_one_is_told_so_and_a_place_comes_free(start: Start) -> None:
+    server = start("--database", "memory:", "--events-subscribers-max", "2")
+    with Client(server.address) as client:
+        with stream(server) as first, stream(server) as second:
+            first.until("figures")
+            second.until("figures")
+            refused = client.ask("GET", "/events")
+            assert (refused.status, refused.document["error"]) == (503, "too_many_subscribers")
+            assert int(refused.headers["Retry-After"]) > 0
+            assert client.ask("HEAD", "/events").status == 503
+        ends_s = time.monotonic() + WAIT_S_MAX
+        while True:
+            with stream(server) as opened:
+                if opened.status == 200:
+                    break
+            assert time.monotonic() < ends_s
+            time.sleep(0.1)
+
+
+def test_a_stop_ends_open_streams_at_once_and_in_good_order(start: Start) -> None:
+    server = start("--database", "memory:", "--drain-timeout-s", "20")
+    with stream(server) as first, stream(server) as second:
+        first.until("figures")
+        second.until("figures")
+        began_s = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began_s < 10
+        for opened in (first, second):
+            while opened.more():
+                pass
+            assert opened.whole
+            assert opened.events
+
+
+def test_one_who_does_not_read_is_dropped_while_another_gets_everything() -> None:
+    """A real engine, with ticks as fast as they are taken and figures that soon fill every buffer."""
+
+    async def test() -> None:
+        figures = {"padding": "x" * 200_000}
+        broadcast = Broadcast(
+            EventFeed(EventLog("run"), Registry(1)), lambda: figures, lambda: 0.0, readers_max=10
+        )
+        engine = Engine()
+
+        @engine.route("/events")
+        async def events(request: Request) -> StreamingResponse:
+            return StreamingResponse(broadcast.join(b"", broadcast.log.last))
+
+        listeners = listen_tcp("127.0.0.1", 0, backlog=10)
+        host, _, port = address_of(listeners[0]).rpartition(":")
+        await engine.start(listeners)
+        request = b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n"
+        _, slow = await asyncio.open_connection(host, int(port), limit=1_000)
+        fast_reader, fast = await asyncio.open_connection(host, int(port))
+        slow.write(request)
+        fast.write(request)
+        received = await fast_reader.readuntil(b"figures")
+        for number in range(4 * LAG_TICKS_MAX):
+            if broadcast.dropped:
+                break
+            broadcast.tick()
+            while received.count(b"event: figures") < number + 2:
+                received += await fast_reader.read(1 << 20)
+        assert broadcast.dropped == 1
+        assert len(broadcast.readers) == 1
+        broadcast.stop()
+        while piece := await fast_reader.read(1 << 20):
+            received += piece
+            if received.endswith(b"0\r\n\r\n"):
+                break
+        assert received.endswith(b"0\r\n\r\n")
+        for writer in (slow, fast):
+            writer.transport.abort()
+        assert await engine.drain() == 0
+
+    async def bounded() -> None:
+        async with asyncio.timeout(WAIT_S_MAX):
+            await test()
+
+    asyncio.run(bounded())

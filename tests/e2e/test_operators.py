@@ -1,0 +1,161 @@
+"""Operators at a real server: who is heard where, and what is for nobody else."""
+
+from __future__ import annotations
+
+import re
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
+
+from .conftest import Start
+from .running import WAIT_S_MAX, Client, Server, until
+
+PATHS = [(one.method, one.path.replace("{node_id}", "node-1")) for one in (*ADMIN_ENDPOINTS, METRICS)]
+
+
+def heard_at(server: Server) -> list[str]:
+    found = re.search(r"operators are heard on (.+)", server.log)
+    assert found is not None, server.log
+    return found[1].split(", ")
+
+
+def tcp(server: Server) -> tuple[str, int]:
+    host, _, port = heard_at(server)[0].rpartition(":")
+    return host, int(port)
+
+
+def scrape(address: tuple[str, int], **headers: str) -> dict[str, Any]:
+    """The families of ``GET /metrics`` by name."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with socket.create_connection(address, timeout=WAIT_S_MAX) as connection:
+        connection.sendall(f"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}\r\n".encode())
+        with connection.makefile("rb") as file:
+            head, _, body = file.read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 "), head
+    assert b"Content-Type: text/plain; version=0.0.4; charset=utf-8" in head
+    assert b"Access-Control" not in head
+    return {family.name: family for family in text_string_to_metric_families(body.decode())}
+
+
+def total(family: Any, **labels: str) -> float:
+    return sum(s.value for s in family.samples if labels.items() <= s.labels.items())
+
+
+def test_operators_act_with_the_secret_and_nobody_without_it(start: Start, tmp_path: Path) -> None:
+    server = start("--admin-port", "0")
+    secret_file = tmp_path / "nodes.db.admin-secret"
+    assert stat.S_IMODE(secret_file.stat().st_mode) == 0o600
+    secret = {"Authorization": f"Bearer {secret_file.read_text().strip()}"}
+    with Client(server.address) as public, Client(tcp(server)) as operator:
+        public.register("node-1", discoverable=False)
+        assert operator.ask("GET", "/admin/nodes").status == 401
+        assert operator.ask("POST", "/admin/nodes/node-1/purge", Authorization="Bearer x").status == 403
+        assert operator.ask("POST", "/admin/nodes/node-1/hold", **secret).document["durable"] is True
+        (row,) = operator.ask("GET", "/admin/nodes", **secret).document["nodes"]
+        assert (row["node_id"], row["held"]) == ("node-1", True)
+        assert operator.ask("POST", "/admin/nodes/node-1/release", **secret).status == 200
+        assert operator.ask("POST", "/admin/snapshot", **secret).document["nodes"] == 1
+        assert len(list((tmp_path / "snapshots").glob("nodes.db-*"))) == 1
+        assert operator.ask("POST", "/admin/mass-silence/release", **secret).document["status"] == "not_held"
+        assert operator.ask("POST", "/admin/nodes/node-1/purge", **secret).status == 200
+        assert operator.ask("GET", "/register", **secret).status == 404
+    lines = [line for line in server.log.splitlines() if "openred.audit" in line]
+    assert len(lines) == 8
+    assert 'operator at 127.0.0.1: purge node "node-1": 403 forbidden' in lines[1]
+    assert 'operator at 127.0.0.1: hold node "node-1": 200' in lines[2]
+    assert secret["Authorization"].split()[1] not in server.log
+
+
+def test_none_of_it_answers_on_the_public_listener(start: Start, tmp_path: Path) -> None:
+    server = start("--admin-port", "0")
+    secret = (tmp_path / "nodes.db.admin-secret").read_text().strip()
+    with Client(server.address) as client:
+        client.register("node-1")
+        for method, path in PATHS:
+            assert client.ask(method, path, Authorization=f"Bearer {secret}").status == 404, path
+        assert client.ask("GET", "/nodes/node-1").status == 200
+
+
+def test_a_unix_socket_needs_no_secret(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    server = start("--admin-socket", str(path), "--database", "memory:")
+    assert heard_at(server) == [f"unix:{path}"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with Client(server.address) as public, Client(path) as operator:
+        public.register("node-1")
+        assert operator.ask("POST", "/admin/nodes/node-1/wake").document["status"] == "woken"
+        assert operator.ask("POST", "/admin/snapshot").document["error"] == "nothing_to_copy"
+    assert 'operator at unix socket: wake node "node-1": 200' in server.log
+
+
+def test_prometheus_reads_what_happened(start: Start) -> None:
+    server = start("--admin-port", "0")
+    before = scrape(tcp(server))
+    assert total(before["openred_http_requests"]) == 0
+    assert total(before["openred_transitions"]) == 0
+    with Client(server.address) as client:
+        client.register("node-1")
+        for _ in range(20):
+            client.ask("POST", "/heartbeat/node-1")
+        client.ask("GET", "/nothing")
+    after = scrape(tcp(server))
+    assert total(after["openred_http_requests"]) == 22
+    beats = {"route": "/heartbeat/{node_id}", "method": "POST", "status": "2xx"}
+    assert total(after["openred_http_responses"], **beats) == 20
+    assert total(after["openred_http_responses"], route="none", status="4xx") == 1
+    assert total(after["openred_nodes"], state="active") == 1
+    assert total(after["openred_transitions"], to="active") == 1
+    duration = after["openred_http_request_duration_seconds"]
+    counts = {sample.name: sample.value for sample in duration.samples if not sample.labels}
+    assert counts["openred_http_request_duration_seconds_count"] == 22
+    assert 0 < counts["openred_http_request_duration_seconds_sum"] < WAIT_S_MAX
+    assert total(after["openred_store_commit_duration_seconds"], le="+Inf") >= 1
+    assert total(after["openred_store_state"], state="ok") == 1
+    stalls = until(
+        lambda: total(scrape(tcp(server))["openred_loop_stall_seconds"], le="+Inf"), "a look at the loop"
+    )
+    assert stalls >= 1
+    assert set(before) == set(after)
+
+
+def test_on_an_open_address_metrics_need_the_secret(start: Start, tmp_path: Path) -> None:
+    server = start("--admin-port", "0", "--admin-host", "0.0.0.0")
+    address = "127.0.0.1", tcp(server)[1]
+    with Client(address) as client:
+        assert client.ask("GET", "/metrics").status == 401
+    secret = (tmp_path / "nodes.db.admin-secret").read_text().strip()
+    assert scrape(address, Authorization=f"Bearer {secret}")
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = start("--admin-port", str(port), ready=False)
+        assert server.wait() == 1
+    assert f"operators cannot be heard: cannot listen on 127.0.0.1, port {port}" in server.log
+    assert "OPENRED_ADMIN_PORT (0 for any that is free, off for none)" in server.log
+    assert "Traceback" not in server.log
+
+
+def test_a_held_node_is_still_held_after_a_restart(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    life = ("--admin-socket", str(path), "--heartbeat-tolerance-s", "1", "--mass-silence-share", "1")
+    server = start(*life)
+    with Client(server.address) as public, Client(path) as operator:
+        public.register("held")
+        public.register("free")
+        assert operator.ask("POST", "/admin/nodes/held/hold").document["durable"] is True
+    server.kill()
+    server = start(*life)
+
+    with Client(server.address) as public:
+        until(
+            lambda: public.ask("GET", "/nodes/free").document["state"] == "pending_1st",
+            "silence to count",
+        )
+        assert public.ask("GET", "/nodes/held").document["state"] == "active"

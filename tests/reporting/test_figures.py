@@ -1,0 +1,100 @@
+"""What a running server says of itself. That it is true of a real one is shown in tests/e2e."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from openred_central.clock import AttendedTime, VirtualClock
+from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.lifecycle import LifecycleOptions, State
+from openred_central.directory.mass_silence import MassSilenceOptions
+from openred_central.micro_engine.engine import Engine
+from openred_central.reporting.figures import LiveFigures, Parts, performance
+from openred_central.storage.memory import MemoryStore
+from openred_central.tasks.prober import Submission
+from openred_central.tasks.saver import Saver, SaverOptions
+from openred_central.tasks.scheduler import Scheduler
+
+
+def make_parts() -> Parts:
+    """The parts of a server that does not run, on a clock that moves only when told to."""
+    clock = VirtualClock()
+    attended = AttendedTime(clock)
+    directory = Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), lambda: 0.5)
+    writer = ThreadPoolExecutor(max_workers=1)
+    saver = Saver(directory.saving, MemoryStore(), writer, attended.now, SaverOptions())
+    scheduler = Scheduler(
+        directory,
+        attended,
+        tick_s=1.0,
+        store_reachable=lambda: True,
+        on_transitions=lambda transitions: None,
+        ask=lambda request: Submission.REFUSED,
+    )
+    engine = Engine()
+
+    async def beat(request: Any, node_id: str) -> None: ...
+
+    engine.route("/heartbeat/{node_id}", ["POST"])(beat)
+    return Parts(clock, clock.monotonic_s(), engine, directory, attended, saver, scheduler, None, None)
+
+
+@pytest.fixture
+def parts() -> Parts:
+    return make_parts()
+
+
+def advance(parts: Parts, seconds: float) -> None:
+    assert isinstance(parts.clock, VirtualClock)
+    parts.clock.advance(seconds)
+
+
+def test_the_first_figures_have_no_rates(parts: Parts) -> None:
+    figures = LiveFigures(parts)()
+    assert figures["requests_per_s"] is None
+    assert figures["latency_ms"] == {"p50": None, "p99": None}
+    assert figures["by_state"]["active"] == 0
+    assert figures["store"] == "ok"
+    assert figures["mass_silence"]["held"] is False
+
+
+def test_rates_are_those_since_the_last_figures(parts: Parts) -> None:
+    live = LiveFigures(parts)
+    (route,) = parts.engine.routes()
+    for times in (1, 2):
+        advance(parts, 2.0)
+        parts.engine.stats.requests += 100 * times
+        route.responses[2] += 60 * times
+        parts.directory.nodes.transition_counts[State.COMA, State.DEAD, "deadline"] += 10 * times
+        for _ in range(100):
+            parts.engine.stats.latency.observe(0.001 * times)
+        figures = live()
+        assert figures["requests_per_s"] == 50.0 * times
+        assert figures["heartbeats_per_s"] == 30.0 * times
+        assert figures["transitions_per_s"] == 5.0 * times
+        assert 0.5 * times <= figures["latency_ms"]["p50"] <= 1.0 * times
+
+
+def test_figures_asked_for_again_at_once_keep_their_rates(parts: Parts) -> None:
+    live = LiveFigures(parts)
+    advance(parts, 1.0)
+    parts.engine.stats.requests += 10
+    assert live()["requests_per_s"] == 10.0
+    advance(parts, 0.01)
+    parts.engine.stats.requests += 1
+    assert live()["requests_per_s"] == 10.0
+    advance(parts, 0.99)
+    assert live()["requests_per_s"] == 1.0
+
+
+def test_performance_tells_what_was_counted(parts: Parts) -> None:
+    parts.engine.stats.requests = 7
+    parts.engine.stats.responses[4] = 3
+    advance(parts, 5.0)
+    told = performance(parts)
+    assert (told["requests"], told["responses"]["4xx"], told["uptime_s"]) == (7, 3, 5.0)
+    assert told["snapshots"] is None
+    assert told["store"]["restored"] is None

@@ -1,0 +1,108 @@
+"""The figures for Prometheus, as Prometheus's own parser reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from openred_central.api.broadcast import Broadcast
+from openred_central.api.event_feed import EventFeed
+from openred_central.api.event_log import EventLog
+from openred_central.directory.lifecycle import State
+from openred_central.reporting.figures import Parts
+from openred_central.reporting.metrics import metrics_text
+from openred_central.tasks.stall_meter import StallMeter
+
+from .test_figures import advance, make_parts
+
+UNITS = ("_seconds", "_bytes", "_total", "_info", "_nodes", "_ratio", "_max")
+
+
+class Scraped:
+    """A scrape of `parts`, by the name of the sample and its labels."""
+
+    def __init__(self, parts: Parts) -> None:
+        feed = EventFeed(EventLog("run"), parts.directory.nodes.registry)
+        broadcast = Broadcast(feed, dict, parts.clock.wall_s, readers_max=7)
+        text = metrics_text(parts, broadcast, StallMeter(parts.clock)).decode()
+        self.families = {family.name: family for family in text_string_to_metric_families(text)}
+
+    def value(self, name: str, **labels: str) -> float:
+        found: list[Any] = [
+            sample
+            for family in self.families.values()
+            for sample in family.samples
+            if sample.name == name and sample.labels == labels
+        ]
+        assert len(found) == 1, (name, labels)
+        return float(found[0].value)
+
+
+@pytest.fixture
+def parts() -> Parts:
+    return make_parts()
+
+
+def test_every_figure_is_there_before_anything_happened(parts: Parts) -> None:
+    scraped = Scraped(parts)
+    assert all(family.samples and family.documentation for family in scraped.families.values())
+    for name, labels in {
+        "openred_http_requests_total": {},
+        "openred_store_failures_total": {},
+        "openred_snapshots_total": {},
+        "openred_events_dropped_total": {},
+        "openred_transitions_total": {"from": "coma", "to": "dead", "reason": "deadline"},
+        "openred_http_responses_total": {
+            "method": "POST",
+            "route": "/heartbeat/{node_id}",
+            "status": "5xx",
+        },
+        "openred_http_request_duration_seconds_count": {},
+        "openred_loop_stall_seconds_count": {},
+        "openred_store_commit_duration_seconds_count": {},
+        "openred_scheduler_lateness_seconds_count": {},
+    }.items():
+        assert scraped.value(name, **labels) == 0, name
+    for family in scraped.families.values():
+        if family.type == "histogram":
+            assert family.name.endswith("_seconds")
+
+
+def test_what_was_counted_is_told(parts: Parts) -> None:
+    (route,) = parts.engine.routes()
+    stats = parts.engine.stats
+    stats.requests, stats.responses[2], stats.responses[4] = 12, 9, 3
+    route.responses[2], route.responses[4] = 9, 1
+    stats.latency.observe(0.004)
+    parts.directory.nodes.transition_counts[State.COMA, State.DEAD, "deadline"] = 4
+    parts.saver.stats.rows = 17
+    advance(parts, 2.5)
+    scraped = Scraped(parts)
+    assert scraped.value("openred_http_requests_total") == 12
+    beat = {"method": "POST", "route": "/heartbeat/{node_id}"}
+    assert scraped.value("openred_http_responses_total", **beat, status="2xx") == 9
+    assert scraped.value("openred_http_responses_total", **beat, status="4xx") == 1
+    assert scraped.value("openred_http_responses_total", method="none", route="none", status="4xx") == 2
+    labels = {"from": "coma", "to": "dead", "reason": "deadline"}
+    assert scraped.value("openred_transitions_total", **labels) == 4
+    assert scraped.value("openred_http_request_duration_seconds_bucket", le="0.002") == 0
+    assert scraped.value("openred_http_request_duration_seconds_bucket", le="0.005") == 1
+    assert scraped.value("openred_store_rows_total") == 17
+    assert scraped.value("openred_uptime_seconds") == 2.5
+
+
+def test_the_state_of_the_store_is_one_of_three(parts: Parts) -> None:
+    scraped = Scraped(parts)
+    states = {word: scraped.value("openred_store_state", state=word) for word in ("ok", "behind", "detached")}
+    assert states == {"ok": 1, "behind": 0, "detached": 0}
+
+
+def test_every_transition_that_can_be_is_told_from_the_start(parts: Parts) -> None:
+    samples = Scraped(parts).families["openred_transitions"].samples
+    kinds = {(one.labels["from"], one.labels["to"], one.labels["reason"]) for one in samples}
+    assert ("absent", "active", "registered") in kinds
+    assert ("retry_2w", "coma", "left") in kinds
+    assert ("active", "active", "sign_of_life") not in kinds
+    assert len(kinds) == len(samples)
