@@ -130,7 +130,9 @@ class Prover:
             if key is None:
                 raise _no_key_to_check_with()
             self._check_signature(request, node_id, key.spki, now)
-            _check_self_certifying(node_id, key)
+            # A node whose key was changed keeps the name that it has of its former one.
+            if not self.proves(Means.KEY, slot, key):
+                _check_self_certifying(node_id, key)
             return Means.KEY
         if self.directory.is_bound(node_id) or _is_self_certifying(node_id):
             raise self.missing(request, now)

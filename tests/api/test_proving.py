@@ -63,10 +63,16 @@ def state_of(world: World) -> State:
 
 
 def rotate(
-    world: World, old: PrivateKey | None, new: PrivateKey, body: dict[str, Any] | None = None, **headers: str
+    world: World,
+    old: PrivateKey | None,
+    new: PrivateKey,
+    body: dict[str, Any] | None = None,
+    *,
+    path: str = "/nodes/node-1/key",
+    **headers: str,
 ) -> Reply:
     content = orjson.dumps(body or {"public_key": new.public_text})
-    path, nonce = "/nodes/node-1/key", f"{world.random.getrandbits(128):032x}"
+    nonce = f"{world.random.getrandbits(128):032x}"
     made = rotation_headers(AUTHORITY, path, content, old, new, int(world.clock.wall_s()), nonce)
     return world.call("POST", path, content, **named(made), **headers)
 
@@ -238,6 +244,20 @@ def test_a_name_that_names_a_key_is_that_key_s_alone() -> None:
     taken = world.signed(FOREIGN, "POST", "/register", body_of(FOREIGN, node_id=name))
     assert_problem(taken, 409, "node_id_taken")
     assert world.signed(OWNER, "POST", "/register", body_of(OWNER, node_id=name)).status == 201
+
+
+def test_a_name_outlives_the_key_that_it_names() -> None:
+    world = World()
+    name = f"k-{OWNER.key_id}"
+    world.signed(OWNER, "POST", "/register", body_of(OWNER, node_id=name))
+    path, body = f"/nodes/{name}/key", {"public_key": NEW.public_text}
+    assert rotate(world, OWNER, NEW, body, path=path).status == 200
+    changed = body_of(NEW, node_id=name, port=9)
+    assert world.signed(NEW, "POST", "/register", changed).document["status"] == "updated"
+    former = world.signed(OWNER, "POST", "/register", body_of(OWNER, node_id=name))
+    assert_problem(former, 409, "node_id_taken")
+    foreign = world.signed(FOREIGN, "POST", "/register", body_of(FOREIGN, node_id=name))
+    assert_problem(foreign, 409, "node_id_taken")
 
 
 # Strict mode
