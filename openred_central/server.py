@@ -23,6 +23,7 @@ from .api.broadcast import Broadcast
 from .api.event_feed import EventFeed
 from .api.event_log import EventLog
 from .api.limiting import Limits
+from .api.openapi import documents
 from .api.proving import Prover
 from .api.routes import NAMES, install
 from .api.service import Api
@@ -159,7 +160,6 @@ class Server:
             tasks.append(asyncio.create_task(snapshotter.run()))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
         self._notifier.ready(status())
-
         if not configuration.authority:
             log.warning(UNNAMED, SETTINGS["authority"].variable)
         try:
@@ -247,6 +247,7 @@ class Server:
             figures=lambda: performance(parts),
             version=__version__,
             endpoints=NAMES,
+            documents=documents(__version__),
             stopping=self._stop.is_set,
             broadcast=broadcast,
         )

@@ -206,6 +206,7 @@ class Prover:
                 "proof_required",
                 "The node has no key that a signature can be checked with: what it registered is only text.",
                 suggestion=f"Register a real key, and prove that with `Authorization: {CLAIM} <secret>`.",
+                headers=(("WWW-Authenticate", CLAIM),),
             )
         return spki_of(profile_parts(registry.profile(slot))[2])
 
