@@ -194,7 +194,7 @@ OPERATIONS = {
         body=vouching.VERIFY_FIELDS,
         rules={"anyOf": [{"required": ["token"]}, {"required": ["token_a", "token_b"]}]},
         replies={200: Reply("Whether they do, and why not.", replies.VERIFIED)},
-        problems=("tokens_unavailable",),
+        problems=("rate_limited", "tokens_unavailable"),
     ),
     "POST /security/revoke": Operation(
         name="revokeTokens",
