@@ -37,6 +37,7 @@ RANKS = {
     # Above `config`.
     "vault": 5,
     "setting_texts": 5,
+    "assembly": 5,
     "server": 6,
     "maintenance": 5,
     "health": 5,
