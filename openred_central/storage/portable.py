@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..directory.batch import Vitals
+from ..directory.digests import DIGEST_MASK, record_digest
 from ..directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
 from ..directory.node import (
     DISCOVERABLE,
@@ -32,7 +33,6 @@ from ..directory.node import (
     decode_history,
     profile_parts,
 )
-from ..directory.registry import DIGEST_MASK, record_digest
 from ..encoding import spki_of
 from .line_fields import Fields, LineError, object_of
 

@@ -7,34 +7,13 @@ from zlib import crc32
 
 import pytest
 
+from openred_central.directory.digests import DIGEST_MASK, record_digest, shard_of
 from openred_central.directory.lifecycle import LIVE_STATES, State
-from openred_central.directory.node import DISCOVERABLE, LEFT, Record, SignOfLife, is_discoverable
-from openred_central.directory.registry import DIGEST_MASK, Registry, record_digest, record_digests, shard_of
+from openred_central.directory.node import DISCOVERABLE, LEFT, SignOfLife, is_discoverable
+from openred_central.directory.registry import Registry
 from openred_central.errors import InternalBug
 
-from .building import columns_of
-
-
-def record(slot: int, node_id: str = "node", **changed: object) -> Record:
-    filled = Record(
-        slot=slot,
-        node_id=node_id,
-        state=State.ACTIVE,
-        flags=DISCOVERABLE,
-        registered_at=1.5,
-        last_seen_at=2.5,
-        last_seen_s=3.5,
-        since_s=4.5,
-        usual_gap_s=60.0,
-        revision=7,
-        services="chat,mail",
-        region="eu",
-        profile=b"[]",
-        away_from_s=0.0,
-        away_until_s=0.0,
-        history="",
-    )
-    return filled._replace(**changed)
+from .building import columns_of, record
 
 
 def digests(registry: Registry) -> list[int]:
@@ -115,28 +94,6 @@ def test_records_that_do_not_fit_are_our_bug() -> None:
             use(0)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"revision": 8},
-        {"flags": DISCOVERABLE | LEFT},
-        {"registered_at": 9.0},
-        {"services": "chat"},
-        {"services": "chat,mai", "region": "leu"},
-        {"region": "us"},
-        {"profile": b"{}"},
-        {"away_until_s": 5.0},
-    ],
-)
-def test_whatever_was_acknowledged_shows_in_the_digest(changed: dict[str, object]) -> None:
-    assert record_digest(record(0, **changed)) != record_digest(record(0))
-
-
-def test_what_follows_from_time_and_where_a_record_lies_do_not_show_in_the_digest() -> None:
-    moved = record(5, state=State.COMA, last_seen_s=9.0, since_s=9.0, history="1.000,active,coma,left")
-    assert record_digest(moved) == record_digest(record(0))
-
-
 def test_digests_do_not_depend_on_the_order_in_which_records_came(seed: int) -> None:
     chance = random.Random(seed)
     names = [f"n{number}" for number in range(60)]
@@ -207,11 +164,6 @@ def test_restored_records_are_what_inserted_ones_would_be(seed: int) -> None:
         restored.remove(one.slot)
     assert restored.shard_digests == [0] * 4
     assert len(restored.sets) == 0
-
-
-def test_the_digests_of_many_are_those_of_each() -> None:
-    records = [record(0), record(1, "ü", away_until_s=5.0), record(2, services="", revision=2**63 - 1)]
-    assert list(record_digests(columns_of(records))) == list(map(record_digest, records))
 
 
 def test_an_id_or_history_that_is_no_text_is_not_restored() -> None:
