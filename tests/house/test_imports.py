@@ -28,6 +28,7 @@ RANKS = {
     "logs": 2,
     "listening": 2,
     "transition_log": 2,
+    "setting_table": 2,
     "api": 3,
     "tasks": 3,
     "config": 4,
