@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..clock import Now
-from ..directory.directory import Registration
 from ..directory.lifecycle import State
 from ..directory.node import DISCOVERABLE, KEYED, OBSERVED, Profile
+from ..directory.registration import Registration
 from ..micro_engine.messages import Request, Response
 from . import values
 from .fields import Fields, Wrong
