@@ -1,8 +1,4 @@
-"""By what two copies of a directory are compared: a digest for each record, summed up shard by shard. Pure.
-
-Sums modulo 2^64 do not depend on the order of records, and one record less or more is one subtraction or
-addition.
-"""
+"""What was acknowledged of a record as 64 bits, one by one and by columns. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +7,12 @@ import struct
 from collections.abc import Sequence
 from functools import partial
 from operator import methodcaller
-from zlib import crc32
 
 from .columns import RecordColumns
 from .node import Record
 
 DIGEST_MASK = (1 << 64) - 1
 _DIGEST_NUMBERS = struct.Struct("<qBddd")
-
-
-def shard_of(node_id: str, shards: int) -> int:
-    """The shard, 0 to `shards` - 1, that an id belongs to; the same on every machine and in every run."""
-    return crc32(node_id.encode()) % shards
 
 
 def record_digest(record: Record) -> int:

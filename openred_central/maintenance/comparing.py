@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..directory.digests import shard_of
 from ..directory.lifecycle import State
 from ..directory.node import Record, decode_history
+from ..directory.registry import shard_of
 
 # What only changes together with the revision.
 ACKNOWLEDGED = (

@@ -23,7 +23,7 @@ RANKS = {
     "micro_engine": 1,
     "directory": 1,
     "security": 1,
-    "client": 1,
+    "client": 2,
     "storage": 2,
     "logs": 2,
     "listening": 2,
@@ -40,6 +40,8 @@ RANKS = {
     "setting_texts": 5,
     "assembly": 5,
     "server": 6,
+    # Above `vault`.
+    "commands": 6,
     "maintenance": 5,
     "health": 5,
     "service_unit": 5,
