@@ -57,13 +57,6 @@ class Registered(NamedTuple):
     change: int
 
 
-class Beat(NamedTuple):
-    """The outcome of a heartbeat: the node's `slot`, and the state in which it found the node."""
-
-    slot: int
-    previous_state: State
-
-
 class Directory:
     """Nodes, their life cycle, and finding them.
 
@@ -129,12 +122,15 @@ class Directory:
         outcome = "updated" if previous is State.ACTIVE else "revived"
         return Registered(outcome, slot, previous, slept_s, change)
 
-    def heartbeat(self, node_id: str, now: Now) -> Beat:
-        """A sign of life. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
-        return Beat(slot := self.slot(node_id, now), self.heard(slot, now))
+    def heartbeat(self, node_id: str, now: Now) -> State:
+        """A sign of life. Returns the state in which it found the node.
+
+        Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
+        """
+        return self.heard(self.slot(node_id, now), now)
 
     def heard(self, slot: int, now: Now) -> State:
-        """The node in `slot` gave a sign of life. Returns the state in which that found it."""
+        """The same for the node in `slot`."""
         registry = self.nodes.registry
         gap_s = now.attended_s - registry.last_seen_s[slot]
         previous = self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)

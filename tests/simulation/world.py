@@ -252,7 +252,7 @@ class World:
     def beat(self, name: str) -> None:
         now = self.now
         expected = self._outcome(lambda: self.model.heartbeat(name, now))
-        assert expected == self._outcome(lambda: self.directory.heartbeat(name, now).previous_state)
+        assert expected == self._outcome(lambda: self.directory.heartbeat(name, now))
         self._acknowledge(name, self.directory.saving.last_change)
 
     def register(self, name: str, said: Said, *, proved: bool) -> None:
