@@ -15,6 +15,7 @@ from . import __version__
 from .api.broadcast import Broadcast
 from .api.event_feed import EventFeed
 from .api.limiting import Limits
+from .api.openapi import documents
 from .api.proving import Prover
 from .api.routes import NAMES
 from .api.service import Api
@@ -153,6 +154,7 @@ class Assembly:
             figures=lambda: performance(parts),
             version=__version__,
             endpoints=NAMES,
+            documents=documents(__version__),
             stopping=stopping,
             broadcast=broadcast,
         )

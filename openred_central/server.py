@@ -150,7 +150,6 @@ class Server:
             tasks.append(asyncio.create_task(snapshotter.run()))
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
         self._notifier.ready(status())
-
         if not configuration.authority:
             log.warning(UNNAMED, SETTINGS["authority"].variable)
         try:

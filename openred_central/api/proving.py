@@ -38,6 +38,8 @@ from ..security.signatures import (
 from .limiting import QUOTA_EXCEEDED, Limits
 from .times import rfc3339
 
+# A request that has none of these shows nothing.
+PROOF_FIELDS = frozenset({"signature-input", "signature", "authorization"})
 # So many rings of expired proofs are forgotten with each one that is remembered.
 SWEPT_PER_PROOF = 4
 # An id that begins so and goes on with a key id belongs to that key alone.
@@ -112,8 +114,10 @@ class Prover:
 
     def for_sign_of_life(self, request: Request, slot: int, now: Now) -> Shown:
         """The same for what changes nothing: who is not bound to a key may do it unproved, in open mode."""
-        shown = self.shown(request, slot, now, by_session=True)
-        if not shown and (self.strict or self.is_bound(slot)):
+        shown = NOTHING
+        if request.headers.has_any(PROOF_FIELDS):
+            shown = self.shown(request, slot, now, by_session=True)
+        if shown is NOTHING and (self.strict or self.is_bound(slot)):
             raise self.missing(request, now)
         return shown
 
@@ -201,6 +205,7 @@ class Prover:
                 "proof_required",
                 "The node has no key that a signature can be checked with: what it registered is only text.",
                 suggestion=f"Register a real key, and prove that with `Authorization: {CLAIM} <secret>`.",
+                headers=(("WWW-Authenticate", CLAIM),),
             )
         return spki_of(profile_parts(registry.profile(slot))[2])
 

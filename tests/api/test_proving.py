@@ -218,6 +218,8 @@ def test_what_is_no_key_is_kept_as_text_and_never_bound_to() -> None:
     assert (document["identity"], document["key_status"]) == ("unproven", "opaque")
     reply = world.signed(OWNER, "POST", "/heartbeat/node-1")
     assert_problem(reply, 401, "proof_required")
+    # RFC 9110 §15.5.2: no 401 without a way to do better.
+    assert reply.headers["WWW-Authenticate"] == "Claim"
     reply = world.signed(OWNER, "POST", "/register", {**NODE, "public_key": "text"})
     assert_problem(reply, 400, "invalid_key", fields=["public_key"])
 

@@ -52,6 +52,7 @@ RANKS = {
 RUN_TIME_DEPENDENCIES = {"uvloop", "orjson", "cryptography"}
 TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {
     *("pytest", "hypothesis", "http_message_signatures", "cryptography_vectors", "prometheus_client"),
+    *("jsonschema", "openapi_spec_validator", "referencing", "schemathesis"),
     *(NAME, "tests", "benchmarks"),
 }
 # What the benchmarks compare with: the `bench` extra, for the peers alone.
