@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from ..clock import Now
-from ..directory.directory import Registration
 from ..directory.lifecycle import WIRE_NAMES, State
 from ..directory.node import DISCOVERABLE, KEYED, OBSERVED, Profile
+from ..directory.registration import Registration
 from ..micro_engine.messages import Request, Response
 from . import registering, values
 from .fields import Field, Fields, Wrong

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..clock import Now
-from ..directory.directory import Registered, Registration
+from ..directory.directory import Registered
 from ..directory.node import OBSERVED, PROVEN, Profile
+from ..directory.registration import Registration
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
