@@ -391,13 +391,10 @@ class Directory:
 
 def _fingerprints(registration: Registration) -> set[str]:
     """The names of the key of a registration: also that which it has where it was kept as it was given."""
-    fingerprints = {key_fingerprint(registration.profile.public_key, registration.is_keyed * KEYED)}
-    if registration.is_keyed:
-        fingerprints.add(key_fingerprint(registration.key_as_given, 0))
-    return fingerprints
+    own = key_fingerprint(registration.profile.public_key, registration.is_keyed * KEYED)
+    return {own, key_fingerprint(registration.key_as_given, 0)} if registration.is_keyed else {own}
 
 
 def _taken(node_id: str, detail: str, suggestion: str) -> CallerError:
-    return CallerError(
-        409, "node_id_taken", f"The node_id {node_id!r} is taken. {detail}", suggestion=suggestion
-    )
+    detail = f"The node_id {node_id!r} is taken. {detail}"
+    return CallerError(409, "node_id_taken", detail, suggestion=suggestion)
