@@ -10,6 +10,7 @@ from ..micro_engine.router import BodyKind
 from . import (
     changing_keys,
     discovering,
+    documenting,
     events,
     granting,
     heartbeating,
@@ -61,6 +62,8 @@ ENDPOINTS = (
     Endpoint("GET", "/health/live", status.live),
     Endpoint("GET", "/health/ready", status.ready),
     Endpoint("GET", "/health", status.ready, ("/api/v3/health",)),
+    Endpoint("GET", "/openapi.json", documenting.openapi),
+    Endpoint("GET", "/docs", documenting.reference),
 )
 
 NAMES = tuple(f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS)

@@ -34,6 +34,8 @@ CONTRACT = [
     ("GET", "/health/ready", "ready"),
     ("GET", "/health", "ready"),
     ("GET", "/api/v3/health", "ready"),
+    ("GET", "/openapi.json", "openapi"),
+    ("GET", "/docs", "reference"),
 ]
 
 
