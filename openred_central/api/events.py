@@ -29,6 +29,7 @@ async def events(api: Api, request: Request) -> StreamingResponse:
     fields = Fields(parse_query(request.query), "query")
     last_event_id = request.headers.get("last-event-id") or fields.take("last_event_id", str, "")
     recent = fields.take("recent", _recent, 0)
+    history = fields.take("history", _history, False)
     fields.finish()
     broadcast = api.broadcast
     if broadcast.full:
@@ -47,7 +48,15 @@ async def events(api: Api, request: Request) -> StreamingResponse:
         number = log.last
         reason = {"reason": "What came behind your last event is not known any more."}
         head += event_bytes(log.event_id(number), "reset", reason)
+    if history:
+        head += event_bytes(log.event_id(number), "history", broadcast.history.document())
     return StreamingResponse(broadcast.join(head, number), content_type=EVENT_STREAM_TYPE, headers=_HEADERS)
+
+
+def _history(value: Any) -> bool:
+    if value not in ("true", "false"):
+        raise Wrong("has to be true or false")
+    return bool(value == "true")
 
 
 def _recent(value: Any) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..clock import Now
+from ..dashboard.page import Page, load_page
 from ..directory.directory import Directory
 from ..errors import CallerError
 from ..security.minting import Mint
@@ -36,7 +37,8 @@ class Api:
     `store_state` tells how the store keeps up, `store_durable` whether what it takes survives; `random`
     returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the
     methods and paths served; `stopping` tells whether the server is on its way out; `broadcast` tells what
-    happens to all who listen; `walks` is held by the one discovery that looks through very many nodes.
+    happens to all who listen; `page` is the dashboard; `walks` is held by the one discovery that looks through
+    very many nodes.
     """
 
     directory: Directory
@@ -58,6 +60,7 @@ class Api:
     endpoints: tuple[str, ...]
     stopping: Callable[[], bool]
     broadcast: Broadcast
+    page: Page = field(default_factory=load_page)
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def heartbeat_advice_s(self) -> float:

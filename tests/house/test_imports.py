@@ -24,6 +24,7 @@ RANKS = {
     "directory": 1,
     "security": 1,
     "client": 1,
+    "dashboard": 1,
     "storage": 2,
     "logs": 2,
     "listening": 2,

@@ -1,0 +1,64 @@
+"""``GET /dashboard``, and ``GET /`` for browsers: the page that shows a person what the server is doing."""
+
+from __future__ import annotations
+
+from ..micro_engine.messages import Request, Response
+from . import status
+from .service import Api
+
+HTML_TYPE = "text/html; charset=utf-8"
+# Which answer `/` gives depends on this field; caches have to know (RFC 9110 §12.5.5).
+_VARY = ("Vary", "Accept")
+
+
+async def root(api: Api, request: Request) -> Response:
+    """Answer 200 with the dashboard for who prefers HTML to JSON, as browsers do, and with the welcome else."""
+    if prefers_html(request.headers.get("accept") or ""):
+        return _page(api, request)
+    welcome = await status.welcome(api, request)
+    welcome.headers = (*welcome.headers, _VARY)
+    return welcome
+
+
+async def dashboard(api: Api, request: Request) -> Response:
+    """Answer 200 with the dashboard, 304 where the caller has it already."""
+    return _page(api, request)
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether a field ``Accept`` (RFC 9110 §12.5.1) gives HTML more weight than JSON.
+
+    Without a preference it is JSON; so it is for ``*/*``, which programs send.
+    """
+    html = _weight(accept, "text/html")
+    return html > 0 and html > _weight(accept, "application/json")
+
+
+def _weight(accept: str, media_type: str) -> float:
+    """The weight of the range that fits `media_type` best; 0 where none does, or it cannot be read."""
+    ranges = {media_type: 2, f"{media_type.partition('/')[0]}/*": 1, "*/*": 0}
+    best, weight = -1, 0.0
+    for member in accept.lower().split(","):
+        name, *parameters = (piece.strip() for piece in member.split(";"))
+        if ranges.get(name, -1) > best:
+            best, weight = ranges[name], _quality(parameters)
+    return weight
+
+
+def _quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            digits = parameter[2:]
+            return float(digits) if digits.replace(".", "", 1).isdecimal() and digits.isascii() else 0.0
+    return 1.0
+
+
+def _page(api: Api, request: Request) -> Response:
+    page = api.page
+    # Asked for again each time, so that nobody keeps the page of an older server.
+    headers = (("ETag", page.etag), ("Cache-Control", "no-cache"), _VARY)
+    tags = (request.headers.get("if-none-match") or "").split(",")
+    if any(tag.strip().removeprefix("W/") in (page.etag, "*") for tag in tags):
+        return Response(status=304, content_type=None, headers=headers)
+    headers += (("Content-Security-Policy", page.policy), ("Referrer-Policy", "no-referrer"))
+    return Response(page.content, content_type=HTML_TYPE, headers=headers)
