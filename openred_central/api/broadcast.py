@@ -68,7 +68,8 @@ class Broadcast:
     """All readers, and the timer that serves them. Run it with `run`, end it with `stop`.
 
     Arguments: `feed` writes down what happened; `figures` makes the document of the event ``figures``, asked
-    while anybody reads, and for the `history`; `wall_s` tells the time; `readers_max` is how many may read at once.
+    while anybody reads, and for the `history`; `wall_s` tells the time; `readers_max` is how many may read at
+    once.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ _VARY = ("Vary", "Accept")
 
 
 async def root(api: Api, request: Request) -> Response:
-    """Answer 200 with the dashboard for who prefers HTML to JSON, as browsers do, and with the welcome else."""
+    """Answer 200 with the dashboard where HTML is preferred to JSON, as by browsers, else the welcome."""
     if prefers_html(request.headers.get("accept") or ""):
         return _page(api, request)
     welcome = await status.welcome(api, request)

@@ -1,4 +1,4 @@
-"""The last hour in figures, for whoever opens a plot: counts of nodes and rates, a point every ten seconds. Pure."""
+"""The last hour in figures, for whoever opens a plot: nodes and rates, a point every ten seconds. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FigureHistory:
         )
 
     def document(self) -> dict[str, Any]:
-        """The points, oldest first, as lists of one length: ``time``, one for each state, rate and quantile."""
+        """The points, oldest first, as lists of one length: ``time``, and each state, rate and quantile."""
         columns = iter([list(column) for column in zip(*self._rows, strict=True)])
         return {
             "time": next(columns, []),

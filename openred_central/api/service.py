@@ -37,8 +37,8 @@ class Api:
     `store_state` tells how the store keeps up, `store_durable` whether what it takes survives; `random`
     returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the
     methods and paths served; `stopping` tells whether the server is on its way out; `broadcast` tells what
-    happens to all who listen; `page` is the dashboard; `walks` is held by the one discovery that looks through
-    very many nodes.
+    happens to all who listen; `page` is the dashboard; `walks` is held by the one discovery that looks
+    through very many nodes.
     """
 
     directory: Directory

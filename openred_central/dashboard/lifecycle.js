@@ -62,7 +62,7 @@ class LifeCycle {
       const on = sum((kind) => kind.from === state && kind.reason === "deadline");
       if (row.way) say(row.on, short.format(on));
       const back = sum((kind) => returned(kind) && (state === "active" || kind.from === state));
-      tell(row.back, back, state === "active" ? "came back" : "came back from here");
+      tell(row.back, back, "came back");
       if (state === "active") row.back.append(element("i", { "aria-hidden": "true" }));
     }
     tell(this.rows.get("active").beside, sum((kind) => kind.from === "absent" || kind.from === "dead" && kind.to === "active"), "registered");

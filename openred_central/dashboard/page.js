@@ -30,14 +30,15 @@ function renew() {
 
 function draw() {
   const { by_state, nodes, latency_ms, mass_silence } = figures;
-  say(byId("server-uptime"), `up for ${span(figures.uptime_s)}`);
+  say(byId("server-uptime"), `up for ${span(figures.uptime_s, 1)}`);
+  say(byId("server-connections"), count(figures.connections, "connection", "connections"));
   say(byId("nodes"), whole.format(nodes));
   const awake = nodes ? `${percent.format(by_state.active / nodes)} active` : "nobody has registered yet";
   say(byId("nodes-note"), nodesMax ? `${awake}, room for ${whole.format(nodesMax)}` : awake);
   say(byId("heartbeats"), figure(figures.heartbeats_per_s));
-  say(byId("requests-note"), `${figure(figures.requests_per_s)} requests/s, ${count(figures.connections, "connection", "connections")}`);
+  say(byId("requests-note"), `${figure(figures.requests_per_s)} requests/s`);
   say(byId("latency"), figure(latency_ms.p50));
-  say(byId("latency-note"), `${figure(latency_ms.p99)} ms for all but one in a hundred`);
+  say(byId("latency-note"), latency_ms.p50 === null ? "nothing to time just now" : `half of all; 99 % in ${figure(latency_ms.p99)} ms`);
   say(byId("lately-rate"), `${figure(figures.transitions_per_s)} changes/s`);
   drawShare(by_state);
   drawStore(figures.store);
@@ -80,7 +81,7 @@ function drawSilence({ held, since, reason, waiting, releasing, transitions_last
   const usual = `${whole.format(transitions_last_hour)} fell silent within an hour; usual: ${figure(transitions_usual_per_h)}`;
   say(byId("silence-note"), held || releasing ? `${count(waiting, "node waits", "nodes wait")}` : usual);
   byId("silence-tile").classList.toggle("alarm", held);
-  notice("silence", held && ["Very many fell silent at once, so nobody moves on.", `Since ${moment(since)}: ${reason}`]);
+  notice("silence", held && ["Very many fell silent at once, so nobody moves on.", `Since ${moment(since)}: ${reason}.`]);
 }
 
 /** Show a notice under `name`, or take it away; one that stays as it is is not said again. */
@@ -90,7 +91,7 @@ function notice(name, words) {
   notices.get(name)?.node.remove();
   notices.delete(name);
   if (!words) return;
-  const node = element("p", { class: "notice" }, element("strong", {}, words[0]), words[1]);
+  const node = element("p", { class: "notice" }, element("strong", {}, words[0]), ` ${words[1]}`);
   notices.set(name, { text, node });
   byId("notices").append(node);
 }

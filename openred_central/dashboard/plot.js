@@ -2,7 +2,7 @@
 
 const WINDOW_MS = 3600_000;
 const POINTS_WANTED = 360;
-const SPAN_MS_MIN = 60_000;
+const SPAN_MS_MIN = 20_000;
 const MARGIN = { left: 52, right: 10, top: 8, bottom: 24 };
 const TIME_STEPS_S = [10, 30, 60, 120, 300, 600, 900];
 
@@ -76,8 +76,10 @@ class Plot {
     const y = (number) => height - MARGIN.bottom - (number / top) * (height - MARGIN.top - MARGIN.bottom);
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.replaceChildren(
+      ...this.lines(step, top, y, width, "grid"),
       ...this.areas(x, y),
-      ...this.numbers(step, top, y, width),
+      ...this.lines(step, top, y, width, "over"),
+      ...this.numbers(step, top, y),
       ...this.times(first, last, x, height),
       ...this.cross(x, height),
     );
@@ -100,16 +102,16 @@ class Plot {
     });
   }
 
-  numbers(step, top, y, width) {
-    const marks = [];
-    for (let number = 0; number <= top; number += step) {
+  lines(step, top, y, width, name) {
+    return marks(step, top).map((number) => {
       const at = Math.round(y(number)) + 0.5;
-      marks.push(
-        drawn(this.svg, "line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at }),
-        drawn(this.svg, "text", { x: MARGIN.left - 8, y: at + 4, "text-anchor": "end" }, short.format(number)),
-      );
-    }
-    return marks;
+      return drawn(this.svg, "line", { class: name, x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at });
+    });
+  }
+
+  numbers(step, top, y) {
+    const at = { x: MARGIN.left - 8, "text-anchor": "end" };
+    return marks(step, top).map((number) => drawn(this.svg, "text", { ...at, y: y(number) + 4 }, short.format(number)));
   }
 
   times(first, last, x, height) {
@@ -117,13 +119,13 @@ class Plot {
     const span_s = (last - first) / 1000;
     const step_s = TIME_STEPS_S.find((one) => span_s / one <= labels) ?? TIME_STEPS_S.at(-1);
     const style = { hour: "2-digit", minute: "2-digit", second: step_s < 60 ? "2-digit" : undefined };
-    const marks = [];
+    const texts = [];
     for (let at = Math.ceil(first / step_s / 1000) * step_s * 1000; at <= last; at += step_s * 1000) {
       const text = new Date(at).toLocaleTimeString("en-GB", style);
       const place = Math.min(x(at), x(last) - 18);
-      marks.push(drawn(this.svg, "text", { x: place, y: height - 6, "text-anchor": "middle" }, text));
+      texts.push(drawn(this.svg, "text", { x: place, y: height - 6, "text-anchor": "middle" }, text));
     }
-    return marks;
+    return texts;
   }
 
   /** The line under the pointer; what stands there is told above the plot. */
@@ -148,11 +150,15 @@ function scale(most) {
   return [Math.max(step, Math.ceil(most / step) * step), step];
 }
 
+function marks(step, top) {
+  return Array.from({ length: Math.round(top / step) + 1 }, (_, place) => place * step);
+}
+
 /** A small curve without axes, of numbers of which some may be missing. */
 function drawSpark(svg, numbers) {
   const known = numbers.map((number) => number ?? 0);
   const most = Math.max(...known);
-  if (known.length < 2 || !most) return svg.replaceChildren();
+  if (known.length < 5 || !most) return svg.replaceChildren();
   svg.setAttribute("viewBox", "0 0 100 30");
   svg.setAttribute("preserveAspectRatio", "none");
   const line = known.map((number, place) => `${((place / (known.length - 1)) * 100).toFixed(2)},${(28 - (number / most) * 24).toFixed(2)}`).join("L");

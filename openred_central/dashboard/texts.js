@@ -2,16 +2,16 @@
 
 // Words, numbers and elements. All text enters the page as text: nothing here, or elsewhere, parses HTML.
 
-// The states in the order in which silence passes through them: name on the wire → words for people.
+// The states in the order in which silence passes through them, with what their duration is.
 const STATES = new Map([
-  ["active", { title: "Active", lasts: "silence allowed", meaning: "heard from within the tolerance" }],
-  ["pending_1st", { title: "Grace", lasts: "grace", meaning: "a heartbeat was missed" }],
-  ["failed_1st", { title: "Second look", lasts: "looked at again after", meaning: "the first check failed" }],
-  ["retry_48h", { title: "Retry, 48 h", lasts: "waits", meaning: "waiting for the 48-hour retry" }],
-  ["retry_2w", { title: "Retry, 2 weeks", lasts: "waits", meaning: "waiting for the 2-week retry" }],
-  ["retry_2m", { title: "Retry, 2 months", lasts: "waits", meaning: "waiting for the 2-month retry" }],
-  ["coma", { title: "Coma", lasts: "sleeps", meaning: "dormant, identity kept" }],
-  ["dead", { title: "Dead", lasts: "name kept", meaning: "removed; a tombstone keeps the name" }],
+  ["active", { lasts: "silent for up to", meaning: "heard from within the tolerance" }],
+  ["pending_1st", { lasts: "in grace for", meaning: "a heartbeat was missed" }],
+  ["failed_1st", { lasts: "second look in", meaning: "the first check failed" }],
+  ["retry_48h", { lasts: "next step in", meaning: "waiting for the 48-hour retry" }],
+  ["retry_2w", { lasts: "next step in", meaning: "waiting for the 2-week retry" }],
+  ["retry_2m", { lasts: "next step in", meaning: "waiting for the 2-month retry" }],
+  ["coma", { lasts: "sleeps for", meaning: "dormant, identity kept" }],
+  ["dead", { lasts: "name kept for", meaning: "removed; a tombstone keeps the name" }],
 ]);
 const LIVE = [...STATES.keys()].filter((state) => state !== "dead");
 const SILENT = LIVE.filter((state) => state !== "active");

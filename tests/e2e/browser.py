@@ -1,4 +1,4 @@
-"""A real Chromium without a window, driven over a pipe by the DevTools protocol. As much of it as our pages need."""
+"""A real Chromium without a window, driven over a pipe by the DevTools protocol, as far as we need it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,28 @@ WAIT_S_MAX = 60.0
 POLL_S = 0.05
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
-    *("--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
+    *(
+        "--headless",
+        "--remote-debugging-pipe",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+    ),
+    *(
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-extensions",
+    ),
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--mute-audio"),
 )
 # Chromium reads commands from descriptor 3 and writes to 4; this puts the ends of our pipes there.
-LAUNCH = "import os, sys; r, w = map(int, sys.argv[1:3]); os.dup2(r, 3); os.dup2(w, 4); os.execv(sys.argv[3], sys.argv[3:])"
+LAUNCH = """import os, sys
+for end, place in zip(sys.argv[1:3], (3, 4)):
+    os.dup2(int(end), place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 # From here on descriptors are in nobody's way.
 DESCRIPTOR_MIN = 10
 
@@ -47,7 +63,15 @@ class Browser:
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, DESCRIPTOR_MIN) for end in (commands_read, answers_write)]
         self._log = (folder / "chromium.log").open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, *map(str, ends), program, *FLAGS, f"--user-data-dir={folder / 'profile'}"],
+            [
+                sys.executable,
+                "-c",
+                LAUNCH,
+                *map(str, ends),
+                program,
+                *FLAGS,
+                f"--user-data-dir={folder / 'profile'}",
+            ],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -58,6 +82,7 @@ class Browser:
             os.close(end)
         self._buffer = b""
         self._number = 0
+        self._targets: list[str] = []
         self.events: list[dict[str, Any]] = []
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> Any:
@@ -91,15 +116,12 @@ class Browser:
     def open(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> Tab:
         """A new tab that shows `url`; what it asked for and complained of is kept from its first byte on."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._targets.append(target)
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         tab = Tab(self, session)
         for domain in ("Page", "Runtime", "Network", "Log"):
             tab.call(f"{domain}.enable")
-        tab.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        tab.call("Emulation.setEmulatedMedia", features=[scheme])
+        tab.view(width, height, dark=dark)
         tab.call("Page.navigate", url=url)
         return tab
 
@@ -111,6 +133,12 @@ class Browser:
             os.close(end)
         self._log.close()
 
+    def close_tabs(self) -> None:
+        """Close every tab, so that none keeps the processor busy, and forget what they told."""
+        while self._targets:
+            self.call("Target.closeTarget", targetId=self._targets.pop())
+        self.events.clear()
+
 
 class Tab:
     """One page."""
@@ -121,6 +149,13 @@ class Tab:
 
     def call(self, method: str, **parameters: Any) -> Any:
         return self._browser.call(method, self._session, **parameters)
+
+    def view(self, width: int, height: int, *, dark: bool) -> None:
+        """Show the page on a screen of that size, to a person who prefers dark or light."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def value(self, expression: str) -> Any:
         """What a JavaScript expression comes to, awaited; it has to be JSON."""
@@ -150,7 +185,9 @@ class Tab:
         for kind in ("keyDown", "keyUp"):
             typed = {"text": text} if text and kind == "keyDown" else {}
             code = {"Tab": 9, "Enter": 13, "Escape": 27}.get(key, 0)
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **typed)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **typed
+            )
 
     def write(self, text: str) -> None:
         """Write into what has the focus."""
