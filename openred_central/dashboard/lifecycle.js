@@ -23,7 +23,7 @@ class LifeCycle {
       back: element("p", { class: "back" }),
     };
     const arrow = drawn(byId("plot"), "svg", { viewBox: "0 0 24 10", "aria-hidden": "true" });
-    arrow.append(drawn(arrow, "path", { d: "M1 5H22M18 1l4 4-4 4" }));
+    arrow.append(drawn(arrow, "path", { class: "shaft", d: "M1 5H22" }), drawn(arrow, "path", { d: "M18 1l4 4-4 4" }));
     row.way = next ? element("p", { class: "on" }, row.on, arrow, element("span", { class: "unseen" }, `by silence to ${next}`)) : null;
     const box = element("div", { class: "box", title: words.meaning }, element("span", { class: "name" }, state), row.number, row.lasts);
     row.item = element("li", { "data-of": state }, box, row.beside, row.back, row.way);

@@ -38,7 +38,7 @@ function draw() {
   say(byId("heartbeats"), figure(figures.heartbeats_per_s));
   say(byId("requests-note"), `${figure(figures.requests_per_s)} requests/s`);
   say(byId("latency"), figure(latency_ms.p50));
-  say(byId("latency-note"), latency_ms.p50 === null ? "nothing to time just now" : `half of all; 99 % in ${figure(latency_ms.p99)} ms`);
+  say(byId("latency-note"), latency_ms.p50 === null ? "nothing to time just now" : `99 % within ${figure(latency_ms.p99)} ms`);
   say(byId("lately-rate"), `${figure(figures.transitions_per_s)} changes/s`);
   drawShare(by_state);
   drawStore(figures.store);
