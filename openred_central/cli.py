@@ -1,16 +1,21 @@
 """The command line: commands are read here, print and exit.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or setting, 130 interrupted.
+Exit codes: 0 done, 1 failed or refused by the server, 2 wrong usage or setting, 3 nobody answers,
+4 the server would take it later, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from . import __version__
+from .commands import arguments as for_nodes
+from .commands.completion import commands_of, script
 from .config import SETTINGS, ConfigError, Configuration, load
 from .maintenance.arguments import MEANINGS, add_arguments
 from .setting_texts import nearest, settings_markdown, unknown_variables
@@ -26,6 +31,9 @@ examples:
 Every setting is a flag, such as --max-nodes, or a variable, such as OPENRED_MAX_NODES; the flag wins.
 Durations (names that end in -s) are seconds, or have a unit behind: 90, 0.5, 90s, 15m, 48h, 180d.
 Sizes are in bytes. `openred-central serve --help` lists all settings.
+
+Authors of nodes begin with `openred-central keygen node.pem` and `openred-central register --help`; where the
+server is, they say with --url or OPENRED_URL.
 """
 
 
@@ -39,21 +47,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, unknown = parser.parse_known_args(given)
     if unknown:
         flag = unknown[0].partition("=")[0]
+        (command,) = [command for command in commands_of(parser) if command.name == options.command]
+        known = [known.name for known in command.flags]
         hint = (
-            f"the nearest flag is {nearest(flag, _FLAGS)}" if flag.startswith("-") else "flags begin with --"
+            f"the nearest flag is {nearest(flag, known)}" if flag.startswith("-") else "flags begin with --"
         )
         parser.error(f"{flag} is not known to {options.command}; {hint}")
-    command: Callable[[argparse.Namespace], int] = options.run
+    run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return command(options)
+        code = run(options)
+        sys.stdout.flush()
+        return code
     except ConfigError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
+    except BrokenPipeError:
+        # Who reads has seen enough. What is still buffered must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return 130
 
 
-_FLAGS = [setting.flag for setting in SETTINGS.values()]
+def _complain(line: str) -> None:
+    print(f"{PROGRAM}: {line}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,10 +90,16 @@ def _parser() -> argparse.ArgumentParser:
             usage=f"{PROGRAM} {name} [--setting VALUE ...]",
             help=meaning,
             description=meaning[0].upper() + meaning[1:] + ".",
-            parents=[settings],
+            parents=[] if name in for_nodes.MEANINGS else [settings],
             allow_abbrev=False,
         )
         command.set_defaults(run=run)
+        if name in for_nodes.MEANINGS:
+            command.usage = None
+            url = os.environ.get(for_nodes.URL_VARIABLE) or for_nodes.DEFAULT_URL
+            for_nodes.add_arguments(command, name, url)
+        if run is _keys:
+            for_nodes.add_keys_arguments(command)
         if run is _maintain:
             add_arguments(command, name)
         if run is _config:
@@ -183,6 +206,84 @@ def _systemd_unit(options: argparse.Namespace) -> int:
     return 0
 
 
+def _keys(options: argparse.Namespace) -> int:
+    configuration = _load(options)
+    from .clock import SystemClock
+    from .commands.directory_keys import show, sign_keyset
+    from .security.root import RootRefused
+    from .storage.key_files import KeyFileError
+
+    try:
+        if options.action == "show":
+            for line in show(configuration, secrets.token_bytes, SystemClock().wall_s()):
+                print(line)
+        elif options.request is None:
+            raise ConfigError("keys sign-keyset needs the file with the request, keyset-request.json")
+        else:
+            request = Path(options.request)
+            print(sign_keyset(configuration, secrets.token_bytes, request, _complain))
+    except (KeyFileError, RootRefused) as error:
+        _complain(str(error))
+        return 1
+    return 0
+
+
+def _ask(options: argparse.Namespace) -> int:
+    import uvloop
+
+    from .clock import SystemClock
+    from .commands.asking import Surroundings, UsageError, run
+    from .commands.showing import Style
+
+    terminal = sys.stdout.isatty()
+    colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    around = Surroundings(say, _complain, SystemClock(), secrets.token_bytes, Style(terminal, colour))
+    try:
+        return uvloop.run(run(options, around))
+    except UsageError as error:
+        _complain(str(error))
+        return 2
+
+
+def _keygen(options: argparse.Namespace) -> int:
+    import orjson
+
+    from .commands.making import CannotMake, keygen
+    from .commands.showing import Style, pairs
+
+    try:
+        made = keygen(options.file, options.kind, options.bits)
+    except CannotMake as error:
+        _complain(str(error))
+        return 1
+    if options.json:
+        print(orjson.dumps(made._asdict()).decode())
+    else:
+        rows = [(name.replace("_", " "), value) for name, value in made._asdict().items()]
+        print(pairs(rows, Style(terminal=True)))
+    return 0
+
+
+def _example(options: argparse.Namespace) -> int:
+    from .security.example import sign_example
+
+    try:
+        print(sign_example(options.url, options.node_id), end="")
+    except ValueError as error:
+        _complain(str(error))
+        return 2
+    return 0
+
+
+def _completion(options: argparse.Namespace) -> int:
+    print(script(options.shell, PROGRAM, commands_of(_parser())), end="")
+    return 0
+
+
 def _origin(given_as: str) -> str:
     if not given_as:
         return "default"
@@ -199,4 +300,10 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
         "print a unit with which systemd runs the server, with the settings given",
     ),
     **{name: (_maintain, meaning) for name, meaning in MEANINGS.items()},
+    "keys": (_keys, "list the directory's own keys, or have the root key sign what a server asks for"),
+    **{name: (_ask, meaning) for name, meaning in for_nodes.ASKING.items()},
+    **{
+        name: (run, for_nodes.MAKING[name])
+        for name, run in (("keygen", _keygen), ("example", _example), ("completion", _completion))
+    },
 }

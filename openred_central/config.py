@@ -240,7 +240,7 @@ class Configuration:
     )
 
     limit_register: Rate | None = rate(10, 60, "Registrations from one address (IPv6: one /64).")
-    limit_discover: Rate | None = rate(60, 60, "Discoveries from one address.")
+    limit_discover: Rate | None = rate(60, 60, "Discoveries and look-ups from one address.")
     limit_proof_fail: Rate | None = rate(30, 60, "Failed proofs from one address.")
     limit_heartbeat: Rate | None = rate(1, 60, "Heartbeats of one node; two may come at once.")
     limit_token: Rate | None = rate(5, 60, "Tokens, or pairs of them, for one node.")

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from .config import PREFIX, SETTINGS
 
+# Read by the commands that speak to a server, which have no settings.
+CLIENT_VARIABLES = frozenset({"OPENRED_URL"})
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The one of `known` that is most like `name`."""
@@ -19,7 +22,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return [
         f"{name} is not a setting and is ignored; the nearest is {nearest(name, known)}"
         for name in sorted(environment)
-        if name.startswith(PREFIX) and name not in known
+        if name.startswith(PREFIX) and name not in known and name not in CLIENT_VARIABLES
     ]
 
 

@@ -12,7 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from openred_central import __version__, cli
+from openred_central.commands.arguments import MEANINGS
 from openred_central.config import SETTINGS, Configuration
+from openred_central.security.keyset import KeySet, KeyStatus, PublishedKey
+from openred_central.security.suites import generate_key
 from openred_central.setting_texts import settings_markdown
 from tests.maintenance.helpers import fill
 from tests.storage.records import record
@@ -162,7 +165,7 @@ def test_config_prints_the_table_of_the_readme_whatever_is_set(
     assert capsys.readouterr().out == settings_markdown()
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name not in MEANINGS])
 def test_the_help_of_a_command_lists_every_flag_with_its_default(
     capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
@@ -298,3 +301,84 @@ def test_help_and_config_do_not_wait_for_the_libraries_of_the_server() -> None:
     program = f"import sys, openred_central.cli; print({libraries} & set(sys.modules))"
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert finished.stdout == "set()\n"
+
+
+def test_keygen_prints_what_to_register_with(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["keygen", str(tmp_path / "node.pem")]) == 0
+    rows = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["node id"] == f"k-{rows['key id']}"
+    assert cli.main(["keygen", str(tmp_path / "node.pem"), "--json"]) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_the_example_is_printed_and_a_wrong_url_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["example", "sign", "--url", "http://directory.example"]) == 0
+    assert capsys.readouterr().out.startswith("#!/bin/sh\n")
+    assert cli.main(["example", "sign", "--url", "nowhere"]) == 2
+    assert "'nowhere' is not where a directory is" in capsys.readouterr().err
+
+
+def test_completion_knows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert cli.main(["completion", shell]) == 0
+        printed = capsys.readouterr().out
+        assert all(name in printed for name in ("heartbeat", "systemd-unit"))
+
+
+def test_keys_are_listed_and_sign_what_is_carried_to_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = ["--key-folder", str(tmp_path / "keys")]
+    assert cli.main(["keys", "show", *folder]) == 1
+    assert "the first start of a server makes them" in capsys.readouterr().err
+    assert cli.main(["keys", "sign-keyset", *folder]) == 2
+    assert "needs the file with the request" in capsys.readouterr().err
+    key = generate_key("R").public
+    published = PublishedKey(key, 0, 2_000_000_000, KeyStatus.NEXT)
+    request = tmp_path / "keyset-request.json"
+    request.write_bytes(KeySet(1, 0, 2_000_000_000, (published,)).encode())
+    assert cli.main(["keys", "sign-keyset", str(request), *folder]) == 0
+    printed = capsys.readouterr()
+    assert f"{key.key_id} rsa3072-pss-sha256 next from 1970-01-01T00:00:00Z to " in printed.err
+    assert printed.out.startswith('{"keyset":')
+    assert cli.main(["keys", "show", *folder]) == 0
+    assert capsys.readouterr().out.endswith(" root\n")
+
+
+def test_who_asks_where_nobody_answers_is_told_and_gets_exit_code_3(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    monkeypatch.setenv("OPENRED_URL", url)
+    assert cli.main(["stats"]) == 3
+    assert capsys.readouterr() == (
+        "",
+        f"openred-central: connection refused: is the server running on {url}?\n",
+    )
+    assert cli.main(["stats", "--url", "nowhere"]) == 2
+
+
+def test_a_flag_of_another_command_is_not_proposed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["discover", "--ner", "eu"])
+    assert "--ner is not known to discover; the nearest flag is --near" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["completion", "bash"], ["example", "sign"]], ids=" ".join)
+def test_a_reader_that_has_seen_enough_is_no_error(command: list[str]) -> None:
+    """As in ``openred-central config | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        finished = subprocess.run(
+            [sys.executable, "-m", "openred_central", *command],
+            # What is printed is to be written at the end only.
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (finished.returncode, finished.stderr) == (0, "")

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from openred_central.encoding import (
     ED25519_SPKI_PREFIX,
     base64url,
+    base64url_of_digests,
     decode_base64,
     decode_base64url,
+    kept_spki,
     key_id,
     key_text,
     pre_authentication_encoding,
@@ -70,3 +72,13 @@ def test_a_key_is_named_by_its_whole_der() -> None:
     digest = hashlib.sha256(ED25519).digest()
     assert key_id(ED25519) == base64.urlsafe_b64encode(digest).decode().rstrip("=")
     assert len(key_id(ED25519)) == 43
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), max_size=5))
+def test_digests_are_encoded_together_as_one_by_one(digests: list[bytes]) -> None:
+    assert base64url_of_digests(digests) == [base64url(digest) for digest in digests]
+
+
+@pytest.mark.parametrize("spki", [ED25519, OTHER])
+def test_a_kept_key_is_read_as_what_it_is(spki: bytes) -> None:
+    assert kept_spki(key_text(spki)) == spki_of(key_text(spki)) == spki

@@ -8,6 +8,7 @@ from openred_central.setting_texts import settings_markdown, unknown_variables
 
 def test_an_unknown_variable_is_warned_of_with_the_nearest_setting() -> None:
     environment = {"OPENRED_PROT": "1", "OPENRED_PORT": "1", "PATH": "/bin", "OPENRED_MAXNODES": "5"}
+    environment["OPENRED_URL"] = "http://directory.example"
     assert unknown_variables(environment) == [
         "OPENRED_MAXNODES is not a setting and is ignored; the nearest is OPENRED_MAX_NODES",
         "OPENRED_PROT is not a setting and is ignored; the nearest is OPENRED_PORT",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,27 @@ import orjson
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from openred_central.encoding import ED25519_SPKI_PREFIX, base64url, key_id, key_text, spki_of
+from openred_central.encoding import (
+    ED25519_SPKI_PREFIX,
+    base64url,
+    key_id,
+    key_text,
+    pre_authentication_encoding,
+    spki_of,
+)
 from openred_central.security.holder import Proof, check_holder, message, prove
 from openred_central.security.keyset import KeySet, read_document
 from openred_central.security.link import Pair, cross_verify, link, triple_hash
+from openred_central.security.sessions import Sessions
+from openred_central.security.signatures import Message, check_proof, read_signature, request_base
+from openred_central.security.signing import PrivateKey, signed_headers
 from openred_central.security.tokens import ANYONE, verify_token
 
 VECTORS: dict[str, Any] = json.loads(Path(__file__).with_name("vectors.json").read_text(encoding="utf-8"))
 PAIR, PROOFS = VECTORS["pair"], VECTORS["proof_of_possession"]
+SIGNED_FIELDS = ("Content-Digest", "Signature-Input", "Signature")
 NODES = {node["node_id"]: node for node in VECTORS["nodes"]}
 
 
@@ -55,6 +68,38 @@ def test_triple_hash(vector: dict[str, str]) -> None:
 def test_nodes(node: dict[str, str]) -> None:
     spki = ED25519_SPKI_PREFIX + private_key(node["node_id"]).public_key().public_bytes_raw()
     assert (key_text(spki), key_id(spki)) == (node["public_key"], node["kid"])
+
+
+def test_signed_register() -> None:
+    vector = VECTORS["signed_register"]
+    given = [(name, vector[name.lower().replace("-", "_")]) for name in SIGNED_FIELDS]
+    signer = private_key(vector["node_id"])
+    key = PrivateKey.from_pem(signer.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    where = [vector[name] for name in ("method", "authority", "path")]
+    body = vector["body"].encode()
+    # Ed25519 is deterministic, so that signing can be checked as well.
+    assert signed_headers(*where, body, key, vector["created"], vector["nonce"]) == given
+    fields = [("host", vector["authority"]), *((name.lower(), value) for name, value in given)]
+    request = Message(where[0], where[1], where[2], "", body, tuple(fields))
+    signature = read_signature(request)
+    base = request_base(*where, vector["content_digest"], signature.parameters)
+    assert base.decode() == vector["signature_base"]
+    registered = spki_of(orjson.loads(body)["public_key"])
+    assert check_proof(signature, request, registered).key_id == NODES[vector["node_id"]]["kid"]
+
+
+def test_session() -> None:
+    vector = VECTORS["session"]
+    sessions = Sessions(bytes.fromhex(vector["key_hex"]))
+    whose = (vector["node_id"], vector["kid"], vector["now"])
+    assert sessions.mint(*whose, vector["signed"], vector["generation"]) == vector["session"]
+    expires, signed = vector["now"] + 300, vector["signed"]
+    assert sessions.check(vector["session"], *whose, vector["generation"]) == (expires, signed)
+    pieces = ["openred/3 session", *whose[:2], str(expires), str(signed), str(vector["generation"])]
+    encoded = pre_authentication_encoding(*(piece.encode() for piece in pieces))
+    assert encoded.hex() == vector["encoding_hex"]
+    mac = hmac.digest(bytes.fromhex(vector["key_hex"]), encoded, "sha256")[:16]
+    assert vector["session"].rpartition(".")[2] == base64url(mac)
 
 
 def test_keyset() -> None:

@@ -9,7 +9,7 @@ from ..directory.lifecycle import LIVE_STATES, State
 from ..micro_engine.messages import Request, Response
 from ..micro_engine.target import parse_query
 from . import values
-from .describing import describe
+from .describing import descriptions
 from .fields import Fields
 from .service import Api
 
@@ -28,19 +28,12 @@ async def discover(api: Api, request: Request) -> Response:
             while found is None:
                 await asyncio.sleep(0)
                 found = draw.step()
-    directory = api.directory
-    nodes = [
-        describe(directory, slot, started, availability)
-        for slot, availability in zip(found.slots, found.availabilities, strict=True)
-    ]
-    document = {
-        "nodes": nodes,
-        "total_found": found.total,
-        "returned": len(nodes),
-        "query_time_ms": round((api.now().monotonic_s - started.monotonic_s) * 1_000, 3),
-        "degraded": found.degraded,
-    }
-    return Response.json(document)
+    nodes = descriptions(api.directory, found.slots, started, found.availabilities)
+    query_time_ms = round((api.now().monotonic_s - started.monotonic_s) * 1_000, 3)
+    return Response(
+        f'{{"nodes":[{",".join(nodes)}],"total_found":{found.total},"returned":{len(nodes)},'
+        f'"query_time_ms":{query_time_ms},"degraded":{"true" if found.degraded else "false"}}}'.encode()
+    )
 
 
 def read_query(text: str) -> Query:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from ..clock import Now
 from ..directory.node import DISCOVERABLE
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
 from ..micro_engine.target import parse_query
 from . import values
-from .describing import describe, explain
+from .describing import descriptions, explain
 from .fields import Fields, Wrong
 from .service import Api
 
@@ -62,14 +64,15 @@ async def lookup(api: Api, request: Request) -> Response:
     fields = Fields.of_body(request.json())
     node_ids = fields.require("node_ids", values.node_ids, list[str]())
     fields.finish()
-    now, found, missing = api.now(), list[dict[str, Any]](), list[str]()
+    now, found, missing = api.now(), list[int](), list[str]()
     for node_id in node_ids:
         slot = api.directory.nodes.registry.slot_of(node_id)
         if slot is None or not api.directory.nodes.registry.flags(slot) & DISCOVERABLE:
             missing.append(node_id)
         else:
-            found.append(describe(api.directory, slot, now))
-    return Response.json({"nodes": found, "missing": missing})
+            found.append(slot)
+    nodes = descriptions(api.directory, found, now)
+    return Response(f'{{"nodes":[{",".join(nodes)}],"missing":{orjson.dumps(missing).decode()}}}'.encode())
 
 
 def _visible_slot(api: Api, request: Request, node_id: str, now: Now) -> int:

@@ -130,7 +130,8 @@ class Prover:
             if key is None:
                 raise _no_key_to_check_with()
             self._check_signature(request, node_id, key.spki, now)
-            _check_self_certifying(node_id, key)
+            if not self._bears(node_id, key):
+                _check_self_certifying(node_id, key)
             return Means.KEY
         if self.directory.is_bound(node_id) or _is_self_certifying(node_id):
             raise self.missing(request, now)
@@ -203,6 +204,18 @@ class Prover:
                 suggestion=f"Register a real key, and prove that with `Authorization: {CLAIM} <secret>`.",
             )
         return spki_of(profile_parts(registry.profile(slot))[2])
+
+    def _bears(self, node_id: str, key: NodeKey) -> bool:
+        """Whether the node of that name, alive or dead, is bound to `key`, perhaps its second."""
+        slot = self.directory.nodes.registry.slot_of(node_id)
+        if slot is not None:
+            return self.is_bound(slot) and self.spki(slot) == key.spki
+        tombstone = self.directory.nodes.tombstones.of_node(node_id)
+        return (
+            tombstone is not None
+            and bool(tombstone.flags & PROVEN)
+            and tombstone.key_fingerprint == key.key_id
+        )
 
     def missing(self, request: Request, now: Now) -> CallerError:
         """The error that tells what proof is needed."""
@@ -280,11 +293,13 @@ class Prover:
         except ProofError as error:
             self.limits.proof_failed(request)
             raise self._refused(request, error, now) from None
+        self.rings.sweep(now.wall_s, SWEPT_PER_PROOF)
         try:
             self.rings.admit(ring, proof, now.wall_s)
         except ProofError as error:
+            # It holds, and cost as much to check as one that does not: to repeat it for ever is not free.
+            self.limits.proof_failed(request)
             raise self._refused(request, error, now) from None
-        self.rings.sweep(now.wall_s, SWEPT_PER_PROOF)
 
     def _charge_failure(self, request: Request) -> None:
         """Charge what a wrong session or claim costs. Raises 429 where there were too many."""

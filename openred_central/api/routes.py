@@ -53,7 +53,7 @@ ENDPOINTS = (
     Endpoint("GET", "/nodes/{node_id}", nodes.get_node),
     Endpoint("DELETE", "/nodes/{node_id}", nodes.delete_node, (), RECORD_BYTES_MAX, body="json"),
     Endpoint("POST", "/nodes/{node_id}/key", changing_keys.change_key, (), RECORD_BYTES_MAX),
-    Endpoint("POST", "/lookup", nodes.lookup, (), RECORD_BYTES_MAX),
+    Endpoint("POST", "/lookup", nodes.lookup, (), RECORD_BYTES_MAX, "discover"),
     Endpoint("POST", "/security/token", granting.grant, ("/api/v3/tokens/request",), RECORD_BYTES_MAX),
     Endpoint("POST", "/security/verify", vouching.verify, (), RECORD_BYTES_MAX),
     Endpoint("POST", "/security/revoke", vouching.revoke, (), RECORD_BYTES_MAX),

@@ -62,12 +62,17 @@ class Api:
     broadcast: Broadcast
     page: Page = field(default_factory=load_page)
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _usual_advice_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        directory = self.directory
+        pace_s_max = directory.lifecycle.heartbeat_tolerance_s / HEARTBEATS_PER_TOLERANCE
+        usual_s = min(directory.options.heartbeat_advice_s, pace_s_max / (1 + ADVICE_SPREAD))
+        object.__setattr__(self, "_usual_advice_s", usual_s)
 
     def heartbeat_advice_s(self) -> float:
         """The pace in seconds that a node is advised this time."""
-        pace_s_max = self.directory.lifecycle.heartbeat_tolerance_s / HEARTBEATS_PER_TOLERANCE
-        advice_s = min(self.directory.options.heartbeat_advice_s, pace_s_max / (1 + ADVICE_SPREAD))
-        advice_s *= 1 + ADVICE_SPREAD * (2 * self.random() - 1)
+        advice_s = self._usual_advice_s * (1 + ADVICE_SPREAD * (2 * self.random() - 1))
         return round(advice_s) if advice_s >= WHOLE_ADVICE_S_MIN else max(0.001, round(advice_s, 3))
 
     def heartbeat_due_at(self, slot: int, now: Now) -> float:

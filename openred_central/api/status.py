@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..directory.digests import DIGEST_MASK
 from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES, State
-from ..directory.registry import DIGEST_MASK
 from ..micro_engine.messages import Request, Response
 from ..security.suites import SUITES
 from ..storage.state import StoreState

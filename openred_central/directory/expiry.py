@@ -6,7 +6,7 @@ from collections import deque
 from typing import NamedTuple
 
 from ..clock import Now
-from .lifecycle import Event, State, next_state
+from .lifecycle import Event, State, deadline_s, next_state
 from .mass_silence import MassSilence
 from .node import LEFT, Profile
 from .nodes import Nodes
@@ -73,17 +73,17 @@ class Expiry:
         held = self.silence.hold is not None
         blocked, handled = held, 0
         while handled < limit:
-            handled += self._drop_passed(now, limit - handled, blocked=blocked)
-            slot = self._next_due(now, blocked=blocked) if handled < limit else None
-            if slot is None:
+            slots, passed = self._next_due(now, limit - handled, blocked=blocked)
+            if not passed:
                 break
-            handled += 1
-            try:
-                blocked |= not self._look_at(slot, now)
-            except Exception as error:
-                # One broken record must not stop the life of all others.
-                self._nodes.deadlines.disarm(slot)
-                self.set_aside[slot] = f"{type(error).__name__}: {error}"
+            handled += passed
+            for slot in slots:
+                try:
+                    blocked |= not self._look_at(slot, now)
+                except Exception as error:
+                    # One broken record must not stop the life of all others.
+                    self._nodes.deadlines.disarm(slot)
+                    self.set_aside[slot] = f"{type(error).__name__}: {error}"
         if handled == limit:
             return handled
         if held:
@@ -161,24 +161,23 @@ class Expiry:
         self._nodes.enter(slot, event, at=now.wall_s, at_s=now.attended_s)
         self.let_go(slot)
 
-    def _next_due(self, now: Now, *, blocked: bool) -> int | None:
-        """The next slot to look at; those that wait stay where they are once one of them is `blocked`."""
-        if self._waiting_queue and not blocked:
-            slot = self._waiting_queue.popleft()
-            self._waiting.remove(slot)
-            self._waiting_counted.discard(slot)
-            return slot
-        return self._nodes.deadlines.pop_due(now.attended_s)
+    def _next_due(self, now: Now, limit: int, *, blocked: bool) -> tuple[list[int], int]:
+        """The next slots to look at, and how many entries they were, of which `limit` may be taken.
 
-    def _drop_passed(self, now: Now, limit: int, *, blocked: bool) -> int:
-        """Drop up to `limit` entries that no longer count before the next one that does; how many."""
-        dropped = 0
-        while not blocked and self._waiting_queue and self._waiting_queue[0] not in self._waiting:
-            if dropped == limit:
-                return dropped
-            self._waiting_queue.popleft()
-            dropped += 1
-        return dropped + self._nodes.deadlines.drop_stale(now.attended_s, limit - dropped)
+        Those that wait stay where they are once one of them is `blocked`, and come one at a time before.
+        """
+        queue, passed = self._waiting_queue, 0
+        while queue and not blocked and passed < limit:
+            slot = queue.popleft()
+            passed += 1
+            # Who was heard since left an entry that does not count.
+            if slot in self._waiting:
+                self._waiting.remove(slot)
+                self._waiting_counted.discard(slot)
+                return [slot], passed
+        if passed:
+            return [], passed
+        return self._nodes.deadlines.pop_due(now.attended_s, limit)
 
     def _look_at(self, slot: int, now: Now) -> bool:
         """Move on a node whose deadline has come; False where it must wait, like all that were not asked."""
@@ -189,28 +188,30 @@ class Expiry:
         if due_s > now.attended_s:
             nodes.deadlines.arm(slot, due_s)
             return True
+        node_id = nodes.registry.node_id(slot)
         if not unanswered:
-            node_id = nodes.registry.node_id(slot)
             if not self.silence.may_advance(node_id, len(nodes.registry), len(self._asked), now):
                 self._wait(slot)
                 return False
             if self._probing:
                 self._ask(slot, now)
                 return True
+        self.silence.advanced(node_id, now.attended_s)
         self._advance(slot, due_s, now)
         return True
 
     def _advance(self, slot: int, due_s: float, now: Now) -> None:
         """Move a node through every state that has ended by now, in order, each at its own deadline."""
         nodes = self._nodes
-        self.silence.advanced(nodes.registry.node_id(slot), now.attended_s)
+        state = nodes.registry.state(slot)
         while due_s <= now.attended_s:
             at = now.wall_s - (now.attended_s - due_s)
-            if next_state(nodes.registry.state(slot), Event.DEADLINE) is State.DEAD:
+            if next_state(state, Event.DEADLINE) is State.DEAD:
                 nodes.bury(slot, Event.DEADLINE, at=at, at_s=due_s)
                 return
-            nodes.enter(slot, Event.DEADLINE, at=at, at_s=due_s)
-            due_s = nodes.deadline_s(slot)
+            state = nodes.enter(slot, Event.DEADLINE, at=at, at_s=due_s)
+            # It began now, and nothing else counts for a silent node: 0.5 µs less than by its slot.
+            due_s = deadline_s(state, due_s, 0.0, 0.0, nodes.lifecycle)
         nodes.deadlines.arm(slot, due_s)
 
     def _ask(self, slot: int, now: Now) -> None:

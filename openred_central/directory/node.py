@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
 
-from ..encoding import base64url, key_id, spki_of
+from ..encoding import base64url, base64url_of_digests, kept_spki, key_id, spki_of
 from .lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
 
 # Bits of `Record.flags`. A node is bound to its key once it has signed with it (PROVEN); KEYED says that
@@ -40,7 +41,8 @@ class Record(NamedTuple):
     last change that was acknowledged as durable. `services` are names joined by commas, sorted. `profile`
     is `Profile` as UTF-8 JSON. `away_from_s` and `away_until_s` enclose an announced absence, both 0 where
     there is none. `history` is the text form of the last transitions (`append_history`). `generation` counts
-    how often the key was changed or all that it had granted was revoked. `next_key` is the id of the key to
+    how often the key was changed or all that it had granted was revoked; it begins with the time where the
+    name was that of a dead node. `next_key` is the id of the key to
     which the node may change without the present one, empty where it named none.
     """
 
@@ -151,6 +153,17 @@ def key_fingerprint(public_key: str, flags: int) -> str:
     if flags & KEYED:
         return key_id(spki_of(public_key))
     return base64url(hashlib.sha256(public_key.encode("utf-8")).digest())
+
+
+def key_fingerprints(keys: Iterable[tuple[str, int]]) -> list[str]:
+    """The `key_fingerprint` of each (public_key, flags): half of what they cost one by one."""
+    sha256 = hashlib.sha256
+    return base64url_of_digests(
+        [
+            sha256(kept_spki(public_key) if flags & KEYED else public_key.encode("utf-8")).digest()
+            for public_key, flags in keys
+        ]
+    )
 
 
 # The hash of a node's id in UTF-8 that `hash_id` writes as text.

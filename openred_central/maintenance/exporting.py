@@ -23,9 +23,12 @@ from ..storage.portable import (
 from ..storage.schema import fsync
 from ..storage.sqlite import SqliteStore
 from ..storage.store import StoreError
+from ..tasks.revocation_saver import REVOCATIONS
 from .reading import READ_ROWS
 
-SECRETS = (CLAIM_KEY,)
+# What was revoked stays so wherever the directory goes, and tells nobody anything.
+ALWAYS = (REVOCATIONS,)
+SECRETS = (CLAIM_KEY, *ALWAYS)
 
 
 def export(
@@ -86,7 +89,7 @@ def _items(store: SqliteStore, *, secrets: bool) -> Iterator[Item]:
     vitals = store.load_vitals()
     if vitals is not None:
         yield vitals
-    for name in SECRETS if secrets else ():
+    for name in SECRETS if secrets else ALWAYS:
         value = store.load_secret(name)
         if value is not None:
             yield Secret(name, value)

@@ -12,9 +12,10 @@ import orjson
 
 from ..clock import Clock
 from ..directory.consistency import check
+from ..directory.digests import DIGEST_MASK, record_digest
 from ..directory.directory import Directory
 from ..directory.node import Record, hash_id
-from ..directory.registry import DIGEST_MASK, record_digest, shard_of
+from ..directory.registry import shard_of
 from ..loading import MISFITS, load
 from ..security.claims import CLAIM_KEY
 from ..storage.line_fields import LineError

@@ -33,6 +33,8 @@ DAY_S = 24 * HOUR_S
 # How much longer than peers were told a key may stay active before they are told anew: what is to spare of
 # the time that it is there for checking only, since tokens live an hour and clocks differ by half a minute.
 LATE_S = 240.0
+# Far from here: it is raised to the time of day at most.
+VERSION_MAX = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +287,7 @@ class Keyring:
         ring._seen_at = _or(state["seen_at"], -math.inf)
         ring._issued_at = _or(state["issued_at"], -math.inf)
         ring._promised_at = _or(state["promised_at"], math.inf)
-        ring._revoked = {str(key_id): float(until) for key_id, until in state["revoked"].items()}
+        ring._revoked = {str(key_id): float(until) for key_id, until in dict(state["revoked"]).items()}
         for row in state["keys"]:
             key = VerifyingKey(row["suite"], base64.b64decode(row["public_key"], validate=True))
             times = (None if row[name] is None else float(row[name]) for name in _TIMES)
@@ -295,6 +297,8 @@ class Keyring:
 
     def check(self) -> None:
         """Raise `ValueError` unless the state is one that can be."""
+        if not 0 <= self.version <= VERSION_MAX:
+            raise ValueError(f"the version is {self.version}, allowed is 0 to {VERSION_MAX}")
         for status in (KeyStatus.NEXT, KeyStatus.ACTIVE):
             if sum(entry.status is status for entry in self._entries) > 1:
                 raise ValueError(f"there are two {status.value} keys")

@@ -1,9 +1,10 @@
 """No signed request is accepted twice: each node's last proofs are remembered for as long as they are valid.
 
 A ring is at most 16 entries of 12 bytes: when the signature was made (u32) and BLAKE2b-8 of its nonce. It is
-exact, takes proofs in any order, and nobody but the node itself can fill it, since only what `check_proof`
-returned is entered. It is kept by the node's id, so that it outlives a node that leaves; it does not outlive
-the process, which refuses what was signed before it started (`signatures.check_time`).
+exact, takes proofs in any order, and nobody but the node itself can fill it: only what `check_proof`
+returned is entered, and each key has a ring of its own, because anybody may sign a registration under the
+name of another with a key of his. It is kept by the node's id, so that it outlives a node that leaves; it
+does not outlive the process, which refuses what was signed before it started (`signatures.check_time`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from .signatures import AGE_S_MAX, Proof
 ENTRY_BYTES = 12
 _NONCE_HASH_BYTES = 8
 ENTRIES_MAX = 16
+# 300 bytes each. A full table refuses those who have none, since to forget one would let a proof in again.
+RINGS_MAX = 524_288
 
 
 def admit(ring: bytes, created: int, nonce: str, wall_s: float) -> bytes:
@@ -43,29 +46,34 @@ def admit(ring: bytes, created: int, nonce: str, wall_s: float) -> bytes:
 
 
 class ReplayRings:
-    """The rings of all nodes that have lately proven who they are, by node id."""
+    """The rings of all nodes that have lately proven who they are, by node id and key id."""
 
-    def __init__(self) -> None:
+    def __init__(self, rings_max: int = RINGS_MAX) -> None:
+        self._rings_max = rings_max
         # Whoever was admitted last stands last. What stands first is dead within 90 s of its admission.
-        self._rings: dict[str, bytes] = {}
+        self._rings: dict[tuple[str, str], bytes] = {}
 
     def __len__(self) -> int:
         return len(self._rings)
 
     def admit(self, node_id: str, proof: Proof, wall_s: float) -> None:
         """Remember `proof`, which is valid at `wall_s`. Raises `ProofError` as the function `admit` does."""
-        ring = admit(self._rings.get(node_id, b""), proof.created, proof.nonce, wall_s)
-        self._rings.pop(node_id, None)
-        self._rings[node_id] = ring
+        name = (node_id, proof.key_id)
+        ring = admit(self._rings.get(name, b""), proof.created, proof.nonce, wall_s)
+        if self._rings.pop(name, None) is None and len(self._rings) >= self._rings_max:
+            raise ProofError(
+                "too_many_proofs", f"{self._rings_max} nodes have signed within {AGE_S_MAX} s. Wait."
+            )
+        self._rings[name] = ring
 
     def sweep(self, wall_s: float, limit: int) -> int:
         """Forget at most `limit` nodes of which no entry is valid any more at `wall_s`; returns how many."""
         oldest = wall_s - AGE_S_MAX
         forgotten = 0
         while self._rings and forgotten < limit:
-            node_id, ring = next(iter(self._rings.items()))
+            name, ring = next(iter(self._rings.items()))
             if any(created >= oldest for created, _ in struct.iter_unpack(">IQ", ring)):
                 break
-            del self._rings[node_id]
+            del self._rings[name]
             forgotten += 1
         return forgotten

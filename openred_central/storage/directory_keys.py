@@ -225,11 +225,16 @@ class DirectoryKeys:
 
 
 def open_root(files: KeyFiles, quantum: QuantumPolicy) -> tuple[DirectoryKey, str]:
-    """The root key in `files`, made where there is none, and a warning for the operator or nothing.
+    """The root key in `files`, made where there never was one, and a warning for the operator or nothing.
 
-    Raises `KeyFileError` or `RootRefused`.
+    Raises `KeyFileError`, also where there was one and it is gone, or `RootRefused`.
     """
     on_disk = {suite for suite in (COMPOSITE, CLASSICAL) if _root_of(suite) in files.names()}
+    if not on_disk and KEYRING in files.names():
+        raise KeyFileError(
+            f"the root key is missing in {files.folder}: bring it back from a backup, or move {KEYRING} away "
+            "to begin with another root key, which peers must pin anew"
+        )
     suite, warning = choose_root(quantum, on_disk, supported=composite.is_supported())
     name = _root_of(suite)
     pem = files.read(name)

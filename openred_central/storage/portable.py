@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..directory.batch import Vitals
+from ..directory.digests import DIGEST_MASK, record_digest
 from ..directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
 from ..directory.node import (
     DISCOVERABLE,
@@ -32,7 +33,6 @@ from ..directory.node import (
     decode_history,
     profile_parts,
 )
-from ..directory.registry import DIGEST_MASK, record_digest
 from ..encoding import spki_of
 from .line_fields import Fields, LineError, object_of
 
@@ -40,8 +40,8 @@ FORMAT = "openred-central-export"
 VERSION = 2
 # Version 1 knew nothing of keys and holds: what came since is told only where it is not what it was then.
 VERSIONS_READ = (1, 2)
-# The largest profile and history that a directory takes are far from this.
-LINE_BYTES_MAX = 1 << 20
+# All revocations that a directory remembers are 2.6 MB; no profile with its history comes near this.
+LINE_BYTES_MAX = 1 << 22
 
 _STATES = {state.wire: state for state in LIVE_STATES}
 

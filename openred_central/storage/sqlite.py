@@ -250,6 +250,8 @@ class SqliteStore:
         """Keep a secret under `name`, durably before this returns."""
         with self._telling("write"), transaction(self._connection):
             self._connection.execute("REPLACE INTO secret (name, value) VALUES (?, ?)", (name, value))
+        # The former value as well, whose pages are wiped.
+        self._wal_pages += PAGES_PER_COMMIT + 2 * len(value) // PAGE_BYTES
 
     def commit(self, batch: Batch) -> None:
         """Make a batch durable, as a whole or not at all. See `Store.commit`."""

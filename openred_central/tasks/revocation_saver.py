@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import Executor
+from contextlib import suppress
 
 from ..security.revocations import Revocations
 from ..storage.store import Store, StoreError
@@ -13,6 +14,8 @@ log = logging.getLogger("openred.saver")
 
 # The name under which a store keeps them, all together: they are few, and gone within the hour.
 REVOCATIONS = "revocations"
+# What was answered as not yet durable is tried again this often, until it is.
+RETRY_S = 1.0
 
 
 def load_revocations(store: Store, wall_s: float) -> Revocations:
@@ -25,12 +28,19 @@ def load_revocations(store: Store, wall_s: float) -> Revocations:
 
 
 class RevocationSaver:
-    """Stores `revocations` in `store`, by the one thread of `writer`, which also commits changes."""
+    """Stores `revocations` in `store`, by the one thread of `writer`, which also commits changes.
 
-    def __init__(self, revocations: Revocations, store: Store, writer: Executor) -> None:
+    What cannot be stored is tried again every `retry_s`: nobody may ask a second time.
+    """
+
+    def __init__(
+        self, revocations: Revocations, store: Store, writer: Executor, *, retry_s: float = RETRY_S
+    ) -> None:
         self._revocations = revocations
         self._store = store
         self._writer = writer
+        self._retry_s = retry_s
+        self._retrying: asyncio.Task[None] | None = None
         # One at a time; whoever came while it ran is in the next one.
         self._turn = asyncio.Lock()
         self._asked = 0
@@ -39,16 +49,29 @@ class RevocationSaver:
     async def save(self) -> bool:
         """Wait until all revocations so far are stored. Returns whether they survive the process."""
         self._asked += 1
-        mine = self._asked
-        async with self._turn:
-            if self._saved < mine:
-                covered, encoded = self._asked, self._revocations.encode()
-                try:
-                    await asyncio.get_running_loop().run_in_executor(
-                        self._writer, self._store.save_secret, REVOCATIONS, encoded
-                    )
-                except StoreError as error:
-                    log.error("a revocation cannot be saved: %s", error)
-                    return False
-                self._saved = covered
+        try:
+            await self._save(self._asked)
+        except StoreError as error:
+            if self._retrying is None:
+                log.error("a revocation cannot be saved, to be tried again: %s", error)
+                self._retrying = asyncio.create_task(self._retry())
+            return False
         return self._store.durable
+
+    async def _save(self, asked: int) -> None:
+        """Store what so many calls have asked for. Raises `StoreError`."""
+        async with self._turn:
+            if self._saved < asked:
+                covered, encoded = self._asked, self._revocations.encode()
+                await asyncio.get_running_loop().run_in_executor(
+                    self._writer, self._store.save_secret, REVOCATIONS, encoded
+                )
+                self._saved = covered
+
+    async def _retry(self) -> None:
+        while self._saved < self._asked:
+            await asyncio.sleep(self._retry_s)
+            with suppress(StoreError):
+                await self._save(self._asked)
+        self._retrying = None
+        log.warning("revocations are saved again")

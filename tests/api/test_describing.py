@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from openred_central.api.describing import _span
+from openred_central.api.describing import _profile_as_json, _span, describe, descriptions
 from openred_central.directory.lifecycle import LifecycleOptions
-from openred_central.directory.node import HISTORY_ENTRIES_MAX
+from openred_central.directory.node import HISTORY_ENTRIES_MAX, Endpoint, Profile
 from openred_central.directory.operating import hold
 
 from .helpers import DAY_S, World
@@ -243,3 +246,47 @@ def test_availability_is_told_with_three_digits() -> None:
     world.register()
     world.wait(3 * DAY_S)
     assert world.call("GET", "/nodes/node-1").document["availability"] == 0.333
+
+
+# What is joined by hand
+
+TEXTS = st.text(max_size=12) | st.sampled_from(['"', "\\", '",[],', '\\",[],{', ",", "ключ", "\u2028"])
+
+
+@given(
+    TEXTS,
+    TEXTS,
+    st.lists(st.tuples(TEXTS, st.integers(1, 65_535)), max_size=2),
+    st.dictionaries(TEXTS, TEXTS | st.integers(-9, 9) | st.floats(-1e9, 1e9) | st.lists(TEXTS), max_size=3),
+)
+def test_any_profile_is_told_as_what_it_is(
+    address: str, key: str, more: list[tuple[str, int]], metadata: dict[str, Any]
+) -> None:
+    profile = Profile(address, 9_000, key, tuple(Endpoint(*endpoint) for endpoint in more), metadata)
+    endpoints, public_key, told = _profile_as_json(profile.encode())
+    assert orjson.loads(f"{{{endpoints}}}") == {
+        "address": address,
+        "port": 9_000,
+        "addresses": [{"address": address, "port": port} for address, port in more],
+    }
+    assert (public_key, orjson.loads(told)) == (key, metadata)
+
+
+@pytest.mark.parametrize("silent_days", [0.0, 1.0, 2.0, 7.1, 1_000.0])
+def test_many_are_described_as_each_of_them(silent_days: float) -> None:
+    world = World()
+    for number in range(3):
+        world.register(
+            node_id=f"node-{number}",
+            public_key=f'"{number}\\',
+            services=["b", "a"][:number],
+            region="eu"[number:],
+        )
+    world.clock.advance(silent_days * DAY_S)
+    slots, now = [2, 0, 1], world.now()
+    told = [orjson.loads(text) for text in descriptions(world.directory, slots, now)]
+    assert told == [describe(world.directory, slot, now) for slot in slots]
+    assert [node["node_id"] for node in told] == ["node-2", "node-0", "node-1"]
+    assert [node["services"] for node in told] == [["a", "b"], [], ["b"]]
+    assert [node["region"] for node in told] == [None, "eu", "u"]
+    assert {node["availability"] for node in told} == {round(min(1.0, 1 / max(silent_days, 1.0)), 3)}

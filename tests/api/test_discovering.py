@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.discovering import read_query
+from openred_central.api.limiting import LimitOptions
 from openred_central.directory.discovery import Query
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.errors import CallerError
@@ -240,3 +241,22 @@ def test_searches_that_take_long_go_one_after_the_other() -> None:
         return await searching
 
     assert read_reply(asyncio.run(scenario())).document["degraded"] is True
+
+
+def test_nobody_pages_through_all_nodes() -> None:
+    """There is nothing to go on from: a client draws at random, a hundred at most, and only so often."""
+    world = World(nodes_max=1_000, limits=LimitOptions(nodes_per_network_max=1_000))
+    for number in range(500):
+        world.clock.advance(6)
+        assert world.register(node_id=f"n-{number}").status == 201
+    assert world.call("GET", "/discover?max_results=101").status == 400
+    further = ("offset=100", "page=2", "cursor=n-99", "after=n-99", "limit=1000", "node_ids=n-1")
+    drawn = []
+    for query in further * 20:
+        reply = world.call("GET", f"/discover?max_results=100&{query}")
+        if reply.status == 200:
+            drawn.append(tuple(node["node_id"] for node in reply.document["nodes"]))
+    assert [len(nodes) for nodes in drawn] == [100] * 59, "with the refused one, sixty in a minute"
+    assert len(set(drawn)) == 59, "whatever is asked for, it is another draw"
+    for path in ("/nodes", "/nodes/", "/nodes/*", "/api/v3/nodes", "/export", "/admin", "/debug"):
+        assert world.call("GET", path).status in (400, 404), path

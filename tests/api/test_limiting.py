@@ -86,6 +86,15 @@ def test_sixty_discoveries_a_minute_also_by_head() -> None:
     assert world.call("GET", "/discover", peer="192.0.2.2").headers["RateLimit"] == '"discover";r=59;t=1'
 
 
+def test_look_ups_count_as_discoveries() -> None:
+    """Both show up to a hundred nodes at once, and cost the same."""
+    world = World(limits=DEFAULTS)
+    add(world, 1)
+    statuses = [world.call("POST", "/lookup", {"node_ids": ["n-1"]}).status for _ in range(40)]
+    statuses += [world.call("GET", "/discover").status for _ in range(30)]
+    assert statuses == [200] * 60 + [429] * 10
+
+
 def test_what_is_not_limited_says_nothing_of_limits() -> None:
     world = World(limits=DEFAULTS)
     add(world, 1)

@@ -63,10 +63,16 @@ def state_of(world: World) -> State:
 
 
 def rotate(
-    world: World, old: PrivateKey | None, new: PrivateKey, body: dict[str, Any] | None = None, **headers: str
+    world: World,
+    old: PrivateKey | None,
+    new: PrivateKey,
+    body: dict[str, Any] | None = None,
+    *,
+    path: str = "/nodes/node-1/key",
+    **headers: str,
 ) -> Reply:
     content = orjson.dumps(body or {"public_key": new.public_text})
-    path, nonce = "/nodes/node-1/key", f"{world.random.getrandbits(128):032x}"
+    nonce = f"{world.random.getrandbits(128):032x}"
     made = rotation_headers(AUTHORITY, path, content, old, new, int(world.clock.wall_s()), nonce)
     return world.call("POST", path, content, **named(made), **headers)
 
@@ -238,6 +244,28 @@ def test_a_name_that_names_a_key_is_that_key_s_alone() -> None:
     assert world.signed(OWNER, "POST", "/register", body_of(OWNER, node_id=name)).status == 201
 
 
+def test_a_name_that_names_a_key_goes_with_its_bearer_to_another_key() -> None:
+    world = World()
+    name = f"k-{OWNER.key_id}"
+    enrol(world, node_id=name)
+    path = f"/nodes/{name}/key"
+    body = orjson.dumps({"public_key": NEW.public_text})
+    nonce = "nonce-of-the-change"
+    headers = rotation_headers(AUTHORITY, path, body, OWNER, NEW, int(world.clock.wall_s()), nonce)
+    assert world.call("POST", path, body, **named(headers)).status == 200
+    moved = world.signed(NEW, "POST", "/register", body_of(NEW, node_id=name, port=9_999))
+    assert moved.document["status"] == "updated"
+    assert_problem(
+        world.signed(OWNER, "POST", "/register", body_of(OWNER, node_id=name)), 409, "node_id_taken"
+    )
+    # Also when it is dead, and not even then the key that it was named after.
+    assert world.signed(NEW, "DELETE", f"/nodes/{name}", {"mode": "forget"}).status == 200
+    assert_problem(
+        world.signed(OWNER, "POST", "/register", body_of(OWNER, node_id=name)), 409, "node_id_taken"
+    )
+    assert world.signed(NEW, "POST", "/register", body_of(NEW, node_id=name)).status == 201
+
+
 # Strict mode
 
 
@@ -356,6 +384,31 @@ def test_beyond_the_budget_no_signature_is_checked(monkeypatch: pytest.MonkeyPat
     statuses = [world.signed(FOREIGN, "POST", "/heartbeat/node-1").status for _ in range(100)]
     assert statuses == [401] * 30 + [429] * 70
     assert len(checked) == 30
+
+
+def test_nobody_uses_up_the_proofs_of_another_by_registering_under_its_name() -> None:
+    world = bound_world()
+    for _ in range(20):
+        world.signed(FOREIGN, "POST", "/register", body_of(FOREIGN))
+    assert world.signed(OWNER, "POST", "/heartbeat/node-1").status == 200
+
+
+def test_to_repeat_what_holds_costs_its_sender_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To check a signature that was accepted before costs as much as to check one that is wrong."""
+    world = bound_world(limits=LimitOptions())
+    checked: list[str] = []
+    checks: Callable[..., Any] = world.prover._check.__globals__["check_proof"]
+
+    def counting(*arguments: Any) -> Any:
+        checked.append("")
+        return checks(*arguments)
+
+    monkeypatch.setitem(world.prover._check.__globals__, "check_proof", counting)
+    replies = [
+        world.signed(OWNER, "POST", "/heartbeat/node-1", nonce="the-very-same-nonce") for _ in range(100)
+    ]
+    assert [reply.status for reply in replies] == [200] + [401] * 30 + [429] * 69
+    assert len(checked) == 31
 
 
 # Sessions

@@ -40,9 +40,9 @@ def test_what_lies_before_the_year_1_is_told_as_its_beginning(wall_s: float) -> 
 
 
 def test_what_is_kept_for_speed_is_bounded() -> None:
-    for second in range(20_000):
-        rfc3339(float(second))
-    assert len(times._dates) <= times._DATES_KEPT_MAX
+    for minute in range(20_000):
+        rfc3339(minute * 60.0)
+    assert 0 < len(times._minutes) <= times._MINUTES_KEPT_MAX
 
 
 @given(st.floats(min_value=-62_135_596_800.0, max_value=WALL_S_MAX))

@@ -7,11 +7,12 @@ import random
 import orjson
 import pytest
 
+from openred_central.api.limiting import LimitOptions
 from openred_central.security.keyset import read_document
 from openred_central.security.signing import PrivateKey
 from openred_central.storage.state import StoreState
 
-from .helpers import Reply, World, assert_problem
+from .helpers import NODE, Reply, World, assert_problem
 from .minting import root_key
 from .test_granting import ALICE, BOB, ask, keys_of, world_of_two
 from .test_proving import rotate
@@ -87,6 +88,31 @@ def test_a_changed_key_and_a_node_that_is_gone_make_tokens_void() -> None:
     assert world.call("POST", VERIFY, {"token": token}).document["valid"]
     world.signed(BOB, "DELETE", "/nodes/node-1", {"mode": "forget"})
     assert not world.call("POST", VERIFY, {"token": token}).document["valid"]
+
+
+def test_what_was_revoked_stays_so_where_the_node_is_forgotten_and_registers_anew() -> None:
+    world = world_of_two()
+    pair = ask(world, peer_id="bob").document
+    session = ask(world, purpose="session").document["session"]
+    assert revoke(world, all=True).status == 200
+    world.signed(ALICE, "DELETE", "/nodes/alice", {"mode": "forget"})
+    world.clock.advance(1)
+    body = {**NODE, "node_id": "alice", "public_key": ALICE.public_text}
+    assert world.signed(ALICE, "POST", "/register", body).status == 201
+    assert verified(world, pair["token"], pair["peer_token"]) == (False, False)
+    assert verified(world, pair["token_id"], pair["peer_token_id"]) == (False, False)
+    assert world.call("POST", "/heartbeat/alice", authorization=f"OpenRed {session}").status == 401
+    fresh = ask(world, peer_id="bob").document
+    assert verified(world, fresh["token"], fresh["peer_token"]) == (True, True)
+
+
+def test_forged_tokens_are_checked_thirty_times_a_minute() -> None:
+    world = world_of_two(limits=LimitOptions())
+    token = ask(world).document["token"]
+    forged = f"{token[:-8]}{'A' * 6}{token[-2:]}"
+    statuses = [world.call("POST", VERIFY, {"token": forged}).status for _ in range(40)]
+    assert statuses == [200] * 30 + [429] * 10
+    assert world.call("POST", VERIFY, {"token": token}, peer="203.0.113.9").document["valid"]
 
 
 def test_only_whom_a_token_is_about_revokes_it() -> None:

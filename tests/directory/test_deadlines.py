@@ -8,9 +8,11 @@ from openred_central.directory.deadlines import STALE_SLACK, SWEPT_PER_CALL, Dea
 
 
 def popped(deadlines: Deadlines, now_s: float) -> list[int]:
-    found = []
-    while (slot := deadlines.pop_due(now_s)) is not None:
-        found.append(slot)
+    found, taken = list[int](), 1
+    while taken:
+        slots, taken = deadlines.pop_due(now_s, 7)
+        assert len(slots) <= taken <= 7
+        found += slots
     return found
 
 
@@ -18,7 +20,7 @@ def test_slots_come_in_the_order_of_their_deadlines_and_never_early() -> None:
     deadlines = Deadlines()
     for slot, at_s in enumerate([5.0, 1.0, 3.0]):
         deadlines.arm(slot, at_s)
-    assert deadlines.pop_due(1.0 - 1 / 1_024) is None
+    assert popped(deadlines, 1.0 - 1 / 1_024) == []
     assert popped(deadlines, 4.0) == [1, 2]
     assert popped(deadlines, 5.0) == [0]
     assert len(deadlines) == 0
@@ -79,8 +81,8 @@ def test_a_century_ahead_is_exact() -> None:
     far_s = 6_311_520_000.0 + 1 / 1_024
     deadlines.arm(4_000, far_s)
     assert deadlines.armed_s(4_000) == far_s
-    assert deadlines.pop_due(far_s - 1 / 1_024) is None
-    assert deadlines.pop_due(far_s) == 4_000
+    assert popped(deadlines, far_s - 1 / 1_024) == []
+    assert popped(deadlines, far_s) == [4_000]
 
 
 def test_deadlines_do_what_a_plain_dictionary_would(seed: int) -> None:
@@ -130,16 +132,14 @@ def test_stale_entries_are_dropped_a_few_at_a_time_and_no_live_or_later_one_with
         deadlines.arm(slot, 5.0)
         deadlines.arm(slot, 1.0)
         deadlines.arm(slot, 0.5)
-    assert deadlines.drop_stale(9.0, 100) == 0
     assert popped(deadlines, 0.5) == list(range(10))
-    assert deadlines.drop_stale(1.0, 4) == 4
-    assert deadlines.drop_stale(1.0, 100) == 6
-    assert deadlines.drop_stale(4.9, 100) == 0
+    assert deadlines.pop_due(1.0, 4) == ([], 4)
+    assert deadlines.pop_due(1.0, 100) == ([], 6)
+    assert deadlines.pop_due(4.9, 100) == ([], 0)
     deadlines.arm(0, 5.0)
     # Slot 0 comes first of those at 5.0, twice: its old entry counts again.
-    assert deadlines.drop_stale(5.0, 100) == 0
-    assert deadlines.pop_due(5.0) == 0
-    assert deadlines.drop_stale(5.0, 100) == 10
+    assert deadlines.pop_due(5.0, 1) == ([0], 1)
+    assert deadlines.pop_due(5.0, 100) == ([], 10)
     assert deadlines.next_s() is None
 
 

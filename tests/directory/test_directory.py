@@ -281,6 +281,40 @@ def test_another_key_may_take_the_name_of_the_dead_only_after_the_tombstone() ->
     assert directory.register(other, proved=False, now=at(57.0)).previous_state is State.ABSENT
 
 
+def test_nobody_but_who_proves_it_is_a_node_that_is_bound_to_its_key() -> None:
+    directory = make_directory()
+    directory.register(registration("a"), proved=False, signed=True, now=at(0.0))
+    with refused(409, "node_id_taken"):
+        directory.register(registration("a"), proved=False, now=at(1.0))
+    with refused(409, "node_id_taken"):
+        directory.register(registration("a", key="other"), proved=True, now=at(1.0))
+    with refused(409, "node_id_taken"):
+        directory.register(registration("a", key="other"), proved=True, signed=True, now=at(1.0))
+    assert record_of(directory, "a").last_seen_s == 0.0
+    assert directory.register(registration("a"), proved=True, now=at(2.0)).outcome == "updated"
+
+
+def test_the_name_of_one_who_was_bound_to_its_key_is_taken_again_by_a_signature_only() -> None:
+    directory = make_directory()
+    directory.register(registration("a"), proved=False, signed=True, now=at(0.0))
+    directory.forget("a", at(1.0))
+    with refused(409, "node_id_taken"):
+        directory.register(registration("a"), proved=False, now=at(2.0))
+    with refused(409, "node_id_taken"):
+        directory.register(registration("a", key="other"), proved=False, signed=True, now=at(2.0))
+    directory.register(registration("a"), proved=False, signed=True, now=at(3.0))
+
+
+def test_what_a_former_bearer_was_granted_counts_for_no_later_one() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    directory.revoke_all(0)
+    assert record_of(directory, "a").generation == 1
+    directory.forget("a", at(1.0))
+    register(directory, "a", at(2.0))
+    assert record_of(directory, "a").generation == EPOCH_S + 2
+
+
 def test_after_the_tombstone_nothing_is_known_any_more() -> None:
     directory = dead()
     run_until(directory, at(57.0))

@@ -390,3 +390,22 @@ def test_more_are_drawn_than_asked_for_so_that_ranking_has_a_choice() -> None:
     )
     assert CANDIDATES_PER_RESULT == 2
     assert good > 0.75 * 500 * 5
+
+
+@pytest.mark.parametrize("silent_in_ten", [0, 1, 5, 10])
+def test_a_draw_that_ends_early_finds_what_a_whole_one_finds(
+    silent_in_ten: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = populated(400)
+    for number in range(400):
+        if number % 10 < silent_in_ten:
+            directory.nodes.registry.usual_gap_s[number] = 300.0 + number
+    now, asked = at(5_000.0), query("chat", max_results=20)
+
+    def found() -> Found:
+        directory._random = random.Random(seed).random
+        return finish(directory.discover(asked, now))
+
+    early = found()
+    monkeypatch.setattr(Draw, "_count_best", lambda draw, slots: 0)
+    assert early == found()

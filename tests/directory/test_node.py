@@ -20,6 +20,7 @@ from openred_central.directory.node import (
     hash_id,
     is_discoverable,
     key_fingerprint,
+    key_fingerprints,
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -54,6 +55,8 @@ def test_keys_and_ids_are_named_by_hashes_that_never_change() -> None:
     text = "A" * 43 + "="
     assert key_fingerprint(text, KEYED) == "ciq9EumaU2fzda65ZyqOB3EuA8Kt0W-o1pFNHPou_gw"
     assert key_fingerprint(text, 0) != key_fingerprint(text, KEYED)
+    keys = [(text, KEYED), ("", 0), (text, 0)]
+    assert key_fingerprints(keys) == [key_fingerprint(*key) for key in keys]
     assert hash_id("node-1") == "jLt5qMATDD3f8cvcmg3qDg"
     assert hash_id("node-1") != hash_id("node-2")
 

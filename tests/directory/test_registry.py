@@ -7,9 +7,10 @@ from zlib import crc32
 
 import pytest
 
+from openred_central.directory.digests import DIGEST_MASK, record_digest
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.node import DISCOVERABLE, LEFT, Record, SignOfLife, is_discoverable
-from openred_central.directory.registry import DIGEST_MASK, Registry, record_digest, record_digests, shard_of
+from openred_central.directory.registry import Registry, shard_of
 from openred_central.errors import InternalBug
 
 from .building import columns_of
@@ -115,28 +116,6 @@ def test_records_that_do_not_fit_are_our_bug() -> None:
             use(0)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"revision": 8},
-        {"flags": DISCOVERABLE | LEFT},
-        {"registered_at": 9.0},
-        {"services": "chat"},
-        {"services": "chat,mai", "region": "leu"},
-        {"region": "us"},
-        {"profile": b"{}"},
-        {"away_until_s": 5.0},
-    ],
-)
-def test_whatever_was_acknowledged_shows_in_the_digest(changed: dict[str, object]) -> None:
-    assert record_digest(record(0, **changed)) != record_digest(record(0))
-
-
-def test_what_follows_from_time_and_where_a_record_lies_do_not_show_in_the_digest() -> None:
-    moved = record(5, state=State.COMA, last_seen_s=9.0, since_s=9.0, history="1.000,active,coma,left")
-    assert record_digest(moved) == record_digest(record(0))
-
-
 def test_digests_do_not_depend_on_the_order_in_which_records_came(seed: int) -> None:
     chance = random.Random(seed)
     names = [f"n{number}" for number in range(60)]
@@ -209,12 +188,24 @@ def test_restored_records_are_what_inserted_ones_would_be(seed: int) -> None:
     assert len(restored.sets) == 0
 
 
-def test_the_digests_of_many_are_those_of_each() -> None:
-    records = [record(0), record(1, "ü", away_until_s=5.0), record(2, services="", revision=2**63 - 1)]
-    assert list(record_digests(columns_of(records))) == list(map(record_digest, records))
-
-
 def test_an_id_or_history_that_is_no_text_is_not_restored() -> None:
     for changed in ({"node_id": [b"\xff"]}, {"history": [b"\xff"]}, {"region": [b"\xff"]}):
         with pytest.raises(UnicodeDecodeError):
             Registry(4).restore(columns_of([record(0)])._replace(**changed))
+
+
+def test_what_is_shown_of_many_is_what_is_known_of_each() -> None:
+    registry = Registry(4)
+    for slot, node_id in enumerate("abc"):
+        registry.insert(record(slot, node_id, services=node_id, last_seen_at=float(slot)))
+    assert list(registry.shown([2, 0])) == [
+        (
+            registry.node_id(slot),
+            registry.state(slot),
+            registry.flags(slot),
+            registry.last_seen_at[slot],
+            registry.set_id(slot),
+            registry.profile(slot),
+        )
+        for slot in (2, 0)
+    ]

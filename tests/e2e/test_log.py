@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
 from .conftest import Start
-from .running import Client, Server, answers, send
+from .running import Client, Server, answers, send, until
+from .signing import Node, wait_for_the_next_second
 
 
 def lines(server: Server) -> list[dict[str, Any]]:
@@ -50,6 +54,38 @@ def test_a_log_of_json_is_json_from_the_first_line_to_the_last(start: Start) -> 
     messages = [line["message"] for line in lines(server)]
     assert messages[0].startswith("ready: ")
     assert messages[-1].startswith("stopped: ")
+
+
+def test_no_secret_of_a_node_or_of_the_directory_is_in_the_log(start: Start, tmp_path: Path) -> None:
+    passphrase = "correct horse battery staple"
+    (tmp_path / "secret").write_text(passphrase)
+    (tmp_path / "secret").chmod(0o600)
+    flags = ("--log-level", "debug", "--access-log", "1", "--key-secret-file", str(tmp_path / "secret"))
+    server = start(*flags, OPENRED_LOG="json")
+    wait_for_the_next_second()
+    alice, bob = Node(server, "alice"), Node(server, "bob")
+    secrets = [alice.register().document["session"], bob.register().document["session"]]
+    until(lambda: alice.client.ask("GET", "/security/keys").status == 200, "the keys of a first start")
+    secrets.append(alice.client.register("carol").document["claim"])
+    pair = alice.ask("POST", "/security/token", {"node_id": "alice", "peer_id": "bob"}).document
+    secrets += [pair["token"], pair["peer_token"], pair["token_id"], pair["mathematical_link"]]
+    # Also what is refused.
+    headers = alice.headers("POST", bob.beat)
+    secrets += [headers["Signature"][6:-1], re.findall('nonce="([^"]+)"', headers["Signature_Input"])[0]]
+    assert alice.client.ask("POST", bob.beat, **headers).status == 401
+    for secret in tuple(secrets):
+        for scheme in ("OpenRed", "Claim", "Bearer"):
+            alice.client.ask("POST", bob.beat, Authorization=f"{scheme} {secret}")
+        alice.client.ask("GET", f"{alice.path}?secret={quote(secret)}", Cookie=secret)
+        alice.client.ask("POST", "/security/verify", {"token_a": secret, "token_b": secret})
+        alice.client.ask("POST", "/security/revoke", {"node_id": "alice", "token": secret})
+    secrets.append(passphrase)
+    for node in (alice, bob):
+        node.close()
+    server.stop()
+    assert len(requests(server)) >= 60
+    assert [secret for secret in secrets if secret in server.log] == []
+    assert "PRIVATE KEY" not in server.log
 
 
 def test_a_start_that_fails_is_a_line_of_json_too(start: Start) -> None:

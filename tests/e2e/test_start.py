@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import os
 import signal
 import socket
@@ -14,11 +12,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.storage.records import alter
 
@@ -177,6 +170,29 @@ def test_a_folder_that_may_not_be_read_is_told(start: Start, tmp_path: Path) -> 
             (tmp_path / folder).chmod(0o700)
 
 
+def assert_stopped_by(path: Path, server: Server) -> None:
+    """The server may have listened before it looked at its keys."""
+    assert server.wait() == 1, server.log
+    assert "Traceback" not in server.log
+    assert str(path) in server.log.splitlines()[-1], server.log
+
+
+def test_a_key_that_others_can_read_stops_the_start(start: Start, tmp_path: Path) -> None:
+    server = start()
+    with Client(server.address) as client:
+        until(lambda: client.ask("GET", "/security/keys").status == 200, "the keys of a first start")
+    server.stop()
+    folder = tmp_path / "keys"
+    for path in sorted(folder.iterdir()):
+        path.chmod(0o644)
+        assert_stopped_by(path, start(ready=False))
+        path.chmod(0o600)
+    folder.chmod(0o755)
+    assert_stopped_by(folder, start(ready=False))
+    folder.chmod(0o700)
+    start().stop()
+
+
 def test_a_disk_that_is_full_is_told_and_what_is_there_is_untouched(start: Start, tmp_path: Path) -> None:
     line = refused(start(database="new.db", command=with_room(8_192), ready=False), 1)
     assert f"cannot start: cannot open {tmp_path / 'new.db'}: " in line
@@ -199,28 +215,6 @@ def test_a_disk_that_is_full_is_told_and_what_is_there_is_untouched(start: Start
 def test_a_directory_in_memory_serves_and_says_that_it_keeps_nothing(start: Start) -> None:
     with Client(start("--database", "memory:").address) as client:
         assert client.register("node-1").document["durable"] is False
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for this machine, signed by itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    begins = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, begins, begins + datetime.timedelta(days=9))
-        .add_extension(names, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "certificate.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return folder / "certificate.pem", folder / "key.pem"
 
 
 def test_tls_is_spoken(start: Start, certificate: tuple[Path, Path]) -> None:

@@ -4,7 +4,8 @@ What it must hold: the table that ``openred-central config --markdown`` prints; 
 ``openred-central <command>``; every target of the Makefile in code, as ``make <target>``; a table whose first
 column is headed ``error`` and holds every error code in code; a table whose first column is headed
 ``endpoint`` and holds every method and path in code, one headed ``operators' endpoint`` with those that only
-operators have; every older path in code; and one block of Python, the engine alone.
+operators have; every older path in code; and programs in Python: the engine alone, and a client, which the
+transcripts run as ``node.py``.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import pytest
 
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.api.routes import ENDPOINTS
-from openred_central.cli import COMMANDS
+from openred_central.cli import COMMANDS, _parser
+from openred_central.commands.completion import commands_of
 from openred_central.config import PREFIX, SETTINGS
-from openred_central.setting_texts import settings_markdown
+from openred_central.setting_texts import CLIENT_VARIABLES, settings_markdown
 
 from . import curl
 from .project import README, ROOT, expect_none, sources
@@ -35,19 +37,7 @@ from .transcripts import mismatches, run, transcripts
 
 # Variables of the tests, and flags that are no settings.
 TEST_VARIABLES = {"OPENRED_SEED", "OPENRED_PROFILE", "OPENRED_NO_SKIP"}
-FLAGS = {setting.flag for setting in SETTINGS.values()} | {
-    *(
-        "--help",
-        "--version",
-        "--markdown",
-        "--without-secrets",
-        "--replace",
-        "--all",
-        "--url",
-        "--live",
-        "--socket",
-    )
-}
+FLAGS = {flag.name for command in commands_of(_parser()) for flag in command.flags} | {"--version"}
 # Programs whose flags are theirs, though they may be given ours to run.
 FOREIGN_PROGRAMS = ("docker ", "systemctl ")
 ERRORS = {"CallerError", "ProtocolError"}
@@ -124,7 +114,7 @@ def setting_gaps(readme: str) -> list[str]:
         gaps.append(
             "README.md lacks the table of settings; paste what `openred-central config --markdown` prints"
         )
-    known = {setting.variable for setting in SETTINGS.values()} | TEST_VARIABLES
+    known = {setting.variable for setting in SETTINGS.values()} | TEST_VARIABLES | CLIENT_VARIABLES
     variables = set(re.findall(rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]", readme))
     gaps += [f"README.md names {variable}, which is no setting" for variable in sorted(variables - known)]
     commands = code_in(readme).replace("\\\n", " ").splitlines()
@@ -219,6 +209,12 @@ def wait_for(server: subprocess.Popen[bytes], port: int) -> None:
     raise AssertionError("the server does not listen")
 
 
+def programs_with(module: str) -> list[str]:
+    """The programs in Python in the README that import `module`."""
+    blocks = re.findall(r"^```python\n(.*?)^```", readme_text(), re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if f"from {module} import" in block]
+
+
 def readme_text() -> str:
     """The README, or nothing as long as there is none."""
     return README.read_text(encoding="utf-8") if README.exists() else ""
@@ -244,6 +240,8 @@ def test_the_readme_knows_every_setting_command_and_error_and_invents_none() -> 
 def test_the_transcripts_of_the_readme_are_true(tmp_path: Path) -> None:
     """One server hears them all, in their order, from an empty database."""
     blocks = transcripts(readme_text())
+    for program in programs_with("openred_central.client"):
+        (tmp_path / "node.py").write_text(program)
     path = f"{programs(tmp_path)}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     server, addresses = None, dict[str, str]()
@@ -265,7 +263,7 @@ def test_the_transcripts_of_the_readme_are_true(tmp_path: Path) -> None:
 
 
 def test_the_engine_alone_is_what_the_readme_shows(tmp_path: Path) -> None:
-    (program,) = re.findall(r"^```python\n(.*?)^```", readme_text(), re.MULTILINE | re.DOTALL)
+    (program,) = programs_with("openred_central.micro_engine")
     assert len([line for line in program.splitlines() if line.strip()]) <= 10
     port = free_port()
     (tmp_path / "hello.py").write_text(program.replace("port=8080", f"port={port}"))

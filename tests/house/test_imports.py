@@ -23,8 +23,8 @@ RANKS = {
     "micro_engine": 1,
     "directory": 1,
     "security": 1,
-    "client": 1,
     "dashboard": 1,
+    "client": 2,
     "storage": 2,
     "logs": 2,
     "listening": 2,
@@ -39,6 +39,8 @@ RANKS = {
     "vault": 5,
     "setting_texts": 5,
     "server": 6,
+    # Above `vault`.
+    "commands": 6,
     "maintenance": 5,
     "health": 5,
     "service_unit": 5,

@@ -14,8 +14,9 @@ import orjson
 import pytest
 
 from openred_central.directory.deadlines import Deadlines
+from openred_central.directory.digests import record_digest
 from openred_central.directory.node import hash_id
-from openred_central.directory.registry import record_digest, shard_of
+from openred_central.directory.registry import shard_of
 from openred_central.maintenance import commands, verifying
 from openred_central.storage.manifest import Manifest
 from openred_central.storage.snapshots import MANIFEST

@@ -66,6 +66,26 @@ def test_one_node_cannot_flush_what_is_known_of_another() -> None:
     assert refusal(rings.admit, "victim", proof(), NOW) == "replayed"
 
 
+def test_whoever_signs_for_another_with_a_key_of_his_fills_his_own_ring() -> None:
+    rings = ReplayRings()
+    for number in range(ENTRIES_MAX):
+        rings.admit("victim", proof(number)._replace(key_id="m" * 43), NOW)
+    rings.admit("victim", proof(), NOW)
+
+
+def test_a_full_table_refuses_who_is_not_in_it_and_forgets_nobody() -> None:
+    rings = ReplayRings(rings_max=2)
+    rings.admit("node-1", proof(), NOW)
+    rings.admit("node-2", proof(), NOW)
+    for number in range(1_000):
+        assert refusal(rings.admit, f"more-{number}", proof(), NOW) == "too_many_proofs"
+    assert len(rings) == 2
+    assert refusal(rings.admit, "node-1", proof(), NOW) == "replayed"
+    rings.admit("node-1", proof(1), NOW)
+    rings.sweep(NOW + AGE_S_MAX + 1, 4)
+    rings.admit("more", proof(2, NOW + 61), NOW + 61)
+
+
 def test_an_entry_is_kept_for_as_long_as_its_signature_is_valid() -> None:
     """A clock that is fast makes signatures that are valid for up to a minute and a half."""
     early = proof(0, NOW + EARLY_S_MAX)

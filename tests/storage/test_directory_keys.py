@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -125,6 +126,32 @@ def test_a_missing_private_half_is_told_and_replaced(tmp_path: Path) -> None:
     assert keys.signing.public.key_id != lost.key_id
     # What it has signed can still be checked.
     assert verify_token(token, peer_reads(keys), NOW)
+
+
+def test_a_missing_root_key_stops_the_start_and_no_other_takes_its_place(tmp_path: Path) -> None:
+    first = started(tmp_path)
+    assert first.served is not None
+    root = tmp_path / "keys" / "root-h.key"
+    content = root.read_bytes()
+    root.unlink()
+    with pytest.raises(KeyFileError, match=r"the root key is missing in .*: bring it back from a backup"):
+        started(tmp_path)
+    assert not root.exists()
+    root.touch(mode=0o600)
+    root.write_bytes(content)
+    assert peer_reads(started(tmp_path), root_id=first.served.root_key_id)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("revoked", [1]), ("version", 10**20), ("version", -1), ("revoked", 5)]
+)
+def test_a_schedule_that_nobody_wrote_is_told(tmp_path: Path, field: str, value: object) -> None:
+    started(tmp_path)
+    path = tmp_path / "keys" / "keyring.json"
+    # What is beyond 64 bits is nothing that orjson writes.
+    path.write_text(json.dumps(orjson.loads(path.read_bytes()) | {field: value}))
+    with pytest.raises(KeyFileError, match=r"keyring\.json is damaged"):
+        started(tmp_path)
 
 
 def test_a_key_file_open_to_others_stops_the_start(tmp_path: Path) -> None:

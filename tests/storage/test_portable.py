@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.directory.batch import Vitals
+from openred_central.directory.digests import record_digest
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.node import (
     DISCOVERABLE,
@@ -24,7 +25,6 @@ from openred_central.directory.node import (
     append_history,
     hash_id,
 )
-from openred_central.directory.registry import record_digest
 from openred_central.storage.line_fields import LineError
 from openred_central.storage.portable import (
     Secret,

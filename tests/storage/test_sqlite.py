@@ -285,6 +285,17 @@ def test_changes_all_over_the_file_count_as_the_pages_they_touch(path: Path) -> 
         assert store.tidy_due
 
 
+def test_secrets_fill_the_log_too(path: Path) -> None:
+    """All revocations are one, and of some size; they may be written for days with nothing else."""
+    with opened(path) as store:
+        log = path.with_name("openred.db-wal")
+        for number in range(10):
+            store.save_secret("revocations", bytes([number]) * 1_000_000)
+            while store.tidy_due:
+                store.tidy()
+        assert log.stat().st_size < 3 * WAL_BYTES_DUE
+
+
 def test_closing_copies_the_log_and_leaves_one_file(path: Path) -> None:
     store = SqliteStore(path)
     store.open()

@@ -64,6 +64,29 @@ def test_a_store_that_keeps_nothing_or_fails_promises_nothing() -> None:
     assert not asyncio.run(_save(Revocations(), store, writer))
 
 
+def test_what_was_not_durable_becomes_so_without_another_word(tmp_path: Path) -> None:
+    store, writer = SqliteStore(tmp_path / "openred.db"), Here()
+    store.open()
+    revocations = Revocations()
+    revocations.revoke(TOKEN, 200.0, 100.0)
+
+    async def save_while_it_fails() -> None:
+        saver = RevocationSaver(revocations, store, writer, retry_s=0.001)
+        writer.fails = True
+        assert not await saver.save()
+        assert not await saver.save()
+        assert len(asyncio.all_tasks()) == 2, "this one, and one that tries again"
+        writer.fails = False
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            await task
+        assert await saver.save()
+
+    asyncio.run(save_while_it_fails())
+    assert TOKEN in load_revocations(store, 100.0)
+    assert writer.runs <= 5
+    store.close()
+
+
 def test_many_at_once_share_a_write(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "openred.db")
     store.open()

@@ -1,0 +1,191 @@
+"""A few keep-alive connections to one server, with one request at a time on each."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from ..clock import Clock
+from .address import Address
+from .answers import Answer, AnswerReader, BadAnswer
+from .errors import ConnectionFailed
+
+CONNECTIONS_MAX = 2
+TIMEOUT_S = 10.0
+# Our server ends a connection that was idle for 75 s, many proxies after 60 s: what is about to be ended is
+# not used any more.
+IDLE_S_MAX = 50.0
+_RECEIVE_BYTES = 64 * 1024
+
+
+class Reader(Protocol):
+    """What is needed of `asyncio.StreamReader`."""
+
+    async def read(self, n: int, /) -> bytes: ...
+    def at_eof(self) -> bool: ...
+
+
+class Writer(Protocol):
+    """What is needed of `asyncio.StreamWriter`."""
+
+    def write(self, data: bytes, /) -> None: ...
+    async def drain(self) -> None: ...
+    def close(self) -> None: ...
+    async def wait_closed(self) -> None: ...
+
+
+Connect = Callable[[], Awaitable[tuple[Reader, Writer]]]
+
+
+class _Unanswered(Exception):
+    """The connection ended before anything was answered on it."""
+
+
+class _Connection:
+    """One connection; `idle_since_s` is monotonic time."""
+
+    def __init__(self, reader: Reader, writer: Writer) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.idle_since_s = 0.0
+
+    async def ask(self, request: bytes) -> Answer:
+        """Send one request and wait for the answer. Raises `_Unanswered`, `BadAnswer` or `OSError`."""
+        answer = AnswerReader()
+        begun = False
+        try:
+            self.writer.write(request)
+            await self.writer.drain()
+            while received := await self.reader.read(_RECEIVE_BYTES):
+                begun = True
+                answer.feed(received)
+                if (complete := answer.read()) is not None:
+                    return complete
+        except ConnectionError:
+            if not begun:
+                raise _Unanswered from None
+            raise
+        if not begun:
+            raise _Unanswered
+        return answer.end()
+
+
+class Connections:
+    """Connections to the server at `address`: at most `connections_max`, more requests wait their turn.
+
+    `clock` tells how long one was idle. Connecting and answering together may take `timeout_s` seconds.
+    `tls` is the context for ``https``, by default one that verifies the server's certificate; `connect`
+    opens a connection, by default over TCP or the Unix socket of the address.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        clock: Clock,
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+        timeout_s: float = TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
+        connect: Connect | None = None,
+    ) -> None:
+        self.address = address
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._tls = (tls or ssl.create_default_context()) if address.tls else None
+        self._connect = connect or self._open_stream
+        self._turn = asyncio.Semaphore(connections_max)
+        self._idle: list[_Connection] = []
+
+    async def ask(self, build: Callable[[], bytes], *, repeatable: bool = True) -> Answer:
+        """Send the request that `build` makes, and return the answer.
+
+        Where a connection turns out to have ended while it was idle, the request is built anew and sent on
+        another one; one that is not `repeatable` goes over a new connection at once. Raises
+        `ConnectionFailed` and `BadAnswer`.
+        """
+        async with self._turn:
+            while True:
+                connection = self._take_idle() if repeatable else None
+                try:
+                    return await self._ask_on(connection, build)
+                except _Unanswered:
+                    if connection is None:
+                        raise ConnectionFailed(
+                            f"{self.address.url} ended the connection without an answer"
+                        ) from None
+
+    async def close(self) -> None:
+        """End all connections that are idle."""
+        while self._idle:
+            writer = self._idle.pop().writer
+            writer.close()
+            try:
+                await writer.wait_closed()
+            except OSError:
+                # It had ended before.
+                continue
+
+    async def _ask_on(self, connection: _Connection | None, build: Callable[[], bytes]) -> Answer:
+        address = self.address
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if connection is None:
+                    connection = _Connection(*await self._connect())
+                answer = await connection.ask(build())
+        except BaseException as error:
+            # Also where the caller was cancelled: what is answered then belongs to nobody.
+            if connection is not None:
+                connection.writer.close()
+            if isinstance(error, TimeoutError):
+                raise ConnectionFailed(f"no answer from {address.url} within {self._timeout_s:g} s") from None
+            if isinstance(error, OSError):
+                raise ConnectionFailed(_told(error, address)) from error
+            if isinstance(error, BadAnswer):
+                raise BadAnswer(f"{address.url}: {error}") from None
+            raise
+        if answer.keep_alive:
+            connection.idle_since_s = self._clock.monotonic_s()
+            self._idle.append(connection)
+        else:
+            connection.writer.close()
+        return answer
+
+    def _take_idle(self) -> _Connection | None:
+        """The connection that was used last, where it can still be used."""
+        while self._idle:
+            connection = self._idle.pop()
+            idle_s = self._clock.monotonic_s() - connection.idle_since_s
+            if idle_s <= IDLE_S_MAX and not connection.reader.at_eof():
+                return connection
+            connection.writer.close()
+        return None
+
+    async def _open_stream(self) -> tuple[Reader, Writer]:
+        address = self.address
+        name = address.host if self._tls else None
+        if address.unix_socket is not None:
+            return await asyncio.open_unix_connection(
+                address.unix_socket, ssl=self._tls, server_hostname=name
+            )
+        return await asyncio.open_connection(address.host, address.port, ssl=self._tls, server_hostname=name)
+
+
+def _told(error: OSError, address: Address) -> str:
+    """Why a server cannot be reached, and what to look at."""
+    where = address.url if address.unix_socket is None else address.unix_socket
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of {where} cannot be trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS with {where}: {error.strerror or error}; does the server speak TLS there?"
+    if isinstance(error, socket.gaierror):
+        return f"the host {address.host} cannot be found: {error.strerror}"
+    if isinstance(error, FileNotFoundError):
+        return f"there is no socket {where}: is the server running?"
+    # Where a name has several addresses, one error tells of all of them in its text only.
+    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
+        return f"connection refused: is the server running on {where}?"
+    return f"no connection to {where}: {error.strerror or error}"

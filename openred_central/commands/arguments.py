@@ -1,0 +1,196 @@
+"""What the commands of node authors do and take, for the command line. Imports nothing that takes long."""
+
+from __future__ import annotations
+
+import argparse
+
+PROGRAM = "openred-central"
+DEFAULT_URL = "http://127.0.0.1:8000"
+URL_VARIABLE = "OPENRED_URL"
+
+# Commands that speak to a server.
+ASKING = {
+    "register": "register a node, or update or revive it",
+    "heartbeat": "say that a node lives, once or from now on",
+    "discover": "find nodes by the services that they offer",
+    "node": "explain a node: why it is in its state, and what lies ahead",
+    "stats": "print the figures of a directory",
+    "leave": "have a node hidden until its next heartbeat, or erased",
+}
+# Commands that speak to nobody.
+MAKING = {
+    "keygen": "make a key for a node",
+    "example": "print a signer of requests in plain shell",
+    "completion": "print what a shell completes the words of this program by",
+}
+MEANINGS = {**ASKING, **MAKING}
+
+EXAMPLES = {
+    "register": """\
+  openred-central register 192.0.2.1 7000 --key node.pem --services storage,relay
+  openred-central register node.example 7000 --key node.pem --node-id alice --metadata '{"version": 3}'
+""",
+    "heartbeat": """\
+  openred-central heartbeat --key node.pem
+  openred-central heartbeat --key node.pem --keep-alive
+  openred-central heartbeat --key node.pem --services storage --url https://directory.example
+""",
+    "discover": """\
+  openred-central discover storage,relay --near eu
+  openred-central discover storage --json | jq -r '.nodes[].address'
+""",
+    "node": """\
+  openred-central node alice
+  openred-central node --key node.pem
+""",
+    "stats": """\
+  openred-central stats --url https://directory.example
+""",
+    "leave": """\
+  openred-central leave --key node.pem
+  openred-central leave --key node.pem --forget
+""",
+    "keygen": """\
+  openred-central keygen node.pem
+  openred-central keygen --kind rsa --bits 3072 node.pem
+""",
+    "example": """\
+  openred-central example sign --url https://directory.example --node-id alice > sign.sh
+""",
+    "completion": """\
+  eval "$(openred-central completion bash)"      # in ~/.bashrc
+  eval "$(openred-central completion zsh)"       # in ~/.zshrc, after compinit
+  openred-central completion fish > ~/.config/fish/completions/openred-central.fish
+""",
+}
+_KEYS_EXAMPLES = """\
+examples:
+  openred-central keys show
+  openred-central keys sign-keyset keyset-request.json --key-folder root > keyset-signed.json
+
+With OPENRED_OFFLINE_ROOT a server leaves keyset-request.json in its folder of keys. Carry it to where the
+root key lies, see what it lists, have it signed, and put keyset-signed.json beside it. The first time, the
+root key is made there.
+"""
+_EXIT_CODES = """
+exit codes: 0 done, 1 the server refuses, 2 wrong usage, 3 nobody answers, 4 the server wants it later
+"""
+
+
+def add_arguments(command: argparse.ArgumentParser, name: str, url: str) -> None:
+    """Give the parser of the command `name` what it takes. `url` is where to ask by default."""
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.epilog = f"examples:\n{EXAMPLES[name]}{_EXIT_CODES if name in ASKING else ''}"
+    _ADD[name](command)
+    if name in ASKING:
+        command.add_argument(
+            "--url",
+            metavar="URL",
+            default=url,
+            help=f"where the directory is; default: ${URL_VARIABLE}, else {DEFAULT_URL}",
+        )
+    if name in ASKING or name == "keygen":
+        command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_keys_arguments(command: argparse.ArgumentParser) -> None:
+    """The same for `keys`, which has settings like the commands of the server."""
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.epilog = _KEYS_EXAMPLES
+    command.usage = f"{PROGRAM} keys show|sign-keyset [REQUEST] [--setting VALUE ...]"
+    command.add_argument("action", choices=("show", "sign-keyset"))
+    command.add_argument("request", metavar="REQUEST", nargs="?", help="what a server asks to be signed")
+
+
+def _add_identity(command: argparse.ArgumentParser, *, needed: bool) -> None:
+    command.add_argument(
+        "--key", metavar="FILE", required=needed, help="private key of the node, in PEM; `keygen` makes one"
+    )
+    command.add_argument(
+        "--node-id", metavar="ID", help="id of the node; default: k- and the id of the key, a name of its own"
+    )
+
+
+def _add_profile(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--services", metavar="NAMES", help="what it offers, separated by commas")
+    command.add_argument("--metadata", metavar="JSON", help="an object with whatever else peers should know")
+
+
+def _register(command: argparse.ArgumentParser) -> None:
+    command.add_argument("address", metavar="ADDRESS", help="IPv4, IPv6 or DNS name at which peers reach it")
+    command.add_argument("port", metavar="PORT", type=int, help="and its port")
+    _add_identity(command, needed=True)
+    _add_profile(command)
+    command.add_argument("--region", metavar="NAME", help="where it is")
+    command.add_argument("--hidden", action="store_true", help="let nobody discover it")
+    command.add_argument("--away-until", metavar="TIME", help="announce an absence until then (RFC 3339)")
+    command.add_argument(
+        "--next-key", metavar="KEY_ID", help="id of the key that may take over if this is lost"
+    )
+
+
+def _heartbeat(command: argparse.ArgumentParser) -> None:
+    _add_identity(command, needed=False)
+    _add_profile(command)
+    command.add_argument("--address", metavar="ADDRESS", help="its new address")
+    command.add_argument("--port", metavar="PORT", type=int, help="its new port")
+    command.add_argument(
+        "--keep-alive", action="store_true", help="go on at the pace that the directory advises, until Ctrl-C"
+    )
+
+
+def _discover(command: argparse.ArgumentParser) -> None:
+    command.add_argument("services", metavar="SERVICES", nargs="?", default="", help="all that are needed")
+    command.add_argument("--max-results", metavar="COUNT", type=int, help="at most so many; default: 50")
+    command.add_argument("--region", metavar="NAME", help="only from there")
+    command.add_argument("--near", metavar="NAME", help="from there, if possible")
+    command.add_argument("--states", metavar="NAMES", help="only in these states, such as active")
+    command.add_argument("--exclude-states", metavar="NAMES", help="not in these; default: coma,dead")
+    command.add_argument("--min-last-seen", metavar="TIME", help="heard since then (RFC 3339)")
+
+
+def _node(command: argparse.ArgumentParser) -> None:
+    command.add_argument("node", metavar="NODE_ID", nargs="?", help="which one; default: that of the key")
+    _add_identity(command, needed=False)
+
+
+def _stats(command: argparse.ArgumentParser) -> None:
+    """It takes nothing of its own."""
+
+
+def _leave(command: argparse.ArgumentParser) -> None:
+    _add_identity(command, needed=True)
+    command.add_argument("--forget", action="store_true", help="have it erased, not only hidden")
+
+
+def _keygen(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="where to write it; nothing is ever overwritten")
+    command.add_argument("--kind", choices=("ed25519", "rsa"), default="ed25519", help="which kind of key")
+    command.add_argument(
+        "--bits", metavar="BITS", type=int, help="size of an RSA key, 2048 (default) to 4096"
+    )
+
+
+def _example(command: argparse.ArgumentParser) -> None:
+    command.add_argument("what", choices=("sign",), help="sign: a signer that needs sh, openssl and curl")
+    command.add_argument(
+        "--url", metavar="URL", default=DEFAULT_URL, help=f"where the directory is; default: {DEFAULT_URL}"
+    )
+    command.add_argument("--node-id", metavar="ID", default="alice", help="id of the node; default: alice")
+
+
+def _completion(command: argparse.ArgumentParser) -> None:
+    command.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+_ADD = {
+    "register": _register,
+    "heartbeat": _heartbeat,
+    "discover": _discover,
+    "node": _node,
+    "stats": _stats,
+    "leave": _leave,
+    "keygen": _keygen,
+    "example": _example,
+    "completion": _completion,
+}

@@ -1,0 +1,93 @@
+"""``keys``: the directory's own keys, on the disk of the server or of the machine where the root key lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..config import ConfigError, Configuration
+from ..security.keyring import Keyring
+from ..security.keyset import KeySet, decode_keyset
+from ..security.root import CLASSICAL, COMPOSITE
+from ..security.suites import load_private_pem
+from ..storage.directory_keys import KEYRING, open_root, sign_request
+from ..storage.key_files import KEY, KeyFileError, KeyFiles, read_secret
+from ..vault import keys_folder
+
+
+def show(configuration: Configuration, entropy: Callable[[int], bytes], now_s: float) -> Iterator[str]:
+    """The keys in the folder of the settings, a line for each; nothing is changed, made or swept.
+
+    Raises `ConfigError`, and `KeyFileError` where a file cannot be read.
+    """
+    files = _files(configuration, entropy)
+    # `open` is for whoever owns the folder: a server may be writing to it.
+    if not files.folder.is_dir():
+        raise KeyFileError(f"there are no keys in {files.folder}; the first start of a server makes them")
+    for suite in (COMPOSITE, CLASSICAL):
+        name = f"root-{suite}{KEY}"
+        if (pem := files.read(name)) is not None:
+            try:
+                root = load_private_pem(suite, pem).public
+            except ValueError as error:
+                raise KeyFileError(f"{files.folder / name} is damaged: {error}") from None
+            yield f"{root.key_id} {root.suite.name} root"
+    if (content := files.read(KEYRING)) is not None:
+        try:
+            ring = Keyring.decode(configuration.keys().schedule, content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise KeyFileError(f"{files.folder / KEYRING} is damaged: {error}") from None
+        yield from _listed(ring.issue(now_s))
+
+
+def sign_keyset(
+    configuration: Configuration,
+    entropy: Callable[[int], bytes],
+    request: Path,
+    tell: Callable[[str], None],
+) -> str:
+    """The document of the key set that a server asks for in the file `request`, signed by the root key here.
+
+    `tell` is given a line for each key that is vouched for. The root key is made where there is none. Raises
+    `ConfigError`, `KeyFileError` and `RootRefused`.
+    """
+    try:
+        content = request.read_bytes()
+        asked = decode_keyset(content)
+    except OSError as error:
+        raise KeyFileError(f"{request} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise KeyFileError(f"{request} is no request for a key set: {error}") from None
+    files = _files(configuration, entropy)
+    files.open()
+    root, warning = open_root(files, configuration.keys().quantum)
+    if warning:
+        tell(f"warning: {warning}")
+    for line in _listed(asked):
+        tell(line)
+    tell(f"signed by the root key {root.public.key_id}")
+    return sign_request(root, content).decode()
+
+
+def _files(configuration: Configuration, entropy: Callable[[int], bytes]) -> KeyFiles:
+    """The folder of keys that the settings name."""
+    written = configuration.key_folder
+    folder = Path(written) if written else keys_folder(configuration.database)
+    if folder is None:
+        raise ConfigError("a directory in memory keeps no keys; name their folder with --key-folder")
+    secret_file = configuration.key_secret_file
+    return KeyFiles(folder, entropy, secret=read_secret(Path(secret_file)) if secret_file else None)
+
+
+def _listed(keyset: KeySet) -> Iterator[str]:
+    """A line for each key of a key set, with the times from and to which tokens by it are valid."""
+    for published in keyset.keys:
+        key = published.key
+        since, until = (
+            datetime.fromtimestamp(time_s, UTC).isoformat().replace("+00:00", "Z")
+            for time_s in (published.not_before, published.not_after)
+        )
+        yield f"{key.key_id} {key.suite.name} {published.status.value} from {since} to {until}"
+    for revoked in keyset.revoked_key_ids:
+        yield f"{revoked} revoked"

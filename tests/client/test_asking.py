@@ -1,0 +1,170 @@
+"""A request that is refused for a cause that can be mended is sent again; any other is not."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from openred_central.client.asking import Asker, ask_for
+from openred_central.client.errors import BadAnswer, ProblemError, RetryLater
+from openred_central.client.identity import Identity, Proof
+from openred_central.security.signatures import Message, read_signature
+
+from ..security.signed_requests import ed25519_key
+from .fake import Asked, FakeServer, Handler, Told
+
+SESSION = "or3s.1.1.0.x"
+
+
+def refusal(reason: str, server_time_s: float = 0.0) -> Told:
+    time = datetime.fromtimestamp(server_time_s, UTC).isoformat()
+    return 401, {"error": "proof_required", "reason": reason, "server_time": time}
+
+
+def in_turn(*told: Told) -> Handler:
+    """Answers the requests with `told`, the last of them from then on."""
+    left = list(told)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+class Case:
+    """One client of a fake server."""
+
+    def __init__(self, handler: Handler, *, wait_s_max: float = 10.0) -> None:
+        self.server = FakeServer(handler)
+        self.identity = Identity(None, ed25519_key(), None, self.server.clock, random.Random(2).randbytes)
+        self.asker = Asker(self.server.connections(), self.identity, self.server.sleep, wait_s_max)
+
+    def ask(self, proof: Proof = Proof.LIFE, said: dict[str, Any] | None = None) -> dict[str, Any]:
+        prove = ask_for(self.identity, proof, "POST")
+        return asyncio.run(self.asker.ask("POST", "/x", said, prove))
+
+    @property
+    def proofs(self) -> list[str]:
+        return [asked.proof for asked in self.server.asked]
+
+
+def created(asked: Asked) -> int:
+    fields = tuple(asked.headers.items())
+    return read_signature(Message(asked.method, "a", asked.target, "", asked.body, fields)).created
+
+
+def test_what_is_granted_is_kept_and_used() -> None:
+    case = Case(in_turn((200, {"session": SESSION}), (200, {"ok": 1})))
+    case.ask()
+    assert case.ask() == {"ok": 1}
+    assert case.proofs == ["signature", "openred"]
+
+
+@pytest.mark.parametrize("reason", ["bad_session", "session_expired", "session_revoked", "session_syntax"])
+def test_a_session_that_ended_gives_way_to_a_signature(reason: str) -> None:
+    case = Case(in_turn(refusal(reason), (200, {"session": "or3s.2.2.0.x"})))
+    case.identity.take({"session": SESSION})
+    case.ask()
+    assert case.proofs == ["openred", "signature"]
+    assert case.identity.session == "or3s.2.2.0.x"
+
+
+@pytest.mark.parametrize("ahead_s", [-500.0, 500.0])
+def test_a_wrong_clock_is_corrected_once(ahead_s: float) -> None:
+    """The device has no NTP; the directory tells what time it is."""
+
+    def answer(asked: Asked) -> Told:
+        server_s = case.server.clock.wall_s() + ahead_s
+        if abs(created(asked) - server_s) > 1:
+            return refusal("signature_expired" if ahead_s > 0 else "signature_early", server_s)
+        return 200, {}
+
+    case = Case(answer)
+    case.ask(Proof.NODE)
+    assert len(case.server.asked) == 2
+    assert case.identity.offset_s == pytest.approx(ahead_s, abs=0.01)
+    case.ask(Proof.NODE)
+    assert len(case.server.asked) == 3
+
+
+def test_right_after_a_servers_start_the_next_whole_second_is_waited_for() -> None:
+    def answer(asked: Asked) -> Told:
+        if created(asked) < started_s:
+            return refusal("signature_expired", case.server.clock.wall_s())
+        return 200, {}
+
+    case = Case(answer)
+    case.server.clock.jump_wall(0.7)
+    started_s = case.server.clock.wall_s() - 0.1
+    case.ask(Proof.NODE)
+    assert len(case.server.asked) == 2
+    assert case.server.waited_s == [pytest.approx(0.32, abs=0.001)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        refusal("signature_expired", 1_800_000_000.0),
+        refusal("bad_session"),
+        refusal("bad_signature"),
+        (401, {"reason": "signature_early", "server_time": "noon"}),
+        (403, {"reason": "bad_session"}),
+        (404, {"error": "node_not_found"}),
+        (500, {}),
+        (503, {}),
+    ],
+)
+def test_what_is_refused_again_is_not_sent_a_third_time(told: Told) -> None:
+    case = Case(in_turn(told))
+    with pytest.raises(ProblemError):
+        case.ask(Proof.NODE)
+    assert len(case.server.asked) <= 2
+
+
+def test_a_server_that_says_when_is_returned_to_then() -> None:
+    case = Case(in_turn((429, {}, {"Retry-After": "4"}), (503, {}, {"Retry-After": "5"}), (200, {})))
+    case.ask()
+    assert case.server.waited_s == [4.0, 5.0]
+
+
+def test_nobody_waits_longer_than_allowed_in_all() -> None:
+    case = Case(in_turn((429, {"error": "rate_limited"}, {"Retry-After": "6"})))
+    with pytest.raises(RetryLater) as caught:
+        case.ask()
+    assert (caught.value.retry_after_s, caught.value.error) == (6.0, "rate_limited")
+    assert case.server.waited_s == [6.0]
+
+
+def test_a_server_that_always_says_now_is_not_asked_without_end() -> None:
+    case = Case(in_turn((429, {}, {"Retry-After": "0"})), wait_s_max=3.0)
+    with pytest.raises(RetryLater):
+        case.ask()
+    assert len(case.server.asked) == 4
+
+
+def test_a_strict_directory_gets_the_claim_for_signs_of_life_too() -> None:
+    def answer(asked: Asked) -> Told:
+        return (200, {}) if asked.proof == "claim" else refusal("proof_required")
+
+    case = Case(answer)
+    case.identity.key, case.identity.claim = None, "secret"
+    case.ask()
+    case.ask()
+    assert case.proofs == ["nothing", "claim", "claim"]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b"\xff"])
+def test_what_answers_in_another_language_is_no_directory(body: bytes) -> None:
+    content = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with pytest.raises(BadAnswer, match="does not answer as a directory does"):
+        Case(lambda _: content).ask()
+
+
+def test_a_request_has_what_it_needs_and_no_more() -> None:
+    case = Case(lambda _: (200, {}))
+    case.ask(Proof.NOTHING)
+    case.ask(Proof.NOTHING, {"a": 1})
+    bare, full = case.server.asked
+    assert bare.headers.keys() == {"host", "user-agent", "accept", "content-length"}
+    assert full.headers.keys() == {"host", "user-agent", "accept", "content-type", "content-length"}
+    assert full.said == {"a": 1}

@@ -1,0 +1,308 @@
+"""A node's side of the protocol: what goes over the wire, and what comes of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from openred_central.client import BadAnswer, Client, ClientError, ConnectionFailed, ProblemError, RetryLater
+from openred_central.security.refused import Refused
+
+from ..security.directory_keys import NOW, directory_key, keyset
+from ..security.signed_requests import ed25519_key, other_key
+from .fake import Asked, FakeServer, Handler, Lost, Told
+from .test_trust import OTHER_ROOT, vouched
+
+OWN = f"k-{ed25519_key().key_id}"
+SESSION = "or3s.1.1.0.x"
+
+
+def client(server: FakeServer, *, keyed: bool = True, **options: Any) -> Client:
+    return Client(
+        server.connections(),
+        ed25519_key() if keyed else None,
+        clock=server.clock,
+        entropy=random.Random(3).randbytes,
+        sleep=server.sleep,
+        **options,
+    )
+
+
+def asked_by(
+    method: Callable[[Client], Awaitable[object]], answer: Told = (200, {}), **options: Any
+) -> list[Asked]:
+    """What a client sends when `method` is called."""
+    server = FakeServer(lambda _: answer)
+
+    async def main() -> None:
+        async with client(server, **options) as node:
+            await method(node)
+
+    asyncio.run(main())
+    return server.asked
+
+
+@pytest.mark.parametrize(
+    ("method", "line", "said", "proof"),
+    [
+        (lambda c: c.heartbeat(), f"POST /heartbeat/{OWN}", None, "signature"),
+        (lambda c: c.heartbeat(port=9), f"POST /heartbeat/{OWN}", {"port": 9}, "signature"),
+        (lambda c: c.leave(), f"DELETE /nodes/{OWN}", {"mode": "leave"}, "signature"),
+        (lambda c: c.forget(), f"DELETE /nodes/{OWN}", {"mode": "forget"}, "signature"),
+        (lambda c: c.stats(), "GET /stats", None, "nothing"),
+        (lambda c: c.node("a"), "GET /nodes/a", None, "nothing"),
+        (lambda c: c.node("a/b"), "GET /nodes/a%2Fb", None, "nothing"),
+        (lambda c: c.lookup(["a"]), "POST /lookup", {"node_ids": ["a"]}, "nothing"),
+        (lambda c: c.discover(), "GET /discover", None, "nothing"),
+        (
+            lambda c: c.discover(["a", "b"], max_results=3, near="x y"),
+            "GET /discover?services=a%2Cb&max_results=3&near=x+y",
+            None,
+            "nothing",
+        ),
+        (lambda c: c.tokens(), "POST /security/token", {"node_id": OWN}, "signature"),
+        (
+            lambda c: c.tokens("bob", purpose="chat", lifetime_s=60),
+            "POST /security/token",
+            {"node_id": OWN, "peer_id": "bob", "purpose": "chat", "lifetime_s": 60},
+            "signature",
+        ),
+        (lambda c: c.verify("x"), "POST /security/verify", {"token": "x"}, "nothing"),
+        (lambda c: c.verify("x", "y"), "POST /security/verify", {"token_a": "x", "token_b": "y"}, "nothing"),
+        (lambda c: c.revoke("x"), "POST /security/revoke", {"node_id": OWN, "token_id": "x"}, "signature"),
+        (lambda c: c.revoke(), "POST /security/revoke", {"node_id": OWN, "all": True}, "signature"),
+    ],
+)
+def test_what_each_method_sends(
+    method: Callable[[Client], Awaitable[object]], line: str, said: object, proof: str
+) -> None:
+    (asked,) = asked_by(method)
+    assert f"{asked.method} {asked.target}" == line
+    assert (asked.said if asked.body else None) == said
+    assert asked.proof == proof
+
+
+def test_a_registration_is_signed_and_says_the_key() -> None:
+    (asked,) = asked_by(lambda c: c.register("192.0.2.1", 7, services=["a"], metadata={"b": 1}, region="eu"))
+    assert asked.said == {
+        "node_id": OWN,
+        "address": "192.0.2.1",
+        "port": 7,
+        "public_key": ed25519_key().public_text,
+        "services": ["a"],
+        "metadata": {"b": 1},
+        "region": "eu",
+    }
+    assert (asked.target, asked.proof) == ("/register", "signature")
+
+
+def test_a_node_without_a_key_registers_and_keeps_its_claim() -> None:
+    server = FakeServer(lambda _: (201, {"claim": "secret"}))
+
+    async def main() -> None:
+        node = client(server, keyed=False, node_id="bob")
+        with pytest.raises(ValueError, match="needs a key"):
+            await node.register("192.0.2.1", 7)
+        await node.register("192.0.2.1", 7, public_key="some text")
+        assert node.claim == "secret"
+        await node.heartbeat()
+        await node.heartbeat(port=8)
+        await node.leave()
+
+    asyncio.run(main())
+    assert [asked.proof for asked in server.asked] == ["nothing", "nothing", "claim", "claim"]
+
+
+def test_many_ids_are_looked_up_a_hundred_at_a_time() -> None:
+    def answer(asked: Asked) -> Told:
+        ids = asked.said["node_ids"]
+        return 200, {"nodes": [{"node_id": ids[0]}], "missing": ids[1:]}
+
+    server = FakeServer(answer)
+    found = asyncio.run(client(server).lookup([str(number) for number in range(250)]))
+    assert [len(asked.said["node_ids"]) for asked in server.asked] == [100, 100, 50]
+    assert [node["node_id"] for node in found["nodes"]] == ["0", "100", "200"]
+    assert len(found["missing"]) == 247
+
+
+def test_one_that_hides_is_seen_by_itself() -> None:
+    def answer(asked: Asked) -> Told:
+        return (200, {"node_id": OWN}) if asked.proof == "signature" else (404, {"error": "node_not_found"})
+
+    assert asyncio.run(client(FakeServer(answer)).node()) == {"node_id": OWN}
+    with pytest.raises(ProblemError, match="node_not_found"):
+        asyncio.run(client(FakeServer(answer)).node("bob"))
+
+
+def test_after_a_change_of_keys_the_new_one_signs_under_the_former_name() -> None:
+    server = FakeServer(lambda _: (200, {}))
+
+    async def main() -> None:
+        node = client(server)
+        await node.change_key(other_key(), next_key="n" * 43)
+        assert (node.key, node.node_id) == (other_key(), OWN)
+        await node.heartbeat()
+
+    asyncio.run(main())
+    change, beat = server.asked
+    assert change.target == f"/nodes/{OWN}/key"
+    assert change.said == {"public_key": other_key().public_text, "next_key": "n" * 43}
+    assert change.headers["signature-input"].startswith("old=")
+    assert f'keyid="{other_key().key_id}"' in beat.headers["signature-input"]
+
+
+def test_a_change_of_keys_is_never_sent_twice() -> None:
+    """The first one may have arrived; the second would be refused, and nobody would know which key counts."""
+
+    def lose(_: Asked) -> Told:
+        raise Lost
+
+    server = FakeServer(lambda _: (200, {}))
+
+    async def main() -> None:
+        node = client(server)
+        await node.stats()
+        server.handler = lose
+        with pytest.raises(ConnectionFailed):
+            await node.change_key(other_key())
+        assert node.key == ed25519_key()
+
+    asyncio.run(main())
+    assert len(server.asked) == 2
+
+
+def test_a_session_is_asked_for_by_a_signature_and_used() -> None:
+    server = FakeServer(lambda _: (200, {"session": SESSION}))
+
+    async def main() -> None:
+        node = client(server)
+        assert await node.session() == SESSION
+        await node.heartbeat()
+        await node.tokens("bob")
+        await node.revoke()
+        await node.heartbeat()
+
+    asyncio.run(main())
+    assert server.asked[0].said == {"node_id": OWN, "purpose": "session"}
+    assert [asked.proof for asked in server.asked] == [
+        *("signature", "openred", "openred", "signature", "signature")
+    ]
+
+
+def test_an_answer_without_a_session_is_none() -> None:
+    with pytest.raises(BadAnswer, match="without session"):
+        asked_by(lambda c: c.session())
+
+
+def test_a_key_set_is_fetched_once_as_long_as_it_is_the_same() -> None:
+    def answer(asked: Asked) -> Told:
+        if asked.headers.get("if-none-match") == '"1"':
+            return b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\n\r\n'
+        head = f'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: {len(content)}\r\n\r\n'
+        return head.encode() + content
+
+    content = vouched(keyset(directory_key()))
+    server = FakeServer(answer)
+
+    async def main() -> None:
+        node = client(server)
+        first = await node.key_set()
+        assert await node.key_set() is first
+        assert node.trusted.root_key_id
+        other = client(server, root_key_id=OTHER_ROOT.public.key_id)
+        with pytest.raises(Refused, match="root key"):
+            await other.key_set()
+
+    server.clock.jump_wall(NOW - server.clock.wall_s())
+    asyncio.run(main())
+    assert [asked.headers.get("if-none-match") for asked in server.asked] == [None, '"1"', None]
+
+
+class Stopped(Exception):
+    """Ends a loop that has no end."""
+
+
+def kept_alive(handler: Handler, pauses: int, *, registered: bool = True) -> tuple[FakeServer, list[Any]]:
+    """Let a client beat until it has paused so often; the server, and what the client told."""
+    server, told = FakeServer(handler), list[Any]()
+
+    async def sleep(seconds: float) -> None:
+        await server.sleep(seconds)
+        if len(server.waited_s) >= pauses:
+            raise Stopped
+
+    async def main() -> None:
+        node = Client(
+            server.connections(),
+            ed25519_key(),
+            clock=server.clock,
+            entropy=random.Random(3).randbytes,
+            sleep=sleep,
+            wait_s_max=0.0,
+        )
+        if registered:
+            await node.register("192.0.2.1", 7)
+        await node.keep_alive(told.append)
+
+    with pytest.raises(Stopped):
+        run(main())
+    return server, told
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def test_a_node_beats_at_the_pace_that_is_advised() -> None:
+    server, told = kept_alive(lambda _: (200, {"heartbeat_advice_s": 1_000}), 5)
+    assert all(900 <= pause_s <= 1_000 for pause_s in server.waited_s)
+    assert len(set(server.waited_s)) == 5
+    assert len(told) == 5
+
+
+def test_a_directory_that_is_away_is_asked_more_and_more_seldom() -> None:
+    def lose(asked: Asked) -> Told:
+        if asked.target == "/register":
+            return 201, {}
+        raise Lost
+
+    server, told = kept_alive(lose, 14)
+    assert server.waited_s[0] <= 2 < server.waited_s[3] < 300 <= server.waited_s[-1] <= 600
+    assert all(isinstance(error, ConnectionFailed) for error in told)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_a_directory_that_cannot_just_now_is_asked_again(status: int) -> None:
+    answers = [(201, {}), (status, {}), (200, {"heartbeat_advice_s": 60})]
+    server, told = kept_alive(lambda _: answers.pop(0), 2)
+    assert server.waited_s[0] <= 2
+    assert server.waited_s[1] >= 54
+    assert isinstance(told[0], ProblemError)
+
+
+def test_a_directory_that_says_when_is_asked_then() -> None:
+    answers = [(201, {}), (429, {}, {"Retry-After": "60"}), (200, {"heartbeat_advice_s": 60})]
+    server, told = kept_alive(lambda _: answers.pop(0), 2)
+    assert 60 <= server.waited_s[0] <= 66
+    assert isinstance(told[0], RetryLater)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_node_that_is_known_no_more_registers_again(status: int) -> None:
+    answers = [(201, {}), (status, {}), (201, {"heartbeat_advice_s": 60}), (200, {"heartbeat_advice_s": 60})]
+    server, _ = kept_alive(lambda _: answers.pop(0), 2)
+    assert [asked.target for asked in server.asked] == [
+        *("/register", f"/heartbeat/{OWN}", "/register", f"/heartbeat/{OWN}")
+    ]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 410])
+def test_a_refusal_that_will_not_pass_ends_it(status: int) -> None:
+    server = FakeServer(lambda _: (status, {"error": "x"}))
+    with pytest.raises(ClientError, match=str(status)):
+        asyncio.run(client(server).keep_alive())
+    assert server.waited_s == []

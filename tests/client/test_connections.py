@@ -1,0 +1,229 @@
+"""Connections: kept, taken again, given up; one request at a time on each."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+
+import pytest
+
+from openred_central.client.address import Address
+from openred_central.client.connections import Connections, Reader, Writer
+from openred_central.client.errors import BadAnswer, ConnectionFailed
+from openred_central.clock import VirtualClock
+
+from .fake import Asked, FakeServer, Lost, Stream, Told, respond
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def ok(_: Asked) -> Told:
+    return 200, {}
+
+
+def build() -> bytes:
+    return REQUEST
+
+
+def test_one_connection_serves_one_request_after_the_other() -> None:
+    server = FakeServer(ok)
+
+    async def main() -> None:
+        connections = server.connections()
+        for _ in range(3):
+            assert (await connections.ask(build)).status == 200
+        await connections.close()
+
+    asyncio.run(main())
+    assert [len(server.asked), len(server.streams)] == [3, 1]
+    assert server.streams[0].closed
+
+
+def test_requests_wait_for_their_turn() -> None:
+    """Two connections at most, and never two requests in flight on one."""
+    in_flight: dict[int, int] = {}
+
+    class Slow(Stream):
+        def write(self, data: bytes) -> None:
+            in_flight[id(self)] = in_flight.get(id(self), 0) + 1
+            assert in_flight[id(self)] == 1
+            super().write(data)
+
+        async def read(self, n: int) -> bytes:
+            await asyncio.sleep(0)
+            piece = await super().read(n)
+            if not self._received:
+                in_flight[id(self)] = 0
+            return piece
+
+    server = FakeServer(ok)
+
+    async def connect() -> tuple[Stream, Stream]:
+        stream = Slow(server)
+        server.streams.append(stream)
+        return stream, stream
+
+    async def main() -> None:
+        connections = Connections(Address.of("http://a"), server.clock, connect=connect, connections_max=2)
+        await asyncio.gather(*(connections.ask(build) for _ in range(20)))
+
+    asyncio.run(main())
+    assert [len(server.asked), len(server.streams)] == [20, 2]
+
+
+def test_a_connection_that_ended_while_idle_is_replaced_and_the_request_built_anew() -> None:
+    lost = [False, True, False]
+    built = []
+
+    def answer(_: Asked) -> Told:
+        if lost.pop(0):
+            raise Lost
+        return 200, {}
+
+    def count() -> bytes:
+        built.append(1)
+        return REQUEST
+
+    server = FakeServer(answer)
+
+    async def main() -> None:
+        connections = server.connections()
+        await connections.ask(count)
+        assert (await connections.ask(count)).status == 200
+
+    asyncio.run(main())
+    assert [len(built), len(server.streams)] == [3, 2]
+
+
+@pytest.mark.parametrize("how", ["ended", "old", "told to close"])
+def test_a_connection_that_is_ending_is_not_used_again(how: str) -> None:
+    close = {"Connection": "close"} if how == "told to close" else {}
+    server = FakeServer(lambda _: (200, {}, close))
+
+    async def main() -> None:
+        connections = server.connections()
+        await connections.ask(build)
+        if how == "ended":
+            server.ended_idle = True
+        elif how == "old":
+            server.clock.advance(51.0)
+        await connections.ask(build)
+
+    asyncio.run(main())
+    assert len(server.streams) == 2
+    assert server.streams[0].closed
+
+
+def test_what_must_not_be_sent_twice_goes_over_a_new_connection() -> None:
+    server = FakeServer(ok)
+
+    async def main() -> None:
+        connections = server.connections()
+        await connections.ask(build)
+        await connections.ask(build, repeatable=False)
+        server.handler = lambda _: lose()
+        with pytest.raises(ConnectionFailed, match="without an answer"):
+            await connections.ask(build, repeatable=False)
+
+    asyncio.run(main())
+    assert [len(server.asked), len(server.streams)] == [3, 3]
+
+
+def lose() -> Told:
+    raise Lost
+
+
+def test_a_fresh_connection_that_ends_is_an_error_and_not_tried_for_ever() -> None:
+    server = FakeServer(lambda _: lose())
+    with pytest.raises(ConnectionFailed, match="ended the connection without an answer"):
+        asyncio.run(server.connections().ask(build))
+    server.reset_on_write = True
+    with pytest.raises(ConnectionFailed, match="ended the connection without an answer"):
+        asyncio.run(server.connections().ask(build))
+    assert len(server.asked) == 2
+
+
+def test_half_an_answer_is_an_error_and_ends_the_connection() -> None:
+    server = FakeServer(lambda _: respond(200, {"a": 1})[:-3])
+    with pytest.raises(
+        BadAnswer, match=r"http://directory\.example:8000: the connection ended in the middle"
+    ):
+        asyncio.run(server.connections().ask(build))
+    assert server.streams[0].closed
+
+
+class Silent(Stream):
+    async def read(self, n: int) -> bytes:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+
+def silent(server: FakeServer) -> Callable[[], object]:
+    async def connect() -> tuple[Stream, Stream]:
+        stream = Silent(server)
+        server.streams.append(stream)
+        return stream, stream
+
+    return connect
+
+
+def test_nobody_waits_longer_than_told() -> None:
+    server = FakeServer(ok)
+    server.connect = silent(server)  # type: ignore[method-assign,assignment]
+    with pytest.raises(ConnectionFailed, match=r"no answer from http://directory\.example:8000 within 0 s"):
+        asyncio.run(server.connections(timeout_s=0.0).ask(build))
+    assert server.streams[0].closed
+
+
+def test_a_request_that_is_cancelled_leaves_no_connection_on_which_its_answer_may_come() -> None:
+    server = FakeServer(ok)
+    server.connect = silent(server)  # type: ignore[method-assign,assignment]
+
+    async def main() -> None:
+        task = asyncio.create_task(server.connections().ask(build))
+        while not server.asked:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert server.streams[0].closed
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            ConnectionRefusedError(111, "refused"),
+            "connection refused: is the server running on http://a:8000?",
+        ),
+        (OSError("Multiple exceptions: [Errno 111] x, [Errno 111] y"), "connection refused: is the server"),
+        (socket.gaierror(-2, "Name or service not known"), "the host a cannot be found: Name or service"),
+        (FileNotFoundError(2, "No such file"), "there is no socket http://a:8000: is the server running?"),
+        (ssl.SSLError(1, "[SSL] record layer failure"), "does the server speak TLS there?"),
+        (OSError(113, "No route to host"), "no connection to http://a:8000: No route to host"),
+    ],
+)
+def test_why_nobody_can_be_reached_is_said_in_one_line(error: OSError, told: str) -> None:
+    async def connect() -> tuple[Reader, Writer]:
+        raise error
+
+    connections = Connections(Address.of("http://a:8000"), VirtualClock(), connect=connect)
+    with pytest.raises(ConnectionFailed) as caught:
+        asyncio.run(connections.ask(build))
+    assert told in str(caught.value)
+
+
+def test_a_certificate_that_is_not_trusted_is_said_so() -> None:
+    error = ssl.SSLCertVerificationError(1, "failed")
+    error.verify_message = "self-signed certificate"
+
+    async def connect() -> tuple[Reader, Writer]:
+        raise error
+
+    connections = Connections(Address.of("http://a:8000"), VirtualClock(), connect=connect)
+    with pytest.raises(ConnectionFailed, match="cannot be trusted: self-signed certificate"):
+        asyncio.run(connections.ask(build))

@@ -1,0 +1,79 @@
+"""Two nodes that meet, and no directory that could be asked."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from openred_central.client.peering import answer_challenge, check_answer, verify_pair
+from openred_central.security.holder import challenge
+from openred_central.security.link import Side, new_pair
+from openred_central.security.refused import Refused
+from openred_central.security.suites import DirectoryKey
+from openred_central.security.tokens import PeerToken, unsigned
+
+from ..security.directory_keys import NOW, directory_key, keyset
+from ..security.signed_requests import ed25519_key, other_key, rsa_key
+
+ENTROPY = random.Random(7).randbytes
+A, B = Side("alice", ed25519_key().key_id, 0), Side("bob", rsa_key().key_id, 0)
+KEYS = keyset(directory_key())
+
+
+def mint(token: PeerToken, key: DirectoryKey) -> str:
+    body = unsigned(token, key.public)
+    return body.assemble(key.sign(body.message))
+
+
+def pair_texts() -> tuple[str, str]:
+    first, second = new_pair(A, B, "test", NOW, 300, ENTROPY)
+    return mint(first, directory_key()), mint(second, directory_key())
+
+
+def test_a_pair_is_verified_either_way_round() -> None:
+    one, two = pair_texts()
+    assert verify_pair(one, two, KEYS, NOW).a.node_id == "alice"
+    assert verify_pair(two, one, KEYS, NOW).a.node_id == "bob"
+
+
+def test_what_was_not_made_together_is_refused_and_why_is_said() -> None:
+    (one, two), (other_one, other_two) = pair_texts(), pair_texts()
+    for a, b, complaint in (
+        (one, other_two, "not made together"),
+        (other_one, two, "not made together"),
+        (one, one, "same node"),
+        (one[:-2] + "AA", two, "token a"),
+        (one, "", "token b"),
+    ):
+        with pytest.raises(Refused, match=complaint) as caught:
+            verify_pair(a, b, KEYS, NOW)
+        assert caught.value.reason == "unlinked"
+    with pytest.raises(Refused, match="valid until"):
+        verify_pair(one, two, KEYS, NOW + 301)
+
+
+def test_each_node_shows_that_it_holds_its_key() -> None:
+    pair = verify_pair(*pair_texts(), KEYS, NOW)
+    for node_id, key in (("alice", ed25519_key()), ("bob", rsa_key())):
+        challenged = challenge(ENTROPY)
+        check_answer(pair, node_id, challenged, answer_challenge(pair, node_id, challenged, key))
+
+
+def test_nobody_else_answers_a_challenge() -> None:
+    pair, challenged = verify_pair(*pair_texts(), KEYS, NOW), challenge(ENTROPY)
+    good = answer_challenge(pair, "alice", challenged, ed25519_key())
+    bad = [
+        ("alice", challenged, answer_challenge(pair, "alice", challenged, other_key()), "wrong_key"),
+        ("alice", challenge(ENTROPY), good, "proof"),
+        ("bob", challenged, good, "wrong_key"),
+        ("carol", challenged, good, "no_key"),
+        ("alice", challenged, good | {"signature": "A" * 86}, "proof"),
+        ("alice", challenged, good | {"signature": "A="}, "malformed"),
+        ("alice", challenged, good | {"public_key": "none"}, "malformed"),
+        ("alice", challenged, {}, "malformed"),
+    ]
+    for node_id, sent, answer, reason in bad:
+        with pytest.raises(Refused) as caught:
+            check_answer(pair, node_id, sent, answer)
+        assert caught.value.reason == reason

@@ -1,0 +1,91 @@
+"""The directory's own keys, for its operator."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from openred_central.commands.directory_keys import show, sign_keyset
+from openred_central.config import ConfigError, Configuration
+from openred_central.security.keyset import read_document
+from openred_central.storage.directory_keys import DirectoryKeys, KeyOptions
+from openred_central.storage.key_files import KeyFileError, KeyFiles
+
+from ..security.directory_keys import NOW
+
+ENTROPY = random.Random(5).randbytes
+
+
+def started(folder: Path, options: KeyOptions) -> DirectoryKeys:
+    keys = DirectoryKeys(KeyFiles(folder, ENTROPY), options)
+    keys.open(NOW)
+    keys.advance(NOW)
+    return keys
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_keys_are_listed_and_left_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    keys = started(folder, KeyOptions())
+    # What a server is just writing.
+    (folder / "keyring.json.new").touch(0o600)
+    before = contents(folder)
+    assert keys.served is not None
+    assert keys.signing is not None
+    beside = Configuration(database=str(tmp_path / "nodes.db"))
+    named = Configuration(key_folder=str(folder))
+    for configuration in (beside, named):
+        root, signing = show(configuration, ENTROPY, NOW)
+        assert root.startswith(keys.served.root_key_id)
+        assert root.endswith(" root")
+        assert signing.startswith(f"{keys.signing.public.key_id} rsa2048-pss-sha256 active from 2027-01-15T")
+    assert contents(folder) == before
+
+
+def test_a_key_set_is_carried_to_the_root_key_and_back(tmp_path: Path) -> None:
+    keys = started(tmp_path / "keys", KeyOptions("R", offline_root=True))
+    elsewhere = Configuration(key_folder=str(tmp_path / "root"))
+    told: list[str] = []
+    request = tmp_path / "keys" / "keyset-request.json"
+    document = sign_keyset(elsewhere, ENTROPY, request, told.append)
+    root_id = told[-1].removeprefix("signed by the root key ")
+    assert read_document(document.encode(), root_id, NOW).keys
+    assert any(" next from " in line for line in told)
+    (line,) = show(elsewhere, ENTROPY, NOW)
+    assert line.startswith(root_id)
+    KeyFiles(tmp_path / "keys", ENTROPY).write("keyset-signed.json", document.encode())
+    keys.advance(NOW + 1)
+    assert keys.served is not None
+    assert keys.served.root_key_id == root_id
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[]"])
+def test_what_is_no_request_is_not_signed(tmp_path: Path, content: bytes | None) -> None:
+    request = tmp_path / "keyset-request.json"
+    if content is not None:
+        request.write_bytes(content)
+    with pytest.raises(KeyFileError, match="cannot be read" if content is None else "is no request"):
+        sign_keyset(Configuration(key_folder=str(tmp_path / "root")), ENTROPY, request, print)
+    assert not (tmp_path / "root").exists()
+
+
+def test_keys_that_are_not_there_are_not_made(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="the first start of a server makes them"):
+        list(show(Configuration(key_folder=str(tmp_path / "keys")), ENTROPY, NOW))
+    with pytest.raises(ConfigError, match="in memory keeps no keys"):
+        list(show(Configuration(database="memory:"), ENTROPY, NOW))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["keyring.json", "root-R.key"])
+def test_damage_is_told(tmp_path: Path, name: str) -> None:
+    files = KeyFiles(tmp_path / "keys", ENTROPY)
+    files.open()
+    files.write(name, b"{}")
+    with pytest.raises(KeyFileError, match="is damaged"):
+        list(show(Configuration(key_folder=str(files.folder)), ENTROPY, NOW))
