@@ -60,5 +60,5 @@ def _page(api: Api, request: Request) -> Response:
     tags = (request.headers.get("if-none-match") or "").split(",")
     if any(tag.strip().removeprefix("W/") in (page.etag, "*") for tag in tags):
         return Response(status=304, content_type=None, headers=headers)
-    headers += (("Content-Security-Policy", page.policy), ("Referrer-Policy", "no-referrer"))
-    return Response(page.content, content_type=HTML_TYPE, headers=headers)
+    guards = (("Content-Security-Policy", page.policy), ("Referrer-Policy", "no-referrer"))
+    return Response(page.content, content_type=HTML_TYPE, headers=headers + guards)
