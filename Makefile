@@ -21,7 +21,7 @@ test: $(VENV)/test.stamp ## Run all tests; options of pytest go in ARGS: make te
 	@exec $(VENV)/bin/python -m pytest $(ARGS)
 
 soak: $(VENV)/test.stamp ## Run the tests that try harder with time: a hundred times the examples, worlds and kills
-	@OPENRED_PROFILE=soak exec $(VENV)/bin/python -m pytest $(or $(ARGS),tests/storage tests/simulation tests/e2e/test_restart.py)
+	@OPENRED_PROFILE=soak exec $(VENV)/bin/python -m pytest $(or $(ARGS),tests/storage tests/simulation tests/e2e/test_restart.py tests/e2e/test_schemathesis.py)
 
 check: lint test ## What must pass before a change goes in: formatting, lint, types, all tests
 

@@ -2,9 +2,9 @@
 
 A server on loopback, as users run it, is sent heartbeats of each kind in turn: by whoever, with a session,
 signed by RSA-2048, signed by Ed25519; then requests for pairs of tokens. Told is its processor time for each
-request, of all threads, and what is above a heartbeat that proves nothing, beside the bare primitives, timed
-on the other core in the same run. The fastest round counts, because other work on the machine only ever adds.
-A node may sign sixteen times a minute: what is signed is spread over many nodes, which share a key.
+request, of all threads, and what is above a heartbeat that proves nothing; beside it that of the bare
+primitives, on the other core, in the same rounds. The fastest round counts, because other work on the machine
+only ever adds. A node may sign sixteen times a minute: what is signed is spread over many, which share a key.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import re
 import socket
 import tempfile
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
-from time import sleep, time
+from time import sleep, thread_time, time
 from typing import NamedTuple
 
 import orjson
@@ -39,6 +40,8 @@ ROUNDS = 14
 NODES = 250
 PIPELINED = 16
 TIMEOUT_S = 30.0
+# Of a bare primitive, in each round.
+CALLS = 200
 MESSAGE = bytes(300)
 _LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]+)\r\n")
 
@@ -173,30 +176,36 @@ class Load:
         return passed_s / len(requests) * 1e6
 
 
-def bare_costs() -> dict[str, float]:
-    """What the primitives cost alone, in microseconds, by the kind of request that each is for."""
+class Bare(NamedTuple):
+    """A primitive alone; `times` is how often it is in the request that it is the heart of."""
+
+    name: str
+    times: int
+    work: Callable[[], object]
+
+
+def primitives() -> dict[str, Bare]:
+    """The primitives, by the kind of request that each is for."""
     ed, rsa = PrivateKey.generate_ed25519(), PrivateKey.generate_rsa()
-    spki = {"ed": ed.public.spki, "rsa": rsa.public.spki}
-    signature = {"ed": ed.sign(MESSAGE), "rsa": rsa.sign(MESSAGE)}
-    report = tokens.report
+    by_ed, by_rsa = ed.sign(MESSAGE), rsa.sign(MESSAGE)
     return {
-        "session": report(
-            "bare HMAC-SHA-256 of 300 bytes", lambda: hmac.digest(bytes(32), MESSAGE, "sha256")
-        ),
-        "ed": report("bare Ed25519 check", lambda: verify(spki["ed"], signature["ed"], MESSAGE)),
-        "rsa": report(
-            "bare RSA-2048 check (PSS, SHA-512)", lambda: verify(spki["rsa"], signature["rsa"], MESSAGE)
-        ),
-        "pair": 2 * report("bare RSA-2048 signature", lambda: rsa.sign(MESSAGE)),
+        "session": Bare("HMAC-SHA-256", 2, lambda: hmac.digest(bytes(32), MESSAGE, "sha256")),
+        "rsa": Bare("RSA-2048 check", 1, lambda: verify(rsa.public.spki, by_rsa, MESSAGE)),
+        "ed": Bare("Ed25519 check", 1, lambda: verify(ed.public.spki, by_ed, MESSAGE)),
+        "pair": Bare("RSA-2048 signature", 2, lambda: rsa.sign(MESSAGE)),
     }
 
 
-def tell(name: str, cost_us: float, more: str = "") -> None:
-    print(f"{name:<44} {cost_us:8.1f} µs{more}", flush=True)
+def bare_us(work: Callable[[], object]) -> float:
+    """Processor time of one call of `work`, in microseconds."""
+    before_s = thread_time()
+    for _ in range(CALLS):
+        work()
+    return (thread_time() - before_s) / CALLS * 1e6
 
 
-def server_costs(load: Load, bare: dict[str, float], rounds: int) -> None:
-    """Print the server's processor time for each kind of request."""
+def costs(load: Load, rounds: int) -> None:
+    """Print the server's processor time for each kind of request, and that of the primitive beside it."""
     kinds: dict[str, tuple[str, Callable[[], list[bytes]]]] = {
         "unproven": ("heartbeat, unproven", load.unproven),
         "session": ("heartbeat, by session", load.by_session),
@@ -204,17 +213,20 @@ def server_costs(load: Load, bare: dict[str, float], rounds: int) -> None:
         "ed": ("heartbeat, signed by Ed25519", lambda: load.signed("ed")),
         "pair": ("pair of tokens, by session", load.pairs),
     }
-    found = {kind: float("inf") for kind in kinds}
+    bare = primitives()
+    found, alone = dict.fromkeys(kinds, inf), dict.fromkeys(bare, inf)
     for _ in range(rounds):
         for kind, (_, make) in kinds.items():
             found[kind] = min(found[kind], load.cost_us(make))
+        for kind, primitive in bare.items():
+            alone[kind] = min(alone[kind], bare_us(primitive.work))
     print(f"processor time of the server, the least of {rounds} rounds")
     for kind, (name, _) in kinds.items():
-        above = found[kind] - found["unproven"]
-        beside = f"  + {above:.1f} for the proof, bare {bare[kind]:.1f}" if kind in bare else ""
-        tell(
-            f"  {name}", found[kind], beside.replace("the proof", "two tokens") if kind == "pair" else beside
-        )
+        beside = ""
+        if kind in bare:
+            above, (what, times, _) = found[kind] - found["unproven"], bare[kind]
+            beside = f"  {above:+7.1f}, of which {times} x {what} {times * alone[kind]:.1f}"
+        print(f"  {name:<42} {found[kind]:8.1f} µs{beside}", flush=True)
 
 
 def pair_check(load: Load, server: Running) -> None:
@@ -247,13 +259,12 @@ def run(given: argparse.Namespace) -> int:
     """Measure and print. Returns the exit code."""
     cores = machine.choose_cores()
     with tempfile.TemporaryDirectory(prefix="openred-bench-") as folder, machine.on_cores(cores.load):
-        bare = bare_costs()
         site = Site(Path(folder), Databases(Path(folder)), cores)
         with site.server(OURS) as server:
             wait_for_keys(server)
             load = Load(server, given.nodes)
             try:
-                server_costs(load, bare, given.rounds)
+                costs(load, given.rounds)
                 pair_check(load, server)
             finally:
                 load.connection.close()

@@ -29,7 +29,9 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.register_profile("soak", hypothesis.settings.get_profile("quick"), max_examples=5_000)
-hypothesis.settings.load_profile(ENVIRONMENT.get("OPENRED_PROFILE", "quick"))
+PROFILE = ENVIRONMENT.get("OPENRED_PROFILE", "quick")
+SOAK = PROFILE == "soak"
+hypothesis.settings.load_profile(PROFILE)
 
 
 @pytest.fixture

@@ -50,7 +50,8 @@ def discover_case(nodes: int, services: tuple[str, ...]) -> str:
 def cases(effort: Effort) -> Iterator[LoadCase]:
     """Everything that is measured under load, in the order of a round."""
     usual = effort.usual
-    # To come: heartbeats with a session, and signed with RSA and Ed25519; tokens. Each is a kind of request.
+    # Sessions, signed heartbeats and tokens are not here: a node signs sixteen times a minute at most, so
+    # that such a load ends as it begins. What they cost, `python -m benchmarks identity` tells.
     yield LoadCase(heartbeat_case(effort), "heartbeat", usual, EVERYBODY)
     yield LoadCase(f"heartbeat of {usual:,}, 16 pipelined", "heartbeat", usual, EVERYBODY, pipeline=16)
     yield LoadCase(f"heartbeat of {usual:,}, 1 connection", "heartbeat", usual, FEW, connections=1)

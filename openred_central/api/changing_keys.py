@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..micro_engine.messages import Request, Response
 from ..security.node_keys import InvalidKey, load_node_key
 from . import values
-from .fields import Fields
+from .fields import Field, Fields
 from .proving import BY_KEY
 from .registering import invalid_key
 from .service import Api
+
+PUBLIC_KEY = Field("public_key", values.public_key, "The new key of the node.", required=True)
+NEXT_KEY = Field("next_key", values.next_key, "The id of a key, kept elsewhere, that may take over in turn.")
+FIELDS: tuple[Field[Any], ...] = (PUBLIC_KEY, NEXT_KEY)
 
 
 async def change_key(api: Api, request: Request, node_id: str) -> Response:
@@ -17,8 +23,8 @@ async def change_key(api: Api, request: Request, node_id: str) -> Response:
     The body names ``public_key``, and may name ``next_key``. It is 202 where the store failed just now.
     """
     fields, now = Fields.of_body(request.json()), api.now()
-    given = fields.require("public_key", values.public_key, "")
-    next_key = fields.take("next_key", lambda value: "" if value is None else values.key_id(value), "")
+    given = fields.take(PUBLIC_KEY, "")
+    next_key = fields.take(NEXT_KEY, "")
     fields.finish()
     try:
         key = load_node_key(given, rsa_bits_min=api.rsa_bits_min)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from ..micro_engine.messages import Request, Response
 from . import status
+from .front_page import VARY
 from .service import Api
-
-HTML_TYPE = "text/html; charset=utf-8"
-# Which answer `/` gives depends on this field; caches have to know (RFC 9110 §12.5.5).
-_VARY = ("Vary", "Accept")
 
 
 async def root(api: Api, request: Request) -> Response:
     """Answer 200 with the dashboard where HTML is preferred to JSON, as by browsers, else the welcome."""
     if prefers_html(request.headers.get("accept") or ""):
-        return _page(api, request)
+        return api.front_page.answer(request)
     welcome = await status.welcome(api, request)
-    welcome.headers = (*welcome.headers, _VARY)
+    welcome.headers = (*welcome.headers, VARY)
     return welcome
 
 
 async def dashboard(api: Api, request: Request) -> Response:
     """Answer 200 with the dashboard, 304 where the caller has it already."""
-    return _page(api, request)
+    return api.front_page.answer(request)
 
 
 def prefers_html(accept: str) -> bool:
@@ -51,14 +48,3 @@ def _quality(parameters: list[str]) -> float:
             digits = parameter[2:]
             return float(digits) if digits.replace(".", "", 1).isdecimal() and digits.isascii() else 0.0
     return 1.0
-
-
-def _page(api: Api, request: Request) -> Response:
-    page = api.page
-    # Asked for again each time, so that nobody keeps the page of an older server.
-    headers = (("ETag", page.etag), ("Cache-Control", "no-cache"), _VARY)
-    tags = (request.headers.get("if-none-match") or "").split(",")
-    if any(tag.strip().removeprefix("W/") in (page.etag, "*") for tag in tags):
-        return Response(status=304, content_type=None, headers=headers)
-    guards = (("Content-Security-Policy", page.policy), ("Referrer-Policy", "no-referrer"))
-    return Response(page.content, content_type=HTML_TYPE, headers=headers + guards)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from ..directory.discovery import Query
 from ..directory.lifecycle import LIVE_STATES, State
@@ -10,11 +11,34 @@ from ..micro_engine.messages import Request, Response
 from ..micro_engine.target import parse_query
 from . import values
 from .describing import descriptions
-from .fields import Fields
+from .fields import Field, Fields
 from .service import Api
 
 RESULTS_DEFAULT = 50
 EXCLUDED_BY_DEFAULT = frozenset({State.COMA, State.DEAD})
+
+SERVICES = Field(
+    "services",
+    values.service_query,
+    f"Names joined by commas, at most {values.SERVICES_MAX}; the nodes offer all of them.",
+    alias="capabilities",
+)
+MAX_RESULTS = Field(
+    "max_results", values.max_results, f"So many nodes at most; {RESULTS_DEFAULT} where it is not said."
+)
+STATES = Field("states", values.states, "Names of states, joined by commas, in any case: only these.")
+EXCLUDE_STATES = Field(
+    "exclude_states",
+    values.states,
+    "States that do not count; `coma,dead` where neither this nor `states` is said.",
+)
+MIN_LAST_SEEN = Field("min_last_seen", values.time, "Only nodes that were heard since.")
+REGION = Field("region", values.region_query, "Only nodes of this region.")
+NEAR = Field("near", values.region_query, "Nodes of this region first.")
+FIELDS: tuple[Field[Any], ...] = (
+    *(SERVICES, MAX_RESULTS, STATES, EXCLUDE_STATES),
+    *(MIN_LAST_SEEN, REGION, NEAR),
+)
 
 
 async def discover(api: Api, request: Request) -> Response:
@@ -39,23 +63,23 @@ async def discover(api: Api, request: Request) -> Response:
 def read_query(text: str) -> Query:
     """The query of a request. Raises `CallerError` 400 ``bad_request``."""
     fields = Fields(parse_query(text), "query")
-    asked = fields.take("states", values.states)
-    refused = fields.take("exclude_states", values.states)
+    asked = fields.take(STATES)
+    refused = fields.take(EXCLUDE_STATES)
     # Whoever names states wants them, also those that are left out by default.
     excluded = refused if refused is not None else frozenset() if asked else EXCLUDED_BY_DEFAULT
     wanted = asked or frozenset(LIVE_STATES)
     states = tuple(state for state in LIVE_STATES if state in wanted and state not in excluded)
     query = Query(
-        names=fields.take("services", values.service_query, frozenset[str](), alias="capabilities"),
+        names=fields.take(SERVICES, frozenset[str]()),
         states=states,
         # Who was refused by name is no answer, not even where nobody else is left.
         fallback_states=tuple(state for state in LIVE_STATES if state not in (refused or ()))
         if states
         else (),
-        max_results=fields.take("max_results", values.max_results, RESULTS_DEFAULT),
-        min_last_seen_at=fields.take("min_last_seen", values.time),
-        region=fields.take("region", values.region) or None,
-        near=fields.take("near", values.region) or None,
+        max_results=fields.take(MAX_RESULTS, RESULTS_DEFAULT),
+        min_last_seen_at=fields.take(MIN_LAST_SEEN),
+        region=fields.take(REGION) or None,
+        near=fields.take(NEAR) or None,
     )
     fields.finish()
     return query

@@ -8,7 +8,8 @@ from ..errors import CallerError
 from ..micro_engine.messages import Request, StreamingResponse
 from ..micro_engine.target import parse_query
 from .event_log import event_bytes
-from .fields import Fields, Wrong
+from .fields import Field, Fields, Wrong
+from .kinds import takes
 from .service import Api
 
 EVENT_STREAM_TYPE = "text/event-stream"
@@ -21,15 +22,42 @@ RECENT_MAX = 1_000
 _HEADERS = (("X-Accel-Buffering", "no"),)
 
 
+@takes({"type": "string"})
+def _event_id(value: Any) -> str:
+    return str(value)
+
+
+@takes({"type": "integer", "minimum": 0, "maximum": RECENT_MAX})
+def _recent(value: Any) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 9 and int(value) <= RECENT_MAX):
+        raise Wrong(f"has to be a whole number from 0 to {RECENT_MAX}")
+    return int(value)
+
+
+@takes({"type": "boolean"})
+def _history(value: Any) -> bool:
+    if value not in ("true", "false"):
+        raise Wrong("has to be true or false")
+    return bool(value == "true")
+
+
+LAST_EVENT_ID = Field(
+    "last_event_id", _event_id, "The same as the header `Last-Event-ID`, for who cannot send that."
+)
+RECENT = Field("recent", _recent, "So many of the last events come first.")
+HISTORY = Field("history", _history, "Whether the figures of the last hour come before all else.")
+FIELDS: tuple[Field[Any], ...] = (LAST_EVENT_ID, RECENT, HISTORY)
+
+
 async def events(api: Api, request: Request) -> StreamingResponse:
     """Answer 200 with a stream that begins behind ``Last-Event-ID``, or with the figures of this moment.
 
     Raises `CallerError`: 400 ``bad_request``, 503 ``too_many_subscribers``.
     """
     fields = Fields(parse_query(request.query), "query")
-    last_event_id = request.headers.get("last-event-id") or fields.take("last_event_id", str, "")
-    recent = fields.take("recent", _recent, 0)
-    history = fields.take("history", _history, False)
+    last_event_id = request.headers.get("last-event-id") or fields.take(LAST_EVENT_ID, "")
+    recent = fields.take(RECENT, 0)
+    history = fields.take(HISTORY, False)
     fields.finish()
     broadcast = api.broadcast
     if broadcast.full:
@@ -51,15 +79,3 @@ async def events(api: Api, request: Request) -> StreamingResponse:
     if history:
         head += event_bytes(log.event_id(number), "history", broadcast.history.document())
     return StreamingResponse(broadcast.join(head, number), content_type=EVENT_STREAM_TYPE, headers=_HEADERS)
-
-
-def _history(value: Any) -> bool:
-    if value not in ("true", "false"):
-        raise Wrong("has to be true or false")
-    return bool(value == "true")
-
-
-def _recent(value: Any) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= 9 and int(value) <= RECENT_MAX):
-        raise Wrong(f"has to be a whole number from 0 to {RECENT_MAX}")
-    return int(value)

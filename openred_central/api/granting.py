@@ -15,13 +15,25 @@ from ..security.revocations import RecentToken
 from ..security.sessions import LIFE_S
 from ..security.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
 from . import values
-from .fields import Fields
+from .fields import Field, Fields
 from .proving import Means, Shown
 from .service import Api
 from .times import rfc3339
 
 SESSION = "session"
 PURPOSE = "peer"
+
+NODE_ID = Field("node_id", values.node_id, "The node that the token is about.", required=True)
+PEER_ID = Field(
+    "peer_id", values.node_id, "The other node of a pair; without it the token is for whoever it is shown to."
+)
+PURPOSE_FIELD = Field(
+    "purpose", values.purpose, f"What it is for; `{PURPOSE}` by default, and `{SESSION}` asks for a session."
+)
+LIFETIME_S = Field(
+    "lifetime_s", values.lifetime, "How long it counts, in seconds: 30 to 3,600, by default 300."
+)
+FIELDS: tuple[Field[Any], ...] = (NODE_ID, PEER_ID, PURPOSE_FIELD, LIFETIME_S)
 
 
 async def grant(api: Api, request: Request) -> Response:
@@ -30,10 +42,10 @@ async def grant(api: Api, request: Request) -> Response:
     A proved request is a sign of life: it revives the node first.
     """
     fields, now = Fields.of_body(request.json()), api.now()
-    node_id = fields.require("node_id", values.node_id, "")
-    peer_id = fields.take("peer_id", values.node_id)
-    purpose = fields.take("purpose", values.purpose, PURPOSE)
-    requested_s = fields.take("lifetime_s", values.lifetime)
+    node_id = fields.take(NODE_ID, "")
+    peer_id = fields.take(PEER_ID)
+    purpose = fields.take(PURPOSE_FIELD, PURPOSE)
+    requested_s = fields.take(LIFETIME_S)
     if peer_id is not None and peer_id == node_id:
         fields.reject("peer_id", "has to be another node than node_id")
     fields.finish()

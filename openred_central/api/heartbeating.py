@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 
 from ..clock import Now
-from ..directory.directory import Registration
 from ..directory.lifecycle import WIRE_NAMES, State
 from ..directory.node import DISCOVERABLE, KEYED, OBSERVED, Profile
+from ..directory.registration import Registration
 from ..micro_engine.messages import Request, Response
-from . import values
-from .fields import Fields, Wrong
+from . import registering, values
+from .fields import Field, Fields, Wrong
 from .proving import Means, Shown
 from .registering import is_observed
 from .service import Api
@@ -21,6 +21,11 @@ from .times import rfc3339
 
 _NOTED = "Noted."
 _WELCOME_BACK = "Welcome back. Your identity was kept."
+METADATA = Field("metadata", values.merge_patch, "What changes of the metadata.")
+ADDRESS = replace(registering.ADDRESS, required=False)
+PORT = replace(registering.PORT, required=False)
+SERVICES = replace(registering.SERVICES, description="What the node offers now, instead of what it did.")
+FIELDS: tuple[Field[Any], ...] = (SERVICES, METADATA, ADDRESS, PORT)
 
 
 async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
@@ -74,15 +79,15 @@ def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Regis
     registry = api.directory.nodes.registry
     record = registry.record(slot)
     profile = Profile.decode(record.profile)
-    patch = fields.take("metadata", values.merge_patch)
+    patch = fields.take(METADATA)
     if patch is not None:
         try:
             profile = replace(profile, metadata=values.metadata(_merged(profile.metadata, patch)))
         except Wrong as wrong:
-            fields.reject("metadata", f"after merging, it {wrong}")
-    address = fields.take("address", values.address, profile.address, alias="ip_address")
-    port = fields.take("port", values.port, profile.port)
-    services = fields.take("services", values.services, record.services, alias="capabilities")
+            fields.reject(METADATA.name, f"after merging, it {wrong}")
+    address = fields.take(ADDRESS, profile.address)
+    port = fields.take(PORT, profile.port)
+    services = fields.take(SERVICES, record.services)
     fields.finish()
     return Registration(
         node_id=record.node_id,

@@ -13,11 +13,17 @@ from ..micro_engine.messages import Request, Response
 from ..micro_engine.target import parse_query
 from . import values
 from .describing import descriptions, explain
-from .fields import Fields, Wrong
+from .fields import Field, Fields
 from .service import Api
 
-LEAVE = "leave"
-FORGET = "forget"
+MODE = Field(
+    "mode",
+    values.departure,
+    "`leave` hides the node and keeps its identity; `forget` erases it. It leaves by default.",
+)
+NODE_IDS = Field("node_ids", values.node_ids, "The nodes that are asked for.", required=True)
+DEPARTURE_FIELDS: tuple[Field[Any], ...] = (MODE,)
+LOOKUP_FIELDS: tuple[Field[Any], ...] = (NODE_IDS,)
 
 
 async def get_node(api: Api, request: Request, node_id: str) -> Response:
@@ -33,14 +39,12 @@ async def delete_node(api: Api, request: Request, node_id: str) -> Response:
     It stands in the query, or in the body, which a signature covers. The answer is 202 where the store failed
     just now; a departure that is known to fail is not begun with.
     """
-    fields = Fields.of_body(request.json()) if request.body else Fields(parse_query(request.query), "query")
-    mode = fields.take("mode", _mode, LEAVE)
-    fields.finish()
+    mode = _read_mode(request)
     now = api.now()
     slot = api.directory.slot(node_id, now)
     api.prover.require(request, slot, now)
     api.require_store()
-    if mode == FORGET:
+    if mode == values.FORGET:
         change = api.directory.forget(node_id, now)
         status, state = "forgotten", "dead"
         message = "The node is erased; a hash of its id and the fingerprint of its key keep its name."
@@ -59,10 +63,24 @@ async def delete_node(api: Api, request: Request, node_id: str) -> Response:
     return Response.json(document, status=api.status(200, durable=durable))
 
 
+def _read_mode(request: Request) -> str:
+    fields = Fields(parse_query(request.query), "query")
+    asked = fields.take(MODE)
+    fields.finish()
+    if not request.body:
+        return asked or values.LEAVE
+    fields = Fields.of_body(request.json())
+    mode = fields.take(MODE, asked or values.LEAVE)
+    if asked not in (None, mode):
+        fields.reject(MODE.name, "differs from that of the query; say it once")
+    fields.finish()
+    return mode
+
+
 async def lookup(api: Api, request: Request) -> Response:
     """Answer 200 with up to 100 nodes at once, in the order asked for, and the ids that are missing."""
     fields = Fields.of_body(request.json())
-    node_ids = fields.require("node_ids", values.node_ids, list[str]())
+    node_ids = fields.take(NODE_IDS, list[str]())
     fields.finish()
     now, found, missing = api.now(), list[int](), list[str]()
     for node_id in node_ids:
@@ -86,9 +104,3 @@ def _visible_slot(api: Api, request: Request, node_id: str, now: Now) -> int:
         if not may_see:
             raise api.directory.not_found(node_id)
     return slot
-
-
-def _mode(value: Any) -> str:
-    if value not in (LEAVE, FORGET):
-        raise Wrong(f"has to be {LEAVE} or {FORGET}")
-    return str(value)

@@ -38,6 +38,8 @@ from ..security.signatures import (
 from .limiting import QUOTA_EXCEEDED, Limits
 from .times import rfc3339
 
+# A request that has none of these shows nothing.
+PROOF_FIELDS = frozenset({"signature-input", "signature", "authorization"})
 # So many rings of expired proofs are forgotten with each one that is remembered.
 SWEPT_PER_PROOF = 4
 # An id that begins so and goes on with a key id belongs to that key alone.
@@ -92,17 +94,16 @@ class Prover:
         Raises `CallerError`: 401 ``proof_required``, 403 ``forbidden`` for a claim, 400 and 429, where it
         shows something that does not hold.
         """
-        headers = request.headers
-        if "signature-input" in headers or "signature" in headers:
+        if _is_signed(request):
             self._check_signature(request, self.directory.nodes.registry.node_id(slot), self.spki(slot), now)
             return BY_KEY
-        authorization = headers.get("authorization")
-        if authorization is None:
+        presented = _authorization(request)
+        if presented is None:
             return NOTHING
-        scheme, _, secret = authorization.partition(" ")
-        if scheme.lower() == SESSION.lower():
-            return self._shown_by_session(request, slot, secret.strip(), now, counts=by_session)
-        return self._shown_by_claim(request, slot, scheme, secret.strip(), now)
+        scheme, secret = presented
+        if scheme == SESSION.lower():
+            return self._shown_by_session(request, slot, secret, now, counts=by_session)
+        return self._shown_by_claim(request, slot, scheme, secret, now)
 
     def require(self, request: Request, slot: int, now: Now) -> Shown:
         """The same for what only the node itself may do: 401 ``proof_required`` where nothing shows it."""
@@ -113,8 +114,10 @@ class Prover:
 
     def for_sign_of_life(self, request: Request, slot: int, now: Now) -> Shown:
         """The same for what changes nothing: who is not bound to a key may do it unproved, in open mode."""
-        shown = self.shown(request, slot, now, by_session=True)
-        if not shown and (self.strict or self.is_bound(slot)):
+        shown = NOTHING
+        if request.headers.has_any(PROOF_FIELDS):
+            shown = self.shown(request, slot, now, by_session=True)
+        if shown is NOTHING and (self.strict or self.is_bound(slot)):
             raise self.missing(request, now)
         return shown
 
@@ -171,10 +174,10 @@ class Prover:
         if old_signature is not None:
             self._check(request, node_id, message, old_signature, self.spki(slot), now)
         elif record.next_key != new.key_id:
-            if record.flags & PROVEN or "authorization" not in request.headers:
+            presented = _authorization(request)
+            if self.is_bound(slot) or presented is None:
                 raise self.missing(request, now)
-            scheme, _, secret = (request.headers.get("authorization") or "").partition(" ")
-            self._shown_by_claim(request, slot, scheme, secret.strip(), now)
+            self._shown_by_claim(request, slot, *presented, now)
         # Remembered by the key: both signatures may have the same nonce.
         self._check(request, new.key_id, message, new_signature, new.spki, now)
 
@@ -202,6 +205,7 @@ class Prover:
                 "proof_required",
                 "The node has no key that a signature can be checked with: what it registered is only text.",
                 suggestion=f"Register a real key, and prove that with `Authorization: {CLAIM} <secret>`.",
+                headers=(("WWW-Authenticate", CLAIM),),
             )
         return spki_of(profile_parts(registry.profile(slot))[2])
 
@@ -251,13 +255,13 @@ class Prover:
 
     def _shown_by_claim(self, request: Request, slot: int, scheme: str, secret: str, now: Now) -> Shown:
         registry = self.directory.nodes.registry
-        if registry.flags(slot) & PROVEN:
+        if self.is_bound(slot):
             raise self._refused(
                 request,
                 ProofError("proof_required", "The node is bound to its key: only a signature speaks for it."),
                 now,
             )
-        if scheme.lower() == CLAIM.lower() and self.claims.is_valid(
+        if scheme == CLAIM.lower() and self.claims.is_valid(
             secret, registry.node_id(slot), registry.registered_at(slot)
         ):
             return BY_CLAIM
@@ -343,6 +347,15 @@ class Prover:
 
 def _is_signed(request: Request) -> bool:
     return "signature-input" in request.headers or "signature" in request.headers
+
+
+def _authorization(request: Request) -> tuple[str, str] | None:
+    """The scheme, in lower case, and the secret that a request presents; None where it presents none."""
+    field = request.headers.get("authorization")
+    if field is None:
+        return None
+    scheme, _, secret = field.partition(" ")
+    return scheme.lower(), secret.strip()
 
 
 def _message(request: Request) -> Message:

@@ -6,18 +6,43 @@ from dataclasses import replace
 from typing import Any
 
 from ..clock import Now
-from ..directory.directory import Registered, Registration
+from ..directory.directory import Registered
 from ..directory.node import OBSERVED, PROVEN, Profile
+from ..directory.registration import Registration
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
 from ..security.origins import may_be_at
 from . import values
 from .describing import identity_of, key_status_of
-from .fields import Fields
+from .fields import Field, Fields
 from .proving import Means, Shown
 from .service import Api
 from .times import rfc3339
+
+NODE_ID = Field("node_id", values.node_id, "The name of the node.", required=True)
+ADDRESS = Field("address", values.address, "Where the node listens.", required=True, alias="ip_address")
+PORT = Field("port", values.port, "The port on which it listens.", required=True)
+PUBLIC_KEY = Field("public_key", values.public_key, "The key that the node signs with.", required=True)
+SERVICES = Field("services", values.services, "What the node offers.", alias="capabilities")
+METADATA = Field("metadata", values.metadata, "Whatever else peers should know.")
+REGION = Field("region", values.region, "Where in the world the node is, in a word of its own.")
+ADDRESSES = Field("addresses", values.addresses, "More endpoints of the node.")
+DISCOVERABLE = Field("discoverable", values.flag, "Whether others may find the node; they may by default.")
+AWAY_UNTIL = Field(
+    "away_until",
+    values.time_or_none,
+    "Nobody checks before this time. It lies ahead, and no further than a coma lasts; null takes it back.",
+)
+NEXT_KEY = Field(
+    "next_key",
+    values.next_key,
+    "The id of a key, kept elsewhere, that may take over; null takes it back. Only with a signature.",
+)
+FIELDS: tuple[Field[Any], ...] = (
+    *(NODE_ID, ADDRESS, PORT, PUBLIC_KEY, SERVICES, METADATA, REGION),
+    *(ADDRESSES, DISCOVERABLE, AWAY_UNTIL, NEXT_KEY),
+)
 
 
 async def register(api: Api, request: Request) -> Response:
@@ -67,22 +92,22 @@ def read_registration(
     400 ``bad_request`` and ``invalid_key``.
     """
     profile = Profile(
-        address=fields.require("address", values.address, "", alias="ip_address"),
-        port=fields.require("port", values.port, 0),
-        public_key=fields.require("public_key", values.public_key, ""),
-        addresses=fields.take("addresses", values.addresses, ()),
-        metadata=fields.take("metadata", values.metadata, {}),
+        address=fields.take(ADDRESS, ""),
+        port=fields.take(PORT, 0),
+        public_key=fields.take(PUBLIC_KEY, ""),
+        addresses=fields.take(ADDRESSES, ()),
+        metadata=fields.take(METADATA, {}),
     )
     given = profile.public_key
     registration = Registration(
-        node_id=fields.require("node_id", values.node_id, ""),
+        node_id=fields.take(NODE_ID, ""),
         profile=profile,
-        services=fields.take("services", values.services, "", alias="capabilities"),
-        region=fields.take("region", values.region, ""),
-        discoverable=fields.take("discoverable", values.flag, True),
+        services=fields.take(SERVICES, ""),
+        region=fields.take(REGION, ""),
+        discoverable=fields.take(DISCOVERABLE, True),
         away_until_at=_read_away(fields, now, away_s_max),
         key_as_given=given,
-        next_key=_read_next_key(fields),
+        next_key=fields.take(NEXT_KEY),
     )
     fields.finish()
     try:
@@ -123,13 +148,6 @@ def invalid_key(error: InvalidKey) -> CallerError:
     )
 
 
-def _read_next_key(fields: Fields) -> str | None:
-    if not fields.has("next_key"):
-        return None
-    # Null takes it back.
-    return fields.take("next_key", lambda value: "" if value is None else values.key_id(value))
-
-
 def _next_key_unsigned() -> CallerError:
     return CallerError(
         400,
@@ -141,16 +159,16 @@ def _next_key_unsigned() -> CallerError:
 
 
 def _read_away(fields: Fields, now: Now, away_s_max: float) -> float | None:
-    if not fields.has("away_until"):
+    if not fields.has(AWAY_UNTIL):
         return None
-    away_until_at = fields.take("away_until", lambda value: None if value is None else values.time(value))
+    away_until_at = fields.take(AWAY_UNTIL)
     if away_until_at is None:
         # Null takes an announcement back.
         return 0.0
     if away_until_at <= now.wall_s:
-        fields.reject("away_until", "has to lie ahead; null takes an announced absence back")
+        fields.reject(AWAY_UNTIL.name, "has to lie ahead; null takes an announced absence back")
     if away_until_at > now.wall_s + away_s_max:
-        fields.reject("away_until", f"may be at most {away_s_max:.0f} seconds ahead")
+        fields.reject(AWAY_UNTIL.name, f"may be at most {away_s_max:.0f} seconds ahead")
     return away_until_at
 
 

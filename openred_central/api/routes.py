@@ -11,6 +11,7 @@ from . import (
     changing_keys,
     dashboard,
     discovering,
+    documenting,
     events,
     granting,
     heartbeating,
@@ -63,6 +64,8 @@ ENDPOINTS = (
     Endpoint("GET", "/health/live", status.live),
     Endpoint("GET", "/health/ready", status.ready),
     Endpoint("GET", "/health", status.ready, ("/api/v3/health",)),
+    Endpoint("GET", "/openapi.json", documenting.openapi),
+    Endpoint("GET", "/docs", documenting.reference),
 )
 
 NAMES = tuple(f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS)

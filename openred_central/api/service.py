@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..clock import Now
-from ..dashboard.page import Page, load_page
 from ..directory.directory import Directory
 from ..errors import CallerError
 from ..security.minting import Mint
 from ..security.revocations import RecentTokens, Revocations
 from ..storage.state import StoreState
 from .broadcast import Broadcast
+from .caching import Page
+from .front_page import make_front_page
 from .limiting import Limits
 from .proving import Prover
 
@@ -24,6 +25,13 @@ ADVICE_SPREAD = 0.1
 HEARTBEATS_PER_TOLERANCE = 2
 # Advice is in whole seconds, except where a life is watched in seconds.
 WHOLE_ADVICE_S_MIN = 10.0
+
+
+class Documents(NamedTuple):
+    """The description of the API: `openapi` for programs, `reference` for people."""
+
+    openapi: Page
+    reference: Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +44,9 @@ class Api:
     random bytes; `saved` waits until a change, by its number, is stored and returns whether it is;
     `store_state` tells how the store keeps up, `store_durable` whether what it takes survives; `random`
     returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the
-    methods and paths served; `stopping` tells whether the server is on its way out; `broadcast` tells what
-    happens to all who listen; `page` is the dashboard; `walks` is held by the one discovery that looks
-    through very many nodes.
+    methods and paths served, `documents` tell of them at length; `stopping` tells whether the server is on
+    its way out; `broadcast` tells what happens to all who listen; `front_page` is the dashboard; `walks` is
+    held by the one discovery that looks through very many nodes.
     """
 
     directory: Directory
@@ -58,9 +66,10 @@ class Api:
     figures: Callable[[], Mapping[str, Any]]
     version: str
     endpoints: tuple[str, ...]
+    documents: Documents
     stopping: Callable[[], bool]
     broadcast: Broadcast
-    page: Page = field(default_factory=load_page)
+    front_page: Page = field(default_factory=make_front_page)
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
     _usual_advice_s: float = field(init=False)
 

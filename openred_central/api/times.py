@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # RFC 3339 §5.6, without the leap second, which a count of seconds cannot tell.
-_RFC_3339 = re.compile(
+RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 # The years 1 to 9999, beyond which RFC 3339 cannot tell the time.
@@ -40,6 +40,6 @@ def _minute(minute: int) -> str:
 def parse_rfc3339(text: str) -> float:
     """Seconds since the epoch of an RFC 3339 time with a zone. Raises `ValueError` for anything else."""
     # `fromisoformat` takes more than that: weeks, times without seconds or a zone, zones with seconds.
-    if not _RFC_3339.fullmatch(text):
+    if not RFC_3339.fullmatch(text):
         raise ValueError("not an RFC 3339 time")
     return (datetime.fromisoformat(text.upper()) - _EPOCH).total_seconds()

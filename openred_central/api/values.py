@@ -1,4 +1,7 @@
-"""What each kind of value may be: functions from a JSON value to the checked one, which raise `Wrong`."""
+"""What each kind of value may be: functions from a JSON value to the checked one, which raise `Wrong`.
+
+Beside each stands in JSON Schema what it takes. A test holds the two against each other.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from ..directory.lifecycle import STATE_BY_WIRE_NAME, State
 from ..directory.node import Endpoint
 from ..security.tokens import TOKEN_CHARS_MAX
 from .fields import Wrong
-from .times import parse_rfc3339
+from .kinds import Schema, or_null, schema_of, takes, text_like
+from .times import RFC_3339, parse_rfc3339
 
 PUBLIC_KEY_BYTES_MAX = 4_096
 SERVICES_MAX = 32
@@ -26,14 +30,60 @@ _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{22}}|[A-Za-z0-9_.-]{{23,{TOKEN_CHARS_MAX}}}")
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
-_DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_DNS_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 # IPv4 in its one usual form, as nearly all addresses come: 0.5 µs, where `ipaddress` takes 4.
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _DNS_NAME_MAX = 253
 # Line breaks occur in PEM; nothing else below the space occurs in any key.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_NO_CONTROL = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
+LEAVE = "leave"
+FORGET = "forget"
+_STATES = tuple(name for name in STATE_BY_WIRE_NAME if name != "absent")
+
+# The name of a host whose last label is no number.
+_DNS_NAME = re.compile(rf"(?:{_DNS_LABEL.pattern}\.)*(?!(?:{_NUMBER.pattern})\.?$){_DNS_LABEL.pattern}\.?")
+_SERVICE: Schema = text_like(_NAME, title="Name")
+_NODE_ID_SCHEMA: Schema = text_like(_NODE_ID, title="NodeId", examples=["node-1"])
+_ADDRESS_SCHEMA: Schema = {
+    "title": "Address",
+    "description": "An IPv4 address, an IPv6 address without brackets and zone, or a DNS name.",
+    "anyOf": [
+        {"type": "string", "format": "ipv4"},
+        {"type": "string", "format": "ipv6"},
+        text_like(_DNS_NAME, maxLength=_DNS_NAME_MAX),
+    ],
+    "examples": ["192.0.2.1", "2001:db8::1", "node.example"],
+}
+_PORT_SCHEMA: Schema = {"type": "integer", "minimum": 1, "maximum": 65_535}
+_TIME_SCHEMA: Schema = text_like(
+    RFC_3339, title="GivenTime", format="date-time", examples=["2027-01-31T12:00:00Z"]
+)
+
+
+def _nested(depth: int) -> Schema:
+    """The schema of a JSON value with at most `depth` objects and lists one within the other."""
+    if not depth:
+        return {"type": ["string", "number", "boolean", "null"]}
+    inner = _nested(depth - 1)
+    kinds = ["string", "number", "boolean", "null", "array", "object"]
+    return {"type": kinds, "items": inner, "additionalProperties": inner}
+
+
+def _object(title: str, description: str) -> Schema:
+    inner = _nested(METADATA_DEPTH_MAX - 1)
+    return {"title": title, "description": description, "type": "object", "additionalProperties": inner}
+
+
+def _listed(name: str, names_max: int | None = None) -> re.Pattern[str]:
+    """The form of names joined by commas, where commas too many do no harm."""
+    more = "*" if names_max is None else f"{{0,{names_max - 1}}}"
+    return re.compile(f"(?:,*{name}(?:,+{name}){more})?,*")
+
+
+def _in_any_case(name: str) -> str:
+    return "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in name)
 
 
 def _text(value: Any) -> str:
@@ -42,6 +92,7 @@ def _text(value: Any) -> str:
     return value
 
 
+@takes(_NODE_ID_SCHEMA)
 def node_id(value: Any) -> str:
     """A node's id: 1 to 128 characters."""
     if not _NODE_ID.fullmatch(_text(value)):
@@ -49,6 +100,7 @@ def node_id(value: Any) -> str:
     return str(value)
 
 
+@takes(_ADDRESS_SCHEMA)
 def address(value: Any) -> str:
     """An IPv4 or IPv6 address or a DNS name, in its usual form."""
     text = _text(value)
@@ -71,21 +123,34 @@ def address(value: Any) -> str:
     return text.lower()
 
 
+@takes(_PORT_SCHEMA)
 def port(value: Any) -> int:
     """A TCP or UDP port."""
+    # JSON has one kind of number: 8001.0 is the same as 8001.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65_535:
         raise Wrong("has to be a whole number from 1 to 65535")
     return value
 
 
+@takes(
+    text_like(
+        _NO_CONTROL,
+        maxLength=PUBLIC_KEY_BYTES_MAX,
+        description=f"PEM, base64 of DER, base64 of a raw Ed25519 key, or any text; at most "
+        f"{PUBLIC_KEY_BYTES_MAX} bytes of UTF-8.",
+    )
+)
 def public_key(value: Any) -> str:
     """A public key as text; what it says is not looked into."""
     text = _text(value)
-    if not text or len(text.encode()) > PUBLIC_KEY_BYTES_MAX or _CONTROL.search(text):
+    if not _NO_CONTROL.fullmatch(text) or len(text.encode()) > PUBLIC_KEY_BYTES_MAX:
         raise Wrong(f"has to be text of 1 to {PUBLIC_KEY_BYTES_MAX} bytes without control characters")
     return text
 
 
+@takes(text_like(_KEY_ID))
 def key_id(value: Any) -> str:
     """The id of a key: the base64url SHA-256 of its DER SubjectPublicKeyInfo."""
     if not _KEY_ID.fullmatch(_text(value)):
@@ -93,6 +158,7 @@ def key_id(value: Any) -> str:
     return str(value)
 
 
+@takes({"type": "array", "items": _SERVICE, "maxItems": SERVICES_MAX})
 def services(value: Any) -> str:
     """A list of service names, as the sorted names joined by commas."""
     if not isinstance(value, list) or len(value) > SERVICES_MAX:
@@ -100,6 +166,7 @@ def services(value: Any) -> str:
     return ",".join(sorted({_name(name) for name in value}))
 
 
+@takes(text_like(_listed(_NAME.pattern, SERVICES_MAX), examples=["storage,relay"]))
 def service_query(value: Any) -> frozenset[str]:
     """Service names joined by commas, as in a query."""
     names = [name for name in _text(value).split(",") if name]
@@ -108,9 +175,16 @@ def service_query(value: Any) -> frozenset[str]:
     return frozenset(_name(name) for name in names)
 
 
+@takes({"anyOf": [_SERVICE, {"const": ""}, {"type": "null"}]})
 def region(value: Any) -> str:
     """The name of a region; null and the empty string are none."""
     return "" if value in (None, "") else _name(value)
+
+
+@takes({"anyOf": [_SERVICE, {"const": ""}]})
+def region_query(value: Any) -> str:
+    """The same in a query, which has no null."""
+    return _name(value) if value != "" else ""
 
 
 def _name(value: Any) -> str:
@@ -120,6 +194,12 @@ def _name(value: Any) -> str:
     return value
 
 
+@takes(
+    _object(
+        "Metadata",
+        f"At most {METADATA_BYTES_MAX} bytes of JSON, nested at most {METADATA_DEPTH_MAX} deep.",
+    )
+)
 def metadata(value: Any) -> dict[str, Any]:
     """A JSON object of bounded size and depth."""
     if not isinstance(value, dict):
@@ -145,6 +225,12 @@ def _depth(value: Any) -> int:
     return depth
 
 
+@takes(
+    _object(
+        "MetadataPatch",
+        "A merge patch (RFC 7396): null takes a member away. What comes of it is bounded as Metadata is.",
+    )
+)
 def merge_patch(value: Any) -> dict[str, Any]:
     """A merge patch for metadata (RFC 7396), which is an object; its size is checked after merging."""
     if not isinstance(value, dict):
@@ -155,6 +241,18 @@ def merge_patch(value: Any) -> dict[str, Any]:
     return value
 
 
+@takes(
+    {
+        "type": "array",
+        "maxItems": ADDRESSES_MAX,
+        "items": {
+            "title": "GivenEndpoint",
+            "type": "object",
+            "properties": {"address": _ADDRESS_SCHEMA, "port": _PORT_SCHEMA},
+            "required": ["address", "port"],
+        },
+    }
+)
 def addresses(value: Any) -> tuple[Endpoint, ...]:
     """More endpoints of a node, each an object of an address and a port."""
     if not isinstance(value, list) or len(value) > ADDRESSES_MAX:
@@ -173,6 +271,7 @@ def _endpoint(number: int, value: Any) -> Endpoint:
         raise Wrong(f"[{number}] {wrong}") from None
 
 
+@takes({"type": "boolean"})
 def flag(value: Any) -> bool:
     """A boolean."""
     if not isinstance(value, bool):
@@ -180,11 +279,13 @@ def flag(value: Any) -> bool:
     return value
 
 
+@takes(_SERVICE)
 def purpose(value: Any) -> str:
     """What a token is for: a short name."""
     return _name(value)
 
 
+@takes({"type": "number", "exclusiveMinimum": 0})
 def lifetime(value: Any) -> float:
     """How long a token is wanted for, in seconds; it is clamped later."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
@@ -192,6 +293,7 @@ def lifetime(value: Any) -> float:
     return float(value)
 
 
+@takes(text_like(_TOKEN))
 def token(value: Any) -> str:
     """A token, or the id of one."""
     if not _TOKEN.fullmatch(_text(value)):
@@ -199,14 +301,40 @@ def token(value: Any) -> str:
     return str(value)
 
 
+@takes(_TIME_SCHEMA)
 def time(value: Any) -> float:
     """An RFC 3339 time, as seconds since the epoch."""
+    return _moment(value)
+
+
+def _moment(value: Any) -> float:
     try:
         return parse_rfc3339(_text(value))
     except ValueError:
         raise Wrong("has to be a time such as 2027-01-31T12:00:00Z") from None
 
 
+@takes(or_null(schema_of(key_id)))
+def next_key(value: Any) -> str:
+    """The id of a key, or null for none, which is the empty string."""
+    return "" if value is None else key_id(value)
+
+
+@takes(or_null(_TIME_SCHEMA))
+def time_or_none(value: Any) -> float | None:
+    """A time as `time` reads it, or null."""
+    return None if value is None else _moment(value)
+
+
+@takes({"enum": [LEAVE, FORGET]})
+def departure(value: Any) -> str:
+    """How a node goes: it leaves, or is forgotten."""
+    if value not in (LEAVE, FORGET):
+        raise Wrong(f"has to be {LEAVE} or {FORGET}")
+    return str(value)
+
+
+@takes({"type": "integer", "minimum": 1, "maximum": RESULTS_MAX})
 def max_results(value: Any) -> int:
     """How many results a query wants, from its text."""
     text = _text(value)
@@ -215,16 +343,17 @@ def max_results(value: Any) -> int:
     return int(text)
 
 
+@takes(text_like(_listed(f"(?:{'|'.join(map(_in_any_case, _STATES))})"), examples=["active,pending_1st"]))
 def states(value: Any) -> frozenset[State]:
     """State names joined by commas, in any case."""
     names = [name for name in _text(value).lower().split(",") if name]
-    allowed = [name for name in STATE_BY_WIRE_NAME if name != "absent"]
     for name in names:
-        if name not in allowed:
-            raise Wrong(f"has to consist of {', '.join(allowed)}")
+        if name not in _STATES:
+            raise Wrong(f"has to consist of {', '.join(_STATES)}")
     return frozenset(STATE_BY_WIRE_NAME[name] for name in names)
 
 
+@takes({"type": "array", "items": _NODE_ID_SCHEMA, "minItems": 1, "maxItems": LOOKUP_IDS_MAX})
 def node_ids(value: Any) -> list[str]:
     """A list of node ids, each once, in order."""
     if not isinstance(value, list) or not 1 <= len(value) <= LOOKUP_IDS_MAX:

@@ -14,7 +14,8 @@ from ..security.refused import Refused
 from ..security.revocations import RevocationsFull
 from ..security.tokens import verify_token
 from . import values
-from .fields import Fields
+from .caching import has_already, not_modified
+from .fields import Field, Fields
 from .granting import tokens_unavailable
 from .service import Api
 from .times import rfc3339
@@ -23,6 +24,15 @@ from .times import rfc3339
 KEYS_AGE_S = 3_600
 # Why a token is refused that looks like one of ours.
 FORGED = "signature"
+
+TOKEN = Field("token", values.token, "The one token to look at, or to revoke: whole, or its id.")
+TOKEN_A = Field("token_a", values.token, "One of two tokens, whole or by its id.")
+TOKEN_B = Field("token_b", values.token, "The other one.")
+NODE_ID = Field("node_id", values.node_id, "The node that takes back what it was granted.", required=True)
+TOKEN_ID = Field("token_id", values.token, "The id of the token.")
+ALL = Field("all", values.flag, "Whether all that the node was ever granted is meant.")
+VERIFY_FIELDS: tuple[Field[Any], ...] = (TOKEN, TOKEN_A, TOKEN_B)
+REVOKE_FIELDS: tuple[Field[Any], ...] = (NODE_ID, TOKEN_ID, TOKEN, ALL)
 
 
 class Held(NamedTuple):
@@ -40,9 +50,8 @@ async def keys(api: Api, request: Request) -> Response:
     """Answer 200 with the key set as its root key signed it, 304 where the caller has that one already."""
     published = _published(api)
     headers = (("ETag", published.etag), ("Cache-Control", f"public, max-age={KEYS_AGE_S}"))
-    known = request.headers.get("if-none-match")
-    if known is not None and (known.strip() == "*" or published.etag in _tags(known)):
-        return Response(status=304, content_type=None, headers=headers)
+    if has_already(request, published.etag):
+        return not_modified(headers)
     return Response(published.document, headers=headers)
 
 
@@ -52,17 +61,20 @@ async def verify(api: Api, request: Request) -> Response:
     Each is given whole, or by its id as long as the directory remembers it.
     """
     fields, now = Fields.of_body(request.json()), api.now()
-    single = fields.has("token")
-    names = ("token",) if single else ("token_a", "token_b")
-    texts = [fields.require(name, values.token, "") for name in names]
+    single = fields.has(TOKEN)
+    given = {field.name: fields.take(field, "") for field in VERIFY_FIELDS if fields.has(field)}
+    names = (TOKEN.name,) if single else (TOKEN_A.name, TOKEN_B.name)
+    for name in names:
+        if name not in given:
+            fields.reject(name, "is required")
     fields.finish()
     published = _published(api)
     held, reason = [], ""
-    for name, text in zip(names, texts, strict=True):
+    for name in names:
         # Who has forged tokens checked all the time costs as much as who sends bad signatures.
         api.limits.may_try_proof(request)
         try:
-            found = _held(api, text, published, now)
+            found = _held(api, given[name], published, now)
         except Refused as refused:
             if refused.reason == FORGED:
                 api.limits.proof_failed(request)
@@ -89,11 +101,12 @@ async def revoke(api: Api, request: Request) -> Response:
     Peers that check offline learn of it when the token expires. It is 202 where the store failed just now.
     """
     fields, now = Fields.of_body(request.json()), api.now()
-    node_id = fields.require("node_id", values.node_id, "")
-    everything = fields.take("all", values.flag, False)
-    text = fields.take("token_id", values.token) or fields.take("token", values.token)
+    node_id = fields.take(NODE_ID, "")
+    everything = fields.take(ALL, False)
+    named, whole = fields.take(TOKEN_ID), fields.take(TOKEN)
+    text = named or whole
     if not everything and text is None:
-        fields.reject("token_id", "is required, unless all is true")
+        fields.reject(TOKEN_ID.name, "is required, unless all is true")
     fields.finish()
     slot = api.directory.slot(node_id, now)
     api.prover.require(request, slot, now)
@@ -143,11 +156,6 @@ def _published(api: Api) -> Publication:
     if published is None:
         raise tokens_unavailable(RETRY_AFTER_S)
     return published
-
-
-def _tags(field: str) -> set[str]:
-    """The entity tags of an ``If-None-Match`` (RFC 9110 §13.1.2), compared weakly."""
-    return {tag.strip().removeprefix("W/") for tag in field.split(",")}
 
 
 def _held(api: Api, text: str, published: Publication, now: Now) -> Held:

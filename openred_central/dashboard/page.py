@@ -18,15 +18,14 @@ STYLE = "page.css"
 SCRIPTS = ("texts.js", "feed.js", "plot.js", "lifecycle.js", "explain.js", "page.js")
 
 
-class Page(NamedTuple):
-    """A document as it is sent: its bytes, its entity tag (RFC 9110 §8.8.3), and what it may do."""
+class Assembled(NamedTuple):
+    """A document as it is sent: its bytes, and the policy that says what it may do."""
 
     content: bytes
-    etag: str
     policy: str
 
 
-def load_page() -> Page:
+def load_page() -> Assembled:
     """The page made of the files beside this one."""
     folder = files(__package__)
     html, style, *scripts = (
@@ -35,7 +34,7 @@ def load_page() -> Page:
     return assemble(html, style, "\n".join(scripts))
 
 
-def assemble(html: str, style: str, script: str) -> Page:
+def assemble(html: str, style: str, script: str) -> Assembled:
     """Put `style` and `script` where `html` has its empty elements for them.
 
     Raises `ValueError` where there is not one place for each, or where a text would end its element.
@@ -48,9 +47,7 @@ def assemble(html: str, style: str, script: str) -> Page:
             raise ValueError(f"the {name} of the page has </{name} or <!-- in it, which would end it")
     content = html.replace("<style></style>", f"<style>{style}</style>")
     content = content.replace("<script></script>", f"<script>{script}</script>")
-    encoded = content.encode()
-    digest = hashlib.sha256(encoded).hexdigest()[:32]
-    return Page(encoded, f'"{digest}"', _policy(style, script))
+    return Assembled(content.encode(), _policy(style, script))
 
 
 def _policy(style: str, script: str) -> str:

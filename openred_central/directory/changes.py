@@ -6,6 +6,62 @@ heartbeats of a node between two flushes are one entry, and one write.
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+
+# Slots are kept in dictionaries of 16,384: one of a million stops everybody for 90 ms when it grows.
+PART_BITS = 14
+
+
+class _Noted:
+    """Numbers by key, in the order in which the keys came: a dictionary that never grows by much at once."""
+
+    def __init__(self) -> None:
+        self._parts: defaultdict[int, dict[int | str, int]] = defaultdict(dict)
+        # An entry counts only while its key still has its number.
+        self._order: deque[tuple[int | str, int]] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: int | str) -> bool:
+        return key in self._parts[_part(key)]
+
+    def __iter__(self) -> Iterator[tuple[int | str, int]]:
+        """The keys with their numbers, in order. They must not change meanwhile."""
+        return (entry for entry in self._order if self._parts[_part(entry[0])].get(entry[0]) == entry[1])
+
+    def add(self, key: int | str, number: int) -> None:
+        """Take in `key` at the end; one that is there keeps its place and number."""
+        part = self._parts[_part(key)]
+        if key not in part:
+            part[key] = number
+            self._order.append((key, number))
+            self._count += 1
+
+    def remove(self, keys: Iterable[int | str]) -> None:
+        """Take out `keys`, all of which are there."""
+        for key in keys:
+            del self._parts[_part(key)][key]
+            self._count -= 1
+        order, parts = self._order, self._parts
+        while order and parts[_part(order[0][0])].get(order[0][0]) != order[0][1]:
+            order.popleft()
+
+    def put_first(self, keys: Sequence[int | str], number: int) -> None:
+        """Take in `keys` ahead of all others, with `number`, whether they are there or not."""
+        for key in reversed(keys):
+            part = self._parts[_part(key)]
+            self._count += key not in part
+            part[key] = number
+            self._order.appendleft((key, number))
+
+
+def _part(key: int | str) -> int:
+    """In which dictionary a key is: neighbouring slots share one."""
+    return key >> PART_BITS if isinstance(key, int) else -1 - (hash(key) >> 40) % 64
+
 
 class Changes:
     """Notes of what to write: records by slot, tombstones by the hash of their id, signs of life by slot."""
@@ -13,7 +69,7 @@ class Changes:
     def __init__(self) -> None:
         # The key is a slot, or the hash of an id whose tombstone was put up or lifted. The value is the
         # number of the oldest change not yet taken; a key keeps its place when it changes again.
-        self._noted: dict[int | str, int] = {}
+        self._noted = _Noted()
         # Keys that changed as one, each with the list of all that it is tied to.
         self._tied: dict[int | str, list[int | str]] = {}
         # A sign of life needs no number: nobody waits for it.
@@ -27,7 +83,7 @@ class Changes:
     def note(self, key: int | str) -> int:
         """Note that the record in a slot, or the tombstone of a hash, changed; its number."""
         self.last += 1
-        self._noted.setdefault(key, self.last)
+        self._noted.add(key, self.last)
         return self.last
 
     def note_together(self, id_hash: str, slot: int) -> int:
@@ -47,18 +103,18 @@ class Changes:
         Up to `limit` of them, and more where that keeps together what was noted together.
         """
         if len(self._noted) <= limit:
-            keys = list(self._noted)
-            self._noted.clear()
+            keys = [key for key, _ in self._noted]
+            self._noted = _Noted()
             self._tied.clear()
             return keys
         taken: dict[int | str, None] = {}
-        for key in self._noted:
+        for key, _ in self._noted:
             if len(taken) >= limit:
                 break
             if key not in taken:
                 taken.update(dict.fromkeys(self._tied.get(key, (key,))))
+        self._noted.remove(taken)
         for key in taken:
-            del self._noted[key]
             self._tied.pop(key, None)
         return list(taken)
 
@@ -87,15 +143,14 @@ class Changes:
 
     def covered(self) -> int:
         """Every change numbered up to this has been taken."""
-        for number in self._noted.values():
+        for _, number in self._noted:
             return number - 1
         return self.last
 
     def put_back(self, keys: list[int | str], slots: list[int]) -> None:
         """Make what was taken pending again, ahead of what came since, and whole."""
         # Number 0: nothing counts as covered before these are taken again.
-        returned = dict.fromkeys(keys, 0)
-        self._noted = {**returned, **{key: n for key, n in self._noted.items() if key not in returned}}
+        self._noted.put_first(keys, 0)
         for key in keys:
             self._tie(keys[0], key)
         self.signs_of_life.update(dict.fromkeys(slots))

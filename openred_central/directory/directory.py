@@ -17,14 +17,13 @@ from .discovery import Draw, Query
 from .expiry import Expiry
 from .lifecycle import Event, LifecycleOptions, State
 from .mass_silence import MassSilence, MassSilenceOptions
-from .node import DISCOVERABLE, KEYED, LEFT, OBSERVED, PROVEN, Profile, Record, key_fingerprint, profile_parts
+from .node import KEYED, LEFT, PROVEN, Profile
 from .nodes import Nodes
+from .registration import Registration, amended, fingerprints, names_key_of, new_record, tells_absence_again
 from .saving import Saving
 
 # How much of a node's usual gap between signs of life is taken over from each new one.
 USUAL_GAP_WEIGHT = 0.25
-# The same wall time told again comes out a little different in attended time: the clocks are not in step.
-SAME_TIME_S = 1.0
 # A caller that is told "full" may come back after this long.
 FULL_RETRY_AFTER_S = 3_600
 
@@ -44,29 +43,6 @@ class DirectoryOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}, allowed is anything above 0")
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What a node says of itself, already validated.
-
-    `services` are names joined by commas, sorted, each once. `away_until_at` announces an absence until
-    that wall time; 0 takes an announcement back, None leaves it as it is. `is_keyed` says that the profile's
-    `public_key` is the canonical text of a key; `key_as_given` is how the caller wrote it. `next_key` is the
-    id of the key to change to without the present one; empty takes it back, None leaves it as it is.
-    `is_observed` says that the caller was seen at the profile's address.
-    """
-
-    node_id: str
-    profile: Profile
-    services: str = ""
-    region: str = ""
-    discoverable: bool = True
-    away_until_at: float | None = None
-    is_keyed: bool = False
-    key_as_given: str = ""
-    next_key: str | None = None
-    is_observed: bool = False
-
-
 class Registered(NamedTuple):
     """The outcome of a registration: ``registered``, ``updated`` or ``revived``.
 
@@ -79,13 +55,6 @@ class Registered(NamedTuple):
     previous_state: State
     slept_s: float
     change: int
-
-
-class Beat(NamedTuple):
-    """The outcome of a heartbeat: the node's `slot`, and the state in which it found the node."""
-
-    slot: int
-    previous_state: State
 
 
 class Directory:
@@ -128,16 +97,16 @@ class Directory:
         if slot is None:
             return self._register_new(registration, signed, now)
         known = self.nodes.registry.record(slot)
-        if known.flags & PROVEN and not (proved and self._names_key_of(known, registration)):
+        if known.flags & PROVEN and not (proved and names_key_of(registration, known)):
             raise _taken(
                 registration.node_id,
                 "It is bound to another key.",
                 "Register with the key of that node, change the key with POST /nodes/{node_id}/key, "
                 "or choose another node_id.",
             )
-        record = self._amended(known, registration, now, signed=signed)
+        record = amended(known, registration, now, self.lifecycle.coma_s, signed=signed)
         if record is not None and not proved:
-            if not self._repeats(record, registration):
+            if not tells_absence_again(known, record, registration):
                 raise _taken(
                     registration.node_id,
                     "It is registered with other data, and nothing here proves that you are that node.",
@@ -153,12 +122,15 @@ class Directory:
         outcome = "updated" if previous is State.ACTIVE else "revived"
         return Registered(outcome, slot, previous, slept_s, change)
 
-    def heartbeat(self, node_id: str, now: Now) -> Beat:
-        """A sign of life. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
-        return Beat(slot := self.slot(node_id, now), self.heard(slot, now))
+    def heartbeat(self, node_id: str, now: Now) -> State:
+        """A sign of life. Returns the state in which it found the node.
+
+        Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
+        """
+        return self.heard(self.slot(node_id, now), now)
 
     def heard(self, slot: int, now: Now) -> State:
-        """The node in `slot` gave a sign of life. Returns the state in which that found it."""
+        """The same for the node in `slot`."""
         registry = self.nodes.registry
         gap_s = now.attended_s - registry.last_seen_s[slot]
         previous = self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
@@ -171,7 +143,7 @@ class Directory:
 
         Returns the number of the change, None where nothing differs.
         """
-        record = self._amended(self.nodes.registry.record(slot), registration, now)
+        record = amended(self.nodes.registry.record(slot), registration, now, self.lifecycle.coma_s)
         return self.nodes.rewrite(record) if record is not None else None
 
     def bind(self, slot: int) -> int:
@@ -211,7 +183,8 @@ class Directory:
 
     def would_change(self, slot: int, registration: Registration, now: Now) -> bool:
         """Whether `amend` would write anything."""
-        return self._amended(self.nodes.registry.record(slot), registration, now) is not None
+        known = self.nodes.registry.record(slot)
+        return amended(known, registration, now, self.lifecycle.coma_s) is not None
 
     def leave(self, node_id: str, now: Now) -> int:
         """Hide a node, without suspicion, until it is heard again; its identity is kept.
@@ -253,7 +226,7 @@ class Directory:
         nodes = self.nodes
         tombstone = nodes.tombstones.of_node(registration.node_id)
         if tombstone is not None and not (
-            tombstone.key_fingerprint in _fingerprints(registration)
+            tombstone.key_fingerprint in fingerprints(registration)
             and (signed or not tombstone.flags & PROVEN)
         ):
             days = (nodes.tombstones.ends_s(tombstone) - now.attended_s) / 86_400
@@ -279,92 +252,20 @@ class Directory:
         self.expiry.silence.returned(registration.node_id)
         from_state = State.DEAD if tombstone is not None else State.ABSENT
         slot = nodes.registry.next_slot()
-        record = self._new_record(slot, registration, signed, now)
+        record = new_record(
+            registration,
+            now,
+            self.lifecycle.coma_s,
+            slot=slot,
+            revision=nodes.next_revision(),
+            usual_gap_s=self.options.heartbeat_advice_s,
+            signed=signed,
+        )
         if tombstone is not None:
             # What its former bearer was granted, and had taken back, must not count for this one.
             record = record._replace(generation=int(now.wall_s))
         change = nodes.begin(record, from_state=from_state, at=now.wall_s)
         return Registered("registered", slot, from_state, 0.0, change)
-
-    def _new_record(self, slot: int, registration: Registration, signed: bool, now: Now) -> Record:
-        away_until_s = self._away_until_s(registration.away_until_at or 0.0, now)
-        return Record(
-            slot=slot,
-            node_id=registration.node_id,
-            state=State.ACTIVE,
-            flags=(
-                registration.discoverable * DISCOVERABLE
-                | registration.is_keyed * KEYED
-                | signed * PROVEN
-                | registration.is_observed * OBSERVED
-            ),
-            registered_at=now.wall_s,
-            last_seen_at=now.wall_s,
-            last_seen_s=now.attended_s,
-            since_s=now.attended_s,
-            usual_gap_s=self.options.heartbeat_advice_s,
-            revision=self.nodes.next_revision(),
-            services=registration.services,
-            region=registration.region,
-            profile=registration.profile.encode(),
-            away_from_s=now.attended_s if away_until_s else 0.0,
-            away_until_s=away_until_s,
-            history="",
-            next_key=registration.next_key or "",
-        )
-
-    def _amended(
-        self, record: Record, registration: Registration, now: Now, *, signed: bool = False
-    ) -> Record | None:
-        """`record` with what the registration says; None where it says nothing new."""
-        profile, is_keyed = registration.profile, registration.is_keyed
-        if not (signed or record.flags & KEYED) and is_keyed:
-            known_key = profile_parts(record.profile)[2]
-            # Earlier servers kept any key as it was given: written so again, it is the same one.
-            if known_key == registration.key_as_given:
-                profile, is_keyed = replace(profile, public_key=known_key), False
-        amended = record._replace(
-            flags=(
-                record.flags & ~(DISCOVERABLE | KEYED)
-                | registration.discoverable * DISCOVERABLE
-                | is_keyed * KEYED
-                | signed * PROVEN
-            ),
-            services=registration.services,
-            region=registration.region,
-            profile=profile.encode(),
-        )
-        if registration.next_key is not None:
-            amended = amended._replace(next_key=registration.next_key)
-        if registration.away_until_at is not None:
-            away_until_s = self._away_until_s(registration.away_until_at, now)
-            if abs(away_until_s - record.away_until_s) > SAME_TIME_S:
-                away_from_s = now.attended_s if away_until_s else 0.0
-                amended = amended._replace(away_from_s=away_from_s, away_until_s=away_until_s)
-        if amended == record:
-            return None
-        return amended._replace(flags=amended.flags & ~OBSERVED | registration.is_observed * OBSERVED)
-
-    @staticmethod
-    def _names_key_of(record: Record, registration: Registration) -> bool:
-        public_key: str = profile_parts(record.profile)[2]
-        return public_key == registration.profile.public_key
-
-    def _repeats(self, amended: Record, registration: Registration) -> bool:
-        """Whether a registration only tells an announced absence again.
-
-        In attended time it then lies elsewhere by all the time in which the directory itself was away: that
-        is no reason to refuse the node, and none to believe that it is the node.
-        """
-        known = self.nodes.registry.record(amended.slot)
-        if not (registration.away_until_at and known.away_until_s):
-            return False
-        return amended._replace(away_from_s=known.away_from_s, away_until_s=known.away_until_s) == known
-
-    def _away_until_s(self, away_until_at: float, now: Now) -> float:
-        """The attended time of an announced return; 0 where there is none, or it has passed."""
-        ahead_s = away_until_at - now.wall_s
-        return now.attended_s + min(ahead_s, self.lifecycle.coma_s) if ahead_s > 0 else 0.0
 
     @staticmethod
     def not_found(node_id: str) -> CallerError:
@@ -387,14 +288,6 @@ class Directory:
             f"The node {node_id!r} was removed {days:.1f} days ago (reason: {tombstone.reason}).",
             suggestion="Register it again with POST /register and the same public key.",
         )
-
-
-def _fingerprints(registration: Registration) -> set[str]:
-    """The names of the key of a registration: also that which it has where it was kept as it was given."""
-    fingerprints = {key_fingerprint(registration.profile.public_key, registration.is_keyed * KEYED)}
-    if registration.is_keyed:
-        fingerprints.add(key_fingerprint(registration.key_as_given, 0))
-    return fingerprints
 
 
 def _taken(node_id: str, detail: str, suggestion: str) -> CallerError:

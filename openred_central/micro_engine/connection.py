@@ -81,10 +81,15 @@ class Connection(Channel):
         turn_ends_s, first = self._now_s + TURN_S_MAX, True
         try:
             while not out.paused:
-                if not first and parser.buffered_bytes and self._shared.clock.monotonic_s() > turn_ends_s:
+                if first:
+                    first = False
+                elif not parser.buffered_bytes:
+                    # Nearly always all is answered here: trying to read on takes 0.3 µs.
+                    if self.phase == HEAD:
+                        break
+                elif self._shared.clock.monotonic_s() > turn_ends_s:
                     self._rest()
                     break
-                first = False
                 if self.phase == HEAD:
                     request = parser.read_head()
                     if request is None:
@@ -196,7 +201,7 @@ class Connection(Channel):
         closes = False
         try:
             if error is None:
-                response = as_response(result)
+                response = result if type(result) is Response else as_response(result)
             else:
                 closes = isinstance(error, CallerError) and error.close
                 response = self._shared.error_response(error, request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from email.utils import formatdate
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,6 +17,9 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 # Enough for every status and content type of an application; what varies more than that is not kept.
 HEADS_KEPT_MAX: Final = 256
 
+# In English, whatever the language of the machine.
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _CLOSE: Final = b"\r\nConnection: close\r\n\r\n"
 _BODYLESS: Final = frozenset({204, 304})
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -28,6 +31,15 @@ _ENGINE_ONLY: Final = frozenset(
 _RESPONSES: Final = (Response, StreamingResponse)
 _DOCUMENTS: Final = (dict, list)
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+
+
+def http_date(wall_s: float) -> str:
+    """Seconds since the Unix epoch as HTTP tells a time: ``Sun, 06 Nov 1994 08:49:37 GMT`` (RFC 9110 §5.6.7).
+
+    `email.utils` has the same; importing it takes 4 ms of every start.
+    """
+    at = datetime.fromtimestamp(wall_s // 1, UTC)
+    return f"{_DAYS[at.weekday()]}, {at:%d} {_MONTHS[at.month - 1]} {at:%Y %H:%M:%S} GMT"
 
 
 def chunk(piece: bytes) -> bytes:
@@ -55,7 +67,7 @@ class ResponseEncoder:
 
     def tick(self, wall_s: float) -> None:
         """Renew the Date field (RFC 9110 §6.6.1); `wall_s` is in seconds since the Unix epoch."""
-        self._date = formatdate(wall_s, usegmt=True)
+        self._date = http_date(wall_s)
         self._heads.clear()
 
     def whole(

@@ -19,6 +19,9 @@ Parameters = tuple[Any, ...]
 PREFLIGHT_AGE_S: Final = 86_400
 METHODS_WITH_A_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 READING_METHODS: Final = frozenset({"GET", "HEAD"})
+# What is recognised is a 405 where a path does not allow it, not a 501 (RFC 9110 §9.1, §15.5.6): the methods
+# of RFC 9110, of RFC 5789, and of draft-ietf-httpbis-safe-method-w-body.
+KNOWN_METHODS: Final = READING_METHODS | METHODS_WITH_A_BODY | {"DELETE", "OPTIONS", "QUERY", "TRACE"}
 
 
 class Route:
@@ -139,8 +142,8 @@ class Router:
         Everything that can be known from the head is decided here, before a byte of the body is read and
         before ``100 Continue`` is sent.
 
-        Raises the request's own `refusal`, or `CallerError` 501 for a method that no route knows, 404, 405
-        with ``Allow``, 415, 413 (RFC 9110 §15.5), and 400 for a path that cannot be decoded.
+        Raises the request's own `refusal`, or `CallerError` 501 for a method that neither HTTP nor a route
+        knows, 404, 405 with ``Allow``, 415, 413 (RFC 9110 §15.5), and 400 for a path that cannot be decoded.
         """
         if request.refusal is not None:
             raise request.refusal.with_traceback(None)
@@ -158,7 +161,7 @@ class Router:
                 place, parameters = self._find(path)
         route = place.by_method.get(request.method) if place is not None else None
         if route is None:
-            if request.method not in self._methods:
+            if request.method not in KNOWN_METHODS and request.method not in self._methods:
                 raise self._unknown_method(request)
             if place is None:
                 raise _not_found(request)

@@ -2,7 +2,7 @@
 
 Source: draft-ietf-lamps-pq-composite-sigs, its recommendation where RSA is required. Both signatures are over
 one message representative, both must verify, and neither key is ever used alone (its section on key reuse).
-ML-DSA is FIPS 204; RSASSA-PSS is RFC 8017 §8.1. `cryptography` is imported where it is used: it costs 8 to
+ML-DSA is FIPS 204. `cryptography` is imported where it is used: it costs 8 to
 25 ms and 12 MB, and a server answers before it needs its first key.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING
+
+from .pss import sign_pss, verify_pss
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import mldsa, rsa
@@ -29,7 +31,6 @@ RSA_EXPONENT = 65_537
 RSA_SIGNATURE_BYTES = RSA_BITS // 8
 # The DER RSAPublicKey (RFC 8017 appendix A.1.1) of such a key has one length.
 RSA_PUBLIC_KEY_BYTES = 398
-RSA_SALT_BYTES = 32
 
 PUBLIC_KEY_BYTES = MLDSA_PUBLIC_KEY_BYTES + RSA_PUBLIC_KEY_BYTES
 SIGNATURE_BYTES = MLDSA_SIGNATURE_BYTES + RSA_SIGNATURE_BYTES
@@ -90,7 +91,7 @@ class CompositePublicKey:
             return False
         representative = message_representative(message, context)
         first = self._verify_mldsa(signature[:MLDSA_SIGNATURE_BYTES], representative)
-        second = self._verify_rsa(signature[MLDSA_SIGNATURE_BYTES:], representative)
+        second = verify_pss(self._rsa, signature[MLDSA_SIGNATURE_BYTES:], representative)
         return first and second
 
     def _verify_mldsa(self, signature: bytes, representative: bytes) -> bool:
@@ -98,18 +99,6 @@ class CompositePublicKey:
 
         try:
             self._mldsa.verify(signature, representative, LABEL)
-        except InvalidSignature:
-            return False
-        return True
-
-    def _verify_rsa(self, signature: bytes, representative: bytes) -> bool:
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import padding
-
-        pss = padding.PSS(padding.MGF1(hashes.SHA256()), RSA_SALT_BYTES)
-        try:
-            self._rsa.verify(signature, representative, pss, hashes.SHA256())
         except InvalidSignature:
             return False
         return True
@@ -164,12 +153,8 @@ class CompositePrivateKey:
 
     def sign(self, message: bytes, context: bytes = CONTEXT) -> bytes:
         """The signature of `message`, `SIGNATURE_BYTES`. Takes about 2 ms, without the interpreter's lock."""
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import padding
-
         representative = message_representative(message, context)
-        pss = padding.PSS(padding.MGF1(hashes.SHA256()), RSA_SALT_BYTES)
-        return self._mldsa.sign(representative, LABEL) + self._rsa.sign(representative, pss, hashes.SHA256())
+        return self._mldsa.sign(representative, LABEL) + sign_pss(self._rsa, representative)
 
 
 def _rsa_public_bytes(key: rsa.RSAPublicKey) -> bytes:

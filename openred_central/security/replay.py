@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections import OrderedDict
 
 from .proof_errors import ProofError
 from .signatures import AGE_S_MAX, Proof
@@ -50,8 +51,10 @@ class ReplayRings:
 
     def __init__(self, rings_max: int = RINGS_MAX) -> None:
         self._rings_max = rings_max
-        # Whoever was admitted last stands last. What stands first is dead within 90 s of its admission.
-        self._rings: dict[tuple[str, str], bytes] = {}
+        # Whoever was admitted last stands last. What stands first is dead within 90 s of its admission. Not a
+        # plain dictionary, which looks for its first key among all that were moved away: among 50,000
+        # nodes a proof took up to 27 µs here, instead of 4.
+        self._rings: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._rings)
@@ -60,11 +63,12 @@ class ReplayRings:
         """Remember `proof`, which is valid at `wall_s`. Raises `ProofError` as the function `admit` does."""
         name = (node_id, proof.key_id)
         ring = admit(self._rings.get(name, b""), proof.created, proof.nonce, wall_s)
-        if self._rings.pop(name, None) is None and len(self._rings) >= self._rings_max:
+        if name not in self._rings and len(self._rings) >= self._rings_max:
             raise ProofError(
                 "too_many_proofs", f"{self._rings_max} nodes have signed within {AGE_S_MAX} s. Wait."
             )
         self._rings[name] = ring
+        self._rings.move_to_end(name)
 
     def sweep(self, wall_s: float, limit: int) -> int:
         """Forget at most `limit` nodes of which no entry is valid any more at `wall_s`; returns how many."""

@@ -97,9 +97,16 @@ class DirectoryKeys:
         Raises `KeyFileError`; what could not be done then is tried again next time.
         """
         failed: KeyFileError | None = None
-        self._unsaved |= self._ring.advance(now_s)
+        try:
+            if self._unsaved:
+                # From a state that a crash would take back no key goes on to the next one.
+                self._save(now_s)
+            self._unsaved |= self._ring.advance(now_s)
+            self._make_key(now_s)
+        except KeyFileError as error:
+            failed = error
         tell = self._exchange if self._options.offline_root else self._sign
-        for step in (self._make_key, tell, self._save):
+        for step in (tell, self._save):
             try:
                 step(now_s)
             except KeyFileError as error:
@@ -160,7 +167,8 @@ class DirectoryKeys:
     def _serve(self, served: Served, now_s: float) -> None:
         self.served = served
         self._ring.published(served.keyset, now_s)
-        self._ring.advance(now_s)
+        if self._ring.active is None:
+            self._ring.advance(now_s)
         self._unsaved = True
 
     def _exchange(self, now_s: float) -> None:

@@ -53,3 +53,6 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing to do."""
+
+    def release(self) -> None:
+        """Nothing to do."""

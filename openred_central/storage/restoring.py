@@ -113,7 +113,7 @@ def _open_and_load(database: str, load: Callable[[Store], Loaded]) -> tuple[Stor
         store.finish_check()
         return store, loaded
     except BaseException:
-        store.close()
+        store.release()
         raise
 
 

@@ -292,17 +292,21 @@ class SqliteStore:
         """
         if not self._lock.held:
             return
-        with suppress(StoreError):
-            # It still reads the file, which may be moved once it is closed.
-            self.finish_check()
-        with self._telling("close"):
-            try:
+        try:
+            with self._telling("close"):
                 connection, journal = self._usable
                 journal.fold_all()
                 truncate_log(connection)
-            finally:
-                self._end()
-                self._lock.release()
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Release the file as it is: nothing is folded through what may be damaged. Raises nothing."""
+        with suppress(StoreError):
+            # It still reads the file, which may be moved once it is released.
+            self.finish_check()
+        self._end()
+        self._lock.release()
 
     @property
     def _connection(self) -> sqlite3.Connection:

@@ -85,3 +85,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
+
+    def release(self) -> None:
+        """Release everything and tidy nothing, because it may be damaged. Raises nothing."""

@@ -85,11 +85,6 @@ class Keykeeper:
         self.stats = KeykeeperStats()
 
     @property
-    def ready(self) -> bool:
-        """Whether tokens can be signed."""
-        return self._keys.signing is not None
-
-    @property
     def publication(self) -> Publication | None:
         """The key set that is served; None while there is none."""
         return self._publication
@@ -104,11 +99,6 @@ class Keykeeper:
     def root_suite(self) -> str | None:
         """The letter of the suite in which the key set is signed; None while there is none."""
         return None if self._keys.served is None else self._keys.served.root_suite
-
-    @property
-    def root_key_id(self) -> str | None:
-        """The id of the key by which the key set is signed, which peers pin; None while there is none."""
-        return None if self._keys.served is None else self._keys.served.root_key_id
 
     @property
     def signing(self) -> DirectoryKey | None:

@@ -12,6 +12,7 @@ from openred_central.api.broadcast import Broadcast
 from openred_central.api.event_feed import EventFeed
 from openred_central.api.event_log import EventLog
 from openred_central.api.limiting import LimitOptions, Limits
+from openred_central.api.openapi import documents
 from openred_central.api.proving import Prover
 from openred_central.api.routes import NAMES, install
 from openred_central.api.service import Api
@@ -34,6 +35,8 @@ from openred_central.security.signing import PrivateKey, signed_headers
 from openred_central.security.tokens import PeerToken
 from openred_central.storage.state import StoreState
 
+from .described import faults
+
 DAY_S = 86_400.0
 # Steps that a coroutine may need; more means that it never ends.
 STEPS_MAX = 10_000
@@ -41,6 +44,7 @@ CHECKED_NODES_MAX = 20
 DUE_MAX = 100_000
 
 AUTHORITY = "directory.example"
+DOCUMENTS = documents("9.9.9")
 PEER = "198.51.100.7"
 UNLIMITED = LimitOptions(exempt_networks=(PEER,))
 
@@ -145,6 +149,7 @@ class World:
             figures=lambda: {"uptime_s": 1.5},
             version="9.9.9",
             endpoints=NAMES,
+            documents=DOCUMENTS,
             stopping=lambda: self.stopping,
             broadcast=Broadcast(
                 self.feed,
@@ -207,13 +212,19 @@ class World:
         return route.handler(request, *parameters)
 
     def call(self, method: str, target: str, body: Any = None, **options: Any) -> Reply:
-        """Ask and read the answer, whether it is an error or not. `options` as for `request`."""
+        """Ask and read the answer, whether it is an error or not. `options` as for `request`.
+
+        The answer has to be as the description of the API says.
+        """
         try:
-            return read_reply(run(self.start(self.request(method, target, body, **options))))
+            response = run(self.start(self.request(method, target, body, **options)))
         except CallerError as error:
-            return read_reply(Response.problem(error))
+            response = Response.problem(error)
         finally:
             self._check()
+        path = target.partition("?")[0]
+        assert faults(method, path, response.status, response.content_type, response.body) == []
+        return read_reply(response)
 
     def _check(self) -> None:
         # Looking at all nodes after every step is for small worlds.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from openred_central.api.fields import Fields, Wrong
+from openred_central.api.fields import Field, Fields, Wrong
 from openred_central.errors import CallerError
 
 
@@ -14,6 +15,15 @@ def small(value: Any) -> int:
     if not isinstance(value, int) or value > 9:
         raise Wrong("has to be at most 9")
     return value
+
+
+def small_field(name: str, *, required: bool = False) -> Field[int]:
+    return Field(name, small, "", required=required)
+
+
+# With an older spelling.
+A = Field("a", small, "", alias="old")
+SORTED: Field[list[str]] = Field("a", sorted, "", alias="old")
 
 
 def wrong_in(fields: Fields) -> dict[str, str]:
@@ -26,25 +36,25 @@ def wrong_in(fields: Fields) -> dict[str, str]:
 
 def test_a_field_is_read_and_one_that_is_not_there_has_its_default() -> None:
     fields = Fields({"a": 3}, "body")
-    assert fields.take("a", small) == 3
-    assert fields.take("b", small) is None
-    assert fields.take("b", small, 7) == 7
-    assert fields.require("a", small, 0) == 3
+    assert fields.take(small_field("a")) == 3
+    assert fields.take(small_field("b")) is None
+    assert fields.take(small_field("b"), 7) == 7
+    assert fields.take(small_field("a", required=True), 0) == 3
     fields.finish()
 
 
 def test_fields_that_nobody_reads_are_ignored() -> None:
     fields = Fields({"a": 3, "invented_later": object()}, "body")
-    fields.take("a", small)
+    fields.take(small_field("a"))
     fields.finish()
 
 
 def test_all_wrong_fields_are_named_at_once() -> None:
     fields = Fields({"a": 10, "b": "x", "c": 1}, "body")
-    assert fields.take("a", small, 5) == 5
-    assert fields.require("b", small, 5) == 5
-    assert fields.take("c", small) == 1
-    fields.require("d", small, 0)
+    assert fields.take(small_field("a"), 5) == 5
+    assert fields.take(small_field("b", required=True), 5) == 5
+    assert fields.take(small_field("c")) == 1
+    fields.take(small_field("d", required=True), 0)
     fields.reject("e", "does not go with a")
     assert wrong_in(fields) == {
         "a": "has to be at most 9",
@@ -56,9 +66,9 @@ def test_all_wrong_fields_are_named_at_once() -> None:
 
 def test_the_message_says_how_many_fields_are_wrong_and_where() -> None:
     one, two = Fields({"a": 10}, "query"), Fields({}, "body")
-    one.take("a", small)
-    two.require("a", small, 0)
-    two.require("b", small, 0)
+    one.take(small_field("a"))
+    two.take(small_field("a", required=True), 0)
+    two.take(small_field("b", required=True), 0)
     with pytest.raises(CallerError, match="One field of the query cannot be taken: a"):
         one.finish()
     with pytest.raises(CallerError, match="2 fields of the body cannot be taken: a, b"):
@@ -67,53 +77,53 @@ def test_the_message_says_how_many_fields_are_wrong_and_where() -> None:
 
 def test_what_is_wrong_with_a_field_is_not_replaced_by_what_is_found_later() -> None:
     fields = Fields({"a": 10}, "body")
-    fields.take("a", small)
+    fields.take(small_field("a"))
     fields.reject("a", "something else")
     assert wrong_in(fields) == {"a": "has to be at most 9"}
 
 
 def test_an_older_spelling_stands_for_the_field() -> None:
     fields = Fields({"old": 4}, "body")
-    assert fields.has("a", "old")
-    assert fields.take("a", small, alias="old") == 4
-    assert fields.require("a", small, 0, alias="old") == 4
+    assert fields.has(A)
+    assert fields.take(A) == 4
+    assert fields.take(replace(A, required=True), 0) == 4
     fields.finish()
 
 
 def test_what_is_wrong_is_told_under_the_name_that_was_sent() -> None:
     fields = Fields({"old": 10}, "body")
-    fields.take("a", small, alias="old")
+    fields.take(A)
     assert wrong_in(fields) == {"old": "has to be at most 9"}
 
 
 def test_a_missing_field_is_asked_for_by_its_present_name() -> None:
     fields = Fields({}, "body")
-    assert not fields.has("a", "old")
-    fields.require("a", small, 0, alias="old")
+    assert not fields.has(A)
+    fields.take(replace(A, required=True), 0)
     assert wrong_in(fields) == {"a": "is required"}
 
 
 def test_both_spellings_may_be_sent_with_one_value() -> None:
     fields = Fields({"a": 4, "old": 4}, "body")
-    assert fields.take("a", small, alias="old") == 4
+    assert fields.take(A) == 4
     fields.finish()
 
 
 def test_both_spellings_with_different_values_are_refused() -> None:
     fields = Fields({"a": 4, "old": 5}, "body")
-    fields.take("a", small, alias="old")
+    fields.take(A)
     assert wrong_in(fields) == {"a": "differs from old, its older spelling; send only a"}
 
 
 def test_values_that_mean_the_same_do_not_differ() -> None:
     fields = Fields({"a": ["x", "y"], "old": ["y", "x"]}, "body")
-    assert fields.take("a", sorted, alias="old") == ["x", "y"]
+    assert fields.take(SORTED) == ["x", "y"]
     fields.finish()
 
 
 def test_where_both_spellings_are_wrong_each_is_told() -> None:
     fields = Fields({"a": 10, "old": "x"}, "body")
-    fields.take("a", small, alias="old")
+    fields.take(A)
     assert wrong_in(fields) == {"a": "has to be at most 9", "old": "has to be at most 9"}
 
 
@@ -123,7 +133,7 @@ def test_two_spellings_nested_deeper_than_can_be_compared_are_refused() -> None:
     for _ in range(5_000):
         first, second = [first], [second]
     fields = Fields({"a": first, "old": second}, "body")
-    fields.take("a", small, alias="old")
+    fields.take(A)
     assert wrong_in(fields).keys() == {"a", "old"}
 
 
@@ -146,4 +156,4 @@ def test_a_body_that_is_no_object_is_named_for_what_it_is(document: Any, kind: s
 
 
 def test_a_body_that_is_an_object_is_taken() -> None:
-    assert Fields.of_body({"a": 1}).take("a", small) == 1
+    assert Fields.of_body({"a": 1}).take(small_field("a")) == 1

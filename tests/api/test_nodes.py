@@ -167,6 +167,22 @@ def test_an_unknown_node_cannot_depart() -> None:
     assert_problem(World().call("DELETE", "/nodes/node-1", claim="A" * 22), 404, "node_not_found")
 
 
+@pytest.mark.parametrize("body", [{}, {"mode": "forget"}, {"other": 1}])
+def test_a_mode_in_the_query_counts_also_where_there_is_a_body(body: dict[str, Any]) -> None:
+    world = World()
+    claim = world.claim_of()
+    reply = world.call("DELETE", "/nodes/node-1?mode=forget", body, claim=claim)
+    assert (reply.status, reply.document["status"]) == (200, "forgotten")
+
+
+def test_two_modes_are_refused() -> None:
+    world = World()
+    claim = world.claim_of()
+    reply = world.call("DELETE", "/nodes/node-1?mode=forget", {"mode": "leave"}, claim=claim)
+    assert_problem(reply, 400, "bad_request", fields=["mode"])
+    assert world.call("GET", "/nodes/node-1").document["state"] == "active"
+
+
 @pytest.mark.parametrize("mode", ["leave", "forget"])
 def test_a_departure_is_not_acknowledged_before_the_commit(mode: str) -> None:
     world = World()

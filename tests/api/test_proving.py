@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from openred_central.api import proving
 from openred_central.api.limiting import LimitOptions
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.node import PROVEN
@@ -217,6 +218,8 @@ def test_what_is_no_key_is_kept_as_text_and_never_bound_to() -> None:
     assert (document["identity"], document["key_status"]) == ("unproven", "opaque")
     reply = world.signed(OWNER, "POST", "/heartbeat/node-1")
     assert_problem(reply, 401, "proof_required")
+    # RFC 9110 §15.5.2: no 401 without a way to do better.
+    assert reply.headers["WWW-Authenticate"] == "Claim"
     reply = world.signed(OWNER, "POST", "/register", {**NODE, "public_key": "text"})
     assert_problem(reply, 400, "invalid_key", fields=["public_key"])
 
@@ -360,6 +363,19 @@ def test_a_signed_request_has_no_query() -> None:
 # Whose limits are charged
 
 
+def counted_checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gets an entry for each signature that is checked from now on."""
+    checked: list[str] = []
+    checks: Callable[..., Any] = proving.check_proof
+
+    def counting(*arguments: Any) -> Any:
+        checked.append("")
+        return checks(*arguments)
+
+    monkeypatch.setattr(proving, "check_proof", counting)
+    return checked
+
+
 def test_bad_proofs_cost_their_sender_and_not_the_node() -> None:
     world = bound_world(limits=LimitOptions())
     other = "203.0.113.9"
@@ -373,14 +389,7 @@ def test_bad_proofs_cost_their_sender_and_not_the_node() -> None:
 
 def test_beyond_the_budget_no_signature_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     world = bound_world(limits=LimitOptions())
-    checked: list[str] = []
-    checks: Callable[..., Any] = world.prover._check.__globals__["check_proof"]
-
-    def counting(*arguments: Any) -> Any:
-        checked.append("")
-        return checks(*arguments)
-
-    monkeypatch.setitem(world.prover._check.__globals__, "check_proof", counting)
+    checked = counted_checks(monkeypatch)
     statuses = [world.signed(FOREIGN, "POST", "/heartbeat/node-1").status for _ in range(100)]
     assert statuses == [401] * 30 + [429] * 70
     assert len(checked) == 30
@@ -396,14 +405,7 @@ def test_nobody_uses_up_the_proofs_of_another_by_registering_under_its_name() ->
 def test_to_repeat_what_holds_costs_its_sender_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """To check a signature that was accepted before costs as much as to check one that is wrong."""
     world = bound_world(limits=LimitOptions())
-    checked: list[str] = []
-    checks: Callable[..., Any] = world.prover._check.__globals__["check_proof"]
-
-    def counting(*arguments: Any) -> Any:
-        checked.append("")
-        return checks(*arguments)
-
-    monkeypatch.setitem(world.prover._check.__globals__, "check_proof", counting)
+    checked = counted_checks(monkeypatch)
     replies = [
         world.signed(OWNER, "POST", "/heartbeat/node-1", nonce="the-very-same-nonce") for _ in range(100)
     ]

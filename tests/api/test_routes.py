@@ -35,6 +35,8 @@ CONTRACT = [
     ("GET", "/health/ready", "ready"),
     ("GET", "/health", "ready"),
     ("GET", "/api/v3/health", "ready"),
+    ("GET", "/openapi.json", "openapi"),
+    ("GET", "/docs", "reference"),
 ]
 
 

@@ -156,7 +156,12 @@ def test_a_port_is_taken(value: int) -> None:
     assert values.port(value) == value
 
 
-@pytest.mark.parametrize("value", [0, -1, 65_536, 70_000, True, False, "80", 80.0, 80.5, None, [80], 1e30])
+def test_a_whole_number_is_one_however_json_writes_it() -> None:
+    assert type(values.port(orjson.loads("8e1"))) is int
+    assert values.port(orjson.loads("80.0")) == 80
+
+
+@pytest.mark.parametrize("value", [0, -1, 65_536, 70_000, True, False, "80", 80.5, None, [80], 1e30])
 def test_what_is_no_port_is_refused(value: Any) -> None:
     assert refused(values.port, value) == "has to be a whole number from 1 to 65535"
 

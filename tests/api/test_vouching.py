@@ -189,3 +189,13 @@ def test_no_token_survives_a_change_of_one_character(seed: int) -> None:
         body = {"token_a": changed["token"], "token_b": changed["peer_token"]}
         reply = world.call("POST", VERIFY, body)
         assert reply.status == 400 or not reply.document["valid"], orjson.dumps(body)
+
+
+def test_every_wrong_token_is_named_whichever_counts() -> None:
+    world = world_of_two()
+    reply = world.call("POST", VERIFY, {"token": "A" * 22, "token_a": "no token"})
+    assert_problem(reply, 400, "bad_request", fields=["token_a"])
+    assert_problem(world.call("POST", VERIFY, {"token_a": "A" * 22}), 400, "bad_request", fields=["token_b"])
+    body = {"node_id": "alice", "all": True, "token_id": "A" * 22, "token": "no token"}
+    reply = world.call("POST", "/security/revoke", body)
+    assert_problem(reply, 400, "bad_request", fields=["token"])

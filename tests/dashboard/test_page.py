@@ -87,16 +87,6 @@ def test_every_element_that_the_script_asks_for_is_there_once() -> None:
     assert pointed_at - {"answer-title"} <= set(ids)
 
 
-def test_the_tag_is_another_one_when_anything_of_the_page_is() -> None:
-    empty = "<style></style><script></script>"
-    tags = {
-        assemble(*texts).etag
-        for texts in ((empty, "", ""), (empty, "a", ""), (empty, "", "a"), (empty + " ", "", ""))
-    }
-    assert len(tags) == 4
-    assert assemble(empty, "", "") == assemble(empty, "", "")
-
-
 @pytest.mark.parametrize(
     ("html", "style", "script", "complaint"),
     [

@@ -10,10 +10,11 @@ from openred_central.clock import Now
 from openred_central.directory.batch import Batch, Vitals
 from openred_central.directory.columns import RecordColumns
 from openred_central.directory.consistency import check
-from openred_central.directory.directory import Directory, DirectoryOptions, Registration
+from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import DAY_S, LifecycleOptions, State
 from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import Profile, Record, Tombstone, hash_id
+from openred_central.directory.node import DISCOVERABLE, Profile, Record, Tombstone, hash_id
+from openred_central.directory.registration import Registration
 
 EPOCH_S = 1_800_000_000.0
 HOUR_S = 3_600.0
@@ -99,6 +100,29 @@ def record_of(directory: Directory, node_id: str) -> Record:
 
 def expect_consistent(directory: Directory, now: Now) -> None:
     assert check(directory, now) == []
+
+
+def record(slot: int, node_id: str = "node", **changed: object) -> Record:
+    """A record, with all that every node has; `changed` are other fields of `Record`."""
+    filled = Record(
+        slot=slot,
+        node_id=node_id,
+        state=State.ACTIVE,
+        flags=DISCOVERABLE,
+        registered_at=1.5,
+        last_seen_at=2.5,
+        last_seen_s=3.5,
+        since_s=4.5,
+        usual_gap_s=60.0,
+        revision=7,
+        services="chat,mail",
+        region="eu",
+        profile=b"[]",
+        away_from_s=0.0,
+        away_until_s=0.0,
+        history="",
+    )
+    return filled._replace(**changed)
 
 
 def columns_of(records: Iterable[Record]) -> RecordColumns:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from openred_central.directory.changes import Changes
+from openred_central.directory.changes import PART_BITS, Changes
 
 
 def test_many_changes_of_one_node_are_one_entry_in_the_place_of_the_first() -> None:
@@ -167,3 +167,35 @@ def test_nothing_is_lost_parted_or_promised_too_early_however_saving_goes(seed: 
             watched.save(3, fails=False, meanwhile=[])
         assert watched.open == {}
         assert watched.changes.covered() == watched.changes.last
+
+
+def test_no_dictionary_of_notes_grows_with_the_directory() -> None:
+    changes = Changes()
+    for slot in range(100_000):
+        changes.note(slot)
+    assert max(map(len, changes._noted._parts.values())) <= 1 << PART_BITS
+    assert changes.take(100_000) == list(range(100_000))
+
+
+def test_notes_come_out_as_a_plain_dictionary_would_have_them(seed: int) -> None:
+    chance = random.Random(seed)
+    changes, plain, flying = Changes(), dict[int | str, int](), list[int | str]()
+    for _ in range(3_000):
+        key: int | str = chance.choice([chance.randrange(9) << 14, chance.randrange(9), chance.choice("abc")])
+        match chance.randrange(4):
+            case 0 | 1:
+                plain.setdefault(key, changes.note(key))
+            case 2:
+                wanted = chance.randrange(6)
+                flying = changes.take(wanted)
+                assert flying == list(plain)[:wanted]
+                for taken in flying:
+                    del plain[taken]
+            case 3 if chance.randrange(2) and len(flying) < 2:
+                # What is put back was taken together, and is from then on: one alone shows the order.
+                changes.put_back(flying, [])
+                plain = dict.fromkeys(flying, 0) | {k: n for k, n in plain.items() if k not in flying}
+                flying = []
+        assert len(changes) == len(plain)
+        assert changes.covered() == next(iter(plain.values()), changes.last + 1) - 1
+        assert all(map(changes.is_noted, plain))

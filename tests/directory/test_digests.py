@@ -8,8 +8,7 @@ from openred_central.directory.digests import record_digest, record_digests
 from openred_central.directory.lifecycle import State
 from openred_central.directory.node import DISCOVERABLE, LEFT
 
-from .building import columns_of
-from .test_registry import record
+from .building import columns_of, record
 
 
 @pytest.mark.parametrize(
@@ -23,6 +22,8 @@ from .test_registry import record
         {"region": "us"},
         {"profile": b"{}"},
         {"away_until_s": 5.0},
+        {"generation": 1},
+        {"next_key": "key"},
     ],
 )
 def test_whatever_was_acknowledged_shows_in_the_digest(changed: dict[str, object]) -> None:
@@ -36,4 +37,6 @@ def test_what_follows_from_time_and_where_a_record_lies_do_not_show_in_the_diges
 
 def test_the_digests_of_many_are_those_of_each() -> None:
     records = [record(0), record(1, "ü", away_until_s=5.0), record(2, services="", revision=2**63 - 1)]
-    assert list(record_digests(columns_of(records))) == list(map(record_digest, records))
+    rare = [record(3, generation=2), record(4, next_key="key")]
+    for many in (records, records + rare):
+        assert list(record_digests(columns_of(many))) == list(map(record_digest, many))

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from openred_central.directory.mass_silence import MassSilence, MassSilenceOptions
+from openred_central.directory.mass_silence import NAME_SETS, MassSilence, MassSilenceOptions
 
 from .building import DAY_S, HOUR_S, at
 
@@ -184,3 +184,13 @@ def test_nothing_is_reconsidered_where_nothing_is_held() -> None:
 def test_options_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="mass_silence_"):
         MassSilenceOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_no_set_of_names_grows_with_the_directory() -> None:
+    silence = MassSilence(MassSilenceOptions(share=1.0))
+    for number in range(64_000):
+        silence.advanced(f"n{number}", 1.0)
+    ((_, names),) = silence._slices
+    assert max(map(len, names.values())) < 3 * 64_000 / NAME_SETS
+    silence.returned("n7")
+    assert (silence.recent, silence.counts("n7"), silence.counts("n8")) == (63_999, False, True)

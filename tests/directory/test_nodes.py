@@ -18,8 +18,7 @@ from openred_central.directory.node import HELD, LEFT, Transition, decode_histor
 from openred_central.directory.nodes import TRANSITIONS_KEPT
 from openred_central.errors import InternalBug
 
-from .building import EPOCH_S, at, expect_consistent, make_directory, record_of, register, state_of
-from .test_registry import record
+from .building import EPOCH_S, at, expect_consistent, make_directory, record, record_of, register, state_of
 
 
 def test_a_new_node_is_indexed_armed_noted_and_announced() -> None:

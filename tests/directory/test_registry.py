@@ -9,33 +9,11 @@ import pytest
 
 from openred_central.directory.digests import DIGEST_MASK, record_digest
 from openred_central.directory.lifecycle import LIVE_STATES, State
-from openred_central.directory.node import DISCOVERABLE, LEFT, Record, SignOfLife, is_discoverable
+from openred_central.directory.node import DISCOVERABLE, LEFT, SignOfLife, is_discoverable
 from openred_central.directory.registry import Registry, shard_of
 from openred_central.errors import InternalBug
 
-from .building import columns_of
-
-
-def record(slot: int, node_id: str = "node", **changed: object) -> Record:
-    filled = Record(
-        slot=slot,
-        node_id=node_id,
-        state=State.ACTIVE,
-        flags=DISCOVERABLE,
-        registered_at=1.5,
-        last_seen_at=2.5,
-        last_seen_s=3.5,
-        since_s=4.5,
-        usual_gap_s=60.0,
-        revision=7,
-        services="chat,mail",
-        region="eu",
-        profile=b"[]",
-        away_from_s=0.0,
-        away_until_s=0.0,
-        history="",
-    )
-    return filled._replace(**changed)
+from .building import columns_of, record
 
 
 def digests(registry: Registry) -> list[int]:

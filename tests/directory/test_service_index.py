@@ -11,7 +11,7 @@ from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.registry import Registry
 from openred_central.directory.service_index import ServiceIndex
 
-from .test_registry import record
+from .building import record
 
 NAMES = ("chat", "files", "mail", "relay")
 

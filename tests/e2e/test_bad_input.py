@@ -133,7 +133,7 @@ REQUESTS: list[tuple[str, str, Any, dict[str, str], int, str]] = [
     ("GET", "/discover?" + "&".join(f"x{n}=1" for n in range(101)), None, {}, 400, "bad_request"),
     ("GET", "/register", None, {}, 405, "method_not_allowed"),
     ("POST", "/discover", {}, {}, 405, "method_not_allowed"),
-    ("PUT", "/nodes/here", {}, {}, 501, "method_not_implemented"),
+    ("PUT", "/nodes/here", {}, {}, 405, "method_not_allowed"),
     ("get", "/", None, {}, 501, "method_not_implemented"),
     ("BREW", "/", None, {}, 501, "method_not_implemented"),
     ("POST", "/register", b"{}", {"Content-Type": "text/plain"}, 415, "unsupported_media_type"),

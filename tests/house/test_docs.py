@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -149,6 +149,23 @@ def command_gaps(readme: str, commands: Iterable[str], targets: Iterable[str]) -
         gaps += [f"README.md says nothing of `{program} {word}`" for word in sorted(known - named)]
         gaps += [f"README.md names `{program} {word}`, which there is not" for word in sorted(named - known)]
     return gaps
+
+
+def link_gaps(readme: str, present: Callable[[str], bool]) -> list[str]:
+    """Links within the README that lead nowhere: to no heading of it, and to no file that is `present`."""
+    prose = re.sub(r"^```.*?\n.*?^```", "", readme, flags=re.MULTILINE | re.DOTALL)
+    # As GitHub makes them: lower case, spaces become hyphens, other signs are left out.
+    headings = {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    }
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose)
+    return [
+        f"README.md links to {target}, which there is not"
+        for target in targets
+        if "://" not in target
+        and not (target[1:] in headings if target.startswith("#") else present(target.partition("#")[0]))
+    ]
 
 
 def make_targets(makefile: str) -> set[str]:
@@ -288,6 +305,20 @@ def test_endpoints_that_the_readme_lacks_or_invents_are_named() -> None:
     missing = ENDPOINTS[0]
     assert f"README.md says nothing of {missing.method} {missing.path}; add a row" in gaps
     assert "README.md knows GET /lunch, which is not served" in gaps
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    expect_none(link_gaps(readme_text(), lambda path: (ROOT / path).exists()))
+
+
+def test_links_that_lead_nowhere_are_named() -> None:
+    readme = (
+        "# Who may do what?\n[a](#who-may-do-what) [b](#who) [c](LICENSE) [d](NONE) [e](https://x.example)"
+    )
+    assert link_gaps(readme, {"LICENSE"}.__contains__) == [
+        "README.md links to #who, which there is not",
+        "README.md links to NONE, which there is not",
+    ]
 
 
 def test_codes_are_found_however_they_are_passed() -> None:

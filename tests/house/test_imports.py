@@ -29,6 +29,7 @@ RANKS = {
     "logs": 2,
     "listening": 2,
     "transition_log": 2,
+    "setting_table": 2,
     "api": 3,
     "tasks": 3,
     "config": 4,
@@ -38,6 +39,7 @@ RANKS = {
     # Above `config`.
     "vault": 5,
     "setting_texts": 5,
+    "assembly": 5,
     "server": 6,
     # Above `vault`.
     "commands": 6,
@@ -51,6 +53,7 @@ RANKS = {
 RUN_TIME_DEPENDENCIES = {"uvloop", "orjson", "cryptography"}
 TEST_DEPENDENCIES = RUN_TIME_DEPENDENCIES | {
     *("pytest", "hypothesis", "http_message_signatures", "cryptography_vectors", "prometheus_client"),
+    *("jsonschema", "openapi_spec_validator", "referencing", "schemathesis"),
     *(NAME, "tests", "benchmarks"),
 }
 # What the benchmarks compare with: the `bench` extra, for the peers alone.

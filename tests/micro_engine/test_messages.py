@@ -10,6 +10,7 @@ import pytest
 from openred_central.errors import CallerError
 from openred_central.micro_engine.messages import (
     JSON_TYPE,
+    NO_HEADERS,
     PROBLEM_TYPE,
     Headers,
     Request,
@@ -76,3 +77,10 @@ def test_a_stream_is_bytes_unless_said_otherwise() -> None:
 
     response = StreamingResponse(chunks())
     assert (response.status, response.content_type, response.headers) == (200, "application/octet-stream", ())
+
+
+def test_whether_any_of_some_fields_was_sent_is_known() -> None:
+    headers = Headers((("host", "a"), ("signature", "b")))
+    assert headers.has_any(frozenset({"authorization", "signature"}))
+    assert not headers.has_any(frozenset({"authorization"}))
+    assert not NO_HEADERS.has_any(frozenset({"host"}))

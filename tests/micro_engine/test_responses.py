@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openred_central.errors import CallerError, InternalBug
 from openred_central.micro_engine.messages import Response, StreamingResponse
@@ -11,6 +15,7 @@ from openred_central.micro_engine.responses import (
     ResponseEncoder,
     as_response,
     chunk,
+    http_date,
     internal_error,
 )
 
@@ -186,3 +191,8 @@ def test_an_internal_error_has_the_shape_of_every_error_and_an_id() -> None:
     assert response.content_type == "application/problem+json"
     assert b'"id":"abc"' in response.body
     assert all(f'"{name}":'.encode() in response.body for name in problem)
+
+
+@given(st.floats(0.0, 253_402_300_799.0))
+def test_the_date_is_that_of_the_standard_library(wall_s: float) -> None:
+    assert http_date(wall_s) == formatdate(wall_s // 1, usegmt=True)

@@ -86,9 +86,17 @@ def test_a_method_of_another_path_is_not_allowed_and_those_allowed_are_named() -
     assert (error.status, error.headers) == (405, (("Allow", "GET, HEAD, OPTIONS"),))
 
 
-@pytest.mark.parametrize("method", ["get", "BREW", "DELETE"])
+@pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH", "QUERY", "TRACE"])
+def test_a_method_of_http_that_no_route_takes_is_recognised(method: str) -> None:
+    made = router(("GET", "/nodes"))
+    error = refused(made, Request(method, "/nodes"))
+    assert (error.status, error.headers) == (405, (("Allow", "GET, HEAD, OPTIONS"),))
+    assert refused(made, Request(method, "/nowhere")).status == 404
+
+
+@pytest.mark.parametrize("method", ["get", "BREW", "PROPFIND"])
 @pytest.mark.parametrize("path", ["/nodes", "/nodes/a", "/nowhere"])
-def test_a_method_that_no_route_knows_is_not_implemented(method: str, path: str) -> None:
+def test_a_method_that_nobody_knows_is_not_implemented(method: str, path: str) -> None:
     made = router(("GET", "/nodes"), ("GET", "/nodes/{id}"))
     assert refused(made, Request(method, path)).status == 501
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from openred_central.clock import AttendedTime, Now, VirtualClock
 from openred_central.directory.batch import Batch
 from openred_central.directory.consistency import check
-from openred_central.directory.directory import Directory, DirectoryOptions, Registration
+from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.discovery import Query
 from openred_central.directory.expiry import ProbeRequest
 from openred_central.directory.lifecycle import LIVE_STATES, LifecycleOptions, State
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import LEFT, Profile, Record, Transition, decode_history, hash_id
+from openred_central.directory.registration import Registration
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
@@ -251,7 +252,7 @@ class World:
     def beat(self, name: str) -> None:
         now = self.now
         expected = self._outcome(lambda: self.model.heartbeat(name, now))
-        assert expected == self._outcome(lambda: self.directory.heartbeat(name, now).previous_state)
+        assert expected == self._outcome(lambda: self.directory.heartbeat(name, now))
         self._acknowledge(name, self.directory.saving.last_change)
 
     def register(self, name: str, said: Said, *, proved: bool) -> None:

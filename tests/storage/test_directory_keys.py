@@ -114,6 +114,31 @@ def test_a_crash_between_key_and_schedule_leaves_no_orphan(tmp_path: Path) -> No
     assert key_names(tmp_path) == ["root-h.key", f"signing-{keys.signing.public.short_id}.key"]
 
 
+class WithoutSchedule(KeyFiles):
+    """A disk with room for anything but the schedule."""
+
+    def write(self, name: str, content: bytes) -> None:
+        if name == "keyring.json":
+            raise KeyFileError("no room")
+        super().write(name, content)
+
+
+def test_no_key_signs_that_a_crash_would_take_back(tmp_path: Path) -> None:
+    first = started(tmp_path)
+    assert first.served is not None
+    keys = DirectoryKeys(WithoutSchedule(tmp_path / "keys", random.Random(1).randbytes), KeyOptions())
+    keys.open(NOW)
+    for now_s in range(int(NOW), int(NOW + 2 * DAY_S), 600):
+        with pytest.raises(KeyFileError, match="no room"):
+            keys.advance(now_s)
+        # Peers are served all the while.
+        peer_reads(keys, now_s)
+    token = mint(keys, now_s)
+    assert keys.served is not None
+    again = started(tmp_path, now_s=now_s + 10.0)
+    assert verify_token(token, peer_reads(again, now_s + 10, first.served.root_key_id), now_s + 10)
+
+
 def test_a_missing_private_half_is_told_and_replaced(tmp_path: Path) -> None:
     first = started(tmp_path)
     assert first.signing is not None

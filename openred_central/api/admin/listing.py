@@ -13,7 +13,7 @@ from ...micro_engine.messages import Request, Response
 from ...micro_engine.target import parse_query
 from .. import values
 from ..describing import describe, explain
-from ..fields import Fields, Wrong
+from ..fields import Field, Fields, Wrong
 from ..times import rfc3339
 from .desk import Desk
 
@@ -25,6 +25,17 @@ SLOTS_PER_ANSWER_MAX = 50_000
 SLOTS_PER_PIECE = 2_000
 ROWS_PER_PIECE = 50
 _CURSOR_MAX = 1 << 32
+
+
+def _number(value: str, minimum: int, maximum: int) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 10 and minimum <= int(value) <= maximum):
+        raise Wrong(f"has to be a whole number from {minimum} to {maximum}")
+    return int(value)
+
+
+CURSOR = Field("cursor", lambda value: _number(value, 0, _CURSOR_MAX), "The slot to go on from.")
+LIMIT = Field("limit", lambda value: _number(value, 1, LIMIT_MAX), "So many nodes at most.")
+STATE = Field("state", values.states, "Only nodes in these states.")
 
 
 class Page(NamedTuple):
@@ -83,9 +94,9 @@ def read_page(text: str) -> Page:
     """The query of a request. Raises `CallerError` 400 ``bad_request``."""
     fields = Fields(parse_query(text), "query")
     page = Page(
-        fields.take("cursor", lambda value: _number(value, 0, _CURSOR_MAX), 0),
-        fields.take("limit", lambda value: _number(value, 1, LIMIT_MAX), LIMIT_DEFAULT),
-        fields.take("state", values.states, frozenset[State]()) or frozenset(LIVE_STATES),
+        fields.take(CURSOR, 0),
+        fields.take(LIMIT, LIMIT_DEFAULT),
+        fields.take(STATE, frozenset[State]()) or frozenset(LIVE_STATES),
     )
     fields.finish()
     return page
@@ -98,9 +109,3 @@ def _marks(directory: Directory, slot: int) -> dict[str, bool]:
         "left": bool(flags & LEFT),
         "held": bool(flags & HELD),
     }
-
-
-def _number(value: str, minimum: int, maximum: int) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= 10 and minimum <= int(value) <= maximum):
-        raise Wrong(f"has to be a whole number from {minimum} to {maximum}")
-    return int(value)

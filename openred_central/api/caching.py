@@ -1,0 +1,49 @@
+"""Answers that callers may keep, and whether they have the present one already (RFC 9110 §13.1.2)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import NamedTuple
+
+from ..micro_engine.messages import Request, Response
+
+IF_NONE_MATCH = "if-none-match"
+TAG_BYTES = 16
+
+HeaderFields = tuple[tuple[str, str], ...]
+
+
+class Page(NamedTuple):
+    """An answer that stays the same while the server runs: bytes, media type, entity tag, further fields."""
+
+    body: bytes
+    content_type: str
+    etag: str
+    headers: HeaderFields
+
+    @classmethod
+    def of(cls, body: bytes, content_type: str, headers: HeaderFields = ()) -> Page:
+        """`body` with an entity tag made of it. It may be kept, and is to be asked for anew each time."""
+        digest = hashlib.sha256(body).digest()[:TAG_BYTES]
+        etag = '"' + base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii") + '"'
+        return cls(body, content_type, etag, (("ETag", etag), ("Cache-Control", "no-cache"), *headers))
+
+    def answer(self, request: Request) -> Response:
+        """200 with all of it, or 304 for who has it."""
+        if has_already(request, self.etag):
+            return not_modified(self.headers)
+        return Response(self.body, content_type=self.content_type, headers=self.headers)
+
+
+def has_already(request: Request, etag: str) -> bool:
+    """Whether who asks has what `etag` stands for. Tags are compared weakly."""
+    known = request.headers.get(IF_NONE_MATCH)
+    if known is None:
+        return False
+    return known.strip() == "*" or etag in {tag.strip().removeprefix("W/") for tag in known.split(",")}
+
+
+def not_modified(headers: HeaderFields) -> Response:
+    """304, with the fields that 200 would have."""
+    return Response(status=304, content_type=None, headers=headers)

@@ -1,0 +1,16 @@
+"""``GET /openapi.json`` and ``GET /docs``: the description of the API, for programs and for people."""
+
+from __future__ import annotations
+
+from ..micro_engine.messages import Request, Response
+from .service import Api
+
+
+async def openapi(api: Api, request: Request) -> Response:
+    """Answer 200 with the OpenAPI document, 304 where the caller has it."""
+    return api.documents.openapi.answer(request)
+
+
+async def reference(api: Api, request: Request) -> Response:
+    """Answer 200 with the reference page, 304 where the caller has it."""
+    return api.documents.reference.answer(request)

@@ -1,0 +1,89 @@
+"""Every error that a caller may meet: its code, its status, and when it comes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .kinds import Schema
+
+
+class Problem(NamedTuple):
+    """`status` of HTTP, and `when` the error comes."""
+
+    status: int
+    when: str
+
+
+PROBLEMS = {
+    "bad_request": Problem(400, "malformed HTTP, or fields that cannot be taken"),
+    "bad_json": Problem(400, "the body is not JSON"),
+    "invalid_key": Problem(400, "the `public_key` is weak, or is no key where one is needed"),
+    "proof_required": Problem(401, "only the node itself may do this"),
+    "forbidden": Problem(403, "the claim is another node's, or void"),
+    "not_found": Problem(404, "no such path"),
+    "node_not_found": Problem(404, "no such node"),
+    "token_not_found": Problem(404, "no such token is remembered; send it whole"),
+    "method_not_allowed": Problem(405, "the path does not answer this method; see `Allow`"),
+    "request_timeout": Problem(408, "the request did not come in time"),
+    "node_id_taken": Problem(409, "the name is another node's"),
+    "node_dead": Problem(410, "the node was removed; register it again"),
+    "content_too_large": Problem(413, "the body is larger than allowed"),
+    "uri_too_long": Problem(414, "the request line is longer than 8 KiB"),
+    "unsupported_media_type": Problem(415, "the body is not `application/json`"),
+    "expectation_failed": Problem(417, "an `Expect` other than `100-continue`"),
+    "misdirected_request": Problem(421, "an `https` URI on this connection"),
+    "rate_limited": Problem(429, "too many requests, or nodes; see `Retry-After`"),
+    "header_fields_too_large": Problem(431, "too many, or too large header fields"),
+    "internal_error": Problem(500, "our bug; `id`, which is that of the request, finds it in the log"),
+    "not_implemented": Problem(501, "CONNECT, or a transfer coding other than chunked"),
+    "method_not_implemented": Problem(501, "a method that neither HTTP nor a path knows"),
+    "directory_full": Problem(503, "new nodes are refused; known ones are served"),
+    "store_unavailable": Problem(503, "the store cannot be written, so this cannot be promised"),
+    "tokens_unavailable": Problem(503, "nothing can be signed just now; see `Retry-After`"),
+    "too_many_subscribers": Problem(503, "as many follow the events as may; see `Retry-After`"),
+    "too_many_connections": Problem(503, "beyond the connections allowed"),
+    "http_version_not_supported": Problem(505, "not HTTP/1.x"),
+}
+# What besides those only operators meet, on a listener of their own.
+FOR_OPERATORS = {
+    "nothing_to_copy": Problem(409, "a snapshot of a server that keeps nothing on disk"),
+    "node_left": Problem(409, "an operator cannot wake a node that left by its own word"),
+    "node_not_held": Problem(409, "an operator cannot release what is not held"),
+    "snapshot_failed": Problem(503, "a snapshot for an operator could not be taken"),
+}
+
+# What any request may meet, whatever it asks for.
+ALWAYS = (
+    *("bad_request", "request_timeout", "content_too_large", "uri_too_long", "expectation_failed"),
+    *("misdirected_request", "header_fields_too_large", "internal_error", "not_implemented"),
+    *("too_many_connections", "http_version_not_supported"),
+)
+# What besides those any request may meet that has a body of JSON.
+WITH_A_BODY = ("bad_json", "unsupported_media_type")
+# What a request meets that asks for something that no path, or no method of it, is.
+ELSEWHERE = ("not_found", "method_not_allowed", "method_not_implemented")
+
+PROBLEM: Schema = {
+    "title": "Problem",
+    "description": "What was wrong, for programs and for people (RFC 9457).",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "format": "uri", "examples": ["urn:openred:problem:node_not_found"]},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "description": "What was wrong, and where."},
+        "error": {"enum": list(PROBLEMS), "description": "The stable code."},
+        "message": {"type": "string", "description": "The same as `detail`."},
+        "suggestion": {"type": "string", "description": "What to do."},
+        "fields": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "For each field that is wrong: what it has to be.",
+        },
+        "reason": {"type": "string", "description": "Why a proof was refused."},
+        "server_time": {"type": "string", "format": "date-time", "description": "The time here."},
+        "violated-policies": {"type": "array", "items": {"type": "string"}},
+        "id": {"type": "string", "description": "By which the log knows the request."},
+    },
+    "required": ["type", "title", "status", "detail", "error", "message"],
+}

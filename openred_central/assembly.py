@@ -1,0 +1,240 @@
+"""The wiring diagram: each part of a server is made here, of the settings and of the parts that it needs.
+
+In which order they start and stop stands in `server`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from . import __version__
+from .api.broadcast import Broadcast
+from .api.event_feed import EventFeed
+from .api.limiting import Limits
+from .api.openapi import documents
+from .api.proving import Prover
+from .api.routes import NAMES
+from .api.service import Api
+from .clock import AttendedTime, Clock
+from .config import Configuration
+from .directory.directory import Directory
+from .directory.expiry import ProbeRequest
+from .directory.node import Transition
+from .listening import StartError, listeners
+from .loading import load
+from .logs import AccessLog
+from .micro_engine.engine import Engine
+from .operators import Operators
+from .reporting.figures import Parts, performance
+from .security.authority import Authorities
+from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
+from .security.minting import Mint
+from .security.replay import ReplayRings
+from .security.revocations import RecentTokens, Revocations
+from .security.sessions import SESSION_KEY_BYTES, Sessions
+from .storage.restoring import Restored, database_path, snapshots_of
+from .storage.store import Store
+from .tasks.prober import Prober, Submission, probe_refusal
+from .tasks.revocation_saver import RevocationSaver, load_revocations
+from .tasks.saver import Saver
+from .tasks.scheduler import Scheduler
+from .tasks.snapshotter import Snapshotter
+from .transition_log import log_transitions
+
+REQUEST_ID_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """Makes the parts of one server as its `configuration` says.
+
+    `random` returns floats in [0, 1), `entropy` so many random bytes; `started_s` is the monotonic time at
+    which the server began to start.
+    """
+
+    configuration: Configuration
+    clock: Clock
+    random: Callable[[], float]
+    entropy: Callable[[int], bytes]
+    started_s: float
+
+    def load(self, store: Store) -> tuple[Directory, AttendedTime]:
+        """The directory that is in `store`, and its time. Raises `StoreError`."""
+        configuration = self.configuration
+        directory = Directory(
+            configuration.directory(),
+            configuration.lifecycle(),
+            configuration.mass_silence(),
+            self.random,
+        )
+        return directory, load(directory, store, self.clock, tick_s=configuration.tick_s)
+
+    def saver(self, directory: Directory, attended: AttendedTime, store: Store, writer: Executor) -> Saver:
+        """What brings changes of `directory` to `store`, by the one thread of `writer`."""
+        return Saver(directory.saving, store, writer, attended.now, self.configuration.saver())
+
+    def prober(self, directory: Directory, attended: AttendedTime) -> Prober:
+        """What asks nodes before their silence counts."""
+        allow_private = self.configuration.probe_allow_private
+        return Prober(
+            self.clock,
+            lambda address, port: probe_refusal(address, port, allow_private),
+            lambda slot, node_id, alive: directory.expiry.probed(
+                slot, node_id, alive=alive, now=attended.now()
+            ),
+            self.configuration.prober(),
+        )
+
+    def parts(
+        self,
+        directory: Directory,
+        attended: AttendedTime,
+        saver: Saver,
+        prober: Prober,
+        feed: EventFeed,
+        restored: Restored | None,
+    ) -> Parts:
+        """The parts that count: those given, with engine, scheduler and snapshotter."""
+
+        def tell(transitions: Sequence[Transition]) -> None:
+            log_transitions(transitions)
+            feed.offer(transitions)
+
+        scheduler = Scheduler(
+            directory,
+            attended,
+            tick_s=self.configuration.tick_s,
+            store_reachable=lambda: not saver.failing,
+            on_transitions=tell,
+            ask=lambda request: _submit(prober, request),
+        )
+        return Parts(
+            clock=self.clock,
+            started_s=self.started_s,
+            engine=self._engine(),
+            directory=directory,
+            attended=attended,
+            saver=saver,
+            scheduler=scheduler,
+            snapshotter=self._snapshotter(),
+            restored=restored,
+        )
+
+    def api(
+        self,
+        parts: Parts,
+        broadcast: Broadcast,
+        store: Store,
+        writer: Executor,
+        mint: Mint,
+        stopping: Callable[[], bool],
+    ) -> Api:
+        """What the endpoints need. Raises `StartError` where the revocations in `store` are damaged."""
+        limits = Limits(self.configuration.limits(), self.clock.monotonic_s, parts.directory.nodes.registry)
+        revocations = self._revocations(store)
+        return Api(
+            directory=parts.directory,
+            prover=self._prover(parts.directory, limits, store),
+            limits=limits,
+            rsa_bits_min=self.configuration.min_rsa_bits,
+            mint=mint,
+            recent_tokens=RecentTokens(),
+            revocations=revocations,
+            save_revocations=RevocationSaver(revocations, store, writer).save,
+            entropy=self.entropy,
+            now=parts.attended.now,
+            saved=parts.saver.saved,
+            store_state=lambda: parts.saver.state,
+            store_durable=store.durable,
+            random=self.random,
+            figures=lambda: performance(parts),
+            version=__version__,
+            endpoints=NAMES,
+            documents=documents(__version__),
+            stopping=stopping,
+            broadcast=broadcast,
+        )
+
+    def operators(self) -> Operators:
+        """The operators' listeners."""
+        configuration = self.configuration
+        options, database = configuration.operators(), database_path(configuration.database)
+        beside = database.with_name(f"{database.name}.admin-secret") if database is not None else None
+        return Operators(
+            options,
+            options.secret_file or beside,
+            self.entropy,
+            limits=configuration.engine(),
+            clock=self.clock,
+            new_request_id=self._new_request_id,
+        )
+
+    def listeners(self) -> list[socket.socket]:
+        """The sockets of the public listener. Raises `StartError`."""
+        configuration = self.configuration
+        return listeners(
+            configuration.host,
+            configuration.port,
+            configuration.unix_socket,
+            backlog=configuration.engine().backlog,
+            environment=os.environ,
+            process_id=os.getpid(),
+        )
+
+    def _engine(self) -> Engine:
+        """The engine, and the access log where one is wanted."""
+        share, new_request_id = self.configuration.access_log, self._new_request_id
+        return Engine(
+            limits=self.configuration.engine(),
+            clock=self.clock,
+            new_request_id=new_request_id,
+            observe=AccessLog(share, self.random, new_request_id) if share else None,
+        )
+
+    def _snapshotter(self) -> Snapshotter | None:
+        """None where there is nothing to copy."""
+        configuration = self.configuration
+        database = database_path(configuration.database)
+        if database is None:
+            return None
+        snapshots = snapshots_of(database, configuration.snapshot_folder)
+        return Snapshotter(snapshots, self.clock, configuration.snapshotter())
+
+    def _prover(self, directory: Directory, limits: Limits, store: Store) -> Prover:
+        configuration = self.configuration
+        return Prover(
+            directory=directory,
+            limits=limits,
+            claims=Claims(self._claim_key(store)),
+            # In memory only: a restart makes all sessions void, and nodes sign once more.
+            sessions=Sessions(self.entropy(SESSION_KEY_BYTES)),
+            rings=ReplayRings(),
+            authorities=Authorities(configuration.authority),
+            strict=configuration.auth == "strict",
+            started_s=self.started_s,
+        )
+
+    def _claim_key(self, store: Store) -> bytes:
+        key = store.load_secret(CLAIM_KEY)
+        if key is None:
+            key = self.entropy(CLAIM_KEY_BYTES)
+            store.save_secret(CLAIM_KEY, key)
+        return key
+
+    def _revocations(self, store: Store) -> Revocations:
+        try:
+            return load_revocations(store, self.clock.wall_s())
+        except ValueError as error:
+            raise StartError(f"{store.location}: {error}; restore it from a snapshot") from None
+
+    def _new_request_id(self) -> str:
+        """An id for a request that came without one."""
+        return self.entropy(REQUEST_ID_BYTES).hex()
+
+
+def _submit(prober: Prober, request: ProbeRequest) -> Submission:
+    return prober.submit(request.slot, request.node_id, request.address, request.port)

@@ -1,0 +1,38 @@
+"""Pages that stay the same, and who has them already."""
+
+from __future__ import annotations
+
+import pytest
+
+from openred_central.api.caching import Page, has_already, not_modified
+from openred_central.micro_engine.messages import Headers, Request
+
+
+def asking(known: str | None) -> Request:
+    fields = () if known is None else (("if-none-match", known),)
+    return Request("GET", "/page", headers=Headers(fields))
+
+
+@pytest.mark.parametrize("known", ['"a"', 'W/"a"', '"b", "a"', '"b",W/"a"', "*", " * "])
+def test_who_has_it_is_told_so(known: str) -> None:
+    assert has_already(asking(known), '"a"')
+
+
+@pytest.mark.parametrize("known", [None, "", '"b"', "a", '"a" "b"'])
+def test_who_has_something_else_is_not(known: str | None) -> None:
+    assert not has_already(asking(known), '"a"')
+
+
+def test_a_page_has_a_tag_of_its_bytes_and_is_asked_for_anew() -> None:
+    page, other = Page.of(b"1", "text/plain", (("X-More", "1"),)), Page.of(b"2", "text/plain")
+    assert page.etag == Page.of(b"1", "text/html").etag != other.etag
+    assert page.headers == (("ETag", page.etag), ("Cache-Control", "no-cache"), ("X-More", "1"))
+
+
+def test_a_page_is_sent_once() -> None:
+    page = Page.of(b"content", "text/plain")
+    first = page.answer(asking(None))
+    assert (first.status, first.body, first.content_type) == (200, b"content", "text/plain")
+    again = page.answer(asking(dict(first.headers)["ETag"]))
+    assert (again.status, again.body, again.content_type) == (304, b"", None)
+    assert again.headers == first.headers == not_modified(page.headers).headers

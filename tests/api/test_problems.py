@@ -1,0 +1,44 @@
+"""The table of errors: what the code makes and what the README tells."""
+
+from __future__ import annotations
+
+import re
+
+from jsonschema import Draft202012Validator
+
+from openred_central.api.problems import ALWAYS, ELSEWHERE, FOR_OPERATORS, PROBLEM, PROBLEMS, WITH_A_BODY
+from openred_central.errors import CallerError
+from tests.house.project import README, sources
+from tests.house.test_docs import all_codes
+
+ALL = PROBLEMS | FOR_OPERATORS
+
+
+def test_every_error_that_the_code_makes_stands_there_and_no_other() -> None:
+    assert ALL.keys() == all_codes()
+    assert not PROBLEMS.keys() & FOR_OPERATORS.keys()
+
+
+def test_the_groups_are_of_known_errors() -> None:
+    assert {*ALWAYS, *ELSEWHERE, *WITH_A_BODY} <= PROBLEMS.keys()
+
+
+def test_the_status_is_that_with_which_it_is_made() -> None:
+    made = set()
+    for source in sources().values():
+        made |= set(re.findall(r'Error\(\s*([45]\d\d),\s*"([a-z_]+)"', source))
+    assert len(made) > 20
+    assert {(ALL[code].status, code) for _, code in made} == {(int(status), code) for status, code in made}
+
+
+def test_the_readme_tells_the_same_status() -> None:
+    readme = README.read_text(encoding="utf-8")
+    for code, problem in ALL.items():
+        assert f"| `{code}` | {problem.status} |" in readme
+
+
+def test_a_problem_document_is_as_described() -> None:
+    error = CallerError(
+        400, "bad_request", "It is wrong.", suggestion="Mend it.", fields={"port": "has to be a number"}
+    )
+    Draft202012Validator(PROBLEM).validate(error.problem())

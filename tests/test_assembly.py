@@ -1,0 +1,93 @@
+"""What the wiring decides by itself. That all parts work together is shown in tests/e2e."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from openred_central.api.broadcast import Broadcast
+from openred_central.api.event_feed import EventFeed
+from openred_central.api.event_log import EventLog
+from openred_central.api.service import Api
+from openred_central.assembly import Assembly
+from openred_central.clock import VirtualClock
+from openred_central.config import Configuration
+from openred_central.listening import StartError
+from openred_central.reporting.figures import LiveFigures, Parts
+from openred_central.storage.memory import MemoryStore
+from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.store import Store
+from openred_central.tasks.revocation_saver import REVOCATIONS
+from tests.api.minting import Here
+
+
+class Assembled:
+    """The parts of one server on `store`, as `configuration` says; `byte` is all that its entropy gives."""
+
+    def __init__(self, configuration: Configuration, store: Store, writer: ThreadPoolExecutor, byte: bytes):
+        assembly = Assembly(
+            configuration,
+            VirtualClock(),
+            random=lambda: 0.5,
+            entropy=lambda count: byte * count,
+            started_s=0.0,
+        )
+        directory, attended = assembly.load(store)
+        saver = assembly.saver(directory, attended, store, writer)
+        feed = EventFeed(EventLog("run"), directory.nodes.registry)
+        prober = assembly.prober(directory, attended)
+        self.parts: Parts = assembly.parts(directory, attended, saver, prober, feed, None)
+        broadcast = Broadcast(feed, LiveFigures(self.parts), assembly.clock.wall_s, readers_max=1)
+        self.api: Api = assembly.api(self.parts, broadcast, store, writer, Here(), lambda: False)
+
+
+@contextmanager
+def assembled(
+    configuration: Configuration, store: Store | None = None, byte: bytes = b"\1"
+) -> Iterator[Assembled]:
+    store = store or MemoryStore()
+    store.open()
+    with closing(store), ThreadPoolExecutor(max_workers=1) as writer:
+        yield Assembled(configuration, store, writer, byte)
+
+
+def test_a_claim_outlives_the_server(tmp_path: Path) -> None:
+    configuration = Configuration(database=str(tmp_path / "openred.db"))
+    with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\1") as first:
+        claim = first.api.prover.claims.claim("alice", 1.0)
+    with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\2") as second:
+        assert second.api.prover.claims.is_valid(claim, "alice", 1.0)
+
+
+def test_no_session_outlives_the_server(tmp_path: Path) -> None:
+    configuration = Configuration(database=str(tmp_path / "openred.db"))
+    sessions = []
+    for byte in (b"\1", b"\2"):
+        with assembled(configuration, SqliteStore(tmp_path / "openred.db"), byte) as server:
+            sessions.append(server.api.prover.sessions.mint("alice", "key", 1.0, 1.0, 0))
+    assert sessions[0] != sessions[1]
+
+
+def test_revocations_that_cannot_be_read_stop_the_start_with_what_to_do(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "openred.db")
+    store.open()
+    store.save_secret(REVOCATIONS, b"torn")
+    store.close()
+    with (
+        pytest.raises(
+            StartError, match=r"openred\.db: 4 bytes are no revocations.*restore it from a snapshot"
+        ),
+        assembled(Configuration(), SqliteStore(tmp_path / "openred.db")),
+    ):
+        pass
+
+
+def test_only_what_is_on_disk_is_copied(tmp_path: Path) -> None:
+    with assembled(Configuration(database="memory:")) as server:
+        assert server.parts.snapshotter is None
+    with assembled(Configuration(database=str(tmp_path / "openred.db"))) as server:
+        assert server.parts.snapshotter is not None
