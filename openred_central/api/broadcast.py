@@ -15,6 +15,7 @@ from typing import Any
 
 from .event_feed import EventFeed
 from .event_log import event_bytes
+from .figure_history import FigureHistory
 
 TICK_S = 1.0
 # A comment this often keeps proxies and address translators from believing that the connection is dead.
@@ -22,6 +23,8 @@ COMMENT_TICKS = 15
 COMMENT = b": alive\n\n"
 # A reader that took nothing for so many ticks while there was something for it is dropped.
 LAG_TICKS_MAX = 30
+# A point of the history of figures is kept this often, whoever reads.
+HISTORY_TICKS = 10
 # So many readers are woken in one turn of the loop: a millisecond.
 WAKES_PER_TURN = 64
 
@@ -65,7 +68,8 @@ class Broadcast:
     """All readers, and the timer that serves them. Run it with `run`, end it with `stop`.
 
     Arguments: `feed` writes down what happened; `figures` makes the document of the event ``figures``, asked
-    only while anybody reads; `wall_s` tells the time; `readers_max` is how many may read at once.
+    while anybody reads, and for the `history`; `wall_s` tells the time; `readers_max` is how many may read at
+    once.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Broadcast:
         self._wall_s = wall_s
         self.readers_max = readers_max
         self.readers: set[Reader] = set()
+        self.history = FigureHistory()
         self.ticks = 0
         self.dropped = 0
         self.refused = 0
@@ -102,7 +107,7 @@ class Broadcast:
         """A new reader behind the event `number`, which the log holds. `head` is sent first."""
         if not self.readers:
             # Nobody has asked for a while.
-            self._latest = self._figures_event()
+            self._latest = self._figures_event(self._figures())
         reader = Reader(self, head, number)
         # The figures name the last event as theirs, so they come behind all that is still to be told.
         reader.tick = self.ticks - 1
@@ -134,9 +139,15 @@ class Broadcast:
         self._feed.tick(self._wall_s())
         self.ticks += 1
         self._piece = b""
+        to_keep = self.ticks % HISTORY_TICKS == 0
+        if not self.readers and not to_keep:
+            return
+        figures = self._figures()
+        if to_keep:
+            self.history.add(figures)
         if not self.readers:
             return
-        self._latest = self._figures_event()
+        self._latest = self._figures_event(figures)
         if self.ticks % COMMENT_TICKS == 0:
             self._latest = COMMENT + self._latest
         self._piece_from = before
@@ -162,9 +173,9 @@ class Broadcast:
         self._stopping.set()
         self._wake()
 
-    def _figures_event(self) -> bytes:
+    def _figures_event(self, figures: Mapping[str, Any]) -> bytes:
         # With the id of the last event: whoever saw no event yet can go on from here.
-        return event_bytes(self.log.event_id(self.log.last), "figures", self._figures())
+        return event_bytes(self.log.event_id(self.log.last), "figures", figures)
 
     def _lags(self, reader: Reader) -> bool:
         return self.ticks - reader.tick > LAG_TICKS_MAX or not self.log.holds(reader.number)

@@ -34,11 +34,19 @@ def _recent(value: Any) -> int:
     return int(value)
 
 
+@takes({"type": "boolean"})
+def _history(value: Any) -> bool:
+    if value not in ("true", "false"):
+        raise Wrong("has to be true or false")
+    return bool(value == "true")
+
+
 LAST_EVENT_ID = Field(
     "last_event_id", _event_id, "The same as the header `Last-Event-ID`, for who cannot send that."
 )
 RECENT = Field("recent", _recent, "So many of the last events come first.")
-FIELDS: tuple[Field[Any], ...] = (LAST_EVENT_ID, RECENT)
+HISTORY = Field("history", _history, "Whether the figures of the last hour come before all else.")
+FIELDS: tuple[Field[Any], ...] = (LAST_EVENT_ID, RECENT, HISTORY)
 
 
 async def events(api: Api, request: Request) -> StreamingResponse:
@@ -49,6 +57,7 @@ async def events(api: Api, request: Request) -> StreamingResponse:
     fields = Fields(parse_query(request.query), "query")
     last_event_id = request.headers.get("last-event-id") or fields.take(LAST_EVENT_ID, "")
     recent = fields.take(RECENT, 0)
+    history = fields.take(HISTORY, False)
     fields.finish()
     broadcast = api.broadcast
     if broadcast.full:
@@ -67,4 +76,6 @@ async def events(api: Api, request: Request) -> StreamingResponse:
         number = log.last
         reason = {"reason": "What came behind your last event is not known any more."}
         head += event_bytes(log.event_id(number), "reset", reason)
+    if history:
+        head += event_bytes(log.event_id(number), "history", broadcast.history.document())
     return StreamingResponse(broadcast.join(head, number), content_type=EVENT_STREAM_TYPE, headers=_HEADERS)

@@ -11,12 +11,12 @@ from typing import Any
 
 import orjson
 
-from ..micro_engine.messages import JSON_TYPE, PROBLEM_TYPE
+from ..micro_engine.messages import HTML_TYPE, JSON_TYPE, PROBLEM_TYPE
 from . import reference_page
 from .caching import Page
 from .fields import Field
 from .kinds import Schema, schema_of
-from .operations import CLAIM, HTML_TYPE, OPERATIONS, SESSION, SIGNATURE, TAGS, Operation
+from .operations import CLAIM, OPERATIONS, SESSION, SIGNATURE, TAGS, Operation
 from .problems import ALWAYS, ELSEWHERE, PROBLEM, PROBLEMS, WITH_A_BODY
 from .registering import NODE_ID
 from .routes import ENDPOINTS, Endpoint
@@ -63,6 +63,7 @@ SECURITY_SCHEMES = {
 HEADERS: dict[str, Schema] = {
     "ETag": {"type": "string"},
     "Cache-Control": {"type": "string"},
+    "Vary": {"type": "string"},
     "RateLimit-Policy": {"type": "string", "examples": ['"register";q=10;w=60']},
     "RateLimit": {"type": "string", "examples": ['"register";r=9;t=6']},
     "Retry-After": {"type": "integer", "minimum": 1, "description": "In so many seconds."},
@@ -216,6 +217,8 @@ def _response(status: int, operation: Operation, codes: list[str]) -> dict[str, 
         headers += reply.headers
         if reply.schema is not None:
             content[reply.content_type] = {"schema": reply.schema}
+        if reply.also_as is not None:
+            content[reply.also_as] = {"schema": {"type": "string"}}
     if codes:
         texts += [f"`{code}`: {PROBLEMS[code].when}." for code in codes]
         headers += PROBLEM_HEADERS.get(status, ())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..micro_engine.messages import JSON_TYPE
+from ..micro_engine.messages import HTML_TYPE, JSON_TYPE
 from . import (
     changing_keys,
     discovering,
@@ -21,7 +21,6 @@ from . import (
 from .fields import Field
 from .kinds import Schema
 
-HTML_TYPE = "text/html; charset=utf-8"
 # By what a request shows to come from a node: the names of the security schemes.
 SIGNATURE, SESSION, CLAIM = "signature", "session", "claim"
 # What the proof of a node can go wrong with.
@@ -29,12 +28,16 @@ PROOF = ("proof_required", "forbidden", "node_not_found", "node_dead", "rate_lim
 
 
 class Reply(NamedTuple):
-    """What an answer means; its `schema`, None where it has no body; its media type and header fields."""
+    """What an answer means; its `schema`, None where it has no body; its media type and header fields.
+
+    `also_as` is another media type that it may have, of a text.
+    """
 
     description: str
     schema: Schema | None
     content_type: str = JSON_TYPE
     headers: tuple[str, ...] = ()
+    also_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,8 +230,21 @@ OPERATIONS = {
         name="welcome",
         tag="Server",
         summary="See what this server is and offers",
-        description="Name, version, endpoints, limits, and how it is signed.",
-        replies={200: Reply("The server about itself.", replies.WELCOME)},
+        description="Name, version, endpoints, limits, and how it is signed. Who prefers HTML, as browsers "
+        "do, is shown the dashboard.",
+        replies={
+            200: Reply("The server about itself.", replies.WELCOME, headers=("Vary",), also_as=HTML_TYPE),
+            304: UNCHANGED,
+        },
+        caches=True,
+    ),
+    "GET /dashboard": Operation(
+        name="watch",
+        tag="Server",
+        summary="Watch it",
+        description="The dashboard, for people: one page that needs nothing but this server.",
+        replies={200: Reply("The page.", {"type": "string"}, HTML_TYPE, CACHED), 304: UNCHANGED},
+        caches=True,
     ),
     "GET /stats": Operation(
         name="getStats",

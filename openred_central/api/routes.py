@@ -9,6 +9,7 @@ from ..micro_engine.engine import Engine
 from ..micro_engine.router import BodyKind
 from . import (
     changing_keys,
+    dashboard,
     discovering,
     documenting,
     events,
@@ -43,7 +44,8 @@ class Endpoint(NamedTuple):
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/", status.welcome),
+    Endpoint("GET", "/", dashboard.root),
+    Endpoint("GET", "/dashboard", dashboard.dashboard),
     Endpoint(
         "POST", "/register", registering.register, ("/api/v3/nodes/register",), RECORD_BYTES_MAX, "register"
     ),

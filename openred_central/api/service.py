@@ -15,6 +15,7 @@ from ..security.revocations import RecentTokens, Revocations
 from ..storage.state import StoreState
 from .broadcast import Broadcast
 from .caching import Page
+from .front_page import make_front_page
 from .limiting import Limits
 from .proving import Prover
 
@@ -44,8 +45,8 @@ class Api:
     `store_state` tells how the store keeps up, `store_durable` whether what it takes survives; `random`
     returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the
     methods and paths served, `documents` tell of them at length; `stopping` tells whether the server is on
-    its way out; `broadcast` tells what happens to all who listen; `walks` is held by the one discovery that
-    looks through very many nodes.
+    its way out; `broadcast` tells what happens to all who listen; `front_page` is the dashboard; `walks` is
+    held by the one discovery that looks through very many nodes.
     """
 
     directory: Directory
@@ -68,6 +69,7 @@ class Api:
     documents: Documents
     stopping: Callable[[], bool]
     broadcast: Broadcast
+    front_page: Page = field(default_factory=make_front_page)
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
     _usual_advice_s: float = field(init=False)
 

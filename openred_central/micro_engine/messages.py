@@ -15,6 +15,7 @@ from ..errors import CallerError
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
+HTML_TYPE = "text/html; charset=utf-8"
 
 # What proxies and clients make ids of: UUIDs, hexadecimal, base 64. Nothing that needs escaping anywhere.
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._:+/=-]{1,64}")

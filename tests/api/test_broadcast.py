@@ -8,6 +8,7 @@ from typing import Any
 
 from openred_central.api.broadcast import (
     COMMENT_TICKS,
+    HISTORY_TICKS,
     LAG_TICKS_MAX,
     WAKES_PER_TURN,
     Broadcast,
@@ -113,6 +114,27 @@ def test_while_nobody_reads_no_figures_are_made_but_what_happens_is_kept() -> No
         party.broadcast.tick()
     assert party.figures_made == 0
     assert party.log.last == 6
+
+
+def test_a_history_is_kept_whoever_reads() -> None:
+    party = Party()
+    for _ in range(2 * HISTORY_TICKS):
+        party.broadcast.tick()
+    assert (len(party.broadcast.history), party.figures_made) == (2, 2)
+
+
+def test_while_anybody_reads_the_history_is_made_of_the_same_figures() -> None:
+    async def test() -> None:
+        party = Party()
+        task = asyncio.create_task(collect(party.join(), []))
+        for _ in range(HISTORY_TICKS):
+            party.broadcast.tick()
+        assert (len(party.broadcast.history), party.figures_made) == (1, 1 + HISTORY_TICKS)
+        await settle()
+        party.broadcast.stop()
+        await task
+
+    run(test)
 
 
 def test_readers_are_woken_in_several_turns_of_the_loop() -> None:

@@ -116,3 +116,19 @@ def test_nothing_private_shows(seed: int) -> None:
     assert b"registered" in content
     for private in (b"secret-node", b"198.51.100.77", b"secret-key"):
         assert private not in content
+
+
+def test_who_asks_for_the_history_gets_it_before_all_else() -> None:
+    world = busy_world(2)
+    world.api.broadcast.history.add({"time": "then"})
+    events = read(world, "/events?history=true&recent=1")
+    assert [event.name for event in events] == ["history", "transitions", "figures"]
+    assert events[0].document["time"] == ["then"]
+    # Its id is that of the event before: who is cut off right behind it misses nothing.
+    last_id = events[0].last_id
+    assert next(event.name for event in read(world, last_event_id=last_id)) == "transitions"
+
+
+def test_without_asking_there_is_no_history() -> None:
+    assert [event.name for event in read(World(), "/events?history=false")] == ["figures"]
+    assert_problem(World().call("GET", "/events?history=yes"), 400, "bad_request", fields=["history"])

@@ -13,7 +13,8 @@ from openred_central.micro_engine.messages import Headers, Request
 from .helpers import World, assert_problem
 
 CONTRACT = [
-    ("GET", "/", "welcome"),
+    ("GET", "/", "root"),
+    ("GET", "/dashboard", "dashboard"),
     ("POST", "/register", "register"),
     ("POST", "/api/v3/nodes/register", "register"),
     ("POST", "/heartbeat/node-1", "heartbeat"),

@@ -23,6 +23,7 @@ RANKS = {
     "micro_engine": 1,
     "directory": 1,
     "security": 1,
+    "dashboard": 1,
     "client": 2,
     "storage": 2,
     "logs": 2,

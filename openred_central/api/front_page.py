@@ -1,0 +1,17 @@
+"""The dashboard as an answer: what a browser may do with it, and how long it may keep it."""
+
+from __future__ import annotations
+
+from ..dashboard.page import load_page
+from ..micro_engine.messages import HTML_TYPE
+from .caching import Page
+
+# Which answer `/` gives depends on this field; caches have to know (RFC 9110 §12.5.5).
+VARY = ("Vary", "Accept")
+
+
+def make_front_page() -> Page:
+    """The dashboard, put together of its parts."""
+    content, policy = load_page()
+    headers = (VARY, ("Content-Security-Policy", policy), ("Referrer-Policy", "no-referrer"))
+    return Page.of(content, HTML_TYPE, headers)

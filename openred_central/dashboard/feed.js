@@ -1,0 +1,113 @@
+// What the server tells: events as they happen and, while none come, its statistics now and then.
+
+const LIVE_S_MAX = 6; // Figures come each second: after so long without any, we ask by ourselves.
+const POLL_S = 5;
+const STALE_S = 15;
+const STATS_S = 30; // Totals are asked for again this often, also while events come.
+const REOPEN_S = 30; // A stream that was refused is tried again after this time.
+
+class Feed {
+  /** `on` has a function for each kind of news: figures, stats, history, transition, transitions, link. */
+  constructor(on) {
+    this.on = on;
+    this.heard = { live: Date.now(), polled: 0 };
+    this.asked = 0;
+    this.asking = false;
+    this.before = null;
+    this.ids = new Set();
+    this.open();
+    setInterval(() => this.watch(), 1000);
+  }
+
+  open() {
+    const source = new EventSource("events?recent=50&history=true");
+    const listen = (name, take) =>
+      source.addEventListener(name, (event) => {
+        this.heard.live = Date.now();
+        take(JSON.parse(event.data), event.lastEventId);
+      });
+    source.addEventListener("open", () => this.ask());
+    listen("figures", (document) => {
+      this.on.figures(document);
+      this.tell();
+    });
+    listen("history", (document) => this.on.history(document));
+    listen("transition", (document, id) => this.once(id, () => this.on.transition(document)));
+    listen("transitions", (document, id) => this.once(id, () => this.on.transitions(document)));
+    listen("reset", () => this.ids.clear());
+    source.addEventListener("error", () => {
+      // A browser comes back by itself, except where it was refused.
+      if (source.readyState !== EventSource.CLOSED) return;
+      this.heard.live = 0;
+      setTimeout(() => this.open(), REOPEN_S * 1000);
+      this.watch();
+    });
+  }
+
+  /** A new stream begins with events that an earlier one may have told. */
+  once(id, take) {
+    if (this.ids.has(id)) return;
+    this.ids.add(id);
+    if (this.ids.size > 400) this.ids.delete(this.ids.values().next().value);
+    take();
+  }
+
+  /** Ask where nothing comes by itself, and tell how things stand. */
+  watch() {
+    const wait_s = this.live ? STATS_S : POLL_S;
+    if (Date.now() - this.asked >= wait_s * 1000) this.ask();
+    this.tell();
+  }
+
+  get live() {
+    return Date.now() - this.heard.live < LIVE_S_MAX * 1000;
+  }
+
+  async ask() {
+    if (this.asking) return;
+    this.asking = true;
+    this.asked = Date.now();
+    try {
+      const response = await fetch("stats", { cache: "no-store", signal: AbortSignal.timeout(10_000) });
+      if (!response.ok) return;
+      const stats = await response.json();
+      this.heard.polled = Date.now();
+      this.on.stats(stats);
+      if (!this.live) this.on.figures(figuresOf(stats, this.before));
+      this.before = stats;
+    } catch {
+      // It is not reachable, which `tell` will say when it has lasted.
+    } finally {
+      this.asking = false;
+      this.tell();
+    }
+  }
+
+  tell() {
+    const last = Math.max(this.heard.live, this.heard.polled);
+    const stale = Date.now() - last > STALE_S * 1000;
+    this.on.link(this.live ? "live" : stale ? "stale" : this.heard.polled ? "polling" : "waiting", last);
+  }
+}
+
+/** Statistics in the shape of live figures. Rates are those since `before`; what statistics lack is null. */
+function figuresOf(stats, before) {
+  const { directory, empathy, performance } = stats;
+  const passed_s = before ? performance.uptime_s - before.performance.uptime_s : 0;
+  const rate = (read) => (passed_s > 0 ? (read(stats) - read(before)) / passed_s : null);
+  return {
+    time: stats.time,
+    uptime_s: performance.uptime_s,
+    attended_s: empathy.attended_s,
+    nodes: directory.nodes,
+    by_state: directory.by_state,
+    tombstones: directory.tombstones,
+    requests_per_s: rate((one) => one.performance.requests),
+    heartbeats_per_s: null,
+    transitions_per_s: rate((one) => one.lifecycle.transitions.reduce((sum, kind) => sum + kind.count, 0)),
+    latency_ms: { p50: null, p99: null },
+    connections: performance.connections.open,
+    store: performance.store.state,
+    mass_silence: empathy.mass_silence,
+  };
+}

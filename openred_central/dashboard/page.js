@@ -1,0 +1,173 @@
+// Everything put together: what is told goes to the parts, which are drawn at most once a frame.
+
+const LATELY_MAX = 40;
+const TABLE_ROWS_MAX = 60;
+
+const STORE = {
+  ok: ["Keeps up", "Every change is saved as it comes."],
+  behind: ["Behind", "Changes wait longer than usual to be saved."],
+  detached: ["Detached", "It takes no changes at present."],
+};
+
+const points = new Points();
+const plot = new Plot(byId("plot"), byId("plot-readout"));
+const life = new LifeCycle(byId("life"));
+const explainer = new Explainer();
+const notices = new Map();
+let figures = null;
+let nodesMax = null;
+let due = false;
+
+/** Draw soon. While the page is hidden nothing is drawn, and all of it when it is seen again. */
+function renew() {
+  if (due || !figures) return;
+  due = true;
+  requestAnimationFrame(() => {
+    due = false;
+    draw();
+  });
+}
+
+function draw() {
+  const { by_state, nodes, latency_ms, mass_silence } = figures;
+  say(byId("server-uptime"), `up for ${span(figures.uptime_s, 1)}`);
+  say(byId("server-connections"), count(figures.connections, "connection", "connections"));
+  say(byId("nodes"), whole.format(nodes));
+  const awake = nodes ? `${percent.format(by_state.active / nodes)} active` : "nobody has registered yet";
+  say(byId("nodes-note"), nodesMax ? `${awake}, room for ${whole.format(nodesMax)}` : awake);
+  say(byId("heartbeats"), figure(figures.heartbeats_per_s));
+  say(byId("requests-note"), `${figure(figures.requests_per_s)} requests/s`);
+  say(byId("latency"), figure(latency_ms.p50));
+  say(byId("latency-note"), latency_ms.p50 === null ? "nothing to time just now" : `99 % within ${figure(latency_ms.p99)} ms`);
+  say(byId("lately-rate"), `${figure(figures.transitions_per_s)} changes/s`);
+  drawShare(by_state);
+  drawStore(figures.store);
+  drawSilence(mass_silence);
+  life.show(figures);
+  drawSpark(byId("heartbeats-spark"), points.list.map((point) => point.heartbeats));
+  drawSpark(byId("latency-spark"), points.list.map((point) => point.latency));
+  plot.points = points.list;
+  plot.draw();
+  say(byId("plot-summary"), summary());
+  if (byId("plot-table").open) drawTable();
+}
+
+function summary() {
+  const [first, last] = [points.list[0], points.list.at(-1)];
+  const told = (point) => LIVE.filter((state) => point.counts[state]).map((state) => `${point.counts[state]} ${state}`).join(", ") || "no nodes";
+  return `From ${moment(first.at)}: ${told(first)}. To ${moment(last.at)}: ${told(last)}.`;
+}
+
+function drawShare(by_state) {
+  const share = byId("share");
+  if (!share.children.length) share.append(...LIVE.map((state) => element("i", { "data-of": state })));
+  LIVE.forEach((state, place) => {
+    const part = share.children[place];
+    part.hidden = !by_state[state];
+    part.style.flexGrow = by_state[state];
+  });
+}
+
+function drawStore(state) {
+  const [word, meaning] = STORE[state] ?? [state, ""];
+  say(byId("store"), word);
+  say(byId("store-note"), meaning);
+  byId("store-tile").classList.toggle("alarm", state !== "ok");
+  notice("store", state === "detached" && ["The store takes no changes.", "Reading and heartbeats go on, registrations are saved later, and nobody ages meanwhile."]);
+}
+
+function drawSilence({ held, since, reason, waiting, releasing, transitions_last_hour, transitions_usual_per_h }) {
+  say(byId("silence"), held ? "Held" : releasing ? "Going on" : "None");
+  const usual = `${whole.format(transitions_last_hour)} fell silent within an hour; usual: ${figure(transitions_usual_per_h)}`;
+  say(byId("silence-note"), held || releasing ? `${count(waiting, "node waits", "nodes wait")}` : usual);
+  byId("silence-tile").classList.toggle("alarm", held);
+  notice("silence", held && ["Very many fell silent at once, so nobody moves on.", `Since ${moment(since)}: ${reason}.`]);
+}
+
+/** Show a notice under `name`, or take it away; one that stays as it is is not said again. */
+function notice(name, words) {
+  const text = words ? words.join("\n") : "";
+  if ((notices.get(name)?.text ?? "") === text) return;
+  notices.get(name)?.node.remove();
+  notices.delete(name);
+  if (!words) return;
+  const node = element("p", { class: "notice" }, element("strong", {}, words[0]), ` ${words[1]}`);
+  notices.set(name, { text, node });
+  byId("notices").append(node);
+}
+
+function drawTable() {
+  const step = Math.ceil(points.list.length / TABLE_ROWS_MAX);
+  const rows = points.list.filter((_, place) => (points.list.length - 1 - place) % step === 0).reverse();
+  byId("plot-rows").replaceChildren(
+    ...rows.map((point) =>
+      element("tr", {}, element("th", { scope: "row" }, moment(point.at)), ...LIVE.map((state) => element("td", {}, whole.format(point.counts[state])))),
+    ),
+  );
+}
+
+function lately(...row) {
+  const list = byId("lately");
+  byId("lately-none").hidden = true;
+  list.prepend(element("li", {}, ...row));
+  while (list.children.length > LATELY_MAX) list.lastChild.remove();
+}
+
+function happened(transition) {
+  const { at, node_id, from, to } = transition;
+  const name = node_id === null ? element("span", { class: "hint" }, "a node that is not shown") : element("a", { class: "name", href: hashOf(node_id) }, node_id);
+  lately(
+    name,
+    element("time", { datetime: at }, moment(at)),
+    element("span", { class: "what" }, element("span", {}, `${from} →`), badge(to), element("span", {}, cause(transition))),
+  );
+  if (node_id !== null && node_id === explainer.shown) explainer.renew(node_id);
+}
+
+function happenedInAll(told) {
+  life.flow(told);
+  const unnamed = told.count - told.named;
+  if (unnamed) lately(element("span", { class: "hint" }, `and ${whole.format(unnamed)} more`), element("time", { datetime: told.at }, moment(told.at)));
+}
+
+function link(state, last) {
+  const texts = { live: "live", polling: "asking every few seconds", stale: "no answer", waiting: "connecting" };
+  byId("link").dataset.state = state;
+  say(byId("link-text"), texts[state]);
+  notice("stale", state === "stale" && ["Nothing comes from the server.", figures ? `What you see is from ${moment(last)}. This page goes on trying.` : "This page goes on trying."]);
+}
+
+function choose(all) {
+  plot.states = all ? LIVE : SILENT;
+  byId("plot-all").setAttribute("aria-pressed", all);
+  byId("plot-silent").setAttribute("aria-pressed", !all);
+  byId("legend").replaceChildren(...plot.states.map((state) => element("li", {}, badge(state))));
+  plot.draw();
+}
+
+byId("plot-all").addEventListener("click", () => choose(true));
+byId("plot-silent").addEventListener("click", () => choose(false));
+byId("plot-table").addEventListener("toggle", renew);
+byId("plot-head").append(element("tr", {}, element("th", { scope: "col" }, "time"), ...LIVE.map((state) => element("th", { scope: "col" }, state))));
+choose(true);
+
+new Feed({
+  figures(told) {
+    figures = told;
+    points.add(told);
+    renew();
+  },
+  stats(told) {
+    nodesMax = told.directory.nodes_max;
+    say(byId("server-version"), `version ${told.version}`);
+    life.reset(told);
+    renew();
+  },
+  history(told) {
+    points.precede(told);
+    renew();
+  },
+  transition: happened,
+  transitions: happenedInAll,
+  link,
+});

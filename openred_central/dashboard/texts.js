@@ -1,0 +1,92 @@
+"use strict";
+
+// Words, numbers and elements. All text enters the page as text: nothing here, or elsewhere, parses HTML.
+
+// The states in the order in which silence passes through them, with what their duration is.
+const STATES = new Map([
+  ["active", { lasts: "silent for up to", meaning: "heard from within the tolerance" }],
+  ["pending_1st", { lasts: "in grace for", meaning: "a heartbeat was missed" }],
+  ["failed_1st", { lasts: "second look in", meaning: "the first check failed" }],
+  ["retry_48h", { lasts: "next step in", meaning: "waiting for the 48-hour retry" }],
+  ["retry_2w", { lasts: "next step in", meaning: "waiting for the 2-week retry" }],
+  ["retry_2m", { lasts: "next step in", meaning: "waiting for the 2-month retry" }],
+  ["coma", { lasts: "sleeps for", meaning: "dormant, identity kept" }],
+  ["dead", { lasts: "name kept for", meaning: "removed; a tombstone keeps the name" }],
+]);
+const LIVE = [...STATES.keys()].filter((state) => state !== "dead");
+const SILENT = LIVE.filter((state) => state !== "active");
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const precise = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
+
+const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+
+const byId = (id) => document.getElementById(id);
+
+/** A new HTML element. `attributes` with a true value are present without one; false and null leave them out. */
+function element(name, attributes = {}, ...children) {
+  return filled(document.createElement(name), attributes, children);
+}
+
+/** A new SVG element; `beside` is any SVG element of the page, whose namespace it shares. */
+function drawn(beside, name, attributes = {}, ...children) {
+  return filled(document.createElementNS(beside.namespaceURI, name), attributes, children);
+}
+
+function filled(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== false && value !== null) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+
+/** Set the text of an element, only where it changes: so nothing is said aloud or laid out twice. */
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function count(number, one, many) {
+  return `${whole.format(number)} ${number === 1 ? one : many}`;
+}
+
+/** A rate or a time for people: three digits, or a dash where it is not known. */
+function figure(number) {
+  if (number === null || number === undefined) return "–";
+  return number >= 100 ? whole.format(number) : precise.format(number);
+}
+
+/** A duration in its largest units, at most `parts` of them. */
+function span(seconds, parts = 2) {
+  const found = [];
+  for (const [unit, length_s] of UNITS) {
+    const times = Math.floor(seconds / length_s);
+    seconds -= times * length_s;
+    if (times) found.push(count(times, unit, `${unit}s`));
+    if (found.length === parts || (found.length && !times)) break;
+  }
+  return found.join(" ") || "less than a second";
+}
+
+/** A moment: the time alone where it is today, the date with it else. */
+function moment(at) {
+  const date = new Date(at);
+  const near = Math.abs(date - Date.now()) < 43200_000;
+  return near
+    ? date.toLocaleTimeString("en-GB")
+    : date.toLocaleString("en-GB", { day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit" });
+}
+
+/** The name of a state with its colour beside it. */
+function badge(state) {
+  return element("span", { class: "badge", "data-of": STATES.has(state) ? state : "absent" }, String(state));
+}
+
+/** What made a node change its state, for people. */
+function cause(transition) {
+  const { from, reason } = transition;
+  if (reason === "registered") return STATES.has(from) && from !== "dead" ? "registered again" : "registered";
+  return { sign_of_life: "heard again", deadline: "by silence", left: "by its own word", forgotten: "erased" }[reason] ?? String(reason);
+}

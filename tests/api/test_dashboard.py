@@ -1,0 +1,86 @@
+"""Who is shown the dashboard, and who the welcome for programs."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central.api.dashboard import prefers_html
+from openred_central.micro_engine.messages import HTML_TYPE, Response
+
+from .helpers import World, run
+
+FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+CHROMIUM = f"{FIREFOX},image/avif,image/webp,image/apng,application/signed-exchange;v=b3;q=0.7"
+
+
+def ask(target: str, **headers: str) -> Response:
+    world = World()
+    return run(world.start(world.request("GET", target, **headers)))
+
+
+def fields(response: Response) -> dict[str, str]:
+    return dict(response.headers)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        *(FIREFOX, CHROMIUM, "text/html", "TEXT/HTML; charset=utf-8", "text/*, application/json;q=0.5"),
+        *(
+            "text/html;q=0.9, application/*;q=0.8",
+            "application/json;q=0, text/html;q=0.1",
+            "*/*;q=0.1, text/html",
+        ),
+        "application/json;q=0.5,\ttext/html ; q=0.6",
+    ],
+)
+def test_a_browser_is_shown_the_page(accept: str) -> None:
+    response = ask("/", accept=accept)
+    assert (response.status, response.content_type) == (200, HTML_TYPE)
+    assert response.body.startswith(b"<!doctype html>")
+    assert fields(response)["Vary"] == "Accept"
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        *("", "*/*", "application/json", "application/json, text/plain, */*", "text/html, application/json"),
+        *(
+            "text/html;q=0.5, application/json",
+            "text/html;q=0",
+            "text/html;q=x",
+            "text/html;q=-1",
+            "image/png",
+        ),
+        *("text/html;q=", "text/html;q=0.0", "text/htm", "application/*", ";q=1", ",,,", "text/html;q=²"),
+    ],
+)
+def test_everybody_else_is_told_what_programs_are_told(accept: str) -> None:
+    response = ask("/", accept=accept) if accept else ask("/")
+    assert response.content_type == "application/json"
+    assert orjson.loads(response.body)["name"] == "OpenRed Central"
+    assert fields(response) == {"Vary": "Accept"}
+
+
+@given(st.text("texhml/json*;,q=0.1 ap²", max_size=60))
+def test_any_accept_is_taken(accept: str) -> None:
+    assert prefers_html(accept) in (True, False)
+
+
+@pytest.mark.parametrize("accept", ["", "application/json", FIREFOX])
+def test_at_its_own_path_it_is_always_the_page(accept: str) -> None:
+    response = ask("/dashboard", accept=accept)
+    assert (response.status, response.content_type) == (200, HTML_TYPE)
+    assert response.body == ask("/", accept="text/html").body
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
+def test_who_has_the_page_already_is_not_sent_it_again(form: str) -> None:
+    tag = fields(ask("/dashboard"))["ETag"]
+    response = ask("/dashboard", if_none_match=form.format(tag))
+    assert (response.status, response.body) == (304, b"")
+    assert (fields(response)["ETag"], fields(response)["Vary"]) == (tag, "Accept")
+    assert ask("/dashboard", if_none_match='"other"').status == 200

@@ -1,0 +1,222 @@
+"""The dashboard in a real Chromium: it lives, explains, falls back, and runs no text from the network."""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .browser import PROGRAMS, Browser, Tab, browser_in, chromium
+from .conftest import Start
+from .running import Client, Server
+
+MEMORY = ("--database", "memory:")
+NODES = "document.querySelector('#nodes').textContent"
+LINK = "document.querySelector('#link').dataset.state"
+FOCUSED = "document.activeElement.id"
+# What would run if any of it were taken for markup.
+HOSTILE = (
+    "<img src=x onerror='window.ran=1'><script>window.ran=1</script>\"'&lt;b></script><svg onload=ran=1>"
+)
+HOURS_2 = 7_200
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = chromium()
+    if program is None:
+        raise unittest.SkipTest(f"there is no Chromium here; looked for {', '.join(PROGRAMS)}")
+    with browser_in(tmp_path_factory.mktemp("chromium"), program) as running:
+        yield running
+
+
+@pytest.fixture
+def browser(chrome: Browser) -> Iterator[Browser]:
+    """The browser of this file, without tabs at the beginning and the end of each test."""
+    yield chrome
+    chrome.close_tabs()
+
+
+def open_page(browser: Browser, server: Server, target: str = "/", **view: Any) -> Tab:
+    host, port = server.address
+    tab = browser.open(f"http://{host}:{port}{target}", **view)
+    tab.until(f"{NODES} !== '–'")
+    return tab
+
+
+def assert_well_behaved(tab: Tab, server: Server) -> None:
+    """Nothing went wrong, and no other server was asked for anything."""
+    host, port = server.address
+    assert tab.complaints == []
+    assert {url for url in tab.requested if not url.startswith(f"http://{host}:{port}/")} == set()
+
+
+def test_the_page_lives(browser: Browser, start: Start) -> None:
+    server = start(*MEMORY)
+    tab = open_page(browser, server)
+    tab.until(f"{LINK} === 'live'")
+    assert tab.value(NODES) == "0"
+    with Client(server.address) as client:
+        client.register("node-1")
+        client.register("hidden-1", discoverable=False)
+        tab.until(f"{NODES} === '2'")
+        tab.until("document.querySelectorAll('#lately li').length === 2")
+        client.ask("DELETE", "/nodes/node-1", None)
+    lately = tab.text("#lately")
+    assert "node-1" in lately
+    assert "a node that is not shown" in lately
+    assert "hidden-1" not in tab.text("body")
+    tab.until("document.querySelector('#life [data-of=active]').innerText.includes('2 registered')")
+    assert "180 days" in tab.text("#life [data-of=active]")
+    tab.until("document.querySelector('#plot .area[data-of=active]').getAttribute('d').length > 20")
+    assert_well_behaved(tab, server)
+
+
+def test_a_node_is_explained_and_the_answer_follows_it(browser: Browser, start: Start) -> None:
+    server = start(*MEMORY, "--heartbeat-tolerance-s", "2", "--grace-s", str(HOURS_2))
+    with Client(server.address) as client:
+        key = "a key that nobody needs to see"
+        claim = client.register("node-1", services=["storage"], public_key=key).document["claim"]
+        tab = open_page(browser, server, "/dashboard#node=node-1")
+        tab.until("document.querySelector('#answer').innerText.includes('in grace until')")
+        answer = tab.text("#answer")
+        assert "It missed its heartbeat and is in its grace period." in answer
+        assert "What its owner can do: A heartbeat brings it back at once" in answer
+        assert (
+            answer.index("failed_1st")
+            < answer.index("retry_2m")
+            < answer.index("coma")
+            < answer.index("dead")
+        )
+        assert "storage" in answer
+        assert "192.0.2.1" not in tab.text("body")
+        assert key not in tab.text("body")
+        client.ask("POST", "/heartbeat/node-1", None, Authorization=f"Claim {claim}")
+        tab.until("document.querySelector('#answer .badge').textContent === 'active'")
+    assert_well_behaved(tab, server)
+
+
+def test_one_who_asks_for_nobody_is_told_so(browser: Browser, start: Start) -> None:
+    server = start(*MEMORY)
+    tab = open_page(browser, server, "/#node=nobody")
+    tab.until("document.querySelector('#answer').innerText.includes(\"No node is registered as 'nobody'\")")
+    for wrong in ("..", "../stats", "a b", "%"):
+        tab.value(f"location.hash = hashOf({wrong!r})")
+        tab.until("document.querySelector('#answer').innerText.includes('No node can be called so.')")
+        tab.value("location.hash = hashOf('nobody')")
+        tab.until("document.querySelector('#answer').innerText.includes('is registered as')")
+    assert {url.rpartition("/")[2] for url in tab.requested if "/nodes/" in url} == {"nobody"}
+
+
+def test_the_keyboard_reaches_everything(browser: Browser, start: Start) -> None:
+    server = start(*MEMORY)
+    with Client(server.address) as client:
+        client.register("node-1")
+    tab = open_page(browser, server)
+    reached = []
+    for _ in range(3):
+        tab.press("Tab")
+        reached.append(tab.value("document.activeElement.id || document.activeElement.className"))
+        assert tab.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert reached[:2] == ["skip", "node-id"]
+    # The key that is said to lead there.
+    assert tab.value(FOCUSED) != "node-id"
+    tab.press("/", "/")
+    assert tab.value(FOCUSED) == "node-id"
+    tab.write("node-1")
+    tab.press("Enter", "\r")
+    tab.until("!document.querySelector('#answer').hidden")
+    tab.until(f"{FOCUSED} === 'answer'")
+    assert tab.value("document.querySelector('#ask-said').textContent").startswith("node-1 is active.")
+    tab.press("Escape")
+    assert tab.value("document.querySelector('#answer').hidden")
+    assert tab.value(FOCUSED) == "node-id"
+    assert_well_behaved(tab, server)
+
+
+def test_everything_that_can_be_used_has_a_name(browser: Browser, start: Start) -> None:
+    """As a screen reader finds it: landmarks, and a name for all that takes the focus."""
+    server = start(*MEMORY)
+    tab = open_page(browser, server)
+    nodes = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""), properties(node))
+        for node in tab.call("Accessibility.getFullAXTree")["nodes"]
+        if not node["ignored"]
+    ]
+    roles = {role for role, _, _ in nodes}
+    assert {"banner", "main", "contentinfo", "search", "searchbox", "heading", "list", "region"} <= roles
+    nameless = [
+        role
+        for role, name, told in nodes
+        if told.get("focusable") and not name and role not in ("RootWebArea", "main")
+    ]
+    assert nameless == []
+    assert ("searchbox", "How is my node?") in [(role, name) for role, name, _ in nodes]
+    picture = next(name for role, name, _ in nodes if role in ("img", "image") and name)
+    assert picture.startswith("Nodes by state, over time From ")
+
+
+def properties(node: dict[str, Any]) -> dict[str, Any]:
+    return {one["name"]: one["value"].get("value") for one in node.get("properties", [])}
+
+
+def test_where_events_are_refused_the_page_asks_by_itself(browser: Browser, start: Start) -> None:
+    server = start(*MEMORY, "--events-subscribers-max", "0")
+    tab = open_page(browser, server)
+    tab.until(f"{LINK} === 'polling'")
+    with Client(server.address) as client:
+        client.register("node-1")
+    tab.until(f"{NODES} === '1'")
+    # That a stream was refused is all there is to complain of.
+    assert [one for one in tab.complaints if "/events" not in one] == []
+
+
+def test_where_the_server_is_gone_the_page_says_from_when_it_is(browser: Browser, start: Start) -> None:
+    server = start(*MEMORY)
+    tab = open_page(browser, server)
+    tab.until(f"{LINK} === 'live'")
+    server.stop()
+    # As if so much time had passed: the page asks its own clock.
+    tab.value("Date.now = ((now) => () => now() + 60_000)(Date.now), true")
+    tab.until(f"{LINK} === 'stale'")
+    assert "Nothing comes from the server. What you see is from " in tab.text("#notices")
+
+
+def test_hostile_text_stays_text(browser: Browser, start: Start) -> None:
+    server = start(*MEMORY)
+    with Client(server.address) as client:
+        registered = client.register("node-1", metadata={HOSTILE: [HOSTILE]}, public_key=HOSTILE)
+        assert registered.status == 201, registered
+    tab = open_page(browser, server, "/#node=node-1")
+    tab.until("document.querySelector('#answer pre')?.textContent.includes('onerror')")
+    # As if the server itself told such things.
+    for path in ("happened", "happenedInAll"):
+        tab.value(
+            f"((text) => {path}({{at: text, node_id: text, from: text, to: text, reason: text, count: 1,"
+            f" named: 0, kinds: [{{from: text, to: text, reason: text, count: 1}}]}}))({HOSTILE!r})"
+        )
+    tab.value(f"drawSilence({{held: true, reason: {HOSTILE!r}, waiting: 1}}), drawStore({HOSTILE!r})")
+    tab.value(f"location.hash = hashOf({HOSTILE!r})")
+    tab.until("document.querySelector('#answer h3').textContent.includes('onerror')")
+    assert tab.value("typeof window.ran") == "undefined"
+    assert tab.value("document.querySelectorAll('img, main script, svg[onload]').length") == 0
+    # Where text did become markup by a mistake of ours, the policy would still keep it from running.
+    tab.value("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran=1\">'), true")
+    tab.until("performance.now() > 0")
+    assert tab.value("typeof window.ran") == "undefined"
+
+
+def test_it_fits_every_screen(browser: Browser, start: Start) -> None:
+    server = start(*MEMORY)
+    with Client(server.address) as client:
+        client.register("n" * 128, services=["s" * 64])
+    tab = open_page(browser, server, f"/#node={'n' * 128}")
+    tab.until("!document.querySelector('#answer').hidden")
+    for width, height, dark in ((1280, 900, False), (820, 1180, True), (390, 844, True), (320, 568, False)):
+        tab.view(width, height, dark=dark)
+        assert tab.value("document.documentElement.scrollWidth") <= width
+        background = tab.value("getComputedStyle(document.body).backgroundColor")
+        assert (sum(int(part) for part in background[4:-1].split(",")) < 200) is dark
+    assert_well_behaved(tab, server)
