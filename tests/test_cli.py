@@ -332,7 +332,7 @@ def test_keys_are_listed_and_sign_what_is_carried_to_them(
     assert cli.main(["keys", "show", *folder]) == 1
     assert "the first start of a server makes them" in capsys.readouterr().err
     assert cli.main(["keys", "sign-keyset", *folder]) == 2
-    assert "needs the file with the request" in capsys.readouterr().err
+    assert "needs the file keyset-request.json" in capsys.readouterr().err
     key = generate_key("R").public
     published = PublishedKey(key, 0, 2_000_000_000, KeyStatus.NEXT)
     request = tmp_path / "keyset-request.json"
