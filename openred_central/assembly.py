@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from . import __version__
+from .api.admin.secret_file import secret_file_beside
 from .api.broadcast import Broadcast
 from .api.event_feed import EventFeed
 from .api.limiting import Limits
@@ -162,8 +163,8 @@ class Assembly:
     def operators(self) -> Operators:
         """The operators' listeners."""
         configuration = self.configuration
-        options, database = configuration.operators(), database_path(configuration.database)
-        beside = database.with_name(f"{database.name}.admin-secret") if database is not None else None
+        options = configuration.operators()
+        beside = secret_file_beside(configuration.database)
         return Operators(
             options,
             options.secret_file or beside,

@@ -12,6 +12,7 @@ import secrets
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from . import __version__
 from .commands import arguments as for_nodes
@@ -210,6 +211,7 @@ def _keys(options: argparse.Namespace) -> int:
     configuration = _load(options)
     from .clock import SystemClock
     from .commands.directory_keys import show, sign_keyset
+    from .commands.operating import act
     from .security.root import RootRefused
     from .storage.key_files import KeyFileError
 
@@ -217,8 +219,13 @@ def _keys(options: argparse.Namespace) -> int:
         if options.action == "show":
             for line in show(configuration, secrets.token_bytes, SystemClock().wall_s()):
                 print(line)
+        elif options.action == "rotate":
+            print(act(configuration, "/admin/keys/rotate"))
         elif options.request is None:
-            raise ConfigError("keys sign-keyset needs the file with the request, keyset-request.json")
+            needed = "the id of a key" if options.action == "revoke" else "the file keyset-request.json"
+            raise ConfigError(f"keys {options.action} needs {needed}")
+        elif options.action == "revoke":
+            print(act(configuration, f"/admin/keys/{quote(options.request, safe='')}/revoke"))
         else:
             request = Path(options.request)
             print(sign_keyset(configuration, secrets.token_bytes, request, _complain))

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .api.admin.admission import Admission
 from .api.admin.desk import Desk
@@ -23,6 +23,7 @@ from .errors import CallerError
 from .micro_engine.engine import Engine
 from .micro_engine.limits import EngineLimits
 from .micro_engine.sockets import listen_tcp, listen_unix
+from .storage.key_files import KeyFileError
 from .tasks.snapshotter import SnapshotFailed, Snapshotter
 
 log = logging.getLogger("openred.operators")
@@ -106,8 +107,37 @@ class Operators:
         return secret
 
 
-def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter | None) -> Desk:
+class Keys(Protocol):
+    """What operators may do to the directory's keys; `Keykeeper` is what they get."""
+
+    async def rotate(self) -> None:
+        """Have the signing key replaced. Raises `KeyFileError`."""
+
+    async def revoke(self, key_id: str) -> None:
+        """Let a signing key count no more. Raises `KeyFileError`, `ValueError` where there is none."""
+
+
+def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter | None, keys: Keys) -> Desk:
     """What the operators' endpoints need of the server."""
+
+    async def rotate_keys() -> None:
+        try:
+            await keys.rotate()
+        except KeyFileError as error:
+            raise _keys_unwritten(error) from error
+
+    async def revoke_key(key_id: str) -> None:
+        try:
+            await keys.revoke(key_id)
+        except ValueError:
+            raise CallerError(
+                404,
+                "key_not_found",
+                f"No key of the directory is called {key_id!r}.",
+                suggestion="`openred-central keys show` lists them.",
+            ) from None
+        except KeyFileError as error:
+            raise _keys_unwritten(error) from error
 
     async def snapshot() -> dict[str, Any]:
         if snapshotter is None:
@@ -133,7 +163,17 @@ def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter |
             "tombstones": manifest.tombstones,
         }
 
-    return Desk(api, metrics, snapshot)
+    return Desk(api, metrics, snapshot, rotate_keys, revoke_key)
+
+
+def _keys_unwritten(error: KeyFileError) -> CallerError:
+    return CallerError(
+        503,
+        "store_unavailable",
+        f"The keys cannot be written: {error}.",
+        suggestion="Mend what the message tells; the server tries again every minute.",
+        headers=(("Retry-After", "60"),),
+    )
 
 
 def _is_loopback(listener: socket.socket) -> bool:

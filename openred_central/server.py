@@ -137,7 +137,8 @@ class Server:
         context = tls(configuration.tls_certificate, configuration.tls_key)
         operators = assembly.operators()
         await _start_operators(
-            operators, make_desk(api, lambda: metrics_text(parts, broadcast, stalls), snapshotter)
+            operators,
+            make_desk(api, lambda: metrics_text(parts, broadcast, stalls), snapshotter, vault.keykeeper),
         )
         addresses = await engine.start(assembly.listeners(), tls=context)
         # An operator's word that silence is to be believed.

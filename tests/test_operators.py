@@ -15,6 +15,7 @@ from openred_central.clock import SystemClock
 from openred_central.errors import CallerError
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.operators import Operators, make_desk
+from openred_central.storage.key_files import KeyFileError
 from openred_central.storage.manifest import Manifest
 from openred_central.tasks.snapshotter import SnapshotFailed
 from tests.api.helpers import World
@@ -31,8 +32,32 @@ def operators(options: OperatorsOptions, secret_file: Path | None = None) -> Ope
     )
 
 
+class NoKeys:
+    """A directory whose keys cannot be written; it has none but ``known``."""
+
+    async def rotate(self) -> None:
+        raise KeyFileError("the disk is full")
+
+    async def revoke(self, key_id: str) -> None:
+        if key_id != "known":
+            raise ValueError(key_id)
+        raise KeyFileError("the disk is full")
+
+
+def test_keys_that_cannot_be_changed_are_told_as_errors() -> None:
+    desk = make_desk(World().api, lambda: b"", None, NoKeys())
+    for what, status, code in (
+        (desk.rotate_keys(), 503, "store_unavailable"),
+        (desk.revoke_key("known"), 503, "store_unavailable"),
+        (desk.revoke_key("other"), 404, "key_not_found"),
+    ):
+        with pytest.raises(CallerError) as raised:
+            asyncio.run(what)  # type: ignore[arg-type]
+        assert (raised.value.status, raised.value.code) == (status, code)
+
+
 async def started(made: Operators) -> list[str]:
-    addresses = await made.start(make_desk(World().api, lambda: b"", None))
+    addresses = await made.start(make_desk(World().api, lambda: b"", None, NoKeys()))
     await made.drain()
     return addresses
 
@@ -47,7 +72,7 @@ def test_a_unix_socket_is_only_for_its_owner(tmp_path: Path) -> None:
     async def listening() -> None:
         path = tmp_path / "admin.sock"
         made = operators(OperatorsOptions(port=None, socket=path))
-        assert await made.start(make_desk(World().api, lambda: b"", None)) == [f"unix:{path}"]
+        assert await made.start(make_desk(World().api, lambda: b"", None, NoKeys())) == [f"unix:{path}"]
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         await made.drain()
 
@@ -87,7 +112,7 @@ class FakeSnapshotter:
 
 def snapshot(outcome: Any) -> Any:
     taker = None if outcome is None else FakeSnapshotter(outcome)
-    return asyncio.run(make_desk(World().api, lambda: b"", taker).snapshot())  # type: ignore[arg-type]
+    return asyncio.run(make_desk(World().api, lambda: b"", taker, NoKeys()).snapshot())  # type: ignore[arg-type]
 
 
 def test_what_a_snapshot_holds_is_told() -> None:

@@ -49,6 +49,7 @@ FOR_OPERATORS = {
     "nothing_to_copy": Problem(409, "a snapshot of a server that keeps nothing on disk"),
     "node_left": Problem(409, "an operator cannot wake a node that left by its own word"),
     "node_not_held": Problem(409, "an operator cannot release what is not held"),
+    "key_not_found": Problem(404, "the directory has no key of that id"),
     "snapshot_failed": Problem(503, "a snapshot for an operator could not be taken"),
 }
 

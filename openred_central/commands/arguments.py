@@ -66,7 +66,12 @@ EXAMPLES = {
 _KEYS_EXAMPLES = """\
 examples:
   openred-central keys show
+  openred-central keys rotate
+  openred-central keys revoke Y2dc87BCHSk3OaSQFKgaHOgiT_-nQvK2bH8sduWLR0c
   openred-central keys sign-keyset keyset-request.json --key-folder root > keyset-signed.json
+
+A running server rotates its keys every day; `rotate` has it begin now, `revoke` lets a key that was stolen
+count no more. Both reach it by the operators' listener of its settings.
 
 With OPENRED_OFFLINE_ROOT a server leaves keyset-request.json in its folder of keys. Carry it to where the
 root key lies, see what it lists, have it signed, and put keyset-signed.json beside it. The first time, the
@@ -97,9 +102,14 @@ def add_keys_arguments(command: argparse.ArgumentParser) -> None:
     """The same for `keys`, which has settings like the commands of the server."""
     command.formatter_class = argparse.RawDescriptionHelpFormatter
     command.epilog = _KEYS_EXAMPLES
-    command.usage = f"{PROGRAM} keys show|sign-keyset [REQUEST] [--setting VALUE ...]"
-    command.add_argument("action", choices=("show", "sign-keyset"))
-    command.add_argument("request", metavar="REQUEST", nargs="?", help="what a server asks to be signed")
+    command.usage = f"{PROGRAM} keys show|rotate|revoke|sign-keyset [KEY|REQUEST] [--setting VALUE ...]"
+    command.add_argument("action", choices=("show", "rotate", "revoke", "sign-keyset"))
+    command.add_argument(
+        "request",
+        metavar="KEY|REQUEST",
+        nargs="?",
+        help="the id of a key to revoke, or the file that a server asks to be signed",
+    )
 
 
 def _add_identity(command: argparse.ArgumentParser, *, needed: bool) -> None:

@@ -291,6 +291,5 @@ class Directory:
 
 
 def _taken(node_id: str, detail: str, suggestion: str) -> CallerError:
-    return CallerError(
-        409, "node_id_taken", f"The node_id {node_id!r} is taken. {detail}", suggestion=suggestion
-    )
+    detail = f"The node_id {node_id!r} is taken. {detail}"
+    return CallerError(409, "node_id_taken", detail, suggestion=suggestion)

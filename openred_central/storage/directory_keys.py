@@ -250,7 +250,11 @@ def open_root(files: KeyFiles, quantum: QuantumPolicy) -> tuple[DirectoryKey, st
         return _load(suite, pem, name), warning
     key = generate_key(suite)
     files.write(name, private_pem(key))
-    return key, warning
+    made = (
+        f"a root key was made, {key.public.key_id}, which peers pin: keep a copy of {files.folder}, "
+        "which is in no snapshot and no export"
+    )
+    return key, f"{warning}; {made}" if warning else made
 
 
 def sign_request(root: DirectoryKey, request: bytes) -> bytes:

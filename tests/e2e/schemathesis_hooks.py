@@ -7,6 +7,7 @@ request that is valid by the description is made valid altogether, and what was 
 from __future__ import annotations
 
 import base64
+import json
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -23,8 +24,13 @@ KEY = base64.b64encode(
 ).decode()
 CLAIMS_MAX = 10_000
 
+# Room is left for what is taken though it was not meant to be valid.
+METADATA_BYTES_MAX = 3_000
+
 # Node id → the claim that its registration was answered with.
 claims: dict[str, str] = {}
+# Node id → at most so many bytes of metadata that its heartbeats have been merged to.
+metadata_bytes: dict[str, int] = {}
 
 
 def mend(fields: dict[str, Any]) -> None:
@@ -36,6 +42,17 @@ def mend(fields: dict[str, Any]) -> None:
         fields["away_until"] = datetime.fromtimestamp(time.time() + 3_600, UTC).isoformat()
     if "peer_id" in fields and fields["peer_id"] == fields.get("node_id"):
         del fields["peer_id"]
+
+
+def bound_metadata(fields: dict[str, Any], beats_for: str | None) -> None:
+    """Leave `metadata` away where what it comes to, merged by the heartbeats so far, could be too large."""
+    node_id = beats_for or str(fields.get("node_id"))
+    before = metadata_bytes.get(node_id, 0) if beats_for else 0
+    after = before + len(json.dumps(fields.get("metadata", {})))
+    if after > METADATA_BYTES_MAX:
+        fields.pop("metadata", None)
+    else:
+        metadata_bytes[node_id] = after
 
 
 @schemathesis.hook
@@ -50,6 +67,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         if isinstance(fields, dict):
             mend(fields)
     if isinstance(case.body, dict):
+        bound_metadata(case.body, (case.path_parameters or {}).get("node_id"))
         if case.operation.path == "/nodes/{node_id}/key":
             case.body["public_key"] = KEY
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 
 from .conftest import Start
-from .running import WAIT_S_MAX, Client, Server, until
+from .running import WAIT_S_MAX, Client, Server, environment, until
 
-PATHS = [(one.method, one.path.replace("{node_id}", "node-1")) for one in (*ADMIN_ENDPOINTS, METRICS)]
+PATHS = [
+    (one.method, one.path.replace("{node_id}", "node-1").replace("{key_id}", "key"))
+    for one in (*ADMIN_ENDPOINTS, METRICS)
+]
 
 
 def heard_at(server: Server) -> list[str]:
@@ -159,3 +164,31 @@ def test_a_held_node_is_still_held_after_a_restart(start: Start, tmp_path: Path)
             "silence to count",
         )
         assert public.ask("GET", "/nodes/held").document["state"] == "active"
+
+
+def test_keys_are_rotated_and_revoked_from_the_command_line(start: Start, tmp_path: Path) -> None:
+    server = start("--admin-port", "0")
+    database, port = str(tmp_path / "nodes.db"), str(tcp(server)[1])
+
+    def keys(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "openred_central", "keys", *arguments, "--database", database]
+        done = subprocess.run(
+            [*command, "--admin-port", port], capture_output=True, text=True, env=environment(), check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    with Client(server.address) as client:
+        until(lambda: client.ask("GET", "/security/keys").status == 200, "the first key set")
+        first = client.ask("GET", "/security/keys").document
+        code, told = keys("rotate")
+        assert (code, "Another key signs" in told) == (0, True), told
+        _, listed = keys("show")
+        assert " next from " in listed, "it is published before it signs"
+        assert client.ask("GET", "/security/keys").document["root"] == first["root"]
+        (active,) = [line.split()[0] for line in listed.splitlines() if " active " in line]
+        code, told = keys("revoke", active)
+        assert code == 0, told
+        assert f"{active} revoked" in keys("show")[1]
+        code, told = keys("revoke", "x" * 43)
+        assert (code, "No key of the directory" in told) == (1, True), told
+    assert "rotate keys" in server.log

@@ -59,7 +59,12 @@ def key_names(folder: Path, name: str = "keys") -> list[str]:
 
 def test_a_first_start_makes_all_that_is_needed(tmp_path: Path) -> None:
     keys = started(tmp_path)
-    assert keys.notices == []
+    assert keys.served is not None
+    (notice,) = keys.notices
+    assert notice.startswith(
+        f"a root key was made, {keys.served.root_key_id}, which peers pin: keep a copy of"
+    )
+    assert started(tmp_path).notices == []
     assert keys.signing is not None
     assert keys.served is not None
     assert keys.served.root_suite == "h"

@@ -46,6 +46,26 @@ async def release_mass_silence(desk: Desk, request: Request) -> Response:
     return Response.json({"status": "released" if released else "not_held"})
 
 
+async def rotate_keys(desk: Desk, request: Request) -> Response:
+    """Answer 200: another key signs tokens as soon as peers have known it for an hour."""
+    await desk.rotate_keys()
+    return Response.json(
+        {"status": "rotating", "message": "Another key signs tokens once peers have known it for an hour."}
+    )
+
+
+async def revoke_key(desk: Desk, request: Request, key_id: str) -> Response:
+    """Answer 200: a key that was stolen counts no more, once peers have fetched the key set."""
+    await desk.revoke_key(key_id)
+    return Response.json(
+        {
+            "status": "revoked",
+            "kid": key_id,
+            "message": "What it signed counts no more here, nor for peers that have fetched the key set.",
+        }
+    )
+
+
 async def _changed(desk: Desk, node_id: str, status: str, change: int) -> Response:
     """Wait until a change is stored, and tell what became of the node."""
     api = desk.api

@@ -31,6 +31,8 @@ ADMIN_ENDPOINTS = (
     AdminEndpoint("POST", "/admin/nodes/{node_id}/purge", acting.purge_node, "purge node"),
     AdminEndpoint("POST", "/admin/snapshot", acting.snapshot, "take snapshot"),
     AdminEndpoint("POST", "/admin/mass-silence/release", acting.release_mass_silence, "release mass silence"),
+    AdminEndpoint("POST", "/admin/keys/rotate", acting.rotate_keys, "rotate keys"),
+    AdminEndpoint("POST", "/admin/keys/{key_id}/revoke", acting.revoke_key, "revoke key"),
 )
 
 
@@ -55,14 +57,14 @@ def _admitted(
     endpoint: AdminEndpoint, desk: Desk, admission: Admission
 ) -> Callable[..., Coroutine[Any, Any, Response]]:
     """The handler of `endpoint` for those who are admitted, audited."""
-    if "{node_id}" in endpoint.path:
+    if "{" in endpoint.path:
 
-        async def about_node(request: Request, node_id: str) -> Response:
+        async def about_one(request: Request, name: str) -> Response:
             return await admission.audited(
-                request, endpoint.action, node_id, lambda: endpoint.handler(desk, request, node_id)
+                request, endpoint.action, name, lambda: endpoint.handler(desk, request, name)
             )
 
-        return about_node
+        return about_one
 
     async def about_server(request: Request) -> Response:
         return await admission.audited(

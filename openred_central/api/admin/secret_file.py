@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...encoding import base64url
+from ...storage.restoring import database_path
 
 SECRET_BYTES = 32
 # As many characters as that many bytes have in base64url; an operator's own secret is no shorter.
@@ -17,6 +18,12 @@ _OTHERS = 0o077
 
 class SecretError(Exception):
     """The file cannot be used. The message is one line for the operator."""
+
+
+def secret_file_beside(database: str) -> Path | None:
+    """Where the secret lies that belongs to the database of the settings; None where that keeps nothing."""
+    path = database_path(database)
+    return None if path is None else path.with_name(f"{path.name}.admin-secret")
 
 
 def read_or_make(path: Path, random_bytes: Callable[[int], bytes]) -> tuple[str, bool]:

@@ -24,13 +24,23 @@ class Office:
     def __init__(self, admission: Admission = OPEN) -> None:
         self.world = World()
         self.snapshots = 0
-        self.desk = Desk(self.world.api, lambda: b"figure 1\n", self._snapshot)
+        self.rotations = 0
+        self.revoked: list[str] = []
+        self.desk = Desk(
+            self.world.api, lambda: b"figure 1\n", self._snapshot, self._rotate_keys, self._revoke_key
+        )
         self.router = Router(1024 * 1024)
         install(_Routes(self.router), self.desk, admission)  # type: ignore[arg-type]
 
     async def _snapshot(self) -> Mapping[str, Any]:
         self.snapshots += 1
         return {"nodes": len(self.world.directory)}
+
+    async def _rotate_keys(self) -> None:
+        self.rotations += 1
+
+    async def _revoke_key(self, key_id: str) -> None:
+        self.revoked.append(key_id)
 
     def ask(self, method: str, target: str, **headers: str) -> Response:
         """The answer, or the problem, as it would be sent."""

@@ -95,3 +95,11 @@ def test_a_hold_against_mass_silence_is_released_on_an_operators_word() -> None:
 def test_metrics_are_what_prometheus_reads(office: Office) -> None:
     response = office.ask("GET", "/metrics")
     assert (response.status, response.content_type, response.body) == (200, CONTENT_TYPE, b"figure 1\n")
+
+
+def test_keys_are_rotated_and_revoked_on_an_operator_s_word() -> None:
+    office = Office()
+    assert office.call("POST", "/admin/keys/rotate").document["status"] == "rotating"
+    assert office.rotations == 1
+    reply = office.call("POST", f"/admin/keys/{'k' * 43}/revoke")
+    assert (reply.status, reply.document["status"], office.revoked) == (200, "revoked", ["k" * 43])
