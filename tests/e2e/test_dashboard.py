@@ -27,7 +27,7 @@ HOURS_2 = 7_200
 def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     program = chromium()
     if program is None:
-        raise unittest.SkipTest(f"there is no Chromium here; looked for {', '.join(PROGRAMS)}")
+        raise unittest.SkipTest(f"no Chromium is installed; looked for {', '.join(PROGRAMS)}")
     with browser_in(tmp_path_factory.mktemp("chromium"), program) as running:
         yield running
 
