@@ -256,6 +256,35 @@ def _ask(options: argparse.Namespace) -> int:
         return 2
 
 
+def _watch(options: argparse.Namespace) -> int:
+    import threading
+
+    import orjson
+
+    from .client.address import Address
+    from .commands.showing import Style
+    from .commands.watching import Event, show, watch
+
+    style = Style(sys.stdout.isatty(), sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+
+    def tell(event: Event) -> None:
+        if options.json:
+            print(
+                orjson.dumps({"event": event.name, "id": event.id, "data": event.data}).decode(), flush=True
+            )
+        for line in [] if options.json else show(event, style):
+            print(line, flush=True)
+
+    try:
+        Address.of(options.url)
+    except ValueError as error:
+        _complain(f"--url: {error}")
+        return 2
+    # An event that never comes: a pause that Ctrl-C ends.
+    pause = threading.Event().wait
+    return watch(options.url, recent=options.recent, tell=tell, complain=_complain, pause=pause)
+
+
 def _keygen(options: argparse.Namespace) -> int:
     import orjson
 
@@ -307,8 +336,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
         "print a unit with which systemd runs the server, with the settings given",
     ),
     **{name: (_maintain, meaning) for name, meaning in MEANINGS.items()},
-    "keys": (_keys, "list the directory's own keys, or have the root key sign what a server asks for"),
-    **{name: (_ask, meaning) for name, meaning in for_nodes.ASKING.items()},
+    "keys": (_keys, "list the directory's own keys, have them changed, or sign what a server asks for"),
+    **{name: (_watch if name == "watch" else _ask, meaning) for name, meaning in for_nodes.ASKING.items()},
     **{
         name: (run, for_nodes.MAKING[name])
         for name, run in (("keygen", _keygen), ("example", _example), ("completion", _completion))

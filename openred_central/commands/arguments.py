@@ -15,6 +15,7 @@ ASKING = {
     "discover": "find nodes by the services that they offer",
     "node": "explain a node: why it is in its state, and what lies ahead",
     "stats": "print the figures of a directory",
+    "watch": "print what happens at a directory, as it happens",
     "leave": "have a node hidden until its next heartbeat, or erased",
 }
 # Commands that speak to nobody.
@@ -45,6 +46,10 @@ EXAMPLES = {
 """,
     "stats": """\
   openred-central stats --url https://directory.example
+""",
+    "watch": """\
+  openred-central watch
+  openred-central watch --recent 50 --json | jq -r 'select(.event == "transition") | .data.node_id'
 """,
     "leave": """\
   openred-central leave --key node.pem
@@ -168,6 +173,12 @@ def _stats(command: argparse.ArgumentParser) -> None:
     """It takes nothing of its own."""
 
 
+def _watch(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--recent", metavar="COUNT", type=int, default=0, help="begin so many events ago; at most 1000"
+    )
+
+
 def _leave(command: argparse.ArgumentParser) -> None:
     _add_identity(command, needed=True)
     command.add_argument("--forget", action="store_true", help="have it erased, not only hidden")
@@ -199,6 +210,7 @@ _ADD = {
     "discover": _discover,
     "node": _node,
     "stats": _stats,
+    "watch": _watch,
     "leave": _leave,
     "keygen": _keygen,
     "example": _example,

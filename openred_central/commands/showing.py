@@ -108,7 +108,7 @@ def pairs(rows: Sequence[tuple[str, str]], style: Style) -> str:
     if not style.terminal:
         return "\n".join(f"{name}\t{value}" for name, value in rows)
     width = max((len(name) for name, _ in rows), default=0)
-    return "\n".join(f"{name:{width}}  {_coloured(value, style)}" for name, value in rows)
+    return "\n".join(f"{name:{width}}  {coloured(value, style)}" for name, value in rows)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], style: Style) -> str:
@@ -120,7 +120,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], style: Style) 
     shown = []
     for number, line in enumerate(lines):
         padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        cells = [name.upper() for name in padded] if number == 0 else [_coloured(c, style) for c in padded]
+        cells = [name.upper() for name in padded] if number == 0 else [coloured(c, style) for c in padded]
         shown.append("  ".join(cells).rstrip())
     return "\n".join(shown)
 
@@ -186,7 +186,7 @@ def _flat(path: str, value: object) -> Iterator[tuple[str, str]]:
         yield path, safe(value)
 
 
-def _coloured(cell: str, style: Style) -> str:
+def coloured(cell: str, style: Style) -> str:
     """The cell, in the colour of the state that it names."""
     state = cell.strip()
     if not style.colour or not state:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.security import openssl
 from tests.security.test_example import has_openssl
 
 from .conftest import Start
-from .running import ROOT, Server, environment, until
+from .running import ROOT, WAIT_S_MAX, Client, Server, environment, until
 
 
 def run(folder: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -120,3 +121,25 @@ def test_a_node_can_be_a_shell_script(start: Start, tmp_path: Path, kind: str) -
     assert (registered["status"], registered["identity"]) == ("registered", "proven")
     assert signed("POST", "/heartbeat/alice")["current_state"] == "active"
     assert signed("DELETE", "/nodes/alice", '{"mode":"forget"}')["status"] == "forgotten"
+
+
+def test_what_happens_is_watched(start: Start) -> None:
+    server = start()
+    url = "http://{}:{}".format(*server.address)
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "openred_central", "watch", "--url", url, "--recent", "10"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment(),
+    )
+    try:
+        with Client(server.address) as client:
+            assert client.register("node-1").status == 201
+        assert watching.stdout is not None
+        line = watching.stdout.readline().decode()
+        assert "node-1  absent → active  (registered)" in line
+    finally:
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(WAIT_S_MAX) == 130
+        if watching.stdout is not None:
+            watching.stdout.close()
