@@ -177,10 +177,9 @@ def _body(operation: Operation) -> Schema:
     for field in operation.body:
         for name, older in _spellings(field):
             properties[name] = {"description": field.description, **older, "allOf": [schema_of(field.read)]}
-        if field.alias is not None:
-            either: list[Schema] = [{"required": [field.name]}, {"required": [field.alias]}]
-            both: Schema = {"not": {"required": [field.name, field.alias]}}
-            rules.append({"oneOf": either} if field.required else both)
+        # Both spellings may be sent with the same value, which a schema cannot say.
+        if field.alias is not None and field.required:
+            rules.append({"anyOf": [{"required": [field.name]}, {"required": [field.alias]}]})
     required = [field.name for field in operation.body if field.required and field.alias is None]
     schema: Schema = {"type": "object", "properties": properties}
     if required:

@@ -174,7 +174,9 @@ def _members(schema: Json) -> Iterator[str]:
     required = set(schema.get("required", ()))
     # What is needed in one of two spellings counts as needed in the one that is not old.
     for rule in (schema, *schema.get("allOf", ())):
-        required.update(*(one.get("required", ()) for one in rule.get("oneOf", ())))
+        either = [one.get("required", ()) for one in rule.get("anyOf", ())]
+        if all(len(names) == 1 for names in either):
+            required.update(*either)
     yield "<table>"
     for name, member in schema["properties"].items():
         old = bool(member.get("deprecated"))
