@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +10,9 @@ import orjson
 from ..directory.lifecycle import State
 
 _WHOLE_MAX = 2**63 - 1
+
+# 30,000 years in seconds: far more than any time of a directory, and no more than its arithmetic bears.
+NUMBER_MAX = 1e12
 
 
 class LineError(ValueError):
@@ -57,13 +59,13 @@ class Fields:
         return value
 
     def number(self, name: str) -> float:
-        """A finite number."""
+        """A number that a time in seconds, or a rate, can be."""
 
         def is_allowed(value: Any) -> bool:
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            return number and math.isfinite(value)
+            return number and -NUMBER_MAX <= value <= NUMBER_MAX
 
-        return float(self._take(name, "a number", is_allowed))
+        return float(self._take(name, f"a number up to {NUMBER_MAX:g}", is_allowed))
 
     def whole(self, name: str, maximum: int = _WHOLE_MAX) -> int:
         """A whole number from 0 to `maximum`."""

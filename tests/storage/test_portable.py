@@ -25,7 +25,7 @@ from openred_central.directory.node import (
     append_history,
     hash_id,
 )
-from openred_central.storage.line_fields import LineError
+from openred_central.storage.line_fields import NUMBER_MAX, LineError
 from openred_central.storage.portable import (
     Secret,
     Totals,
@@ -38,7 +38,7 @@ from openred_central.storage.portable import (
 
 from .records import record, tombstone
 
-FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+FLOATS = st.floats(-NUMBER_MAX, NUMBER_MAX)
 TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
 NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0,;"), min_size=1)
 WHOLES = st.integers(0, 2**63 - 1)
@@ -210,6 +210,7 @@ NODE = orjson.loads(encode(record(1, history="1.000,active,coma,left")))
         ({"held": 1}, "node held is 1, allowed is true or false"),
         ({"left": 1}, "node left is 1, allowed is true or false"),
         ({"registered_at": "1"}, "node registered_at is '1', allowed is a number"),
+        ({"registered_at": 1e308}, "node registered_at is 1e.308, allowed is a number up to 1e.12"),
         ({"registered_at": True}, "node registered_at is True, allowed is a number"),
         ({"registered_at": None}, "node registered_at is None, allowed is a number"),
         ({"revision": -1}, "node revision is -1, allowed is a whole number from 0"),
