@@ -102,8 +102,13 @@ def _json(value: Any) -> str:
 
 
 def identity_of(flags: int) -> str:
-    """Whether a node with these `Record.flags` ever signed with its key: ``proven`` or ``unproven``."""
+    """Whether a node with these `Record.flags` is bound to its key: ``proven`` or ``unproven``."""
     return "proven" if flags & PROVEN else "unproven"
+
+
+def address_source_of(flags: int) -> str:
+    """Whether the node was seen at the address that it names, or only said so: ``observed``, ``declared``."""
+    return "observed" if flags & OBSERVED else "declared"
 
 
 def key_status_of(flags: int) -> str:
@@ -113,9 +118,8 @@ def key_status_of(flags: int) -> str:
 
 # What the flags of a node say of it to others, as members of a JSON object.
 _TELLING = {
-    flags: f'"identity":"{identity_of(flags)}","address_source":"{source}"'
-    for source, observed in (("declared", 0), ("observed", OBSERVED))
-    for flags in (observed, observed | PROVEN)
+    flags: f'"identity":"{identity_of(flags)}","address_source":"{address_source_of(flags)}"'
+    for flags in (0, PROVEN, OBSERVED, OBSERVED | PROVEN)
 }
 
 

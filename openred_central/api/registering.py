@@ -7,14 +7,14 @@ from typing import Any
 
 from ..clock import Now
 from ..directory.directory import Registered
-from ..directory.node import OBSERVED, PROVEN, Profile
+from ..directory.node import PROVEN, Profile
 from ..directory.registration import Registration
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
 from ..security.origins import may_be_at
 from . import values
-from .describing import identity_of, key_status_of
+from .describing import address_source_of, identity_of, key_status_of
 from .fields import Field, Fields
 from .proving import Means, Shown
 from .service import Api
@@ -185,7 +185,7 @@ def _describe(api: Api, request: Request, registered: Registered, now: Now) -> d
         "heartbeat_advice_s": api.heartbeat_advice_s(),
         "observed_address": api.limits.origin(request).address or None,
         "identity": identity_of(record.flags),
-        "address_source": "observed" if record.flags & OBSERVED else "declared",
+        "address_source": address_source_of(record.flags),
         "key_status": key_status_of(record.flags),
         "durable": False,
         "revision": record.revision,
