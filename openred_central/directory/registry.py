@@ -118,10 +118,6 @@ class Registry:
         """The slots of all nodes that may be discovered, their states aside, rising."""
         return list(compress(range(len(self._flags)), self._flags.tobytes().translate(_DISCOVERABLE)))
 
-    def held_slots(self) -> list[int]:
-        """The slots of all nodes that an operator holds, rising."""
-        return list(compress(range(len(self._flags)), self._flags.tobytes().translate(_HELD)))
-
     def state(self, slot: int) -> State:
         """The state of the node in `slot`."""
         return STATES[self.states[slot]]
@@ -140,6 +136,14 @@ class Registry:
     def flags(self, slot: int) -> int:
         """The `Record.flags` of the node in `slot`."""
         return self._flags[slot]
+
+    def any_held(self, slots: Iterable[int]) -> bool:
+        """Whether an operator holds the node in any of `slots`."""
+        return any(bytes(map(self._flags.__getitem__, slots)).translate(_HELD))
+
+    def discoverable(self, slots: Iterable[int]) -> bytes:
+        """For each of `slots` 1 where its node may be discovered, its state aside, and 0 where not."""
+        return bytes(map(self._flags.__getitem__, slots)).translate(_DISCOVERABLE)
 
     def profile(self, slot: int) -> bytes:
         """The `Profile` of the node in `slot`, encoded."""
@@ -316,6 +320,31 @@ class Registry:
         # What looks at a whole column sees that nobody is there.
         self.states[slot] = self._flags[slot] = 0
         self._free.append(slot)
+
+    def node_ids_of(self, slots: Iterable[int]) -> Iterator[Any]:
+        """The id of the node in each of `slots`, none of them free."""
+        return map(self._node_ids.__getitem__, slots)
+
+    def histories(self, slots: Iterable[int]) -> Iterator[str]:
+        """The `history` of each of `slots`."""
+        return map(self._histories.__getitem__, slots)
+
+    def set_states(
+        self,
+        slots: Sequence[int],
+        from_state: State,
+        to_state: State,
+        since_s: Sequence[float],
+        histories: Sequence[str],
+    ) -> None:
+        """The `set_state` of many, all of which leave one state for another."""
+        self.state_counts[from_state] -= len(slots)
+        self.state_counts[to_state] += len(slots)
+        states, sinces_s, kept = self.states, self._since_s, self._histories
+        for slot, at_s, history in zip(slots, since_s, histories, strict=True):
+            states[slot] = to_state
+            sinces_s[slot] = at_s
+            kept[slot] = history
 
     def set_state(self, slot: int, state: State, since_s: float, history: str) -> None:
         """Move the node in `slot` to `state`, entered at attended `since_s`."""

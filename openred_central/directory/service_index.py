@@ -142,6 +142,28 @@ class ServiceIndex:
         self._part(group, slot, from_state)
         self._join(group, slot, to_state)
 
+    def move_all(self, slots: Sequence[int], from_state: State, to_state: State) -> None:
+        """Follow many nodes, all of which are here, from one state to another: half of one by one."""
+        ungrouped: list[int] = []
+        together: defaultdict[int, list[int]] = defaultdict(list)
+        for slot, set_id in zip(slots, self._registry.set_ids(slots), strict=True):
+            (ungrouped if slot in self._ungrouped else together[set_id]).append(slot)
+        # All are found before the first is moved.
+        groups = [(self._groups[set_id].by_state, moving) for set_id, moving in together.items()]
+        places = self._places
+        for by_state, moving in groups:
+            parting, joined = by_state[from_state], by_state[to_state]
+            for slot in moving:
+                last = parting.pop()
+                if last != slot:
+                    place = places[slot]
+                    parting[place] = last
+                    places[last] = place
+                places[slot] = len(joined)
+                joined.append(slot)
+        for slot in ungrouped:
+            self.move(slot, from_state, to_state)
+
     def pools(self, names: frozenset[str], states: Iterable[State]) -> Iterator[Pool]:
         """The members in one of `states` that offer all of `names`. They must not change meanwhile."""
         wanted = tuple(map(int, states))

@@ -134,3 +134,23 @@ def test_many_taken_in_at_once_are_found_like_one_by_one(groups_max: int, seed: 
     for slot in slots:
         together.remove(slot)
     assert len(together) == len(list(together.members())) == 0
+
+
+@pytest.mark.parametrize("groups_max", [0, 2, 100])
+def test_many_moved_at_once_are_found_like_one_by_one(groups_max: int, seed: int) -> None:
+    chance = random.Random(seed)
+    services = [",".join(sorted(chance.sample(NAMES, chance.randrange(3)))) for _ in range(120)]
+    _, together = filled(services, groups_max=groups_max)
+    _, single = filled(services, groups_max=groups_max)
+    moving = chance.sample(range(120), 70)
+    for from_state, to_state in ((State.ACTIVE, State.COMA), (State.COMA, State.RETRY_2W)):
+        together.move_all(moving, from_state, to_state)
+        for slot in moving:
+            single.move(slot, from_state, to_state)
+        assert sorted(together.members()) == sorted(single.members())
+        moving = moving[::2]
+    # Their places are right: whoever is taken out now is the right one.
+    for slot in moving:
+        together.move(slot, State.RETRY_2W, State.ACTIVE)
+        single.move(slot, State.RETRY_2W, State.ACTIVE)
+    assert sorted(together.members()) == sorted(single.members())
