@@ -13,8 +13,8 @@ from itertools import repeat
 
 # A run of notes is closed when it has so many.
 RUN_KEYS = 4_096
-# Hashes of ids are kept in so many sets: one of a million stops everybody for 70 ms when it grows.
-HASH_SETS = 64
+# Hashes of ids are kept in so many parts: one of a million stops everybody for 70 ms when it grows.
+HASH_PARTS = 64
 
 
 class _Run:
@@ -32,14 +32,14 @@ class _Run:
 class _Noted:
     """Keys in the order in which they came, each with a number: slots, and hashes of ids.
 
-    There may be a million of them within seconds. So nothing here grows by much at once, and nothing is long
-    for the garbage collector to walk, which a queue of a million held up for 80 ms.
+    There may be a million of them within seconds: nothing here grows by much at once, and nothing is long for
+    the garbage collector to walk.
     """
 
     def __init__(self) -> None:
         # 1 for each slot that is noted.
         self._slots = bytearray()
-        self._hashes: defaultdict[int, set[str]] = defaultdict(set)
+        self._hashes: defaultdict[int, dict[str, None]] = defaultdict(dict)
         self._runs: deque[_Run] = deque()
         # How many notes of a key do not count any more: they are older than the one that does.
         self._void: Counter[int | str] = Counter()
@@ -58,7 +58,7 @@ class _Noted:
         if key in self:
             return
         if isinstance(key, str):
-            self._hashes[_part(key)].add(key)
+            self._hashes[_part(key)][key] = None
         else:
             self._make_room(key)
             self._slots[key] = 1
@@ -127,15 +127,15 @@ class _Noted:
     def _unmark(self, keys: Sequence[int | str]) -> None:
         for key in keys:
             if isinstance(key, str):
-                self._hashes[_part(key)].remove(key)
+                del self._hashes[_part(key)][key]
             else:
                 self._slots[key] = 0
         self._count -= len(keys)
 
 
 def _part(id_hash: str) -> int:
-    """In which set a hash is. By high bits of its own hash: the sets go by the low ones."""
-    return (hash(id_hash) >> 40) % HASH_SETS
+    """In which part a hash is. By high bits of its own hash: a dictionary goes by the low ones."""
+    return (hash(id_hash) >> 40) % HASH_PARTS
 
 
 class Changes:

@@ -58,7 +58,8 @@ class Deadlines:
         if self._old:
             self._sweep_some()
         elif len(self._heap) > 2 * self._armed_count + STALE_SLACK:
-            self._heap, self._old = [], self._heap
+            # The other is empty. What was there at the start the garbage collector leaves alone.
+            self._heap, self._old = self._old, self._heap
 
     def arm_all(self, slots: Sequence[int], steps: Sequence[int]) -> None:
         """Arm many slots that have no deadline, each at its own time in deadline steps; at a start."""
