@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 
-from ..population import filled
+from ..population import filled, records
 
 
 class Databases:
@@ -26,7 +26,7 @@ class Databases:
         """The database with so many nodes, which nobody may write to."""
         path = self._folder / f"nodes-{nodes}-{last_seen_s or 'usual'}.db"
         if not path.exists():
-            filled(path, nodes, last_seen_s).close()
+            filled(path, records(nodes, last_seen_s)).close()
         return path
 
 

@@ -28,7 +28,7 @@ def test_a_node_is_as_large_as_the_figures_say() -> None:
 
 
 def test_a_database_of_nodes_is_one_that_a_server_takes(tmp_path: Path) -> None:
-    store = population.filled(tmp_path / "nodes.db", 7_000)
+    store = population.filled(tmp_path / "nodes.db", population.records(7_000))
     found = directory()
     # It checks everything that it loads.
     attended = load(found, store, VirtualClock(), tick_s=1.0)
