@@ -18,7 +18,7 @@ from time import perf_counter
 from types import FrameType
 
 from ..load.running import LoadError
-from . import holding, latency, loads, machine, registering, report, stalls, starting
+from . import holding, latency, loads, machine, proving, registering, report, stalls, starting
 from .databases import Databases
 from .effort import QUICK, WHOLE, Bench
 from .goals import outcomes
@@ -27,6 +27,7 @@ from .servers import ROOT, ServerError, Site
 
 CASES: dict[str, Callable[[Bench], None]] = {
     "loads": loads.measure,
+    "proofs": proving.measure,
     "register": registering.measure,
     "latency": latency.measure,
     "start": starting.measure,

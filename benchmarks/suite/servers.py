@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter, process_time, sleep
 from typing import Any, NamedTuple
 
 from . import machine
@@ -25,6 +25,11 @@ ROOT = Path(__file__).resolve().parents[2]
 START_S_MAX = 180.0
 STOP_S_MAX = 30.0
 POLL_S = 0.001
+LOOK_S = 0.05
+# Memory stands still that has not changed by more in so long.
+STILL_S, STILL_BYTES = 0.5, 65_536
+SETTLE_S_MAX = 10.0
+KEYS_S_MAX = 30.0
 LOG_SHOWN = 2_000
 
 
@@ -46,16 +51,39 @@ class Running(NamedTuple):
     def resident_bytes(self) -> int:
         return machine.resident_bytes(self.pids)
 
+    def settled_bytes(self) -> int:
+        """Resident memory once it stands still, or after `SETTLE_S_MAX`."""
+        ends_s = perf_counter() + SETTLE_S_MAX
+        before_bytes, still_since_s = self.resident_bytes(), perf_counter()
+        while (now_s := perf_counter()) < ends_s and now_s - still_since_s < STILL_S:
+            sleep(LOOK_S)
+            if abs((now_bytes := self.resident_bytes()) - before_bytes) > STILL_BYTES:
+                before_bytes, still_since_s = now_bytes, perf_counter()
+        return self.resident_bytes()
+
     def get(self, path: str) -> Any:
         """The document at `path`."""
         return json.loads(ask(self.port, "GET", path))
 
+    def open_keys(self) -> None:
+        """Wait until a server of ours has its keys, and the second is over in which it started.
+
+        Times in signatures are whole seconds; that second was before its start. Raises `ServerError`.
+        """
+        sleep(1)
+        ends_s = perf_counter() + KEYS_S_MAX
+        while b'"keyset"' not in (told := ask(self.port, "GET", "/security/keys")):
+            if perf_counter() > ends_s:
+                raise ServerError(f"there are no keys after {KEYS_S_MAX} s, but {told[:LOG_SHOWN]!r}")
+            sleep(LOOK_S)
+
 
 class Usage(NamedTuple):
-    """Readings at one moment: the server's processor time, that of its core, the time of the day."""
+    """Readings at one moment: processor time of the server, of its core, of this process, time of the day."""
 
     server_s: float
     core_s: float
+    load_s: float
     now_s: float
 
 
@@ -68,13 +96,19 @@ class Meter:
 
     def read(self) -> None:
         core_s = machine.busy_s(self._cores.server)
-        self._readings.append(Usage(self._server.processor_s(), core_s, perf_counter()))
+        self._readings.append(Usage(self._server.processor_s(), core_s, process_time(), perf_counter()))
 
     def figures(self, requests: int) -> dict[str, float]:
-        """Server CPU for each request, and the percentage of the server's core that others have had."""
+        """Server CPU for each request, and the percentage of the server's core that others have had.
+
+        By how much of a core the load has used one sees whether that was what could do no more.
+        """
         first, last = self._readings
         server_s = last.server_s - first.server_s
-        found = {"cpu_us": server_s / max(requests, 1) * 1e6}
+        found = {
+            "cpu_us": server_s / max(requests, 1) * 1e6,
+            "generator_percent": 100 * (last.load_s - first.load_s) / (last.now_s - first.now_s),
+        }
         if self._cores.server:
             others_s = max(0.0, last.core_s - first.core_s - server_s)
             found["others_percent"] = 100 * others_s / (last.now_s - first.now_s)
