@@ -71,7 +71,12 @@ def cases(effort: Effort) -> Iterator[LoadCase]:
 def measure(bench: Bench) -> None:
     """Run all cases against all contestants that are here."""
     effort = bench.effort
-    possible = [case for case in cases(effort) if _has_files(bench, case)]
+    allowed, possible = machine.open_files_max(), []
+    for case in cases(effort):
+        if reason := shortage(case, allowed):
+            bench.tell(f"{case.name}: left out, for {reason}")
+        else:
+            possible.append(case)
     wanted = {(name, case.nodes) for case in possible for name in case.who}
     with ExitStack() as stack:
         running: dict[tuple[str, int], Running] = {}
@@ -91,13 +96,12 @@ def measure(bench: Bench) -> None:
                     _one(bench, case, name, running[name, case.nodes], number)
 
 
-def _has_files(bench: Bench, case: LoadCase) -> bool:
-    """Whether a process may have so many connections. Where it may not, that is told."""
-    needed, allowed = case.connections + case.idle_connections + FILES_BESIDES, machine.open_files_max()
-    if needed > allowed:
-        bench.tell(f"{case.name}: left out, for {needed:,} open files are needed and {allowed:,} allowed; "
-                   f"as root: ulimit -n {needed}")  # fmt: skip
-    return needed <= allowed
+def shortage(case: LoadCase, allowed: int) -> str:
+    """Why a case cannot be measured with so many open files for each process; empty where it can."""
+    needed = case.connections + case.idle_connections + FILES_BESIDES
+    if needed <= allowed:
+        return ""
+    return f"{needed:,} open files are needed and {allowed:,} allowed; raise that limit: ulimit -Hn {needed}"
 
 
 def _can(name: str, case: LoadCase) -> bool:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter, process_time, sleep
@@ -53,13 +53,7 @@ class Running(NamedTuple):
 
     def settled_bytes(self) -> int:
         """Resident memory once it stands still, or after `SETTLE_S_MAX`."""
-        ends_s = perf_counter() + SETTLE_S_MAX
-        before_bytes, still_since_s = self.resident_bytes(), perf_counter()
-        while (now_s := perf_counter()) < ends_s and now_s - still_since_s < STILL_S:
-            sleep(LOOK_S)
-            if abs((now_bytes := self.resident_bytes()) - before_bytes) > STILL_BYTES:
-                before_bytes, still_since_s = now_bytes, perf_counter()
-        return self.resident_bytes()
+        return settled(self.resident_bytes, perf_counter, sleep)
 
     def get(self, path: str) -> Any:
         """The document at `path`."""
@@ -76,6 +70,21 @@ class Running(NamedTuple):
             if perf_counter() > ends_s:
                 raise ServerError(f"there are no keys after {KEYS_S_MAX} s, but {told[:LOG_SHOWN]!r}")
             sleep(LOOK_S)
+
+
+def settled(look: Callable[[], int], now_s: Callable[[], float], pause: Callable[[float], None]) -> int:
+    """What `look` tells once that has stood still, within `STILL_BYTES`, for `STILL_S`; at the latest after
+    `SETTLE_S_MAX`.
+    """
+    ends_s = now_s() + SETTLE_S_MAX
+    before, since_s = look(), now_s()
+    while True:
+        pause(LOOK_S)
+        found, at_s = look(), now_s()
+        if abs(found - before) > STILL_BYTES:
+            before, since_s = found, at_s
+        if at_s >= ends_s or at_s - since_s >= STILL_S:
+            return found
 
 
 class Usage(NamedTuple):
