@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--quick",
         action="store_true",
-        help="two minutes instead of thirty: fewer rounds, up to 100,000 nodes",
+        help="three minutes instead of thirty: fewer rounds, up to 100,000 nodes",
     )
     add("--only", nargs="+", choices=CASES, metavar="CASE", help=f"only these: {', '.join(CASES)}")
     add("--results", type=Path, default=RESULTS, help="folder for JSON, Markdown and the chart")
