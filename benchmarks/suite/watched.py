@@ -3,7 +3,7 @@
     python -m benchmarks.suite.watched FILE --port=8000 ...       settings as for the server
 
 When the server ends, FILE holds by how much the timer came late. A timer of the loop is a millisecond coarse,
-so that up to one is no stall. What comes once it is told to stop, such as closing the database, does not count.
+so that up to one is no stall. What comes once it is told to stop does not count: it closes the database.
 """
 
 from __future__ import annotations
