@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..clock import Now
 from ..directory.directory import Directory
 from ..directory.node import KEYED, PROVEN, profile_parts
-from ..encoding import key_id, spki_of
+from ..encoding import kept_spki, key_id
 from ..micro_engine.messages import Request
 from ..security.authority import Authorities
 from ..security.claims import SCHEME as CLAIM
@@ -185,14 +185,15 @@ class Prover:
 
     def fresh_session(self, shown: Shown, slot: int, now: Now) -> str | None:
         """A session for the node in `slot`, which has just `shown` to hold its key, or a former session."""
-        registry = self.directory.nodes.registry
-        if not (shown.session or shown.means is Means.KEY):
+        if shown.session is not None:
+            return self.sessions.renew(shown.session, now.wall_s)
+        if shown.means is not Means.KEY:
             return None
-        node_id, named = registry.node_id(slot), key_id(self.spki(slot))
-        generation = registry.generation(slot)
-        if shown.session:
-            return self.sessions.renew(shown.session, node_id, named, now.wall_s, generation)
-        return self.sessions.mint(node_id, named, now.wall_s, now.wall_s, generation)
+        registry = self.directory.nodes.registry
+        node_id, generation = registry.node_id(slot), registry.generation(slot)
+        return self.sessions.mint(
+            node_id, key_id(self.spki(slot)), now.wall_s, signed_s=now.wall_s, generation=generation
+        )
 
     def is_bound(self, slot: int) -> bool:
         """Whether the node in `slot` is bound to its key."""
@@ -203,7 +204,8 @@ class Prover:
         registry = self.directory.nodes.registry
         if not registry.flags(slot) & KEYED:
             raise key_is_text()
-        return spki_of(profile_parts(registry.profile(slot))[2])
+        # Its form was checked when it came: that of Ed25519 is had in 0.3 µs instead of 0.7.
+        return kept_spki(profile_parts(registry.profile(slot))[2])
 
     def _bears(self, node_id: str, key: NodeKey) -> bool:
         """Whether the node of that name, alive or dead, is bound to `key`, perhaps its second."""

@@ -440,6 +440,16 @@ def test_a_session_is_renewed_by_each_heartbeat_for_an_hour() -> None:
     assert (reply.status, reply.document["reason"]) == (401, "session_expired")
 
 
+def test_a_session_is_answered_as_it_is_within_its_first_minute() -> None:
+    world = World()
+    session = enrol(world).document["session"]
+    for seconds, same in ((0, True), (59, True), (1, False)):
+        world.clock.advance(seconds)
+        reply = world.call("POST", "/heartbeat/node-1", authorization=f"OpenRed {session}")
+        assert (reply.document["session"] == session) is same
+    assert world.signed(OWNER, "POST", "/heartbeat/node-1").document["session"] != session, "signed anew"
+
+
 def test_a_session_is_for_heartbeats_only() -> None:
     world = World()
     authorization = f"OpenRed {enrol(world).document['session']}"
