@@ -14,7 +14,7 @@ from ..directory.registration import Registration
 from ..micro_engine.messages import Request, Response
 from . import registering, values
 from .fields import Field, Fields, Wrong
-from .proving import Means, Shown
+from .proving import NOTHING, Means, Shown
 from .registering import is_observed
 from .service import Api
 from .times import rfc3339
@@ -37,11 +37,13 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
     shown = api.prover.for_sign_of_life(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot)
     body = _describe(api, node_id, slot, api.directory.heard(slot, now), now)
-    if shown:
-        granted, change = _grant(api, shown, slot, now)
+    if shown is not NOTHING:
+        session, change = _grant(api, shown, slot, now)
         if change is not None:
             await api.saved(change)
-        body = _with(body, granted)
+        if session is not None:
+            # By hand, as the rest: with `_with` 0.6 µs more.
+            body = b'%b,"session":"%b"}' % (body[:-1], session.encode())
     return Response(body, headers=limits)
 
 
@@ -53,7 +55,8 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     shown = (api.prover.require if changes else api.prover.for_sign_of_life)(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot)
     body = _describe(api, node_id, slot, api.directory.heard(slot, now), now)
-    more, bound = _grant(api, shown, slot, now) if shown else ({}, None)
+    session, bound = _grant(api, shown, slot, now)
+    more: dict[str, Any] = {} if session is None else {"session": session}
     change = api.directory.amend(slot, registration, now)
     if change is None and bound is None:
         return Response(_with(body, more), headers=limits)
@@ -62,16 +65,15 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     return Response(_with(body, more), status=api.status(200, durable=more["durable"]), headers=limits)
 
 
-def _grant(api: Api, shown: Shown, slot: int, now: Now) -> tuple[dict[str, Any], int | None]:
+def _grant(api: Api, shown: Shown, slot: int, now: Now) -> tuple[str | None, int | None]:
     """Give a session to who has `shown` to be the node in `slot`, and bind it to the key that it signed with.
 
-    Returns what the answer tells of it, and the number of the change, if that is one.
+    Returns the session and the number of the change, each None where there is none.
     """
     session = api.prover.fresh_session(shown, slot, now)
-    granted = {"session": session} if session else {}
     if shown.means is Means.KEY and not api.prover.is_bound(slot):
-        return granted, api.directory.bind(slot)
-    return granted, None
+        return session, api.directory.bind(slot)
+    return session, None
 
 
 def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Registration:

@@ -32,7 +32,6 @@ _MAC_BYTES = 16
 _NUMBER = "(0|[1-9][0-9]{0,10})"
 _SESSION = re.compile(rf"or3s\.{_NUMBER}\.{_NUMBER}\.{_NUMBER}\.([A-Za-z0-9_-]{{22}})", re.ASCII)
 
-
 # A number before what it counts, as in `pre_authentication_encoding`.
 _u64 = struct.Struct("<Q").pack
 _LABEL = b"openred/3 session"
