@@ -48,10 +48,10 @@ def decode_base64url(text: str) -> bytes:
 def decode_base64(text: str) -> bytes:
     """The content of padded base64 (RFC 4648 §4). Raises `ValueError` for any other form."""
     try:
-        content = base64.b64decode(text, validate=True)
+        content = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
         raise ValueError("not base64") from None
-    if base64.b64encode(content).decode("ascii") != text:
+    if binascii.b2a_base64(content, newline=False).decode("ascii") != text:
         raise ValueError("not base64 in its one form")
     return content
 
