@@ -189,7 +189,7 @@ def primitives() -> dict[str, Bare]:
     ed, rsa = PrivateKey.generate_ed25519(), PrivateKey.generate_rsa()
     by_ed, by_rsa = ed.sign(MESSAGE), rsa.sign(MESSAGE)
     return {
-        "session": Bare("HMAC-SHA-256", 2, lambda: hmac.digest(bytes(32), MESSAGE, "sha256")),
+        "session": Bare("HMAC-SHA-256", 1, lambda: hmac.digest(bytes(32), MESSAGE, "sha256")),
         "rsa": Bare("RSA-2048 check", 1, lambda: verify(rsa.public.spki, by_rsa, MESSAGE)),
         "ed": Bare("Ed25519 check", 1, lambda: verify(ed.public.spki, by_ed, MESSAGE)),
         "pair": Bare("RSA-2048 signature", 2, lambda: rsa.sign(MESSAGE)),
