@@ -50,24 +50,36 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
 
 
 def prepare(api: Api, request: Request) -> Answer | None:
-    """What `heartbeat` answers to the many that are like `request`: unproved, of active nodes, not limited.
+    """What `heartbeat` answers to the many that are like `request`: of active nodes, not limited, and either
+    unproved or with the same session, while that is given back as it is.
 
     Those need no coroutine, and what follows from the header fields is asked once. Whatever else there may be
     to decide is left to the handler.
     """
-    if request.headers.has_any(PROOF_FIELDS) or api.prover.strict or api.limits.charges_heartbeat(request):
+    prover, repeated = api.prover, None
+    if api.limits.charges_heartbeat(request):
         return None
+    if request.headers.has_any(PROOF_FIELDS):
+        repeated = prover.repeated(request, request.path.rpartition("/")[2], api.now())
+        if repeated is None:
+            return None
+    elif prover.strict:
+        return None
+    undecided = PROVEN | HELD if repeated is None else HELD
+    session = "" if repeated is None else f',"session":"{repeated.session.text}"'
     registry = api.directory.nodes.registry
     slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
     moment, heard, advice_s = api.moments.current, api.directory.heard, api.heartbeat_advice_s
 
     def answer(node_id: str) -> bytes | None:
         slot = slot_of(node_id)
-        if slot is None or states[slot] != State.ACTIVE or flags(slot) & (PROVEN | HELD) or is_away(slot):
+        if slot is None or states[slot] != State.ACTIVE or flags(slot) & undecided or is_away(slot):
             return None
         now, told = moment()
+        if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):
+            return None
         heard(slot, now)
-        return _reply(node_id, _ACTIVE, told, advice_s(), _NOTED)
+        return _reply(node_id, _ACTIVE, told, advice_s(), _NOTED, session)
 
     return answer
 
@@ -149,14 +161,14 @@ def _describe(api: Api, node_id: str, slot: int, previous: State, now: Now) -> b
     return _reply(node_id, WIRE_NAMES[previous], told, api.heartbeat_advice_s(), message)
 
 
-def _reply(node_id: str, previous: str, told: str, advice_s: float, message: str) -> bytes:
-    """The same, of its parts; `told` are the times.
+def _reply(node_id: str, previous: str, told: str, advice_s: float, message: str, more: str = "") -> bytes:
+    """The same, of its parts; `told` are the times, `more` are further members behind a comma.
 
     Joined by hand, since nothing in it needs escaping: with the times 1.6 µs, by way of a dictionary 2.3 µs.
     """
     return (
         f'{{"status":"heartbeat_received","node_id":"{node_id}","current_state":"active",'
-        f'"previous_state":"{previous}",{told},"heartbeat_advice_s":{advice_s},"message":"{message}"}}'
+        f'"previous_state":"{previous}",{told},"heartbeat_advice_s":{advice_s},"message":"{message}"{more}}}'
     ).encode()
 
 

@@ -55,6 +55,10 @@ class Session(NamedTuple):
     expires_s: int
     signed_s: int
 
+    def is_fresh(self, now_s: float) -> bool:
+        """Whether it has more than `LEFT_S_MIN` left, so that it need not be made anew yet."""
+        return self.expires_s - now_s > LEFT_S_MIN
+
 
 class Sessions:
     """Makes and checks sessions with `key`, `SESSION_KEY_BYTES` random bytes that are kept in memory only."""
@@ -80,12 +84,12 @@ class Sessions:
     def renew(self, session: Session, now_s: float) -> str | None:
         """A fresh session in place of one that `check` returned; None once its node has to sign again.
 
-        One that has more than `LEFT_S_MIN` left is given back.
+        One that is fresh itself is given back.
         """
         if now_s >= session.signed_s + RENEWED_S_MAX:
             return None
         # Saves 3 µs, and more where a head that came before need not be read again.
-        if session.expires_s - now_s > LEFT_S_MIN:
+        if session.is_fresh(now_s):
             return session.text
         return self.mint(session.node_id, session.key_id, now_s, session.signed_s, session.generation)
 
