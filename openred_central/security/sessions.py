@@ -9,13 +9,11 @@ signature.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
-import struct
 from typing import NamedTuple
 
-from ..encoding import base64url
+from ..encoding import base64url, pre_authentication_encoding
 from .proof_errors import ProofError
 
 SCHEME = "OpenRed"
@@ -31,15 +29,6 @@ LEFT_S_MIN = 240
 _MAC_BYTES = 16
 _NUMBER = "(0|[1-9][0-9]{0,10})"
 _SESSION = re.compile(rf"or3s\.{_NUMBER}\.{_NUMBER}\.{_NUMBER}\.([A-Za-z0-9_-]{{22}})", re.ASCII)
-
-# A number before what it counts, as in `pre_authentication_encoding`.
-_u64 = struct.Struct("<Q").pack
-_LABEL = b"openred/3 session"
-_PIECES = 6
-# Keys of HMAC are filled up to a block of SHA-256, and flipped by these bits (RFC 2104 §2).
-_BLOCK_BYTES = 64
-_INNER_BITS = 0x36
-_OUTER_BITS = 0x5C
 
 
 class Session(NamedTuple):
@@ -66,9 +55,7 @@ class Sessions:
     def __init__(self, key: bytes) -> None:
         if len(key) != SESSION_KEY_BYTES:
             raise ValueError(f"the session key has {len(key)} bytes, allowed are exactly {SESSION_KEY_BYTES}")
-        # Every MAC begins with the key and the label: what is left of it takes 0.7 µs, by `hmac.digest` 2.4.
-        self._inner = hashlib.sha256(_flipped(key, _INNER_BITS) + _u64(_PIECES) + _u64(len(_LABEL)) + _LABEL)
-        self._outer = hashlib.sha256(_flipped(key, _OUTER_BITS))
+        self._key = key
 
     def mint(self, node_id: str, key_id: str, now_s: float, signed_s: float, generation: int) -> str:
         """A session for the node `node_id` with the key `key_id`, which has signed at `signed_s`.
@@ -121,20 +108,8 @@ class Sessions:
 
     def _mac(self, node_id: str, key_id: str, expires: str, signed: str, generation: str) -> str:
         """The MAC over the pre-authentication encoding of the label and the arguments, numbers in decimal."""
-        node, key = node_id.encode(), key_id.encode()
-        until, since, number = expires.encode(), signed.encode(), generation.encode()
-        # One by one: 0.5 µs, by `pre_authentication_encoding` 1.0.
-        # fmt: off
-        message = b"".join((
-            _u64(len(node)), node, _u64(len(key)), key,
-            _u64(len(until)), until, _u64(len(since)), since, _u64(len(number)), number,
-        ))
-        # fmt: on
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(message)
-        outer.update(inner.digest())
-        return base64url(outer.digest()[:_MAC_BYTES])
-
-
-def _flipped(key: bytes, bits: int) -> bytes:
-    return bytes(byte ^ bits for byte in key.ljust(_BLOCK_BYTES, b"\0"))
+        message = pre_authentication_encoding(
+            b"openred/3 session",
+            *(node_id.encode(), key_id.encode(), expires.encode(), signed.encode(), generation.encode()),
+        )
+        return base64url(hmac.digest(self._key, message, "sha256")[:_MAC_BYTES])
