@@ -17,6 +17,7 @@ from .broadcast import Broadcast
 from .caching import Page
 from .front_page import make_front_page
 from .limiting import Limits
+from .moments import Moments
 from .proving import Prover
 from .sharing import SharedDraws
 
@@ -42,12 +43,13 @@ class Api:
     `prover` knows who is who, `limits` who asks too often; `rsa_bits_min` is the least size of a node's RSA
     key; `mint` signs tokens, `recent_tokens` and `revocations` are what is remembered of them,
     `save_revocations` waits until the latter are stored and returns whether they are; `entropy` gives so many
-    random bytes; `saved` waits until a change, by its number, is stored and returns whether it is;
-    `store_state` tells how the store keeps up, `store_durable` whether what it takes survives; `random`
-    returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the
-    methods and paths served, `documents` tell of them at length; `stopping` tells whether the server is on
-    its way out; `broadcast` tells what happens to all who listen; `front_page` is the dashboard; `walks` is
-    held by the one discovery that looks through very many nodes; `shared_draws` answer several discoveries.
+    random bytes; `now` tells the time, `moments` the time of signs of life; `saved` waits until a change, by
+    its number, is stored and returns whether it is; `store_state` tells how the store keeps up,
+    `store_durable` whether what it takes survives; `random` returns floats in [0, 1); `figures` gives what
+    other parts count, for ``GET /stats``; `endpoints` are the methods and paths served, `documents` tell of
+    them at length; `stopping` tells whether the server is on its way out; `broadcast` tells what happens to
+    all who listen; `front_page` is the dashboard; `walks` is held by the one discovery that looks through
+    very many nodes; `shared_draws` answer several discoveries.
     """
 
     directory: Directory
@@ -60,6 +62,7 @@ class Api:
     save_revocations: Callable[[], Awaitable[bool]]
     entropy: Callable[[int], bytes]
     now: Callable[[], Now]
+    moments: Moments
     saved: Callable[[int], Awaitable[bool]]
     store_state: Callable[[], StoreState]
     store_durable: bool

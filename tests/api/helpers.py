@@ -12,6 +12,7 @@ from openred_central.api.broadcast import Broadcast
 from openred_central.api.event_feed import EventFeed
 from openred_central.api.event_log import EventLog
 from openred_central.api.limiting import LimitOptions, Limits
+from openred_central.api.moments import Moments
 from openred_central.api.openapi import documents
 from openred_central.api.proving import Prover
 from openred_central.api.routes import NAMES, install
@@ -142,6 +143,7 @@ class World:
             save_revocations=self._saved_revocations,
             entropy=self.random.randbytes,
             now=self.now,
+            moments=Moments(self.now, self.clock.monotonic_s, self.directory.lifecycle),
             saved=self._saved,
             store_state=lambda: self.store_state,
             store_durable=store_durable,
