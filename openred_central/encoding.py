@@ -28,8 +28,7 @@ def base64url(content: bytes) -> str:
 def base64url_of_digests(digests: Iterable[bytes]) -> list[str]:
     """The `base64url` of each digest of 32 bytes: 0.1 µs for each, one by one 0.4 µs."""
     # With a byte behind it a digest is 44 characters of base64, of which the last is all that byte's.
-    padded = b"".join([digest + b"\0" for digest in digests])
-    text = base64.urlsafe_b64encode(padded).decode("ascii")
+    text = base64.urlsafe_b64encode(b"\0".join([*digests, b""])).decode("ascii")
     return [text[start : start + 43] for start in range(0, len(text), 44)]
 
 

@@ -8,6 +8,7 @@ from itertools import compress, repeat
 from typing import Any
 
 from ..errors import InternalBug
+from .columns import picker
 from .lifecycle import STATES, State
 from .node import HELD, Record, SignOfLife, is_discoverable
 from .service_sets import ServiceSet, ServiceSets
@@ -209,9 +210,9 @@ class Slots:
         return list(map(tuple.__new__, repeat(SignOfLife), rows))
 
     def shown(self, slots: Sequence[int]) -> Iterator[tuple[Any, int, int, float, int, bytes]]:
-        """Id, state, flags, last sign of life, set and profile of the nodes in `slots`, none of them free.
-
-        Column by column: 0.3 µs for each, one by one 0.6 µs.
-        """
-        columns = (self._node_ids, self.states, self._flags, self.last_seen_at, self._set_ids, self._profiles)
-        return zip(*(map(column.__getitem__, slots) for column in columns), strict=True)
+        """Id, state, flags, last sign of life, set and profile of the nodes in `slots`, none of them free."""
+        columns: tuple[Sequence[Any], ...] = (
+            *(self._node_ids, self.states, self._flags),
+            *(self.last_seen_at, self._set_ids, self._profiles),
+        )
+        return zip(*map(picker(slots), columns), strict=True)
