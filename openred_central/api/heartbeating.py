@@ -11,8 +11,9 @@ from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES, State
 from ..directory.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, Profile
 from ..directory.registration import Registration
+from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
-from ..micro_engine.shortcut import Answer
+from ..micro_engine.shortcut import Answer, Answered
 from . import registering, values
 from .fields import Field, Fields, Wrong
 from .moments import times_told
@@ -50,15 +51,13 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
 
 
 def prepare(api: Api, request: Request) -> Answer | None:
-    """What `heartbeat` answers to the many that are like `request`: of active nodes, not limited, and either
-    unproved or with the same session, while that is given back as it is.
+    """What `heartbeat` answers to the many that are like `request`: of active nodes, and unproved or with
+    the same session, while that is given back as it is.
 
     Those need no coroutine, and what follows from the header fields is asked once. Whatever else there may be
     to decide is left to the handler.
     """
     prover, repeated = api.prover, None
-    if api.limits.charges_heartbeat(request):
-        return None
     if request.headers.has_any(PROOF_FIELDS):
         repeated = prover.repeated(request, request.path.rpartition("/")[2], api.now())
         if repeated is None:
@@ -70,16 +69,22 @@ def prepare(api: Api, request: Request) -> Answer | None:
     registry = api.directory.nodes.registry
     slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
     moment, heard, advice_s = api.moments.current, api.directory.heard, api.heartbeat_advice_s
+    charge = api.limits.heartbeat_charge(request)
 
-    def answer(node_id: str) -> bytes | None:
+    def answer(node_id: str) -> Answered | None:
         slot = slot_of(node_id)
         if slot is None or states[slot] != State.ACTIVE or flags(slot) & undecided or is_away(slot):
             return None
         now, told = moment()
         if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):
             return None
+        try:
+            limits = charge(slot)
+        except CallerError:
+            # Who is refused has nothing taken, and is refused again.
+            return None
         heard(slot, now)
-        return _reply(node_id, _ACTIVE, told, advice_s(), _NOTED, session)
+        return _reply(node_id, _ACTIVE, told, advice_s(), _NOTED, session), limits
 
     return answer
 

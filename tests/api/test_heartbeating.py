@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.heartbeating import _merged
-from openred_central.api.limiting import LimitOptions
+from openred_central.api.limiting import HEARTBEAT, LimitOptions
 from openred_central.directory.operating import hold
-from openred_central.micro_engine.shortcut import Answer
+from openred_central.micro_engine.shortcut import Answer, Answered
 from openred_central.security.signing import PrivateKey
 
 from .helpers import DAY_S, NODE, Commit, World, assert_problem, run
@@ -287,7 +287,7 @@ def prepared(world: World, **headers: str) -> Answer | None:
     return route.prepare(request)
 
 
-def answer_of(world: World, node_id: str = "node-1", **headers: str) -> bytes | None:
+def answer_of(world: World, node_id: str = "node-1", **headers: str) -> Answered | None:
     answer = prepared(world, **headers)
     return answer(node_id) if answer is not None else None
 
@@ -301,8 +301,7 @@ def test_a_repeated_heartbeat_does_and_answers_what_the_first_did(silent_s: floa
         world.call("POST", BEAT)
         world.wait(silent_s)
     told = run(handled.start(handled.request("POST", BEAT)))
-    assert told.headers == ()
-    assert answer_of(taken) == told.body
+    assert answer_of(taken) == (told.body, ())
     registries = [world.directory.nodes.registry for world in (handled, taken)]
     assert registries[0].record(0) == registries[1].record(0)
     noted = [world.directory.nodes.changes.signs_of_life for world in (handled, taken)]
@@ -346,10 +345,29 @@ def test_what_may_prove_something_is_looked_at_each_time(field: str) -> None:
     assert prepared(world, **{field: "x"}) is None
 
 
-def test_where_proofs_or_limits_hold_for_all_nothing_is_prepared() -> None:
+def test_where_everybody_has_to_prove_himself_nothing_is_prepared() -> None:
     assert prepared(World(strict=True)) is None
-    assert prepared(World(limits=LimitOptions())) is None
-    assert prepared(World(limits=LimitOptions(heartbeat=None))) is not None
+
+
+def test_who_repeats_himself_is_limited_as_everybody_is() -> None:
+    handled, taken = World(limits=LimitOptions()), World(limits=LimitOptions())
+    for world in (handled, taken):
+        world.register()
+    answer = prepared(taken)
+    assert answer is not None
+    for _ in range(HEARTBEAT.burst):
+        told = run(handled.start(handled.request("POST", BEAT)))
+        assert dict(told.headers).keys() == {"RateLimit-Policy", "RateLimit"}
+        assert answer("node-1") == (told.body, told.headers)
+        for world in (handled, taken):
+            world.wait(1.0)
+    heard_at = taken.directory.nodes.registry.last_seen_at[0]
+    assert answer("node-1") is None
+    assert taken.directory.nodes.registry.last_seen_at[0] == heard_at
+    assert taken.call("POST", BEAT).status == 429
+    for world in (handled, taken):
+        world.wait(60.0)
+    assert answer("node-1") is not None
 
 
 def enrolled(**options: Any) -> tuple[World, str]:
@@ -368,7 +386,7 @@ def test_a_repeated_session_does_and_is_answered_what_the_first_was(strict: bool
     for world, _ in (handled, taken):
         world.wait(59.0)
     told = run(handled[0].start(handled[0].request("POST", BEAT, authorization=handled[1])))
-    assert answer("node-1") == told.body
+    assert answer("node-1") == (told.body, ())
     registries = [world.directory.nodes.registry for world, _ in (handled, taken)]
     assert registries[0].record(0) == registries[1].record(0)
 
@@ -423,8 +441,6 @@ def test_only_a_session_that_holds_and_is_all_that_is_shown_is_prepared_for() ->
     assert prepared(world, authorization=session.replace("OpenRed", "Claim")) is None
     assert prepared(world, authorization=session, signature="sig1=:AA==:") is None
     world.wait(300.0)
-    assert prepared(world, authorization=session) is None
-    world, session = enrolled(limits=LimitOptions())
     assert prepared(world, authorization=session) is None
     world = World()
     world.register(public_key="text")
