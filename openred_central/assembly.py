@@ -9,7 +9,6 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 
 from . import __version__
 from .api.admin.secret_file import secret_file_beside
@@ -30,6 +29,7 @@ from .loading import load
 from .logs import AccessLog
 from .micro_engine.engine import Engine
 from .operators import Operators
+from .plain import plain
 from .reporting.figures import Parts, performance
 from .security.authority import Authorities
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
@@ -49,7 +49,7 @@ from .transition_log import log_transitions
 REQUEST_ID_BYTES = 8
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Assembly:
     """Makes the parts of one server as its `configuration` says.
 

@@ -7,7 +7,6 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from .errors import CallerError
 from .micro_engine.engine import Engine
 from .micro_engine.limits import EngineLimits
 from .micro_engine.sockets import listen_tcp, listen_unix
+from .plain import replace
 from .storage.key_files import KeyFileError
 from .tasks.snapshotter import SnapshotFailed, Snapshotter
 

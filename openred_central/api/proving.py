@@ -7,7 +7,6 @@ never to the node that it speaks of.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from ..directory.node import KEYED, PROVEN, profile_parts
 from ..encoding import key_id, spki_of
 from ..errors import CallerError
 from ..micro_engine.messages import Request
+from ..plain import plain
 from ..security.authority import Authorities
 from ..security.claims import SCHEME as CLAIM
 from ..security.claims import Claims
@@ -71,7 +71,7 @@ BY_CLAIM = Shown(Means.CLAIM)
 BY_KEY = Shown(Means.KEY)
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Prover:
     """Checks proofs.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..clock import Now
 from ..directory.directory import Directory
 from ..errors import CallerError
+from ..plain import field, plain
 from ..security.minting import Mint
 from ..security.revocations import RecentTokens, Revocations
 from ..storage.state import StoreState
@@ -34,7 +34,7 @@ class Documents(NamedTuple):
     reference: Page
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Api:
     """The endpoints' view of the server.
 

@@ -10,9 +10,9 @@ operator's word; whoever is still silent then goes on, at a bounded pace.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from dataclasses import dataclass
 
 from ..clock import Now
+from ..plain import plain
 
 WINDOW_S = 3_600.0
 # The window is kept in slices, so that it moves on at the same cost however many nodes are in it.
@@ -28,7 +28,7 @@ RELEASE_SHARE = 0.15
 RELEASE_PASS_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class MassSilenceOptions:
     """`share` of the registry (above 0; 1 and more never holds), `nodes_min` nodes, `hold_s_max` seconds."""
 
@@ -45,7 +45,7 @@ class MassSilenceOptions:
             raise ValueError(f"mass_silence_hold_max_s is {self.hold_s_max}, allowed is anything above 0")
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Hold:
     """Why and since when transitions are held. `since_at` wall, `since_monotonic_s` monotonic seconds."""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -25,6 +24,8 @@ HELD = 16
 OBSERVED = 32
 
 HISTORY_ENTRIES_MAX = 16
+# Never written to.
+NO_METADATA: Final[dict[str, Any]] = {}
 
 
 def is_discoverable(flags: int) -> bool:
@@ -103,23 +104,21 @@ class Transition(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where a node can be reached: `address` is IPv4, IPv6 or a DNS name, `port` is 1 to 65535."""
 
     address: str
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """The part of a record that only its owner changes and that no transition touches."""
 
     address: str
     port: int
     public_key: str
     addresses: tuple[Endpoint, ...] = ()
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = NO_METADATA
 
     def encode(self) -> bytes:
         """The profile as compact UTF-8 JSON. Equal profiles encode to equal bytes."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from ..plain import plain
 from .keyring import OFFLINE_SCHEDULE, Schedule
 from .suites import suite_of
 
@@ -70,7 +70,7 @@ def choose_root(policy: QuantumPolicy, on_disk: Collection[str], *, supported: b
     return RootChoice(CLASSICAL, f"the root key will be classical, not quantum-safe: {lacking}")
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class KeyOptions:
     """What kind of keys there are to be.
 

@@ -14,11 +14,11 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from ..clock import CLOCK_JUMP_S, Clock
 from ..encoding import base64url
+from ..plain import plain
 from ..security.minting import Busy, NoKey, Publication
 from ..security.suites import DirectoryKey
 from ..security.tokens import PeerToken, Unsigned, unsigned
@@ -36,7 +36,7 @@ TICK_S = 5.0
 RETRY_S = 60.0
 
 
-@dataclass(slots=True)
+@plain()
 class KeykeeperStats:
     """What the keykeeper has done. `last_error` is None while all is well."""
 

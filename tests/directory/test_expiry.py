@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from openred_central.clock import Now
@@ -12,6 +10,7 @@ from openred_central.directory.expiry import POSTPONE_S
 from openred_central.directory.lifecycle import LIVE_STATES, Event, LifecycleOptions, State
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import LEFT, decode_history
+from openred_central.plain import replace
 
 from .building import (
     DAY_S,
