@@ -191,7 +191,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         ("server.py", "from openred_central.config import load", "write the import relative"),
         (
             "micro_engine/parser.py",
-            "from ..setting_kinds import whole",
+            "from ..encoding import base64url",
             "only errors, clock, histogram, plain and itself",
         ),
         ("newcomer/door.py", "", "newcomer has no rank"),
