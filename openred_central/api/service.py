@@ -14,7 +14,7 @@ from ..security.minting import Mint
 from ..security.revocations import RecentTokens, Revocations
 from ..storage.state import StoreState
 from .broadcast import Broadcast
-from .caching import Page
+from .caching import Once, Page
 from .front_page import make_front_page
 from .limiting import Limits
 from .proving import Prover
@@ -66,10 +66,10 @@ class Api:
     figures: Callable[[], Mapping[str, Any]]
     version: str
     endpoints: tuple[str, ...]
-    documents: Documents
+    documents: Callable[[], Awaitable[Documents]]
     stopping: Callable[[], bool]
     broadcast: Broadcast
-    front_page: Page = field(default_factory=make_front_page)
+    front_page: Callable[[], Awaitable[Page]] = field(default_factory=lambda: Once(make_front_page))
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
     _usual_advice_s: float = field(init=False)
 
