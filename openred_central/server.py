@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import random
-import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -76,8 +75,8 @@ class Server:
         self._assembly = Assembly(
             configuration,
             self._clock,
-            random=random.Random(secrets.randbits(128)).random,
-            entropy=secrets.token_bytes,
+            random=random.Random(os.urandom(16)).random,
+            entropy=os.urandom,
             started_s=self._clock.monotonic_s(),
         )
         self._stop = asyncio.Event()
@@ -99,7 +98,7 @@ class Server:
             wall_s=self._clock.wall_s(),
         )
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
-        vault, saved = open_vault(configuration, self._clock, secrets.token_bytes), True
+        vault, saved = open_vault(configuration, self._clock, os.urandom), True
         try:
             saved = await self._serve(directory, attended, restored, store, writer, vault)
         finally:
@@ -120,9 +119,9 @@ class Server:
         vault: Vault,
     ) -> bool:
         assembly, configuration = self._assembly, self._configuration
-        begin_run(store, secrets.token_bytes(RUN_BYTES))
+        begin_run(store, os.urandom(RUN_BYTES))
         # Another name for each run, under which nobody takes its events for those of an earlier one.
-        feed = EventFeed(EventLog(secrets.token_hex(4)), directory.nodes.registry)
+        feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes.registry)
         saver = assembly.saver(directory, attended, store, writer)
         status = partial(_status, directory, saver)
         prober = assembly.prober(directory, attended)
