@@ -354,7 +354,7 @@ def test_keys_are_listed_and_sign_what_is_carried_to_them(
 ) -> None:
     folder = ["--key-folder", str(tmp_path / "keys")]
     assert cli.main(["keys", "show", *folder]) == 1
-    assert "the first start of a server makes them" in capsys.readouterr().err
+    assert "a server makes them when they are needed" in capsys.readouterr().err
     assert cli.main(["keys", "sign-keyset", *folder]) == 2
     assert "needs the file keyset-request.json" in capsys.readouterr().err
     key = generate_key("R").public

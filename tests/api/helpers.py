@@ -78,11 +78,14 @@ class Commit:
 
 
 class NoMint:
-    """A directory whose keys are still being made."""
+    """A directory whose keys cannot be used."""
 
     publication: Publication | None = None
     root_suite: str | None = None
     public_key: str | None = None
+
+    async def ready(self) -> None:
+        pass
 
     async def mint(self, *tokens: PeerToken) -> tuple[str, ...]:
         raise NoKey("there is no signing key yet")
