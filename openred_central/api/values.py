@@ -13,7 +13,7 @@ import orjson
 
 from ..directory.lifecycle import STATE_BY_WIRE_NAME, State
 from ..directory.node import Endpoint
-from ..security.tokens import TOKEN_CHARS_MAX
+from ..security.refused import TOKEN_CHARS_MAX
 from .fields import Wrong
 from .kinds import Schema, or_null, schema_of, takes, text_like
 from .times import RFC_3339, parse_rfc3339
