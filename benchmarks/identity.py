@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from time import sleep, thread_time, time
+from time import thread_time, time
 from typing import NamedTuple
 
 import orjson
@@ -239,13 +239,6 @@ def pair_check(load: Load, server: Running) -> None:
     tokens.report("check of a pair of tokens, offline", lambda: cross_verify(a, b, keys, now))
 
 
-def wait_for_keys(server: Running) -> None:
-    """Until the first key of a new server is there, and the second in which it started is over."""
-    sleep(1)
-    while b'"keyset"' not in ask(server.port, "GET", "/security/keys"):
-        sleep(0.05)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", type=int, default=NODES, help=f"nodes of each kind (default {NODES})")
     help_of_rounds = f"1 to {ROUNDS} (default {ROUNDS})"
@@ -261,7 +254,7 @@ def run(given: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="openred-bench-") as folder, machine.on_cores(cores.load):
         site = Site(Path(folder), Databases(Path(folder)), cores)
         with site.server(OURS) as server:
-            wait_for_keys(server)
+            server.open_keys()
             load = Load(server, given.nodes)
             try:
                 costs(load, given.rounds)

@@ -7,13 +7,14 @@ One in ten offers `index` and `storage`, the others `relay` and `storage`.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from openred_central.directory.batch import Batch, Vitals
-from openred_central.directory.node import DISCOVERABLE, Profile, Record, SignOfLife
+from openred_central.directory.node import DISCOVERABLE, KEYED, Profile, Record, SignOfLife
 from openred_central.storage.sqlite import SqliteStore
 
 BATCH_ROWS = 5_000
@@ -56,8 +57,9 @@ def document(number: int, name: str | None = None) -> dict[str, Any]:
     }
 
 
-def profile(number: int) -> Profile:
-    return Profile(address(number), PORT, public_key(number), metadata=METADATA)
+def profile(number: int, key: str | None = None) -> Profile:
+    """What a node tells of itself, with another `key` where one is given."""
+    return Profile(address(number), PORT, key or public_key(number), metadata=METADATA)
 
 
 def record(slot: int, last_seen_s: float | None = None) -> Record:
@@ -68,7 +70,7 @@ def record(slot: int, last_seen_s: float | None = None) -> Record:
         slot=slot,
         node_id=node_id(slot),
         state=1,
-        flags=DISCOVERABLE,
+        flags=DISCOVERABLE | KEYED,
         registered_at=REGISTERED_AT + slot * 0.123_456,
         last_seen_at=REGISTERED_AT + last_seen_s,
         last_seen_s=last_seen_s,
@@ -87,8 +89,14 @@ def record(slot: int, last_seen_s: float | None = None) -> Record:
 
 def records(count: int, last_seen_s: float | None = None) -> Iterator[list[Record]]:
     """The records of so many nodes, in batches."""
-    for first in range(0, count, BATCH_ROWS):
-        yield [record(slot, last_seen_s) for slot in range(first, min(first + BATCH_ROWS, count))]
+    return batches(record(slot, last_seen_s) for slot in range(count))
+
+
+def batches(made: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in batches that a store takes."""
+    pending = iter(made)
+    while rows := list(islice(pending, BATCH_ROWS)):
+        yield rows
 
 
 def batch(records: list[Record], signs_of_life: list[SignOfLife], revision: int = 0) -> Batch:
@@ -96,12 +104,12 @@ def batch(records: list[Record], signs_of_life: list[SignOfLife], revision: int 
     return Batch(records, [], signs_of_life, [], [], Vitals(ATTENDED_S, revision, 0.0), 0)
 
 
-def filled(path: Path, count: int, last_seen_s: float | None = None) -> SqliteStore:
-    """An open store with so many nodes, as a server would have left it."""
+def filled(path: Path, made: Iterable[list[Record]]) -> SqliteStore:
+    """An open store with the nodes that `made` gives in batches, as a server would have left it."""
     store = SqliteStore(path)
     store.open()
-    for rows in records(count, last_seen_s):
-        store.commit(batch(rows, [], count))
+    for rows in made:
+        store.commit(batch(rows, [], rows[-1].slot + 1))
         if store.tidy_due:
             store.tidy()
     return store

@@ -39,7 +39,7 @@ from openred_central.storage.schema import PAGE_BYTES, companion
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.tasks.saver import Saver, SaverOptions
 
-from .population import BATCH_ROWS, batch, filled, node_id, profile, record, services
+from .population import BATCH_ROWS, batch, filled, node_id, profile, record, records, services
 from .suite.databases import select_s
 
 MEASURED_S = 1.0
@@ -180,7 +180,7 @@ def fold_steps_s(store: SqliteStore) -> list[float]:
 def print_load(folder: Path, rows: int) -> None:
     """Fill a database, let nodes be heard, and load and fold it as a start after a kill does."""
     path = folder / f"load-{rows}.db"
-    store = filled(path, rows)
+    store = filled(path, records(rows))
     print(f"\n{rows:,} records in {path.stat().st_size / 2**20:,.0f} MiB")
     beats = signs_of_life(rows, BEATS)
     journal_s, table_s = min(commit_s(store, beats) for _ in range(3)), update_s(path, beats)

@@ -5,6 +5,7 @@ In which order they start and stop stands in `server`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from .api.broadcast import Broadcast
 from .api.caching import Once
 from .api.event_feed import EventFeed
 from .api.limiting import Limits
+from .api.moments import Moments
 from .api.proving import Prover
 from .api.routes import NAMES
 from .api.service import Api, Documents
@@ -150,6 +152,9 @@ class Assembly:
             save_revocations=RevocationSaver(revocations, store, writer).save,
             entropy=self.entropy,
             now=parts.attended.now,
+            moments=Moments(
+                parts.attended.now, asyncio.get_running_loop().time, self.configuration.lifecycle()
+            ),
             saved=parts.saver.saved,
             store_state=lambda: parts.saver.state,
             store_durable=store.durable,

@@ -30,10 +30,10 @@ class Histogram:
         self.counts = [0] * (len(self.bounds) + 1)
         self.sum_s = 0.0
 
-    def observe(self, duration_s: float) -> None:
-        """Count one duration."""
-        self.counts[bisect_left(self.bounds, duration_s)] += 1
-        self.sum_s += duration_s
+    def observe(self, duration_s: float, count: int = 1) -> None:
+        """Count a duration, `count` times where so many things took it together."""
+        self.counts[bisect_left(self.bounds, duration_s)] += count
+        self.sum_s += duration_s * count
 
     @property
     def count(self) -> int:

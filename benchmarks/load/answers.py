@@ -48,10 +48,14 @@ def read_head(head: bytes) -> Head:
 
 
 class AnswerReader:
-    """Cuts the bytes of one connection into answers. `closing`: the server will close after the last one."""
+    """Cuts the bytes of one connection into answers.
+
+    `body` is that of the last one, as it came; `closing`: the server will close after it.
+    """
 
     def __init__(self) -> None:
         self._buffer = b""
+        self.body = b""
         self.closing = False
 
     def feed(self, data: bytes) -> list[int]:
@@ -69,6 +73,7 @@ class AnswerReader:
             if head.status >= 200:
                 statuses.append(head.status)
                 self.closing |= head.closing
+                self.body = buffer[body:end]
             buffer = buffer[end:]
         self._buffer = buffer
         return statuses

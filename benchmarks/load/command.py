@@ -12,14 +12,18 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from openred_central.security.sessions import LIFE_S
+
+from ..signers import RSA, new_signers
 from . import report
 from .generator import LoadOptions
+from .kinds import KINDS, keys_needed
 from .mix import MixError, parse
-from .requests import KINDS
+from .preparing import registered_number
+from .proofs import TOKEN_KINDS
 from .running import LoadError, register_nodes, run_here, run_in_processes
 from .tally import Second, Tally
 
-NEEDS_NODES = {"heartbeat", "discover", "look_up"}
 # What one run may ask for at most: it is to end by itself, and to leave the machine usable.
 DURATION_S_MAX = 3_600.0
 RATE_MAX = 1_000_000.0
@@ -27,6 +31,8 @@ CONNECTIONS_MAX = 50_000
 PROCESSES_MAX = 64
 NODES_MAX = 1_000_000
 PIPELINE_MAX = 256
+# A session that was granted in the beginning still holds so long.
+TOKENS_S_MAX = LIFE_S - 10
 # Open files of a process besides its connections.
 FILES_BESIDES = 64
 
@@ -101,11 +107,16 @@ def load_options(given: argparse.Namespace) -> LoadOptions:
         value = getattr(given, name)
         if value is not None and not least <= value <= most:
             raise LoadError(f"--{name.replace('_', '-')} is {value:g}, allowed is {least:g} to {most:g}")
+    mix = parse(given.mix, KINDS)
+    _expect_sessions_to_last(mix, given)
+    keys = keys_needed(mix)
+    # Each run registers nodes of its own; only a name that was never used is a new node.
+    run = f"load-{secrets.token_hex(4)}"
     return LoadOptions(
         host=url.hostname,
         port=port,
         prefix=url.path.rstrip("/"),
-        mix=parse(given.mix, KINDS),
+        mix=mix,
         nodes=given.nodes,
         services=tuple(given.services.split(",")),
         rate=given.rate,
@@ -114,10 +125,21 @@ def load_options(given: argparse.Namespace) -> LoadOptions:
         connections=given.connections,
         idle_connections=given.idle,
         pipeline=given.pipeline,
-        # Each run registers nodes of its own; only a name that was never used is a new node.
-        run=f"load-{secrets.token_hex(4)}",
+        run=run,
         seed=given.seed,
+        signers=new_signers(f"{run}-", rsa=RSA in keys) if keys else None,
     )
+
+
+def _expect_sessions_to_last(mix: dict[str, int], given: argparse.Namespace) -> None:
+    """Raise `LoadError` where tokens are asked for in vain: nothing renews a session but a heartbeat."""
+    if not TOKEN_KINDS.isdisjoint(mix) and given.warm_up + given.duration > TOKENS_S_MAX:
+        raise LoadError(
+            f"tokens are asked for with a session, which lives {LIFE_S} s; "
+            f"allowed are {TOKENS_S_MAX} s of --warm-up and --duration together"
+        )
+    if "token_pair" in mix and given.nodes < 2:
+        raise LoadError("a pair of tokens is for two nodes; --nodes is 1, allowed is 2 or more")
 
 
 def _expect_loopback(options: LoadOptions, *, owned: bool) -> None:
@@ -156,14 +178,13 @@ def _expect_files(options: LoadOptions, processes: int) -> None:
 
 
 def _register(options: LoadOptions) -> None:
-    if not NEEDS_NODES & options.mix.keys():
-        return
-    step = max(1_000, options.nodes // 20)
+    number = registered_number(options)
+    step = max(1_000, number // 20)
     shown = _Line()
 
     def told(registered: int) -> None:
         if registered % step == 0:
-            shown.replace(f"registering nodes: {registered:,} of {options.nodes:,}")
+            shown.replace(f"registering nodes: {registered:,} of {number:,}")
 
     statuses = register_nodes(options, told)
     shown.end()

@@ -16,12 +16,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import cycle
 from time import perf_counter
+from types import MappingProxyType
 from typing import NamedTuple, cast
 
+from ..signers import Signers
 from .answers import AnswerReader, UnreadableError
 from .histogram import Histogram
+from .kinds import sources
 from .mix import deal
-from .requests import KINDS, Source, Target
+from .proofs import Sessions, WithSession
+from .requests import Source, Target
 from .schedule import Schedule
 from .tally import Second, Tally
 
@@ -37,7 +41,10 @@ CONNECTING_AT_ONCE = 256
 
 
 class LoadOptions(NamedTuple):
-    """A run of one generator. `rate` None is a closed loop; it is that of all `generators` together."""
+    """A run of one generator. `rate` None is a closed loop; it is that of all `generators` together.
+
+    `signers` are those whose keys this load holds, `nodes` of each kind. `stock` as in `Target`.
+    """
 
     host: str
     port: int
@@ -55,24 +62,34 @@ class LoadOptions(NamedTuple):
     seed: int = 0
     generator: int = 0
     generators: int = 1
+    signers: Signers | None = None
+    stock: int = 0
 
     def target(self, chance: random.Random) -> Target:
         """What sources of requests need to know."""
         return Target(
-            host=f"{self.host}:{self.port}",
+            host=f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}",
             nodes=self.nodes,
             services=self.services,
             run=f"{self.run}-{self.generator}",
             chance=chance,
             prefix=self.prefix,
+            signers=self.signers,
+            generator=self.generator,
+            generators=self.generators,
+            stock=self.stock,
         )
 
 
 class Connection(asyncio.Protocol):
-    """One connection; `in_flight` holds kind and start of each request without an answer."""
+    """One connection of a generator, which are numbered from 0.
 
-    def __init__(self, generator: Generator) -> None:
+    `in_flight` holds kind and start of each request without an answer.
+    """
+
+    def __init__(self, generator: Generator, number: int) -> None:
         self._generator = generator
+        self.number = number
         self._reader = AnswerReader()
         self.in_flight: deque[tuple[int, float]] = deque()
         self.answered = 0
@@ -95,6 +112,8 @@ class Connection(asyncio.Protocol):
         for status in statuses:
             kind, since_s = self.in_flight.popleft()
             self._generator.count(kind, status, now_s - since_s)
+        if statuses and (hear := self._generator.hear[kind]) is not None:
+            hear(self.number, self._reader.body)
         self.answered += len(statuses)
         if self._reader.closing:
             self.transport.close()
@@ -110,14 +129,28 @@ class Idle(asyncio.Protocol):
 
 
 class Generator:
-    """Drives all connections of one process. `second_told` takes the figures of each second."""
+    """Drives all connections of one process.
 
-    def __init__(self, options: LoadOptions, second_told: Callable[[Second], None]) -> None:
+    `second_told` takes the figures of each second; `sessions` are those of the connections, where needed.
+    """
+
+    def __init__(
+        self,
+        options: LoadOptions,
+        second_told: Callable[[Second], None],
+        sessions: Sessions = MappingProxyType({}),
+    ) -> None:
         self._options = options
         self._second_told = second_told
         self._kinds = list(options.mix)
         self.tally = Tally(self._kinds)
-        self._requests = self._sequence()
+        chance = random.Random(f"{options.seed}/{options.generator}")
+        self._sources = sources(self._kinds, options.target(chance), sessions)
+        # By kind, who has to know what the last answer says.
+        self.hear = [
+            source.heard if isinstance(source, WithSession) else None for source in self._sources.values()
+        ]
+        self._requests = self._sequence(chance)
         self._connections: set[Connection] = set()
         self._idle: list[asyncio.BaseTransport] = []
         self._reconnecting: set[asyncio.Task[None]] = set()
@@ -129,14 +162,10 @@ class Generator:
         self._finished = False
         self._second = (Histogram(), 0)
 
-    def _sequence(self) -> Iterator[tuple[int, Source]]:
+    def _sequence(self, chance: random.Random) -> Iterator[tuple[int, Source]]:
         """Kinds and sources in the proportions of the mix, for ever."""
-        options = self._options
-        chance = random.Random(f"{options.seed}/{options.generator}")
-        target = options.target(chance)
-        sources = {kind: KINDS[kind](target) for kind in self._kinds}
-        dealt = deal(options.mix, chance)
-        return cycle([(self._kinds.index(kind), sources[kind]) for kind in dealt])
+        dealt = deal(self._options.mix, chance)
+        return cycle([(self._kinds.index(kind), self._sources[kind]) for kind in dealt])
 
     async def run(
         self,
@@ -198,7 +227,7 @@ class Generator:
         if not self._sending and not self._waiting:
             return
         if connection.answered:
-            task = asyncio.get_running_loop().create_task(self._replace())
+            task = asyncio.get_running_loop().create_task(self._replace(connection.number))
             self._reconnecting.add(task)
             task.add_done_callback(self._reconnecting.discard)
         elif not self._connections and not self.tally.error:
@@ -210,7 +239,7 @@ class Generator:
         for since_s in since:
             kind, source = next(self._requests)
             connection.in_flight.append((kind, since_s))
-            pieces.append(source())
+            pieces.append(source(connection.number))
         connection.transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def _begin(self, start_s: float) -> None:
@@ -283,20 +312,20 @@ class Generator:
             opened = [loop.create_connection(Idle, options.host, options.port) for _ in range(number)]
             self._idle += [transport for transport, _ in await asyncio.gather(*opened)]
         for first in range(0, options.connections, CONNECTING_AT_ONCE):
-            number = min(CONNECTING_AT_ONCE, options.connections - first)
-            await asyncio.gather(*(self._open() for _ in range(number)))
+            last = min(first + CONNECTING_AT_ONCE, options.connections)
+            await asyncio.gather(*map(self._open, range(first, last)))
 
-    async def _open(self) -> Connection:
+    async def _open(self, number: int) -> Connection:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
-            lambda: Connection(self), self._options.host, self._options.port
+            lambda: Connection(self, number), self._options.host, self._options.port
         )
         self._connections.add(connection)
         return connection
 
-    async def _replace(self) -> None:
+    async def _replace(self, number: int) -> None:
         try:
-            connection = await self._open()
+            connection = await self._open(number)
         except OSError as error:
             self.tally.error = f"cannot connect again: {error.strerror or error}"
             return

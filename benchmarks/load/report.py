@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
+
+from openred_central.security.replay import ENTRIES_MAX
+from openred_central.security.signatures import AGE_S_MAX
 
 from ..reports import svg
 from ..reports.tables import aligned
 from .generator import LoadOptions
 from .histogram import QUANTILES, Histogram
+from .proofs import SIGNED_KINDS
 from .tally import Second, Tally
 
 # Requests of an open loop that leave later than this on the whole say that the generator is the bottleneck.
@@ -87,6 +92,8 @@ def remarks(tally: Tally, rate: float | None) -> list[str]:
         if wrong:
             counted = ", ".join(f"{count:,} times {status}" for status, count in wrong.items())
             told.append(f"{kind}: answered {counted}")
+        if kind in SIGNED_KINDS and HTTPStatus.TOO_MANY_REQUESTS in wrong:
+            told.append(f"{kind}: a node signs {ENTRIES_MAX} times within {AGE_S_MAX} s; give more --nodes")
     if tally.failed:
         told.append(f"{tally.failed:,} requests were lost with their connections")
     if tally.unanswered:
@@ -105,9 +112,11 @@ def remarks(tally: Tally, rate: float | None) -> list[str]:
 
 
 def document(options: LoadOptions, tally: Tally, seconds: Sequence[Second]) -> dict[str, Any]:
-    """All of a run, for JSON."""
+    """All of a run, for JSON. The keys of its nodes are left out."""
+    told = options._asdict()
+    del told["signers"]
     return {
-        "options": options._asdict(),
+        "options": told,
         **tally.document(),
         "seconds": [
             {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import random
 from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
@@ -12,9 +11,8 @@ from time import perf_counter
 
 import uvloop
 
-from .answers import AnswerReader
+from . import preparing
 from .generator import Generator, LoadOptions
-from .requests import registrations
 from .tally import Second, Tally
 
 # All processes are told to begin so much later than the last of them is ready.
@@ -32,18 +30,21 @@ def run_here(
     second_told: Callable[[Second], None] = lambda second: None,
     edge: Callable[[], None] = lambda: None,
 ) -> Tally:
-    """Run one generator in this process. Raises `LoadError` where it cannot connect."""
+    """Run one generator in this process. Raises `LoadError` where it cannot connect, or gets no session."""
 
     async def start() -> float:
         return perf_counter()
 
     async def main() -> Tally:
-        return await Generator(options, second_told).run(start, edge)
+        sessions = await preparing.get_sessions(options)
+        return await Generator(options, second_told, sessions).run(start, edge)
 
     try:
         return uvloop.run(main())
     except OSError as error:
         raise LoadError(_cannot_connect(options, error)) from error
+    except preparing.RefusedError as error:
+        raise LoadError(str(error)) from error
 
 
 def run_in_processes(
@@ -114,12 +115,15 @@ def _child(pipe: Pipe, options: LoadOptions) -> None:
         return float(await asyncio.get_running_loop().run_in_executor(None, pipe.recv))
 
     async def main() -> Tally:
-        return await Generator(options, pipe.send).run(start)
+        sessions = await preparing.get_sessions(options)
+        return await Generator(options, pipe.send, sessions).run(start)
 
     try:
         pipe.send(uvloop.run(main()))
     except OSError as error:
         pipe.send(_cannot_connect(options, error))
+    except preparing.RefusedError as error:
+        pipe.send(str(error))
 
 
 def _cannot_connect(options: LoadOptions, error: OSError) -> str:
@@ -129,31 +133,8 @@ def _cannot_connect(options: LoadOptions, error: OSError) -> str:
 def register_nodes(
     options: LoadOptions, told: Callable[[int], None] = lambda registered: None
 ) -> dict[int, int]:
-    """Register the nodes that the load speaks of, over all connections; returns status → how many.
-
-    Nodes that are there already stay as they are. Raises `LoadError`.
-    """
+    """Register the nodes that the load speaks of, as `preparing.register_nodes` does. Raises `LoadError`."""
     try:
-        return uvloop.run(_register_all(options, told))
+        return uvloop.run(preparing.register_nodes(options, told))
     except OSError as error:
         raise LoadError(_cannot_connect(options, error)) from error
-
-
-async def _register_all(options: LoadOptions, told: Callable[[int], None]) -> dict[int, int]:
-    pending = registrations(options.target(random.Random(options.seed)), range(options.nodes))
-    statuses: dict[int, int] = {}
-
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection(options.host, options.port)
-        answers = AnswerReader()
-        for request in pending:
-            writer.write(request)
-            while not (came := answers.feed(data := await reader.read(65_536))):
-                if not data:
-                    raise ConnectionResetError("the server closed the connection")
-            statuses[came[0]] = statuses.get(came[0], 0) + 1
-            told(sum(statuses.values()))
-        writer.close()
-
-    await asyncio.gather(*(client() for _ in range(min(options.connections, max(options.nodes, 1)))))
-    return statuses

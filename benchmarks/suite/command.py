@@ -18,7 +18,7 @@ from time import perf_counter
 from types import FrameType
 
 from ..load.running import LoadError
-from . import holding, latency, loads, machine, registering, report, stalls, starting
+from . import holding, latency, loads, machine, proving, registering, report, stalls, starting
 from .databases import Databases
 from .effort import QUICK, WHOLE, Bench
 from .goals import outcomes
@@ -27,6 +27,7 @@ from .servers import ROOT, ServerError, Site
 
 CASES: dict[str, Callable[[Bench], None]] = {
     "loads": loads.measure,
+    "proofs": proving.measure,
     "register": registering.measure,
     "latency": latency.measure,
     "start": starting.measure,
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--quick",
         action="store_true",
-        help="two minutes instead of thirty: fewer rounds, up to 100,000 nodes",
+        help="three minutes instead of thirty: fewer rounds, up to 100,000 nodes",
     )
     add("--only", nargs="+", choices=CASES, metavar="CASE", help=f"only these: {', '.join(CASES)}")
     add("--results", type=Path, default=RESULTS, help="folder for JSON, Markdown and the chart")

@@ -6,10 +6,13 @@ import gc
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 
-from ..population import filled
+from ..population import batches, filled, record, records
+from ..signers import ED25519, RSA, Signers, new_signers
 
 
 class Databases:
@@ -17,6 +20,11 @@ class Databases:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    @cached_property
+    def signers(self) -> Signers:
+        """The nodes whose keys we hold."""
+        return new_signers("")
 
     def copy(self, nodes: int, to: Path, last_seen_s: float | None = None) -> None:
         """Put a database with so many nodes at `to`, all last heard at `last_seen_s` where that is given."""
@@ -26,7 +34,21 @@ class Databases:
         """The database with so many nodes, which nobody may write to."""
         path = self._folder / f"nodes-{nodes}-{last_seen_s or 'usual'}.db"
         if not path.exists():
-            filled(path, nodes, last_seen_s).close()
+            filled(path, records(nodes, last_seen_s)).close()
+        return path
+
+    def path_with_signers(self, usual: int, signers: int) -> Path:
+        """A database with so many usual nodes and, of each kind of key, so many of `signers`.
+
+        It is for one server, which may write to it.
+        """
+        path = self._folder / f"nodes-{usual}-signers-{signers}.db"
+        proven = (
+            self.signers.record(kind, number, usual + part * signers + number)
+            for part, kind in enumerate((ED25519, RSA))
+            for number in range(signers)
+        )
+        filled(path, batches(chain(map(record, range(usual)), proven))).close()
         return path
 
 

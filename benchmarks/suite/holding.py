@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from time import sleep
 
 import orjson
 import uvloop
@@ -22,9 +21,9 @@ from .servers import Running, ask
 IDLE_CASE = "memory of an idle server above `import uvloop`"
 CONNECTION_CASE = "memory of an idle connection"
 FRESH, REGISTERED = "ours, just started", "ours, after the first registration"
+OPENED = "ours, its own keys open"
 ALONE, LOADED = "a directory alone", "a server that has loaded them"
 CONNECTIONS = 2_000
-SETTLE_S = 0.3
 MB = 1e6
 
 
@@ -38,13 +37,18 @@ def measure(bench: Bench) -> None:
     for _ in range(min(bench.effort.rounds, 3)):
         bare_bytes = _import_bytes(bench)
         with bench.site.server(who.OURS) as server:
-            sleep(SETTLE_S)
-            _idle(bench, FRESH, server.resident_bytes() - bare_bytes)
+            _idle(bench, FRESH, server.settled_bytes() - bare_bytes)
             ask(server.port, "POST", "/register", orjson.dumps(document(0)))
-            _idle(bench, REGISTERED, server.resident_bytes() - bare_bytes)
+            _idle(bench, REGISTERED, server.settled_bytes() - bare_bytes)
+            server.open_keys()
+            _idle(bench, OPENED, server.settled_bytes() - bare_bytes)
         for name in (who.OURS, who.BARE, who.GRANIAN, who.AIOHTTP, who.FASTAPI):
             if not CONTESTANTS[name].missing():
                 with bench.site.server(name) as server:
+                    # What is loaded late is no connection's.
+                    ask(server.port, "POST", "/heartbeat/node-0000000000")
+                    if name == who.OURS:
+                        server.open_keys()
                     _connections(bench, name, server)
     for nodes in filter(None, (bench.effort.usual, bench.effort.large)):
         _nodes(bench, nodes)
@@ -73,11 +77,10 @@ def _connections(bench: Bench, name: str, server: Running) -> None:
 
     async def grown_bytes() -> float:
         options = LoadOptions("127.0.0.1", server.port, {"heartbeat": 1}, idle_connections=CONNECTIONS)
-        before_bytes = server.resident_bytes()
+        before_bytes = server.settled_bytes()
         generator = Generator(options._replace(connections=0), lambda second: None)
         await generator.connect()
-        sleep(SETTLE_S)
-        after_bytes = server.resident_bytes()
+        after_bytes = server.settled_bytes()
         generator.close()
         return (after_bytes - before_bytes) / CONNECTIONS
 
@@ -90,9 +93,9 @@ def _nodes(bench: Bench, nodes: int) -> None:
     alone = run_alone(bench.site.cores, "memory", nodes)
     bench.samples.add(Subject(node_case(nodes), ALONE), bytes_each=alone["bytes_each"])
     with bench.site.server(who.OURS) as empty:
-        sleep(SETTLE_S)
-        empty_bytes = empty.resident_bytes()
+        empty.open_keys()
+        empty_bytes = empty.settled_bytes()
     with bench.site.server(who.OURS, nodes) as server:
-        sleep(SETTLE_S)
-        grown_bytes = server.resident_bytes() - empty_bytes
+        server.open_keys()
+        grown_bytes = server.settled_bytes() - empty_bytes
         bench.samples.add(Subject(node_case(nodes), LOADED), bytes_each=grown_bytes / nodes)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ..load.generator import LoadOptions
 from ..load.running import run_here
 from . import contestants as who
+from . import machine
 from .contestants import CONTESTANTS
 from .effort import Bench, Effort
 from .samples import Subject
@@ -23,6 +24,8 @@ DIRECTORIES = (who.OURS, who.ENGINE, who.GRANIAN, who.AIOHTTP, who.FASTAPI)
 FEW = (who.OURS, who.BARE, who.GRANIAN, who.AIOHTTP)
 ONE_SERVICE = ("storage",)
 TWO_SERVICES = ("index", "storage")
+# Open files of a server or of the load besides their connections: the libraries of FastAPI are many.
+FILES_BESIDES = 128
 
 
 class LoadCase(NamedTuple):
@@ -50,8 +53,6 @@ def discover_case(nodes: int, services: tuple[str, ...]) -> str:
 def cases(effort: Effort) -> Iterator[LoadCase]:
     """Everything that is measured under load, in the order of a round."""
     usual = effort.usual
-    # Sessions, signed heartbeats and tokens are not here: a node signs sixteen times a minute at most, so
-    # that such a load ends as it begins. What they cost, `python -m benchmarks identity` tells.
     yield LoadCase(heartbeat_case(effort), "heartbeat", usual, EVERYBODY)
     yield LoadCase(f"heartbeat of {usual:,}, 16 pipelined", "heartbeat", usual, EVERYBODY, pipeline=16)
     yield LoadCase(f"heartbeat of {usual:,}, 1 connection", "heartbeat", usual, FEW, connections=1)
@@ -70,7 +71,13 @@ def cases(effort: Effort) -> Iterator[LoadCase]:
 def measure(bench: Bench) -> None:
     """Run all cases against all contestants that are here."""
     effort = bench.effort
-    wanted = {(name, case.nodes) for case in cases(effort) for name in case.who}
+    allowed, possible = machine.open_files_max(), []
+    for case in cases(effort):
+        if reason := shortage(case, allowed):
+            bench.tell(f"{case.name}: left out, for {reason}")
+        else:
+            possible.append(case)
+    wanted = {(name, case.nodes) for case in possible for name in case.who}
     with ExitStack() as stack:
         running: dict[tuple[str, int], Running] = {}
         for name, nodes in sorted(wanted):
@@ -81,12 +88,20 @@ def measure(bench: Bench) -> None:
                 bench.tell(f"starting {name} with {nodes:,} nodes")
                 running[name, nodes] = stack.enter_context(bench.site.server(name, nodes))
         for number in range(effort.rounds):
-            for case in cases(effort):
+            for case in possible:
                 bench.tell(f"round {number + 1} of {effort.rounds}: {case.name}")
                 turn = [name for name in case.who if (name, case.nodes) in running and _can(name, case)]
                 first = number % max(len(turn), 1)
                 for name in turn[first:] + turn[:first]:
                     _one(bench, case, name, running[name, case.nodes], number)
+
+
+def shortage(case: LoadCase, allowed: int) -> str:
+    """Why a case cannot be measured with so many open files for each process; empty where it can."""
+    needed = case.connections + case.idle_connections + FILES_BESIDES
+    if needed <= allowed:
+        return ""
+    return f"{needed:,} open files are needed and {allowed:,} allowed; raise that limit: ulimit -Hn {needed}"
 
 
 def _can(name: str, case: LoadCase) -> bool:
@@ -96,7 +111,7 @@ def _can(name: str, case: LoadCase) -> bool:
 
 def _one(bench: Bench, case: LoadCase, name: str, server: Running, number: int) -> None:
     """One case, one contestant, one round."""
-    effort, meter = bench.effort, Meter(server, bench.site.cores)
+    effort = bench.effort
     options = LoadOptions(
         host="127.0.0.1",
         port=server.port,
@@ -111,14 +126,20 @@ def _one(bench: Bench, case: LoadCase, name: str, server: Running, number: int) 
         run=f"round-{number}",
         seed=bench.seed,
     )
+    run_once(bench, Subject(case.name, name), server, options)
+
+
+def run_once(bench: Bench, subject: Subject, server: Running, options: LoadOptions) -> None:
+    """Load a server once, and add the figures, unless something was refused or went wrong."""
+    meter = Meter(server, bench.site.cores)
     tally = run_here(options, edge=meter.read)
     if tally.error or not tally.answered or tally.refused:
         told = tally.error or f"{tally.answered} answers, {tally.refused} of them refusals"
-        bench.tell(f"  {name}: left out of this round: {told}")
+        bench.tell(f"  {subject.who}: left out of this round: {told}")
         return
     times_ms = tally.all_times().summary_ms()
     bench.samples.add(
-        Subject(case.name, name),
+        subject,
         requests_per_s=tally.requests_per_s,
         **meter.figures(tally.answered),
         p50_ms=times_ms["p50"],

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+# More than any case needs.
+OPEN_FILES = 16_384
 
 
 class Cores(NamedTuple):
@@ -47,8 +49,15 @@ def on_cores(cores: frozenset[int]) -> Iterator[None]:
 
 def allow_open_files() -> None:
     """Let this process and its children open as many files as they may."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some systems know no bound, and yet grant but so many.
+    wanted = max(soft, OPEN_FILES) if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def open_files_max() -> int:
+    """How many files this process, and each that it starts, may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def family(pid: int) -> list[int]:

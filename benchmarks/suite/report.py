@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..reports import svg
 from ..reports.tables import aligned, markdown
 from . import contestants as who
-from . import loads
+from . import loads, proving
 from .effort import Effort
 from .goals import Outcome
 from .samples import Samples, Spread, Subject
@@ -16,6 +16,7 @@ from .samples import Samples, Spread, Subject
 METRICS = {
     "requests_per_s": "requests/s",
     "cpu_us": "server CPU µs each",
+    "generator_percent": "generator busy, %",
     "others_percent": "others on its core, %",
     "rows_per_commit": "rows a commit",
     "transitions_per_s": "transitions/s",
@@ -28,9 +29,10 @@ METRICS = {
     "max_ms": "max ms",
     "generator_late_p99_ms": "generator late, p99 ms",
 }
-# How each contestant stands to us and to the floor, in the same case and round.
+# How each contestant stands to us and to the floor, and a proof to none, in the same case and round.
 TO_US, TO_US_CPU, TO_BARE = "ours ÷ it, requests/s", "it ÷ ours, CPU", "it ÷ bare, CPU"
-RATIOS = (TO_US, TO_US_CPU, TO_BARE)
+TO_UNPROVEN = "it ÷ unproven, CPU"
+RATIOS = (TO_US, TO_US_CPU, TO_BARE, TO_UNPROVEN)
 
 Table = Callable[[list[str], list[list[str]]], str]
 
@@ -68,6 +70,8 @@ def _section(samples: Samples, case: str) -> Section:
 def _ratio(samples: Samples, subject: Subject, ratio: str) -> Spread | None:
     if ratio == TO_BARE:
         return samples.ratio(subject, subject._replace(who=who.BARE), "cpu_us")
+    if ratio == TO_UNPROVEN:
+        return samples.ratio(subject, subject._replace(who=proving.UNPROVEN), "cpu_us")
     if subject.who == who.OURS:
         return None
     ours = subject._replace(who=who.OURS)

@@ -9,10 +9,10 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter, process_time, sleep
 from typing import Any, NamedTuple
 
 from . import machine
@@ -25,6 +25,11 @@ ROOT = Path(__file__).resolve().parents[2]
 START_S_MAX = 180.0
 STOP_S_MAX = 30.0
 POLL_S = 0.001
+LOOK_S = 0.05
+# Memory stands still that has not changed by more in so long.
+STILL_S, STILL_BYTES = 0.5, 65_536
+SETTLE_S_MAX = 10.0
+KEYS_S_MAX = 30.0
 LOG_SHOWN = 2_000
 
 
@@ -46,16 +51,48 @@ class Running(NamedTuple):
     def resident_bytes(self) -> int:
         return machine.resident_bytes(self.pids)
 
+    def settled_bytes(self) -> int:
+        """Resident memory once it stands still, or after `SETTLE_S_MAX`."""
+        return settled(self.resident_bytes, perf_counter, sleep)
+
     def get(self, path: str) -> Any:
         """The document at `path`."""
         return json.loads(ask(self.port, "GET", path))
 
+    def open_keys(self) -> None:
+        """Wait until a server of ours has its keys, and the second is over in which it started.
+
+        Times in signatures are whole seconds; that second was before its start. Raises `ServerError`.
+        """
+        sleep(1)
+        ends_s = perf_counter() + KEYS_S_MAX
+        while b'"keyset"' not in (told := ask(self.port, "GET", "/security/keys")):
+            if perf_counter() > ends_s:
+                raise ServerError(f"there are no keys after {KEYS_S_MAX} s, but {told[:LOG_SHOWN]!r}")
+            sleep(LOOK_S)
+
+
+def settled(look: Callable[[], int], now_s: Callable[[], float], pause: Callable[[float], None]) -> int:
+    """What `look` tells once that has stood still, within `STILL_BYTES`, for `STILL_S`; at the latest after
+    `SETTLE_S_MAX`.
+    """
+    ends_s = now_s() + SETTLE_S_MAX
+    before, since_s = look(), now_s()
+    while True:
+        pause(LOOK_S)
+        found, at_s = look(), now_s()
+        if abs(found - before) > STILL_BYTES:
+            before, since_s = found, at_s
+        if at_s >= ends_s or at_s - since_s >= STILL_S:
+            return found
+
 
 class Usage(NamedTuple):
-    """Readings at one moment: the server's processor time, that of its core, the time of the day."""
+    """Readings at one moment: processor time of the server, of its core, of this process, time of the day."""
 
     server_s: float
     core_s: float
+    load_s: float
     now_s: float
 
 
@@ -68,13 +105,19 @@ class Meter:
 
     def read(self) -> None:
         core_s = machine.busy_s(self._cores.server)
-        self._readings.append(Usage(self._server.processor_s(), core_s, perf_counter()))
+        self._readings.append(Usage(self._server.processor_s(), core_s, process_time(), perf_counter()))
 
     def figures(self, requests: int) -> dict[str, float]:
-        """Server CPU for each request, and the percentage of the server's core that others have had."""
+        """Server CPU for each request, and the percentage of the server's core that others have had.
+
+        By how much of a core the load has used one sees whether that was what could do no more.
+        """
         first, last = self._readings
         server_s = last.server_s - first.server_s
-        found = {"cpu_us": server_s / max(requests, 1) * 1e6}
+        found = {
+            "cpu_us": server_s / max(requests, 1) * 1e6,
+            "generator_percent": 100 * (last.load_s - first.load_s) / (last.now_s - first.now_s),
+        }
         if self._cores.server:
             others_s = max(0.0, last.core_s - first.core_s - server_s)
             found["others_percent"] = 100 * others_s / (last.now_s - first.now_s)

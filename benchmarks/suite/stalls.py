@@ -108,6 +108,7 @@ def _expiry(bench: Bench, crowd: int) -> None:
         raise RuntimeError(f"{crowd:,} nodes were due, and not all have moved on within {EXPIRY_S_MAX} s")
 
     late_ms = _watched(bench, SILENT, act, crowd, ATTENDED_S - TOLERANCE_S)
+    bench.samples.add(Subject(CASE, f"{crowd:,} {DEADLINES_CASE}"), **late_ms)
     bench.samples.add(
         Subject(f"{crowd:,} {DEADLINES_CASE}", SERVED),
         transitions_per_s=crowd / took_s,

@@ -8,17 +8,19 @@ import orjson
 
 from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES, State
-from ..directory.node import DISCOVERABLE, KEYED, OBSERVED, Profile
+from ..directory.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, Profile
 from ..directory.registration import Registration
 from ..micro_engine.messages import Request, Response
+from ..micro_engine.shortcut import Answer
 from ..plain import replace
 from . import registering, values
 from .fields import Field, Fields, Wrong
-from .proving import Means, Shown
+from .moments import times_told
+from .proving import PROOF_FIELDS, Means, Shown
 from .registering import is_observed
 from .service import Api
-from .times import rfc3339
 
+_ACTIVE = State.ACTIVE.wire
 _NOTED = "Noted."
 _WELCOME_BACK = "Welcome back. Your identity was kept."
 METADATA = Field("metadata", values.merge_patch, "What changes of the metadata.")
@@ -43,6 +45,29 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
             await api.saved(change)
         body = _with(body, granted)
     return Response(body, headers=limits)
+
+
+def prepare(api: Api, request: Request) -> Answer | None:
+    """What `heartbeat` answers to the many that are like `request`: unproved, of active nodes, not limited.
+
+    Those need no coroutine, and what follows from the header fields is asked once. Whatever else there may be
+    to decide is left to the handler.
+    """
+    if request.headers.has_any(PROOF_FIELDS) or api.prover.strict or api.limits.charges_heartbeat(request):
+        return None
+    registry = api.directory.nodes.registry
+    slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
+    moment, heard, advice_s = api.moments.current, api.directory.heard, api.heartbeat_advice_s
+
+    def answer(node_id: str) -> bytes | None:
+        slot = slot_of(node_id)
+        if slot is None or states[slot] != State.ACTIVE or flags(slot) & (PROVEN | HELD) or is_away(slot):
+            return None
+        now, told = moment()
+        heard(slot, now)
+        return _reply(node_id, _ACTIVE, told, advice_s(), _NOTED)
+
+    return answer
 
 
 async def _update(api: Api, request: Request, node_id: str, now: Now) -> Response:
@@ -116,17 +141,20 @@ def _merged(target: Any, patch: Any) -> Any:
 
 
 def _describe(api: Api, node_id: str, slot: int, previous: State, now: Now) -> bytes:
-    """The answer to a sign of life that found the node in state `previous`, as JSON.
+    """The answer to a sign of life that found the node in state `previous`, as JSON."""
+    message = _NOTED if previous is State.ACTIVE else _WELCOME_BACK
+    told = times_told(now.wall_s, api.heartbeat_due_at(slot, now))
+    return _reply(node_id, WIRE_NAMES[previous], told, api.heartbeat_advice_s(), message)
 
-    Joined by hand, since nothing in it needs escaping: 1.6 µs, by way of a dictionary 2.3 µs.
+
+def _reply(node_id: str, previous: str, told: str, advice_s: float, message: str) -> bytes:
+    """The same, of its parts; `told` are the times.
+
+    Joined by hand, since nothing in it needs escaping: with the times 1.6 µs, by way of a dictionary 2.3 µs.
     """
-    revived = previous is not State.ACTIVE
     return (
         f'{{"status":"heartbeat_received","node_id":"{node_id}","current_state":"active",'
-        f'"previous_state":"{WIRE_NAMES[previous]}","last_heartbeat":"{rfc3339(now.wall_s)}",'
-        f'"next_heartbeat_due":"{rfc3339(api.heartbeat_due_at(slot, now))}",'
-        f'"heartbeat_advice_s":{api.heartbeat_advice_s()},'
-        f'"message":"{_WELCOME_BACK if revived else _NOTED}"}}'
+        f'"previous_state":"{previous}",{told},"heartbeat_advice_s":{advice_s},"message":"{message}"}}'
     ).encode()
 
 

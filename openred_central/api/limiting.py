@@ -152,6 +152,10 @@ class Limits:
         """
         return self._charge_node(self._heartbeat, request, slot)
 
+    def charges_heartbeat(self, request: Request) -> bool:
+        """Whether `charge_heartbeat` does anything for heartbeats like `request`."""
+        return self._heartbeat is not None and not self.origin(request).exempt
+
     def charge_token(self, request: Request, slot: int) -> HeaderFields:
         """The same for a request for a token, or for a pair of them."""
         return self._charge_node(self._token, request, slot)

@@ -17,6 +17,7 @@ from .broadcast import Broadcast
 from .caching import Once, Page
 from .front_page import make_front_page
 from .limiting import Limits
+from .moments import Moments
 from .proving import Prover
 
 # The advised pace is spread by this much to either side, so that nodes do not beat in step.
@@ -41,12 +42,13 @@ class Api:
     `prover` knows who is who, `limits` who asks too often; `rsa_bits_min` is the least size of a node's RSA
     key; `mint` signs tokens, `recent_tokens` and `revocations` are what is remembered of them,
     `save_revocations` waits until the latter are stored and returns whether they are; `entropy` gives so many
-    random bytes; `saved` waits until a change, by its number, is stored and returns whether it is;
-    `store_state` tells how the store keeps up, `store_durable` whether what it takes survives; `random`
-    returns floats in [0, 1); `figures` gives what other parts count, for ``GET /stats``; `endpoints` are the
-    methods and paths served, `documents` tell of them at length; `stopping` tells whether the server is on
-    its way out; `broadcast` tells what happens to all who listen; `front_page` is the dashboard; `walks` is
-    held by the one discovery that looks through very many nodes.
+    random bytes; `now` tells the time, `moments` the time of signs of life; `saved` waits until a change, by
+    its number, is stored and returns whether it is; `store_state` tells how the store keeps up,
+    `store_durable` whether what it takes survives; `random` returns floats in [0, 1); `figures` gives what
+    other parts count, for ``GET /stats``; `endpoints` are the methods and paths served, `documents` tell of
+    them at length; `stopping` tells whether the server is on its way out; `broadcast` tells what happens to
+    all who listen; `front_page` is the dashboard; `walks` is held by the one discovery that looks through
+    very many nodes.
     """
 
     directory: Directory
@@ -59,6 +61,7 @@ class Api:
     save_revocations: Callable[[], Awaitable[bool]]
     entropy: Callable[[int], bytes]
     now: Callable[[], Now]
+    moments: Moments
     saved: Callable[[int], Awaitable[bool]]
     store_state: Callable[[], StoreState]
     store_durable: bool

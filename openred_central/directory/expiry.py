@@ -131,11 +131,15 @@ class Expiry:
         state = registry.state(slot)
         if state is not State.ACTIVE:
             self._revive(slot, event, now)
-        elif (
-            slot in self._waiting or slot in self._asked or slot in self._postponed or slot in self.set_aside
-        ):
+        elif self.questions(slot):
             self.let_go(slot)
         return state
+
+    def questions(self, slot: int) -> bool:
+        """Whether the life of the node in `slot` is in question, which its next sign of life will end."""
+        return (
+            slot in self._waiting or slot in self._asked or slot in self._postponed or slot in self.set_aside
+        )
 
     def let_go(self, slot: int) -> None:
         """The node in `slot` was heard: nothing is held against it, its deadline counts again."""

@@ -171,6 +171,10 @@ class Registry:
         """Whether any node has announced an absence."""
         return bool(self._away)
 
+    def is_away(self, slot: int) -> bool:
+        """Whether the node in `slot` has announced an absence."""
+        return slot in self._away
+
     def away_s(self, slot: int) -> tuple[float, float]:
         """Beginning and end of an announced absence in attended seconds; both 0 where there is none."""
         return self._away.get(slot, (0.0, 0.0))

@@ -17,10 +17,12 @@ from typing import Any, Final
 from ..errors import CallerError, InternalBug
 from .channel import BODY, DISCARD, HANDLER, HEAD, LINGER, LOST, STREAM, Channel
 from .driving import start
+from .gate import GateKey
 from .messages import Request, Response, StreamingResponse
 from .responses import CONTINUE, as_response
 from .router import Parameters, Route
-from .shared import CLIENT_LEFT
+from .shared import CLIENT_LEFT, Shared
+from .shortcut import Shortcut
 from .streaming import close, pump
 
 # A connection that has more requests ready than can be answered in this time lets others go first.
@@ -30,17 +32,32 @@ TURN_S_MAX: Final = 0.001
 class Connection(Channel):
     """The protocol of one connection: hears requests and answers them, in order, one at a time."""
 
-    __slots__ = ("_head_at_s", "_pending")
+    __slots__ = ("_head_at_s", "_pending", "_shortcut")
     # The request that waits for its body or its handler; absent while none does, to hold no memory.
     _pending: tuple[Request, Route, Parameters]
     # When the head of the request at hand was there.
     _head_at_s: float
+
+    def __init__(self, shared: Shared, peer: str, gate_key: GateKey, *, scheme: str) -> None:
+        super().__init__(shared, peer, gate_key, scheme=scheme)
+        # What answers the next request if it is as the last two were.
+        self._shortcut: tuple[Shortcut, Route] | None = None
 
     # What the transport calls
 
     def data_received(self, data: bytes) -> None:
         shared = self._shared
         shared.stats.bytes_in += len(data)
+        if self._shortcut is not None:
+            try:
+                data = self._take_shortcut(data, *self._shortcut)
+            except Exception as error:
+                # Nothing of it is written yet: the handler answers, or fails in its own way.
+                route = self._shortcut[1]
+                self._shortcut = None
+                shared.report(error, Request(route.method, route.template, peer=self._peer))
+            if not data:
+                return
         if self.phase >= LINGER:
             self._throw_away(data)
             return
@@ -71,6 +88,50 @@ class Connection(Channel):
         if self.phase <= DISCARD and not self._resting:
             self._advance()
         self._balance_reading()
+
+    # The same, where all of it follows from the requests before
+
+    def _take_shortcut(self, data: bytes, shortcut: Shortcut, route: Route) -> bytes:
+        """Answer what `shortcut` can of the requests that `data` is, unless something is under way.
+
+        Returns the rest, all of it where that is not what `data` is.
+        """
+        shared, out = self._shared, self._out
+        if self.phase != HEAD or out.paused or self._resting or shared.draining or not self._parser.idle:
+            return data
+        head_at_s = shared.clock.monotonic_s()
+        parameter = shortcut.parameter(data)
+        if parameter is not None:
+            body = shortcut.answer(parameter)
+            if body is None:
+                return data
+            out.write(shared.encoder.json(body, cors=route.cors))
+            answered, data = 1, b""
+        else:
+            answered, data = self._take_pipelined(data, shortcut, route)
+            if not answered:
+                return data
+        stats = shared.stats
+        stats.requests += answered
+        stats.responses[2] += answered
+        route.responses[2] += answered
+        self._now_s = now_s = shared.clock.monotonic_s()
+        stats.latency.observe(now_s - head_at_s, answered)
+        self._deadline_s = now_s + self._limits.idle_timeout_s
+        return data
+
+    def _take_pipelined(self, data: bytes, shortcut: Shortcut, route: Route) -> tuple[int, bytes]:
+        """The same for several requests at once: how many were answered, and the rest."""
+        encoder, replies, taken_bytes = self._shared.encoder, list[bytes](), 0
+        for parameter in shortcut.parameters(data):
+            body = shortcut.answer(parameter)
+            if body is None:
+                break
+            replies.append(encoder.json(body, cors=route.cors))
+            taken_bytes += shortcut.framing_bytes + len(parameter)
+        if replies:
+            self._out.write(b"".join(replies))
+        return len(replies), data[taken_bytes:]
 
     # Feed → take → answer → write
 
@@ -149,12 +210,23 @@ class Connection(Channel):
             self._refuse(request, error)
             return
         if request.content_length == 0:
+            if route.prepare is not None:
+                self._prepare(request, route)
             self._serve(request, route, parameters)
             return
         self._pending = request, route, parameters
         self._await_body(BODY)
         if request.expects_continue and not self._parser.body_started:
             self._out.add(CONTINUE)
+
+    def _prepare(self, request: Request, route: Route) -> None:
+        """Keep what answers further requests like `request`, once there were two."""
+        section = self._parser.repeated_section
+        if section is None or self._shared.observe is not None:
+            return
+        if self._shortcut is None or self._shortcut[1] is not route or not self._shortcut[0].ends(section):
+            shortcut = self._shared.router.shortcut(request, route, section)
+            self._shortcut = (shortcut, route) if shortcut is not None else None
 
     def _serve(self, request: Request, route: Route, parameters: Parameters) -> None:
         """Run the handler in place; where it waits, a task goes on and parsing stops until it is done."""

@@ -21,6 +21,7 @@ from .limits import EngineLimits
 from .responses import ResponseEncoder
 from .router import BodyKind, Handler, Route, Router
 from .shared import Held, Observe, Shared
+from .shortcut import Prepare
 from .sockets import address_of, listen_tcp, listen_unix, tls_context
 from .stats import Stats
 
@@ -87,11 +88,20 @@ class Engine:
         body: BodyKind | None = None,
         body_bytes_max: int | None = None,
         cors: bool = True,
+        prepare: Prepare | None = None,
     ) -> Callable[[H], H]:
         """Register the decorated coroutine function; arguments and errors as for `Router.add`."""
 
         def register(handler: H) -> H:
-            self._router.add(template, methods, handler, body=body, body_bytes_max=body_bytes_max, cors=cors)
+            self._router.add(
+                template,
+                methods,
+                handler,
+                body=body,
+                body_bytes_max=body_bytes_max,
+                cors=cors,
+                prepare=prepare,
+            )
             return handler
 
         return register

@@ -55,6 +55,10 @@ class Outgoing:
         data = responses[0] if len(responses) == 1 else b"".join(responses)
         responses.clear()
         self.bytes_ready = 0
+        self.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Write `data` at once. Nothing may be ready: it would come later."""
         self.bytes_written += len(data)
         self._stats.bytes_out += len(data)
         self._transport.write(data)

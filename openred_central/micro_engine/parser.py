@@ -49,6 +49,7 @@ class RequestParser:
         "_line",
         "_line_bytes",
         "_remembered",
+        "_repeats",
         "_scanned",
         "_scheme",
     )
@@ -72,6 +73,8 @@ class RequestParser:
         self._line: RequestLine | None = None
         self._line_bytes = 0
         self._remembered = _NOTHING_REMEMBERED
+        # Whether the last header section was the remembered one.
+        self._repeats = False
         # Of the body to be read next: its length, 0 for none, None for one in chunks with its decoder.
         self._content_length: int | None = 0
         self._chunks = ChunkedDecoder()
@@ -89,6 +92,11 @@ class RequestParser:
     def idle(self) -> bool:
         """Whether the connection is between messages, with nothing buffered."""
         return not self._buffer and self._content_length == 0
+
+    @property
+    def repeated_section(self) -> bytes | None:
+        """The header section of the last request, as received, where the one before had the same."""
+        return self._remembered.raw if self._repeats else None
 
     @property
     def body_started(self) -> bool:
@@ -174,6 +182,7 @@ class RequestParser:
         # version. Saves 5 µs a request of four fields.
         if section.version == version and buffer.startswith(section.raw, section_start):
             section_end = section_start + len(section.raw)
+            self._repeats = True
         else:
             section_end = find_section_end(buffer, section_start, self._scanned, "header section")
             if section_end < 0:
@@ -182,6 +191,7 @@ class RequestParser:
                 self._scanned = len(buffer)
                 return None
             section = parse_header_section(bytes(buffer[section_start:section_end]), version)
+            self._repeats = False
             self._remembered = (
                 section if len(section.raw) <= REMEMBERED_HEADER_BYTES_MAX else _NOTHING_REMEMBERED
             )

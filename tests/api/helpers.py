@@ -13,6 +13,7 @@ from openred_central.api.event_feed import EventFeed
 from openred_central.api.event_log import EventLog
 from openred_central.api.front_page import make_front_page
 from openred_central.api.limiting import LimitOptions, Limits
+from openred_central.api.moments import Moments
 from openred_central.api.openapi import documents
 from openred_central.api.proving import Prover
 from openred_central.api.routes import NAMES, install
@@ -147,6 +148,7 @@ class World:
             save_revocations=self._saved_revocations,
             entropy=self.random.randbytes,
             now=self.now,
+            moments=Moments(self.now, self.clock.monotonic_s, self.directory.lifecycle),
             saved=self._saved,
             store_state=lambda: self.store_state,
             store_durable=store_durable,

@@ -9,6 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.heartbeating import _merged
+from openred_central.api.limiting import LimitOptions
+from openred_central.directory.operating import hold
+from openred_central.micro_engine.shortcut import Answer
 
 from .helpers import DAY_S, Commit, World, assert_problem, run
 
@@ -269,3 +272,88 @@ def test_a_patch_nested_as_deep_as_json_can_be_is_refused() -> None:
     world.register()
     body = b'{"metadata":' + b'{"a":' * 1_000 + b"null" + b"}" * 1_000 + b"}"
     assert_problem(world.call("POST", BEAT, body), 400, "bad_request", fields=["metadata"])
+
+
+# Those that repeat
+
+
+def prepared(world: World, **headers: str) -> Answer | None:
+    """What answers further requests like a heartbeat with these fields."""
+    request = world.request("POST", BEAT, **headers)
+    route, _ = world.router.admit(request)
+    assert route.prepare is not None
+    return route.prepare(request)
+
+
+def answer_of(world: World, node_id: str = "node-1", **headers: str) -> bytes | None:
+    answer = prepared(world, **headers)
+    return answer(node_id) if answer is not None else None
+
+
+@pytest.mark.parametrize("silent_s", [0.0, 0.25, 70.0, DAY_S, 179 * DAY_S])
+def test_a_repeated_heartbeat_does_and_answers_what_the_first_did(silent_s: float) -> None:
+    handled, taken = World(), World()
+    for world in (handled, taken):
+        world.register()
+        world.wait(1.0)
+        world.call("POST", BEAT)
+        world.wait(silent_s)
+    told = run(handled.start(handled.request("POST", BEAT)))
+    assert told.headers == ()
+    assert answer_of(taken) == told.body
+    registries = [world.directory.nodes.registry for world in (handled, taken)]
+    assert registries[0].record(0) == registries[1].record(0)
+    noted = [world.directory.nodes.changes.signs_of_life for world in (handled, taken)]
+    assert noted[0] == noted[1] == {0: None}
+
+
+def test_only_active_nodes_are_answered_without_their_handler() -> None:
+    world = World()
+    world.register()
+    assert answer_of(world, "node-2") is None
+    world.wait(181 * DAY_S)
+    assert answer_of(world) is None
+    assert world.call("POST", BEAT).document["previous_state"] == "pending_1st"
+    assert answer_of(world) is not None
+
+
+def test_who_is_bound_to_a_key_is_not_heard_without_a_proof() -> None:
+    world = World()
+    world.register()
+    answer = prepared(world)
+    assert answer is not None
+    assert answer("node-1") is not None
+    world.directory.bind(0)
+    assert answer("node-1") is None
+
+
+def test_who_is_away_or_held_is_told_another_time_and_goes_the_usual_way() -> None:
+    world = World()
+    world.register(away_until="2027-12-01T00:00:00Z")
+    assert answer_of(world) is None
+    world = World()
+    world.register()
+    hold(world.directory, "node-1", world.now())
+    assert answer_of(world) is None
+
+
+@pytest.mark.parametrize("field", ["authorization", "signature", "signature_input"])
+def test_what_may_prove_something_is_looked_at_each_time(field: str) -> None:
+    world = World()
+    world.register()
+    assert prepared(world, **{field: "x"}) is None
+
+
+def test_where_proofs_or_limits_hold_for_all_nothing_is_prepared() -> None:
+    assert prepared(World(strict=True)) is None
+    assert prepared(World(limits=LimitOptions())) is None
+    assert prepared(World(limits=LimitOptions(heartbeat=None))) is not None
+
+
+def test_a_heartbeat_that_was_asked_for_ends_the_question() -> None:
+    world = World()
+    world.register()
+    expiry = world.directory.expiry
+    expiry.set_aside[0] = "broken"
+    assert answer_of(world) is not None
+    assert 0 not in expiry.set_aside

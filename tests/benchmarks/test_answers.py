@@ -31,6 +31,18 @@ def test_an_answer_is_there_with_its_last_byte(answer: bytes) -> None:
     assert len(reader.feed(answer[-1:])) == 1
 
 
+def test_the_body_of_the_last_answer_is_kept_as_it_came() -> None:
+    reader = AnswerReader()
+    for answer, body in (
+        (LOWER + PLAIN, b"hello"),
+        (EMPTY, b""),
+        (CHUNKED, CHUNKED.partition(b"\r\n\r\n")[2]),
+    ):
+        for data in (answer[:-1], answer[-1:]):
+            reader.feed(data)
+        assert reader.body == body
+
+
 def test_a_server_that_will_close_is_believed() -> None:
     reader = AnswerReader()
     reader.feed(PLAIN)

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.load import command
 from benchmarks.load.generator import LoadOptions
+from benchmarks.load.proofs import SESSION_KINDS, SIGNED_KINDS
 from benchmarks.load.running import LoadError, shares
 from tests.e2e.conftest import servers_in
 from tests.e2e.running import ROOT, environment
@@ -43,6 +44,8 @@ def test_a_server_elsewhere_is_not_loaded_unless_it_is_ones_own(capsys: pytest.C
         (["--rate", "0"], "--rate is 0, allowed is 0.1 to 1e"),
         (["--processes", "4", "--connections", "3"], "--connections is 3, allowed is 4 to 50000"),
         (["--nodes", "0"], "--nodes is 0"),
+        (["--mix", "token", "--duration", "300"], "allowed are 290 s of --warm-up and --duration together"),
+        (["--mix", "token_pair", "--nodes", "1"], "--nodes is 1, allowed is 2 or more"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused(given: list[str], complaint: str) -> None:
@@ -83,3 +86,22 @@ def test_a_real_server_is_loaded_and_reported_on(tmp_path: Path) -> None:
     assert "heartbeat" in ran.stdout
     assert "requests/s   p50" in ran.stderr
     assert chart.read_text().startswith("<svg")
+
+
+def test_a_real_server_takes_every_proof_of_the_load(tmp_path: Path) -> None:
+    mix = {"own_heartbeat", *SESSION_KINDS, *SIGNED_KINDS}
+    with servers_in(tmp_path) as start:
+        server = start("--database", "memory:", "--rate-limit-exempt", "127.0.0.0/8")
+        written = tmp_path / "load.json"
+        given = ["--url", f"http://127.0.0.1:{server.address[1]}", "--nodes", "20", "--connections", "4"]
+        given += ["--rate", "100", "--duration", "1", "--warm-up", "0.1", "--processes", "2"]
+        ran = subprocess.run(
+            [sys.executable, "-m", "benchmarks", "load", *given, "--mix", ",".join(mix), "--json", written],
+            cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(written.read_text())
+    assert found["kinds"].keys() == mix
+    assert all(each["answered"] for each in found["kinds"].values())
+    assert (found["refused"], found["failed"], found["error"]) == (0, 0, "")
+    assert "signers" not in found["options"]

@@ -11,6 +11,7 @@ from openred_central.clock import VirtualClock
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
+from openred_central.directory.node import KEYED, Profile
 from openred_central.loading import load
 from openred_central.security.node_keys import load_node_key
 
@@ -28,7 +29,7 @@ def test_a_node_is_as_large_as_the_figures_say() -> None:
 
 
 def test_a_database_of_nodes_is_one_that_a_server_takes(tmp_path: Path) -> None:
-    store = population.filled(tmp_path / "nodes.db", 7_000)
+    store = population.filled(tmp_path / "nodes.db", population.records(7_000))
     found = directory()
     # It checks everything that it loads.
     attended = load(found, store, VirtualClock(), tick_s=1.0)
@@ -48,3 +49,6 @@ def test_a_record_and_a_registration_tell_the_same() -> None:
     record, node = population.record(20), population.document(20)
     assert record.node_id == node["node_id"]
     assert record.services.split(",") == node["services"] == ["index", "storage"]
+    # A server keeps a key in its one form, and notes that it is one.
+    assert Profile.decode(record.profile).public_key == load_node_key(node["public_key"]).text
+    assert record.flags & KEYED

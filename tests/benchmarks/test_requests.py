@@ -7,7 +7,8 @@ import random
 import orjson
 import pytest
 
-from benchmarks.load.requests import KINDS, Target, registrations
+from benchmarks.load.kinds import PLAIN_KINDS
+from benchmarks.load.requests import Target, registrations
 from benchmarks.population import node_id
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.messages import Request
@@ -32,11 +33,11 @@ def read(data: bytes) -> tuple[Request, bytes]:
     return request, body
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLAIN_KINDS)
 def test_every_request_is_one_whole_request(kind: str) -> None:
-    source = KINDS[kind](target(prefix="/p"))
+    source = PLAIN_KINDS[kind](target(prefix="/p"))
     for _ in range(3):
-        request, _ = read(source())
+        request, _ = read(source(0))
         assert request.path.startswith("/p/")
         assert request.authority == "127.0.0.1:80"
 
@@ -44,19 +45,26 @@ def test_every_request_is_one_whole_request(kind: str) -> None:
 def test_heartbeats_and_look_ups_speak_of_registered_nodes(seed: int) -> None:
     known = {node_id(number) for number in range(NODES)}
     for kind, path in (("heartbeat", "/heartbeat/"), ("look_up", "/nodes/")):
-        source = KINDS[kind](target(seed))
-        heard = {read(source())[0].path.removeprefix(path) for _ in range(1_000)}
+        source = PLAIN_KINDS[kind](target(seed))
+        heard = {read(source(0))[0].path.removeprefix(path) for _ in range(1_000)}
         assert heard == known
 
 
+def test_a_connection_of_its_own_is_of_one_node_and_others_are_of_others() -> None:
+    source = PLAIN_KINDS["own_heartbeat"](target()._replace(generator=1, generators=2))
+    paths = [read(source(connection))[0].path for connection in (0, 1, 0, 1, NODES // 2)]
+    first, second = (f"/heartbeat/{node_id(number)}" for number in (1, 3))
+    assert paths == [first, second, first, second, first]
+
+
 def test_each_registration_is_of_another_node() -> None:
-    source = KINDS["register"](target())
-    names = [orjson.loads(read(source())[1])["node_id"] for _ in range(3)]
+    source = PLAIN_KINDS["register"](target())
+    names = [orjson.loads(read(source(0))[1])["node_id"] for _ in range(3)]
     assert names == ["load-ab-0000000", "load-ab-0000001", "load-ab-0000002"]
 
 
 def test_discovery_asks_for_all_services() -> None:
-    assert read(KINDS["discover"](target())())[0].query == "services=index,storage"
+    assert read(PLAIN_KINDS["discover"](target())(0))[0].query == "services=index,storage"
 
 
 def test_the_nodes_of_a_run_are_registered_by_the_names_it_speaks_of() -> None:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.suite import contestants as who
-from benchmarks.suite import loads, report
+from benchmarks.suite import loads, proving, report
 from benchmarks.suite.effort import QUICK, WHOLE, Effort
 from benchmarks.suite.goals import goals, outcomes
 from benchmarks.suite.samples import Samples, Subject
@@ -80,7 +80,7 @@ def test_the_chart_shows_the_cases_with_somebody_to_compare_with() -> None:
 
 @pytest.mark.parametrize("effort", [QUICK, WHOLE])
 def test_goals_speak_of_cases_that_are_measured(effort: Effort) -> None:
-    cases = {case.name for case in loads.cases(effort)}
+    cases = {case.name for case in loads.cases(effort)} | {proving.case(effort)}
     spoken = {
         goal.subject.case
         for goal in goals(effort)

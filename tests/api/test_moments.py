@@ -1,0 +1,58 @@
+"""The moment of signs of life: true, and found out once in each turn of the loop."""
+
+from __future__ import annotations
+
+import json
+
+from openred_central.api.moments import Moments, times_told
+from openred_central.clock import Now
+from openred_central.directory.lifecycle import LifecycleOptions
+
+DAY_S = 86_400.0
+
+
+class Loop:
+    """Tells the time of a turn, and counts how often anybody asked the clocks."""
+
+    def __init__(self) -> None:
+        self.turn_s = 5.0
+        self.asked = 0
+
+    def now(self) -> Now:
+        self.asked += 1
+        return Now(100.0 + self.asked, 1_800_000_000.0 + self.asked, 7.0)
+
+    def turn(self) -> float:
+        return self.turn_s
+
+
+def test_all_of_one_turn_are_told_the_same_moment() -> None:
+    loop = Loop()
+    moments = Moments(loop.now, loop.turn, LifecycleOptions())
+    first = moments.current()
+    assert moments.current() is first
+    assert loop.asked == 1
+
+
+def test_the_next_turn_has_its_own() -> None:
+    loop = Loop()
+    moments = Moments(loop.now, loop.turn, LifecycleOptions())
+    moments.current()
+    loop.turn_s += 0.001
+    assert moments.current().now == Now(102.0, 1_800_000_002.0, 7.0)
+
+
+def test_it_tells_when_the_tolerance_ends() -> None:
+    loop = Loop()
+    told = Moments(loop.now, loop.turn, LifecycleOptions(heartbeat_tolerance_s=2 * DAY_S)).current().told
+    assert json.loads(f"{{{told}}}") == {
+        "last_heartbeat": "2027-01-15T08:00:01.000Z",
+        "next_heartbeat_due": "2027-01-17T08:00:01.000Z",
+    }
+
+
+def test_times_are_told_as_members_of_an_object() -> None:
+    assert json.loads(f"{{{times_told(0.0, 1.5)}}}") == {
+        "last_heartbeat": "1970-01-01T00:00:00.000Z",
+        "next_heartbeat_due": "1970-01-01T00:00:01.500Z",
+    }

@@ -1,0 +1,37 @@
+"""A database with nodes that sign is one that a server takes, and a copy has nodes of the same keys."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from benchmarks.population import node_id
+from benchmarks.signers import ED25519, RSA
+from benchmarks.suite.databases import Databases
+from openred_central.clock import VirtualClock
+from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.mass_silence import MassSilenceOptions
+from openred_central.directory.node import Profile
+from openred_central.loading import load
+from openred_central.storage.sqlite import SqliteStore
+
+
+def test_a_server_takes_nodes_that_sign_and_knows_their_keys(tmp_path: Path) -> None:
+    databases = Databases(tmp_path)
+    store = SqliteStore(databases.path_with_signers(30, 20))
+    store.open()
+    found = Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), random.Random(1).random)
+    # It checks everything that it loads.
+    load(found, store, VirtualClock(), tick_s=1.0)
+    store.close()
+    assert len(found) == 70
+    assert not found.is_bound(node_id(29))
+    registry = found.nodes.registry
+    for kind in (ED25519, RSA):
+        name = databases.signers.node_id(kind, 19)
+        assert found.is_bound(name)
+        slot = registry.slot_of(name)
+        assert slot is not None
+        key = databases.signers.key(kind, 19).public_text
+        assert Profile.decode(registry.profile(slot)).public_key == key

@@ -1,0 +1,42 @@
+"""Nodes whose keys the load holds are to a server what nodes are that have signed."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import population
+from benchmarks.signers import ED25519, RSA, RSA_KEYS, Signers, new_signers
+from openred_central.directory.node import DISCOVERABLE, KEYED, PROVEN, Profile
+from openred_central.encoding import spki_of
+from openred_central.security.node_keys import load_node_key, verify
+
+
+@pytest.fixture(scope="module")
+def signers() -> Signers:
+    return new_signers("")
+
+
+@pytest.mark.parametrize("kind", [ED25519, RSA])
+def test_a_node_bears_the_key_that_it_signs_with(kind: str, signers: Signers) -> None:
+    record, told = signers.record(kind, 7, slot=20), signers.document(kind, 7)
+    assert record.node_id == told["node_id"] == signers.node_id(kind, 7)
+    assert len(record.node_id) == 15
+    assert record.flags == DISCOVERABLE | KEYED | PROVEN
+    kept = Profile.decode(record.profile).public_key
+    assert kept == told["public_key"] == load_node_key(kept).text
+    assert verify(spki_of(kept), signers.key(kind, 7).sign(b"m"), b"m")
+    assert record.services.split(",") == population.services(20)
+
+
+def test_ed25519_nodes_have_a_key_each_and_rsa_nodes_share_a_few(signers: Signers) -> None:
+    assert len({signers.key(ED25519, number).key_id for number in range(50)}) == 50
+    assert len({signers.key(RSA, number).key_id for number in range(50)}) == RSA_KEYS
+
+
+def test_another_process_has_the_same_keys(signers: Signers) -> None:
+    other = Signers(*signers)
+    assert other.key(ED25519, 3).public_text == signers.key(ED25519, 3).public_text
+
+
+def test_keys_that_are_not_needed_are_not_made() -> None:
+    assert new_signers("load-", rsa=False).rsa_pems == ()
