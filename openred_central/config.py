@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .api.admin.options import OperatorsOptions
 from .api.limiting import LimitOptions
@@ -17,7 +17,7 @@ from .directory.directory import DirectoryOptions
 from .directory.lifecycle import LifecycleOptions
 from .directory.mass_silence import MassSilenceOptions
 from .micro_engine.limits import EngineLimits
-from .plain import field, fields, plain
+from .plain import NamedTuple, field, fields, plain
 from .security.gcra import Policy
 from .security.origins import UNIX
 from .security.root import KeyOptions, QuantumPolicy

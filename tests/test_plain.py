@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
+import typing
 from typing import Any
 
 import pytest
 
-from openred_central.plain import field, fields, plain, replace, values
+from openred_central.plain import NamedTuple, field, fields, plain, replace, values
 
 
 @plain(frozen=True)
@@ -56,6 +58,32 @@ class More(Base):
     """One of them."""
 
     two: int
+
+
+class Pair(NamedTuple):
+    """Two of them."""
+
+    first: Undefined  # type: ignore[name-defined]  # noqa: F821
+    second: tuple[int, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Of the second."""
+        return len(self.second)
+
+    @classmethod
+    def of(cls, *numbers: int) -> Pair:
+        return cls(0, numbers)
+
+
+class TypedPair(typing.NamedTuple):
+    """Two of them."""
+
+    first: Undefined  # type: ignore[name-defined]  # noqa: F821
+    second: tuple[int, ...] = ()
+
+    length = Pair.length
+    of = Pair.of
 
 
 GIVEN: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
@@ -141,3 +169,34 @@ def test_a_replacement_is_checked_like_any_other() -> None:
         replace(Limit("a"), most=0)
     with pytest.raises(TypeError, match="fewest"):
         replace(Limit("a"), fewest=0)
+
+
+def test_a_named_tuple_is_what_typing_makes() -> None:
+    pair = Pair.of(1, 2)
+    assert (pair.length, pair._fields, pair._asdict()) == (
+        2,
+        ("first", "second"),
+        {"first": 0, "second": (1, 2)},
+    )
+    assert (repr(pair), pair, pair._replace(first=5)) == (
+        "Pair(first=0, second=(1, 2))",
+        (0, (1, 2)),
+        (5, (1, 2)),
+    )
+    names = (
+        "_fields",
+        "_field_defaults",
+        "__doc__",
+        "__module__",
+        "__slots__",
+        "__match_args__",
+        "__bases__",
+    )
+    for name in names:
+        assert getattr(Pair, name, None) == getattr(TypedPair, name, None), name
+    assert dir(Pair) == [name for name in dir(TypedPair) if name != "__orig_bases__"]
+    assert Pair.__annotations__["second"] == "tuple[int, ...]"
+    assert Pair.__qualname__ == "Pair"
+    assert pickle.loads(pickle.dumps(pair)) == pair
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        Pair()  # type: ignore[call-arg]

@@ -6,9 +6,10 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from ..micro_engine.messages import Request, Response
+from ..plain import NamedTuple
 
 IF_NONE_MATCH = "if-none-match"
 TAG_BYTES = 16

@@ -10,9 +10,11 @@ import re
 from collections import deque
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
+
+from ..plain import NamedTuple
 
 # A few minutes of a busy directory, days of a quiet one.
 LOG_BYTES_MAX = 256 * 1024

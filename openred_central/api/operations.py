@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..micro_engine.messages import HTML_TYPE, JSON_TYPE
-from ..plain import field, plain
+from ..plain import NamedTuple, field, plain
 from . import (
     changing_keys,
     discovering,

@@ -8,7 +8,6 @@ never to the node that it speaks of.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
 
 from ..clock import Now
 from ..directory.directory import Directory
@@ -16,7 +15,7 @@ from ..directory.node import KEYED, PROVEN, profile_parts
 from ..encoding import key_id, spki_of
 from ..errors import CallerError
 from ..micro_engine.messages import Request
-from ..plain import plain
+from ..plain import NamedTuple, plain
 from ..security.authority import Authorities
 from ..security.claims import SCHEME as CLAIM
 from ..security.claims import Claims

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..clock import Now
 from ..directory.directory import Directory
 from ..errors import CallerError
-from ..plain import field, plain
+from ..plain import NamedTuple, field, plain
 from ..security.minting import Mint
 from ..security.revocations import RecentTokens, Revocations
 from ..storage.state import StoreState

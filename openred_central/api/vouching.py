@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
+from ..plain import NamedTuple
 from ..security.link import cross_verify
 from ..security.minting import RETRY_AFTER_S, Publication
 from ..security.refused import Refused

@@ -6,7 +6,9 @@ What is done for a whole column runs in one call of the interpreter, not in one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+from ..plain import NamedTuple
 
 Value = TypeVar("Value")
 

@@ -7,11 +7,10 @@ waits cannot be interleaved, so there are no locks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ..clock import Now
 from ..errors import CallerError
-from ..plain import plain
+from ..plain import NamedTuple, plain
 from .crowding import Crowding
 from .discovery import Draw, Query
 from .expiry import Expiry

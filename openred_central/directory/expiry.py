@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
 
 from ..clock import Now
+from ..plain import NamedTuple
 from .lifecycle import Event, State, deadline_s, next_state
 from .mass_silence import MassSilence
 from .node import LEFT, Profile

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
 from ..encoding import base64url, base64url_of_digests, kept_spki, key_id, spki_of
+from ..plain import NamedTuple
 from .lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
 
 # Bits of `Record.flags`. A node is bound to its key once it has signed with it (PROVEN); KEYED says that

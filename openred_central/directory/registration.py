@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..clock import Now
+from ..plain import NamedTuple
 from .lifecycle import State
 from .node import DISCOVERABLE, KEYED, OBSERVED, PROVEN, Profile, Record, key_fingerprint, profile_parts
 

@@ -7,9 +7,9 @@ section's bytes and the HTTP version, so an equal section need not be read again
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from ..errors import CallerError
+from ..plain import NamedTuple
 from .limits import (
     CONTENT_LENGTH_DIGITS_MAX,
     HEADER_BYTES_MAX,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..api.status import mass_silence_figures
 from ..api.times import rfc3339
@@ -11,7 +11,7 @@ from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES
 from ..histogram import quantile
 from ..micro_engine.engine import Engine
-from ..plain import plain
+from ..plain import NamedTuple, plain
 from ..storage.restoring import Restored
 from ..tasks.saver import Saver
 from ..tasks.scheduler import Scheduler

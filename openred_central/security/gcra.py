@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
-from ..plain import plain
+from ..plain import NamedTuple, plain
 
 # What an idle key has, and one that is not known.
 UNUSED_S: Final = -math.inf

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import math
 import re
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from ..encoding import ED25519_KEY_BYTES, ED25519_SPKI_PREFIX, decode_base64, key_id, key_text
+from ..plain import NamedTuple
 
 Kind = Literal["ed25519", "rsa"]
 

@@ -10,7 +10,9 @@ import ipaddress
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
+
+from ..plain import NamedTuple
 
 # The word for the peers of the Unix socket among the trusted proxies: they have no address.
 UNIX: Final = "unix"

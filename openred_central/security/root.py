@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from ..plain import plain
+from ..plain import NamedTuple, plain
 
 if TYPE_CHECKING:
     from .keyring import Schedule

@@ -14,9 +14,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..encoding import base64url, pem_content, pre_authentication_encoding
+from ..plain import NamedTuple
 from .composite import (
     PUBLIC_KEY_BYTES,
     RSA_EXPONENT,

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import orjson
 
 from ..encoding import base64url, decode_base64url, pre_authentication_encoding
+from ..plain import NamedTuple
 from .refused import TOKEN_CHARS_MAX, Refused
 from .suites import SHORT_ID_CHARS, SUITES, VerifyingKey
 

@@ -12,10 +12,10 @@ new keys are used, before that is so.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import orjson
 
+from ..plain import NamedTuple
 from ..security import composite, keyset
 from ..security.keyring import Keyring
 from ..security.keyset import KeySet

@@ -14,8 +14,9 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
+from ..plain import NamedTuple
 from .faults import telling
 from .locate import MEMORY, open_store
 from .lock import FileLock

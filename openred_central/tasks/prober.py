@@ -15,11 +15,10 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import NamedTuple
 
 from ..clock import Clock
 from ..directory.expiry import PROBE_ANSWER_S
-from ..plain import plain
+from ..plain import NamedTuple, plain
 
 log = logging.getLogger("openred.prober")
 
