@@ -84,6 +84,7 @@ def settings_alone(given: Sequence[str]) -> dict[str, str] | None:
 
 def _run(given: Sequence[str]) -> int:
     """Run the command in `given`, read by `argparse`, and return its exit code."""
+    gc.enable()
     parser = _parser()
     options, unknown = parser.parse_known_args(given)
     if unknown:
