@@ -154,7 +154,7 @@ def _check_point(encoded: bytes) -> None:
 
 
 def _check_rsa(der: bytes, bits_min: int) -> None:
-    from .verifying import read_spki
+    from .rsa_keys import read_spki
 
     kinds = _KINDS.format(bits_min, RSA_BITS_MAX)
     try:
