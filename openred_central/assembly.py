@@ -5,7 +5,6 @@ In which order they start and stop stands in `server`.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -137,8 +136,12 @@ class Assembly:
         writer: Executor,
         mint: Mint,
         stopping: Callable[[], bool],
+        turn: Callable[[], float],
     ) -> Api:
-        """What the endpoints need. Raises `StartError` where the revocations in `store` are damaged."""
+        """What the endpoints need; `turn` is as in `Moments`.
+
+        Raises `StartError` where the revocations in `store` are damaged.
+        """
         limits = Limits(self.configuration.limits(), self.clock.monotonic_s, parts.directory.nodes.registry)
         revocations = self._revocations(store)
         return Api(
@@ -152,9 +155,7 @@ class Assembly:
             save_revocations=RevocationSaver(revocations, store, writer).save,
             entropy=self.entropy,
             now=parts.attended.now,
-            moments=Moments(
-                parts.attended.now, asyncio.get_running_loop().time, self.configuration.lifecycle()
-            ),
+            moments=Moments(parts.attended.now, turn, self.configuration.lifecycle()),
             saved=parts.saver.saved,
             store_state=lambda: parts.saver.state,
             store_durable=store.durable,

@@ -7,6 +7,7 @@ such key, so that its 32 bytes alone are kept: a third of the memory.
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import struct
 from collections.abc import Iterable
@@ -14,18 +15,20 @@ from collections.abc import Iterable
 # The DER of every Ed25519 SubjectPublicKeyInfo begins so (RFC 8410 §4); the key's 32 bytes follow.
 ED25519_SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 ED25519_KEY_BYTES = 32
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def base64url(content: bytes) -> str:
     """`content` as base64url without padding (RFC 4648 §5)."""
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
+    # By way of `base64` 0.1 µs more.
+    text = binascii.b2a_base64(content, newline=False).translate(_URL_SAFE)
+    return text.rstrip(b"=").decode("ascii")
 
 
 def base64url_of_digests(digests: Iterable[bytes]) -> list[str]:
     """The `base64url` of each digest of 32 bytes: 0.1 µs for each, one by one 0.4 µs."""
     # With a byte behind it a digest is 44 characters of base64, of which the last is all that byte's.
-    padded = b"".join([digest + b"\0" for digest in digests])
-    text = base64.urlsafe_b64encode(padded).decode("ascii")
+    text = base64.urlsafe_b64encode(b"\0".join([*digests, b""])).decode("ascii")
     return [text[start : start + 43] for start in range(0, len(text), 44)]
 
 
@@ -44,10 +47,10 @@ def decode_base64url(text: str) -> bytes:
 def decode_base64(text: str) -> bytes:
     """The content of padded base64 (RFC 4648 §4). Raises `ValueError` for any other form."""
     try:
-        content = base64.b64decode(text, validate=True)
+        content = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
         raise ValueError("not base64") from None
-    if base64.b64encode(content).decode("ascii") != text:
+    if binascii.b2a_base64(content, newline=False).decode("ascii") != text:
         raise ValueError("not base64 in its one form")
     return content
 
@@ -86,7 +89,7 @@ def spki_of(text: str) -> bytes:
 
 def kept_spki(text: str) -> bytes:
     """The same for a text that is known to be canonical and not checked again: 0.3 µs instead of 0.8 µs."""
-    content = base64.b64decode(text)
+    content = binascii.a2b_base64(text)
     return ED25519_SPKI_PREFIX + content if len(content) == ED25519_KEY_BYTES else content
 
 

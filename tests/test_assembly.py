@@ -42,7 +42,9 @@ class Assembled:
         prober = assembly.prober(directory, attended)
         self.parts: Parts = assembly.parts(directory, attended, saver, prober, feed, None)
         broadcast = Broadcast(feed, LiveFigures(self.parts), assembly.clock.wall_s, readers_max=1)
-        self.api: Api = assembly.api(self.parts, broadcast, store, writer, Here(), lambda: False)
+        self.api: Api = assembly.api(
+            self.parts, broadcast, store, writer, Here(), lambda: False, assembly.clock.monotonic_s
+        )
 
 
 @contextmanager

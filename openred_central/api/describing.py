@@ -43,7 +43,7 @@ _MEANING = {
 
 def descriptions(
     directory: Directory, slots: Sequence[int], now: Now, availabilities: Sequence[float] | None = None
-) -> list[str]:
+) -> list[bytes]:
     """What anybody may know of the nodes in `slots`, for a discovery or a look-up: a JSON object for each.
 
     Joined by hand of what is JSON already: 2.2 µs for a node, by way of a dictionary 3.4 µs.
@@ -62,12 +62,13 @@ def descriptions(
     ):
         endpoints, _, metadata = profile
         services, region = sets[set_id]
-        told.append(
+        text = (
             f'{{"node_id":"{node_id}",{endpoints},{services},"state":"{WIRE_NAMES[state]}",'
             f'"last_seen":"{rfc3339(last_seen_at)}","metadata":{metadata},'
             f'"public_key_fingerprint":"{fingerprint}",{_TELLING[flags & (PROVEN | OBSERVED)]},{region},'
             f'"availability":{_ALWAYS if availability == 1.0 else round(availability, AVAILABILITY_DIGITS)}}}'
         )
+        told.append(text.encode())
     return told
 
 

@@ -43,21 +43,30 @@ FIELDS: tuple[Field[Any], ...] = (
 
 async def discover(api: Api, request: Request) -> Response:
     """Answer 200 with up to ``max_results`` nodes."""
-    query, started = read_query(request.query), api.now()
-    draw = api.directory.discover(query, started)
-    found = draw.step()
-    if found is None:
-        # One walk at a time: many together would each take their step in the same turn of the loop.
-        async with api.walks:
-            while found is None:
-                await asyncio.sleep(0)
-                found = draw.step()
-    nodes = descriptions(api.directory, found.slots, started, found.availabilities)
+    started, degraded = api.now(), False
+    shared = api.shared_draws.take(request.query, started.monotonic_s)
+    if shared is not None:
+        nodes, total = shared
+    else:
+        draw = api.directory.discover(read_query(request.query), started)
+        found = draw.step()
+        if found is None:
+            # One walk at a time: many together would each take their step in the same turn of the loop.
+            async with api.walks:
+                while found is None:
+                    await asyncio.sleep(0)
+                    found = draw.step()
+        nodes = descriptions(api.directory, found.slots, started, found.availabilities)
+        total, degraded = found.total, found.degraded
+        sample = draw.sample(found)
+        if sample is not None:
+            api.shared_draws.offer(request.query, found, sample, nodes, started.monotonic_s)
     query_time_ms = round((api.now().monotonic_s - started.monotonic_s) * 1_000, 3)
-    return Response(
-        f'{{"nodes":[{",".join(nodes)}],"total_found":{found.total},"returned":{len(nodes)},'
-        f'"query_time_ms":{query_time_ms},"degraded":{"true" if found.degraded else "false"}}}'.encode()
+    end = (
+        f'],"total_found":{total},"returned":{len(nodes)},'
+        f'"query_time_ms":{query_time_ms},"degraded":{"true" if degraded else "false"}}}'
     )
+    return Response(b'{"nodes":[%b%b' % (b",".join(nodes), end.encode()))
 
 
 def read_query(text: str) -> Query:

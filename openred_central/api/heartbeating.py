@@ -10,13 +10,14 @@ from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES, State
 from ..directory.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, Profile
 from ..directory.registration import Registration
+from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
-from ..micro_engine.shortcut import Answer
+from ..micro_engine.shortcut import Answer, Answered
 from ..plain import replace
 from . import registering, values
 from .fields import Field, Fields, Wrong
 from .moments import times_told
-from .proving import PROOF_FIELDS, Means, Shown
+from .proving import NOTHING, PROOF_FIELDS, Means, Shown
 from .registering import is_observed
 from .service import Api
 
@@ -39,33 +40,51 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
     shown = api.prover.for_sign_of_life(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot)
     body = _describe(api, node_id, slot, api.directory.heard(slot, now), now)
-    if shown:
-        granted, change = _grant(api, shown, slot, now)
+    if shown is not NOTHING:
+        session, change = _grant(api, shown, slot, now)
         if change is not None:
             await api.saved(change)
-        body = _with(body, granted)
+        if session is not None:
+            # By hand, as the rest: with `_with` 0.6 µs more.
+            body = b'%b,"session":"%b"}' % (body[:-1], session.encode())
     return Response(body, headers=limits)
 
 
 def prepare(api: Api, request: Request) -> Answer | None:
-    """What `heartbeat` answers to the many that are like `request`: unproved, of active nodes, not limited.
+    """What `heartbeat` answers to the many that are like `request`: of active nodes, and unproved or with
+    the same session, while that is given back as it is.
 
     Those need no coroutine, and what follows from the header fields is asked once. Whatever else there may be
     to decide is left to the handler.
     """
-    if request.headers.has_any(PROOF_FIELDS) or api.prover.strict or api.limits.charges_heartbeat(request):
+    prover, repeated = api.prover, None
+    if request.headers.has_any(PROOF_FIELDS):
+        repeated = prover.repeated(request, request.path.rpartition("/")[2], api.now())
+        if repeated is None:
+            return None
+    elif prover.strict:
         return None
+    undecided = PROVEN | HELD if repeated is None else HELD
+    session = "" if repeated is None else f',"session":"{repeated.session.text}"'
     registry = api.directory.nodes.registry
     slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
     moment, heard, advice_s = api.moments.current, api.directory.heard, api.heartbeat_advice_s
+    charge = api.limits.heartbeat_charge(request)
 
-    def answer(node_id: str) -> bytes | None:
+    def answer(node_id: str) -> Answered | None:
         slot = slot_of(node_id)
-        if slot is None or states[slot] != State.ACTIVE or flags(slot) & (PROVEN | HELD) or is_away(slot):
+        if slot is None or states[slot] != State.ACTIVE or flags(slot) & undecided or is_away(slot):
             return None
         now, told = moment()
+        if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):
+            return None
+        try:
+            limits = charge(slot)
+        except CallerError:
+            # Who is refused has nothing taken, and is refused again.
+            return None
         heard(slot, now)
-        return _reply(node_id, _ACTIVE, told, advice_s(), _NOTED)
+        return _reply(node_id, _ACTIVE, told, advice_s(), _NOTED, session), limits
 
     return answer
 
@@ -78,7 +97,8 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     shown = (api.prover.require if changes else api.prover.for_sign_of_life)(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot)
     body = _describe(api, node_id, slot, api.directory.heard(slot, now), now)
-    more, bound = _grant(api, shown, slot, now) if shown else ({}, None)
+    session, bound = _grant(api, shown, slot, now)
+    more: dict[str, Any] = {} if session is None else {"session": session}
     change = api.directory.amend(slot, registration, now)
     if change is None and bound is None:
         return Response(_with(body, more), headers=limits)
@@ -87,16 +107,15 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     return Response(_with(body, more), status=api.status(200, durable=more["durable"]), headers=limits)
 
 
-def _grant(api: Api, shown: Shown, slot: int, now: Now) -> tuple[dict[str, Any], int | None]:
+def _grant(api: Api, shown: Shown, slot: int, now: Now) -> tuple[str | None, int | None]:
     """Give a session to who has `shown` to be the node in `slot`, and bind it to the key that it signed with.
 
-    Returns what the answer tells of it, and the number of the change, if that is one.
+    Returns the session and the number of the change, each None where there is none.
     """
     session = api.prover.fresh_session(shown, slot, now)
-    granted = {"session": session} if session else {}
     if shown.means is Means.KEY and not api.prover.is_bound(slot):
-        return granted, api.directory.bind(slot)
-    return granted, None
+        return session, api.directory.bind(slot)
+    return session, None
 
 
 def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Registration:
@@ -147,14 +166,14 @@ def _describe(api: Api, node_id: str, slot: int, previous: State, now: Now) -> b
     return _reply(node_id, WIRE_NAMES[previous], told, api.heartbeat_advice_s(), message)
 
 
-def _reply(node_id: str, previous: str, told: str, advice_s: float, message: str) -> bytes:
-    """The same, of its parts; `told` are the times.
+def _reply(node_id: str, previous: str, told: str, advice_s: float, message: str, more: str = "") -> bytes:
+    """The same, of its parts; `told` are the times, `more` are further members behind a comma.
 
     Joined by hand, since nothing in it needs escaping: with the times 1.6 µs, by way of a dictionary 2.3 µs.
     """
     return (
         f'{{"status":"heartbeat_received","node_id":"{node_id}","current_state":"active",'
-        f'"previous_state":"{previous}",{told},"heartbeat_advice_s":{advice_s},"message":"{message}"}}'
+        f'"previous_state":"{previous}",{told},"heartbeat_advice_s":{advice_s},"message":"{message}"{more}}}'
     ).encode()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from typing import Any
 
 from ..directory.registry import Registry
@@ -152,9 +152,11 @@ class Limits:
         """
         return self._charge_node(self._heartbeat, request, slot)
 
-    def charges_heartbeat(self, request: Request) -> bool:
-        """Whether `charge_heartbeat` does anything for heartbeats like `request`."""
-        return self._heartbeat is not None and not self.origin(request).exempt
+    def heartbeat_charge(self, request: Request) -> Callable[[int], HeaderFields]:
+        """`charge_heartbeat` for further requests like `request`, of which the origin is asked but once."""
+        if self._heartbeat is None or self.origin(request).exempt:
+            return _charge_nothing
+        return partial(self._charge, self._heartbeat)
 
     def charge_token(self, request: Request, slot: int) -> HeaderFields:
         """The same for a request for a token, or for a pair of them."""
@@ -196,11 +198,18 @@ class Limits:
     def _charge_node(self, limit: NodeLimit | None, request: Request, slot: int) -> HeaderFields:
         if limit is None or self.origin(request).exempt:
             return ()
+        return self._charge(limit, slot)
+
+    def _charge(self, limit: NodeLimit, slot: int) -> HeaderFields:
         verdict = limit.charge(slot, self._registry.registered_at(slot), self._now_s())
         return _accept(limit.policy, verdict, "this node")
 
     def _is_there(self, slot: int, registered_at: float) -> bool:
         return not self._registry.is_free(slot) and self._registry.registered_at(slot) == registered_at
+
+
+def _charge_nothing(slot: int) -> HeaderFields:
+    return ()
 
 
 def _accept(policy: Policy, verdict: Verdict, whose: str) -> HeaderFields:

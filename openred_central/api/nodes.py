@@ -90,7 +90,7 @@ async def lookup(api: Api, request: Request) -> Response:
         else:
             found.append(slot)
     nodes = descriptions(api.directory, found, now)
-    return Response(f'{{"nodes":[{",".join(nodes)}],"missing":{orjson.dumps(missing).decode()}}}'.encode())
+    return Response(b'{"nodes":[%b],"missing":%b}' % (b",".join(nodes), orjson.dumps(missing)))
 
 
 def _visible_slot(api: Api, request: Request, node_id: str, now: Now) -> int:

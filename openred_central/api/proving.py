@@ -12,7 +12,7 @@ from enum import Enum
 from ..clock import Now
 from ..directory.directory import Directory
 from ..directory.node import KEYED, PROVEN, profile_parts
-from ..encoding import key_id, spki_of
+from ..encoding import kept_spki, key_id
 from ..errors import CallerError
 from ..micro_engine.messages import Request
 from ..plain import NamedTuple, plain
@@ -25,20 +25,22 @@ from ..security.replay import ReplayRings
 from ..security.sessions import SCHEME as SESSION
 from ..security.sessions import Session, Sessions
 from ..security.signatures import (
-    AGE_S_MAX,
     Message,
     Signature,
-    accept_signature,
     check_proof,
     check_time,
     read_rotation,
     read_signature,
 )
-from .limiting import QUOTA_EXCEEDED, Limits
-from .times import rfc3339
+from .limiting import Limits
+from .proof_problems import key_is_text, missing, name_of_another_key, no_key, not_the_claim, refused
 
+SIGNATURE_FIELDS = frozenset({"signature-input", "signature"})
 # A request that has none of these shows nothing.
-PROOF_FIELDS = frozenset({"signature-input", "signature", "authorization"})
+PROOF_FIELDS = SIGNATURE_FIELDS | {"authorization"}
+# Schemes are compared in lower case (RFC 9110 §11.1).
+_SESSION_SCHEME = SESSION.lower()
+_CLAIM_SCHEME = CLAIM.lower()
 # So many rings of expired proofs are forgotten with each one that is remembered.
 SWEPT_PER_PROOF = 4
 # An id that begins so and goes on with a key id belongs to that key alone.
@@ -63,6 +65,13 @@ class Shown(NamedTuple):
 
     def __bool__(self) -> bool:
         return self.means is not Means.NOTHING
+
+
+class Repeated(NamedTuple):
+    """A `session` that was checked and may come again; `profile` is that of its node, and holds its key."""
+
+    session: Session
+    profile: bytes
 
 
 NOTHING = Shown(Means.NOTHING)
@@ -100,7 +109,7 @@ class Prover:
         if presented is None:
             return NOTHING
         scheme, secret = presented
-        if scheme == SESSION.lower():
+        if scheme == _SESSION_SCHEME:
             return self._shown_by_session(request, slot, secret, now, counts=by_session)
         return self._shown_by_claim(request, slot, scheme, secret, now)
 
@@ -108,17 +117,47 @@ class Prover:
         """The same for what only the node itself may do: 401 ``proof_required`` where nothing shows it."""
         shown = self.shown(request, slot, now)
         if not shown:
-            raise self.missing(request, now)
+            raise missing(request, now)
         return shown
 
     def for_sign_of_life(self, request: Request, slot: int, now: Now) -> Shown:
         """The same for what changes nothing: who is not bound to a key may do it unproved, in open mode."""
-        shown = NOTHING
         if request.headers.has_any(PROOF_FIELDS):
             shown = self.shown(request, slot, now, by_session=True)
-        if shown is NOTHING and (self.strict or self.is_bound(slot)):
-            raise self.missing(request, now)
-        return shown
+            if shown is not NOTHING:
+                return shown
+        if self.strict or self.is_bound(slot):
+            raise missing(request, now)
+        return NOTHING
+
+    def repeated(self, request: Request, node_id: str, now: Now) -> Repeated | None:
+        """The session that `request` presents for the node `node_id`, where that holds and is all it shows.
+
+        It is for further requests with the same header fields: for each of them ask `holds_again`.
+        """
+        presented, slot = _authorization(request), self.directory.nodes.registry.slot_of(node_id)
+        if presented is None or presented[0] != _SESSION_SCHEME or slot is None or _is_signed(request):
+            return None
+        try:
+            session = self._checked_session(presented[1], slot, now)
+        except (ProofError, CallerError):
+            # The handler refuses it.
+            return None
+        return Repeated(session, self.directory.nodes.registry.profile(slot))
+
+    def holds_again(self, repeated: Repeated, node_id: str, slot: int, now: Now) -> bool:
+        """Whether that session, sent again, shows that it is the node in `slot`, and need not be renewed yet.
+
+        Takes 0.4 µs, checking it 5.7: all that its MAC is of is as it was.
+        """
+        session, profile = repeated
+        registry = self.directory.nodes.registry
+        return (
+            session.node_id == node_id
+            and registry.profile(slot) == profile
+            and registry.generation(slot) == session.generation
+            and session.is_fresh(now.wall_s)
+        )
 
     def for_registration(
         self, request: Request, node_id: str, key: NodeKey | None, slot: int | None, now: Now
@@ -130,16 +169,16 @@ class Prover:
         """
         if _is_signed(request):
             if key is None:
-                raise _no_key_to_check_with()
+                raise no_key()
             self._check_signature(request, node_id, key.spki, now)
             if not self._bears(node_id, key):
                 _check_self_certifying(node_id, key)
             return Means.KEY
         if self.directory.is_bound(node_id) or _is_self_certifying(node_id):
-            raise self.missing(request, now)
+            raise missing(request, now)
         shown = self.shown(request, slot, now) if slot is not None else NOTHING
         if self.strict and not shown:
-            raise self.missing(request, now)
+            raise missing(request, now)
         return shown.means
 
     def needs_proof(self, request: Request, slot: int) -> bool:
@@ -169,27 +208,28 @@ class Prover:
         try:
             old_signature, new_signature = read_rotation(message)
         except ProofError as error:
-            raise self._refused(request, error, now) from None
+            raise refused(request, error, now) from None
         if old_signature is not None:
             self._check(request, node_id, message, old_signature, self.spki(slot), now)
         elif record.next_key != new.key_id:
             presented = _authorization(request)
             if self.is_bound(slot) or presented is None:
-                raise self.missing(request, now)
+                raise missing(request, now)
             self._shown_by_claim(request, slot, *presented, now)
         # Remembered by the key: both signatures may have the same nonce.
         self._check(request, new.key_id, message, new_signature, new.spki, now)
 
     def fresh_session(self, shown: Shown, slot: int, now: Now) -> str | None:
         """A session for the node in `slot`, which has just `shown` to hold its key, or a former session."""
-        registry = self.directory.nodes.registry
-        if not (shown.session or shown.means is Means.KEY):
+        if shown.session is not None:
+            return self.sessions.renew(shown.session, now.wall_s)
+        if shown.means is not Means.KEY:
             return None
-        node_id, named = registry.node_id(slot), key_id(self.spki(slot))
-        generation = registry.generation(slot)
-        if shown.session:
-            return self.sessions.renew(shown.session, node_id, named, now.wall_s, generation)
-        return self.sessions.mint(node_id, named, now.wall_s, now.wall_s, generation)
+        registry = self.directory.nodes.registry
+        node_id, generation = registry.node_id(slot), registry.generation(slot)
+        return self.sessions.mint(
+            node_id, key_id(self.spki(slot)), now.wall_s, signed_s=now.wall_s, generation=generation
+        )
 
     def is_bound(self, slot: int) -> bool:
         """Whether the node in `slot` is bound to its key."""
@@ -199,14 +239,9 @@ class Prover:
         """The key of the node in `slot`, as DER. Raises `CallerError` 401 where its key is only some text."""
         registry = self.directory.nodes.registry
         if not registry.flags(slot) & KEYED:
-            raise CallerError(
-                401,
-                "proof_required",
-                "The node has no key that a signature can be checked with: what it registered is only text.",
-                suggestion=f"Register a real key, and prove that with `Authorization: {CLAIM} <secret>`.",
-                headers=(("WWW-Authenticate", CLAIM),),
-            )
-        return spki_of(profile_parts(registry.profile(slot))[2])
+            raise key_is_text()
+        # Its form was checked when it came: that of Ed25519 is had in 0.3 µs instead of 0.7.
+        return kept_spki(profile_parts(registry.profile(slot))[2])
 
     def _bears(self, node_id: str, key: NodeKey) -> bool:
         """Whether the node of that name, alive or dead, is bound to `key`, perhaps its second."""
@@ -220,64 +255,46 @@ class Prover:
             and tombstone.key_fingerprint == key.key_id
         )
 
-    def missing(self, request: Request, now: Now) -> CallerError:
-        """The error that tells what proof is needed."""
-        return self._refused(
-            request,
-            ProofError(
-                "proof_required",
-                "Only the node itself may do this, and nothing in the request proves who sent it.",
-            ),
-            now,
-        )
-
     def _shown_by_session(self, request: Request, slot: int, text: str, now: Now, *, counts: bool) -> Shown:
-        registry = self.directory.nodes.registry
         try:
             if not counts:
                 raise ProofError(
                     "proof_required",
                     "A session is good for heartbeats without a body and for tokens; this needs a signature.",
                 )
-            session = self.sessions.check(
-                text,
-                registry.node_id(slot),
-                key_id(self.spki(slot)),
-                now.wall_s,
-                registry.generation(slot),
-            )
+            session = self._checked_session(text, slot, now)
         except ProofError as error:
             if counts:
                 self._charge_failure(request)
-            raise self._refused(request, error, now) from None
+            raise refused(request, error, now) from None
         return Shown(Means.SESSION, session)
+
+    def _checked_session(self, text: str, slot: int, now: Now) -> Session:
+        """The session `text` of the node in `slot`. Raises `ProofError`, and `CallerError` as `spki` does."""
+        registry = self.directory.nodes.registry
+        named = key_id(self.spki(slot))
+        return self.sessions.check(text, registry.node_id(slot), named, now.wall_s, registry.generation(slot))
 
     def _shown_by_claim(self, request: Request, slot: int, scheme: str, secret: str, now: Now) -> Shown:
         registry = self.directory.nodes.registry
         if self.is_bound(slot):
-            raise self._refused(
-                request,
-                ProofError("proof_required", "The node is bound to its key: only a signature speaks for it."),
-                now,
+            error = ProofError(
+                "proof_required", "The node is bound to its key: only a signature speaks for it."
             )
-        if scheme == CLAIM.lower() and self.claims.is_valid(
+            raise refused(request, error, now)
+        if scheme == _CLAIM_SCHEME and self.claims.is_valid(
             secret, registry.node_id(slot), registry.registered_at(slot)
         ):
             return BY_CLAIM
         self._charge_failure(request)
-        raise CallerError(
-            403,
-            "forbidden",
-            "What the Authorization header presents is not the claim of this node.",
-            suggestion=f"Send `Authorization: {CLAIM} <secret>` with the claim of its registration.",
-        )
+        raise not_the_claim()
 
     def _check_signature(self, request: Request, node_id: str, spki: bytes, now: Now) -> None:
         message = _message(request)
         try:
             signature = read_signature(message)
         except ProofError as error:
-            raise self._refused(request, error, now) from None
+            raise refused(request, error, now) from None
         self._check(request, node_id, message, signature, spki, now)
 
     def _check(
@@ -289,63 +306,29 @@ class Prover:
             # By the clock as it is set now: one that was set back would refuse everything signed since.
             check_time(signature, now.wall_s, now.wall_s - (now.monotonic_s - self.started_s))
         except ProofError as error:
-            raise self._refused(request, error, now) from None
+            raise refused(request, error, now) from None
         self.limits.may_try_proof(request)
         try:
             proof = check_proof(signature, message, spki)
         except ProofError as error:
             self.limits.proof_failed(request)
-            raise self._refused(request, error, now) from None
+            raise refused(request, error, now) from None
         self.rings.sweep(now.wall_s, SWEPT_PER_PROOF)
         try:
             self.rings.admit(ring, proof, now.wall_s)
         except ProofError as error:
             # It holds, and cost as much to check as one that does not: to repeat it for ever is not free.
             self.limits.proof_failed(request)
-            raise self._refused(request, error, now) from None
+            raise refused(request, error, now) from None
 
     def _charge_failure(self, request: Request) -> None:
         """Charge what a wrong session or claim costs. Raises 429 where there were too many."""
         self.limits.may_try_proof(request)
         self.limits.proof_failed(request)
 
-    def _refused(self, request: Request, error: ProofError, now: Now) -> CallerError:
-        """`error` as callers are told it: with the time here, for those whose clock is wrong."""
-        members = {"reason": error.code, "server_time": rfc3339(now.wall_s)}
-        if error.status == 400:
-            return CallerError(
-                400,
-                "bad_request",
-                error.message,
-                suggestion="Sign as `openred-central example sign` shows.",
-                members=members,
-            )
-        if error.status == 429:
-            return CallerError(
-                429,
-                "rate_limited",
-                error.message,
-                suggestion=f"Try again in {AGE_S_MAX} s.",
-                headers=(("Retry-After", str(AGE_S_MAX)),),
-                problem_type=QUOTA_EXCEEDED,
-                members={**members, "violated-policies": ["proofs"]},
-            )
-        return CallerError(
-            401,
-            "proof_required",
-            error.message,
-            suggestion="Sign the request with the node's key (RFC 9421), as Accept-Signature says; a node "
-            f"that never signed may send `Authorization: {CLAIM} <secret>` with its claim.",
-            headers=(
-                ("WWW-Authenticate", f"{SESSION}, {CLAIM}"),
-                ("Accept-Signature", accept_signature(with_body=bool(request.body))),
-            ),
-            members=members,
-        )
-
 
 def _is_signed(request: Request) -> bool:
-    return "signature-input" in request.headers or "signature" in request.headers
+    return request.headers.has_any(SIGNATURE_FIELDS)
 
 
 def _authorization(request: Request) -> tuple[str, str] | None:
@@ -370,19 +353,4 @@ def _is_self_certifying(node_id: str) -> bool:
 def _check_self_certifying(node_id: str, key: NodeKey) -> None:
     """Raise 409 where `node_id` names a key, and another one than `key`."""
     if _is_self_certifying(node_id) and node_id != f"{SELF_CERTIFYING}{key.key_id}":
-        raise CallerError(
-            409,
-            "node_id_taken",
-            f"The node_id {node_id!r} names a key, and only that key may register it.",
-            suggestion=f"Register as {SELF_CERTIFYING}{key.key_id}, or under a name that begins otherwise.",
-        )
-
-
-def _no_key_to_check_with() -> CallerError:
-    return CallerError(
-        400,
-        "invalid_key",
-        "The registration is signed, but its public_key is no key that the signature can be checked with.",
-        suggestion="Send the public key as PEM, as base64 of DER, or as base64 of the 32 bytes of Ed25519.",
-        fields={"public_key": "is not a key"},
-    )
+        raise name_of_another_key(node_id, f"{SELF_CERTIFYING}{key.key_id}")

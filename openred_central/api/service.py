@@ -19,6 +19,7 @@ from .front_page import make_front_page
 from .limiting import Limits
 from .moments import Moments
 from .proving import Prover
+from .sharing import SharedDraws
 
 # The advised pace is spread by this much to either side, so that nodes do not beat in step.
 ADVICE_SPREAD = 0.1
@@ -48,7 +49,7 @@ class Api:
     other parts count, for ``GET /stats``; `endpoints` are the methods and paths served, `documents` tell of
     them at length; `stopping` tells whether the server is on its way out; `broadcast` tells what happens to
     all who listen; `front_page` is the dashboard; `walks` is held by the one discovery that looks through
-    very many nodes.
+    very many nodes; `shared_draws` answer several discoveries.
     """
 
     directory: Directory
@@ -74,6 +75,7 @@ class Api:
     broadcast: Broadcast
     front_page: Callable[[], Awaitable[Page]] = field(default_factory=lambda: Once(make_front_page))
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
+    shared_draws: SharedDraws = field(default_factory=SharedDraws)
     _usual_advice_s: float = field(init=False)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Mapping
 from enum import Enum
 
@@ -70,7 +71,9 @@ class Identity:
     def take(self, document: Mapping[str, object]) -> None:
         """Keep the session or the claim that an answer grants."""
         session, claim = document.get("session"), document.get("claim")
-        if isinstance(session, str):
+        # A session that was renewed by being given back ends no later for that.
+        known = (self.session or "").encode()
+        if isinstance(session, str) and not hmac.compare_digest(session.encode(), known):
             self.session = session
             self._session_ends_s = self._clock.monotonic_s() + LIFE_S - SESSION_MARGIN_S
         if isinstance(claim, str):

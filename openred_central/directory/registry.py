@@ -17,7 +17,7 @@ from typing import Any
 from zlib import crc32
 
 from ..errors import InternalBug
-from .columns import RecordColumns, spread
+from .columns import RecordColumns, picker, spread
 from .digests import DIGEST_MASK, record_digest, record_digests
 from .lifecycle import STATES, State
 from .node import HELD, Record, SignOfLife, is_discoverable
@@ -223,12 +223,12 @@ class Registry:
         return list(map(tuple.__new__, repeat(SignOfLife), rows))
 
     def shown(self, slots: Sequence[int]) -> Iterator[tuple[Any, int, int, float, int, bytes]]:
-        """Id, state, flags, last sign of life, set and profile of the nodes in `slots`, none of them free.
-
-        Column by column: 0.3 µs for each, one by one 0.6 µs.
-        """
-        columns = (self._node_ids, self.states, self._flags, self.last_seen_at, self._set_ids, self._profiles)
-        return zip(*(map(column.__getitem__, slots) for column in columns), strict=True)
+        """Id, state, flags, last sign of life, set and profile of the nodes in `slots`, none of them free."""
+        columns: tuple[Sequence[Any], ...] = (
+            *(self._node_ids, self.states, self._flags),
+            *(self.last_seen_at, self._set_ids, self._profiles),
+        )
+        return zip(*map(picker(slots), columns), strict=True)
 
     def next_slot(self) -> int:
         """The slot that a new node is to have."""

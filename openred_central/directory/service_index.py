@@ -10,15 +10,17 @@ a query draws from the smallest crowd of those it asks for, whose members may la
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 
 from ..plain import NamedTuple
 from .lifecycle import STATES, State
 from .registry import Registry
 
 GROUPS_MAX = 1_024
+# Who wants to know whether some node has changed asks within so many changes, or takes it that it has.
+CHANGES_KEPT = 1_024
 
 
 class Pool(NamedTuple):
@@ -65,6 +67,9 @@ class ServiceIndex:
         self._crowds: tuple[dict[str, array[int] | int], ...] = tuple({} for _ in State)
         # The places of an ungrouped slot in the crowd of all and in those of its services, in their order.
         self._ungrouped: dict[int, array[int]] = {}
+        # How often a node came, went or moved, and which ones lately; one that is rewritten goes and comes.
+        self.changes = 0
+        self._changed: deque[int] = deque(maxlen=CHANGES_KEPT)
 
     @property
     def ungrouped_count(self) -> int:
@@ -78,6 +83,7 @@ class ServiceIndex:
 
     def add(self, slot: int) -> None:
         """Take in the node in `slot`, by its services, region and state in the registry."""
+        self._note(slot)
         group = self._group(self._registry.set_id(slot))
         state = self._registry.state(slot)
         if group is None:
@@ -87,6 +93,8 @@ class ServiceIndex:
 
     def add_all(self, slots: Sequence[int]) -> None:
         """Take in the nodes in `slots`, none of which is there: a fifth of the cost of one by one."""
+        self.changes += len(slots)
+        self._changed.extend(slots[-CHANGES_KEPT:])
         together: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         states = map(self._registry.states.__getitem__, slots)
         for key, slot in zip(zip(self._registry.set_ids(slots), states, strict=True), slots, strict=True):
@@ -118,6 +126,7 @@ class ServiceIndex:
 
     def remove(self, slot: int) -> None:
         """Take out the node in `slot`; its services and state in the registry are still what they were."""
+        self._note(slot)
         state = self._registry.state(slot)
         if slot in self._ungrouped:
             self._part_from_crowds(slot, state)
@@ -134,6 +143,7 @@ class ServiceIndex:
 
     def move(self, slot: int, from_state: State, to_state: State) -> None:
         """Follow the node in `slot` from one state to another."""
+        self._note(slot)
         if slot in self._ungrouped:
             self._part_from_crowds(slot, from_state)
             self._join_crowds(slot, to_state)
@@ -159,6 +169,11 @@ class ServiceIndex:
             if size:
                 yield Pool(smallest, size, None, len(names) < 2)
 
+    def changed_since(self, changes: int) -> list[int] | None:
+        """The slots of all who came, went or moved since there were so many `changes`; None for too many."""
+        count = self.changes - changes
+        return list(islice(reversed(self._changed), count)) if count <= len(self._changed) else None
+
     def members(self) -> Iterator[tuple[int, State]]:
         """Every (slot, state) that the index holds, once for each place it stands in; for the check."""
         for group in self._groups.values():
@@ -167,6 +182,10 @@ class ServiceIndex:
         for state in State:
             for crowd in self._crowds_of(_EVERY, (state,)):
                 yield from ((slot, state) for slot in crowd)
+
+    def _note(self, slot: int) -> None:
+        self.changes += 1
+        self._changed.append(slot)
 
     def _fewest_groups(self, names: frozenset[str]) -> Iterable[int]:
         nothing: set[int] = set()

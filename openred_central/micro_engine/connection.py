@@ -102,10 +102,10 @@ class Connection(Channel):
         head_at_s = shared.clock.monotonic_s()
         parameter = shortcut.parameter(data)
         if parameter is not None:
-            body = shortcut.answer(parameter)
-            if body is None:
+            answer = shortcut.answer(parameter)
+            if answer is None:
                 return data
-            out.write(shared.encoder.json(body, cors=route.cors))
+            out.write(shared.encoder.json(*answer, cors=route.cors))
             answered, data = 1, b""
         else:
             answered, data = self._take_pipelined(data, shortcut, route)
@@ -124,10 +124,10 @@ class Connection(Channel):
         """The same for several requests at once: how many were answered, and the rest."""
         encoder, replies, taken_bytes = self._shared.encoder, list[bytes](), 0
         for parameter in shortcut.parameters(data):
-            body = shortcut.answer(parameter)
-            if body is None:
+            answer = shortcut.answer(parameter)
+            if answer is None:
                 break
-            replies.append(encoder.json(body, cors=route.cors))
+            replies.append(encoder.json(*answer, cors=route.cors))
             taken_bytes += shortcut.framing_bytes + len(parameter)
         if replies:
             self._out.write(b"".join(replies))

@@ -99,9 +99,10 @@ class ResponseEncoder:
             return b"%b\r\nContent-Length: %d%b" % (head, len(body), tail)
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), tail, body)
 
-    def json(self, body: bytes, *, cors: bool) -> bytes:
+    def json(self, body: bytes, headers: tuple[tuple[str, str], ...], *, cors: bool) -> bytes:
         """The answer with status 200 and this JSON on a connection that stays: 0.2 µs less than `whole`."""
-        head = self._heads.get(_JSON_KEYS[cors]) or self._make_head(_JSON_KEYS[cors])
+        key = (200, JSON_TYPE, headers, cors) if headers else _JSON_KEYS[cors]
+        head = self._heads.get(key) or self._make_head(key)
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), self._keep, body)
 
     def streaming_head(

@@ -15,8 +15,11 @@ from typing import Final
 
 from .messages import Request
 
-# From the parameter to the JSON of an answer with status 200; None where only the handler can answer.
-Answer = Callable[[str], bytes | None]
+# Of an answer with status 200: its JSON, and what header fields it has of its own. A bare tuple, where a
+# `Response` takes 0.3 µs.
+Answered = tuple[bytes, tuple[tuple[str, str], ...]]
+# From the parameter to the answer; None where only the handler can give one.
+Answer = Callable[[str], Answered | None]
 # From a request without a body, whose path does not count, to what answers all that differ from it in the
 # parameter only; None where nothing but the handler does.
 Prepare = Callable[[Request], Answer | None]

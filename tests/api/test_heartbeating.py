@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.heartbeating import _merged
-from openred_central.api.limiting import LimitOptions
+from openred_central.api.limiting import HEARTBEAT, LimitOptions
 from openred_central.directory.operating import hold
-from openred_central.micro_engine.shortcut import Answer
+from openred_central.micro_engine.shortcut import Answer, Answered
+from openred_central.security.signing import PrivateKey
 
-from .helpers import DAY_S, Commit, World, assert_problem, run
+from .helpers import DAY_S, NODE, Commit, World, assert_problem, run
 
+KEY = PrivateKey.generate_ed25519()
 KEYS = {
     *("status", "node_id", "current_state", "previous_state", "last_heartbeat", "next_heartbeat_due"),
     *("heartbeat_advice_s", "message"),
@@ -285,7 +287,7 @@ def prepared(world: World, **headers: str) -> Answer | None:
     return route.prepare(request)
 
 
-def answer_of(world: World, node_id: str = "node-1", **headers: str) -> bytes | None:
+def answer_of(world: World, node_id: str = "node-1", **headers: str) -> Answered | None:
     answer = prepared(world, **headers)
     return answer(node_id) if answer is not None else None
 
@@ -299,8 +301,7 @@ def test_a_repeated_heartbeat_does_and_answers_what_the_first_did(silent_s: floa
         world.call("POST", BEAT)
         world.wait(silent_s)
     told = run(handled.start(handled.request("POST", BEAT)))
-    assert told.headers == ()
-    assert answer_of(taken) == told.body
+    assert answer_of(taken) == (told.body, ())
     registries = [world.directory.nodes.registry for world in (handled, taken)]
     assert registries[0].record(0) == registries[1].record(0)
     noted = [world.directory.nodes.changes.signs_of_life for world in (handled, taken)]
@@ -344,10 +345,106 @@ def test_what_may_prove_something_is_looked_at_each_time(field: str) -> None:
     assert prepared(world, **{field: "x"}) is None
 
 
-def test_where_proofs_or_limits_hold_for_all_nothing_is_prepared() -> None:
+def test_where_everybody_has_to_prove_himself_nothing_is_prepared() -> None:
     assert prepared(World(strict=True)) is None
-    assert prepared(World(limits=LimitOptions())) is None
-    assert prepared(World(limits=LimitOptions(heartbeat=None))) is not None
+
+
+def test_who_repeats_himself_is_limited_as_everybody_is() -> None:
+    handled, taken = World(limits=LimitOptions()), World(limits=LimitOptions())
+    for world in (handled, taken):
+        world.register()
+    answer = prepared(taken)
+    assert answer is not None
+    for _ in range(HEARTBEAT.burst):
+        told = run(handled.start(handled.request("POST", BEAT)))
+        assert dict(told.headers).keys() == {"RateLimit-Policy", "RateLimit"}
+        assert answer("node-1") == (told.body, told.headers)
+        for world in (handled, taken):
+            world.wait(1.0)
+    heard_at = taken.directory.nodes.registry.last_seen_at[0]
+    assert answer("node-1") is None
+    assert taken.directory.nodes.registry.last_seen_at[0] == heard_at
+    assert taken.call("POST", BEAT).status == 429
+    for world in (handled, taken):
+        world.wait(60.0)
+    assert answer("node-1") is not None
+
+
+def enrolled(**options: Any) -> tuple[World, str]:
+    """A world with a node that is bound to `KEY`, and what its session is sent as."""
+    world = World(**options)
+    reply = world.signed(KEY, "POST", "/register", {**NODE, "public_key": KEY.public_text})
+    return world, f"OpenRed {reply.document['session']}"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_repeated_session_does_and_is_answered_what_the_first_was(strict: bool) -> None:
+    handled, taken = (enrolled(strict=strict) for _ in range(2))
+    assert handled[1] == taken[1]
+    answer = prepared(taken[0], authorization=taken[1])
+    assert answer is not None
+    for world, _ in (handled, taken):
+        world.wait(59.0)
+    told = run(handled[0].start(handled[0].request("POST", BEAT, authorization=handled[1])))
+    assert answer("node-1") == (told.body, ())
+    registries = [world.directory.nodes.registry for world, _ in (handled, taken)]
+    assert registries[0].record(0) == registries[1].record(0)
+
+
+def test_a_repeated_session_that_is_to_be_renewed_goes_the_usual_way() -> None:
+    world, session = enrolled()
+    answer = prepared(world, authorization=session)
+    assert answer is not None
+    world.wait(60.0)
+    assert answer("node-1") is None
+    assert world.call("POST", BEAT, authorization=session).document["session"] not in session
+
+
+def test_a_repeated_session_is_of_its_node_alone() -> None:
+    world, session = enrolled()
+    world.signed(KEY, "POST", "/register", {**NODE, "node_id": "node-2", "public_key": KEY.public_text})
+    answer = prepared(world, authorization=session)
+    assert answer is not None
+    assert answer("node-2") is None
+    assert answer("node-1") is not None
+
+
+def test_a_repeated_session_ends_with_its_generation() -> None:
+    world, session = enrolled()
+    answer = prepared(world, authorization=session)
+    assert answer is not None
+    body = {"node_id": "node-1", "all": True}
+    assert world.signed(KEY, "POST", "/security/revoke", body).status == 200
+    assert answer("node-1") is None
+    assert_problem(world.call("POST", BEAT, authorization=session), 401, "proof_required")
+
+
+def test_a_repeated_session_ends_with_its_key() -> None:
+    """Also where the name is somebody else's by now, and nothing counts how often its key was changed."""
+    world, session = enrolled()
+    answer = prepared(world, authorization=session)
+    assert answer is not None
+    registry = world.directory.nodes.registry
+    record = registry.record(0)
+    other = PrivateKey.generate_ed25519().public_text
+    profile = record.profile.replace(KEY.public_text.encode(), other.encode())
+    world.directory.nodes.rewrite(record._replace(profile=profile))
+    assert registry.generation(0) == record.generation
+    assert answer("node-1") is None
+    assert_problem(world.call("POST", BEAT, authorization=session), 401, "proof_required")
+
+
+def test_only_a_session_that_holds_and_is_all_that_is_shown_is_prepared_for() -> None:
+    world, session = enrolled()
+    assert prepared(world, authorization=session) is not None
+    assert prepared(world, authorization=session[:-1] + "!") is None
+    assert prepared(world, authorization=session.replace("OpenRed", "Claim")) is None
+    assert prepared(world, authorization=session, signature="sig1=:AA==:") is None
+    world.wait(300.0)
+    assert prepared(world, authorization=session) is None
+    world = World()
+    world.register(public_key="text")
+    assert prepared(world, authorization=session) is None
 
 
 def test_a_heartbeat_that_was_asked_for_ends_the_question() -> None:

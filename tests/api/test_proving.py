@@ -13,7 +13,7 @@ from openred_central.api.limiting import LimitOptions
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.node import PROVEN
 from openred_central.security.signatures import accept_signature
-from openred_central.security.signing import PrivateKey, rotation_headers
+from openred_central.security.signing import PrivateKey, rotation_headers, signed_headers
 
 from .helpers import AUTHORITY, DAY_S, NODE, Reply, World, assert_problem, named
 
@@ -360,6 +360,17 @@ def test_a_signed_request_has_no_query() -> None:
     assert_problem(reply, 400, "bad_request")
 
 
+@pytest.mark.parametrize("name", ["signature", "signature-input"])
+def test_half_a_signature_is_no_request_without_one(name: str) -> None:
+    world = World()
+    world.register(public_key=OWNER.public_text)
+    made = signed_headers(
+        "POST", AUTHORITY, "/heartbeat/node-1", b"", OWNER, int(world.clock.wall_s()), "n" * 16
+    )
+    half = {given: value for given, value in named(made).items() if given == name.replace("-", "_")}
+    assert_problem(world.call("POST", "/heartbeat/node-1", **half), 400, "bad_request")
+
+
 # Whose limits are charged
 
 
@@ -427,6 +438,16 @@ def test_a_session_is_renewed_by_each_heartbeat_for_an_hour() -> None:
     world.clock.advance(240)
     reply = world.call("POST", "/heartbeat/node-1", authorization=f"OpenRed {session}")
     assert (reply.status, reply.document["reason"]) == (401, "session_expired")
+
+
+def test_a_session_is_answered_as_it_is_within_its_first_minute() -> None:
+    world = World()
+    session = enrol(world).document["session"]
+    for seconds, same in ((0, True), (59, True), (1, False)):
+        world.clock.advance(seconds)
+        reply = world.call("POST", "/heartbeat/node-1", authorization=f"OpenRed {session}")
+        assert (reply.document["session"] == session) is same
+    assert world.signed(OWNER, "POST", "/heartbeat/node-1").document["session"] != session, "signed anew"
 
 
 def test_a_session_is_for_heartbeats_only() -> None:

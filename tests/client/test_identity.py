@@ -69,7 +69,11 @@ def test_a_session_spares_signing_for_signs_of_life_only_and_until_it_ends() -> 
     assert shown(Proof.LIFE) == f"OpenRed {SESSION}"
     clock.advance(2)
     assert shown(Proof.LIFE) == "signed"
+    # The same one again ends when it would have ended.
     node.take({"session": SESSION})
+    assert shown(Proof.LIFE) == "signed"
+    node.take({"session": f"{SESSION}2"})
+    assert shown(Proof.LIFE) == f"OpenRed {SESSION}2"
     node.end_session()
     assert shown(Proof.LIFE) == "signed"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openred_central.directory.columns import RecordColumns, spread
+from openred_central.directory.columns import RecordColumns, picker, spread
 from openred_central.directory.node import Record
 
 
@@ -13,3 +13,9 @@ def test_the_columns_are_the_fields_of_a_record_in_their_order() -> None:
 def test_values_stand_at_their_slots_and_gaps_are_empty() -> None:
     assert spread("abc", [4, 5, 6], 4, "") == "abc"
     assert spread("abc", [5, 7, 8], 4, "-") == ["-", "a", "-", "b", "c"]
+
+
+def test_of_a_column_is_picked_what_stands_at_the_slots_in_their_order() -> None:
+    for slots, values in (([2, 0, 1, 2], ("c", "a", "b", "c")), ([1], ("b",)), ([], ())):
+        assert picker(slots)("abc") == values
+        assert picker(slots)(["a", "b", "c"]) == values

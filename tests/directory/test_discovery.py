@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from copy import copy
 
 import pytest
 
@@ -15,10 +16,12 @@ from openred_central.directory.discovery import (
     Draw,
     Found,
     Query,
+    Sample,
     availability,
     availability_of,
 )
-from openred_central.directory.lifecycle import LIVE_STATES, State
+from openred_central.directory.lifecycle import LIVE_STATES, Event, State
+from openred_central.directory.service_index import CHANGES_KEPT
 from openred_central.directory.service_sets import ServiceSet, ServiceSets
 
 from .building import EPOCH_S, at, day, make_directory, register, run_until
@@ -409,3 +412,122 @@ def test_a_draw_that_ends_early_finds_what_a_whole_one_finds(
     early = found()
     monkeypatch.setattr(Draw, "_count_best", lambda draw, slots: 0)
     assert early == found()
+
+
+def test_what_a_walk_finds_is_ranked_whatever_the_draw_before_it_met() -> None:
+    directory = make_directory(nodes_max=1_000)
+    for number in range(400):
+        register(directory, f"n{number}", at(0.0))
+        directory.heartbeat(f"n{number}", at(900.0 if number < 24 else 100.0))
+        directory.nodes.registry.usual_gap_s[number] = 1_000.0 if number % 2 else 60.0
+    for _ in range(100):
+        found = discover(directory, query(min_last_seen_at=EPOCH_S + 500.0))
+        assert len(found.slots) == 5
+        assert found.availabilities == sorted(found.availabilities, reverse=True)
+
+
+# Samples: what was found may be told again while it is still so.
+
+
+def sampled(directory: Directory, asked: Query) -> Sample | None:
+    draw = directory.discover(asked, at(1_000.0))
+    return draw.sample(finish(draw))
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_sample"),
+    [
+        (query("chat"), True),
+        (query(), True),
+        (query("mail"), True),
+        (query("mail", max_results=13), False),
+        (query("mail", max_results=12), True),
+        (query("files"), False),
+        (query("nothing"), False),
+        (query("chat", region="eu"), True),
+        (query("chat", near="eu"), True),
+        (query("mail", near="us"), False),
+        (query("files", near="us"), False),
+        (query("chat", min_last_seen_at=EPOCH_S), False),
+        (query("chat", states=(State.COMA,)), False),
+        (query("chat", states=(State.COMA,), min_last_seen_at=EPOCH_S), False),
+    ],
+)
+def test_a_sample_is_drawn_blindly_from_more_than_eight_times_as_many(asked: Query, is_sample: bool) -> None:
+    directory = populated(1_000)
+    assert (sampled(directory, asked) is not None) is is_sample
+
+
+def test_what_is_looked_for_in_crowds_is_no_sample() -> None:
+    directory = make_directory()
+    directory.nodes.index._groups_max = 0
+    for number in range(200):
+        register(directory, f"n{number}", at(0.0), services="chat,mail")
+    assert sampled(directory, query("chat")) is not None
+    assert sampled(directory, query("chat", "mail")) is None
+
+
+def test_a_sample_counts_who_comes_and_goes() -> None:
+    directory = populated(100)
+    sample = sampled(directory, query("chat"))
+    assert sample is not None
+    slots = set(sample._slots)
+    totals = [sample.total()]
+    others = (f"n{number}" for number in range(100) if number not in slots)
+    register(directory, "new", at(1_000.0), services="chat")
+    totals.append(sample.total())
+    directory.leave(next(others), at(1_000.0))
+    totals.append(sample.total())
+    directory.forget(next(others), at(1_000.0))
+    totals.append(sample.total())
+    register(directory, next(others), at(1_000.0), services="mail")
+    totals.append(sample.total())
+    directory.heartbeat(next(others), at(1_000.0))
+    totals.append(sample.total())
+    assert totals == [100, 101, 100, 99, 98, 98]
+
+
+@pytest.mark.parametrize("deed", ["leave", "forget", "rewrite", "silence", "hide"])
+def test_a_sample_is_void_once_one_of_its_nodes_has_changed(deed: str) -> None:
+    directory = populated(100)
+    sample = sampled(directory, query("chat"))
+    assert sample is not None
+    slot, now = sample._slots[2], at(1_000.0)
+    name = directory.nodes.registry.node_id(slot)
+    services = directory.nodes.registry.service_set(slot).services
+    directory.heartbeat(name, now)
+    assert sample.total() == 100, "a sign of life changes nothing"
+    match deed:
+        case "leave":
+            directory.leave(name, now)
+        case "forget":
+            directory.forget(name, now)
+        case "rewrite":
+            directory.bind(slot)
+        case "silence":
+            directory.nodes.enter(slot, Event.DEADLINE, at=now.wall_s, at_s=now.attended_s)
+        case "hide":
+            register(directory, name, now, services=services, discoverable=False)
+    assert sample.total() is None
+
+
+def test_a_sample_is_void_after_too_many_changes_to_know() -> None:
+    directory = populated(100)
+    sample = sampled(directory, query("chat"))
+    assert sample is not None
+    other = next(slot for slot in range(100) if slot not in sample._slots)
+    for count in range(CHANGES_KEPT // 2 + 1):
+        # Each time it goes and comes.
+        directory.bind(other)
+        if count == CHANGES_KEPT // 2 - 1:
+            assert Sample.total(copy(sample)) == 100
+    assert sample.total() is None
+
+
+def test_a_sample_is_void_once_some_who_may_match_stand_in_crowds() -> None:
+    directory = populated(100)
+    sample = sampled(directory, query("chat", "mail", max_results=1))
+    assert sample is not None
+    directory.nodes.index._groups_max = 0
+    register(directory, "new", at(1_000.0), services="chat,mail,relay")
+    assert sample.total() is None

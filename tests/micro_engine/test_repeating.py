@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openred_central.errors import CallerError
 from openred_central.micro_engine.channel import HEAD, LINGER
 from openred_central.micro_engine.messages import Request
-from openred_central.micro_engine.shortcut import PIPELINED_MAX, Answer
+from openred_central.micro_engine.shortcut import PIPELINED_MAX, Answer, Answered
 
 from .harness import World, answers, get, post
 
@@ -39,13 +39,14 @@ class Beats:
         self.prepared.append(request)
         return None if "x-plain" in request.headers else self.answer
 
-    def answer(self, name: str) -> bytes | None:
+    def answer(self, name: str) -> Answered | None:
         if self.error is not None:
             raise self.error
         if name in self.unprepared or name == "failing":
             return None
         self.taken.append(name)
-        return b'{"beat":"%b"}' % name.encode()
+        headers = (("X-Long", "yes"),) if name == "long" else ()
+        return b'{"beat":"%b"}' % name.encode(), headers
 
 
 @pytest.fixture
@@ -77,6 +78,14 @@ def test_the_third_of_equal_requests_is_answered_without_the_handler(world: Worl
     assert (beats.handled, beats.taken) == (["a", "b"], ["c"])
     assert world.connection.phase == HEAD
     assert len(world.transport.writes) == 3
+
+
+def test_an_answer_may_have_header_fields_of_its_own(world: World, beats: Beats) -> None:
+    repeat(world)
+    (answer,) = answers(world.send(beat("long")))
+    assert answer.headers["x-long"] == "yes"
+    (answer,) = answers(world.send(beat("c")))
+    assert "x-long" not in answer.headers
 
 
 def test_it_is_counted_as_every_other_answer(world: World, beats: Beats) -> None:

@@ -15,6 +15,7 @@ from openred_central.encoding import base64url, pre_authentication_encoding
 from openred_central.security.claims import Claims
 from openred_central.security.proof_errors import ProofError
 from openred_central.security.sessions import (
+    LEFT_S_MIN,
     LIFE_S,
     RENEWED_S_MAX,
     SESSION_KEY_BYTES,
@@ -46,7 +47,8 @@ def test_a_session_is_128_bits_of_a_mac_over_all_that_it_says() -> None:
 def test_a_session_is_valid_for_five_minutes() -> None:
     text = mint()
     for now_s in (NOW, NOW + LIFE_S - 0.001):
-        assert SESSIONS.check(text, "node-1", KEY_ID, now_s, 0) == Session(NOW + LIFE_S, NOW)
+        session = SESSIONS.check(text, "node-1", KEY_ID, now_s, 0)
+        assert session == Session(text, "node-1", KEY_ID, 0, NOW + LIFE_S, NOW)
     assert refusal(SESSIONS.check, text, "node-1", KEY_ID, NOW + LIFE_S, 0) == "session_expired"
 
 
@@ -54,7 +56,7 @@ def test_a_session_is_renewed_for_an_hour_after_the_last_real_signature() -> Non
     text, now_s, beats = mint(), float(NOW), 0
     while True:
         session = SESSIONS.check(text, "node-1", KEY_ID, now_s, 0)
-        fresh = SESSIONS.renew(session, "node-1", KEY_ID, now_s, 0)
+        fresh = SESSIONS.renew(session, now_s)
         if fresh is None:
             break
         assert SESSIONS.check(fresh, "node-1", KEY_ID, now_s, 0).signed_s == NOW
@@ -67,9 +69,42 @@ def test_a_session_is_renewed_for_an_hour_after_the_last_real_signature() -> Non
 
 
 def test_no_session_is_renewed_after_its_hour() -> None:
-    session = Session(NOW + RENEWED_S_MAX + 100, NOW)
-    assert SESSIONS.renew(session, "node-1", KEY_ID, NOW + RENEWED_S_MAX - 0.001, 0) is not None
-    assert SESSIONS.renew(session, "node-1", KEY_ID, NOW + RENEWED_S_MAX, 0) is None
+    for end_s in (NOW + RENEWED_S_MAX, NOW + RENEWED_S_MAX + LIFE_S):
+        session = Session("or3s.some.text", "node-1", KEY_ID, 0, end_s, NOW)
+        assert SESSIONS.renew(session, NOW + RENEWED_S_MAX - 0.001) is not None
+        assert SESSIONS.renew(session, NOW + RENEWED_S_MAX) is None
+
+
+@pytest.mark.parametrize("fraction_s", [0.0, 0.999])
+def test_a_session_is_given_back_as_it_is_while_it_has_more_than_four_minutes(fraction_s: float) -> None:
+    """What a node sends and is answered stays the same, and it never has less than four minutes."""
+    text = mint(NOW + fraction_s)
+    session = SESSIONS.check(text, "node-1", KEY_ID, NOW + 1, 0)
+    assert SESSIONS.renew(session, NOW + fraction_s) == text
+    assert SESSIONS.renew(session, NOW + 59.999) == text
+    # Whoever beats once a minute, or more rarely, is always given a new one.
+    renewed = SESSIONS.renew(session, NOW + fraction_s + 60)
+    assert renewed is not None
+    assert SESSIONS.check(renewed, "node-1", KEY_ID, NOW + 61, 0).expires_s == NOW + 60 + LIFE_S
+
+
+@given(st.integers(0, RENEWED_S_MAX - 1), st.floats(0, LIFE_S, exclude_max=True))
+def test_whatever_is_given_back_has_four_minutes_left_or_all_of_the_hour(minted_s: int, age_s: float) -> None:
+    now_s = NOW + minted_s + age_s
+    text = mint(NOW + minted_s)
+    if now_s >= min(NOW + minted_s + LIFE_S, NOW + RENEWED_S_MAX):
+        assert refusal(SESSIONS.check, text, "node-1", KEY_ID, now_s, 0) == "session_expired"
+        return
+    fresh = SESSIONS.renew(SESSIONS.check(text, "node-1", KEY_ID, now_s, 0), now_s)
+    assert fresh is not None
+    expires_s = SESSIONS.check(fresh, "node-1", KEY_ID, now_s, 0).expires_s
+    assert expires_s >= min(now_s + LEFT_S_MIN, NOW + RENEWED_S_MAX)
+    assert expires_s <= NOW + RENEWED_S_MAX
+
+
+def test_a_session_is_renewed_for_the_node_and_key_and_generation_that_it_was_checked_for() -> None:
+    session = SESSIONS.check(mint(generation=7), "node-1", KEY_ID, NOW + 100, 7)
+    assert SESSIONS.renew(session, NOW + 100) == mint(NOW + 100, NOW, 7)
 
 
 def test_the_session_of_another_node_or_key_or_start_is_refused() -> None:

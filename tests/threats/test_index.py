@@ -78,6 +78,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a session or a token that was stolen": (
         "api/test_proving.py::test_a_session_is_for_heartbeats_only",
         "api/test_proving.py::test_a_session_is_renewed_by_each_heartbeat_for_an_hour",
+        "api/test_heartbeating.py::test_a_repeated_session_ends_with_its_generation",
+        "api/test_heartbeating.py::test_a_repeated_session_ends_with_its_key",
         "security/test_sessions.py::test_a_session_is_valid_for_five_minutes",
         "security/test_sessions.py::test_no_session_is_renewed_after_its_hour",
         "security/test_sessions.py::test_a_new_generation_ends_all_sessions",
