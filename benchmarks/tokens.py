@@ -126,7 +126,7 @@ async def stalls() -> None:
     """Print how late the loop is while nothing happens, and while tokens are made and a key is replaced."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as executor:
         files = KeyFiles(Path(folder) / "keys", Random(SEED).randbytes)
-        keykeeper = Keykeeper(DirectoryKeys(files, KeyOptions()), SystemClock(), executor)
+        keykeeper = Keykeeper(lambda: DirectoryKeys(files, KeyOptions()), SystemClock(), executor)
         started = perf_counter()
         await keykeeper.open()
         print(f"keys of a first start made in {(perf_counter() - started) * 1e3:.0f} ms")

@@ -6,20 +6,22 @@ Exit codes: 0 done, 1 failed or refused by the server, 2 wrong usage or setting,
 
 from __future__ import annotations
 
-import argparse
+import gc
 import os
-import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from . import __version__
 from .commands import arguments as for_nodes
-from .commands.completion import commands_of, script
 from .config import SETTINGS, ConfigError, Configuration, load
 from .maintenance.arguments import MEANINGS, add_arguments
 from .setting_texts import nearest, settings_markdown, unknown_variables
+
+if TYPE_CHECKING:
+    import argparse
 
 PROGRAM = "openred-central"
 EXAMPLES = """\
@@ -44,19 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Without a command, also where settings are given, the server starts.
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "serve")
-    parser = _parser()
-    options, unknown = parser.parse_known_args(given)
-    if unknown:
-        flag = unknown[0].partition("=")[0]
-        (command,) = [command for command in commands_of(parser) if command.name == options.command]
-        known = [known.name for known in command.flags]
-        hint = (
-            f"the nearest flag is {nearest(flag, known)}" if flag.startswith("-") else "flags begin with --"
-        )
-        parser.error(f"{flag} is not known to {options.command}; {hint}")
-    run: Callable[[argparse.Namespace], int] = options.run
+    settings = settings_alone(given)
     try:
-        code = run(options)
+        code = _run(given) if settings is None else _start(settings)
         sys.stdout.flush()
         return code
     except ConfigError as error:
@@ -70,11 +62,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def settings_alone(given: Sequence[str]) -> dict[str, str] | None:
+    """Setting name → text, where `given` starts the server with nothing but settings; None for all else.
+
+    Most starts are such. `argparse` would read the same, 8 ms later.
+    """
+    if given[0] != "serve":
+        return None
+    names = {setting.flag: setting.name for setting in SETTINGS.values()}
+    settings = {}
+    words = iter(given[1:])
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if not equals:
+            value = next(words, "-")
+        if flag not in names or (not equals and value.startswith("-")):
+            return None
+        settings[names[flag]] = value
+    return settings
+
+
+def _run(given: Sequence[str]) -> int:
+    """Run the command in `given`, read by `argparse`, and return its exit code."""
+    gc.enable()
+    parser = _parser()
+    options, unknown = parser.parse_known_args(given)
+    if unknown:
+        from .commands.completion import commands_of
+
+        flag = unknown[0].partition("=")[0]
+        (command,) = [command for command in commands_of(parser) if command.name == options.command]
+        known = [known.name for known in command.flags]
+        hint = (
+            f"the nearest flag is {nearest(flag, known)}" if flag.startswith("-") else "flags begin with --"
+        )
+        parser.error(f"{flag} is not known to {options.command}; {hint}")
+    run: Callable[[argparse.Namespace], int] = options.run
+    return run(options)
+
+
 def _complain(line: str) -> None:
     print(f"{PROGRAM}: {line}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="A directory in which the nodes of decentralised networks register and find each other.",
@@ -117,6 +150,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings_parser() -> argparse.ArgumentParser:
     """One flag for each setting, without a default, so that only what was given is in the result."""
+    import argparse
+
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("settings")
     for setting in SETTINGS.values():
@@ -132,15 +167,29 @@ def _settings_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _given_in(options: argparse.Namespace) -> dict[str, str]:
+    return {name: value for name, value in vars(options).items() if name in SETTINGS}
+
+
 def _load(options: argparse.Namespace) -> Configuration:
+    return _configuration(_given_in(options))
+
+
+def _configuration(flags: Mapping[str, str]) -> Configuration:
     """The configuration from flags and variables; variables that look like settings are warned of."""
     for warning in unknown_variables(os.environ):
         print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
-    return load({name: value for name, value in vars(options).items() if name in SETTINGS}, os.environ)
+    return load(flags, os.environ)
 
 
 def _serve(options: argparse.Namespace) -> int:
-    configuration = _load(options)
+    return _start(_given_in(options))
+
+
+def _start(flags: Mapping[str, str]) -> int:
+    configuration = _configuration(flags)
+    # What is imported stays: to walk it five times meanwhile is 3 ms. `loading` turns the collector on again.
+    gc.disable()
     # Here and not above: the other commands shall not wait for the server's libraries.
     from .server import serve
 
@@ -217,7 +266,7 @@ def _keys(options: argparse.Namespace) -> int:
 
     try:
         if options.action == "show":
-            for line in show(configuration, secrets.token_bytes, SystemClock().wall_s()):
+            for line in show(configuration, os.urandom, SystemClock().wall_s()):
                 print(line)
         elif options.action == "rotate":
             print(act(configuration, "/admin/keys/rotate"))
@@ -228,7 +277,7 @@ def _keys(options: argparse.Namespace) -> int:
             print(act(configuration, f"/admin/keys/{quote(options.request, safe='')}/revoke"))
         else:
             request = Path(options.request)
-            print(sign_keyset(configuration, secrets.token_bytes, request, _complain))
+            print(sign_keyset(configuration, os.urandom, request, _complain))
     except (KeyFileError, RootRefused) as error:
         _complain(str(error))
         return 1
@@ -248,7 +297,7 @@ def _ask(options: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    around = Surroundings(say, _complain, SystemClock(), secrets.token_bytes, Style(terminal, colour))
+    around = Surroundings(say, _complain, SystemClock(), os.urandom, Style(terminal, colour))
     try:
         return uvloop.run(run(options, around))
     except UsageError as error:
@@ -316,6 +365,8 @@ def _example(options: argparse.Namespace) -> int:
 
 
 def _completion(options: argparse.Namespace) -> int:
+    from .commands.completion import commands_of, script
+
     print(script(options.shell, PROGRAM, commands_of(_parser())), end="")
     return 0
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .api.admin.options import OperatorsOptions
 from .api.limiting import LimitOptions
@@ -18,6 +17,7 @@ from .directory.directory import DirectoryOptions
 from .directory.lifecycle import LifecycleOptions
 from .directory.mass_silence import MassSilenceOptions
 from .micro_engine.limits import EngineLimits
+from .plain import NamedTuple, field, fields, plain
 from .security.gcra import Policy
 from .security.origins import UNIX
 from .security.root import KeyOptions, QuantumPolicy
@@ -58,7 +58,7 @@ def _policy(name: str, rate: Rate | None, *, spare: int = 0) -> Policy | None:
     return rate and Policy(name, rate.limit, rate.window_s, rate.limit + spare)
 
 
-@dataclass(frozen=True, kw_only=True)
+@plain(frozen=True, kw_only=True)
 class Configuration(Settings):
     """One value for each setting. Raises `ConfigError` where they do not fit together.
 
@@ -66,7 +66,7 @@ class Configuration(Settings):
     defaults.
     """
 
-    given_as: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    given_as: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.tls_certificate) != bool(self.tls_key):

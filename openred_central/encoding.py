@@ -55,6 +55,14 @@ def decode_base64(text: str) -> bytes:
     return content
 
 
+def pem_content(label: str, text: bytes) -> bytes:
+    """What is between the lines BEGIN and END `label` of PEM (RFC 7468 §3). Raises `ValueError`."""
+    lines = text.decode("ascii").splitlines()
+    if len(lines) < 3 or lines[0] != f"-----BEGIN {label}-----" or lines[-1] != f"-----END {label}-----":
+        raise ValueError(f"not a {label.lower()} in PEM")
+    return base64.b64decode("".join(lines[1:-1]), validate=True)
+
+
 def pre_authentication_encoding(*pieces: bytes) -> bytes:
     """`pieces` as one byte string from which they can be told apart again.
 

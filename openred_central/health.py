@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import ssl
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import urlsplit
 
 from .config import Configuration
+from .plain import NamedTuple
 
 TIMEOUT_S: Final = 5.0
 LIVE: Final = "/health/live"

@@ -7,7 +7,6 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +22,8 @@ from .errors import CallerError
 from .micro_engine.engine import Engine
 from .micro_engine.limits import EngineLimits
 from .micro_engine.sockets import listen_tcp, listen_unix
+from .plain import replace
+from .security.root import RootRefused
 from .storage.key_files import KeyFileError
 from .tasks.snapshotter import SnapshotFailed, Snapshotter
 
@@ -111,10 +112,10 @@ class Keys(Protocol):
     """What operators may do to the directory's keys; `Keykeeper` is what they get."""
 
     async def rotate(self) -> None:
-        """Have the signing key replaced. Raises `KeyFileError`."""
+        """Have the signing key replaced. Raises `KeyFileError` and `RootRefused`."""
 
     async def revoke(self, key_id: str) -> None:
-        """Let a signing key count no more. Raises `KeyFileError`, `ValueError` where there is none."""
+        """Let a signing key count no more. Raises also `ValueError` where there is none."""
 
 
 def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter | None, keys: Keys) -> Desk:
@@ -123,8 +124,8 @@ def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter |
     async def rotate_keys() -> None:
         try:
             await keys.rotate()
-        except KeyFileError as error:
-            raise _keys_unwritten(error) from error
+        except (KeyFileError, RootRefused) as error:
+            raise _keys_unusable(error) from error
 
     async def revoke_key(key_id: str) -> None:
         try:
@@ -136,8 +137,8 @@ def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter |
                 f"No key of the directory is called {key_id!r}.",
                 suggestion="`openred-central keys show` lists them.",
             ) from None
-        except KeyFileError as error:
-            raise _keys_unwritten(error) from error
+        except (KeyFileError, RootRefused) as error:
+            raise _keys_unusable(error) from error
 
     async def snapshot() -> dict[str, Any]:
         if snapshotter is None:
@@ -166,11 +167,11 @@ def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter |
     return Desk(api, metrics, snapshot, rotate_keys, revoke_key)
 
 
-def _keys_unwritten(error: KeyFileError) -> CallerError:
+def _keys_unusable(error: Exception) -> CallerError:
     return CallerError(
         503,
         "store_unavailable",
-        f"The keys cannot be written: {error}.",
+        f"The keys cannot be used as they are: {error}.",
         suggestion="Mend what the message tells; the server tries again every minute.",
         headers=(("Retry-After", "60"),),
     )

@@ -6,17 +6,15 @@ import asyncio
 import logging
 import os
 import random
-import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TYPE_CHECKING
 
 import uvloop
 
-from .api.admin.desk import Desk
-from .api.admin.secret_file import SecretError
 from .api.broadcast import Broadcast
 from .api.event_feed import EventFeed
 from .api.event_log import EventLog
@@ -28,9 +26,7 @@ from .directory.directory import Directory
 from .listening import StartError, tls
 from .logs import configure
 from .micro_engine.engine import Engine
-from .operators import Operators, make_desk
 from .reporting.figures import LiveFigures
-from .reporting.metrics import metrics_text
 from .storage.restoring import Restored, open_or_restore
 from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError
@@ -38,6 +34,11 @@ from .tasks.notifier import Notifier
 from .tasks.saver import Saver
 from .tasks.stall_meter import StallMeter
 from .vault import Vault, keep_keys, open_vault
+
+if TYPE_CHECKING:
+    from .api.service import Api
+    from .operators import Operators
+    from .reporting.figures import Parts
 
 log = logging.getLogger("openred.server")
 
@@ -76,8 +77,8 @@ class Server:
         self._assembly = Assembly(
             configuration,
             self._clock,
-            random=random.Random(secrets.randbits(128)).random,
-            entropy=secrets.token_bytes,
+            random=random.Random(os.urandom(16)).random,
+            entropy=os.urandom,
             started_s=self._clock.monotonic_s(),
         )
         self._stop = asyncio.Event()
@@ -99,7 +100,7 @@ class Server:
             wall_s=self._clock.wall_s(),
         )
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
-        vault, saved = open_vault(configuration, self._clock, secrets.token_bytes), True
+        vault, saved = open_vault(configuration, self._clock, os.urandom), True
         try:
             saved = await self._serve(directory, attended, restored, store, writer, vault)
         finally:
@@ -120,9 +121,9 @@ class Server:
         vault: Vault,
     ) -> bool:
         assembly, configuration = self._assembly, self._configuration
-        begin_run(store, secrets.token_bytes(RUN_BYTES))
+        begin_run(store, os.urandom(RUN_BYTES))
         # Another name for each run, under which nobody takes its events for those of an earlier one.
-        feed = EventFeed(EventLog(secrets.token_hex(4)), directory.nodes.registry)
+        feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes.registry)
         saver = assembly.saver(directory, attended, store, writer)
         status = partial(_status, directory, saver)
         prober = assembly.prober(directory, attended)
@@ -136,11 +137,7 @@ class Server:
         api = assembly.api(parts, broadcast, store, writer, vault.keykeeper, self._stop.is_set, turn)
         install(engine, api)
         context = tls(configuration.tls_certificate, configuration.tls_key)
-        operators = assembly.operators()
-        await _start_operators(
-            operators,
-            make_desk(api, lambda: metrics_text(parts, broadcast, stalls), snapshotter, vault.keykeeper),
-        )
+        operators = await self._start_operators(api, parts, broadcast, stalls, vault)
         addresses = await engine.start(assembly.listeners(), tls=context)
         # An operator's word that silence is to be believed.
         asyncio.get_running_loop().add_signal_handler(
@@ -161,9 +158,10 @@ class Server:
             # A second signal ends that wait.
             log.info("stopping")
             self._notifier.stopping()
-            _on_signal(partial(_hurry, engine, operators))
+            listening: list[Engine | Operators] = [engine, operators] if operators else [engine]
+            _on_signal(partial(_hurry, listening))
             broadcast.stop()
-            cut, _ = await asyncio.gather(engine.drain(), operators.drain())
+            cut, *_ = await asyncio.gather(*(each.drain() for each in listening))
             stalls.stop()
             # Time stops before the last flush, so that what is saved is the end.
             scheduler.stop()
@@ -177,6 +175,32 @@ class Server:
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return not saver.gave_up
 
+    async def _start_operators(
+        self, api: Api, parts: Parts, broadcast: Broadcast, stalls: StallMeter, vault: Vault
+    ) -> Operators | None:
+        """Have operators heard, where they are to be. Raises `StartError` where that cannot be."""
+        operators = self._assembly.operators()
+        if operators is None:
+            return None
+        from .api.admin.secret_file import SecretError
+        from .operators import make_desk
+        from .reporting.metrics import metrics_text
+
+        desk = make_desk(
+            api, lambda: metrics_text(parts, broadcast, stalls), parts.snapshotter, vault.keykeeper
+        )
+        try:
+            addresses = await operators.start(desk)
+        except OSError as error:
+            raise StartError(
+                f"operators cannot be heard: {error.strerror or error}; choose another OPENRED_ADMIN_PORT "
+                "(0 for any that is free, off for none) or OPENRED_ADMIN_SOCKET"
+            ) from error
+        except SecretError as error:
+            raise StartError(str(error)) from error
+        log.info("operators are heard on %s", _list(addresses))
+        return operators
+
 
 def _on_signal(callback: Callable[[], object]) -> None:
     """Have `callback` called when somebody wants the server to stop."""
@@ -184,9 +208,9 @@ def _on_signal(callback: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, callback)
 
 
-def _hurry(engine: Engine, operators: Operators) -> None:
-    engine.hurry()
-    operators.hurry()
+def _hurry(listening: Sequence[Engine | Operators]) -> None:
+    for each in listening:
+        each.hurry()
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -196,21 +220,6 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
     waiting.cancel()
     for task in done - {waiting}:
         task.result()
-
-
-async def _start_operators(operators: Operators, desk: Desk) -> None:
-    """Have operators heard. Raises `StartError` where that cannot be."""
-    try:
-        addresses = await operators.start(desk)
-    except OSError as error:
-        raise StartError(
-            f"operators cannot be heard: {error.strerror or error}; choose another OPENRED_ADMIN_PORT "
-            "(0 for any that is free, off for none) or OPENRED_ADMIN_SOCKET"
-        ) from error
-    except SecretError as error:
-        raise StartError(str(error)) from error
-    if addresses:
-        log.info("operators are heard on %s", _list(addresses))
 
 
 def _status(directory: Directory, saver: Saver) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import field
-from typing import Any, NamedTuple
+from typing import Any
+
+from .plain import NamedTuple, field
 
 DAY_S = 86_400.0
 PORT_MAX = 65_535

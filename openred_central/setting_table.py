@@ -7,11 +7,11 @@ part that it concerns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from .directory.lifecycle import DWELL_S_MAX, LifecycleOptions
 from .micro_engine.limits import EngineLimits
+from .plain import plain
 from .security.authority import Authorities
 from .security.network_quota import NODES_MAX
 from .security.node_keys import RSA_BITS_MAX, RSA_BITS_MIN
@@ -40,7 +40,7 @@ def _dwell(default_s: float, meaning: str, *, minimum_s: float = 0.001) -> Any:
     return duration(default_s, minimum_s, DWELL_S_MAX, meaning)
 
 
-@dataclass(frozen=True, kw_only=True)
+@plain(frozen=True, kw_only=True)
 class Settings:
     """One value for each setting. Durations are in seconds, sizes in bytes."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 from .config import PREFIX, SETTINGS
@@ -13,6 +12,9 @@ CLIENT_VARIABLES = frozenset({"OPENRED_URL"})
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The one of `known` that is most like `name`."""
+    # Here and not above: no start has to wait for what is said of a mistake.
+    import difflib
+
     return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
 
 

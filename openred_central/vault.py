@@ -1,20 +1,29 @@
-"""The directory's own keys, put together from the settings: where they lie, and what keeps them."""
+"""The directory's own keys, put together from the settings: where they lie, and what keeps them.
+
+They are looked at when the server starts, and opened when they are first needed: see `key_check`. Where the
+settings ask for what only opening them shows, they are opened at once.
+"""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .clock import Clock
 from .config import Configuration
 from .listening import StartError
-from .security.root import RootRefused
-from .storage.directory_keys import DirectoryKeys
+from .security.root import COMPOSITE, KeyOptions, QuantumPolicy, RootRefused
+from .storage.key_check import check_keys
 from .storage.key_files import KeyFileError, KeyFiles, read_secret
 from .storage.restoring import database_path
 from .tasks.keykeeper import Keykeeper
+
+if TYPE_CHECKING:
+    import tempfile
+
+    from .storage.directory_keys import DirectoryKeys
 
 # Signatures are computed without the interpreter's lock, so that two threads are twice as fast as one.
 THREADS = 2
@@ -23,7 +32,7 @@ THREADS = 2
 class Vault:
     """The keykeeper of one server, with its threads. `entropy` gives so many random bytes.
 
-    Raises `KeyFileError` where the secret that encrypts the keys cannot be read.
+    Raises `KeyFileError` or `RootRefused` where the keys cannot be used as they are.
     """
 
     def __init__(self, configuration: Configuration, clock: Clock, entropy: Callable[[int], bytes]) -> None:
@@ -32,15 +41,18 @@ class Vault:
         written = configuration.key_secret_file
         secret = read_secret(Path(written)) if written else None
         self.folder = self._folder(configuration)
-        files = KeyFiles(self.folder, entropy, secret=secret)
-        self.keykeeper = Keykeeper(DirectoryKeys(files, configuration.keys()), clock, self._executor)
+        files, options = KeyFiles(self.folder, entropy, secret=secret), configuration.keys()
+        self._at_once = secret is not None or _asks_for_more(options)
+        root_suite = None if options.offline_root else check_keys(files, options)
+        self.keykeeper = Keykeeper(lambda: _load(files, options), clock, self._executor, root_suite)
 
     async def run(self) -> None:
-        """Open the keys, make those that are missing, and keep them until `keykeeper.stop`.
+        """Keep the keys until `keykeeper.stop`, from when they are needed.
 
         Raises `KeyFileError` or `RootRefused` where the server must not go on.
         """
-        await self.keykeeper.open()
+        if self._at_once:
+            await self.keykeeper.open()
         await self.keykeeper.run()
 
     def close(self) -> None:
@@ -54,6 +66,9 @@ class Vault:
             return Path(configuration.key_folder)
         folder = keys_folder(configuration.database)
         if folder is None:
+            # Here and not above: it takes 2 ms, and most directories keep something.
+            import tempfile
+
             # A directory that keeps nothing has no place for its keys either.
             self._temporary = tempfile.TemporaryDirectory(prefix="openred-keys-")
             return Path(self._temporary.name)
@@ -61,10 +76,10 @@ class Vault:
 
 
 def open_vault(configuration: Configuration, clock: Clock, entropy: Callable[[int], bytes]) -> Vault:
-    """A `Vault`. Raises `StartError` where the secret that encrypts the keys cannot be read."""
+    """A `Vault`. Raises `StartError` where its keys must be mended first."""
     try:
         return Vault(configuration, clock, entropy)
-    except KeyFileError as error:
+    except (KeyFileError, RootRefused) as error:
         raise StartError(str(error)) from None
 
 
@@ -74,6 +89,22 @@ async def keep_keys(vault: Vault) -> None:
         await vault.run()
     except (KeyFileError, RootRefused) as error:
         raise StartError(str(error)) from None
+
+
+def _asks_for_more(options: KeyOptions) -> bool:
+    """Whether the keys have to be opened for the settings to be fulfilled, or to be refused.
+
+    A root key that lies elsewhere has to be asked for a key set; what is to be quantum-safe may not be there.
+    """
+    composite = options.token_suite == COMPOSITE or options.quantum is QuantumPolicy.REQUIRE
+    return options.offline_root or composite
+
+
+def _load(files: KeyFiles, options: KeyOptions) -> DirectoryKeys:
+    # Here and not above: it imports `cryptography`, 10 MB, which a server may never need.
+    from .storage.directory_keys import DirectoryKeys
+
+    return DirectoryKeys(files, options)
 
 
 def keys_folder(database: str) -> Path | None:

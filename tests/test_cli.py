@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openred_central import __version__, cli
 from openred_central.commands.arguments import MEANINGS
@@ -66,6 +68,28 @@ def test_serve_is_what_is_done_where_no_command_is_given(server: Server, argumen
 def test_nothing_at_all_starts_the_server_with_its_defaults(server: Server) -> None:
     assert cli.main([]) == 0
     assert server.started == [Configuration()]
+
+
+PARSER = cli._parser()
+WORDS = st.one_of(
+    st.sampled_from(["--port", "--host", "--port=9000", "--host=", "9000", "", "-", "--", "--help", "--por"]),
+    st.sampled_from([setting.flag for setting in SETTINGS.values()]),
+    st.text(alphabet="-=a9 ", max_size=4),
+)
+
+
+@given(st.lists(WORDS, max_size=5))
+def test_settings_are_read_without_a_parser_as_the_parser_reads_them(words: list[str]) -> None:
+    settings = cli.settings_alone(["serve", *words])
+    if settings is not None:
+        options, unknown = PARSER.parse_known_args(["serve", *words])
+        assert (cli._given_in(options), unknown, options.command) == (settings, [], "serve")
+
+
+def test_all_but_settings_is_left_to_the_parser() -> None:
+    assert cli.settings_alone(["serve", "--port", "9000", "--host=::"]) == {"port": "9000", "host": "::"}
+    for words in (["serve", "--port"], ["serve", "--help"], ["serve", "x"], ["config"], ["serve", "--por=1"]):
+        assert cli.settings_alone(words) is None
 
 
 def test_the_exit_code_is_the_servers(server: Server) -> None:
@@ -330,7 +354,7 @@ def test_keys_are_listed_and_sign_what_is_carried_to_them(
 ) -> None:
     folder = ["--key-folder", str(tmp_path / "keys")]
     assert cli.main(["keys", "show", *folder]) == 1
-    assert "the first start of a server makes them" in capsys.readouterr().err
+    assert "a server makes them when they are needed" in capsys.readouterr().err
     assert cli.main(["keys", "sign-keyset", *folder]) == 2
     assert "needs the file keyset-request.json" in capsys.readouterr().err
     key = generate_key("R").public

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +45,31 @@ def test_what_keeps_the_server_from_starting_is_one_line_and_exit_code_1(
     assert serve(load({"database": "postgres://x"}, {})) == 1
     (message,) = caplog.messages
     assert message.startswith("cannot start: 'postgres://x' names no database")
+
+
+# What most servers never need, or not before somebody asks for it.
+LATE = {
+    *("argparse", "difflib", "shutil", "tempfile", "html", "importlib.resources", "encodings.idna"),
+    *("cryptography.hazmat", "openred_central.api.openapi", "openred_central.api.operations"),
+    *("openred_central.api.granting", "openred_central.api.vouching", "openred_central.security.tokens"),
+    *("openred_central.security.keyring", "openred_central.storage.directory_keys"),
+    *("openred_central.operators", "openred_central.reporting.metrics", "openred_central.dashboard.page"),
+}
+
+
+def test_a_start_does_not_wait_for_what_it_does_not_need(tmp_path: Path) -> None:
+    program = f"""if True:
+        import os, signal, sys
+        from openred_central import cli
+        from openred_central.tasks.notifier import Notifier
+
+        def ready(self, status):
+            print(sorted({LATE!r} & set(sys.modules)))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        Notifier.ready = ready
+        sys.exit(cli.main(["serve", "--port", "0", "--admin-port", "off", "--database", sys.argv[1]]))
+        """
+    command = [sys.executable, "-c", program, str(tmp_path / "nodes.db")]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (finished.returncode, finished.stdout) == (0, "[]\n"), finished.stderr

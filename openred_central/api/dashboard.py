@@ -11,7 +11,7 @@ from .service import Api
 async def root(api: Api, request: Request) -> Response:
     """Answer 200 with the dashboard where HTML is preferred to JSON, as by browsers, else the welcome."""
     if prefers_html(request.headers.get("accept") or ""):
-        return api.front_page.answer(request)
+        return (await api.front_page()).answer(request)
     welcome = await status.welcome(api, request)
     welcome.headers = (*welcome.headers, VARY)
     return welcome
@@ -19,7 +19,7 @@ async def root(api: Api, request: Request) -> Response:
 
 async def dashboard(api: Api, request: Request) -> Response:
     """Answer 200 with the dashboard, 304 where the caller has it already."""
-    return api.front_page.answer(request)
+    return (await api.front_page()).answer(request)
 
 
 def prefers_html(accept: str) -> bool:

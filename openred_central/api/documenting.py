@@ -8,9 +8,9 @@ from .service import Api
 
 async def openapi(api: Api, request: Request) -> Response:
     """Answer 200 with the OpenAPI document, 304 where the caller has it."""
-    return api.documents.openapi.answer(request)
+    return (await api.documents()).openapi.answer(request)
 
 
 async def reference(api: Api, request: Request) -> Response:
     """Answer 200 with the reference page, 304 where the caller has it."""
-    return api.documents.reference.answer(request)
+    return (await api.documents()).reference.answer(request)

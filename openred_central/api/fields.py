@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
 from ..errors import CallerError
+from ..plain import plain
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ class Wrong(ValueError):
     """A value that cannot be taken. The message says what is allowed, without the field's name."""
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Field(Generic[T]):
     """A field that an endpoint takes: declared once, read by `Fields.take`, told by ``GET /openapi.json``.
 

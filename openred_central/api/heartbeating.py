@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,6 +13,7 @@ from ..directory.registration import Registration
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
 from ..micro_engine.shortcut import Answer, Answered
+from ..plain import replace
 from . import registering, values
 from .fields import Field, Fields, Wrong
 from .moments import times_told
@@ -126,7 +126,7 @@ def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Regis
     patch = fields.take(METADATA)
     if patch is not None:
         try:
-            profile = replace(profile, metadata=values.metadata(_merged(profile.metadata, patch)))
+            profile = profile._replace(metadata=values.metadata(_merged(profile.metadata, patch)))
         except Wrong as wrong:
             fields.reject(METADATA.name, f"after merging, it {wrong}")
     address = fields.take(ADDRESS, profile.address)
@@ -135,7 +135,7 @@ def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Regis
     fields.finish()
     return Registration(
         node_id=record.node_id,
-        profile=replace(profile, address=address, port=port),
+        profile=profile._replace(address=address, port=port),
         services=services,
         region=record.region,
         discoverable=bool(record.flags & DISCOVERABLE),

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import lru_cache, partial, wraps
 from typing import Any
 
 from ..directory.registry import Registry
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response, StreamingResponse
+from ..plain import plain
 from ..security.gcra import UNUSED_S, Policy, Table, Verdict, charge
 from ..security.network_quota import NODES_MAX, NetworkQuota
 from ..security.node_limits import NodeLimit
@@ -39,7 +39,7 @@ Answer = Response | StreamingResponse
 Handler = Callable[..., Coroutine[Any, Any, Answer]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@plain(frozen=True, kw_only=True)
 class LimitOptions:
     """What an operator may set of the limits; a policy that is None is off.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from ..plain import NamedTuple
 from .kinds import Schema
 
 

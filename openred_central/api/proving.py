@@ -7,9 +7,7 @@ never to the node that it speaks of.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
 
 from ..clock import Now
 from ..directory.directory import Directory
@@ -17,6 +15,7 @@ from ..directory.node import KEYED, PROVEN, profile_parts
 from ..encoding import kept_spki, key_id
 from ..errors import CallerError
 from ..micro_engine.messages import Request
+from ..plain import NamedTuple, plain
 from ..security.authority import Authorities
 from ..security.claims import SCHEME as CLAIM
 from ..security.claims import Claims
@@ -80,7 +79,7 @@ BY_CLAIM = Shown(Means.CLAIM)
 BY_KEY = Shown(Means.KEY)
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Prover:
     """Checks proofs.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from ..clock import Now
@@ -51,7 +50,7 @@ async def register(api: Api, request: Request) -> Response:
     registration, key = read_registration(
         fields, now, api.directory.lifecycle.coma_s, api.rsa_bits_min, takes_text=not api.prover.strict
     )
-    registration = replace(registration, is_observed=is_observed(api, request, registration.profile.address))
+    registration = registration._replace(is_observed=is_observed(api, request, registration.profile.address))
     known = api.directory.nodes.registry.slot_of(registration.node_id)
     means = Means.NOTHING
     # Who repeats what is known needs no proof, so a void one does not keep a node from coming back.
@@ -116,7 +115,7 @@ def read_registration(
         if takes_text and not isinstance(error, RefusedKey):
             return registration, None
         raise invalid_key(error) from None
-    return replace(registration, profile=replace(profile, public_key=key.text), is_keyed=True), key
+    return registration._replace(profile=profile._replace(public_key=key.text), is_keyed=True), key
 
 
 def is_observed(api: Api, request: Request, address: str) -> bool:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..clock import Now
 from ..directory.directory import Directory
 from ..errors import CallerError
+from ..plain import NamedTuple, field, plain
 from ..security.minting import Mint
 from ..security.revocations import RecentTokens, Revocations
 from ..storage.state import StoreState
 from .broadcast import Broadcast
-from .caching import Page
+from .caching import Once, Page
 from .front_page import make_front_page
 from .limiting import Limits
 from .moments import Moments
@@ -36,7 +36,7 @@ class Documents(NamedTuple):
     reference: Page
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Api:
     """The endpoints' view of the server.
 
@@ -70,10 +70,10 @@ class Api:
     figures: Callable[[], Mapping[str, Any]]
     version: str
     endpoints: tuple[str, ...]
-    documents: Documents
+    documents: Callable[[], Awaitable[Documents]]
     stopping: Callable[[], bool]
     broadcast: Broadcast
-    front_page: Page = field(default_factory=make_front_page)
+    front_page: Callable[[], Awaitable[Page]] = field(default_factory=lambda: Once(make_front_page))
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
     shared_draws: SharedDraws = field(default_factory=SharedDraws)
     _usual_advice_s: float = field(init=False)

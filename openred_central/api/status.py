@@ -8,7 +8,6 @@ from ..directory.digests import DIGEST_MASK
 from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES, State
 from ..micro_engine.messages import Request, Response
-from ..security.suites import SUITES
 from ..storage.state import StoreState
 from . import values
 from .discovering import RESULTS_DEFAULT
@@ -45,6 +44,8 @@ def _quantum(root_suite: str | None) -> dict[str, Any]:
     """How the key set is signed; ``root`` is null until there are keys."""
     if root_suite is None:
         return {"root": None, "pq": False}
+    from ..security.suites import SUITES
+
     suite = SUITES[root_suite]
     return {"root": suite.name, "pq": suite.quantum_safe}
 

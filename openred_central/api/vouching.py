@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
+from ..plain import NamedTuple
 from ..security.link import cross_verify
 from ..security.minting import RETRY_AFTER_S, Publication
 from ..security.refused import Refused
@@ -48,7 +49,7 @@ class Held(NamedTuple):
 
 async def keys(api: Api, request: Request) -> Response:
     """Answer 200 with the key set as its root key signed it, 304 where the caller has that one already."""
-    published = _published(api)
+    published = await _published(api)
     headers = (("ETag", published.etag), ("Cache-Control", f"public, max-age={KEYS_AGE_S}"))
     if has_already(request, published.etag):
         return not_modified(headers)
@@ -68,7 +69,7 @@ async def verify(api: Api, request: Request) -> Response:
         if name not in given:
             fields.reject(name, "is required")
     fields.finish()
-    published = _published(api)
+    published = await _published(api)
     held, reason = [], ""
     for name in names:
         # Who has forged tokens checked all the time costs as much as who sends bad signatures.
@@ -123,7 +124,7 @@ async def revoke(api: Api, request: Request) -> Response:
 
 async def _revoke_one(api: Api, node_id: str, text: str, now: Now) -> bool:
     try:
-        token = _held(api, text, _published(api), now)
+        token = _held(api, text, await _published(api), now)
     except Refused as refused:
         raise CallerError(
             404,
@@ -151,7 +152,8 @@ async def _revoke_one(api: Api, node_id: str, text: str, now: Now) -> bool:
     return await api.save_revocations()
 
 
-def _published(api: Api) -> Publication:
+async def _published(api: Api) -> Publication:
+    await api.mint.ready()
     published = api.mint.publication
     if published is None:
         raise tokens_unavailable(RETRY_AFTER_S)

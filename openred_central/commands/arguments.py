@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
 
 PROGRAM = "openred-central"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -89,7 +92,9 @@ exit codes: 0 done, 1 the server refuses, 2 wrong usage, 3 nobody answers, 4 the
 
 def add_arguments(command: argparse.ArgumentParser, name: str, url: str) -> None:
     """Give the parser of the command `name` what it takes. `url` is where to ask by default."""
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    from argparse import RawDescriptionHelpFormatter
+
+    command.formatter_class = RawDescriptionHelpFormatter
     command.epilog = f"examples:\n{EXAMPLES[name]}{_EXIT_CODES if name in ASKING else ''}"
     _ADD[name](command)
     if name in ASKING:
@@ -105,7 +110,9 @@ def add_arguments(command: argparse.ArgumentParser, name: str, url: str) -> None
 
 def add_keys_arguments(command: argparse.ArgumentParser) -> None:
     """The same for `keys`, which has settings like the commands of the server."""
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    from argparse import RawDescriptionHelpFormatter
+
+    command.formatter_class = RawDescriptionHelpFormatter
     command.epilog = _KEYS_EXAMPLES
     command.usage = f"{PROGRAM} keys show|rotate|revoke|sign-keyset [KEY|REQUEST] [--setting VALUE ...]"
     command.add_argument("action", choices=("show", "rotate", "revoke", "sign-keyset"))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from ..client import Client, ClientError, ConnectionFailed, ProblemError, RetryLater
 from ..client.address import Address
 from ..clock import Clock
+from ..plain import NamedTuple
 from ..security.node_keys import InvalidKey
 from ..security.signing import PrivateKey
 from . import showing

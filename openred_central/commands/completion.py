@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from typing import NamedTuple
+
+from ..plain import NamedTuple
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -11,8 +11,8 @@ from ..security.keyring import Keyring
 from ..security.keyset import KeySet, decode_keyset
 from ..security.root import CLASSICAL, COMPOSITE
 from ..security.suites import load_private_pem
-from ..storage.directory_keys import KEYRING, open_root, sign_request
-from ..storage.key_files import KEY, KeyFileError, KeyFiles, read_secret
+from ..storage.directory_keys import open_root, sign_request
+from ..storage.key_files import KEY, KEYRING, KeyFileError, KeyFiles, read_secret
 from ..vault import keys_folder
 
 
@@ -24,7 +24,7 @@ def show(configuration: Configuration, entropy: Callable[[int], bytes], now_s: f
     files = _files(configuration, entropy)
     # `open` is for whoever owns the folder: a server may be writing to it.
     if not files.folder.is_dir():
-        raise KeyFileError(f"there are no keys in {files.folder}; the first start of a server makes them")
+        raise KeyFileError(f"there are no keys in {files.folder}; a server makes them when they are needed")
     for suite in (COMPOSITE, CLASSICAL):
         name = f"root-{suite}{KEY}"
         if (pem := files.read(name)) is not None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import http.client
 import ssl
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
 
+from ..plain import NamedTuple
 from .showing import Document, Style, coloured, safe
 
 # Comments come every 15 s: who says nothing for so long is gone.

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from importlib.resources import files
-from typing import NamedTuple
+
+from ..plain import NamedTuple
 
 PAGE = "page.html"
 STYLE = "page.css"

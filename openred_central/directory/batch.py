@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from ..plain import NamedTuple
 from .node import Record, SignOfLife, Tombstone
 
 

@@ -7,11 +7,10 @@ waits cannot be interleaved, so there are no locks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from ..clock import Now
 from ..errors import CallerError
+from ..plain import NamedTuple, plain
 from .crowding import Crowding
 from .discovery import Draw, Query
 from .expiry import Expiry
@@ -28,7 +27,7 @@ USUAL_GAP_WEIGHT = 0.25
 FULL_RETRY_AFTER_S = 3_600
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class DirectoryOptions:
     """Everything that an operator may set of the directory. Durations in seconds."""
 
@@ -167,7 +166,7 @@ class Directory:
         from now on. Returns the number of the change.
         """
         record = self.nodes.registry.record(slot)
-        profile = replace(Profile.decode(record.profile), public_key=public_key)
+        profile = Profile.decode(record.profile)._replace(public_key=public_key)
         return self.nodes.rewrite(
             record._replace(
                 profile=profile.encode(),

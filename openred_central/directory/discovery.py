@@ -11,11 +11,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
-from typing import NamedTuple
 
+from ..plain import NamedTuple
 from .lifecycle import LIVE_STATES, State
 from .node import is_discoverable
 from .registry import Registry
@@ -33,8 +32,7 @@ COUNTED_MAX = 1_000
 USUAL_GAP_S_MIN = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """What to look for: nodes in one of `states` that offer all of `names`.
 
     At most `max_results` come back. `min_last_seen_at` is a wall time before which a last sign of life is

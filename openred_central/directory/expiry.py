@@ -7,10 +7,10 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from itertools import compress
 from operator import not_
-from typing import NamedTuple
 
 from ..clock import Now
 from ..errors import InternalBug
+from ..plain import NamedTuple
 from .lifecycle import DEADLINE_STEPS_PER_S, STATES, TABLE, Event, State, deadline_s, next_state
 from .mass_silence import MassSilence
 from .node import LEFT, Profile

@@ -12,10 +12,10 @@ Rules of this file:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from ..errors import InternalBug
+from ..plain import fields, plain
 
 
 class State(IntEnum):
@@ -116,7 +116,7 @@ DWELL_SETTINGS = {
 DAY_S = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class LifecycleOptions:
     """How long each state lasts, in attended seconds; fractions are allowed.
 
@@ -133,7 +133,7 @@ class LifecycleOptions:
     tombstone_s: float = 365 * DAY_S
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
+        for name, *_ in fields(self):
             value = getattr(self, name)
             least = 0.0 if name == "second_look_s" else DEADLINE_STEP_S
             if not (math.isfinite(value) and least <= value <= DWELL_S_MAX):

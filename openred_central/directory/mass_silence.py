@@ -12,9 +12,9 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ..clock import Now
+from ..plain import plain
 
 WINDOW_S = 3_600.0
 # The window is kept in slices, so that it moves on at the same cost however many nodes are in it.
@@ -30,7 +30,7 @@ RELEASE_SHARE = 0.15
 RELEASE_PASS_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class MassSilenceOptions:
     """`share` of the registry (above 0; 1 and more never holds), `nodes_min` nodes, `hold_s_max` seconds."""
 
@@ -47,7 +47,7 @@ class MassSilenceOptions:
             raise ValueError(f"mass_silence_hold_max_s is {self.hold_s_max}, allowed is anything above 0")
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Hold:
     """Why and since when transitions are held. `since_at` wall, `since_monotonic_s` monotonic seconds."""
 
@@ -56,17 +56,19 @@ class Hold:
     reason: str
 
 
-@dataclass(slots=True)
 class _Slice:
     """Who last moved on within one part of the window, that begins at attended `start_s`."""
 
-    start_s: float
-    # How many of those that are in the registry; which they are, each slot tells.
-    living: int = 0
-    # By id, by which one that died is known when it returns, perhaps in another slot. In
-    # dictionaries, which the garbage collector does not walk where they hold but text; it walked sets of a
-    # million ids for 80 ms.
-    dead: defaultdict[int, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
+    __slots__ = ("dead", "living", "start_s")
+
+    def __init__(self, start_s: float) -> None:
+        self.start_s = start_s
+        # How many of those that are in the registry; which they are, each slot tells.
+        self.living = 0
+        # By id, by which one that died is known when it returns, perhaps in another slot. In dictionaries,
+        # which the garbage collector does not walk where they hold but text; it walked sets of a million ids
+        # for 80 ms.
+        self.dead: defaultdict[int, dict[str, None]] = defaultdict(dict)
 
     @property
     def count(self) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 import orjson
 
 from ..encoding import base64url, base64url_of_digests, kept_spki, key_id, spki_of
+from ..plain import NamedTuple
 from .lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
 
 # Bits of `Record.flags`. A node is bound to its key once it has signed with it (PROVEN); KEYED says that
@@ -26,6 +26,8 @@ HELD = 16
 OBSERVED = 32
 
 HISTORY_ENTRIES_MAX = 16
+# Never written to.
+NO_METADATA: Final[dict[str, Any]] = {}
 
 
 def is_discoverable(flags: int) -> bool:
@@ -108,23 +110,21 @@ class Transition(NamedTuple):
 transition_kind = itemgetter(3, 4, 5)
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where a node can be reached: `address` is IPv4, IPv6 or a DNS name, `port` is 1 to 65535."""
 
     address: str
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """The part of a record that only its owner changes and that no transition touches."""
 
     address: str
     port: int
     public_key: str
     addresses: tuple[Endpoint, ...] = ()
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = NO_METADATA
 
     def encode(self) -> bytes:
         """The profile as compact UTF-8 JSON. Equal profiles encode to equal bytes."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from ..clock import Now
+from ..plain import NamedTuple
 from .lifecycle import State
 from .node import DISCOVERABLE, KEYED, OBSERVED, PROVEN, Profile, Record, key_fingerprint, profile_parts
 
@@ -12,8 +11,7 @@ from .node import DISCOVERABLE, KEYED, OBSERVED, PROVEN, Profile, Record, key_fi
 SAME_TIME_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(NamedTuple):
     """What a node says of itself, already validated.
 
     `services` are names joined by commas, sorted, each once. `away_until_at` announces an absence until
@@ -86,7 +84,7 @@ def amended(
         known_key = profile_parts(record.profile)[2]
         # Earlier servers kept any key as it was given: written so again, it is the same one.
         if known_key == registration.key_as_given:
-            profile, is_keyed = replace(profile, public_key=known_key), False
+            profile, is_keyed = profile._replace(public_key=known_key), False
     changed = record._replace(
         flags=(
             record.flags & ~(DISCOVERABLE | KEYED)

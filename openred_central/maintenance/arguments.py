@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
 
 MEANINGS = {
     "snapshot": "take a snapshot of the database now, also while a server uses it",
@@ -35,7 +38,9 @@ exit codes: 0 all agree, 1 a difference or damage, 2 wrong usage
 
 def add_arguments(command: argparse.ArgumentParser, name: str) -> None:
     """Give the parser of the command `name` what is not a setting."""
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    from argparse import RawDescriptionHelpFormatter
+
+    command.formatter_class = RawDescriptionHelpFormatter
     command.epilog = f"examples:\n{EXAMPLES[name]}"
     if name in ("export", "import"):
         command.usage = f"openred-central {name} FILE [--setting VALUE ...]"

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import BinaryIO, TextIO
 
 from ..clock import Clock
 from ..config import Configuration
 from ..directory.directory import Directory
+from ..plain import NamedTuple
 from ..storage.portable import Totals
 from ..storage.restoring import database_path, snapshots_of
 from ..storage.store import StoreError

@@ -8,11 +8,12 @@ copy had not reached.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..directory.lifecycle import State
 from ..directory.node import Record, decode_history
 from ..directory.registry import shard_of
+from ..plain import NamedTuple
 
 # What only changes together with the revision.
 ACKNOWLEDGED = (

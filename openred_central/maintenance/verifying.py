@@ -6,7 +6,7 @@ import http.client
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -17,6 +17,7 @@ from ..directory.directory import Directory
 from ..directory.node import Record, hash_id
 from ..directory.registry import shard_of
 from ..loading import MISFITS, load
+from ..plain import NamedTuple
 from ..security.claims import CLAIM_KEY
 from ..storage.line_fields import LineError
 from ..storage.portable import encode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..plain import fields, plain
 
 # A request line of 8,000 bytes must be served (RFC 9112 §3); longer than this is a 414.
 REQUEST_LINE_BYTES_MAX = 8 * 1024
@@ -24,7 +24,7 @@ CHUNK_SIZE_DIGITS_MAX = 16
 CHUNK_EXTENSION_BYTES_MAX = 4 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class EngineLimits:
     """The limits that an operator may set. Durations in seconds, sizes in bytes."""
 
@@ -45,10 +45,10 @@ class EngineLimits:
     linger_s: float = 2.0
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             if isinstance(value, int | float) and value <= 0:
-                raise ValueError(f"{name} is {value}, allowed is anything above 0")
+                raise ValueError(f"{each.name} is {value}, allowed is anything above 0")
         if self.connections_per_address_max > self.connections_max:
             raise ValueError(
                 f"connections_per_address_max is {self.connections_per_address_max}, allowed is at most "

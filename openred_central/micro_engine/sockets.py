@@ -25,7 +25,9 @@ def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
     """
     listeners: list[socket.socket] = []
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # As bytes where that is the same: text is turned by `encodings.idna`, 1.5 ms and 0.4 MB to import.
+        name = host.encode("ascii") if host.isascii() else host
+        found = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in dict.fromkeys(found):
             listener = socket.socket(family, kind, protocol)
             listeners.append(listener)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..api.status import mass_silence_figures
 from ..api.times import rfc3339
@@ -12,6 +11,7 @@ from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES
 from ..histogram import quantile
 from ..micro_engine.engine import Engine
+from ..plain import NamedTuple, plain
 from ..storage.restoring import Restored
 from ..tasks.saver import Saver
 from ..tasks.scheduler import Scheduler
@@ -22,7 +22,7 @@ RATE_S_MIN = 0.5
 HEARTBEAT = "/heartbeat/{node_id}"
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Parts:
     """The parts that count. `started_s` is the monotonic time at which the server began to start."""
 

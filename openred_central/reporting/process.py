@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import resource
 from pathlib import Path
-from typing import NamedTuple
+
+from ..plain import NamedTuple
 
 _STATM = Path("/proc/self/statm")
 _DESCRIPTORS = Path("/proc/self/fd")

@@ -10,12 +10,13 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 
+from ..patterns import late
 from .proof_errors import ProofError
 
 # The default ports of http and https (RFC 9110 §4.2) are not part of a signed authority (RFC 9421 §2.2.3).
 _DEFAULT_PORTS = (":80", ":443")
 _PORT_MAX = 65_535
-_AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9](?:[a-z0-9._-]{0,252})))(?::([0-9]{1,5}))?", re.ASCII)
+_AUTHORITY = late(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9](?:[a-z0-9._-]{0,252})))(?::([0-9]{1,5}))?", re.ASCII)
 
 
 def signed_authority(authority: str) -> str:

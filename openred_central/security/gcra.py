@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
+
+from ..plain import NamedTuple, plain
 
 # What an idle key has, and one that is not known.
 UNUSED_S: Final = -math.inf
@@ -19,7 +20,7 @@ KEYS_MAX: Final = 65_536
 _ROUNDING_S: Final = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Policy:
     """At most `limit` requests in `window_s` seconds at a steady pace, and at most `burst` of them at once.
 

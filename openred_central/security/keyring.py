@@ -19,11 +19,11 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import orjson
 
 from ..errors import InternalBug
+from ..plain import plain
 from .keyset import REVOKED_MAX, KeySet, KeyStatus, PublishedKey
 from .suites import VerifyingKey
 from .tokens import CLOCK_SKEW_S, LIFETIME_S_MAX
@@ -37,7 +37,7 @@ LATE_S = 240.0
 VERSION_MAX = 2**53
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Schedule:
     """How long a key stays in each state, in seconds.
 
@@ -66,7 +66,7 @@ class Schedule:
 OFFLINE_SCHEDULE = Schedule(lead_s=7 * DAY_S, active_s=30 * DAY_S, keyset_s=60 * DAY_S)
 
 
-@dataclass(slots=True)
+@plain()
 class Entry:
     """A key and where it stands. `published_at` is None while nobody has been told of it."""
 

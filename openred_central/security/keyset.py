@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import hmac
 from enum import StrEnum
-from typing import NamedTuple
 
 import orjson
 
 from ..encoding import base64url, decode_base64, decode_base64url, pre_authentication_encoding
+from ..plain import NamedTuple
 from .refused import Refused
 from .suites import VerifyingKey, directory_key_id
 from .tokens import CLOCK_SKEW_S

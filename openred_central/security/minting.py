@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from .keyset import KeySet
-from .tokens import PeerToken
+from ..plain import NamedTuple
+
+if TYPE_CHECKING:
+    from .keyset import KeySet
+    from .tokens import PeerToken
 
 RETRY_AFTER_S = 1
 
@@ -18,7 +21,7 @@ class Busy(Exception):
 
 
 class NoKey(Busy):
-    """There is no signing key yet: the server has just started, or its key set is still to be signed."""
+    """There is no signing key: the keys cannot be used as they are, or the key set is still to be signed."""
 
 
 class Publication(NamedTuple):
@@ -31,6 +34,9 @@ class Publication(NamedTuple):
 
 class Mint(Protocol):
     """Signs tokens."""
+
+    async def ready(self) -> None:
+        """Return when the keys are open, or cannot be opened. Whoever wants the publication waits for it."""
 
     @property
     def publication(self) -> Publication | None:

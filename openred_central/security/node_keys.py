@@ -9,9 +9,11 @@ from __future__ import annotations
 import functools
 import math
 import re
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from ..encoding import ED25519_KEY_BYTES, ED25519_SPKI_PREFIX, decode_base64, key_id, key_text
+from ..patterns import late
+from ..plain import NamedTuple
 
 Kind = Literal["ed25519", "rsa"]
 
@@ -43,9 +45,9 @@ _SMALL_ORDER_Y = frozenset(
     }
 )
 
-_PEM = re.compile(r"\s*-----BEGIN ([A-Z0-9 ]+)-----([A-Za-z0-9+/=\s]*)-----END \1-----\s*", re.ASCII)
+_PEM = late(r"\s*-----BEGIN ([A-Z0-9 ]+)-----([A-Za-z0-9+/=\s]*)-----END \1-----\s*", re.ASCII)
 _PEM_BEGIN = "-----BEGIN "
-_WHITESPACE = re.compile(r"[ \t\r\n]+")
+_WHITESPACE = late(r"[ \t\r\n]+")
 
 _FORMS = (
     "allowed are PEM that begins with -----BEGIN PUBLIC KEY-----, base64 of such PEM, base64 of the DER "
@@ -152,7 +154,7 @@ def _check_point(encoded: bytes) -> None:
 
 
 def _check_rsa(der: bytes, bits_min: int) -> None:
-    from .verifying import read_spki
+    from .rsa_keys import read_spki
 
     kinds = _KINDS.format(bits_min, RSA_BITS_MAX)
     try:

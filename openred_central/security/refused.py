@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# A pair token of the longest suite has about 5,400 characters, with ids as long as they may be 6,000.
+TOKEN_CHARS_MAX = 8_192
+
 
 class Refused(Exception):
     """Something signed that is not what it should be.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import heapq
 import struct
-from typing import NamedTuple
+
+from ..plain import NamedTuple
 
 # 14.5 MB of recent tokens at most, and a few of revoked ones.
 TOKENS_MAX = 65_536

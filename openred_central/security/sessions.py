@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import hmac
 import re
-from typing import NamedTuple
 
 from ..encoding import base64url, pre_authentication_encoding
+from ..plain import NamedTuple
 from .proof_errors import ProofError
 
 SCHEME = "OpenRed"

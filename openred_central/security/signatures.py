@@ -20,9 +20,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from ..encoding import decode_base64, key_id
+from ..plain import NamedTuple
 from .authority import signed_authority
 from .node_keys import ALGORITHMS, kind_of, verify
 from .proof_errors import ProofError

@@ -104,10 +104,10 @@ class PrivateKey:
         """A signature of `message` that `node_keys.verify` accepts: 64 bytes, or as many as an RSA key"""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        from .verifying import PSS, RSA_HASH
-
         if isinstance(self._key, Ed25519PrivateKey):
             return self._key.sign(message)
+        from .rsa_keys import PSS, RSA_HASH
+
         return self._key.sign(message, PSS, RSA_HASH)
 
 

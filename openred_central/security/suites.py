@@ -14,9 +14,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from ..encoding import base64url, pre_authentication_encoding
+from ..encoding import base64url, pem_content, pre_authentication_encoding
+from ..plain import NamedTuple
 from .composite import (
     PUBLIC_KEY_BYTES,
     RSA_EXPONENT,
@@ -29,6 +30,7 @@ from .pss import sign_pss, verify_pss
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
+PRIVATE_KEY = "PRIVATE KEY"
 # Tokens name their key by the first characters of its id: 96 bits.
 SHORT_ID_CHARS = 16
 
@@ -183,15 +185,12 @@ def load_key(suite: str, pkcs8: bytes) -> DirectoryKey:
 
 def private_pem(key: DirectoryKey) -> bytes:
     """The private key as PEM (RFC 7468 §10), not encrypted."""
-    return _pem("PRIVATE KEY", key.pkcs8()).encode()
+    return _pem(PRIVATE_KEY, key.pkcs8()).encode()
 
 
 def load_private_pem(suite: str, pem: bytes) -> DirectoryKey:
     """The key that `private_pem` wrote. Raises like `load_key`."""
-    lines = pem.decode("ascii").splitlines()
-    if len(lines) < 3 or lines[0] != _begin("PRIVATE KEY") or lines[-1] != _end("PRIVATE KEY"):
-        raise ValueError("not a private key in PEM")
-    return load_key(suite, base64.b64decode("".join(lines[1:-1]), validate=True))
+    return load_key(suite, pem_content(PRIVATE_KEY, pem))
 
 
 def _load_composite(spki: bytes) -> CompositePublicKey:
@@ -250,12 +249,4 @@ def _der(tag: int, content: bytes) -> bytes:
 def _pem(label: str, der: bytes) -> str:
     text = base64.b64encode(der).decode("ascii")
     lines = [text[start : start + 64] for start in range(0, len(text), 64)]
-    return "\n".join([_begin(label), *lines, _end(label), ""])
-
-
-def _begin(label: str) -> str:
-    return f"-----BEGIN {label}-----"
-
-
-def _end(label: str) -> str:
-    return f"-----END {label}-----"
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])

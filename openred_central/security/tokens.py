@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import orjson
 
 from ..encoding import base64url, decode_base64url, pre_authentication_encoding
-from .refused import Refused
+from ..plain import NamedTuple
+from .refused import TOKEN_CHARS_MAX, Refused
 from .suites import SHORT_ID_CHARS, SUITES, VerifyingKey
 
 VERSION = "or3"
 KIND = "peer"
 LABEL = b"openred/3 token"
-# A pair token of the longest suite has about 5,400 characters, with ids as long as they may be 6,000.
-TOKEN_CHARS_MAX = 8_192
 TOKEN_ID_BYTES = 16
 # The audience of a token for whoever it is shown to.
 ANYONE = "*"

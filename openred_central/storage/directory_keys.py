@@ -12,10 +12,10 @@ new keys are used, before that is so.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import orjson
 
+from ..plain import NamedTuple
 from ..security import composite, keyset
 from ..security.keyring import Keyring
 from ..security.keyset import KeySet
@@ -27,10 +27,9 @@ from ..security.suites import (
     load_private_pem,
     private_pem,
 )
-from .key_files import KEY, KeyFileError, KeyFiles
+from .key_check import expect_root, keyring_damaged, root_file
+from .key_files import KEY, KEYRING, SIGNING, KeyFileError, KeyFiles, damaged
 
-SIGNING = "signing-"
-KEYRING = "keyring.json"
 REQUEST = "keyset-request.json"
 SIGNED = "keyset-signed.json"
 # The hour for which a next key must be published is saved this often: so much of it a crash takes back.
@@ -137,10 +136,7 @@ class DirectoryKeys:
         try:
             return Keyring.decode(self._options.schedule, content)
         except (ValueError, KeyError, TypeError) as error:
-            raise KeyFileError(
-                f"{self._files.folder / KEYRING} is damaged ({error}); without it new signing keys are made: "
-                "move it away, peers will fetch the new ones"
-            ) from None
+            raise keyring_damaged(self._files, error) from None
         except (ImportError, UnsupportedAlgorithm) as error:
             raise RootRefused(f"there are signing keys that this installation cannot use: {error}") from None
 
@@ -237,14 +233,10 @@ def open_root(files: KeyFiles, quantum: QuantumPolicy) -> tuple[DirectoryKey, st
 
     Raises `KeyFileError`, also where there was one and it is gone, or `RootRefused`.
     """
-    on_disk = {suite for suite in (COMPOSITE, CLASSICAL) if _root_of(suite) in files.names()}
-    if not on_disk and KEYRING in files.names():
-        raise KeyFileError(
-            f"the root key is missing in {files.folder}: bring it back from a backup, or move {KEYRING} away "
-            "to begin with another root key, which peers must pin anew"
-        )
+    on_disk = {suite for suite in (COMPOSITE, CLASSICAL) if root_file(suite) in files.names()}
+    expect_root(files, on_disk)
     suite, warning = choose_root(quantum, on_disk, supported=composite.is_supported())
-    name = _root_of(suite)
+    name = root_file(suite)
     pem = files.read(name)
     if pem is not None:
         return _load(suite, pem, name), warning
@@ -277,11 +269,7 @@ def _load(suite: str, pem: bytes, name: str) -> DirectoryKey:
     try:
         return load_private_pem(suite, pem)
     except ValueError as error:
-        raise KeyFileError(f"the key file {name} is damaged: {error}; bring it back from a backup") from None
-
-
-def _root_of(suite: str) -> str:
-    return f"root-{suite}{KEY}"
+        raise damaged(name, error) from None
 
 
 def _file_of(short_id: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..encoding import pem_content
 from ..security.envelope import is_envelope, seal, unseal
 from .schema import create_folder, fsync
 
@@ -21,6 +22,8 @@ FILE_BYTES_MAX = 65_536
 SECRET_BYTES_MIN = 12
 
 KEY = ".key"
+SIGNING = "signing-"
+KEYRING = "keyring.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _UNFINISHED = ".new"
 
@@ -70,14 +73,28 @@ class KeyFiles:
             if self._secret is not None and name.endswith(KEY):
                 self.write(name, content)
             return content
-        if self._secret is None:
-            raise KeyFileError(
-                f"{path} is encrypted; name the file with the secret in OPENRED_KEY_SECRET_FILE"
-            )
         try:
-            return unseal(content, self._secret, name)
+            return unseal(content, self._expect_secret(path), name)
         except ValueError as error:
             raise KeyFileError(f"{path} cannot be decrypted: {error}") from None
+
+    def check(self, name: str) -> None:
+        """Tell what is wrong with the file called `name` as far as that shows without `cryptography`.
+
+        Raises `KeyFileError`, as `read` would, also where a key that is not encrypted is no PEM.
+        """
+        path = self._path(name)
+        with _telling(path):
+            content = _read(path)
+        if content is None:
+            return
+        if is_envelope(content):
+            self._expect_secret(path)
+        elif name.endswith(KEY):
+            try:
+                pem_content("PRIVATE KEY", content)
+            except ValueError as error:
+                raise damaged(name, error) from None
 
     def write(self, name: str, content: bytes) -> None:
         """Write the file called `name`, durably before this returns; a former content is replaced at once.
@@ -113,10 +130,22 @@ class KeyFiles:
                 _overwrite_and_unlink(path)
                 fsync(self.folder)
 
+    def _expect_secret(self, path: Path) -> bytes:
+        if self._secret is None:
+            raise KeyFileError(
+                f"{path} is encrypted; name the file with the secret in OPENRED_KEY_SECRET_FILE"
+            )
+        return self._secret
+
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name) or name.endswith(_UNFINISHED):
             raise ValueError(f"{name!r} is no name for a file here")
         return self.folder / name
+
+
+def damaged(name: str, error: ValueError) -> KeyFileError:
+    """The error that tells what is wrong with the content of the key file called `name`."""
+    return KeyFileError(f"the key file {name} is damaged: {error}; bring it back from a backup")
 
 
 def read_secret(path: Path) -> bytes:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import orjson
 
 from ..directory.batch import Vitals
+from ..plain import NamedTuple
 
 
 class Manifest(NamedTuple):

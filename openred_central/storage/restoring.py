@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
+from ..plain import NamedTuple
 from .faults import telling
 from .locate import MEMORY, open_store
 from .lock import FileLock
@@ -214,12 +214,14 @@ def _copy_loadable(
 
     None where it is not good.
     """
+    from shutil import copyfile
+
     for leftover in (copy, *(companion(copy, ending) for ending in COMPANIONS)):
         leftover.unlink(missing_ok=True)
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         manifest = snapshots.verify(snapshot)
-        shutil.copyfile(snapshot.database, copy)
+        copyfile(snapshot.database, copy)
         store = SqliteStore(copy)
         store.open()
         try:

@@ -9,9 +9,9 @@ led to it.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from ..directory.batch import Vitals
+from ..plain import NamedTuple
 from .store import DamageError, Store
 
 # The name under which a store keeps the marks.

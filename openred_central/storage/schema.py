@@ -21,7 +21,13 @@ RECORDS_PER_PAGE = 16
 # page. The columns of `node` and `tombstone` are the fields of `Record` and `Tombstone`. Commits are
 # numbered: a record has the number of the commit that wrote it, the vitals that of the last one, and the
 # journal holds the signs of life of one commit, packed, until they are folded into the records.
+#
+# In one transaction without a journal, and nothing brought to the disk before all of it is there: a file that
+# was not finished is never looked at. 1 ms instead of 6, and more on a slow disk.
 SCHEMA = f"""
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+BEGIN;
 CREATE TABLE node (
     slot INTEGER PRIMARY KEY,
     node_id TEXT NOT NULL,
@@ -63,6 +69,7 @@ CREATE TABLE journal (commit_number INTEGER PRIMARY KEY, signs BLOB NOT NULL) ST
 CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
 PRAGMA journal_mode = WAL;
 """
 

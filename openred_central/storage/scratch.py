@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +30,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         # It may have been renamed: then it is finished, and no longer ours to remove.
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         os.close(descriptor)
 
 
@@ -41,26 +39,39 @@ def clear(parent: Path) -> None:
     for folder in parent.glob(f"{PREFIX}*"):
         descriptor = _lock(folder)
         if descriptor is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             os.close(descriptor)
 
 
 def discard(folder: Path) -> None:
     """Remove a finished `folder` so that it is never seen half removed, not even after a crash."""
-    condemned = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder.parent))
+    condemned = _new(folder.parent)
     folder.rename(condemned)
-    shutil.rmtree(condemned, ignore_errors=True)
+    _remove(condemned)
 
 
 def _make(parent: Path) -> tuple[Path, int]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        folder = _new(parent)
         descriptor = _lock(folder)
         # Another process may have taken it for a left one before it was locked.
         if descriptor is not None and folder.exists():
             return folder, descriptor
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _new(parent: Path) -> Path:
+    # Here and not above, as `shutil` below: both take 2 ms, and a start looks only whether something is left.
+    from tempfile import mkdtemp
+
+    return Path(mkdtemp(prefix=PREFIX, dir=parent))
+
+
+def _remove(folder: Path) -> None:
+    from shutil import rmtree
+
+    rmtree(folder, ignore_errors=True)
 
 
 def _lock(folder: Path) -> int | None:

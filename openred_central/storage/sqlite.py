@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..directory.batch import Batch, Vitals
 from ..directory.columns import RecordColumns
 from ..directory.node import Record, SignOfLife, Tombstone
+from ..plain import NamedTuple
 from .connecting import Checking, connect, truncate_log
 from .faults import ADVICE, poisons, telling
 from .journal import HOLDS, Journal

@@ -2,7 +2,9 @@
 
 None of that happens in the event loop. A signature takes 0.3 to 2 ms and a new key up to half a second, and
 both are computed without the interpreter's lock, in threads. How many tokens may wait for that is bounded.
-The server listens before there are keys; until then nothing is signed.
+
+The keys are opened, and made where there never were any, when a token or the key set is first asked for: that
+brings in `cryptography`, 10 MB. Until then nothing becomes of them, as while no server runs.
 """
 
 from __future__ import annotations
@@ -12,18 +14,22 @@ import base64
 import contextlib
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..clock import CLOCK_JUMP_S, Clock
 from ..encoding import base64url
+from ..plain import plain
 from ..security.minting import Busy, NoKey, Publication
-from ..security.suites import DirectoryKey
-from ..security.tokens import PeerToken, Unsigned, unsigned
-from ..storage.directory_keys import Served
+from ..security.root import RootRefused
 from ..storage.key_files import KeyFileError
+
+if TYPE_CHECKING:
+    from ..security.suites import DirectoryKey
+    from ..security.tokens import PeerToken, Unsigned
+    from ..storage.directory_keys import Served
 
 log = logging.getLogger("openred.keykeeper")
 
@@ -36,7 +42,7 @@ TICK_S = 5.0
 RETRY_S = 60.0
 
 
-@dataclass(slots=True)
+@plain()
 class KeykeeperStats:
     """What the keykeeper has done. `last_error` is None while all is well."""
 
@@ -70,10 +76,20 @@ class Keys(Protocol):
 
 
 class Keykeeper:
-    """The task that keeps `keys`, with the threads of `executor`. `open` it, `run` it, end it with `stop`."""
+    """The task that keeps the keys that `load` gives, with the threads of `executor`. End it with `stop`.
 
-    def __init__(self, keys: Keys, clock: Clock, executor: Executor) -> None:
-        self._keys = keys
+    `root_suite`: the letter of the suite of the root key that was found, where there is one already.
+    """
+
+    def __init__(
+        self, load: Callable[[], Keys], clock: Clock, executor: Executor, root_suite: str | None = None
+    ) -> None:
+        self._load = load
+        # None until they are open.
+        self._keys: Keys | None = None
+        self._root_suite = root_suite
+        self._attempted: asyncio.Task[KeyFileError | RootRefused | None] | None = None
+        self._retry_at_s = -math.inf
         self._clock = clock
         self._executor = executor
         self._waiting = 0
@@ -92,39 +108,51 @@ class Keykeeper:
     @property
     def public_key(self) -> str | None:
         """The public key that checks what is signed now, as base64 of PEM; None while there is none."""
-        key = self._keys.signing
+        key = self.signing
         return None if key is None else base64.b64encode(key.public.pem().encode()).decode("ascii")
 
     @property
     def root_suite(self) -> str | None:
-        """The letter of the suite in which the key set is signed; None while there is none."""
-        return None if self._keys.served is None else self._keys.served.root_suite
+        """The letter of the suite in which the key set is signed; None while there never was one."""
+        served = None if self._keys is None else self._keys.served
+        return self._root_suite if served is None else served.root_suite
 
     @property
     def signing(self) -> DirectoryKey | None:
         """The key that signs tokens; None while there is none."""
-        return self._keys.signing
+        return None if self._keys is None else self._keys.signing
 
     async def open(self) -> None:
-        """Read the keys, and make those that are missing.
+        """Read the keys, and make those that are missing; nothing where that is done.
 
-        Raises `KeyFileError` or `RootRefused` where the server must not go on.
+        Raises `KeyFileError` or `RootRefused` where they cannot be used as they are.
         """
-        self._ahead_s = self._clock.wall_s() - self._clock.monotonic_s()
-        async with self._turn:
-            await self._in_thread(lambda: self._keys.open(self._clock.wall_s()))
-            await self._advance()
+        if self._keys is None and (error := await self._attempt()) is not None:
+            raise error
+
+    async def ready(self) -> None:
+        """Return when the keys are open, or that has failed; within the next minute it is not tried again."""
+        if self._keys is not None:
+            return
+        error = await self._attempt()
+        if error is not None and self.stats.last_error != str(error):
+            self._note_failure("the keys cannot be used", error)
+        elif error is None and self.stats.last_error is not None:
+            self.stats.last_error = None
+            log.warning("the keys can be used again")
 
     async def run(self) -> None:
-        """Keep the keys that were opened, until `stop`. To be run as a task, once."""
+        """Keep the keys from when they are opened, until `stop`. To be run as a task, once."""
         pause_s = TICK_S
         while not await self._stops_within(pause_s):
+            if self._keys is None:
+                continue
             try:
                 async with self._turn:
-                    await self._advance()
+                    await self._advance(self._keys)
             except KeyFileError as error:
                 pause_s = RETRY_S
-                self._note_failure(error)
+                self._note_failure("the keys cannot be written", error)
                 continue
             pause_s = TICK_S
             if self.stats.last_error is not None:
@@ -137,63 +165,92 @@ class Keykeeper:
 
     async def rotate(self) -> None:
         """Have the signing key replaced as soon as peers have known its successor for an hour."""
-        await self._change(lambda: self._keys.rotate(self._clock.wall_s()))
+        await self._change(lambda keys: keys.rotate(self._clock.wall_s()))
 
     async def revoke(self, key_id: str) -> None:
         """Let a signing key count no more, at once. Raises `ValueError` where there is none of that id."""
-        await self._change(lambda: self._keys.revoke(key_id, self._clock.wall_s()))
+        await self._change(lambda keys: keys.revoke(key_id, self._clock.wall_s()))
 
     async def mint(self, *tokens: PeerToken) -> tuple[str, ...]:
         """The text of `tokens`, signed by the active key; all of them in one piece of work.
 
         Raises `Busy`, where too many wait already, or `NoKey`.
         """
-        key = self._keys.signing
-        if key is None:
-            raise NoKey("there is no signing key yet")
+        from ..security.tokens import unsigned
+
         if self._waiting + len(tokens) > QUEUE_TOKENS_MAX:
             self.stats.busy += 1
             raise Busy(f"{self._waiting} tokens wait for their signature already")
-        bodies = [unsigned(token, key.public) for token in tokens]
         self._waiting += len(tokens)
         try:
+            await self.ready()
+            key = self.signing
+            if key is None:
+                raise NoKey("there is no signing key yet")
+            bodies = [unsigned(token, key.public) for token in tokens]
             minted = await self._in_thread(lambda: _sign(key, bodies))
         finally:
             self._waiting -= len(tokens)
         self.stats.tokens += len(tokens)
         return minted
 
-    async def _change(self, change: Callable[[], None]) -> None:
+    async def _change(self, change: Callable[[Keys], None]) -> None:
+        await self.open()
+        keys = self._keys
+        assert keys is not None
         async with self._turn:
-            change()
-            await self._advance()
+            change(keys)
+            await self._advance(keys)
 
-    async def _advance(self) -> None:
+    async def _attempt(self) -> KeyFileError | RootRefused | None:
+        """Why the keys cannot be opened, or None. All who ask meanwhile wait for one attempt."""
+        attempt = self._attempted
+        if attempt is None or (attempt.done() and self._clock.monotonic_s() >= self._retry_at_s):
+            attempt = self._attempted = asyncio.create_task(self._open())
+        # Who gives up waiting must not leave the thread alone with the files, and the next one begin anew.
+        return await asyncio.shield(attempt)
+
+    async def _open(self) -> KeyFileError | RootRefused | None:
+        self._ahead_s = self._clock.wall_s() - self._clock.monotonic_s()
+        try:
+            async with self._turn:
+                self._keys = await self._in_thread(self._opened)
+                await self._advance(self._keys)
+        except (KeyFileError, RootRefused) as error:
+            self._retry_at_s = self._clock.monotonic_s() + RETRY_S
+            return error
+        return None
+
+    def _opened(self) -> Keys:
+        keys = self._load()
+        keys.open(self._clock.wall_s())
+        return keys
+
+    async def _advance(self, keys: Keys) -> None:
         """Let the keys do what is due, and take over what has come of it."""
         wall_s = self._clock.wall_s()
         ahead_s = wall_s - self._clock.monotonic_s()
         jump_s, self._ahead_s = ahead_s - self._ahead_s, ahead_s
         if abs(jump_s) >= CLOCK_JUMP_S:
-            self._keys.shift(jump_s)
+            keys.shift(jump_s)
         try:
-            await self._in_thread(lambda: self._keys.advance(wall_s))
+            await self._in_thread(lambda: keys.advance(wall_s))
         finally:
-            for notice in self._keys.notices:
+            for notice in keys.notices:
                 log.warning("%s", notice)
-            self._keys.notices.clear()
-            self._publish()
+            keys.notices.clear()
+            self._publish(keys.served)
 
-    def _publish(self) -> None:
-        served = self._keys.served
+    def _publish(self, served: Served | None) -> None:
         if served is None or (self._publication and self._publication.document is served.document):
             return
         tag = base64url(hashlib.sha256(served.document).digest()[:16])
         self._publication = Publication(served.keyset, served.document, f'"{tag}"')
 
-    def _note_failure(self, error: KeyFileError) -> None:
+    def _note_failure(self, what: str, error: Exception) -> None:
         self.stats.failures += 1
         if self.stats.last_error is None:
-            log.error("the keys cannot be written, to be tried again: %s", error)
+            log.error("%s, to be tried again: %s", what, error)
         self.stats.last_error = str(error)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:

@@ -13,13 +13,12 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import NamedTuple
 
 from ..clock import Clock
 from ..directory.expiry import PROBE_ANSWER_S
+from ..plain import NamedTuple, plain
 
 log = logging.getLogger("openred.prober")
 
@@ -106,7 +105,7 @@ def probe_refusal(address: str, port: int, allow_private: bool) -> str | None:
     return f"a {kind} address"
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class ProberOptions:
     """How much is probed at once, and how patiently."""
 

@@ -13,13 +13,13 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..clock import Now
 from ..directory.batch import Batch
 from ..errors import InternalBug
 from ..histogram import Histogram
+from ..plain import field, fields, plain
 from ..storage.state import StoreState
 from ..storage.store import RowsRefused, Store
 
@@ -51,7 +51,7 @@ class Changes(Protocol):
         """Make what the last batch taken held pending again, at the front."""
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class SaverOptions:
     """How often and how much is saved at once.
 
@@ -68,13 +68,13 @@ class SaverOptions:
     stop_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             if not value > 0:
-                raise ValueError(f"{name} is {value}, allowed is anything above 0")
+                raise ValueError(f"{each.name} is {value}, allowed is anything above 0")
 
 
-@dataclass(slots=True)
+@plain()
 class SaverStats:
     """What the saver has done: `commits` is how long each commit took, from its asking to its return.
 

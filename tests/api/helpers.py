@@ -11,6 +11,7 @@ import orjson
 from openred_central.api.broadcast import Broadcast
 from openred_central.api.event_feed import EventFeed
 from openred_central.api.event_log import EventLog
+from openred_central.api.front_page import make_front_page
 from openred_central.api.limiting import LimitOptions, Limits
 from openred_central.api.moments import Moments
 from openred_central.api.openapi import documents
@@ -46,6 +47,7 @@ DUE_MAX = 100_000
 
 AUTHORITY = "directory.example"
 DOCUMENTS = documents("9.9.9")
+FRONT_PAGE = make_front_page()
 PEER = "198.51.100.7"
 UNLIMITED = LimitOptions(exempt_networks=(PEER,))
 
@@ -77,11 +79,14 @@ class Commit:
 
 
 class NoMint:
-    """A directory whose keys are still being made."""
+    """A directory whose keys cannot be used."""
 
     publication: Publication | None = None
     root_suite: str | None = None
     public_key: str | None = None
+
+    async def ready(self) -> None:
+        pass
 
     async def mint(self, *tokens: PeerToken) -> tuple[str, ...]:
         raise NoKey("there is no signing key yet")
@@ -151,7 +156,8 @@ class World:
             figures=lambda: {"uptime_s": 1.5},
             version="9.9.9",
             endpoints=NAMES,
-            documents=DOCUMENTS,
+            documents=_made(DOCUMENTS),
+            front_page=_made(FRONT_PAGE),
             stopping=lambda: self.stopping,
             broadcast=Broadcast(
                 self.feed,
@@ -281,6 +287,15 @@ class _Routes:
 def named(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Header fields as `World.call` takes them."""
     return {name.lower().replace("-", "_"): value for name, value in headers}
+
+
+def _made(page: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
+    """As if somebody had asked for `page` before."""
+
+    async def ask() -> Any:
+        return page
+
+    return ask
 
 
 def run(coroutine: Coroutine[Any, Any, Response]) -> Response:

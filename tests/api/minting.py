@@ -39,6 +39,9 @@ class Here:
         self.root_suite: str | None = "R"
         self.public_key: str | None = base64.b64encode(key.pem().encode()).decode()
 
+    async def ready(self) -> None:
+        pass
+
     async def mint(self, *tokens: PeerToken) -> tuple[str, ...]:
         if self.busy:
             raise Busy("enough")

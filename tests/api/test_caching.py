@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 
-from openred_central.api.caching import Page, has_already, not_modified
+from openred_central.api.caching import Once, Page, has_already, not_modified
 from openred_central.micro_engine.messages import Headers, Request
 
 
@@ -36,3 +39,39 @@ def test_a_page_is_sent_once() -> None:
     again = page.answer(asking(dict(first.headers)["ETag"]))
     assert (again.status, again.body, again.content_type) == (304, b"", None)
     assert again.headers == first.headers == not_modified(page.headers).headers
+
+
+def test_what_few_ask_for_is_made_once_by_a_thread_for_all_who_ask_at_once() -> None:
+    threads: list[int] = []
+
+    def make() -> Page:
+        threads.append(threading.get_ident())
+        return Page.of(b"1", "text/plain")
+
+    async def ask() -> None:
+        once = Once(make)
+        assert threads == []
+        first, *others = await asyncio.gather(*(once() for _ in range(3)), once())
+        assert all(other is first for other in [*others, await once()])
+
+    asyncio.run(ask())
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+
+
+def test_what_could_not_be_made_is_tried_again() -> None:
+    outcomes = [ValueError("no"), None]
+
+    def make() -> bytes:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+        return b"1"
+
+    async def ask() -> None:
+        once = Once(make)
+        with pytest.raises(ValueError, match="no"):
+            await once()
+        assert await once() == b"1"
+
+    asyncio.run(ask())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from openred_central.api.fields import Field, Fields, Wrong
 from openred_central.errors import CallerError
+from openred_central.plain import replace
 
 
 def small(value: Any) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from openred_central.api.limiting import PROOF_FAIL, QUOTA_EXCEEDED, LimitOptions
 from openred_central.errors import CallerError
 from openred_central.micro_engine.messages import PROBLEM_TYPE
+from openred_central.plain import replace
 from openred_central.security.gcra import Policy
 
 from .helpers import PEER, Reply, World, assert_problem
@@ -114,7 +114,7 @@ def test_limits_are_off_for_exempt_networks_only() -> None:
 
 
 def test_a_policy_that_is_off_refuses_nobody() -> None:
-    options = dataclasses.replace(DEFAULTS, **dict.fromkeys(["register", "discover", "heartbeat"]))
+    options = replace(DEFAULTS, **dict.fromkeys(["register", "discover", "heartbeat"]))
     world = World(limits=options)
     for number in range(100):
         reply = add(world, number)
@@ -151,14 +151,14 @@ def test_one_network_brings_256_nodes_and_those_it_has_are_served() -> None:
 
 
 def test_of_ipv6_a_56_is_one_network() -> None:
-    world = World(limits=dataclasses.replace(UNBOUNDED, nodes_per_network_max=2))
+    world = World(limits=replace(UNBOUNDED, nodes_per_network_max=2))
     statuses = [add(world, number, f"2001:db8:0:{number:x}::1").status for number in range(3)]
     assert statuses == [201, 201, 429]
     assert add(world, 3, "2001:db8:0:100::1").status == 201
 
 
 def test_not_more_than_200_new_nodes_a_second_in_all_and_known_ones_go_on() -> None:
-    world = World(limits=dataclasses.replace(DEFAULTS, new_nodes=Policy("new-nodes", 20, 1, 20)))
+    world = World(limits=replace(DEFAULTS, new_nodes=Policy("new-nodes", 20, 1, 20)))
     peers = [f"10.{number}.0.1" for number in range(22)]
     assert [add(world, number, peers[number]).status for number in range(20)] == [201] * 20
     assert_limited(add(world, 20, peers[20]), "new-nodes", 1)
@@ -168,7 +168,7 @@ def test_not_more_than_200_new_nodes_a_second_in_all_and_known_ones_go_on() -> N
 
 
 def test_new_nodes_that_were_not_added_take_no_room() -> None:
-    world = World(limits=dataclasses.replace(UNBOUNDED, nodes_per_network_max=1), nodes_max=1)
+    world = World(limits=replace(UNBOUNDED, nodes_per_network_max=1), nodes_max=1)
     add(world, 0, "192.0.2.1")
     for number in range(1, 5):
         assert_problem_code(add(world, number), "directory_full")

@@ -46,7 +46,8 @@ def test_every_path_leads_to_its_endpoint(method: str, path: str, endpoint: str)
     # What a limit is put before says so itself.
     handler = getattr(route.handler, "__wrapped__", route.handler)
     assert isinstance(handler, partial)
-    assert handler.func.__name__ == endpoint
+    # Those that are imported when they are needed have a stand-in of their name.
+    assert handler.func.__name__.removeprefix("_") == endpoint
 
 
 def test_the_contract_is_complete() -> None:

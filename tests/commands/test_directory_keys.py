@@ -75,7 +75,7 @@ def test_what_is_no_request_is_not_signed(tmp_path: Path, content: bytes | None)
 
 
 def test_keys_that_are_not_there_are_not_made(tmp_path: Path) -> None:
-    with pytest.raises(KeyFileError, match="the first start of a server makes them"):
+    with pytest.raises(KeyFileError, match="a server makes them when they are needed"):
         list(show(Configuration(key_folder=str(tmp_path / "keys")), ENTROPY, NOW))
     with pytest.raises(ConfigError, match="in memory keeps no keys"):
         list(show(Configuration(database="memory:"), ENTROPY, NOW))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +11,7 @@ from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import DAY_S, LIVE_STATES, State
 from openred_central.directory.node import LEFT, Profile
 from openred_central.errors import CallerError
+from openred_central.plain import replace
 
 from .building import (
     EPOCH_S,
@@ -416,7 +416,7 @@ def test_amending_writes_what_differs_and_nothing_else() -> None:
 @pytest.mark.parametrize("name", ["nodes_max", "shards", "heartbeat_advice_s"])
 def test_options_out_of_range_are_refused_by_name(name: str) -> None:
     with pytest.raises(ValueError, match=name):
-        dataclasses.replace(DirectoryOptions(), **{name: 0})
+        replace(DirectoryOptions(), **{name: 0})
 
 
 def test_all_live_states_can_be_reached_by_waiting() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
 
@@ -14,6 +13,7 @@ from openred_central.directory.expiry import POSTPONE_S
 from openred_central.directory.lifecycle import LIVE_STATES, Event, LifecycleOptions, State
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import LEFT, Transition, decode_history
+from openred_central.plain import replace
 
 from .building import (
     DAY_S,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,6 +22,7 @@ from openred_central.directory.lifecycle import (
     next_state,
 )
 from openred_central.errors import InternalBug
+from openred_central.plain import fields, replace
 
 DEFAULTS = LifecycleOptions()
 SILENCE = [
@@ -118,7 +118,7 @@ def test_a_promised_delay_is_never_shortened_and_lengthened_by_less_than_a_step(
     assert (found_s * DEADLINE_STEPS_PER_S).is_integer()
 
 
-@pytest.mark.parametrize("name", list(LifecycleOptions.__dataclass_fields__))
+@pytest.mark.parametrize("name", [each.name for each in fields(LifecycleOptions)])
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), DWELL_S_MAX * 1.01])
 def test_a_dwell_time_out_of_range_is_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):

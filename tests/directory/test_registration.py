@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from openred_central.directory.node import DISCOVERABLE, KEYED, OBSERVED, PROVEN, Profile, Record
@@ -97,11 +95,11 @@ def test_an_absence_told_again_lies_elsewhere_where_the_directory_was_away_itsel
     after = amended(known, said, behind, AWAY_S_MAX)
     assert after is not None
     assert tells_absence_again(known, after, said)
-    more = replace(said, services="chat")
+    more = said._replace(services="chat")
     changed = amended(known, more, behind, AWAY_S_MAX)
     assert changed is not None
     assert not tells_absence_again(known, changed, more)
-    back = replace(said, away_until_at=0.0)
+    back = said._replace(away_until_at=0.0)
     ended = amended(known, back, behind, AWAY_S_MAX)
     assert ended is not None
     assert not tells_absence_again(known, ended, back)

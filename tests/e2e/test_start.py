@@ -193,6 +193,21 @@ def test_a_key_that_others_can_read_stops_the_start(start: Start, tmp_path: Path
     start().stop()
 
 
+def test_keys_are_made_when_somebody_asks_for_them(start: Start, tmp_path: Path) -> None:
+    server = start()
+    with Client(server.address) as client:
+        client.register("node-1")
+        assert list((tmp_path / "keys").iterdir()) == []
+        assert client.ask("GET", "/").document["quantum"]["root"] is None
+        root = client.ask("GET", "/security/keys").document["root"]
+    server.stop()
+    assert "a root key was made" in server.log
+    with Client(start().address) as client:
+        # Known by its file, before it is opened again.
+        assert client.ask("GET", "/").document["quantum"]["root"] is not None
+        assert client.ask("GET", "/security/keys").document["root"] == root
+
+
 def test_a_disk_that_is_full_is_told_and_what_is_there_is_untouched(start: Start, tmp_path: Path) -> None:
     line = refused(start(database="new.db", command=with_room(8_192), ready=False), 1)
     assert f"cannot start: cannot open {tmp_path / 'new.db'}: " in line

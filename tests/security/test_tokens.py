@@ -14,12 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.encoding import base64url, decode_base64url, pre_authentication_encoding
-from openred_central.security.refused import Refused
+from openred_central.security.refused import TOKEN_CHARS_MAX, Refused
 from openred_central.security.suites import DirectoryKey
 from openred_central.security.tokens import (
     CLOCK_SKEW_S,
     LIFETIME_S,
-    TOKEN_CHARS_MAX,
     PeerToken,
     Unsigned,
     lifetime_s,

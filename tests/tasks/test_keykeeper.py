@@ -67,11 +67,15 @@ class FakeKeys:
 
 
 class Held(ThreadPoolExecutor):
-    """An executor whose work waits until it is let go."""
+    """An executor whose work waits, from `hold` on, until it is let go."""
 
     def __init__(self) -> None:
         super().__init__(1)
         self.gate = threading.Event()
+        self.gate.set()
+
+    def hold(self) -> None:
+        self.gate.clear()
 
     def __exit__(self, *error: object) -> None:
         self.gate.set()
@@ -94,7 +98,7 @@ def token(number: int = 0) -> PeerToken:
 
 
 def keeper(keys: Any, executor: ThreadPoolExecutor, clock: VirtualClock | None = None) -> Keykeeper:
-    return Keykeeper(keys, clock or VirtualClock(NOW), executor)
+    return Keykeeper(lambda: keys, clock or VirtualClock(NOW), executor)
 
 
 def on_disk(folder: Path, options: KeyOptions = CLASSICAL) -> DirectoryKeys:
@@ -120,13 +124,77 @@ def test_from_the_disk_to_a_token_that_a_peer_checks(tmp_path: Path) -> None:
     run(test())
 
 
-def test_before_there_is_a_key_nothing_is_signed(tmp_path: Path) -> None:
+def test_the_first_who_needs_the_keys_has_them_opened_and_all_who_ask_meanwhile_wait(tmp_path: Path) -> None:
+    async def test() -> None:
+        with Held() as executor:
+            loaded = []
+
+            def load() -> DirectoryKeys:
+                loaded.append(on_disk(tmp_path))
+                return loaded[-1]
+
+            keykeeper = Keykeeper(load, VirtualClock(NOW), executor, "R")
+            assert (keykeeper.publication, keykeeper.public_key, keykeeper.root_suite) == (None, None, "R")
+            assert not (tmp_path / "keys").exists()
+            executor.hold()
+            given_up = asyncio.create_task(keykeeper.ready())
+            waiting = [asyncio.create_task(keykeeper.mint(token(number))) for number in range(3)]
+            published = asyncio.create_task(keykeeper.ready())
+            await asyncio.sleep(0)
+            # That one gives up does not matter to the others.
+            given_up.cancel()
+            await asyncio.sleep(0)
+            assert not any(each.done() for each in (*waiting, published))
+            executor.gate.set()
+            assert len(await asyncio.gather(*waiting)) == 3
+            await published
+            assert keykeeper.publication is not None
+            assert len(loaded) == 1
+
+    run(test())
+
+
+def test_keys_that_cannot_be_used_are_told_once_and_tried_again_in_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def test() -> None:
         with ThreadPoolExecutor(1) as executor:
-            keykeeper = keeper(on_disk(tmp_path), executor)
-            with pytest.raises(NoKey):
-                await keykeeper.mint(token())
-            assert keykeeper.publication is None
+            clock, attempts = VirtualClock(NOW), []
+
+            def load() -> DirectoryKeys:
+                attempts.append(clock.monotonic_s())
+                return on_disk(tmp_path)
+
+            keykeeper = Keykeeper(load, clock, executor)
+            (tmp_path / "keys").mkdir(mode=0o755)
+            (tmp_path / "keys").chmod(0o755)
+            for _ in range(3):
+                with pytest.raises(NoKey):
+                    await keykeeper.mint(token())
+                assert keykeeper.publication is None
+            with pytest.raises(KeyFileError):
+                await keykeeper.rotate()
+            assert len(attempts) == 1
+            (tmp_path / "keys").chmod(0o700)
+            clock.advance(RETRY_S)
+            assert await keykeeper.mint(token())
+            assert keykeeper.publication is not None
+            assert (len(attempts), keykeeper.stats.failures, keykeeper.stats.last_error) == (2, 1, None)
+
+    with caplog.at_level(logging.WARNING, "openred.keykeeper"):
+        run(test())
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0].startswith("the keys cannot be used, to be tried again: ")
+    assert (told[2], len(told)) == ("the keys can be used again", 3)
+
+
+def test_until_somebody_needs_them_nothing_becomes_of_the_keys(tmp_path: Path) -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            keys = FakeKeys()
+            keykeeper = paced(keys, executor, 3, lambda number: None)
+            await keykeeper.run()
+            assert (keys.calls, keykeeper.signing) == ([], None)
 
     run(test())
 
@@ -148,6 +216,8 @@ def test_so_many_tokens_wait_and_no_more() -> None:
     async def test() -> None:
         with Held() as executor:
             keykeeper = keeper(FakeKeys(), executor)
+            await keykeeper.open()
+            executor.hold()
             waiting = [asyncio.create_task(keykeeper.mint(token(n))) for n in range(QUEUE_TOKENS_MAX - 1)]
             await asyncio.sleep(0)
             # A pair counts as two.
@@ -172,6 +242,8 @@ def test_whoever_gives_up_gives_its_place_back() -> None:
     async def test() -> None:
         with Held() as executor:
             keykeeper = keeper(FakeKeys(), executor)
+            await keykeeper.open()
+            executor.hold()
             for _ in range(3):
                 waiting = asyncio.create_task(keykeeper.mint(*(token(n) for n in range(QUEUE_TOKENS_MAX))))
                 await asyncio.sleep(0)
@@ -189,6 +261,8 @@ def test_a_token_is_signed_by_the_key_it_names_even_if_that_changes_meanwhile() 
         with Held() as executor:
             keys = FakeKeys()
             keykeeper = keeper(keys, executor)
+            await keykeeper.open()
+            executor.hold()
             waiting = asyncio.create_task(keykeeper.mint(token()))
             await asyncio.sleep(0)
             keys.signing = directory_key("r", 1)
@@ -245,7 +319,7 @@ class Paced(Keykeeper):
 
 def paced(keys: Any, executor: ThreadPoolExecutor, rounds: int, before: Callable[[int], None]) -> Paced:
     clock = VirtualClock(NOW)
-    made = Paced(keys, clock, executor)
+    made = Paced(lambda: keys, clock, executor)
     made.rounds, made.virtual, made.before_round, made.pauses = rounds, clock, before, []
     return made
 

@@ -10,19 +10,19 @@ import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ...errors import CallerError
 from ...logs import AUDIT
 from ...micro_engine.messages import Request, Response
+from ...plain import plain
 
 log = logging.getLogger(AUDIT)
 
 SCHEME = "Bearer"
 
 
-@dataclass(frozen=True, slots=True)
+@plain(frozen=True)
 class Admission:
     """How operators are admitted at one listener.
 

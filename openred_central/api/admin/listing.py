@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...clock import Now
 from ...directory.directory import Directory
@@ -11,6 +11,7 @@ from ...directory.lifecycle import LIVE_STATES, State
 from ...directory.node import DISCOVERABLE, HELD, LEFT
 from ...micro_engine.messages import Request, Response
 from ...micro_engine.target import parse_query
+from ...plain import NamedTuple
 from .. import values
 from ..describing import describe, explain
 from ..fields import Field, Fields, Wrong

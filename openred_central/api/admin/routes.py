@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...micro_engine.engine import Engine
 from ...micro_engine.messages import Request, Response
+from ...plain import NamedTuple
 from . import acting, listing
 from .admission import Admission
 from .desk import Desk
