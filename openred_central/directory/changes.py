@@ -22,9 +22,10 @@ class _Run:
 
     __slots__ = ("keys", "numbers", "taken")
 
-    def __init__(self, keys: list[int | str]) -> None:
-        # A tuple once the run is closed: of numbers and texts, the garbage collector walks it only once.
-        self.keys: list[int | str] | tuple[int | str, ...] = keys
+    def __init__(self, keys: list[int | str] | array[int]) -> None:
+        # The garbage collector does not look into an array, walks a tuple of numbers and texts once, and a
+        # list again and again: an array where they are all slots, and a tuple once the run is closed.
+        self.keys: list[int | str] | array[int] | tuple[int | str, ...] = keys
         self.numbers = array("Q")
         self.taken = 0
 
@@ -113,14 +114,22 @@ class _Noted:
             self._slots.extend(bytes(slot + 1 - len(self._slots)))
 
     def _append(self, keys: Sequence[int | str], number: int) -> None:
+        """Write `keys` down, which are slots or hashes, not both."""
+        if not keys:
+            return
+        are_slots = not isinstance(keys[0], str)
         latest = self._runs[-1].keys if self._runs else ()
-        if isinstance(latest, tuple):
-            latest = []
+        if (
+            isinstance(latest, tuple)
+            or len(latest) >= RUN_KEYS
+            or not (are_slots or isinstance(latest, list))
+        ):
+            latest = array("Q") if are_slots else []
             self._runs.append(_Run(latest))
-        latest += keys
+        latest.extend(keys)  # type: ignore[arg-type]
         run = self._runs[-1]
         run.numbers.extend(repeat(number, len(keys)))
-        if len(latest) >= RUN_KEYS:
+        if isinstance(latest, list) and len(latest) >= RUN_KEYS:
             run.keys = tuple(latest)
         self._count += len(keys)
 
