@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from openred_central.errors import CallerError
 from openred_central.micro_engine.channel import HEAD, LINGER
+from openred_central.micro_engine.limits import EMPTY_LINES_MAX
 from openred_central.micro_engine.messages import Request
 from openred_central.micro_engine.shortcut import PIPELINED_MAX, Answer, Answered
 
@@ -215,6 +216,16 @@ def test_behind_the_beginning_of_a_request_nothing_is_taken(world: World, beats:
     (answer,) = answers(world.send(beat("d")))
     assert answer.status == 400
     assert beats.taken == []
+
+
+def test_empty_lines_between_requests_do_not_add_up(world: World, beats: Beats) -> None:
+    repeat(world)
+    for _ in range(2 * EMPTY_LINES_MAX):
+        assert world.send(b"\r\n") == b""
+        (answer,) = answers(world.send(beat("c")))
+        assert answer.status == 200
+    world.send(beat("d"))
+    assert beats.taken == ["d"]
 
 
 def test_a_client_that_does_not_read_is_not_answered_further(world: World, beats: Beats) -> None:
