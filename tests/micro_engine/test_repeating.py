@@ -142,6 +142,15 @@ def test_a_client_that_changes_its_fields_for_good_gets_another_shortcut(world: 
     assert (beats.taken, len(beats.prepared)) == (["c"], 2)
 
 
+def test_who_leaves_out_the_first_of_his_fields_gets_another_shortcut(world: World, beats: Beats) -> None:
+    for name in "abcd":
+        lines = ["X-Other: 1"] if name in "ab" else []
+        request = "\r\n".join([f"POST /beat/{name} HTTP/1.1", *lines, "Host: test", "", ""])
+        world.send(request.encode())
+    world.send(beat("e"))
+    assert (beats.taken, len(beats.prepared)) == (["e"], 2)
+
+
 def test_nothing_is_prepared_anew_while_nothing_changes(world: World, beats: Beats) -> None:
     repeat(world)
     beats.unprepared.add("x")
