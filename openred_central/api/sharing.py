@@ -3,10 +3,14 @@
 Fifty nodes of 100,000 take 200 µs to be drawn and described, and 6 µs to be told once more. A draw is shared
 only where that takes nothing from anybody: it is a blind sample of very many nodes, nothing that is told of
 them has changed, and the node at the head of an answer is there for one caller alone. So each answer is as
-fair a draw as if it were the only one. Who asks when nobody else does is given a draw of its own.
+fair a draw as if it were the only one. Who is at the head of the next answer is drawn, too: whoever knew it
+could use up the answers of others until it is his own node. Who asks when nobody else does is given a draw of
+its own.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from ..directory.discovery import Found, Sample
 
@@ -23,27 +27,31 @@ NODES_BYTES_MAX = 64 * 1024
 class SharedDraw:
     """The described nodes of a `sample`, best first; the first `ties` of them are equally available.
 
-    `callers_left` may still be told of it, up to `until_s`, monotonic, each of whom finds other `per_caller`
-    nodes at the head.
+    `callers_left` may still be told of it, up to `until_s`, monotonic, each of whom finds other nodes at the
+    head.
     """
 
-    __slots__ = ("callers_left", "nodes", "per_caller", "sample", "ties", "until_s")
+    __slots__ = ("_heads", "_nodes", "_ties", "callers_left", "sample", "until_s")
 
     def __init__(self, sample: Sample, nodes: list[bytes], ties: int, until_s: float) -> None:
         self.sample = sample
-        self.nodes = nodes
-        self.ties = ties
+        self._nodes = nodes
+        self._ties = ties
         callers = min(ties, CALLERS_MAX)
-        self.per_caller = ties // callers
+        per_caller = ties // callers
+        # Where the parts begin that nobody had at the head; the first caller had the first.
+        self._heads = list(range(per_caller, ties - per_caller + 1, per_caller))
         self.callers_left = callers - 1
         self.until_s = until_s
 
-    def next_nodes(self) -> list[bytes]:
-        """The same nodes for the next caller: those at the head go behind all that are as available."""
-        nodes, ties, per_caller = self.nodes, self.ties, self.per_caller
+    def next_nodes(self, random: Callable[[], float]) -> list[bytes]:
+        """The same nodes for the next caller: what stood before its head goes behind all as available."""
+        nodes, ties, heads = self._nodes, self._ties, self._heads
         self.callers_left -= 1
-        self.nodes = [*nodes[per_caller:ties], *nodes[:per_caller], *nodes[ties:]]
-        return self.nodes
+        place = int(random() * len(heads))
+        heads[place], heads[-1] = heads[-1], heads[place]
+        head = heads.pop()
+        return [*nodes[head:ties], *nodes[:head], *nodes[ties:]]
 
 
 class SharedDraws:
@@ -56,10 +64,10 @@ class SharedDraws:
     def __len__(self) -> int:
         return len(self._draws)
 
-    def take(self, query: str, now_s: float) -> tuple[list[bytes], int] | None:
+    def take(self, query: str, now_s: float, random: Callable[[], float]) -> tuple[list[bytes], int] | None:
         """The described nodes of a draw that answers `query` at monotonic `now_s`, and how many match in all.
 
-        None where there is none, or none that is still true.
+        `random` returns floats in [0, 1). None where there is none, or none that is still true.
         """
         draw = self._draws.get(query)
         if draw is None:
@@ -68,7 +76,7 @@ class SharedDraws:
         if total is None:
             del self._draws[query]
             return None
-        return draw.next_nodes(), total
+        return draw.next_nodes(random), total
 
     def offer(self, query: str, found: Found, sample: Sample, nodes: list[bytes], now_s: float) -> None:
         """Keep what was `found` and told for `query` at monotonic `now_s`, if it may be told once more.

@@ -76,6 +76,19 @@ def test_who_asks_the_same_is_told_of_the_same_nodes_but_of_others_first() -> No
     assert all(len(set(ids(nodes))) == RESULTS for nodes in answers)
 
 
+def test_who_was_told_cannot_know_who_is_first_in_the_next_answer() -> None:
+    """Who knew it could use up the answers of others until it is a node of his own."""
+    world = Counted()
+    places = Counter[int]()
+    for _ in range(40):
+        told = ids(world.ask())
+        places[told.index(ids(world.ask())[0])] += 1
+        world.clock.advance(AGE_S_MAX)
+    assert world.draws == 40
+    assert len(places) > CALLERS // 2
+    assert places[0] == 0
+
+
 def test_a_draw_is_for_so_many_callers_and_no_more() -> None:
     world = Counted()
     for number in range(3 * CALLERS):
@@ -140,12 +153,12 @@ def test_the_time_that_a_query_took_is_that_of_each_answer(monkeypatch: pytest.M
     world = Counted()
     take = world.api.shared_draws.take
 
-    def slow(query: str, now_s: float) -> Any:
+    def slow(shared: Any, *arguments: Any) -> Any:
         world.clock.advance(0.25)
-        return take(query, now_s)
+        return take(*arguments)
 
     world.ask()
-    monkeypatch.setattr(type(world.api.shared_draws), "take", lambda shared, query, now_s: slow(query, now_s))
+    monkeypatch.setattr(type(world.api.shared_draws), "take", slow)
     assert world.reply().document["query_time_ms"] == 250
     assert world.draws == 1
 
