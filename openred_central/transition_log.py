@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from .directory.node import Transition
+from .directory.node import Transition, transition_kind
 
 log = logging.getLogger("openred.server")
 
@@ -26,6 +26,5 @@ def log_transitions(transitions: Sequence[Transition]) -> None:
                 change.reason,
             )
         return
-    kinds = Counter((change.from_state.wire, change.to_state.wire, change.reason) for change in transitions)
-    for (from_state, to_state, reason), count in kinds.items():
-        log.info("%d nodes: %s → %s (%s)", count, from_state, to_state, reason)
+    for (from_state, to_state, reason), count in Counter(map(transition_kind, transitions)).items():
+        log.info("%d nodes: %s → %s (%s)", count, from_state.wire, to_state.wire, reason)

@@ -13,7 +13,6 @@ from time import perf_counter
 from typing import Any
 
 from openred_central.directory.node import Record
-from openred_central.storage.rows import PROFILE
 from openred_central.storage.schema import SCHEMA
 
 from ..load.generator import LoadOptions
@@ -27,6 +26,7 @@ from .servers import Meter, Running
 CONNECTIONS = (1, 8, 64, 256)
 FORGETFUL = "ours, from memory"
 BARE = "bare SQLite"
+PROFILE = Record._fields.index("profile")
 INSERT = f"INSERT INTO node ({', '.join(Record._fields)}) VALUES ({', '.join('?' * len(Record._fields))})"
 
 

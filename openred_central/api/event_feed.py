@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ..directory.lifecycle import Event
-from ..directory.node import DISCOVERABLE, Transition
+from ..directory.lifecycle import Event, State
+from ..directory.node import DISCOVERABLE, Transition, transition_kind
 from ..directory.registry import Registry
 from .event_log import EventLog
 from .times import rfc3339
@@ -29,7 +29,7 @@ class EventFeed:
     def __init__(self, log: EventLog, registry: Registry) -> None:
         self.log = log
         self._registry = registry
-        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._counts: Counter[tuple[State, State, str]] = Counter()
         self._named: list[Transition] = []
         self._forgotten: set[str] = set()
 
@@ -37,11 +37,10 @@ class EventFeed:
         """Take what happened since the last call."""
         room = NAMED_PER_TICK_MAX - len(self._named)
         self._named += transitions[:room]
-        for transition in transitions:
-            kind = (transition.from_state.wire, transition.to_state.wire, transition.reason)
-            self._counts[kind] += 1
-            if transition.reason == Event.FORGOTTEN:
-                self._forgotten.add(transition.node_id)
+        kinds = Counter(map(transition_kind, transitions))
+        self._counts.update(kinds)
+        if any(reason == Event.FORGOTTEN for _, _, reason in kinds):
+            self._forgotten.update(each.node_id for each in transitions if each.reason == Event.FORGOTTEN)
 
     def tick(self, wall_s: float) -> None:
         """Write what was gathered as events, and take the names of the forgotten out of older ones."""
@@ -53,7 +52,7 @@ class EventFeed:
         for transition in self._named:
             self._append(transition)
         kinds = [
-            {"from": from_state, "to": to_state, "reason": reason, "count": count}
+            {"from": from_state.wire, "to": to_state.wire, "reason": reason, "count": count}
             for (from_state, to_state, reason), count in self._counts.items()
         ]
         summary = {

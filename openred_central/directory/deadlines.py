@@ -58,16 +58,28 @@ class Deadlines:
         if self._old:
             self._sweep_some()
         elif len(self._heap) > 2 * self._armed_count + STALE_SLACK:
-            self._heap, self._old = [], self._heap
+            # The other is empty. What was there at the start the garbage collector leaves alone.
+            self._heap, self._old = self._old, self._heap
 
     def arm_all(self, slots: Sequence[int], steps: Sequence[int]) -> None:
-        """Arm many slots that have no deadline, each at its own time in deadline steps."""
+        """Arm many slots that have no deadline, each at its own time in deadline steps; at a start."""
         self._extend(max(slots, default=-1))
         for slot, at in zip(slots, steps, strict=True):
             self._armed[slot] = at
         self._armed_count += len(slots)
         self._heap.extend(map(or_, map(lshift, steps, repeat(_SLOT_BITS)), slots))
         heapq.heapify(self._heap)
+
+    def arm_again(self, slots: Sequence[int], steps: Sequence[int]) -> None:
+        """Arm slots whose entries were taken by `pop_due`, each at its own time in deadline steps.
+
+        They leave nothing stale behind, so that there is nothing to sweep: half of arming one by one.
+        """
+        armed, heap, push = self._armed, self._heap, heapq.heappush
+        for slot, at in zip(slots, steps, strict=True):
+            armed[slot] = at
+            push(heap, at << _SLOT_BITS | slot)
+        self._armed_count += len(slots)
 
     def disarm(self, slot: int) -> None:
         """Forget the deadline of `slot`; harmless where there is none."""

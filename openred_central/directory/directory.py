@@ -257,7 +257,7 @@ class Directory:
                 headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),
             )
         # It may have died within the hour, and even its tombstone be gone.
-        self.expiry.silence.returned(registration.node_id)
+        self.expiry.silence.began_anew(registration.node_id)
         from_state = State.DEAD if tombstone is not None else State.ABSENT
         slot = nodes.registry.next_slot()
         record = new_record(

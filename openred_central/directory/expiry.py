@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from itertools import compress
+from operator import not_
 
 from ..clock import Now
+from ..errors import InternalBug
 from ..plain import NamedTuple
-from .lifecycle import Event, State, deadline_s, next_state
+from .lifecycle import DEADLINE_STEPS_PER_S, STATES, TABLE, Event, State, deadline_s, next_state
 from .mass_silence import MassSilence
 from .node import LEFT, Profile
 from .nodes import Nodes
@@ -15,6 +20,10 @@ from .nodes import Nodes
 PROBE_ANSWER_S = 60.0
 # One that could not be asked, for our own reasons, is asked so much later.
 POSTPONE_S = 300.0
+# So many at once are worth being moved on together.
+CROWD = 8
+# What a record that is broken does to whoever looks at it.
+BROKEN = (InternalBug, ArithmeticError, LookupError, TypeError, ValueError)
 
 
 class ProbeRequest(NamedTuple):
@@ -77,7 +86,7 @@ class Expiry:
             if not passed:
                 break
             handled += passed
-            for slot in slots:
+            for slot in self._advance_all(slots, now):
                 try:
                     blocked |= not self._look_at(slot, now)
                 except Exception as error:
@@ -143,7 +152,7 @@ class Expiry:
 
     def let_go(self, slot: int) -> None:
         """The node in `slot` was heard: nothing is held against it, its deadline counts again."""
-        self.silence.returned(self._nodes.registry.node_id(slot))
+        self.silence.returned(slot)
         self._waiting.discard(slot)
         self._waiting_counted.discard(slot)
         self._asked.pop(slot, None)
@@ -183,6 +192,65 @@ class Expiry:
             return [], passed
         return self._nodes.deadlines.pop_due(now.attended_s, limit)
 
+    def _advance_all(self, slots: Sequence[int], now: Now) -> Sequence[int]:
+        """Move on those of `slots` about whom there is nothing to ask or to doubt; returns the others.
+
+        Where many are due at once, each takes a third of what `_look_at` does.
+        """
+        nodes = self._nodes
+        if (
+            len(slots) < CROWD
+            or self._probing
+            or not self.silence.believes(len(slots), len(nodes.registry), now)
+        ):
+            return slots
+        try:
+            steps = nodes.deadline_steps(slots)
+        except BROKEN:
+            # One by one they show who it is.
+            return slots
+        now_steps = math.floor(now.attended_s * DEADLINE_STEPS_PER_S)
+        early: list[tuple[int, int]] = []
+        due: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        states = map(nodes.registry.states.__getitem__, slots)
+        for state, entry in zip(states, zip(slots, steps, strict=True), strict=True):
+            (due[state] if entry[1] <= now_steps else early).append(entry)
+        if early:
+            nodes.deadlines.arm_again(*zip(*early, strict=True))
+        others = [
+            other
+            for state, entries in due.items()
+            for other in self._advance_from(STATES[state], *zip(*entries, strict=True), now=now)
+        ]
+        # Tombstones expire in the order in which they are put up.
+        return [slot for _, slot in sorted(others)]
+
+    def _advance_from(
+        self, state: State, slots: Sequence[int], steps: Sequence[int], *, now: Now
+    ) -> list[tuple[int, int]]:
+        """The `_advance` of nodes that are all in `state`, which ends at `steps` of each; none of them dies.
+
+        Returns those that are to die, or cannot be moved on, each behind when its state ended.
+        """
+        nodes, now_steps = self._nodes, math.floor(now.attended_s * DEADLINE_STEPS_PER_S)
+        while slots:
+            if TABLE.get((state, Event.DEADLINE)) in (None, State.DEAD):
+                break
+            at_s = [step / DEADLINE_STEPS_PER_S for step in steps]
+            at = [now.wall_s - (now.attended_s - due_s) for due_s in at_s]
+            try:
+                state = nodes.enter_all(slots, state, Event.DEADLINE, at=at, at_s=at_s)
+            except BROKEN:
+                break
+            self.silence.advanced(slots, now.attended_s)
+            dwell_s = nodes.lifecycle.dwell_s(state)
+            steps = [math.ceil((since_s + dwell_s) * DEADLINE_STEPS_PER_S) for since_s in at_s]
+            lasting = [step > now_steps for step in steps]
+            nodes.deadlines.arm_again(list(compress(slots, lasting)), list(compress(steps, lasting)))
+            ended = list(map(not_, lasting))
+            slots, steps = list(compress(slots, ended)), list(compress(steps, ended))
+        return list(zip(steps, slots, strict=True))
+
     def _look_at(self, slot: int, now: Now) -> bool:
         """Move on a node whose deadline has come; False where it must wait, like all that were not asked."""
         nodes = self._nodes
@@ -192,15 +260,14 @@ class Expiry:
         if due_s > now.attended_s:
             nodes.deadlines.arm(slot, due_s)
             return True
-        node_id = nodes.registry.node_id(slot)
         if not unanswered:
-            if not self.silence.may_advance(node_id, len(nodes.registry), len(self._asked), now):
+            if not self.silence.may_advance(slot, len(nodes.registry), len(self._asked), now):
                 self._wait(slot)
                 return False
             if self._probing:
                 self._ask(slot, now)
                 return True
-        self.silence.advanced(node_id, now.attended_s)
+        self.silence.advanced((slot,), now.attended_s)
         self._advance(slot, due_s, now)
         return True
 
@@ -211,7 +278,9 @@ class Expiry:
         while due_s <= now.attended_s:
             at = now.wall_s - (now.attended_s - due_s)
             if next_state(state, Event.DEADLINE) is State.DEAD:
+                node_id = nodes.registry.node_id(slot)
                 nodes.bury(slot, Event.DEADLINE, at=at, at_s=due_s)
+                self.silence.died(slot, node_id)
                 return
             state = nodes.enter(slot, Event.DEADLINE, at=at, at_s=due_s)
             # It began now, and nothing else counts for a silent node: 0.5 µs less than by its slot.
@@ -227,7 +296,7 @@ class Expiry:
 
     def _wait(self, slot: int) -> None:
         self._waiting.add(slot)
-        if self.silence.counts(self._nodes.registry.node_id(slot)):
+        if self.silence.counts(slot):
             self._waiting_counted.add(slot)
         self._waiting_queue.append(slot)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Sequence
-from itertools import repeat
+from itertools import compress, repeat
 from operator import add, mul
 
 from .changes import Changes
@@ -23,8 +23,10 @@ from .node import (
     Record,
     Tombstone,
     Transition,
+    append_entry,
     append_history,
     hash_id,
+    history_entry,
     is_discoverable,
     key_fingerprint,
 )
@@ -76,10 +78,9 @@ class Nodes:
         dwells = map(dwell_s.__getitem__, map(registry.states.__getitem__, slots))
         ends_s = map(add, registry.silent_since_s(slots), dwells)
         steps = list(map(math.ceil, map(mul, ends_s, repeat(DEADLINE_STEPS_PER_S))))
-        held = set(registry.held_slots())
-        if held or registry.has_absences:
+        if registry.has_absences or registry.any_held(slots):
             for place, slot in enumerate(slots):
-                if slot in held or registry.away_s(slot)[1]:
+                if registry.flags(slot) & HELD or registry.away_s(slot)[1]:
                     steps[place] = int(self.deadline_s(slot) * DEADLINE_STEPS_PER_S)
         return steps
 
@@ -154,6 +155,34 @@ class Nodes:
         registry.set_state(slot, to_state, at_s, append_history(registry.history(slot), transition))
         self.changes.note(slot)
         self._happened(transition)
+        return to_state
+
+    def enter_all(
+        self,
+        slots: Sequence[int],
+        from_state: State,
+        event: Event,
+        *,
+        at: Sequence[float],
+        at_s: Sequence[float],
+    ) -> State:
+        """The `enter` of many, all of them in `from_state`, each at its own time: a third of one by one.
+
+        Raises `InternalBug` for an event outside the table.
+        """
+        registry = self.registry
+        to_state = next_state(from_state, event)
+        reason: str = event._value_
+        # Of those who fell silent at one moment the text is the same, and kept once.
+        entries = {when: history_entry(when, from_state, to_state, reason) for when in set(at)}
+        histories = list(map(append_entry, registry.histories(slots), map(entries.__getitem__, at)))
+        kind = map(repeat, (from_state, to_state, reason))
+        transitions = zip(at, at_s, registry.node_ids_of(slots), *kind, strict=False)
+        self.index.move_all(list(compress(slots, registry.discoverable(slots))), from_state, to_state)
+        registry.set_states(slots, from_state, to_state, at_s, histories)
+        self.changes.note_all(slots)
+        self.transitions.extend(map(tuple.__new__, repeat(Transition), transitions))
+        self.transition_counts[from_state, to_state, reason] += len(slots)
         return to_state
 
     def bury(self, slot: int, event: Event, *, at: float, at_s: float) -> int:

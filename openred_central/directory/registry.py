@@ -8,24 +8,18 @@ that no dictionary ever grows by more than its share at once; shards are the uni
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, compress, repeat
 from operator import eq, is_not, lt, mod
-from typing import Any
 from zlib import crc32
 
 from ..errors import InternalBug
-from .columns import RecordColumns, picker, spread
+from .columns import RecordColumns, spread
 from .digests import DIGEST_MASK, record_digest, record_digests
-from .lifecycle import STATES, State
-from .node import HELD, Record, SignOfLife, is_discoverable
-from .service_sets import ServiceSet, ServiceSets
-
-# For `bytes.translate`: 1 for flags of nodes that may be discovered. No flags are those of free slots.
-_DISCOVERABLE = bytes(map(is_discoverable, range(256)))
-_HELD = bytes(bool(flags & HELD) for flags in range(256))
+from .lifecycle import State
+from .node import Record
+from .slots import Slots
 
 # Slots are 32-bit in the deadlines and in stores.
 SLOTS_MAX = 1 << 32
@@ -36,7 +30,7 @@ def shard_of(node_id: str, shards: int) -> int:
     return crc32(node_id.encode()) % shards
 
 
-class Registry:
+class Registry(Slots):
     """Records by slot, slots by id. Knows no rules: whoever writes here has already decided.
 
     The columns `states`, `last_seen_at`, `last_seen_s` and `usual_gap_s` are open to the heartbeat path,
@@ -44,57 +38,21 @@ class Registry:
     """
 
     def __init__(self, shards: int) -> None:
+        super().__init__()
         self._shards: tuple[dict[str, int], ...] = tuple({} for _ in range(shards))
         self.shards_count = shards
         self.shard_digests = [0] * shards
         self.state_counts = [0] * len(State)
-        self.sets = ServiceSets()
         self._free: list[int] = []
-        self._node_ids: list[str | None] = []
-        self._profiles: list[bytes] = []
-        self._histories: list[str] = []
-        self._away: dict[int, tuple[float, float]] = {}
-        # Few nodes ever change their key or name the next one.
-        self._key_changes: dict[int, tuple[int, str]] = {}
-        self.states = array("B")
-        self._flags = array("B")
-        self._registered_at = array("d")
-        self.last_seen_at = array("d")
-        self.last_seen_s = array("d")
-        self._since_s = array("d")
-        self.usual_gap_s = array("f")
-        self._revisions = array("Q")
-        self._digests = array("Q")
-        self._set_ids = array("I")
-        self._columns: tuple[array[int] | array[float], ...] = (
-            *(self.states, self._flags, self._registered_at, self.last_seen_at, self.last_seen_s),
-            *(self._since_s, self.usual_gap_s, self._revisions, self._digests, self._set_ids),
-        )
 
     def __len__(self) -> int:
         """How many nodes are registered; the dead are not."""
         return len(self._node_ids) - len(self._free)
 
-    @property
-    def slots_count(self) -> int:
-        """Slots run from 0 to this, exclusive; some may be free."""
-        return len(self._node_ids)
-
     def slot_of(self, node_id: str) -> int | None:
         """The slot of a node by its id; None where it is not registered."""
         # `shard_of` written out: nearly every request comes by here.
         return self._shards[crc32(node_id.encode()) % self.shards_count].get(node_id)
-
-    def is_free(self, slot: int) -> bool:
-        """Whether no node is in `slot`."""
-        return slot >= len(self._node_ids) or self._node_ids[slot] is None
-
-    def node_id(self, slot: int) -> str:
-        """The id of the node in `slot`. Raises `InternalBug` where the slot is free."""
-        node_id = self._node_ids[slot]
-        if node_id is None:
-            raise InternalBug(f"slot {slot} is free")
-        return node_id
 
     def slots_in_shard(self, shard: int) -> Iterator[tuple[str, int]]:
         """The (node_id, slot) pairs of one shard, which must not change meanwhile."""
@@ -113,122 +71,6 @@ class Registry:
         """All slots that are not free, rising."""
         slots = range(len(self._node_ids))
         return list(compress(slots, map(is_not, self._node_ids, repeat(None))) if self._free else slots)
-
-    def discoverable_slots(self) -> list[int]:
-        """The slots of all nodes that may be discovered, their states aside, rising."""
-        return list(compress(range(len(self._flags)), self._flags.tobytes().translate(_DISCOVERABLE)))
-
-    def held_slots(self) -> list[int]:
-        """The slots of all nodes that an operator holds, rising."""
-        return list(compress(range(len(self._flags)), self._flags.tobytes().translate(_HELD)))
-
-    def state(self, slot: int) -> State:
-        """The state of the node in `slot`."""
-        return STATES[self.states[slot]]
-
-    def since_s(self, slot: int) -> float:
-        """When the node in `slot` entered its state, in attended seconds."""
-        return self._since_s[slot]
-
-    def silent_since_s(self, slots: Iterable[int]) -> list[float]:
-        """When what ends the state of each of these nodes began: the last sign of life of one that is
-        active, for any other when it entered its state.
-        """
-        states, last_seen_s, since_s, active = self.states, self.last_seen_s, self._since_s, State.ACTIVE
-        return [last_seen_s[slot] if states[slot] == active else since_s[slot] for slot in slots]
-
-    def flags(self, slot: int) -> int:
-        """The `Record.flags` of the node in `slot`."""
-        return self._flags[slot]
-
-    def profile(self, slot: int) -> bytes:
-        """The `Profile` of the node in `slot`, encoded."""
-        return self._profiles[slot]
-
-    def registered_at(self, slot: int) -> float:
-        """When the node in `slot` was registered, in wall time."""
-        return self._registered_at[slot]
-
-    def service_set(self, slot: int) -> ServiceSet:
-        """The services and the region of the node in `slot`."""
-        return self.sets[self._set_ids[slot]]
-
-    def count_offering(self, slots: Iterable[int], names: frozenset[str]) -> int:
-        """How many of the nodes in `slots` offer all of `names`."""
-        sets, set_ids = self.sets, self._set_ids
-        return sum(names <= sets[set_ids[slot]].names for slot in slots)
-
-    def set_id(self, slot: int) -> int:
-        """The number in `sets` of the service set of the node in `slot`."""
-        return self._set_ids[slot]
-
-    def set_ids(self, slots: Iterable[int]) -> Iterator[int]:
-        """The `set_id` of each of `slots`."""
-        return map(self._set_ids.__getitem__, slots)
-
-    @property
-    def has_absences(self) -> bool:
-        """Whether any node has announced an absence."""
-        return bool(self._away)
-
-    def is_away(self, slot: int) -> bool:
-        """Whether the node in `slot` has announced an absence."""
-        return slot in self._away
-
-    def away_s(self, slot: int) -> tuple[float, float]:
-        """Beginning and end of an announced absence in attended seconds; both 0 where there is none."""
-        return self._away.get(slot, (0.0, 0.0))
-
-    def generation(self, slot: int) -> int:
-        """The `Record.generation` of the node in `slot`."""
-        return self._key_changes[slot][0] if slot in self._key_changes else 0
-
-    def history(self, slot: int) -> str:
-        """The last transitions of the node in `slot`, as text (`append_history`)."""
-        return self._histories[slot]
-
-    def record(self, slot: int) -> Record:
-        """The whole record in `slot`. Raises `InternalBug` where the slot is free."""
-        service_set = self.service_set(slot)
-        away_from_s, away_until_s = self.away_s(slot)
-        return Record(
-            slot,
-            self.node_id(slot),
-            self.states[slot],
-            self._flags[slot],
-            self._registered_at[slot],
-            self.last_seen_at[slot],
-            self.last_seen_s[slot],
-            self._since_s[slot],
-            self.usual_gap_s[slot],
-            self._revisions[slot],
-            service_set.services,
-            service_set.region,
-            self._profiles[slot],
-            away_from_s,
-            away_until_s,
-            self._histories[slot],
-            *self._key_changes.get(slot, (0, "")),
-        )
-
-    def signs_of_life(self, slots: Sequence[int]) -> list[SignOfLife]:
-        """What heartbeats changed in `slots`; free ones are left out.
-
-        Column by column: 0.5 µs for each, one by one 1.5 µs.
-        """
-        node_ids, count = self._node_ids, len(self._node_ids)
-        taken = [slot for slot in slots if slot < count and node_ids[slot] is not None]
-        columns = (self.last_seen_at, self.last_seen_s, self.usual_gap_s)
-        rows = zip(taken, *(map(column.__getitem__, taken) for column in columns), strict=True)
-        return list(map(tuple.__new__, repeat(SignOfLife), rows))
-
-    def shown(self, slots: Sequence[int]) -> Iterator[tuple[Any, int, int, float, int, bytes]]:
-        """Id, state, flags, last sign of life, set and profile of the nodes in `slots`, none of them free."""
-        columns: tuple[Sequence[Any], ...] = (
-            *(self._node_ids, self.states, self._flags),
-            *(self.last_seen_at, self._set_ids, self._profiles),
-        )
-        return zip(*map(picker(slots), columns), strict=True)
 
     def next_slot(self) -> int:
         """The slot that a new node is to have."""
@@ -320,6 +162,23 @@ class Registry:
         # What looks at a whole column sees that nobody is there.
         self.states[slot] = self._flags[slot] = 0
         self._free.append(slot)
+
+    def set_states(
+        self,
+        slots: Sequence[int],
+        from_state: State,
+        to_state: State,
+        since_s: Sequence[float],
+        histories: Sequence[str],
+    ) -> None:
+        """The `set_state` of many, all of which leave one state for another."""
+        self.state_counts[from_state] -= len(slots)
+        self.state_counts[to_state] += len(slots)
+        states, sinces_s, kept = self.states, self._since_s, self._histories
+        for slot, at_s, history in zip(slots, since_s, histories, strict=True):
+            states[slot] = to_state
+            sinces_s[slot] = at_s
+            kept[slot] = history
 
     def set_state(self, slot: int, state: State, since_s: float, history: str) -> None:
         """Move the node in `slot` to `state`, entered at attended `since_s`."""

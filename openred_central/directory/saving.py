@@ -8,7 +8,7 @@ from ..clock import Now
 from .batch import Batch, Vitals
 from .columns import RecordColumns
 from .expiry import Expiry
-from .node import Record, SignOfLife, Tombstone
+from .node import SignOfLife, Tombstone
 from .nodes import Nodes
 
 # Attended time is saved this often even when nothing else happens, so that a crash gives little of it away.
@@ -46,24 +46,25 @@ class Saving:
         if not changes and recent and not closing:
             return None
         self._vitals_taken_s = now.attended_s
-        records: list[Record] = []
-        freed_slots: list[int] = []
+        self._in_flight = changes.take(limit)
+        slots = [key for key in self._in_flight if isinstance(key, int)]
+        freed_slots = list(filter(nodes.registry.is_free, slots))
+        if freed_slots:
+            slots = [slot for slot in slots if not nodes.registry.is_free(slot)]
+        records = nodes.registry.records(slots)
+        if changes.signs_of_life:
+            for slot in slots:
+                # The record tells it.
+                changes.signs_of_life.pop(slot, None)
         tombstones: list[Tombstone] = []
         lifted: list[str] = []
-        self._in_flight = changes.take(limit)
-        for key in self._in_flight:
+        for key in self._in_flight if len(slots) + len(freed_slots) < len(self._in_flight) else ():
             if isinstance(key, str):
                 tombstone = nodes.tombstones.get(key)
                 if tombstone is not None:
                     tombstones.append(tombstone)
                 else:
                     lifted.append(key)
-            elif nodes.registry.is_free(key):
-                freed_slots.append(key)
-            else:
-                records.append(nodes.registry.record(key))
-                # The record tells it.
-                changes.signs_of_life.pop(key, None)
         signs_of_life = self._take_signs_of_life(max(0, limit - len(self._in_flight)))
         vitals = Vitals(now.attended_s, nodes.revision, self._expiry.silence.usual_per_h)
         return Batch(records, freed_slots, signs_of_life, tombstones, lifted, vitals, changes.covered())

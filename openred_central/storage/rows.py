@@ -1,14 +1,20 @@
-"""A batch as SQL statements, each with all its rows in one JSON document, or packed where they are many.
+"""A batch as SQL statements, each for some of its rows.
 
-One statement over `json_each` does its whole work in one call into SQLite, without the interpreter's lock;
-`executemany` would fight the event loop for that lock once per row.
+A statement runs without the interpreter's lock, and is given it for as long as its values are handed over:
+those of 64 rows at a time, which holds the event loop up for 0.1 ms. Row by row, as `executemany` would go,
+they would fight for that lock; and to take rows out of one JSON document cost SQLite 11 µs for each record,
+where values take 2.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import chain
+from typing import Any, NamedTuple, get_type_hints
 
 import orjson
 
@@ -17,64 +23,115 @@ from ..directory.node import Record, SignOfLife, Tombstone
 from .journal import INSERT_SIGNS, pack
 from .store import RowsRefused
 
+# Rows of one statement: a power of two, as are the parts of what is left, so that there are few statements
+# to be prepared and all stay prepared. SQLite allows 32,766 parameters.
+STATEMENT_ROWS = 64
+
 # The parameter arrives as bytes and becomes text inside SQLite, which saves two conversions here.
-_EACH = "json_each(CAST(:rows AS TEXT))"
-
-
-def _values(count: int) -> str:
-    return ", ".join(f"value ->> {index}" for index in range(count))
-
-
+_EACH = "json_each(CAST(?2 AS TEXT))"
 DELETE_RECORDS = f"DELETE FROM node WHERE slot IN (SELECT value FROM {_EACH})"
-# A record replaces all that its slot held; there is no index to be kept in step.
-REPLACE_RECORDS = (
-    f"REPLACE INTO node ({', '.join(Record._fields)}, commit_number) "
-    f"SELECT {_values(len(Record._fields))}, :commit_number FROM {_EACH}"
-)
 DELETE_TOMBSTONES = f"DELETE FROM tombstone WHERE id_hash IN (SELECT value FROM {_EACH})"
-REPLACE_TOMBSTONES = (
-    f"REPLACE INTO tombstone ({', '.join(Tombstone._fields)}) "
-    f"SELECT {_values(len(Tombstone._fields))} FROM {_EACH}"
-)
 
-PROFILE = Record._fields.index("profile")
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
-# SQLite ends a JSON string at an escaped NUL without a word.
-ESCAPED_NUL = b"\\u0000"
 
 
-def encode(batch: Batch) -> list[tuple[str, bytes]]:
-    """The statements of `batch` in the order in which they must run, each with its `rows`.
+class Statement(NamedTuple):
+    """One statement. Its first parameter, `?1`, is the number of the commit, the others are `values`.
 
-    Some also ask for the `commit_number`. Raises `RowsRefused` where a row is found that cannot be stored.
-    Numbers that are not finite are looked for only in signs of life: elsewhere the columns refuse them, and
-    then `refuse_rows` tells which.
+    `bytes_given` is about how much text or JSON they are.
+    """
+
+    sql: str
+    values: Sequence[Any]
+    bytes_given: int
+
+
+class _Table(NamedTuple):
+    """A table whose rows are `fields`, a type of named tuples, by which it tells what stands where."""
+
+    name: str
+    fields: type[Record] | type[Tombstone]
+    # Whether each row ends with the number of the commit that wrote it.
+    is_numbered: bool
+
+
+# A record replaces all that its slot held; there is no index to be kept in step.
+NODE = _Table("node", Record, is_numbered=True)
+TOMBSTONE = _Table("tombstone", Tombstone, is_numbered=False)
+
+
+@cache
+def _replace(table: _Table, rows: int) -> str:
+    """The statement that writes so many rows over those with the same keys."""
+    columns, numbers = list(table.fields._fields), iter(range(2, INTEGER_MAX))
+    written = [[f"?{number}" for _, number in zip(columns, numbers, strict=False)] for _ in range(rows)]
+    if table.is_numbered:
+        columns.append("commit_number")
+        written = [[*row, "?1"] for row in written]
+    values = ", ".join(f"({', '.join(row)})" for row in written)
+    return f"REPLACE INTO {table.name} ({', '.join(columns)}) VALUES {values}"
+
+
+@cache
+def _places(table: _Table) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Where in a row of `table` integers, floats, texts, and texts in UTF-8 stand."""
+    kinds = list(get_type_hints(table.fields).values())
+    integers, floats, texts, encoded = (
+        [place for place, kind in enumerate(kinds) if kind is wanted] for wanted in (int, float, str, bytes)
+    )
+    return integers, floats, texts, encoded
+
+
+def encode(batch: Batch) -> list[Statement]:
+    """The statements of `batch` in the order in which they must run.
+
+    Raises `RowsRefused` where a row is found that cannot be stored.
     """
     try:
-        plain_records = [
-            (*record[:PROFILE], record.profile.decode(), *record[PROFILE + 1 :]) for record in batch.records
-        ]
         statements = [
-            (statement, orjson.dumps(rows))
-            for statement, rows in (
-                (DELETE_RECORDS, batch.freed_slots),
-                (REPLACE_RECORDS, plain_records),
-                (DELETE_TOMBSTONES, batch.lifted_id_hashes),
-                (REPLACE_TOMBSTONES, list(map(tuple, batch.tombstones))),
-            )
-            if rows
+            *_deleting(DELETE_RECORDS, batch.freed_slots),
+            *_replacing(NODE, batch, batch.records),
+            *_deleting(DELETE_TOMBSTONES, batch.lifted_id_hashes),
+            *_replacing(TOMBSTONE, batch, batch.tombstones),
         ]
         if batch.signs_of_life:
-            statements.append((INSERT_SIGNS, pack(batch.signs_of_life)))
+            packed = pack(batch.signs_of_life)
+            statements.append(Statement(INSERT_SIGNS, (packed,), len(packed)))
             # Large numbers may also sum up to infinity; then none is refused.
             if not math.isfinite(sum(chain.from_iterable(batch.signs_of_life))):
                 refuse_rows(batch)
-    except (TypeError, ValueError, struct.error):
+    except (TypeError, ValueError, OverflowError, struct.error):
         refuse_rows(batch)
         raise
-    if any(ESCAPED_NUL in rows for statement, rows in statements if statement is not INSERT_SIGNS):
-        refuse_rows(batch)
     return statements
+
+
+def _deleting(sql: str, keys: Sequence[int | str]) -> Iterator[Statement]:
+    if keys:
+        document = orjson.dumps(keys)
+        yield Statement(sql, (document,), len(document))
+
+
+def _replacing(table: _Table, batch: Batch, rows: Sequence[Record | Tombstone]) -> Iterator[Statement]:
+    """The statements that write `rows`, column by column: 0.5 µs for each row."""
+    integers, floats, texts, encoded = _places(table)
+    first = 0
+    while first < len(rows):
+        count = min(STATEMENT_ROWS, 1 << (len(rows) - first).bit_length() - 1)
+        columns: list[Sequence[Any]] = list(zip(*rows[first : first + count], strict=True))
+        first += count
+        for place in encoded:
+            columns[place] = list(map(bytes.decode, columns[place]))
+        # What SQLite would not take, or take and give back as something else, is found in whole columns.
+        for place in integers:
+            array("q", columns[place])
+        text = "".join(chain.from_iterable(columns[place] for place in (*texts, *encoded))).encode()
+        # Large numbers may also sum up to infinity; then none is refused.
+        total = sum(chain.from_iterable(columns[place] for place in floats))
+        if b"\0" in text or not math.isfinite(total):
+            refuse_rows(batch)
+        values = list(chain.from_iterable(zip(*columns, strict=True)))
+        yield Statement(_replace(table, count), values, len(text))
 
 
 def refuse_rows(batch: Batch) -> None:

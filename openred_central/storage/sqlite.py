@@ -262,14 +262,14 @@ class SqliteStore:
             number = self._commit_number + 1
             try:
                 with transaction(connection):
-                    for statement, rows in statements:
-                        connection.execute(statement, {"rows": rows, "commit_number": number})
+                    for statement in statements:
+                        connection.execute(statement.sql, (number, *statement.values))
                     connection.execute(REPLACE_VITALS, (*batch.vitals, number))
             except sqlite3.IntegrityError:
                 refuse_rows(batch)
                 raise
         self._commit_number = number
-        self._wal_pages += _pages_written(batch, sum(len(rows) for _, rows in statements))
+        self._wal_pages += _pages_written(batch, sum(each.bytes_given for each in statements))
         journal.committed(len(batch.signs_of_life), batch.vitals.attended_s)
 
     @property

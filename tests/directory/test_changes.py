@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import random
+from array import array
 from itertools import pairwise
 
 import pytest
 
-from openred_central.directory.changes import PART_BITS, Changes
+from openred_central.directory.changes import RUN_KEYS, Changes
 
 
 def test_many_changes_of_one_node_are_one_entry_in_the_place_of_the_first() -> None:
@@ -169,12 +171,34 @@ def test_nothing_is_lost_parted_or_promised_too_early_however_saving_goes(seed: 
         assert watched.changes.covered() == watched.changes.last
 
 
-def test_no_dictionary_of_notes_grows_with_the_directory() -> None:
-    changes = Changes()
-    for slot in range(100_000):
+def test_a_million_notes_leave_nothing_long_for_the_garbage_collector_to_walk() -> None:
+    changes, noted = Changes(), list[int | str]()
+    changes.note_all(range(50_000))
+    for slot in range(50_000, 60_000):
         changes.note(slot)
-    assert max(map(len, changes._noted._parts.values())) <= 1 << PART_BITS
-    assert changes.take(100_000) == list(range(100_000))
+    noted += range(60_000)
+    for slot in range(60_000, 100_000):
+        changes.note_together(f"hash of {slot}", slot)
+        noted += (f"hash of {slot}", slot)
+    gc.collect()
+    mixed = [run.keys for run in changes._noted._runs if not isinstance(run.keys, array)]
+    assert 0 < sum(map(len, filter(gc.is_tracked, mixed))) < RUN_KEYS
+    assert changes.take(len(noted)) == noted
+    assert changes.take(1) == []
+
+
+def test_slots_noted_together_have_one_number_and_keep_the_place_that_they_have() -> None:
+    changes = Changes()
+    changes.put_back([7, 3], [])
+    changes.note(5)
+    changes.note("hash")
+    assert changes.note_all([4, 5, 3, 6]) == changes.last == 3
+    assert len(changes) == 6
+    assert changes.take(1) == [7, 3]
+    assert changes.take(3) == [5, "hash", 4]
+    assert changes.covered() == 2
+    assert changes.take(3) == [6]
+    assert changes.covered() == 3
 
 
 def test_notes_come_out_as_a_plain_dictionary_would_have_them(seed: int) -> None:
@@ -194,7 +218,7 @@ def test_notes_come_out_as_a_plain_dictionary_would_have_them(seed: int) -> None
             case 3 if chance.randrange(2) and len(flying) < 2:
                 # What is put back was taken together, and is from then on: one alone shows the order.
                 changes.put_back(flying, [])
-                plain = dict.fromkeys(flying, 0) | {k: n for k, n in plain.items() if k not in flying}
+                plain = dict.fromkeys(flying, 1) | {k: n for k, n in plain.items() if k not in flying}
                 flying = []
         assert len(changes) == len(plain)
         assert changes.covered() == next(iter(plain.values()), changes.last + 1) - 1

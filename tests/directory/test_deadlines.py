@@ -126,6 +126,17 @@ def test_many_armed_at_once_are_like_one_by_one(seed: int) -> None:
     Deadlines().arm_all([], [])
 
 
+def test_what_was_taken_may_be_armed_again_together() -> None:
+    deadlines = Deadlines()
+    deadlines.arm_all(range(10), [1_024] * 10)
+    slots, _ = deadlines.pop_due(1.0, 100)
+    deadlines.arm_again(slots[:6], [2_048, 3_072, 2_048, 2_047, 4_096, 2_048])
+    assert len(deadlines) == 6
+    assert deadlines.live_slots() == set(range(6))
+    assert popped(deadlines, 2.0) == [3, 0, 2, 5]
+    assert deadlines.armed_s(1) == 3.0
+
+
 def test_stale_entries_are_dropped_a_few_at_a_time_and_no_live_or_later_one_with_them() -> None:
     deadlines = Deadlines()
     for slot in range(10):

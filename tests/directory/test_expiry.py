@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from openred_central.clock import Now
+from openred_central.directory import operating
 from openred_central.directory.directory import Directory
 from openred_central.directory.expiry import POSTPONE_S
 from openred_central.directory.lifecycle import LIVE_STATES, Event, LifecycleOptions, State
 from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import LEFT, decode_history
+from openred_central.directory.node import LEFT, Transition, decode_history
 from openred_central.plain import replace
 
 from .building import (
@@ -604,3 +607,89 @@ def test_probes_that_never_come_back_do_not_block_those_who_wait() -> None:
 
 def test_the_states_of_silence_are_those_between_active_and_dead() -> None:
     assert (State.ACTIVE, *SILENT_STATES) == LIVE_STATES
+
+
+def populated(seed: int, *, absences: bool) -> Directory:
+    """Some hundred nodes: of many sets and regions, hidden, held, away, gone, revived, heard at any time."""
+    chance = random.Random(seed)
+    directory = make_directory(life=SHORT_LIFE)
+    for number in range(300):
+        now, name = at(number / 100), f"n{number}"
+        services = ",".join(sorted(chance.sample(["chat", "mail", "relay"], chance.randrange(4))))
+        register(directory, name, now, services=services, region=chance.choice(["", "eu"]))
+    for number in range(300):
+        now, name = at(3.0 + number / 100), f"n{number}"
+        match chance.randrange(8):
+            case 0:
+                operating.hold(directory, name, now)
+            case 1:
+                directory.leave(name, now)
+            case 2 if absences:
+                slot = directory.slot(name, now)
+                away_until_s = now.attended_s + chance.randrange(20)
+                directory.nodes.rewrite(record_of(directory, name)._replace(away_until_s=away_until_s))
+                directory.expiry.let_go(slot)
+            case 3 | 4:
+                directory.heartbeat(name, now)
+            case 5:
+                directory.forget(name, now)
+    directory.nodes.transitions.clear()
+    return directory
+
+
+def lived_through(directory: Directory) -> list[Transition]:
+    """All transitions of the living. When tombstones go depends on the order in which they were put up."""
+    nodes = directory.nodes
+    assert nodes.transition_counts.total() > len(nodes.transitions)
+    return sorted(each for each in nodes.transitions if each.from_state is not State.DEAD)
+
+
+@pytest.mark.parametrize("absences", [False, True])
+@pytest.mark.parametrize("moments", [[60.0], [12.0, 14.5, 16.0, 30.0, 47.0, 48.5, 70.0]])
+def test_many_due_at_once_become_what_they_become_one_by_one(
+    moments: list[float], absences: bool, seed: int
+) -> None:
+    together, single = populated(seed, absences=absences), populated(seed, absences=absences)
+    for moment in moments:
+        now = at(moment)
+        while together.expiry.expire_due(now, 1_000) == 1_000:
+            pass
+        while single.expiry.expire_due(now, 1):
+            pass
+        for name in (f"n{number}" for number in range(300)):
+            lives = state_of(single, name) in LIVE_STATES
+            assert lives is (state_of(together, name) in LIVE_STATES)
+            if lives:
+                assert record_of(together, name) == record_of(single, name)
+        expect_consistent(together, now)
+        assert together.expiry.silence.recent == single.expiry.silence.recent
+        assert lived_through(together) == lived_through(single)
+        changed = [set(each.nodes.changes.take(100_000)) for each in (together, single)]
+        assert changed[0] == changed[1]
+        # A heartbeat in between lets some of them be looked at too early the next time.
+        for name in ("n1", "n2", "n3"):
+            if state_of(single, name) in LIVE_STATES:
+                together.heartbeat(name, now)
+                single.heartbeat(name, now)
+
+
+def test_a_broken_record_among_many_that_are_due_is_set_aside_alone() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    slots = [register(directory, f"n{number}", at(0.0)) for number in range(50)]
+    directory.nodes.registry.last_seen_s[slots[7]] = float("nan")
+    directory.nodes.registry.states[slots[9]] = State.ABSENT
+    run_until(directory, at(10.0))
+    assert sorted(directory.expiry.set_aside) == [slots[7], slots[9]]
+    others = {state_of(directory, f"n{number}") for number in range(50) if number not in (7, 9)}
+    assert others == {State.PENDING_FIRST_CHECK}
+
+
+def test_many_at_once_are_no_more_believed_than_one_after_the_other() -> None:
+    silence = MassSilenceOptions(share=0.1, nodes_min=20)
+    directory = make_directory(life=SHORT_LIFE, silence=silence)
+    for number in range(300):
+        register(directory, f"n{number}", at(0.0))
+    directory.expiry.expire_due(at(10.0), 1_000)
+    assert directory.expiry.silence.hold is not None
+    assert directory.expiry.silence.recent == 30
+    assert directory.nodes.registry.state_counts[State.ACTIVE] == 270

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 from itertools import count
 
 import pytest
 
-from openred_central.directory.mass_silence import NAME_SETS, MassSilence, MassSilenceOptions
+from openred_central.directory.mass_silence import NAME_PARTS, MassSilence, MassSilenceOptions
 
 from .building import DAY_S, HOUR_S, at
 
 NODES = 10_000
-NUMBERS = count()
+# Slots that no test names.
+NUMBERS = count(1_000)
 
 
 def advance(silence: MassSilence, attempts: int, now_s: float, *, nodes: int = NODES, asked: int = 0) -> int:
     """How many of `attempts` nodes, others each time, are let through."""
     for done in range(attempts):
-        node_id = f"n{next(NUMBERS)}"
-        if not silence.may_advance(node_id, nodes, asked, at(now_s)):
+        slot = next(NUMBERS)
+        if not silence.may_advance(slot, nodes, asked, at(now_s)):
             return done
-        silence.advanced(node_id, now_s)
+        silence.advanced([slot], now_s)
     return attempts
 
 
@@ -94,32 +96,32 @@ def test_a_node_counts_once_however_many_states_it_passes_within_the_hour() -> N
     silence = MassSilence(MassSilenceOptions())
     for passes in range(6):
         for number in range(500):
-            assert silence.may_advance(f"a{number}", NODES, 0, at(passes * 600.0))
-            silence.advanced(f"a{number}", passes * 600.0)
+            assert silence.may_advance(number, NODES, 0, at(passes * 600.0))
+            silence.advanced([number], passes * 600.0)
         assert silence.recent == 500
     # It counts from its last state on.
-    assert not silence.may_advance("another", NODES, 0, at(50 * 60.0 + HOUR_S - 60.0))
-    assert silence.counts("a0")
+    assert not silence.may_advance(999, NODES, 0, at(50 * 60.0 + HOUR_S - 60.0))
+    assert silence.counts(0)
 
 
 def test_an_hour_after_its_last_state_a_node_counts_no_more() -> None:
     silence = MassSilence(MassSilenceOptions())
-    silence.advanced("a", 0.0)
-    silence.advanced("a", 1_800.0)
-    silence.may_advance("b", NODES, 0, at(HOUR_S + 60.0))
-    assert (silence.counts("a"), silence.recent) == (True, 1)
-    silence.may_advance("b", NODES, 0, at(1_800.0 + HOUR_S))
-    assert (silence.counts("a"), silence.recent) == (False, 0)
+    silence.advanced([0], 0.0)
+    silence.advanced([0], 1_800.0)
+    silence.may_advance(1, NODES, 0, at(HOUR_S + 60.0))
+    assert (silence.counts(0), silence.recent) == (True, 1)
+    silence.may_advance(1, NODES, 0, at(1_800.0 + HOUR_S))
+    assert (silence.counts(0), silence.recent) == (False, 0)
 
 
 def test_who_is_heard_makes_room_for_another_and_only_once() -> None:
     silence = MassSilence(MassSilenceOptions())
     for number in range(500):
-        silence.advanced(f"a{number}", float(number))
+        silence.advanced([number], float(number))
     for _ in range(3):
-        silence.returned("a7")
-        silence.returned("a70")
-        silence.returned("never silent")
+        silence.returned(7)
+        silence.returned(70)
+        silence.returned(900)
     assert silence.recent == 498
     assert advance(silence, 10, 500.0) == 2
 
@@ -132,12 +134,11 @@ def held(silence: MassSilence) -> MassSilence:
 
 def test_a_hold_ends_when_half_of_what_is_believed_is_still_silent() -> None:
     silence = MassSilence(MassSilenceOptions())
-    for number in range(500):
-        silence.advanced(f"a{number}", 0.0)
-    assert not silence.may_advance("another", NODES, 0, at(0.0))
+    silence.advanced(range(500), 0.0)
+    assert not silence.may_advance(999, NODES, 0, at(0.0))
     assert not silence.reconsider(1_000, NODES, 0.0, at(10.0).monotonic_s)
     for number in range(400):
-        silence.returned(f"a{number}")
+        silence.returned(number)
     # 500 advanced and 400 of them came back: with 150 that wait, 250 are silent, half of what is believed.
     assert not silence.reconsider(151, NODES, 0.0, at(10.0).monotonic_s)
     assert silence.reconsider(150, NODES, 0.0, at(10.0).monotonic_s)
@@ -186,11 +187,58 @@ def test_options_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> No
         MassSilenceOptions(**wrong)  # type: ignore[arg-type]
 
 
-def test_no_set_of_names_grows_with_the_directory() -> None:
+def test_one_that_died_is_known_by_its_name_and_its_slot_is_anothers() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    silence.advanced([0, 1], 0.0)
+    silence.died(0, "a")
+    assert (silence.recent, silence.counts(0), silence.counts(1)) == (2, False, True)
+    silence.advanced([0], 60.0)
+    assert silence.recent == 3
+    for _ in range(2):
+        silence.began_anew("a")
+        silence.began_anew("never there")
+    assert (silence.recent, silence.counts(0)) == (2, True)
+
+
+def test_one_that_died_counts_for_an_hour_too() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    silence.advanced([0], 0.0)
+    silence.died(0, "a")
+    silence.may_advance(1, NODES, 0, at(HOUR_S))
+    silence.began_anew("a")
+    assert silence.recent == 0
+
+
+def test_what_was_counted_before_a_backlog_was_done_is_forgotten_at_once() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    silence.advanced(range(500), 0.0)
+    silence.release(0.0)
+    silence.caught_up()
+    silence.advanced([1], 0.0)
+    assert (silence.recent, sum(map(silence.counts, range(500)))) == (1, 1)
+
+
+def test_as_many_are_believed_together_as_one_by_one() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    assert not silence.believes(501, NODES, at(0.0))
+    assert silence.hold is None
+    assert silence.believes(500, NODES, at(0.0))
+    silence.advanced(range(500), 0.0)
+    assert not silence.believes(1, NODES, at(0.0))
+    assert silence.believes(500, NODES, at(HOUR_S))
+    silence = held(MassSilence(MassSilenceOptions()))
+    assert not silence.believes(0, NODES, at(HOUR_S))
+    silence.release(0.0)
+    assert not silence.believes(0, NODES, at(HOUR_S))
+
+
+def test_the_names_of_very_many_dead_are_nothing_long_to_grow_or_to_walk() -> None:
     silence = MassSilence(MassSilenceOptions(share=1.0))
-    for number in range(64_000):
-        silence.advanced(f"n{number}", 1.0)
-    ((_, names),) = silence._slices
-    assert max(map(len, names.values())) < 3 * 64_000 / NAME_SETS
-    silence.returned("n7")
-    assert (silence.recent, silence.counts("n7"), silence.counts("n8")) == (63_999, False, True)
+    silence.advanced(range(64_000), 1.0)
+    for slot in range(64_000):
+        silence.died(slot, f"n{slot}")
+    (only,) = silence._slices
+    assert max(map(len, only.dead.values())) < 3 * 64_000 / NAME_PARTS
+    assert not any(map(gc.is_tracked, only.dead.values()))
+    silence.began_anew("n7")
+    assert silence.recent == 63_999

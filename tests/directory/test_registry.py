@@ -170,20 +170,3 @@ def test_an_id_or_history_that_is_no_text_is_not_restored() -> None:
     for changed in ({"node_id": [b"\xff"]}, {"history": [b"\xff"]}, {"region": [b"\xff"]}):
         with pytest.raises(UnicodeDecodeError):
             Registry(4).restore(columns_of([record(0)])._replace(**changed))
-
-
-def test_what_is_shown_of_many_is_what_is_known_of_each() -> None:
-    registry = Registry(4)
-    for slot, node_id in enumerate("abc"):
-        registry.insert(record(slot, node_id, services=node_id, last_seen_at=float(slot)))
-    assert list(registry.shown([2, 0])) == [
-        (
-            registry.node_id(slot),
-            registry.state(slot),
-            registry.flags(slot),
-            registry.last_seen_at[slot],
-            registry.set_id(slot),
-            registry.profile(slot),
-        )
-        for slot in (2, 0)
-    ]

@@ -149,6 +149,8 @@ def test_who_changed_lately_is_known() -> None:
     assert index.changed_since(index.changes - 1) == [0]
     index.add_all([0])
     assert index.changed_since(index.changes - 1) == [0]
+    index.move_all([1], State.ACTIVE, State.COMA)
+    assert index.changed_since(index.changes - 1) == [1]
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -159,3 +161,23 @@ def test_so_many_changes_are_known_and_no_more(together: bool) -> None:
         index.add_all(range(CHANGES_KEPT + 1))
     assert index.changed_since(1) == list(range(CHANGES_KEPT, 0, -1))
     assert index.changed_since(0) is None
+
+
+@pytest.mark.parametrize("groups_max", [0, 2, 100])
+def test_many_moved_at_once_are_found_like_one_by_one(groups_max: int, seed: int) -> None:
+    chance = random.Random(seed)
+    services = [",".join(sorted(chance.sample(NAMES, chance.randrange(3)))) for _ in range(120)]
+    _, together = filled(services, groups_max=groups_max)
+    _, single = filled(services, groups_max=groups_max)
+    moving = chance.sample(range(120), 70)
+    for from_state, to_state in ((State.ACTIVE, State.COMA), (State.COMA, State.RETRY_2W)):
+        together.move_all(moving, from_state, to_state)
+        for slot in moving:
+            single.move(slot, from_state, to_state)
+        assert sorted(together.members()) == sorted(single.members())
+        moving = moving[::2]
+    # Their places are right: whoever is taken out now is the right one.
+    for slot in moving:
+        together.move(slot, State.RETRY_2W, State.ACTIVE)
+        single.move(slot, State.RETRY_2W, State.ACTIVE)
+    assert sorted(together.members()) == sorted(single.members())

@@ -88,21 +88,22 @@ def test_an_escaped_nul_within_a_profile_is_ordinary_text() -> None:
     assert len(encode(batch(record(1, profile=b'{"name":"\\u0000"}')))) == 1
 
 
-def test_a_batch_is_one_statement_for_each_kind_of_change() -> None:
-    statements = encode(
-        batch(
-            *(record(slot) for slot in range(100)),
-            freed_slots=list(range(100, 200)),
-            signs_of_life=[SignOfLife(slot, 1.0, 2.0, 3.0) for slot in range(200, 300)],
-            tombstones=[tombstone(f"{number}") for number in range(100)],
-            lifted_id_hashes=[f"{number}" for number in range(100, 200)],
-        )
+def test_a_batch_is_few_statements_of_which_there_are_few_kinds() -> None:
+    given = batch(
+        *(record(slot) for slot in range(100)),
+        freed_slots=list(range(100, 200)),
+        signs_of_life=[SignOfLife(slot, 1.0, 2.0, 3.0) for slot in range(200, 300)],
+        tombstones=[tombstone(f"{number}") for number in range(65)],
+        lifted_id_hashes=[f"{number}" for number in range(100, 200)],
     )
-    assert [statement.split()[0] for statement, _ in statements] == [
-        "DELETE",
-        "REPLACE",
-        "DELETE",
-        "REPLACE",
-        "INSERT",
-    ]
+    statements = encode(given)
+    kinds = [(each.sql.split()[0], each.sql.count("(") - 1) for each in statements]
+    assert kinds[1:4] == [("REPLACE", 64), ("REPLACE", 32), ("REPLACE", 4)]
+    assert kinds[5:7] == [("REPLACE", 64), ("REPLACE", 1)]
+    assert [kinds[place][0] for place in (0, 4, 7)] == ["DELETE", "DELETE", "INSERT"]
+    assert encode(given)[1].sql is statements[1].sql
     assert encode(batch()) == []
+
+
+def test_numbers_in_a_record_that_are_only_large_are_kept() -> None:
+    assert len(encode(batch(record(1, since_s=1.7e308, last_seen_s=1.7e308)))) == 1
