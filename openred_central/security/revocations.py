@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import heapq
 import struct
+from collections import OrderedDict
 
 from ..plain import NamedTuple
 
-# 14.5 MB of recent tokens at most, and a few of revoked ones.
+# 17.6 MB of recent tokens at most, and a few of revoked ones.
 TOKENS_MAX = 65_536
 # The id of a token, and when it expires.
 _REVOCATION = struct.Struct("<22sd")
@@ -87,18 +88,19 @@ class RecentTokens:
 
     def __init__(self, tokens_max: int = TOKENS_MAX) -> None:
         self._tokens_max = tokens_max
-        # A dictionary keeps the order in which keys came; what is asked for is put at the end again.
-        self._tokens: dict[str, RecentToken] = {}
+        # In the order of last use; what is asked for is put at the end again. Not a plain dictionary, which
+        # looks for its first key past all that were taken out.
+        self._tokens: OrderedDict[str, RecentToken] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._tokens)
 
     def add(self, token_id: str, token: RecentToken) -> None:
         """Remember a token that was made."""
-        self._tokens.pop(token_id, None)
-        if len(self._tokens) >= self._tokens_max:
-            del self._tokens[next(iter(self._tokens))]
         self._tokens[token_id] = token
+        self._tokens.move_to_end(token_id)
+        if len(self._tokens) > self._tokens_max:
+            self._tokens.popitem(last=False)
 
     def get(self, token_id: str, now_s: float) -> RecentToken | None:
         """What is remembered of a token that has not expired at wall time `now_s`."""

@@ -13,6 +13,7 @@ import hmac
 import re
 
 from ..encoding import base64url, pre_authentication_encoding
+from ..patterns import late
 from ..plain import NamedTuple
 from .proof_errors import ProofError
 
@@ -28,7 +29,7 @@ LEFT_S_MIN = 240
 # 128 bits as base64url.
 _MAC_BYTES = 16
 _NUMBER = "(0|[1-9][0-9]{0,10})"
-_SESSION = re.compile(rf"or3s\.{_NUMBER}\.{_NUMBER}\.{_NUMBER}\.([A-Za-z0-9_-]{{22}})", re.ASCII)
+_SESSION = late(rf"or3s\.{_NUMBER}\.{_NUMBER}\.{_NUMBER}\.([A-Za-z0-9_-]{{22}})", re.ASCII)
 
 
 class Session(NamedTuple):

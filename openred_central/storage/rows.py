@@ -14,12 +14,13 @@ from array import array
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 import orjson
 
 from ..directory.batch import Batch
 from ..directory.node import Record, SignOfLife, Tombstone
+from ..plain import NamedTuple
 from .journal import INSERT_SIGNS, pack
 from .store import RowsRefused
 

@@ -14,6 +14,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ..clock import Clock
@@ -27,22 +28,18 @@ PRIVATE = "private"
 # The IANA special-purpose address registries (RFC 6890), by the kind of address. Not left to `ipaddress`,
 # whose answers differ between versions of Python. Networks for documentation (RFC 5737, RFC 3849, RFC 9637)
 # are reserved: no node can live there, a probe could only waste two seconds.
-KINDS: tuple[tuple[IPv4Network | IPv6Network, str], ...] = tuple(
-    (ipaddress.ip_network(network), kind)
-    for kind, networks in {
-        "unspecified": "0.0.0.0/8 ::/128",
-        "loopback": "127.0.0.0/8 ::1/128",
-        "link-local": "169.254.0.0/16 fe80::/10",
-        "multicast": "224.0.0.0/4 ff00::/8",
-        # RFC 1918, shared address space (RFC 6598), benchmarking (RFC 2544), unique local (RFC 4193), the
-        # site-local addresses of old, and NAT64 within one network (RFC 8215).
-        PRIVATE: "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 198.18.0.0/15 fc00::/7 fec0::/10 "
-        "64:ff9b:1::/48",
-        "reserved": "192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 198.51.100.0/24 203.0.113.0/24 240.0.0.0/4 "
-        "2001::/23 2001:db8::/32 3fff::/20",
-    }.items()
-    for network in networks.split()
-)
+NETWORKS = {
+    "unspecified": "0.0.0.0/8 ::/128",
+    "loopback": "127.0.0.0/8 ::1/128",
+    "link-local": "169.254.0.0/16 fe80::/10",
+    "multicast": "224.0.0.0/4 ff00::/8",
+    # RFC 1918, shared address space (RFC 6598), benchmarking (RFC 2544), unique local (RFC 4193), the
+    # site-local addresses of old, and NAT64 within one network (RFC 8215).
+    PRIVATE: "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 198.18.0.0/15 fc00::/7 fec0::/10 "
+    "64:ff9b:1::/48",
+    "reserved": "192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 198.51.100.0/24 203.0.113.0/24 240.0.0.0/4 "
+    "2001::/23 2001:db8::/32 3fff::/20",
+}
 # All that has been given out of the Internet of version 6 (RFC 4291 §2.4); the rest is reserved.
 GLOBAL_IPV6 = IPv6Network("2000::/3")
 
@@ -80,8 +77,18 @@ def _meant(address: str) -> IPv4Address | IPv6Address | None:
     return parsed
 
 
+@cache
+def _kinds() -> tuple[tuple[IPv4Network | IPv6Network, str], ...]:
+    """`NETWORKS`, read: half a millisecond, which most servers never need."""
+    return tuple(
+        (ipaddress.ip_network(network), kind)
+        for kind, networks in NETWORKS.items()
+        for network in networks.split()
+    )
+
+
 def _kind(address: IPv4Address | IPv6Address) -> str | None:
-    for network, kind in KINDS:
+    for network, kind in _kinds():
         if address in network:
             return kind
     return "reserved" if address.version == 6 and address not in GLOBAL_IPV6 else None
