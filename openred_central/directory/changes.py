@@ -167,11 +167,15 @@ class Changes:
         self._tied: dict[int | str, list[int | str]] = {}
         # A sign of life needs no number: nobody waits for it.
         self.signs_of_life: dict[int, None] = {}
+        # Those whose turn it is, the first one last. Taken out of the dictionary one by one they cost 0.3 µs
+        # more.
+        self._signs_leaving: list[int] = []
         self.last = 0
 
     def __len__(self) -> int:
         """How many entries are pending, of both kinds."""
-        return len(self._noted) + len(self._returned) + len(self.signs_of_life)
+        signs = len(self._signs_leaving) + len(self.signs_of_life)
+        return len(self._noted) + len(self._returned) + signs
 
     def note(self, key: int | str) -> int:
         """Note that the record in a slot, or the tombstone of a hash, changed; its number."""
@@ -234,14 +238,18 @@ class Changes:
 
         The record of some of them may be pending as well (`is_noted`), or the slot free by now.
         """
-        if len(self.signs_of_life) <= limit:
-            slots = list(self.signs_of_life)
-            self.signs_of_life.clear()
-            return slots
-        slots = [slot for slot, _ in zip(self.signs_of_life, range(limit), strict=False)]
-        for slot in slots:
-            del self.signs_of_life[slot]
+        slots = self._leave(limit)
+        if len(slots) < limit and self.signs_of_life:
+            self._signs_leaving, self.signs_of_life = list(reversed(self.signs_of_life)), {}
+            # Some may have been heard twice meanwhile.
+            slots = list(dict.fromkeys(slots + self._leave(limit - len(slots))))
         return slots
+
+    def _leave(self, limit: int) -> list[int]:
+        rest = max(0, len(self._signs_leaving) - limit)
+        slots = self._signs_leaving[rest:]
+        del self._signs_leaving[rest:]
+        return slots[::-1]
 
     def is_noted(self, key: int | str) -> bool:
         """Whether a change of the record in a slot, or of a tombstone, is pending."""

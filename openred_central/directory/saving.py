@@ -52,10 +52,9 @@ class Saving:
         if freed_slots:
             slots = [slot for slot in slots if not nodes.registry.is_free(slot)]
         records = nodes.registry.records(slots)
-        if changes.signs_of_life:
-            for slot in slots:
-                # The record tells it.
-                changes.signs_of_life.pop(slot, None)
+        for slot in slots if changes.signs_of_life else ():
+            # The record tells it.
+            changes.signs_of_life.pop(slot, None)
         tombstones: list[Tombstone] = []
         lifted: list[str] = []
         for key in self._in_flight if len(slots) + len(freed_slots) < len(self._in_flight) else ():
@@ -65,7 +64,7 @@ class Saving:
                     tombstones.append(tombstone)
                 else:
                     lifted.append(key)
-        signs_of_life = self._take_signs_of_life(max(0, limit - len(self._in_flight)))
+        signs_of_life = self._take_signs_of_life(max(0, limit - len(self._in_flight)), set(slots))
         vitals = Vitals(now.attended_s, nodes.revision, self._expiry.silence.usual_per_h)
         return Batch(records, freed_slots, signs_of_life, tombstones, lifted, vitals, changes.covered())
 
@@ -95,6 +94,9 @@ class Saving:
             for crowded_out in self._nodes.tombstones.put_up(tombstone):
                 self._nodes.changes.note(crowded_out.id_hash)
 
-    def _take_signs_of_life(self, limit: int) -> list[SignOfLife]:
-        slots = self._nodes.changes.take_signs_of_life(limit)
-        return self._nodes.registry.signs_of_life(self._nodes.changes.unnoted(slots))
+    def _take_signs_of_life(self, limit: int, told: set[int]) -> list[SignOfLife]:
+        """Up to `limit` signs of life of which no record tells: none that is `told` now, none still noted."""
+        slots = self._nodes.changes.unnoted(self._nodes.changes.take_signs_of_life(limit))
+        if told:
+            slots = [slot for slot in slots if slot not in told]
+        return self._nodes.registry.signs_of_life(slots)

@@ -201,12 +201,15 @@ class Slots:
     def signs_of_life(self, slots: Sequence[int]) -> list[SignOfLife]:
         """What heartbeats changed in `slots`; free ones are left out.
 
-        Column by column: 0.5 µs for each, one by one 1.5 µs.
+        Column by column, the memory of many slots fetched at once: 0.7 µs for each out of the caches.
         """
-        node_ids, count = self._node_ids, len(self._node_ids)
-        taken = [slot for slot in slots if slot < count and node_ids[slot] is not None]
+        count = self.slots_count
+        taken = [slot for slot in slots if slot < count]
+        states = picker(taken)(self.states)
+        if State.ABSENT in states:
+            taken = list(compress(taken, states))
         columns = (self.last_seen_at, self.last_seen_s, self.usual_gap_s)
-        rows = zip(taken, *(map(column.__getitem__, taken) for column in columns), strict=True)
+        rows = zip(taken, *map(picker(taken), columns), strict=True)
         return list(map(tuple.__new__, repeat(SignOfLife), rows))
 
     def shown(self, slots: Sequence[int]) -> Iterator[tuple[Any, int, int, float, int, bytes]]:
