@@ -13,7 +13,8 @@ from .lifecycle import STATES, State
 from .node import HELD, Record, SignOfLife, is_discoverable
 from .service_sets import ServiceSet, ServiceSets
 
-# For `bytes.translate`: 1 for flags of nodes that may be discovered. No flags are those of free slots.
+# For `bytes.translate`: 1 for the flags of nodes that may be discovered, and of those that are held. Free
+# slots have no flags, and so are neither.
 _DISCOVERABLE = bytes(map(is_discoverable, range(256)))
 _HELD = bytes(bool(flags & HELD) for flags in range(256))
 
