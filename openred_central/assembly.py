@@ -136,9 +136,9 @@ class Assembly:
         writer: Executor,
         mint: Mint,
         stopping: Callable[[], bool],
-        turn: Callable[[], float],
+        time_s: Callable[[], float],
     ) -> Api:
-        """What the endpoints need; `turn` is as in `Moments`.
+        """What the endpoints need; `time_s` is as in `Moments`.
 
         Raises `StartError` where the revocations in `store` are damaged.
         """
@@ -155,7 +155,7 @@ class Assembly:
             save_revocations=RevocationSaver(revocations, store, writer).save,
             entropy=self.entropy,
             now=parts.attended.now,
-            moments=Moments(parts.attended.now, turn, self.configuration.lifecycle()),
+            moments=Moments(parts.attended.now, time_s, self.configuration.lifecycle()),
             saved=parts.saver.saved,
             store_state=lambda: parts.saver.state,
             store_durable=store.durable,

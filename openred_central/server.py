@@ -133,8 +133,8 @@ class Server:
         )
         engine, scheduler, snapshotter = parts.engine, parts.scheduler, parts.snapshotter
         stalls = StallMeter(self._clock)
-        turn = asyncio.get_running_loop().time
-        api = assembly.api(parts, broadcast, store, writer, vault.keykeeper, self._stop.is_set, turn)
+        time_s = asyncio.get_running_loop().time
+        api = assembly.api(parts, broadcast, store, writer, vault.keykeeper, self._stop.is_set, time_s)
         install(engine, api)
         context = tls(configuration.tls_certificate, configuration.tls_key)
         operators = await self._start_operators(api, parts, broadcast, stalls, vault)

@@ -44,7 +44,7 @@ FIELDS: tuple[Field[Any], ...] = (
 async def discover(api: Api, request: Request) -> Response:
     """Answer 200 with up to ``max_results`` nodes."""
     started, degraded = api.now(), False
-    shared = api.shared_draws.take(request.query, started.monotonic_s)
+    shared = api.shared_draws.take(request.query, started.monotonic_s, api.random)
     if shared is not None:
         nodes, total = shared
     else:

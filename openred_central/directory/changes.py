@@ -11,6 +11,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from itertools import repeat
 
+from ..errors import InternalBug
+
 # A run of notes is closed when it has so many.
 RUN_KEYS = 4_096
 # Hashes of ids are kept in so many parts: one of a million stops everybody for 70 ms when it grows.
@@ -105,7 +107,12 @@ class _Noted:
         return taken
 
     def remove(self, key: int | str) -> None:
-        """Take out `key`, which is there, out of turn."""
+        """Take out `key` out of turn. Raises `InternalBug` where it is not there.
+
+        Whoever takes until nothing is left would otherwise go round for ever with what is gone already.
+        """
+        if key not in self:
+            raise InternalBug(f"{key!r} is not noted and cannot be taken out")
         self._void[key] += 1
         self._unmark((key,))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from itertools import compress
@@ -11,7 +12,16 @@ from operator import not_
 from ..clock import Now
 from ..errors import InternalBug
 from ..plain import NamedTuple
-from .lifecycle import DEADLINE_STEPS_PER_S, STATES, TABLE, Event, State, deadline_s, next_state
+from .lifecycle import (
+    DEADLINE_STEPS_PER_S,
+    LIVE_STATES,
+    STATES,
+    TABLE,
+    Event,
+    State,
+    deadline_s,
+    next_state,
+)
 from .mass_silence import MassSilence
 from .node import LEFT, Profile
 from .nodes import Nodes
@@ -23,7 +33,7 @@ POSTPONE_S = 300.0
 # So many at once are worth being moved on together.
 CROWD = 8
 # What a record that is broken does to whoever looks at it.
-BROKEN = (InternalBug, ArithmeticError, LookupError, TypeError, ValueError)
+BROKEN = (InternalBug, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class ProbeRequest(NamedTuple):
@@ -205,7 +215,8 @@ class Expiry:
         ):
             return slots
         try:
-            steps = nodes.deadline_steps(slots)
+            # An array, because what does not fit into one can be no deadline.
+            steps = array("Q", nodes.deadline_steps(slots))
         except BROKEN:
             # One by one they show who it is.
             return slots
@@ -234,7 +245,7 @@ class Expiry:
         """
         nodes, now_steps = self._nodes, math.floor(now.attended_s * DEADLINE_STEPS_PER_S)
         while slots:
-            if TABLE.get((state, Event.DEADLINE)) in (None, State.DEAD):
+            if TABLE.get((state, Event.DEADLINE)) not in LIVE_STATES:
                 break
             at_s = [step / DEADLINE_STEPS_PER_S for step in steps]
             at = [now.wall_s - (now.attended_s - due_s) for due_s in at_s]

@@ -143,6 +143,8 @@ class Channel(asyncio.Protocol):
             self._close()
         elif self._parser.idle:
             if self._out.bytes_written:
+                # Also where half an empty line began a head, of which nothing is left.
+                self._head_timed = False
                 self._deadline_s = self._now_s + self._limits.idle_timeout_s
         elif not self._head_timed:
             self._head_timed = True

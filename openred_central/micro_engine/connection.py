@@ -97,7 +97,7 @@ class Connection(Channel):
         Returns the rest, all of it where that is not what `data` is.
         """
         shared, out = self._shared, self._out
-        if self.phase != HEAD or out.paused or self._resting or shared.draining or not self._parser.idle:
+        if self.phase != HEAD or out.paused or self._resting or shared.draining or not self._parser.at_start:
             return data
         head_at_s = shared.clock.monotonic_s()
         parameter = shortcut.parameter(data)

@@ -94,6 +94,14 @@ class RequestParser:
         return not self._buffer and self._content_length == 0
 
     @property
+    def at_start(self) -> bool:
+        """Whether it is idle, and not even an empty line of what may come before the next request is there.
+
+        Those are counted, so that only the parser can tell what comes behind them.
+        """
+        return not self._buffer and self._content_length == 0 and not self._empty_lines
+
+    @property
     def repeated_section(self) -> bytes | None:
         """The header section of the last request, as received, where the one before had the same."""
         return self._remembered.raw if self._repeats else None

@@ -50,7 +50,7 @@ class Shortcut:
 
     def ends(self, section: bytes) -> bool:
         """Whether it is for requests with this header section."""
-        return self._ending.endswith(section)
+        return self._ending.partition(b"\r\n")[2] == section
 
     def parameter(self, data: bytes) -> str | None:
         """The parameter of the request that `data` is; None where it is something else, or more than one."""

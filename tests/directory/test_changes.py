@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 
 from openred_central.directory.changes import RUN_KEYS, Changes
+from openred_central.errors import InternalBug
 
 
 def test_many_changes_of_one_node_are_one_entry_in_the_place_of_the_first() -> None:
@@ -223,3 +224,14 @@ def test_notes_come_out_as_a_plain_dictionary_would_have_them(seed: int) -> None
         assert len(changes) == len(plain)
         assert changes.covered() == next(iter(plain.values()), changes.last + 1) - 1
         assert all(map(changes.is_noted, plain))
+
+
+def test_a_note_that_is_counted_as_there_though_it_was_taken_ends_in_an_error_and_not_in_a_loop() -> None:
+    changes = Changes()
+    for slot in (1, 2, 3):
+        changes.note(slot)
+    changes.note_together("hash", 2)
+    # The notes do not see any more that this one is gone.
+    changes._noted._slots[1] = 0
+    with pytest.raises(InternalBug, match="1 is not noted"):
+        changes.take(2)

@@ -684,6 +684,34 @@ def test_a_broken_record_among_many_that_are_due_is_set_aside_alone() -> None:
     assert others == {State.PENDING_FIRST_CHECK}
 
 
+@pytest.mark.parametrize("away_until_s", [1e17, 1e300, float("inf")])
+def test_an_absence_until_a_time_that_no_deadline_can_have_stops_nobody_else(away_until_s: float) -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    slots = [register(directory, f"n{number}", at(0.0)) for number in range(50)]
+    directory.nodes.registry._away[slots[7]] = (0.0, away_until_s)
+    run_until(directory, at(10.0))
+    assert directory.nodes.registry.state_counts[State.PENDING_FIRST_CHECK] == 49
+    assert state_of(directory, "n7") is State.ACTIVE
+
+
+def test_a_hidden_node_that_is_dead_already_stops_nobody_else() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    slots = [register(directory, f"n{number}", at(0.0), discoverable=False) for number in range(50)]
+    directory.nodes.registry.states[slots[7]] = State.DEAD
+    run_until(directory, at(10.0))
+    assert list(directory.expiry.set_aside) == [slots[7]]
+    assert directory.nodes.registry.state_counts[State.PENDING_FIRST_CHECK] == 49
+
+
+def test_a_history_that_is_no_text_stops_nobody_else() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    slots = [register(directory, f"n{number}", at(0.0)) for number in range(50)]
+    directory.nodes.registry._histories[slots[7]] = 5  # type: ignore[call-overload]
+    run_until(directory, at(10.0))
+    assert list(directory.expiry.set_aside) == [slots[7]]
+    assert directory.nodes.registry.state_counts[State.PENDING_FIRST_CHECK] == 49
+
+
 def test_many_at_once_are_no_more_believed_than_one_after_the_other() -> None:
     silence = MassSilenceOptions(share=0.1, nodes_min=20)
     directory = make_directory(life=SHORT_LIFE, silence=silence)

@@ -159,6 +159,14 @@ def test_over_tls_a_close_that_the_client_does_not_complete_ends_in_a_reset() ->
     world.close()
 
 
+def test_a_head_has_its_own_time_also_behind_an_empty_line_that_came_in_halves(world: World) -> None:
+    world.send(get("/plain/a"))
+    for piece in (b"\r", b"\n", b"GET /plain/b"):
+        world.send(piece)
+    world.wait(EngineLimits().head_timeout_s)
+    assert last(world) == (408, "close")
+
+
 # Back-pressure
 
 

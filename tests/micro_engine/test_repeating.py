@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from openred_central.errors import CallerError
 from openred_central.micro_engine.channel import HEAD, LINGER
+from openred_central.micro_engine.limits import EMPTY_LINES_MAX
 from openred_central.micro_engine.messages import Request
 from openred_central.micro_engine.shortcut import PIPELINED_MAX, Answer, Answered
 
@@ -141,6 +142,15 @@ def test_a_client_that_changes_its_fields_for_good_gets_another_shortcut(world: 
     assert (beats.taken, len(beats.prepared)) == (["c"], 2)
 
 
+def test_who_leaves_out_the_first_of_his_fields_gets_another_shortcut(world: World, beats: Beats) -> None:
+    for name in "abcd":
+        lines = ["X-Other: 1"] if name in "ab" else []
+        request = "\r\n".join([f"POST /beat/{name} HTTP/1.1", *lines, "Host: test", "", ""])
+        world.send(request.encode())
+    world.send(beat("e"))
+    assert (beats.taken, len(beats.prepared)) == (["e"], 2)
+
+
 def test_nothing_is_prepared_anew_while_nothing_changes(world: World, beats: Beats) -> None:
     repeat(world)
     beats.unprepared.add("x")
@@ -215,6 +225,16 @@ def test_behind_the_beginning_of_a_request_nothing_is_taken(world: World, beats:
     (answer,) = answers(world.send(beat("d")))
     assert answer.status == 400
     assert beats.taken == []
+
+
+def test_empty_lines_between_requests_do_not_add_up(world: World, beats: Beats) -> None:
+    repeat(world)
+    for _ in range(2 * EMPTY_LINES_MAX):
+        assert world.send(b"\r\n") == b""
+        (answer,) = answers(world.send(beat("c")))
+        assert answer.status == 200
+    world.send(beat("d"))
+    assert beats.taken == ["d"]
 
 
 def test_a_client_that_does_not_read_is_not_answered_further(world: World, beats: Beats) -> None:

@@ -104,4 +104,5 @@ def test_no_more_are_taken_at_once_than_may_hold_up_others() -> None:
 def test_a_shortcut_knows_its_header_section() -> None:
     assert SHORTCUT.ends(SECTION)
     assert not SHORTCUT.ends(b"Host: a\r\n\r\n" + SECTION)
+    assert not SHORTCUT.ends(SECTION.removeprefix(b"Host: a\r\n"))
     assert SHORTCUT.framing_bytes == len(request(b""))
