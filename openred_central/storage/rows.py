@@ -118,7 +118,7 @@ def _replacing(table: _Table, batch: Batch, rows: Sequence[Record | Tombstone]) 
     integers, floats, texts, encoded = _places(table)
     first = 0
     while first < len(rows):
-        # The greatest power of two that is left.
+        # The greatest power of two of those that are left.
         taken = min(STATEMENT_ROWS, 1 << ((len(rows) - first).bit_length() - 1))
         columns: list[Sequence[Any]] = list(zip(*rows[first : first + taken], strict=True))
         first += taken
