@@ -3,7 +3,8 @@
 import gc
 import sys
 
-# While modules are imported there is nothing to collect: 1 ms. `cli` turns the collector on again.
+# While modules are imported there is nothing to collect: 1 ms. Commands turn the collector on again in `cli`,
+# the server once its store is loaded.
 gc.disable()
 
 from .cli import main  # noqa: E402

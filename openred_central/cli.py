@@ -75,6 +75,7 @@ def settings_alone(given: Sequence[str]) -> dict[str, str] | None:
     for word in words:
         flag, equals, value = word.partition("=")
         if not equals:
+            # Where a value is missing, or looks like a flag, `argparse` tells what is wrong.
             value = next(words, "-")
         if flag not in names or (not equals and value.startswith("-")):
             return None

@@ -10,7 +10,7 @@ import re
 from typing import Any, AnyStr, cast
 
 # The methods of `re.Pattern` that anything here makes use of.
-METHODS = ("fullmatch", "match", "search", "sub", "finditer", "findall", "split")
+METHODS = ("fullmatch", "match", "search", "sub", "findall")
 
 
 class _Late:

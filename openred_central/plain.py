@@ -26,6 +26,7 @@ else:
                 setattr(made, key, value)
             return made
 
+    # A class that names this as its base is made by `_Named`: a named tuple, and no subclass of this.
     NamedTuple = type.__new__(_Named, "NamedTuple", (), {})
 
 T = TypeVar("T")
@@ -63,8 +64,9 @@ def plain(*, frozen: bool = False, kw_only: bool = False) -> Callable[[type[T]],
     """Decorate a class whose annotations are its fields, in that order, behind those of its bases.
 
     It gets `__init__`, which calls `__post_init__` where there is one, `__eq__`, `__repr__`, and slots.
-    `frozen` says that an instance does not change, and has a hash; `kw_only` that its fields
-    are given by name.
+    `frozen` says that an instance does not change, and has a hash; `kw_only` that its fields are given by
+    name. As with slots of `dataclasses`, it is another class than the one that was written, so that its
+    methods cannot use `super()` without arguments.
     """
 
     def decorate(cls: type[T]) -> type[T]:
@@ -111,7 +113,7 @@ def _field(name: str, written: Any) -> Field:
 
 
 def _methods(cls: type[Any], *, kw_only: bool) -> dict[str, Any]:
-    """The methods of a plain class, of which each instance makes use."""
+    """The methods that a plain class gets where it has none of its own; `_FROZEN` are further ones."""
     given = [each for each in fields(cls) if each.init]
     names = [each.name for each in given]
     expected = dict.fromkeys(names).keys()

@@ -1,7 +1,7 @@
 """The kinds of settings: how the values of each are written, read, bounded and shown.
 
-Each of the last functions makes one row of the table in `setting_table`: a dataclass field that knows its
-kind and its meaning.
+Each of the last functions makes one row of the table in `setting_table`: the field of a plain class, which
+knows its kind and its meaning.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The requests of the load, one source for each kind. A new kind is a function and its line in `KINDS`.
+"""The requests of the load, one source for each kind. A new kind is a function and its line in
+`kinds.PLAIN_KINDS`; those that prove who sends them are in `proofs`.
 
 A source is asked for a request with the number of the connection that will send it.
 """

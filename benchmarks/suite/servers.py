@@ -73,9 +73,7 @@ class Running(NamedTuple):
 
 
 def settled(look: Callable[[], int], now_s: Callable[[], float], pause: Callable[[float], None]) -> int:
-    """What `look` tells once that has stood still, within `STILL_BYTES`, for `STILL_S`; at the latest after
-    `SETTLE_S_MAX`.
-    """
+    """What `look` tells once it stands still, within `STILL_BYTES` for `STILL_S`, or after `SETTLE_S_MAX`."""
     ends_s = now_s() + SETTLE_S_MAX
     before, since_s = look(), now_s()
     while True:

@@ -51,11 +51,11 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
 
 
 def prepare(api: Api, request: Request) -> Answer | None:
-    """What `heartbeat` answers to the many that are like `request`: of active nodes, and unproved or with
-    the same session, while that is given back as it is.
+    """What answers further requests like `request` just as `heartbeat` would; None where nothing does.
 
-    Those need no coroutine, and what follows from the header fields is asked once. Whatever else there may be
-    to decide is left to the handler.
+    It answers for active nodes, unproved or with the same session while that is given back as it is. Those
+    need no coroutine, and what follows from the header fields is asked once. Whatever else there may be to
+    decide is left to the handler.
     """
     prover, repeated = api.prover, None
     if request.headers.has_any(PROOF_FIELDS):

@@ -24,8 +24,8 @@ class Moment(NamedTuple):
 class Moments:
     """Tells the moment, the same one to all heartbeats of one millisecond, which may be many.
 
-    `time_s` tells milliseconds apart, as `AbstractEventLoop.time` of uvloop does, that knows no less.
-    Takes 0.15 µs, finding it out each time 1.6.
+    `time_s` tells milliseconds apart and nothing shorter, as `AbstractEventLoop.time` of uvloop does. Takes
+    0.15 µs, finding it out each time 1.6.
     """
 
     __slots__ = ("_lifecycle", "_moment", "_now", "_tells_s", "_time_s")

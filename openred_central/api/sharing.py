@@ -20,8 +20,9 @@ AGE_S_MAX = 1.0
 # a busy server with fifty of 100,000 took 375 µs of its own draw, 43 shared by 25, 38 by 32, 27 by everybody.
 CALLERS_MAX = 32
 # Of fewer that are equally available nothing is told twice: who has not been at the head would soon be known.
-# Who holds a tenth of the nodes and asks ten times before somebody else is first with him 1 time in 9 where
-# ten are told, 1 in 3 where three are, and 6 in 10 where they come to the head in turn.
+# Somebody who holds a tenth of the nodes, and asks ten times before another caller does, has his node at the
+# head of that caller's answer 1 time in 9 where ten are told, 1 in 3 where three are, and 6 in 10 where they
+# come to the head in turn.
 TIES_MIN = 8
 # Queries that are all different hold 4 MiB at most, and cost what they would cost if nothing were shared.
 DRAWS_MAX = 64

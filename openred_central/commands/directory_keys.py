@@ -12,7 +12,8 @@ from ..security.keyset import KeySet, decode_keyset
 from ..security.root import CLASSICAL, COMPOSITE
 from ..security.suites import load_private_pem
 from ..storage.directory_keys import open_root, sign_request
-from ..storage.key_files import KEY, KEYRING, KeyFileError, KeyFiles, read_secret
+from ..storage.key_check import root_file
+from ..storage.key_files import KEYRING, KeyFileError, KeyFiles, read_secret
 from ..vault import keys_folder
 
 
@@ -26,7 +27,7 @@ def show(configuration: Configuration, entropy: Callable[[int], bytes], now_s: f
     if not files.folder.is_dir():
         raise KeyFileError(f"there are no keys in {files.folder}; a server makes them when they are needed")
     for suite in (COMPOSITE, CLASSICAL):
-        name = f"root-{suite}{KEY}"
+        name = root_file(suite)
         if (pem := files.read(name)) is not None:
             try:
                 root = load_private_pem(suite, pem).public

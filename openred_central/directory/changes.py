@@ -126,6 +126,7 @@ class _Noted:
             return
         are_slots = not isinstance(keys[0], str)
         latest = self._runs[-1].keys if self._runs else ()
+        # A tuple is closed; a list takes all keys, an array only slots.
         if (
             isinstance(latest, tuple)
             or len(latest) >= RUN_KEYS

@@ -58,7 +58,8 @@ class Deadlines:
         if self._old:
             self._sweep_some()
         elif len(self._heap) > 2 * self._armed_count + STALE_SLACK:
-            # The other is empty. What was there at the start the garbage collector leaves alone.
+            # The old list is empty and becomes the heap: the garbage collector walks neither of the two that
+            # were there at the start, but would walk a new one.
             self._heap, self._old = self._old, self._heap
 
     def arm_all(self, slots: Sequence[int], steps: Sequence[int]) -> None:

@@ -187,7 +187,7 @@ class Expiry:
     def _next_due(self, now: Now, limit: int, *, blocked: bool) -> tuple[list[int], int]:
         """The next slots to look at, and how many entries they were, of which `limit` may be taken.
 
-        Those that wait stay where they are once one of them is `blocked`, and come one at a time before.
+        Those that wait come first, one at a time; where `blocked`, they stay where they are.
         """
         queue, passed = self._waiting_queue, 0
         while queue and not blocked and passed < limit:

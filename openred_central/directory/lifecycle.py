@@ -133,11 +133,11 @@ class LifecycleOptions:
     tombstone_s: float = 365 * DAY_S
 
     def __post_init__(self) -> None:
-        for name, *_ in fields(self):
-            value = getattr(self, name)
-            least = 0.0 if name == "second_look_s" else DEADLINE_STEP_S
+        for each in fields(self):
+            value = getattr(self, each.name)
+            least = 0.0 if each.name == "second_look_s" else DEADLINE_STEP_S
             if not (math.isfinite(value) and least <= value <= DWELL_S_MAX):
-                raise ValueError(f"{name} is {value}, allowed is {least:g} to {DWELL_S_MAX:g} seconds")
+                raise ValueError(f"{each.name} is {value}, allowed is {least:g} to {DWELL_S_MAX:g} seconds")
 
     def dwell_s(self, state: State) -> float:
         """How long `state` lasts. Raises `InternalBug` for ABSENT, which does not end by itself."""

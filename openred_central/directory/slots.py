@@ -13,7 +13,8 @@ from .lifecycle import STATES, State
 from .node import HELD, Record, SignOfLife, is_discoverable
 from .service_sets import ServiceSet, ServiceSets
 
-# For `bytes.translate`: 1 for flags of nodes that may be discovered. No flags are those of free slots.
+# For `bytes.translate`: 1 for the flags of nodes that may be discovered, and of those that are held. Free
+# slots have no flags, and so are neither.
 _DISCOVERABLE = bytes(map(is_discoverable, range(256)))
 _HELD = bytes(bool(flags & HELD) for flags in range(256))
 
@@ -80,8 +81,9 @@ class Slots:
         return self._since_s[slot]
 
     def silent_since_s(self, slots: Iterable[int]) -> list[float]:
-        """When what ends the state of each of these nodes began: the last sign of life of one that is
-        active, for any other when it entered its state.
+        """From when on the state of each of these nodes lasts as long as it may, in attended seconds.
+
+        That is the last sign of life of one that is active; for any other it is when it entered its state.
         """
         states, last_seen_s, since_s, active = self.states, self.last_seen_s, self._since_s, State.ACTIVE
         return [last_seen_s[slot] if states[slot] == active else since_s[slot] for slot in slots]

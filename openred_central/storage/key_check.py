@@ -33,6 +33,7 @@ def check_keys(files: KeyFiles, options: KeyOptions) -> str | None:
         raise KeyFileError(f"there are no keys in {files.folder}, and none can be made: it cannot be written")
     used = CLASSICAL if options.quantum is QuantumPolicy.OFF else next(iter(on_disk), "")
     if used == COMPOSITE and not _may_be_supported():
+        # Refuses it, in the words in which it would be refused when the keys are opened.
         choose_root(options.quantum, on_disk, supported=False)
     for name in names:
         if name in (KEYRING, root_file(used)) or (name.startswith(SIGNING) and name.endswith(KEY)):

@@ -214,6 +214,7 @@ def _copy_loadable(
 
     None where it is not good.
     """
+    # Here and not above, as in `scratch`.
     from shutil import copyfile
 
     for leftover in (copy, *(companion(copy, ending) for ending in COMPANIONS)):

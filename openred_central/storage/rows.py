@@ -13,7 +13,7 @@ import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, count
 from typing import Any, get_type_hints
 
 import orjson
@@ -64,8 +64,8 @@ TOMBSTONE = _Table("tombstone", Tombstone, is_numbered=False)
 @cache
 def _replace(table: _Table, rows: int) -> str:
     """The statement that writes so many rows over those with the same keys."""
-    columns, numbers = list(table.fields._fields), iter(range(2, INTEGER_MAX))
-    written = [[f"?{number}" for _, number in zip(columns, numbers, strict=False)] for _ in range(rows)]
+    columns, numbers = list(table.fields._fields), count(2)
+    written = [[f"?{next(numbers)}" for _ in columns] for _ in range(rows)]
     if table.is_numbered:
         columns.append("commit_number")
         written = [[*row, "?1"] for row in written]
@@ -118,9 +118,10 @@ def _replacing(table: _Table, batch: Batch, rows: Sequence[Record | Tombstone]) 
     integers, floats, texts, encoded = _places(table)
     first = 0
     while first < len(rows):
-        count = min(STATEMENT_ROWS, 1 << (len(rows) - first).bit_length() - 1)
-        columns: list[Sequence[Any]] = list(zip(*rows[first : first + count], strict=True))
-        first += count
+        # The greatest power of two of those that are left.
+        taken = min(STATEMENT_ROWS, 1 << ((len(rows) - first).bit_length() - 1))
+        columns: list[Sequence[Any]] = list(zip(*rows[first : first + taken], strict=True))
+        first += taken
         for place in encoded:
             columns[place] = list(map(bytes.decode, columns[place]))
         # What SQLite would not take, or take and give back as something else, is found in whole columns.
@@ -132,7 +133,7 @@ def _replacing(table: _Table, batch: Batch, rows: Sequence[Record | Tombstone]) 
         if b"\0" in text or not math.isfinite(total):
             refuse_rows(batch)
         values = list(chain.from_iterable(zip(*columns, strict=True)))
-        yield Statement(_replace(table, count), values, len(text))
+        yield Statement(_replace(table, taken), values, len(text))
 
 
 def refuse_rows(batch: Batch) -> None:

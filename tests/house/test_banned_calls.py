@@ -43,7 +43,7 @@ BANS = (
     Ban("pickle", "orjson, or struct: reading a pickle runs whatever is in it"),
     Ban("marshal", "orjson, or struct: marshal reads no data that is not trusted"),
     Ban("shelve", "the store: a shelf is made of pickles"),
-    Ban("dataclasses", "plain, of which a class costs each start a twentieth"),
+    Ban("dataclasses", "plain, of which a class costs each start a tenth"),
     Ban(
         "typing.NamedTuple",
         "NamedTuple of plain, which costs each start half of that",
