@@ -39,14 +39,11 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
     slot = api.directory.slot(node_id, now)
     shown = api.prover.for_sign_of_life(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot)
-    body = _describe(api, node_id, slot, api.directory.heard(slot, now), now)
-    if shown is not NOTHING:
-        session, change = _grant(api, shown, slot, now)
-        if change is not None:
-            await api.saved(change)
-        if session is not None:
-            # By hand, as the rest: with `_with` 0.6 µs more.
-            body = b'%b,"session":"%b"}' % (body[:-1], session.encode())
+    previous = api.directory.heard(slot, now)
+    session, change = _grant(api, shown, slot, now) if shown is not NOTHING else (None, None)
+    body = _describe(api, node_id, slot, previous, now, session)
+    if change is not None:
+        await api.saved(change)
     return Response(body, headers=limits)
 
 
@@ -65,7 +62,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
     elif prover.strict:
         return None
     undecided = PROVEN | HELD if repeated is None else HELD
-    session = "" if repeated is None else f',"session":"{repeated.session.text}"'
+    session = None if repeated is None else repeated.session.text
     registry = api.directory.nodes.registry
     slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
     moment, heard, advice_s = api.moments.current, api.directory.heard, api.heartbeat_advice_s
@@ -159,21 +156,26 @@ def _merged(target: Any, patch: Any) -> Any:
     return merged
 
 
-def _describe(api: Api, node_id: str, slot: int, previous: State, now: Now) -> bytes:
+def _describe(
+    api: Api, node_id: str, slot: int, previous: State, now: Now, session: str | None = None
+) -> bytes:
     """The answer to a sign of life that found the node in state `previous`, as JSON."""
     message = _NOTED if previous is State.ACTIVE else _WELCOME_BACK
     told = times_told(now.wall_s, api.heartbeat_due_at(slot, now))
-    return _reply(node_id, WIRE_NAMES[previous], told, api.heartbeat_advice_s(), message)
+    return _reply(node_id, WIRE_NAMES[previous], told, api.heartbeat_advice_s(), message, session)
 
 
-def _reply(node_id: str, previous: str, told: str, advice_s: float, message: str, more: str = "") -> bytes:
-    """The same, of its parts; `told` are the times, `more` are further members behind a comma.
+def _reply(
+    node_id: str, previous: str, told: str, advice_s: float, message: str, session: str | None
+) -> bytes:
+    """The same, of its parts; `told` are the times.
 
     Joined by hand, since nothing in it needs escaping: with the times 1.6 µs, by way of a dictionary 2.3 µs.
     """
+    granted = "" if session is None else f',"session":"{session}"'
     return (
         f'{{"status":"heartbeat_received","node_id":"{node_id}","current_state":"active",'
-        f'"previous_state":"{previous}",{told},"heartbeat_advice_s":{advice_s},"message":"{message}"{more}}}'
+        f'"previous_state":"{previous}",{told},"heartbeat_advice_s":{advice_s},"message":"{message}"{granted}}}'
     ).encode()
 
 

@@ -89,7 +89,7 @@ class Sample:
         self._query = query
         self._slots = found.slots
         self._total = found.total
-        self._changes = index.changes
+        self._moves = index.moves
 
     def total(self) -> int | None:
         """How many match by now; None where anything has changed that was told of a node, or it is gone.
@@ -97,16 +97,16 @@ class Sample:
         Signs of life do not count. If no node at all has changed 0.1 µs, otherwise 6 µs.
         """
         index = self._index
-        if index.changes == self._changes:
+        if index.moves == self._moves:
             return self._total
-        changed = index.changed_since(self._changes)
-        if changed is None or not set(changed).isdisjoint(self._slots):
+        moved = index.moved_since(self._moves)
+        if moved is None or not set(moved).isdisjoint(self._slots):
             return None
         pools = list(index.pools(self._query.names, self._query.states))
         if not all(pool.is_certain for pool in pools):
             return None
         self._total = sum(pool.size for pool in pools)
-        self._changes = index.changes
+        self._moves = index.moves
         return self._total
 
 

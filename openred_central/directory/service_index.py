@@ -19,8 +19,8 @@ from .lifecycle import STATES, State
 from .registry import Registry
 
 GROUPS_MAX = 1_024
-# Who wants to know whether some node has changed asks within so many changes, or takes it that it has.
-CHANGES_KEPT = 1_024
+# Who wants to know whether some node has moved asks within so many moves, or takes it that it has.
+MOVES_KEPT = 1_024
 
 
 class Pool(NamedTuple):
@@ -68,8 +68,8 @@ class ServiceIndex:
         # The places of an ungrouped slot in the crowd of all and in those of its services, in their order.
         self._ungrouped: dict[int, array[int]] = {}
         # How often a node came, went or moved, and which ones lately; one that is rewritten goes and comes.
-        self.changes = 0
-        self._changed: deque[int] = deque(maxlen=CHANGES_KEPT)
+        self.moves = 0
+        self._moved: deque[int] = deque(maxlen=MOVES_KEPT)
 
     @property
     def ungrouped_count(self) -> int:
@@ -157,7 +157,7 @@ class ServiceIndex:
         together: defaultdict[int, list[int]] = defaultdict(list)
         for slot, set_id in zip(slots, self._registry.set_ids(slots), strict=True):
             (ungrouped if slot in self._ungrouped else together[set_id]).append(slot)
-        # All are found before the first is moved.
+        # All groups are found before the first node is moved.
         groups = [(self._groups[set_id].by_state, moving) for set_id, moving in together.items()]
         places = self._places
         for by_state, moving in groups:
@@ -191,10 +191,10 @@ class ServiceIndex:
             if size:
                 yield Pool(smallest, size, None, len(names) < 2)
 
-    def changed_since(self, changes: int) -> list[int] | None:
-        """The slots of all who came, went or moved since there were so many `changes`; None for too many."""
-        count = self.changes - changes
-        return list(islice(reversed(self._changed), count)) if count <= len(self._changed) else None
+    def moved_since(self, moves: int) -> list[int] | None:
+        """The slots of all who came, went or moved since there were so many `moves`; None for too many."""
+        count = self.moves - moves
+        return list(islice(reversed(self._moved), count)) if count <= len(self._moved) else None
 
     def members(self) -> Iterator[tuple[int, State]]:
         """Every (slot, state) that the index holds, once for each place it stands in; for the check."""
@@ -206,12 +206,12 @@ class ServiceIndex:
                 yield from ((slot, state) for slot in crowd)
 
     def _note(self, slot: int) -> None:
-        self.changes += 1
-        self._changed.append(slot)
+        self.moves += 1
+        self._moved.append(slot)
 
     def _note_all(self, slots: Sequence[int]) -> None:
-        self.changes += len(slots)
-        self._changed.extend(slots[-CHANGES_KEPT:])
+        self.moves += len(slots)
+        self._moved.extend(slots[-MOVES_KEPT:])
 
     def _fewest_groups(self, names: frozenset[str]) -> Iterable[int]:
         nothing: set[int] = set()

@@ -324,15 +324,15 @@ def _signature(match: re.Match[str], components: str, signature: bytes, digest: 
     if "expires" in given:
         expires = _integer("expires", given["expires"])
     return Signature(
-        match[1],
-        created,
-        expires,
-        given["nonce"],
-        given["keyid"],
-        given.get("alg"),
-        match[2],
-        signature,
-        digest,
+        label=match[1],
+        created=created,
+        expires=expires,
+        nonce=given["nonce"],
+        key_id=given["keyid"],
+        algorithm=given.get("alg"),
+        parameters=match[2],
+        signature=signature,
+        digest=digest,
     )
 
 

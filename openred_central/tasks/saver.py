@@ -29,6 +29,8 @@ log = logging.getLogger("openred.saver")
 RETRY_S_MIN = 0.1
 # Changes that wait longer than this are behind: a commit takes milliseconds.
 BEHIND_S = 2.0
+# What is pending at a flush is spread over half of the time to the next one, and over this at most.
+FLUSH_S_MAX = 0.5
 # Of a batch with many rows that cannot be stored, so many are named in the log.
 REFUSED_LOGGED_MAX = 10
 
@@ -123,6 +125,8 @@ class Saver:
         # longer than needed, never less.
         self._waiters: deque[tuple[int, asyncio.Future[bool]]] = deque()
         self._retry_s: float | None = None
+        # How long the next batch has time, where more than one is pending and nobody waits for them.
+        self._pace_s: float | None = None
         # Whether the commit under way has not returned in time.
         self._hanging = False
         self._told_behind = False
@@ -204,7 +208,8 @@ class Saver:
     async def _pause(self) -> None:
         """Sleep until somebody waits, or it is time for a flush or another attempt."""
         if not self._wake.is_set():
-            delay_s = self._retry_s if self._retry_s is not None else self._options.flush_interval_s
+            delays_s = (self._retry_s, self._pace_s, self._options.flush_interval_s)
+            delay_s = next(delay_s for delay_s in delays_s if delay_s is not None)
             timer = asyncio.get_running_loop().call_later(delay_s, self._wake.set)
             try:
                 await self._tidy()
@@ -239,7 +244,7 @@ class Saver:
         if batch is None:
             self._saved_change = self._directory.last_change
             self._answer(self._saved_change, durable=True)
-            self.stats.pending_since_s = None
+            self.stats.pending_since_s = self._pace_s = None
             return True
         if self.stats.pending_since_s is None:
             self.stats.pending_since_s = started_s
@@ -287,11 +292,24 @@ class Saver:
         if self.failing:
             self._retry_s, self._hanging = None, False
             log.warning("changes are saved again, after %d failed commits in all", stats.failures)
-        another = self._directory.pending >= self._options.batch_rows_max
-        if not another:
+        self._pace_s = self._find_pace_s()
+        if self._pace_s is None:
             stats.pending_since_s = None
-        if another or self._waiters or self._stopping:
+        if self._waiters or self._stopping:
             self._wake.set()
+
+    def _find_pace_s(self) -> float | None:
+        """The pause before the next batch, if nobody waits for it; None where less than one is pending.
+
+        Right after one another, the batches of a second would hold up requests for several milliseconds: with
+        32,000 heartbeats/s, and so 33 batches, p99 was 7.3 ms. The fewer are left the longer it could be, but
+        then what comes in meanwhile would never let it end: it only becomes shorter.
+        """
+        pending, rows = self._directory.pending, self._options.batch_rows_max
+        if pending < rows:
+            return None
+        pace_s = min(self._options.flush_interval_s / 2, FLUSH_S_MAX) * rows / pending
+        return pace_s if self._pace_s is None else min(pace_s, self._pace_s)
 
     def _note_hanging(self) -> None:
         """The commit under way takes too long: nobody waits for it, though it may still succeed."""

@@ -21,7 +21,7 @@ from openred_central.directory.discovery import (
     availability_of,
 )
 from openred_central.directory.lifecycle import LIVE_STATES, Event, State
-from openred_central.directory.service_index import CHANGES_KEPT
+from openred_central.directory.service_index import MOVES_KEPT
 from openred_central.directory.service_sets import ServiceSet, ServiceSets
 
 from .building import EPOCH_S, at, day, make_directory, register, run_until
@@ -516,10 +516,10 @@ def test_a_sample_is_void_after_too_many_changes_to_know() -> None:
     sample = sampled(directory, query("chat"))
     assert sample is not None
     other = next(slot for slot in range(100) if slot not in sample._slots)
-    for count in range(CHANGES_KEPT // 2 + 1):
+    for count in range(MOVES_KEPT // 2 + 1):
         # Each time it goes and comes.
         directory.bind(other)
-        if count == CHANGES_KEPT // 2 - 1:
+        if count == MOVES_KEPT // 2 - 1:
             assert Sample.total(copy(sample)) == 100
     assert sample.total() is None
 

@@ -9,7 +9,7 @@ import pytest
 
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.registry import Registry
-from openred_central.directory.service_index import CHANGES_KEPT, ServiceIndex
+from openred_central.directory.service_index import MOVES_KEPT, ServiceIndex
 
 from .building import record
 
@@ -136,31 +136,31 @@ def test_many_taken_in_at_once_are_found_like_one_by_one(groups_max: int, seed: 
     assert len(together) == len(list(together.members())) == 0
 
 
-def test_who_changed_lately_is_known() -> None:
+def test_who_moved_lately_is_known() -> None:
     registry, index = filled(["chat", "chat,mail", "mail"])
-    changes = index.changes
-    assert index.changed_since(changes) == []
+    moves = index.moves
+    assert index.moved_since(moves) == []
     index.remove(1)
     index.add(1)
     index.move(2, State.ACTIVE, State.COMA)
     registry.set_state(2, State.COMA, 0.0, "")
     index.remove(0)
-    assert Counter(index.changed_since(changes) or ()) == {1: 2, 2: 1, 0: 1}
-    assert index.changed_since(index.changes - 1) == [0]
+    assert Counter(index.moved_since(moves) or ()) == {1: 2, 2: 1, 0: 1}
+    assert index.moved_since(index.moves - 1) == [0]
     index.add_all([0])
-    assert index.changed_since(index.changes - 1) == [0]
+    assert index.moved_since(index.moves - 1) == [0]
     index.move_all([1], State.ACTIVE, State.COMA)
-    assert index.changed_since(index.changes - 1) == [1]
+    assert index.moved_since(index.moves - 1) == [1]
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_so_many_changes_are_known_and_no_more(together: bool) -> None:
-    registry, index = filled(["chat"] * (CHANGES_KEPT + 1))
+def test_so_many_moves_are_known_and_no_more(together: bool) -> None:
+    registry, index = filled(["chat"] * (MOVES_KEPT + 1))
     if together:
         index = ServiceIndex(registry)
-        index.add_all(range(CHANGES_KEPT + 1))
-    assert index.changed_since(1) == list(range(CHANGES_KEPT, 0, -1))
-    assert index.changed_since(0) is None
+        index.add_all(range(MOVES_KEPT + 1))
+    assert index.moved_since(1) == list(range(MOVES_KEPT, 0, -1))
+    assert index.moved_since(0) is None
 
 
 @pytest.mark.parametrize("groups_max", [0, 2, 100])

@@ -22,7 +22,7 @@ from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.state import StoreState
 from openred_central.storage.store import RowsRefused, StoreError
-from openred_central.tasks.saver import BEHIND_S, Saver, SaverOptions
+from openred_central.tasks.saver import BEHIND_S, FLUSH_S_MAX, Saver, SaverOptions
 
 # Longer than any test: what happens before it happened because somebody asked for it.
 NEVER_S = 3_600.0
@@ -268,6 +268,37 @@ async def test_more_than_a_batch_does_not_wait_for_the_next_flush() -> None:
         assert await parts.saver.saved(parts.directory.change())
         await parts.until(lambda: parts.saver.stats.batches == 9)
         assert parts.directory.pending == 6
+
+
+@on_both_loops
+async def test_who_waits_does_not_wait_for_the_pauses_between_batches() -> None:
+    async with at_work(batch_rows_max=10) as parts:
+        parts.directory.signs = list(range(40))
+        assert await parts.saver.saved(parts.directory.change())
+        assert parts.saver.stats.batches == 1
+        assert parts.directory.pending > 10
+        assert await parts.saver.saved(parts.directory.change())
+        assert parts.saver.stats.batches == 2
+
+
+def test_the_batches_of_a_flush_are_spread_and_no_backlog_slows_them_down() -> None:
+    parts = Parts(batch_rows_max=10, flush_interval_s=1.0)
+    find_pace_s = parts.saver._find_pace_s
+    paces_s = []
+    for pending in (100, 50, 1_000, 20, 9, 20):
+        parts.directory.signs = list(range(pending))
+        parts.saver._pace_s = find_pace_s()
+        paces_s.append(parts.saver._pace_s)
+    # Half a second for all; more of them have shorter pauses, and the last ones no longer ones.
+    assert paces_s == [0.05, 0.05, 0.005, 0.005, None, 0.25]
+    parts.writer.shutdown()
+
+
+def test_a_long_time_between_flushes_makes_no_long_pauses() -> None:
+    parts = Parts(batch_rows_max=10, flush_interval_s=NEVER_S)
+    parts.directory.signs = list(range(100))
+    assert parts.saver._find_pace_s() == FLUSH_S_MAX / 10
+    parts.writer.shutdown()
 
 
 @on_both_loops
