@@ -78,7 +78,7 @@ class Settings:
         "data/openred.db", "a path, or memory:", "Where the directory is kept; memory: keeps nothing."
     )
     flush_interval_s: float = duration(
-        1.0, 0.01, 3_600.0, "How often heartbeats are written down; a crash forgets at most these."
+        1.0, 0.01, 3_600.0, "How often heartbeats are written down; a crash forgets those that came since."
     )
     snapshot_interval_s: float = duration(
         3_600.0, 0.0, 365 * DAY_S, "How often the database is copied, while the server runs; 0 is never."
