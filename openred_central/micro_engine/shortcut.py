@@ -4,7 +4,7 @@ A client that keeps its connection sends the same bytes again and again: the sam
 same header section. What follows from these needs to be found out only once; a shortcut keeps it, and then
 knows such requests by how they begin and end. Pure.
 
-Measured in process, a heartbeat: 12.7 µs by the parser, the router and a coroutine, 4.9 µs by its shortcut.
+Measured in process, a heartbeat: 12.7 µs by the parser, the router and a coroutine, 5.3 µs by its shortcut.
 """
 
 from __future__ import annotations
