@@ -105,3 +105,14 @@ def test_a_real_server_takes_every_proof_of_the_load(tmp_path: Path) -> None:
     assert all(each["answered"] for each in found["kinds"].values())
     assert (found["refused"], found["failed"], found["error"]) == (0, 0, "")
     assert "signers" not in found["options"]
+
+
+def test_who_meets_a_limit_is_told_how_our_server_lifts_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with servers_in(tmp_path) as start:
+        server = start("--database", "memory:", "--rate-limit-exempt", "")
+        given = ["--url", f"http://127.0.0.1:{server.address[1]}", "--nodes", "50", "--connections", "1"]
+        assert command.run(arguments(*given)) == 2
+    assert "40 times 429" in (told := capsys.readouterr().err)
+    assert "--rate-limit-exempt=127.0.0.0/8,::1/128" in told
