@@ -1,11 +1,11 @@
 """One draw for several callers who ask the same within a second, each of whom is told other nodes first.
 
-Fifty nodes of 100,000 take 200 µs to be drawn and described, and 6 µs to be told once more. A draw is shared
-only where that takes nothing from anybody: it is a blind sample of very many nodes, nothing that is told of
-them has changed, and the node at the head of an answer is there for one caller alone. So each answer is as
-fair a draw as if it were the only one. Who is at the head of the next answer is drawn, too: whoever knew it
-could use up the answers of others until it is his own node. Who asks when nobody else does is given a draw of
-its own.
+An answer with fifty nodes of 100,000 takes 244 µs in process, and 15 where they are told once more. A draw is
+shared only where that takes nothing from anybody: it is a blind sample of very many nodes, nothing that is
+told of them has changed, and the node at the head of an answer is there for one caller alone. So each answer
+is as fair a draw as if it were the only one. Who is at the head of the next answer is drawn, too: whoever
+knew it could use up the answers of others until it is his own node. Who asks when nobody else does is given a
+draw of its own.
 """
 
 from __future__ import annotations

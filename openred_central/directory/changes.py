@@ -1,7 +1,8 @@
 """What has changed and is not yet stored: at most one entry per node, oldest first.
 
 Changes are pulled, not pushed: a change only leaves a note here, and whoever saves takes a batch. Fifty
-heartbeats of a node between two flushes are one entry, and one write.
+heartbeats of a node between two flushes are one entry, and one write; who is heard while a flush goes on has
+another in the next.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from itertools import repeat
 
 from ..errors import InternalBug
+from .registry import shard_of
 
 # A run of notes is closed when it has so many.
 RUN_KEYS = 4_096
@@ -53,7 +55,7 @@ class _Noted:
 
     def __contains__(self, key: int | str) -> bool:
         if isinstance(key, str):
-            return key in self._hashes[_part(key)]
+            return key in self._hashes[shard_of(key, HASH_PARTS)]
         return key < len(self._slots) and self._slots[key] == 1
 
     def add(self, key: int | str, number: int) -> None:
@@ -61,7 +63,7 @@ class _Noted:
         if key in self:
             return
         if isinstance(key, str):
-            self._hashes[_part(key)][key] = None
+            self._hashes[shard_of(key, HASH_PARTS)][key] = None
         else:
             self._make_room(key)
             self._slots[key] = 1
@@ -144,15 +146,10 @@ class _Noted:
     def _unmark(self, keys: Sequence[int | str]) -> None:
         for key in keys:
             if isinstance(key, str):
-                del self._hashes[_part(key)][key]
+                del self._hashes[shard_of(key, HASH_PARTS)][key]
             else:
                 self._slots[key] = 0
         self._count -= len(keys)
-
-
-def _part(id_hash: str) -> int:
-    """In which part a hash is. By high bits of its own hash: a dictionary goes by the low ones."""
-    return (hash(id_hash) >> 40) % HASH_PARTS
 
 
 class Changes:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from ..clock import Now
 from ..plain import plain
+from .registry import shard_of
 
 WINDOW_S = 3_600.0
 # The window is kept in slices, so that it moves on at the same cost however many nodes are in it.
@@ -175,7 +176,7 @@ class MassSilence:
         if self.counts(slot):
             its_slice = self._slices[self._slice_of[slot] - self._first]
             its_slice.living -= 1
-            its_slice.dead[_part(node_id)][node_id] = None
+            its_slice.dead[shard_of(node_id, NAME_PARTS)][node_id] = None
             self._slice_of[slot] = 0
 
     def returned(self, slot: int) -> None:
@@ -187,7 +188,7 @@ class MassSilence:
 
     def began_anew(self, node_id: str) -> None:
         """A node was registered: if it is one that had died, it is not silent, and not counted any more."""
-        part = _part(node_id)
+        part = shard_of(node_id, NAME_PARTS)
         for each in self._slices:
             if part in each.dead and node_id in each.dead[part]:
                 del each.dead[part][node_id]
@@ -241,8 +242,3 @@ class MassSilence:
         if now_s - self._pass_started_s >= RELEASE_PASS_S:
             self._pass_started_s = now_s
             self._pass_count = 0
-
-
-def _part(node_id: str) -> int:
-    """In which part of a slice a name is. By high bits of its hash: a dictionary goes by the low ones."""
-    return (hash(node_id) >> 40) % NAME_PARTS
