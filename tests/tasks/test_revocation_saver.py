@@ -87,7 +87,7 @@ def test_what_was_not_durable_becomes_so_without_another_word(tmp_path: Path) ->
     store.close()
 
 
-def test_many_at_once_share_a_write(tmp_path: Path) -> None:
+async def test_many_at_once_share_a_write(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "openred.db")
     store.open()
     revocations = Revocations()
@@ -97,9 +97,9 @@ def test_many_at_once_share_a_write(tmp_path: Path) -> None:
         assert all(await asyncio.gather(*(saver.save() for _ in range(50))))
 
     with ThreadPoolExecutor(1) as writer:
-        asyncio.run(save_many(writer))
+        await save_many(writer)
     here = Here()
-    asyncio.run(save_many(here))
+    await save_many(here)
     assert here.runs <= 2
     store.close()
 
