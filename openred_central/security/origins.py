@@ -176,6 +176,15 @@ def may_be_at(origin: Origin, address: str) -> bool:
     return told.packed[: len(network)] == network and told.version == (4 if len(network) == 3 else 6)
 
 
+def is_at(origin: Origin, address: str) -> bool:
+    """Whether a caller of that origin is at `address`, however that is spelled; never where it is a name."""
+    if origin.address == address:
+        return bool(address)
+    # Only IPv6 has more than one spelling that is taken.
+    told = _parse(address) if ":" in address else None
+    return told is not None and str(told) == origin.address
+
+
 def _parse(text: str) -> _IPAddress | None:
     """An address, IPv4 where it is one mapped into IPv6 (RFC 4291 §2.5.5.2); None where it is none."""
     try:
