@@ -195,6 +195,9 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Configurat
             continue
         kind = setting.kind
         try:
+            # Before any kind reads it: a line break, say, would end the line of whatever tells the value.
+            if not written.isprintable():
+                raise ValueError(written)
             values[setting.name] = kind.parse(written)
         except ValueError:
             allowed = f"{kind.allowed} ({kind.form})" if kind.form else kind.allowed

@@ -68,6 +68,8 @@ def service_unit(configuration: Configuration, python: str) -> str:
 
     `python` is the absolute path of the interpreter that has this package. Where the unit that `socket_unit`
     makes is enabled too, systemd passes its sockets, and the server does not listen itself.
+
+    Raises `ConfigError` for an interpreter whose path cannot stand in a unit.
     """
     port_is_low = 0 < configuration.port < FIRST_UNPRIVILEGED_PORT
     lines = [
@@ -124,7 +126,8 @@ def socket_unit(configuration: Configuration) -> str:
         ) from None
     if configuration.port == 0:
         raise ConfigError("port is 0, allowed in a socket unit is 1 to 65535")
-    host = f"[{configuration.host}]" if ":" in configuration.host else configuration.host
+    # The zone of an address, such as fe80::1%eth0, is no specifier.
+    host = configuration.host.replace("%", "%%")
     lines = [
         f"# Save as /etc/systemd/system/{NAME}.socket, beside {NAME}.service, then:",
         f"#   systemctl daemon-reload && systemctl enable --now {NAME}.socket",
@@ -132,7 +135,7 @@ def socket_unit(configuration: Configuration) -> str:
         "Description=The listening socket of OpenRed Central",
         "",
         "[Socket]",
-        f"ListenStream={host}:{configuration.port}",
+        f"ListenStream={f'[{host}]' if ':' in host else host}:{configuration.port}",
         *([f"ListenStream={quoted(configuration.unix_socket)}"] if configuration.unix_socket else []),
         "# As with the server's own sockets: IPv6 is IPv6.",
         "BindIPv6Only=ipv6-only",
@@ -146,7 +149,12 @@ def socket_unit(configuration: Configuration) -> str:
 
 
 def quoted(word: str) -> str:
-    """`word` as one word of a unit: in quotes where it has to be, and no specifier in it."""
+    """`word` as one word of a unit: in quotes where it has to be, and no specifier in it.
+
+    Raises `ConfigError` for a word with a control character: a line break would begin another directive.
+    """
+    if any(character < " " or character == "\x7f" for character in word):
+        raise ConfigError(f"{word!r} cannot stand in a unit, allowed is text without control characters")
     escaped = word.replace("%", "%%")
     if _PLAIN.fullmatch(escaped):
         return escaped

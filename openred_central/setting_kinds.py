@@ -139,10 +139,10 @@ def switch(default: bool, meaning: str) -> Any:
 
 
 def text(default: str, allowed: str, meaning: str) -> Any:
-    """A row whose values are text without control characters; it may be empty only if `default` is."""
+    """A row whose values are text; it may be empty only if `default` is."""
 
     def parse(written: str) -> str:
-        if not written.isprintable() or (default and not written):
+        if default and not written:
             raise ValueError(written)
         return written
 

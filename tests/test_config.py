@@ -55,6 +55,14 @@ def test_a_variable_that_a_flag_replaces_is_not_read() -> None:
         ({"admin_port": "no"}, {}, "--admin-port is 'no', allowed is 0 to 65535, or off"),
         ({}, {"OPENRED_PROBE": "udp"}, "OPENRED_PROBE is 'udp', allowed is none or tcp"),
         ({}, {"OPENRED_HOST": "a\nb"}, "OPENRED_HOST is 'a\\nb', allowed is an address or a name"),
+        (
+            {"trusted_proxies": "fe80::1%eth0\nExecStartPre=x"},
+            {},
+            (
+                r"--trusted-proxies is 'fe80::1%eth0\nExecStartPre=x', allowed is networks, unix, or nothing "
+                "(such as 10.0.0.0/8,::1/128, no bits set behind the prefix)"
+            ),
+        ),
     ],
 )
 def test_a_wrong_value_is_named_as_it_was_given_with_what_is_allowed(

@@ -156,6 +156,17 @@ def test_a_word_is_one_word_for_systemd(word: str, written: str) -> None:
     assert quoted(word) == written
 
 
+@pytest.mark.parametrize("character", ["\n", "\r", "\0", "\x7f"])
+def test_a_word_that_would_begin_another_directive_is_refused(character: str) -> None:
+    with pytest.raises(ConfigError, match="cannot stand in a unit"):
+        service_unit(load({}, {}), f"/opt/a{character}ExecStartPre=/bin/python")
+
+
+def test_the_zone_of_an_address_is_no_specifier() -> None:
+    unit = parsed(socket_unit(load({"host": "fe80::1%eth0"}, {})))
+    assert unit["ListenStream"] == ["[fe80::1%%eth0]:8000"]
+
+
 @given(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20), st.sampled_from(["", " "]))
 def test_whatever_a_setting_holds_comes_back_out_of_the_unit(text: str, space: str) -> None:
     word = text + space + text

@@ -108,7 +108,7 @@ def identity_of(flags: int) -> str:
 
 
 def address_source_of(flags: int) -> str:
-    """Whether the node was seen at the address that it names, or only said so: ``observed``, ``declared``."""
+    """Whether the node was seen at each address that it names (``observed``) or only ``declared`` it."""
     return "observed" if flags & OBSERVED else "declared"
 
 

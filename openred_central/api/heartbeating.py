@@ -18,7 +18,7 @@ from . import registering, values
 from .fields import Field, Fields, Wrong
 from .moments import times_told
 from .proving import NOTHING, PROOF_FIELDS, Means, Shown
-from .registering import is_observed
+from .registering import check_addresses, is_observed
 from .service import Api
 
 _ACTIVE = State.ACTIVE.wire
@@ -130,16 +130,19 @@ def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Regis
     port = fields.take(PORT, profile.port)
     services = fields.take(SERVICES, record.services)
     fields.finish()
+    moved = address != profile.address
+    profile = profile._replace(address=address, port=port)
+    if moved:
+        # Further endpoints are not named here, and were looked at when they were.
+        check_addresses(api, request, profile._replace(addresses=()))
     return Registration(
         node_id=record.node_id,
-        profile=profile._replace(address=address, port=port),
+        profile=profile,
         services=services,
         region=record.region,
         discoverable=bool(record.flags & DISCOVERABLE),
         is_keyed=bool(record.flags & KEYED),
-        is_observed=is_observed(api, request, address)
-        if address != profile.address
-        else bool(record.flags & OBSERVED),
+        is_observed=is_observed(api, request, profile) if moved else bool(record.flags & OBSERVED),
     )
 
 

@@ -11,7 +11,7 @@ from ..directory.registration import Registration
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
-from ..security.origins import may_be_at
+from ..security.origins import is_at, may_be_at
 from . import values
 from .describing import address_source_of, identity_of, key_status_of
 from .fields import Field, Fields
@@ -50,7 +50,8 @@ async def register(api: Api, request: Request) -> Response:
     registration, key = read_registration(
         fields, now, api.directory.lifecycle.coma_s, api.rsa_bits_min, takes_text=not api.prover.strict
     )
-    registration = registration._replace(is_observed=is_observed(api, request, registration.profile.address))
+    check_addresses(api, request, registration.profile)
+    registration = registration._replace(is_observed=is_observed(api, request, registration.profile))
     known = api.directory.nodes.registry.slot_of(registration.node_id)
     means = Means.NOTHING
     # Who repeats what is known needs no proof, so a void one does not keep a node from coming back.
@@ -118,22 +119,37 @@ def read_registration(
     return registration._replace(profile=profile._replace(public_key=key.text), is_keyed=True), key
 
 
-def is_observed(api: Api, request: Request, address: str) -> bool:
-    """Whether the caller was seen at `address`.
+def check_addresses(api: Api, request: Request, named: Profile) -> None:
+    """Raise `CallerError` 400 ``bad_request`` where a strict directory is told of another network's endpoint.
 
-    Raises `CallerError` 400 ``bad_request`` where a strict directory is told an address from another network
-    than the caller's, which may be a victim's. Names are not looked up, and only told as declared.
+    `named` holds the endpoints that the request names. One in another network than the caller's may be a
+    victim's. Names are not looked up, and only told as declared.
     """
     origin = api.limits.origin(request)
-    if api.prover.strict and not origin.exempt and not may_be_at(origin, address):
+    if not api.prover.strict or origin.exempt:
+        return
+    told = [(ADDRESS.name, "", named.address)]
+    told += [
+        (ADDRESSES.name, f"[{place}] ", endpoint.address) for place, endpoint in enumerate(named.addresses)
+    ]
+    wrong = [each for each in told if not may_be_at(origin, each[2])]
+    if wrong:
+        rule = f"has to be in the network that you were seen in, as {origin.address} is"
         raise CallerError(
             400,
             "bad_request",
-            f"You were seen at {origin.address}, and register {address}, which is in another network.",
+            f"You were seen at {origin.address}, and register {wrong[0][2]}, which is in another network.",
             suggestion="Register from the network of the address, or register a DNS name.",
-            fields={"address": f"has to be in the network that you were seen in, as {origin.address} is"},
+            # Of several in one field the first is told.
+            fields={name: f"{place}{rule}" for name, place, _ in reversed(wrong)},
         )
-    return origin.address == address
+
+
+def is_observed(api: Api, request: Request, profile: Profile) -> bool:
+    """Whether the caller was seen at the one address of all endpoints of `profile`."""
+    origin = api.limits.origin(request)
+    addresses = (profile.address, *(endpoint.address for endpoint in profile.addresses))
+    return all(is_at(origin, address) for address in addresses)
 
 
 def invalid_key(error: InvalidKey) -> CallerError:

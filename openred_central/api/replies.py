@@ -30,7 +30,7 @@ ANY_STATE: Schema = {
 IDENTITY: Schema = {"enum": ["proven", "unproven"], "description": "Whether it ever signed with its key."}
 ADDRESS_SOURCE: Schema = {
     "enum": ["observed", "declared"],
-    "description": "Whether the node was seen at its address, or only said so.",
+    "description": "Whether the node was seen at each address that it names, or only said so.",
 }
 KEY_STATUS: Schema = {
     "enum": ["valid", "opaque"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from .node import PROVEN
+from .node import HELD, PROVEN
 from .registry import Registry
 
 CROWDED_SHARE: Final = 0.9
@@ -24,15 +24,23 @@ def is_crowded(nodes: int, nodes_max: int) -> bool:
 
 
 def makes_room(
-    *, proven: bool, registered_at: float, last_seen_at: float, last_seen_s: float, now_s: float
+    *,
+    kept: bool,
+    registered_at: float,
+    last_seen_at: float,
+    last_seen_s: float,
+    away_until_s: float,
+    now_s: float,
 ) -> bool:
-    """Whether a node gives its place up: it never proved its key, and was not heard since it registered.
+    """Whether a node gives its place up: nothing keeps it, and it was not heard since it registered.
 
+    `kept` says that it proved its key, or that an operator holds it: such a node never gives way.
     `registered_at` and `last_seen_at` are wall times, the same for a node that was never heard again;
-    `last_seen_s` and `now_s` are attended seconds, so that nobody loses its place because we were away.
-    A proven node never does.
+    `last_seen_s`, `away_until_s` and `now_s` are attended seconds, so that nobody loses its place because we
+    were away. A node that announced to be away until `away_until_s` is expected only from then on.
     """
-    return not proven and last_seen_at == registered_at and now_s - last_seen_s >= UNHEARD_S
+    expected_s = max(last_seen_s, away_until_s)
+    return not kept and last_seen_at == registered_at and now_s - expected_s >= UNHEARD_S
 
 
 class Crowding:
@@ -70,9 +78,10 @@ class Crowding:
     def _makes_room(self, slot: int, now_s: float) -> bool:
         registry = self._registry
         return makes_room(
-            proven=bool(registry.flags(slot) & PROVEN),
+            kept=bool(registry.flags(slot) & (PROVEN | HELD)),
             registered_at=registry.registered_at(slot),
             last_seen_at=registry.last_seen_at[slot],
             last_seen_s=registry.last_seen_s[slot],
+            away_until_s=registry.away_s(slot)[1],
             now_s=now_s,
         )

@@ -244,10 +244,9 @@ class Directory:
                 "Register with the key that the node had, signed where it used to sign, "
                 "or choose another node_id.",
             )
-        for slot in self._crowding.who_makes_room(now.attended_s):
-            self.expiry.let_go(slot)
-            nodes.bury(slot, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
-        if len(self) >= self.options.nodes_max:
+        giving_way = self._crowding.who_makes_room(now.attended_s)
+        # Nobody gives way to a node that finds no place after all.
+        if len(self) - len(giving_way) >= self.options.nodes_max:
             raise CallerError(
                 503,
                 "directory_full",
@@ -256,6 +255,9 @@ class Directory:
                 suggestion="Try again later, or register with another directory.",
                 headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),
             )
+        for slot in giving_way:
+            self.expiry.let_go(slot)
+            nodes.bury(slot, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
         # It may have died within the hour, and even its tombstone be gone.
         self.expiry.silence.began_anew(registration.node_id)
         from_state = State.DEAD if tombstone is not None else State.ABSENT

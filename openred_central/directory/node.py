@@ -22,7 +22,7 @@ PROVEN = 4
 KEYED = 8
 # An operator holds it: silence does not move it on.
 HELD = 16
-# The node was seen at its address when it last said that it is there.
+# The node was seen at each of its addresses when it last said what they are.
 OBSERVED = 32
 
 HISTORY_ENTRIES_MAX = 16

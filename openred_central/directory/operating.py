@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..clock import Now
 from ..errors import CallerError
+from .crowding import UNHEARD_S
 from .directory import Directory
 from .lifecycle import Event, State
 from .node import HELD, LEFT
@@ -65,8 +66,9 @@ def release(directory: Directory, node_id: str, now: Now) -> int:
     record = record._replace(flags=record.flags & ~HELD)
     if record.state != State.ACTIVE:
         record = record._replace(since_s=now.attended_s)
-    elif record.last_seen_s + directory.lifecycle.heartbeat_tolerance_s < now.attended_s:
-        # As if it had announced to be away until now.
+    silent_s_max = min(directory.lifecycle.heartbeat_tolerance_s, UNHEARD_S)
+    if record.last_seen_s + silent_s_max < now.attended_s:
+        # As if it had announced to be away until now, also where nodes make room for others.
         away_from_s = record.away_from_s or record.last_seen_s
         away_until_s = max(record.away_until_s, now.attended_s)
         record = record._replace(away_from_s=away_from_s, away_until_s=away_until_s)

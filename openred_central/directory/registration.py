@@ -18,7 +18,7 @@ class Registration(NamedTuple):
     that wall time; 0 takes an announcement back, None leaves it as it is. `is_keyed` says that the profile's
     `public_key` is the canonical text of a key; `key_as_given` is how the caller wrote it. `next_key` is the
     id of the key to change to without the present one; empty takes it back, None leaves it as it is.
-    `is_observed` says that the caller was seen at the profile's address.
+    `is_observed` says that the caller was seen at each address of the profile.
     """
 
     node_id: str

@@ -36,7 +36,8 @@ _IPV4_HOP: Final = late(rf"([0-9.]+){_PORT}")
 _IPV6_HOP: Final = late(rf"\[([0-9A-Fa-f:.]+)\]{_PORT}|([0-9A-Fa-f:.]+)")
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # One pair of RFC 7239 §4, or none, and what ends it. Values that lack their quotes are taken, too.
-_PAIR: Final = late(rf'[ \t]*(?:({_TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+)))?[ \t]*([,;]|$)', re.DOTALL)
+# White space gives nothing back: no input makes the match take longer than its length.
+_PAIR: Final = late(rf'[ \t]*+(?:({_TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*+)?([,;]|$)', re.DOTALL)
 _ESCAPE: Final = late(r"\\(.)", re.DOTALL)
 
 
@@ -173,6 +174,15 @@ def may_be_at(origin: Origin, address: str) -> bool:
     if network is None or told is None:
         return True
     return told.packed[: len(network)] == network and told.version == (4 if len(network) == 3 else 6)
+
+
+def is_at(origin: Origin, address: str) -> bool:
+    """Whether a caller of that origin is at `address`, however that is spelled; never where it is a name."""
+    if origin.address == address:
+        return bool(address)
+    # Only IPv6 has more than one spelling that is taken.
+    told = _parse(address) if ":" in address else None
+    return told is not None and str(told) == origin.address
 
 
 def _parse(text: str) -> _IPAddress | None:

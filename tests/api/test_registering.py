@@ -10,7 +10,7 @@ from openred_central.api.limiting import LimitOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.security.signing import PrivateKey
 
-from .helpers import DAY_S, NODE, PEER, Commit, World, assert_problem
+from .helpers import DAY_S, NODE, PEER, Commit, Reply, World, assert_problem
 
 ALWAYS = {
     *("status", "node_id", "state", "registered_at", "last_seen", "next_heartbeat_due"),
@@ -422,6 +422,39 @@ def test_an_address_is_observed_where_the_caller_was_seen_at_it() -> None:
     assert world.call("GET", "/nodes/node-2").document["address_source"] == "observed"
 
 
+@pytest.mark.parametrize(
+    ("addresses", "source"),
+    [
+        ([PEER], "observed"),
+        ([f"::ffff:{PEER}"], "observed"),
+        (["192.0.2.1"], "declared"),
+        ([PEER, "192.0.2.1"], "declared"),
+        (["victim.example"], "declared"),
+    ],
+)
+def test_a_node_is_observed_where_it_was_seen_at_all_of_its_endpoints(
+    addresses: list[str], source: str
+) -> None:
+    world = World()
+    more = [{"address": address, "port": 80} for address in addresses]
+    claim = world.claim_of(address=PEER, addresses=more)
+    assert world.call("GET", "/nodes/node-1").document["address_source"] == source
+    assert world.register(address=PEER, addresses=[], claim=claim).document["address_source"] == "observed"
+    assert world.register(address=PEER, addresses=more, claim=claim).document["address_source"] == source
+
+
+@pytest.mark.parametrize("address", [f"::ffff:{PEER}", "::FFFF:C633:6407"])
+def test_another_spelling_of_the_address_is_observed_as_well(address: str) -> None:
+    assert World().register(address=address).document["address_source"] == "observed"
+
+
+def test_who_moves_by_a_heartbeat_is_not_observed_at_the_endpoints_of_before() -> None:
+    world = World()
+    claim = world.claim_of(addresses=[{"address": "203.0.113.1", "port": 80}])
+    assert world.call("POST", "/heartbeat/node-1", {"address": PEER}, claim=claim).status == 200
+    assert world.call("GET", "/nodes/node-1").document["address_source"] == "declared"
+
+
 def test_to_be_seen_elsewhere_is_no_change() -> None:
     world = World()
     world.register(address=PEER)
@@ -439,3 +472,65 @@ def test_a_strict_directory_takes_no_address_of_another_network() -> None:
         assert world.signed(key, "POST", "/register", {**body, "address": address}).status in (200, 201)
     moved = world.signed(key, "POST", "/heartbeat/node-1", {"address": "192.0.2.1"})
     assert_problem(moved, 400, "bad_request", fields=["address"])
+
+
+VICTIMS = [
+    "192.0.2.1",
+    "::ffff:192.0.2.1",
+    "::ffff:c000:201",
+    "2001:db8::1",
+    "::192.0.2.1",
+    "64:ff9b::192.0.2.1",
+    "2002:c000:201::1",
+]
+
+
+@pytest.mark.parametrize("address", VICTIMS)
+def test_a_strict_directory_takes_no_endpoint_of_another_network_however_it_is_named(address: str) -> None:
+    key = PrivateKey.generate_ed25519()
+    world = World(strict=True, limits=LimitOptions())
+    mine = {**NODE, "address": PEER, "public_key": key.public_text}
+    victim = {"address": address, "port": 80}
+    own = {"address": "198.51.100.200", "port": 81}
+
+    def post(path: str, body: Any) -> Reply:
+        world.wait(10)
+        return world.signed(key, "POST", path, body)
+
+    for more in ([victim], [own, victim]):
+        refused = post("/register", {**mine, "addresses": more})
+        assert_problem(refused, 400, "bad_request", fields=["addresses"])
+        assert f"[{len(more) - 1}]" in refused.document["fields"]["addresses"]
+    both = post("/register", {**mine, "address": address, "addresses": [victim]})
+    assert_problem(both, 400, "bad_request", fields=["address", "addresses"])
+    older = {name: value for name, value in mine.items() if name != "address"}
+    assert_problem(
+        post("/register", {**older, "ip_address": address}), 400, "bad_request", fields=["address"]
+    )
+    assert len(world.directory) == 0
+    assert post("/register", {**mine, "addresses": [own]}).status == 201
+    for name in ("address", "ip_address"):
+        assert_problem(post("/heartbeat/node-1", {name: address}), 400, "bad_request", fields=["address"])
+    assert_problem(
+        post("/register", {**mine, "addresses": [own, victim]}), 400, "bad_request", fields=["addresses"]
+    )
+    assert world.call("GET", "/nodes/node-1").document["addresses"] == [own]
+
+
+def test_a_strict_directory_takes_a_name_among_the_endpoints_and_tells_it_as_declared() -> None:
+    key = PrivateKey.generate_ed25519()
+    world = World(strict=True, limits=LimitOptions())
+    more = [{"address": "node.example", "port": 80}]
+    body = {**NODE, "address": PEER, "public_key": key.public_text, "addresses": more}
+    assert world.signed(key, "POST", "/register", body).document["address_source"] == "declared"
+
+
+def test_a_strict_directory_lets_a_node_move_that_names_endpoints_of_an_open_time() -> None:
+    """What a heartbeat does not name is not held against it, and is told as declared."""
+    key = PrivateKey.generate_ed25519()
+    world = World(limits=LimitOptions())
+    body = {**NODE, "public_key": key.public_text, "addresses": [{"address": "192.0.2.9", "port": 80}]}
+    assert world.signed(key, "POST", "/register", body).status == 201
+    object.__setattr__(world.prover, "strict", True)
+    assert world.signed(key, "POST", "/heartbeat/node-1", {"address": PEER}).status == 200
+    assert world.call("GET", "/nodes/node-1").document["address_source"] == "declared"

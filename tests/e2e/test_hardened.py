@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
+from openred_central.config import load
+from openred_central.service_unit import service_unit
+
+from . import system_calls
 from .conftest import Start
-from .running import Client
+from .running import Client, Server, until
+from .test_operators import scrape, tcp
 
 # prctl(2): no memory is ever both writable and executable, nor becomes executable once it was writable.
 # Kernels before 6.3 do not know it, and the call fails. It stays in force in the program that takes over.
@@ -56,3 +62,39 @@ def test_the_server_writes_nowhere_but_beside_its_database(start: Start, tmp_pat
     assert [list(folder.iterdir()) for folder in others] == [[], []]
     assert {entry.name for entry in tmp_path.iterdir()} == {"state", "home", "tmp", "server-1.log"}
     assert os.listdir(tmp_path / "state")
+
+
+def assert_filtered(command: tuple[str, ...]) -> None:
+    """Fail where the filter refuses nothing: the test below would then show nothing."""
+    lowers = "import os; os.setpriority(os.PRIO_PROCESS, 0, 19)"
+    run = subprocess.run([*command[:-2], "-c", lowers], capture_output=True, timeout=60, check=False)
+    assert b"PermissionError" in run.stderr
+
+
+def test_the_server_makes_no_system_call_that_its_unit_refuses(
+    start: Start, tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    """As `SystemCallFilter` has it, through all that a server does."""
+    unit = service_unit(load({}, {}), sys.executable)
+    allowed = system_calls.allowed_by(re.findall("^SystemCallFilter=(.*)$", unit, re.MULTILINE))
+    if allowed is None:
+        # The threads' own tests say what a refused call does, on a machine without systemd.
+        return
+    command = system_calls.command(allowed)
+    assert_filtered(command)
+    tls = ("--tls-certificate", str(certificate[0]), "--tls-key", str(certificate[1]))
+    sockets = ("--unix-socket", str(tmp_path / "s"), "--admin-socket", str(tmp_path / "operators"))
+    flags = ("--probe", "tcp", "--heartbeat-tolerance-s", "2", "--admin-port", "0")
+    server: Server = start(*flags, *tls, *sockets, command=command)
+    with Client(tmp_path / "s") as client, Client(tmp_path / "operators") as operator:
+        claim = client.register("alice").document["claim"]
+        assert client.register("alice", claim=claim, port=9).status == 200
+        assert client.ask("POST", "/heartbeat/alice").status == 200
+        until(lambda: client.ask("GET", "/security/keys").status == 200, "the keys of a first start")
+        assert operator.ask("POST", "/admin/snapshot").document["nodes"] == 1
+        assert operator.ask("POST", "/admin/keys/rotate").status == 200
+        assert "process_open_fds" in scrape(tcp(server))
+    server.stop()
+    assert "Errno 1]" not in server.log
+    # A second start has everything to read.
+    start(*tls, command=command).stop()

@@ -34,10 +34,11 @@ def ignored(name: str, patterns: Iterable[str]) -> bool:
 
 def text_files(root: Path = ROOT) -> dict[str, str]:
     """The text of every file of the project that is text, by its path from `root`."""
-    patterns = (root / ".gitignore").read_text(encoding="utf-8").splitlines()
+    # In a working tree of its own `.git` is a file, which tells where the repository lies.
+    patterns = [".git", *(root / ".gitignore").read_text(encoding="utf-8").splitlines()]
     found: dict[str, str] = {}
     for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if name != ".git" and not ignored(name, patterns)]
+        folders[:] = [name for name in folders if not ignored(name, patterns)]
         for path in (Path(folder, name) for name in names if not ignored(name, patterns)):
             content = path.read_bytes()
             if b"\0" not in content:

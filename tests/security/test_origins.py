@@ -15,6 +15,7 @@ from openred_central.security.origins import (
     Origins,
     forwarded_hops,
     hop_address,
+    is_at,
     may_be_at,
     network_key,
     x_forwarded_for_hops,
@@ -205,3 +206,22 @@ def test_networks_that_are_none_are_refused() -> None:
 )
 def test_who_may_be_where(origin: str, address: str, possible: bool) -> None:
     assert may_be_at(Origin(origin, (), False), address) is possible
+
+
+@pytest.mark.parametrize(
+    ("origin", "address", "there"),
+    [
+        ("198.51.100.7", "198.51.100.7", True),
+        ("198.51.100.7", "::ffff:198.51.100.7", True),
+        ("198.51.100.7", "::ffff:c633:6407", True),
+        ("198.51.100.7", "::198.51.100.7", False),
+        ("198.51.100.7", "198.51.100.8", False),
+        ("2001:db8::1", "2001:DB8:0::1", True),
+        ("2001:db8::1", "2001:db8::2", False),
+        ("198.51.100.7", "node.example", False),
+        ("", "", False),
+        ("", "192.0.2.1", False),
+    ],
+)
+def test_who_is_where(origin: str, address: str, there: bool) -> None:
+    assert is_at(Origin(origin, (), False), address) is there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import sys
@@ -153,6 +154,24 @@ def test_snapshots_are_taken_again_and_again_beside_the_loop() -> None:
             assert os.getpriority(os.PRIO_PROCESS, 0) < NICENESS
 
     asyncio.run(taken_twice())
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
+async def test_a_system_that_forbids_a_lower_priority_takes_snapshots_all_the_same(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under a filter of system calls, or with a kernel that lacks this one."""
+
+    def refuse(*_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    parts = Parts()
+    running = asyncio.create_task(parts.snapshotter.run())
+    async with asyncio.timeout(WAIT_S):
+        assert (await parts.snapshotter.take_now()).records == 3
+    parts.snapshotter.stop()
+    await running
 
 
 def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> None:
