@@ -30,7 +30,7 @@ _ORIGIN_FORM = re.compile(
 _METHOD = late(_TOKEN)
 _VISIBLE = late(r"[!-~]+")
 _VERSION = late(r"HTTP/[0-9]\.[0-9]")
-_ABSOLUTE_FORM = late(r"([A-Za-z][A-Za-z0-9+\-.]*)://([^/?#]*)([^?#]*)(.*)")
+_ABSOLUTE_FORM = late(r"([A-Za-z][A-Za-z0-9+\-.]*)://([^/?#]*)((?:/[^?#]*)?)((?:[?#].*)?)")
 _NOT_IN_TARGET = late(rf"[^{_PATH_CHARACTERS}?]")
 # uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2.2). Of the grammar we refuse the apostrophe, which no
 # host name has and which breaks out of quotes, and the empty host, which http forbids (RFC 9110 §4.2.1).

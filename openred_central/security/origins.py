@@ -36,7 +36,8 @@ _IPV4_HOP: Final = late(rf"([0-9.]+){_PORT}")
 _IPV6_HOP: Final = late(rf"\[([0-9A-Fa-f:.]+)\]{_PORT}|([0-9A-Fa-f:.]+)")
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # One pair of RFC 7239 §4, or none, and what ends it. Values that lack their quotes are taken, too.
-_PAIR: Final = late(rf'[ \t]*(?:({_TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+)))?[ \t]*([,;]|$)', re.DOTALL)
+# White space gives nothing back: no input makes the match take longer than its length.
+_PAIR: Final = late(rf'[ \t]*+(?:({_TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*+)?([,;]|$)', re.DOTALL)
 _ESCAPE: Final = late(r"\\(.)", re.DOTALL)
 
 
