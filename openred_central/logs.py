@@ -24,6 +24,7 @@ from typing import Any, Final, TextIO
 
 import orjson
 
+from .log_writer import LogWriter
 from .micro_engine.messages import Request
 
 SHOWN_CHARACTERS_MAX: Final = 256
@@ -213,9 +214,48 @@ def formatter_for(kind: str, stream: TextIO, environment: Mapping[str, str]) -> 
     return TextFormatter(terminal=terminal, colour=colour)
 
 
-def configure(kind: str, level: str, stream: Any, environment: Mapping[str, str]) -> bool:
+class LogHandler(logging.Handler):
+    """Hands each line to a `LogWriter` for `descriptor`, so that nobody waits who logs."""
+
+    def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._writer = LogWriter(descriptor, self._gap)
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were dropped, since nobody read them or they could not be written."""
+        return self._writer.dropped
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have `record` written as soon as the lines before it are."""
+        try:
+            self._writer.put(self._line(record))
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait a moment for what has not been written; `logging.shutdown` does so at the end."""
+        self._writer.flush()
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        # Where a character has no form in UTF-8, the line still must not get lost.
+        return f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+
+    def _gap(self, lines: int) -> bytes:
+        said = "%d lines are missing here: they could not be written, or nobody read what was before them"
+        return self._line(logging.LogRecord(_log.name, logging.WARNING, "", 0, said, (lines,), None))
+
+
+def lines_dropped() -> int:
+    """How many lines this process has dropped; 0 where somebody else has configured the log."""
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, LogHandler))
+
+
+def configure(kind: str, level: str, stream: TextIO, environment: Mapping[str, str]) -> bool:
     """Let all that is logged from `level` on go to `stream`, in the form of `kind` (see `formatter_for`).
 
+    Lines are written by a thread of their own (see `log_writer`), straight to the descriptor of `stream`.
     What operators do (`AUDIT`) is told whatever `level` says. Warnings of Python, and errors that end the
     process or a thread, go there as well, as lines of the same form. Returns False, and changes nothing,
     where somebody has configured the log already.
@@ -223,12 +263,7 @@ def configure(kind: str, level: str, stream: Any, environment: Mapping[str, str]
     root = logging.getLogger()
     if root.handlers:
         return False
-    # Where the locale has an encoding in which a line cannot be written, it still must not get lost.
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(formatter_for(kind, stream, environment))
-    root.addHandler(handler)
+    root.addHandler(LogHandler(stream.fileno(), formatter_for(kind, stream, environment)))
     root.setLevel(level.upper())
     # What operators did is told however little else is wanted.
     logging.getLogger(AUDIT).setLevel(logging.INFO)

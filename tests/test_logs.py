@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -25,6 +27,7 @@ from openred_central.logs import (
     TextFormatter,
     configure,
     formatter_for,
+    lines_dropped,
     shown,
 )
 from openred_central.micro_engine.messages import Headers, Request
@@ -258,10 +261,8 @@ def unruly() -> None:
     Unruly()
 
 
-def test_whatever_happens_in_a_process_is_a_line_of_json() -> None:
-    content = io.BytesIO()
-    stream = io.TextIOWrapper(content, encoding="ascii", write_through=True)
-    with unconfigured():
+def test_whatever_happens_in_a_process_is_a_line_of_json(tmp_path: Path) -> None:
+    with unconfigured() as root, (tmp_path / "log").open("w", encoding="ascii") as stream:
         assert configure("json", "info", stream, {})
         logging.getLogger("openred.a").info("node %s: active → coma", "\ud800\n\x1b")
         logging.getLogger("openred.a").debug("not worth a line")
@@ -272,7 +273,8 @@ def test_whatever_happens_in_a_process_is_a_line_of_json() -> None:
         thread.start()
         thread.join()
         unruly()
-    documents = [orjson.loads(line) for line in content.getvalue().split(b"\n")[:-1]]
+        root.handlers[0].flush()
+    documents = [orjson.loads(line) for line in (tmp_path / "log").read_bytes().split(b"\n")[:-1]]
     assert [document["level"] for document in documents] == [
         *("info", "error", "warning", "critical", "critical", "error")
     ]
@@ -282,14 +284,48 @@ def test_whatever_happens_in_a_process_is_a_line_of_json() -> None:
     assert documents[5]["traceback"][-1] == "ValueError: too late"
 
 
-def test_what_operators_do_is_told_however_little_else_is_wanted() -> None:
-    stream = io.StringIO()
-    with unconfigured():
+def test_what_operators_do_is_told_however_little_else_is_wanted(tmp_path: Path) -> None:
+    with unconfigured() as root, (tmp_path / "log").open("w", encoding="ascii") as stream:
         assert configure("text", "error", stream, {})
         logging.getLogger(AUDIT).info("alice purged a node")
         logging.getLogger("openred.a").warning("not worth a line")
-    (line,) = stream.getvalue().splitlines()
+        root.handlers[0].flush()
+    (line,) = (tmp_path / "log").read_text(encoding="ascii").splitlines()
     assert line.endswith(" info openred.audit: alice purged a node")
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_lines_that_nobody_reads_are_dropped_counted_and_told(kind: str) -> None:
+    """The pipe is full and nobody empties it: whoever logs goes on all the same."""
+    reading, writing = os.pipe()
+    with (
+        unconfigured() as root,
+        open(reading, "rb") as reader,
+        open(writing, "w", encoding="ascii") as stream,
+    ):
+        assert configure(kind, "info", stream, {})
+        assert lines_dropped() == 0
+        line = "x" * 10_000
+        while not lines_dropped():
+            root.warning("%r", (line,))
+        for _ in range(9):
+            root.warning("%r", (line,))
+        assert lines_dropped() == 10
+        told = next(read for read in reader if b"missing" in read)
+        root.handlers[0].flush()
+    assert b"10 lines are missing here" in told
+    assert b"warning" in told
+    assert kind == "text" or orjson.loads(told)["part"] == "openred"
+
+
+def test_a_line_that_cannot_be_made_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with unconfigured() as root, (tmp_path / "log").open("w", encoding="ascii") as stream:
+        assert configure("text", "info", stream, {})
+        root.warning("%d", "no number")
+        root.warning("what comes next")
+        root.handlers[0].flush()
+    assert "no number" in capsys.readouterr().err
+    assert (tmp_path / "log").read_text().endswith("root: what comes next\n")
 
 
 def test_a_log_that_somebody_has_configured_is_left_alone() -> None:

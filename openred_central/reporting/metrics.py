@@ -12,6 +12,7 @@ from .. import __version__
 from ..api.admin.exposition import Family, Labels, choice, counter, gauge, histogram, render
 from ..api.broadcast import Broadcast
 from ..directory.lifecycle import LIVE_STATES, TABLE
+from ..logs import lines_dropped
 from ..micro_engine.router import Route
 from ..storage.state import StoreState
 from ..tasks.stall_meter import StallMeter
@@ -48,6 +49,11 @@ def _process(parts: Parts) -> Iterator[Family]:
         yield gauge("process_resident_memory_bytes", "Memory in use.", figures.resident_bytes)
     if figures.descriptors_open is not None:
         yield gauge("process_open_fds", "File descriptors that are open.", figures.descriptors_open)
+    yield counter(
+        "openred_log_lines_dropped_total",
+        "Lines of the log that nobody read in time, or that could not be written.",
+        lines_dropped(),
+    )
 
 
 def _directory(parts: Parts) -> Iterator[Family]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +13,7 @@ from urllib.parse import quote
 import orjson
 
 from .conftest import Start
-from .running import Client, Server, answers, send, until
+from .running import READY, Client, Server, answers, send, until
 from .signing import Node, wait_for_the_next_second
 
 
@@ -102,3 +104,28 @@ def test_requests_are_logged_only_where_that_is_wanted(start: Start) -> None:
     server.stop()
     assert "/register" not in server.log
     assert "\x1b" not in server.log
+
+
+# A program that writes its errors to the descriptor named first, in the place of this one.
+ERRORS_TO = "import os, sys; os.dup2(int(sys.argv[1]), 2); os.execv(sys.argv[2], sys.argv[2:])"
+
+
+def test_a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end(start: Start) -> None:
+    reading, writing = os.pipe()
+    command = (sys.executable, "-c", ERRORS_TO, str(writing), sys.executable, "-m", "openred_central")
+    server = start("--access-log", "1", ready=False, command=command, pass_fds=(writing,))
+    os.close(writing)
+    with open(reading, encoding="utf-8") as log:
+        ready = next(found for line in log if (found := READY.search(line)))
+        host, _, port = ready[1].rpartition(":")
+        with Client((host, int(port))) as client:
+            # Several times what a pipe holds.
+            for number in range(1_000):
+                path = f"/nodes/{number:04}" + "x" * 200
+                assert client.ask("GET", path, User_Agent="y" * 200).status == 404
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        # Whole lines in their order, as many as the pipe has taken.
+        numbers = re.findall(r"path=/nodes/(\d{4})x+ .*? request_id=\w+$", log.read(), re.MULTILINE)
+    assert list(map(int, numbers)) == list(range(len(numbers)))
+    assert len(numbers) > 50

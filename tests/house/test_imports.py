@@ -22,6 +22,7 @@ RANKS = {
     "patterns": 0,
     "plain": 0,
     "setting_kinds": 1,
+    "log_writer": 1,
     "micro_engine": 1,
     "directory": 1,
     "security": 1,

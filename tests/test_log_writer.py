@@ -1,0 +1,125 @@
+"""Lines go out in order, whoever puts them never waits, and what is lost is counted and told."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openred_central.log_writer import WAITING_BYTES_MAX, LogWriter
+
+WAIT_S = 20.0
+
+
+def gap(lines: int) -> bytes:
+    return b"missing: %d\n" % lines
+
+
+@pytest.fixture
+def stalled() -> Iterator[tuple[int, LogWriter]]:
+    """A pipe that nobody reads yet, and what writes into it."""
+    reading, writing = os.pipe()
+    yield reading, LogWriter(writing, gap)
+    os.close(reading)
+
+
+def test_lines_of_many_threads_arrive_whole_and_in_each_ones_order(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as file:
+        writer = LogWriter(file.fileno(), gap)
+
+        def put_all(name: int) -> None:
+            for number in range(200):
+                writer.put(b"%d %d\n" % (name, number))
+
+        threads = [threading.Thread(target=put_all, args=(name,)) for name in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert writer.flush(WAIT_S)
+    lines = [tuple(map(int, line.split())) for line in (tmp_path / "log").read_bytes().splitlines()]
+    assert len(lines) == 800
+    for name in range(4):
+        assert [number for owner, number in lines if owner == name] == list(range(200))
+
+
+def test_a_reader_that_stalls_holds_nobody_up_and_learns_what_it_missed(
+    stalled: tuple[int, LogWriter],
+) -> None:
+    reading, writer = stalled
+    line = b"%07d" % 0 + b"x" * 992 + b"\n"
+    put = 0
+    while not writer.dropped:
+        writer.put(b"%07d" % put + line[7:])
+        put += 1
+    assert WAITING_BYTES_MAX - len(line) <= (put - 1) * len(line) <= WAITING_BYTES_MAX + 2 * 65_536
+    # Shorter lines do not overtake those that are missing.
+    writer.put(b"short\n")
+    assert writer.dropped == 2
+    assert not writer.flush(0.0)
+    with open(reading, "rb", closefd=False) as reader:
+        assert [int(reader.readline()[:7]) for _ in range(put - 1)] == list(range(put - 1))
+        assert reader.readline() == b"missing: 2\n"
+        writer.put(b"next\n")
+        assert reader.readline() == b"next\n"
+    assert writer.flush(WAIT_S)
+    assert writer.dropped == 2
+
+
+def test_a_pipe_that_does_not_block_is_waited_for() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    writer = LogWriter(writing, gap)
+    lines = [b"%06d\n" % number for number in range(30_000)]
+    for line in lines:
+        writer.put(line)
+    with open(reading, "rb") as reader:
+        assert [reader.readline() for _ in lines] == lines
+    assert writer.dropped == 0
+
+
+def test_lines_that_cannot_be_written_are_counted_and_told_once_they_can(tmp_path: Path) -> None:
+    """The reader has gone, and then somebody reads again, as with a named pipe."""
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    first = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = LogWriter(os.open(path, os.O_WRONLY), gap)
+    os.close(first)
+    for expected in (1, 2, 3):
+        writer.put(b"lost\n")
+        assert writer.flush(WAIT_S)
+        assert writer.dropped == expected
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:
+        fcntl.fcntl(reader, fcntl.F_SETFL, 0)
+        writer.put(b"next\n")
+        assert writer.flush(WAIT_S)
+        assert reader.read(1_000) == b"missing: 3\nnext\n"
+    assert writer.dropped == 3
+
+
+def test_a_line_that_was_cut_does_not_run_into_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that fills up in the middle of a line, and has room again later."""
+    out, room = bytearray(), [8]
+
+    def write(descriptor: int, content: bytes) -> int:
+        taken = bytes(content[: room[0]])
+        if not taken:
+            raise OSError(28, "No space left on device")
+        out.extend(taken)
+        room[0] -= len(taken)
+        return len(taken)
+
+    monkeypatch.setattr(os, "write", write)
+    writer = LogWriter(-1, gap)
+    for line in (b"one\n", b"two and more\n", b"three\n"):
+        writer.put(line)
+        assert writer.flush(WAIT_S)
+    room[0] = 1_000
+    writer.put(b"four\n")
+    assert writer.flush(WAIT_S)
+    assert bytes(out) == b"one\ntwo \nmissing: 2\nfour\n"
+    assert writer.dropped == 2
