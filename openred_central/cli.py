@@ -356,10 +356,11 @@ def _keygen(options: argparse.Namespace) -> int:
 
 
 def _example(options: argparse.Namespace) -> int:
-    from .security.example import sign_example
+    from .security.example import known_answers, sign_example
 
     try:
-        print(sign_example(options.url, options.node_id), end="")
+        text = known_answers() if options.what == "vectors" else sign_example(options.url, options.node_id)
+        print(text, end="")
     except ValueError as error:
         _complain(str(error))
         return 2

@@ -129,7 +129,7 @@ class Server:
         assembly, configuration = self._assembly, self._configuration
         begin_run(store, os.urandom(RUN_BYTES))
         # Another name for each run, under which nobody takes its events for those of an earlier one.
-        feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes.registry)
+        feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes)
         saver = assembly.saver(directory, attended, store, writer)
         status = partial(_status, directory, saver)
         prober = assembly.prober(directory, attended)

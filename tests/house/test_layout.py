@@ -19,6 +19,7 @@ TOP_LEVEL = {
     "Dockerfile",
     "README.md",
     "LICENSE",
+    "MANIFEST.in",
 }
 # Modules without a test file of their own, and why.
 TESTED_ELSEWHERE = {"openred_central/__main__.py": "lines that start cli.py, run by tests/test_cli.py"}

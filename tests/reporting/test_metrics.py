@@ -24,7 +24,7 @@ class Scraped:
     """A scrape of `parts`, by the name of the sample and its labels."""
 
     def __init__(self, parts: Parts) -> None:
-        feed = EventFeed(EventLog("run"), parts.directory.nodes.registry)
+        feed = EventFeed(EventLog("run"), parts.directory.nodes)
         broadcast = Broadcast(feed, dict, parts.clock.wall_s, readers_max=7)
         text = metrics_text(parts, broadcast, StallMeter(parts.clock)).decode()
         self.families = {family.name: family for family in text_string_to_metric_families(text)}

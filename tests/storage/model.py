@@ -74,9 +74,13 @@ def random_batch(random: Random, number: int) -> Batch:
     )
 
 
-def copy_of(path: Path, name: str) -> Path:
-    """What a crash at this moment would leave of the database at `path`, in a folder of its own."""
-    folder = path.parent / name
+def copy_of(path: Path, name: str, beside: Path | None = None) -> Path:
+    """Return a copy of what a crash at this moment would leave of the database at `path`.
+
+    The copy lies in the new folder `name` in `beside`, by default in the folder of `path`. A chain of copies
+    needs one `beside` for all: copies inside one another soon have a longer path than SQLite takes.
+    """
+    folder = (beside or path.parent) / name
     folder.mkdir()
     for ending in ("", "-wal"):
         shutil.copy(path.with_name(path.name + ending), folder / (path.name + ending))

@@ -230,7 +230,7 @@ def test_the_oldest_rows_go_first(path: Path, small_steps: None) -> None:
 
 @pytest.mark.usefixtures("small_steps")
 def test_a_crash_between_any_two_transactions_loses_nothing(path: Path, seed: int) -> None:
-    random, model = Random(seed), Model()
+    random, model, beside = Random(seed), Model(), path.parent
     store = SqliteStore(path)
     store.open()
     for number in range(1, ROUNDS + 1):
@@ -251,7 +251,7 @@ def test_a_crash_between_any_two_transactions_loses_nothing(path: Path, seed: in
             store.open()
         elif chance < 0.2:
             # Killed, and started again by somebody else where it lay.
-            left = copy_of(path, f"killed-{number}")
+            left = copy_of(path, f"killed-{number}", beside)
             store.close()
             path, store = left, SqliteStore(left)
             store.open()
