@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .conftest import Start
-from .running import Client, proof
+from .running import Client, proof, until
 
 DWELL_S = 0.7
 WATCH_S_MAX = 40.0
@@ -94,7 +94,8 @@ def test_a_silent_node_passes_every_state_and_any_sleeper_comes_back_as_itself(s
 
         # What we saw may have gaps, if we were slow; what the server tells has none.
         assert seen == [state for state in LIFE if state in seen]
-        assert transitions(server.log, "silent") == list(zip(["absent", *LIFE], LIFE, strict=False))
+        told = list(zip(["absent", *LIFE], LIFE, strict=False))
+        until(lambda: transitions(server.log, "silent") == told, f"the log to tell {told}")
 
         assert client.ask("GET", "/nodes/silent").status == 404
         assert client.ask("POST", "/heartbeat/silent").status == 410

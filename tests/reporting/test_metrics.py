@@ -54,6 +54,7 @@ def test_every_figure_is_there_before_anything_happened(parts: Parts) -> None:
         "openred_snapshots_total": {},
         "openred_events_dropped_total": {},
         "openred_log_lines_dropped_total": {},
+        "openred_tls_certificate_expiry_timestamp_seconds": {},
         "openred_transitions_total": {"from": "coma", "to": "dead", "reason": "deadline"},
         "openred_http_responses_total": {
             "method": "POST",
