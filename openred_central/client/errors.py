@@ -33,9 +33,9 @@ class ClockError(ClientError):
         self.ahead_s = ahead_s
         where = "ahead of" if ahead_s > 0 else "behind"
         super().__init__(
-            f"the directory says that its clock is {abs(ahead_s):,.0f} s {where} this machine's; requests are "
-            f"signed by its time up to {ahead_s_max:,.0f} s. Set the clock of this machine, or ask who runs "
-            "the directory to set that one"
+            f"the directory says that its clock is {abs(ahead_s):,.0f} s {where} this machine's; requests "
+            f"are signed by its time up to {ahead_s_max:,.0f} s. Set the clock of this machine; where it "
+            "is right, tell who runs the directory"
         )
 
 
