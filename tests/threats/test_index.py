@@ -122,6 +122,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a node's own limits used up by others": (
         "api/test_proving.py::test_bad_proofs_cost_their_sender_and_not_the_node",
         "api/test_proving.py::test_nobody_uses_up_the_proofs_of_another_by_registering_under_its_name",
+        "api/test_limiting.py::test_strangers_use_up_nothing_of_a_node_that_shows_who_it_is",
+        "api/test_limiting.py::test_strangers_do_not_keep_a_node_from_being_bound_to_its_key",
         "security/test_replay.py::test_one_node_cannot_flush_what_is_known_of_another",
     ),
     "processor time taken by bad signatures": (
