@@ -93,6 +93,13 @@ class Settings:
         "Whether a damaged database is set aside at start and its newest good snapshot used.",
     )
     max_nodes: int = whole(100_000, 1, 50_000_000, "Nodes beyond this many are refused.")
+    nodes_bytes_max: int = whole(
+        0,
+        0,
+        1 << 50,
+        "Bytes that what all nodes say of themselves may take in memory, about; "
+        "0: 2048 for each of OPENRED_MAX_NODES, at least 1 MiB.",
+    )
     shards: int = whole(64, 1, 4_096, "Parts the registry is cut into; more of them make shorter steps.")
 
     heartbeat_tolerance_s: float = _dwell(_LIFE.heartbeat_tolerance_s, "Silence until a node is checked.")
