@@ -88,7 +88,7 @@ def _run(given: Sequence[str]) -> int:
     """Run the command in `given`, read by `argparse`, and return its exit code."""
     gc.enable()
     parser = _parser()
-    options, unknown = parser.parse_known_args(given)
+    options, unknown = parser.parse_known_args(for_nodes.guard_key_ids(given))
     if unknown:
         from .commands.completion import commands_of
 

@@ -180,6 +180,14 @@ SETTINGS = {
 }
 
 
+def is_service_link(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether Kubernetes made `variable` for a service of that name: ``OPENRED_PORT=tcp://10.0.0.1:8000``.
+
+    It does so in every container of a namespace that has a service named ``openred`` (or ``openred-admin``).
+    """
+    return variable.endswith("_PORT") and environment[variable].startswith(("tcp://", "udp://", "sctp://"))
+
+
 def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Configuration:
     """The configuration from `flags`, setting name → text, and the variables of `environment`.
 
@@ -190,7 +198,7 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Configurat
     for setting in SETTINGS.values():
         if setting.name in flags:
             written, given_as[setting.name] = flags[setting.name], setting.flag
-        elif setting.variable in environment:
+        elif setting.variable in environment and not is_service_link(setting.variable, environment):
             written, given_as[setting.name] = environment[setting.variable], setting.variable
         else:
             continue
