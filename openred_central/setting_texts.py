@@ -12,7 +12,7 @@ CLIENT_VARIABLES = frozenset({"OPENRED_URL"})
 
 # What stands behind the name of the service in the siblings of OPENRED_PORT=tcp://10.0.0.1:8000.
 _OF_A_LINK = late(
-    r"_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+    r"_(?:PORT|SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 
 
@@ -36,11 +36,11 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         name
         for name in names
         for link in links
-        if name == link or _OF_A_LINK.fullmatch(name, len(link.removesuffix("_PORT")))
+        if name.startswith(link.removesuffix("PORT")) and _OF_A_LINK.fullmatch(name, len(link) - len("_PORT"))
     }
     return [
-        f"{link} is {environment[link]}, which Kubernetes sets for a service of that name, and is ignored with "
-        "its siblings; enableServiceLinks: false in the pod, or another name of the service, keeps it away"
+        f"{link} is {environment[link]}, which Kubernetes sets for a service of that name, and is ignored "
+        "with its siblings; enableServiceLinks: false in the pod, or another name of the service, keeps it away"
         for link in links
     ] + [
         f"{name} is not a setting and is ignored; the nearest is {nearest(name, known)}"

@@ -133,6 +133,11 @@ def add_keys_arguments(command: argparse.ArgumentParser) -> None:
         help="the id of a key to revoke, or the file that a server asks to be signed",
     )
     command.add_argument(_ALONE, dest="request", default=None, help=SUPPRESS)
+    command.add_argument(
+        "--accept-time",
+        action="store_true",
+        help="sign what the clock of this machine takes for over, or not yet valid",
+    )
 
 
 def guard_key_ids(words: Sequence[str]) -> list[str]:

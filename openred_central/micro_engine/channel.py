@@ -254,7 +254,8 @@ class Channel(asyncio.Protocol):
             self._out.flush()
             self.phase = CLOSING
             self._end_input()
-            self._deadline_s = self._now_s + self._limits.write_timeout_s
+            # When all is sent, nobody has to wait until the other side ends TLS, too (RFC 8446 §6.1).
+            self._deadline_s = self._now_s + self._limits.linger_s
             self._transport.close()
 
     def _balance_reading(self) -> None:
