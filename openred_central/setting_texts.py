@@ -40,7 +40,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     }
     return [
         f"{link} is {environment[link]}, which Kubernetes sets for a service of that name, and is ignored "
-        "with its siblings; enableServiceLinks: false in the pod, or another name of the service, keeps it away"
+        "with its siblings; enableServiceLinks: false in the pod, or another name of the service, avoids it"
         for link in links
     ] + [
         f"{name} is not a setting and is ignored; the nearest is {nearest(name, known)}"
