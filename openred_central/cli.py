@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ConfigError as error:
-        _complain(str(error))
+        for line in str(error).splitlines():
+            _complain(line)
         return 2
     except BrokenPipeError:
         # Who reads has seen enough. What is still buffered must not fail once more at exit.
