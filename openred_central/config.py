@@ -137,6 +137,7 @@ class Configuration(Settings):
         """The limits and habits of the directory."""
         return DirectoryOptions(
             nodes_max=self.max_nodes,
+            nodes_bytes_max=self.nodes_bytes_max,
             shards=self.shards,
             heartbeat_advice_s=self.heartbeat_advice_s,
             probing=self.probe != "none",

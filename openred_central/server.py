@@ -23,6 +23,7 @@ from .assembly import Assembly
 from .clock import AttendedTime, SystemClock
 from .config import SETTINGS, Configuration
 from .directory.directory import Directory
+from .exit_codes import exit_code
 from .listening import Certificate, StartError, certificate_of
 from .logs import configure
 from .micro_engine.engine import Engine
@@ -57,7 +58,8 @@ UNNAMED = (
 def serve(configuration: Configuration) -> int:
     """Run the server until SIGTERM, SIGINT or another of `STOPPING`.
 
-    Returns the exit code: 0, or 1 where it could not start or could not save its last changes.
+    Returns the exit code: 0; 1 where it could not save its last changes, or could not start and might do so
+    later; 78 where it cannot start until somebody mends what the log names.
     """
     configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
     try:
@@ -65,7 +67,7 @@ def serve(configuration: Configuration) -> int:
             saved = runner.run(Server(configuration).run())
     except (StartError, StoreError) as error:
         log.error("cannot start: %s", error)
-        return 1
+        return exit_code(error)
     if saved:
         return 0
     log.error("ended without saving the last changes")

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from .config import SETTINGS, ConfigError, Configuration
+from .exit_codes import TO_BE_MENDED
 
 NAME: Final = "openred-central"
 # Beside the drain: the last flush, and connections that have to be cut.
@@ -93,8 +94,8 @@ def service_unit(configuration: Configuration, python: str) -> str:
         f"WatchdogSec={WATCHDOG_S}s",
         "Restart=on-failure",
         "RestartSec=2s",
-        "# Wrong usage or a wrong setting: trying again does not mend it.",
-        "RestartPreventExitStatus=2",
+        "# Wrong usage, or what somebody has to mend: trying again does not help.",
+        f"RestartPreventExitStatus=2 {TO_BE_MENDED}",
         f"LimitNOFILE={configuration.connections_max + FILES_BESIDE}",
         "StateDirectory=openred",
         "StateDirectoryMode=0700",

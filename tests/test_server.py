@@ -39,10 +39,10 @@ def test_a_part_that_breaks_takes_the_server_down_with_its_error() -> None:
         asyncio.run(server())
 
 
-def test_what_keeps_the_server_from_starting_is_one_line_and_exit_code_1(
+def test_what_keeps_the_server_from_starting_is_one_line_and_exit_code_78(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert serve(load({"database": "postgres://x"}, {})) == 1
+    assert serve(load({"database": "postgres://x"}, {})) == 78
     (message,) = caplog.messages
     assert message.startswith("cannot start: 'postgres://x' names no database")
 

@@ -71,6 +71,7 @@ def test_the_unit_waits_for_readiness_watches_and_restarts() -> None:
     assert unit["Type"] == ["notify"]
     assert unit["WatchdogSec"] == ["30s"]
     assert unit["Restart"] == ["on-failure"]
+    assert unit["RestartPreventExitStatus"] == ["2 78"]
     assert unit["ExecStart"] == [f"{PYTHON} -m openred_central serve"]
 
 

@@ -296,6 +296,8 @@ STATS = thing(
             {
                 "nodes": COUNT,
                 "nodes_max": COUNT,
+                "nodes_bytes": COUNT,
+                "nodes_bytes_max": COUNT,
                 "by_state": thing("NodesByState", {state.wire: COUNT for state in LIVE_STATES}),
                 "tombstones": COUNT,
                 "service_sets": COUNT,

@@ -20,6 +20,7 @@ from .digests import DIGEST_MASK, record_digest, record_digests
 from .lifecycle import State
 from .node import Record
 from .slots import Slots
+from .weights import text_bytes
 
 # Slots are 32-bit in the deadlines and in stores.
 SLOTS_MAX = 1 << 32
@@ -98,7 +99,9 @@ class Registry(Slots):
         slots, first = columns.slot, len(self._node_ids)
         if not (first <= slots[0] and slots[-1] < SLOTS_MAX and all(map(lt, slots, slots[1:]))):
             raise InternalBug(f"cannot restore slots {slots[0]} to {slots[-1]} behind slot {first - 1}")
-        node_ids = list(map(bytes.decode, columns.node_id))
+        node_ids, histories = (
+            list(map(bytes.decode, column)) for column in (columns.node_id, columns.history)
+        )
         self._restore_ids(node_ids, columns)
         for state, count in Counter(columns.state).items():
             self.state_counts[state] += count
@@ -107,7 +110,7 @@ class Registry(Slots):
             self._free.extend(sorted(set(range(first, slots[-1] + 1)).difference(slots)))
         self._node_ids.extend(spread(node_ids, slots, first, None))
         self._profiles.extend(spread(columns.profile, slots, first, b""))
-        self._histories.extend(spread(list(map(bytes.decode, columns.history)), slots, first, ""))
+        self._histories.extend(spread(histories, slots, first, ""))
         self.states.extend(spread(columns.state, slots, first, 0))
         self._flags.extend(spread(columns.flags, slots, first, 0))
         self._registered_at.extend(spread(columns.registered_at, slots, first, 0.0))
@@ -120,8 +123,12 @@ class Registry(Slots):
         if any(columns.away_until_s):
             absences = zip(slots, columns.away_from_s, columns.away_until_s, strict=True)
             self._away.update((slot, (from_s, until_s)) for slot, from_s, until_s in absences if until_s)
+        for texts in (node_ids, columns.profile, histories):
+            self._text_bytes += sum(map(len, texts))
         if any(columns.generation) or any(columns.next_key):
-            changes = zip(slots, columns.generation, map(bytes.decode, columns.next_key), strict=True)
+            next_keys = list(map(bytes.decode, columns.next_key))
+            self._text_bytes += sum(map(len, next_keys))
+            changes = zip(slots, columns.generation, next_keys, strict=True)
             self._key_changes.update(
                 (slot, (count, named)) for slot, count, named in changes if count or named
             )
@@ -143,6 +150,18 @@ class Registry(Slots):
             sums[shard] += digest
         sums[:] = [digest & DIGEST_MASK for digest in sums]
         self._digests.extend(spread(digests, slots, len(self._digests), 0))
+
+    def bytes_added(self, record: Record) -> int:
+        """How many more bytes would be held with `record`, new or instead of the one in its slot."""
+        added = text_bytes(record.node_id, record.profile, record.history, record.next_key)
+        if self.is_free(record.slot):
+            return added + self.sets.bytes_added(record.services, record.region)
+        added -= self.text_bytes(record.slot)
+        known = self.service_set(record.slot)
+        if (known.services, known.region) == (record.services, record.region):
+            return added
+        freed = self.sets.bytes_freed(self.set_id(record.slot))
+        return added + self.sets.bytes_added(record.services, record.region) - freed
 
     def replace(self, record: Record) -> None:
         """Write a changed record over the one of the same node. Raises `InternalBug` for another node."""
@@ -175,6 +194,7 @@ class Registry(Slots):
         self.state_counts[from_state] -= len(slots)
         self.state_counts[to_state] += len(slots)
         states, sinces_s, kept = self.states, self._since_s, self._histories
+        self._text_bytes += sum(map(len, histories)) - sum(map(len, self.histories(slots)))
         for slot, at_s, history in zip(slots, since_s, histories, strict=True):
             states[slot] = to_state
             sinces_s[slot] = at_s
@@ -186,6 +206,7 @@ class Registry(Slots):
         self.state_counts[state] += 1
         self.states[slot] = state
         self._since_s[slot] = since_s
+        self._text_bytes += len(history) - len(self._histories[slot])
         self._histories[slot] = history
 
     def _grow(self) -> None:
@@ -219,12 +240,14 @@ class Registry(Slots):
         if record.generation or record.next_key:
             self._key_changes[slot] = (record.generation, record.next_key)
         self._histories[slot] = record.history
+        self._text_bytes += self.text_bytes(slot)
 
     def _unwrite(self, slot: int) -> None:
         """Take back what `_write` counted and held for the record in `slot`."""
         shard = shard_of(self.node_id(slot), self.shards_count)
         self.shard_digests[shard] = (self.shard_digests[shard] - self._digests[slot]) & DIGEST_MASK
         self.state_counts[self.states[slot]] -= 1
+        self._text_bytes -= self.text_bytes(slot)
         self.sets.release(self._set_ids[slot])
         self._away.pop(slot, None)
         self._key_changes.pop(slot, None)

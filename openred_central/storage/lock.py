@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 
 from .ownership import give
-from .store import StoreError
+from .store import PassingError
 
 HOLDER_BYTES_MAX = 32
 
@@ -35,7 +35,7 @@ class FileLock:
         return self._descriptor is not None
 
     def acquire(self) -> None:
-        """Take the lock. Raises `StoreError` where another process, or another store of this one, has it."""
+        """Take the lock. Raises `PassingError` where another process, or another store of this, has it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             give(self._path, self._database if self._database.exists() else self._path.parent)
@@ -45,7 +45,7 @@ class FileLock:
         except BlockingIOError:
             holder = os.pread(descriptor, HOLDER_BYTES_MAX, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
-            raise StoreError(
+            raise PassingError(
                 f"{self._database} is in use by another server (process {holder or 'unknown'}); "
                 "stop that one first, or choose another database"
             ) from None

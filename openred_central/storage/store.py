@@ -18,6 +18,10 @@ class DamageError(StoreError):
     """What is stored was ours and cannot be read any more, or does not fit together. A backup is needed."""
 
 
+class PassingError(StoreError):
+    """The store cannot do it now; it may later, although nobody mends a setting or a file."""
+
+
 class RowsRefused(StoreError):
     """A batch holds rows that no store could keep, such as a name with half a character in it.
 

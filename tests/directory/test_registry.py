@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 from zlib import crc32
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openred_central.directory.digests import DIGEST_MASK, record_digest
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.node import DISCOVERABLE, LEFT, SignOfLife, is_discoverable
 from openred_central.directory.registry import Registry, shard_of
+from openred_central.directory.weights import set_bytes, text_bytes
 from openred_central.errors import InternalBug
 
 from .building import columns_of, record
@@ -170,3 +174,52 @@ def test_an_id_or_history_that_is_no_text_is_not_restored() -> None:
     for changed in ({"node_id": [b"\xff"]}, {"history": [b"\xff"]}, {"region": [b"\xff"]}):
         with pytest.raises(UnicodeDecodeError):
             Registry(4).restore(columns_of([record(0)])._replace(**changed))
+
+
+texts = st.text("abc", max_size=8)
+names = st.sampled_from(["", "a", "a,b", "a,b,c"])
+said = st.fixed_dictionaries(
+    {
+        "services": names,
+        "region": texts,
+        "profile": texts.map(str.encode),
+        "history": texts,
+        "next_key": texts,
+    }
+)
+
+
+def counted(registry: Registry) -> int:
+    """What all nodes say, added up anew."""
+    records = [registry.record(slot) for slot in registry.taken_slots()]
+    alone = sum(text_bytes(one.node_id, one.profile, one.history, one.next_key) for one in records)
+    return alone + sum(set_bytes(*one) for one in {(one.services, one.region) for one in records})
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["say", "remove", "move", "move all"]), said)))
+def test_the_bytes_that_are_held_are_known_at_every_step_and_before_it(
+    steps: list[tuple[int, str, dict[str, Any]]],
+) -> None:
+    registry = Registry(4)
+    for number, step, fields in steps:
+        slot = registry.slot_of(f"n-{number}")
+        if step == "say":
+            place = registry.next_slot() if slot is None else slot
+            one = record(place, f"n-{number}", **fields)
+            expected = registry.bytes_held + registry.bytes_added(one)
+            (registry.insert if slot is None else registry.replace)(one)
+            assert registry.bytes_held == expected
+        elif slot is None:
+            continue
+        elif step == "remove":
+            registry.remove(slot)
+        elif step == "move":
+            registry.set_state(slot, State.COMA, 1.0, fields["history"])
+        else:
+            registry.set_states([slot], registry.state(slot), State.COMA, [1.0], [fields["history"]])
+        assert registry.bytes_held == counted(registry)
+    taken = registry.taken_slots()
+    if taken:
+        restored = Registry(2)
+        restored.restore(columns_of([registry.record(slot) for slot in taken]))
+        assert restored.bytes_held == registry.bytes_held

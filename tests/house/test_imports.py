@@ -34,6 +34,7 @@ RANKS = {
     "listening": 2,
     "transition_log": 2,
     "setting_table": 2,
+    "exit_codes": 3,
     "api": 3,
     "tasks": 3,
     "config": 4,
