@@ -267,9 +267,10 @@ def _keys(options: argparse.Namespace) -> int:
     from .security.root import RootRefused
     from .storage.key_files import KeyFileError
 
+    now_s = SystemClock().wall_s()
     try:
         if options.action == "show":
-            for line in show(configuration, os.urandom, SystemClock().wall_s()):
+            for line in show(configuration, os.urandom, now_s):
                 print(line)
         elif options.action == "rotate":
             print(act(configuration, "/admin/keys/rotate"))
@@ -279,8 +280,8 @@ def _keys(options: argparse.Namespace) -> int:
         elif options.action == "revoke":
             print(act(configuration, f"/admin/keys/{quote(options.request, safe='')}/revoke"))
         else:
-            request = Path(options.request)
-            print(sign_keyset(configuration, os.urandom, request, _complain))
+            request, any_time = Path(options.request), options.accept_time
+            print(sign_keyset(configuration, os.urandom, request, _complain, now_s, any_time=any_time))
     except (KeyFileError, RootRefused) as error:
         _complain(str(error))
         return 1

@@ -123,6 +123,11 @@ def add_keys_arguments(command: argparse.ArgumentParser) -> None:
         nargs="?",
         help="the id of a key to revoke, or the file that a server asks to be signed",
     )
+    command.add_argument(
+        "--accept-time",
+        action="store_true",
+        help="sign what the clock of this machine takes for over, or not yet valid",
+    )
 
 
 def _add_identity(command: argparse.ArgumentParser, *, needed: bool) -> None:

@@ -2,7 +2,7 @@
 
 A node is a slot, a small integer, and its values stand in columns at that slot. A million nodes are so a few
 dozen arrays instead of a million objects: a third of the memory, nothing for the garbage collector to walk,
-and a heartbeat writes three numbers. The id → slot index is split into shards by a stable hash of the id, so
+and a heartbeat writes three numbers. The id → slot index is split into shards by a hash of the id, so
 that no dictionary ever grows by more than its share at once; shards are the unit of long work.
 """
 
@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, compress, repeat
-from operator import eq, is_not, lt, mod
-from zlib import crc32
+from operator import eq, is_not, lt, mod, rshift
 
 from ..errors import InternalBug
 from .columns import RecordColumns, spread
@@ -26,9 +25,17 @@ from .weights import text_bytes
 SLOTS_MAX = 1 << 32
 
 
+# Dictionaries go by the lower bits of the same hash, which would then be alike for all ids of a shard.
+SHARD_SHIFT = 20
+
+
 def shard_of(node_id: str, shards: int) -> int:
-    """The shard, 0 to `shards` - 1, that an id belongs to; the same on every machine and in every run."""
-    return crc32(node_id.encode()) % shards
+    """The shard, 0 to `shards` - 1, that an id belongs to: always the same one in a process, and only there.
+
+    Python keys its hash of text anew for each process (SipHash, PEP 456), so that nobody can choose ids that
+    all fall into one shard. Nothing that is stored, or passed on, may depend on it.
+    """
+    return (hash(node_id) >> SHARD_SHIFT) % shards
 
 
 class Registry(Slots):
@@ -53,7 +60,7 @@ class Registry(Slots):
     def slot_of(self, node_id: str) -> int | None:
         """The slot of a node by its id; None where it is not registered."""
         # `shard_of` written out: nearly every request comes by here.
-        return self._shards[crc32(node_id.encode()) % self.shards_count].get(node_id)
+        return self._shards[(hash(node_id) >> SHARD_SHIFT) % self.shards_count].get(node_id)
 
     def slots_in_shard(self, shard: int) -> Iterator[tuple[str, int]]:
         """The (node_id, slot) pairs of one shard, which must not change meanwhile."""
@@ -136,7 +143,10 @@ class Registry(Slots):
     def _restore_ids(self, node_ids: list[str], columns: RecordColumns) -> None:
         """Enter records into their shards, and their digests."""
         slots, digests = columns.slot, record_digests(columns)
-        shards = list(map(mod, map(crc32, columns.node_id), repeat(self.shards_count)))
+        # `shard_of` by columns.
+        shards = list(
+            map(mod, map(rshift, map(hash, node_ids), repeat(SHARD_SHIFT)), repeat(self.shards_count))
+        )
         found = map(dict.setdefault, map(self._shards.__getitem__, shards), node_ids, slots)
         if not all(map(eq, found, slots)):
             node_id, slot = next(

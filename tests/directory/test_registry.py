@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
+from collections import Counter
 from typing import Any
 from zlib import crc32
 
@@ -41,8 +45,47 @@ def test_a_record_comes_out_as_it_went_in() -> None:
     assert (len(registry), registry.state_counts[State.COMA]) == (1, 1)
 
 
-def test_a_node_lies_in_the_same_shard_on_every_machine() -> None:
-    assert shard_of("node", 64) == crc32(b"node") % 64
+def test_a_node_lies_in_one_shard_however_it_came() -> None:
+    inserted, restored = Registry(64), Registry(64)
+    nodes = [record(slot, f"node-{slot}") for slot in range(200)]
+    for node in nodes:
+        inserted.insert(node)
+    restored.restore(columns_of(nodes))
+    for registry in (inserted, restored):
+        for shard in range(64):
+            assert {shard_of(node_id, 64) for node_id, _ in registry.slots_in_shard(shard)} <= {shard}
+
+
+def test_ids_cannot_be_chosen_for_one_shard() -> None:
+    """Nor ids that have a checksum in common, in all shards that one can ask for."""
+    chosen = [name for number in range(128_000) if crc32((name := f"n-{number}").encode()) % 64 == 0]
+    for shards in (2, 64, 4_096):
+        sizes = Counter(shard_of(node_id, shards) for node_id in chosen)
+        assert max(sizes.values()) < 2 * len(chosen) / shards + 100
+
+
+def test_the_ids_of_one_shard_differ_where_their_dictionary_looks() -> None:
+    in_one = [name for number in range(6_400) if shard_of(name := f"n-{number}", 64) == 0]
+    lower_bits = Counter(hash(node_id) & 63 for node_id in in_one)
+    assert max(lower_bits.values()) < len(in_one) / 2
+
+
+def test_another_process_has_other_shards() -> None:
+    code = (
+        "from openred_central.directory.registry import shard_of; "
+        "print([shard_of(f'n-{number}', 64) for number in range(64)])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment, check=True, capture_output=True, timeout=60
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(runs) == 2
+
+
+def test_a_registry_leads_to_each_node_from_its_shard() -> None:
     registry = Registry(64)
     registry.insert(record(0))
     assert [shard for shard in range(64) if list(registry.slots_in_shard(shard))] == [shard_of("node", 64)]

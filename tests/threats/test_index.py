@@ -171,6 +171,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "e2e/test_start.py::test_a_key_that_others_can_read_stops_the_start",
         "security/test_tokens.py::test_a_token_of_a_revoked_key_is_refused",
         "security/test_keyset.py::test_a_revoked_key_counts_no_more_even_where_it_is_still_listed",
+        "security/test_keyset.py::test_what_no_directory_issues_is_refused_at_any_time",
+        "commands/test_directory_keys.py::test_all_that_is_signed_is_shown",
+        "commands/test_directory_keys.py::test_what_no_server_asks_for_is_signed_for_nobody",
     ),
     "operators' actions taken by others": (
         "e2e/test_operators.py::test_none_of_it_answers_on_the_public_listener",
