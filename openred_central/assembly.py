@@ -22,6 +22,7 @@ from .api.routes import NAMES
 from .api.service import Api, Documents
 from .clock import AttendedTime, Clock
 from .config import Configuration
+from .descriptors import make_room
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
@@ -206,7 +207,7 @@ class Assembly:
         """The engine, and the access log where one is wanted."""
         share, new_request_id = self.configuration.access_log, self._new_request_id
         return Engine(
-            limits=self.configuration.engine(),
+            limits=make_room(self.configuration.engine(), self.configuration.probes_max),
             clock=self.clock,
             new_request_id=new_request_id,
             observe=AccessLog(share, self.random, new_request_id) if share else None,

@@ -168,6 +168,11 @@ class Configuration(Settings):
             secret_file=Path(self.admin_secret_file) if self.admin_secret_file else None,
         )
 
+    @property
+    def probes_max(self) -> int:
+        """How many nodes are connected to at the same time."""
+        return self.probe_concurrency if self.probe != "none" else 0
+
     def prober(self) -> ProberOptions:
         """How much is probed at once."""
         return ProberOptions(concurrency=self.probe_concurrency)

@@ -8,6 +8,7 @@ without a byte sent or read, few probes per network, and an answer of one bit.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import socket
@@ -48,6 +49,9 @@ GLOBAL_IPV6 = IPv6Network("2000::/3")
 EMBEDDING_LAST = tuple(map(IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 EMBEDDING_6TO4 = IPv6Network("2002::/16")
 
+# What says nothing of the node: no descriptor or memory is left here. All of these pass. What may last, such
+# as a firewall of our own, is not among them: a node at such an address would never be judged.
+OUR_FAILURES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PORT_MAX = 65_535
 # Three rounds of connections must fit into the time in which an answer is awaited.
 CONNECT_TIMEOUT_S_MAX = PROBE_ANSWER_S / 3
@@ -163,14 +167,14 @@ class Prober:
     """Connects to nodes, `ProberOptions.concurrency` at a time.
 
     `refusal` is given address and port and says why not, or None (`probe_refusal`); `on_result` is given
-    slot, node id and whether the port was open.
+    slot, node id and whether the port was open, None where we failed to ask.
     """
 
     def __init__(
         self,
         clock: Clock,
         refusal: Callable[[str, int], str | None],
-        on_result: Callable[[int, str, bool], None],
+        on_result: Callable[[int, str, bool | None], None],
         options: ProberOptions,
     ) -> None:
         self._clock = clock
@@ -248,16 +252,16 @@ class Prober:
         # find this worker, and wait for it in vain.
         self._working -= 1
 
-    async def _is_open(self, address: str, port: int) -> bool:
+    async def _is_open(self, address: str, port: int) -> bool | None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             with socket.socket(family, socket.SOCK_STREAM) as connection:
                 connection.setblocking(False)
                 async with asyncio.timeout(self._options.connect_timeout_s):
                     await asyncio.get_running_loop().sock_connect(connection, (address, port))
-        except OSError:
-            # Refused, unreachable, timed out, or no descriptor left here: nothing was heard of the node.
-            return False
+        except OSError as error:
+            # Refused, unreachable or timed out: nothing was heard of the node.
+            return None if error.errno in OUR_FAILURES else False
         return True
 
     def _may_probe(self, network: int) -> bool:

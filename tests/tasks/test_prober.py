@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -220,6 +221,25 @@ def test_an_open_port_is_a_sign_of_life_and_a_closed_one_is_not(
         await server.wait_closed()
 
     run(scenario())
+
+
+def test_without_a_descriptor_left_here_nothing_is_said_of_the_node() -> None:
+    async def scenario() -> None:
+        results = Results()
+        probes = prober(on_result=results)
+        task = asyncio.create_task(probes.run())
+        await asyncio.sleep(0)
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, allowed[1]))
+        try:
+            assert probes.submit(7, "node", HERE, 9) is Submission.ACCEPTED
+            assert await results.wait(1) == [(7, "node", None)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+        await probes.stop()
+        await task
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
