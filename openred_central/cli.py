@@ -1,7 +1,7 @@
 """The command line: commands are read here, print and exit.
 
 Exit codes: 0 done, 1 failed or refused by the server, 2 wrong usage or setting, 3 nobody answers,
-4 the server would take it later, 130 interrupted.
+4 the server would take it later, 78 the server cannot start until something is mended, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
             for_nodes.add_arguments(command, name, url)
         if run is _keys:
             for_nodes.add_keys_arguments(command)
-        if run is _maintain:
+        if run in (_serve, _maintain):
             add_arguments(command, name)
         if run is _config:
             command.add_argument(
@@ -186,17 +186,17 @@ def _configuration(flags: Mapping[str, str]) -> Configuration:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return _start(_given_in(options))
+    return _start(_given_in(options), begin_anew=options.begin_anew)
 
 
-def _start(flags: Mapping[str, str]) -> int:
+def _start(flags: Mapping[str, str], *, begin_anew: bool = False) -> int:
     configuration = _configuration(flags)
     # What is imported stays: to walk it five times meanwhile is 3 ms. `loading` turns the collector on again.
     gc.disable()
     # Here and not above: the other commands shall not wait for the server's libraries.
     from .server import serve
 
-    return serve(configuration)
+    return serve(configuration, begin_anew=begin_anew)
 
 
 def _maintain(options: argparse.Namespace) -> int:

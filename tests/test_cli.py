@@ -31,9 +31,11 @@ class Server:
     def __init__(self) -> None:
         self.exit_code = 0
         self.started: list[Configuration] = []
+        self.begun_anew = False
 
-    def serve(self, configuration: Configuration) -> int:
+    def serve(self, configuration: Configuration, *, begin_anew: bool) -> int:
         self.started.append(configuration)
+        self.begun_anew = begin_anew
         return self.exit_code
 
 
@@ -65,6 +67,14 @@ def test_serve_is_what_is_done_where_no_command_is_given(server: Server, argumen
     assert cli.main(arguments) == 0
     (configuration,) = server.started
     assert (configuration.port, configuration.given_as) == (9_000, {"port": "--port"})
+
+
+@pytest.mark.parametrize("arguments", [["--begin-anew"], ["serve", "--port", "9000", "--begin-anew"]])
+def test_to_begin_anew_is_said_for_one_start(server: Server, arguments: list[str]) -> None:
+    assert cli.main(["--port", "9000"]) == 0
+    assert not server.begun_anew
+    assert cli.main(arguments) == 0
+    assert server.begun_anew
 
 
 def test_nothing_at_all_starts_the_server_with_its_defaults(server: Server) -> None:
@@ -102,7 +112,7 @@ def test_the_exit_code_is_the_servers(server: Server) -> None:
 def test_an_interrupt_before_the_server_stands_is_no_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def serve(configuration: Configuration) -> int:
+    def serve(configuration: Configuration, *, begin_anew: bool) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setitem(sys.modules, "openred_central.server", SimpleNamespace(serve=serve))
