@@ -102,9 +102,11 @@ class Assembly:
         prober: Prober,
         feed: EventFeed,
         restored: Restored | None,
+        store: Store,
+        run: bytes,
         certificate: Certificate | None,
     ) -> Parts:
-        """The parts that count: those given, with engine, scheduler and snapshotter."""
+        """The parts that count: those given, with engine, scheduler and snapshotter; `run` as in `Run`."""
 
         def tell(transitions: Sequence[Transition]) -> None:
             log_transitions(transitions)
@@ -126,8 +128,10 @@ class Assembly:
             attended=attended,
             saver=saver,
             scheduler=scheduler,
-            snapshotter=self._snapshotter(),
+            snapshotter=self._snapshotter(store),
             restored=restored,
+            store=store,
+            run=run,
             certificate=certificate,
         )
 
@@ -213,14 +217,14 @@ class Assembly:
             observe=AccessLog(share, self.random, new_request_id) if share else None,
         )
 
-    def _snapshotter(self) -> Snapshotter | None:
+    def _snapshotter(self, store: Store) -> Snapshotter | None:
         """None where there is nothing to copy."""
         configuration = self.configuration
         database = database_path(configuration.database)
         if database is None:
             return None
         snapshots = snapshots_of(database, configuration.snapshot_folder)
-        return Snapshotter(snapshots, self.clock, configuration.snapshotter())
+        return Snapshotter(snapshots, self.clock, configuration.snapshotter(), lambda: store.loss)
 
     def _prover(self, directory: Directory, limits: Limits, store: Store) -> Prover:
         configuration = self.configuration

@@ -171,6 +171,7 @@ def _store(parts: Parts) -> Iterator[Family]:
     yield counter("openred_store_rows_total", "Rows stored.", saver.stats.rows)
     yield counter("openred_store_rows_refused_total", "Rows that cannot be stored.", saver.stats.rows_refused)
     yield counter("openred_store_failures_total", "Commits that failed.", saver.stats.failures)
+    yield gauge("openred_store_log_bytes", "Size of the database's write-ahead log.", parts.store.log_bytes)
     taken = parts.snapshotter.stats if parts.snapshotter is not None else None
     yield counter("openred_snapshots_total", "Snapshots taken.", taken.snapshots if taken else 0)
     yield counter("openred_snapshots_failed_total", "Snapshots that failed.", taken.failures if taken else 0)
