@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ConfigError as error:
-        _complain(str(error))
+        for line in str(error).splitlines():
+            _complain(line)
         return 2
     except BrokenPipeError:
         # Who reads has seen enough. What is still buffered must not fail once more at exit.
@@ -88,7 +89,7 @@ def _run(given: Sequence[str]) -> int:
     """Run the command in `given`, read by `argparse`, and return its exit code."""
     gc.enable()
     parser = _parser()
-    options, unknown = parser.parse_known_args(given)
+    options, unknown = parser.parse_known_args(for_nodes.guard_key_ids(given))
     if unknown:
         from .commands.completion import commands_of
 
@@ -386,10 +387,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
     "serve": (_serve, "start the server; the default where no command is given"),
     "config": (_config, "print every setting, its value and where it comes from"),
     "health": (_health, "ask a running server whether it is ready; exit code 0 where it is, 1 where not"),
-    "systemd-unit": (
-        _systemd_unit,
-        "print a unit with which systemd runs the server, with the settings given",
-    ),
+    "systemd-unit": (_systemd_unit, "print a unit with which systemd runs the server, with these settings"),
     **{name: (_maintain, meaning) for name, meaning in MEANINGS.items()},
     "keys": (_keys, "list the directory's own keys, have them changed, or sign what a server asks for"),
     **{name: (_watch if name == "watch" else _ask, meaning) for name, meaning in for_nodes.ASKING.items()},

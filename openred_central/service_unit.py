@@ -136,6 +136,8 @@ def socket_unit(configuration: Configuration) -> str:
         "",
         "[Socket]",
         f"ListenStream={f'[{host}]' if ':' in host else host}:{configuration.port}",
+        # All addresses are those of IPv4, too, as where the server itself listens.
+        *([f"ListenStream=0.0.0.0:{configuration.port}"] if host == "::" else []),
         *([f"ListenStream={quoted(configuration.unix_socket)}"] if configuration.unix_socket else []),
         "# As with the server's own sockets: IPv6 is IPv6.",
         "BindIPv6Only=ipv6-only",

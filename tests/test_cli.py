@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -374,12 +375,13 @@ def test_keys_are_listed_and_sign_what_is_carried_to_them(
     assert cli.main(["keys", "sign-keyset", *folder]) == 2
     assert "needs the file keyset-request.json" in capsys.readouterr().err
     key = generate_key("R").public
-    published = PublishedKey(key, 0, 2_000_000_000, KeyStatus.NEXT)
+    now, day_s = int(time.time()), 86_400
+    published = PublishedKey(key, now, now + day_s, KeyStatus.NEXT)
     request = tmp_path / "keyset-request.json"
-    request.write_bytes(KeySet(1, 0, 2_000_000_000, (published,)).encode())
+    request.write_bytes(KeySet(now, now, now + day_s, (published,)).encode())
     assert cli.main(["keys", "sign-keyset", str(request), *folder]) == 0
     printed = capsys.readouterr()
-    assert f"{key.key_id} rsa3072-pss-sha256 next from 1970-01-01T00:00:00Z to " in printed.err
+    assert f"{key.key_id} rsa3072-pss-sha256 next from 2" in printed.err
     assert printed.out.startswith('{"keyset":')
     assert cli.main(["keys", "show", *folder]) == 0
     assert capsys.readouterr().out.endswith(" root\n")

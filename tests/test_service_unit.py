@@ -137,6 +137,12 @@ def test_the_socket_unit_listens_where_the_server_would() -> None:
     assert unit["Backlog"] == ["2048"]
 
 
+def test_a_socket_for_all_addresses_is_one_for_each_protocol() -> None:
+    unit = parsed(socket_unit(load({"host": "::"}, {})))
+    assert unit["ListenStream"] == ["[::]:8000", "0.0.0.0:8000"]
+    assert unit["BindIPv6Only"] == ["ipv6-only"]
+
+
 @pytest.mark.parametrize("flags", [{"host": "localhost"}, {"port": "0"}, {"host": "a b"}])
 def test_what_systemd_cannot_listen_on_is_told(flags: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="allowed in a socket unit is"):
