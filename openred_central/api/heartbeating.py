@@ -101,8 +101,7 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     if change is None and bound is None:
         return Response(_with(body, more), headers=limits)
     more["revision"] = api.directory.nodes.registry.record(slot).revision
-    # The later of the two.
-    more["durable"] = await api.saved(bound or change or 0)
+    more["durable"] = await api.saved(max(change or 0, bound or 0))
     return Response(_with(body, more), status=api.status(200, durable=more["durable"]), headers=limits)
 
 

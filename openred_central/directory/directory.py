@@ -360,7 +360,8 @@ class Directory:
             404,
             "node_not_found",
             f"No node is registered as {node_id!r}.",
-            suggestion="Register it with POST /register.",
+            suggestion="Register it with POST /register. A node that hides looks like this to everybody "
+            "who does not prove to be it: its owner sends a proof.",
         )
 
     def _unknown(self, node_id: str, now: Now) -> CallerError:

@@ -81,6 +81,23 @@ class Store(Protocol):
         """
 
     @property
+    def loss(self) -> str | None:
+        """How the file has ceased to be what its name leads to; None while all is well.
+
+        Cheap, and may be asked from any thread. May raise `OSError`.
+        """
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of the log of changes, as it was when it was last looked at."""
+
+    def look(self, now_s: float) -> None:
+        """See that the files are still those that were opened, and what is to be tidied.
+
+        `now_s` is monotonic time. To be called about once a second; takes no longer than `tidy`.
+        """
+
+    @property
     def tidy_due(self) -> bool:
         """Whether `tidy` has something to do. Cheap, and may be asked from any thread."""
 

@@ -32,6 +32,7 @@ RANKS = {
     "storage": 2,
     "logs": 2,
     "listening": 2,
+    "descriptors": 2,
     "transition_log": 2,
     "setting_table": 2,
     "exit_codes": 3,
