@@ -7,6 +7,7 @@ part that it concerns.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from .directory.lifecycle import DWELL_S_MAX, LifecycleOptions
@@ -40,6 +41,14 @@ def _dwell(default_s: float, meaning: str, *, minimum_s: float = 0.001) -> Any:
     return duration(default_s, minimum_s, DWELL_S_MAX, meaning)
 
 
+def _check_host(written: str) -> None:
+    """Raise `ValueError` unless `written` is a host name or an address, without a port."""
+    if ":" in written:
+        ipaddress.IPv6Address(written)
+    else:
+        Authorities((written,))
+
+
 @plain(frozen=True, kw_only=True)
 class Settings:
     """One value for each setting. Durations are in seconds, sizes in bytes."""
@@ -57,6 +66,11 @@ class Settings:
     )
     admin_port: int | None = port_or_off(
         8_001, "Port at which operators are heard; 0 takes any that is free, off none."
+    )
+    admin_names: tuple[str, ...] = texts(
+        "What operators call this server, beside loopback and `OPENRED_ADMIN_HOST`.",
+        "host names or addresses",
+        _check_host,
     )
     admin_socket: str = text("", "a path, or nothing", "Path of a Unix socket for operators, of mode 0600.")
     admin_secret_file: str = text(
@@ -93,6 +107,13 @@ class Settings:
         "Whether a damaged database is set aside at start and its newest good snapshot used.",
     )
     max_nodes: int = whole(100_000, 1, 50_000_000, "Nodes beyond this many are refused.")
+    nodes_bytes_max: int = whole(
+        0,
+        0,
+        1 << 50,
+        "Bytes that what all nodes say of themselves may take in memory, about; "
+        "0: 2048 for each of OPENRED_MAX_NODES, at least 1 MiB.",
+    )
     shards: int = whole(64, 1, 4_096, "Parts the registry is cut into; more of them make shorter steps.")
 
     heartbeat_tolerance_s: float = _dwell(_LIFE.heartbeat_tolerance_s, "Silence until a node is checked.")

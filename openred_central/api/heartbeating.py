@@ -93,14 +93,15 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     # An asleep node that changes its data has to prove itself before it is revived by that.
     shown = (api.prover.require if changes else api.prover.for_sign_of_life)(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
+    # First, because there may be no room for it; then nothing has happened.
+    change = api.directory.amend(slot, registration, now)
     body = _describe(api, node_id, slot, api.directory.heard(slot, now), now)
     session, bound = _grant(api, shown, slot, now)
     more: dict[str, Any] = {} if session is None else {"session": session}
-    change = api.directory.amend(slot, registration, now)
     if change is None and bound is None:
         return Response(_with(body, more), headers=limits)
     more["revision"] = api.directory.nodes.registry.record(slot).revision
-    more["durable"] = await api.saved(change or bound or 0)
+    more["durable"] = await api.saved(max(change or 0, bound or 0))
     return Response(_with(body, more), status=api.status(200, durable=more["durable"]), headers=limits)
 
 

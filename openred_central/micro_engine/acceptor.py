@@ -85,10 +85,14 @@ class Acceptor:
         if self._resume is not None:
             self._resume.cancel()
 
-    def close(self) -> None:
-        """End handshakes that are not done, and close those turned away."""
+    def break_off(self) -> None:
+        """End handshakes that are not done: none of these clients has asked for anything yet."""
         for task in self._adopting:
             task.cancel()
+
+    def close(self) -> None:
+        """Close those turned away, and what is still to be made a connection."""
+        self.break_off()
         while self._parting:
             self._parting.popleft().close()
         self._parting_before = 0
@@ -133,7 +137,9 @@ class Acceptor:
             # A client that left, or failed its TLS handshake. That is nothing to trouble the operator with.
             log.debug("a connection from %s came to nothing: %r", peer or "a Unix socket", error)
         finally:
-            if not connection.made:
+            if connection.made:
+                self._shared.make_room()
+            else:
                 client.close()
                 self._shared.leave(connection, gate_key)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from .. import __version__
 from ..api.admin.exposition import Family, Labels, choice, counter, gauge, histogram, render
 from ..api.broadcast import Broadcast
+from ..api.limiting import Refusals
 from ..directory.lifecycle import LIVE_STATES, TABLE
 from ..logs import lines_dropped
 from ..micro_engine.router import Route
@@ -24,13 +25,14 @@ NO_ROUTE = "none"
 _CLASSES = (2, 3, 4, 5)
 
 
-def metrics_text(parts: Parts, broadcast: Broadcast, stalls: StallMeter) -> bytes:
+def metrics_text(parts: Parts, broadcast: Broadcast, stalls: StallMeter, refusals: Refusals) -> bytes:
     """The answer to ``GET /metrics``."""
     return render(
         [
             *_process(parts),
             *_directory(parts),
             *_requests(parts),
+            *_refusals(refusals),
             *_certificate(parts),
             *_events(broadcast),
             *_store(parts),
@@ -65,6 +67,13 @@ def _directory(parts: Parts) -> Iterator[Family]:
     }
     yield gauge("openred_nodes", "Registered nodes by state.", by_state)
     yield gauge("openred_nodes_max", "Nodes that may be registered.", directory.options.nodes_max)
+    yield gauge("openred_nodes_bytes", "What all nodes say of themselves.", nodes.registry.bytes_held)
+    yield gauge("openred_nodes_bytes_max", "Bytes that it may take.", directory.options.bytes_max)
+    yield counter(
+        "openred_nodes_bytes_refusals_total",
+        "New nodes and longer records that found no room in these bytes.",
+        directory.bytes_refusals,
+    )
     yield gauge("openred_tombstones", "Names of dead nodes that are kept.", len(nodes.tombstones))
     kinds = {(before, after, event.value) for (before, event), after in TABLE.items() if after is not before}
     transitions: dict[Labels, float] = {
@@ -129,6 +138,13 @@ def _requests(parts: Parts) -> Iterator[Family]:
     )
 
 
+def _refusals(refusals: Refusals) -> Iterator[Family]:
+    limited: dict[Labels, float] = {(("policy", name),): count for name, count in refusals.by_policy.items()}
+    yield counter("openred_requests_limited_total", "Answers 429, by the policy violated.", limited)
+    failed: dict[Labels, float] = {(("reason", name),): count for name, count in refusals.by_reason.items()}
+    yield counter("openred_proofs_failed_total", "Requests not shown to come from the node.", failed)
+
+
 def _certificate(parts: Parts) -> Iterator[Family]:
     yield gauge(
         "openred_tls_certificate_expiry_timestamp_seconds",
@@ -164,6 +180,7 @@ def _store(parts: Parts) -> Iterator[Family]:
     yield counter("openred_store_rows_total", "Rows stored.", saver.stats.rows)
     yield counter("openred_store_rows_refused_total", "Rows that cannot be stored.", saver.stats.rows_refused)
     yield counter("openred_store_failures_total", "Commits that failed.", saver.stats.failures)
+    yield gauge("openred_store_log_bytes", "Size of the database's write-ahead log.", parts.store.log_bytes)
     taken = parts.snapshotter.stats if parts.snapshotter is not None else None
     yield counter("openred_snapshots_total", "Snapshots taken.", taken.snapshots if taken else 0)
     yield counter("openred_snapshots_failed_total", "Snapshots that failed.", taken.failures if taken else 0)

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 import orjson
 
+from openred_central.exit_codes import TO_BE_MENDED
+
 from .conftest import Start
 from .running import READY, Client, Server, answers, send, until
 from .signing import Node, wait_for_the_next_second
@@ -92,7 +94,7 @@ def test_no_secret_of_a_node_or_of_the_directory_is_in_the_log(start: Start, tmp
 
 def test_a_start_that_fails_is_a_line_of_json_too(start: Start) -> None:
     server = start("--database", "postgres://x", "--log", "json", ready=False)
-    assert server.wait() == 1
+    assert server.wait() == TO_BE_MENDED
     (line,) = lines(server)
     assert (line["level"], line["message"][:12]) == ("error", "cannot start")
 
@@ -104,6 +106,20 @@ def test_requests_are_logged_only_where_that_is_wanted(start: Start) -> None:
     server.stop()
     assert "/register" not in server.log
     assert "\x1b" not in server.log
+
+
+def test_behind_a_proxy_the_log_of_requests_tells_the_client_too(start: Start) -> None:
+    proxy = {"X_Forwarded_For": "192.0.2.9, 198.51.100.7"}
+    told = []
+    for flags in (("--trusted-proxies", "127.0.0.1/32"), ()):
+        server = start("--access-log", "1", *flags, OPENRED_LOG="json", database=f"{len(flags)}.db")
+        with Client(server.address) as client:
+            assert client.ask("GET", "/stats", **proxy).status == 200
+        server.stop()
+        (line,) = requests(server)
+        told.append((line["peer"], line["client"]))
+    # Nobody else is believed.
+    assert told == [("127.0.0.1", "198.51.100.7"), ("127.0.0.1", "127.0.0.1")]
 
 
 # A program that writes its errors to the descriptor named first, in the place of this one.

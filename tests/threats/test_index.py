@@ -154,6 +154,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "security/test_replay.py::test_the_seventeenth_within_a_minute_has_to_wait",
         "security/test_replay.py::test_a_full_table_refuses_who_is_not_in_it_and_forgets_nobody",
         "tasks/test_prober.py::test_the_table_of_networks_is_bounded",
+        "directory/test_directory.py::test_beyond_its_bytes_a_directory_takes_no_new_nodes_and_no_longer_records",
+        "directory/test_registry.py::test_ids_cannot_be_chosen_for_one_shard",
     ),
     "secrets guessed by timing": (
         "house/test_timing.py::test_no_secret_in_the_package_is_compared_in_a_time_that_tells_of_it",
@@ -171,6 +173,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "e2e/test_start.py::test_a_key_that_others_can_read_stops_the_start",
         "security/test_tokens.py::test_a_token_of_a_revoked_key_is_refused",
         "security/test_keyset.py::test_a_revoked_key_counts_no_more_even_where_it_is_still_listed",
+        "security/test_keyset.py::test_what_no_directory_issues_is_refused_at_any_time",
+        "commands/test_directory_keys.py::test_all_that_is_signed_is_shown",
+        "commands/test_directory_keys.py::test_what_no_server_asks_for_is_signed_for_nobody",
     ),
     "operators' actions taken by others": (
         "e2e/test_operators.py::test_none_of_it_answers_on_the_public_listener",
