@@ -92,8 +92,10 @@ class Journal:
     Raises errors of SQLite as they are, and `Damage` where a row of the journal is not one.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, left_alone: frozenset[int] = frozenset()) -> None:
         self._connection = connection
+        # Slots to which no sign of life is applied.
+        self._left_alone = left_alone
         connection.execute(CREATE_LATEST)
         # `latest` holds what rows up to this one say; those of earlier folds are in the records already.
         self._read = 0
@@ -102,6 +104,11 @@ class Journal:
         self._began_s: float | None = None
         # What a server left that was killed is folded before all else.
         self.fold_due = self._signs > 0
+
+    def leave_alone(self, slots: frozenset[int]) -> None:
+        """Apply no sign of life to the records in `slots`, neither to those read already."""
+        self._left_alone = slots
+        self._connection.executemany("DELETE FROM latest WHERE slot = ?", ((slot,) for slot in slots))
 
     def committed(self, signs: int, attended_s: float) -> None:
         """Note a commit with so many signs of life at this attended time."""
@@ -192,6 +199,8 @@ class Journal:
                 signs += [(slot, number, at, s, gap_s) for slot, at, s, gap_s in unpack(packed)]
             except ValueError as error:
                 raise Damage(f"row {number} of the journal {error}") from None
+        if self._left_alone:
+            signs = [sign for sign in signs if sign[0] not in self._left_alone]
         for first in range(0, len(signs), STATEMENT_SIGNS):
             part = signs[first : first + STATEMENT_SIGNS]
             # One statement runs without the interpreter's lock; the later of two rows of a slot stays.

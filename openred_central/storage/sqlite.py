@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, repeat
 from pathlib import Path
@@ -20,10 +20,10 @@ from ..directory.columns import RecordColumns
 from ..directory.node import Record, SignOfLife, Tombstone
 from ..plain import NamedTuple
 from .connecting import Checking, connect, truncate_log
-from .faults import ADVICE, poisons, telling
+from .faults import ADVICE, Damage, poisons, telling
 from .journal import HOLDS, Journal
 from .lock import FileLock
-from .rows import encode, refuse_rows
+from .rows import INTEGER_MAX, INTEGER_MIN, encode, refuse_rows
 from .schema import PAGE_BYTES, RECORDS_PER_PAGE, companion, create_database, create_folder
 from .store import StoreError
 from .transaction import transaction
@@ -46,12 +46,12 @@ _READ_LATEST_AS = _READ_AS | {
 SELECT_RECORDS = f"""
 SELECT {", ".join(_READ_LATEST_AS.get(name, f"node.{name}") for name in Record._fields)}
 FROM node LEFT JOIN latest ON latest.slot = node.slot AND {HOLDS}
-WHERE node.slot > ? ORDER BY node.slot LIMIT ?
+WHERE node.slot >= ? ORDER BY node.slot LIMIT ?
 """
 # And where it did not: a fifth faster.
 SELECT_FOLDED_RECORDS = f"""
 SELECT {", ".join(_READ_AS.get(name, name) for name in Record._fields)}
-FROM node WHERE slot > ? ORDER BY slot LIMIT ?
+FROM node WHERE slot >= ? ORDER BY slot LIMIT ?
 """
 SELECT_TOMBSTONES = f"SELECT {', '.join(Tombstone._fields)} FROM tombstone ORDER BY died_s, id_hash"
 SELECT_VITALS = f"SELECT {', '.join(Vitals._fields)} FROM vitals"
@@ -59,7 +59,15 @@ REPLACE_VITALS = (
     f"REPLACE INTO vitals (only_row, {', '.join(Vitals._fields)}, commit_number) VALUES (1, ?, ?, ?, ?)"
 )
 
-SELECT_COMMIT_NUMBER = "SELECT coalesce(max(commit_number), 0) FROM vitals"
+# The journal may hold a number beyond that of the vitals, which no commit could be given any more.
+SELECT_COMMIT_NUMBER = """
+SELECT max(
+    coalesce((SELECT max(commit_number) FROM vitals), 0),
+    coalesce((SELECT max(commit_number) FROM journal), 0)
+)
+"""
+# A number that no count of commits reaches.
+COMMIT_NUMBER_MAX = 1 << 62
 
 
 class _Session(NamedTuple):
@@ -90,6 +98,7 @@ class SqliteStore:
         self._commit_number = 0
         self._wal_pages = 0
         self._checking: Checking | None = None
+        self._left_alone: frozenset[int] = frozenset()
 
     @property
     def location(self) -> str:
@@ -156,7 +165,9 @@ class SqliteStore:
         """Go on with a new connection."""
         try:
             (self._commit_number,) = connection.execute(SELECT_COMMIT_NUMBER).fetchone()
-            session = _Session(connection, Journal(connection))
+            if self._commit_number > COMMIT_NUMBER_MAX:
+                raise Damage(f"its last commit has the number {self._commit_number}")
+            session = _Session(connection, Journal(connection, self._left_alone))
         except BaseException:
             connection.close()
             raise
@@ -208,7 +219,7 @@ class SqliteStore:
         Each list is a query of its own, so that nothing stays open in between.
         """
         # The columns stand in the order of the fields; `Record._make` would take six times as long.
-        for rows in self._load_rows(rows_max, str):
+        for rows in self._load_rows(rows_max, _text):
             yield list(map(tuple.__new__, repeat(Record), rows))
 
     def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
@@ -216,22 +227,22 @@ class SqliteStore:
         for rows in self._load_rows(rows_max, bytes):
             yield RecordColumns._make(zip(*rows, strict=True))
 
-    def _load_rows(self, rows_max: int, text: type) -> Iterator[list[tuple[Any, ...]]]:
-        """Rows of records, `text` being what their text becomes, the profile aside."""
-        last_slot = -1
-        while True:
+    def _load_rows(self, rows_max: int, text: Callable[[bytes], Any]) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows of records, `text` being what makes their text of bytes, the profile aside."""
+        first_slot = INTEGER_MIN
+        while first_slot <= INTEGER_MAX:
             with self._telling("read"):
                 connection, journal = self._usable
                 journal.catch_up()
                 select = SELECT_RECORDS if journal.latest_any else SELECT_FOLDED_RECORDS
                 connection.text_factory = text
                 try:
-                    rows = connection.execute(select, (last_slot, rows_max)).fetchall()
+                    rows = connection.execute(select, (first_slot, rows_max)).fetchall()
                 finally:
                     connection.text_factory = str
             if not rows:
                 return
-            last_slot = rows[-1][0]
+            first_slot = rows[-1][0] + 1
             yield rows
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
@@ -240,6 +251,13 @@ class SqliteStore:
             cursor = self._connection.execute(SELECT_TOMBSTONES)
             while rows := cursor.fetchmany(rows_max):
                 yield list(map(Tombstone._make, rows))
+
+    def leave_alone(self, slots: Iterable[int]) -> None:
+        """Apply no sign of life to the rows of `slots`."""
+        self._left_alone = frozenset(slots)
+        if self._left_alone:
+            with self._telling("write"):
+                self._usable.journal.leave_alone(self._left_alone)
 
     def load_secret(self, name: str) -> bytes | None:
         """The secret kept under `name`; None where there is none."""
@@ -331,6 +349,11 @@ class SqliteStore:
         except StoreError as error:
             self._poisoned |= poisons(error.__cause__)
             raise
+
+
+def _text(stored: bytes) -> str:
+    """Text as it is stored; bytes that are no UTF-8 become lone surrogates, which no text has."""
+    return stored.decode("utf-8", "surrogateescape")
 
 
 def _pages_written(batch: Batch, bytes_given: int) -> int:
