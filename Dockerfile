@@ -1,18 +1,24 @@
 # Two stages: what builds the environment stays behind.
-FROM python:3.12-slim-bookworm AS build
+# A tag moves when its maintainers fix something below us. A build that has to be repeatable names a digest:
+# --build-arg BASE=python:3.12-slim-bookworm@sha256:...
+ARG BASE=python:3.12-slim-bookworm
+FROM ${BASE} AS build
 WORKDIR /src
 RUN python -m venv /opt/openred
 # The dependencies change seldom: their layer is kept until pyproject.toml, or the version, changes.
-COPY pyproject.toml ./
+COPY pyproject.toml LICENSE ./
 COPY openred_central/__init__.py openred_central/
-RUN touch README.md && /opt/openred/bin/pip install --no-cache-dir .
-COPY README.md LICENSE ./
+RUN /opt/openred/bin/pip install --no-cache-dir .
 COPY openred_central openred_central
 # What runs needs no pip.
 RUN /opt/openred/bin/pip install --no-cache-dir --no-deps --force-reinstall . \
     && /opt/openred/bin/pip uninstall --yes pip
 
-FROM python:3.12-slim-bookworm
+FROM ${BASE}
+# What a registry and `docker inspect` show; who publishes the image adds version, revision and source.
+LABEL org.opencontainers.image.title="OpenRed Central" \
+      org.opencontainers.image.description="An empathic directory server for decentralised networks" \
+      org.opencontainers.image.licenses="MIT"
 # By number: so a platform can see that it is not root. It owns its data and nothing else.
 RUN install --directory --owner=10001 --group=10001 --mode=0700 /data
 COPY --from=build /opt/openred /opt/openred

@@ -3,10 +3,14 @@
 import gc
 import sys
 
+from .early import begin
+
 # While modules are imported there is nothing to collect: 1 ms. Commands turn the collector on again in `cli`,
 # the server once its store is loaded.
 gc.disable()
+begin(sys.argv[1:])
 
 from .cli import main  # noqa: E402
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,7 +26,7 @@ from .config import Configuration
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
-from .listening import StartError, listeners
+from .listening import Certificate, StartError, listeners
 from .loading import load
 from .logs import AccessLog
 from .micro_engine.engine import Engine
@@ -106,6 +106,7 @@ class Assembly:
         prober: Prober,
         feed: EventFeed,
         restored: Restored | None,
+        certificate: Certificate | None,
     ) -> Parts:
         """The parts that count: those given, with engine, scheduler and snapshotter."""
 
@@ -131,6 +132,7 @@ class Assembly:
             scheduler=scheduler,
             snapshotter=self._snapshotter(),
             restored=restored,
+            certificate=certificate,
         )
 
     def api(

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from . import __version__
 from .commands import arguments as for_nodes
 from .config import SETTINGS, ConfigError, Configuration, load
+from .early import serves
 from .maintenance.arguments import MEANINGS, add_arguments
 from .setting_texts import nearest, settings_markdown, unknown_variables
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in `arguments` (default: those of the process) and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Without a command, also where settings are given, the server starts.
-    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
+    if serves(given) and given[:1] != ["serve"]:
         given.insert(0, "serve")
     settings = settings_alone(given)
     try:
@@ -355,10 +356,11 @@ def _keygen(options: argparse.Namespace) -> int:
 
 
 def _example(options: argparse.Namespace) -> int:
-    from .security.example import sign_example
+    from .security.example import known_answers, sign_example
 
     try:
-        print(sign_example(options.url, options.node_id), end="")
+        text = known_answers() if options.what == "vectors" else sign_example(options.url, options.node_id)
+        print(text, end="")
     except ValueError as error:
         _complain(str(error))
         return 2

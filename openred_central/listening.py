@@ -42,14 +42,42 @@ def listeners(
     return opened
 
 
-def tls(certificate: str, key: str) -> ssl.SSLContext | None:
-    """What serves over TLS with the PEM files `certificate` and `key`; None where there is no certificate.
+class Certificate:
+    """The certificate of the public listener and its key, as the PEM files `certificate` and `key` hold them.
 
-    Raises `StartError` where they cannot be used.
+    `context` serves over TLS with both; `expires_at` is the wall time at which the certificate ends, 0 where
+    its file does not tell. Raises `StartError` where the files cannot be used.
     """
-    if not certificate:
-        return None
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._files = certificate, key
+        self.context, self.expires_at = self._read()
+
+    def renew(self) -> None:
+        """Read both files again. Raises `StartError`; all is then as it was."""
+        self.context, self.expires_at = self._read()
+
+    def _read(self) -> tuple[ssl.SSLContext, float]:
+        certificate, key = map(Path, self._files)
+        try:
+            return tls_context(certificate, key), _expires_at(certificate.read_bytes())
+        except (OSError, ssl.SSLError) as error:
+            raise StartError(
+                f"cannot use the certificate {certificate} with the key {key}: {error.strerror or error}"
+            ) from error
+
+
+def certificate_of(certificate: str, key: str) -> Certificate | None:
+    """What the two files hold; None where no certificate is named. Raises as `Certificate`."""
+    return Certificate(certificate, key) if certificate else None
+
+
+def _expires_at(content: bytes) -> float:
+    # Here and not above: a start without TLS does not wait for it.
+    from cryptography.x509 import load_pem_x509_certificate
+
     try:
-        return tls_context(Path(certificate), Path(key))
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"cannot use the certificate {certificate} with the key {key}: {error}") from error
+        return load_pem_x509_certificate(content).not_valid_after_utc.timestamp()
+    except ValueError:
+        # OpenSSL has taken it all the same.
+        return 0.0

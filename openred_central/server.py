@@ -23,7 +23,7 @@ from .assembly import Assembly, log_unserved
 from .clock import AttendedTime, SystemClock
 from .config import SETTINGS, Configuration
 from .directory.directory import Directory
-from .listening import StartError, tls
+from .listening import Certificate, StartError, certificate_of
 from .logs import configure
 from .micro_engine.engine import Engine
 from .reporting.figures import LiveFigures
@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("openred.server")
 
+# What asks the server to end in order: also the keyboard, a limit of processor time, a failing power supply.
+STOPPING = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGXCPU", "SIGPWR")
+    if hasattr(signal, name)
+)
 UNNAMED = (
     "%s is not set: a request that was signed for another directory is not told from one for us; "
     "set it to what clients call this one, such as directory.example"
@@ -49,7 +55,7 @@ UNNAMED = (
 
 
 def serve(configuration: Configuration) -> int:
-    """Run the server until SIGTERM or SIGINT.
+    """Run the server until SIGTERM, SIGINT or another of `STOPPING`.
 
     Returns the exit code: 0, or 1 where it could not start or could not save its last changes.
     """
@@ -124,11 +130,12 @@ class Server:
         assembly, configuration = self._assembly, self._configuration
         begin_run(store, os.urandom(RUN_BYTES))
         # Another name for each run, under which nobody takes its events for those of an earlier one.
-        feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes.registry)
+        feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes)
         saver = assembly.saver(directory, attended, store, writer)
         status = partial(_status, directory, saver)
         prober = assembly.prober(directory, attended)
-        parts = assembly.parts(directory, attended, saver, prober, feed, restored)
+        certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
+        parts = assembly.parts(directory, attended, saver, prober, feed, restored, certificate)
         broadcast = Broadcast(
             feed, LiveFigures(parts), self._clock.wall_s, readers_max=configuration.events_subscribers_max
         )
@@ -137,13 +144,13 @@ class Server:
         time_s = asyncio.get_running_loop().time
         api = assembly.api(parts, broadcast, store, writer, vault.keykeeper, self._stop.is_set, time_s)
         install(engine, api)
-        context = tls(configuration.tls_certificate, configuration.tls_key)
         operators = await self._start_operators(api, parts, broadcast, stalls, vault)
+        context = certificate.context if certificate else None
         addresses = await engine.start(assembly.listeners(), tls=context)
+        loop = asyncio.get_running_loop()
         # An operator's word that silence is to be believed.
-        asyncio.get_running_loop().add_signal_handler(
-            signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now())
-        )
+        loop.add_signal_handler(signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now()))
+        loop.add_signal_handler(signal.SIGHUP, _renew, certificate, engine)
         tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober, broadcast, stalls)]
         tasks += [asyncio.create_task(part) for part in (self._notifier.run(status), keep_keys(vault))]
         if snapshotter:
@@ -205,8 +212,22 @@ class Server:
 
 def _on_signal(callback: Callable[[], object]) -> None:
     """Have `callback` called when somebody wants the server to stop."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         asyncio.get_running_loop().add_signal_handler(number, callback)
+
+
+def _renew(certificate: Certificate | None, engine: Engine) -> None:
+    """Read the certificate and its key again, for connections to come; nothing else is read again."""
+    if certificate is None:
+        log.info("SIGHUP changes nothing: there is no certificate to read again")
+        return
+    try:
+        certificate.renew()
+    except StartError as error:
+        log.error("the certificate stays as it was: %s", error)
+        return
+    engine.renew_tls(certificate.context)
+    log.info("the certificate and its key were read again")
 
 
 def _hurry(listening: Sequence[Engine | Operators]) -> None:

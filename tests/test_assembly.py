@@ -38,9 +38,9 @@ class Assembled:
         )
         directory, attended = assembly.load(store)
         saver = assembly.saver(directory, attended, store, writer)
-        feed = EventFeed(EventLog("run"), directory.nodes.registry)
+        feed = EventFeed(EventLog("run"), directory.nodes)
         prober = assembly.prober(directory, attended)
-        self.parts: Parts = assembly.parts(directory, attended, saver, prober, feed, None)
+        self.parts: Parts = assembly.parts(directory, attended, saver, prober, feed, None, None)
         broadcast = Broadcast(feed, LiveFigures(self.parts), assembly.clock.wall_s, readers_max=1)
         self.api: Api = assembly.api(
             self.parts, broadcast, store, writer, Here(), lambda: False, assembly.clock.monotonic_s

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -340,6 +341,11 @@ def test_the_example_is_printed_and_a_wrong_url_told(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.startswith("#!/bin/sh\n")
     assert cli.main(["example", "sign", "--url", "nowhere"]) == 2
     assert "'nowhere' is not where a directory is" in capsys.readouterr().err
+
+
+def test_known_answers_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["example", "vectors"]) == 0
+    assert {"nodes", "pair", "keyset", "session"} <= orjson.loads(capsys.readouterr().out).keys()
 
 
 def test_completion_knows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

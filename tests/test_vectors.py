@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -22,6 +21,7 @@ from openred_central.encoding import (
     pre_authentication_encoding,
     spki_of,
 )
+from openred_central.security.example import known_answers
 from openred_central.security.holder import Proof, check_holder, message, prove
 from openred_central.security.keyset import KeySet, read_document
 from openred_central.security.link import Pair, cross_verify, link, triple_hash
@@ -30,7 +30,7 @@ from openred_central.security.signatures import Message, check_proof, read_signa
 from openred_central.security.signing import PrivateKey, signed_headers
 from openred_central.security.tokens import ANYONE, verify_token
 
-VECTORS: dict[str, Any] = json.loads(Path(__file__).with_name("vectors.json").read_text(encoding="utf-8"))
+VECTORS: dict[str, Any] = json.loads(known_answers())
 PAIR, PROOFS = VECTORS["pair"], VECTORS["proof_of_possession"]
 SIGNED_FIELDS = ("Content-Digest", "Signature-Input", "Signature")
 NODES = {node["node_id"]: node for node in VECTORS["nodes"]}

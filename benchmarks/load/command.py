@@ -9,10 +9,12 @@ import resource
 import secrets
 import socket
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from openred_central.security.sessions import LIFE_S
+from openred_central.setting_kinds import parse_duration
 
 from ..signers import RSA, new_signers
 from . import report
@@ -45,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--url", default="http://127.0.0.1:8000", help="the server; a path is put before every request's own")
     add("--mix", default="heartbeat=80,discover=15,register=5", help=f"shares of {kinds}")
     add("--rate", type=float, help="open loop: requests a second; without it a closed loop, as many as go")
-    add("--duration", type=float, default=10.0, help="seconds that are measured (10)")
-    add("--warm-up", type=float, default=1.0, help="seconds before them (1)")
+    add("--duration", type=_duration, default=10.0, help="how long is measured, such as 30s or 5m (10s)")
+    add("--warm-up", type=_duration, default=1.0, help="how long the load runs before that (1s)")
     add("--connections", type=int, default=64, help="keep-alive connections, of all processes together (64)")
     add("--idle", type=int, default=0, help="connections that only lie there, besides")
     add("--processes", type=int, default=1, help="generators, each a process (1)")
@@ -78,12 +80,30 @@ def run(given: argparse.Namespace) -> int:
     print(report.table(tally), end="")
     for remark in report.remarks(tally, options.rate):
         print(f"note: {remark}")
+    measured_at = datetime.now(UTC)
     if given.json is not None:
-        written = report.document(options, tally, timeline.seconds())
+        written = report.document(options, tally, timeline.seconds(), measured_at)
         given.json.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     if given.chart is not None:
-        given.chart.write_text(report.chart(tally, timeline.seconds()), encoding="utf-8")
-    return 1 if tally.error or tally.failed or not tally.answered else 0
+        given.chart.write_text(
+            report.chart(options, tally, timeline.seconds(), measured_at), encoding="utf-8"
+        )
+    return exit_code(tally)
+
+
+def exit_code(tally: Tally) -> int:
+    """Return 0 where every request that was sent or due was answered, else 1."""
+    return 1 if tally.error or tally.failed or tally.unanswered or not tally.answered else 0
+
+
+def _duration(written: str) -> float:
+    """Read a duration as settings have it. Raises `ArgumentTypeError`."""
+    try:
+        return parse_duration(written)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{written!r} is no duration; allowed are seconds, or a number and its unit, such as 30s or 5m"
+        ) from None
 
 
 def load_options(given: argparse.Namespace) -> LoadOptions:
@@ -200,10 +220,8 @@ def _register(options: LoadOptions) -> None:
 
 
 def _measure(options: LoadOptions, processes: int, timeline: report.Timeline) -> Tally:
-    loop = f"open loop, {options.rate:,.0f} requests/s" if options.rate else "closed loop"
-    print(
-        f"{loop}, {options.connections} connections, {processes} process{'es' * (processes > 1)}", flush=True
-    )
+    generators = f"{processes} process{'es' * (processes > 1)}"
+    print(f"{report.loop(options)}, {options.connections} connections, {generators}", flush=True)
     shown = _Line()
 
     def told(second: Second) -> None:

@@ -15,7 +15,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import cycle
-from time import perf_counter
+from time import perf_counter, process_time
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
@@ -159,6 +159,7 @@ class Generator:
         self._schedule: Schedule | None = None
         self._sending = False
         self._measuring = False
+        self._overtime = False
         self._finished = False
         self._second = (Histogram(), 0)
 
@@ -185,9 +186,10 @@ class Generator:
             self._begin(start_s)
             await asyncio.sleep(max(0.0, start_s + options.warm_up_s - perf_counter()))
             edge()
-            self._measuring, began_s = True, perf_counter()
+            self._measuring, began_s, used_s = True, perf_counter(), process_time()
             await self._tell_seconds(began_s)
-            self.tally.took_s = perf_counter() - began_s
+            self._overtime, self.tally.took_s = True, perf_counter() - began_s
+            self.tally.busy = (process_time() - used_s) / self.tally.took_s
             edge()
             await self._finish()
         finally:
@@ -201,6 +203,7 @@ class Generator:
             time_us = int(took_s * 1e6)
             self.tally.times[kind].add(time_us)
             self.tally.statuses[kind][status] += 1
+            self.tally.overdue[kind] += self._overtime
             self._second[0].add(time_us)
 
     def ready(self, connection: Connection, room: int, now_s: float) -> None:

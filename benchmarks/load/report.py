@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +19,8 @@ from .tally import Second, Tally
 
 # Requests of an open loop that leave later than this on the whole say that the generator is the bottleneck.
 LATE_MS_MAX = 1.0
+# A generator of a closed loop that uses this share of its core or more may be what bounds the figures.
+BUSY_MAX = 0.9
 
 
 class Timeline:
@@ -69,17 +72,18 @@ def table(tally: Tally) -> str:
         "max ms",
     ]
     rows = []
-    for kind, times, statuses in zip(tally.kinds, tally.times, tally.statuses, strict=True):
+    kinds = zip(tally.kinds, tally.times, tally.statuses, tally.overdue, strict=True)
+    for kind, times, statuses, overdue in kinds:
         answered = sum(statuses.values())
         refused = sum(count for status, count in statuses.items() if not 200 <= status < 300)
-        rows.append(_row(kind, answered, refused, tally.took_s, times))
+        per_s = (answered - overdue) / tally.took_s if tally.took_s else 0.0
+        rows.append(_row(kind, answered, refused, per_s, times))
     if len(rows) > 1:
-        rows.append(_row("all", tally.answered, tally.refused, tally.took_s, tally.all_times()))
+        rows.append(_row("all", tally.answered, tally.refused, tally.requests_per_s, tally.all_times()))
     return aligned(heading, rows)
 
 
-def _row(name: str, answered: int, refused: int, took_s: float, times: Histogram) -> list[str]:
-    per_s = answered / took_s if took_s else 0.0
+def _row(name: str, answered: int, refused: int, per_s: float, times: Histogram) -> list[str]:
     timed = [f"{value:.3f}" for value in times.summary_ms().values()]
     return [name, f"{answered:,}", f"{per_s:,.0f}", f"{refused:,}", *timed]
 
@@ -96,6 +100,10 @@ def remarks(tally: Tally, rate: float | None) -> list[str]:
             told.append(f"{kind}: a node signs {ENTRIES_MAX} times within {AGE_S_MAX} s; give more --nodes")
     if tally.failed:
         told.append(f"{tally.failed:,} requests were lost with their connections")
+    if overdue := sum(tally.overdue):
+        told.append(
+            f"{overdue:,} answers came after the measured time; they count in the times, not in requests/s"
+        )
     if tally.unanswered:
         told.append(
             f"{tally.unanswered:,} requests were due and had no answer at the end; they count with that time"
@@ -106,16 +114,24 @@ def remarks(tally: Tally, rate: float | None) -> list[str]:
             f"1 % of the requests left {late_ms:.1f} ms late or later: the generator was too slow, and the "
             "times hold that; give it free cores, or more --processes if there are some"
         )
+    if rate is None and tally.busy >= BUSY_MAX:
+        told.append(
+            f"the generator used {tally.busy:.0%} of its core: the server may be able to do more; "
+            "give it more --processes, and free cores"
+        )
     if tally.error:
         told.append(tally.error)
     return told
 
 
-def document(options: LoadOptions, tally: Tally, seconds: Sequence[Second]) -> dict[str, Any]:
-    """All of a run, for JSON. The keys of its nodes are left out."""
+def document(
+    options: LoadOptions, tally: Tally, seconds: Sequence[Second], measured_at: datetime
+) -> dict[str, Any]:
+    """All of a run that ended at `measured_at`, for JSON. The keys of its nodes are left out."""
     told = options._asdict()
     del told["signers"]
     return {
+        "measured_at": measured_at.isoformat(timespec="seconds"),
         "options": told,
         **tally.document(),
         "seconds": [
@@ -130,11 +146,21 @@ def document(options: LoadOptions, tally: Tally, seconds: Sequence[Second]) -> d
     }
 
 
-def chart(tally: Tally, seconds: Sequence[Second]) -> str:
-    """Throughput over time and the tail of the times, as SVG."""
+def loop(options: LoadOptions) -> str:
+    """Return how requests are sent: as a rate, or as many as go."""
+    return f"open loop, {options.rate:,.0f} requests/s" if options.rate else "closed loop"
+
+
+def chart(options: LoadOptions, tally: Tally, seconds: Sequence[Second], measured_at: datetime) -> str:
+    """Throughput over time and the tail of the times of a run that ended at `measured_at`, as SVG."""
+    mix = ", ".join(f"{kind} {share}" for kind, share in options.mix.items())
+    asked = (
+        f"{loop(options)}, {options.connections} connections; answered: {tally.requests_per_s:,.0f} a second"
+    )
     points = [(float(each.number + 1), float(each.answered)) for each in seconds]
     return svg.chart(
         [
+            svg.heading(f"Load: {mix}", asked, f"{measured_at:%Y-%m-%d %H:%M} UTC"),
             svg.line("Answers a second", "requests/s", points, "seconds"),
             svg.tail("Time to the answer", "ms", tally.all_times().curve()),
         ]

@@ -23,13 +23,17 @@ class Tally:
 
     `late` is by how much requests of an open loop left later than they were due, for whatever reason;
     `failed` were lost with their connection, `unanswered` at the end: those are timed up to the end.
+    `overdue`, by kind, were answered after the measured time: they are timed, and are no throughput.
+    `busy` is the share of its core that the busiest generator used.
     """
 
     def __init__(self, kinds: Sequence[str]) -> None:
         self.kinds = list(kinds)
         self.times = [Histogram() for _ in kinds]
         self.statuses: list[Counter[int]] = [Counter() for _ in kinds]
+        self.overdue = [0] * len(self.kinds)
         self.late = Histogram()
+        self.busy = 0.0
         self.failed = 0
         self.unanswered = 0
         self.took_s = 0.0
@@ -48,7 +52,8 @@ class Tally:
 
     @property
     def requests_per_s(self) -> float:
-        return self.answered / self.took_s if self.took_s else 0.0
+        """Answers that came within the measured time, a second."""
+        return (self.answered - sum(self.overdue)) / self.took_s if self.took_s else 0.0
 
     def all_times(self) -> Histogram:
         """The times of all kinds together."""
@@ -63,7 +68,9 @@ class Tally:
             mine.merge(theirs)
         for counted, more in zip(self.statuses, other.statuses, strict=True):
             counted.update(more)
+        self.overdue = [mine + theirs for mine, theirs in zip(self.overdue, other.overdue, strict=True)]
         self.late.merge(other.late)
+        self.busy = max(self.busy, other.busy)
         self.failed += other.failed
         self.unanswered += other.unanswered
         self.took_s = max(self.took_s, other.took_s)
@@ -78,6 +85,8 @@ class Tally:
             "refused": self.refused,
             "failed": self.failed,
             "unanswered": self.unanswered,
+            "overdue": sum(self.overdue),
+            "generator_busy": round(self.busy, 3),
             "error": self.error,
             "late_ms": self.late.summary_ms(),
             "kinds": {

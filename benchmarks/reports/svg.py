@@ -63,6 +63,11 @@ def chart(panels: Sequence[Panel]) -> str:
     )
 
 
+def heading(title: str, subtitle: str, date: str) -> Panel:
+    """What the chart as a whole shows, how it was measured, and when."""
+    return Panel([_title(title, date), _text(MARGIN, 36, subtitle, "dim")], TITLE_HEIGHT)
+
+
 def bars(title: str, unit: str, rows: Sequence[Bar]) -> Panel:
     """Horizontal bars from zero, one a row, with their values beside them."""
     longest = max((row.high for row in rows), default=0) or 1.0

@@ -118,6 +118,9 @@ class Broadcast:
         """What `reader` has not got yet, or a part of it; nothing where it has all."""
         if reader.tick == self.ticks and reader.number == self.log.last:
             return b""
+        if self._feed.conceal():
+            # It was made before, and may tell a name that nobody is to be told any more.
+            self._piece = b""
         if self._piece and reader.tick == self.ticks - 1 and reader.number == self._piece_from:
             reader.tick, reader.number = self.ticks, self.log.last
             return self._piece

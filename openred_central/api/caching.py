@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from ..micro_engine.limits import LIST_MEMBERS_MAX
 from ..micro_engine.messages import Request, Response
 from ..plain import NamedTuple
 
@@ -61,11 +62,12 @@ class Page(NamedTuple):
 
 
 def has_already(request: Request, etag: str) -> bool:
-    """Whether who asks has what `etag` stands for. Tags are compared weakly."""
+    """Whether who asks has what `etag` stands for. Tags are compared weakly, the first hundred of them."""
     known = request.headers.get(IF_NONE_MATCH)
     if known is None:
         return False
-    return known.strip() == "*" or etag in {tag.strip().removeprefix("W/") for tag in known.split(",")}
+    tags = known.split(",", LIST_MEMBERS_MAX)[:LIST_MEMBERS_MAX]
+    return known.strip() == "*" or etag in {tag.strip().removeprefix("W/") for tag in tags}
 
 
 def not_modified(headers: HeaderFields) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..micro_engine.limits import LIST_MEMBERS_MAX
 from ..micro_engine.messages import Request, Response
 from . import status
 from .front_page import VARY
@@ -32,11 +33,14 @@ def prefers_html(accept: str) -> bool:
 
 
 def _weight(accept: str, media_type: str) -> float:
-    """The weight of the range that fits `media_type` best; 0 where none does, or it cannot be read."""
+    """The weight of the range that fits `media_type` best; 0 where none does, or it cannot be read.
+
+    The first hundred ranges are looked at.
+    """
     ranges = {media_type: 2, f"{media_type.partition('/')[0]}/*": 1, "*/*": 0}
     best, weight = -1, 0.0
-    for member in accept.lower().split(","):
-        name, *parameters = (piece.strip() for piece in member.split(";"))
+    for member in accept.lower().split(",", LIST_MEMBERS_MAX)[:LIST_MEMBERS_MAX]:
+        name, *parameters = (piece.strip() for piece in member.split(";", LIST_MEMBERS_MAX))
         if ranges.get(name, -1) > best:
             best, weight = ranges[name], _quality(parameters)
     return weight

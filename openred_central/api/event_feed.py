@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ..directory.lifecycle import Event, State
+from ..directory.lifecycle import State
 from ..directory.node import DISCOVERABLE, Transition, transition_kind
-from ..directory.registry import Registry
+from ..directory.nodes import Nodes
 from .event_log import EventLog
 from .times import rfc3339
 
@@ -24,29 +24,35 @@ _HIDDEN = {"node_id": None, "hidden": True}
 
 
 class EventFeed:
-    """Gathers transitions and writes them to `log`; `registry` tells who may be named."""
+    """Gathers transitions and writes them to `log`; `nodes` tells who may be named."""
 
-    def __init__(self, log: EventLog, registry: Registry) -> None:
+    def __init__(self, log: EventLog, nodes: Nodes) -> None:
         self.log = log
-        self._registry = registry
+        self._nodes = nodes
         self._counts: Counter[tuple[State, State, str]] = Counter()
         self._named: list[Transition] = []
-        self._forgotten: set[str] = set()
 
     def offer(self, transitions: Sequence[Transition]) -> None:
         """Take what happened since the last call."""
         room = NAMED_PER_TICK_MAX - len(self._named)
         self._named += transitions[:room]
-        kinds = Counter(map(transition_kind, transitions))
-        self._counts.update(kinds)
-        if any(reason == Event.FORGOTTEN for _, _, reason in kinds):
-            self._forgotten.update(each.node_id for each in transitions if each.reason == Event.FORGOTTEN)
+        self._counts.update(map(transition_kind, transitions))
+
+    def conceal(self) -> bool:
+        """Take the names of nodes that hid or were forgotten since the last call out of the log.
+
+        To be called before anything is read from the log. Returns whether there were any.
+        """
+        concealed = self._nodes.concealed
+        if not concealed:
+            return False
+        self.log.forget(concealed, _HIDDEN)
+        concealed.clear()
+        return True
 
     def tick(self, wall_s: float) -> None:
-        """Write what was gathered as events, and take the names of the forgotten out of older ones."""
-        if self._forgotten:
-            self.log.forget(self._forgotten, _HIDDEN)
-            self._forgotten = set()
+        """Write what was gathered as events."""
+        self.conceal()
         if not self._counts:
             return
         for transition in self._named:
@@ -78,5 +84,6 @@ class EventFeed:
 
     def _may_be_seen(self, node_id: str) -> bool:
         """Whether anybody may see the node; of one that is no more it is not known whether they might."""
-        slot = self._registry.slot_of(node_id)
-        return slot is not None and bool(self._registry.flags(slot) & DISCOVERABLE)
+        registry = self._nodes.registry
+        slot = registry.slot_of(node_id)
+        return slot is not None and bool(registry.flags(slot) & DISCOVERABLE)

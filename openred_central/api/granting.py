@@ -6,7 +6,7 @@ from typing import Any
 
 from ..clock import Now
 from ..directory.lifecycle import State
-from ..directory.node import DISCOVERABLE, PROVEN, Record, key_fingerprint, profile_parts
+from ..directory.node import PROVEN, Record, key_fingerprint, profile_parts
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
 from ..security.link import Side, new_pair
@@ -54,14 +54,15 @@ async def grant(api: Api, request: Request) -> Response:
     shown = _shown(api, request, slot, now)
     if purpose == SESSION:
         return _session(api, request, shown, slot, now)
-    peer = None if peer_id is None else _side(_visible(api, peer_id, now))
+    registry = api.directory.nodes.registry
+    peer = None if peer_id is None else _side(registry.record(api.directory.visible_slot(peer_id)))
     limits = api.limits.charge_token(request, slot)
     if shown:
         api.directory.heartbeat(node_id, now)
         if shown.means is Means.KEY and not api.prover.is_bound(slot):
             await api.saved(api.directory.bind(slot))
             slot = api.directory.slot(node_id, now)
-    node = _side(api.directory.nodes.registry.record(slot))
+    node = _side(registry.record(slot))
     issued_at, life_s = int(now.wall_s), lifetime_s(requested_s)
     if peer is None:
         tokens: tuple[PeerToken, ...] = (_alone(api, node, purpose, issued_at, life_s),)
@@ -112,14 +113,6 @@ def _session(api: Api, request: Request, shown: Shown, slot: int, now: Now) -> R
         "usage": "Authorization: OpenRed <session>, for heartbeats without a body and for tokens",
     }
     return Response.json(document, headers=limits)
-
-
-def _visible(api: Api, node_id: str, now: Now) -> Record:
-    """The record of a node that anybody may see. Raises 404 and 410."""
-    record = api.directory.nodes.registry.record(api.directory.slot(node_id, now))
-    if not record.flags & DISCOVERABLE:
-        raise api.directory.not_found(node_id)
-    return record
 
 
 def _side(record: Record) -> Side:

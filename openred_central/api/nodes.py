@@ -29,7 +29,9 @@ LOOKUP_FIELDS: tuple[Field[Any], ...] = (NODE_IDS,)
 async def get_node(api: Api, request: Request, node_id: str) -> Response:
     """Answer 200 with all of a node, explained."""
     now = api.now()
-    slot = _visible_slot(api, request, node_id, now)
+    slot = api.directory.nodes.registry.slot_of(node_id)
+    if slot is None or not _shows_itself(api, request, slot, now):
+        slot = api.directory.visible_slot(node_id)
     return Response.json(explain(api.directory, slot, now))
 
 
@@ -93,14 +95,11 @@ async def lookup(api: Api, request: Request) -> Response:
     return Response(b'{"nodes":[%b],"missing":%b}' % (b",".join(nodes), orjson.dumps(missing)))
 
 
-def _visible_slot(api: Api, request: Request, node_id: str, now: Now) -> int:
-    """The slot of a node that the caller may see; a hidden one is answered as if it were not there."""
-    slot = api.directory.slot(node_id, now)
-    if not api.directory.nodes.registry.flags(slot) & DISCOVERABLE:
-        try:
-            may_see = bool(api.prover.shown(request, slot, now))
-        except CallerError:
-            may_see = False
-        if not may_see:
-            raise api.directory.not_found(node_id)
-    return slot
+def _shows_itself(api: Api, request: Request, slot: int, now: Now) -> bool:
+    """Whether the node in `slot`, which hides from others, asks for itself; a void proof shows nothing."""
+    if api.directory.nodes.registry.flags(slot) & DISCOVERABLE:
+        return False
+    try:
+        return bool(api.prover.shown(request, slot, now))
+    except CallerError:
+        return False

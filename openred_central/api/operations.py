@@ -135,9 +135,9 @@ OPERATIONS = {
         tag="Nodes",
         summary="Look at one node, explained",
         description="Why it is in its state, and every deadline ahead. A node that is not discoverable is "
-        "shown to itself alone.",
-        replies={200: Reply("The node.", replies.EXPLAINED_NODE)},
-        problems=("node_not_found", "node_dead"),
+        "shown to itself alone; to others it is as unknown as one that is dead, or never was.",
+        replies={200: Reply("The node.", replies.EXPLAINED_NODE, headers=LIMITED)},
+        problems=("node_not_found", "rate_limited"),
         proofs=(None, SIGNATURE, CLAIM),
     ),
     "DELETE /nodes/{node_id}": Operation(

@@ -83,7 +83,7 @@ ENDPOINTS = (
         prepare=heartbeating.prepare,
     ),
     Endpoint("GET", "/discover", discovering.discover, ("/api/v3/nodes/discover",), limit="discover"),
-    Endpoint("GET", "/nodes/{node_id}", nodes.get_node),
+    Endpoint("GET", "/nodes/{node_id}", nodes.get_node, limit="discover"),
     Endpoint("DELETE", "/nodes/{node_id}", nodes.delete_node, (), RECORD_BYTES_MAX, body="json"),
     Endpoint("POST", "/nodes/{node_id}/key", _change_key, (), RECORD_BYTES_MAX),
     Endpoint("POST", "/lookup", nodes.lookup, (), RECORD_BYTES_MAX, "discover"),

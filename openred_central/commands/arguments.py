@@ -24,7 +24,7 @@ ASKING = {
 # Commands that speak to nobody.
 MAKING = {
     "keygen": "make a key for a node",
-    "example": "print a signer of requests in plain shell",
+    "example": "print a signer of requests in plain shell, or known answers for a node in another language",
     "completion": "print what a shell completes the words of this program by",
 }
 MEANINGS = {**ASKING, **MAKING}
@@ -64,6 +64,7 @@ EXAMPLES = {
 """,
     "example": """\
   openred-central example sign --url https://directory.example --node-id alice > sign.sh
+  openred-central example vectors > vectors.json
 """,
     "completion": """\
   eval "$(openred-central completion bash)"      # in ~/.bashrc
@@ -199,8 +200,11 @@ def _keygen(command: argparse.ArgumentParser) -> None:
     )
 
 
+EXAMPLE_KINDS = "sign: a signer that needs sh, openssl and curl; vectors: known answers, as JSON"
+
+
 def _example(command: argparse.ArgumentParser) -> None:
-    command.add_argument("what", choices=("sign",), help="sign: a signer that needs sh, openssl and curl")
+    command.add_argument("what", choices=("sign", "vectors"), help=EXAMPLE_KINDS)
     command.add_argument(
         "--url", metavar="URL", default=DEFAULT_URL, help=f"where the directory is; default: {DEFAULT_URL}"
     )

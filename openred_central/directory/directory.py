@@ -16,7 +16,7 @@ from .discovery import Draw, Query
 from .expiry import Expiry
 from .lifecycle import Event, LifecycleOptions, State
 from .mass_silence import MassSilence, MassSilenceOptions
-from .node import KEYED, LEFT, PROVEN, Profile
+from .node import DISCOVERABLE, KEYED, LEFT, PROVEN, Profile
 from .nodes import Nodes
 from .registration import Registration, amended, fingerprints, names_key_of, new_record, tells_absence_again
 from .saving import Saving
@@ -228,6 +228,17 @@ class Directory:
         slot = self.nodes.registry.slot_of(node_id)
         if slot is None:
             raise self._unknown(node_id, now)
+        return slot
+
+    def visible_slot(self, node_id: str) -> int:
+        """The slot of a node that anybody may see.
+
+        Raises `CallerError` 404 ``node_not_found``, in the same words where the node is hidden, where it is
+        dead, and where there never was one.
+        """
+        slot = self.nodes.registry.slot_of(node_id)
+        if slot is None or not self.nodes.registry.flags(slot) & DISCOVERABLE:
+            raise self.not_found(node_id)
         return slot
 
     def _register_new(self, registration: Registration, signed: bool, now: Now) -> Registered:

@@ -17,6 +17,7 @@ from .changes import Changes
 from .deadlines import Deadlines
 from .lifecycle import DEADLINE_STEPS_PER_S, STATES, Event, LifecycleOptions, State, deadline_s, next_state
 from .node import (
+    DISCOVERABLE,
     HELD,
     PROVEN,
     Profile,
@@ -60,6 +61,8 @@ class Nodes:
         # What happened and was not yet fetched, and how often each (from, to, reason) happened so far.
         self.transitions: deque[Transition] = deque(maxlen=TRANSITIONS_KEPT)
         self.transition_counts: Counter[tuple[State, State, str]] = Counter()
+        # Names of nodes that hid or were forgotten, which what was told of them still holds (`event_feed`).
+        self.concealed: set[str] = set()
 
     def deadline_s(self, slot: int) -> float:
         """When the state of the node in `slot` truly ends by silence, in attended seconds.
@@ -142,6 +145,8 @@ class Nodes:
     def rewrite(self, record: Record) -> int:
         """Replace what is known of a node, its state apart, under a new revision. Returns the change."""
         slot = record.slot
+        if self.registry.flags(slot) & ~record.flags & DISCOVERABLE:
+            self.concealed.add(record.node_id)
         if self.is_indexed(slot):
             self.index.remove(slot)
         self.registry.replace(record._replace(revision=self.next_revision()))
@@ -215,6 +220,8 @@ class Nodes:
         for crowded_out in self.tombstones.put_up(tombstone):
             self.changes.note(crowded_out.id_hash)
         self._happened(Transition(at, at_s, node_id, from_state, to_state, event.value))
+        if event is Event.FORGOTTEN:
+            self.concealed.add(node_id)
         return self.changes.note_together(tombstone.id_hash, slot)
 
     def discard(self, slot: int) -> None:

@@ -64,6 +64,10 @@ class Acceptor:
         self._parting: deque[socket.socket] = deque()
         self._parting_before = 0
 
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """Serve over TLS with `tls` from the next connection on; those that are open stay as they are."""
+        self._tls = self._tls_options["ssl"] = tls
+
     def start(self) -> None:
         """Accept from now on."""
         for listener in self._listeners:

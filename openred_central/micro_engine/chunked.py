@@ -6,7 +6,13 @@ import re
 
 from ..patterns import late
 from .fields import find_line_end, find_section_end, parse_fields
-from .limits import CHUNK_EXTENSION_BYTES_MAX, CHUNK_SIZE_DIGITS_MAX
+from .limits import (
+    CHUNK_EXTENSION_BYTES_MAX,
+    CHUNK_SIZE_DIGITS_MAX,
+    CHUNKS_PER_READ_MAX,
+    SMALL_CHUNK_BYTES,
+    SMALL_CHUNKS_MAX,
+)
 from .protocol_errors import bad_request, bare_line_break, content_too_large, quoted
 
 _CRLF = b"\r\n"
@@ -28,15 +34,20 @@ _WAITING_FOR_TRAILERS = 0
 
 
 class ChunkedDecoder:
-    """One body in chunks, collected until it is complete."""
+    """One body in chunks, collected until it is complete.
 
-    __slots__ = ("_body", "_extension_bytes", "_scanned", "_size")
+    `rests` says that the last `decode` stopped at its share of chunks, and not for want of bytes.
+    """
+
+    __slots__ = ("_body", "_extension_bytes", "_scanned", "_size", "_small_chunks", "rests")
 
     def __init__(self) -> None:
         self._body = bytearray()
         # Data bytes of the current chunk, or one of the two states above.
         self._size = _WAITING_FOR_SIZE
         self._extension_bytes = 0
+        self._small_chunks = 0
+        self.rests = False
         # Bytes at the front of the buffer that hold no end of a line, so that none is searched twice.
         self._scanned = 0
 
@@ -48,14 +59,17 @@ class ChunkedDecoder:
     def decode(self, buffer: bytearray, bytes_max: int) -> bytes | None:
         """The whole body once its last byte is in `buffer`, else None.
 
-        What was read is removed from `buffer`. Raises `ProtocolError` 413 when the announced chunks sum up
-        to more than `bytes_max` bytes, before they are read; 400 for anything that is not the chunked coding,
-        or for more than 4 KiB of extensions; 431 for too many trailers. Trailers are checked like headers and
-        dropped.
+        What was read is removed from `buffer`: at most `CHUNKS_PER_READ_MAX` chunks in one call. Raises
+        `ProtocolError` 413 when the announced chunks sum up to more than `bytes_max` bytes, before they are
+        read; 400 for anything that is not the chunked coding, for more than 4 KiB of extensions, or for too
+        many small chunks; 431 for too many trailers. Trailers are checked like headers and dropped.
         """
         position = 0
         complete = False
-        while not complete:
+        # Each chunk takes two steps: its size, then its data.
+        steps_left = 2 * CHUNKS_PER_READ_MAX
+        while not complete and steps_left:
+            steps_left -= 1
             if self._size == _WAITING_FOR_SIZE:
                 end = self._read_size(buffer, position, bytes_max)
             elif self._size == _WAITING_FOR_TRAILERS:
@@ -72,7 +86,8 @@ class ChunkedDecoder:
         del buffer[:position]
         if complete:
             return bytes(self._body)
-        self._scanned = len(buffer) if self._size <= 0 else 0
+        self.rests = not steps_left
+        self._scanned = len(buffer) if self._size <= 0 and not self.rests else 0
         return None
 
     def _read_size(self, buffer: bytearray, start: int, bytes_max: int) -> int:
@@ -105,6 +120,14 @@ class ChunkedDecoder:
         """Takes `size` for the next chunk, whose size line goes to `end`; the index to read on from."""
         if len(self._body) + size > bytes_max:
             raise content_too_large(bytes_max)
+        if size:
+            self._small_chunks = max(0, self._small_chunks + 1 - size // SMALL_CHUNK_BYTES)
+        if self._small_chunks > SMALL_CHUNKS_MAX:
+            raise bad_request(
+                f"The body comes in more than the {SMALL_CHUNKS_MAX} chunks allowed that have less than "
+                f"{SMALL_CHUNK_BYTES} bytes.",
+                "Gather what is to be sent, and send it in larger chunks or with Content-Length.",
+            )
         self._size = size
         # The CR LF of the last size line stays for the search of the empty line that may follow it at once.
         return end - len(_CRLF) if size == _WAITING_FOR_TRAILERS else end

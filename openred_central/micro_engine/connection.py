@@ -181,15 +181,16 @@ class Connection(Channel):
             self._balance_reading()
 
     def _take_body(self) -> bool:
-        """Take a body, and answer where one is due. False: more must come."""
+        """Take a body, or as much of it as is read at once, and answer where one is due. False: more must
+        come."""
         if self.phase == DISCARD:
             if self._parser.read_body(self._limits.body_bytes_max) is None:
-                return False
+                return self._parser.rests
             self.phase = HEAD
             return True
         body = self._parser.read_body(self._pending[1].body_bytes_max)
         if body is None:
-            return False
+            return self._parser.rests
         request, route, parameters = self._pending
         del self._pending
         if route.body != "none":

@@ -144,6 +144,11 @@ class Engine:
         self._acceptor.start()
         return addresses
 
+    def renew_tls(self, tls: ssl.SSLContext) -> None:
+        """Serve new connections with another certificate. For an engine that has been started with one."""
+        if self._acceptor is not None:
+            self._acceptor.renew(tls)
+
     async def drain(self) -> int:
         """Stop accepting, finish what is in flight, close what is idle.
 

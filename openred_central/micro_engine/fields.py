@@ -16,6 +16,7 @@ from .limits import (
     HEADER_BYTES_MAX,
     HEADER_FIELD_BYTES_MAX,
     HEADER_FIELDS_MAX,
+    LIST_MEMBERS_MAX,
 )
 from .messages import Headers
 from .protocol_errors import (
@@ -197,9 +198,16 @@ def parse_header_section(raw: bytes, version: int) -> HeaderSection:
 
 
 def _members(headers: Headers, name: str) -> list[str]:
-    """The members of the list in field `name`, in lower case; empty ones are skipped (RFC 9110 §5.6.1)."""
-    members = [member.strip(" \t").lower() for member in (headers.get(name) or "").split(",")]
-    return [member for member in members if member]
+    """The members of the list in field `name`, in lower case; empty ones are skipped (RFC 9110 §5.6.1).
+
+    Raises `ProtocolError` 431 for too many of them.
+    """
+    members = (headers.get(name) or "").split(",", LIST_MEMBERS_MAX)
+    if len(members) > LIST_MEMBERS_MAX:
+        raise header_fields_too_large(
+            f"The field {name} has more than the {LIST_MEMBERS_MAX} members allowed."
+        )
+    return [stripped.lower() for member in members if (stripped := member.strip(" \t"))]
 
 
 def _keeps_alive(headers: Headers, version: int) -> bool:
@@ -262,7 +270,8 @@ def _check_transfer_coding(headers: Headers, version: int) -> None:
             "Transfer-Encoding was sent with HTTP/1.0, which does not know it.", "Send Content-Length."
         )
     lines = headers.get_all("transfer-encoding")
-    codings = [coding.strip(" \t").lower() for coding in lines[0].split(",")]
+    # What stands behind too many members is one more, which is no coding.
+    codings = [coding.strip(" \t").lower() for coding in lines[0].split(",", LIST_MEMBERS_MAX)]
     if codings == ["chunked"] and len(lines) == 1:
         return
     others = codings[:-1]

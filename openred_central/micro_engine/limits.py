@@ -19,9 +19,16 @@ REMEMBERED_HEADER_BYTES_MAX = 2 * 1024
 CONTENT_LENGTH_DIGITS_MAX = 18
 # No endpoint asks for so many; each costs a decoding.
 QUERY_FIELDS_MAX = 100
+# Members of a list in one header field, such as Connection or Accept.
+LIST_MEMBERS_MAX = 100
 # Sixteen hexadecimal digits hold any length that anybody could mean.
 CHUNK_SIZE_DIGITS_MAX = 16
 CHUNK_EXTENSION_BYTES_MAX = 4 * 1024
+# So many chunks are read at once; then other connections may have their turn.
+CHUNKS_PER_READ_MAX = 256
+# A body may come in so many chunks of less data than that; a larger one makes up for others.
+SMALL_CHUNKS_MAX = 4 * 1024
+SMALL_CHUNK_BYTES = 16
 
 
 @plain(frozen=True)

@@ -31,7 +31,10 @@ class Headers:
         by_name = dict(fields)
         if len(by_name) != len(fields):
             # A field sent on several lines means the same as one line with a comma (RFC 9110 §5.3).
-            by_name = {name: ", ".join(self.get_all(name)) for name in by_name}
+            values: dict[str, list[str]] = {}
+            for name, value in fields:
+                values.setdefault(name, []).append(value)
+            by_name = {name: ", ".join(lines) for name, lines in values.items()}
         self._by_name = by_name
 
     def get(self, name: str) -> str | None:

@@ -113,6 +113,11 @@ class RequestParser:
             return bool(self._buffer) or self._chunks.started
         return self._content_length > 0 and bool(self._buffer)
 
+    @property
+    def rests(self) -> bool:
+        """Whether the last `read_body` gave None only so that others have their turn: it can go on."""
+        return self._content_length is None and self._chunks.rests
+
     def feed(self, data: bytes) -> None:
         """Takes `data`, the next bytes of the connection."""
         if self._ended:
@@ -146,7 +151,7 @@ class RequestParser:
         return request
 
     def read_body(self, bytes_max: int) -> bytes | None:
-        """The whole body of the request whose head was read, or None where more bytes are needed.
+        """The whole body of the request whose head was read, or None where more bytes are needed, or `rests`.
 
         The limit is `bytes_max` bytes, or that of the connection if lower. Raises `ProtocolError` 413 for a
         larger body as soon as its size is announced; 400 or 431 for wrong framing; 400 where the client
@@ -156,7 +161,7 @@ class RequestParser:
             raise self._failure.with_traceback(None)
         try:
             body = self._read_body(min(bytes_max, self._body_bytes_max))
-            if body is None and self._eof:
+            if body is None and self._eof and not self.rests:
                 raise ended_early("body")
         except ProtocolError as error:
             self._fail(error)

@@ -239,8 +239,12 @@ class Router:
         if path == "*":
             # The parser lets `*` through only with OPTIONS (RFC 9112 §3.2.4).
             return Place("*", ()), ()
+        places = self._by_length.get(path.count("/"))
+        if places is None:
+            # Not decoded, since nothing is there however it reads.
+            return None, ()
         segments = split_path(path)
-        for place in self._by_length.get(len(segments), ()):
+        for place in places:
             parameters = place.parameters(segments)
             if parameters is not None:
                 return place, parameters

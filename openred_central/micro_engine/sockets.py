@@ -109,13 +109,21 @@ def _passed(descriptor: int) -> socket.socket:
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """What serves TLS 1.2 and above with the PEM files `certificate` (the whole chain) and `key`.
 
-    Raises `OSError` where a file cannot be read, `ssl.SSLError` where the two do not belong together.
+    Raises `OSError` where a file cannot be read or the key is encrypted, `ssl.SSLError` where the two do not
+    belong together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate, key, password=_refuse_to_decrypt)
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _refuse_to_decrypt() -> str:
+    # Without this OpenSSL asks at the terminal, and a server that waits for a person hears no signal.
+    raise OSError(
+        errno.EINVAL, "the key is encrypted; write it without a passphrase, such as by openssl pkey -in -out"
+    )
 
 
 def address_of(listener: socket.socket) -> str:

@@ -10,6 +10,7 @@ from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES
 from ..histogram import quantile
+from ..listening import Certificate
 from ..micro_engine.engine import Engine
 from ..plain import NamedTuple, plain
 from ..storage.restoring import Restored
@@ -35,6 +36,7 @@ class Parts:
     scheduler: Scheduler
     snapshotter: Snapshotter | None
     restored: Restored | None
+    certificate: Certificate | None = None
 
     @property
     def uptime_s(self) -> float:

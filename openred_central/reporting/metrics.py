@@ -31,6 +31,7 @@ def metrics_text(parts: Parts, broadcast: Broadcast, stalls: StallMeter) -> byte
             *_process(parts),
             *_directory(parts),
             *_requests(parts),
+            *_certificate(parts),
             *_events(broadcast),
             *_store(parts),
             *_time(parts, stalls),
@@ -125,6 +126,14 @@ def _requests(parts: Parts) -> Iterator[Family]:
     yield counter("openred_http_failures_total", "Answers 500: our bugs.", stats.handler_failures)
     yield counter(
         "openred_http_accept_pauses_total", "Pauses for want of file descriptors.", stats.accept_pauses
+    )
+
+
+def _certificate(parts: Parts) -> Iterator[Family]:
+    yield gauge(
+        "openred_tls_certificate_expiry_timestamp_seconds",
+        "When the certificate of the public listener ends, in Unix time; 0 for none.",
+        parts.certificate.expires_at if parts.certificate else 0,
     )
 
 

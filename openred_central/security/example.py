@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib.resources import files
 from urllib.parse import urlsplit
 
 from .authority import signed_authority
@@ -39,6 +40,11 @@ curl -s -X "$method" "$@" URL"$path"
 # Nothing that a shell would take for more than text.
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]+", re.ASCII)
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", re.ASCII)
+
+
+def known_answers() -> str:
+    """Return the JSON text by which a node in another language checks its keys, signatures and tokens."""
+    return files("openred_central").joinpath("vectors.json").read_text(encoding="utf-8")
 
 
 def sign_example(url: str, node_id: str) -> str:

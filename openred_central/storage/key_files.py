@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..encoding import pem_content
 from ..security.envelope import is_envelope, seal, unseal
+from .ownership import give
 from .schema import create_folder, fsync
 
 FILE_BYTES_MAX = 65_536
@@ -116,6 +117,7 @@ class KeyFiles:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            give(new, self.folder)
             new.rename(path)
             fsync(self.folder)
 
@@ -186,7 +188,11 @@ def _read(path: Path) -> bytes | None:
 def _expect_private(path: Path, found: os.stat_result, mode: str) -> None:
     """Raise `KeyFileError` unless a file or folder belongs to us, or to root, and is open to nobody else."""
     # systemd's credentials belong to root where they do not belong to us.
-    if found.st_uid not in (os.geteuid(), 0):
+    owners = {os.geteuid(), 0}
+    if os.geteuid() == 0:
+        # Root may act for the server's user, to whom the folder around it belongs.
+        owners.add(path.parent.stat().st_uid)
+    if found.st_uid not in owners:
         raise KeyFileError(
             f"{path} belongs to user {found.st_uid}, not to {os.geteuid()} who runs this server; "
             f"if it is yours: chown {os.geteuid()} {path}"

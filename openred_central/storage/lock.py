@@ -15,6 +15,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from .ownership import give
 from .store import StoreError
 
 HOLDER_BYTES_MAX = 32
@@ -37,6 +38,7 @@ class FileLock:
         """Take the lock. Raises `StoreError` where another process, or another store of this one, has it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            give(self._path, self._database if self._database.exists() else self._path.parent)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)

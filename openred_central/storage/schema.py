@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from .ownership import give
 from .store import StoreError
 
 # "ORed" in ASCII, in the header of every file of ours (SQLite file format §1.3.16).
@@ -88,6 +89,7 @@ def create_folder(folder: Path) -> None:
         return
     create_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
+    give(folder, folder.parent)
     fsync(folder.parent)
 
 
@@ -103,6 +105,7 @@ def create_database(path: Path) -> None:
     os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with closing(sqlite3.connect(new, isolation_level=None)) as connection:
         connection.executescript(SCHEMA)
+    give(new, path.parent)
     fsync(new)
     new.rename(path)
     fsync(path.parent)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .ownership import give
+
 # No snapshot and no database is called so.
 PREFIX = ".openred-unfinished-"
 
@@ -65,7 +67,9 @@ def _new(parent: Path) -> Path:
     # Here and not above, as `shutil` below: both take 2 ms, and a start looks only whether something is left.
     from tempfile import mkdtemp
 
-    return Path(mkdtemp(prefix=PREFIX, dir=parent))
+    folder = Path(mkdtemp(prefix=PREFIX, dir=parent))
+    give(folder, parent)
+    return folder
 
 
 def _remove(folder: Path) -> None:
@@ -75,10 +79,13 @@ def _remove(folder: Path) -> None:
 
 
 def _lock(folder: Path) -> int | None:
-    """A descriptor that holds the lock of `folder`; None where another process has it, or it is gone."""
+    """A descriptor that holds the lock of `folder`.
+
+    None where another process has it, where it is another user's, or where it is gone.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

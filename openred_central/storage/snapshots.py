@@ -23,6 +23,7 @@ from pathlib import Path
 from ..directory.batch import Vitals
 from ..plain import NamedTuple
 from .manifest import Manifest
+from .ownership import give
 from .schema import APPLICATION_ID, create_folder, fsync
 from .scratch import clear, discard, scratch_folder
 from .sqlite import SELECT_VITALS
@@ -83,12 +84,16 @@ class Snapshots:
         nothing behind. Raises `StoreError`.
         """
         with self._telling("make"):
+            new = [] if self.folder.is_dir() else [self.folder]
             create_folder(self.folder)
             with scratch_folder(self.folder) as scratch:
                 copy = scratch / self.database.name
                 copy_database(self.database, copy, progress)
                 manifest = self._describe(copy, wall_s)
                 _write(scratch / MANIFEST, manifest.encode())
+                # The server has to read, keep and remove what root has taken.
+                for made in (copy, scratch / MANIFEST, scratch, *new):
+                    give(made, self.database)
                 fsync(scratch)
                 # From the disk, not from memory: that is what a restore will find.
                 _drop_from_memory(copy)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InternalBug
+from .ownership import give
 from .schema import COMPANIONS, companion, fsync
 
 DECIDED = ".instead-of."
@@ -29,6 +30,7 @@ def swap_in(database: Path, new: Path, called: str) -> Path:
     while any(path.exists() for path in _files(database.with_name(f"{database.name}.{free}"))):
         count += 1
         free = f"{called}-{count}"
+    give(new, database if database.exists() else database.parent)
     new.rename(database.with_name(f"{database.name}{DECIDED}{free}"))
     fsync(database.parent)
     finish_swap(database)

@@ -125,7 +125,7 @@ class World:
             MassSilenceOptions(),
             self.random.random,
         )
-        self.feed = EventFeed(EventLog("run"), self.directory.nodes.registry)
+        self.feed = EventFeed(EventLog("run"), self.directory.nodes)
         self.limits = Limits(limits, self.clock.monotonic_s, self.directory.nodes.registry)
         self.prover = Prover(
             directory=self.directory,

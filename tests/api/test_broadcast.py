@@ -16,9 +16,9 @@ from openred_central.api.broadcast import (
 )
 from openred_central.api.event_feed import EventFeed
 from openred_central.api.event_log import EventLog
-from openred_central.directory.lifecycle import State
+from openred_central.directory.lifecycle import LifecycleOptions, State
 from openred_central.directory.node import Transition
-from openred_central.directory.registry import Registry
+from openred_central.directory.nodes import Nodes
 
 from .sse import Event, read_events
 
@@ -31,7 +31,7 @@ class Party:
     def __init__(self, *, readers_max: int = 1_000, bytes_max: int = 100_000) -> None:
         self.figures_made = 0
         self.log = EventLog("run", bytes_max=bytes_max)
-        self.feed = EventFeed(self.log, Registry(4))
+        self.feed = EventFeed(self.log, Nodes(LifecycleOptions(), shards=4, nodes_max=10))
         self.broadcast = Broadcast(self.feed, self.figures, lambda: 0.0, readers_max=readers_max)
 
     def figures(self) -> dict[str, int]:

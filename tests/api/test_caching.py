@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from openred_central.api.caching import Once, Page, has_already, not_modified
+from openred_central.micro_engine.limits import LIST_MEMBERS_MAX
 from openred_central.micro_engine.messages import Headers, Request
 
 
@@ -16,12 +17,14 @@ def asking(known: str | None) -> Request:
     return Request("GET", "/page", headers=Headers(fields))
 
 
-@pytest.mark.parametrize("known", ['"a"', 'W/"a"', '"b", "a"', '"b",W/"a"', "*", " * "])
+@pytest.mark.parametrize(
+    "known", ['"a"', '"b",' * (LIST_MEMBERS_MAX - 1) + '"a"', 'W/"a"', '"b", "a"', '"b",W/"a"', "*", " * "]
+)
 def test_who_has_it_is_told_so(known: str) -> None:
     assert has_already(asking(known), '"a"')
 
 
-@pytest.mark.parametrize("known", [None, "", '"b"', "a", '"a" "b"'])
+@pytest.mark.parametrize("known", [None, "", '"b"', "a", '"a" "b"', '"b",' * LIST_MEMBERS_MAX + '"a"'])
 def test_who_has_something_else_is_not(known: str | None) -> None:
     assert not has_already(asking(known), '"a"')
 

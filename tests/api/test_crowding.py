@@ -27,7 +27,7 @@ def test_who_was_never_heard_makes_room_once_it_is_crowded() -> None:
         assert reply.status == (201 if number < 100 else 503), number
     # Only those that were registered three days ago have gone: the new ones may still be heard.
     assert [world.call("GET", f"/nodes/new-{number}").status for number in (0, 99)] == [200, 200]
-    assert world.call("GET", "/nodes/old-7").status == 410
+    assert world.call("POST", "/heartbeat/old-7").status == 410
 
 
 def test_whoever_was_heard_or_is_bound_to_its_key_stays() -> None:

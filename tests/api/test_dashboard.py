@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.dashboard import prefers_html
+from openred_central.micro_engine.limits import LIST_MEMBERS_MAX
 from openred_central.micro_engine.messages import HTML_TYPE, Response
 
 from .helpers import World, run
@@ -56,6 +57,7 @@ def test_a_browser_is_shown_the_page(accept: str) -> None:
             "image/png",
         ),
         *("text/html;q=", "text/html;q=0.0", "text/htm", "application/*", ";q=1", ",,,", "text/html;q=²"),
+        *("," * LIST_MEMBERS_MAX + "text/html"),
     ],
 )
 def test_everybody_else_is_told_what_programs_are_told(accept: str) -> None:

@@ -89,7 +89,8 @@ def test_what_was_told_of_the_future_is_what_happens() -> None:
             (one["state"], one["at"]) for one in told[number + 1 :]
         ]
     world.wait(731 * DAY_S)
-    assert world.call("GET", "/nodes/node-1").status == 410
+    assert world.call("GET", "/nodes/node-1").status == 404
+    assert world.call("POST", "/heartbeat/node-1").status == 410
 
 
 @pytest.mark.parametrize(

@@ -86,19 +86,26 @@ def test_sixty_discoveries_a_minute_also_by_head() -> None:
     assert world.call("GET", "/discover", peer="192.0.2.2").headers["RateLimit"] == '"discover";r=59;t=1'
 
 
-def test_look_ups_count_as_discoveries() -> None:
-    """Both show up to a hundred nodes at once, and cost the same."""
+def test_look_ups_count_as_discoveries_also_of_one_node() -> None:
+    """Whoever follows the events has names: what they stand for is not to be had without bound."""
     world = World(limits=DEFAULTS)
     add(world, 1)
-    statuses = [world.call("POST", "/lookup", {"node_ids": ["n-1"]}).status for _ in range(40)]
-    statuses += [world.call("GET", "/discover").status for _ in range(30)]
-    assert statuses == [200] * 60 + [429] * 10
+    statuses = [world.call("POST", "/lookup", {"node_ids": ["n-1"]}).status for _ in range(20)]
+    statuses += [world.call("GET", "/nodes/n-1").status for _ in range(19)]
+    statuses += [world.call("HEAD", "/nodes/n-1").status]
+    statuses += [world.call("GET", "/discover").status for _ in range(20)]
+    assert statuses == [200] * 60
+    for method, path in [("GET", "/nodes/n-1"), ("GET", "/nodes/nobody"), ("HEAD", "/nodes/n-1")]:
+        assert_limited(world.call(method, path), "discover", 1)
+    assert_limited(world.call("POST", "/lookup", {"node_ids": ["n-1"]}), "discover", 1)
+    assert_limited(world.call("GET", "/discover"), "discover", 1)
+    assert world.call("GET", "/nodes/n-1", peer="192.0.2.2").status == 200
 
 
 def test_what_is_not_limited_says_nothing_of_limits() -> None:
     world = World(limits=DEFAULTS)
     add(world, 1)
-    for method, path in [("GET", "/nodes/n-1"), ("GET", "/stats"), ("GET", "/")]:
+    for method, path in [("GET", "/health"), ("GET", "/stats"), ("GET", "/")]:
         for _ in range(200):
             reply = world.call(method, path)
             assert reply.status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -37,12 +38,34 @@ def test_a_node_is_shown_with_all_that_is_promised() -> None:
     assert (reply.status, reply.document.keys()) == (200, FULL_KEYS)
 
 
-def test_an_unknown_node_is_404_and_a_dead_one_410() -> None:
+def ways_to_end(world: World, claim: str) -> dict[str, Callable[[], object]]:
+    return {
+        "hidden": lambda: world.register(discoverable=False, claim=claim),
+        "forgotten": lambda: world.call("DELETE", "/nodes/node-1?mode=forget", claim=claim),
+        "dead": lambda: world.wait(1_000 * DAY_S),
+    }
+
+
+@pytest.mark.parametrize("first", ["shown", "hidden"])
+@pytest.mark.parametrize("then", ["hidden", "forgotten", "dead"])
+def test_a_stranger_cannot_tell_a_node_that_is_gone_or_hides_from_one_that_never_was(
+    first: str, then: str
+) -> None:
+    world, empty = World(), World()
+    unknown = empty.call("GET", "/nodes/node-1")
+    assert_problem(unknown, 404, "node_not_found")
+    claim = world.claim_of(discoverable=first == "shown")
+    ways_to_end(world, claim)[then]()
+    assert world.call("GET", "/nodes/node-1") == unknown
+    looked_up = {"node_ids": ["node-1"]}
+    assert world.call("POST", "/lookup", looked_up) == empty.call("POST", "/lookup", looked_up)
+
+
+@pytest.mark.parametrize("then", ["forgotten", "dead"])
+def test_a_node_is_told_at_its_heartbeat_that_it_is_dead(then: str) -> None:
     world = World()
-    assert_problem(world.call("GET", "/nodes/node-1"), 404, "node_not_found")
-    world.register()
-    world.wait(1_000 * DAY_S)
-    assert_problem(world.call("GET", "/nodes/node-1"), 410, "node_dead")
+    ways_to_end(world, world.claim_of())[then]()
+    assert_problem(world.call("POST", "/heartbeat/node-1"), 410, "node_dead")
 
 
 # Hidden nodes
@@ -122,7 +145,7 @@ def test_forgetting_erases_a_node_and_keeps_its_name() -> None:
     assert reply.status == 200
     assert reply.document.keys() == {"status", "node_id", "state", "durable", "message"}
     assert (reply.document["status"], reply.document["state"]) == ("forgotten", "dead")
-    gone = world.call("GET", "/nodes/node-1")
+    gone = world.call("POST", "/heartbeat/node-1")
     assert_problem(gone, 410, "node_dead")
     assert "forgotten" in gone.document["detail"]
     assert_problem(world.register(public_key="another"), 409, "node_id_taken")

@@ -255,7 +255,7 @@ def test_after_death_only_the_same_key_may_have_the_name() -> None:
     world = World()
     former = world.claim_of()
     world.wait(1_000 * DAY_S)
-    assert_problem(world.call("GET", "/nodes/node-1"), 410, "node_dead")
+    assert_problem(world.call("POST", "/heartbeat/node-1"), 410, "node_dead")
     assert_problem(world.register(public_key="another", claim=former), 409, "node_id_taken")
     reply = world.register(address="192.0.2.2")
     assert (reply.status, reply.document["status"]) == (201, "registered")

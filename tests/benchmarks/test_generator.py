@@ -36,12 +36,12 @@ class Misbehaving(asyncio.Protocol):
                 self._transport.close()
 
 
-def load(*answers: bytes, **options: object) -> Tally:
-    """Load such a server for a moment, over two connections."""
+def load(*answers: bytes, protocol: Callable[[], asyncio.Protocol] | None = None, **options: object) -> Tally:
+    """Load such a server, or one of `protocol`, for a moment over two connections."""
 
     async def main() -> Tally:
-        protocol: Callable[[], asyncio.Protocol] = type("Here", (Misbehaving,), {"answers": answers})
-        listener = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
+        serving = protocol or type("Here", (Misbehaving,), {"answers": answers})
+        listener = await asyncio.get_running_loop().create_server(serving, "127.0.0.1", 0)
         given = {"mix": {"root": 1}, "duration_s": 0.3, "warm_up_s": 0.0, "connections": 2, **options}
         port = listener.sockets[0].getsockname()[1]
         generator = Generator(LoadOptions("127.0.0.1", port, **given), lambda second: None)  # type: ignore[arg-type]
@@ -82,3 +82,21 @@ def test_what_is_no_answer_ends_the_run_with_the_reason() -> None:
 
 def test_more_answers_than_requests_are_an_error() -> None:
     assert load(ANSWER * 2).error == "an answer came that nobody had asked for"
+
+
+class Slow(asyncio.Protocol):
+    """Answers every request, but none before the measured time is over."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        answers = ANSWER * data.count(b"\r\n\r\n")
+        asyncio.get_running_loop().call_later(0.5, self._transport.write, answers)
+
+
+def test_answers_after_the_measured_time_are_no_throughput() -> None:
+    tally = load(protocol=Slow, rate=100.0, connections=50)
+    assert tally.answered == sum(tally.overdue) > 0
+    assert tally.requests_per_s == 0
+    assert tally.all_times().count == tally.answered + tally.unanswered

@@ -14,6 +14,7 @@ from benchmarks.load import command
 from benchmarks.load.generator import LoadOptions
 from benchmarks.load.proofs import SESSION_KINDS, SIGNED_KINDS
 from benchmarks.load.running import LoadError, shares
+from benchmarks.load.tally import Tally
 from tests.e2e.conftest import servers_in
 from tests.e2e.running import ROOT, environment
 
@@ -56,6 +57,25 @@ def test_what_cannot_be_asked_for_is_refused(given: list[str], complaint: str) -
 def test_a_path_in_the_url_is_put_before_every_request() -> None:
     options = command.load_options(arguments("--url", "http://127.0.0.1:81/directory/"))
     assert (options.host, options.port, options.prefix) == ("127.0.0.1", 81, "/directory")
+
+
+def test_requests_without_an_answer_are_a_failure() -> None:
+    tally = Tally(["root"])
+    assert command.exit_code(tally) == 1
+    tally.statuses[0][200] = 5
+    assert command.exit_code(tally) == 0
+    tally.unanswered = 1
+    assert command.exit_code(tally) == 1
+
+
+def test_durations_have_units(capsys: pytest.CaptureFixture[str]) -> None:
+    options = command.load_options(arguments("--duration", "5m", "--warm-up", "0.5"))
+    assert (options.duration_s, options.warm_up_s) == (300, 0.5)
+    with pytest.raises(SystemExit):
+        arguments("--duration", "5 parsecs")
+    assert (
+        "'5 parsecs' is no duration; allowed are seconds, or a number and its unit" in capsys.readouterr().err
+    )
 
 
 def test_processes_share_connections_and_keep_the_rate_of_all() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from xml.etree import ElementTree
 
 from benchmarks.load import report
 from benchmarks.load.generator import LoadOptions
 from benchmarks.load.histogram import of
 from benchmarks.load.tally import Second, Tally
+
+AT = datetime(2027, 1, 15, 8, tzinfo=UTC)
 
 
 def tally(*, times_us: tuple[int, ...] = (1_000, 3_000), late_us: int = 0) -> Tally:
@@ -50,6 +53,27 @@ def test_what_is_lost_is_told() -> None:
     ]
 
 
+def test_late_answers_are_timed_and_are_no_throughput() -> None:
+    slow = tally()
+    slow.overdue[0] = 1
+    lines = [line.split() for line in report.table(slow).splitlines()]
+    assert lines[1][:3] == ["heartbeat", "2", "2"]
+    assert lines[3][:3] == ["all", "3", "4"]
+    assert slow.document()["requests_per_s"] == 4
+    assert report.remarks(slow, 100.0)[1] == (
+        "1 answers came after the measured time; they count in the times, not in requests/s"
+    )
+
+
+def test_a_closed_loop_says_that_the_generator_was_the_bound() -> None:
+    busy = tally()
+    busy.busy = 0.97
+    assert report.remarks(busy, None)[1].startswith("the generator used 97% of its core: the server may be")
+    assert len(report.remarks(busy, 100.0)) == 1
+    busy.busy = 0.5
+    assert len(report.remarks(busy, None)) == 1
+
+
 def test_a_second_is_whole_when_every_generator_has_told_it() -> None:
     timeline = report.Timeline(2)
     assert timeline.add(Second(0, 5, 0, of([10]))) is None
@@ -69,11 +93,18 @@ def test_tallies_of_several_generators_add_up() -> None:
 
 
 def test_json_and_chart_hold_the_run() -> None:
+    options = LoadOptions("127.0.0.1", 80, {"root": 1})
     seconds = [Second(0, 3, 0, of([1_000])), Second(1, 4, 0, of([2_000]))]
-    written = json.loads(
-        json.dumps(report.document(LoadOptions("127.0.0.1", 80, {"root": 1}), tally(), seconds))
-    )
+    written = json.loads(json.dumps(report.document(options, tally(), seconds, AT)))
     assert written["kinds"]["discover"]["statuses"] == {"503": 1}
     assert written["options"]["port"] == 80
     assert [each["answered"] for each in written["seconds"]] == [3, 4]
-    assert ElementTree.fromstring(report.chart(tally(), seconds)).tag.endswith("svg")
+    assert written["measured_at"] == "2027-01-15T08:00:00+00:00"
+    chart = report.chart(options._replace(rate=2_000.0), tally(), seconds, AT)
+    assert ElementTree.fromstring(chart).tag.endswith("svg")
+    for words in (
+        "Load: root 1",
+        "open loop, 2,000 requests/s, 64 connections; answered: 6 a second",
+        "2027-01-15 08:00 UTC",
+    ):
+        assert words in chart

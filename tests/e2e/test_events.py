@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from openred_central.api.broadcast import LAG_TICKS_MAX, Broadcast
 from openred_central.api.event_feed import EventFeed
 from openred_central.api.event_log import EventLog
-from openred_central.directory.registry import Registry
+from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.nodes import Nodes
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.messages import Request, StreamingResponse
 from openred_central.micro_engine.sockets import address_of, listen_tcp
@@ -144,9 +145,8 @@ def test_one_who_does_not_read_is_dropped_while_another_gets_everything() -> Non
 
     async def test() -> None:
         figures = {"padding": "x" * 200_000}
-        broadcast = Broadcast(
-            EventFeed(EventLog("run"), Registry(1)), lambda: figures, lambda: 0.0, readers_max=10
-        )
+        nodes = Nodes(LifecycleOptions(), shards=1, nodes_max=1)
+        broadcast = Broadcast(EventFeed(EventLog("run"), nodes), lambda: figures, lambda: 0.0, readers_max=10)
         engine = Engine()
 
         @engine.route("/events")

@@ -42,6 +42,23 @@ def test_the_server_needs_no_memory_that_is_writable_and_executable(start: Start
         assert not re.search(r"^\S+ .w.x|^\S+ .wx", maps, re.MULTILINE)
 
 
+# Closes its standard descriptors, and becomes the server.
+WITHOUT_DESCRIPTORS = (
+    "import os, sys; [os.close(each) for each in range(3)]; os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+def test_the_server_serves_without_standard_descriptors(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    command = (sys.executable, "-c", WITHOUT_DESCRIPTORS, sys.executable, "-m", "openred_central")
+    server = start("--unix-socket", str(path), ready=False, command=command)
+    until(path.is_socket, "the server to listen")
+    with Client(path) as client:
+        assert client.register("alice").status == 201
+    server.stop()
+    assert server.log == ""
+
+
 def test_the_server_writes_nowhere_but_beside_its_database(start: Start, tmp_path: Path) -> None:
     """As `ProtectSystem=strict` has it: its other folders are read-only, and nothing is made in them."""
     (tmp_path / "state").mkdir()

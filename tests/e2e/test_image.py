@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from .image import Image, is_ignored, steps, wheels_of
 from .running import WAIT_S_MAX, Client, until
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DOCKERIGNORE = (ROOT / ".dockerignore").read_text(encoding="utf-8")
 READY = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 
@@ -80,7 +82,7 @@ def as_its_user(image: Image) -> dict[str, Any]:
 
 def test_the_context_holds_the_program_and_nothing_else() -> None:
     top = {path.partition("/")[0] for path in context_files()}
-    assert top == {"openred_central", "pyproject.toml", "README.md", "LICENSE"}
+    assert top == {"openred_central", "pyproject.toml", "LICENSE"}
     for path in (
         *(".git/config", ".venv/bin/python", "data/openred.db", "tests/conftest.py", ".env"),
         *("openred_central/__pycache__/cli.cpython-312.pyc", "openred_central/api/__pycache__/nodes.pyc"),
@@ -90,9 +92,20 @@ def test_the_context_holds_the_program_and_nothing_else() -> None:
 
 def test_the_base_is_pinned_and_both_stages_share_it() -> None:
     bases = [step.words[0] for step in steps(DOCKERFILE) if step.instruction == "FROM"]
-    assert len(bases) == 2
-    assert len(set(bases)) == 1
-    assert re.fullmatch(r"python:3\.\d+-slim-[a-z]+", bases[0])
+    assert bases == ["${BASE}", "${BASE}"]
+    (default,) = [step.words[0] for step in steps(DOCKERFILE) if step.instruction == "ARG"]
+    assert re.fullmatch(r"BASE=python:3\.\d+-slim-[a-z]+", default)
+
+
+def test_the_image_says_what_it_is() -> None:
+    (labels,) = [
+        dict(word.split("=", 1) for word in step.words)
+        for step in steps(DOCKERFILE)
+        if step.instruction == "LABEL"
+    ]
+    prefix = "org.opencontainers.image."
+    assert labels.keys() == {prefix + name for name in ("title", "description", "licenses")}
+    assert labels[prefix + "licenses"] == PYPROJECT["project"]["license"]
 
 
 def test_the_processes_are_run_without_a_shell_and_not_by_root() -> None:
@@ -114,7 +127,7 @@ def test_the_code_is_copied_after_its_dependencies_are_installed() -> None:
         place for place, name in enumerate(names) if name.endswith("pip install --no-cache-dir .")
     )
     before = [name for name in names[:installed] if name.startswith("COPY")]
-    assert before == ["COPY pyproject.toml ./", "COPY openred_central/__init__.py openred_central/"]
+    assert before == ["COPY pyproject.toml LICENSE ./", "COPY openred_central/__init__.py openred_central/"]
 
 
 def test_the_image_serves_is_healthy_stops_and_writes_only_its_data(image: Image) -> None:

@@ -69,6 +69,7 @@ def test_operators_act_with_the_secret_and_nobody_without_it(start: Start, tmp_p
         assert operator.ask("POST", "/admin/mass-silence/release", **secret).document["status"] == "not_held"
         assert operator.ask("POST", "/admin/nodes/node-1/purge", **secret).status == 200
         assert operator.ask("GET", "/register", **secret).status == 404
+    server.stop()
     lines = [line for line in server.log.splitlines() if "openred.audit" in line]
     assert len(lines) == 8
     assert 'operator at 127.0.0.1: purge node "node-1": 403 forbidden' in lines[1]
@@ -95,6 +96,7 @@ def test_a_unix_socket_needs_no_secret(start: Start, tmp_path: Path) -> None:
         public.register("node-1")
         assert operator.ask("POST", "/admin/nodes/node-1/wake").document["status"] == "woken"
         assert operator.ask("POST", "/admin/snapshot").document["error"] == "nothing_to_copy"
+    server.stop()
     assert 'operator at unix socket: wake node "node-1": 200' in server.log
 
 
@@ -191,4 +193,5 @@ def test_keys_are_rotated_and_revoked_from_the_command_line(start: Start, tmp_pa
         assert f"{active} revoked" in keys("show")[1]
         code, told = keys("revoke", "x" * 43)
         assert (code, "No key of the directory" in told) == (1, True), told
+    server.stop()
     assert "rotate keys" in server.log

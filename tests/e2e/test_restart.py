@@ -117,7 +117,7 @@ def expect_recovered(client: Client, writers: list[Writer]) -> None:
         for node_id in writer.left:
             assert client.ask("GET", f"/nodes/{node_id}").document["state"] == "coma"
         for node_id in writer.forgotten:
-            assert client.ask("GET", f"/nodes/{node_id}").status == 410
+            assert client.ask("POST", f"/heartbeat/{node_id}").status == 410
 
 
 def test_a_kill_loses_nothing_that_was_acknowledged(start: Start, tmp_path: Path) -> None:

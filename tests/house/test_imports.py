@@ -17,6 +17,7 @@ NAME = "openred_central"
 RANKS = {
     "errors": 0,
     "clock": 0,
+    "early": 0,
     "encoding": 0,
     "histogram": 0,
     "patterns": 0,

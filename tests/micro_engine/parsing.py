@@ -101,7 +101,7 @@ class Reader:
         if self.request.content_length != 0:
             body = self.parser.read_body(self.bytes_max)
             if body is None:
-                return False
+                return self.parser.rests
         assert body is not None
         self.outcomes.append(served(self.request, body))
         self.request = None

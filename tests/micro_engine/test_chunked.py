@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.micro_engine.chunked import ChunkedDecoder
+from openred_central.micro_engine.limits import CHUNKS_PER_READ_MAX, SMALL_CHUNK_BYTES, SMALL_CHUNKS_MAX
 from openred_central.micro_engine.protocol_errors import ProtocolError
 
 from .wire_examples import BAD_CHUNKS, GOOD_CHUNKS
@@ -21,6 +22,8 @@ def decode(pieces: list[bytes], bytes_max: int = 1024 * 1024) -> tuple[bytes | N
     for index, piece in enumerate(pieces):
         buffer += piece
         body = decoder.decode(buffer, bytes_max)
+        while body is None and decoder.rests:
+            body = decoder.decode(buffer, bytes_max)
         if body is not None:
             return body, bytes(buffer) + b"".join(pieces[index + 1 :])
     return None, bytes(buffer)
@@ -74,6 +77,43 @@ def test_a_body_has_started_with_its_first_size() -> None:
         assert decoder.started
     buffer += b"\n"
     assert decoder.decode(buffer, 10) == b"a"
+
+
+def test_so_many_chunks_are_read_at_once_and_the_rest_in_further_calls() -> None:
+    decoder, buffer = (
+        ChunkedDecoder(),
+        bytearray(b"1\r\na\r\n" * (2 * CHUNKS_PER_READ_MAX + 1) + b"0\r\n\r\n"),
+    )
+    for chunks_left in (CHUNKS_PER_READ_MAX + 1, 1):
+        assert decoder.decode(buffer, 10_000) is None
+        assert decoder.rests
+        assert buffer.count(b"a") == chunks_left
+    assert decoder.decode(buffer, 10_000) == b"a" * (2 * CHUNKS_PER_READ_MAX + 1)
+
+
+def test_a_body_that_lacks_bytes_does_not_rest() -> None:
+    decoder, buffer = ChunkedDecoder(), bytearray(b"1\r\na\r\n" * (CHUNKS_PER_READ_MAX + 1))
+    assert decoder.decode(buffer, 10_000) is None
+    assert decoder.rests
+    assert decoder.decode(buffer, 10_000) is None
+    assert not decoder.rests
+
+
+def test_too_many_small_chunks_are_refused() -> None:
+    small = b"1\r\na\r\n" * SMALL_CHUNKS_MAX
+    assert decode([small, b"0\r\n\r\n"])[0] == b"a" * SMALL_CHUNKS_MAX
+    with pytest.raises(ProtocolError) as caught:
+        decode([small, b"1\r\na\r\n"])
+    assert (caught.value.status, caught.value.close) == (400, True)
+    assert f"{SMALL_CHUNKS_MAX} chunks" in caught.value.message
+
+
+def test_chunks_of_some_size_may_be_any_number_and_make_up_for_small_ones() -> None:
+    some = b"%x\r\n" % SMALL_CHUNK_BYTES + b"a" * SMALL_CHUNK_BYTES + b"\r\n"
+    assert decode([some * (SMALL_CHUNKS_MAX + 9) + b"0\r\n\r\n"])[0] is not None
+    large = b"1000\r\n" + b"a" * 4096 + b"\r\n"
+    mixed = (b"1\r\na\r\n" * 200 + large) * 30
+    assert decode([mixed, b"0\r\n\r\n"])[0] is not None
 
 
 def test_extensions_are_checked_in_time_that_grows_with_their_length() -> None:

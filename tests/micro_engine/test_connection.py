@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openred_central.clock import VirtualClock
 from openred_central.errors import CallerError
 from openred_central.micro_engine.channel import (
     CLOSING,
@@ -21,7 +22,7 @@ from openred_central.micro_engine.channel import (
     READ_AHEAD_BYTES_MAX,
 )
 from openred_central.micro_engine.connection import TURN_S_MAX
-from openred_central.micro_engine.limits import EngineLimits
+from openred_central.micro_engine.limits import CHUNKS_PER_READ_MAX, EngineLimits
 from openred_central.micro_engine.messages import Request, Response, StreamingResponse
 
 from .harness import FakeTransport, World, answers, get, post
@@ -91,6 +92,34 @@ def test_a_pipeline_lets_others_go_first_when_its_turn_is_over(world: World) -> 
     assert turns == [0, 1, 2]
     bodies = [answer.body for answer in answers(world.transport.sent)]
     assert bodies == [b'{"slow":"%b"}' % name.encode() for name in "abcd"]
+
+
+class BusyClock(VirtualClock):
+    """A clock on which a turn is over whenever it is looked at again."""
+
+    def monotonic_s(self) -> float:
+        self.advance(2 * TURN_S_MAX)
+        return super().monotonic_s()
+
+
+@pytest.mark.parametrize("head", [CHUNKED_HEAD, CHUNKED_HEAD.replace(b"/echo", b"/nothing")])
+def test_a_body_of_many_chunks_lets_others_go_first_when_its_turn_is_over(world: World, head: bytes) -> None:
+    world.shared.clock = BusyClock()
+    turns: list[int] = []
+
+    def other() -> None:
+        turns.append(len(world.served) or len(world.transport.sent))
+        if len(turns) < 4:
+            world.loop.call_soon(other)
+
+    body = b"1\r\n1\r\n" + b"1\r\n \r\n" * 3 * CHUNKS_PER_READ_MAX + b"0\r\n\r\n"
+    world.loop.call_soon(other)
+    world.loop.call_soon(world.connection.data_received, head + body + get("/plain/a"))
+    world.loop.call_soon(world.connection.eof_received)
+    world.settle()
+    refused = 0 if head == CHUNKED_HEAD else len(world.transport.writes[0])
+    assert turns == [0, *[refused] * 3]
+    assert statuses(world.transport.sent) == [200 if head == CHUNKED_HEAD else 404, 200]
 
 
 def test_what_comes_while_a_pipeline_rests_waits_for_its_place_and_is_bounded(world: World) -> None:

@@ -10,6 +10,7 @@ from openred_central.micro_engine.fields import (
     parse_fields,
     parse_header_section,
 )
+from openred_central.micro_engine.limits import LIST_MEMBERS_MAX
 from openred_central.micro_engine.protocol_errors import ProtocolError
 
 PLACE = "header section"
@@ -107,6 +108,15 @@ def test_an_expectation_that_is_not_met_keeps_the_connection() -> None:
     assert "'tea'" in refusal.message
 
 
+@pytest.mark.parametrize("name", ["Connection", "Expect"])
+def test_a_list_of_too_many_members_is_refused(name: str) -> None:
+    members = ",".join(["100-continue"] * LIST_MEMBERS_MAX)
+    assert parse_header_section(f"Host: a\r\n{name}: {members}\r\n\r\n".encode(), 11).refusal is None
+    error = refused(f"Host: a\r\n{name}: {members},\r\n\r\n".encode())
+    assert (error.status, error.close) == (431, True)
+    assert f"{LIST_MEMBERS_MAX} members" in error.message
+
+
 def test_two_framings_are_refused_whichever_comes_first() -> None:
     for fields in (
         b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
@@ -123,6 +133,8 @@ def test_a_transfer_coding_is_unknown_or_wrong() -> None:
         return refused(f"Host: a\r\n{lines}\r\n".encode("latin-1")).status
 
     assert status("gzip, chunked") == 501
+    assert status(*[",".join(["a"] * LIST_MEMBERS_MAX + ["chunked"])]) == 501
+    assert status(*[",".join(["a"] * (LIST_MEMBERS_MAX + 1) + ["chunked"])]) == 400
     assert status("gzip ; a=b , chunked") == 501
     assert status("gzip", "chunked") == 400
     assert status("chunked ;a, chunked") == 400

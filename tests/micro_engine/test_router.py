@@ -74,6 +74,12 @@ def test_a_path_that_no_template_matches_is_not_found(path: str) -> None:
     assert refused(router(("GET", "/nodes/{id}")), Request("GET", path)).status == 404
 
 
+def test_a_path_with_more_segments_than_any_template_is_not_decoded() -> None:
+    made = router(("GET", "/nodes/{id}"))
+    assert refused(made, Request("GET", "/nodes/%zz/b")).status == 404
+    assert made.opens_refusal(Request("GET", "/nodes/%zz/b"))
+
+
 @pytest.mark.parametrize("path", ["/nodes/%", "/nodes/%zz", "/nodes/%ff"])
 def test_a_path_that_cannot_be_decoded_is_refused_and_the_connection_kept(path: str) -> None:
     error = refused(router(("GET", "/nodes/{id}")), Request("GET", path))

@@ -24,7 +24,7 @@ class Scraped:
     """A scrape of `parts`, by the name of the sample and its labels."""
 
     def __init__(self, parts: Parts) -> None:
-        feed = EventFeed(EventLog("run"), parts.directory.nodes.registry)
+        feed = EventFeed(EventLog("run"), parts.directory.nodes)
         broadcast = Broadcast(feed, dict, parts.clock.wall_s, readers_max=7)
         text = metrics_text(parts, broadcast, StallMeter(parts.clock)).decode()
         self.families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -54,6 +54,7 @@ def test_every_figure_is_there_before_anything_happened(parts: Parts) -> None:
         "openred_snapshots_total": {},
         "openred_events_dropped_total": {},
         "openred_log_lines_dropped_total": {},
+        "openred_tls_certificate_expiry_timestamp_seconds": {},
         "openred_transitions_total": {"from": "coma", "to": "dead", "reason": "deadline"},
         "openred_http_responses_total": {
             "method": "POST",

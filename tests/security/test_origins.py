@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from openred_central.security.origins import (
     FORWARDED,
     HOPS_MAX,
+    PAIRS_MAX,
     Origin,
     Origins,
     forwarded_hops,
@@ -117,6 +118,9 @@ def test_no_more_hops_are_followed_than_anybody_has() -> None:
         ('for="192.0.2.1, for=203.0.113.9', []),
         ('for="192.0.2.1, for="[2001:db8::1]"', []),
         ("for = 192.0.2.1", []),
+        ("proto=https;" * (PAIRS_MAX - 1) + "for=192.0.2.1", ["192.0.2.1"]),
+        ("proto=https;" * PAIRS_MAX + "for=192.0.2.1", []),
+        ("," * PAIRS_MAX, []),
         ("for=192.0.2.1 for=192.0.2.2", []),
     ],
 )

@@ -98,6 +98,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "nodes registered at a victim's address": (
         "api/test_registering.py::test_an_address_is_observed_where_the_caller_was_seen_at_it",
         "api/test_registering.py::test_a_strict_directory_takes_no_address_of_another_network",
+        "api/test_registering.py::test_a_strict_directory_takes_no_endpoint_of_another_network_however_it_is_named",
     ),
     "floods of registrations": (
         "api/test_limiting.py::test_ten_registrations_a_minute_from_one_address",
@@ -106,10 +107,13 @@ TESTS: dict[str, tuple[str, ...]] = {
         "api/test_limiting.py::test_not_more_than_200_new_nodes_a_second_in_all_and_known_ones_go_on",
         "api/test_crowding.py::test_whoever_was_heard_or_is_bound_to_its_key_stays",
         "api/test_crowding.py::test_who_was_never_heard_makes_room_once_it_is_crowded",
+        "directory/test_crowding.py::test_nodes_that_an_operator_holds_never_make_room_also_after_a_restart",
     ),
     "all nodes listed by one client": (
         "api/test_discovering.py::test_nobody_pages_through_all_nodes",
-        "api/test_limiting.py::test_look_ups_count_as_discoveries",
+        "api/test_limiting.py::test_look_ups_count_as_discoveries_also_of_one_node",
+        "api/test_event_feed.py::test_the_name_of_a_node_that_hides_or_is_forgotten_leaves_the_log_at_once",
+        "api/test_nodes.py::test_a_stranger_cannot_tell_a_node_that_is_gone_or_hides_from_one_that_never_was",
         "api/test_nodes.py::test_a_hidden_node_is_answered_exactly_as_if_it_were_not_there",
         "api/test_nodes.py::test_a_hidden_node_is_in_no_lookup_and_no_discovery",
         "api/test_granting.py::test_a_hidden_peer_is_as_unknown_as_one_that_is_not_there",

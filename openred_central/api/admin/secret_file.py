@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...encoding import base64url
+from ...storage.ownership import give
 from ...storage.restoring import database_path
 
 SECRET_BYTES = 32
@@ -52,6 +53,7 @@ def _make(path: Path, secret: str) -> str:
     """Write a new file, which others may not read from its first moment on. Raises `FileExistsError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+    give(path, path.parent)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(f"{secret}\n")
         file.flush()

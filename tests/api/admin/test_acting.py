@@ -47,7 +47,7 @@ def test_a_held_node_stays_as_it_is_until_it_is_released(office: Office) -> None
 def test_a_purged_node_is_gone_and_keeps_its_name_by_a_tombstone(office: Office) -> None:
     reply = office.call("POST", "/admin/nodes/node-1/purge")
     assert reply.document == {"status": "purged", "node_id": "node-1", "state": "dead", "durable": True}
-    assert_problem(office.world.call("GET", "/nodes/node-1"), 410, "node_dead")
+    assert_problem(office.world.call("POST", "/heartbeat/node-1"), 410, "node_dead")
 
 
 def test_a_node_is_not_purged_while_that_could_not_be_remembered(office: Office) -> None:

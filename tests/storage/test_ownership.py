@@ -1,0 +1,123 @@
+"""What root makes beside a server belongs to the server's user, who has to be able to use and remove it.
+
+Root gives the database to another user first. Anybody else owns it already, and makes nothing that is not
+their own.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openred_central.api.admin.secret_file import read_or_make
+from openred_central.storage.key_files import KeyFiles
+from openred_central.storage.lock import FileLock
+from openred_central.storage.ownership import give
+from openred_central.storage.schema import create_folder
+from openred_central.storage.scratch import clear, scratch_folder
+from openred_central.storage.snapshots import Snapshots
+from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.swapping import swap_in
+
+USER = 10001 if os.geteuid() == 0 else os.geteuid()
+WALL_S = 1_800_000_000.0
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """A database in a folder of its own; both belong to USER."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    path = folder / "openred.db"
+    store = SqliteStore(path)
+    store.open()
+    store.close()
+    for made in (folder, *folder.iterdir()):
+        os.chown(made, USER, -1)
+    return path
+
+
+def owners(folder: Path) -> set[int]:
+    return {path.lstat().st_uid for path in _below(folder)}
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    yield folder
+    yield from folder.rglob("*")
+
+
+def test_a_file_is_given_to_the_owner_of_another(database: Path) -> None:
+    made = database.parent / "made"
+    made.touch()
+    give(made, database)
+    assert made.stat().st_uid == USER
+
+
+def test_a_snapshot_belongs_to_the_owner_of_the_database(database: Path) -> None:
+    for folder in (database.parent / "snapshots", database.parent.parent / "backup" / "openred"):
+        snapshot, _ = Snapshots(database, folder).take(WALL_S, kept=2, progress=lambda done, total: None)
+        assert owners(snapshot.folder) == {USER}
+        assert folder.stat().st_uid == USER
+
+
+def test_a_snapshot_in_a_folder_that_is_there_leaves_the_folder_as_it_is(database: Path) -> None:
+    folder = database.parent.parent / "backup"
+    folder.mkdir()
+    snapshot, _ = Snapshots(database, folder).take(WALL_S, kept=2, progress=lambda done, total: None)
+    assert owners(snapshot.folder) == {USER}
+    assert folder.stat().st_uid == os.geteuid()
+
+
+def test_the_files_of_a_start_belong_to_the_owner_of_the_folder(database: Path) -> None:
+    for path in database.parent.iterdir():
+        path.unlink()
+    store = SqliteStore(database)
+    store.open()
+    keys = KeyFiles(database.parent / "keys", os.urandom)
+    keys.open()
+    keys.write("root.key", b"secret")
+    read_or_make(database.parent / "openred.db.admin-secret", os.urandom)
+    assert {"openred.db", "openred.db.lock", "keys"} <= {path.name for path in database.parent.iterdir()}
+    assert owners(database.parent) == {USER}
+    store.close()
+
+
+def test_the_lock_belongs_to_the_owner_of_the_database(database: Path) -> None:
+    os.chown(database.parent, os.geteuid(), -1)
+    lock = FileLock(database)
+    lock.acquire()
+    assert database.with_name("openred.db.lock").stat().st_uid == USER
+    lock.release()
+
+
+def test_a_database_that_takes_the_place_of_another_gets_its_owner(database: Path) -> None:
+    with scratch_folder(database.parent) as scratch:
+        assert scratch.stat().st_uid == USER
+        new = scratch / "new.db"
+        new.touch()
+        aside = swap_in(database, new, "replaced")
+    assert database.stat().st_uid == USER
+    assert aside.stat().st_uid == USER
+
+
+def test_new_folders_belong_to_the_owner_of_the_folder_above_them(database: Path) -> None:
+    create_folder(database.parent / "one" / "two")
+    assert owners(database.parent) == {USER}
+
+
+def test_what_another_user_left_unfinished_is_left_alone() -> None:
+    # Not in a folder of pytest's: another user has to come in.
+    with tempfile.TemporaryDirectory() as parent:
+        os.chmod(parent, 0o755)
+        folder = Path(parent, ".openred-unfinished-of-another")
+        folder.mkdir(mode=0o700 if os.geteuid() == 0 else 0)
+        os.seteuid(USER)
+        try:
+            clear(Path(parent))
+        finally:
+            os.seteuid(os.getuid())
+        assert folder.exists()
