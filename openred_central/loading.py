@@ -40,6 +40,7 @@ def load(directory: Directory, store: Store, clock: Clock, *, tick_s: float) -> 
         directory.saving.restore_records(store.load_columns(LOAD_ROWS))
         for tombstones in store.load_tombstones(LOAD_ROWS):
             directory.saving.restore_tombstones(tombstones)
+        _check_time(directory, store, vitals)
         problems = check_restored(directory, attended.now())
         if problems and directory.saving.set_dead_aside():
             problems = check_restored(directory, attended.now())
@@ -50,7 +51,6 @@ def load(directory: Directory, store: Store, clock: Clock, *, tick_s: float) -> 
     finally:
         gc.enable()
     gc.freeze()
-    _check_time(directory, store, vitals)
     store.leave_alone(row.slot for row in directory.nodes.unserved)
     return attended
 

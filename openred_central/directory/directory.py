@@ -246,7 +246,7 @@ class Directory:
         if nodes.is_reserved(registration.node_id):
             raise _taken(
                 registration.node_id,
-                "Its record is damaged and kept as it is, until the operator of this directory has mended it.",
+                "Its record is damaged, and kept as it is until the operator of this directory mends it.",
                 "Tell the operator, who finds it with `openred-central verify`, or choose another node_id.",
             )
         tombstone = nodes.tombstones.of_node(registration.node_id)

@@ -147,9 +147,11 @@ class Registry(Slots):
         self.usual_gap_s.extend(spread(columns.usual_gap_s, slots, first, 0.0))
         self._revisions.extend(spread(columns.revision, slots, first, 0))
         self._set_ids.extend(spread(set_ids, slots, first, 0))
-        if any(columns.away_until_s):
+        if any(columns.away_until_s) or any(columns.away_from_s):
             absences = zip(slots, columns.away_from_s, columns.away_until_s, strict=True)
-            self._away.update((slot, (from_s, until_s)) for slot, from_s, until_s in absences if until_s)
+            self._away.update(
+                (slot, (from_s, until_s)) for slot, from_s, until_s in absences if until_s or from_s
+            )
         if any(columns.generation) or any(columns.next_key):
             changes = zip(slots, columns.generation, map(bytes.decode, columns.next_key), strict=True)
             self._key_changes.update(
@@ -255,7 +257,7 @@ class Registry(Slots):
         self._revisions[slot] = record.revision
         self._digests[slot] = digest
         self._set_ids[slot] = self.sets.acquire(record.services, record.region)
-        if record.away_until_s:
+        if record.away_until_s or record.away_from_s:
             self._away[slot] = (record.away_from_s, record.away_until_s)
         if record.generation or record.next_key:
             self._key_changes[slot] = (record.generation, record.next_key)

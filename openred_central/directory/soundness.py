@@ -154,10 +154,12 @@ def are_sound(columns: RecordColumns, latest_s: float) -> bool:
             return False
     if not (_are_times(columns.since_s) and _are_times(columns.usual_gap_s)):
         return False
+    rows = len(columns.slot)
+    # What few rows have is looked at where not all have none.
     for times in (columns.away_from_s, columns.away_until_s):
-        if any(times) and not _are_times(times):
+        if times.count(0.0) < rows and not _are_times(times):
             return False
-    if any(columns.generation) and max(array("Q", columns.generation)) > COUNTER_MAX:
+    if columns.generation.count(0) < rows and max(array("Q", columns.generation)) > COUNTER_MAX:
         return False
     return (
         max(columns.last_seen_s) <= latest_s
@@ -165,8 +167,8 @@ def are_sound(columns: RecordColumns, latest_s: float) -> bool:
         and _are_ids(columns.node_id)
         and not any(map(_services_fault, set(columns.services)))
         and not any(map(_text_fault, set(columns.region)))
-        and not (any(columns.next_key) and any(map(_text_fault, columns.next_key)))
-        and (not any(columns.history) or _are_histories(list(filter(None, columns.history))))
+        and (columns.next_key.count(b"") == rows or not any(map(_text_fault, columns.next_key)))
+        and (columns.history.count(b"") == rows or _are_histories(columns.history))
         and _are_profiles(columns.profile, columns.flags)
     )
 
@@ -208,7 +210,7 @@ def _are_ids(node_ids: Sequence[bytes]) -> bool:
 
 
 def _are_histories(histories: Sequence[bytes]) -> bool:
-    joined = b";".join(histories)
+    joined = b";".join([history for history in histories if history != b""])
     separators = joined.translate(None, _NO_SEPARATORS)
     fields = joined.replace(b";", b",").split(b",")
     return (

@@ -20,17 +20,14 @@ from ..directory.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombst
 from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.node_keys import InvalidKey, load_node_key
-from ..security.revocations import Revocations
+from ..security.revocations import Revocations, RevocationsFull
 from ..storage.line_fields import LineError
 from ..storage.portable import Item, Secret
 from ..tasks.revocation_saver import REVOCATIONS
 
-# A hash of 16 bytes, or a fingerprint of 32, as base64url.
-_HASH_CHARS = 22
-
 
 def admit(item: Item, vitals: Vitals | None) -> None:
-    """Raise `LineError` where `item` cannot be of a directory with these vitals, or breaks a rule of the API."""
+    """Raise `LineError` where `item` breaks a rule of the API, or does not belong to these vitals."""
     if isinstance(item, Vitals):
         _admit_vitals(item)
         return
@@ -66,7 +63,7 @@ def _admit_secret(secret: Secret) -> None:
     elif secret.name == REVOCATIONS:
         try:
             Revocations().restore(secret.value, 0.0)
-        except ValueError as error:
+        except (ValueError, RevocationsFull) as error:
             raise LineError(f"secret {REVOCATIONS} cannot be read: {error}") from error
     else:
         raise LineError(f"secret name is {secret.name!r}, allowed is {CLAIM_KEY} or {REVOCATIONS}")
@@ -93,15 +90,15 @@ def _admit_times(node: Record, vitals: Vitals) -> None:
 
 def _admit_node(node: Record) -> None:
     _valid("node_id", values.node_id, node.node_id)
-    _same("services", values.services, node.services.split(",") if node.services else [], node.services)
-    _same("region", values.region, node.region, node.region)
+    _valid("services", values.services, node.services.split(",") if node.services else [])
+    _valid("region", values.region, node.region)
     _valid("next_key", values.next_key, node.next_key or None)
     profile = Profile.decode(node.profile)
     endpoints = [{"address": one.address, "port": one.port} for one in profile.addresses]
-    _same("profile.address", values.address, profile.address, profile.address)
+    _valid("profile.address", values.address, profile.address)
     _valid("profile.port", values.port, profile.port)
     _valid("profile.public_key", values.public_key, profile.public_key)
-    _same("profile.addresses", values.addresses, endpoints, profile.addresses)
+    _valid("profile.addresses", values.addresses, endpoints)
     _valid("profile.metadata", values.metadata, profile.metadata)
     if node.flags & KEYED:
         try:
@@ -123,14 +120,9 @@ def _within(name: str, value: float, least: float, most: float) -> None:
         raise LineError(f"{name} is {value}, allowed is {least:g} to {most:g}")
 
 
-def _valid(name: str, read: Callable[[Any], Any], value: Any) -> Any:
+def _valid(name: str, read: Callable[[Any], object], value: Any) -> None:
+    """Raise `LineError` unless the API takes `value`, which `read` checks."""
     try:
-        return read(value)
+        read(value)
     except Wrong as wrong:
         raise LineError(f"node {name} {wrong}") from wrong
-
-
-def _same(name: str, read: Callable[[Any], Any], value: Any, kept: Any) -> None:
-    """Raise `LineError` unless the API takes `value` and makes `kept` of it."""
-    if _valid(name, read, value) != kept:
-        raise LineError(f"node {name} is not in the form in which a directory keeps it")
