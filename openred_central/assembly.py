@@ -23,6 +23,7 @@ from .api.routes import NAMES
 from .api.service import Api, Documents
 from .clock import AttendedTime, Clock
 from .config import Configuration
+from .descriptors import make_room
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
@@ -106,9 +107,11 @@ class Assembly:
         prober: Prober,
         feed: EventFeed,
         restored: Restored | None,
+        store: Store,
+        run: bytes,
         certificate: Certificate | None,
     ) -> Parts:
-        """The parts that count: those given, with engine, scheduler and snapshotter."""
+        """The parts that count: those given, with engine, scheduler and snapshotter; `run` as in `Run`."""
 
         def tell(transitions: Sequence[Transition]) -> None:
             log_transitions(transitions)
@@ -130,8 +133,10 @@ class Assembly:
             attended=attended,
             saver=saver,
             scheduler=scheduler,
-            snapshotter=self._snapshotter(),
+            snapshotter=self._snapshotter(store),
             restored=restored,
+            store=store,
+            run=run,
             certificate=certificate,
         )
 
@@ -211,20 +216,20 @@ class Assembly:
         """The engine, and the access log where one is wanted."""
         share, new_request_id = self.configuration.access_log, self._new_request_id
         return Engine(
-            limits=self.configuration.engine(),
+            limits=make_room(self.configuration.engine(), self.configuration.probes_max),
             clock=self.clock,
             new_request_id=new_request_id,
             observe=AccessLog(share, self.random, new_request_id) if share else None,
         )
 
-    def _snapshotter(self) -> Snapshotter | None:
+    def _snapshotter(self, store: Store) -> Snapshotter | None:
         """None where there is nothing to copy."""
         configuration = self.configuration
         database = database_path(configuration.database)
         if database is None:
             return None
         snapshots = snapshots_of(database, configuration.snapshot_folder)
-        return Snapshotter(snapshots, self.clock, configuration.snapshotter())
+        return Snapshotter(snapshots, self.clock, configuration.snapshotter(), lambda: store.loss)
 
     def _prover(self, directory: Directory, limits: Limits, store: Store) -> Prover:
         configuration = self.configuration

@@ -1,7 +1,7 @@
 """The command line: commands are read here, print and exit.
 
 Exit codes: 0 done, 1 failed or refused by the server, 2 wrong usage or setting, 3 nobody answers,
-4 the server would take it later, 130 interrupted.
+4 the server would take it later, 78 the server cannot start until something is mended, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ConfigError as error:
-        _complain(str(error))
+        for line in str(error).splitlines():
+            _complain(line)
         return 2
     except BrokenPipeError:
         # Who reads has seen enough. What is still buffered must not fail once more at exit.
@@ -88,7 +89,7 @@ def _run(given: Sequence[str]) -> int:
     """Run the command in `given`, read by `argparse`, and return its exit code."""
     gc.enable()
     parser = _parser()
-    options, unknown = parser.parse_known_args(given)
+    options, unknown = parser.parse_known_args(for_nodes.guard_key_ids(given))
     if unknown:
         from .commands.completion import commands_of
 
@@ -136,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
             for_nodes.add_arguments(command, name, url)
         if run is _keys:
             for_nodes.add_keys_arguments(command)
-        if run is _maintain:
+        if run in (_serve, _maintain):
             add_arguments(command, name)
         if run is _config:
             command.add_argument(
@@ -185,17 +186,17 @@ def _configuration(flags: Mapping[str, str]) -> Configuration:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return _start(_given_in(options))
+    return _start(_given_in(options), begin_anew=options.begin_anew)
 
 
-def _start(flags: Mapping[str, str]) -> int:
+def _start(flags: Mapping[str, str], *, begin_anew: bool = False) -> int:
     configuration = _configuration(flags)
     # What is imported stays: to walk it five times meanwhile is 3 ms. `loading` turns the collector on again.
     gc.disable()
     # Here and not above: the other commands shall not wait for the server's libraries.
     from .server import serve
 
-    return serve(configuration)
+    return serve(configuration, begin_anew=begin_anew)
 
 
 def _maintain(options: argparse.Namespace) -> int:
@@ -266,9 +267,10 @@ def _keys(options: argparse.Namespace) -> int:
     from .security.root import RootRefused
     from .storage.key_files import KeyFileError
 
+    now_s = SystemClock().wall_s()
     try:
         if options.action == "show":
-            for line in show(configuration, os.urandom, SystemClock().wall_s()):
+            for line in show(configuration, os.urandom, now_s):
                 print(line)
         elif options.action == "rotate":
             print(act(configuration, "/admin/keys/rotate"))
@@ -278,8 +280,8 @@ def _keys(options: argparse.Namespace) -> int:
         elif options.action == "revoke":
             print(act(configuration, f"/admin/keys/{quote(options.request, safe='')}/revoke"))
         else:
-            request = Path(options.request)
-            print(sign_keyset(configuration, os.urandom, request, _complain))
+            request, any_time = Path(options.request), options.accept_time
+            print(sign_keyset(configuration, os.urandom, request, _complain, now_s, any_time=any_time))
     except (KeyFileError, RootRefused) as error:
         _complain(str(error))
         return 1
@@ -385,10 +387,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
     "serve": (_serve, "start the server; the default where no command is given"),
     "config": (_config, "print every setting, its value and where it comes from"),
     "health": (_health, "ask a running server whether it is ready; exit code 0 where it is, 1 where not"),
-    "systemd-unit": (
-        _systemd_unit,
-        "print a unit with which systemd runs the server, with the settings given",
-    ),
+    "systemd-unit": (_systemd_unit, "print a unit with which systemd runs the server, with these settings"),
     **{name: (_maintain, meaning) for name, meaning in MEANINGS.items()},
     "keys": (_keys, "list the directory's own keys, have them changed, or sign what a server asks for"),
     **{name: (_watch if name == "watch" else _ask, meaning) for name, meaning in for_nodes.ASKING.items()},

@@ -7,7 +7,7 @@ of the part concerned. Relations between settings stand in `__post_init__`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ PREFIX = "OPENRED_"
 
 
 class ConfigError(Exception):
-    """A setting cannot be used. The message is one line: which one, as it was given, and what is allowed."""
+    """Settings cannot be used. The message has a line for each: which one, as given, and what is allowed."""
 
 
 class Setting(NamedTuple):
@@ -69,38 +69,38 @@ class Configuration(Settings):
     given_as: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if wrong := list(self._misfits()):
+            # Each setting is called by the name it was given by.
+            named = (re.sub(r"\w+", lambda word: self.given_as.get(word[0], word[0]), line) for line in wrong)
+            raise ConfigError("\n".join(named))
+
+    def _misfits(self) -> Iterator[str]:
+        """Yield what does not fit together, a line each."""
         if bool(self.tls_certificate) != bool(self.tls_key):
             given, missing = "tls_certificate", "tls_key"
             if self.tls_key:
                 given, missing = missing, given
-            self._refuse(f"{given} is set but {missing} is not, allowed is both or neither")
+            yield f"{given} is set but {missing} is not, allowed is both or neither"
         if self.flush_interval_s > self.heartbeat_tolerance_s:
-            self._refuse(
+            yield (
                 f"flush_interval_s is {show_duration(self.flush_interval_s)}, allowed is at most "
                 f"heartbeat_tolerance_s, which is {show_duration(self.heartbeat_tolerance_s)}: a crash must "
                 "not forget more than is forgiven"
             )
         if self.auth == "strict" and not self.authority:
-            self._refuse(
+            yield (
                 "auth is strict but authority is not set: requests signed for another directory could be "
                 "sent on to this one"
             )
-        try:
-            self.lifecycle()
-            self.engine()
-            self.limits()
-            self.keys()
-            self.directory()
-            self.mass_silence()
-            self.saver()
-            self.prober()
-            self.snapshotter()
-        except ValueError as error:
-            self._refuse(str(error))
-
-    def _refuse(self, message: str) -> None:
-        """Raise `ConfigError`, each setting called by the name it was given by."""
-        raise ConfigError(re.sub(r"\w+", lambda word: self.given_as.get(word[0], word[0]), message))
+        parts: tuple[Callable[[], object], ...] = (
+            *(self.lifecycle, self.engine, self.limits, self.keys, self.directory),
+            *(self.mass_silence, self.saver, self.prober, self.snapshotter),
+        )
+        for options in parts:
+            try:
+                options()
+            except ValueError as error:
+                yield str(error)
 
     def _named(self, options: type[Any]) -> dict[str, Any]:
         """The settings that have the names of fields of `options`, ready to build it with."""
@@ -137,6 +137,7 @@ class Configuration(Settings):
         """The limits and habits of the directory."""
         return DirectoryOptions(
             nodes_max=self.max_nodes,
+            nodes_bytes_max=self.nodes_bytes_max,
             shards=self.shards,
             heartbeat_advice_s=self.heartbeat_advice_s,
             probing=self.probe != "none",
@@ -167,6 +168,11 @@ class Configuration(Settings):
             secret_file=Path(self.admin_secret_file) if self.admin_secret_file else None,
         )
 
+    @property
+    def probes_max(self) -> int:
+        """How many nodes are connected to at the same time."""
+        return self.probe_concurrency if self.probe != "none" else 0
+
     def prober(self) -> ProberOptions:
         """How much is probed at once."""
         return ProberOptions(concurrency=self.probe_concurrency)
@@ -179,17 +185,26 @@ SETTINGS = {
 }
 
 
+def is_service_link(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether Kubernetes made `variable` for a service of that name: ``OPENRED_PORT=tcp://10.0.0.1:8000``.
+
+    It does so in every container of a namespace that has a service named ``openred`` (or ``openred-admin``).
+    """
+    return variable.endswith("_PORT") and environment[variable].startswith(("tcp://", "udp://", "sctp://"))
+
+
 def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Configuration:
     """The configuration from `flags`, setting name → text, and the variables of `environment`.
 
-    Raises `ConfigError` for the first setting that cannot be used.
+    Raises `ConfigError` that names every setting that cannot be used.
     """
     values: dict[str, Any] = {}
     given_as: dict[str, str] = {}
+    wrong: list[str] = []
     for setting in SETTINGS.values():
         if setting.name in flags:
             written, given_as[setting.name] = flags[setting.name], setting.flag
-        elif setting.variable in environment:
+        elif setting.variable in environment and not is_service_link(setting.variable, environment):
             written, given_as[setting.name] = environment[setting.variable], setting.variable
         else:
             continue
@@ -201,5 +216,7 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Configurat
             values[setting.name] = kind.parse(written)
         except ValueError:
             allowed = f"{kind.allowed} ({kind.form})" if kind.form else kind.allowed
-            raise ConfigError(f"{given_as[setting.name]} is {written[:80]!r}, allowed is {allowed}") from None
+            wrong.append(f"{given_as[setting.name]} is {written[:80]!r}, allowed is {allowed}")
+    if wrong:
+        raise ConfigError("\n".join(wrong))
     return Configuration(**values, given_as=given_as)

@@ -24,7 +24,8 @@ class Health(NamedTuple):
 
 def own_url(configuration: Configuration) -> str:
     """Where the server with these settings is reached from its own machine."""
-    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(configuration.host, configuration.host)
+    everywhere = configuration.host in ("", "0.0.0.0", "::")
+    host = "127.0.0.1" if everywhere else configuration.host
     scheme = "https" if configuration.tls_certificate else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{configuration.port}"
 

@@ -23,6 +23,7 @@ from .assembly import Assembly, log_unserved
 from .clock import AttendedTime, SystemClock
 from .config import SETTINGS, Configuration
 from .directory.directory import Directory
+from .exit_codes import exit_code
 from .listening import Certificate, StartError, certificate_of
 from .logs import configure
 from .micro_engine.engine import Engine
@@ -54,18 +55,21 @@ UNNAMED = (
 )
 
 
-def serve(configuration: Configuration) -> int:
+def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
     """Run the server until SIGTERM, SIGINT or another of `STOPPING`.
 
-    Returns the exit code: 0, or 1 where it could not start or could not save its last changes.
+    `begin_anew` makes an empty database where it is missing although there are snapshots of it.
+
+    Returns the exit code: 0; 1 where it could not save its last changes, or could not start and might do so
+    later; 78 where it cannot start until somebody mends what the log names.
     """
     configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            saved = runner.run(Server(configuration).run())
+            saved = runner.run(Server(configuration, begin_anew=begin_anew).run())
     except (StartError, StoreError) as error:
         log.error("cannot start: %s", error)
-        return 1
+        return exit_code(error)
     if saved:
         return 0
     log.error("ended without saving the last changes")
@@ -77,8 +81,9 @@ def serve(configuration: Configuration) -> int:
 class Server:
     """One server, from its start to its stop."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, *, begin_anew: bool = False) -> None:
         self._configuration = configuration
+        self._begin_anew = begin_anew
         self._clock = SystemClock()
         self._assembly = Assembly(
             configuration,
@@ -103,6 +108,7 @@ class Server:
             configuration.snapshot_folder,
             self._assembly.load,
             restore=configuration.restore == "auto",
+            begin_anew=self._begin_anew,
             wall_s=self._clock.wall_s(),
         )
         log_unserved(directory, store.location)
@@ -128,14 +134,15 @@ class Server:
         vault: Vault,
     ) -> bool:
         assembly, configuration = self._assembly, self._configuration
-        begin_run(store, os.urandom(RUN_BYTES))
+        run = os.urandom(RUN_BYTES)
+        begin_run(store, run)
         # Another name for each run, under which nobody takes its events for those of an earlier one.
         feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes)
         saver = assembly.saver(directory, attended, store, writer)
         status = partial(_status, directory, saver)
         prober = assembly.prober(directory, attended)
         certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
-        parts = assembly.parts(directory, attended, saver, prober, feed, restored, certificate)
+        parts = assembly.parts(directory, attended, saver, prober, feed, restored, store, run, certificate)
         broadcast = Broadcast(
             feed, LiveFigures(parts), self._clock.wall_s, readers_max=configuration.events_subscribers_max
         )

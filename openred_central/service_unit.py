@@ -13,13 +13,13 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from .config import SETTINGS, ConfigError, Configuration
+from .descriptors import needed
+from .exit_codes import TO_BE_MENDED
 
 NAME: Final = "openred-central"
 # Beside the drain: the last flush, and connections that have to be cut.
 STOP_MARGIN_S: Final = 40.0
 WATCHDOG_S: Final = 30
-# The descriptors beside those of connections: database, log, snapshots, listeners, the loop's own.
-FILES_BESIDE: Final = 200
 FIRST_UNPRIVILEGED_PORT: Final = 1_024
 # What the unit names by other means than a setting's value, or not at all.
 CREDENTIALS: Final = ("tls_certificate", "tls_key")
@@ -93,9 +93,9 @@ def service_unit(configuration: Configuration, python: str) -> str:
         f"WatchdogSec={WATCHDOG_S}s",
         "Restart=on-failure",
         "RestartSec=2s",
-        "# Wrong usage or a wrong setting: trying again does not mend it.",
-        "RestartPreventExitStatus=2",
-        f"LimitNOFILE={configuration.connections_max + FILES_BESIDE}",
+        "# Wrong usage, or what somebody has to mend: trying again does not help.",
+        f"RestartPreventExitStatus=2 {TO_BE_MENDED}",
+        f"LimitNOFILE={needed(configuration.connections_max, configuration.probes_max)}",
         "StateDirectory=openred",
         "StateDirectoryMode=0700",
         "RuntimeDirectory=openred",
@@ -136,6 +136,8 @@ def socket_unit(configuration: Configuration) -> str:
         "",
         "[Socket]",
         f"ListenStream={f'[{host}]' if ':' in host else host}:{configuration.port}",
+        # All addresses are those of IPv4, too, as where the server itself listens.
+        *([f"ListenStream=0.0.0.0:{configuration.port}"] if host == "::" else []),
         *([f"ListenStream={quoted(configuration.unix_socket)}"] if configuration.unix_socket else []),
         "# As with the server's own sockets: IPv6 is IPv6.",
         "BindIPv6Only=ipv6-only",

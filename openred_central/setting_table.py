@@ -93,6 +93,13 @@ class Settings:
         "Whether a damaged database is set aside at start and its newest good snapshot used.",
     )
     max_nodes: int = whole(100_000, 1, 50_000_000, "Nodes beyond this many are refused.")
+    nodes_bytes_max: int = whole(
+        0,
+        0,
+        1 << 50,
+        "Bytes that what all nodes say of themselves may take in memory, about; "
+        "0: 2048 for each of OPENRED_MAX_NODES, at least 1 MiB.",
+    )
     shards: int = whole(64, 1, 4_096, "Parts the registry is cut into; more of them make shorter steps.")
 
     heartbeat_tolerance_s: float = _dwell(_LIFE.heartbeat_tolerance_s, "Silence until a node is checked.")
@@ -147,7 +154,10 @@ class Settings:
     )
     connections_max: int = whole(_ENGINE.connections_max, 1, 1_000_000, "Connections at the same time.")
     connections_per_address_max: int = whole(
-        _ENGINE.connections_per_address_max, 1, 1_000_000, "The same for one address (IPv6: one /64)."
+        _ENGINE.connections_per_address_max,
+        1,
+        1_000_000,
+        "The same for one address (IPv6: one /64; a /56 may have 4, a /48 8 times as many).",
     )
     events_subscribers_max: int = whole(
         1_000, 0, 1_000_000, "Clients that may follow GET /events at the same time."

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .config import PREFIX, SETTINGS
+from .config import PREFIX, SETTINGS, is_service_link
+from .patterns import late
 
 # Read by the commands that speak to a server, which have no settings.
 CLIENT_VARIABLES = frozenset({"OPENRED_URL"})
+
+# What stands behind the name of the service in the siblings of OPENRED_PORT=tcp://10.0.0.1:8000.
+_OF_A_LINK = late(
+    r"_(?:PORT|SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -19,12 +25,27 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """One line for each variable that looks like a setting and is none, naming the nearest setting."""
+    """One line for each variable that looks like a setting and is none, naming the nearest setting.
+
+    Those that Kubernetes makes for a service are told together, in one line for the service.
+    """
     known = [setting.variable for setting in SETTINGS.values()]
+    names = sorted(name for name in environment if name.startswith(PREFIX))
+    links = [name for name in names if is_service_link(name, environment)]
+    of_links = {
+        name
+        for name in names
+        for link in links
+        if name.startswith(link.removesuffix("PORT")) and _OF_A_LINK.fullmatch(name, len(link) - len("_PORT"))
+    }
     return [
+        f"{link} is {environment[link]}, which Kubernetes sets for a service of that name, and is ignored "
+        "with its siblings; enableServiceLinks: false in the pod, or another name of the service, avoids it"
+        for link in links
+    ] + [
         f"{name} is not a setting and is ignored; the nearest is {nearest(name, known)}"
-        for name in sorted(environment)
-        if name.startswith(PREFIX) and name not in known and name not in CLIENT_VARIABLES
+        for name in names
+        if name not in known and name not in CLIENT_VARIABLES and name not in of_links
     ]
 
 

@@ -80,7 +80,7 @@ def open_vault(configuration: Configuration, clock: Clock, entropy: Callable[[in
     try:
         return Vault(configuration, clock, entropy)
     except (KeyFileError, RootRefused) as error:
-        raise StartError(str(error)) from None
+        raise StartError(str(error)) from error
 
 
 async def keep_keys(vault: Vault) -> None:
@@ -88,7 +88,7 @@ async def keep_keys(vault: Vault) -> None:
     try:
         await vault.run()
     except (KeyFileError, RootRefused) as error:
-        raise StartError(str(error)) from None
+        raise StartError(str(error)) from error
 
 
 def _asks_for_more(options: KeyOptions) -> bool:

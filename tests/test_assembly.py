@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -16,6 +17,7 @@ from openred_central.api.service import Api
 from openred_central.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
 from openred_central.clock import VirtualClock
 from openred_central.config import Configuration
+from openred_central.descriptors import needed
 from openred_central.listening import StartError
 from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.claims import CLAIM_KEY
@@ -42,7 +44,9 @@ class Assembled:
         saver = assembly.saver(directory, attended, store, writer)
         feed = EventFeed(EventLog("run"), directory.nodes)
         prober = assembly.prober(directory, attended)
-        self.parts: Parts = assembly.parts(directory, attended, saver, prober, feed, None, None)
+        self.parts: Parts = assembly.parts(
+            directory, attended, saver, prober, feed, None, store, b"run", None
+        )
         broadcast = Broadcast(feed, LiveFigures(self.parts), assembly.clock.wall_s, readers_max=1)
         self.api: Api = assembly.api(
             self.parts, broadcast, store, writer, Here(), lambda: False, assembly.clock.monotonic_s
@@ -141,3 +145,14 @@ def test_only_what_is_on_disk_is_copied(tmp_path: Path) -> None:
         assert server.parts.snapshotter is None
     with assembled(Configuration(database=str(tmp_path / "openred.db"))) as server:
         assert server.parts.snapshotter is not None
+
+
+def test_files_may_be_open_for_all_connections_and_probes() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (600, before[1]))
+    try:
+        with assembled(Configuration(connections_max=1_000, probe="tcp", probe_concurrency=50)) as server:
+            assert server.parts.engine.limits.connections_max == 1_000
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == needed(1_000, 50)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

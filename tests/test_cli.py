@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,9 +31,11 @@ class Server:
     def __init__(self) -> None:
         self.exit_code = 0
         self.started: list[Configuration] = []
+        self.begun_anew = False
 
-    def serve(self, configuration: Configuration) -> int:
+    def serve(self, configuration: Configuration, *, begin_anew: bool) -> int:
         self.started.append(configuration)
+        self.begun_anew = begin_anew
         return self.exit_code
 
 
@@ -64,6 +67,14 @@ def test_serve_is_what_is_done_where_no_command_is_given(server: Server, argumen
     assert cli.main(arguments) == 0
     (configuration,) = server.started
     assert (configuration.port, configuration.given_as) == (9_000, {"port": "--port"})
+
+
+@pytest.mark.parametrize("arguments", [["--begin-anew"], ["serve", "--port", "9000", "--begin-anew"]])
+def test_to_begin_anew_is_said_for_one_start(server: Server, arguments: list[str]) -> None:
+    assert cli.main(["--port", "9000"]) == 0
+    assert not server.begun_anew
+    assert cli.main(arguments) == 0
+    assert server.begun_anew
 
 
 def test_nothing_at_all_starts_the_server_with_its_defaults(server: Server) -> None:
@@ -101,7 +112,7 @@ def test_the_exit_code_is_the_servers(server: Server) -> None:
 def test_an_interrupt_before_the_server_stands_is_no_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def serve(configuration: Configuration) -> int:
+    def serve(configuration: Configuration, *, begin_anew: bool) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setitem(sys.modules, "openred_central.server", SimpleNamespace(serve=serve))
@@ -364,12 +375,13 @@ def test_keys_are_listed_and_sign_what_is_carried_to_them(
     assert cli.main(["keys", "sign-keyset", *folder]) == 2
     assert "needs the file keyset-request.json" in capsys.readouterr().err
     key = generate_key("R").public
-    published = PublishedKey(key, 0, 2_000_000_000, KeyStatus.NEXT)
+    now, day_s = int(time.time()), 86_400
+    published = PublishedKey(key, now, now + day_s, KeyStatus.NEXT)
     request = tmp_path / "keyset-request.json"
-    request.write_bytes(KeySet(1, 0, 2_000_000_000, (published,)).encode())
+    request.write_bytes(KeySet(now, now, now + day_s, (published,)).encode())
     assert cli.main(["keys", "sign-keyset", str(request), *folder]) == 0
     printed = capsys.readouterr()
-    assert f"{key.key_id} rsa3072-pss-sha256 next from 1970-01-01T00:00:00Z to " in printed.err
+    assert f"{key.key_id} rsa3072-pss-sha256 next from 2" in printed.err
     assert printed.out.startswith('{"keyset":')
     assert cli.main(["keys", "show", *folder]) == 0
     assert capsys.readouterr().out.endswith(" root\n")

@@ -73,6 +73,23 @@ def test_a_wrong_value_is_named_as_it_was_given_with_what_is_allowed(
     assert str(raised.value) == message
 
 
+def test_every_wrong_setting_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as raised:
+        load({"port": "many", "shards": "0"}, {"OPENRED_TICK_S": "soon"})
+    assert [line.split(" is ")[0] for line in str(raised.value).splitlines()] == [
+        "--port",
+        "--shards",
+        "OPENRED_TICK_S",
+    ]
+    with pytest.raises(ConfigError) as raised:
+        load({"tls_key": "key.pem", "auth": "strict", "connections_max": "1"}, {})
+    assert [line.split(" is ")[0] for line in str(raised.value).splitlines()] == [
+        "--tls-key",
+        "--auth",
+        "connections_per_address_max",
+    ]
+
+
 @given(st.sampled_from(sorted(SETTINGS)), st.text(max_size=200))
 def test_any_text_is_a_value_or_a_one_line_error_that_names_the_setting(name: str, written: str) -> None:
     try:

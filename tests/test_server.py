@@ -11,6 +11,7 @@ import pytest
 
 from openred_central.config import load
 from openred_central.server import _until, serve
+from tests.maintenance.helpers import fill, take
 
 
 def test_the_server_runs_until_it_is_told_to_stop() -> None:
@@ -39,12 +40,25 @@ def test_a_part_that_breaks_takes_the_server_down_with_its_error() -> None:
         asyncio.run(server())
 
 
-def test_what_keeps_the_server_from_starting_is_one_line_and_exit_code_1(
+def test_what_keeps_the_server_from_starting_is_one_line_and_exit_code_78(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert serve(load({"database": "postgres://x"}, {})) == 1
+    assert serve(load({"database": "postgres://x"}, {})) == 78
     (message,) = caplog.messages
     assert message.startswith("cannot start: 'postgres://x' names no database")
+
+
+def test_a_missing_database_of_which_there_are_snapshots_is_exit_code_78(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = tmp_path / "openred.db"
+    fill(database, [])
+    take(database)
+    database.unlink()
+    assert serve(load({"database": str(database)}, {})) == 78
+    (message,) = caplog.messages
+    assert message.startswith(f"cannot start: {database} is missing, and there are snapshots of it: ")
+    assert not database.exists()
 
 
 # What most servers never need, or not before somebody asks for it.

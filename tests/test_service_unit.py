@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.config import ConfigError, load
+from openred_central.descriptors import needed
 from openred_central.service_unit import quoted, service_unit, socket_unit
 
 PYTHON = "/opt/openred/bin/python"
@@ -71,6 +72,7 @@ def test_the_unit_waits_for_readiness_watches_and_restarts() -> None:
     assert unit["Type"] == ["notify"]
     assert unit["WatchdogSec"] == ["30s"]
     assert unit["Restart"] == ["on-failure"]
+    assert unit["RestartPreventExitStatus"] == ["2 78"]
     assert unit["ExecStart"] == [f"{PYTHON} -m openred_central serve"]
 
 
@@ -113,7 +115,7 @@ def test_settings_given_by_flag_or_variable_are_written_into_the_unit() -> None:
 
 def test_limits_of_the_server_are_limits_of_the_unit() -> None:
     unit = service(connections_max="50000", drain_timeout_s="5m")
-    assert int(unit["LimitNOFILE"][0]) > 50_000
+    assert int(unit["LimitNOFILE"][0]) == needed(50_000, 0)
     assert unit["TimeoutStopSec"] == ["340s"]
 
 
@@ -133,6 +135,12 @@ def test_the_socket_unit_listens_where_the_server_would() -> None:
     unit = parsed(socket_unit(load({"host": "::1", "port": "443", "unix_socket": "/run/openred/s"}, {})))
     assert unit["ListenStream"] == ["[::1]:443", "/run/openred/s"]
     assert unit["Backlog"] == ["2048"]
+
+
+def test_a_socket_for_all_addresses_is_one_for_each_protocol() -> None:
+    unit = parsed(socket_unit(load({"host": "::"}, {})))
+    assert unit["ListenStream"] == ["[::]:8000", "0.0.0.0:8000"]
+    assert unit["BindIPv6Only"] == ["ipv6-only"]
 
 
 @pytest.mark.parametrize("flags", [{"host": "localhost"}, {"port": "0"}, {"host": "a b"}])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
+
 from ..directory.discovery import Query
 from ..directory.lifecycle import LIVE_STATES, State
 from ..micro_engine.messages import Request, Response
-from ..micro_engine.target import parse_query
 from . import values
 from .describing import descriptions
 from .fields import Field, Fields
@@ -43,12 +44,13 @@ FIELDS: tuple[Field[Any], ...] = (
 
 async def discover(api: Api, request: Request) -> Response:
     """Answer 200 with up to ``max_results`` nodes."""
-    started, degraded = api.now(), False
+    started, degraded, ignored = api.now(), False, list[str]()
     shared = api.shared_draws.take(request.query, started.monotonic_s, api.random)
     if shared is not None:
         nodes, total = shared
     else:
-        draw = api.directory.discover(read_query(request.query), started)
+        query, ignored = read_query(request.query)
+        draw = api.directory.discover(query, started)
         found = draw.step()
         if found is None:
             # One walk at a time: many together would each take their step in the same turn of the loop.
@@ -59,19 +61,25 @@ async def discover(api: Api, request: Request) -> Response:
         nodes = descriptions(api.directory, found.slots, started, found.availabilities)
         total, degraded = found.total, found.degraded
         sample = draw.sample(found)
-        if sample is not None:
+        # A shared draw is told without the parameters that one caller sent in vain.
+        if sample is not None and not ignored:
             api.shared_draws.offer(request.query, found, sample, nodes, started.monotonic_s)
     query_time_ms = round((api.now().monotonic_s - started.monotonic_s) * 1_000, 3)
     end = (
         f'],"total_found":{total},"returned":{len(nodes)},'
-        f'"query_time_ms":{query_time_ms},"degraded":{"true" if degraded else "false"}}}'
-    )
-    return Response(b'{"nodes":[%b%b' % (b",".join(nodes), end.encode()))
+        f'"query_time_ms":{query_time_ms},"degraded":{"true" if degraded else "false"}'
+    ).encode()
+    if ignored:
+        end += b',"ignored":%b' % orjson.dumps(ignored)
+    return Response(b'{"nodes":[%b%b}' % (b",".join(nodes), end))
 
 
-def read_query(text: str) -> Query:
-    """The query of a request. Raises `CallerError` 400 ``bad_request``."""
-    fields = Fields(parse_query(text), "query")
+def read_query(text: str) -> tuple[Query, list[str]]:
+    """Return the query of a request, and the parameters in it that are ignored.
+
+    Raises `CallerError` 400 ``bad_request``.
+    """
+    fields = Fields.of_query(text, FIELDS)
     asked = fields.take(STATES)
     refused = fields.take(EXCLUDE_STATES)
     # Whoever names states wants them, also those that are left out by default.
@@ -91,4 +99,4 @@ def read_query(text: str) -> Query:
         near=fields.take(NEAR) or None,
     )
     fields.finish()
-    return query
+    return query, fields.ignored

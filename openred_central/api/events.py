@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from ..errors import CallerError
 from ..micro_engine.messages import Request, StreamingResponse
-from ..micro_engine.target import parse_query
 from .event_log import event_bytes
 from .fields import Field, Fields, Wrong
 from .kinds import takes
@@ -54,7 +55,7 @@ async def events(api: Api, request: Request) -> StreamingResponse:
 
     Raises `CallerError`: 400 ``bad_request``, 503 ``too_many_subscribers``.
     """
-    fields = Fields(parse_query(request.query), "query")
+    fields = Fields.of_query(request.query, FIELDS)
     last_event_id = request.headers.get("last-event-id") or fields.take(LAST_EVENT_ID, "")
     recent = fields.take(RECENT, 0)
     history = fields.take(HISTORY, False)
@@ -71,6 +72,9 @@ async def events(api: Api, request: Request) -> StreamingResponse:
         )
     log = broadcast.log
     head = b"retry: %d\n\n" % (RETRY_MS_MIN + int(api.random() * (RETRY_MS_MAX - RETRY_MS_MIN)))
+    if fields.ignored:
+        # A comment (§9.2.5): clients pass over it, people see it.
+        head += b": ignored %b\n\n" % orjson.dumps(fields.ignored)
     number = log.number(last_event_id) if last_event_id else max(log.first - 1, log.last - recent)
     if number is None:
         number = log.last

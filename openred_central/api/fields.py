@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 from ..errors import CallerError
+from ..micro_engine.target import parse_query
 from ..plain import plain
 
 T = TypeVar("T")
+
+# A parameter that differs from a declared one by so many edits is a slip, not one of a newer protocol.
+SLIP_EDITS_MAX = 2
+# Each undeclared parameter is compared with all that are declared.
+UNDECLARED_MAX = 16
 
 
 class Wrong(ValueError):
@@ -34,13 +40,39 @@ class Field(Generic[T]):
 class Fields:
     """The fields of one request. Read each with `take`, then let `finish` raise what was wrong.
 
-    Fields that nobody reads are ignored, so that newer nodes can speak to older servers.
+    Fields that nobody reads are ignored, so that newer nodes can speak to older servers; those of a query
+    are named in `ignored`.
     """
 
     def __init__(self, document: Mapping[str, Any], where: str) -> None:
         self._document = document
         self._where = where
         self._wrong: dict[str, str] = {}
+        self.ignored: list[str] = []
+
+    @classmethod
+    def of_query(cls, text: str, declared: Iterable[Field[Any]]) -> Fields:
+        """Return the parameters of the raw query `text`, of which an endpoint has `declared` some.
+
+        One that is a slip for a declared one is wrong; any other that is not declared is `ignored`.
+        Raises `CallerError` 400 ``bad_request`` for a query that cannot be read.
+        """
+        fields = cls(parse_query(text), "query")
+        names = [name for field in declared for name in (field.name, field.alias) if name is not None]
+        fields.ignored = [name for name in fields._document if name not in names]
+        if len(fields.ignored) > UNDECLARED_MAX:
+            raise CallerError(
+                400,
+                "bad_request",
+                f"The query has {len(fields.ignored)} parameters that are not known here, "
+                f"{UNDECLARED_MAX} are allowed.",
+                suggestion=f"Send only these: {', '.join(names)}." if names else "Send no query.",
+            )
+        for name in fields.ignored:
+            meant = next((known for known in names if is_slip(name, known)), None)
+            if meant is not None:
+                fields.reject(name, f"is no parameter of this endpoint; did you mean {meant}?")
+        return fields
 
     @classmethod
     def of_body(cls, document: Any) -> Fields:
@@ -106,6 +138,21 @@ class Fields:
             suggestion="Mend what `fields` tells, then send it again.",
             fields=self._wrong,
         )
+
+
+def is_slip(name: str, known: str) -> bool:
+    """Return whether `name` becomes `known` by at most two edits.
+
+    An edit inserts, deletes or replaces one character (Levenshtein distance).
+    """
+    if abs(len(name) - len(known)) > SLIP_EDITS_MAX:
+        return False
+    row = list(range(len(known) + 1))
+    for number, letter in enumerate(name, 1):
+        above, row = row, [number]
+        for place, other in enumerate(known, 1):
+            row.append(min(above[place] + 1, row[-1] + 1, above[place - 1] + (letter != other)))
+    return row[-1] <= SLIP_EDITS_MAX
 
 
 def _json_kind(value: Any) -> str:

@@ -56,7 +56,7 @@ async def grant(api: Api, request: Request) -> Response:
         return _session(api, request, shown, slot, now)
     registry = api.directory.nodes.registry
     peer = None if peer_id is None else _side(registry.record(api.directory.visible_slot(peer_id)))
-    limits = api.limits.charge_token(request, slot)
+    limits = api.limits.charge_token(request, slot, proved=bool(shown))
     if shown:
         api.directory.heartbeat(node_id, now)
         if shown.means is Means.KEY and not api.prover.is_bound(slot):
@@ -103,7 +103,7 @@ def _shown(api: Api, request: Request, slot: int, now: Now) -> Shown:
 def _session(api: Api, request: Request, shown: Shown, slot: int, now: Now) -> Response:
     if shown.means is not Means.KEY:
         raise missing(request, now)
-    limits = api.limits.charge_token(request, slot)
+    limits = api.limits.charge_token(request, slot, proved=bool(shown))
     node_id = api.directory.nodes.registry.node_id(slot)
     api.directory.heartbeat(node_id, now)
     document = {

@@ -38,7 +38,7 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
         return await _update(api, request, node_id, now)
     slot = api.directory.slot(node_id, now)
     shown = api.prover.for_sign_of_life(request, slot, now)
-    limits = api.limits.charge_heartbeat(request, slot)
+    limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
     previous = api.directory.heard(slot, now)
     session, change = _grant(api, shown, slot, now) if shown is not NOTHING else (None, None)
     body = _describe(api, node_id, slot, previous, now, session)
@@ -66,7 +66,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
     registry = api.directory.nodes.registry
     slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
     moment, heard, advice_s = api.moments.current, api.directory.heard, api.heartbeat_advice_s
-    charge = api.limits.heartbeat_charge(request)
+    charge = api.limits.heartbeat_charge(request, proved=repeated is not None)
 
     def answer(node_id: str) -> Answered | None:
         slot = slot_of(node_id)
@@ -92,15 +92,16 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     changes = api.directory.would_change(slot, registration, now)
     # An asleep node that changes its data has to prove itself before it is revived by that.
     shown = (api.prover.require if changes else api.prover.for_sign_of_life)(request, slot, now)
-    limits = api.limits.charge_heartbeat(request, slot)
+    limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
+    # First, because there may be no room for it; then nothing has happened.
+    change = api.directory.amend(slot, registration, now)
     body = _describe(api, node_id, slot, api.directory.heard(slot, now), now)
     session, bound = _grant(api, shown, slot, now)
     more: dict[str, Any] = {} if session is None else {"session": session}
-    change = api.directory.amend(slot, registration, now)
     if change is None and bound is None:
         return Response(_with(body, more), headers=limits)
     more["revision"] = api.directory.nodes.registry.record(slot).revision
-    more["durable"] = await api.saved(change or bound or 0)
+    more["durable"] = await api.saved(max(change or 0, bound or 0))
     return Response(_with(body, more), status=api.status(200, durable=more["durable"]), headers=limits)
 
 

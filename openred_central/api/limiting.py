@@ -83,6 +83,23 @@ class _ByAddress:
         return self._table.look(self._charges(origin), now_s)
 
 
+class _ByNode:
+    """One policy for each node: what it has proved to send itself, and what anybody has sent for it."""
+
+    __slots__ = ("_proved", "_unproved")
+
+    def __init__(self, policy: Policy) -> None:
+        self._proved, self._unproved = NodeLimit(policy), NodeLimit(policy)
+
+    @classmethod
+    def of(cls, policy: Policy | None) -> _ByNode | None:
+        """None where the policy is off."""
+        return None if policy is None else cls(policy)
+
+    def of_whom(self, proved: bool) -> NodeLimit:
+        return self._proved if proved else self._unproved
+
+
 class Limits:
     """All limits of the server. `now_s` tells the monotonic time, `registry` who is in which slot."""
 
@@ -93,8 +110,9 @@ class Limits:
         by_address = (options.register, options.discover, options.proof_fail)
         self._by_address = {policy.name: _ByAddress(policy) for policy in by_address if policy}
         self._proof_fail = self._by_address[options.proof_fail.name] if options.proof_fail else None
-        self._heartbeat = NodeLimit(options.heartbeat) if options.heartbeat else None
-        self._token = NodeLimit(options.token) if options.token else None
+        # Twice each: whoever proves to be the node, and all who need not, so that they take nothing from it.
+        self._heartbeat = _ByNode.of(options.heartbeat)
+        self._token = _ByNode.of(options.token)
         self._new_nodes = options.new_nodes
         self._new_nodes_tat_s = UNUSED_S
         self._networks = NetworkQuota(self._is_there, options.nodes_per_network_max)
@@ -145,22 +163,23 @@ class Limits:
         if self._proof_fail is not None and not origin.exempt:
             self._proof_fail.charge(origin, self._now_s())
 
-    def charge_heartbeat(self, request: Request, slot: int) -> HeaderFields:
-        """Charge a heartbeat to the node in `slot`, after whatever proof it needs.
+    def charge_heartbeat(self, request: Request, slot: int, *, proved: bool) -> HeaderFields:
+        """Charge a heartbeat of the node in `slot`, after whatever proof it needs.
 
-        Returns header fields for the answer. Raises `CallerError` 429 ``rate_limited``.
+        `proved` says that the request shows to come from that node: what anybody may send unproved is
+        charged apart. Returns header fields for the answer. Raises `CallerError` 429 ``rate_limited``.
         """
-        return self._charge_node(self._heartbeat, request, slot)
+        return self._charge_node(self._heartbeat, request, slot, proved)
 
-    def heartbeat_charge(self, request: Request) -> Callable[[int], HeaderFields]:
+    def heartbeat_charge(self, request: Request, *, proved: bool) -> Callable[[int], HeaderFields]:
         """`charge_heartbeat` for further requests like `request`, of which the origin is asked but once."""
         if self._heartbeat is None or self.origin(request).exempt:
             return _charge_nothing
-        return partial(self._charge, self._heartbeat)
+        return partial(self._charge, self._heartbeat.of_whom(proved))
 
-    def charge_token(self, request: Request, slot: int) -> HeaderFields:
+    def charge_token(self, request: Request, slot: int, *, proved: bool) -> HeaderFields:
         """The same for a request for a token, or for a pair of them."""
-        return self._charge_node(self._token, request, slot)
+        return self._charge_node(self._token, request, slot, proved)
 
     def charge_new_node(self, request: Request) -> None:
         """Charge for a node that is about to be added, not for one that is known.
@@ -195,10 +214,10 @@ class Limits:
         if network is not None and not origin.exempt:
             self._networks.enter(network, slot, self._registry.registered_at(slot))
 
-    def _charge_node(self, limit: NodeLimit | None, request: Request, slot: int) -> HeaderFields:
-        if limit is None or self.origin(request).exempt:
+    def _charge_node(self, limits: _ByNode | None, request: Request, slot: int, proved: bool) -> HeaderFields:
+        if limits is None or self.origin(request).exempt:
             return ()
-        return self._charge(limit, slot)
+        return self._charge(limits.of_whom(proved), slot)
 
     def _charge(self, limit: NodeLimit, slot: int) -> HeaderFields:
         verdict = limit.charge(slot, self._registry.registered_at(slot), self._now_s())

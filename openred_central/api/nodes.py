@@ -10,7 +10,6 @@ from ..clock import Now
 from ..directory.node import DISCOVERABLE
 from ..errors import CallerError
 from ..micro_engine.messages import Request, Response
-from ..micro_engine.target import parse_query
 from . import values
 from .describing import descriptions, explain
 from .fields import Field, Fields
@@ -41,7 +40,7 @@ async def delete_node(api: Api, request: Request, node_id: str) -> Response:
     It stands in the query, or in the body, which a signature covers. The answer is 202 where the store failed
     just now; a departure that is known to fail is not begun with.
     """
-    mode = _read_mode(request)
+    mode, ignored = _read_mode(request)
     now = api.now()
     slot = api.directory.slot(node_id, now)
     api.prover.require(request, slot, now)
@@ -55,28 +54,31 @@ async def delete_node(api: Api, request: Request, node_id: str) -> Response:
         status, state = "left", "coma"
         message = "The node is hidden and its identity kept; a heartbeat brings it back."
     durable = await api.saved(change)
-    document = {
+    document: dict[str, Any] = {
         "status": status,
         "node_id": node_id,
         "state": state,
         "durable": durable,
         "message": message,
     }
+    if ignored:
+        document["ignored"] = ignored
     return Response.json(document, status=api.status(200, durable=durable))
 
 
-def _read_mode(request: Request) -> str:
-    fields = Fields(parse_query(request.query), "query")
-    asked = fields.take(MODE)
+def _read_mode(request: Request) -> tuple[str, list[str]]:
+    """Return the mode, and the parameters of the query that are ignored."""
+    fields = Fields.of_query(request.query, DEPARTURE_FIELDS)
+    asked, ignored = fields.take(MODE), fields.ignored
     fields.finish()
     if not request.body:
-        return asked or values.LEAVE
+        return asked or values.LEAVE, ignored
     fields = Fields.of_body(request.json())
     mode = fields.take(MODE, asked or values.LEAVE)
     if asked not in (None, mode):
         fields.reject(MODE.name, "differs from that of the query; say it once")
     fields.finish()
-    return mode
+    return mode, ignored
 
 
 async def lookup(api: Api, request: Request) -> Response:

@@ -115,7 +115,7 @@ OPERATIONS = {
             200: Reply("It was heard.", replies.HEARTBEAT, headers=LIMITED),
             202: Reply(PENDING, replies.HEARTBEAT, headers=LIMITED),
         },
-        problems=PROOF,
+        problems=(*PROOF, "directory_full"),
         proofs=(None, SIGNATURE, SESSION, CLAIM),
     ),
     "GET /discover": Operation(

@@ -36,7 +36,7 @@ PROBLEMS = {
     "internal_error": Problem(500, "our bug; `id`, which is that of the request, finds it in the log"),
     "not_implemented": Problem(501, "CONNECT, or a transfer coding other than chunked"),
     "method_not_implemented": Problem(501, "a method that neither HTTP nor a path knows"),
-    "directory_full": Problem(503, "new nodes are refused; known ones are served"),
+    "directory_full": Problem(503, "new nodes or longer records are refused; known nodes are served"),
     "store_unavailable": Problem(503, "the store cannot be written, so this cannot be promised"),
     "tokens_unavailable": Problem(503, "nothing can be signed just now; see `Retry-After`"),
     "too_many_subscribers": Problem(503, "as many follow the events as may; see `Retry-After`"),

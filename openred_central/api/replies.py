@@ -43,6 +43,11 @@ ADVICE_S: Schema = {
     "description": "When to send the next heartbeat, in seconds.",
 }
 SESSION: Schema = {"type": "string", "description": "To be sent as `Authorization: OpenRed <session>`."}
+IGNORED: Schema = {
+    "type": "array",
+    "items": TEXT,
+    "description": "Parameters of the query that this server does not know.",
+}
 NODE_ID = schema_of(values.node_id)
 
 
@@ -160,7 +165,9 @@ DISCOVERED = thing(
         "returned": COUNT,
         "query_time_ms": {"type": "number", "minimum": 0},
         "degraded": {"type": "boolean", "description": "Whether nobody healthy matched."},
+        "ignored": IGNORED,
     },
+    optional=("ignored",),
 )
 FOUND = thing("Found", {"nodes": listing(NODE), "missing": listing(NODE_ID)})
 DEPARTED = thing(
@@ -171,7 +178,9 @@ DEPARTED = thing(
         "state": {"enum": ["coma", "dead"]},
         "durable": DURABLE,
         "message": TEXT,
+        "ignored": IGNORED,
     },
+    optional=("ignored",),
 )
 KEY_CHANGED = thing(
     "KeyChanged",
@@ -287,6 +296,8 @@ STATS = thing(
             {
                 "nodes": COUNT,
                 "nodes_max": COUNT,
+                "nodes_bytes": COUNT,
+                "nodes_bytes_max": COUNT,
                 "by_state": thing("NodesByState", {state.wire: COUNT for state in LIVE_STATES}),
                 "tombstones": COUNT,
                 "service_sets": COUNT,

@@ -84,6 +84,8 @@ def _directory_figures(api: Api) -> dict[str, Any]:
     return {
         "nodes": len(nodes.registry),
         "nodes_max": api.directory.options.nodes_max,
+        "nodes_bytes": nodes.registry.bytes_held,
+        "nodes_bytes_max": api.directory.options.bytes_max,
         "by_state": {state.wire: nodes.registry.state_counts[state] for state in LIVE_STATES},
         "tombstones": len(nodes.tombstones),
         "service_sets": len(nodes.registry.sets),

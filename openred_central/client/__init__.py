@@ -6,7 +6,7 @@ It needs asyncio and nothing of the server. `Client` is where to begin.
 from .address import Address
 from .client import Client
 from .connections import Connections
-from .errors import BadAnswer, ClientError, ConnectionFailed, ProblemError, RetryLater
+from .errors import BadAnswer, ClientError, ClockError, ConnectionFailed, ProblemError, RetryLater
 from .peering import answer_challenge, check_answer, verify_pair
 from .trust import TrustedKeys
 
@@ -15,6 +15,7 @@ __all__ = [
     "BadAnswer",
     "Client",
     "ClientError",
+    "ClockError",
     "ConnectionFailed",
     "Connections",
     "ProblemError",

@@ -82,8 +82,8 @@ class Asker:
     ) -> Answer:
         """The answer to a request, of a status below 400. `said` becomes its JSON body, `prove` its proof.
 
-        `repeatable` as in `Connections.ask`. Raises `ProblemError`, `RetryLater`, `ConnectionFailed` and
-        `BadAnswer`.
+        `repeatable` as in `Connections.ask`. Raises `ProblemError`, `RetryLater`, `ClockError`,
+        `ConnectionFailed` and `BadAnswer`.
         """
         body = b"" if said is None else orjson.dumps(said)
         build = partial(self._request, method, target, body, prove)
@@ -120,7 +120,7 @@ class Asker:
         self._identity.correct(server_time_s)
         if refused.reason == "signature_expired":
             # A server that has just started takes nothing signed before that, and times are whole seconds.
-            now_s = self._identity.now_s()
+            now_s = self._identity.signing_s()
             await self._sleep(math.floor(now_s) + 1 - now_s + _AFTER_SECOND_S)
         return True
 
@@ -143,6 +143,8 @@ class Asker:
 def _time_of(refused: ProblemError) -> float | None:
     """The time of the directory that refused, in seconds since the Unix epoch, where it tells that."""
     try:
-        return datetime.fromisoformat(str(refused.document.get("server_time"))).timestamp()
+        moment = datetime.fromisoformat(str(refused.document.get("server_time")))
     except ValueError:
         return None
+    # Without an offset from UTC it could be the time of any place.
+    return moment.timestamp() if moment.tzinfo else None

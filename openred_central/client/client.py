@@ -16,7 +16,7 @@ from .address import Address
 from .answers import BadAnswer
 from .asking import WAIT_S_MAX, Asker, ask_for
 from .connections import Connections
-from .errors import ClientError, ConnectionFailed, ProblemError, RetryLater
+from .errors import ClientError, ClockError, ConnectionFailed, ProblemError, RetryLater
 from .identity import Identity, Proof
 from .trust import TrustedKeys
 
@@ -39,11 +39,12 @@ class Client:
     `wait_s_max` seconds is sent again then.
 
     Methods return what the directory answers, as it stands in the README. They raise `ProblemError` where it
-    refuses, `RetryLater` where it would take the same later, `ConnectionFailed` where nobody answers, and
-    `BadAnswer` where what answers is no directory. All of them are `ClientError`.
+    refuses, `RetryLater` where it would take the same later, `ClockError` where its time is more than a day
+    from ours, `ConnectionFailed` where nobody answers, and `BadAnswer` where what answers is no directory.
+    All of them are `ClientError`.
 
-    Methods may be called at the same time. Sessions are used and renewed, the clock is corrected, and
-    connections are opened anew, all without being asked for.
+    Methods may be called at the same time. Sessions are used and renewed, requests are signed by the
+    directory's time where ours is wrong, and connections are opened anew, all without being asked for.
     """
 
     def __init__(
@@ -92,8 +93,16 @@ class Client:
         return self._identity.claim
 
     def now_s(self) -> float:
-        """What time it is for the directory, in seconds since the Unix epoch, as far as is known."""
+        """The time by which to judge key sets and tokens: our own clock's, in seconds since the epoch."""
         return self._identity.now_s()
+
+    @property
+    def clock_offset_s(self) -> float:
+        """How many seconds the directory last said that its clock is ahead of ours; 0.0 where it said none.
+
+        Nobody has proved it: requests are signed by it, within a day, and nothing else is judged by it.
+        """
+        return self._identity.offset_s
 
     async def register(
         self,
@@ -143,7 +152,7 @@ class Client:
                 told = await self._beat_or_return()
             except RetryLater as later:
                 told, pause_s = later, pace.after_refusal(later.retry_after_s, self._chance())
-            except (ConnectionFailed, BadAnswer) as error:
+            except (ConnectionFailed, BadAnswer, ClockError) as error:
                 told, failures = error, failures + 1
                 pause_s = pace.after_failure(failures, self._chance())
             except ProblemError as error:

@@ -8,11 +8,35 @@ import orjson
 
 from .answers import Answer, BadAnswer, ClientError
 
-__all__ = ["BadAnswer", "ClientError", "ConnectionFailed", "ProblemError", "RetryLater", "problem"]
+__all__ = [
+    "BadAnswer",
+    "ClientError",
+    "ClockError",
+    "ConnectionFailed",
+    "ProblemError",
+    "RetryLater",
+    "problem",
+]
 
 
 class ConnectionFailed(ClientError):
     """Nobody answers, or not in time. The message says where, and what to look at."""
+
+
+class ClockError(ClientError):
+    """The directory's time and ours are too far apart for a client to believe it and sign by it.
+
+    `ahead_s` is how many seconds the directory says to be ahead of us. The message says what to do.
+    """
+
+    def __init__(self, ahead_s: float, ahead_s_max: float) -> None:
+        self.ahead_s = ahead_s
+        where = "ahead of" if ahead_s > 0 else "behind"
+        super().__init__(
+            f"the directory says that its clock is {abs(ahead_s):,.0f} s {where} this machine's; requests "
+            f"are signed by its time up to {ahead_s_max:,.0f} s. Set the clock of this machine; where it "
+            "is right, tell who runs the directory"
+        )
 
 
 class ProblemError(ClientError):

@@ -12,12 +12,17 @@ from ..security.claims import SCHEME as CLAIM
 from ..security.sessions import LIFE_S
 from ..security.sessions import SCHEME as SESSION
 from ..security.signing import PrivateKey, rotation_headers, signed_headers
+from .errors import ClockError
 
 # An id that begins so and goes on with the id of a key can be registered by that key alone.
 SELF_CERTIFYING = "k-"
 NONCE_BYTES = 16
 # A session is not used in its last seconds: it would end on the way.
 SESSION_MARGIN_S = 10.0
+# Nobody has proved the time that a refusal tells. What is signed for a later time can be kept, and sent when
+# that has come: for a day at most. It is enough for a time zone that was set wrongly; a clock that is further
+# off was never set, and could check no certificate and no key set either.
+CORRECTION_S_MAX = 86_400.0
 
 Headers = list[tuple[str, str]]
 
@@ -34,8 +39,8 @@ class Identity:
     """A node: its `node_id`, its `key` where it has one, and the proofs that it was granted.
 
     `claim` is the secret of a node without a key; `claims_life`: the directory wants it for signs of life,
-    too. `offset_s` is how many seconds the directory's clock is
-    ahead of ours. `entropy` gives random bytes.
+    too. `offset_s` is how many seconds the directory says that its clock is ahead of ours; only what is
+    signed goes by it. `entropy` gives random bytes.
     """
 
     def __init__(
@@ -61,12 +66,22 @@ class Identity:
         self._entropy = entropy
 
     def now_s(self) -> float:
-        """The time of the directory, in seconds since the Unix epoch, as far as we know it."""
+        """The time of our own clock, in seconds since the Unix epoch."""
+        return self._clock.wall_s()
+
+    def signing_s(self) -> float:
+        """The time to sign by: ours, corrected by what the directory says, in seconds since the epoch."""
         return self._clock.wall_s() + self.offset_s
 
     def correct(self, server_time_s: float) -> None:
-        """Take note of what time it is for the directory."""
-        self.offset_s = server_time_s - self._clock.wall_s()
+        """Sign by `server_time_s` from now on, the time that the directory tells.
+
+        Raises `ClockError` where that is further from our own than `CORRECTION_S_MAX`.
+        """
+        ahead_s = server_time_s - self._clock.wall_s()
+        if abs(ahead_s) > CORRECTION_S_MAX:
+            raise ClockError(ahead_s, CORRECTION_S_MAX)
+        self.offset_s = ahead_s
 
     def take(self, document: Mapping[str, object]) -> None:
         """Keep the session or the claim that an answer grants."""
@@ -110,7 +125,7 @@ class Identity:
         return fields
 
     def _created(self) -> int:
-        return int(self.now_s())
+        return int(self.signing_s())
 
     def _nonce(self) -> str:
         return base64url(self._entropy(NONCE_BYTES))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from ..patterns import late
 
 if TYPE_CHECKING:
     import argparse
@@ -86,6 +89,10 @@ With OPENRED_OFFLINE_ROOT a server leaves keyset-request.json in its folder of k
 root key lies, see what it lists, have it signed, and put keyset-signed.json beside it. The first time, the
 root key is made there.
 """
+# A key id is the base64url of 32 bytes. Only those that begin with a dash are of interest here.
+_KEY_ID = late(r"-[A-Za-z0-9_-]{42}")
+_TAKES_KEY_ID = ("--next-key",)
+_ALONE = "--key-id"
 _EXIT_CODES = """
 exit codes: 0 done, 1 the server refuses, 2 wrong usage, 3 nobody answers, 4 the server wants it later
 """
@@ -111,7 +118,7 @@ def add_arguments(command: argparse.ArgumentParser, name: str, url: str) -> None
 
 def add_keys_arguments(command: argparse.ArgumentParser) -> None:
     """The same for `keys`, which has settings like the commands of the server."""
-    from argparse import RawDescriptionHelpFormatter
+    from argparse import SUPPRESS, RawDescriptionHelpFormatter
 
     command.formatter_class = RawDescriptionHelpFormatter
     command.epilog = _KEYS_EXAMPLES
@@ -121,8 +128,33 @@ def add_keys_arguments(command: argparse.ArgumentParser) -> None:
         "request",
         metavar="KEY|REQUEST",
         nargs="?",
+        # Where it is not there it must not undo what the flag has said.
+        default=SUPPRESS,
         help="the id of a key to revoke, or the file that a server asks to be signed",
     )
+    command.add_argument(_ALONE, dest="request", default=None, help=SUPPRESS)
+    command.add_argument(
+        "--accept-time",
+        action="store_true",
+        help="sign what the clock of this machine takes for over, or not yet valid",
+    )
+
+
+def guard_key_ids(words: Sequence[str]) -> list[str]:
+    """`words` with every key id that begins with ``-`` written so that no parser takes it for a flag.
+
+    One key id of 64 begins so. It becomes a part of the flag before it; the one that `keys` takes without a
+    flag gets one. No flag is as long as a key id.
+    """
+    guarded: list[str] = []
+    for word in words:
+        if not _KEY_ID.fullmatch(word):
+            guarded.append(word)
+        elif guarded and guarded[-1] in _TAKES_KEY_ID:
+            guarded[-1] += f"={word}"
+        else:
+            guarded.append(f"{_ALONE}={word}" if words[0] == "keys" else word)
+    return guarded
 
 
 def _add_identity(command: argparse.ArgumentParser, *, needed: bool) -> None:

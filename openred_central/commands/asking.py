@@ -21,6 +21,8 @@ from .showing import Document, Style
 DONE, REFUSED, UNREACHED, LATER = 0, 1, 3, 4
 # Nobody sits before a terminal longer than this without knowing why.
 WAIT_S_MAX = 5.0
+# A clock that is off by less harms nobody.
+CLOCK_OFF_S = 30.0
 # A name for those who only ask.
 NOBODY = "nobody"
 
@@ -70,6 +72,8 @@ async def run(options: argparse.Namespace, around: Surroundings) -> int:
         except ClientError as error:
             around.complain(str(error))
             return REFUSED
+        finally:
+            _tell_of_clock(client.clock_offset_s, around)
     _say(document, options, around)
     return DONE
 
@@ -106,7 +110,13 @@ async def _heartbeat(client: Client, options: argparse.Namespace, around: Surrou
     if changes:
         _say(await client.heartbeat(**changes), options, around)
 
+    known_offset_s = 0.0
+
     def tell(told: Document | ClientError) -> None:
+        nonlocal known_offset_s
+        if abs(client.clock_offset_s - known_offset_s) > CLOCK_OFF_S:
+            known_offset_s = client.clock_offset_s
+            _tell_of_clock(known_offset_s, around)
         if isinstance(told, ClientError):
             around.complain(str(told))
         else:
@@ -135,6 +145,15 @@ async def _stats(client: Client, options: argparse.Namespace, around: Surroundin
 
 async def _leave(client: Client, options: argparse.Namespace, around: Surroundings) -> Document:
     return await (client.forget() if options.forget else client.leave())
+
+
+def _tell_of_clock(offset_s: float, around: Surroundings) -> None:
+    """Tell that requests are signed by the directory's clock, where ours is off."""
+    if abs(offset_s) > CLOCK_OFF_S:
+        around.complain(
+            f"warning: the directory says that its clock is {abs(offset_s):,.0f} s "
+            f"{'ahead of' if offset_s > 0 else 'behind'} this machine's; requests are signed by its time"
+        )
 
 
 def _profile(options: argparse.Namespace) -> Document:

@@ -13,6 +13,7 @@ from .lifecycle import DEADLINE_STEP_S, LIVE_STATES
 from .node import hash_id
 from .registry import shard_of
 from .soundness import ROUNDING_S
+from .weights import set_bytes
 
 
 def check(directory: Directory, now: Now) -> list[str]:
@@ -108,6 +109,11 @@ def _check_sums(directory: Directory) -> Iterator[str]:
         yield f"the counts per state sum to {sum(registry.state_counts)}, {len(registry)} are registered"
     if states.total() != len(registry):
         yield f"the shards hold {states.total()} nodes, {len(registry)} are registered"
+    taken = [slot for slot in range(registry.slots_count) if not registry.is_free(slot)]
+    sets = {(one.services, one.region) for one in map(registry.service_set, taken)}
+    held = sum(map(registry.text_bytes, taken)) + sum(set_bytes(*one) for one in sets)
+    if held != registry.bytes_held:
+        yield f"what the nodes say takes {held} bytes, {registry.bytes_held} are counted"
     live = nodes.deadlines.live_slots()
     if len(live) != len(nodes.deadlines):
         yield f"{len(live)} deadlines are live, {len(nodes.deadlines)} are counted"

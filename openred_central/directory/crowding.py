@@ -18,9 +18,9 @@ LOOKED_AT_WHEN_FULL: Final = 1_024
 GIVEN_UP_MAX: Final = 2
 
 
-def is_crowded(nodes: int, nodes_max: int) -> bool:
-    """Whether so many nodes are registered that new ones may take the places of those who make room."""
-    return nodes >= CROWDED_SHARE * nodes_max
+def is_crowded(count: int, count_max: int) -> bool:
+    """Whether so many nodes, or bytes, are held that new nodes may take the places of those who make room."""
+    return count >= CROWDED_SHARE * count_max
 
 
 def makes_room(
@@ -49,16 +49,21 @@ class Crowding:
     What it finds follows from the records alone: nothing is kept, and nothing is lost by a restart.
     """
 
-    def __init__(self, registry: Registry, nodes_max: int) -> None:
+    def __init__(self, registry: Registry, nodes_max: int, bytes_max: int) -> None:
         self._registry = registry
         self._nodes_max = nodes_max
+        self._bytes_max = bytes_max
         self._next_slot = 0
 
-    def who_makes_room(self, now_s: float) -> list[int]:
-        """Up to `GIVEN_UP_MAX` slots to be freed, at attended time `now_s`; none unless it is crowded."""
-        if not is_crowded(len(self._registry), self._nodes_max):
+    def who_makes_room(self, bytes_added: int, now_s: float) -> list[int]:
+        """Up to `GIVEN_UP_MAX` slots to be freed, at attended time `now_s`; none unless it is crowded.
+
+        That is for one more node, with which so many more bytes would be held.
+        """
+        nodes, held = len(self._registry), self._registry.bytes_held
+        if not (is_crowded(nodes, self._nodes_max) or is_crowded(held + bytes_added, self._bytes_max)):
             return []
-        is_full = len(self._registry) >= self._nodes_max
+        is_full = nodes >= self._nodes_max or held + bytes_added > self._bytes_max
         found: list[int] = []
         for slot in self._round(LOOKED_AT_WHEN_FULL if is_full else LOOKED_AT):
             if self._makes_room(slot, now_s):

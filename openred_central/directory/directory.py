@@ -25,13 +25,22 @@ from .saving import Saving
 USUAL_GAP_WEIGHT = 0.25
 # A caller that is told "full" may come back after this long.
 FULL_RETRY_AFTER_S = 3_600
+# Where it is not set how many bytes the nodes may take: several times what most say of themselves for each
+# node that there may be, and always enough for some nodes that say as much as they may.
+BYTES_PER_NODE = 2_048
+BYTES_MAX_LEAST = 1024 * 1024
 
 
 @plain(frozen=True)
 class DirectoryOptions:
-    """Everything that an operator may set of the directory. Durations in seconds."""
+    """Everything that an operator may set of the directory. Durations in seconds.
+
+    `nodes_bytes_max` bounds what all nodes say of themselves (`Registry.bytes_held`); 0 has it follow from
+    `nodes_max`.
+    """
 
     nodes_max: int = 100_000
+    nodes_bytes_max: int = 0
     shards: int = 64
     heartbeat_advice_s: float = 86_400.0
     probing: bool = False
@@ -40,6 +49,13 @@ class DirectoryOptions:
         for name in ("nodes_max", "shards", "heartbeat_advice_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, allowed is anything above 0")
+        if self.nodes_bytes_max < 0:
+            raise ValueError(f"nodes_bytes_max is {self.nodes_bytes_max}, allowed is 0 and above")
+
+    @property
+    def bytes_max(self) -> int:
+        """`nodes_bytes_max`, or what follows from `nodes_max` where that is 0."""
+        return self.nodes_bytes_max or max(BYTES_MAX_LEAST, BYTES_PER_NODE * self.nodes_max)
 
 
 class Registered(NamedTuple):
@@ -75,7 +91,9 @@ class Directory:
         self.nodes = Nodes(lifecycle, shards=options.shards, nodes_max=options.nodes_max)
         self.expiry = Expiry(self.nodes, MassSilence(mass_silence), probing=options.probing)
         self.saving = Saving(self.nodes, self.expiry)
-        self._crowding = Crowding(self.nodes.registry, options.nodes_max)
+        self._crowding = Crowding(self.nodes.registry, options.nodes_max, options.bytes_max)
+        # How often a new node, or a longer record, was refused for the bytes that it would have taken.
+        self.bytes_refusals = 0
         self._random = random
 
     def __len__(self) -> int:
@@ -90,7 +108,8 @@ class Directory:
         changes nothing is taken, as a sign of life, and that not of a node that is bound to its key. `signed`
         says that the registration is signed with the key that it names, to which the node is then bound.
 
-        Raises `CallerError`: 409 ``node_id_taken``, 503 ``directory_full``.
+        Raises `CallerError`: 409 ``node_id_taken``, 503 ``directory_full``. What a known node changes is
+        refused only where that makes its record longer than there is room for.
         """
         slot = self.nodes.registry.slot_of(registration.node_id)
         if slot is None:
@@ -112,6 +131,8 @@ class Directory:
                     "Register what the directory holds, prove who you are, or choose another node_id.",
                 )
             record = None
+        if record is not None:
+            self._require_bytes(self.nodes.registry.bytes_added(record))
         slept_s = max(0.0, now.wall_s - self.nodes.registry.last_seen_at[slot])
         if record is not None:
             self.nodes.rewrite(record)
@@ -149,10 +170,14 @@ class Directory:
     def amend(self, slot: int, registration: Registration, now: Now) -> int | None:
         """Write changed data of the node in `slot`, who proved to be that node.
 
-        Returns the number of the change, None where nothing differs.
+        Returns the number of the change, None where nothing differs. Raises `CallerError` 503
+        ``directory_full`` where it makes the record longer than there is room for.
         """
         record = amended(self.nodes.registry.record(slot), registration, now, self.lifecycle.coma_s)
-        return self.nodes.rewrite(record) if record is not None else None
+        if record is None:
+            return None
+        self._require_bytes(self.nodes.registry.bytes_added(record))
+        return self.nodes.rewrite(record)
 
     def bind(self, slot: int) -> int:
         """Bind the node in `slot` to its key, with which it signed. Returns the number of the change."""
@@ -261,7 +286,18 @@ class Directory:
                 "Register with the key that the node had, signed where it used to sign, "
                 "or choose another node_id.",
             )
-        giving_way = self._crowding.who_makes_room(now.attended_s)
+        slot = nodes.registry.next_slot()
+        record = new_record(
+            registration,
+            now,
+            self.lifecycle.coma_s,
+            slot=slot,
+            revision=0,
+            usual_gap_s=self.options.heartbeat_advice_s,
+            signed=signed,
+        )
+        bytes_added = nodes.registry.bytes_added(record)
+        giving_way = self._crowding.who_makes_room(bytes_added, now.attended_s)
         # Nobody gives way to a node that finds no place after all.
         if len(self) - len(giving_way) >= self.options.nodes_max:
             raise CallerError(
@@ -272,27 +308,34 @@ class Directory:
                 suggestion="Try again later, or register with another directory.",
                 headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),
             )
-        for slot in giving_way:
-            self.expiry.let_go(slot)
-            nodes.bury(slot, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
+        self._require_bytes(bytes_added - sum(map(nodes.registry.text_bytes, giving_way)))
+        for freed in giving_way:
+            self.expiry.let_go(freed)
+            nodes.bury(freed, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
         # It may have died within the hour, and even its tombstone be gone.
         self.expiry.silence.began_anew(registration.node_id)
         from_state = State.DEAD if tombstone is not None else State.ABSENT
         slot = nodes.registry.next_slot()
-        record = new_record(
-            registration,
-            now,
-            self.lifecycle.coma_s,
-            slot=slot,
-            revision=nodes.next_revision(),
-            usual_gap_s=self.options.heartbeat_advice_s,
-            signed=signed,
-        )
+        record = record._replace(slot=slot, revision=nodes.next_revision())
         if tombstone is not None:
             # What its former bearer was granted, and had taken back, must not count for this one.
             record = record._replace(generation=int(now.wall_s))
         change = nodes.begin(record, from_state=from_state, at=now.wall_s)
         return Registered("registered", slot, from_state, 0.0, change)
+
+    def _require_bytes(self, bytes_added: int) -> None:
+        """Raise `CallerError` 503 ``directory_full`` where there is no room for so many bytes more."""
+        held, bytes_max = self.nodes.registry.bytes_held, self.options.bytes_max
+        if bytes_added > 0 and held + bytes_added > bytes_max:
+            self.bytes_refusals += 1
+            raise CallerError(
+                503,
+                "directory_full",
+                f"What the nodes say of themselves takes {held} of {bytes_max} bytes, and this would take "
+                f"{bytes_added} more; known nodes may still beat, revive, and say less.",
+                suggestion="Say less, try again later, or register with another directory.",
+                headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),
+            )
 
     @staticmethod
     def not_found(node_id: str) -> CallerError:
@@ -301,7 +344,8 @@ class Directory:
             404,
             "node_not_found",
             f"No node is registered as {node_id!r}.",
-            suggestion="Register it with POST /register.",
+            suggestion="Register it with POST /register. A node that hides looks like this to everybody "
+            "who does not prove to be it: its owner sends a proof.",
         )
 
     def _unknown(self, node_id: str, now: Now) -> CallerError:

@@ -112,8 +112,14 @@ class Expiry:
             self.silence.caught_up()
         return handled + self._expire_tombstones(now, limit - handled)
 
-    def probed(self, slot: int, node_id: str, *, alive: bool, now: Now) -> None:
-        """Take the answer to a probe, in time or late; harmless where the node is no more."""
+    def probed(self, slot: int, node_id: str, *, alive: bool | None, now: Now) -> None:
+        """Take the answer to a probe, in time or late; harmless where the node is no more.
+
+        `alive` is None where it could not be asked, which is not its fault.
+        """
+        if alive is None:
+            self.postpone(slot, node_id, now)
+            return
         registry = self._nodes.registry
         awaited = self._asked.get(slot) == node_id
         if not alive:

@@ -2,7 +2,7 @@
 
 A node is a slot, a small integer, and its values stand in columns at that slot. A million nodes are so a few
 dozen arrays instead of a million objects: a third of the memory, nothing for the garbage collector to walk,
-and a heartbeat writes three numbers. The id → slot index is split into shards by a stable hash of the id, so
+and a heartbeat writes three numbers. The id → slot index is split into shards by a hash of the id, so
 that no dictionary ever grows by more than its share at once; shards are the unit of long work.
 """
 
@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, compress, repeat
-from operator import eq, is_not, lt, mod, not_
-from zlib import crc32
+from operator import eq, is_not, lt, mod, not_, rshift
 
 from ..errors import InternalBug
 from .columns import RecordColumns, record_of, spread
@@ -20,14 +19,23 @@ from .digests import DIGEST_MASK, record_digest, record_digests
 from .lifecycle import State
 from .node import Record
 from .slots import Slots
+from .weights import text_bytes
 
 # Slots are 32-bit in the deadlines and in stores.
 SLOTS_MAX = 1 << 32
 
 
+# Dictionaries go by the lower bits of the same hash, which would then be alike for all ids of a shard.
+SHARD_SHIFT = 20
+
+
 def shard_of(node_id: str, shards: int) -> int:
-    """The shard, 0 to `shards` - 1, that an id belongs to; the same on every machine and in every run."""
-    return crc32(node_id.encode()) % shards
+    """The shard, 0 to `shards` - 1, that an id belongs to: always the same one in a process, and only there.
+
+    Python keys its hash of text anew for each process (SipHash, PEP 456), so that nobody can choose ids that
+    all fall into one shard. Nothing that is stored, or passed on, may depend on it.
+    """
+    return (hash(node_id) >> SHARD_SHIFT) % shards
 
 
 class Registry(Slots):
@@ -55,7 +63,7 @@ class Registry(Slots):
     def slot_of(self, node_id: str) -> int | None:
         """The slot of a node by its id; None where it is not registered."""
         # `shard_of` written out: nearly every request comes by here.
-        return self._shards[crc32(node_id.encode()) % self.shards_count].get(node_id)
+        return self._shards[(hash(node_id) >> SHARD_SHIFT) % self.shards_count].get(node_id)
 
     def slots_in_shard(self, shard: int) -> Iterator[tuple[str, int]]:
         """The (node_id, slot) pairs of one shard, which must not change meanwhile."""
@@ -124,11 +132,15 @@ class Registry(Slots):
         if not (first <= slots[0] and slots[-1] < SLOTS_MAX and all(map(lt, slots, slots[1:]))):
             raise InternalBug(f"cannot restore slots {slots[0]} to {slots[-1]} behind slot {first - 1}")
         node_ids = list(map(bytes.decode, columns.node_id))
-        shards = list(map(mod, map(crc32, columns.node_id), repeat(self.shards_count)))
+        # `shard_of` by columns.
+        shards = list(
+            map(mod, map(rshift, map(hash, node_ids), repeat(SHARD_SHIFT)), repeat(self.shards_count))
+        )
         found = list(map(dict.setdefault, map(self._shards.__getitem__, shards), node_ids, slots))
         if not all(map(eq, found, slots)):
             return self._restore_once(columns, list(map(eq, found, slots)))
         self._restore_digests(shards, columns)
+        histories = list(map(bytes.decode, columns.history))
         for state, count in Counter(columns.state).items():
             self.state_counts[state] += count
         set_ids = self.sets.acquire_many(columns.services, columns.region)
@@ -136,8 +148,7 @@ class Registry(Slots):
             self._free.extend(sorted(set(range(first, slots[-1] + 1)).difference(slots)))
         self._node_ids.extend(spread(node_ids, slots, first, None))
         self._profiles.extend(spread(columns.profile, slots, first, b""))
-        histories = map(bytes.decode, columns.history) if any(columns.history) else repeat("", len(slots))
-        self._histories.extend(spread(list(histories), slots, first, ""))
+        self._histories.extend(spread(histories, slots, first, ""))
         self.states.extend(spread(columns.state, slots, first, 0))
         self._flags.extend(spread(columns.flags, slots, first, 0))
         self._registered_at.extend(spread(columns.registered_at, slots, first, 0.0))
@@ -152,8 +163,12 @@ class Registry(Slots):
             self._away.update(
                 (slot, (from_s, until_s)) for slot, from_s, until_s in absences if until_s or from_s
             )
+        for texts in (node_ids, columns.profile, histories):
+            self._text_bytes += sum(map(len, texts))
         if any(columns.generation) or any(columns.next_key):
-            changes = zip(slots, columns.generation, map(bytes.decode, columns.next_key), strict=True)
+            next_keys = list(map(bytes.decode, columns.next_key))
+            self._text_bytes += sum(map(len, next_keys))
+            changes = zip(slots, columns.generation, next_keys, strict=True)
             self._key_changes.update(
                 (slot, (count, named)) for slot, count, named in changes if count or named
             )
@@ -175,6 +190,18 @@ class Registry(Slots):
             sums[shard] += digest
         sums[:] = [digest & DIGEST_MASK for digest in sums]
         self._digests.extend(spread(digests, columns.slot, len(self._digests), 0))
+
+    def bytes_added(self, record: Record) -> int:
+        """How many more bytes would be held with `record`, new or instead of the one in its slot."""
+        added = text_bytes(record.node_id, record.profile, record.history, record.next_key)
+        if self.is_free(record.slot):
+            return added + self.sets.bytes_added(record.services, record.region)
+        added -= self.text_bytes(record.slot)
+        known = self.service_set(record.slot)
+        if (known.services, known.region) == (record.services, record.region):
+            return added
+        freed = self.sets.bytes_freed(self.set_id(record.slot))
+        return added + self.sets.bytes_added(record.services, record.region) - freed
 
     def replace(self, record: Record) -> None:
         """Write a changed record over the one of the same node. Raises `InternalBug` for another node."""
@@ -207,6 +234,7 @@ class Registry(Slots):
         self.state_counts[from_state] -= len(slots)
         self.state_counts[to_state] += len(slots)
         states, sinces_s, kept = self.states, self._since_s, self._histories
+        self._text_bytes += sum(map(len, histories)) - sum(map(len, self.histories(slots)))
         for slot, at_s, history in zip(slots, since_s, histories, strict=True):
             states[slot] = to_state
             sinces_s[slot] = at_s
@@ -218,6 +246,7 @@ class Registry(Slots):
         self.state_counts[state] += 1
         self.states[slot] = state
         self._since_s[slot] = since_s
+        self._text_bytes += len(history) - len(self._histories[slot])
         self._histories[slot] = history
 
     def _grow(self) -> None:
@@ -262,12 +291,14 @@ class Registry(Slots):
         if record.generation or record.next_key:
             self._key_changes[slot] = (record.generation, record.next_key)
         self._histories[slot] = record.history
+        self._text_bytes += self.text_bytes(slot)
 
     def _unwrite(self, slot: int) -> None:
         """Take back what `_write` counted and held for the record in `slot`."""
         shard = shard_of(self.node_id(slot), self.shards_count)
         self.shard_digests[shard] = (self.shard_digests[shard] - self._digests[slot]) & DIGEST_MASK
         self.state_counts[self.states[slot]] -= 1
+        self._text_bytes -= self.text_bytes(slot)
         self.sets.release(self._set_ids[slot])
         self._away.pop(slot, None)
         self._key_changes.pop(slot, None)

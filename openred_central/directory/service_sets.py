@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ..errors import InternalBug
+from .weights import set_bytes
 
 
 class ServiceSet:
@@ -34,6 +35,8 @@ class ServiceSets:
         self._sets: list[ServiceSet | None] = []
         self._free: list[int] = []
         self._ids: dict[tuple[str, str], int] = {}
+        # The `set_bytes` of all sets that are in use.
+        self.bytes_held = 0
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -53,6 +56,7 @@ class ServiceSets:
             if set_id == len(self._sets):
                 self._sets.append(None)
             self._sets[set_id] = ServiceSet(services, region)
+            self.bytes_held += set_bytes(services, region)
             self._ids[key] = set_id
         self[set_id].nodes += nodes
         return set_id
@@ -65,11 +69,21 @@ class ServiceSets:
         }
         return list(map(set_ids.__getitem__, keys))
 
+    def bytes_added(self, services: str, region: str) -> int:
+        """How many more bytes would be held if one more node referred to this set."""
+        return 0 if (services, region) in self._ids else set_bytes(services, region)
+
+    def bytes_freed(self, set_id: int) -> int:
+        """How many fewer bytes would be held if one node fewer referred to this set."""
+        service_set = self[set_id]
+        return set_bytes(service_set.services, service_set.region) if service_set.nodes == 1 else 0
+
     def release(self, set_id: int) -> None:
         """One node fewer refers to this set."""
         service_set = self[set_id]
         service_set.nodes -= 1
         if service_set.nodes == 0:
             del self._ids[service_set.services, service_set.region]
+            self.bytes_held -= set_bytes(service_set.services, service_set.region)
             self._sets[set_id] = None
             self._free.append(set_id)

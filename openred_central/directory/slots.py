@@ -12,6 +12,7 @@ from .columns import picker
 from .lifecycle import STATES, State
 from .node import HELD, Record, SignOfLife, is_discoverable
 from .service_sets import ServiceSet, ServiceSets
+from .weights import text_bytes
 
 # For `bytes.translate`: 1 for the flags of nodes that may be discovered, and of those that are held. Free
 # slots have no flags, and so are neither.
@@ -33,6 +34,8 @@ class Slots:
         self._away: dict[int, tuple[float, float]] = {}
         # Few nodes ever change their key or name the next one.
         self._key_changes: dict[int, tuple[int, str]] = {}
+        # The `text_bytes` of all nodes.
+        self._text_bytes = 0
         self.states = array("B")
         self._flags = array("B")
         self._registered_at = array("d")
@@ -52,6 +55,16 @@ class Slots:
     def slots_count(self) -> int:
         """Slots run from 0 to this, exclusive; some may be free."""
         return len(self._node_ids)
+
+    @property
+    def bytes_held(self) -> int:
+        """How many bytes what all nodes say of themselves takes in memory, about (`weights`)."""
+        return self._text_bytes + self.sets.bytes_held
+
+    def text_bytes(self, slot: int) -> int:
+        """The `weights.text_bytes` of the node in `slot`."""
+        next_key = self._key_changes[slot][1] if slot in self._key_changes else ""
+        return text_bytes(self.node_id(slot), self._profiles[slot], self._histories[slot], next_key)
 
     def is_free(self, slot: int) -> bool:
         """Whether no node is in `slot`."""

@@ -1,4 +1,7 @@
-"""What the commands of maintenance do and take, for the command line. Imports nothing that takes long."""
+"""What the commands of maintenance do and take, and what a start takes beside settings, for the command line.
+
+Imports nothing that takes long.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ MEANINGS = {
 EXAMPLES = {
     "snapshot": """\
   openred-central snapshot
+  openred-central snapshot --replace
   openred-central snapshot --database /var/lib/openred/openred.db --snapshot-folder /backup/openred
 """,
     "export": """\
@@ -37,14 +41,27 @@ exit codes: 0 all agree, 1 a difference or damage, 2 wrong usage
 
 
 def add_arguments(command: argparse.ArgumentParser, name: str) -> None:
-    """Give the parser of the command `name` what is not a setting."""
+    """Give the parser of the command `name`, one of maintenance or `serve`, what is not a setting."""
     from argparse import RawDescriptionHelpFormatter
 
+    if name == "serve":
+        command.add_argument(
+            "--begin-anew",
+            action="store_true",
+            help="make an empty database where it is missing although there are snapshots of it",
+        )
+        return
     command.formatter_class = RawDescriptionHelpFormatter
     command.epilog = f"examples:\n{EXAMPLES[name]}"
     if name in ("export", "import"):
         command.usage = f"openred-central {name} FILE [--setting VALUE ...]"
-    if name == "export":
+    if name == "snapshot":
+        command.add_argument(
+            "--replace",
+            action="store_true",
+            help="remove all older snapshots once it is verified: they keep what was forgotten since",
+        )
+    elif name == "export":
         command.add_argument("file", metavar="FILE", help="where to write; - for standard output")
         command.add_argument(
             "--without-secrets",

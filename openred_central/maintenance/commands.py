@@ -48,12 +48,11 @@ def _snapshot(options: argparse.Namespace, configuration: Configuration, around:
     database = existing_database(configuration.database)
     snapshots = snapshots_of(database, configuration.snapshot_folder)
     with closing(around.progress("copying")) as progress:
-        snapshot, manifest = snapshots.take(
-            around.clock.wall_s(), kept=configuration.snapshots_kept, progress=progress
-        )
+        kept = 1 if options.replace else configuration.snapshots_kept
+        snapshot, manifest = snapshots.take(around.clock.wall_s(), kept=kept, progress=progress)
     around.say(
         f"snapshot {snapshot.folder}: {manifest.records} nodes, {manifest.tombstones} tombstones, "
-        f"{manifest.file_bytes:,} bytes, verified"
+        f"{manifest.file_bytes:,} bytes, verified{'; it is the only one' if options.replace else ''}"
     )
     return 0
 
@@ -148,7 +147,8 @@ def _verify(options: argparse.Namespace, configuration: Configuration, around: S
             say(f"no snapshot of it in {snapshots.folder}")
         if options.url and loaded is not None:
             verifier.verify_server(options.url, loaded, _pause)
-    say("all agree" if not verifier.problems else f"{verifier.problems} of these are wrong")
+    agreeing = "all that can be compared agree" if verifier.apart else "all agree"
+    say(f"{verifier.problems} of these are wrong" if verifier.problems else agreeing)
     return 1 if verifier.problems else 0
 
 

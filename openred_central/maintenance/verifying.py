@@ -26,6 +26,7 @@ from ..storage.portable import encode
 from ..storage.runs import Run, is_earlier, load_runs
 from ..storage.snapshots import Snapshot, Snapshots
 from ..storage.sqlite import SqliteStore
+from ..storage.state import StoreState
 from ..storage.store import DamageError, StoreError
 from ..tasks.revocation_saver import load_revocations
 from .comparing import Difference, older_record, same_record, state_contradiction
@@ -74,6 +75,8 @@ class Verifier:
         self._say = say
         self._progress = progress
         self.problems = 0
+        # Snapshots that are sound and yet no earlier state of the store.
+        self.apart = 0
 
     def verify_store(self) -> Loaded | None:
         """Load the store into memory, check that, and compare it with the store's rows.
@@ -105,7 +108,14 @@ class Verifier:
             self._say(f"{what}: {counts}")
             return
         if isinstance(differences, str):
+            self.apart += 1
             self._say(f"{what}: {counts}; {differences}")
+            return
+        if differences is None:
+            self._problem(
+                f"{what}: {counts}; it is of another directory, with another key of claims: "
+                "move the database or the snapshot away, whichever is not of this one"
+            )
             return
         counts += f", {shards} of {len(loaded.digests)} shards as in the store"
         damage = next((one for one in differences if one.is_damage), None)
@@ -123,15 +133,18 @@ class Verifier:
         digest, before, after = loaded.digest, "", ""
         try:
             for attempt in range(URL_ATTEMPTS):
-                before = _served_digest(address)
+                before = self._served_digest(address, loaded.runs)
                 if attempt:
                     digest = self._digest_now(loaded.unserved)
-                after = _served_digest(address)
+                after = self._served_digest(address, loaded.runs)
                 if f"{digest:016x}" in (before, after):
                     self._say(f"server {url}: its memory has the digest of the store")
                     return
                 pause()
-        except (StoreError, OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+        except StoreError as error:
+            self._problem(f"server {url}: {error}")
+            return
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             self._problem(f"server {url}: cannot be compared: {error!r}")
             return
         if before != after:
@@ -158,7 +171,7 @@ class Verifier:
         if broken:
             self._problem(f"store {self._database}: in memory {broken[0]}")
         rows, differences = 0, 0
-        for records in _served(store, unserved):
+        for records in _sound_rows(store, unserved):
             for stored in records:
                 difference = self._check_row(directory, stored)
                 if difference is not None:
@@ -229,10 +242,11 @@ class Verifier:
 
     def _compare_snapshot(
         self, store: SqliteStore, loaded: Loaded | None
-    ) -> tuple[int, int, list[Difference] | str]:
+    ) -> tuple[int, int, list[Difference] | str | None]:
         """How many rows a snapshot has, how many shards are as in the store, and where they differ.
 
-        At most one difference of each kind; why not where they cannot be compared.
+        At most one difference of each kind; why not where they cannot be compared; None where the snapshot is
+        of another directory.
         """
         if loaded is None:
             return sum(map(len, store.load_records(READ_ROWS))), 0, []
@@ -246,16 +260,29 @@ class Verifier:
         comparison.finish()
         agreeing = sum(map(int.__eq__, comparison.digests, loaded.digests))
         if store.load_secret(CLAIM_KEY) != loaded.claim_key:
-            return comparison.rows, agreeing, "it is of another directory, with another key of claims"
+            return comparison.rows, agreeing, None
         if not is_earlier(load_runs(store), store.load_vitals(), loaded.runs):
             explanation = "it is no earlier state of the store, which was put back to one from before it"
             return comparison.rows, agreeing, explanation
         return comparison.rows, agreeing, [one for one in (comparison.damage, comparison.change) if one]
 
+    def _served_digest(self, address: str, runs: list[Run]) -> str:
+        """The digest that a running server shows, which must be one that saves into this database.
+
+        Raises `StoreError` where it is another one, `OSError`, and `ValueError` and such for its reply.
+        """
+        document = _served(address)
+        store = document["performance"]["store"]
+        if not runs or store["run"] != runs[-1].name.hex():
+            raise StoreError(f"it does not run on {self._database}, or not on what is there now")
+        if store["state"] == StoreState.DETACHED:
+            raise StoreError("its store is detached: nothing is saved; its log says why")
+        return str(document["directory"]["digest"])
+
     def _digest_now(self, unserved: frozenset[int]) -> int:
         digest = 0
         with reading(self._database, self._progress) as store:
-            for records in _served(store, unserved):
+            for records in _sound_rows(store, unserved):
                 digest += sum(map(record_digest, records))
         return digest & DIGEST_MASK
 
@@ -331,16 +358,15 @@ class _Comparison:
             self.change = self.change or difference
 
 
-def _served(store: SqliteStore, unserved: frozenset[int]) -> Iterator[list[Record]]:
+def _sound_rows(store: SqliteStore, unserved: frozenset[int]) -> Iterator[list[Record]]:
     """The rows of `store` that are not set aside."""
     for records in store.load_records(READ_ROWS):
         yield [record for record in records if record.slot not in unserved] if unserved else records
 
 
-def _served_digest(address: str) -> str:
-    """The digest that a running server shows. Raises `OSError`, or `ValueError` and such for its reply."""
+def _served(address: str) -> Any:
+    """What a running server tells at `address`. Raises `OSError`, or `ValueError` for its reply."""
     if not address.startswith(("http://", "https://")):
         raise ValueError(f"{address} is no http address")
     with urllib.request.urlopen(address, timeout=URL_TIMEOUT_S) as reply:
-        document: Any = orjson.loads(reply.read())
-    return str(document["directory"]["digest"])
+        return orjson.loads(reply.read())

@@ -85,10 +85,14 @@ class Acceptor:
         if self._resume is not None:
             self._resume.cancel()
 
-    def close(self) -> None:
-        """End handshakes that are not done, and close those turned away."""
+    def break_off(self) -> None:
+        """End handshakes that are not done: none of these clients has asked for anything yet."""
         for task in self._adopting:
             task.cancel()
+
+    def close(self) -> None:
+        """Close those turned away, and what is still to be made a connection."""
+        self.break_off()
         while self._parting:
             self._parting.popleft().close()
         self._parting_before = 0

@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 
 from ..errors import CallerError
 from .gate import GateKey
+from .limits import UNREAD_BYTES_FREE, UNREAD_BYTES_MAX
 from .messages import Request, Response
 from .outgoing import Outgoing
 from .parser import RequestParser
@@ -28,6 +29,14 @@ from .shared import Shared
 # What a client may send ahead while its handler works or it does not read; above it, reading pauses.
 READ_AHEAD_BYTES_MAX: Final = 64 * 1024
 
+_TOO_MUCH_UNREAD: Final = CallerError(
+    503,
+    "too_many_connections",
+    f"Unfinished requests take up more than the {UNREAD_BYTES_MAX} bytes allowed for all connections.",
+    suggestion="Come back later, and send each request at once.",
+    headers=(("Retry-After", "5"),),
+    close=True,
+)
 
 # In the order of the table: comparisons such as `phase <= DISCARD`, which means that it parses, rely on it.
 HEAD, BODY, DISCARD, HANDLER, STREAM, LINGER, CLOSING, LOST = range(8)
@@ -41,6 +50,7 @@ class Channel(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_counted_bytes",
         "_deadline_s",
         "_gate_key",
         "_head_timed",
@@ -80,6 +90,8 @@ class Channel(asyncio.Protocol):
         # Whether the deadline of the head that is coming is set. At first it is: that of connecting.
         self._head_timed = True
         self._linger_bytes = 0
+        # What of the bytes that all connections hold unread is this one's.
+        self._counted_bytes = 0
         # When something last happened here.
         self._now_s = shared.clock.monotonic_s()
         self._deadline_s = self._now_s + self._limits.head_timeout_s
@@ -97,6 +109,7 @@ class Channel(asyncio.Protocol):
         # A handler is let run to its end: what it changes must not stop half-way. Its connection keeps its
         # place at the gate until then, so that clients who leave early cannot pile up handlers.
         self.phase = LOST
+        self._end_input()
         if self._task is None:
             self._shared.leave(self, self._gate_key)
 
@@ -153,6 +166,24 @@ class Channel(asyncio.Protocol):
     def _await_body(self, phase: int) -> None:
         self.phase = phase
         self._deadline_s = self._now_s + self._limits.body_timeout_s
+
+    def _count_unread(self) -> None:
+        """Count what is unread here; where all connections hold too much, refuse what makes it more."""
+        shared = self._shared
+        grown_bytes = max(0, self._parser.unread_bytes - UNREAD_BYTES_FREE) - self._counted_bytes
+        self._counted_bytes += grown_bytes
+        shared.unread_bytes += grown_bytes
+        if grown_bytes > 0 and shared.unread_bytes > UNREAD_BYTES_MAX and self.phase < LINGER:
+            shared.stats.connections_refused += 1
+            if self.phase <= DISCARD:
+                self._refuse_framing(_TOO_MUCH_UNREAD)
+            else:
+                self._transport.abort()
+
+    def _end_input(self) -> None:
+        """Read and keep nothing any more."""
+        self._parser.end()
+        self._count_unread()
 
     def _throw_away(self, data: bytes) -> None:
         """Take `data` that nobody will read, as much as may come while the connection lingers."""
@@ -213,6 +244,7 @@ class Channel(asyncio.Protocol):
             return
         self._transport.write_eof()
         self.phase = LINGER
+        self._end_input()
         self._deadline_s = self._now_s + self._limits.linger_s
         self._balance_reading()
 
@@ -221,7 +253,9 @@ class Channel(asyncio.Protocol):
         if self.phase < CLOSING:
             self._out.flush()
             self.phase = CLOSING
-            self._deadline_s = self._now_s + self._limits.write_timeout_s
+            self._end_input()
+            # When all is sent, nobody has to wait until the other side ends TLS, too (RFC 8446 §6.1).
+            self._deadline_s = self._now_s + self._limits.linger_s
             self._transport.close()
 
     def _balance_reading(self) -> None:

@@ -31,19 +31,31 @@ _PLAIN_HEAD = re.compile(rb"([0-9A-Fa-f]{1,%d})\r\n" % CHUNK_SIZE_DIGITS_MAX)
 # What the decoder waits for, where it is not a number of data bytes.
 _WAITING_FOR_SIZE = -1
 _WAITING_FOR_TRAILERS = 0
+_WAITING_FOR_END_OF_CHUNK = -2
 
 
 class ChunkedDecoder:
     """One body in chunks, collected until it is complete.
 
-    `rests` says that the last `decode` stopped at its share of chunks, and not for want of bytes.
+    `body` is what has come so far and is kept; `rests` says that the last `decode` stopped at its share of
+    chunks, and not for want of bytes.
     """
 
-    __slots__ = ("_body", "_extension_bytes", "_scanned", "_size", "_small_chunks", "rests")
+    __slots__ = (
+        "_announced_bytes",
+        "_extension_bytes",
+        "_scanned",
+        "_size",
+        "_small_chunks",
+        "body",
+        "rests",
+    )
 
     def __init__(self) -> None:
-        self._body = bytearray()
-        # Data bytes of the current chunk, or one of the two states above.
+        self.body = bytearray()
+        # The sizes of all chunks so far.
+        self._announced_bytes = 0
+        # Data bytes of the current chunk that are still to come, or one of the states above.
         self._size = _WAITING_FOR_SIZE
         self._extension_bytes = 0
         self._small_chunks = 0
@@ -54,10 +66,10 @@ class ChunkedDecoder:
     @property
     def started(self) -> bool:
         """Whether anything of the body was taken from the buffer."""
-        return self._size != _WAITING_FOR_SIZE or bool(self._body)
+        return self._size != _WAITING_FOR_SIZE or self._announced_bytes > 0
 
-    def decode(self, buffer: bytearray, bytes_max: int) -> bytes | None:
-        """The whole body once its last byte is in `buffer`, else None.
+    def decode(self, buffer: bytearray, bytes_max: int, *, keep: bool = True) -> bytes | None:
+        """The whole body once its last byte is in `buffer`, else None; unless `keep`, nothing is kept of it.
 
         What was read is removed from `buffer`: at most `CHUNKS_PER_READ_MAX` chunks in one call. Raises
         `ProtocolError` 413 when the announced chunks sum up to more than `bytes_max` bytes, before they are
@@ -66,8 +78,8 @@ class ChunkedDecoder:
         """
         position = 0
         complete = False
-        # Each chunk takes two steps: its size, then its data.
-        steps_left = 2 * CHUNKS_PER_READ_MAX
+        # Each chunk takes three steps: its size, its data, its end.
+        steps_left = 3 * CHUNKS_PER_READ_MAX
         while not complete and steps_left:
             steps_left -= 1
             if self._size == _WAITING_FOR_SIZE:
@@ -78,16 +90,21 @@ class ChunkedDecoder:
                 if end >= 0:
                     parse_fields(bytes(buffer[start:end]), _TRAILERS)
                     complete = True
+            elif self._size == _WAITING_FOR_END_OF_CHUNK:
+                end = self._read_end_of_chunk(buffer, position)
             else:
-                end = self._read_data(buffer, position)
+                end = self._read_data(buffer, position, keep)
             if end < 0:
                 break
             position = end
         del buffer[:position]
         if complete:
-            return bytes(self._body)
+            body, self.body = bytes(self.body), bytearray()
+            return body
         self.rests = not steps_left
-        self._scanned = len(buffer) if self._size <= 0 and not self.rests else 0
+        self._scanned = (
+            0 if self.rests or self._size not in (_WAITING_FOR_SIZE, _WAITING_FOR_TRAILERS) else len(buffer)
+        )
         return None
 
     def _read_size(self, buffer: bytearray, start: int, bytes_max: int) -> int:
@@ -118,7 +135,8 @@ class ChunkedDecoder:
 
     def _expect_data(self, size: int, end: int, bytes_max: int) -> int:
         """Takes `size` for the next chunk, whose size line goes to `end`; the index to read on from."""
-        if len(self._body) + size > bytes_max:
+        self._announced_bytes += size
+        if self._announced_bytes > bytes_max:
             raise content_too_large(bytes_max)
         if size:
             self._small_chunks = max(0, self._small_chunks + 1 - size // SMALL_CHUNK_BYTES)
@@ -140,17 +158,28 @@ class ChunkedDecoder:
                 "Send no chunk extensions; they are not used here.",
             )
 
-    def _read_data(self, buffer: bytearray, start: int) -> int:
-        """Reads the data of a chunk once all of it is there; the index behind its CR LF, or -1 for more."""
-        end = start + self._size
-        if len(buffer) < end + len(_CRLF):
+    def _read_data(self, buffer: bytearray, start: int, keep: bool) -> int:
+        """Reads what has come of the data of a chunk; the index behind it, or -1 where nothing has."""
+        end = min(start + self._size, len(buffer))
+        if end == start:
             return -1
-        if not buffer.startswith(_CRLF, end):
+        if keep:
+            with memoryview(buffer) as view:
+                self.body += view[start:end]
+        self._size -= end - start
+        if not self._size:
+            self._size = _WAITING_FOR_END_OF_CHUNK
+        return end
+
+    def _read_end_of_chunk(self, buffer: bytearray, start: int) -> int:
+        """Reads the CR LF behind the data of a chunk; the index behind that, or -1 for more."""
+        end = start + len(_CRLF)
+        if len(buffer) < end:
+            return -1
+        if not buffer.startswith(_CRLF, start):
             raise bad_request(
-                f"A chunk of {self._size} bytes is not followed by CR LF.",
+                "A chunk is not followed by CR LF.",
                 "Send exactly as many bytes as the chunk's size says, then CR LF.",
             )
-        with memoryview(buffer) as view:
-            self._body += view[start:end]
         self._size = _WAITING_FOR_SIZE
-        return end + len(_CRLF)
+        return end

@@ -66,6 +66,7 @@ class Connection(Channel):
         if self.phase <= DISCARD and not self._resting:
             self._advance()
         else:
+            self._count_unread()
             self._balance_reading()
 
     def eof_received(self) -> bool:
@@ -163,6 +164,8 @@ class Connection(Channel):
         except CallerError as error:
             self._refuse_framing(error)
         out.flush()
+        if parser.unread_bytes or self._counted_bytes:
+            self._count_unread()
         if self.phase == HEAD and not out.paused and not self._resting:
             self._await_head()
         if self._reading_paused or self.phase != HEAD or self._resting:
@@ -184,17 +187,16 @@ class Connection(Channel):
         """Take a body, or as much of it as is read at once, and answer where one is due. False: more must
         come."""
         if self.phase == DISCARD:
-            if self._parser.read_body(self._limits.body_bytes_max) is None:
+            if self._parser.read_body(self._limits.body_bytes_max, keep=False) is None:
                 return self._parser.rests
             self.phase = HEAD
             return True
-        body = self._parser.read_body(self._pending[1].body_bytes_max)
+        request, route, parameters = self._pending
+        body = self._parser.read_body(route.body_bytes_max, keep=route.body != "none")
         if body is None:
             return self._parser.rests
-        request, route, parameters = self._pending
         del self._pending
-        if route.body != "none":
-            request.body = body
+        request.body = body
         self._serve(request, route, parameters)
         return True
 

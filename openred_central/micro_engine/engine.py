@@ -162,6 +162,7 @@ class Engine:
         shared.on_empty = self._settled.set
         if shared.gate.open:
             await asyncio.sleep(DRAIN_GRACE_S)
+        acceptor.break_off()
         for connection in list(shared.connections):
             connection.drain()
         if shared.gate.open:

@@ -6,10 +6,14 @@ import ipaddress
 import socket
 from typing import Final
 
-# Whoever holds one IPv6 address as a rule holds its /64 (RFC 6177 §2): that is what counts as one address.
-IPV6_PREFIX_BYTES: Final = 8
+# Whoever holds one IPv6 address as a rule holds its /64, a household its /56, a site a /48 (RFC 6177 §2).
+# The first is what counts as one address; the others may have so many times as much.
+IPV6_PREFIXES: Final = ((8, 1), (7, 4), (6, 8))
 
-GateKey = str | bytes | None
+_TIMES: Final = dict(IPV6_PREFIXES)
+
+# What a connection is counted under: its address or networks, none where it is not counted by address.
+GateKey = tuple[str | bytes, ...]
 
 
 def plain_address(address: str) -> str:
@@ -24,9 +28,9 @@ class Gate:
     """Counts the connections that are open and says whether one more may come in.
 
     `connections_max` holds for all of them together, `connections_per_address_max` for one IPv4 address or
-    one IPv6 /64. Addresses within `exempt_networks` (such as ``10.0.0.0/8``, for the proxy in front) count
-    in all, but not by address; so do Unix sockets, whose address is empty. Raises `ValueError` for
-    networks that are none.
+    one IPv6 /64; an IPv6 /56 may have four times, a /48 eight times as many. Addresses within
+    `exempt_networks` (such as ``10.0.0.0/8``, for the proxy in front) count in all, but not by address; so do
+    Unix sockets, whose address is empty. Raises `ValueError` for networks that are none.
     """
 
     __slots__ = ("_by_key", "_connections_max", "_connections_per_address_max", "_exempt_networks", "open")
@@ -44,41 +48,44 @@ class Gate:
         self.open = 0
 
     def key(self, address: str) -> GateKey:
-        """What connections from `address` are counted under; None where they are not counted by address."""
+        """What connections from `address` are counted under; nothing where they only count in all."""
         if not address:
-            return None
+            return ()
         if self._exempt_networks:
             parsed = ipaddress.ip_address(address)
             if any(parsed in network for network in self._exempt_networks):
-                return None
+                return ()
         if ":" in address:
-            return socket.inet_pton(socket.AF_INET6, address)[:IPV6_PREFIX_BYTES]
-        return address
+            packed = socket.inet_pton(socket.AF_INET6, address)
+            return tuple(packed[:prefix_bytes] for prefix_bytes, _ in IPV6_PREFIXES)
+        return (address,)
 
     def enter(self, key: GateKey) -> bool:
         """Count one more connection under `key`. False, and nothing counted, where a cap is reached."""
-        if self.open >= self._connections_max:
+        counts = self._by_key
+        if self.open >= self._connections_max or any(counts.get(part, 0) >= self._cap(part) for part in key):
             return False
-        if key is not None:
-            count = self._by_key.get(key, 0)
-            if count >= self._connections_per_address_max:
-                return False
-            self._by_key[key] = count + 1
+        for part in key:
+            counts[part] = counts.get(part, 0) + 1
         self.open += 1
         return True
 
     def leave(self, key: GateKey) -> None:
         """One connection that entered under `key` is gone."""
         self.open -= 1
-        if key is not None:
-            count = self._by_key[key] - 1
+        for part in key:
+            count = self._by_key[part] - 1
             if count:
-                self._by_key[key] = count
+                self._by_key[part] = count
             else:
-                del self._by_key[key]
+                del self._by_key[part]
+
+    def _cap(self, part: str | bytes) -> int:
+        """How many connections may be open under one `part` of a key."""
+        times = _TIMES[len(part)] if isinstance(part, bytes) else 1
+        return times * self._connections_per_address_max
 
     def check(self) -> None:
         """Assert what always holds: no count is empty, and none exceeds its cap."""
         assert 0 <= self.open <= self._connections_max
-        assert sum(self._by_key.values()) <= self.open
-        assert all(0 < count <= self._connections_per_address_max for count in self._by_key.values())
+        assert all(0 < count <= min(self._cap(part), self.open) for part, count in self._by_key.items())

@@ -89,6 +89,11 @@ class RequestParser:
         return len(self._buffer)
 
     @property
+    def unread_bytes(self) -> int:
+        """Bytes that are kept: those received and not consumed, and those of a body that is not complete."""
+        return len(self._buffer) + len(self._chunks.body)
+
+    @property
     def idle(self) -> bool:
         """Whether the connection is between messages, with nothing buffered."""
         return not self._buffer and self._content_length == 0
@@ -131,6 +136,12 @@ class RequestParser:
         """Takes note that the client closed its side: no more bytes come."""
         self._eof = True
 
+    def end(self) -> None:
+        """Parse nothing from here on, and keep nothing of what came or comes."""
+        self._ended = True
+        self._buffer = b""
+        self._chunks.body = bytearray()
+
     def read_head(self) -> Request | None:
         """The head of the next request, or None where more bytes are needed or the client is done.
 
@@ -150,9 +161,10 @@ class RequestParser:
             raise
         return request
 
-    def read_body(self, bytes_max: int) -> bytes | None:
+    def read_body(self, bytes_max: int, *, keep: bool = True) -> bytes | None:
         """The whole body of the request whose head was read, or None where more bytes are needed, or `rests`.
 
+        Unless `keep`, what has come of it is thrown away, and in the end the body is empty.
         The limit is `bytes_max` bytes, or that of the connection if lower. Raises `ProtocolError` 413 for a
         larger body as soon as its size is announced; 400 or 431 for wrong framing; 400 where the client
         closed its side before the end (RFC 9112 §6, §7, §8).
@@ -160,7 +172,7 @@ class RequestParser:
         if self._failure is not None:
             raise self._failure.with_traceback(None)
         try:
-            body = self._read_body(min(bytes_max, self._body_bytes_max))
+            body = self._read_body(min(bytes_max, self._body_bytes_max), keep)
             if body is None and self._eof and not self.rests:
                 raise ended_early("body")
         except ProtocolError as error:
@@ -169,7 +181,7 @@ class RequestParser:
         if body is not None:
             self._content_length = 0
             if not self._keep_alive:
-                self._end()
+                self.end()
         return body
 
     def _read_head(self) -> Request | None:
@@ -216,7 +228,7 @@ class RequestParser:
         if section.content_length is None:
             self._chunks = ChunkedDecoder()
         elif section.content_length == 0 and not section.keep_alive:
-            self._end()
+            self.end()
         # By position: with the names it takes 0.3 µs more.
         return Request(
             method,
@@ -258,13 +270,18 @@ class RequestParser:
                     "Send the request line first.",
                 )
 
-    def _read_body(self, bytes_max: int) -> bytes | None:
+    def _read_body(self, bytes_max: int, keep: bool) -> bytes | None:
         length = self._content_length
         if length is None:
-            return self._chunks.decode(self._own_buffer(), bytes_max)
+            return self._chunks.decode(self._own_buffer(), bytes_max, keep=keep)
         if length > bytes_max:
             raise content_too_large(bytes_max)
         buffer = self._buffer
+        if not keep:
+            taken = min(len(buffer), length)
+            self._drop(taken)
+            self._content_length = length - taken
+            return None if self._content_length else b""
         if len(buffer) < length:
             return None
         if len(buffer) == length:
@@ -294,9 +311,4 @@ class RequestParser:
 
     def _fail(self, error: ProtocolError) -> None:
         self._failure = error
-        self._end()
-
-    def _end(self) -> None:
-        """Parses nothing from here on, and keeps nothing of what comes."""
-        self._ended = True
-        self._buffer = b""
+        self.end()

@@ -39,7 +39,8 @@ class Shared:
 
     `new_request_id` makes the id of a request that brings none; `observe`, where anybody wants to know, is
     told of every exchange; `connections` are all that hold a place at the gate, which a connection does until
-    its transport is closed and its handler is done; `on_empty` is called when the last one left.
+    its transport is closed and its handler is done; `unread_bytes` is what they hold together of requests
+    that are not complete or wait for their turn; `on_empty` is called when the last one left.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Shared:
         "on_empty",
         "router",
         "stats",
+        "unread_bytes",
     )
 
     def __init__(
@@ -80,6 +82,7 @@ class Shared:
         self.observe = observe
         self.gate = Gate(limits.connections_max, limits.connections_per_address_max, limits.exempt_networks)
         self.connections: set[Held] = set()
+        self.unread_bytes = 0
         self.draining = False
         # The loop keeps only weak references to its tasks.
         self._aside: set[asyncio.Task[None]] = set()

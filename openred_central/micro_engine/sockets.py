@@ -4,39 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import ssl
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 # The first descriptor that systemd passes (sd_listen_fds(3)).
 LISTEN_FDS_START: Final = 3
+# This machine does not have the address, or not the protocol; no other process is in the way.
+_NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+log = logging.getLogger(__name__)
 
 
 def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
-    """Sockets that listen on every address of `host` at `port`; 0 stands for one that is free.
+    """Sockets that listen on every address of `host` at one `port`; 0 stands for one that is free.
 
-    An empty `host` is every interface. `backlog` is how many connections wait to be accepted.
+    An empty `host` is every interface, and so is ``::``, for IPv4 too. `backlog` is how many connections wait
+    to be accepted. Of several addresses, one that this machine lacks is left out, and the log says so.
 
-    Raises `OSError` where an address does not exist or is taken; its `strerror` names host and port.
+    Raises `OSError` where no address exists or one is taken; its `strerror` names host and port.
     """
     listeners: list[socket.socket] = []
+    missing: OSError | None = None
     try:
-        # As bytes where that is the same: text is turned by `encodings.idna`, 1.5 ms and 0.4 MB to import.
-        name = host.encode("ascii") if host.isascii() else host
-        found = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listener = socket.socket(family, kind, protocol)
-            listeners.append(listener)
-            # Connections of the last run that are still winding down must not keep the new one from starting.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                # IPv4 has its own socket: one that took both would show mapped addresses.
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
+        for family, kind, protocol, _, address in _addresses(host, port):
+            # Where any free port will do, it is the same one for all.
+            chosen = listeners[0].getsockname()[1] if listeners else port
+            try:
+                listeners.append(_listening(family, kind, protocol, (address[0], chosen, *address[2:])))
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                log.warning("cannot listen on %s, port %d: %s", address[0], port, error.strerror)
+                missing = error
+        if missing is not None and not listeners:
+            raise missing
+        for listener in listeners:
             listener.listen(backlog)
             listener.setblocking(False)
     except (OSError, UnicodeError) as error:
@@ -44,6 +52,33 @@ def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
             listener.close()
         raise _cannot_listen(f"on {host or 'any address'}, port {port}", error) from error
     return listeners
+
+
+def _addresses(host: str, port: int) -> list[Any]:
+    """What `socket.getaddrinfo` finds for `host`, each address once."""
+    every = host in ("", "::")
+    # As bytes where that is the same: text is turned by `encodings.idna`, 1.5 ms and 0.4 MB to import.
+    name = host.encode("ascii") if host.isascii() else host
+    found = socket.getaddrinfo(
+        None if every else name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return list(dict.fromkeys(found))
+
+
+def _listening(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> socket.socket:
+    """A socket bound to `address`. Raises `OSError`, with nothing left open."""
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # Connections of the last run that are still winding down must not keep the new one from starting.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # IPv4 has its own socket: one that took both would show mapped addresses.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def listen_unix(path: Path, *, mode: int = 0o660, backlog: int) -> socket.socket:

@@ -14,6 +14,7 @@ from ..listening import Certificate
 from ..micro_engine.engine import Engine
 from ..plain import NamedTuple, plain
 from ..storage.restoring import Restored
+from ..storage.store import Store
 from ..tasks.saver import Saver
 from ..tasks.scheduler import Scheduler
 from ..tasks.snapshotter import Snapshotter
@@ -25,7 +26,10 @@ HEARTBEAT = "/heartbeat/{node_id}"
 
 @plain(frozen=True)
 class Parts:
-    """The parts that count. `started_s` is the monotonic time at which the server began to start."""
+    """The parts that count. `started_s` is the monotonic time at which the server began to start.
+
+    `run` is the name of this run, as the store has it.
+    """
 
     clock: Clock
     started_s: float
@@ -36,6 +40,8 @@ class Parts:
     scheduler: Scheduler
     snapshotter: Snapshotter | None
     restored: Restored | None
+    store: Store
+    run: bytes
     certificate: Certificate | None = None
 
     @property
@@ -60,6 +66,7 @@ def performance(parts: Parts) -> dict[str, Any]:
         "bytes": {"in": counted.bytes_in, "out": counted.bytes_out},
         "store": {
             "state": saver.state.value,
+            "run": parts.run.hex(),
             "batches": saved.batches,
             "rows": saved.rows,
             "commit_ms_mean": round(saved.commit_s_total / max(saved.batches, 1) * 1_000, 3),

@@ -65,6 +65,13 @@ def _directory(parts: Parts) -> Iterator[Family]:
     }
     yield gauge("openred_nodes", "Registered nodes by state.", by_state)
     yield gauge("openred_nodes_max", "Nodes that may be registered.", directory.options.nodes_max)
+    yield gauge("openred_nodes_bytes", "What all nodes say of themselves.", nodes.registry.bytes_held)
+    yield gauge("openred_nodes_bytes_max", "Bytes that it may take.", directory.options.bytes_max)
+    yield counter(
+        "openred_nodes_bytes_refusals_total",
+        "New nodes and longer records that found no room in these bytes.",
+        directory.bytes_refusals,
+    )
     yield gauge("openred_tombstones", "Names of dead nodes that are kept.", len(nodes.tombstones))
     kinds = {(before, after, event.value) for (before, event), after in TABLE.items() if after is not before}
     transitions: dict[Labels, float] = {
@@ -164,6 +171,7 @@ def _store(parts: Parts) -> Iterator[Family]:
     yield counter("openred_store_rows_total", "Rows stored.", saver.stats.rows)
     yield counter("openred_store_rows_refused_total", "Rows that cannot be stored.", saver.stats.rows_refused)
     yield counter("openred_store_failures_total", "Commits that failed.", saver.stats.failures)
+    yield gauge("openred_store_log_bytes", "Size of the database's write-ahead log.", parts.store.log_bytes)
     taken = parts.snapshotter.stats if parts.snapshotter is not None else None
     yield counter("openred_snapshots_total", "Snapshots taken.", taken.snapshots if taken else 0)
     yield counter("openred_snapshots_failed_total", "Snapshots that failed.", taken.failures if taken else 0)

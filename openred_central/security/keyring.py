@@ -24,7 +24,7 @@ import orjson
 
 from ..errors import InternalBug
 from ..plain import plain
-from .keyset import REVOKED_MAX, KeySet, KeyStatus, PublishedKey
+from .keyset import KEYSET_S_MAX, REVOKED_MAX, VERSION_AHEAD_MAX, KeySet, KeyStatus, PublishedKey
 from .suites import VerifyingKey
 from .tokens import CLOCK_SKEW_S, LIFETIME_S_MAX
 
@@ -33,7 +33,6 @@ DAY_S = 24 * HOUR_S
 # How much longer than peers were told a key may stay active before they are told anew: what is to spare of
 # the time that it is there for checking only, since tokens live an hour and clocks differ by half a minute.
 LATE_S = 240.0
-# Far from here: it is raised to the time of day at most.
 VERSION_MAX = 2**53
 
 
@@ -59,11 +58,13 @@ class Schedule:
             raise ValueError("what is allowed is 0 < published_s <= lead_s < active_s")
         if self.keyset_s < 2 * self.published_s:
             raise ValueError("a key set must be valid for at least twice published_s")
+        if max(self.keyset_s, self.lead_s + self.active_s + self.retiring_s) > KEYSET_S_MAX:
+            raise ValueError(f"peers take no key set that tells of more than {KEYSET_S_MAX} s to come")
 
 
 # With a root key that lies elsewhere somebody has to carry each key set there and back: once a month, with a
 # week's time.
-OFFLINE_SCHEDULE = Schedule(lead_s=7 * DAY_S, active_s=30 * DAY_S, keyset_s=60 * DAY_S)
+OFFLINE_SCHEDULE = Schedule(lead_s=7 * DAY_S, active_s=30 * DAY_S, keyset_s=KEYSET_S_MAX)
 
 
 @plain()
@@ -179,11 +180,13 @@ class Keyring:
 
     def issue(self, now_s: float) -> KeySet:
         """The key set as it is at wall time `now_s`, of a new version, to be signed."""
-        # Not below the time, so that versions rise even where the keyring was lost and begins anew.
-        self.version = max(self.version + 1, math.floor(now_s))
+        # Not below the time, so that versions rise even where the keyring was lost and begins anew. Nor so
+        # far above it, after a clock that was ahead, that peers refuse it: those before it they refused too.
+        time_s = math.floor(now_s)
+        self.version = min(max(self.version + 1, time_s), time_s + VERSION_AHEAD_MAX)
         return KeySet(
             version=self.version,
-            issued_at=math.floor(now_s),
+            issued_at=time_s,
             expires_at=math.floor(now_s + self.schedule.keyset_s),
             keys=tuple(self._published(now_s)),
             revoked_key_ids=self.revoked_ids,

@@ -2,7 +2,8 @@
 
 Peers know the id of the root key beforehand and need no network but to fetch the document. The id covers
 suite and key, so a root of a weaker suite is another root, and is refused. `version` rises with every key
-set, so that who has seen a newer one refuses an older one.
+set, so that who has seen a newer one refuses an older one. It is the time of issue, or a little more where
+several were made in one second: one that is far ahead would have every later one refused, for ever.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ import orjson
 from ..encoding import base64url, decode_base64, decode_base64url, pre_authentication_encoding
 from ..plain import NamedTuple
 from .refused import Refused
-from .suites import VerifyingKey, directory_key_id
+from .suites import SuiteUnsupported, VerifyingKey, directory_key_id
 from .tokens import CLOCK_SKEW_S
 
 LABEL = b"openred/3 keyset"
 DOCUMENT_BYTES_MAX = 65_536
 KEYS_MAX = 16
 REVOKED_MAX = 256
+# The last second of the year 9999, with which dates end.
+TIME_MAX = 253_402_300_799
+# Counted from the time of issue: how far ahead its version may be, and how far ahead it may end, and keys in
+# it. A directory with an offline root key asks for 60 days.
+VERSION_AHEAD_MAX = 3_600
+KEYSET_S_MAX = 60 * 86_400
 
 
 class KeyStatus(StrEnum):
@@ -96,6 +103,24 @@ class KeySet(NamedTuple):
         )
 
 
+def excess(keyset: KeySet) -> str | None:
+    """By what a key set goes beyond all that a directory issues; None where it does not."""
+    ahead = keyset.version - keyset.issued_at
+    if ahead > VERSION_AHEAD_MAX:
+        return f"its version is {ahead} ahead of its time of issue, allowed is {VERSION_AHEAD_MAX}"
+    valid_s = keyset.expires_at - keyset.issued_at
+    if valid_s > KEYSET_S_MAX:
+        return f"it is valid for {valid_s} s from its time of issue, allowed is {KEYSET_S_MAX}"
+    for published in keyset.keys:
+        key_s = published.not_after - keyset.issued_at
+        if key_s > KEYSET_S_MAX:
+            return (
+                f"its key {published.key.short_id} is valid for {key_s} s from the time of issue, "
+                f"allowed is {KEYSET_S_MAX}"
+            )
+    return None
+
+
 def message(keyset: bytes) -> bytes:
     """What the root key signs: the pre-authentication encoding of a label and the encoded key set."""
     return pre_authentication_encoding(LABEL, keyset)
@@ -121,8 +146,8 @@ def read_document(content: bytes, root_key_id: str, now_s: float, *, version_min
 
     It must be valid at wall time `now_s`, and no older than `version_min`, the version of the newest key set
     that was seen before. Raises `Refused` with the reason
-    ``malformed``, ``root``, ``signature``, ``rollback``, ``not_yet`` or ``keyset_expired``; and
-    `UnsupportedAlgorithm` or `ImportError` where the root is of a suite that this installation lacks.
+    ``malformed``, ``root``, ``signature``, ``excess``, ``rollback``, ``not_yet`` or ``keyset_expired``;
+    ``unsupported`` where it needs a suite that this installation lacks.
     """
     try:
         keyset_bytes, signature, suite, spki = _parse(content)
@@ -135,8 +160,13 @@ def read_document(content: bytes, root_key_id: str, now_s: float, *, version_min
         if not VerifyingKey(suite, spki).verify(signature, message(keyset_bytes)):
             raise Refused("signature", "the key set was not signed by the root key, or was changed since")
         keyset = decode_keyset(keyset_bytes)
+    except SuiteUnsupported as error:
+        raise Refused("unsupported", f"the key set cannot be checked here: {error}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise Refused("malformed", f"not the document of a key set: {error}") from None
+    beyond = excess(keyset)
+    if beyond is not None:
+        raise Refused("excess", f"no directory issues such a key set: {beyond}")
     if keyset.version < version_min:
         raise Refused(
             "rollback", f"key set {keyset.version} is older than {version_min}, which was seen before"
@@ -193,8 +223,8 @@ def _key(row: dict[str, object]) -> VerifyingKey:
 
 
 def _whole(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no whole number")
+    if type(value) is not int or not 0 <= value <= TIME_MAX:
+        raise ValueError(f"{str(value)[:40]} is no whole number from 0 to {TIME_MAX}")
     return value
 
 

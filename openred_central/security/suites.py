@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,10 @@ COMPOSITE_SPKI_PREFIX = bytes.fromhex("3082093f") + _COMPOSITE_ALGORITHM + bytes
 _SELF_TEST = b"openred/3 self-test"
 
 
+class SuiteUnsupported(ValueError):
+    """A key is of a suite that this installation cannot use. The message is for people."""
+
+
 def suite_of(letter: str) -> Suite:
     """The suite called `letter`. Raises `ValueError` where there is none."""
     if letter not in SUITES:
@@ -78,16 +84,19 @@ def directory_key_id(suite: str, spki: bytes) -> str:
 class VerifyingKey:
     """The public half of a directory's key: `suite` is a letter of `SUITES`, `spki` its DER.
 
-    Raises `ValueError` for a key that is not of the suite, and `UnsupportedAlgorithm` or `ImportError` for
-    suite ``h`` where this installation has no ML-DSA.
+    Raises `ValueError` for a key that is not of the suite, `SuiteUnsupported` for suite ``h`` where this
+    installation has no ML-DSA.
     """
 
     def __init__(self, suite: str, spki: bytes) -> None:
         self.suite = suite_of(suite)
         self.spki = spki
-        self._key: CompositePublicKey | rsa.RSAPublicKey = (
-            _load_composite(spki) if self.suite.quantum_safe else _load_rsa(spki, self.suite)
-        )
+        self._key: CompositePublicKey | rsa.RSAPublicKey
+        if self.suite.quantum_safe:
+            with _needing_mldsa():
+                self._key = _load_composite(spki)
+        else:
+            self._key = _load_rsa(spki, self.suite)
 
     def __repr__(self) -> str:
         return f"VerifyingKey({self.suite.letter!r}, {self.key_id})"
@@ -150,7 +159,8 @@ def generate_key(suite: str) -> DirectoryKey:
     """A new key of that suite: 12 to 450 ms, for a thread. Its randomness is OpenSSL's."""
     chosen = suite_of(suite)
     if chosen.quantum_safe:
-        return DirectoryKey(suite, CompositePrivateKey.generate())
+        with _needing_mldsa():
+            return DirectoryKey(suite, CompositePrivateKey.generate())
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     return DirectoryKey(suite, rsa.generate_private_key(RSA_EXPONENT, chosen.rsa_bits))
@@ -168,7 +178,8 @@ def load_key(suite: str, pkcs8: bytes) -> DirectoryKey:
 
     private: CompositePrivateKey | rsa.RSAPrivateKey
     if suite_of(suite).quantum_safe:
-        private = CompositePrivateKey.decode(_composite_private_key(pkcs8))
+        with _needing_mldsa():
+            private = CompositePrivateKey.decode(_composite_private_key(pkcs8))
     else:
         try:
             loaded = load_der_private_key(pkcs8, password=None, unsafe_skip_rsa_key_validation=True)
@@ -191,6 +202,19 @@ def private_pem(key: DirectoryKey) -> bytes:
 def load_private_pem(suite: str, pem: bytes) -> DirectoryKey:
     """The key that `private_pem` wrote. Raises like `load_key`."""
     return load_key(suite, pem_content(PRIVATE_KEY, pem))
+
+
+@contextmanager
+def _needing_mldsa() -> Iterator[None]:
+    """Raises `SuiteUnsupported` where what is done within needs ML-DSA, and that is not there."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        yield
+    except (ImportError, UnsupportedAlgorithm) as error:
+        raise SuiteUnsupported(
+            f"it needs ML-DSA-65, which comes with cryptography 48 or newer: {error}"
+        ) from None
 
 
 def _load_composite(spki: bytes) -> CompositePublicKey:

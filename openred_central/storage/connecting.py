@@ -16,10 +16,13 @@ from .store import StoreError
 CACHE_KIB = 32 * 1024
 # Another program may look into the file; one that writes into it is waited for this long.
 BUSY_TIMEOUT_S = 5.0
+# A log that a reader let grow is cut to this once it is begun anew: four times its usual size.
+LOG_BYTES_KEPT = 8 * 1024 * 1024
 
 SETTINGS = f"""
 PRAGMA synchronous = FULL;
 PRAGMA wal_autocheckpoint = 0;
+PRAGMA journal_size_limit = {LOG_BYTES_KEPT};
 PRAGMA cache_size = -{CACHE_KIB};
 PRAGMA mmap_size = 0;
 PRAGMA temp_store = MEMORY;
@@ -92,7 +95,16 @@ def _quick_check(connection: sqlite3.Connection) -> None:
         raise Damage(" ".join(finding.split()))
 
 
-def truncate_log(connection: sqlite3.Connection) -> bool:
-    """Copy the whole log into the database and empty it; False where a reader of it kept us from that."""
-    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+def truncate_log(connection: sqlite3.Connection, *, wait: bool = True) -> bool:
+    """Copy the whole log into the database and empty it; False where a reader of it kept us from that.
+
+    `wait` says that a reader is waited for, for `BUSY_TIMEOUT_S`.
+    """
+    if not wait:
+        connection.execute("PRAGMA busy_timeout = 0").fetchone()
+    try:
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        if not wait:
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1_000:.0f}").fetchone()
     return not busy

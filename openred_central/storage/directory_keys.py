@@ -11,8 +11,6 @@ new keys are used, before that is so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import orjson
 
 from ..plain import NamedTuple
@@ -23,10 +21,12 @@ from ..security.refused import Refused
 from ..security.root import CLASSICAL, COMPOSITE, KeyOptions, QuantumPolicy, RootRefused, choose_root
 from ..security.suites import (
     DirectoryKey,
+    SuiteUnsupported,
     generate_key,
     load_private_pem,
     private_pem,
 )
+from ..security.tokens import CLOCK_SKEW_S
 from .key_check import expect_root, keyring_damaged, root_file
 from .key_files import KEY, KEYRING, SIGNING, KeyFileError, KeyFiles, damaged
 
@@ -131,14 +131,12 @@ class DirectoryKeys:
         self._unsaved = True
 
     def _decode(self, content: bytes) -> Keyring:
-        from cryptography.exceptions import UnsupportedAlgorithm
-
         try:
             return Keyring.decode(self._options.schedule, content)
+        except SuiteUnsupported as error:
+            raise RootRefused(f"there are signing keys that this installation cannot use: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise keyring_damaged(self._files, error) from None
-        except (ImportError, UnsupportedAlgorithm) as error:
-            raise RootRefused(f"there are signing keys that this installation cannot use: {error}") from None
 
     def _make_key(self, now_s: float) -> None:
         if not self._ring.needs_key(now_s):
@@ -198,7 +196,9 @@ class DirectoryKeys:
             root = orjson.loads(signed)["root"]
             root_id = str(root["kid"]) if before is None else before.root_key_id
             taken = keyset.read_document(signed, root_id, now_s)
-            if before is not None and taken.version <= before.keyset.version:
+            # What was served while the clock was ahead, peers have refused.
+            known = before is not None and before.keyset.issued_at <= now_s + CLOCK_SKEW_S
+            if before is not None and known and taken.version <= before.keyset.version:
                 raise Refused("rollback", f"version {before.keyset.version} is served already")
             listed = {published.key.key_id for published in taken.keys}
             if not set(self._ring.private_ids) & listed:
@@ -250,19 +250,17 @@ def open_root(files: KeyFiles, quantum: QuantumPolicy) -> tuple[DirectoryKey, st
 
 
 def sign_request(root: DirectoryKey, request: bytes) -> bytes:
-    """The document of a key set that a server without root key has asked for. Raises `ValueError`."""
+    """The document of a key set that a server without root key has asked for.
+
+    Raises `ValueError` for what no server asks for.
+    """
     try:
-        keyset.decode_keyset(request)
+        beyond = keyset.excess(keyset.decode_keyset(request))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"this is no request for a key set: {error}") from None
+    if beyond is not None:
+        raise ValueError(f"no server asks for such a key set: {beyond}")
     return keyset.document(request, root.sign(keyset.message(request)), root.public)
-
-
-def describe(asked: KeySet) -> Iterator[str]:
-    """What a key set lists, a line for each key, for whoever is to sign it."""
-    for published in asked.keys:
-        key = published.key
-        yield f"{key.key_id} {key.suite.name} {published.status} {published.not_before} {published.not_after}"
 
 
 def _load(suite: str, pem: bytes, name: str) -> DirectoryKey:

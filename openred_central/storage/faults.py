@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .schema import COMPANIONS, companion
-from .store import DamageError, StoreError
+from .store import DamageError, PassingError, StoreError
 
 # What to do, by SQLite's primary result code.
 ADVICE = {
@@ -59,7 +59,8 @@ def telling(doing: str, path: Path) -> Iterator[None]:
         # A file system without room shows itself to SQLite in many ways, some of them misleading.
         room = None if code in ADVICE and code != sqlite3.SQLITE_IOERR else lack_of_room(path)
         advice = room or ADVICE.get(code, "see the system's log")
-        raise StoreError(f"cannot {doing} {path}: {error}; {advice}") from error
+        kind = PassingError if room else StoreError
+        raise kind(f"cannot {doing} {path}: {error}; {advice}") from error
     except Damage as error:
         raise DamageError(f"cannot {doing} {path}: {error}; {ADVICE[sqlite3.SQLITE_CORRUPT]}") from error
     except OSError as error:
@@ -67,7 +68,8 @@ def telling(doing: str, path: Path) -> Iterator[None]:
         if error.errno in NO_ROOM:
             advice = lack_of_room(path) or ADVICE[sqlite3.SQLITE_FULL]
         where = f"{error.filename}: " if error.filename else ""
-        raise StoreError(f"cannot {doing} {path}: {where}{error.strerror}; {advice}") from error
+        kind = PassingError if error.errno in NO_ROOM else StoreError
+        raise kind(f"cannot {doing} {path}: {where}{error.strerror}; {advice}") from error
 
 
 def lack_of_room(path: Path) -> str | None:

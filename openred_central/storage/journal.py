@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain, starmap
 
-from ..directory.node import SignOfLife
+from ..directory.node import Record, SignOfLife
 from .faults import Damage
 from .schema import PAGE_BYTES, RECORDS_PER_PAGE
 
@@ -52,6 +52,22 @@ CREATE TEMP TABLE latest (
 """
 # The second rule, for a row of `latest` and one of `node` in the same slot.
 HOLDS = "latest.commit_number >= node.commit_number"
+# Read back as the bytes that were given, not as text.
+_READ_AS = {"profile": "CAST(node.profile AS BLOB)"}
+_READ_LATEST_AS = _READ_AS | {
+    name: f"coalesce(latest.{name}, node.{name})" for name in SignOfLife._fields[1:]
+}
+# After `Journal.catch_up`, where that left something in `latest`.
+SELECT_RECORDS = f"""
+SELECT {", ".join(_READ_LATEST_AS.get(name, f"node.{name}") for name in Record._fields)}
+FROM node LEFT JOIN latest ON latest.slot = node.slot AND {HOLDS}
+WHERE node.slot >= ? ORDER BY node.slot LIMIT ?
+"""
+# And where it did not: a fifth faster.
+SELECT_FOLDED_RECORDS = f"""
+SELECT {", ".join(_READ_AS.get(name, name) for name in Record._fields)}
+FROM node WHERE slot >= ? ORDER BY slot LIMIT ?
+"""
 _SELECT_PAST = "FROM journal WHERE commit_number > ? AND commit_number <= ? ORDER BY commit_number"
 SELECT_SIGNS = f"SELECT commit_number, signs {_SELECT_PAST}"
 SELECT_COUNTS = f"SELECT commit_number, length(signs) / {_SIGN.size} {_SELECT_PAST} LIMIT {STEP_ROWS}"
@@ -67,6 +83,26 @@ UPDATE node SET
 FROM latest
 WHERE latest.slot > ? AND latest.slot <= ? AND node.slot = +latest.slot AND {HOLDS}
 """
+
+
+# The journal may hold a number beyond that of the vitals, which no commit could be given any more.
+SELECT_COMMIT_NUMBER = """
+SELECT max(
+    coalesce((SELECT max(commit_number) FROM vitals), 0),
+    coalesce((SELECT max(commit_number) FROM journal), 0)
+)
+"""
+# No count of commits comes so far.
+COMMIT_NUMBER_MAX = 1 << 62
+
+
+def last_commit_number(connection: sqlite3.Connection) -> int:
+    """The number of the last commit, 0 where there is none. Raises `Damage` where none could follow."""
+    number: int
+    (number,) = connection.execute(SELECT_COMMIT_NUMBER).fetchone()
+    if number > COMMIT_NUMBER_MAX:
+        raise Damage(f"its last commit has the number {number}")
+    return number
 
 
 def pack(signs_of_life: Iterable[SignOfLife]) -> bytes:
@@ -119,6 +155,11 @@ class Journal:
             self._began_s is not None and attended_s - self._began_s >= FOLD_INTERVAL_S
         ):
             self.fold_due = True
+
+    @property
+    def folding(self) -> bool:
+        """Whether a fold is under way."""
+        return self._folding is not None
 
     @property
     def latest_any(self) -> bool:

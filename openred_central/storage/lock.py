@@ -1,41 +1,127 @@
-"""One server per database: a lock that lives exactly as long as the process that holds it.
+"""One server per database: locks that live exactly as long as the process that holds them.
 
-The lock is `flock` on a file of its own beside the database, because
+The lock is `flock`, on a file of its own beside the database and on the database itself, because
 
 - the kernel lets go of it when the process ends, however it ends, so that `kill -9` leaves nothing stale;
   the file stays, and its presence means nothing;
-- it survives a change of the database file (a snapshot renamed into place), which a lock on that file does
-  not, and SQLite's own locks on the database are lost when any other descriptor of that file is closed;
+- the file beside it survives a change of the database file (a snapshot renamed into place);
+- the database itself has one lock under all its names: hard links, and mounts in several containers, each of
+  which would have a write-ahead log of its own;
 - SQLite's exclusive locking mode would shut out readers too: online backup, `verify`, the sqlite3 shell.
+
+SQLite loses its own locks on the database when any other descriptor of that file is closed. So ours is closed
+when no connection is left.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from .ownership import give
-from .store import StoreError
+from .store import PassingError
 
 HOLDER_BYTES_MAX = 32
 
 
 class FileLock:
-    """The right to be the only server on the database at `database`."""
+    """The right to be the only server on the database at `database`.
 
-    def __init__(self, database: Path) -> None:
+    `name` is how the operator calls that file, such as a symbolic link to it.
+    """
+
+    def __init__(self, database: Path, name: Path | None = None) -> None:
         self._database = database
+        # A link may be given another target, and a process another folder to work in.
+        self._name = Path(os.path.abspath(name or database))
         self._path = database.with_name(database.name + ".lock")
         self._descriptor: int | None = None
+        self._database_descriptor: int | None = None
 
     @property
     def held(self) -> bool:
         """Whether it was taken and not let go."""
         return self._descriptor is not None
 
+    @property
+    def database_descriptor(self) -> int | None:
+        """The descriptor of the database on which the lock is; None where there is no database yet."""
+        return self._database_descriptor
+
     def acquire(self) -> None:
-        """Take the lock. Raises `StoreError` where another process, or another store of this one, has it."""
+        """Take the lock. Raises `PassingError` where another process, or another store of this, has it."""
+        self._descriptor = self._lock_beside()
+        try:
+            # What cannot be opened is told by whoever goes on to use it.
+            with suppress(OSError):
+                self.acquire_database()
+        except BaseException:
+            self.release()
+            raise
+
+    def acquire_database(self) -> None:
+        """Take the lock on the database itself, where it is not taken yet.
+
+        Raises `PassingError` where another process has it, by whatever name, and `OSError` where the file
+        cannot be opened.
+        """
+        if self._database_descriptor is not None:
+            return
+        descriptor = os.open(self._database, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise PassingError(
+                f"{self._database} is in use by another server under another name of the same file (a hard "
+                "link, or a mount in another container); stop that one first, or choose another database"
+            ) from None
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._database_descriptor = descriptor
+
+    def loss(self) -> str | None:
+        """How the database has ceased to be the file that is locked; None while its name leads to it.
+
+        Cheap, and may be asked from any thread. Raises `OSError` where that cannot be seen.
+        """
+        descriptor = self._database_descriptor
+        if descriptor is None:
+            return None
+        held = os.fstat(descriptor)
+        try:
+            there = os.stat(self._name)
+        except FileNotFoundError:
+            return "is gone: it was removed or renamed"
+        if not os.path.samestat(held, there):
+            return "was replaced: another file has its name"
+        # Where the file alone is mounted, its name stays after it was removed outside.
+        return None if held.st_nlink else "is gone: it was removed outside of this container"
+
+    def renew(self) -> bool:
+        """Make the file beside the database again where it is gone or another one; True where it was.
+
+        Nobody could have started meanwhile: the lock on the database was held all along.
+        """
+        if self._descriptor is None or is_at(self._descriptor, self._path):
+            return False
+        descriptor = self._lock_beside()
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let go of the lock; harmless where it is not held."""
+        descriptors = (self._database_descriptor, self._descriptor)
+        self._database_descriptor = self._descriptor = None
+        for descriptor in descriptors:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _lock_beside(self) -> int:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             give(self._path, self._database if self._database.exists() else self._path.parent)
@@ -45,17 +131,19 @@ class FileLock:
         except BlockingIOError:
             holder = os.pread(descriptor, HOLDER_BYTES_MAX, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
-            raise StoreError(
+            raise PassingError(
                 f"{self._database} is in use by another server (process {holder or 'unknown'}); "
                 "stop that one first, or choose another database"
             ) from None
         except OSError:
             os.close(descriptor)
             raise
-        self._descriptor = descriptor
+        return descriptor
 
-    def release(self) -> None:
-        """Let go of the lock; harmless where it is not held."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether `path` still leads to the open file `descriptor`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False

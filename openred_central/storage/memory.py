@@ -14,6 +14,8 @@ class MemoryStore:
 
     durable = False
     location = "memory (nothing is kept)"
+    loss = None
+    log_bytes = 0
     tidy_due = False
 
     def open(self, *, check_beside: bool = False) -> None:
@@ -50,6 +52,9 @@ class MemoryStore:
 
     def commit(self, batch: Batch) -> None:
         """Forgets the batch."""
+
+    def look(self, now_s: float) -> None:
+        """Nothing to see."""
 
     def tidy(self) -> None:
         """Nothing to do."""

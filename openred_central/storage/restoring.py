@@ -21,7 +21,7 @@ from .faults import telling
 from .locate import MEMORY, open_store
 from .lock import FileLock
 from .manifest import Manifest
-from .schema import APPLICATION_ID, COMPANIONS, SCHEMA_VERSION, companion, fsync
+from .schema import APPLICATION_ID, COMPANIONS, SCHEMA_VERSION, companion, fsync, log_left
 from .scratch import clear, scratch_folder
 from .snapshots import Snapshot, Snapshots, read_only, utc_stamp
 from .sqlite import SqliteStore
@@ -73,13 +73,15 @@ def open_or_restore(
     load: Callable[[Store], Loaded],
     *,
     restore: bool,
+    begin_anew: bool = False,
     wall_s: float,
 ) -> tuple[Store, Loaded, Restored | None]:
     """Open the store that the settings name and load it; where it is damaged, its newest good snapshot.
 
     `load` may be called several times and raises `DamageError` where what the store holds does not fit
-    together. `restore` False leaves a damaged database where it is. Raises `StoreError` where the store
-    cannot be opened, or is damaged and no snapshot is good.
+    together. `restore` False leaves a damaged database where it is; `begin_anew` makes an empty database
+    where there is none, although there are snapshots of it. Raises `StoreError` where the store cannot be
+    opened, is damaged and no snapshot is good, or is gone.
     """
     path = database_path(database)
     if path is None:
@@ -87,6 +89,8 @@ def open_or_restore(
     with telling("open", path):
         clear(path.parent)
         _finish_swap(path)
+        if not begin_anew:
+            _refuse_missing(path, snapshots_of(path, snapshot_folder))
     try:
         return *_open_and_load(database, load), None
     except StoreError as error:
@@ -115,6 +119,19 @@ def _open_and_load(database: str, load: Callable[[Store], Loaded]) -> tuple[Stor
     except BaseException:
         store.release()
         raise
+
+
+def _refuse_missing(path: Path, snapshots: Snapshots) -> None:
+    """Raise `StoreError` where there is no database at `path` and there are snapshots of it."""
+    if path.exists() or log_left(path):
+        # The log alone is told of by the store, with or without snapshots.
+        return
+    newest = next(iter(snapshots.newest_first()), None)
+    if newest is not None:
+        raise StoreError(
+            f"{path} is missing, and there are snapshots of it: put it back, or copy {newest.database} "
+            "into its place; to begin with an empty directory, start once with --begin-anew"
+        )
 
 
 def _finish_swap(path: Path) -> None:

@@ -22,6 +22,7 @@ from ..directory.batch import Batch
 from ..directory.node import Record, SignOfLife, Tombstone
 from ..plain import NamedTuple
 from .journal import INSERT_SIGNS, pack
+from .schema import PAGE_BYTES, RECORDS_PER_PAGE
 from .store import RowsRefused
 
 # Rows of one statement: a power of two, as are the parts of what is left, so that there are few statements
@@ -32,6 +33,9 @@ STATEMENT_ROWS = 64
 _EACH = "json_each(CAST(?2 AS TEXT))"
 DELETE_RECORDS = f"DELETE FROM node WHERE slot IN (SELECT value FROM {_EACH})"
 DELETE_TOMBSTONES = f"DELETE FROM tombstone WHERE id_hash IN (SELECT value FROM {_EACH})"
+
+# A commit writes the page of the vitals, and a little of the tree above the rows.
+PAGES_PER_COMMIT = 3
 
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
@@ -136,6 +140,17 @@ def _replacing(table: _Table, batch: Batch, rows: Sequence[Record | Tombstone]) 
         yield Statement(_replace(table, taken), values, len(text))
 
 
+def pages_written(batch: Batch, bytes_given: int) -> int:
+    """About how many pages a commit has added to the log, which cannot be asked without a checkpoint.
+
+    The size of the log's file tells nothing, because it is written over and never cut.
+    """
+    slots = chain((row.slot for row in batch.records), batch.freed_slots)
+    leaves = {slot // RECORDS_PER_PAGE for slot in slots}
+    scattered = len(batch.tombstones) + len(batch.lifted_id_hashes)
+    return PAGES_PER_COMMIT + scattered + max(len(leaves), bytes_given // PAGE_BYTES)
+
+
 def refuse_rows(batch: Batch) -> None:
     """Raise `RowsRefused` if a record, sign of life or tombstone of `batch` cannot be stored."""
     refused: list[str] = []
@@ -154,6 +169,11 @@ def refuse_rows(batch: Batch) -> None:
     )
     if refused:
         raise RowsRefused(remaining, refused)
+
+
+def text_of(stored: bytes) -> str:
+    """Text as it is stored; bytes that are no UTF-8 become lone surrogates, which no text has."""
+    return stored.decode("utf-8", "surrogateescape")
 
 
 def _refusal(value: object) -> str | None:

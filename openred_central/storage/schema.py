@@ -83,6 +83,15 @@ def companion(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
+def log_left(path: Path) -> bool:
+    """Whether a log lies beside the database at `path`, or where that was, and may hold records.
+
+    A reader of a database that is closed leaves one without content.
+    """
+    log = companion(path, "-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
 def create_folder(folder: Path) -> None:
     """Make `folder` and those above it that are missing, for us alone, each surviving a power cut."""
     if folder.is_dir():

@@ -11,22 +11,25 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from ..directory.batch import Batch, Vitals
 from ..directory.columns import RecordColumns
-from ..directory.node import Record, SignOfLife, Tombstone
+from ..directory.node import Record, Tombstone
 from ..plain import NamedTuple
+from .beside import Beside
 from .connecting import Checking, connect, truncate_log
-from .faults import ADVICE, Damage, poisons, telling
-from .journal import HOLDS, Journal
+from .faults import ADVICE, poisons, telling
+from .journal import SELECT_FOLDED_RECORDS, SELECT_RECORDS, Journal, last_commit_number
 from .lock import FileLock
-from .rows import INTEGER_MAX, INTEGER_MIN, encode, refuse_rows
-from .schema import PAGE_BYTES, RECORDS_PER_PAGE, companion, create_database, create_folder
+from .log_size import LogSize
+from .rows import INTEGER_MAX, INTEGER_MIN, PAGES_PER_COMMIT, encode, pages_written, refuse_rows, text_of
+from .schema import PAGE_BYTES, create_database, create_folder, log_left
 from .store import StoreError
 from .transaction import transaction
+from .wiping import Wiper
 
 log = logging.getLogger("openred.storage")
 
@@ -34,40 +37,12 @@ log = logging.getLogger("openred.storage")
 # Measured with changes all over the file: 20 ms at 2 MiB, 60 ms at 8 MiB, and no fewer commits a second. On a
 # connection of its own, beside the commits, it gains nothing: their fsyncs wait for its writes all the same.
 WAL_BYTES_DUE = 2 * 1024 * 1024
-# A commit writes the page of the vitals, and a little of the tree above the rows.
-PAGES_PER_COMMIT = 3
 
-# Read back as the bytes that were given, not as text.
-_READ_AS = {"profile": "CAST(node.profile AS BLOB)"}
-_READ_LATEST_AS = _READ_AS | {
-    name: f"coalesce(latest.{name}, node.{name})" for name in SignOfLife._fields[1:]
-}
-# After `Journal.catch_up`, where that left something in `latest`.
-SELECT_RECORDS = f"""
-SELECT {", ".join(_READ_LATEST_AS.get(name, f"node.{name}") for name in Record._fields)}
-FROM node LEFT JOIN latest ON latest.slot = node.slot AND {HOLDS}
-WHERE node.slot >= ? ORDER BY node.slot LIMIT ?
-"""
-# And where it did not: a fifth faster.
-SELECT_FOLDED_RECORDS = f"""
-SELECT {", ".join(_READ_AS.get(name, name) for name in Record._fields)}
-FROM node WHERE slot >= ? ORDER BY slot LIMIT ?
-"""
 SELECT_TOMBSTONES = f"SELECT {', '.join(Tombstone._fields)} FROM tombstone ORDER BY died_s, id_hash"
 SELECT_VITALS = f"SELECT {', '.join(Vitals._fields)} FROM vitals"
 REPLACE_VITALS = (
     f"REPLACE INTO vitals (only_row, {', '.join(Vitals._fields)}, commit_number) VALUES (1, ?, ?, ?, ?)"
 )
-
-# The journal may hold a number beyond that of the vitals, which no commit could be given any more.
-SELECT_COMMIT_NUMBER = """
-SELECT max(
-    coalesce((SELECT max(commit_number) FROM vitals), 0),
-    coalesce((SELECT max(commit_number) FROM journal), 0)
-)
-"""
-# A number that no count of commits reaches.
-COMMIT_NUMBER_MAX = 1 << 62
 
 
 class _Session(NamedTuple):
@@ -75,6 +50,8 @@ class _Session(NamedTuple):
 
     connection: sqlite3.Connection
     journal: Journal
+    beside: Beside
+    wiper: Wiper
 
 
 class SqliteStore:
@@ -91,12 +68,13 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         # The lock and the log belong to the file itself, by whatever link it is reached.
         self._path = Path(os.path.realpath(path))
-        self._lock = FileLock(self._path)
+        self._lock = FileLock(self._path, path)
         self._session: _Session | None = None
         self._poisoned = False
         # Of the last commit that the file is known to hold.
         self._commit_number = 0
         self._wal_pages = 0
+        self._log_size = LogSize(self._path)
         self._checking: Checking | None = None
         self._left_alone: frozenset[int] = frozenset()
 
@@ -109,7 +87,17 @@ class SqliteStore:
     def tidy_due(self) -> bool:
         """Whether the log has grown enough for a checkpoint, or the journal for a fold."""
         session = self._session
-        return session is not None and (self._checkpoint_due or session.journal.fold_due)
+        return session is not None and (self._checkpoint_due or session.journal.fold_due or session.wiper.due)
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of the log as it was last seen."""
+        return self._log_size.bytes
+
+    @property
+    def loss(self) -> str | None:
+        """How the file has ceased to be what its name leads to. See `Store.loss`."""
+        return self._lock.loss()
 
     def open(self, *, check_beside: bool = False) -> None:
         """Create the database where there is none, lock it against a second server, and check it.
@@ -124,7 +112,10 @@ class SqliteStore:
             self._lock.acquire()
             try:
                 self._prepare_file()
-                self._begin(connect(self._path, check=not check_beside))
+                connection = connect(self._path, check=not check_beside)
+                # Now the file is there, and what keeps it from being opened would have been told.
+                self._lock.acquire_database()
+                self._begin(connection)
                 if check_beside:
                     self._checking = Checking(self._path)
             except BaseException:
@@ -142,11 +133,10 @@ class SqliteStore:
         try:
             status = self._path.stat()
         except FileNotFoundError:
-            wal = companion(self._path, "-wal")
-            if wal.exists():
+            if log_left(self._path):
                 raise StoreError(
-                    f"{self._path} is missing, but its log {wal.name} is there and may hold records; "
-                    "put the database back beside it, or move the log away to start empty"
+                    f"{self._path} is missing, but its log {self._path.name}-wal is there and may hold "
+                    "records; put the database back beside it, or move the log away to start empty"
                 ) from None
             create_database(self._path)
             return
@@ -164,10 +154,9 @@ class SqliteStore:
     def _begin(self, connection: sqlite3.Connection) -> _Session:
         """Go on with a new connection."""
         try:
-            (self._commit_number,) = connection.execute(SELECT_COMMIT_NUMBER).fetchone()
-            if self._commit_number > COMMIT_NUMBER_MAX:
-                raise Damage(f"its last commit has the number {self._commit_number}")
-            session = _Session(connection, Journal(connection, self._left_alone))
+            self._commit_number = last_commit_number(connection)
+            journal = Journal(connection, self._left_alone)
+            session = _Session(connection, journal, Beside(self._path), Wiper(connection, journal))
         except BaseException:
             connection.close()
             raise
@@ -177,20 +166,15 @@ class SqliteStore:
     def _reopen(self) -> _Session:
         """Begin anew after an error of the disk. Raises `StoreError` where the file is not what it was."""
         self._end()
-        if not self._path.is_file():
-            raise StoreError(f"{self._path} is gone; put it back, or restart this server to begin with none")
         connection = connect(self._path)
         try:
             # No commit may come to stand in the log behind one that has perhaps not reached the disk.
             if not truncate_log(connection):
                 raise StoreError(f"cannot reopen {self._path}: {ADVICE[sqlite3.SQLITE_BUSY]}")
-            (found,) = connection.execute(SELECT_COMMIT_NUMBER).fetchone()
+            found = last_commit_number(connection)
             # The commit that failed may be there nevertheless; to save it again changes nothing.
             if found not in (self._commit_number, self._commit_number + 1):
-                raise StoreError(
-                    f"{self._path} holds {found} commits where {self._commit_number} were made: somebody has "
-                    "changed it; put the right file back, or restart this server to go on with this one"
-                )
+                raise StoreError(self._altered(found))
         except BaseException:
             connection.close()
             raise
@@ -214,12 +198,9 @@ class SqliteStore:
         return None if row is None else Vitals._make(row)
 
     def load_records(self, rows_max: int) -> Iterator[list[Record]]:
-        """All records in the order of their slots, in lists of at most `rows_max`.
-
-        Each list is a query of its own, so that nothing stays open in between.
-        """
+        """All records by slots, in lists of at most `rows_max`, each a query that leaves nothing open."""
         # The columns stand in the order of the fields; `Record._make` would take six times as long.
-        for rows in self._load_rows(rows_max, _text):
+        for rows in self._load_rows(rows_max, text_of):
             yield list(map(tuple.__new__, repeat(Record), rows))
 
     def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
@@ -232,7 +213,7 @@ class SqliteStore:
         first_slot = INTEGER_MIN
         while first_slot <= INTEGER_MAX:
             with self._telling("read"):
-                connection, journal = self._usable
+                connection, journal, _, _ = self._usable
                 journal.catch_up()
                 select = SELECT_RECORDS if journal.latest_any else SELECT_FOLDED_RECORDS
                 connection.text_factory = text
@@ -255,9 +236,8 @@ class SqliteStore:
     def leave_alone(self, slots: Iterable[int]) -> None:
         """Apply no sign of life to the rows of `slots`."""
         self._left_alone = frozenset(slots)
-        if self._left_alone:
-            with self._telling("write"):
-                self._usable.journal.leave_alone(self._left_alone)
+        with self._telling("write"):
+            self._usable.journal.leave_alone(self._left_alone)
 
     def load_secret(self, name: str) -> bytes | None:
         """The secret kept under `name`; None where there is none."""
@@ -267,8 +247,10 @@ class SqliteStore:
 
     def save_secret(self, name: str, value: bytes) -> None:
         """Keep a secret under `name`, durably before this returns."""
-        with self._telling("write"), transaction(self._connection):
-            self._connection.execute("REPLACE INTO secret (name, value) VALUES (?, ?)", (name, value))
+        with self._telling("write"):
+            with self._transaction() as session:
+                session.connection.execute("REPLACE INTO secret (name, value) VALUES (?, ?)", (name, value))
+            self._check_place()
         # The former value as well, whose pages are wiped.
         self._wal_pages += PAGES_PER_COMMIT + 2 * len(value) // PAGE_BYTES
 
@@ -276,33 +258,60 @@ class SqliteStore:
         """Make a batch durable, as a whole or not at all. See `Store.commit`."""
         statements = encode(batch)
         with self._telling("write"):
-            connection, journal = self._usable
-            number = self._commit_number + 1
             try:
-                with transaction(connection):
+                with self._transaction() as session:
+                    number = self._commit_number + 1
                     for statement in statements:
-                        connection.execute(statement.sql, (number, *statement.values))
-                    connection.execute(REPLACE_VITALS, (*batch.vitals, number))
+                        session.connection.execute(statement.sql, (number, *statement.values))
+                    session.connection.execute(REPLACE_VITALS, (*batch.vitals, number))
             except sqlite3.IntegrityError:
                 refuse_rows(batch)
                 raise
-        self._commit_number = number
-        self._wal_pages += _pages_written(batch, sum(each.bytes_given for each in statements))
-        journal.committed(len(batch.signs_of_life), batch.vitals.attended_s)
+            self._commit_number = number
+            self._wal_pages += pages_written(batch, sum(each.bytes_given for each in statements))
+            session.journal.committed(len(batch.signs_of_life), batch.vitals.attended_s)
+            if batch.freed_slots or batch.tombstones:
+                session.wiper.want()
+            # What was written into a file that is no longer ours is promised to nobody.
+            self._check_place()
+            self._log_size.see(session.beside.log_bytes)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[_Session]:
+        """A transaction on the file that holds our last commit, and no other one's. Raises `StoreError`."""
+        session = self._usable
+        self._log_size.refuse_more()
+        with transaction(session.connection):
+            self._check_number(session.connection)
+            yield session
+
+    def look(self, now_s: float) -> None:
+        """See that the files are still those that were opened. See `Store.look`."""
+        with self._telling("use"):
+            session = self._usable
+            self._check_number(session.connection)
+            session.wiper.look(now_s)
+            if self._log_size.is_long:
+                truncate_log(session.connection, wait=False)
+            self._log_size.see(session.beside.log_bytes)
 
     @property
     def _checkpoint_due(self) -> bool:
         return self._wal_pages * PAGE_BYTES > WAL_BYTES_DUE
 
     def tidy(self) -> None:
-        """Copy the log into the database, as far as no reader needs it, or fold a little of the journal."""
+        """Copy the log into the database, as far as no reader needs it, or fold or wipe a little."""
         with self._telling("write"):
-            connection, journal = self._usable
-            if journal.fold_due and not self._checkpoint_due:
-                self._wal_pages += PAGES_PER_COMMIT + journal.fold_some()
-            else:
+            connection, journal, _, wiper = self._usable
+            if self._checkpoint_due:
                 self._wal_pages = 0
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                return
+            self._check_number(connection)
+            if wiper.due:
+                wiper.step()
+            else:
+                self._wal_pages += PAGES_PER_COMMIT + journal.fold_some()
 
     def close(self) -> None:
         """Fold the journal, copy the log into the database, and release the file.
@@ -313,7 +322,7 @@ class SqliteStore:
             return
         try:
             with self._telling("close"):
-                connection, journal = self._usable
+                connection, journal, _, _ = self._usable
                 journal.fold_all()
                 truncate_log(connection)
         finally:
@@ -336,9 +345,47 @@ class SqliteStore:
         """The connection with what belongs to it, a new one if need be."""
         if not self._lock.held:
             raise StoreError(f"{self._path} is not open")
+        self._check_place()
         if self._session is None or self._poisoned:
             return self._reopen()
         return self._session
+
+    def _check_place(self) -> None:
+        """Raise `StoreError` where a name leads to another file than the one that is open, or to none."""
+        session = None if self._poisoned else self._session
+        loss = self._lock.loss()
+        if loss is not None:
+            raise StoreError(f"{self._path} {loss}; {self._rescue(session)}")
+        if self._lock.renew():
+            log.warning("%s.lock was removed or replaced, and has been made again", self._path)
+        lost = session.beside.lost() if session is not None else None
+        if session is not None and lost is not None:
+            # What is in the log must not be lost with it. The next one who asks is given a new connection.
+            self._poisoned = truncate_log(session.connection, wait=False)
+            raise StoreError(
+                f"{lost} was removed or replaced while in use; leave alone what lies beside {self._path}"
+            )
+
+    def _rescue(self, session: _Session | None) -> str:
+        """What to do about a lost database. Brings all that was committed into the file that is open."""
+        back = "put that very file back, no copy"
+        with suppress(sqlite3.Error):
+            if session is not None and truncate_log(session.connection, wait=False):
+                open_file = f"/proc/{os.getpid()}/fd/{self._lock.database_descriptor}"
+                back += f"; or copy {open_file}, which holds all that was saved until this server ends, "
+                back += "stop it, and put the copy in its place"
+        return back
+
+    def _check_number(self, connection: sqlite3.Connection) -> None:
+        """Raise `StoreError` where somebody else has committed to the file."""
+        found = last_commit_number(connection)
+        if found != self._commit_number:
+            raise StoreError(self._altered(found))
+
+    def _altered(self, found: int) -> str:
+        where = f"{self._path} holds {found} commits where {self._commit_number} were made"
+        right = "put the right file back, or restart this server to go on with this one"
+        return f"{where}: somebody has changed it; {right}"
 
     @contextmanager
     def _telling(self, doing: str) -> Iterator[None]:
@@ -349,19 +396,3 @@ class SqliteStore:
         except StoreError as error:
             self._poisoned |= poisons(error.__cause__)
             raise
-
-
-def _text(stored: bytes) -> str:
-    """Text as it is stored; bytes that are no UTF-8 become lone surrogates, which no text has."""
-    return stored.decode("utf-8", "surrogateescape")
-
-
-def _pages_written(batch: Batch, bytes_given: int) -> int:
-    """About how many pages a commit has added to the log, which cannot be asked without a checkpoint.
-
-    The size of the log's file tells nothing, because it is written over and never cut.
-    """
-    slots = chain((row.slot for row in batch.records), batch.freed_slots)
-    leaves = {slot // RECORDS_PER_PAGE for slot in slots}
-    scattered = len(batch.tombstones) + len(batch.lifted_id_hashes)
-    return PAGES_PER_COMMIT + scattered + max(len(leaves), bytes_given // PAGE_BYTES)

@@ -18,6 +18,10 @@ class DamageError(StoreError):
     """What is stored was ours and cannot be read any more, or does not fit together. A backup is needed."""
 
 
+class PassingError(StoreError):
+    """The store cannot do it now; it may later, although nobody mends a setting or a file."""
+
+
 class RowsRefused(StoreError):
     """A batch holds rows that no store could keep, such as a name with half a character in it.
 
@@ -77,6 +81,23 @@ class Store(Protocol):
 
         What frees comes before what fills: a slot that is both freed and in `records` holds the record
         afterwards, a tombstone that is both lifted and put up stands. Raises `RowsRefused` too.
+        """
+
+    @property
+    def loss(self) -> str | None:
+        """How the file has ceased to be what its name leads to; None while all is well.
+
+        Cheap, and may be asked from any thread. May raise `OSError`.
+        """
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of the log of changes, as it was when it was last looked at."""
+
+    def look(self, now_s: float) -> None:
+        """See that the files are still those that were opened, and what is to be tidied.
+
+        `now_s` is monotonic time. To be called about once a second; takes no longer than `tidy`.
         """
 
     @property

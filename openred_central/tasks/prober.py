@@ -8,6 +8,7 @@ without a byte sent or read, few probes per network, and an answer of one bit.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import socket
@@ -48,6 +49,12 @@ GLOBAL_IPV6 = IPv6Network("2000::/3")
 EMBEDDING_LAST = tuple(map(IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 EMBEDDING_6TO4 = IPv6Network("2002::/16")
 
+# What says nothing of the node: no descriptor or memory is left here. All of these pass. What may last, such
+# as a firewall of our own, is not among them: a node at such an address would never be judged.
+OUR_FAILURES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# A machine that knows no way to either is not on the Internet. They are for documentation (RFC 5737, RFC
+# 3849), and nothing is sent to them.
+SOMEWHERE = ("192.0.2.1", "2001:db8::1")
 PORT_MAX = 65_535
 # Three rounds of connections must fit into the time in which an answer is awaited.
 CONNECT_TIMEOUT_S_MAX = PROBE_ANSWER_S / 3
@@ -112,6 +119,17 @@ def probe_refusal(address: str, port: int, allow_private: bool) -> str | None:
     return f"a {kind} address"
 
 
+def has_route(address: str) -> bool:
+    """Whether this machine knows a way to `address`; nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
+            datagrams.connect((address, PORT_MAX))
+    except OSError:
+        return False
+    return True
+
+
 @plain(frozen=True)
 class ProberOptions:
     """How much is probed at once, and how patiently."""
@@ -163,18 +181,21 @@ class Prober:
     """Connects to nodes, `ProberOptions.concurrency` at a time.
 
     `refusal` is given address and port and says why not, or None (`probe_refusal`); `on_result` is given
-    slot, node id and whether the port was open.
+    slot, node id and whether the port was open, None where we failed to ask. `has_route` says whether this
+    machine knows a way to an address.
     """
 
     def __init__(
         self,
         clock: Clock,
         refusal: Callable[[str, int], str | None],
-        on_result: Callable[[int, str, bool], None],
+        on_result: Callable[[int, str, bool | None], None],
         options: ProberOptions,
+        has_route: Callable[[str], bool] = has_route,
     ) -> None:
         self._clock = clock
         self._refusal = refusal
+        self._has_route = has_route
         self._on_result = on_result
         self._options = options
         self._queue: deque[Probe] = deque()
@@ -248,17 +269,25 @@ class Prober:
         # find this worker, and wait for it in vain.
         self._working -= 1
 
-    async def _is_open(self, address: str, port: int) -> bool:
+    async def _is_open(self, address: str, port: int) -> bool | None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             with socket.socket(family, socket.SOCK_STREAM) as connection:
                 connection.setblocking(False)
                 async with asyncio.timeout(self._options.connect_timeout_s):
                     await asyncio.get_running_loop().sock_connect(connection, (address, port))
-        except OSError:
-            # Refused, unreachable, timed out, or no descriptor left here: nothing was heard of the node.
-            return False
+        except OSError as error:
+            # Refused, unreachable or timed out: nothing was heard of the node, unless it is we who are away.
+            return None if error.errno in OUR_FAILURES or self._is_offline(address) else False
         return True
+
+    def _is_offline(self, address: str) -> bool:
+        """Whether this machine has no way to `address`, nor to anywhere else.
+
+        Where it has a way to others it is only of another kind than that address, such as a machine without
+        IPv6, which stays so: the node is then judged as one that cannot be asked.
+        """
+        return not any(map(self._has_route, (address, *SOMEWHERE)))
 
     def _may_probe(self, network: int) -> bool:
         """Whether `network` was left alone long enough, and the table has room for it."""

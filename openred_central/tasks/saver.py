@@ -21,7 +21,7 @@ from ..errors import InternalBug
 from ..histogram import Histogram
 from ..plain import field, fields, plain
 from ..storage.state import StoreState
-from ..storage.store import RowsRefused, Store
+from ..storage.store import RowsRefused, Store, StoreError
 
 log = logging.getLogger("openred.saver")
 
@@ -31,6 +31,8 @@ RETRY_S_MIN = 0.1
 BEHIND_S = 2.0
 # What is pending at a flush is spread over half of the time to the next one, and over this at most.
 FLUSH_S_MAX = 0.5
+# How often the files of the store are looked at, whether there is something to save or not.
+LOOK_S = 1.0
 # Of a batch with many rows that cannot be stored, so many are named in the log.
 REFUSED_LOGGED_MAX = 10
 
@@ -130,6 +132,8 @@ class Saver:
         # Whether the commit under way has not returned in time.
         self._hanging = False
         self._told_behind = False
+        # The monotonic time at which the store is to be looked at.
+        self._look_s = 0.0
         self.stats = SaverStats()
 
     @property
@@ -206,19 +210,51 @@ class Saver:
         self._answer(self._directory.last_change, durable=False)
 
     async def _pause(self) -> None:
-        """Sleep until somebody waits, or it is time for a flush or another attempt."""
-        if not self._wake.is_set():
-            delays_s = (self._retry_s, self._pace_s, self._options.flush_interval_s)
-            delay_s = next(delay_s for delay_s in delays_s if delay_s is not None)
-            timer = asyncio.get_running_loop().call_later(delay_s, self._wake.set)
-            try:
+        """Sleep until somebody waits, or it is time for a flush or another attempt; look at the store."""
+        delays_s = (self._retry_s, self._pace_s, self._options.flush_interval_s)
+        delay_s = next(delay_s for delay_s in delays_s if delay_s is not None)
+        timer = asyncio.get_running_loop().call_later(delay_s, self._wake.set)
+        try:
+            # After a look that fails another attempt is due at once: it tells what is the matter.
+            while self.failing or await self._look_if_due():
                 await self._tidy()
-                await self._wake.wait()
-            finally:
-                timer.cancel()
-        else:
-            await self._tidy()
+                if self._wake.is_set() or not await self._woken_to_look():
+                    break
+        finally:
+            timer.cancel()
         self._wake.clear()
+
+    async def _woken_to_look(self) -> bool:
+        """Sleep; True where that ended because it is time for a look, and for nothing else."""
+        woken: list[bool] = []
+
+        def wake() -> None:
+            woken.append(not self._wake.is_set())
+            self._wake.set()
+
+        timer = asyncio.get_running_loop().call_later(LOOK_S, wake)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+        if not any(woken) or self._waiters or self._stopping:
+            return False
+        self._wake.clear()
+        return True
+
+    async def _look_if_due(self) -> bool:
+        return self._now().monotonic_s < self._look_s or await self._look()
+
+    async def _look(self) -> bool:
+        """Have the store look at its files; False where it is no longer what it was."""
+        now_s = self._now().monotonic_s
+        self._look_s = now_s + LOOK_S
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._store.look, now_s)
+        except StoreError as error:
+            self._note_failure(error)
+            return False
+        return True
 
     async def _tidy(self) -> None:
         """Housekeeping of the store: a step after each batch, and more while there is nothing else to do."""
@@ -227,7 +263,9 @@ class Saver:
             try:
                 await loop.run_in_executor(self._writer, self._store.tidy)
             except Exception as error:
-                log.warning("housekeeping of the store failed, to be tried again: %s", error)
+                # Where the file is lost, the look tells so, and that is enough.
+                if await self._look():
+                    log.warning("housekeeping of the store failed, to be tried again: %s", error)
                 return
             if self._wake.is_set():
                 return
@@ -242,6 +280,9 @@ class Saver:
         closing = self._stopping
         batch = self._directory.take_changes(self._options.batch_rows_max, now, closing=closing)
         if batch is None:
+            if self.failing and not await self._look():
+                return False
+            self._note_recovery()
             self._saved_change = self._directory.last_change
             self._answer(self._saved_change, durable=True)
             self.stats.pending_since_s = self._pace_s = None
@@ -289,14 +330,17 @@ class Saver:
         self._answer(batch.last_change, durable=not refused)
         self._saved_change = max(self._saved_change, batch.last_change)
         self._tell_behind()
-        if self.failing:
-            self._retry_s, self._hanging = None, False
-            log.warning("changes are saved again, after %d failed commits in all", stats.failures)
+        self._note_recovery()
         self._pace_s = self._find_pace_s()
         if self._pace_s is None:
             stats.pending_since_s = None
         if self._waiters or self._stopping:
             self._wake.set()
+
+    def _note_recovery(self) -> None:
+        if self.failing:
+            self._retry_s, self._hanging = None, False
+            log.warning("changes are saved again, after %d failed commits in all", self.stats.failures)
 
     def _find_pace_s(self) -> float | None:
         """The pause before the next batch, if nobody waits for it; None where less than one is pending.
@@ -333,7 +377,8 @@ class Saver:
         self.stats.last_error = str(error) or repr(error)
         self._hanging = False
         if self._retry_s is None:
-            log.error("changes cannot be saved, to be tried again: %s", self.stats.last_error)
+            # The error itself: more of it is shown than of a text.
+            log.error("changes cannot be saved, to be tried again: %s", error if str(error) else repr(error))
             self._retry_s = min(RETRY_S_MIN, self._options.retry_s_max)
         else:
             self._retry_s = min(2 * self._retry_s, self._options.retry_s_max)

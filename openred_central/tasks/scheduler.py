@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from ..clock import AttendedTime, Now
+from ..directory.crowding import is_crowded
 from ..directory.directory import Directory
 from ..directory.expiry import ProbeRequest
 from ..directory.node import Transition
@@ -47,6 +48,9 @@ class Scheduler:
         self._on_transitions = on_transitions
         self._ask = ask
         self._stopping = asyncio.Event()
+        # How many refusals for want of bytes there were by the last tick, and whether that was told.
+        self._bytes_refusals = 0
+        self._bytes_told = False
         self.ticks = 0
         self.late_s_max = 0.0
         # How late each tick came that found something due.
@@ -77,6 +81,7 @@ class Scheduler:
             self._tell_hold()
         self._have_asked(now)
         self._tell_transitions()
+        self._tell_bytes()
         return handled >= PIECE_NODES
 
     def pause_s(self) -> float:
@@ -124,3 +129,22 @@ class Scheduler:
             log.warning("mass silence: transitions are held: %s", hold.reason)
         else:
             log.warning("mass silence: the hold has ended; whoever is still silent goes on at a bounded pace")
+
+    def _tell_bytes(self) -> None:
+        """Tell once that the nodes take all the bytes that they may, until there is room again."""
+        directory = self._directory
+        held, bytes_max = directory.nodes.registry.bytes_held, directory.options.bytes_max
+        if directory.bytes_refusals > self._bytes_refusals and not self._bytes_told:
+            self._bytes_told = True
+            log.warning(
+                "what the nodes say of themselves takes %d of %d bytes: longer records are refused; "
+                "raise OPENRED_NODES_BYTES_MAX where there is memory for more",
+                held,
+                bytes_max,
+            )
+        elif self._bytes_told and not is_crowded(held, bytes_max):
+            self._bytes_told = False
+            log.info(
+                "what the nodes say of themselves takes %d of %d bytes: there is room again", held, bytes_max
+            )
+        self._bytes_refusals = directory.bytes_refusals

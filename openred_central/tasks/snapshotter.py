@@ -94,10 +94,17 @@ def yield_to_others() -> None:
 
 
 class Snapshotter:
-    """The task that takes snapshots of `source`. Run it with `run`, end it with `stop`."""
+    """The task that takes snapshots of `source`. Run it with `run`, end it with `stop`.
 
-    def __init__(self, source: Source, clock: Clock, options: SnapshotOptions) -> None:
+    `loss` tells how the database has ceased to be the one that is served, or None: a stranger's file must not
+    push out good snapshots.
+    """
+
+    def __init__(
+        self, source: Source, clock: Clock, options: SnapshotOptions, loss: Callable[[], str | None]
+    ) -> None:
         self._source = source
+        self._loss = loss
         self._clock = clock
         self._interval_s = options.snapshot_interval_s
         self._kept = options.snapshots_kept
@@ -168,6 +175,9 @@ class Snapshotter:
         interval_s = self._interval_s or None
         began_s = self._clock.monotonic_s()
         try:
+            loss = self._loss()
+            if loss is not None:
+                raise SnapshotFailed(f"the database {loss}")
             _, manifest = self._source.take(self._clock.wall_s(), kept=self._kept, progress=self._go_on)
         except Stopped:
             return interval_s, None

@@ -104,6 +104,7 @@ class World:
         self,
         *,
         nodes_max: int = 1_000,
+        nodes_bytes_max: int = 0,
         lifecycle: LifecycleOptions | None = None,
         heartbeat_advice_s: float = DAY_S,
         store_durable: bool = True,
@@ -120,7 +121,12 @@ class World:
         self.commit: Commit | None = None
         self.saved_changes: list[int] = []
         self.directory = Directory(
-            DirectoryOptions(nodes_max=nodes_max, shards=4, heartbeat_advice_s=heartbeat_advice_s),
+            DirectoryOptions(
+                nodes_max=nodes_max,
+                nodes_bytes_max=nodes_bytes_max,
+                shards=4,
+                heartbeat_advice_s=heartbeat_advice_s,
+            ),
             lifecycle or LifecycleOptions(),
             MassSilenceOptions(),
             self.random.random,

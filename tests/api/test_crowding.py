@@ -52,3 +52,30 @@ def test_nobody_makes_room_while_there_is_some() -> None:
     for number in range(9):
         world.register(node_id=f"new-{number}")
     assert len(world.directory) == 89
+
+
+def test_beyond_its_bytes_the_directory_refuses_what_is_longer_and_says_which_limit_holds() -> None:
+    world = World(nodes_bytes_max=4_200)
+    claim = world.claim_of(metadata={"padding": "x" * 3_000})
+    world.wait(1)
+    assert world.call("POST", "/heartbeat/node-1").status == 200
+    world.wait(181 * DAY_S)
+    new = world.register(node_id="other", metadata={"padding": "x" * 3_000})
+    assert_problem(new, 503, "directory_full")
+    assert "of 4200 bytes" in new.document["detail"]
+    assert new.headers["Retry-After"] == "3600"
+    for path, body in (
+        ("/heartbeat/node-1", {"metadata": {"more": "y" * 1_000}, "services": ["chat"]}),
+        ("/register", {**NODE, "metadata": {"padding": "x" * 4_000}, "services": ["chat", "mail"]}),
+    ):
+        longer = world.call("POST", path, body, claim=claim)
+        assert_problem(longer, 503, "directory_full")
+        # Nothing has happened: it sleeps as before.
+        assert world.call("GET", "/nodes/node-1").document["state"] == "pending_1st"
+    shorter = world.call("POST", "/heartbeat/node-1", {"metadata": {"padding": None}}, claim=claim)
+    assert shorter.status == 200
+    assert world.call("GET", "/nodes/node-1").document["metadata"] == {}
+    figures = world.call("GET", "/stats").document["directory"]
+    assert figures["nodes_bytes"] == world.directory.nodes.registry.bytes_held
+    assert (figures["nodes_bytes"] < 500, figures["nodes_bytes_max"]) == (True, 4_200)
+    assert world.register(node_id="other", metadata={"padding": "x" * 3_000}).status == 201

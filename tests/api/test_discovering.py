@@ -28,14 +28,15 @@ def names(reply: Any) -> set[str]:
 
 
 def test_a_query_without_anything_asks_for_fifty_that_are_not_in_coma() -> None:
-    assert read_query("") == Query(names=frozenset(), states=AWAKE, max_results=50)
+    assert read_query("")[0] == Query(names=frozenset(), states=AWAKE, max_results=50)
 
 
 def test_everything_can_be_asked() -> None:
-    query = read_query(
+    query, ignored = read_query(
         "services=a,b&max_results=7&states=ACTIVE,coma,retry_2w&exclude_states=Retry_2W"
         "&min_last_seen=1970-01-01T00:01:00Z&region=eu&near=eu-west&later=1"
     )
+    assert ignored == ["later"]
     assert query == Query(
         names=frozenset({"a", "b"}),
         states=(State.ACTIVE, State.COMA),
@@ -60,7 +61,7 @@ def test_everything_can_be_asked() -> None:
     ],
 )
 def test_states_are_chosen_and_left_out(text: str, states: tuple[State, ...]) -> None:
-    assert read_query(text).states == states
+    assert read_query(text)[0].states == states
 
 
 @pytest.mark.parametrize("query", ["exclude_states=active", "states=dead", "states=coma&exclude_states=coma"])
@@ -72,8 +73,8 @@ def test_nobody_is_shown_who_was_refused_by_name(query: str) -> None:
 
 
 def test_capabilities_is_the_older_name_of_services() -> None:
-    assert read_query("capabilities=a,b").names == {"a", "b"}
-    assert read_query("capabilities=a,b&services=b,a").names == {"a", "b"}
+    assert read_query("capabilities=a,b")[0].names == {"a", "b"}
+    assert read_query("capabilities=a,b&services=b,a")[0].names == {"a", "b"}
     with pytest.raises(CallerError) as raised:
         read_query("capabilities=a&services=b")
     assert (raised.value.status, set(raised.value.fields or ())) == (400, {"services"})
@@ -106,6 +107,26 @@ def test_all_wrong_values_are_named_at_once() -> None:
     target = "/discover?services=No&max_results=0&states=x&exclude_states=x&min_last_seen=x&region=X&near=X"
     wrong = ["services", "max_results", "states", "exclude_states", "min_last_seen", "region", "near"]
     assert_problem(World().call("GET", target), 400, "bad_request", fields=wrong)
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [("service", "services"), ("serivces", "services"), ("max_result", "max_results"),
+     ("Region", "region"), ("nearby", "near"), ("min_lastseen", "min_last_seen")],
+)  # fmt: skip
+def test_a_slip_in_a_parameter_is_named_with_what_was_meant(slip: str, meant: str) -> None:
+    reply = World().call("GET", f"/discover?{slip}=storage")
+    assert_problem(reply, 400, "bad_request", fields=[slip])
+    assert reply.document["fields"][slip] == f"is no parameter of this endpoint; did you mean {meant}?"
+
+
+def test_a_parameter_of_a_newer_protocol_is_ignored_and_named() -> None:
+    world = World()
+    world.register(services=["storage"])
+    document = world.call("GET", "/discover?services=storage&latency_below=5&token").document
+    assert document["returned"] == 1
+    assert document["ignored"] == ["latency_below", "token"]
+    assert "ignored" not in world.call("GET", "/discover?services=storage").document
 
 
 @given(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from openred_central.api.fields import Field, Fields, Wrong
+from openred_central.api.fields import SLIP_EDITS_MAX, UNDECLARED_MAX, Field, Fields, Wrong, is_slip
 from openred_central.errors import CallerError
 from openred_central.plain import replace
 
@@ -157,3 +159,36 @@ def test_a_body_that_is_no_object_is_named_for_what_it_is(document: Any, kind: s
 
 def test_a_body_that_is_an_object_is_taken() -> None:
     assert Fields.of_body({"a": 1}).take(small_field("a")) == 1
+
+
+def test_a_query_names_what_it_ignores_and_refuses_slips() -> None:
+    fields = Fields.of_query("a=1&unrelated=2", [A])
+    assert fields.ignored == ["unrelated"]
+    fields.finish()
+    slips = Fields.of_query("odl=1&parameter=2", [A, small_field("parameters")])
+    assert wrong_in(slips) == {
+        "odl": "is no parameter of this endpoint; did you mean old?",
+        "parameter": "is no parameter of this endpoint; did you mean parameters?",
+    }
+
+
+def test_a_query_of_very_many_undeclared_parameters_is_refused() -> None:
+    query = "&".join(f"unrelated-{number}=1" for number in range(UNDECLARED_MAX + 1))
+    with pytest.raises(CallerError, match=f"{UNDECLARED_MAX} are allowed") as raised:
+        Fields.of_query(query, [A])
+    assert raised.value.suggestion == "Send only these: a, old."
+    assert len(Fields.of_query(query.partition("&")[2], [A]).ignored) == UNDECLARED_MAX
+
+
+def distance(one: str, other: str) -> int:
+    """The Levenshtein distance by its definition."""
+    if not one or not other:
+        return len(one) + len(other)
+    if one[0] == other[0]:
+        return distance(one[1:], other[1:])
+    return 1 + min(distance(one[1:], other), distance(one, other[1:]), distance(one[1:], other[1:]))
+
+
+@given(st.text("abc", max_size=6), st.text("abc", max_size=6))
+def test_a_slip_is_two_edits_away_at_most(one: str, other: str) -> None:
+    assert is_slip(one, other) == (distance(one, other) <= SLIP_EDITS_MAX)

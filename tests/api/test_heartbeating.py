@@ -370,6 +370,17 @@ def test_who_repeats_himself_is_limited_as_everybody_is() -> None:
     assert answer("node-1") is not None
 
 
+def test_who_repeats_a_session_is_charged_apart_from_those_who_prove_nothing() -> None:
+    world, session = enrolled(limits=LimitOptions())
+    answer = prepared(world, authorization=session)
+    assert answer is not None
+    unproved = world.api.limits.heartbeat_charge(world.request("POST", BEAT), proved=False)
+    for _ in range(HEARTBEAT.burst):
+        unproved(0)
+    answers = [answer("node-1") for _ in range(HEARTBEAT.burst + 1)]
+    assert [told is not None for told in answers] == [True] * HEARTBEAT.burst + [False]
+
+
 def enrolled(**options: Any) -> tuple[World, str]:
     """A world with a node that is bound to `KEY`, and what its session is sent as."""
     world = World(**options)

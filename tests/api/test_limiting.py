@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from openred_central.api.limiting import PROOF_FAIL, QUOTA_EXCEEDED, LimitOptions
@@ -9,8 +10,10 @@ from openred_central.errors import CallerError
 from openred_central.micro_engine.messages import PROBLEM_TYPE
 from openred_central.plain import replace
 from openred_central.security.gcra import Policy
+from openred_central.security.signing import PrivateKey
 
 from .helpers import PEER, Reply, World, assert_problem
+from .minting import Here
 
 DEFAULTS = LimitOptions()
 UNBOUNDED = LimitOptions(register=None, new_nodes=None)
@@ -128,7 +131,7 @@ def test_a_policy_that_is_off_refuses_nobody() -> None:
         assert reply.status == 201
         assert "RateLimit" not in reply.headers
         request = world.request("POST", "/heartbeat/n-0")
-        assert world.api.limits.charge_heartbeat(request, 0) == ()
+        assert world.api.limits.charge_heartbeat(request, 0, proved=True) == ()
 
 
 def test_one_64_is_filled_like_one_address_and_a_48_eight_times_as_far() -> None:
@@ -239,7 +242,7 @@ def test_failed_proofs_of_others_leave_the_node_its_heartbeats() -> None:
     for _ in range(1_000):
         limits.proof_failed(attacker)
     owner = world.request("POST", "/heartbeat/n-1")
-    assert dict(limits.charge_heartbeat(owner, 0)) == {
+    assert dict(limits.charge_heartbeat(owner, 0, proved=False)) == {
         "RateLimit-Policy": '"heartbeat";q=1;w=60',
         "RateLimit": '"heartbeat";r=1;t=60',
     }
@@ -249,23 +252,25 @@ def test_heartbeats_and_tokens_of_a_node_have_quotas_of_their_own() -> None:
     world = World(limits=DEFAULTS)
     claim = add(world, 1).document["claim"]
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
-    assert [raised(limits.charge_heartbeat, request, 0) is None for _ in range(4)] == [
+    beat = partial(limits.charge_heartbeat, proved=True)
+    ask = partial(limits.charge_token, proved=True)
+    assert [raised(beat, request, 0) is None for _ in range(4)] == [
         True,
         True,
         False,
         False,
     ]
-    assert [raised(limits.charge_token, request, 0) is None for _ in range(6)] == [True] * 5 + [False]
-    error = raised(limits.charge_heartbeat, request, 0)
+    assert [raised(ask, request, 0) is None for _ in range(6)] == [True] * 5 + [False]
+    error = raised(beat, request, 0)
     assert error is not None
     assert dict(error.headers)["Retry-After"] == "60"
     # From another address, it is the same node.
-    assert raised(limits.charge_heartbeat, world.request("GET", "/", peer="192.0.2.8"), 0) is not None
+    assert raised(beat, world.request("GET", "/", peer="192.0.2.8"), 0) is not None
     # A node that takes over its slot begins anew.
     world.call("DELETE", "/nodes/n-1?mode=forget", claim=claim)
     world.wait(1)
     assert add(world, 2).status == 201
-    assert raised(limits.charge_heartbeat, request, 0) is None
+    assert raised(beat, request, 0) is None
 
 
 def test_an_exempt_caller_is_not_charged_for_its_node_nor_for_its_proofs() -> None:
@@ -273,7 +278,30 @@ def test_an_exempt_caller_is_not_charged_for_its_node_nor_for_its_proofs() -> No
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
     world.register()
     for _ in range(100):
-        assert limits.charge_heartbeat(request, 0) == ()
-        assert limits.charge_token(request, 0) == ()
+        assert limits.charge_heartbeat(request, 0, proved=False) == ()
+        assert limits.charge_token(request, 0, proved=False) == ()
         limits.proof_failed(request)
         limits.may_try_proof(request)
+
+
+def test_strangers_use_up_nothing_of_a_node_that_shows_who_it_is() -> None:
+    world = World(limits=DEFAULTS, mint=Here())
+    claim = add(world, 1).document["claim"]
+    stranger, about = "192.0.2.66", {"node_id": "n-1"}
+    beats = [world.call("POST", "/heartbeat/n-1", peer=stranger).status for _ in range(3)]
+    tokens = [world.call("POST", "/security/token", about, peer=stranger).status for _ in range(6)]
+    assert (beats, tokens) == ([200, 200, 429], [200] * 5 + [429])
+    change = {"metadata": {"x": 1}}
+    mine = [world.call("POST", "/heartbeat/n-1", change, claim=claim).status for _ in range(3)]
+    assert mine == [200, 200, 429]
+    mine = [world.call("POST", "/security/token", about, claim=claim).status for _ in range(6)]
+    assert mine == [200] * 5 + [429]
+
+
+def test_strangers_do_not_keep_a_node_from_being_bound_to_its_key() -> None:
+    world, key = World(limits=DEFAULTS), PrivateKey.generate_ed25519()
+    assert world.register(node_id="n-1", public_key=key.public_text).status == 201
+    for _ in range(3):
+        world.call("POST", "/heartbeat/n-1", peer="192.0.2.66")
+    assert world.signed(key, "POST", "/heartbeat/n-1").status == 200
+    assert world.call("POST", "/heartbeat/n-1", peer="192.0.2.66").status == 401

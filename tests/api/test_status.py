@@ -36,7 +36,7 @@ def test_the_figures_are_complete() -> None:
     document = World().call("GET", "/stats").document
     assert document.keys() == {"directory", "lifecycle", "empathy", "performance", "time", "version"}
     assert document["directory"].keys() == {
-        *("nodes", "nodes_max", "by_state", "tombstones"),
+        *("nodes", "nodes_max", "nodes_bytes", "nodes_bytes_max", "by_state", "tombstones"),
         *("service_sets", "nodes_in_rare_sets", "shards", "revision", "digest"),
     }
     assert document["lifecycle"].keys() == {"dwell_s", "transitions", "set_aside"}

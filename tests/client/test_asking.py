@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from openred_central.client.asking import Asker, ask_for
-from openred_central.client.errors import BadAnswer, ProblemError, RetryLater
+from openred_central.client.errors import BadAnswer, ClientError, ClockError, ProblemError, RetryLater
 from openred_central.client.identity import Identity, Proof
 from openred_central.security.signatures import Message, read_signature
 
@@ -85,6 +85,25 @@ def test_a_wrong_clock_is_corrected_once(ahead_s: float) -> None:
     assert case.identity.offset_s == pytest.approx(ahead_s, abs=0.01)
     case.ask(Proof.NODE)
     assert len(case.server.asked) == 3
+
+
+@pytest.mark.parametrize("ahead_s", [-90 * 86_400.0, 86_401.0, 90 * 86_400.0])
+def test_a_time_that_is_further_off_than_a_day_is_not_signed_for(ahead_s: float) -> None:
+    case = Case(lambda _: refusal("signature_early", case.server.clock.wall_s() + ahead_s))
+    with pytest.raises(ClockError, match=r"Set the clock of this machine") as caught:
+        case.ask(Proof.NODE)
+    assert caught.value.ahead_s == pytest.approx(ahead_s, abs=0.01)
+    assert len(case.server.asked) == 1
+    assert case.identity.offset_s == 0.0
+
+
+@pytest.mark.parametrize("time", ["noon", "2027-01-15T08:00:00", "0001-01-01T00:00:00+14:00", None])
+def test_a_time_that_can_be_read_in_two_ways_or_in_none_is_not_believed(time: str | None) -> None:
+    told = {"error": "proof_required", "reason": "signature_early", "server_time": time}
+    case = Case(in_turn((401, told)))
+    with pytest.raises(ClientError):
+        case.ask(Proof.NODE)
+    assert case.identity.offset_s == 0.0
 
 
 def test_right_after_a_servers_start_the_next_whole_second_is_waited_for() -> None:

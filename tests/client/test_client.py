@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from openred_central.client import BadAnswer, Client, ClientError, ConnectionFailed, ProblemError, RetryLater
+from openred_central.client import (
+    BadAnswer,
+    Client,
+    ClientError,
+    ClockError,
+    ConnectionFailed,
+    ProblemError,
+    RetryLater,
+)
 from openred_central.security.refused import Refused
 
 from ..security.directory_keys import NOW, directory_key, keyset
@@ -222,6 +231,35 @@ def test_a_key_set_is_fetched_once_as_long_as_it_is_the_same() -> None:
     assert [asked.headers.get("if-none-match") for asked in server.asked] == [None, '"1"', None]
 
 
+def test_key_sets_and_tokens_are_judged_by_our_own_clock_whatever_a_server_says() -> None:
+    """Somebody in between moves the time that requests are signed for; a key set of then stays expired."""
+    content = vouched(keyset(directory_key()))
+
+    def answer(asked: Asked) -> Told:
+        if asked.target == "/security/keys":
+            return f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content
+        if len(server.asked) > 1:
+            return 200, {}
+        told = {"error": "proof_required", "reason": "signature_early", "server_time": server_time}
+        return 401, told
+
+    server = FakeServer(answer)
+    server.clock.jump_wall(NOW + 400 * 86_400.0 - server.clock.wall_s())
+    server_time = datetime.fromtimestamp(server.clock.wall_s() - 80_000, UTC).isoformat()
+
+    async def main() -> None:
+        node = client(server)
+        await node.heartbeat()
+        assert node.clock_offset_s == pytest.approx(-80_000, abs=0.01)
+        assert node.now_s() == server.clock.wall_s()
+        expires_s = keyset(directory_key()).expires_at
+        server.clock.jump_wall(expires_s + 100 - server.clock.wall_s())
+        with pytest.raises(Refused, match="was valid until"):
+            await node.key_set()
+
+    asyncio.run(main())
+
+
 class Stopped(Exception):
     """Ends a loop that has no end."""
 
@@ -273,6 +311,24 @@ def test_a_directory_that_is_away_is_asked_more_and_more_seldom() -> None:
     server, told = kept_alive(lose, 14)
     assert server.waited_s[0] <= 2 < server.waited_s[3] < 300 <= server.waited_s[-1] <= 600
     assert all(isinstance(error, ConnectionFailed) for error in told)
+
+
+def test_a_node_whose_clock_was_never_set_goes_on_until_somebody_sets_it() -> None:
+    def answer(asked: Asked) -> Told:
+        if asked.target == "/register":
+            return 201, {}
+        if len(server_times) > 1:
+            return 401, {
+                "error": "proof_required",
+                "reason": "signature_expired",
+                "server_time": server_times.pop(),
+            }
+        return 200, {"heartbeat_advice_s": 60}
+
+    server_times = ["2100-01-01T00:00:00+00:00"] * 3
+    server, told = kept_alive(answer, 3)
+    assert [type(said) for said in told] == [ClockError, ClockError, dict]
+    assert server.waited_s[0] <= 2
 
 
 @pytest.mark.parametrize("status", [500, 502, 503])

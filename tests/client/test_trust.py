@@ -49,6 +49,14 @@ def test_what_is_older_than_what_was_seen_is_refused() -> None:
         trusted.take(vouched(keyset(directory_key(), version=4)), NOW)
 
 
+def test_a_version_of_the_future_does_not_shut_out_those_that_follow() -> None:
+    trusted = TrustedKeys(ROOT.public.key_id)
+    for version in (NOW + 86_400, 2**53 - 1):
+        with pytest.raises(Refused):
+            trusted.take(vouched(keyset(directory_key(), version=version)), NOW)
+    assert trusted.take(vouched(keyset(directory_key(), version=NOW + 1)), NOW).version == NOW + 1
+
+
 def test_a_kept_document_can_be_taken_again() -> None:
     trusted = TrustedKeys()
     trusted.take(vouched(keyset(directory_key())), NOW)

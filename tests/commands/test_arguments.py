@@ -8,7 +8,14 @@ import shlex
 import pytest
 
 from openred_central import cli
-from openred_central.commands.arguments import ASKING, EXAMPLES, MEANINGS, add_arguments, add_keys_arguments
+from openred_central.commands.arguments import (
+    ASKING,
+    EXAMPLES,
+    MEANINGS,
+    add_arguments,
+    add_keys_arguments,
+    guard_key_ids,
+)
 
 
 def parser(name: str) -> argparse.ArgumentParser:
@@ -33,6 +40,29 @@ def test_the_examples_of_a_command_are_good_command_lines(name: str) -> None:
         command, *words = words_of(line.strip())
         assert command == name
         parser(name).parse_args(words)
+
+
+# As SHA-256 and base64url may have it.
+KEY_ID = "-h" + "Z_-9" * 10 + "A"
+
+
+@pytest.mark.parametrize("key_id", [KEY_ID, f"-{KEY_ID[:-1]}"])
+@pytest.mark.parametrize("settings", [[], ["--port", "9000"]])
+def test_a_key_id_may_begin_as_a_flag_does(key_id: str, settings: list[str]) -> None:
+    parser = cli._parser()
+    for words in (["keys", "revoke", key_id, *settings], ["keys", "revoke", *settings, key_id]):
+        options, unknown = parser.parse_known_args(guard_key_ids(words))
+        assert (options.action, options.request, unknown) == ("revoke", key_id, [])
+        assert vars(options).get("port") == (settings[1] if settings else None)
+    words = ["register", "192.0.2.1", "7000", "--next-key", key_id, "--key", "node.pem"]
+    options, unknown = parser.parse_known_args(guard_key_ids(words))
+    assert (options.next_key, options.key, unknown) == (key_id, "node.pem", [])
+
+
+def test_what_is_no_key_id_is_left_as_it_is() -> None:
+    words = ["serve", "--port", "9000", "-x", "--max-node", KEY_ID[:-1], f"{KEY_ID}A", f"--key={KEY_ID}"]
+    assert guard_key_ids([*words, KEY_ID]) == [*words, KEY_ID]
+    assert guard_key_ids(words) == words
 
 
 @pytest.mark.parametrize("name", MEANINGS)

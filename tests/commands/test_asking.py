@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from openred_central.commands.arguments import add_arguments
 from openred_central.commands.asking import Surroundings, UsageError
 from openred_central.commands.showing import Style
 
-from ..client.fake import FakeServer, Handler, Lost, Told
+from ..client.fake import Asked, FakeServer, Handler, Lost, Told
 from ..security.signed_requests import ed25519_key
 
 OWN = f"k-{ed25519_key().key_id}"
@@ -183,3 +184,16 @@ def test_a_node_is_kept_alive_until_interrupted(monkeypatch: pytest.MonkeyPatch,
     assert len(desk.said) == 2
     assert [complaint[:8] for complaint in desk.complaints] == ["503 http", "http_410"]
     assert 54 <= desk.server.waited_s[0] <= 60
+
+
+def test_a_clock_that_is_off_is_told(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    def answer(asked: Asked) -> Told:
+        if len(desk.server.asked) > 1:
+            return ok(asked)
+        time = datetime.fromtimestamp(desk.server.clock.wall_s() + 3_600, UTC).isoformat()
+        return 401, {"error": "proof_required", "reason": "signature_expired", "server_time": time}
+
+    desk = Desk(monkeypatch, answer)
+    assert desk.run("leave", "--key", key) == 0
+    (warning,) = desk.complaints
+    assert warning.startswith("warning: the directory says that its clock is 3,600 s ahead of this machine's")

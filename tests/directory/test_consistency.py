@@ -117,6 +117,14 @@ def indexed_in_another_state(directory: Directory) -> None:
     directory.nodes.index.move(0, State.ACTIVE, State.RETRY_2W)
 
 
+def bytes_counted_wrongly(directory: Directory) -> None:
+    directory.nodes.registry._text_bytes += 1
+
+
+def bytes_of_sets_counted_wrongly(directory: Directory) -> None:
+    directory.nodes.registry.sets.bytes_held = 0
+
+
 @pytest.mark.parametrize(
     ("damage", "found"),
     [
@@ -136,6 +144,8 @@ def indexed_in_another_state(directory: Directory) -> None:
         (state_counted_wrongly, "the counts per state sum to 4, 3 are registered"),
         (two_states_counted_wrongly, "2 nodes are ACTIVE, 3 are counted"),
         (in_no_shard, "the shards hold 2 nodes, 3 are registered"),
+        (bytes_counted_wrongly, "what the nodes say takes"),
+        (bytes_of_sets_counted_wrongly, "what the nodes say takes"),
         (not_indexed, "the service index and the discoverable nodes differ in 1 places"),
         (indexed_though_it_left, "the service index and the discoverable nodes differ in 1 places"),
         (indexed_twice, "the service index holds a node twice"),

@@ -128,3 +128,20 @@ def test_who_is_refused_erases_nobody() -> None:
         assert refused(loaded, day(3))
     assert len(loaded) == 10
     assert all(state_of(loaded, f"old-{number}") is State.ACTIVE for number in range(10))
+
+
+def test_nodes_that_were_never_heard_make_room_for_bytes_as_well() -> None:
+    directory = make_directory(nodes_bytes_max=10_000)
+    fat = {"padding": "x" * 2_000}
+    for number in range(4):
+        register(directory, f"old-{number}", day(0), metadata=fat)
+    # Four more do not fit; nobody is erased for one that is longer than all who give way.
+    with pytest.raises(CallerError, match="directory_full"):
+        register(directory, "huge", day(3), metadata={"padding": "x" * 9_000})
+    assert len(directory) == 4
+    for number in range(4):
+        register(directory, f"new-{number}", day(3), metadata=fat)
+    assert all(state_of(directory, f"new-{number}") is State.ACTIVE for number in range(4))
+    with pytest.raises(CallerError, match="directory_full"):
+        register(directory, "late", day(3), metadata=fat)
+    expect_consistent(directory, day(3))

@@ -16,6 +16,7 @@ from openred_central.plain import replace
 from .building import (
     EPOCH_S,
     SHORT_LIFE,
+    DictStore,
     at,
     day,
     expect_consistent,
@@ -23,7 +24,9 @@ from .building import (
     record_of,
     register,
     registration,
+    restarted,
     run_until,
+    save_all,
     state_of,
 )
 
@@ -411,6 +414,81 @@ def test_amending_writes_what_differs_and_nothing_else() -> None:
     assert directory.would_change(slot, changed, at(1.0))
     assert directory.amend(slot, changed, at(1.0)) == directory.saving.last_change
     assert record_of(directory, "a").region == "us"
+
+
+# A budget of bytes.
+
+FAT = {"padding": "x" * 2_000}
+
+
+def test_beyond_its_bytes_a_directory_takes_no_new_nodes_and_no_longer_records() -> None:
+    directory = make_directory(nodes_bytes_max=4_300)
+    slot = register(directory, "a", at(0.0), metadata=FAT)
+    register(directory, "b", at(0.0), metadata=FAT)
+    with refused(503, "directory_full") as caught:
+        register(directory, "c", at(1.0), metadata=FAT)
+    assert "of 4300 bytes" in str(caught.value)
+    assert dict(caught.value.headers)["Retry-After"]
+    longer = registration("a", metadata={"padding": "x" * 3_000})
+    with refused(503, "directory_full"):
+        directory.register(longer, proved=True, now=at(1.0))
+    with refused(503, "directory_full"):
+        directory.amend(slot, longer, at(1.0))
+    with refused(503, "directory_full"):
+        directory.amend(slot, registration("a", metadata=FAT, services="storage"), at(1.0))
+    assert directory.bytes_refusals == 4
+    assert record_of(directory, "a").revision == 1
+    assert state_of(directory, "c") is State.ABSENT
+    expect_consistent(directory, at(1.0))
+
+
+def test_beyond_its_bytes_a_directory_takes_what_is_no_longer_than_before() -> None:
+    directory = make_directory(life=SHORT_LIFE, nodes_bytes_max=4_300)
+    slot = register(directory, "a", at(0.0), metadata=FAT)
+    register(directory, "b", at(0.0), metadata=FAT)
+    run_until(directory, at(10.0))
+    assert directory.heartbeat("a", at(11.0)) is State.PENDING_FIRST_CHECK
+    same = registration("b", metadata=FAT)
+    assert directory.register(same, proved=False, now=at(11.0)).outcome == "revived"
+    other = registration("b", metadata={"padding": "y" * 2_000})
+    assert directory.register(other, proved=True, now=at(11.0)).outcome == "updated"
+    # Who was robbed of its key can change it, whatever room there is.
+    assert directory.change_key(slot, "k" * 800, "")
+    assert directory.amend(slot, registration("a"), at(12.0)) is not None
+    register(directory, "c", at(12.0))
+    directory.forget("b", at(13.0))
+    register(directory, "d", at(13.0), metadata=FAT)
+    expect_consistent(directory, at(13.0))
+
+
+def test_a_directory_that_starts_with_fewer_bytes_keeps_what_it_has() -> None:
+    directory = make_directory()
+    for name in ("a", "b", "c"):
+        register(directory, name, at(0.0), metadata=FAT, services="chat,mail", next_key="k" * 43)
+    store = DictStore()
+    save_all(directory, store, at(0.0))
+    loaded = restarted(store, nodes_bytes_max=1)
+    assert len(loaded) == 3
+    assert loaded.nodes.registry.bytes_held == directory.nodes.registry.bytes_held
+    with refused(503, "directory_full"):
+        register(loaded, "d", at(1.0))
+    assert loaded.heartbeat("a", at(1.0)) is State.ACTIVE
+    expect_consistent(loaded, at(1.0))
+
+
+@pytest.mark.parametrize(
+    ("nodes_max", "nodes_bytes_max", "bytes_max"),
+    [(100_000, 0, 204_800_000), (1, 0, 1_048_576), (512, 0, 1_048_576), (1_024, 0, 2_097_152), (1, 5, 5)],
+)
+def test_the_bytes_follow_from_the_nodes_where_they_are_not_set(
+    nodes_max: int, nodes_bytes_max: int, bytes_max: int
+) -> None:
+    assert DirectoryOptions(nodes_max=nodes_max, nodes_bytes_max=nodes_bytes_max).bytes_max == bytes_max
+
+
+def test_a_negative_number_of_bytes_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="nodes_bytes_max is -1"):
+        DirectoryOptions(nodes_bytes_max=-1)
 
 
 @pytest.mark.parametrize("name", ["nodes_max", "shards", "heartbeat_advice_s"])

@@ -529,6 +529,18 @@ def test_one_that_cannot_be_asked_for_our_reasons_is_asked_later_and_is_not_sile
     assert asked(directory) == ["a"]
 
 
+def test_one_that_we_failed_to_ask_is_asked_later_too() -> None:
+    directory = probing()
+    run_until(directory, at(10.0))
+    assert asked(directory) == ["a"]
+    directory.expiry.probed(0, "a", alive=None, now=at(10.0))
+    assert directory.expiry.is_postponed(0)
+    assert state_of(directory, "a") is State.ACTIVE
+    run_until(directory, at(10.0 + POSTPONE_S))
+    assert asked(directory) == ["a"]
+    expect_consistent(directory, at(10.0 + POSTPONE_S))
+
+
 def test_one_that_is_to_be_asked_later_takes_no_place_of_the_others() -> None:
     directory = fallen_silent(probing=True)
     for node_id in asked(directory):

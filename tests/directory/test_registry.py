@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
 from zlib import crc32
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openred_central.directory.digests import DIGEST_MASK, record_digest
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.node import DISCOVERABLE, LEFT, SignOfLife, is_discoverable
 from openred_central.directory.registry import Registry, shard_of
+from openred_central.directory.weights import set_bytes, text_bytes
 from openred_central.errors import InternalBug
 
 from .building import columns_of, record
@@ -37,8 +45,47 @@ def test_a_record_comes_out_as_it_went_in() -> None:
     assert (len(registry), registry.state_counts[State.COMA]) == (1, 1)
 
 
-def test_a_node_lies_in_the_same_shard_on_every_machine() -> None:
-    assert shard_of("node", 64) == crc32(b"node") % 64
+def test_a_node_lies_in_one_shard_however_it_came() -> None:
+    inserted, restored = Registry(64), Registry(64)
+    nodes = [record(slot, f"node-{slot}") for slot in range(200)]
+    for node in nodes:
+        inserted.insert(node)
+    restored.restore(columns_of(nodes))
+    for registry in (inserted, restored):
+        for shard in range(64):
+            assert {shard_of(node_id, 64) for node_id, _ in registry.slots_in_shard(shard)} <= {shard}
+
+
+def test_ids_cannot_be_chosen_for_one_shard() -> None:
+    """Nor ids that have a checksum in common, in all shards that one can ask for."""
+    chosen = [name for number in range(128_000) if crc32((name := f"n-{number}").encode()) % 64 == 0]
+    for shards in (2, 64, 4_096):
+        sizes = Counter(shard_of(node_id, shards) for node_id in chosen)
+        assert max(sizes.values()) < 2 * len(chosen) / shards + 100
+
+
+def test_the_ids_of_one_shard_differ_where_their_dictionary_looks() -> None:
+    in_one = [name for number in range(6_400) if shard_of(name := f"n-{number}", 64) == 0]
+    lower_bits = Counter(hash(node_id) & 63 for node_id in in_one)
+    assert max(lower_bits.values()) < len(in_one) / 2
+
+
+def test_another_process_has_other_shards() -> None:
+    code = (
+        "from openred_central.directory.registry import shard_of; "
+        "print([shard_of(f'n-{number}', 64) for number in range(64)])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment, check=True, capture_output=True, timeout=60
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(runs) == 2
+
+
+def test_a_registry_leads_to_each_node_from_its_shard() -> None:
     registry = Registry(64)
     registry.insert(record(0))
     assert [shard for shard in range(64) if list(registry.slots_in_shard(shard))] == [shard_of("node", 64)]
@@ -208,3 +255,52 @@ def test_an_id_or_history_that_is_no_text_is_not_restored() -> None:
     for changed in ({"node_id": [b"\xff"]}, {"history": [b"\xff"]}, {"region": [b"\xff"]}):
         with pytest.raises(UnicodeDecodeError):
             Registry(4).restore(columns_of([record(0)])._replace(**changed))
+
+
+texts = st.text("abc", max_size=8)
+names = st.sampled_from(["", "a", "a,b", "a,b,c"])
+said = st.fixed_dictionaries(
+    {
+        "services": names,
+        "region": texts,
+        "profile": texts.map(str.encode),
+        "history": texts,
+        "next_key": texts,
+    }
+)
+
+
+def counted(registry: Registry) -> int:
+    """What all nodes say, added up anew."""
+    records = [registry.record(slot) for slot in registry.taken_slots()]
+    alone = sum(text_bytes(one.node_id, one.profile, one.history, one.next_key) for one in records)
+    return alone + sum(set_bytes(*one) for one in {(one.services, one.region) for one in records})
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["say", "remove", "move", "move all"]), said)))
+def test_the_bytes_that_are_held_are_known_at_every_step_and_before_it(
+    steps: list[tuple[int, str, dict[str, Any]]],
+) -> None:
+    registry = Registry(4)
+    for number, step, fields in steps:
+        slot = registry.slot_of(f"n-{number}")
+        if step == "say":
+            place = registry.next_slot() if slot is None else slot
+            one = record(place, f"n-{number}", **fields)
+            expected = registry.bytes_held + registry.bytes_added(one)
+            (registry.insert if slot is None else registry.replace)(one)
+            assert registry.bytes_held == expected
+        elif slot is None:
+            continue
+        elif step == "remove":
+            registry.remove(slot)
+        elif step == "move":
+            registry.set_state(slot, State.COMA, 1.0, fields["history"])
+        else:
+            registry.set_states([slot], registry.state(slot), State.COMA, [1.0], [fields["history"]])
+        assert registry.bytes_held == counted(registry)
+    taken = registry.taken_slots()
+    if taken:
+        restored = Registry(2)
+        restored.restore(columns_of([registry.record(slot) for slot in taken]))
+        assert restored.bytes_held == registry.bytes_held

@@ -16,6 +16,7 @@ import uvloop
 from openred_central.client import (
     Address,
     Client,
+    ClockError,
     ConnectionFailed,
     Connections,
     ProblemError,
@@ -38,7 +39,7 @@ on_both_loops = pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
 
 
 class WrongClock:
-    """A clock that nobody has set."""
+    """A clock that is off."""
 
     def __init__(self, ahead_s: float) -> None:
         self._ahead_s = ahead_s
@@ -157,20 +158,31 @@ def test_a_restart_of_the_directory_costs_a_signature(start: Start) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("ahead_s", [-86_400.0, 86_400.0])
-def test_a_clock_that_nobody_has_set_is_corrected(start: Start, ahead_s: float) -> None:
+@pytest.mark.parametrize("ahead_s", [-50_000.0, 50_000.0])
+def test_a_clock_that_is_off_by_hours_is_corrected(start: Start, ahead_s: float) -> None:
     server = start()
 
     async def main() -> None:
         connections = Watched(Address.of(url_of(server)), SystemClock())
         async with node(connections, clock=WrongClock(ahead_s)) as alice:
             await alice.register("192.0.2.1", 7)
-            assert abs(alice.now_s() - time.time()) < 5
+            assert abs(alice.clock_offset_s + ahead_s) < 5
             # Twice, and once more where the directory's first second was not over.
             assert 2 <= len(connections.proofs) <= 3
             connections.proofs.clear()
             await alice.heartbeat(port=8)
             assert connections.proofs == ["signature"]
+
+    asyncio.run(main())
+
+
+def test_a_clock_that_nobody_has_set_is_an_error_that_says_so(start: Start) -> None:
+    server = start()
+
+    async def main() -> None:
+        async with node(url_of(server), clock=WrongClock(-90 * 86_400.0)) as alice:
+            with pytest.raises(ClockError, match="Set the clock of this machine"):
+                await alice.register("192.0.2.1", 7)
 
     asyncio.run(main())
 

@@ -177,7 +177,7 @@ def test_without_a_good_snapshot_the_server_says_what_to_do_and_touches_nothing(
     damage(database)
     damaged = database.read_bytes()
     server = start(*flags, ready=False)
-    assert server.wait() == 1
+    assert server.wait() == 78
     (line,) = [line for line in server.log.splitlines() if "cannot start" in line]
     assert "restore it from a backup, or move it away to start empty" in line
     assert "Traceback" not in server.log

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from openred_central.storage.store import StoreError
-from tests.storage.records import opened, record
+from tests.storage.records import batch, opened, record
 
 from .helpers import command, fill
 
@@ -21,6 +21,28 @@ def test_a_snapshot_is_taken_while_a_server_runs_and_told(tmp_path: Path) -> Non
     size = (folder / "openred.db").stat().st_size
     assert done.said == [f"snapshot {folder}: 3 nodes, 0 tombstones, {size:,} bytes, verified"]
     assert done.code == 0
+
+
+def test_a_snapshot_that_replaces_is_the_only_one_left(tmp_path: Path) -> None:
+    """Older ones keep what was forgotten meanwhile."""
+    database = tmp_path / "openred.db"
+    fill(database, [record(slot) for slot in range(3)])
+    forgotten = b"node-1"
+    for _ in range(2):
+        assert command("snapshot", database).code == 0
+    with opened(database) as store:
+        store.commit(batch(freed_slots=[1]))
+        store.look(0.0)
+        while store.tidy_due:
+            store.tidy()
+    folder = tmp_path / "snapshots"
+    assert [forgotten in copy.read_bytes() for copy in folder.rglob("openred.db")] == [True, True]
+    done = command("snapshot", database, replace=True)
+    assert done.code == 0
+    assert done.said[0].endswith("bytes, verified; it is the only one")
+    (left,) = folder.iterdir()
+    assert left.name.startswith("openred.db-000003-")
+    assert forgotten not in (left / "openred.db").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["snapshot", "export", "verify"])

@@ -19,6 +19,7 @@ from openred_central.directory.node import hash_id
 from openred_central.directory.registry import shard_of
 from openred_central.maintenance import commands, verifying
 from openred_central.storage.manifest import Manifest
+from openred_central.storage.runs import RUNS, begin_run
 from openred_central.storage.snapshots import MANIFEST
 from openred_central.storage.sqlite import SqliteStore
 from tests.storage.records import alter, batch, opened, record, tombstone
@@ -301,8 +302,23 @@ def test_a_snapshot_of_another_directory_is_told_apart(database: Path) -> None:
         store.commit(batch(record(1, node_id="stranger"), vitals=VITALS))
     shutil.move(database.parent / "kept", other.parent / "snapshots")
     done = verify(other)
+    assert done.code == 1
+    assert done.said[1].startswith("WRONG snapshot openred.db-000001-")
+    assert "40 nodes, sound; it is of another directory, with another key of claims" in done.said[1]
+    assert done.said[-1] == "1 of these are wrong"
+
+
+def test_a_snapshot_from_before_another_one_was_put_back_is_not_said_to_agree(database: Path) -> None:
+    with opened(database) as store:
+        begin_run(store, b"given up")
+    take(database)
+    with opened(database) as store:
+        store.save_secret(RUNS, b"")
+        begin_run(store, b"the next")
+    done = verify(database)
     assert done.code == 0
-    assert done.said[1].endswith("40 nodes, sound; it is of another directory, with another key of claims")
+    assert "it is no earlier state of the store" in done.said[1]
+    assert done.said[-1] == "all that can be compared agree"
 
 
 def test_who_is_gone_longer_than_tombstones_stand_is_not_lost(database: Path) -> None:
@@ -316,14 +332,19 @@ def test_who_is_gone_longer_than_tombstones_stand_is_not_lost(database: Path) ->
     assert "node 'node-9': missing in the store (it has gone since)" in done.said[1]
 
 
+RUN = b"this run"
+
+
 class Stats(http.server.BaseHTTPRequestHandler):
     """Answers with the digests it was given, one after the other, the last one again and again."""
 
     digests: list[str]
+    store: dict[str, str]
 
     def do_GET(self) -> None:
         digest = self.digests.pop(0) if len(self.digests) > 1 else self.digests[0]
-        body = orjson.dumps({"directory": {"digest": digest}} if digest else {})
+        document = {"directory": {"digest": digest}, "performance": {"store": self.store}}
+        body = orjson.dumps(document if digest else {})
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -334,8 +355,9 @@ class Stats(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(*digests: str) -> Iterator[str]:
-    handler = type("Handler", (Stats,), {"digests": list(digests)})
+def serving(*digests: str, run: bytes = RUN, state: str = "ok") -> Iterator[str]:
+    store = {"run": run.hex(), "state": state}
+    handler = type("Handler", (Stats,), {"digests": list(digests), "store": store})
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -360,12 +382,33 @@ def test_the_memory_of_a_running_server_is_compared_a_few_times(
     database: Path, monkeypatch: pytest.MonkeyPatch, digests: list[str], code: int, told: str
 ) -> None:
     monkeypatch.setattr(commands, "PAUSE_S", 0.0)
+    with opened(database) as store:
+        begin_run(store, RUN)
     right = f"{sum(record_digest(record(slot)) for slot in range(NODES)) % 2**64:016x}"
     with serving(*(right if digest == "right" else digest for digest in digests)) as url:
         done = verify(database, url=url)
     assert done.code == code
     assert told in done.said[-2]
     assert verifying.URL_ATTEMPTS >= 3
+
+
+@pytest.mark.parametrize(
+    ("served", "told"),
+    [
+        ({"run": b"a former"}, "it does not run on {}, or not on what is there now"),
+        ({"state": "detached"}, "its store is detached: nothing is saved; its log says why"),
+    ],
+)
+def test_a_server_that_does_not_save_into_this_database_does_not_agree_with_it(
+    database: Path, served: dict[str, Any], told: str
+) -> None:
+    with opened(database) as store:
+        begin_run(store, RUN)
+    right = f"{sum(record_digest(record(slot)) for slot in range(NODES)) % 2**64:016x}"
+    with serving(right, **served) as url:
+        done = verify(database, url=url)
+    assert done.code == 1
+    assert done.said[-2] == f"WRONG server {url}: {told.format(database)}"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "file:///etc/passwd", "nonsense"])

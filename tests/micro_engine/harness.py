@@ -145,9 +145,9 @@ class World:
         self.router.add("/broken", ["GET"], broken)
 
     def connect(self, transport: FakeTransport) -> Connection:
-        assert self.shared.gate.enter("192.0.2.1")
+        assert self.shared.gate.enter(("192.0.2.1",))
         connection = Connection(
-            self.shared, "192.0.2.1", "192.0.2.1", scheme="https" if transport.tls else "http"
+            self.shared, "192.0.2.1", ("192.0.2.1",), scheme="https" if transport.tls else "http"
         )
         transport.protocol = connection
         self.call(connection.connection_made, transport)

@@ -152,7 +152,7 @@ def test_over_tls_a_close_that_the_client_does_not_complete_ends_in_a_reset() ->
     world.send(get("/plain/a", "Connection: close"))
     assert world.transport.closing
     world.transport.unsent = 0
-    world.wait(29)
+    world.wait(1)
     assert not world.transport.aborted
     world.wait(1)
     assert world.transport.aborted

@@ -99,6 +99,21 @@ def test_a_body_that_lacks_bytes_does_not_rest() -> None:
     assert not decoder.rests
 
 
+def test_of_a_body_that_nobody_wants_nothing_is_kept() -> None:
+    decoder, buffer = ChunkedDecoder(), bytearray(b"8\r\n")
+    for piece in (b"abc", b"defgh", b"\r\n", b"2\r\nij\r\n", b"0\r\n\r"):
+        buffer += piece
+        assert decoder.decode(buffer, 10, keep=False) is None
+        assert (len(decoder.body), b"a" in buffer, b"j" in buffer) == (0, False, False)
+    assert decoder.decode(buffer + b"\n", 10, keep=False) == b""
+
+
+def test_a_decoder_keeps_nothing_of_a_body_that_it_gave() -> None:
+    decoder = ChunkedDecoder()
+    assert decoder.decode(bytearray(b"3\r\nabc\r\n0\r\n\r\n"), 10) == b"abc"
+    assert decoder.body == b""
+
+
 def test_too_many_small_chunks_are_refused() -> None:
     small = b"1\r\na\r\n" * SMALL_CHUNKS_MAX
     assert decode([small, b"0\r\n\r\n"])[0] == b"a" * SMALL_CHUNKS_MAX

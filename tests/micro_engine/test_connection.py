@@ -22,7 +22,12 @@ from openred_central.micro_engine.channel import (
     READ_AHEAD_BYTES_MAX,
 )
 from openred_central.micro_engine.connection import TURN_S_MAX
-from openred_central.micro_engine.limits import CHUNKS_PER_READ_MAX, EngineLimits
+from openred_central.micro_engine.limits import (
+    CHUNKS_PER_READ_MAX,
+    UNREAD_BYTES_FREE,
+    UNREAD_BYTES_MAX,
+    EngineLimits,
+)
 from openred_central.micro_engine.messages import Request, Response, StreamingResponse
 
 from .harness import FakeTransport, World, answers, get, post
@@ -737,3 +742,83 @@ def test_what_comes_while_a_handler_works_is_bounded(world: World) -> None:
     assert world.transport.reading
     world.send(b"x")
     assert not world.transport.reading
+
+
+# Bodies that nobody reads, and what all connections hold
+
+LONG = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (get("/plain/a", f"Content-Length: {LONG}"), 200),
+        (get("/nothing", f"Content-Length: {LONG}"), 404),
+        (get("/plain/a", f"Content-Length: {LONG}", method="PUT"), 405),
+    ],
+)
+def test_a_body_that_nobody_reads_is_thrown_away_as_it_comes(world: World, head: bytes, status: int) -> None:
+    world.send(head)
+    for _ in range(LONG // 2**16):
+        assert world.connection._parser.unread_bytes == 0
+        world.send(b"x" * 2**16)
+    assert statuses(world.transport.sent) == [status]
+    assert [request.body for request in world.served] == [b""] * (status == 200)
+    assert statuses(world.send(get("/plain/b"))) == [200]
+
+
+@pytest.mark.parametrize("path", ["/plain/a", "/nothing"])
+def test_so_is_one_in_chunks(world: World, path: str) -> None:
+    world.send(get(path, "Transfer-Encoding: chunked") + b"80000\r\n")
+    for _ in range(8):
+        world.send(b"x" * 2**16)
+        assert world.connection._parser.unread_bytes == 0
+    world.send(b"\r\n0\r\n\r\n" + get("/plain/b"))
+    assert len(answers(world.transport.sent)) == 2
+
+
+def test_what_is_unread_is_counted_until_it_is_read(world: World) -> None:
+    whole = post("/echo", b'"' + b"a" * 998 + b'"')
+    world.send(whole[:-1])
+    assert world.shared.unread_bytes == 0, "the first bytes of each connection are free"
+    world.send(whole[-1:] + get("/waiting/a") + get("/plain/b") * 1000)
+    counted = 1000 * len(get("/plain/b")) - UNREAD_BYTES_FREE
+    assert world.shared.unread_bytes == counted
+    world.release()
+    assert world.shared.unread_bytes == 0
+    world.send(get("/waiting/a") + get("/plain/b") * 1000)
+    assert world.shared.unread_bytes == counted
+    world.transport.abort()
+    world.settle()
+    assert world.shared.unread_bytes == 0
+
+
+def test_where_all_hold_too_much_who_adds_to_it_is_refused(world: World) -> None:
+    world.shared.unread_bytes = UNREAD_BYTES_MAX
+    assert statuses(world.send(get("/plain/a") * 1000)) == [200] * 1000
+    whole = get("/plain/a", *(f"X-{number}: {'a' * 1000}" for number in range(9)))
+    assert statuses(world.send(whole)) == [200]
+    assert statuses(world.send(whole[:UNREAD_BYTES_FREE])) == []
+    (answer,) = answers(world.send(whole[UNREAD_BYTES_FREE:-1]))
+    assert (answer.status, answer.headers["connection"]) == (503, "close")
+    assert b"too_many_connections" in answer.body
+    assert world.connection.phase == LINGER
+    assert world.shared.unread_bytes == UNREAD_BYTES_MAX
+    assert world.shared.stats.connections_refused == 1
+
+
+def test_so_is_who_sends_ahead_while_a_handler_works(world: World) -> None:
+    world.shared.unread_bytes = UNREAD_BYTES_MAX
+    world.send(get("/waiting/a"))
+    world.send(get("/plain/a") * 10)
+    assert not world.transport.aborted
+    world.send(get("/plain/a") * 1000)
+    assert world.transport.aborted
+    assert world.shared.unread_bytes == UNREAD_BYTES_MAX
+
+
+def test_what_lingers_or_closes_holds_nothing(world: World) -> None:
+    world.send(post("/echo", b'"' + b"a" * 998 + b'"')[:-1])
+    world.wait(21)
+    assert statuses(world.transport.sent) == [408]
+    assert (world.connection.phase, world.connection._parser.unread_bytes) == (LINGER, 0)

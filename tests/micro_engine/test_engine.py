@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from openred_central.clock import VirtualClock
 from openred_central.micro_engine import Engine, EngineLimits, Request, Response
 from openred_central.micro_engine.engine import SWEEP_CONNECTIONS_MAX
-from openred_central.micro_engine.sockets import listen_tcp
+from openred_central.micro_engine.sockets import listen_tcp, tls_context
 
 from .harness import answers, get, post
-from .serving import Client, client_of, reset, running, serve, until
+from .serving import Client, certificate, client_of, reset, running, serve, until
 
 
 def test_get_and_post_are_served_over_one_connection() -> None:
@@ -196,6 +198,45 @@ def test_a_drain_ends_streams_without_waiting_for_them() -> None:
             assert not (await client.rest()).endswith(b"0\r\n\r\n")
 
     serve(test)
+
+
+@pytest.mark.parametrize("begins", [b"", b"\x16\x03\x01\x00\xfa\x01"])
+def test_a_drain_does_not_wait_for_handshakes(tmp_path: Path, begins: bytes) -> None:
+    patient = EngineLimits(head_timeout_s=3600, drain_timeout_s=3600)
+
+    async def test() -> None:
+        async with running(patient, tls=tls_context(*certificate(tmp_path))) as served:
+            async with client_of(served) as client:
+                client.writer.write(begins)
+                await until(lambda: served.engine.connections_open == 1)
+                assert await served.engine.drain() == 0
+                assert await reset(client.rest()) == b""
+            assert served.engine.connections_open == 0
+
+    serve(test)
+
+
+def test_a_drain_does_not_wait_for_clients_that_do_not_end_tls(tmp_path: Path) -> None:
+    patient = EngineLimits(write_timeout_s=3600, drain_timeout_s=3600)
+    paths = certificate(tmp_path)
+
+    async def test() -> None:
+        async with running(patient, tls=tls_context(*paths)) as served:
+            client = await asyncio.to_thread(idle_over_tls, served.address, paths[0])
+            assert await served.engine.drain() == 0
+            assert served.engine.connections_open == 0
+            client.close()
+
+    serve(test)
+
+
+def idle_over_tls(address: tuple[str, int], trusted: Path) -> ssl.SSLSocket:
+    """A connection that was answered once, and from then on reads nothing."""
+    plain = socket.create_connection(address)
+    client = ssl.create_default_context(cafile=trusted).wrap_socket(plain, server_hostname="127.0.0.1")
+    client.sendall(get("/hello/a"))
+    assert client.recv(10_000).startswith(b"HTTP/1.1 200 ")
+    return client
 
 
 def test_a_request_on_its_way_when_a_drain_begins_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:

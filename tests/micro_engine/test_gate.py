@@ -42,6 +42,18 @@ def test_an_ipv6_client_is_counted_by_its_64_bit_network() -> None:
     assert entered(gate, "2001:db8:0:1::1")
 
 
+def test_a_household_and_a_site_have_a_few_times_as_much_as_one_of_their_networks() -> None:
+    gate = Gate(100, 2)
+    # Each from another /64 of one /56, then of the other /56s of one /48.
+    assert [entered(gate, f"2001:db8:0:{number:x}::1") for number in range(9)] == [True] * 8 + [False]
+    others = [entered(gate, f"2001:db8:0:{number:x}00::1") for number in range(1, 10)]
+    assert others == [True] * 8 + [False]
+    assert entered(gate, "2001:db8:1::1")
+    assert entered(gate, "192.0.2.1")
+    gate.leave(gate.key("2001:db8:0:0::1"))
+    assert entered(gate, "2001:db8:0:8::1")
+
+
 def test_exempt_networks_are_counted_in_all_only() -> None:
     gate = Gate(3, 1, ("10.0.0.0/8", "fd00::/8"))
     assert [entered(gate, "10.1.2.3"), entered(gate, "10.1.2.3"), entered(gate, "fd00::1")] == [True] * 3
@@ -71,7 +83,7 @@ def test_an_address_has_one_spelling(address: str, plain: str) -> None:
     assert plain_address(address) == plain
 
 
-ADDRESSES = st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "10.0.0.1", ""])
+ADDRESSES = st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8:0:1::2", "10.0.0.1", ""])
 
 
 @given(st.lists(st.tuples(st.booleans(), ADDRESSES)))

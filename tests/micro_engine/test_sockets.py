@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,54 @@ def test_a_name_stands_for_all_its_addresses() -> None:
     assert {listener.getsockname()[0] for listener in listeners} <= {"127.0.0.1", "::1"}
     for listener in listeners:
         listener.close()
+
+
+@pytest.mark.parametrize("host", ["::", ""])
+def test_every_address_is_that_of_either_protocol_at_one_port(host: str) -> None:
+    listeners = listen_tcp(host, 0, backlog=5)
+    addresses = [listener.getsockname()[:2] for listener in listeners]
+    (port,) = {port for _, port in addresses}
+    assert {address for address, _ in addresses} == {"0.0.0.0", "::"}
+    for family, local in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family) as client:
+            client.connect((local, port))
+    for listener in listeners:
+        listener.close()
+
+
+# In this order, and in the reverse one.
+NAMED = [
+    (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+    # No machine has it: a range for documents.
+    (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0)),
+    (97, socket.SOCK_STREAM, 6, "", ("no such protocol", 0)),
+]
+
+
+@pytest.mark.parametrize("found", [NAMED, NAMED[::-1]])
+def test_an_address_that_the_machine_lacks_is_told_and_the_others_are_listened_on(
+    found: list[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    (listener,) = listen_tcp("localhost", 0, backlog=5)
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+    assert sorted(message.split(",")[0] for message in caplog.messages) == [
+        "cannot listen on 2001:db8::1",
+        "cannot listen on no such protocol",
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: NAMED[1:])
+    with pytest.raises(OSError, match="cannot listen on localhost, port 0: "):
+        listen_tcp("localhost", 0, backlog=5)
+
+
+def test_an_address_of_several_that_is_taken_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = [(*each[:4], (address, port)) for each in NAMED[:1] for address in ("127.0.0.2", "127.0.0.1")]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        with pytest.raises(OSError, match="cannot listen on localhost"):
+            listen_tcp("localhost", port, backlog=5)
 
 
 def test_a_taken_address_is_named() -> None:

@@ -39,7 +39,19 @@ def make_parts() -> Parts:
     async def beat(request: Any, node_id: str) -> None: ...
 
     engine.route("/heartbeat/{node_id}", ["POST"])(beat)
-    return Parts(clock, clock.monotonic_s(), engine, directory, attended, saver, scheduler, None, None)
+    return Parts(
+        clock,
+        clock.monotonic_s(),
+        engine,
+        directory,
+        attended,
+        saver,
+        scheduler,
+        None,
+        None,
+        MemoryStore(),
+        b"\1\2",
+    )
 
 
 @pytest.fixture
@@ -98,3 +110,4 @@ def test_performance_tells_what_was_counted(parts: Parts) -> None:
     assert (told["requests"], told["responses"]["4xx"], told["uptime_s"]) == (7, 3, 5.0)
     assert told["snapshots"] is None
     assert told["store"]["restored"] is None
+    assert told["store"]["run"] == "0102"

@@ -52,6 +52,7 @@ def test_every_figure_is_there_before_anything_happened(parts: Parts) -> None:
         "openred_http_requests_total": {},
         "openred_store_failures_total": {},
         "openred_snapshots_total": {},
+        "openred_store_log_bytes": {},
         "openred_events_dropped_total": {},
         "openred_log_lines_dropped_total": {},
         "openred_tls_certificate_expiry_timestamp_seconds": {},

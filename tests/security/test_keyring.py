@@ -11,7 +11,7 @@ import pytest
 
 from openred_central.errors import InternalBug
 from openred_central.security.keyring import DAY_S, HOUR_S, OFFLINE_SCHEDULE, Keyring, Schedule
-from openred_central.security.keyset import REVOKED_MAX, KeySet, KeyStatus
+from openred_central.security.keyset import REVOKED_MAX, VERSION_AHEAD_MAX, KeySet, KeyStatus, excess
 from openred_central.security.suites import VerifyingKey
 
 from .directory_keys import NOW, directory_key
@@ -45,6 +45,7 @@ class Server:
                 ring.add(key(self.made))
                 self.made += 1
             self.served = ring.issue(now_s)
+            assert excess(self.served) is None
             ring.published(self.served, now_s)
             ring.advance(now_s)
             changed = True
@@ -106,6 +107,28 @@ def test_versions_rise_with_every_key_set() -> None:
     served = again.tick(NOW + 360_000)
     assert served is not None
     assert served.version > versions[-1]
+
+
+def test_a_clock_that_was_ahead_leaves_no_version_that_peers_refuse() -> None:
+    """Those whose clock is right have taken none of that time, so that lower versions take nothing back."""
+    server = Server(now_s=NOW + 400 * DAY_S)
+    server.tick(NOW + 400 * DAY_S)
+    again, versions = Server(disk=server.disk), []
+    for round_s in range(3):
+        again.ring.shift(0.0)
+        served = again.tick(NOW + round_s)
+        assert served is not None
+        versions.append(served.version)
+    assert versions == [NOW + VERSION_AHEAD_MAX + round_s for round_s in range(3)]
+
+
+@pytest.mark.parametrize(
+    "longer",
+    [{"keyset_s": 60 * DAY_S + 1}, {"active_s": 60 * DAY_S}, {"lead_s": 31 * DAY_S, "active_s": 32 * DAY_S}],
+)
+def test_no_schedule_is_longer_than_peers_take(longer: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="peers take no key set"):
+        Schedule(**longer)
 
 
 def test_a_key_set_is_made_anew_long_before_it_expires() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import random
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from openred_central.encoding import base64url, decode_base64url, pre_authentication_encoding
 from openred_central.security.keyset import (
     KEYS_MAX,
+    TIME_MAX,
     KeySet,
     KeyStatus,
     PublishedKey,
@@ -168,6 +171,42 @@ def test_a_key_has_its_time(now_s: float, found: bool) -> None:
         assert KEYS.find(key.short_id, now_s) is KEYS.keys[0].key
     else:
         assert reason(lambda: KEYS.find(key.short_id, now_s)) == "key_time"
+
+
+@pytest.mark.parametrize(
+    "most",
+    [
+        {"version": NOW + 3_600},
+        {"expires_at": NOW + 60 * 86_400},
+        {"keys": (KEYS.keys[0]._replace(not_after=NOW + 60 * 86_400),)},
+    ],
+)
+def test_what_no_directory_issues_is_refused_at_any_time(most: dict[str, Any]) -> None:
+    """Whoever took such a version once would refuse all that come after it, for ever."""
+    keys = KEYS._replace(**most)
+    assert told(read(signed(keys))) == told(keys)
+    ((name, value),) = most.items()
+    more = (value[0]._replace(not_after=value[0].not_after + 1),) if name == "keys" else value + 1
+    beyond = signed(KEYS._replace(**{name: more}))
+    assert reason(lambda: read(beyond)) == "excess"
+    assert reason(lambda: read(beyond, NOW + 86_400)) == "excess"
+
+
+@pytest.mark.parametrize("name", ["version", "issued_at", "expires_at"])
+def test_no_time_is_later_than_the_last_date(name: str) -> None:
+    encoded = orjson.dumps({**orjson.loads(KEYS.encode()), name: TIME_MAX + 1})
+    assert reason(lambda: read(signed(encoded))) == "malformed"
+
+
+def test_a_composite_key_is_refused_where_there_is_no_ml_dsa(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, composite_key = directory_key("R", 9), directory_key("h")
+    classical, composite = signed(root=root), signed(keyset(composite_key), root)
+    of_a_composite_root = signed()
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.mldsa", None)
+    monkeypatch.delattr("cryptography.hazmat.primitives.asymmetric.mldsa")
+    assert read(classical, root=root).version == 7
+    assert reason(lambda: read(composite, root=root)) == "unsupported"
+    assert reason(lambda: read(of_a_composite_root)) == "unsupported"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import orjson
@@ -15,13 +16,12 @@ from openred_central.security.root import KeyOptions, QuantumPolicy, RootRefused
 from openred_central.security.tokens import PeerToken, unsigned, verify_token
 from openred_central.storage.directory_keys import (
     DirectoryKeys,
-    describe,
     open_root,
     sign_request,
 )
 from openred_central.storage.key_files import KeyFileError, KeyFiles
 
-from ..security.directory_keys import NOW
+from ..security.directory_keys import NOW, directory_key, keyset
 
 DAY_S = 86_400.0
 OFFLINE = KeyOptions(token_suite="R", offline_root=True)
@@ -389,12 +389,41 @@ def test_only_a_request_is_signed(tmp_path: Path) -> None:
             sign_request(root, content)
 
 
-def test_whoever_signs_sees_what_is_signed(tmp_path: Path) -> None:
-    keys = started(tmp_path)
+def test_what_no_server_asks_for_is_not_signed(tmp_path: Path) -> None:
+    root, _ = open_root(files(tmp_path), QuantumPolicy.AUTO)
+    asked = keyset(directory_key("R"))
+    assert sign_request(root, asked.encode())
+    with pytest.raises(ValueError, match="its version is 3601 ahead"):
+        sign_request(root, asked._replace(version=NOW + 3_601).encode())
+
+
+def test_a_composite_key_set_is_refused_with_a_notice_where_there_is_no_ml_dsa(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = started(tmp_path, OFFLINE)
+    carry(tmp_path, NOW)
+    keys.notices.clear()
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.mldsa", None)
+    monkeypatch.delattr("cryptography.hazmat.primitives.asymmetric.mldsa")
+    keys.advance(NOW)
+    assert keys.served is None
+    assert "is not served: the key set cannot be checked here: it needs ML-DSA-65" in keys.notices[0]
+
+
+def test_a_key_set_of_a_clock_that_was_ahead_gives_way_to_one_of_now(tmp_path: Path) -> None:
+    ahead = NOW + 10 * DAY_S
+    keys = started(tmp_path, OFFLINE, ahead)
+    carry(tmp_path, ahead)
+    keys.advance(ahead)
     assert keys.served is not None
-    assert keys.signing is not None
-    (line,) = describe(keys.served.keyset)
-    assert line.startswith(f"{keys.signing.public.key_id} rsa2048-pss-sha256 active {NOW} ")
+    keys.shift(-10 * DAY_S)
+    keys.revoke(keys.served.keyset.keys[0].key.key_id, NOW)
+    keys.advance(NOW)
+    carry(tmp_path, NOW)
+    keys.notices.clear()
+    keys.advance(NOW)
+    assert keys.notices == []
+    assert keys.served.keyset.issued_at == NOW
 
 
 def test_short_keys_do_not_live_a_month() -> None:

@@ -13,7 +13,9 @@ def test_it_takes_everything_keeps_nothing_and_says_so() -> None:
     store.open()
     store.commit(batch(record(1)))
     store.save_secret("key", b"secret")
+    store.look(0.0)
     store.tidy()
+    assert (store.loss, store.log_bytes) == (None, 0)
     assert not store.durable
     assert not store.tidy_due
     assert "nothing is kept" in store.location

@@ -106,6 +106,28 @@ def test_a_sound_database_is_opened_and_nothing_else_happens(path: Path) -> None
     ]
 
 
+def test_a_missing_database_with_snapshots_is_not_taken_for_a_first_start(path: Path) -> None:
+    path.unlink()
+    with pytest.raises(StoreError) as missing:
+        start(path)
+    newest = snapshots_of(path, "").newest_first()[0].database
+    assert str(missing.value) == (
+        f"{path} is missing, and there are snapshots of it: put it back, or copy {newest} into its place; "
+        "to begin with an empty directory, start once with --begin-anew"
+    )
+    assert not path.exists()
+    store, loaded, restored = open_or_restore(
+        str(path), "", load, restore=True, begin_anew=True, wall_s=AT + 3_600
+    )
+    store.close()
+    assert (len(loaded), restored) == (0, None)
+    assert start(path) == (0, None)
+
+
+def test_a_missing_database_without_snapshots_is_a_first_start(tmp_path: Path) -> None:
+    assert start(tmp_path / "openred.db") == (0, None)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_database_is_set_aside_and_the_newest_snapshot_used(
     path: Path, damage: Callable[[Path], None]

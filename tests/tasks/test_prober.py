@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -21,6 +22,7 @@ from openred_central.tasks.prober import (
     Prober,
     ProberOptions,
     Submission,
+    has_route,
     probe_refusal,
 )
 
@@ -181,9 +183,10 @@ def prober(
     clock: VirtualClock | None = None,
     refusal: Callable[[str, int], str | None] = anywhere,
     on_result: Callable[[int, str, bool], None] = lambda slot, node_id, alive: None,
+    has_route: Callable[[str], bool] = has_route,
     **options: Any,
 ) -> Prober:
-    return Prober(clock or VirtualClock(), refusal, on_result, ProberOptions(**options))
+    return Prober(clock or VirtualClock(), refusal, on_result, ProberOptions(**options), has_route)
 
 
 def closed_port() -> int:
@@ -220,6 +223,57 @@ def test_an_open_port_is_a_sign_of_life_and_a_closed_one_is_not(
         await server.wait_closed()
 
     run(scenario())
+
+
+def test_without_a_descriptor_left_here_nothing_is_said_of_the_node() -> None:
+    async def scenario() -> None:
+        results = Results()
+        probes = prober(on_result=results)
+        task = asyncio.create_task(probes.run())
+        await asyncio.sleep(0)
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, allowed[1]))
+        try:
+            assert probes.submit(7, "node", HERE, 9) is Submission.ACCEPTED
+            assert await results.wait(1) == [(7, "node", None)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+        await probes.stop()
+        await task
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("ways", "alive"),
+    [
+        # No way to anywhere: the network of this machine is down, whatever the node does.
+        ([], None),
+        # A way to others, by which no judgement of this node is ever to be had.
+        (["192.0.2.1"], False),
+        (["2001:db8::1"], False),
+        ([HERE], False),
+    ],
+)
+def test_while_this_machine_has_no_network_nothing_is_said_of_the_node(
+    ways: list[str], alive: bool | None
+) -> None:
+    async def scenario() -> None:
+        results = Results()
+        probes = prober(on_result=results, has_route=ways.__contains__)
+        task = asyncio.create_task(probes.run())
+        assert probes.submit(7, "node", HERE, closed_port()) is Submission.ACCEPTED
+        assert await results.wait(1) == [(7, "node", alive)]
+        await probes.stop()
+        await task
+
+    asyncio.run(scenario())
+
+
+def test_a_route_is_known_of_what_the_machine_can_reach() -> None:
+    assert has_route(HERE)
+    # A link-local address means nothing without its link.
+    assert not has_route("fe80::1")
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])

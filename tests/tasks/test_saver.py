@@ -87,6 +87,8 @@ class FakeStore(MemoryStore):
         self.tidied = 0
         self.tidy_steps = 1
         self.tidy_error: Exception | None = None
+        self.looks: list[float] = []
+        self.look_error: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
 
@@ -105,6 +107,12 @@ class FakeStore(MemoryStore):
     @property
     def slots(self) -> list[int]:
         return [row.slot for batch in self.committed for row in batch.records]
+
+    def look(self, now_s: float) -> None:
+        self.threads.add(threading.get_ident())
+        self.looks.append(now_s)
+        if self.look_error is not None:
+            raise self.look_error
 
     def tidy(self) -> None:
         self.threads.add(threading.get_ident())
@@ -559,6 +567,48 @@ async def test_stop_tries_again_where_the_store_fails() -> None:
         parts.store.error = None
         await parts.saver.stop()
         assert parts.store.slots == [1]
+
+
+@pytest.fixture
+def often_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openred_central.tasks.saver.LOOK_S", 0.001)
+
+
+@pytest.mark.usefixtures("often_looked_at")
+async def test_a_lost_store_is_noticed_and_found_again_while_there_is_nothing_to_save(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with at_work() as parts:
+        await parts.until(lambda: len(parts.store.looks) == 1)
+        parts.store.error = parts.store.look_error = StoreError("the file is gone")
+        parts.clock.advance(1.0)
+        await parts.until(lambda: parts.saver.failing)
+        assert parts.saver.state is StoreState.DETACHED
+        assert not await parts.saver.saved(parts.directory.change(1))
+        await parts.until(lambda: parts.saver.stats.failures >= 3)
+        parts.directory.changes.clear()
+        parts.store.error = parts.store.look_error = None
+        await parts.until(lambda: not parts.saver.failing)
+        assert await parts.saver.saved(parts.directory.change(2))
+        assert [message for message in caplog.messages if "the file is gone" in message] == [
+            "changes cannot be saved, to be tried again: the file is gone"
+        ]
+        assert len(parts.store.threads) == 1, "the writer's"
+
+
+@pytest.mark.usefixtures("often_looked_at")
+async def test_looks_go_on_under_load_and_flush_nothing_before_its_time() -> None:
+    async with at_work() as parts:
+        await parts.until(lambda: len(parts.store.looks) == 1)
+        parts.directory.signs.append(7)
+        for times in range(2, 5):
+            parts.clock.advance(1.0)
+            await parts.until(lambda: len(parts.store.looks) == times)  # noqa: B023
+        assert parts.store.attempts == 0
+        for slot in range(20):
+            parts.clock.advance(1.0)
+            assert await parts.saver.saved(parts.directory.change(slot))
+        assert len(parts.store.looks) >= 20
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])

@@ -13,6 +13,7 @@ from openred_central.directory.expiry import POSTPONE_S, ProbeRequest
 from openred_central.directory.lifecycle import LifecycleOptions, State
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import Transition
+from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import PAUSE_S_MIN, PIECE_NODES, Scheduler
 
@@ -31,10 +32,11 @@ class Run:
         probing: bool = False,
         ask: Callable[[ProbeRequest], Submission] = lambda _: Submission.REFUSED,
         life: LifecycleOptions = SHORT_LIFE,
+        **options: int,
     ) -> None:
         self.clock = VirtualClock()
         self.attended = AttendedTime(self.clock, tick_s=1.0)
-        self.directory = make_directory(life=life, silence=silence, probing=probing)
+        self.directory = make_directory(life=life, silence=silence, probing=probing, **options)
         self.reachable = True
         self.told: list[Sequence[Transition]] = []
         self.scheduler = Scheduler(
@@ -279,3 +281,30 @@ def test_who_stops_it_while_it_sleeps_does_not_wait_for_the_tick() -> None:
         assert run.scheduler.ticks == 1
 
     asyncio.run(scenario())
+
+
+def test_it_is_told_once_that_the_nodes_take_all_their_bytes_until_there_is_room_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    run = Run(life=LifecycleOptions(), nodes_bytes_max=1_000)
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "bytes" in record.getMessage()]
+
+    def fill() -> None:
+        register(run.directory, "fat", run.attended.now(), metadata={"padding": "x" * 850})
+        for name in ("a", "b"):
+            with pytest.raises(CallerError, match="directory_full"):
+                register(run.directory, name, run.attended.now(), metadata={"padding": "x" * 850})
+            run.seconds(1)
+
+    fill()
+    assert len(told()) == 1
+    assert "of 1000 bytes" in told()[0]
+    assert "OPENRED_NODES_BYTES_MAX" in told()[0]
+    run.directory.forget("fat", run.attended.now())
+    run.seconds(2)
+    assert told()[1:] == ["what the nodes say of themselves takes 0 of 1000 bytes: there is room again"]
+    fill()
+    assert len(told()) == 3

@@ -72,7 +72,13 @@ class Parts:
         self.clock = VirtualClock()
         self.source = FakeSource(self.clock)
         given = {"snapshot_interval_s": INTERVAL_S, **options}
-        self.snapshotter = Snapshotter(self.source, self.clock, SnapshotOptions(**given))  # type: ignore[arg-type]
+        self.loss: str | None = None
+        self.snapshotter = Snapshotter(
+            self.source,
+            self.clock,
+            SnapshotOptions(**given),  # type: ignore[arg-type]
+            lambda: self.loss,
+        )
 
 
 @pytest.mark.parametrize(
@@ -273,3 +279,15 @@ def test_whoever_asked_is_told_why_there_is_none() -> None:
                     await asked
 
     asyncio.run(failing())
+
+
+def test_a_file_that_is_not_the_database_is_not_copied() -> None:
+    """It would push out the good snapshots, one after the other."""
+    parts = Parts()
+    parts.loss = "was replaced: another file has its name"
+    assert parts.snapshotter._take()[1] is None
+    assert parts.source.taken == []
+    assert parts.snapshotter.stats.last_error == "the database was replaced: another file has its name"
+    parts.loss = None
+    assert parts.snapshotter._take()[1] is not None
+    assert parts.snapshotter.stats.last_error is None

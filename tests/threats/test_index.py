@@ -122,6 +122,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a node's own limits used up by others": (
         "api/test_proving.py::test_bad_proofs_cost_their_sender_and_not_the_node",
         "api/test_proving.py::test_nobody_uses_up_the_proofs_of_another_by_registering_under_its_name",
+        "api/test_limiting.py::test_strangers_use_up_nothing_of_a_node_that_shows_who_it_is",
+        "api/test_limiting.py::test_strangers_do_not_keep_a_node_from_being_bound_to_its_key",
         "security/test_replay.py::test_one_node_cannot_flush_what_is_known_of_another",
     ),
     "processor time taken by bad signatures": (
@@ -169,6 +171,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "e2e/test_start.py::test_a_key_that_others_can_read_stops_the_start",
         "security/test_tokens.py::test_a_token_of_a_revoked_key_is_refused",
         "security/test_keyset.py::test_a_revoked_key_counts_no_more_even_where_it_is_still_listed",
+        "security/test_keyset.py::test_what_no_directory_issues_is_refused_at_any_time",
+        "commands/test_directory_keys.py::test_all_that_is_signed_is_shown",
+        "commands/test_directory_keys.py::test_what_no_server_asks_for_is_signed_for_nobody",
     ),
     "operators' actions taken by others": (
         "e2e/test_operators.py::test_none_of_it_answers_on_the_public_listener",

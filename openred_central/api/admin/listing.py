@@ -10,7 +10,6 @@ from ...directory.directory import Directory
 from ...directory.lifecycle import LIVE_STATES, State
 from ...directory.node import DISCOVERABLE, HELD, LEFT
 from ...micro_engine.messages import Request, Response
-from ...micro_engine.target import parse_query
 from ...plain import NamedTuple
 from .. import values
 from ..describing import describe, explain
@@ -37,14 +36,19 @@ def _number(value: str, minimum: int, maximum: int) -> int:
 CURSOR = Field("cursor", lambda value: _number(value, 0, _CURSOR_MAX), "The slot to go on from.")
 LIMIT = Field("limit", lambda value: _number(value, 1, LIMIT_MAX), "So many nodes at most.")
 STATE = Field("state", values.states, "Only nodes in these states.")
+FIELDS: tuple[Field[Any], ...] = (CURSOR, LIMIT, STATE)
 
 
 class Page(NamedTuple):
-    """What is asked for: nodes in `states` in the slots from `cursor` on, at most `limit` of them."""
+    """What is asked for: nodes in `states` in the slots from `cursor` on, at most `limit` of them.
+
+    `ignored` names the parameters that are not known here.
+    """
 
     cursor: int
     limit: int
     states: frozenset[State]
+    ignored: list[str]
 
 
 async def list_nodes(desk: Desk, request: Request) -> Response:
@@ -68,7 +72,8 @@ async def list_nodes(desk: Desk, request: Request) -> Response:
             rows.append(row(directory, slot, now))
         slot += 1
     following = str(slot) if slot < registry.slots_count else None
-    return Response.json({"nodes": rows, "next": following, "nodes_total": len(registry)})
+    told = {"nodes": rows, "next": following, "nodes_total": len(registry)}
+    return Response.json({**told, "ignored": page.ignored} if page.ignored else told)
 
 
 async def get_node(desk: Desk, request: Request, node_id: str) -> Response:
@@ -93,11 +98,12 @@ def row(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
 
 def read_page(text: str) -> Page:
     """The query of a request. Raises `CallerError` 400 ``bad_request``."""
-    fields = Fields(parse_query(text), "query")
+    fields = Fields.of_query(text, FIELDS)
     page = Page(
         fields.take(CURSOR, 0),
         fields.take(LIMIT, LIMIT_DEFAULT),
         fields.take(STATE, frozenset[State]()) or frozenset(LIVE_STATES),
+        fields.ignored,
     )
     fields.finish()
     return page

@@ -1,0 +1,91 @@
+"""Brings what was deleted out of the files: the records, and what the journal and the log still say of them.
+
+In the database SQLite overwrites what is deleted (`secure_delete`). Two places remain: signs of life that are
+not folded yet, and the log, which holds former pages until it is written over. So the journal is folded, and
+the log copied into the database and emptied, in steps between commits.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+
+from .connecting import truncate_log
+from .journal import Journal
+
+log = logging.getLogger("openred.storage")
+
+# However often something is deleted, the log is emptied no more often than this.
+WIPE_INTERVAL_S = 4.0
+# A reader that keeps the log from being emptied longer than this is told of.
+HELD_S = 10.0
+
+
+class Wiper:
+    """Wipes the files behind `connection`, step by step. Raises what `Journal` raises."""
+
+    def __init__(self, connection: sqlite3.Connection, journal: Journal) -> None:
+        self._connection = connection
+        self._journal = journal
+        # What was deleted before a kill may still be in the log.
+        self._wanted = True
+        self._steps: Iterator[None] | None = None
+        self._held = False
+        self._began_s: float | None = None
+        self._told = False
+
+    def want(self) -> None:
+        """Note that a commit has deleted something."""
+        self._wanted = True
+
+    @property
+    def due(self) -> bool:
+        """Whether `step` has something to do now."""
+        return self._steps is not None and not self._held
+
+    def look(self, now_s: float) -> None:
+        """Begin where something was deleted, or go on where a reader was in the way.
+
+        `now_s` is monotonic time; to be called about once a second.
+        """
+        began_s = self._began_s
+        if self._steps is not None:
+            self._held = False
+            if began_s is not None and now_s - began_s > HELD_S and not self._told:
+                self._told = True
+                log.warning(
+                    "what was forgotten is still in the log, which a reader of the database holds: end it"
+                )
+        elif self._wanted and (began_s is None or now_s - began_s >= WIPE_INTERVAL_S):
+            self._wanted, self._began_s = False, now_s
+            self._steps = self._wipe()
+
+    def step(self) -> None:
+        """Do one short step."""
+        if self._steps is None:
+            return
+        try:
+            done = next(self._steps, self) is self
+        except BaseException:
+            self._steps, self._wanted = None, True
+            raise
+        if done:
+            self._steps = None
+            if self._told:
+                self._told = False
+                log.warning("what was forgotten is out of the log")
+
+    def _wipe(self) -> Iterator[None]:
+        # A fold under way may have begun before what was deleted was written.
+        while self._journal.folding:
+            self._journal.fold_some()
+            yield
+        self._journal.fold_some()
+        while self._journal.folding:
+            yield
+            self._journal.fold_some()
+        yield
+        while not truncate_log(self._connection, wait=False):
+            self._held = True
+            yield

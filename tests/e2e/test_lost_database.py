@@ -1,0 +1,162 @@
+"""A server whose database is taken away notices, promises nothing more, and says what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.storage.records import opened, records_of
+
+from .conftest import Start
+from .running import Client, Server, run, until
+
+# Far more than a look at the files takes to come round, far less than forgotten data may stay.
+NOTICED_S = 10.0
+
+
+def replaced_by_a_copy(database: Path) -> None:
+    copy = database.with_name("copy.db")
+    shutil.copy(database, copy)
+    copy.replace(database)
+
+
+def all_removed(database: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        database.with_name(database.name + ending).unlink()
+
+
+def store_state(client: Client) -> str:
+    return str(client.ask("GET", "/health/ready").document["checks"]["store"])
+
+
+def until_detached(client: Client) -> None:
+    until(lambda: store_state(client) == "detached", "the loss to be noticed", NOTICED_S)
+
+
+@pytest.mark.parametrize("happens", [replaced_by_a_copy, all_removed, Path.unlink])
+def test_a_lost_database_detaches_the_store_at_once_and_loses_nothing_promised(
+    start: Start, tmp_path: Path, happens: Callable[[Path], None]
+) -> None:
+    database = tmp_path / "nodes.db"
+    # What is written at the next flush, in an hour, shall not be what notices.
+    server = start("--flush-interval-s", "1h")
+    with Client(server.address) as client:
+        assert client.register("kept").document["durable"] is True
+        happens(database)
+        until_detached(client)
+        assert client.ask("GET", "/health/ready").status == 503
+        late = client.register("late")
+        assert (late.status, late.document["durable"]) == (202, False)
+        assert client.ask("GET", "/nodes/kept").status == 200
+        told = [line for line in server.log.splitlines() if "put that very file back" in line]
+        assert len(told) == 1, server.log
+        if database.exists():
+            done = run("verify", "--database", str(database), "--url", "http://{}:{}".format(*server.address))
+            assert done.returncode == 1
+            assert "all agree" not in done.stdout
+        # The way out that the log tells.
+        open_file = told[0].partition("or copy ")[2].partition(", which")[0]
+        rescued = shutil.copy(open_file, tmp_path / "rescued.db")
+        server.kill()
+    with opened(Path(rescued)) as store:
+        assert [record.node_id for record in records_of(store)] == ["kept"]
+
+
+def test_a_database_that_is_put_back_is_gone_on_with(start: Start, tmp_path: Path) -> None:
+    database = tmp_path / "nodes.db"
+    server = start()
+    with Client(server.address) as client:
+        client.register("before")
+        away = database.rename(tmp_path / "away.db")
+        until_detached(client)
+        assert client.register("meanwhile").status == 202
+        away.rename(database)
+        until(lambda: store_state(client) == "ok", "the store to be found again", NOTICED_S)
+        assert client.register("after").document["durable"] is True
+    server.stop()
+    with opened(database) as store:
+        assert {record.node_id for record in records_of(store)} == {"before", "meanwhile", "after"}
+
+
+def refused(server: Server, told: str, code: int = 1) -> None:
+    assert server.wait() == code
+    assert told in server.log, server.log
+    assert "Traceback" not in server.log
+
+
+def test_a_second_server_is_refused_by_every_name_of_the_file(start: Start, tmp_path: Path) -> None:
+    server = start()
+    os.link(tmp_path / "nodes.db", tmp_path / "hard.db")
+    (tmp_path / "soft.db").symlink_to(tmp_path / "nodes.db")
+    (tmp_path / "nodes.db.lock").unlink()
+    with Client(server.address) as client:
+        client.register("node-1")
+        for name in ("nodes.db", "hard.db", "soft.db"):
+            refused(start(database=name, ready=False), "is in use by another server")
+        assert store_state(client) == "ok"
+        assert client.register("node-2").document["durable"] is True
+
+
+def test_a_file_that_is_mounted_in_two_places_has_one_server(start: Start, tmp_path: Path) -> None:
+    second = tmp_path / "elsewhere" / "nodes.db"
+    second.parent.mkdir()
+    second.touch()
+    server = start()
+    mounted = subprocess.run(
+        ["mount", "--bind", str(tmp_path / "nodes.db"), str(second)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        # Only root may mount; a hard link is the same file too.
+        second.unlink()
+        os.link(tmp_path / "nodes.db", second)
+    try:
+        refused(start(database="elsewhere/nodes.db", ready=False), "under another name of the same file")
+    finally:
+        if not mounted.returncode:
+            subprocess.run(["umount", str(second)], check=True)
+    assert server.running
+
+
+def test_a_missing_database_with_snapshots_is_no_first_start_unless_that_is_said(
+    start: Start, tmp_path: Path
+) -> None:
+    database = tmp_path / "nodes.db"
+    server = start()
+    with Client(server.address) as client:
+        client.register("node-1")
+        assert run("snapshot", "--database", str(database)).returncode == 0
+    server.stop()
+    database.unlink()
+    refused(start(ready=False), "is missing, and there are snapshots of it: put it back", code=78)
+    server = start("--begin-anew")
+    with Client(server.address) as client:
+        assert client.ask("GET", "/stats").document["directory"]["nodes"] == 0
+    done = run("verify", "--database", str(database))
+    assert done.returncode == 1
+    assert "it is of another directory" in done.stdout
+
+
+def test_what_is_forgotten_is_out_of_all_files_within_seconds(start: Start, tmp_path: Path) -> None:
+    database = tmp_path / "nodes.db"
+    server = start()
+
+    def found() -> list[str]:
+        files = [database, database.with_name("nodes.db-wal")]
+        return [file.name for file in files if file.exists() and b"a-forgotten-node" in file.read_bytes()]
+
+    with Client(server.address) as client:
+        for number in range(50):
+            client.register(f"node-{number}")
+        claim = client.register("a-forgotten-node", metadata={"of": "a-forgotten-node"}).document["claim"]
+        assert client.ask("POST", "/heartbeat/a-forgotten-node", Authorization=f"Claim {claim}").status == 200
+        assert found()
+        gone = client.ask("DELETE", "/nodes/a-forgotten-node?mode=forget", Authorization=f"Claim {claim}")
+        assert gone.status == 200
+        until(lambda: not found(), "what was forgotten to be gone", 10.0)
+    server.stop()
+    assert not found()

@@ -1,0 +1,92 @@
+"""A start that failed is tried again only where that may help."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sqlite3
+import ssl
+from pathlib import Path
+
+import pytest
+
+from openred_central.exit_codes import FAILED, TO_BE_MENDED, exit_code
+from openred_central.listening import Certificate, StartError, listeners
+from openred_central.storage.faults import telling
+from openred_central.storage.lock import FileLock
+from openred_central.storage.store import StoreError
+
+
+def sqlite_error(code: int) -> sqlite3.Error:
+    error = sqlite3.OperationalError("as SQLite would say it")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (OSError(errno.ENOSPC, "no room"), FAILED),
+        (OSError(errno.EDQUOT, "no room"), FAILED),
+        (OSError(errno.EIO, "the disk"), FAILED),
+        (OSError(errno.EMFILE, "descriptors"), FAILED),
+        (OSError(errno.EACCES, "not allowed"), TO_BE_MENDED),
+        (OSError(errno.EROFS, "read-only"), TO_BE_MENDED),
+        (OSError(errno.ENOTDIR, "no folder"), TO_BE_MENDED),
+        (sqlite_error(sqlite3.SQLITE_BUSY), FAILED),
+        (sqlite_error(sqlite3.SQLITE_FULL), FAILED),
+        # With the extended part of its code.
+        (sqlite_error(sqlite3.SQLITE_IOERR_WRITE), FAILED),
+        (sqlite_error(sqlite3.SQLITE_CORRUPT), TO_BE_MENDED),
+        (sqlite_error(sqlite3.SQLITE_NOTADB), TO_BE_MENDED),
+        (sqlite_error(sqlite3.SQLITE_READONLY), TO_BE_MENDED),
+    ],
+)
+def test_what_keeps_a_database_from_being_opened_is_judged_by_its_cause(
+    cause: Exception, expected: int, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError) as told, telling("open", tmp_path / "nodes.db"):
+        raise cause
+    assert exit_code(told.value) == expected
+
+
+def test_a_database_that_another_server_has_may_be_free_later(tmp_path: Path) -> None:
+    first, second = FileLock(tmp_path / "nodes.db"), FileLock(tmp_path / "nodes.db")
+    first.acquire()
+    with pytest.raises(StoreError) as told:
+        second.acquire()
+    first.release()
+    assert exit_code(told.value) == FAILED
+
+
+def listen(host: str, port: int = 0, unix_socket: str = "", **environment: str) -> StartError:
+    with pytest.raises(StartError) as told:
+        listeners(host, port, unix_socket, backlog=5, environment=environment, process_id=os.getpid())
+    return told.value
+
+
+def test_an_address_may_come_up_and_a_wrong_one_never_does(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert exit_code(listen("127.0.0.1", taken.getsockname()[1])) == FAILED
+    assert exit_code(listen("203.0.113.1")) == FAILED
+    assert exit_code(listen("nö..host")) == TO_BE_MENDED
+    assert exit_code(listen("127.0.0.1", unix_socket=str(tmp_path / "none" / "s"))) == TO_BE_MENDED
+    (tmp_path / "file").touch()
+    assert exit_code(listen("127.0.0.1", unix_socket=str(tmp_path / "file"))) == TO_BE_MENDED
+    passed = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"}
+    assert exit_code(listen("127.0.0.1", **passed)) == TO_BE_MENDED
+
+
+def test_a_certificate_has_to_be_mended(tmp_path: Path) -> None:
+    with pytest.raises(StartError) as told:
+        Certificate(str(tmp_path / "none.pem"), str(tmp_path / "none.pem"))
+    assert exit_code(told.value) == TO_BE_MENDED
+    # Their numbers are their own: this one is that of a file handle that is stale.
+    mismatch = StartError("key values mismatch")
+    mismatch.__cause__ = ssl.SSLError(errno.ESTALE, "[X509: KEY_VALUES_MISMATCH]")
+    assert exit_code(mismatch) == TO_BE_MENDED
+
+
+def test_what_names_no_cause_has_to_be_mended() -> None:
+    assert exit_code(StartError("there are no keys")) == TO_BE_MENDED
