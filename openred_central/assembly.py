@@ -31,11 +31,13 @@ from .listening import Certificate, StartError, listeners
 from .loading import load
 from .logs import AccessLog
 from .micro_engine.engine import Engine
+from .micro_engine.messages import Request
 from .plain import plain
 from .reporting.figures import Parts, performance
 from .security.authority import Authorities
 from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from .security.minting import Mint
+from .security.origins import Origins
 from .security.replay import ReplayRings
 from .security.revocations import RecentTokens, Revocations
 from .security.sessions import SESSION_KEY_BYTES, Sessions
@@ -219,8 +221,14 @@ class Assembly:
             limits=make_room(self.configuration.engine(), self.configuration.probes_max),
             clock=self.clock,
             new_request_id=new_request_id,
-            observe=AccessLog(share, self.random, new_request_id) if share else None,
+            observe=AccessLog(share, self.random, new_request_id, self._client()) if share else None,
         )
+
+    def _client(self) -> Callable[[Request], str]:
+        """What finds the address that a request counts as, for the log."""
+        options = self.configuration.limits()
+        origins = Origins(options.trusted_proxies, header=options.forwarded_header)
+        return lambda request: origins.of(request.peer, request.headers.get).address
 
     def _snapshotter(self, store: Store) -> Snapshotter | None:
         """None where there is nothing to copy."""

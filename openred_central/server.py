@@ -202,7 +202,10 @@ class Server:
         from .reporting.metrics import metrics_text
 
         desk = make_desk(
-            api, lambda: metrics_text(parts, broadcast, stalls), parts.snapshotter, vault.keykeeper
+            api,
+            lambda: metrics_text(parts, broadcast, stalls, api.limits.refusals),
+            parts.snapshotter,
+            vault.keykeeper,
         )
         try:
             addresses = await operators.start(desk)

@@ -25,6 +25,7 @@ from .faults import ADVICE, poisons, telling
 from .journal import SELECT_FOLDED_RECORDS, SELECT_RECORDS, Journal, last_commit_number
 from .lock import FileLock
 from .log_size import LogSize
+from .rescuing import Rescue
 from .rows import INTEGER_MAX, INTEGER_MIN, PAGES_PER_COMMIT, encode, pages_written, refuse_rows, text_of
 from .schema import PAGE_BYTES, create_database, create_folder, log_left
 from .store import StoreError
@@ -77,6 +78,7 @@ class SqliteStore:
         self._log_size = LogSize(self._path)
         self._checking: Checking | None = None
         self._left_alone: frozenset[int] = frozenset()
+        self._rescue = Rescue(self._path)
 
     @property
     def location(self) -> str:
@@ -355,7 +357,8 @@ class SqliteStore:
         session = None if self._poisoned else self._session
         loss = self._lock.loss()
         if loss is not None:
-            raise StoreError(f"{self._path} {loss}; {self._rescue(session)}")
+            connection = None if session is None else session.connection
+            raise StoreError(f"{self._path} {loss}; {self._rescue.make(self._lock, connection)}")
         if self._lock.renew():
             log.warning("%s.lock was removed or replaced, and has been made again", self._path)
         lost = session.beside.lost() if session is not None else None
@@ -365,16 +368,6 @@ class SqliteStore:
             raise StoreError(
                 f"{lost} was removed or replaced while in use; leave alone what lies beside {self._path}"
             )
-
-    def _rescue(self, session: _Session | None) -> str:
-        """What to do about a lost database. Brings all that was committed into the file that is open."""
-        back = "put that very file back, no copy"
-        with suppress(sqlite3.Error):
-            if session is not None and truncate_log(session.connection, wait=False):
-                open_file = f"/proc/{os.getpid()}/fd/{self._lock.database_descriptor}"
-                back += f"; or copy {open_file}, which holds all that was saved until this server ends, "
-                back += "stop it, and put the copy in its place"
-        return back
 
     def _check_number(self, connection: sqlite3.Connection) -> None:
         """Raise `StoreError` where somebody else has committed to the file."""
