@@ -280,6 +280,12 @@ class Directory:
 
     def _register_new(self, registration: Registration, signed: bool, now: Now) -> Registered:
         nodes = self.nodes
+        if nodes.is_reserved(registration.node_id):
+            raise _taken(
+                registration.node_id,
+                "Its record is damaged, and kept as it is until the operator of this directory mends it.",
+                "Tell the operator, who finds it with `openred-central verify`, or choose another node_id.",
+            )
         tombstone = nodes.tombstones.of_node(registration.node_id)
         next_key = "" if tombstone is None else tombstone.next_key
         takes_over = signed and has_key(registration, next_key)
