@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 
 from ..clock import Now
-from ..directory.directory import Directory
+from ..directory.directory import Directory, committed
 from ..directory.node import KEYED, PROVEN, profile_parts
 from ..encoding import kept_spki, key_id
 from ..errors import CallerError
@@ -32,8 +32,8 @@ from ..security.signatures import (
     read_rotation,
     read_signature,
 )
-from .limiting import Limits
-from .proof_problems import key_is_text, missing, name_of_another_key, no_key, not_the_claim, refused
+from .limiting import WRONG_CLAIM, Limits
+from .proof_problems import key_is_text, name_of_another_key, no_key, not_the_claim, refused
 
 SIGNATURE_FIELDS = frozenset({"signature-input", "signature"})
 # A request that has none of these shows nothing.
@@ -117,7 +117,7 @@ class Prover:
         """The same for what only the node itself may do: 401 ``proof_required`` where nothing shows it."""
         shown = self.shown(request, slot, now)
         if not shown:
-            raise missing(request, now)
+            raise self.missing(request, now)
         return shown
 
     def for_sign_of_life(self, request: Request, slot: int, now: Now) -> Shown:
@@ -127,7 +127,7 @@ class Prover:
             if shown is not NOTHING:
                 return shown
         if self.strict or self.is_bound(slot):
-            raise missing(request, now)
+            raise self.missing(request, now)
         return NOTHING
 
     def repeated(self, request: Request, node_id: str, now: Now) -> Repeated | None:
@@ -175,10 +175,10 @@ class Prover:
                 _check_self_certifying(node_id, key)
             return Means.KEY
         if self.directory.is_bound(node_id) or _is_self_certifying(node_id):
-            raise missing(request, now)
+            raise self.missing(request, now)
         shown = self.shown(request, slot, now) if slot is not None else NOTHING
         if self.strict and not shown:
-            raise missing(request, now)
+            raise self.missing(request, now)
         return shown.means
 
     def needs_proof(self, request: Request, slot: int) -> bool:
@@ -198,9 +198,10 @@ class Prover:
     def for_key_change(self, request: Request, slot: int, new: NodeKey, now: Now) -> None:
         """Raise `CallerError` unless `request` may give the node in `slot` the key `new`.
 
-        It is signed with `new` (label ``new``), and shows to be the node's: by a signature with its key
-        (label ``old``), by `new` being the key that was named as the next one, or by the claim of a node that
-        is not bound to a key.
+        It is signed with `new` (label ``new``). Where the node has committed to a next key, `new` has to be
+        that one, and needs no more: whoever has the present key alone cannot take the commitment back. Else
+        the request shows to be the node's: by a signature with its key (label ``old``), or by the claim of a
+        node that is not bound to a key.
         """
         registry = self.directory.nodes.registry
         node_id, record = registry.node_id(slot), registry.record(slot)
@@ -208,13 +209,15 @@ class Prover:
         try:
             old_signature, new_signature = read_rotation(message)
         except ProofError as error:
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
         if old_signature is not None:
             self._check(request, node_id, message, old_signature, self.spki(slot), now)
+            if record.next_key not in ("", new.key_id):
+                raise committed(record.next_key)
         elif record.next_key != new.key_id:
             presented = _authorization(request)
             if self.is_bound(slot) or presented is None:
-                raise missing(request, now)
+                raise self.missing(request, now)
             self._shown_by_claim(request, slot, *presented, now)
         # Remembered by the key: both signatures may have the same nonce.
         self._check(request, new.key_id, message, new_signature, new.spki, now)
@@ -244,7 +247,7 @@ class Prover:
         return kept_spki(profile_parts(registry.profile(slot))[2])
 
     def _bears(self, node_id: str, key: NodeKey) -> bool:
-        """Whether the node of that name, alive or dead, is bound to `key`, perhaps its second."""
+        """Whether the node of that name is bound to `key`, perhaps its second, or dead and open to it."""
         slot = self.directory.nodes.registry.slot_of(node_id)
         if slot is not None:
             return self.is_bound(slot) and self.spki(slot) == key.spki
@@ -252,7 +255,7 @@ class Prover:
         return (
             tombstone is not None
             and bool(tombstone.flags & PROVEN)
-            and tombstone.key_fingerprint == key.key_id
+            and key.key_id in (tombstone.key_fingerprint, tombstone.next_key)
         )
 
     def _shown_by_session(self, request: Request, slot: int, text: str, now: Now, *, counts: bool) -> Shown:
@@ -266,7 +269,7 @@ class Prover:
         except ProofError as error:
             if counts:
                 self._charge_failure(request)
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
         return Shown(Means.SESSION, session)
 
     def _checked_session(self, text: str, slot: int, now: Now) -> Session:
@@ -281,12 +284,13 @@ class Prover:
             error = ProofError(
                 "proof_required", "The node is bound to its key: only a signature speaks for it."
             )
-            raise refused(request, error, now)
+            raise self._refused(request, error, now)
         if scheme == _CLAIM_SCHEME and self.claims.is_valid(
             secret, registry.node_id(slot), registry.registered_at(slot)
         ):
             return BY_CLAIM
         self._charge_failure(request)
+        self.limits.refusals.unproved(WRONG_CLAIM)
         raise not_the_claim()
 
     def _check_signature(self, request: Request, node_id: str, spki: bytes, now: Now) -> None:
@@ -294,7 +298,7 @@ class Prover:
         try:
             signature = read_signature(message)
         except ProofError as error:
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
         self._check(request, node_id, message, signature, spki, now)
 
     def _check(
@@ -306,20 +310,32 @@ class Prover:
             # By the clock as it is set now: one that was set back would refuse everything signed since.
             check_time(signature, now.wall_s, now.wall_s - (now.monotonic_s - self.started_s))
         except ProofError as error:
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
         self.limits.may_try_proof(request)
         try:
             proof = check_proof(signature, message, spki)
         except ProofError as error:
             self.limits.proof_failed(request)
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
         self.rings.sweep(now.wall_s, SWEPT_PER_PROOF)
         try:
             self.rings.admit(ring, proof, now.wall_s)
         except ProofError as error:
             # It holds, and cost as much to check as one that does not: to repeat it for ever is not free.
             self.limits.proof_failed(request)
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
+
+    def missing(self, request: Request, now: Now) -> CallerError:
+        """401 where a proof is needed and `request` has none: it tells which."""
+        error = ProofError(
+            "proof_required",
+            "Only the node itself may do this, and nothing in the request proves who sent it.",
+        )
+        return self._refused(request, error, now)
+
+    def _refused(self, request: Request, error: ProofError, now: Now) -> CallerError:
+        self.limits.refusals.unproved(error.code)
+        return refused(request, error, now)
 
     def _charge_failure(self, request: Request) -> None:
         """Charge what a wrong session or claim costs. Raises 429 where there were too many."""

@@ -24,6 +24,12 @@ TESTS: dict[str, tuple[str, ...]] = {
         "api/test_registering.py::test_changed_data_needs_the_claim_in_every_state",
         "api/test_nodes.py::test_departure_needs_the_claim",
     ),
+    "a node's key that was stolen": (
+        "api/test_proving.py::test_the_present_key_alone_does_not_break_a_commitment",
+        "api/test_proving.py::test_a_commitment_outlives_its_node",
+        "api/test_proving.py::test_the_name_of_a_dead_node_is_free_for_the_committed_key",
+        "storage/test_sqlite.py::test_every_field_of_a_tombstone_comes_back_as_it_was",
+    ),
     "a key whose possession proves nothing": (
         "security/test_node_keys.py::test_a_point_of_small_order_is_refused_in_every_form",
         "security/test_node_keys.py::test_with_a_point_of_small_order_one_signature_would_fit_everything",
@@ -154,6 +160,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "security/test_replay.py::test_the_seventeenth_within_a_minute_has_to_wait",
         "security/test_replay.py::test_a_full_table_refuses_who_is_not_in_it_and_forgets_nobody",
         "tasks/test_prober.py::test_the_table_of_networks_is_bounded",
+        "directory/test_directory.py::test_beyond_its_bytes_a_directory_takes_no_new_nodes_and_no_longer_records",
+        "directory/test_registry.py::test_ids_cannot_be_chosen_for_one_shard",
     ),
     "secrets guessed by timing": (
         "house/test_timing.py::test_no_secret_in_the_package_is_compared_in_a_time_that_tells_of_it",
