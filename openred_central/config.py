@@ -166,6 +166,7 @@ class Configuration(Settings):
             port=self.admin_port,
             socket=Path(self.admin_socket) if self.admin_socket else None,
             secret_file=Path(self.admin_secret_file) if self.admin_secret_file else None,
+            names=self.admin_names,
         )
 
     @property

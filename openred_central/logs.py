@@ -171,17 +171,25 @@ class AccessLog:
     """A line for a share of all requests, to be the `observe` of an `Engine`.
 
     Arguments: `share` of the requests, 0 to 1, each chosen by itself; `random` returns floats in [0, 1);
-    `new_id` makes the id of a request that brings none.
+    `new_id` makes the id of a request that brings none; `client` returns the address that a request counts
+    as, which trusted proxies tell.
 
-    A line tells the method, the path without its query, status, bytes sent, milliseconds, the client's
-    address, its user agent and the id of the request. No other header field, and never a body: what proves
-    who somebody is stands in those.
+    A line tells the method, the path without its query, status, bytes sent, milliseconds, the address that
+    connected and the client's behind it, its user agent and the id of the request. No other header field, and
+    never a body: what proves who somebody is stands in those.
     """
 
-    def __init__(self, share: float, random: Callable[[], float], new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        share: float,
+        random: Callable[[], float],
+        new_id: Callable[[], str],
+        client: Callable[[Request], str],
+    ) -> None:
         self._share = share
         self._random = random
         self._new_id = new_id
+        self._client = client
 
     def __call__(self, request: Request, status: int, sent_bytes: int, duration_s: float) -> None:
         """Log this exchange, or let it pass."""
@@ -195,6 +203,7 @@ class AccessLog:
             "bytes": sent_bytes,
             "duration_ms": round(duration_s * 1_000, 3),
             "peer": request.peer,
+            "client": self._client(request),
             "user_agent": request.headers.get("user-agent") or "",
             "request_id": request.identify(self._new_id),
         }

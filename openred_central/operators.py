@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from .api.admin.admission import Admission
 from .api.admin.desk import Desk
+from .api.admin.hosts import Hosts
 from .api.admin.options import OperatorsOptions
 from .api.admin.routes import install
 from .api.admin.secret_file import read_or_make
@@ -29,8 +30,9 @@ from .tasks.snapshotter import SnapshotFailed, Snapshotter
 
 log = logging.getLogger("openred.operators")
 
-# Operators are few; a scraper or two, a script, a person.
+# Operators are few; a scraper or two, a script, a person. Who keeps connections idle gives way to who comes.
 CONNECTIONS_MAX = 64
+CONNECTIONS_KEPT = 4
 SOCKET_MODE = 0o600
 
 
@@ -72,7 +74,8 @@ class Operators:
             secret = self._secret()
             listeners = listen_tcp(options.host, options.port, backlog=CONNECTIONS_MAX)
             metrics_open = all(map(_is_loopback, listeners))
-            admission = Admission(trusted=False, secret=secret, metrics_open=metrics_open)
+            hosts = Hosts((options.host, *options.names))
+            admission = Admission(trusted=False, secret=secret, metrics_open=metrics_open, hosts=hosts)
             addresses += await self._serve(listeners, desk, admission)
         if options.socket is not None:
             listeners = [listen_unix(options.socket, mode=SOCKET_MODE, backlog=CONNECTIONS_MAX)]
@@ -90,7 +93,12 @@ class Operators:
             engine.hurry()
 
     async def _serve(self, listeners: list[socket.socket], desk: Desk, admission: Admission) -> list[str]:
-        engine = Engine(limits=self._limits, clock=self._clock, new_request_id=self._new_request_id)
+        engine = Engine(
+            limits=self._limits,
+            clock=self._clock,
+            new_request_id=self._new_request_id,
+            places_kept=CONNECTIONS_KEPT,
+        )
         install(engine, desk, admission)
         self._engines.append(engine)
         return await engine.start(listeners)

@@ -19,7 +19,7 @@ from .api.broadcast import Broadcast
 from .api.event_feed import EventFeed
 from .api.event_log import EventLog
 from .api.routes import install
-from .assembly import Assembly
+from .assembly import Assembly, log_unserved
 from .clock import AttendedTime, SystemClock
 from .config import SETTINGS, Configuration
 from .directory.directory import Directory
@@ -111,6 +111,7 @@ class Server:
             begin_anew=self._begin_anew,
             wall_s=self._clock.wall_s(),
         )
+        log_unserved(directory, store.location)
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
         vault, saved = open_vault(configuration, self._clock, os.urandom), True
         try:
@@ -201,7 +202,10 @@ class Server:
         from .reporting.metrics import metrics_text
 
         desk = make_desk(
-            api, lambda: metrics_text(parts, broadcast, stalls), parts.snapshotter, vault.keykeeper
+            api,
+            lambda: metrics_text(parts, broadcast, stalls, api.limits.refusals),
+            parts.snapshotter,
+            vault.keykeeper,
         )
         try:
             addresses = await operators.start(desk)

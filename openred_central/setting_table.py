@@ -7,6 +7,7 @@ part that it concerns.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from .directory.lifecycle import DWELL_S_MAX, LifecycleOptions
@@ -40,6 +41,14 @@ def _dwell(default_s: float, meaning: str, *, minimum_s: float = 0.001) -> Any:
     return duration(default_s, minimum_s, DWELL_S_MAX, meaning)
 
 
+def _check_host(written: str) -> None:
+    """Raise `ValueError` unless `written` is a host name or an address, without a port."""
+    if ":" in written:
+        ipaddress.IPv6Address(written)
+    else:
+        Authorities((written,))
+
+
 @plain(frozen=True, kw_only=True)
 class Settings:
     """One value for each setting. Durations are in seconds, sizes in bytes."""
@@ -57,6 +66,11 @@ class Settings:
     )
     admin_port: int | None = port_or_off(
         8_001, "Port at which operators are heard; 0 takes any that is free, off none."
+    )
+    admin_names: tuple[str, ...] = texts(
+        "What operators call this server, beside loopback and `OPENRED_ADMIN_HOST`.",
+        "host names or addresses",
+        _check_host,
     )
     admin_socket: str = text("", "a path, or nothing", "Path of a Unix socket for operators, of mode 0600.")
     admin_secret_file: str = text(

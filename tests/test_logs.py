@@ -202,7 +202,9 @@ def test_a_request_is_told_with_all_that_is_public_and_nothing_that_is_secret(
     )
     request.body = b"secret-5"
     with caplog.at_level(logging.INFO):
-        AccessLog(1.0, lambda: 0.999, lambda: "made")(request, 404, 321, 0.001_234_5)
+        AccessLog(1.0, lambda: 0.999, lambda: "made", lambda _: "198.51.100.7")(
+            request, 404, 321, 0.001_234_5
+        )
     (fields,) = logged(caplog)
     assert fields == {
         "method": "GET",
@@ -211,6 +213,7 @@ def test_a_request_is_told_with_all_that_is_public_and_nothing_that_is_secret(
         "bytes": 321,
         "duration_ms": 1.234,
         "peer": "192.0.2.1",
+        "client": "198.51.100.7",
         "user_agent": "node/1 \x1b[2J",
         "request_id": "made",
     }
@@ -223,7 +226,7 @@ def test_a_request_is_told_with_all_that_is_public_and_nothing_that_is_secret(
 def test_a_share_of_the_requests_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     drawn = iter([0.0, 0.24, 0.25, 0.9])
     with caplog.at_level(logging.INFO):
-        log = AccessLog(0.25, lambda: next(drawn), lambda: "id")
+        log = AccessLog(0.25, lambda: next(drawn), lambda: "id", lambda _: "")
         for status in (200, 201, 202, 203):
             log(asked(), status, 0, 0.0)
     assert [fields["status"] for fields in logged(caplog)] == [200, 201]
@@ -231,7 +234,7 @@ def test_a_share_of_the_requests_is_logged(caplog: pytest.LogCaptureFixture) -> 
 
 def test_no_id_is_made_for_a_request_that_is_not_logged() -> None:
     request = asked()
-    AccessLog(0.5, lambda: 0.5, lambda: "id")(request, 200, 0, 0.0)
+    AccessLog(0.5, lambda: 0.5, lambda: "id", lambda _: "")(request, 200, 0, 0.0)
     assert request.id == ""
 
 

@@ -27,3 +27,14 @@ def test_each_setting_says_what_it_means_in_a_sentence_with_its_unit_last(name: 
     setting = SETTINGS[name]
     assert re.fullmatch(r"[A-Z].*\.", setting.meaning)
     assert name.endswith("_s") == (setting.kind.form.startswith("seconds"))
+
+
+@pytest.mark.parametrize("name", ["openred", "directory.example", "10.0.0.5", "fd00::5", "a,b.example"])
+def test_operators_may_call_the_server_by_any_host(name: str) -> None:
+    assert SETTINGS["admin_names"].kind.parse(name) == tuple(name.split(","))
+
+
+@pytest.mark.parametrize("name", ["openred:8001", "a b", "http://openred", "[fd00::5]:1", "a,,b", "*"])
+def test_what_is_no_host_is_no_name_for_operators(name: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  (text of many kinds)
+        SETTINGS["admin_names"].kind.parse(name)

@@ -16,7 +16,6 @@ from ..security.sessions import LIFE_S
 from ..security.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
 from . import values
 from .fields import Field, Fields
-from .proof_problems import missing
 from .proving import Means, Shown
 from .service import Api
 from .times import rfc3339
@@ -102,7 +101,7 @@ def _shown(api: Api, request: Request, slot: int, now: Now) -> Shown:
 
 def _session(api: Api, request: Request, shown: Shown, slot: int, now: Now) -> Response:
     if shown.means is not Means.KEY:
-        raise missing(request, now)
+        raise api.prover.missing(request, now)
     limits = api.limits.charge_token(request, slot, proved=bool(shown))
     node_id = api.directory.nodes.registry.node_id(slot)
     api.directory.heartbeat(node_id, now)

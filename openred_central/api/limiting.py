@@ -6,7 +6,7 @@ Header fields and problem type are those of draft-ietf-httpapi-ratelimit-headers
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import lru_cache, partial, wraps
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..security.gcra import UNUSED_S, Policy, Table, Verdict, charge
 from ..security.network_quota import NODES_MAX, NetworkQuota
 from ..security.node_limits import NodeLimit
 from ..security.origins import IPV6_NETWORK_BYTES, X_FORWARDED_FOR, Origin, Origins, network_key
+from ..security.proof_errors import REASONS
 
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 # A /48 of IPv6 may do as much as so many of its /64.
@@ -25,6 +26,11 @@ NETWORK_FACTOR = 8
 # A network that is full has room again when one of its nodes is dead or forgotten.
 NETWORK_RETRY_AFTER_S = 3_600
 FIELDS_KEPT_MAX = 1_024
+# Policies beside those that an operator sets: what a network may add, and how many proofs a node may show.
+NODES_PER_NETWORK = "nodes-per-network"
+PROOFS = "proofs"
+# A reason beside those of `REASONS`: an ``Authorization`` that is no session and not the claim.
+WRONG_CLAIM = "wrong_claim"
 
 REGISTER = Policy("register", 10, 60, 10)
 DISCOVER = Policy("discover", 60, 60, 60)
@@ -58,6 +64,27 @@ class LimitOptions:
     exempt_networks: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     forwarded_header: str = X_FORWARDED_FOR
+
+
+class Refusals:
+    """How many requests were refused, for the figures: by the policy they violate, by what their proof lacks.
+
+    Every name is there from the start: of the policies that are on, and of the reasons in `REASONS`.
+    """
+
+    def __init__(self, policies: Iterable[str]) -> None:
+        self.by_policy = dict.fromkeys((*policies, NODES_PER_NETWORK, PROOFS), 0)
+        self.by_reason = dict.fromkeys((*REASONS, WRONG_CLAIM), 0)
+
+    def limited(self, policy: str) -> None:
+        """Count a request that came too often for `policy`."""
+        self.by_policy[policy] += 1
+
+    def unproved(self, reason: str) -> None:
+        """Count a request whose proof fails for `reason`."""
+        self.by_reason[reason] += 1
+        if REASONS.get(reason) == 429:
+            self.limited(PROOFS)
 
 
 class _ByAddress:
@@ -116,6 +143,8 @@ class Limits:
         self._new_nodes = options.new_nodes
         self._new_nodes_tat_s = UNUSED_S
         self._networks = NetworkQuota(self._is_there, options.nodes_per_network_max)
+        policies = (*by_address, options.heartbeat, options.token, options.new_nodes)
+        self.refusals = Refusals(policy.name for policy in policies if policy)
 
     def origin(self, request: Request) -> Origin:
         """Where `request` came from, as far as can be believed."""
@@ -135,7 +164,7 @@ class Limits:
             origin = self.origin(request)
             if origin.exempt:
                 return await handler(request, *parameters)
-            fields = _accept(limit.policy, limit.charge(origin, self._now_s()), "your address")
+            fields = self._accept(limit.policy, limit.charge(origin, self._now_s()), "your address")
             try:
                 response = await handler(request, *parameters)
             except CallerError as error:
@@ -155,7 +184,7 @@ class Limits:
         if self._proof_fail is not None and not origin.exempt:
             verdict = self._proof_fail.look(origin, self._now_s())
             if not verdict.allowed:
-                raise _refusal(self._proof_fail.policy, verdict, "failed proofs from your address")
+                raise self._refusal(self._proof_fail.policy, verdict, "failed proofs from your address")
 
     def proof_failed(self, request: Request) -> None:
         """Charge the address of `request` for a proof that did not hold. The node concerned pays nothing."""
@@ -192,6 +221,7 @@ class Limits:
             return
         network = network_key(origin)
         if network is not None and not self._networks.has_room(network):
+            self.refusals.limited(NODES_PER_NETWORK)
             raise CallerError(
                 429,
                 "rate_limited",
@@ -200,12 +230,12 @@ class Limits:
                 suggestion="Remove nodes that are gone, or register from another network.",
                 headers=(("Retry-After", str(NETWORK_RETRY_AFTER_S)),),
                 problem_type=QUOTA_EXCEEDED,
-                members={"violated-policies": ["nodes-per-network"]},
+                members={"violated-policies": [NODES_PER_NETWORK]},
             )
         if self._new_nodes is not None:
             self._new_nodes_tat_s, verdict = charge(self._new_nodes_tat_s, self._new_nodes, self._now_s())
             if not verdict.allowed:
-                raise _refusal(self._new_nodes, verdict, "new nodes in all")
+                raise self._refusal(self._new_nodes, verdict, "new nodes in all")
 
     def node_added(self, request: Request, slot: int) -> None:
         """Count the node that was just added for the network that it came from."""
@@ -221,7 +251,26 @@ class Limits:
 
     def _charge(self, limit: NodeLimit, slot: int) -> HeaderFields:
         verdict = limit.charge(slot, self._registry.registered_at(slot), self._now_s())
-        return _accept(limit.policy, verdict, "this node")
+        return self._accept(limit.policy, verdict, "this node")
+
+    def _accept(self, policy: Policy, verdict: Verdict, whose: str) -> HeaderFields:
+        """The header fields of a request that is allowed. Raises `CallerError` 429 for one that is not."""
+        if not verdict.allowed:
+            raise self._refusal(policy, verdict, f"such requests for {whose}")
+        return _header_fields(policy, verdict)
+
+    def _refusal(self, policy: Policy, verdict: Verdict, what: str) -> CallerError:
+        self.refusals.limited(policy.name)
+        retry_after_s = max(1, math.ceil(verdict.retry_after_s))
+        return CallerError(
+            429,
+            "rate_limited",
+            f"Too many {what}: {policy.limit} in {policy.window_s} s are allowed.",
+            suggestion=f"Try again in {retry_after_s} s.",
+            headers=(*_header_fields(policy, verdict), ("Retry-After", str(retry_after_s))),
+            problem_type=QUOTA_EXCEEDED,
+            members={"violated-policies": [policy.name]},
+        )
 
     def _is_there(self, slot: int, registered_at: float) -> bool:
         return not self._registry.is_free(slot) and self._registry.registered_at(slot) == registered_at
@@ -229,13 +278,6 @@ class Limits:
 
 def _charge_nothing(slot: int) -> HeaderFields:
     return ()
-
-
-def _accept(policy: Policy, verdict: Verdict, whose: str) -> HeaderFields:
-    """The header fields of a request that is allowed. Raises `CallerError` 429 for one that is not."""
-    if not verdict.allowed:
-        raise _refusal(policy, verdict, f"such requests for {whose}")
-    return _header_fields(policy, verdict)
 
 
 def _header_fields(policy: Policy, verdict: Verdict) -> HeaderFields:
@@ -260,16 +302,3 @@ def _joined(fields: HeaderFields, others: HeaderFields) -> HeaderFields:
     for name, value in others:
         merged[name] = f"{merged[name]}, {value}" if name in dict(fields) else value
     return tuple(merged.items())
-
-
-def _refusal(policy: Policy, verdict: Verdict, what: str) -> CallerError:
-    retry_after_s = max(1, math.ceil(verdict.retry_after_s))
-    return CallerError(
-        429,
-        "rate_limited",
-        f"Too many {what}: {policy.limit} in {policy.window_s} s are allowed.",
-        suggestion=f"Try again in {retry_after_s} s.",
-        headers=(*_header_fields(policy, verdict), ("Retry-After", str(retry_after_s))),
-        problem_type=QUOTA_EXCEEDED,
-        members={"violated-policies": [policy.name]},
-    )

@@ -9,7 +9,7 @@ from ..security.claims import SCHEME as CLAIM
 from ..security.proof_errors import ProofError
 from ..security.sessions import SCHEME as SESSION
 from ..security.signatures import AGE_S_MAX, accept_signature
-from .limiting import QUOTA_EXCEEDED
+from .limiting import PROOFS, QUOTA_EXCEEDED
 from .times import rfc3339
 
 
@@ -32,7 +32,7 @@ def refused(request: Request, error: ProofError, now: Now) -> CallerError:
             suggestion=f"Try again in {AGE_S_MAX} s.",
             headers=(("Retry-After", str(AGE_S_MAX)),),
             problem_type=QUOTA_EXCEEDED,
-            members={**members, "violated-policies": ["proofs"]},
+            members={**members, "violated-policies": [PROOFS]},
         )
     return CallerError(
         401,
@@ -46,14 +46,6 @@ def refused(request: Request, error: ProofError, now: Now) -> CallerError:
         ),
         members=members,
     )
-
-
-def missing(request: Request, now: Now) -> CallerError:
-    """401 where a proof is needed and `request` has none: it tells which."""
-    error = ProofError(
-        "proof_required", "Only the node itself may do this, and nothing in the request proves who sent it."
-    )
-    return refused(request, error, now)
 
 
 def not_the_claim() -> CallerError:

@@ -32,8 +32,8 @@ from ..security.signatures import (
     read_rotation,
     read_signature,
 )
-from .limiting import Limits
-from .proof_problems import key_is_text, missing, name_of_another_key, no_key, not_the_claim, refused
+from .limiting import WRONG_CLAIM, Limits
+from .proof_problems import key_is_text, name_of_another_key, no_key, not_the_claim, refused
 
 SIGNATURE_FIELDS = frozenset({"signature-input", "signature"})
 # A request that has none of these shows nothing.
@@ -117,7 +117,7 @@ class Prover:
         """The same for what only the node itself may do: 401 ``proof_required`` where nothing shows it."""
         shown = self.shown(request, slot, now)
         if not shown:
-            raise missing(request, now)
+            raise self.missing(request, now)
         return shown
 
     def for_sign_of_life(self, request: Request, slot: int, now: Now) -> Shown:
@@ -127,7 +127,7 @@ class Prover:
             if shown is not NOTHING:
                 return shown
         if self.strict or self.is_bound(slot):
-            raise missing(request, now)
+            raise self.missing(request, now)
         return NOTHING
 
     def repeated(self, request: Request, node_id: str, now: Now) -> Repeated | None:
@@ -175,10 +175,10 @@ class Prover:
                 _check_self_certifying(node_id, key)
             return Means.KEY
         if self.directory.is_bound(node_id) or _is_self_certifying(node_id):
-            raise missing(request, now)
+            raise self.missing(request, now)
         shown = self.shown(request, slot, now) if slot is not None else NOTHING
         if self.strict and not shown:
-            raise missing(request, now)
+            raise self.missing(request, now)
         return shown.means
 
     def needs_proof(self, request: Request, slot: int) -> bool:
@@ -208,13 +208,13 @@ class Prover:
         try:
             old_signature, new_signature = read_rotation(message)
         except ProofError as error:
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
         if old_signature is not None:
             self._check(request, node_id, message, old_signature, self.spki(slot), now)
         elif record.next_key != new.key_id:
             presented = _authorization(request)
             if self.is_bound(slot) or presented is None:
-                raise missing(request, now)
+                raise self.missing(request, now)
             self._shown_by_claim(request, slot, *presented, now)
         # Remembered by the key: both signatures may have the same nonce.
         self._check(request, new.key_id, message, new_signature, new.spki, now)
@@ -266,7 +266,7 @@ class Prover:
         except ProofError as error:
             if counts:
                 self._charge_failure(request)
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
         return Shown(Means.SESSION, session)
 
     def _checked_session(self, text: str, slot: int, now: Now) -> Session:
@@ -281,12 +281,13 @@ class Prover:
             error = ProofError(
                 "proof_required", "The node is bound to its key: only a signature speaks for it."
             )
-            raise refused(request, error, now)
+            raise self._refused(request, error, now)
         if scheme == _CLAIM_SCHEME and self.claims.is_valid(
             secret, registry.node_id(slot), registry.registered_at(slot)
         ):
             return BY_CLAIM
         self._charge_failure(request)
+        self.limits.refusals.unproved(WRONG_CLAIM)
         raise not_the_claim()
 
     def _check_signature(self, request: Request, node_id: str, spki: bytes, now: Now) -> None:
@@ -294,7 +295,7 @@ class Prover:
         try:
             signature = read_signature(message)
         except ProofError as error:
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
         self._check(request, node_id, message, signature, spki, now)
 
     def _check(
@@ -306,20 +307,32 @@ class Prover:
             # By the clock as it is set now: one that was set back would refuse everything signed since.
             check_time(signature, now.wall_s, now.wall_s - (now.monotonic_s - self.started_s))
         except ProofError as error:
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
         self.limits.may_try_proof(request)
         try:
             proof = check_proof(signature, message, spki)
         except ProofError as error:
             self.limits.proof_failed(request)
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
         self.rings.sweep(now.wall_s, SWEPT_PER_PROOF)
         try:
             self.rings.admit(ring, proof, now.wall_s)
         except ProofError as error:
             # It holds, and cost as much to check as one that does not: to repeat it for ever is not free.
             self.limits.proof_failed(request)
-            raise refused(request, error, now) from None
+            raise self._refused(request, error, now) from None
+
+    def missing(self, request: Request, now: Now) -> CallerError:
+        """401 where a proof is needed and `request` has none: it tells which."""
+        error = ProofError(
+            "proof_required",
+            "Only the node itself may do this, and nothing in the request proves who sent it.",
+        )
+        return self._refused(request, error, now)
+
+    def _refused(self, request: Request, error: ProofError, now: Now) -> CallerError:
+        self.limits.refusals.unproved(error.code)
+        return refused(request, error, now)
 
     def _charge_failure(self, request: Request) -> None:
         """Charge what a wrong session or claim costs. Raises 429 where there were too many."""

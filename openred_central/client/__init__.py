@@ -6,7 +6,16 @@ It needs asyncio and nothing of the server. `Client` is where to begin.
 from .address import Address
 from .client import Client
 from .connections import Connections
-from .errors import BadAnswer, ClientError, ClockError, ConnectionFailed, ProblemError, RetryLater
+from .errors import (
+    BadAnswer,
+    ClientError,
+    ClockError,
+    ConnectionFailed,
+    ForeignAnswer,
+    ProblemError,
+    RetryLater,
+    Untrusted,
+)
 from .peering import answer_challenge, check_answer, verify_pair
 from .trust import TrustedKeys
 
@@ -18,9 +27,11 @@ __all__ = [
     "ClockError",
     "ConnectionFailed",
     "Connections",
+    "ForeignAnswer",
     "ProblemError",
     "RetryLater",
     "TrustedKeys",
+    "Untrusted",
     "answer_challenge",
     "check_answer",
     "verify_pair",

@@ -16,13 +16,15 @@ from .address import Address
 from .answers import BadAnswer
 from .asking import WAIT_S_MAX, Asker, ask_for
 from .connections import Connections
-from .errors import ClientError, ClockError, ConnectionFailed, ProblemError, RetryLater
+from .errors import ClientError, ProblemError, RetryLater
 from .identity import Identity, Proof
 from .trust import TrustedKeys
 
 # So many ids may be looked up with one request.
 LOOKUP_IDS_MAX = 100
 _CHANCES = 2**32
+# Refusals of a directory that say nothing about the node: a request that came too slowly, or too many.
+_PASSING = (408, 429)
 
 Document = dict[str, Any]
 
@@ -40,11 +42,12 @@ class Client:
 
     Methods return what the directory answers, as it stands in the README. They raise `ProblemError` where it
     refuses, `RetryLater` where it would take the same later, `ClockError` where its time is more than a day
-    from ours, `ConnectionFailed` where nobody answers, and `BadAnswer` where what answers is no directory.
-    All of them are `ClientError`.
+    from ours, `ConnectionFailed` where nobody answers, and `BadAnswer` where what answers is no directory,
+    or `ForeignAnswer` where that is a proxy. All of them are `ClientError`.
 
-    Methods may be called at the same time. Sessions are used and renewed, requests are signed by the
-    directory's time where ours is wrong, and connections are opened anew, all without being asked for.
+    Methods may be called at the same time, in one event loop; when that has ended, in another one. Sessions
+    are used and renewed, requests are signed by the directory's time where ours is wrong, and connections are
+    opened anew, all without being asked for.
     """
 
     def __init__(
@@ -141,9 +144,10 @@ class Client:
     async def keep_alive(self, tell: Callable[[Document | ClientError], object] | None = None) -> None:
         """Beat at the pace that the directory advises, until cancelled.
 
-        It goes on when the directory is away, more and more seldom. Where that knows the node no more,
-        a node that this client has registered is registered again. `tell` is called with each answer
-        and each failure. Raises `ProblemError` where the directory refuses for another reason.
+        It goes on when the directory is away or something before it answers instead, more and more seldom.
+        Where the directory knows the node no more, a node that this client has registered is registered
+        again. `tell` is called with each answer and each failure. Raises `ProblemError` where the directory
+        itself refuses for another reason.
         """
         failures = 0
         while True:
@@ -152,11 +156,8 @@ class Client:
                 told = await self._beat_or_return()
             except RetryLater as later:
                 told, pause_s = later, pace.after_refusal(later.retry_after_s, self._chance())
-            except (ConnectionFailed, BadAnswer, ClockError) as error:
-                told, failures = error, failures + 1
-                pause_s = pace.after_failure(failures, self._chance())
-            except ProblemError as error:
-                if error.status < 500:
+            except ClientError as error:
+                if isinstance(error, ProblemError) and error.status < 500 and error.status not in _PASSING:
                     raise
                 told, failures = error, failures + 1
                 pause_s = pace.after_failure(failures, self._chance())
@@ -175,11 +176,13 @@ class Client:
         `filters` are the others of a discovery: ``states``, ``exclude_states``, ``min_last_seen``,
         ``region``, ``near``.
         """
-        query: dict[str, str] = {"services": ",".join(services)}
+        names = list(services)
+        query = {"services": ",".join(names)} if names else {}
         if max_results is not None:
             query["max_results"] = str(max_results)
-        query = {name: value for name, value in (query | filters).items() if value}
-        return await self._ask("GET", f"/discover?{urlencode(query)}" if query else "/discover")
+        query |= filters
+        target = f"/discover?{urlencode(query, errors='surrogatepass')}" if query else "/discover"
+        return await self._ask("GET", target)
 
     async def node(self, node_id: str | None = None) -> Document:
         """All of one node, by default our own. One that hides can be seen by itself only."""
@@ -271,7 +274,7 @@ class Client:
     async def key_set(self) -> KeySet:
         """The keys that the directory signs tokens with; fetched only where there are others than before.
 
-        Raises `Refused` where the root key does not vouch for them. Where no `root_key_id` was given, the
+        Raises `Untrusted` where the root key does not vouch for them. Where no `root_key_id` was given, the
         first one seen is trusted from then on: it is in ``trusted.root_key_id``, to be kept.
         """
         trusted = self.trusted
@@ -307,8 +310,8 @@ class Client:
 
 
 def _segment(node_id: str) -> str:
-    """A node's id as a segment of a path."""
-    return quote(node_id, safe=":")
+    """A node's id as a segment of a path. What is no text goes as it is: the directory says what is wrong."""
+    return quote(node_id, safe=":", errors="surrogatepass")
 
 
 def _expect_text(answer: Document, name: str) -> str:

@@ -268,6 +268,12 @@ class Directory:
 
     def _register_new(self, registration: Registration, signed: bool, now: Now) -> Registered:
         nodes = self.nodes
+        if nodes.is_reserved(registration.node_id):
+            raise _taken(
+                registration.node_id,
+                "Its record is damaged, and kept as it is until the operator of this directory mends it.",
+                "Tell the operator, who finds it with `openred-central verify`, or choose another node_id.",
+            )
         tombstone = nodes.tombstones.of_node(registration.node_id)
         if tombstone is not None and not (
             tombstone.key_fingerprint in fingerprints(registration)

@@ -137,7 +137,9 @@ class Acceptor:
             # A client that left, or failed its TLS handshake. That is nothing to trouble the operator with.
             log.debug("a connection from %s came to nothing: %r", peer or "a Unix socket", error)
         finally:
-            if not connection.made:
+            if connection.made:
+                self._shared.make_room()
+            else:
                 client.close()
                 self._shared.leave(connection, gate_key)
 

@@ -16,6 +16,7 @@ Any phase may become LOST. HEAD, BODY and DISCARD parse; the others do not.
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any, Final, cast
 
 from ..errors import CallerError
@@ -130,6 +131,27 @@ class Channel(asyncio.Protocol):
             self._deadline_s = now_s + self._limits.linger_s
         elif now_s >= self._deadline_s and not self._out.paused and not self._resting:
             self._time_out()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is closing, or closed."""
+        return self.phase >= CLOSING
+
+    @property
+    def waits_since_s(self) -> float:
+        """Since when it has waited for a request, in monotonic seconds; infinite where it waits for none."""
+        if self.phase > DISCARD or self._resting:
+            return math.inf
+        if self.phase != HEAD:
+            return self._deadline_s - self._limits.body_timeout_s
+        return self._deadline_s - (
+            self._limits.head_timeout_s if self._head_timed else self._limits.idle_timeout_s
+        )
+
+    def give_way(self) -> None:
+        """Close now, for others to have the place."""
+        self._close()
+        self._transport.abort()
 
     def drain(self) -> None:
         """Close if nothing is in flight, end a stream; else the next answer is the last.

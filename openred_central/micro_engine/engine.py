@@ -52,6 +52,8 @@ class Engine:
     `limits` are the deadlines and caps, `clock` tells the time, `new_request_id` makes the id under which a
     caller and the log know a request that came without ``X-Request-Id``; by default they are counted.
     `observe`, where it is given, is told of every exchange, for an access log (see `shared.Observe`).
+    `places_kept` of the connections allowed are for those to come: where they are taken, the connection gives
+    way that has waited longest for a request.
     `server_name` is the value of the Server field of every response (RFC 9110 §10.2.4): an application of
     another name gives its own.
 
@@ -66,6 +68,7 @@ class Engine:
         server_name: str = "openred-central",
         new_request_id: Callable[[], str] | None = None,
         observe: Observe | None = None,
+        places_kept: int = 0,
     ) -> None:
         self.limits = limits or EngineLimits()
         self.stats = Stats()
@@ -74,6 +77,7 @@ class Engine:
         self._encoder = ResponseEncoder(server_name, self.limits.idle_timeout_s, self._clock.wall_s())
         self._new_request_id = new_request_id or map(str, itertools.count(1)).__next__
         self._observe = observe
+        self._places_kept = places_kept
         self._shared: Shared | None = None
         self._acceptor: Acceptor | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -137,6 +141,7 @@ class Engine:
             stats=self.stats,
             new_request_id=self._new_request_id,
             observe=self._observe,
+            places_kept=self._places_kept,
         )
         self._acceptor = Acceptor(self._shared, listeners, tls)
         addresses = [address_of(listener) for listener in listeners]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
@@ -27,7 +28,15 @@ CLIENT_LEFT: Final = 499
 class Held(Protocol):
     """What the engine does with a connection; `Connection` says more."""
 
+    @property
+    def leaving(self) -> bool: ...
+
+    @property
+    def waits_since_s(self) -> float: ...
+
     def check_deadlines(self, now_s: float) -> None: ...
+
+    def give_way(self) -> None: ...
 
     def drain(self) -> None: ...
 
@@ -40,7 +49,8 @@ class Shared:
     `new_request_id` makes the id of a request that brings none; `observe`, where anybody wants to know, is
     told of every exchange; `connections` are all that hold a place at the gate, which a connection does until
     its transport is closed and its handler is done; `unread_bytes` is what they hold together of requests
-    that are not complete or wait for their turn; `on_empty` is called when the last one left.
+    that are not complete or wait for their turn; `places_kept` of those at the gate are for connections to
+    come (see `make_room`); `on_empty` is called when the last one left.
     """
 
     __slots__ = (
@@ -55,6 +65,7 @@ class Shared:
         "new_request_id",
         "observe",
         "on_empty",
+        "places_kept",
         "router",
         "stats",
         "unread_bytes",
@@ -71,6 +82,7 @@ class Shared:
         stats: Stats,
         new_request_id: Callable[[], str],
         observe: Observe | None = None,
+        places_kept: int = 0,
     ) -> None:
         self.loop = loop
         self.limits = limits
@@ -83,6 +95,7 @@ class Shared:
         self.gate = Gate(limits.connections_max, limits.connections_per_address_max, limits.exempt_networks)
         self.connections: set[Held] = set()
         self.unread_bytes = 0
+        self.places_kept = places_kept
         self.draining = False
         # The loop keeps only weak references to its tasks.
         self._aside: set[asyncio.Task[None]] = set()
@@ -94,6 +107,17 @@ class Shared:
         self.gate.leave(gate_key)
         if self.on_empty is not None and not self.gate.open:
             self.on_empty()
+
+    def make_room(self) -> None:
+        """Have those give way that have waited longest for a request, until the places kept are free."""
+        if not self.places_kept:
+            return
+        staying = [connection for connection in self.connections if not connection.leaving]
+        excess = len(staying) - (self.limits.connections_max - self.places_kept)
+        if excess > 0:
+            waiting = [connection for connection in staying if connection.waits_since_s < math.inf]
+            for connection in sorted(waiting, key=lambda each: each.waits_since_s)[:excess]:
+                connection.give_way()
 
     def error_response(self, error: BaseException, request: Request) -> Response:
         """`error`, raised while `request` was answered, as the response that the caller gets.

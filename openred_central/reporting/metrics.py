@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from .. import __version__
 from ..api.admin.exposition import Family, Labels, choice, counter, gauge, histogram, render
 from ..api.broadcast import Broadcast
+from ..api.limiting import Refusals
 from ..directory.lifecycle import LIVE_STATES, TABLE
 from ..logs import lines_dropped
 from ..micro_engine.router import Route
@@ -24,13 +25,14 @@ NO_ROUTE = "none"
 _CLASSES = (2, 3, 4, 5)
 
 
-def metrics_text(parts: Parts, broadcast: Broadcast, stalls: StallMeter) -> bytes:
+def metrics_text(parts: Parts, broadcast: Broadcast, stalls: StallMeter, refusals: Refusals) -> bytes:
     """The answer to ``GET /metrics``."""
     return render(
         [
             *_process(parts),
             *_directory(parts),
             *_requests(parts),
+            *_refusals(refusals),
             *_certificate(parts),
             *_events(broadcast),
             *_store(parts),
@@ -134,6 +136,13 @@ def _requests(parts: Parts) -> Iterator[Family]:
     yield counter(
         "openred_http_accept_pauses_total", "Pauses for want of file descriptors.", stats.accept_pauses
     )
+
+
+def _refusals(refusals: Refusals) -> Iterator[Family]:
+    limited: dict[Labels, float] = {(("policy", name),): count for name, count in refusals.by_policy.items()}
+    yield counter("openred_requests_limited_total", "Answers 429, by the policy violated.", limited)
+    failed: dict[Labels, float] = {(("reason", name),): count for name, count in refusals.by_reason.items()}
+    yield counter("openred_proofs_failed_total", "Requests not shown to come from the node.", failed)
 
 
 def _certificate(parts: Parts) -> Iterator[Family]:

@@ -305,3 +305,19 @@ def test_strangers_do_not_keep_a_node_from_being_bound_to_its_key() -> None:
         world.call("POST", "/heartbeat/n-1", peer="192.0.2.66")
     assert world.signed(key, "POST", "/heartbeat/n-1").status == 200
     assert world.call("POST", "/heartbeat/n-1", peer="192.0.2.66").status == 401
+
+
+def test_what_is_refused_is_counted_by_its_policy() -> None:
+    world = World(limits=DEFAULTS)
+    for number in range(12):
+        add(world, number)
+    for _ in range(4):
+        world.call("POST", "/heartbeat/n-0")
+    for _ in range(62):
+        world.call("GET", "/discover")
+    counted = {name: count for name, count in world.limits.refusals.by_policy.items() if count}
+    assert counted == {"register": 2, "heartbeat": 2, "discover": 2}
+    assert world.limits.refusals.by_policy.keys() == {
+        *("register", "discover", "proof-fail", "heartbeat", "token", "new-nodes"),
+        *("nodes-per-network", "proofs"),
+    }

@@ -343,6 +343,19 @@ def test_a_signature_has_its_time(age_s: float, reason: str) -> None:
     world.clock.advance(1_000)
     reply = world.signed(OWNER, "POST", "/heartbeat/node-1", age_s=age_s)
     assert (reply.status, reply.document["reason"]) == (401, reason)
+    assert world.limits.refusals.by_reason[reason] == 1
+
+
+def test_failed_proofs_are_counted_by_their_reason() -> None:
+    world = bound_world()
+    headers = {"authorization": f"OpenRed or3s.9999999999.1.0.{'A' * 22}"}
+    assert world.call("POST", "/heartbeat/node-1", **headers).status == 401
+    assert world.call("POST", "/heartbeat/node-1").status == 401
+    assert world.signed(PrivateKey.generate_ed25519(), "POST", "/heartbeat/node-1").status == 401
+    claim = world.register(node_id="carol").document["claim"]
+    assert world.call("DELETE", "/nodes/carol", authorization=f"Claim {claim[::-1]}").status == 403
+    counted = {reason: count for reason, count in world.limits.refusals.by_reason.items() if count}
+    assert counted == {"bad_session": 1, "proof_required": 1, "wrong_key": 1, "wrong_claim": 1}
 
 
 def test_a_request_signed_for_another_directory_is_refused() -> None:

@@ -16,6 +16,7 @@ from openred_central.client import (
     ClientError,
     ClockError,
     ConnectionFailed,
+    ForeignAnswer,
     ProblemError,
     RetryLater,
 )
@@ -136,6 +137,19 @@ def test_many_ids_are_looked_up_a_hundred_at_a_time() -> None:
     assert [len(asked.said["node_ids"]) for asked in server.asked] == [100, 100, 50]
     assert [node["node_id"] for node in found["nodes"]] == ["0", "100", "200"]
     assert len(found["missing"]) == 247
+
+
+def test_empty_names_are_sent_and_not_left_out() -> None:
+    """Were they left out, everybody would be found."""
+    (asked,) = asked_by(lambda c: c.discover([""]))
+    assert asked.target == "/discover?services="
+
+
+def test_names_that_are_no_text_are_left_to_the_directory() -> None:
+    (asked,) = asked_by(lambda c: c.node("\udcff"))
+    assert asked.target == "/nodes/%ED%B3%BF"
+    (asked,) = asked_by(lambda c: c.discover(["\udcff"]))
+    assert asked.target == "/discover?services=%ED%B3%BF"
 
 
 def test_one_that_hides_is_seen_by_itself() -> None:
@@ -354,6 +368,29 @@ def test_a_node_that_is_known_no_more_registers_again(status: int) -> None:
     assert [asked.target for asked in server.asked] == [
         *("/register", f"/heartbeat/{OWN}", "/register", f"/heartbeat/{OWN}")
     ]
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 410, 421, 429, 502])
+@pytest.mark.parametrize("body", [b"", b"<h1>No</h1>", b'{"error":"node_not_found"}'])
+def test_what_a_proxy_says_ends_nothing_and_registers_nothing(status: int, body: bytes) -> None:
+    def answer(asked: Asked) -> Told:
+        if len(server_answers) > 1:
+            return server_answers.pop(0)
+        return 200, {"heartbeat_advice_s": 60}
+
+    proxy = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    server_answers: list[Told] = [(201, {}), proxy, proxy, (200, {})]
+    server, told = kept_alive(answer, 3)
+    assert [type(said) for said in told] == [ForeignAnswer, ForeignAnswer, dict]
+    assert [asked.target for asked in server.asked].count("/register") == 1
+    assert server.waited_s[0] <= 2
+
+
+@pytest.mark.parametrize("status", [408, 429])
+def test_a_directory_that_had_too_much_of_us_is_asked_again(status: int) -> None:
+    answers = [(201, {}), (status, {}), (200, {"heartbeat_advice_s": 60})]
+    _, told = kept_alive(lambda _: answers.pop(0), 2)
+    assert [type(said) for said in told] == [ProblemError, dict]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410])

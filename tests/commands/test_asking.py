@@ -135,6 +135,7 @@ def test_nobody_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_refusal_names_every_field_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = {
+        "type": "urn:openred:problem:bad_request",
         "error": "bad_request",
         "message": "Two fields.\x1b[31m",
         "suggestion": "Mend them.",

@@ -86,12 +86,11 @@ def test_a_generated_python_client_registers_and_discovers(generated: ModuleType
         registered = register.sync(client=client, body=body)
         assert isinstance(registered, models.Registered)
         assert registered.node_id == "alice"
-        taken = register.sync_detailed(
-            client=client, body=models.RegisterBodyType0(**{**vars(body), "port": 1})
-        )
+        body.port = 1
+        taken = register.sync_detailed(client=client, body=body)
         assert taken.status_code == 409
         assert isinstance(taken.parsed, models.RegisterResponse409)
-        assert taken.parsed.error == "node_exists"
+        assert taken.parsed.error == "node_id_taken"
         assert heartbeat.sync(client=client, node_id="alice").node_id == "alice"
         found = discover.sync(client=client, services="storage")
         assert [node.node_id for node in found.nodes] == ["alice"]

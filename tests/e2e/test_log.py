@@ -108,6 +108,20 @@ def test_requests_are_logged_only_where_that_is_wanted(start: Start) -> None:
     assert "\x1b" not in server.log
 
 
+def test_behind_a_proxy_the_log_of_requests_tells_the_client_too(start: Start) -> None:
+    proxy = {"X_Forwarded_For": "192.0.2.9, 198.51.100.7"}
+    told = []
+    for flags in (("--trusted-proxies", "127.0.0.1/32"), ()):
+        server = start("--access-log", "1", *flags, OPENRED_LOG="json", database=f"{len(flags)}.db")
+        with Client(server.address) as client:
+            assert client.ask("GET", "/stats", **proxy).status == 200
+        server.stop()
+        (line,) = requests(server)
+        told.append((line["peer"], line["client"]))
+    # Nobody else is believed.
+    assert told == [("127.0.0.1", "198.51.100.7"), ("127.0.0.1", "127.0.0.1")]
+
+
 # A program that writes its errors to the descriptor named first, in the place of this one.
 ERRORS_TO = "import os, sys; os.dup2(int(sys.argv[1]), 2); os.execv(sys.argv[2], sys.argv[2:])"
 

@@ -7,12 +7,15 @@ import socket
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
+from openred_central.operators import CONNECTIONS_MAX
 
 from .conftest import Start
 from .running import WAIT_S_MAX, Client, Server, environment, until
@@ -38,12 +41,14 @@ def scrape(address: tuple[str, int], **headers: str) -> dict[str, Any]:
     """The families of ``GET /metrics`` by name."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     with socket.create_connection(address, timeout=WAIT_S_MAX) as connection:
-        connection.sendall(f"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}\r\n".encode())
+        connection.sendall(
+            f"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n".encode()
+        )
         with connection.makefile("rb") as file:
-            head, _, body = file.read().partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 "), head
-    assert b"Content-Type: text/plain; version=0.0.4; charset=utf-8" in head
-    assert b"Access-Control" not in head
+            answered, _, body = file.read().partition(b"\r\n\r\n")
+    assert answered.startswith(b"HTTP/1.1 200 "), answered
+    assert b"Content-Type: text/plain; version=0.0.4; charset=utf-8" in answered
+    assert b"Access-Control" not in answered
     return {family.name: family for family in text_string_to_metric_families(body.decode())}
 
 
@@ -128,6 +133,36 @@ def test_prometheus_reads_what_happened(start: Start) -> None:
     )
     assert stalls >= 1
     assert set(before) == set(after)
+
+
+def test_a_page_that_reaches_the_listener_by_a_name_of_its_own_reads_nothing(start: Start) -> None:
+    server = start("--admin-port", "0", "--admin-names", "admin.example")
+    port = tcp(server)[1]
+    asked = (f"localhost:{port}", f"admin.example:{port}", "evil.example")
+    assert [status(tcp(server), "/metrics", host) for host in asked] == [200, 200, 421]
+    assert [status(tcp(server), "/admin/nodes", host) for host in asked] == [401, 401, 421]
+    assert "operator at 127.0.0.1: list nodes: 421 misdirected_request" in server.log
+
+
+def status(address: tuple[str, int], path: str, host: str = "localhost") -> int:
+    """The status of the answer to a request of a new connection for `host`."""
+    connection = HTTPConnection(*address, timeout=WAIT_S_MAX)
+    try:
+        connection.request("GET", path, headers={"Host": host})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_idle_connections_keep_no_operator_out(start: Start) -> None:
+    server = start("--admin-port", "0")
+    with ExitStack() as kept:
+        for _ in range(2 * CONNECTIONS_MAX):
+            kept.enter_context(socket.create_connection(tcp(server), timeout=WAIT_S_MAX))
+        until(lambda: status(tcp(server), "/metrics") == 200, "an operator to be heard")
+        with Client(tcp(server)) as first, Client(tcp(server)) as second:
+            for operator in (first, second, first):
+                assert operator.ask("GET", "/admin/nodes").status == 401
 
 
 def test_on_an_open_address_metrics_need_the_secret(start: Start, tmp_path: Path) -> None:

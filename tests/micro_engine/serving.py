@@ -40,8 +40,8 @@ async def until(condition: Callable[[], bool]) -> None:
 class Served:
     """An engine with a few routes. `gate` lets the handler of ``/waiting`` go on, `started` counts it."""
 
-    def __init__(self, limits: EngineLimits | None = None) -> None:
-        self.engine = Engine(limits=limits)
+    def __init__(self, limits: EngineLimits | None = None, places_kept: int = 0) -> None:
+        self.engine = Engine(limits=limits, places_kept=places_kept)
         self.gate = asyncio.Event()
         self.started = 0
         self.finished = 0
@@ -86,9 +86,10 @@ async def running(
     limits: EngineLimits | None = None,
     listeners: list[socket.socket] | None = None,
     tls: ssl.SSLContext | None = None,
+    places_kept: int = 0,
 ) -> AsyncIterator[Served]:
     """A served engine, drained at the end."""
-    served = Served(limits)
+    served = Served(limits, places_kept)
     listeners = listeners or listen_tcp("127.0.0.1", 0, backlog=64)
     served.addresses = await served.engine.start(listeners, tls=tls)
     try:

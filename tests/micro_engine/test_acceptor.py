@@ -100,6 +100,41 @@ def test_those_turned_away_are_closed_once_when_the_engine_closes_between_two_ti
     serve(test)
 
 
+def test_where_places_are_kept_who_waited_longest_gives_way_to_who_comes() -> None:
+    async def test() -> None:
+        async with running(limits(3, 3), places_kept=1) as served:
+            first, second = await Client.open(served), await Client.open(served)
+            assert (await first.ask(get("/hello/a")))[0] == 200
+            assert (await second.ask(get("/hello/a")))[0] == 200
+            assert (await first.ask(get("/hello/b")))[0] == 200
+            async with client_of(served) as third:
+                assert (await third.ask(get("/hello/c")))[0] == 200
+                assert await reset(second.rest()) == b"", "the first was heard later"
+                assert (await first.ask(get("/hello/d")))[0] == 200
+            await first.close()
+            await second.close()
+
+    serve(test)
+
+
+def test_nobody_gives_way_who_waits_for_an_answer() -> None:
+    async def test() -> None:
+        async with (
+            running(limits(3, 3), places_kept=1) as served,
+            client_of(served) as first,
+            client_of(served) as second,
+        ):
+            for client in (first, second):
+                client.writer.write(get("/waiting"))
+            await until(lambda: served.started == 2)
+            async with client_of(served) as third:
+                assert await reset(third.rest()) == b"", "it alone waits for nothing"
+            served.gate.set()
+            assert [(await client.answer())[0] for client in (first, second)] == [200, 200]
+
+    serve(test)
+
+
 def test_tls_is_for_tcp_and_a_proxy_at_a_unix_socket_speaks_in_clear(tmp_path: Path) -> None:
     paths = certificate(tmp_path)
 

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from openred_central.api.broadcast import Broadcast
 from openred_central.api.event_feed import EventFeed
 from openred_central.api.event_log import EventLog
+from openred_central.api.limiting import Refusals
 from openred_central.directory.lifecycle import State
 from openred_central.reporting.figures import Parts
 from openred_central.reporting.metrics import metrics_text
@@ -23,10 +24,10 @@ UNITS = ("_seconds", "_bytes", "_total", "_info", "_nodes", "_ratio", "_max")
 class Scraped:
     """A scrape of `parts`, by the name of the sample and its labels."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, refusals: Refusals | None = None) -> None:
         feed = EventFeed(EventLog("run"), parts.directory.nodes)
         broadcast = Broadcast(feed, dict, parts.clock.wall_s, readers_max=7)
-        text = metrics_text(parts, broadcast, StallMeter(parts.clock)).decode()
+        text = metrics_text(parts, broadcast, StallMeter(parts.clock), refusals or Refusals([])).decode()
         self.families = {family.name: family for family in text_string_to_metric_families(text)}
 
     def value(self, name: str, **labels: str) -> float:
@@ -55,6 +56,8 @@ def test_every_figure_is_there_before_anything_happened(parts: Parts) -> None:
         "openred_store_log_bytes": {},
         "openred_events_dropped_total": {},
         "openred_log_lines_dropped_total": {},
+        "openred_requests_limited_total": {"policy": "nodes-per-network"},
+        "openred_proofs_failed_total": {"reason": "bad_signature"},
         "openred_tls_certificate_expiry_timestamp_seconds": {},
         "openred_transitions_total": {"from": "coma", "to": "dead", "reason": "deadline"},
         "openred_http_responses_total": {
@@ -109,3 +112,18 @@ def test_every_transition_that_can_be_is_told_from_the_start(parts: Parts) -> No
     assert ("retry_2w", "coma", "left") in kinds
     assert ("active", "active", "sign_of_life") not in kinds
     assert len(kinds) == len(samples)
+
+
+def test_refusals_are_told_by_policy_and_by_reason(parts: Parts) -> None:
+    refusals = Refusals(["register", "heartbeat"])
+    refusals.limited("heartbeat")
+    refusals.unproved("signature_expired")
+    refusals.unproved("too_many_proofs")
+    scraped = Scraped(parts, refusals)
+    limited = {
+        name: scraped.value("openred_requests_limited_total", policy=name) for name in refusals.by_policy
+    }
+    assert limited == {"register": 0, "heartbeat": 1, "nodes-per-network": 0, "proofs": 1}
+    for reason in ("signature_expired", "too_many_proofs", "replayed"):
+        expected = 0 if reason == "replayed" else 1
+        assert scraped.value("openred_proofs_failed_total", reason=reason) == expected

@@ -49,7 +49,7 @@ def test_what_is_written_into_a_lost_file_is_promised_to_nobody(
         lambda: store.look(0.0),
         store.tidy,
     ):
-        with pytest.raises(StoreError, match=rf"^{path} (is gone|was replaced): .*; put that very file back"):
+        with pytest.raises(StoreError, match=rf"^{path} (is gone|was replaced): .*; what was saved is in"):
             doing()
     store.release()
     assert not path.exists() or records_of_closed(path) == []
@@ -60,27 +60,42 @@ def records_of_closed(path: Path) -> list[Record]:
         return records_of(store)
 
 
-def test_what_a_lost_file_held_can_be_saved_as_the_error_says(path: Path, tmp_path: Path) -> None:
+def test_what_a_lost_file_held_is_kept_once_as_the_error_says(path: Path) -> None:
     store = SqliteStore(path)
     store.open()
     store.commit(batch(record(1)))
     store.commit(batch(record(2)))
     all_removed(path)
-    with pytest.raises(StoreError, match="; or copy /proc/") as lost:
-        store.commit(batch(record(3)))
-    open_file = str(lost.value).partition("copy ")[2].partition(", which")[0]
-    # Where there is no /proc, the descriptor has another name.
-    shutil.copy(open_file if Path("/proc").is_dir() else f"/dev/fd/{Path(open_file).name}", path)
+    kept = path.with_name("openred.db.lost-1")
+    for _ in range(2):
+        with pytest.raises(StoreError, match=rf"; what was saved is in {kept}: stop this server, and put"):
+            store.commit(batch(record(3)))
     store.release()
+    assert [file.name for file in path.parent.iterdir() if "lost" in file.name] == [kept.name]
+    kept.rename(path)
     assert records_of_closed(path) == [record(1), record(2)]
+
+
+def test_where_what_was_saved_cannot_be_kept_that_is_told(path: Path) -> None:
+    path = path.parent / "folder" / path.name
+    store = SqliteStore(path)
+    store.open()
+    store.commit(batch(record(1)))
+    shutil.rmtree(path.parent)
+    with pytest.raises(StoreError, match=r"put that very file back, no copy; what was saved could not be"):
+        store.look(0.0)
+    store.release()
 
 
 def test_a_file_that_is_back_is_gone_on_with(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
         away = path.rename(path.with_name("away.db"))
-        with pytest.raises(StoreError):
+        with pytest.raises(
+            StoreError, match="is gone: it was removed or renamed; put that very file back, no"
+        ):
             store.look(0.0)
+        assert not list(path.parent.glob("*.lost-*"))
         away.rename(path)
         store.look(1.0)
         store.commit(batch(record(2)))

@@ -154,6 +154,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "security/test_replay.py::test_the_seventeenth_within_a_minute_has_to_wait",
         "security/test_replay.py::test_a_full_table_refuses_who_is_not_in_it_and_forgets_nobody",
         "tasks/test_prober.py::test_the_table_of_networks_is_bounded",
+        "directory/test_directory.py::test_beyond_its_bytes_a_directory_takes_no_new_nodes_and_no_longer_records",
+        "directory/test_registry.py::test_ids_cannot_be_chosen_for_one_shard",
     ),
     "secrets guessed by timing": (
         "house/test_timing.py::test_no_secret_in_the_package_is_compared_in_a_time_that_tells_of_it",

@@ -16,6 +16,7 @@ from ...errors import CallerError
 from ...logs import AUDIT
 from ...micro_engine.messages import Request, Response
 from ...plain import plain
+from .hosts import Hosts
 
 log = logging.getLogger(AUDIT)
 
@@ -27,12 +28,19 @@ class Admission:
     """How operators are admitted at one listener.
 
     `trusted`: everybody who reaches it is one. `secret`: what admits the others; None admits nobody.
-    `metrics_open`: whether ``GET /metrics`` is answered without it.
+    `metrics_open`: whether ``GET /metrics`` is answered without it. `hosts`: whom it answers for; None: any,
+    where no browser gets.
     """
 
     trusted: bool
     secret: str | None
     metrics_open: bool
+    hosts: Hosts | None = None
+
+    def check_host(self, request: Request) -> None:
+        """Raise `CallerError` 421 ``misdirected_request`` where somebody else was asked."""
+        if self.hosts is not None:
+            self.hosts.check(request.authority)
 
     def require(self, request: Request) -> None:
         """Raise `CallerError` 401 ``proof_required`` or 403 ``forbidden`` unless an operator asks."""
@@ -69,6 +77,7 @@ class Admission:
         """What `act` answers, if an operator asks for it. `subject` is the node that it is about."""
         outcome: Any = "failed"
         try:
+            self.check_host(request)
             self.require(request)
             response = await act()
             outcome = response.status

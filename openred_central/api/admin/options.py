@@ -11,6 +11,7 @@ from ...plain import plain
 class OperatorsOptions:
     """At `host` and `port`, 0 for any that is free, None for none; at the path `socket`, None for none.
 
+    `names` are what they call this server, beside `host` and the names of loopback.
     `secret_file` holds what admits operators over TCP; None: it lies beside the database.
     """
 
@@ -18,3 +19,4 @@ class OperatorsOptions:
     port: int | None = 8_001
     socket: Path | None = None
     secret_file: Path | None = None
+    names: tuple[str, ...] = ()

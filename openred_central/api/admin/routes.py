@@ -47,6 +47,7 @@ def install(engine: Engine, desk: Desk, admission: Admission) -> None:
 
     async def metrics(request: Request) -> Response:
         # Asked for every few seconds, and no action: it is not audited.
+        admission.check_host(request)
         if not admission.metrics_open:
             admission.require(request)
         return await METRICS.handler(desk, request)

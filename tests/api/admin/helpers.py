@@ -42,9 +42,11 @@ class Office:
     async def _revoke_key(self, key_id: str) -> None:
         self.revoked.append(key_id)
 
-    def ask(self, method: str, target: str, **headers: str) -> Response:
-        """The answer, or the problem, as it would be sent."""
+    def ask(self, method: str, target: str, *, authority: str | None = None, **headers: str) -> Response:
+        """The answer, or the problem, as it would be sent; `authority` is who is asked."""
         request = self.world.request(method, target, **headers)
+        if authority is not None:
+            request.authority = authority
         try:
             route, parameters = self.router.admit(request)
             return run(route.handler(request, *parameters))
