@@ -120,7 +120,7 @@ class Server:
             vault.close()
             writer.shutdown(wait=saved)
             if saved:
-                store.close()
+                _close(store)
             self._notifier.close()
         return saved
 
@@ -218,6 +218,14 @@ class Server:
             raise StartError(str(error)) from error
         log.info("operators are heard on %s", _list(addresses))
         return operators
+
+
+def _close(store: Store) -> None:
+    """Close `store`. Where that fails nothing is lost, and what kept the server from starting is told."""
+    try:
+        store.close()
+    except StoreError as error:
+        log.warning("nothing is lost, but the next start has more to read: %s", error)
 
 
 def _on_signal(callback: Callable[[], object]) -> None:
