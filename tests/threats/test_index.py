@@ -24,6 +24,12 @@ TESTS: dict[str, tuple[str, ...]] = {
         "api/test_registering.py::test_changed_data_needs_the_claim_in_every_state",
         "api/test_nodes.py::test_departure_needs_the_claim",
     ),
+    "a node's key that was stolen": (
+        "api/test_proving.py::test_the_present_key_alone_does_not_break_a_commitment",
+        "api/test_proving.py::test_a_commitment_outlives_its_node",
+        "api/test_proving.py::test_the_name_of_a_dead_node_is_free_for_the_committed_key",
+        "storage/test_sqlite.py::test_every_field_of_a_tombstone_comes_back_as_it_was",
+    ),
     "a key whose possession proves nothing": (
         "security/test_node_keys.py::test_a_point_of_small_order_is_refused_in_every_form",
         "security/test_node_keys.py::test_with_a_point_of_small_order_one_signature_would_fit_everything",
