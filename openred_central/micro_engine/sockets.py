@@ -41,10 +41,10 @@ def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
                 if error.errno not in _NOT_HERE:
                     raise
                 missing[address[0]] = error
-        for name, error in missing.items():
+        for name, why in missing.items():
             if not listeners:
-                raise error
-            log.warning("cannot listen on %s, port %d: %s", name, port, error.strerror)
+                raise why
+            log.warning("cannot listen on %s, port %d: %s", name, port, why.strerror)
         for listener in listeners:
             listener.listen(backlog)
             listener.setblocking(False)
