@@ -213,9 +213,17 @@ class Nodes:
         to_state = next_state(from_state, event)
         flags = registry.flags(slot)
         fingerprint = key_fingerprint(Profile.decode(registry.profile(slot)).public_key, flags)
+        next_key = registry.next_key(slot)
         self.discard(slot)
         tombstone = Tombstone(
-            hash_id(node_id), fingerprint, at, at_s, event.value, self.next_revision(), flags & PROVEN
+            hash_id(node_id),
+            fingerprint,
+            at,
+            at_s,
+            event.value,
+            self.next_revision(),
+            flags & PROVEN,
+            next_key,
         )
         for crowded_out in self.tombstones.put_up(tombstone):
             self.changes.note(crowded_out.id_hash)
