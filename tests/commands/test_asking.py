@@ -82,6 +82,8 @@ def ok(_: object) -> Told:
         ('register a 1 --key K --metadata {"a":1}', "POST /register", {"metadata": {"a": 1}}, "signature"),
         ("heartbeat --key K", f"POST /heartbeat/{OWN}", None, "signature"),
         ("heartbeat --node-id n", "POST /heartbeat/n", None, "nothing"),
+        ("heartbeat --node-id n --claim c --port 9", "POST /heartbeat/n", {"port": 9}, "claim"),
+        ("leave --node-id n --claim c", "DELETE /nodes/n", {"mode": "leave"}, "claim"),
         ("heartbeat --key K --port 9 --services ,", f"POST /heartbeat/{OWN}", {"port": 9}, "signature"),
         ("discover", "GET /discover", None, "nothing"),
         ("discover a,b --near eu --max-results 3", "GET /discover?services=a%2Cb", None, "nothing"),
