@@ -19,7 +19,7 @@ from .api.broadcast import Broadcast
 from .api.event_feed import EventFeed
 from .api.event_log import EventLog
 from .api.routes import install
-from .assembly import Assembly
+from .assembly import Assembly, log_unserved
 from .clock import AttendedTime, SystemClock
 from .config import SETTINGS, Configuration
 from .directory.directory import Directory
@@ -111,6 +111,7 @@ class Server:
             begin_anew=self._begin_anew,
             wall_s=self._clock.wall_s(),
         )
+        log_unserved(directory, store.location)
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
         vault, saved = open_vault(configuration, self._clock, os.urandom), True
         try:
@@ -119,7 +120,7 @@ class Server:
             vault.close()
             writer.shutdown(wait=saved)
             if saved:
-                store.close()
+                _close(store)
             self._notifier.close()
         return saved
 
@@ -217,6 +218,14 @@ class Server:
             raise StartError(str(error)) from error
         log.info("operators are heard on %s", _list(addresses))
         return operators
+
+
+def _close(store: Store) -> None:
+    """Close `store`. Where that fails nothing is lost, and what kept the server from starting is told."""
+    try:
+        store.close()
+    except StoreError as error:
+        log.warning("nothing is lost, but the next start has more to read: %s", error)
 
 
 def _on_signal(callback: Callable[[], object]) -> None:

@@ -18,7 +18,9 @@ PROBLEMS = {
     "bad_json": Problem(400, "the body is not JSON"),
     "invalid_key": Problem(400, "the `public_key` is weak, or is no key where one is needed"),
     "proof_required": Problem(401, "only the node itself may do this"),
-    "forbidden": Problem(403, "the claim is another node's, or void"),
+    "forbidden": Problem(
+        403, "the claim is another node's, or void; or the node has committed to another next key"
+    ),
     "not_found": Problem(404, "no such path"),
     "node_not_found": Problem(404, "no such node"),
     "token_not_found": Problem(404, "no such token is remembered; send it whole"),

@@ -16,7 +16,7 @@ from ..directory.node import Endpoint
 from ..patterns import late
 from ..security.refused import TOKEN_CHARS_MAX
 from .fields import Wrong
-from .kinds import Schema, or_null, schema_of, takes, text_like
+from .kinds import Schema, only, or_null, schema_of, takes, text_like
 from .times import RFC_3339, parse_rfc3339
 
 PUBLIC_KEY_BYTES_MAX = 4_096
@@ -176,13 +176,13 @@ def service_query(value: Any) -> frozenset[str]:
     return frozenset(_name(name) for name in names)
 
 
-@takes({"anyOf": [_SERVICE, {"const": ""}, {"type": "null"}]})
+@takes({"anyOf": [_SERVICE, only(""), {"type": "null"}]})
 def region(value: Any) -> str:
     """The name of a region; null and the empty string are none."""
     return "" if value in (None, "") else _name(value)
 
 
-@takes({"anyOf": [_SERVICE, {"const": ""}]})
+@takes({"anyOf": [_SERVICE, only("")]})
 def region_query(value: Any) -> str:
     """The same in a query, which has no null."""
     return _name(value) if value != "" else ""

@@ -223,8 +223,8 @@ class Client:
     ) -> Document:
         """Give the node the key `new`. The client signs with it from then on.
 
-        `next_key` is the id of the key that is to come after it. `lost`: the key that the node has is lost,
-        and `new` is the one whose id was named as the next one.
+        `next_key` commits to the key that is to come after it, by its id. `lost`: the key that the node has
+        is lost, and `new` is the one that it has committed to; no other is taken where there is one.
         """
         path = f"/nodes/{_segment(self.node_id)}/key"
         said = {"public_key": new.public_text} | ({"next_key": next_key} if next_key else {})
@@ -236,6 +236,8 @@ class Client:
         self._identity.take(answer)
         if self._registration is not None:
             self._registration["public_key"] = new.public_text
+            # What was said before would commit the node to the key that it has.
+            self._registration.pop("next_key", None)
         return answer
 
     async def session(self) -> str:

@@ -178,6 +178,27 @@ def test_after_a_change_of_keys_the_new_one_signs_under_the_former_name() -> Non
     assert f'keyid="{other_key().key_id}"' in beat.headers["signature-input"]
 
 
+def test_after_a_change_of_keys_a_node_that_is_gone_registers_without_its_former_commitment() -> None:
+    server = FakeServer(
+        lambda asked: (404, {"error": "node_not_found"}) if "heart" in asked.target else (200, {})
+    )
+
+    async def main() -> None:
+        node = client(server)
+        await node.register("192.0.2.1", 7, next_key=other_key().key_id)
+        await node.change_key(other_key())
+        task = asyncio.create_task(node.keep_alive())
+        while len(server.asked) < 4:
+            await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(main())
+    again = server.asked[3]
+    assert again.target == "/register"
+    assert again.said is not None
+    assert "next_key" not in again.said
+
+
 def test_a_change_of_keys_is_never_sent_twice() -> None:
     """The first one may have arrived; the second would be refused, and nobody would know which key counts."""
 
