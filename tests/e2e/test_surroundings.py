@@ -43,8 +43,6 @@ os.chdir(sys.argv[1])
 os.rmdir(sys.argv[1])
 os.execv(sys.argv[2], sys.argv[2:])
 """
-    "import os, sys; os.chdir(sys.argv[1]); os.rmdir(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"
-)
 
 
 def run(
