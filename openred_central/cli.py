@@ -10,7 +10,6 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,14 +20,13 @@ from .config import SETTINGS, ConfigError, Configuration, load
 from .early import serves
 from .maintenance.arguments import MEANINGS, add_arguments
 from .setting_texts import nearest, settings_markdown, unknown_variables
-from .terminal import guarded, layout, printed_aloud
+from .terminal import PROGRAM, complain, guarded, layout, printed_aloud
 
 if TYPE_CHECKING:
     import argparse
 
     from .commands.showing import Style
 
-PROGRAM = "openred-central"
 EXAMPLES = """\
 examples:
   openred-central                                  start on 127.0.0.1:8000, data in data/openred.db
@@ -58,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(given) if settings is None else _start(settings)
         except ConfigError as error:
             for line in str(error).splitlines():
-                _complain(line)
+                complain(line)
             return 2
 
-    return guarded(run, _complain, serving=given[0] == "serve" and not {"-h", "--help"} & {*given})
+    return guarded(run, complain, serving=given[0] == "serve" and not {"-h", "--help"} & {*given})
 
 
 def settings_alone(given: Sequence[str]) -> dict[str, str] | None:
@@ -103,11 +101,6 @@ def _run(given: Sequence[str]) -> int:
         parser.error(f"{flag} is not known to {options.command}; {hint}")
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)
-
-
-def _complain(line: str) -> None:
-    with suppress(OSError):
-        print(f"{PROGRAM}: {line}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -186,7 +179,7 @@ def _load(options: argparse.Namespace) -> Configuration:
 def _configuration(flags: Mapping[str, str]) -> Configuration:
     """The configuration from flags and variables; variables that look like settings are warned of."""
     for warning in unknown_variables(os.environ):
-        _complain(f"warning: {warning}")
+        complain(f"warning: {warning}")
     return load(flags, os.environ)
 
 
@@ -217,7 +210,7 @@ def _maintain(options: argparse.Namespace) -> int:
             Surroundings(sys.stdin.buffer, sys.stdout.buffer, sys.stderr, SystemClock(), print),
         )
     except StoreError as error:
-        _complain(str(error))
+        complain(str(error))
         return 1
 
 
@@ -255,7 +248,7 @@ def _systemd_unit(options: argparse.Namespace) -> int:
         socket_unit(configuration) if options.socket else service_unit(configuration, sys.executable), end=""
     )
     if not options.socket and sys.executable.startswith(("/home/", "/root/", "/run/user/")):
-        _complain(
+        complain(
             f"warning: the unit hides {sys.executable.split('/')[1]}, where this program lies: "
             f"{sys.executable}; install it elsewhere, such as in /opt/openred"
         )
@@ -284,9 +277,9 @@ def _keys(options: argparse.Namespace) -> int:
             print(act(configuration, f"/admin/keys/{quote(options.request, safe='')}/revoke"))
         else:
             request, any_time = Path(options.request), options.accept_time
-            print(sign_keyset(configuration, os.urandom, request, _complain, now_s, any_time=any_time))
+            print(sign_keyset(configuration, os.urandom, request, complain, now_s, any_time=any_time))
     except (KeyFileError, RootRefused) as error:
-        _complain(str(error))
+        complain(str(error))
         return 1
     return 0
 
@@ -306,11 +299,11 @@ def _ask(options: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    around = Surroundings(say, _complain, SystemClock(), os.urandom, _style())
+    around = Surroundings(say, complain, SystemClock(), os.urandom, _style())
     try:
         return uvloop.run(run(options, around))
     except UsageError as error:
-        _complain(str(error))
+        complain(str(error))
         return 2
 
 
@@ -335,11 +328,11 @@ def _watch(options: argparse.Namespace) -> int:
     try:
         Address.of(options.url)
     except ValueError as error:
-        _complain(f"--url: {error}")
+        complain(f"--url: {error}")
         return 2
     # An event that never comes: a pause that Ctrl-C ends.
     pause = threading.Event().wait
-    return watch(options.url, recent=options.recent, tell=tell, complain=_complain, pause=pause)
+    return watch(options.url, recent=options.recent, tell=tell, complain=complain, pause=pause)
 
 
 def _keygen(options: argparse.Namespace) -> int:
@@ -351,7 +344,7 @@ def _keygen(options: argparse.Namespace) -> int:
     try:
         made = keygen(options.file, options.kind, options.bits)
     except CannotMake as error:
-        _complain(str(error))
+        complain(str(error))
         return 1
     if options.json:
         print(orjson.dumps(made._asdict()).decode())
@@ -368,7 +361,7 @@ def _example(options: argparse.Namespace) -> int:
         text = known_answers() if options.what == "vectors" else sign_example(options.url, options.node_id)
         print(text, end="")
     except ValueError as error:
-        _complain(str(error))
+        complain(str(error))
         return 2
     return 0
 

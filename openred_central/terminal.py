@@ -11,7 +11,14 @@ from typing import Final
 
 from .early import INTERRUPTED, begun
 
+PROGRAM: Final = "openred-central"
 FAILED: Final = 1
+
+
+def complain(line: str) -> None:
+    """Tell what is wrong where errors go; where nobody can be told, the exit code still tells."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{PROGRAM}: {line}\n")
 
 
 def guarded(run: Callable[[], int], complain: Callable[[str], None], *, serving: bool) -> int:

@@ -200,3 +200,30 @@ def test_a_clock_that_is_off_is_told(monkeypatch: pytest.MonkeyPatch, key: str) 
     assert desk.run("leave", "--key", key) == 0
     (warning,) = desk.complaints
     assert warning.startswith("warning: the directory says that its clock is 3,600 s ahead of this machine's")
+
+
+@pytest.mark.parametrize("services", ["", ",", ",,"])
+def test_to_discover_nothing_is_not_to_discover_everybody(
+    monkeypatch: pytest.MonkeyPatch, services: str
+) -> None:
+    """A variable of a shell that is not set."""
+    desk = Desk(monkeypatch, ok)
+    with pytest.raises(UsageError, match="SERVICES is empty"):
+        desk.run("discover", services)
+    assert desk.server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["node", "\udcff"], r"node: '\\udcff' holds bytes that are not UTF-8"),
+        (["discover", "--near", "\udcff"], "near: "),
+        (["leave"], "name the node by --key, or by --node-id and --claim"),
+        (["leave", "--claim", "c"], "name the node by --key, or by --node-id and --claim"),
+    ],
+)
+def test_what_cannot_be_asked_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        Desk(monkeypatch, ok).run(*words)
