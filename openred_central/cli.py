@@ -145,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
             )
         if run is _health:
             command.add_argument("--url", metavar="URL", help="where; by default where the settings say")
+            command.add_argument(
+                "--process", metavar="ID", help="with the flags of this process, if it serves"
+            )
             command.add_argument("--live", action="store_true", help="ask only whether it answers")
         if run is _systemd_unit:
             command.add_argument("--socket", action="store_true", help="print the unit that listens for it")
@@ -231,14 +234,13 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _health(options: argparse.Namespace) -> int:
-    configuration = _load(options)
-    from .health import LIVE, READY, ask, own_url
+    from .health import ask_server, flags_of
 
-    url, path = options.url or own_url(configuration), LIVE if options.live else READY
     try:
-        health = ask(url, path, verified=bool(options.url))
+        given = flags_of(options.process) if options.process else {}
+        health = ask_server(_configuration(given | _given_in(options)), options.url, live=options.live)
     except ValueError as error:
-        raise ConfigError(f"--url: {error}") from error
+        raise ConfigError(str(error)) from error
     print(health.line, file=sys.stdout if health.well else sys.stderr)
     return 0 if health.well else 1
 

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ from .reporting.figures import LiveFigures
 from .storage.restoring import Restored, open_or_restore
 from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError
+from .tasks.endurance import Endurance
 from .tasks.notifier import Notifier
 from .tasks.saver import Saver
 from .tasks.stall_meter import StallMeter
@@ -49,6 +50,9 @@ STOPPING = tuple(
     for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGXCPU", "SIGPWR")
     if hasattr(signal, name)
 )
+# A background task, and what it is called.
+Work = tuple[str, Callable[[], Awaitable[None]]]
+
 UNNAMED = (
     "%s is not set: a request that was signed for another directory is not told from one for us; "
     "set it to what clients call this one, such as directory.example"
@@ -93,6 +97,7 @@ class Server:
             started_s=self._clock.monotonic_s(),
         )
         self._stop = asyncio.Event()
+        self._endurance = Endurance(self._clock)
         self._notifier = Notifier(os.environ, os.getpid())
 
     async def run(self) -> bool:
@@ -158,10 +163,11 @@ class Server:
         # An operator's word that silence is to be believed.
         loop.add_signal_handler(signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now()))
         loop.add_signal_handler(signal.SIGHUP, _renew, certificate, engine)
-        tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober, broadcast, stalls)]
-        tasks += [asyncio.create_task(part) for part in (self._notifier.run(status), keep_keys(vault))]
-        if snapshotter:
-            tasks.append(asyncio.create_task(snapshotter.run()))
+        works: list[Work] = [("saver", saver.run), ("scheduler", scheduler.run), ("prober", prober.run)]
+        works += [("broadcast", broadcast.run), ("stall meter", stalls.run)]
+        works += [("notifier", partial(self._notifier.run, status)), ("keykeeper", partial(keep_keys, vault))]
+        works += [("snapshotter", snapshotter.run)] if snapshotter else []
+        tasks = [asyncio.create_task(self._endurance.run(name, work)) for name, work in works]
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
         self._notifier.ready(status())
         if not configuration.authority:
@@ -186,6 +192,7 @@ class Server:
             await prober.stop()
             await saver.stop()
             self._notifier.stop()
+            self._endurance.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return not saver.gave_up
@@ -203,7 +210,9 @@ class Server:
 
         desk = make_desk(
             api,
-            lambda: metrics_text(parts, broadcast, stalls, api.limits.refusals),
+            lambda: metrics_text(
+                parts, broadcast, stalls, api.limits.refusals, _failures(self._endurance, vault)
+            ),
             parts.snapshotter,
             vault.keykeeper,
         )
@@ -254,12 +263,18 @@ def _hurry(listening: Sequence[Engine | Operators]) -> None:
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for the signal to stop; a task that ends before it takes the server down with its error."""
+    """Wait for the signal to stop; a task that a start must not go on from ends it with its error."""
     waiting = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     for task in done - {waiting}:
         task.result()
+
+
+def _failures(endurance: Endurance, vault: Vault) -> dict[str, int]:
+    """How often each background task failed; the keykeeper goes on by itself where files are the matter."""
+    failed = endurance.failures
+    return {**failed, "keykeeper": failed["keykeeper"] + vault.keykeeper.stats.failures}
 
 
 def _status(directory: Directory, saver: Saver) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from openred_central.config import load
+from openred_central.listening import StartError
 from openred_central.server import _close, _until, serve
 from openred_central.storage.sqlite import SqliteStore
 from tests.maintenance.helpers import fill, take
@@ -31,14 +32,14 @@ def test_the_server_runs_until_it_is_told_to_stop() -> None:
     asyncio.run(told())
 
 
-def test_a_part_that_breaks_takes_the_server_down_with_its_error() -> None:
+def test_what_a_part_must_not_go_on_from_ends_the_server() -> None:
     async def breaks() -> None:
-        raise RuntimeError("a part broke")
+        raise StartError("a part broke")
 
     async def server() -> None:
         await _until(asyncio.Event(), [asyncio.create_task(breaks())])
 
-    with pytest.raises(RuntimeError, match="a part broke"):
+    with pytest.raises(StartError, match="a part broke"):
         asyncio.run(server())
 
 

@@ -140,7 +140,8 @@ class Registry(Slots):
         if not all(map(eq, found, slots)):
             return self._restore_once(columns, list(map(eq, found, slots)))
         self._restore_digests(shards, columns)
-        histories = list(map(bytes.decode, columns.history))
+        # Most nodes have none.
+        histories = list(map(bytes.decode, columns.history)) if any(columns.history) else [""] * len(slots)
         for state, count in Counter(columns.state).items():
             self.state_counts[state] += count
         set_ids = self.sets.acquire_many(columns.services, columns.region)

@@ -21,7 +21,7 @@ from ..errors import InternalBug
 from ..histogram import Histogram
 from ..plain import field, fields, plain
 from ..storage.state import StoreState
-from ..storage.store import RowsRefused, Store, StoreError
+from ..storage.store import RowsRefused, Store
 from .trouble import Trouble
 
 log = logging.getLogger("openred.saver")
@@ -179,8 +179,8 @@ class Saver:
         return await future
 
     async def run(self) -> None:
-        """Save what is pending, again and again, until `stop`. To be run as a task, once."""
-        self._task = asyncio.current_task()
+        """Save what is pending, again and again, until `stop`. To be run as a task, one at a time."""
+        self._task, self._ended = asyncio.current_task(), False
         try:
             while not (await self._save_batch() and self._stopping):
                 await self._pause()
@@ -254,7 +254,7 @@ class Saver:
         self._look_s = now_s + LOOK_S
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, self._store.look, now_s)
-        except StoreError as error:
+        except Exception as error:
             self._note_failure(error)
             return False
         return True
@@ -294,8 +294,9 @@ class Saver:
         if self.stats.pending_since_s is None:
             self.stats.pending_since_s = started_s
         loop = asyncio.get_running_loop()
-        commit = loop.run_in_executor(self._writer, self._commit, batch)
         try:
+            # Also here it may fail: where the system gives no thread.
+            commit = loop.run_in_executor(self._writer, self._commit, batch)
             done, _ = await asyncio.wait({commit}, timeout=self._options.commit_timeout_s)
             if not done:
                 self._note_hanging()
