@@ -45,13 +45,23 @@ class Saving:
 
         A batch without changes but with new vitals comes once a minute, and always when `closing`.
         """
-        nodes, changes = self._nodes, self._nodes.changes
+        changes = self._nodes.changes
         taken_s = self._vitals_taken_s
         recent = taken_s is not None and now.attended_s - taken_s < VITALS_INTERVAL_S
         if not changes and recent and not closing:
             return None
         self._vitals_taken_s = now.attended_s
         self._in_flight = changes.take(limit)
+        try:
+            return self._batch(limit, now)
+        except BaseException:
+            # Such as for want of memory: else nobody would save it any more.
+            changes.put_back(self._in_flight, [])
+            raise
+
+    def _batch(self, limit: int, now: Now) -> Batch:
+        """What was taken as a batch, and signs of life up to `limit` in all."""
+        nodes, changes = self._nodes, self._nodes.changes
         slots = [key for key in self._in_flight if isinstance(key, int)]
         freed_slots = list(filter(nodes.registry.is_free, slots))
         if freed_slots:

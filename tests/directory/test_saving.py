@@ -338,3 +338,21 @@ def test_tombstones_beyond_the_most_are_taken_out_of_the_store_after_a_restart()
     again = restarted(store, nodes_max=2)
     save_all(again, store, at(2.0))
     assert len(store.tombstones) == len(again.nodes.tombstones) == 2
+
+
+def test_what_could_not_be_made_a_batch_is_pending_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, store = make_directory(), DictStore()
+    for name in "ab":
+        register(directory, name, at(0.0))
+    directory.forget("b", at(1.0))
+
+    def starved(slots: list[int]) -> list[Record]:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(directory.nodes.registry, "records", starved)
+        with pytest.raises(MemoryError):
+            directory.saving.take_changes(10, at(2.0))
+    save_all(directory, store, at(3.0))
+    assert [kept.node_id for kept in store.records.values()] == ["a"]
+    assert list(store.tombstones) == [hash_id("b")]
