@@ -78,7 +78,13 @@ def ask(url: str, path: str, *, verified: bool, timeout_s: float = TIMEOUT_S) ->
     Raises `ValueError` where `url` is none.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or not parts.netloc.isascii()
+    ):
         raise ValueError(f"{url!r} is no address of a server, allowed is one such as http://127.0.0.1:8000")
     connection: http.client.HTTPConnection
     if parts.scheme == "https":

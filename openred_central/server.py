@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -106,6 +106,12 @@ class Server:
         Raises `StartError` or `StoreError` where it cannot start.
         """
         _on_signal(self._stop.set)
+        try:
+            return await self._run()
+        finally:
+            _hear_no_more()
+
+    async def _run(self) -> bool:
         configuration = self._configuration
         self._notifier.status("loading")
         store, (directory, attended), restored = open_or_restore(
@@ -159,10 +165,9 @@ class Server:
         operators = await self._start_operators(api, parts, broadcast, stalls, vault)
         context = certificate.context if certificate else None
         addresses = await engine.start(assembly.listeners(), tls=context)
-        loop = asyncio.get_running_loop()
         # An operator's word that silence is to be believed.
-        loop.add_signal_handler(signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now()))
-        loop.add_signal_handler(signal.SIGHUP, _renew, certificate, engine)
+        _on_signal(lambda: directory.expiry.release_hold(attended.now()), [signal.SIGUSR1])
+        _on_signal(partial(_renew, certificate, engine), [signal.SIGHUP])
         works: list[Work] = [("saver", saver.run), ("scheduler", scheduler.run), ("prober", prober.run)]
         works += [("broadcast", broadcast.run), ("stall meter", stalls.run)]
         works += [("notifier", partial(self._notifier.run, status)), ("keykeeper", partial(keep_keys, vault))]
@@ -237,10 +242,20 @@ def _close(store: Store) -> None:
         log.warning("nothing is lost, but the next start has more to read: %s", error)
 
 
-def _on_signal(callback: Callable[[], object]) -> None:
-    """Have `callback` called when somebody wants the server to stop."""
-    for number in STOPPING:
-        asyncio.get_running_loop().add_signal_handler(number, callback)
+def _on_signal(callback: Callable[[], object], numbers: Iterable[int] = STOPPING) -> None:
+    """Have `callback` called in the loop at each of these signals.
+
+    Not by the loop's own handlers: when it closes it would have those signals kill the process, for a moment.
+    """
+    loop = asyncio.get_running_loop()
+    for number in numbers:
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
+
+
+def _hear_no_more() -> None:
+    """Ignore from now on what was handled: nothing is left to be ended, and the loop is about to close."""
+    for number in (*STOPPING, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _renew(certificate: Certificate | None, engine: Engine) -> None:

@@ -30,7 +30,7 @@ PROBLEMS = {
     "node_dead": Problem(410, "the node was removed; register it again"),
     "content_too_large": Problem(413, "the body is larger than allowed"),
     "uri_too_long": Problem(414, "the request line is longer than 8 KiB"),
-    "unsupported_media_type": Problem(415, "the body is not `application/json`"),
+    "unsupported_media_type": Problem(415, "the body is not `application/json`, or has a content coding"),
     "expectation_failed": Problem(417, "an `Expect` other than `100-continue`"),
     "misdirected_request": Problem(421, "an `https` URI on this connection"),
     "rate_limited": Problem(429, "too many requests, or nodes; see `Retry-After`"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ..clock import Clock
+from ..clock import Clock, SystemClock
 from ..security.keyset import KeySet
 from ..security.signing import PrivateKey
 from . import pace
@@ -23,6 +24,7 @@ from .trust import TrustedKeys
 # So many ids may be looked up with one request.
 LOOKUP_IDS_MAX = 100
 _CHANCES = 2**32
+_CLOCK = SystemClock()
 # Refusals of a directory that say nothing about the node: a request that came too slowly, or too many.
 _PASSING = (408, 429)
 
@@ -33,12 +35,12 @@ class Client:
     """One node, and the directory that it speaks to.
 
     `url` is where that is, such as ``http://127.0.0.1:8000``, or `Connections` that several clients may
-    share. `key` is the node's key; a client without one can ask, and be a node that never signs. `node_id` is
-    by default ``k-`` and the id of the key, a name that nobody else can register; a node whose key was
-    changed goes on under its former id, which then has to be given. `claim` is the secret that a node without
-    a key was told when it registered, and `root_key_id` the id of the directory's root key as far as it is
-    known. `entropy` gives random bytes, `sleep` waits. A request that the directory would take in at most
-    `wait_s_max` seconds is sent again then.
+    share. `key` is the node's key; a client without one can ask, and be a node that never signs. `node_id`
+    is by default ``k-`` and the id of the key, a name that nobody else can register; a node whose key was
+    changed goes on under its former id, which then has to be given. `claim` is the secret that a node
+    without a key was told when it registered, and `root_key_id` the id of the directory's root key as far
+    as it is known. `clock` tells the time, by default the machine's; `entropy` gives random bytes; `sleep`
+    waits. A request that the directory would take in at most `wait_s_max` seconds is sent again then.
 
     Methods return what the directory answers, as it stands in the README. They raise `ProblemError` where it
     refuses, `RetryLater` where it would take the same later, `ClockError` where its time is more than a day
@@ -55,8 +57,8 @@ class Client:
         url: str | Connections,
         key: PrivateKey | None = None,
         *,
-        clock: Clock,
-        entropy: Callable[[int], bytes],
+        clock: Clock = _CLOCK,
+        entropy: Callable[[int], bytes] = os.urandom,
         node_id: str | None = None,
         claim: str | None = None,
         root_key_id: str | None = None,

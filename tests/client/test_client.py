@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from openred_central import client as client_package
 from openred_central.client import (
     BadAnswer,
     Client,
@@ -293,6 +294,17 @@ def test_key_sets_and_tokens_are_judged_by_our_own_clock_whatever_a_server_says(
             await node.key_set()
 
     asyncio.run(main())
+
+
+def test_a_url_is_all_that_a_client_needs() -> None:
+    node = client_package.Client("http://directory.example", client_package.PrivateKey.generate_ed25519())
+    assert node.node_id.startswith("k-")
+    assert abs(node.now_s() - client_package.SystemClock().wall_s()) < 60
+
+
+def test_what_is_exported_is_there() -> None:
+    assert sorted(client_package.__all__) == client_package.__all__
+    assert all(hasattr(client_package, name) for name in client_package.__all__)
 
 
 class Stopped(Exception):
