@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ..clock import Now
 from ..errors import CallerError
 from ..plain import NamedTuple, plain
+from ..wording import counted, span
 from .crowding import Crowding
 from .discovery import Draw, Query
 from .expiry import Expiry
@@ -273,10 +274,10 @@ class Directory:
             tombstone.key_fingerprint in fingerprints(registration)
             and (signed or not tombstone.flags & PROVEN)
         ):
-            days = (nodes.tombstones.ends_s(tombstone) - now.attended_s) / 86_400
+            left = span(nodes.tombstones.ends_s(tombstone) - now.attended_s)
             raise _taken(
                 registration.node_id,
-                f"Its former bearer is dead; for {days:.1f} more days only the same key may take it again.",
+                f"Its former bearer is dead; for another {left} only the same key may take it again.",
                 "Register with the key that the node had, signed where it used to sign, "
                 "or choose another node_id.",
             )
@@ -297,7 +298,7 @@ class Directory:
             raise CallerError(
                 503,
                 "directory_full",
-                f"The directory holds {len(self)} nodes, which is all that it may; "
+                f"The directory holds {counted(len(self), 'node')}, which is all that it may; "
                 "known nodes may still update, beat and revive.",
                 suggestion="Try again later, or register with another directory.",
                 headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),
@@ -346,11 +347,11 @@ class Directory:
         tombstone = self.nodes.tombstones.of_node(node_id)
         if tombstone is None:
             return self.not_found(node_id)
-        days = max(0.0, now.attended_s - tombstone.died_s) / 86_400
+        ago = span(now.attended_s - tombstone.died_s)
         return CallerError(
             410,
             "node_dead",
-            f"The node {node_id!r} was removed {days:.1f} days ago (reason: {tombstone.reason}).",
+            f"The node {node_id!r} was removed {ago} ago (reason: {tombstone.reason}).",
             suggestion="Register it again with POST /register and the same public key.",
         )
 

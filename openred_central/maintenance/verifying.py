@@ -26,6 +26,7 @@ from ..storage.snapshots import Snapshot, Snapshots
 from ..storage.sqlite import SqliteStore
 from ..storage.state import StoreState
 from ..storage.store import StoreError
+from ..wording import counted
 from .comparing import Difference, older_record, same_record, state_contradiction
 from .reading import READ_ROWS, reading, reading_snapshot
 
@@ -96,9 +97,9 @@ class Verifier:
             self._problem(f"{what}: {error}")
             return
         if rows != manifest.records:
-            self._problem(f"{what}: it has {rows} nodes, its manifest says {manifest.records}")
+            self._problem(f"{what}: it has {counted(rows, 'node')}, its manifest says {manifest.records}")
             return
-        counts = f"{rows} nodes, sound"
+        counts = f"{counted(rows, 'node')}, sound"
         if loaded is None:
             self._say(f"{what}: {counts}")
             return
@@ -181,7 +182,8 @@ class Verifier:
             directory, digests, attended.now().attended_s, store.load_secret(CLAIM_KEY), load_runs(store)
         )
         summary = (
-            f"store {self._database}: {rows} nodes, {len(directory.nodes.tombstones)} tombstones, "
+            f"store {self._database}: {counted(rows, 'node')}, "
+            f"{counted(len(directory.nodes.tombstones), 'tombstone')}, "
             f"revision {directory.nodes.revision}, digest {loaded.digest:016x}; memory agrees in "
             f"{agreeing} of {len(digests)} shards"
         )
