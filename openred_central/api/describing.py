@@ -51,7 +51,8 @@ def descriptions(
     """
     registry = directory.nodes.registry
     if availabilities is None:
-        availabilities = [availability_of(registry, slot, now.attended_s) for slot in slots]
+        tolerance_s = directory.lifecycle.heartbeat_tolerance_s
+        availabilities = [availability_of(registry, slot, now.attended_s, tolerance_s) for slot in slots]
     rows = list(registry.shown(slots))
     profiles = [_profile_as_json(row[-1]) for row in rows]
     keys = [(key, row[2]) for (_, key, _), row in zip(profiles, rows, strict=True)]

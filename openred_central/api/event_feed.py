@@ -59,7 +59,10 @@ class EventFeed:
             self._append(transition)
         kinds = [
             {
-                **{"from": kind[0].wire, "to": kind[1].wire, "reason": kind[2], "count": count},
+                "from": kind[0].wire,
+                "to": kind[1].wire,
+                "reason": kind[2],
+                "count": count,
                 # With totals a reader that also asks for statistics counts nothing twice.
                 "total": self._nodes.transition_counts[kind],
             }

@@ -247,7 +247,8 @@ class Directory:
 
     def discover(self, query: Query, now: Now) -> Draw:
         """Begin to look for peers; `Draw.step` does the work."""
-        return Draw(self.nodes.registry, self.nodes.index, query, now.attended_s, self._random)
+        tolerance_s = self.lifecycle.heartbeat_tolerance_s
+        return Draw(self.nodes.registry, self.nodes.index, query, now.attended_s, self._random, tolerance_s)
 
     def slot(self, node_id: str, now: Now) -> int:
         """The slot of a registered node. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
@@ -277,7 +278,7 @@ class Directory:
             left = span(nodes.tombstones.ends_s(tombstone) - now.attended_s)
             raise _taken(
                 registration.node_id,
-                f"Its former bearer is dead; for another {left} only the same key may take it again.",
+                f"Its former bearer is dead; only the same key may take it again, other keys in {left}.",
                 "Register with the key that the node had, signed where it used to sign, "
                 "or choose another node_id.",
             )
