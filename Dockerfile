@@ -27,9 +27,9 @@ WORKDIR /data
 VOLUME /data
 ENV OPENRED_HOST=0.0.0.0 OPENRED_DATABASE=/data/openred.db PYTHONDONTWRITEBYTECODE=1
 EXPOSE 8000
-# A server that answers but cannot reach its store heals by itself: only one that does not answer is unhealthy.
+# Process 1 is the server: so it is asked where its flags say, too. A server that answers but cannot reach its store heals by itself: only one that does not answer is unhealthy.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
-    CMD ["/opt/openred/bin/openred-central", "health", "--live"]
+    CMD ["/opt/openred/bin/openred-central", "health", "--live", "--process", "1"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/opt/openred/bin/openred-central"]
 CMD ["serve"]

@@ -5,6 +5,7 @@ In which order they start and stop stands in `server`.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -52,7 +53,11 @@ from .transition_log import log_transitions
 if TYPE_CHECKING:
     from .operators import Operators
 
+log = logging.getLogger("openred.server")
+
 REQUEST_ID_BYTES = 8
+# So many rows that cannot be served are told one by one.
+UNSERVED_LOGGED_MAX = 50
 
 
 @plain(frozen=True)
@@ -239,7 +244,7 @@ class Assembly:
         return Prover(
             directory=directory,
             limits=limits,
-            claims=Claims(self._claim_key(store)),
+            claims=Claims(self._claim_key(store, directory)),
             # In memory only: a restart makes all sessions void, and nodes sign once more.
             sessions=Sessions(self.entropy(SESSION_KEY_BYTES)),
             rings=ReplayRings(),
@@ -248,11 +253,21 @@ class Assembly:
             started_s=self.started_s,
         )
 
-    def _claim_key(self, store: Store) -> bytes:
+    def _claim_key(self, store: Store, directory: Directory) -> bytes:
+        """The key of claims, a new one where there is none that can be used."""
         key = store.load_secret(CLAIM_KEY)
-        if key is None:
-            key = self.entropy(CLAIM_KEY_BYTES)
-            store.save_secret(CLAIM_KEY, key)
+        if key is not None and len(key) == CLAIM_KEY_BYTES:
+            return key
+        if key is not None or len(directory):
+            found = "missing" if key is None else f"damaged, with {len(key)} of {CLAIM_KEY_BYTES} bytes"
+            log.error(
+                "the key of claims in %s is %s: a new one was made, and claims from before are void; "
+                "to have them back, restore a snapshot that holds the former key",
+                store.location,
+                found,
+            )
+        key = self.entropy(CLAIM_KEY_BYTES)
+        store.save_secret(CLAIM_KEY, key)
         return key
 
     def _revocations(self, store: Store) -> Revocations:
@@ -271,6 +286,16 @@ def _documents() -> Documents:
     from .api.openapi import documents
 
     return documents(__version__)
+
+
+def log_unserved(directory: Directory, location: str) -> None:
+    """Tell of each row of the store at `location` that cannot be served; of very many, how many there are."""
+    unserved = directory.nodes.unserved
+    for row in unserved[:UNSERVED_LOGGED_MAX]:
+        log.error("set aside in %s, where it stays as it is: %s", location, row)
+    more = len(unserved) - UNSERVED_LOGGED_MAX
+    if more > 0:
+        log.error("%d more rows are set aside; `openred-central verify` names them all", more)
 
 
 def _submit(prober: Prober, request: ProbeRequest) -> Submission:

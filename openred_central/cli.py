@@ -20,11 +20,13 @@ from .config import SETTINGS, ConfigError, Configuration, load
 from .early import serves
 from .maintenance.arguments import MEANINGS, add_arguments
 from .setting_texts import nearest, settings_markdown, unknown_variables
+from .terminal import PROGRAM, complain, guarded, layout, printed_aloud
 
 if TYPE_CHECKING:
     import argparse
 
-PROGRAM = "openred-central"
+    from .commands.showing import Style
+
 EXAMPLES = """\
 examples:
   openred-central                                  start on 127.0.0.1:8000, data in data/openred.db
@@ -48,20 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if serves(given) and given[:1] != ["serve"]:
         given.insert(0, "serve")
     settings = settings_alone(given)
-    try:
-        code = _run(given) if settings is None else _start(settings)
-        sys.stdout.flush()
-        return code
-    except ConfigError as error:
-        for line in str(error).splitlines():
-            _complain(line)
-        return 2
-    except BrokenPipeError:
-        # Who reads has seen enough. What is still buffered must not fail once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+
+    def run() -> int:
+        try:
+            return _run(given) if settings is None else _start(settings)
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                complain(line)
+            return 2
+
+    return guarded(run, complain, serving=given[0] == "serve" and not {"-h", "--help"} & {*given})
 
 
 def settings_alone(given: Sequence[str]) -> dict[str, str] | None:
@@ -89,7 +87,8 @@ def _run(given: Sequence[str]) -> int:
     """Run the command in `given`, read by `argparse`, and return its exit code."""
     gc.enable()
     parser = _parser()
-    options, unknown = parser.parse_known_args(for_nodes.guard_key_ids(given))
+    with printed_aloud():
+        options, unknown = parser.parse_known_args(for_nodes.guard_key_ids(given))
     if unknown:
         from .commands.completion import commands_of
 
@@ -102,10 +101,6 @@ def _run(given: Sequence[str]) -> int:
         parser.error(f"{flag} is not known to {options.command}; {hint}")
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)
-
-
-def _complain(line: str) -> None:
-    print(f"{PROGRAM}: {line}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,6 +140,9 @@ def _parser() -> argparse.ArgumentParser:
             )
         if run is _health:
             command.add_argument("--url", metavar="URL", help="where; by default where the settings say")
+            command.add_argument(
+                "--process", metavar="ID", help="with the flags of this process, if it serves"
+            )
             command.add_argument("--live", action="store_true", help="ask only whether it answers")
         if run is _systemd_unit:
             command.add_argument("--socket", action="store_true", help="print the unit that listens for it")
@@ -181,7 +179,7 @@ def _load(options: argparse.Namespace) -> Configuration:
 def _configuration(flags: Mapping[str, str]) -> Configuration:
     """The configuration from flags and variables; variables that look like settings are warned of."""
     for warning in unknown_variables(os.environ):
-        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+        complain(f"warning: {warning}")
     return load(flags, os.environ)
 
 
@@ -212,7 +210,7 @@ def _maintain(options: argparse.Namespace) -> int:
             Surroundings(sys.stdin.buffer, sys.stdout.buffer, sys.stderr, SystemClock(), print),
         )
     except StoreError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        complain(str(error))
         return 1
 
 
@@ -231,14 +229,13 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _health(options: argparse.Namespace) -> int:
-    configuration = _load(options)
-    from .health import LIVE, READY, ask, own_url
+    from .health import ask_server, flags_of
 
-    url, path = options.url or own_url(configuration), LIVE if options.live else READY
     try:
-        health = ask(url, path, verified=bool(options.url))
+        given = flags_of(options.process) if options.process else {}
+        health = ask_server(_configuration(given | _given_in(options)), options.url, live=options.live)
     except ValueError as error:
-        raise ConfigError(f"--url: {error}") from error
+        raise ConfigError(str(error)) from error
     print(health.line, file=sys.stdout if health.well else sys.stderr)
     return 0 if health.well else 1
 
@@ -251,10 +248,9 @@ def _systemd_unit(options: argparse.Namespace) -> int:
         socket_unit(configuration) if options.socket else service_unit(configuration, sys.executable), end=""
     )
     if not options.socket and sys.executable.startswith(("/home/", "/root/", "/run/user/")):
-        print(
-            f"{PROGRAM}: warning: the unit hides {sys.executable.split('/')[1]}, where this program lies: "
-            f"{sys.executable}; install it elsewhere, such as in /opt/openred",
-            file=sys.stderr,
+        complain(
+            f"warning: the unit hides {sys.executable.split('/')[1]}, where this program lies: "
+            f"{sys.executable}; install it elsewhere, such as in /opt/openred"
         )
     return 0
 
@@ -281,11 +277,17 @@ def _keys(options: argparse.Namespace) -> int:
             print(act(configuration, f"/admin/keys/{quote(options.request, safe='')}/revoke"))
         else:
             request, any_time = Path(options.request), options.accept_time
-            print(sign_keyset(configuration, os.urandom, request, _complain, now_s, any_time=any_time))
+            print(sign_keyset(configuration, os.urandom, request, complain, now_s, any_time=any_time))
     except (KeyFileError, RootRefused) as error:
-        _complain(str(error))
+        complain(str(error))
         return 1
     return 0
+
+
+def _style() -> Style:
+    from .commands.showing import Style
+
+    return Style(*layout())
 
 
 def _ask(options: argparse.Namespace) -> int:
@@ -293,19 +295,15 @@ def _ask(options: argparse.Namespace) -> int:
 
     from .clock import SystemClock
     from .commands.asking import Surroundings, UsageError, run
-    from .commands.showing import Style
-
-    terminal = sys.stdout.isatty()
-    colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def say(line: str) -> None:
         print(line, flush=True)
 
-    around = Surroundings(say, _complain, SystemClock(), os.urandom, Style(terminal, colour))
+    around = Surroundings(say, complain, SystemClock(), os.urandom, _style())
     try:
         return uvloop.run(run(options, around))
     except UsageError as error:
-        _complain(str(error))
+        complain(str(error))
         return 2
 
 
@@ -315,10 +313,9 @@ def _watch(options: argparse.Namespace) -> int:
     import orjson
 
     from .client.address import Address
-    from .commands.showing import Style
     from .commands.watching import Event, show, watch
 
-    style = Style(sys.stdout.isatty(), sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    style = _style()
 
     def tell(event: Event) -> None:
         if options.json:
@@ -331,29 +328,29 @@ def _watch(options: argparse.Namespace) -> int:
     try:
         Address.of(options.url)
     except ValueError as error:
-        _complain(f"--url: {error}")
+        complain(f"--url: {error}")
         return 2
     # An event that never comes: a pause that Ctrl-C ends.
     pause = threading.Event().wait
-    return watch(options.url, recent=options.recent, tell=tell, complain=_complain, pause=pause)
+    return watch(options.url, recent=options.recent, tell=tell, complain=complain, pause=pause)
 
 
 def _keygen(options: argparse.Namespace) -> int:
     import orjson
 
     from .commands.making import CannotMake, keygen
-    from .commands.showing import Style, pairs
+    from .commands.showing import pairs
 
     try:
         made = keygen(options.file, options.kind, options.bits)
     except CannotMake as error:
-        _complain(str(error))
+        complain(str(error))
         return 1
     if options.json:
         print(orjson.dumps(made._asdict()).decode())
     else:
         rows = [(name.replace("_", " "), value) for name, value in made._asdict().items()]
-        print(pairs(rows, Style(terminal=True)))
+        print(pairs(rows, _style()))
     return 0
 
 
@@ -364,7 +361,7 @@ def _example(options: argparse.Namespace) -> int:
         text = known_answers() if options.what == "vectors" else sign_example(options.url, options.node_id)
         print(text, end="")
     except ValueError as error:
-        _complain(str(error))
+        complain(str(error))
         return 2
     return 0
 

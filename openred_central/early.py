@@ -16,15 +16,28 @@ from typing import Final
 IGNORED: Final = (
     *("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGSTKFLT", "SIGEMT"),
 )
+INTERRUPTED: Final = 130
 _NOT_SERVING: Final = ("-h", "--help", "--version")
 
 
 def begin(arguments: Sequence[str]) -> None:
     """Prepare the process for the command in `arguments`."""
+    # While the rest is imported nothing has begun that would have to be ended with care.
+    signal.signal(signal.SIGINT, _end_at_once)
     open_standard_descriptors()
     if serves(arguments):
         for number in _ignored():
             signal.signal(number, signal.SIG_IGN)
+
+
+def begun() -> None:
+    """Let Ctrl-C be an exception from now on, as it is in every program in Python."""
+    if signal.getsignal(signal.SIGINT) is _end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_at_once(*_: object) -> None:
+    os._exit(INTERRUPTED)
 
 
 def serves(arguments: Sequence[str]) -> bool:

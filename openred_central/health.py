@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import http.client
 import ssl
+from pathlib import Path, PurePath
 from typing import Final
 from urllib.parse import urlsplit
 
-from .config import Configuration
+from .config import SETTINGS, Configuration
 from .plain import NamedTuple
 
 TIMEOUT_S: Final = 5.0
 LIVE: Final = "/health/live"
 READY: Final = "/health/ready"
+PROCESSES: Final = Path("/proc")
+# As what the program stands in a command line: as a script, and behind `-m`.
+PROGRAMS: Final = ("openred-central", "openred_central")
 
 
 class Health(NamedTuple):
@@ -30,6 +34,41 @@ def own_url(configuration: Configuration) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{configuration.port}"
 
 
+def flags_of(process_id: str, processes: Path = PROCESSES) -> dict[str, str]:
+    """The settings, name → text, that the command line of the server with this process id gives.
+
+    For a health check in a container, which has the variables of the server and not its flags. `processes` is
+    where the system tells of processes (proc(5)). None are found where that process runs no server: in a
+    container whose first process is another, the variables have to do.
+    """
+    try:
+        written = (processes / process_id / "cmdline").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return {}
+    words = iter(written.split("\0"))
+    names = {setting.flag: setting.name for setting in SETTINGS.values()}
+    found: dict[str, str] = {}
+    # An interpreter may stand before the program, and an init process before that.
+    if not any(PurePath(word).name in PROGRAMS for word in words):
+        return found
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag in names:
+            found[names[flag]] = value if equals else next(words, "")
+    return found
+
+
+def ask_server(configuration: Configuration, url: str | None, *, live: bool) -> Health:
+    """Ask the server at `url`, by default the one with these settings, whether it is ready, or `live`.
+
+    Raises `ValueError` where `url` is none.
+    """
+    try:
+        return ask(url or own_url(configuration), LIVE if live else READY, verified=bool(url))
+    except ValueError as error:
+        raise ValueError(f"--url: {error}") from error
+
+
 def ask(url: str, path: str, *, verified: bool, timeout_s: float = TIMEOUT_S) -> Health:
     """Ask the server at `url` for `path`: `LIVE`, that it answers, or `READY`, that it takes changes too.
 
@@ -39,7 +78,13 @@ def ask(url: str, path: str, *, verified: bool, timeout_s: float = TIMEOUT_S) ->
     Raises `ValueError` where `url` is none.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or not parts.netloc.isascii()
+    ):
         raise ValueError(f"{url!r} is no address of a server, allowed is one such as http://127.0.0.1:8000")
     connection: http.client.HTTPConnection
     if parts.scheme == "https":

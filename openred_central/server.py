@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from .api.broadcast import Broadcast
 from .api.event_feed import EventFeed
 from .api.event_log import EventLog
 from .api.routes import install
-from .assembly import Assembly
+from .assembly import Assembly, log_unserved
 from .clock import AttendedTime, SystemClock
 from .config import SETTINGS, Configuration
 from .directory.directory import Directory
@@ -31,6 +31,7 @@ from .reporting.figures import LiveFigures
 from .storage.restoring import Restored, open_or_restore
 from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError
+from .tasks.endurance import Endurance
 from .tasks.notifier import Notifier
 from .tasks.saver import Saver
 from .tasks.stall_meter import StallMeter
@@ -50,6 +51,9 @@ STOPPING = tuple(
     for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGXCPU", "SIGPWR")
     if hasattr(signal, name)
 )
+# A background task, and what it is called.
+Work = tuple[str, Callable[[], Awaitable[None]]]
+
 UNNAMED = (
     "%s is not set: a request that was signed for another directory is not told from one for us; "
     "set it to what clients call this one, such as directory.example"
@@ -94,6 +98,7 @@ class Server:
             started_s=self._clock.monotonic_s(),
         )
         self._stop = asyncio.Event()
+        self._endurance = Endurance(self._clock)
         self._notifier = Notifier(os.environ, os.getpid())
 
     async def run(self) -> bool:
@@ -102,6 +107,12 @@ class Server:
         Raises `StartError` or `StoreError` where it cannot start.
         """
         _on_signal(self._stop.set)
+        try:
+            return await self._run()
+        finally:
+            _hear_no_more()
+
+    async def _run(self) -> bool:
         configuration = self._configuration
         self._notifier.status("loading")
         store, (directory, attended), restored = open_or_restore(
@@ -112,6 +123,7 @@ class Server:
             begin_anew=self._begin_anew,
             wall_s=self._clock.wall_s(),
         )
+        log_unserved(directory, store.location)
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
         vault, saved = open_vault(configuration, self._clock, os.urandom), True
         try:
@@ -120,7 +132,7 @@ class Server:
             vault.close()
             writer.shutdown(wait=saved)
             if saved:
-                store.close()
+                _close(store)
             self._notifier.close()
         return saved
 
@@ -154,14 +166,14 @@ class Server:
         operators = await self._start_operators(api, parts, broadcast, stalls, vault)
         context = certificate.context if certificate else None
         addresses = await engine.start(assembly.listeners(), tls=context)
-        loop = asyncio.get_running_loop()
         # An operator's word that silence is to be believed.
-        loop.add_signal_handler(signal.SIGUSR1, lambda: directory.expiry.release_hold(attended.now()))
-        loop.add_signal_handler(signal.SIGHUP, _renew, certificate, engine)
-        tasks = [asyncio.create_task(part.run()) for part in (saver, scheduler, prober, broadcast, stalls)]
-        tasks += [asyncio.create_task(part) for part in (self._notifier.run(status), keep_keys(vault))]
-        if snapshotter:
-            tasks.append(asyncio.create_task(snapshotter.run()))
+        _on_signal(lambda: directory.expiry.release_hold(attended.now()), [signal.SIGUSR1])
+        _on_signal(partial(_renew, certificate, engine), [signal.SIGHUP])
+        works: list[Work] = [("saver", saver.run), ("scheduler", scheduler.run), ("prober", prober.run)]
+        works += [("broadcast", broadcast.run), ("stall meter", stalls.run)]
+        works += [("notifier", partial(self._notifier.run, status)), ("keykeeper", partial(keep_keys, vault))]
+        works += [("snapshotter", snapshotter.run)] if snapshotter else []
+        tasks = [asyncio.create_task(self._endurance.run(name, work)) for name, work in works]
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
         self._notifier.ready(status())
         if not configuration.authority:
@@ -186,6 +198,7 @@ class Server:
             await prober.stop()
             await saver.stop()
             self._notifier.stop()
+            self._endurance.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return not saver.gave_up
@@ -203,7 +216,9 @@ class Server:
 
         desk = make_desk(
             api,
-            lambda: metrics_text(parts, broadcast, stalls, api.limits.refusals),
+            lambda: metrics_text(
+                parts, broadcast, stalls, api.limits.refusals, _failures(self._endurance, vault)
+            ),
             parts.snapshotter,
             vault.keykeeper,
         )
@@ -220,10 +235,28 @@ class Server:
         return operators
 
 
-def _on_signal(callback: Callable[[], object]) -> None:
-    """Have `callback` called when somebody wants the server to stop."""
-    for number in STOPPING:
-        asyncio.get_running_loop().add_signal_handler(number, callback)
+def _close(store: Store) -> None:
+    """Close `store`. Where that fails nothing is lost, and what kept the server from starting is told."""
+    try:
+        store.close()
+    except StoreError as error:
+        log.warning("nothing is lost, but the next start has more to read: %s", error)
+
+
+def _on_signal(callback: Callable[[], object], numbers: Iterable[int] = STOPPING) -> None:
+    """Have `callback` called in the loop at each of these signals.
+
+    Not by the loop's own handlers: when it closes it would have those signals kill the process, for a moment.
+    """
+    loop = asyncio.get_running_loop()
+    for number in numbers:
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
+
+
+def _hear_no_more() -> None:
+    """Ignore from now on what was handled: nothing is left to be ended, and the loop is about to close."""
+    for number in (*STOPPING, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _renew(certificate: Certificate | None, engine: Engine) -> None:
@@ -246,12 +279,18 @@ def _hurry(listening: Sequence[Engine | Operators]) -> None:
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for the signal to stop; a task that ends before it takes the server down with its error."""
+    """Wait for the signal to stop; a task that a start must not go on from ends it with its error."""
     waiting = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     for task in done - {waiting}:
         task.result()
+
+
+def _failures(endurance: Endurance, vault: Vault) -> dict[str, int]:
+    """How often each background task failed; the keykeeper goes on by itself where files are the matter."""
+    failed = endurance.failures
+    return {**failed, "keykeeper": failed["keykeeper"] + vault.keykeeper.stats.failures}
 
 
 def _status(directory: Directory, saver: Saver) -> str:

@@ -7,6 +7,7 @@ knows its kind and its meaning.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -147,6 +148,25 @@ def text(default: str, allowed: str, meaning: str) -> Any:
         return written
 
     return _row(default, Kind(parse, str, allowed), meaning)
+
+
+def path(default: str, meaning: str, *, word: str = "nothing") -> Any:
+    """A row whose values are paths, or `word`; it may be empty only if `default` is.
+
+    A leading ``~`` is the home folder of the user of this process, ``~name`` that of another: no shell has
+    read a variable, or a flag of the form ``--database=~/x``.
+    """
+
+    def parse(written: str) -> str:
+        if default and not written:
+            raise ValueError(written)
+        found = os.path.expanduser(written)
+        # Where there is no such home, a folder of that name would be made.
+        if found.startswith("~"):
+            raise ValueError(written)
+        return found
+
+    return _row(default, Kind(parse, str, f"a path, or {word}"), meaning)
 
 
 class Rate(NamedTuple):

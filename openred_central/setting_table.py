@@ -25,6 +25,7 @@ from .setting_kinds import (
     duration,
     networks,
     number,
+    path,
     port_or_off,
     rate,
     switch,
@@ -58,9 +59,9 @@ class Settings:
         "127.0.0.1", "an address or a name", "Address to listen on; 0.0.0.0 for all IPv4, :: for all."
     )
     port: int = whole(8_000, 0, 65_535, "Port to listen on; 0 takes any that is free.")
-    unix_socket: str = text("", "a path, or nothing", "Path of a Unix socket to listen on as well.")
-    tls_certificate: str = text("", "a path, or nothing", "File with the certificate chain (PEM).")
-    tls_key: str = text("", "a path, or nothing", "File with the certificate's private key (PEM).")
+    unix_socket: str = path("", "Path of a Unix socket to listen on as well.")
+    tls_certificate: str = path("", "File with the certificate chain (PEM).")
+    tls_key: str = path("", "File with the certificate's private key (PEM).")
     admin_host: str = text(
         "127.0.0.1", "an address or a name", "Address at which operators are heard; see Operations."
     )
@@ -72,10 +73,8 @@ class Settings:
         "host names or addresses",
         _check_host,
     )
-    admin_socket: str = text("", "a path, or nothing", "Path of a Unix socket for operators, of mode 0600.")
-    admin_secret_file: str = text(
-        "", "a path, or nothing", "File with the operators' secret; nothing: beside the database."
-    )
+    admin_socket: str = path("", "Path of a Unix socket for operators, of mode 0600.")
+    admin_secret_file: str = path("", "File with the operators' secret; nothing: beside the database.")
     log_level: str = choice(
         "info", ("debug", "info", "warning", "error"), "The least that is worth a log line."
     )
@@ -88,8 +87,8 @@ class Settings:
         0.0, 0.0, 1.0, "Share of the requests that get a line in the log; 0: none, 1: all."
     )
 
-    database: str = text(
-        "data/openred.db", "a path, or memory:", "Where the directory is kept; memory: keeps nothing."
+    database: str = path(
+        "data/openred.db", "Where the directory is kept; memory: keeps nothing.", word="memory:"
     )
     flush_interval_s: float = duration(
         1.0, 0.01, 3_600.0, "How often heartbeats are written down; a crash forgets those that came since."
@@ -98,9 +97,7 @@ class Settings:
         3_600.0, 0.0, 365 * DAY_S, "How often the database is copied, while the server runs; 0 is never."
     )
     snapshots_kept: int = whole(24, 1, 100_000, "Snapshots beyond this many are removed, oldest first.")
-    snapshot_folder: str = text(
-        "", "a path, or nothing", "Where snapshots lie; nothing: in `snapshots` beside the database."
-    )
+    snapshot_folder: str = path("", "Where snapshots lie; nothing: in `snapshots` beside the database.")
     restore: str = choice(
         "auto",
         ("auto", "never"),
@@ -191,14 +188,12 @@ class Settings:
         RSA_BITS_MIN, RSA_BITS_MIN, RSA_BITS_MAX, "Smallest RSA key that a node may have."
     )
 
-    key_folder: str = text(
+    key_folder: str = path(
         "",
-        "a path, or nothing",
         "Where the directory's own keys lie; nothing: `keys` beside the database.",
     )
-    key_secret_file: str = text(
+    key_secret_file: str = path(
         "",
-        "a path, or nothing",
         "File with the secret that encrypts these keys; nothing: they are not encrypted.",
     )
     token_suite: str = choice(

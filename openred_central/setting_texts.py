@@ -8,7 +8,7 @@ from .config import PREFIX, SETTINGS, is_service_link
 from .patterns import late
 
 # Read by the commands that speak to a server, which have no settings.
-CLIENT_VARIABLES = frozenset({"OPENRED_URL"})
+CLIENT_VARIABLES = frozenset({"OPENRED_URL", "OPENRED_CLAIM"})
 
 # What stands behind the name of the service in the siblings of OPENRED_PORT=tcp://10.0.0.1:8000.
 _OF_A_LINK = late(

@@ -18,7 +18,7 @@ from .security.root import COMPOSITE, KeyOptions, QuantumPolicy, RootRefused
 from .storage.key_check import check_keys
 from .storage.key_files import KeyFileError, KeyFiles, read_secret
 from .storage.restoring import database_path
-from .tasks.keykeeper import Keykeeper
+from .tasks.keykeeper import Keykeeper, NoThread
 
 if TYPE_CHECKING:
     import tempfile
@@ -84,9 +84,15 @@ def open_vault(configuration: Configuration, clock: Clock, entropy: Callable[[in
 
 
 async def keep_keys(vault: Vault) -> None:
-    """Keep the directory's keys. Raises `StartError` where the server must not go on with what it found."""
+    """Keep the directory's keys.
+
+    Raises `StartError` where the server must not go on with what it found, `NoThread` to be begun anew.
+    """
     try:
         await vault.run()
+    except NoThread:
+        # It may give one later, and the keys may be as they should.
+        raise
     except (KeyFileError, RootRefused) as error:
         raise StartError(str(error)) from error
 

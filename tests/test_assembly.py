@@ -14,17 +14,19 @@ from openred_central.api.broadcast import Broadcast
 from openred_central.api.event_feed import EventFeed
 from openred_central.api.event_log import EventLog
 from openred_central.api.service import Api
-from openred_central.assembly import Assembly
+from openred_central.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
 from openred_central.clock import VirtualClock
 from openred_central.config import Configuration
 from openred_central.descriptors import needed
 from openred_central.listening import StartError
 from openred_central.reporting.figures import LiveFigures, Parts
+from openred_central.security.claims import CLAIM_KEY
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.store import Store
 from openred_central.tasks.revocation_saver import REVOCATIONS
 from tests.api.minting import Here
+from tests.storage.records import alter, batch, opened, record
 
 
 class Assembled:
@@ -67,6 +69,52 @@ def test_a_claim_outlives_the_server(tmp_path: Path) -> None:
         claim = first.api.prover.claims.claim("alice", 1.0)
     with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\2") as second:
         assert second.api.prover.claims.is_valid(claim, "alice", 1.0)
+
+
+def test_a_key_of_claims_that_is_damaged_gives_way_to_a_new_one_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    configuration = Configuration(database=str(tmp_path / "openred.db"))
+    with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\1") as first:
+        claim = first.api.prover.claims.claim("alice", 1.0)
+    assert caplog.text == "", "the first key is nothing to tell"
+    alter(tmp_path / "openred.db", f"UPDATE secret SET value = x'00' WHERE name = '{CLAIM_KEY}'")
+    with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\2") as second:
+        assert not second.api.prover.claims.is_valid(claim, "alice", 1.0)
+    assert "the key of claims in" in caplog.text
+    assert "is damaged, with 1 of 32 bytes" in caplog.text
+    caplog.clear()
+    with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\3") as third:
+        new = second.api.prover.claims.claim("alice", 1.0)
+        assert third.api.prover.claims.is_valid(new, "alice", 1.0)
+    assert caplog.text == ""
+
+
+def test_a_key_of_claims_that_is_missing_though_there_are_nodes_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(tmp_path / "openred.db") as store:
+        store.commit(batch(record(1, last_seen_s=1.0)))
+    with assembled(Configuration(), SqliteStore(tmp_path / "openred.db")):
+        assert "is missing: a new one was made, and claims from before are void" in caplog.text
+
+
+def test_rows_that_are_set_aside_are_told_with_their_slots_up_to_a_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = UNSERVED_LOGGED_MAX + 3
+    with opened(tmp_path / "openred.db") as store:
+        store.commit(batch(*(record(slot, last_seen_s=1.0, state=9) for slot in range(count))))
+    with assembled(Configuration(), SqliteStore(tmp_path / "openred.db")) as server:
+        caplog.clear()
+        log_unserved(server.parts.directory, "openred.db")
+    lines = [entry.getMessage() for entry in caplog.records]
+    assert lines[0] == (
+        "set aside in openred.db, where it stays as it is: slot 0, node 'node-0': "
+        "its state is 9, which is not in 1 to 7"
+    )
+    assert lines[-1] == "3 more rows are set aside; `openred-central verify` names them all"
+    assert len(lines) == UNSERVED_LOGGED_MAX + 1
 
 
 def test_no_session_outlives_the_server(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from openred_central.config import load
-from openred_central.health import LIVE, READY, ask, own_url
+from openred_central.health import LIVE, READY, ask, flags_of, own_url
 
 
 @contextmanager
@@ -47,6 +48,29 @@ def response(status: str, body: bytes = b"{}") -> bytes:
 )
 def test_a_server_is_asked_where_its_settings_say(flags: dict[str, str], url: str) -> None:
     assert own_url(load(flags, {})) == url
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [
+        ["/opt/openred/bin/python", "/opt/openred/bin/openred-central", "serve"],
+        ["/opt/openred/bin/openred-central"],
+        ["/sbin/docker-init", "--", "/opt/openred/bin/openred-central", "serve"],
+        ["python3", "-m", "openred_central", "serve"],
+    ],
+)
+def test_the_flags_of_a_server_are_those_of_its_process(tmp_path: Path, begins: list[str]) -> None:
+    (tmp_path / "1").mkdir()
+    words = [*begins, "--port", "9000", "--begin-anew", "--host=::", "--database", "/data/openred-central"]
+    (tmp_path / "1" / "cmdline").write_bytes("\0".join([*words, ""]).encode())
+    assert flags_of("1", tmp_path) == {"port": "9000", "host": "::", "database": "/data/openred-central"}
+
+
+def test_a_process_that_runs_no_server_has_no_flags(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "cmdline").write_bytes(b"/bin/sh\0-c\0openred-central serve\0--port\0009000\0")
+    for process_id in ("1", "2", "x"):
+        assert flags_of(process_id, tmp_path) == {}
 
 
 @pytest.mark.parametrize(("path", "word"), [(READY, "ready"), (LIVE, "live")])

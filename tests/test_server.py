@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from openred_central.config import load
-from openred_central.server import _until, serve
+from openred_central.listening import StartError
+from openred_central.server import _close, _until, serve
+from openred_central.storage.sqlite import SqliteStore
 from tests.maintenance.helpers import fill, take
 
 
@@ -29,14 +32,14 @@ def test_the_server_runs_until_it_is_told_to_stop() -> None:
     asyncio.run(told())
 
 
-def test_a_part_that_breaks_takes_the_server_down_with_its_error() -> None:
+def test_what_a_part_must_not_go_on_from_ends_the_server() -> None:
     async def breaks() -> None:
-        raise RuntimeError("a part broke")
+        raise StartError("a part broke")
 
     async def server() -> None:
         await _until(asyncio.Event(), [asyncio.create_task(breaks())])
 
-    with pytest.raises(RuntimeError, match="a part broke"):
+    with pytest.raises(StartError, match="a part broke"):
         asyncio.run(server())
 
 
@@ -59,6 +62,28 @@ def test_a_missing_database_of_which_there_are_snapshots_is_exit_code_78(
     (message,) = caplog.messages
     assert message.startswith(f"cannot start: {database} is missing, and there are snapshots of it: ")
     assert not database.exists()
+
+
+def test_a_store_that_cannot_be_closed_is_no_start_that_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a disk that is full: what is in the log of changes cannot be copied into the database."""
+    store = SqliteStore(tmp_path / "nodes.db")
+    store.open()
+    store.save_secret("name", b"value")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        _close(store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (message,) = caplog.messages
+    assert message.startswith(
+        f"nothing is lost, but the next start has more to read: cannot close {tmp_path}"
+    )
+    store.open()
+    assert store.load_secret("name") == b"value"
+    store.close()
 
 
 # What most servers never need, or not before somebody asks for it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ COMA = kind(setting_kinds.duration(86_400.0, 0.5, 172_800.0, "Coma."))
 PROBE = kind(setting_kinds.choice("none", ("none", "tcp", "udp"), "Probe."))
 PRIVATE = kind(setting_kinds.switch(False, "Private."))
 HOST = kind(setting_kinds.text("127.0.0.1", "an address", "Host."))
-SOCKET = kind(setting_kinds.text("", "a path, or nothing", "Socket."))
+SOCKET = kind(setting_kinds.path("", "Socket."))
 PROXIES = kind(setting_kinds.networks("Proxies.", words=("unix",)))
 RATE = kind(setting_kinds.rate(10, 60, "Rate."))
 EXEMPT = kind(setting_kinds.networks("Exempt."))
@@ -178,3 +179,14 @@ def test_a_port_may_be_off(written: str, port: int | None) -> None:
 @pytest.mark.parametrize("written", ["65536", "-1", "", "OFF", "none", "1.5"])
 def test_what_is_neither_a_port_nor_off_is_refused(written: str) -> None:
     assert refuses(ADMIN_PORT.parse, written)
+
+
+def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/alice")
+    assert SOCKET.parse("~/a/b") == "/home/alice/a/b"
+    assert SOCKET.parse("~") == "/home/alice"
+    assert SOCKET.parse("a/~/b~") == "a/~/b~"
+    assert SOCKET.parse("~root/a") == os.path.expanduser("~root/a")
+    # Whose home is not known, no folder is to be made for.
+    with pytest.raises(ValueError, match="~nobody-of-this-name/a"):
+        SOCKET.parse("~nobody-of-this-name/a")

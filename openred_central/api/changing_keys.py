@@ -13,7 +13,9 @@ from .registering import invalid_key
 from .service import Api
 
 PUBLIC_KEY = Field("public_key", values.public_key, "The new key of the node.", required=True)
-NEXT_KEY = Field("next_key", values.next_key, "The id of a key, kept elsewhere, that may take over in turn.")
+NEXT_KEY = Field(
+    "next_key", values.next_key, "Commits the node to the key after this one, by its id; left out, to none."
+)
 FIELDS: tuple[Field[Any], ...] = (PUBLIC_KEY, NEXT_KEY)
 
 

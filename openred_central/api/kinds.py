@@ -41,6 +41,15 @@ def text_like(form: re.Pattern[str], **more: Any) -> Schema:
     return {"type": "string", "pattern": f"^(?:{form.pattern})$", **more}
 
 
+def only(value: str | int) -> Schema:
+    """The schema of one value alone.
+
+    It is an enumeration of one with its type: generators of clients cannot narrow a type by ``const``.
+    """
+    kind = "boolean" if isinstance(value, bool) else "integer" if isinstance(value, int) else "string"
+    return {"type": kind, "enum": [value]}
+
+
 def or_null(schema: Schema) -> Schema:
     """The schema of what may be null instead."""
     if isinstance(schema.get("type"), str) and "enum" not in schema and "title" not in schema:

@@ -6,7 +6,8 @@ those that the endpoints read by, errors those of `problems.PROBLEMS`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 import orjson
@@ -15,7 +16,7 @@ from ..micro_engine.messages import HTML_TYPE, JSON_TYPE, PROBLEM_TYPE
 from . import reference_page
 from .caching import Page
 from .fields import Field
-from .kinds import Schema, schema_of
+from .kinds import Schema, only, schema_of
 from .operations import CLAIM, OPERATIONS, SESSION, SIGNATURE, TAGS, Operation
 from .problems import ALWAYS, ELSEWHERE, PROBLEM, PROBLEMS, WITH_A_BODY
 from .registering import NODE_ID
@@ -172,21 +173,30 @@ def _spellings(field: Field[Any]) -> Iterable[tuple[str, dict[str, Any]]]:
 
 
 def _body(operation: Operation) -> Schema:
+    """Return the schema of a body.
+
+    Where one of several sets of fields is needed, each set has an object of its own: generators of clients
+    make a type of an object, and nothing of a rule that names members only.
+    """
     properties: dict[str, Schema] = {}
-    rules = [operation.rules] if operation.rules else []
+    choices: list[list[Schema]] = [operation.rules["anyOf"]] if operation.rules else []
     for field in operation.body:
         for name, older in _spellings(field):
             properties[name] = {"description": field.description, **older, "allOf": [schema_of(field.read)]}
         # Both spellings may be sent with the same value, which a schema cannot say.
         if field.alias is not None and field.required:
-            rules.append({"anyOf": [{"required": [field.name]}, {"required": [field.alias]}]})
+            choices.append([{"required": [field.name]}, {"required": [field.alias]}])
     required = [field.name for field in operation.body if field.required and field.alias is None]
-    schema: Schema = {"type": "object", "properties": properties}
-    if required:
-        schema["required"] = required
-    if rules:
-        schema |= rules[0] if len(rules) == 1 else {"allOf": rules}
-    return schema
+    shapes = [_shape(properties, required, chosen) for chosen in product(*choices)]
+    return shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
+
+
+def _shape(properties: dict[str, Schema], required: list[str], chosen: Sequence[Schema]) -> Schema:
+    """Return the schema of an object with `properties`, in which `chosen` narrow and require some."""
+    needed = required + [name for one in chosen for name in one["required"]]
+    narrowed = {name: schema for one in chosen for name, schema in one.get("properties", {}).items()}
+    shape: Schema = {"type": "object", "properties": properties | narrowed}
+    return {**shape, "required": needed} if needed else shape
 
 
 def _responses(endpoint: Endpoint, operation: Operation) -> dict[str, Any]:
@@ -221,7 +231,7 @@ def _response(status: int, operation: Operation, codes: list[str]) -> dict[str, 
     if codes:
         texts += [f"`{code}`: {PROBLEMS[code].when}." for code in codes]
         headers += PROBLEM_HEADERS.get(status, ())
-        narrowed = {"properties": {"status": {"const": status}, "error": {"enum": codes}}}
+        narrowed = {"properties": {"status": only(status), "error": {"type": "string", "enum": codes}}}
         content[PROBLEM_TYPE] = {"schema": {"allOf": [PROBLEM, narrowed]}}
     response: dict[str, Any] = {"description": "\n\n".join(texts)}
     if headers:

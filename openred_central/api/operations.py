@@ -19,7 +19,7 @@ from . import (
     vouching,
 )
 from .fields import Field
-from .kinds import Schema
+from .kinds import Schema, only
 
 # By what a request shows to come from a node: the names of the security schemes.
 SIGNATURE, SESSION, CLAIM = "signature", "session", "claim"
@@ -212,7 +212,7 @@ OPERATIONS = {
             "anyOf": [
                 {"required": ["token_id"]},
                 {"required": ["token"]},
-                {"required": ["all"], "properties": {"all": {"const": True}}},
+                {"required": ["all"], "properties": {"all": only(True)}},
             ]
         },
         replies={200: Reply("It counts no more.", replies.REVOKED), 202: Reply(PENDING, replies.REVOKED)},

@@ -18,7 +18,9 @@ PROBLEMS = {
     "bad_json": Problem(400, "the body is not JSON"),
     "invalid_key": Problem(400, "the `public_key` is weak, or is no key where one is needed"),
     "proof_required": Problem(401, "only the node itself may do this"),
-    "forbidden": Problem(403, "the claim is another node's, or void"),
+    "forbidden": Problem(
+        403, "the claim is another node's, or void; or the node has committed to another next key"
+    ),
     "not_found": Problem(404, "no such path"),
     "node_not_found": Problem(404, "no such node"),
     "token_not_found": Problem(404, "no such token is remembered; send it whole"),
@@ -28,7 +30,7 @@ PROBLEMS = {
     "node_dead": Problem(410, "the node was removed; register it again"),
     "content_too_large": Problem(413, "the body is larger than allowed"),
     "uri_too_long": Problem(414, "the request line is longer than 8 KiB"),
-    "unsupported_media_type": Problem(415, "the body is not `application/json`"),
+    "unsupported_media_type": Problem(415, "the body is not `application/json`, or has a content coding"),
     "expectation_failed": Problem(417, "an `Expect` other than `100-continue`"),
     "misdirected_request": Problem(421, "an `https` URI on this connection"),
     "rate_limited": Problem(429, "too many requests, or nodes; see `Retry-After`"),

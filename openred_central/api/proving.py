@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 
 from ..clock import Now
-from ..directory.directory import Directory
+from ..directory.directory import Directory, committed
 from ..directory.node import KEYED, PROVEN, profile_parts
 from ..encoding import kept_spki, key_id
 from ..errors import CallerError
@@ -198,9 +198,10 @@ class Prover:
     def for_key_change(self, request: Request, slot: int, new: NodeKey, now: Now) -> None:
         """Raise `CallerError` unless `request` may give the node in `slot` the key `new`.
 
-        It is signed with `new` (label ``new``), and shows to be the node's: by a signature with its key
-        (label ``old``), by `new` being the key that was named as the next one, or by the claim of a node that
-        is not bound to a key.
+        It is signed with `new` (label ``new``). Where the node has committed to a next key, `new` has to be
+        that one, and needs no more: whoever has the present key alone cannot take the commitment back. Else
+        the request shows to be the node's: by a signature with its key (label ``old``), or by the claim of a
+        node that is not bound to a key.
         """
         registry = self.directory.nodes.registry
         node_id, record = registry.node_id(slot), registry.record(slot)
@@ -211,6 +212,8 @@ class Prover:
             raise self._refused(request, error, now) from None
         if old_signature is not None:
             self._check(request, node_id, message, old_signature, self.spki(slot), now)
+            if record.next_key not in ("", new.key_id):
+                raise committed(record.next_key)
         elif record.next_key != new.key_id:
             presented = _authorization(request)
             if self.is_bound(slot) or presented is None:
@@ -244,7 +247,7 @@ class Prover:
         return kept_spki(profile_parts(registry.profile(slot))[2])
 
     def _bears(self, node_id: str, key: NodeKey) -> bool:
-        """Whether the node of that name, alive or dead, is bound to `key`, perhaps its second."""
+        """Whether the node of that name is bound to `key`, perhaps its second, or dead and open to it."""
         slot = self.directory.nodes.registry.slot_of(node_id)
         if slot is not None:
             return self.is_bound(slot) and self.spki(slot) == key.spki
@@ -252,7 +255,7 @@ class Prover:
         return (
             tombstone is not None
             and bool(tombstone.flags & PROVEN)
-            and tombstone.key_fingerprint == key.key_id
+            and key.key_id in (tombstone.key_fingerprint, tombstone.next_key)
         )
 
     def _shown_by_session(self, request: Request, slot: int, text: str, now: Now, *, counts: bool) -> Shown:

@@ -172,17 +172,16 @@ def _schemas(schemas: Json) -> Iterator[str]:
 
 def _members(schema: Json) -> Iterator[str]:
     """A table of the members of an object."""
-    required = set(schema.get("required", ()))
+    shapes = schema.get("anyOf", [schema])
+    members = {name: member for shape in reversed(shapes) for name, member in shape["properties"].items()}
+    older = {name for name, member in members.items() if member.get("deprecated")}
     # What is needed in one of two spellings counts as needed in the one that is not old.
-    for rule in (schema, *schema.get("allOf", ())):
-        either = [one.get("required", ()) for one in rule.get("anyOf", ())]
-        if all(len(names) == 1 for names in either):
-            required.update(*either)
+    needed = [set(shape.get("required", ())) for shape in shapes]
+    required = {name for name in members if all(name in names or names & older for names in needed)}
     yield "<table>"
-    for name, member in schema["properties"].items():
-        old = bool(member.get("deprecated"))
-        told = member.get("description", "")
-        yield _row(name, member, name in required and not old, old, told)
+    for name, member in members.items():
+        old = name in older
+        yield _row(name, member, name in required and not old, old, member.get("description", ""))
     yield "</table>"
 
 

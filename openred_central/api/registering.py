@@ -36,7 +36,8 @@ AWAY_UNTIL = Field(
 NEXT_KEY = Field(
     "next_key",
     values.next_key,
-    "The id of a key, kept elsewhere, that may take over; null takes it back. Only with a signature.",
+    "Commits the node to its next key, by its id: no other one may take over, and only the change to that "
+    "names another. Only with a signature.",
 )
 FIELDS: tuple[Field[Any], ...] = (
     *(NODE_ID, ADDRESS, PORT, PUBLIC_KEY, SERVICES, METADATA, REGION),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..directory.lifecycle import LIVE_STATES, WIRE_NAMES, State
 from . import values
-from .kinds import Schema, or_null, schema_of
+from .kinds import Schema, only, or_null, schema_of
 
 TEXT: Schema = {"type": "string"}
 FLAG: Schema = {"type": "boolean"}
@@ -143,9 +143,9 @@ REGISTERED = thing(
 HEARTBEAT = thing(
     "HeartbeatReceived",
     {
-        "status": {"const": "heartbeat_received"},
+        "status": only("heartbeat_received"),
         "node_id": NODE_ID,
-        "current_state": {"const": State.ACTIVE.wire},
+        "current_state": only(State.ACTIVE.wire),
         "previous_state": STATE,
         "last_heartbeat": TIME,
         "next_heartbeat_due": TIME,
@@ -185,7 +185,7 @@ DEPARTED = thing(
 KEY_CHANGED = thing(
     "KeyChanged",
     {
-        "status": {"const": "key_changed"},
+        "status": only("key_changed"),
         "node_id": TEXT,
         "public_key_fingerprint": TEXT,
         "key_generation": COUNT,
@@ -237,7 +237,7 @@ VERIFIED = thing(
 )
 REVOKED = thing(
     "Revoked",
-    {"status": {"const": "revoked"}, "node_id": NODE_ID, "durable": DURABLE, "message": TEXT},
+    {"status": only("revoked"), "node_id": NODE_ID, "durable": DURABLE, "message": TEXT},
 )
 KEY_SET = thing(
     "KeySet",
@@ -262,7 +262,7 @@ WELCOME = thing(
         "quantum": thing("Quantum", {"root": or_null(TEXT), "pq": FLAG}),
     },
 )
-LIVE = thing("Live", {"status": {"const": "ok"}})
+LIVE = thing("Live", {"status": only("ok")})
 HEALTH = thing(
     "Health",
     {

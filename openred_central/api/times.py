@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 from ..patterns import late
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# RFC 3339 §5.6, without the leap second, which a count of seconds cannot tell.
+# RFC 3339 §5.6. A leap second, which a count of seconds cannot tell, counts as the next one.
 RFC_3339 = late(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -43,4 +44,12 @@ def parse_rfc3339(text: str) -> float:
     # `fromisoformat` takes more than that: weeks, times without seconds or a zone, zones with seconds.
     if not RFC_3339.fullmatch(text):
         raise ValueError("not an RFC 3339 time")
-    return (datetime.fromisoformat(text.upper()) - _EPOCH).total_seconds()
+    text = text.upper()
+    leap = text[17:19] == "60"
+    moment = datetime.fromisoformat(f"{text[:17]}59{text[19:]}" if leap else text)
+    if not leap:
+        return (moment - _EPOCH).total_seconds()
+    utc = moment.astimezone(UTC)
+    if (utc.hour, utc.minute) != (23, 59):
+        raise ValueError("a leap second is the last one of a day in UTC")
+    return float(math.floor((moment - _EPOCH).total_seconds()) + 1)

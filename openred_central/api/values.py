@@ -16,7 +16,7 @@ from ..directory.node import Endpoint
 from ..patterns import late
 from ..security.refused import TOKEN_CHARS_MAX
 from .fields import Wrong
-from .kinds import Schema, or_null, schema_of, takes, text_like
+from .kinds import Schema, only, or_null, schema_of, takes, text_like
 from .times import RFC_3339, parse_rfc3339
 
 PUBLIC_KEY_BYTES_MAX = 4_096
@@ -35,6 +35,8 @@ _DNS_LABEL = late(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 # IPv4 in its one usual form, as nearly all addresses come: 0.5 µs, where `ipaddress` takes 4.
 _IPV4 = late(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+# Where IPv4 addresses begin at which no host is found by all its peers; `_reachable` says of each why.
+_NO_HOST = late(r"0\.|169\.254\.|2(?:2[4-9]|[3-5][0-9])\.")
 _NUMBER = late(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _DNS_NAME_MAX = 253
 # Line breaks occur in PEM; nothing else below the space occurs in any key.
@@ -49,7 +51,8 @@ _SERVICE: Schema = text_like(_NAME, title="Name")
 _NODE_ID_SCHEMA: Schema = text_like(_NODE_ID, title="NodeId", examples=["node-1"])
 _ADDRESS_SCHEMA: Schema = {
     "title": "Address",
-    "description": "An IPv4 address, an IPv6 address without brackets and zone, or a DNS name.",
+    "description": "An IPv4 address, an IPv6 address without brackets and zone, or a DNS name; "
+    "no unspecified, multicast, broadcast, reserved or link-local address.",
     "anyOf": [
         {"type": "string", "format": "ipv4"},
         {"type": "string", "format": "ipv6"},
@@ -103,16 +106,22 @@ def node_id(value: Any) -> str:
 
 @takes(_ADDRESS_SCHEMA)
 def address(value: Any) -> str:
-    """An IPv4 or IPv6 address or a DNS name, in its usual form."""
+    """Return an IPv4 or IPv6 address or a DNS name in its usual form; an IPv4-mapped one as IPv4.
+
+    Raises `Wrong` for what no peer can connect to, such as an unspecified or a multicast address.
+    """
     text = _text(value)
     if _IPV4.fullmatch(text):
-        return text
+        return _reachable(ipaddress.IPv4Address(text)) if _NO_HOST.match(text) else text
     # A zone means something on the node's own machine only, and may be any text (RFC 4007 §11.2).
     if "%" not in text:
         try:
-            return str(ipaddress.ip_address(text))
+            found = ipaddress.ip_address(text)
         except ValueError:
             pass
+        else:
+            mapped = found.ipv4_mapped if found.version == 6 else None
+            return _reachable(mapped or found)
     labels = text.removesuffix(".").split(".")
     # A name whose last label is a number is a mistyped IPv4 address (WHATWG URL §3.5).
     if (
@@ -122,6 +131,24 @@ def address(value: Any) -> str:
     ):
         raise Wrong("has to be an IPv4 address, an IPv6 address without brackets, or a DNS name")
     return text.lower()
+
+
+def _reachable(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """Return the text of an address at which a peer may find a node.
+
+    Raises `Wrong` where the registries of special addresses say that no host has it as its own (RFC 6890), or
+    that it means another host on each link (RFC 3927, RFC 4291 §2.5.6).
+    """
+    kinds = (
+        ("an unspecified", found.is_unspecified or (found.version == 4 and int(found) >> 24 == 0)),
+        ("a multicast", found.is_multicast),
+        ("a link-local", found.is_link_local),
+        ("a broadcast or reserved", found.version == 4 and int(found) >> 28 == 0b1111),
+    )
+    for kind, is_one in kinds:
+        if is_one:
+            raise Wrong(f"is {kind} address, at which no peer finds the node; send one that peers can reach")
+    return str(found)
 
 
 @takes(_PORT_SCHEMA)
@@ -176,13 +203,13 @@ def service_query(value: Any) -> frozenset[str]:
     return frozenset(_name(name) for name in names)
 
 
-@takes({"anyOf": [_SERVICE, {"const": ""}, {"type": "null"}]})
+@takes({"anyOf": [_SERVICE, only(""), {"type": "null"}]})
 def region(value: Any) -> str:
     """The name of a region; null and the empty string are none."""
     return "" if value in (None, "") else _name(value)
 
 
-@takes({"anyOf": [_SERVICE, {"const": ""}]})
+@takes({"anyOf": [_SERVICE, only("")]})
 def region_query(value: Any) -> str:
     """The same in a query, which has no null."""
     return _name(value) if value != "" else ""

@@ -9,6 +9,9 @@ from ..plain import NamedTuple
 from ..security.authority import signed_authority
 
 _PORTS = {"http": 80, "https": 443}
+# RFC 1035 §2.3.4.
+_NAME_CHARACTERS_MAX = 253
+_LABEL_CHARACTERS_MAX = 63
 
 
 class Address(NamedTuple):
@@ -35,7 +38,7 @@ class Address(NamedTuple):
             host, port = None, None
         else:
             extras = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
-            if parts.scheme not in _PORTS or extras or not parts.netloc.isascii():
+            if parts.scheme not in _PORTS or extras or not parts.netloc.isascii() or not _may_be_host(host):
                 host = None
         if not host or parse_authority(parts.netloc) is None:
             raise ValueError(
@@ -54,3 +57,11 @@ class Address(NamedTuple):
     def signed_authority(self) -> str:
         """The authority as signatures cover it."""
         return signed_authority(self.authority)
+
+
+def _may_be_host(host: str | None) -> bool:
+    """Whether a name has no label that is empty or too long: it could not be looked up."""
+    if not host or len(host) > _NAME_CHARACTERS_MAX:
+        return False
+    # The dot at the end of a full name stands for the root.
+    return all(0 < len(label) <= _LABEL_CHARACTERS_MAX for label in host.removesuffix(".").split("."))

@@ -13,7 +13,7 @@ import orjson
 from .. import __version__
 from .answers import Answer, BadAnswer
 from .connections import Connections
-from .errors import ProblemError, RetryLater, problem
+from .errors import ClientError, ForeignAnswer, ProblemError, RetryLater, problem
 from .identity import Headers, Identity, Proof
 
 WAIT_S_MAX = 10.0
@@ -21,6 +21,7 @@ WAIT_S_MAX = 10.0
 _PAUSE_S_MIN = 1.0
 # How much later than the next whole second of the directory, whose times are told to the millisecond.
 _AFTER_SECOND_S = 0.02
+_NOT_MODIFIED = 304
 _WRONG_TIME = ("signature_expired", "signature_early")
 _WRONG_SESSION = ("session_expired", "session_revoked", "session_syntax", "bad_session")
 
@@ -80,21 +81,26 @@ class Asker:
         *,
         repeatable: bool = True,
     ) -> Answer:
-        """The answer to a request, of a status below 400. `said` becomes its JSON body, `prove` its proof.
+        """The answer to a request, of status 2xx or 304. `said` becomes its JSON body, `prove` its proof.
 
         `repeatable` as in `Connections.ask`. Raises `ProblemError`, `RetryLater`, `ClockError`,
         `ConnectionFailed` and `BadAnswer`.
         """
-        body = b"" if said is None else orjson.dumps(said)
+        try:
+            body = b"" if said is None else orjson.dumps(said)
+        except TypeError as error:
+            raise ClientError(f"this cannot be sent as JSON: {error}") from None
         build = partial(self._request, method, target, body, prove)
         # Each cause is mended once: what happens again would happen for ever.
         mended: set[str] = set()
         waited_s = 0.0
         while True:
             answer = await self._connections.ask(build, repeatable=repeatable)
-            if answer.status < 400:
+            if answer.status < 300 or answer.status == _NOT_MODIFIED:
                 return answer
-            refused = problem(answer)
+            refused = problem(answer, self._identity.now_s())
+            if isinstance(refused, ForeignAnswer):
+                raise ForeignAnswer(refused.status, f"{self._connections.address.url}: {refused}")
             if isinstance(refused, RetryLater):
                 pause_s = max(refused.retry_after_s, _PAUSE_S_MIN)
                 waited_s += pause_s
@@ -137,7 +143,10 @@ class Asker:
         if body or method != "GET":
             headers.append(("Content-Length", str(len(body))))
         head = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        return f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("ascii") + body
+        try:
+            return f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("ascii") + body
+        except UnicodeEncodeError as error:
+            raise ClientError(f"the claim has characters that a header cannot have: {error.reason}") from None
 
 
 def _time_of(refused: ProblemError) -> float | None:

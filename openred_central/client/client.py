@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ..clock import Clock
+from ..clock import Clock, SystemClock
 from ..security.keyset import KeySet
 from ..security.signing import PrivateKey
 from . import pace
@@ -16,13 +17,16 @@ from .address import Address
 from .answers import BadAnswer
 from .asking import WAIT_S_MAX, Asker, ask_for
 from .connections import Connections
-from .errors import ClientError, ClockError, ConnectionFailed, ProblemError, RetryLater
+from .errors import ClientError, ProblemError, RetryLater
 from .identity import Identity, Proof
 from .trust import TrustedKeys
 
 # So many ids may be looked up with one request.
 LOOKUP_IDS_MAX = 100
 _CHANCES = 2**32
+_CLOCK = SystemClock()
+# Refusals of a directory that say nothing about the node: a request that came too slowly, or too many.
+_PASSING = (408, 429)
 
 Document = dict[str, Any]
 
@@ -31,20 +35,21 @@ class Client:
     """One node, and the directory that it speaks to.
 
     `url` is where that is, such as ``http://127.0.0.1:8000``, or `Connections` that several clients may
-    share. `key` is the node's key; a client without one can ask, and be a node that never signs. `node_id` is
-    by default ``k-`` and the id of the key, a name that nobody else can register; a node whose key was
-    changed goes on under its former id, which then has to be given. `claim` is the secret that a node without
-    a key was told when it registered, and `root_key_id` the id of the directory's root key as far as it is
-    known. `entropy` gives random bytes, `sleep` waits. A request that the directory would take in at most
-    `wait_s_max` seconds is sent again then.
+    share. `key` is the node's key; a client without one can ask, and be a node that never signs. `node_id`
+    is by default ``k-`` and the id of the key, a name that nobody else can register; a node whose key was
+    changed goes on under its former id, which then has to be given. `claim` is the secret that a node
+    without a key was told when it registered, and `root_key_id` the id of the directory's root key as far
+    as it is known. `clock` tells the time, by default the machine's; `entropy` gives random bytes; `sleep`
+    waits. A request that the directory would take in at most `wait_s_max` seconds is sent again then.
 
     Methods return what the directory answers, as it stands in the README. They raise `ProblemError` where it
     refuses, `RetryLater` where it would take the same later, `ClockError` where its time is more than a day
-    from ours, `ConnectionFailed` where nobody answers, and `BadAnswer` where what answers is no directory.
-    All of them are `ClientError`.
+    from ours, `ConnectionFailed` where nobody answers, and `BadAnswer` where what answers is no directory,
+    or `ForeignAnswer` where that is a proxy. All of them are `ClientError`.
 
-    Methods may be called at the same time. Sessions are used and renewed, requests are signed by the
-    directory's time where ours is wrong, and connections are opened anew, all without being asked for.
+    Methods may be called at the same time, in one event loop; when that has ended, in another one. Sessions
+    are used and renewed, requests are signed by the directory's time where ours is wrong, and connections are
+    opened anew, all without being asked for.
     """
 
     def __init__(
@@ -52,8 +57,8 @@ class Client:
         url: str | Connections,
         key: PrivateKey | None = None,
         *,
-        clock: Clock,
-        entropy: Callable[[int], bytes],
+        clock: Clock = _CLOCK,
+        entropy: Callable[[int], bytes] = os.urandom,
         node_id: str | None = None,
         claim: str | None = None,
         root_key_id: str | None = None,
@@ -141,9 +146,10 @@ class Client:
     async def keep_alive(self, tell: Callable[[Document | ClientError], object] | None = None) -> None:
         """Beat at the pace that the directory advises, until cancelled.
 
-        It goes on when the directory is away, more and more seldom. Where that knows the node no more,
-        a node that this client has registered is registered again. `tell` is called with each answer
-        and each failure. Raises `ProblemError` where the directory refuses for another reason.
+        It goes on when the directory is away or something before it answers instead, more and more seldom.
+        Where the directory knows the node no more, a node that this client has registered is registered
+        again. `tell` is called with each answer and each failure. Raises `ProblemError` where the directory
+        itself refuses for another reason.
         """
         failures = 0
         while True:
@@ -152,11 +158,8 @@ class Client:
                 told = await self._beat_or_return()
             except RetryLater as later:
                 told, pause_s = later, pace.after_refusal(later.retry_after_s, self._chance())
-            except (ConnectionFailed, BadAnswer, ClockError) as error:
-                told, failures = error, failures + 1
-                pause_s = pace.after_failure(failures, self._chance())
-            except ProblemError as error:
-                if error.status < 500:
+            except ClientError as error:
+                if isinstance(error, ProblemError) and error.status < 500 and error.status not in _PASSING:
                     raise
                 told, failures = error, failures + 1
                 pause_s = pace.after_failure(failures, self._chance())
@@ -175,11 +178,13 @@ class Client:
         `filters` are the others of a discovery: ``states``, ``exclude_states``, ``min_last_seen``,
         ``region``, ``near``.
         """
-        query: dict[str, str] = {"services": ",".join(services)}
+        names = list(services)
+        query = {"services": ",".join(names)} if names else {}
         if max_results is not None:
             query["max_results"] = str(max_results)
-        query = {name: value for name, value in (query | filters).items() if value}
-        return await self._ask("GET", f"/discover?{urlencode(query)}" if query else "/discover")
+        query |= filters
+        target = f"/discover?{urlencode(query, errors='surrogatepass')}" if query else "/discover"
+        return await self._ask("GET", target)
 
     async def node(self, node_id: str | None = None) -> Document:
         """All of one node, by default our own. One that hides can be seen by itself only."""
@@ -220,8 +225,8 @@ class Client:
     ) -> Document:
         """Give the node the key `new`. The client signs with it from then on.
 
-        `next_key` is the id of the key that is to come after it. `lost`: the key that the node has is lost,
-        and `new` is the one whose id was named as the next one.
+        `next_key` commits to the key that is to come after it, by its id. `lost`: the key that the node has
+        is lost, and `new` is the one that it has committed to; no other is taken where there is one.
         """
         path = f"/nodes/{_segment(self.node_id)}/key"
         said = {"public_key": new.public_text} | ({"next_key": next_key} if next_key else {})
@@ -233,6 +238,8 @@ class Client:
         self._identity.take(answer)
         if self._registration is not None:
             self._registration["public_key"] = new.public_text
+            # What was said before would commit the node to the key that it has.
+            self._registration.pop("next_key", None)
         return answer
 
     async def session(self) -> str:
@@ -271,7 +278,7 @@ class Client:
     async def key_set(self) -> KeySet:
         """The keys that the directory signs tokens with; fetched only where there are others than before.
 
-        Raises `Refused` where the root key does not vouch for them. Where no `root_key_id` was given, the
+        Raises `Untrusted` where the root key does not vouch for them. Where no `root_key_id` was given, the
         first one seen is trusted from then on: it is in ``trusted.root_key_id``, to be kept.
         """
         trusted = self.trusted
@@ -307,8 +314,8 @@ class Client:
 
 
 def _segment(node_id: str) -> str:
-    """A node's id as a segment of a path."""
-    return quote(node_id, safe=":")
+    """A node's id as a segment of a path. What is no text goes as it is: the directory says what is wrong."""
+    return quote(node_id, safe=":", errors="surrogatepass")
 
 
 def _expect_text(answer: Document, name: str) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from ..clock import Clock
+from ..clock import Clock, SystemClock
 from .address import Address
 from .answers import Answer, AnswerReader, BadAnswer
-from .errors import ConnectionFailed
+from .errors import ClientError, ConnectionFailed
 
 CONNECTIONS_MAX = 2
 TIMEOUT_S = 10.0
@@ -20,13 +21,13 @@ TIMEOUT_S = 10.0
 # not used any more.
 IDLE_S_MAX = 50.0
 _RECEIVE_BYTES = 64 * 1024
+_CLOCK = SystemClock()
 
 
 class Reader(Protocol):
     """What is needed of `asyncio.StreamReader`."""
 
     async def read(self, n: int, /) -> bytes: ...
-    def at_eof(self) -> bool: ...
 
 
 class Writer(Protocol):
@@ -52,6 +53,23 @@ class _Connection:
         self.reader = reader
         self.writer = writer
         self.idle_since_s = 0.0
+
+    async def is_quiet(self) -> bool:
+        """Whether nothing came while nobody asked: neither its end, nor bytes that look like an answer.
+
+        Where something has come, reading does not wait; else it is given up at once.
+        """
+        # Two turns of the loop: in the first it looks at the socket, in the second the reader has the bytes.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(0):
+                await self.reader.read(1)
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
+        return False
 
     async def ask(self, request: bytes) -> Answer:
         """Send one request and wait for the answer. Raises `_Unanswered`, `BadAnswer` or `OSError`."""
@@ -85,7 +103,7 @@ class Connections:
     def __init__(
         self,
         address: Address,
-        clock: Clock,
+        clock: Clock = _CLOCK,
         *,
         connections_max: int = CONNECTIONS_MAX,
         timeout_s: float = TIMEOUT_S,
@@ -97,19 +115,22 @@ class Connections:
         self._timeout_s = timeout_s
         self._tls = (tls or ssl.create_default_context()) if address.tls else None
         self._connect = connect or self._open_stream
+        self._connections_max = connections_max
         self._turn = asyncio.Semaphore(connections_max)
         self._idle: list[_Connection] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def ask(self, build: Callable[[], bytes], *, repeatable: bool = True) -> Answer:
         """Send the request that `build` makes, and return the answer.
 
         Where a connection turns out to have ended while it was idle, the request is built anew and sent on
         another one; one that is not `repeatable` goes over a new connection at once. Raises
-        `ConnectionFailed` and `BadAnswer`.
+        `ConnectionFailed` and `BadAnswer`, and `ClientError` where they serve another event loop meanwhile.
         """
+        self._move_to_running_loop()
         async with self._turn:
             while True:
-                connection = self._take_idle() if repeatable else None
+                connection = await self._take_idle() if repeatable else None
                 try:
                     return await self._ask_on(connection, build)
                 except _Unanswered:
@@ -120,6 +141,7 @@ class Connections:
 
     async def close(self) -> None:
         """End all connections that are idle."""
+        self._move_to_running_loop()
         while self._idle:
             writer = self._idle.pop().writer
             writer.close()
@@ -129,12 +151,27 @@ class Connections:
                 # It had ended before.
                 continue
 
+    def _move_to_running_loop(self) -> None:
+        """Begin anew where the event loop is another one: nothing of a former one can be used any more."""
+        loop, former = asyncio.get_running_loop(), self._loop
+        if loop is former:
+            return
+        if former is not None and former.is_running():
+            raise ClientError("a client serves one event loop at a time; make another one for this loop")
+        for connection in self._idle:
+            # Where the former loop has ended, it has closed them, or they end when they are forgotten.
+            with contextlib.suppress(RuntimeError):
+                connection.writer.close()
+        self._idle.clear()
+        self._turn = asyncio.Semaphore(self._connections_max)
+        self._loop = loop
+
     async def _ask_on(self, connection: _Connection | None, build: Callable[[], bytes]) -> Answer:
         address = self.address
         try:
             async with asyncio.timeout(self._timeout_s):
                 if connection is None:
-                    connection = _Connection(*await self._connect())
+                    connection = _Connection(*await self._opened())
                 answer = await connection.ask(build())
         except BaseException as error:
             # Also where the caller was cancelled: what is answered then belongs to nobody.
@@ -154,15 +191,24 @@ class Connections:
             connection.writer.close()
         return answer
 
-    def _take_idle(self) -> _Connection | None:
+    async def _take_idle(self) -> _Connection | None:
         """The connection that was used last, where it can still be used."""
         while self._idle:
             connection = self._idle.pop()
             idle_s = self._clock.monotonic_s() - connection.idle_since_s
-            if idle_s <= IDLE_S_MAX and not connection.reader.at_eof():
+            if idle_s <= IDLE_S_MAX and await connection.is_quiet():
                 return connection
             connection.writer.close()
         return None
+
+    async def _opened(self) -> tuple[Reader, Writer]:
+        try:
+            return await self._connect()
+        except OSError:
+            raise
+        except ValueError as error:
+            # Names that cannot be encoded for a look-up, paths that no socket can have.
+            raise ConnectionFailed(f"{self.address.url} cannot be connected to: {error}") from None
 
     async def _open_stream(self) -> tuple[Reader, Writer]:
         address = self.address

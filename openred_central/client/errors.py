@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
 
 import orjson
 
+from ..micro_engine.messages import PROBLEM_TYPE
+from ..security.refused import Refused
 from .answers import Answer, BadAnswer, ClientError
 
 __all__ = [
@@ -13,14 +17,47 @@ __all__ = [
     "ClientError",
     "ClockError",
     "ConnectionFailed",
+    "ForeignAnswer",
     "ProblemError",
     "RetryLater",
+    "Untrusted",
     "problem",
+    "untrusted",
 ]
+
+# What the type of a problem begins with that a directory tells: its own ones, and those of RFC 9457 §4.2.
+_OWN_PROBLEMS = ("urn:openred:problem:", "https://iana.org/assignments/http-problem-types#")
 
 
 class ConnectionFailed(ClientError):
     """Nobody answers, or not in time. The message says where, and what to look at."""
+
+
+class ForeignAnswer(BadAnswer):
+    """The answer is HTTP, but not the directory's own word: it comes from a proxy before it, say.
+
+    `status` is that of HTTP. It says nothing about the node; the directory may answer the same request later.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Untrusted(ClientError, Refused):
+    """A key set, a token or the proof of a peer is not accepted.
+
+    `reason` is the stable name of what is wrong, such as ``expired``; `message` tells a person.
+    """
+
+
+@contextmanager
+def untrusted() -> Iterator[None]:
+    """Raise each `Refused` of what is done within as `Untrusted`."""
+    try:
+        yield
+    except Refused as refused:
+        raise Untrusted(refused.reason, refused.message) from None
 
 
 class ClockError(ClientError):
@@ -69,22 +106,66 @@ class RetryLater(ProblemError):
         self.retry_after_s = retry_after_s
 
 
-def problem(answer: Answer) -> ProblemError:
-    """The error that an answer of status 400 and above tells; `RetryLater` where it says when to return.
+def problem(answer: Answer, now_s: float) -> ProblemError | ForeignAnswer:
+    """The error that an answer of status 300 and above tells; `RetryLater` where it says when to return.
 
-    It may come from something else than a directory, such as a proxy before it.
+    `now_s` is our wall time in seconds, for a date to return at. The directory's own word is a problem
+    document (RFC 9457) of a type that it has: all else counts as a proxy's, of which only when to return is
+    believed.
     """
+    document = _own_document(answer)
+    retry_after_s = _retry_after_s(answer.headers, now_s)
+    if answer.status in (429, 503) and retry_after_s is not None:
+        return RetryLater(answer.status, document or {}, retry_after_s)
+    if document is not None:
+        return ProblemError(answer.status, document)
+    where = answer.headers.get("location", "")
+    if 300 <= answer.status < 400 and where:
+        told = f"the answer is {answer.status}, and leads to {where[:200]!a}: give the directory's URL"
+    else:
+        told = f"the answer is {answer.status}, and not of a directory: it may come from a proxy before it"
+    return ForeignAnswer(answer.status, told)
+
+
+def _own_document(answer: Answer) -> dict[str, object] | None:
+    """The problem that the directory itself tells, else None."""
+    content_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if answer.status < 400 or content_type != PROBLEM_TYPE:
+        return None
     try:
         document = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
-        document = {}
-    if not isinstance(document, dict):
-        document = {}
-    # Seconds only: a date (RFC 9110 §10.2.3) would need our clock to be right.
-    retry_after = answer.headers.get("retry-after", "")
-    if answer.status in (429, 503) and retry_after.isascii() and retry_after.isdigit():
-        return RetryLater(answer.status, document, float(retry_after[:9]))
-    return ProblemError(answer.status, document)
+        return None
+    if not isinstance(document, dict) or not _text(document, "error"):
+        return None
+    return document if _text(document, "type").startswith(_OWN_PROBLEMS) else None
+
+
+def _retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """How many seconds to wait, by ``Retry-After`` in either of its forms (RFC 9110 §10.2.3).
+
+    A date is held against that of the answer, else against our own time `now_s`.
+    """
+    text = headers.get("retry-after", "")
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    then_s = _date_s(text)
+    if then_s is None:
+        return None
+    answered_s = _date_s(headers.get("date", ""))
+    return max(0.0, then_s - (now_s if answered_s is None else answered_s))
+
+
+def _date_s(text: str) -> float | None:
+    """The seconds since the Unix epoch of an HTTP date in its preferred form (RFC 9110 §5.6.7), else None."""
+    # Few ask for it, and it takes long to import.
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment: datetime = parsedate_to_datetime(text)
+    except (ValueError, IndexError, TypeError):
+        return None
+    return moment.timestamp() if moment.tzinfo else None
 
 
 def _text(document: Mapping[str, object], name: str) -> str:

@@ -8,20 +8,20 @@ from ..encoding import base64url, decode_base64url
 from ..security import holder
 from ..security.link import Pair, cross_verify
 from ..security.node_keys import load_node_key, verify
-from ..security.refused import Refused
 from ..security.signing import PrivateKey
 from ..security.tokens import TokenKeys
+from .errors import Untrusted, untrusted
 
 
 def verify_pair(token_a: str, token_b: str, keys: TokenKeys, now_s: float) -> Pair:
     """The two tokens, where both are valid at wall time `now_s` and were made for each other.
 
-    `keys` is the directory's key set. Raises `Refused` with the reason ``unlinked`` and a message that says
+    `keys` is the directory's key set. Raises `Untrusted` with the reason ``unlinked`` and a message that says
     why not. Whether one was revoked since, only the directory knows.
     """
     result = cross_verify(token_a, token_b, keys, now_s)
     if result.pair is None:
-        raise Refused("unlinked", result.reason)
+        raise Untrusted("unlinked", result.reason)
     return result.pair
 
 
@@ -38,12 +38,13 @@ def answer_challenge(pair: Pair, node_id: str, challenged: bytes, key: PrivateKe
 def check_answer(pair: Pair, node_id: str, challenged: bytes, answer: Mapping[str, object]) -> None:
     """Return where `answer` shows that who sent it is the node called `node_id` of the pair.
 
-    `challenged` is what we sent, once. Raises `Refused` with the reason ``malformed``, ``no_key``,
+    `challenged` is what we sent, once. Raises `Untrusted` with the reason ``malformed``, ``no_key``,
     ``wrong_key`` or ``proof``.
     """
     try:
         spki = load_node_key(str(answer["public_key"])).spki
         signature = decode_base64url(str(answer["signature"]))
     except (ValueError, KeyError) as error:
-        raise Refused("malformed", f"this answers no challenge: {error}") from None
-    holder.check_holder(pair, node_id, challenged, holder.Proof(spki, signature), verify)
+        raise Untrusted("malformed", f"this answers no challenge: {error}") from None
+    with untrusted():
+        holder.check_holder(pair, node_id, challenged, holder.Proof(spki, signature), verify)

@@ -6,6 +6,7 @@ import orjson
 
 from ..security.keyset import KeySet, read_document
 from ..security.refused import Refused
+from .errors import untrusted
 
 
 class TrustedKeys:
@@ -23,13 +24,14 @@ class TrustedKeys:
         self.etag: str | None = None
 
     def take(self, document: bytes, now_s: float, etag: str | None = None) -> KeySet:
-        """The key set in `document`, which was served as `etag`. Raises as `read_document` does.
+        """The key set in `document`, which was served as `etag`. Raises `Untrusted` as `read_document` does.
 
         An older one than was seen before is refused, and so is one by another root key.
         """
-        root_key_id = self.root_key_id or _root_of(document)
         version_min = 0 if self.key_set is None else self.key_set.version
-        key_set = read_document(document, root_key_id, now_s, version_min=version_min)
+        with untrusted():
+            root_key_id = self.root_key_id or _root_of(document)
+            key_set = read_document(document, root_key_id, now_s, version_min=version_min)
         self.root_key_id, self.key_set, self.document, self.etag = root_key_id, key_set, document, etag
         return key_set
 

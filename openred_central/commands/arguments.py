@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 PROGRAM = "openred-central"
 DEFAULT_URL = "http://127.0.0.1:8000"
 URL_VARIABLE = "OPENRED_URL"
+CLAIM_VARIABLE = "OPENRED_CLAIM"
 
 # Commands that speak to a server.
 ASKING = {
@@ -40,6 +42,7 @@ EXAMPLES = {
     "heartbeat": """\
   openred-central heartbeat --key node.pem
   openred-central heartbeat --key node.pem --keep-alive
+  openred-central heartbeat --node-id alice --claim or3c... --port 9001
   openred-central heartbeat --key node.pem --services storage --url https://directory.example
 """,
     "discover": """\
@@ -105,7 +108,7 @@ def add_arguments(command: argparse.ArgumentParser, name: str, url: str) -> None
     command.formatter_class = RawDescriptionHelpFormatter
     command.epilog = f"examples:\n{EXAMPLES[name]}{_EXIT_CODES if name in ASKING else ''}"
     _ADD[name](command)
-    if name in ASKING:
+    if name in ASKING or name == "example":
         command.add_argument(
             "--url",
             metavar="URL",
@@ -166,6 +169,16 @@ def _add_identity(command: argparse.ArgumentParser, *, needed: bool) -> None:
     )
 
 
+def _add_claim(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--claim",
+        metavar="SECRET",
+        default=os.environ.get(CLAIM_VARIABLE) or None,
+        help="what a node without a key was told when it registered; default: "
+        f"${CLAIM_VARIABLE}, which others on this machine do not see",
+    )
+
+
 def _add_profile(command: argparse.ArgumentParser) -> None:
     command.add_argument("--services", metavar="NAMES", help="what it offers, separated by commas")
     command.add_argument("--metadata", metavar="JSON", help="an object with whatever else peers should know")
@@ -186,6 +199,7 @@ def _register(command: argparse.ArgumentParser) -> None:
 
 def _heartbeat(command: argparse.ArgumentParser) -> None:
     _add_identity(command, needed=False)
+    _add_claim(command)
     _add_profile(command)
     command.add_argument("--address", metavar="ADDRESS", help="its new address")
     command.add_argument("--port", metavar="PORT", type=int, help="its new port")
@@ -195,7 +209,7 @@ def _heartbeat(command: argparse.ArgumentParser) -> None:
 
 
 def _discover(command: argparse.ArgumentParser) -> None:
-    command.add_argument("services", metavar="SERVICES", nargs="?", default="", help="all that are needed")
+    command.add_argument("services", metavar="SERVICES", nargs="?", help="all that are needed")
     command.add_argument("--max-results", metavar="COUNT", type=int, help="at most so many; default: 50")
     command.add_argument("--region", metavar="NAME", help="only from there")
     command.add_argument("--near", metavar="NAME", help="from there, if possible")
@@ -207,6 +221,7 @@ def _discover(command: argparse.ArgumentParser) -> None:
 def _node(command: argparse.ArgumentParser) -> None:
     command.add_argument("node", metavar="NODE_ID", nargs="?", help="which one; default: that of the key")
     _add_identity(command, needed=False)
+    _add_claim(command)
 
 
 def _stats(command: argparse.ArgumentParser) -> None:
@@ -220,7 +235,8 @@ def _watch(command: argparse.ArgumentParser) -> None:
 
 
 def _leave(command: argparse.ArgumentParser) -> None:
-    _add_identity(command, needed=True)
+    _add_identity(command, needed=False)
+    _add_claim(command)
     command.add_argument("--forget", action="store_true", help="have it erased, not only hidden")
 
 
@@ -237,9 +253,6 @@ EXAMPLE_KINDS = "sign: a signer that needs sh, openssl and curl; vectors: known 
 
 def _example(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", choices=("sign", "vectors"), help=EXAMPLE_KINDS)
-    command.add_argument(
-        "--url", metavar="URL", default=DEFAULT_URL, help=f"where the directory is; default: {DEFAULT_URL}"
-    )
     command.add_argument("--node-id", metavar="ID", default="alice", help="id of the node; default: alice")
 
 

@@ -46,6 +46,10 @@ class Surroundings(NamedTuple):
 
 async def run(options: argparse.Namespace, around: Surroundings) -> int:
     """Run the command in `options` and return its exit code. Raises `UsageError`."""
+    for name, value in vars(options).items():
+        # The name of a file may be any bytes.
+        if name != "key" and isinstance(value, str) and not _is_text(value):
+            raise UsageError(f"{name.replace('_', '-')}: {value!a} holds bytes that are not UTF-8")
     key = read_key(options.key) if getattr(options, "key", None) else None
     node_id = getattr(options, "node_id", None)
     try:
@@ -58,6 +62,7 @@ async def run(options: argparse.Namespace, around: Surroundings) -> int:
         clock=around.clock,
         entropy=around.entropy,
         node_id=node_id or (None if key else NOBODY),
+        claim=getattr(options, "claim", None),
         wait_s_max=WAIT_S_MAX,
     )
     async with client:
@@ -76,6 +81,15 @@ async def run(options: argparse.Namespace, around: Surroundings) -> int:
             _tell_of_clock(client.clock_offset_s, around)
     _say(document, options, around)
     return DONE
+
+
+def _is_text(value: str) -> bool:
+    """Whether an argument was UTF-8: Python keeps other bytes as halves of characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_key(path: str) -> PrivateKey:
@@ -129,7 +143,9 @@ async def _heartbeat(client: Client, options: argparse.Namespace, around: Surrou
 async def _discover(client: Client, options: argparse.Namespace, around: Surroundings) -> Document:
     names = ("region", "near", "states", "exclude_states", "min_last_seen")
     filters = {name: value for name in names if (value := getattr(options, name)) is not None}
-    services = [name for name in options.services.split(",") if name]
+    if options.services is not None and not options.services.strip(","):
+        raise UsageError("SERVICES is empty; leave it out to find nodes whatever they offer")
+    services = [name for name in (options.services or "").split(",") if name]
     return await client.discover(services, max_results=options.max_results, **filters)
 
 
@@ -144,6 +160,8 @@ async def _stats(client: Client, options: argparse.Namespace, around: Surroundin
 
 
 async def _leave(client: Client, options: argparse.Namespace, around: Surroundings) -> Document:
+    if options.key is None and (options.node_id is None or options.claim is None):
+        raise UsageError("name the node by --key, or by --node-id and --claim")
     return await (client.forget() if options.forget else client.leave())
 
 

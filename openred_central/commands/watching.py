@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.client
-import ssl
+import re
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import urlsplit
 
 import orjson
 
+from ..client.answers import Answer
+from ..client.errors import ForeignAnswer, problem
+from ..patterns import late
 from ..plain import NamedTuple
 from ..wording import counted
 from .showing import Document, Style, coloured, safe
@@ -17,6 +20,9 @@ from .showing import Document, Style, coloured, safe
 SILENCE_S_MAX = 60.0
 RETRY_S = 3.0
 LINE_BYTES_MAX = 1 << 20
+# Whatever else is called an id cannot be sent back.
+_EVENT_ID = late(r"[!-~]{1,128}", re.ASCII)
+_PASSING = (408, 429, 500, 502, 503, 504)
 DONE, REFUSED, UNREACHED = 0, 1, 3
 
 
@@ -33,7 +39,11 @@ class Unreached(Exception):
 
 
 class Refused(Exception):
-    """The directory refuses to be watched. The message is what it says."""
+    """The directory itself refuses to be watched. The message is what it says."""
+
+
+class Later(Refused):
+    """The directory refuses for now: it has too many who watch, or is asked too often."""
 
 
 def read_events(lines: Iterable[bytes]) -> Iterator[Event]:
@@ -43,7 +53,7 @@ def read_events(lines: Iterable[bytes]) -> Iterator[Event]:
         field, _, value = line.decode("utf-8", "replace").rstrip("\r\n").partition(":")
         value = value.removeprefix(" ")
         if field == "id":
-            event_id = value
+            event_id = value if _EVENT_ID.fullmatch(value) else ""
         elif field == "event":
             name = value
         elif field == "data":
@@ -84,7 +94,7 @@ def watch(
     """Tell every event at the directory `url` for as long as it may be watched, beginning `recent` ones ago.
 
     Where the stream breaks it goes on behind the last event after a `pause`. Returns an exit code: it ends
-    only where it is refused, or was never reached.
+    only where the directory itself refuses, or was never reached.
     """
     last_id, reached = "", False
     while True:
@@ -93,13 +103,11 @@ def watch(
                 reached, last_id = True, event.id or last_id
                 tell(event)
             raise Unreached(f"{url} has ended the stream")
-        except Refused as error:
-            complain(str(error))
-            return REFUSED
-        except Unreached as error:
-            if not reached:
+        except (Refused, Unreached) as error:
+            passes = isinstance(error, Unreached | Later)
+            if not passes or not reached:
                 complain(str(error))
-                return UNREACHED
+                return REFUSED if isinstance(error, Refused) else UNREACHED
             complain(f"{error}; trying again")
             pause(RETRY_S)
 
@@ -114,15 +122,25 @@ def _stream(url: str, recent: int, last_id: str) -> Iterator[Event]:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         if response.status != 200:
-            told = _document(response.read(LINE_BYTES_MAX).decode("utf-8", "replace")) or {}
-            raise Refused(f"{response.status}: {safe(told.get('message', response.reason))}")
+            raise _refusal(url, response)
         yield from read_events(iter(lambda: response.readline(LINE_BYTES_MAX), b""))
     except ConnectionRefusedError:
         raise Unreached(f"connection refused: is the server running on {url}?") from None
-    except (OSError, ssl.SSLError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise Unreached(f"no answer from {url}: {error or type(error).__name__}") from None
     finally:
         connection.close()
+
+
+def _refusal(url: str, response: http.client.HTTPResponse) -> Refused | Unreached:
+    """Why there is no stream; what is not the directory's own word is as good as no answer."""
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    body = response.read(LINE_BYTES_MAX)
+    refused = problem(Answer(response.status, headers, body, keep_alive=False), 0.0)
+    if isinstance(refused, ForeignAnswer):
+        return Unreached(f"{url}: {refused}")
+    kind = Later if refused.status in _PASSING else Refused
+    return kind(f"{refused.status}: {safe(refused.message)}")
 
 
 def _document(text: str) -> Document | None:

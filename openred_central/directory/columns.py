@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from ..plain import NamedTuple
+from .node import Record
 
 Value = TypeVar("Value")
 
@@ -38,6 +39,29 @@ class RecordColumns(NamedTuple):
     history: Sequence[bytes]
     generation: Sequence[int]
     next_key: Sequence[bytes]
+
+
+# What of a row is text; the profile stays as it is.
+_TEXTS = tuple(
+    Record._fields.index(name) for name in ("node_id", "services", "region", "history", "next_key")
+)
+
+
+def record_of(row: Sequence[Any]) -> Record:
+    """The record that the values of one row make, text being UTF-8."""
+    values = list(row)
+    for place in _TEXTS:
+        values[place] = values[place].decode()
+    return Record._make(values)
+
+
+def row_of(record: Record) -> RecordColumns:
+    """The values of one record as those of a row; lone surrogates are bytes that were no UTF-8."""
+    values: list[Any] = list(record)
+    for place in _TEXTS:
+        if isinstance(values[place], str):
+            values[place] = values[place].encode("utf-8", "surrogateescape")
+    return RecordColumns._make(values)
 
 
 def spread(values: Sequence[Value], slots: Sequence[int], first: int, empty: Value) -> Sequence[Value]:

@@ -12,10 +12,8 @@ from .expiry import POSTPONE_S
 from .lifecycle import DEADLINE_STEP_S, LIVE_STATES
 from .node import hash_id
 from .registry import shard_of
+from .soundness import ROUNDING_S
 from .weights import set_bytes
-
-# Deadlines fall on whole steps; a sign of life cannot be later than now by more than rounding.
-ROUNDING_S = 1e-6
 
 
 def check(directory: Directory, now: Now) -> list[str]:
@@ -45,7 +43,7 @@ def check_restored(directory: Directory, now: Now) -> list[str]:
     live_states = sum(map(registry.states.tobytes().count, map(int, LIVE_STATES)))
     sound = (
         [living] * 4 == [live_states, sum(registry.state_counts), len(nodes.deadlines), registry.ids_count]
-        and not any(map((now.attended_s + ROUNDING_S).__lt__, registry.last_seen_s))
+        and max(registry.last_seen_s, default=0.0) <= now.attended_s + ROUNDING_S
         and not nodes.tombstones.name_any(registry.node_ids())
         and len(nodes.index) == len(registry.discoverable_slots())
     )

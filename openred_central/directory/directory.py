@@ -19,7 +19,16 @@ from .lifecycle import Event, LifecycleOptions, State
 from .mass_silence import MassSilence, MassSilenceOptions
 from .node import DISCOVERABLE, KEYED, LEFT, PROVEN, Profile
 from .nodes import Nodes
-from .registration import Registration, amended, fingerprints, names_key_of, new_record, tells_absence_again
+from .registration import (
+    Registration,
+    amended,
+    breaks,
+    fingerprints,
+    has_key,
+    names_key_of,
+    new_record,
+    tells_absence_again,
+)
 from .saving import Saving
 
 # How much of a node's usual gap between signs of life is taken over from each new one.
@@ -109,7 +118,8 @@ class Directory:
         changes nothing is taken, as a sign of life, and that not of a node that is bound to its key. `signed`
         says that the registration is signed with the key that it names, to which the node is then bound.
 
-        Raises `CallerError`: 409 ``node_id_taken``, 503 ``directory_full``. What a known node changes is
+        Raises `CallerError`: 403 ``forbidden`` where it breaks the commitment to a next key, 409
+        ``node_id_taken``, 503 ``directory_full``. What a known node changes is
         refused only where that makes its record longer than there is room for.
         """
         slot = self.nodes.registry.slot_of(registration.node_id)
@@ -123,6 +133,8 @@ class Directory:
                 "Register with the key of that node, change the key with POST /nodes/{node_id}/key, "
                 "or choose another node_id.",
             )
+        if breaks(registration, known.next_key):
+            raise committed(known.next_key)
         record = amended(known, registration, now, self.lifecycle.coma_s, signed=signed)
         if record is not None and not proved:
             if not tells_absence_again(known, record, registration):
@@ -188,8 +200,8 @@ class Directory:
     def change_key(self, slot: int, public_key: str, next_key: str) -> int:
         """Give the node in `slot` a new key, with which it signed, and bind it to that.
 
-        `public_key` is the canonical text, `next_key` as in `Record`. What the former key had granted is void
-        from now on. Returns the number of the change.
+        `public_key` is the canonical text, `next_key` as in `Record`, in place of the one that was committed
+        to. What the former key had granted is void from now on. Returns the number of the change.
         """
         record = self.nodes.registry.record(slot)
         profile = Profile.decode(record.profile)._replace(public_key=public_key)
@@ -247,8 +259,7 @@ class Directory:
 
     def discover(self, query: Query, now: Now) -> Draw:
         """Begin to look for peers; `Draw.step` does the work."""
-        tolerance_s = self.lifecycle.heartbeat_tolerance_s
-        return Draw(self.nodes.registry, self.nodes.index, query, now.attended_s, self._random, tolerance_s)
+        return Draw(self.nodes, query, now.attended_s, self._random)
 
     def slot(self, node_id: str, now: Now) -> int:
         """The slot of a registered node. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
@@ -270,18 +281,32 @@ class Directory:
 
     def _register_new(self, registration: Registration, signed: bool, now: Now) -> Registered:
         nodes = self.nodes
+        if nodes.is_reserved(registration.node_id):
+            raise _taken(
+                registration.node_id,
+                "Its record is damaged, and kept as it is until the operator of this directory mends it.",
+                "Tell the operator, who finds it with `openred-central verify`, or choose another node_id.",
+            )
         tombstone = nodes.tombstones.of_node(registration.node_id)
+        next_key = "" if tombstone is None else tombstone.next_key
+        takes_over = signed and has_key(registration, next_key)
         if tombstone is not None and not (
-            tombstone.key_fingerprint in fingerprints(registration)
-            and (signed or not tombstone.flags & PROVEN)
+            takes_over
+            or (
+                tombstone.key_fingerprint in fingerprints(registration)
+                and (signed or not tombstone.flags & PROVEN)
+            )
         ):
             left = span(nodes.tombstones.ends_s(tombstone) - now.attended_s)
             raise _taken(
                 registration.node_id,
-                f"Its former bearer is dead; only the same key may take it again, other keys in {left}.",
+                f"Its former bearer is dead; for others than its key, and the next one that it had committed "
+                f"to, the name is free in {left}.",
                 "Register with the key that the node had, signed where it used to sign, "
                 "or choose another node_id.",
             )
+        if breaks(registration, next_key) and not takes_over:
+            raise committed(next_key)
         slot = nodes.registry.next_slot()
         record = new_record(
             registration,
@@ -316,6 +341,8 @@ class Directory:
         if tombstone is not None:
             # What its former bearer was granted, and had taken back, must not count for this one.
             record = record._replace(generation=int(now.wall_s))
+        if next_key and not takes_over:
+            record = record._replace(next_key=next_key)
         change = nodes.begin(record, from_state=from_state, at=now.wall_s)
         return Registered("registered", slot, from_state, 0.0, change)
 
@@ -355,6 +382,17 @@ class Directory:
             f"The node {node_id!r} was removed {ago} ago (reason: {tombstone.reason}).",
             suggestion="Register it again with POST /register and the same public key.",
         )
+
+
+def committed(next_key: str) -> CallerError:
+    """The error that tells that a node has committed to its next key, and that nothing else goes."""
+    return CallerError(
+        403,
+        "forbidden",
+        f"The node has committed to its next key, {next_key}: no other key may take its place, and only the "
+        "change to it names another next key.",
+        suggestion="Change the key with POST /nodes/{node_id}/key to that one, or leave next_key out.",
+    )
 
 
 def _taken(node_id: str, detail: str, suggestion: str) -> CallerError:

@@ -17,6 +17,7 @@ from operator import itemgetter
 from ..plain import NamedTuple
 from .lifecycle import LIVE_STATES, State
 from .node import is_discoverable
+from .nodes import Nodes
 from .registry import Registry
 from .service_index import Pool, ServiceIndex
 
@@ -118,21 +119,13 @@ class Sample:
 class Draw:
     """One query on its way. Call `step` until it returns what was found; let others run in between."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        index: ServiceIndex,
-        query: Query,
-        now_s: float,
-        random: Callable[[], float],
-        tolerance_s: float,
-    ) -> None:
-        self._registry = registry
-        self._index = index
+    def __init__(self, nodes: Nodes, query: Query, now_s: float, random: Callable[[], float]) -> None:
+        self._registry = nodes.registry
+        self._index = nodes.index
         self._query = query
         self._now_s = now_s
         self._random = random
-        self._tolerance_s = tolerance_s
+        self._tolerance_s = nodes.lifecycle.heartbeat_tolerance_s
         self._walk: _Walk | None = None
         self._total = 0
         self._degraded = False

@@ -45,8 +45,8 @@ class Record(NamedTuple):
     is `Profile` as UTF-8 JSON. `away_from_s` and `away_until_s` enclose an announced absence, both 0 where
     there is none. `history` is the text form of the last transitions (`append_history`). `generation` counts
     how often the key was changed or all that it had granted was revoked; it begins with the time where the
-    name was that of a dead node. `next_key` is the id of the key to
-    which the node may change without the present one, empty where it named none.
+    name was that of a dead node. `next_key` is the id of the one key
+    to which the node may change, and without the present one; empty where it has committed to none.
     """
 
     slot: int
@@ -83,7 +83,8 @@ class Tombstone(NamedTuple):
 
     `id_hash` as made by `hash_id`; `key_fingerprint` of the key that may register the name again at once;
     `died_at` wall time, `died_s` attended seconds; `reason` is the event's name on the wire; `revision`
-    tells which is newer, a record or a tombstone of the same name; of `flags` only PROVEN is kept.
+    tells which is newer, a record or a tombstone of the same name; of `flags` only PROVEN is kept; `next_key`
+    as in `Record`: whoever bears the name again is bound by it.
     """
 
     id_hash: str
@@ -93,6 +94,7 @@ class Tombstone(NamedTuple):
     reason: str
     revision: int
     flags: int = 0
+    next_key: str = ""
 
 
 class Transition(NamedTuple):

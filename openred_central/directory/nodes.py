@@ -33,6 +33,7 @@ from .node import (
 )
 from .registry import Registry
 from .service_index import ServiceIndex
+from .soundness import FREE_SLOTS_MIN, Unserved
 from .tombstones import Tombstones
 
 # Transitions that nobody fetched are dropped, oldest first, beyond so many; they stay counted.
@@ -50,6 +51,11 @@ class Nodes:
         self.index = ServiceIndex(self.registry)
         self.deadlines = Deadlines()
         self.tombstones = Tombstones(tombstone_s=lifecycle.tombstone_s, count_max=nodes_max)
+        # A store may leave so many slots free below its last row: more were never taken at one time.
+        self.free_slots_max = max(nodes_max, FREE_SLOTS_MIN)
+        # What a store holds and nobody can be served. Its slots and names are given to nobody.
+        self.unserved: list[Unserved] = []
+        self._reserved: set[str] = set()
         self.changes = Changes()
         self.revision = 0
         # What happened and was not yet fetched, and how often each (from, to, reason) happened so far.
@@ -86,6 +92,16 @@ class Nodes:
                 if registry.flags(slot) & HELD or registry.away_s(slot)[1]:
                     steps[place] = int(self.deadline_s(slot) * DEADLINE_STEPS_PER_S)
         return steps
+
+    def is_reserved(self, node_id: str) -> bool:
+        """Whether the name belongs to a row of the store that cannot be served."""
+        return node_id in self._reserved
+
+    def set_aside(self, rows: Sequence[Unserved]) -> None:
+        """Give the slots and names of `rows`, none of which is registered, to nobody else."""
+        self.unserved += rows
+        self.registry.bar(row.slot for row in rows)
+        self._reserved.update(row.node_id for row in rows if row.node_id is not None)
 
     def is_indexed(self, slot: int) -> bool:
         """Whether the node in `slot` may be discovered, its state aside."""
@@ -197,9 +213,17 @@ class Nodes:
         to_state = next_state(from_state, event)
         flags = registry.flags(slot)
         fingerprint = key_fingerprint(Profile.decode(registry.profile(slot)).public_key, flags)
+        next_key = registry.next_key(slot)
         self.discard(slot)
         tombstone = Tombstone(
-            hash_id(node_id), fingerprint, at, at_s, event.value, self.next_revision(), flags & PROVEN
+            hash_id(node_id),
+            fingerprint,
+            at,
+            at_s,
+            event.value,
+            self.next_revision(),
+            flags & PROVEN,
+            next_key,
         )
         for crowded_out in self.tombstones.put_up(tombstone):
             self.changes.note(crowded_out.id_hash)

@@ -17,7 +17,8 @@ class Registration(NamedTuple):
     `services` are names joined by commas, sorted, each once. `away_until_at` announces an absence until
     that wall time; 0 takes an announcement back, None leaves it as it is. `is_keyed` says that the profile's
     `public_key` is the canonical text of a key; `key_as_given` is how the caller wrote it. `next_key` is the
-    id of the key to change to without the present one; empty takes it back, None leaves it as it is.
+    id of the only key to change to, empty for none; None leaves it as it is, which is all that it may say
+    where there is one.
     `is_observed` says that the caller was seen at each address of the profile.
     """
 
@@ -123,6 +124,16 @@ def names_key_of(registration: Registration, record: Record) -> bool:
     """Whether the registration is made with the key in `record`."""
     public_key: str = profile_parts(record.profile)[2]
     return public_key == registration.profile.public_key
+
+
+def breaks(registration: Registration, next_key: str) -> bool:
+    """Whether the registration names another next key, or none, where the node has committed to one."""
+    return bool(next_key) and registration.next_key not in (None, next_key)
+
+
+def has_key(registration: Registration, key_id: str) -> bool:
+    """Whether the registration is made with the key of that id, which may be empty."""
+    return registration.is_keyed and key_fingerprint(registration.profile.public_key, KEYED) == key_id
 
 
 def fingerprints(registration: Registration) -> set[str]:

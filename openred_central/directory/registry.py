@@ -9,12 +9,12 @@ that no dictionary ever grows by more than its share at once; shards are the uni
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, compress, repeat
-from operator import eq, is_not, lt, mod, rshift
+from operator import eq, is_not, lt, mod, not_, rshift
 
 from ..errors import InternalBug
-from .columns import RecordColumns, spread
+from .columns import RecordColumns, record_of, spread
 from .digests import DIGEST_MASK, record_digest, record_digests
 from .lifecycle import State
 from .node import Record
@@ -52,10 +52,13 @@ class Registry(Slots):
         self.shard_digests = [0] * shards
         self.state_counts = [0] * len(State)
         self._free: list[int] = []
+        # Slots that nobody may have, and how many of them lie below `slots_count`.
+        self._barred: set[int] = set()
+        self._barred_below = 0
 
     def __len__(self) -> int:
         """How many nodes are registered; the dead are not."""
-        return len(self._node_ids) - len(self._free)
+        return len(self._node_ids) - len(self._free) - self._barred_below
 
     def slot_of(self, node_id: str) -> int | None:
         """The slot of a node by its id; None where it is not registered."""
@@ -78,7 +81,8 @@ class Registry(Slots):
     def taken_slots(self) -> list[int]:
         """All slots that are not free, rising."""
         slots = range(len(self._node_ids))
-        return list(compress(slots, map(is_not, self._node_ids, repeat(None))) if self._free else slots)
+        all_taken = len(self) == len(slots)
+        return list(slots if all_taken else compress(slots, map(is_not, self._node_ids, repeat(None))))
 
     def next_slot(self) -> int:
         """The slot that a new node is to have."""
@@ -97,19 +101,47 @@ class Registry(Slots):
             self._grow()
         self._write(record)
 
-    def restore(self, columns: RecordColumns) -> None:
+    def put(self, record: Record) -> None:
+        """Write a node that is not registered to a slot in which nobody is, whichever it is.
+
+        Raises `InternalBug` where the id is registered already.
+        """
+        if self.slot_of(record.node_id) is not None:
+            raise InternalBug(f"cannot put {record.node_id!r} into slot {record.slot}: it is registered")
+        while record.slot >= len(self._node_ids):
+            self._free.append(len(self._node_ids))
+            self._grow()
+        self._free.remove(record.slot)
+        self._write(record)
+
+    def bar(self, slots: Iterable[int]) -> None:
+        """Give `slots`, in none of which a node is, to nobody: a store keeps something there."""
+        self._barred.update(slots)
+        free = [slot for slot in self._free if slot not in self._barred]
+        self._barred_below += len(self._free) - len(free)
+        self._free = free
+        self._pass_barred()
+
+    def restore(self, columns: RecordColumns) -> list[Record]:
         """Write records as loaded from a store; slots rise within and from call to call, left out are free.
 
-        Raises `InternalBug` where a slot comes out of order, or an id comes twice. Column by column costs a
-        quarter of one record after the other.
+        Returns those whose id is registered already, which are left out. Raises `InternalBug` where a slot
+        comes out of order. Column by column costs a quarter of one record after the other.
         """
         slots, first = columns.slot, len(self._node_ids)
         if not (first <= slots[0] and slots[-1] < SLOTS_MAX and all(map(lt, slots, slots[1:]))):
             raise InternalBug(f"cannot restore slots {slots[0]} to {slots[-1]} behind slot {first - 1}")
-        node_ids, histories = (
-            list(map(bytes.decode, column)) for column in (columns.node_id, columns.history)
+        node_ids = list(map(bytes.decode, columns.node_id))
+        # `shard_of` by columns.
+        shards = list(
+            map(mod, map(rshift, map(hash, node_ids), repeat(SHARD_SHIFT)), repeat(self.shards_count))
         )
-        self._restore_ids(node_ids, columns)
+        found = list(map(dict.setdefault, map(self._shards.__getitem__, shards), node_ids, slots))
+        if not all(map(eq, found, slots)):
+            return self._restore_once(columns, list(map(eq, found, slots)))
+        self._restore_digests(shards, columns)
+        # Most nodes have none.
+        histories = list(map(bytes.decode, columns.history)) if any(columns.history) else [""] * len(slots)
         for state, count in Counter(columns.state).items():
             self.state_counts[state] += count
         set_ids = self.sets.acquire_many(columns.services, columns.region)
@@ -127,9 +159,11 @@ class Registry(Slots):
         self.usual_gap_s.extend(spread(columns.usual_gap_s, slots, first, 0.0))
         self._revisions.extend(spread(columns.revision, slots, first, 0))
         self._set_ids.extend(spread(set_ids, slots, first, 0))
-        if any(columns.away_until_s):
+        if any(columns.away_until_s) or any(columns.away_from_s):
             absences = zip(slots, columns.away_from_s, columns.away_until_s, strict=True)
-            self._away.update((slot, (from_s, until_s)) for slot, from_s, until_s in absences if until_s)
+            self._away.update(
+                (slot, (from_s, until_s)) for slot, from_s, until_s in absences if until_s or from_s
+            )
         for texts in (node_ids, columns.profile, histories):
             self._text_bytes += sum(map(len, texts))
         if any(columns.generation) or any(columns.next_key):
@@ -140,26 +174,23 @@ class Registry(Slots):
                 (slot, (count, named)) for slot, count, named in changes if count or named
             )
 
-    def _restore_ids(self, node_ids: list[str], columns: RecordColumns) -> None:
-        """Enter records into their shards, and their digests."""
-        slots, digests = columns.slot, record_digests(columns)
-        # `shard_of` by columns.
-        shards = list(
-            map(mod, map(rshift, map(hash, node_ids), repeat(SHARD_SHIFT)), repeat(self.shards_count))
-        )
-        found = map(dict.setdefault, map(self._shards.__getitem__, shards), node_ids, slots)
-        if not all(map(eq, found, slots)):
-            node_id, slot = next(
-                (node_id, slot)
-                for node_id, slot in zip(node_ids, slots, strict=True)
-                if self.slot_of(node_id) != slot
-            )
-            raise InternalBug(f"cannot restore {node_id!r} into slot {slot}: it is registered already")
-        sums = self.shard_digests
+        return []
+
+    def _restore_once(self, columns: RecordColumns, is_first: list[bool]) -> list[Record]:
+        """The `restore` of those records that are the first of their id; returns the others."""
+        rows = list(zip(*columns, strict=True))
+        firsts = list(compress(rows, is_first))
+        if firsts:
+            self.restore(RecordColumns._make(zip(*firsts, strict=True)))
+        return [record_of(row) for row in compress(rows, map(not_, is_first))]
+
+    def _restore_digests(self, shards: list[int], columns: RecordColumns) -> None:
+        """Take in the digests of records, which lie in `shards`."""
+        sums, digests = self.shard_digests, record_digests(columns)
         for shard, digest in zip(shards, digests, strict=True):
             sums[shard] += digest
         sums[:] = [digest & DIGEST_MASK for digest in sums]
-        self._digests.extend(spread(digests, slots, len(self._digests), 0))
+        self._digests.extend(spread(digests, columns.slot, len(self._digests), 0))
 
     def bytes_added(self, record: Record) -> int:
         """How many more bytes would be held with `record`, new or instead of the one in its slot."""
@@ -220,6 +251,17 @@ class Registry(Slots):
         self._histories[slot] = history
 
     def _grow(self) -> None:
+        """Add a slot at the end."""
+        self._append_empty()
+        self._pass_barred()
+
+    def _pass_barred(self) -> None:
+        """Leave the barred slots behind that come next: the one at the end may always be given."""
+        while len(self._node_ids) in self._barred:
+            self._append_empty()
+            self._barred_below += 1
+
+    def _append_empty(self) -> None:
         self._node_ids.append(None)
         self._profiles.append(b"")
         self._histories.append("")
@@ -245,7 +287,7 @@ class Registry(Slots):
         self._revisions[slot] = record.revision
         self._digests[slot] = digest
         self._set_ids[slot] = self.sets.acquire(record.services, record.region)
-        if record.away_until_s:
+        if record.away_until_s or record.away_from_s:
             self._away[slot] = (record.away_from_s, record.away_until_s)
         if record.generation or record.next_key:
             self._key_changes[slot] = (record.generation, record.next_key)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from ..clock import Now
+from ..errors import InternalBug
 from .batch import Batch, Vitals
 from .columns import RecordColumns
 from .expiry import Expiry
-from .node import SignOfLife, Tombstone
+from .node import Record, SignOfLife, Tombstone
 from .nodes import Nodes
+from .soundness import Screen, Unserved
 
 # Attended time is saved this often even when nothing else happens, so that a crash gives little of it away.
 VITALS_INTERVAL_S = 60.0
@@ -22,6 +25,8 @@ class Saving:
         self._nodes = nodes
         self._expiry = expiry
         self._vitals_taken_s: float | None = None
+        # Without vitals nothing is known to be later than it may be.
+        self._restored_s = math.inf
         # What the batch now being saved was made of, in order.
         self._in_flight: list[int | str] = []
 
@@ -40,13 +45,23 @@ class Saving:
 
         A batch without changes but with new vitals comes once a minute, and always when `closing`.
         """
-        nodes, changes = self._nodes, self._nodes.changes
+        changes = self._nodes.changes
         taken_s = self._vitals_taken_s
         recent = taken_s is not None and now.attended_s - taken_s < VITALS_INTERVAL_S
         if not changes and recent and not closing:
             return None
         self._vitals_taken_s = now.attended_s
         self._in_flight = changes.take(limit)
+        try:
+            return self._batch(limit, now)
+        except BaseException:
+            # Such as for want of memory: else nobody would save it any more.
+            changes.put_back(self._in_flight, [])
+            raise
+
+    def _batch(self, limit: int, now: Now) -> Batch:
+        """What was taken as a batch, and signs of life up to `limit` in all."""
+        nodes, changes = self._nodes, self._nodes.changes
         slots = [key for key in self._in_flight if isinstance(key, int)]
         freed_slots = list(filter(nodes.registry.is_free, slots))
         if freed_slots:
@@ -78,19 +93,58 @@ class Saving:
         """Remember what the directory knew of itself. To be called first."""
         self._nodes.revision = vitals.revision
         self._expiry.silence.usual_per_h = vitals.transitions_per_h
+        self._restored_s = vitals.attended_s
 
     def restore_records(self, parts: Iterable[RecordColumns]) -> None:
         """Take in all records of a store, in the order of their slots. To be called once.
 
-        Raises `InternalBug` where the slots are out of order or an id comes twice.
+        Those that cannot be served are set aside: `Nodes.unserved` tells which and why. Raises `InternalBug`
+        where the slots are out of order.
         """
+        nodes = self._nodes
+        screen, aside = Screen(self._restored_s, nodes.free_slots_max), list[Unserved]()
         for columns in parts:
-            self._nodes.registry.restore(columns)
-        self._nodes.place_all()
+            sound = screen.sound_rows(columns)
+            if sound is not None:
+                aside += map(self._set_one_aside, nodes.registry.restore(sound))
+        if screen.unserved or aside:
+            nodes.set_aside([*screen.unserved, *aside])
+        nodes.place_all()
+
+    def _set_one_aside(self, record: Record) -> Unserved:
+        """Part with `record` or with the one of the same id that is there: the younger one is served."""
+        registry = self._nodes.registry
+        known = registry.slot_of(record.node_id)
+        if known is None:
+            raise InternalBug(f"{record.node_id!r} is not registered")
+        served, aside = known, record
+        if record.revision > registry.record(known).revision:
+            served, aside = record.slot, registry.record(known)
+            registry.remove(known)
+            registry.put(record)
+        return Unserved(aside.slot, aside.node_id, f"the node is also in slot {served}, which is served")
+
+    def set_dead_aside(self) -> bool:
+        """Set nodes aside of which there is a tombstone as well. Returns whether there were any."""
+        nodes = self._nodes
+        found = [name for name in nodes.registry.node_ids() if nodes.tombstones.of_node(name) is not None]
+        aside = []
+        for name in found:
+            slot = nodes.registry.slot_of(name)
+            if slot is not None:
+                nodes.discard(slot)
+                aside.append(Unserved(slot, name, "there is a tombstone of the node as well"))
+        nodes.set_aside(aside)
+        return bool(aside)
 
     def restore_tombstones(self, tombstones: list[Tombstone]) -> None:
-        """Take in tombstones as a store holds them, oldest first, over several calls."""
+        """Take in tombstones as a store holds them, oldest first, over several calls.
+
+        One that is later than the directory would keep all after it from expiring: it counts from now.
+        """
         for tombstone in tombstones:
+            if tombstone.died_s > self._restored_s:
+                tombstone = tombstone._replace(died_s=self._restored_s)
             for crowded_out in self._nodes.tombstones.put_up(tombstone):
                 self._nodes.changes.note(crowded_out.id_hash)
 

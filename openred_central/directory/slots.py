@@ -155,6 +155,10 @@ class Slots:
         """The `Record.generation` of the node in `slot`."""
         return self._key_changes[slot][0] if slot in self._key_changes else 0
 
+    def next_key(self, slot: int) -> str:
+        """The `Record.next_key` of the node in `slot`."""
+        return self._key_changes[slot][1] if slot in self._key_changes else ""
+
     def history(self, slot: int) -> str:
         """The last transitions of the node in `slot`, as text (`append_history`)."""
         return self._histories[slot]

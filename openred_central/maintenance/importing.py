@@ -28,10 +28,9 @@ from ..storage.snapshots import read_only, utc_stamp
 from ..storage.sqlite import SqliteStore
 from ..storage.store import RowsRefused, StoreError
 from ..storage.swapping import decided_swaps, finish_swap, swap_in
+from .admitting import admit
 
 BATCH_ROWS = 5_000
-# A sign of life cannot be later than the end by more than rounding.
-ROUNDING_S = 1e-6
 # The database is on the disk when it gets its name; until then it may do without.
 SPARING = "PRAGMA temp_store = FILE"
 
@@ -129,8 +128,7 @@ def _fill(store: SqliteStore, lines: BinaryIO, progress: Callable[[int], None]) 
             if vitals is not None or totals.nodes or totals.tombstones:
                 raise StoreError(f"line {number}: the vitals come once, before nodes and tombstones")
             rows.vitals = vitals = item
-        elif not isinstance(item, Secret):
-            _at(number, _fits, item, vitals)
+        _at(number, admit, item, vitals)
         _at(number, rows.add, item)
         totals = totals.with_line(item, encode(item))
     rows.flush(at_end=vitals is not None)
@@ -182,16 +180,6 @@ class _Rows:
         self._records, self._tombstones = [], []
         while self._store.tidy_due:
             self._store.tidy()
-
-
-def _fits(item: Item, vitals: Vitals | None) -> None:
-    """Raise `LineError` where a node or tombstone cannot be of a directory with these vitals."""
-    if vitals is None:
-        raise LineError("the vitals are missing; they come before nodes and tombstones")
-    if isinstance(item, Record) and item.last_seen_s > vitals.attended_s + ROUNDING_S:
-        raise LineError(f"node last_seen_s is {item.last_seen_s}, the directory is at {vitals.attended_s}")
-    if isinstance(item, Record | Tombstone) and item.revision > vitals.revision:
-        raise LineError(f"revision is {item.revision}, the directory is at {vitals.revision}")
 
 
 def _lines(lines: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import http.client
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from ..clock import Clock
+from ..directory.columns import row_of
 from ..directory.consistency import check
 from ..directory.digests import DIGEST_MASK, record_digest
 from ..directory.directory import Directory
 from ..directory.node import Record, hash_id
 from ..directory.registry import shard_of
+from ..directory.soundness import Unserved, find_fault
 from ..loading import MISFITS, load
 from ..plain import NamedTuple
-from ..security.claims import CLAIM_KEY
+from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..storage.line_fields import LineError
 from ..storage.portable import encode
 from ..storage.runs import Run, is_earlier, load_runs
 from ..storage.snapshots import Snapshot, Snapshots
 from ..storage.sqlite import SqliteStore
 from ..storage.state import StoreState
-from ..storage.store import StoreError
+from ..storage.store import DamageError, StoreError
+from ..tasks.revocation_saver import load_revocations
 from ..wording import counted
 from .comparing import Difference, older_record, same_record, state_contradiction
 from .reading import READ_ROWS, reading, reading_snapshot
@@ -44,6 +47,8 @@ class Loaded(NamedTuple):
     attended_s: float
     claim_key: bytes | None
     runs: list[Run]
+    # The slots of rows that are set aside, which are in nobody's digest.
+    unserved: frozenset[int]
 
     @property
     def digest(self) -> int:
@@ -131,7 +136,7 @@ class Verifier:
             for attempt in range(URL_ATTEMPTS):
                 before = self._served_digest(address, loaded.runs)
                 if attempt:
-                    digest = self._digest_now()
+                    digest = self._digest_now(loaded.unserved)
                 after = self._served_digest(address, loaded.runs)
                 if f"{digest:016x}" in (before, after):
                     self._say(f"server {url}: its memory has the digest of the store")
@@ -158,13 +163,16 @@ class Verifier:
     def _verify_rows(self, store: SqliteStore) -> Loaded:
         directory = self._make_directory()
         attended = load(directory, store, self._clock, tick_s=TICK_S)
+        unserved = frozenset(row.slot for row in directory.nodes.unserved)
+        for row in directory.nodes.unserved:
+            self._problem(f"store {self._database}: set aside: {row}")
         registry = directory.nodes.registry
         digests = [0] * registry.shards_count
         broken = check(directory, attended.now())
         if broken:
             self._problem(f"store {self._database}: in memory {broken[0]}")
         rows, differences = 0, 0
-        for records in store.load_records(READ_ROWS):
+        for records in _sound_rows(store, unserved):
             for stored in records:
                 difference = self._check_row(directory, stored)
                 if difference is not None:
@@ -176,13 +184,19 @@ class Verifier:
             rows += len(records)
             self._progress(rows, len(directory))
         if differences > 1:
-            self._say(f"  and {differences - 1} more nodes")
+            self._say(f"  and {counted(differences - 1, 'more node')}")
         agreeing = sum(map(int.__eq__, digests, registry.shard_digests))
         loaded = Loaded(
-            directory, digests, attended.now().attended_s, store.load_secret(CLAIM_KEY), load_runs(store)
+            directory,
+            digests,
+            attended.now().attended_s,
+            store.load_secret(CLAIM_KEY),
+            self._verify_secrets(store),
+            unserved,
         )
+        aside = f" and {len(unserved)} set aside" if unserved else ""
         summary = (
-            f"store {self._database}: {counted(rows, 'node')}, "
+            f"store {self._database}: {counted(rows, 'node')}{aside}, "
             f"{counted(len(directory.nodes.tombstones), 'tombstone')}, "
             f"revision {directory.nodes.revision}, digest {loaded.digest:016x}; memory agrees in "
             f"{agreeing} of {len(digests)} shards"
@@ -192,6 +206,24 @@ class Verifier:
         elif not differences and not broken:
             self._say(f"{summary}, every invariant holds")
         return loaded
+
+    def _verify_secrets(self, store: SqliteStore) -> list[Run]:
+        """Check what is kept besides nodes; returns the runs."""
+        key = store.load_secret(CLAIM_KEY)
+        if key is not None and len(key) != CLAIM_KEY_BYTES:
+            self._problem(
+                f"store {self._database}: the key of claims has {len(key)} bytes, needed are "
+                f"{CLAIM_KEY_BYTES}: a start makes a new one, and all claims void"
+            )
+        try:
+            load_revocations(store, self._clock.wall_s())
+        except ValueError as error:
+            self._problem(f"store {self._database}: the revocations are damaged: {error}")
+        try:
+            return load_runs(store)
+        except DamageError as error:
+            self._problem(f"store {self._database}: {error}")
+            return []
 
     def _check_row(self, directory: Directory, stored: Record) -> str | None:
         """What is wrong with a row: in itself, or beside what memory has made of it."""
@@ -225,6 +257,8 @@ class Verifier:
             for then in records:
                 comparison.add(then)
             self._progress(comparison.rows, len(loaded.directory))
+        for fault in comparison.faults:
+            self._problem(f"snapshot of {self._database}: {fault}")
         comparison.finish()
         agreeing = sum(map(int.__eq__, comparison.digests, loaded.digests))
         if store.load_secret(CLAIM_KEY) != loaded.claim_key:
@@ -247,10 +281,10 @@ class Verifier:
             raise StoreError("its store is detached: nothing is saved; its log says why")
         return str(document["directory"]["digest"])
 
-    def _digest_now(self) -> int:
+    def _digest_now(self, unserved: frozenset[int]) -> int:
         digest = 0
         with reading(self._database, self._progress) as store:
-            for records in store.load_records(READ_ROWS):
+            for records in _sound_rows(store, unserved):
                 digest += sum(map(record_digest, records))
         return digest & DIGEST_MASK
 
@@ -260,17 +294,25 @@ class _Comparison:
 
     def __init__(self, loaded: Loaded, store: SqliteStore) -> None:
         self._directory = loaded.directory
+        self._unserved = loaded.unserved
         self._vitals = store.load_vitals()
         self._attended_s = loaded.attended_s
         self._seen = bytearray(loaded.directory.nodes.registry.slots_count)
         self.digests = [0] * len(loaded.digests)
         self.rows = 0
+        self.faults: list[Unserved] = []
         self.damage: Difference | None = None
         self.change: Difference | None = None
 
     def add(self, then: Record) -> None:
         """Take in a row of the snapshot."""
         self.rows += 1
+        if then.slot in self._unserved:
+            return
+        fault = find_fault(row_of(then))
+        if fault is not None:
+            self.faults.append(Unserved(then.slot, None, fault))
+            return
         shards = len(self.digests)
         shard = shard_of(then.node_id, shards)
         self.digests[shard] = (self.digests[shard] + record_digest(then)) & DIGEST_MASK
@@ -316,6 +358,12 @@ class _Comparison:
             self.damage = self.damage or difference
         else:
             self.change = self.change or difference
+
+
+def _sound_rows(store: SqliteStore, unserved: frozenset[int]) -> Iterator[list[Record]]:
+    """The rows of `store` that are not set aside."""
+    for records in store.load_records(READ_ROWS):
+        yield [record for record in records if record.slot not in unserved] if unserved else records
 
 
 def _served(address: str) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 
 from ..errors import CallerError
 from .gate import GateKey
-from .limits import UNREAD_BYTES_FREE, UNREAD_BYTES_MAX
+from .limits import UNREAD_BYTES_FREE
 from .messages import Request, Response
 from .outgoing import Outgoing
 from .parser import RequestParser
@@ -29,15 +29,6 @@ from .shared import Shared
 
 # What a client may send ahead while its handler works or it does not read; above it, reading pauses.
 READ_AHEAD_BYTES_MAX: Final = 64 * 1024
-
-_TOO_MUCH_UNREAD: Final = CallerError(
-    503,
-    "too_many_connections",
-    f"Unfinished requests take up more than the {UNREAD_BYTES_MAX} bytes allowed for all connections.",
-    suggestion="Come back later, and send each request at once.",
-    headers=(("Retry-After", "5"),),
-    close=True,
-)
 
 # In the order of the table: comparisons such as `phase <= DISCARD`, which means that it parses, rely on it.
 HEAD, BODY, DISCARD, HANDLER, STREAM, LINGER, CLOSING, LOST = range(8)
@@ -195,10 +186,10 @@ class Channel(asyncio.Protocol):
         grown_bytes = max(0, self._parser.unread_bytes - UNREAD_BYTES_FREE) - self._counted_bytes
         self._counted_bytes += grown_bytes
         shared.unread_bytes += grown_bytes
-        if grown_bytes > 0 and shared.unread_bytes > UNREAD_BYTES_MAX and self.phase < LINGER:
+        if grown_bytes > 0 and shared.unread_bytes > shared.unread_bytes_max and self.phase < LINGER:
             shared.stats.connections_refused += 1
             if self.phase <= DISCARD:
-                self._refuse_framing(_TOO_MUCH_UNREAD)
+                self._refuse_framing(_too_much_unread(shared.unread_bytes_max))
             else:
                 self._transport.abort()
 
@@ -294,3 +285,14 @@ class Channel(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
+
+
+def _too_much_unread(bytes_max: int) -> CallerError:
+    return CallerError(
+        503,
+        "too_many_connections",
+        f"Unfinished requests take up more than the {bytes_max} bytes allowed for all connections.",
+        suggestion="Come back later, and send each request at once.",
+        headers=(("Retry-After", "5"),),
+        close=True,
+    )

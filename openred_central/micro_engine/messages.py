@@ -5,6 +5,7 @@ Pure values: no loop, no socket, no clock. Names follow RFC 9110 and RFC 9112.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import orjson
 
 from ..errors import CallerError
+from ..patterns import late
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
@@ -19,6 +21,10 @@ HTML_TYPE = "text/html; charset=utf-8"
 
 # What proxies and clients make ids of: UUIDs, hexadecimal, base 64. Nothing that needs escaping anywhere.
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._:+/=-]{1,64}")
+
+# Only a body with such digits is read once more, by a slower parser that shows each whole number.
+_DIGITS_64_BITS = 20
+_LONG_NUMBER = late(rb"[0-9]{19}")
 
 
 class Headers:
@@ -123,10 +129,11 @@ class Request:
     def json(self) -> Any:
         """The body, parsed as JSON (RFC 8259).
 
-        Raises `CallerError` 400 ``bad_json`` with the place where it stops being JSON.
+        Raises `CallerError` 400 ``bad_json`` with the place where it stops being JSON, and for a whole number
+        that 64 bits cannot hold: it would be kept as another one.
         """
         try:
-            return orjson.loads(self.body)
+            document = orjson.loads(self.body)
         except orjson.JSONDecodeError as error:
             raise CallerError(
                 400,
@@ -134,6 +141,29 @@ class Request:
                 f"The body is not valid JSON: {error}.",
                 suggestion="Send one JSON document, encoded in UTF-8.",
             ) from None
+        if _LONG_NUMBER.search(self.body):
+            try:
+                json.loads(self.body, parse_int=_expect_64_bits)
+            except RecursionError:
+                raise CallerError(
+                    400,
+                    "bad_json",
+                    "The body is nested too deep.",
+                    suggestion="Send fewer objects and lists within one another.",
+                ) from None
+        return document
+
+
+def _expect_64_bits(digits: str) -> None:
+    """Raise `CallerError` 400 ``bad_json`` where the whole number `digits` is beyond 64 bits."""
+    if len(digits) > _DIGITS_64_BITS + 1 or not -(1 << 63) <= int(digits) < 1 << 64:
+        raise CallerError(
+            400,
+            "bad_json",
+            f"The body has the number {digits[:32]}{'...' * (len(digits) > 32)}, "
+            "whole numbers of 64 bits are allowed.",
+            suggestion="Send a longer number as a string.",
+        )
 
 
 NO_HEADERS = Headers(())

@@ -329,9 +329,24 @@ def _check_body(request: Request, route: Route) -> None:
                 suggestion=f"Send the header `Content-Type: {JSON_TYPE}`.",
                 headers=(("Accept", JSON_TYPE),),
             )
+    coding = request.headers.get("content-encoding")
+    if coding is not None and route.body != "none":
+        _check_coding(request, route, coding)
     length = request.content_length
     if length is not None and length > route.body_bytes_max:
         raise content_too_large(route.body_bytes_max)
+
+
+def _check_coding(request: Request, route: Route, coding: str) -> None:
+    """Raise `CallerError` 415 for a content coding: none is decoded (RFC 9110 §15.5.16, §12.5.3)."""
+    if coding.strip().lower() not in ("", "identity"):
+        raise CallerError(
+            415,
+            "unsupported_media_type",
+            f"{request.method} {route.template} takes bodies without a content coding, not {coding}.",
+            suggestion="Send the body as it is, without the header `Content-Encoding`.",
+            headers=(("Accept-Encoding", "identity"),),
+        )
 
 
 def _is_json(content_type: str | None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from ..clock import Clock
 from ..errors import CallerError
 from .gate import Gate, GateKey
-from .limits import EngineLimits
+from .limits import UNREAD_BYTES_MAX, EngineLimits
 from .messages import Request, Response
 from .responses import ResponseEncoder, internal_error
 from .router import Router
@@ -49,8 +49,8 @@ class Shared:
     `new_request_id` makes the id of a request that brings none; `observe`, where anybody wants to know, is
     told of every exchange; `connections` are all that hold a place at the gate, which a connection does until
     its transport is closed and its handler is done; `unread_bytes` is what they hold together of requests
-    that are not complete or wait for their turn; `places_kept` of those at the gate are for connections to
-    come (see `make_room`); `on_empty` is called when the last one left.
+    that are not complete or wait for their turn, at most `unread_bytes_max`; `places_kept` of those at the
+    gate are for connections to come (see `make_room`); `on_empty` is called when the last one left.
     """
 
     __slots__ = (
@@ -69,6 +69,7 @@ class Shared:
         "router",
         "stats",
         "unread_bytes",
+        "unread_bytes_max",
     )
 
     def __init__(
@@ -95,6 +96,9 @@ class Shared:
         self.gate = Gate(limits.connections_max, limits.connections_per_address_max, limits.exempt_networks)
         self.connections: set[Held] = set()
         self.unread_bytes = 0
+        wanted_bytes = [route.body_bytes_max for route in router.routes() if route.body != "none"]
+        # The longest body that a handler wants must fit beside others.
+        self.unread_bytes_max = max(UNREAD_BYTES_MAX, *(2 * each for each in wanted_bytes), 0)
         self.places_kept = places_kept
         self.draining = False
         # The loop keeps only weak references to its tasks.

@@ -30,7 +30,7 @@ def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
     Raises `OSError` where no address exists or one is taken; its `strerror` names host and port.
     """
     listeners: list[socket.socket] = []
-    missing: OSError | None = None
+    missing: dict[str, OSError] = {}
     try:
         for family, kind, protocol, _, address in _addresses(host, port):
             # Where any free port will do, it is the same one for all.
@@ -40,10 +40,11 @@ def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
             except OSError as error:
                 if error.errno not in _NOT_HERE:
                     raise
-                log.warning("cannot listen on %s, port %d: %s", address[0], port, error.strerror)
-                missing = error
-        if missing is not None and not listeners:
-            raise missing
+                missing[address[0]] = error
+        for name, why in missing.items():
+            if not listeners:
+                raise why
+            log.warning("cannot listen on %s, port %d: %s", name, port, why.strerror)
         for listener in listeners:
             listener.listen(backlog)
             listener.setblocking(False)

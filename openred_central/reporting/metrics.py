@@ -6,7 +6,7 @@ Names end with their unit; ``process_*`` are those that Prometheus's own librari
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .. import __version__
 from ..api.admin.exposition import Family, Labels, choice, counter, gauge, histogram, render
@@ -25,8 +25,14 @@ NO_ROUTE = "none"
 _CLASSES = (2, 3, 4, 5)
 
 
-def metrics_text(parts: Parts, broadcast: Broadcast, stalls: StallMeter, refusals: Refusals) -> bytes:
-    """The answer to ``GET /metrics``."""
+def metrics_text(
+    parts: Parts,
+    broadcast: Broadcast,
+    stalls: StallMeter,
+    refusals: Refusals,
+    task_failures: Mapping[str, int],
+) -> bytes:
+    """The answer to ``GET /metrics``. `task_failures`: by name, how often each background task failed."""
     return render(
         [
             *_process(parts),
@@ -37,6 +43,11 @@ def metrics_text(parts: Parts, broadcast: Broadcast, stalls: StallMeter, refusal
             *_events(broadcast),
             *_store(parts),
             *_time(parts, stalls),
+            counter(
+                "openred_task_failures_total",
+                "How often a background task failed, and went on after a pause.",
+                {(("task", name),): count for name, count in sorted(task_failures.items())},
+            ),
         ]
     )
 

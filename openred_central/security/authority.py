@@ -16,6 +16,11 @@ from .proof_errors import ProofError
 # The default ports of http and https (RFC 9110 §4.2) are not part of a signed authority (RFC 9421 §2.2.3).
 _DEFAULT_PORTS = (":80", ":443")
 _PORT_MAX = 65_535
+# What the one who signs cannot mend.
+HOST_CHANGED = (
+    "Where this is not the host, with its port, of the URL that you asked, a proxy has changed the field "
+    "Host, and has to pass it on as it came (nginx: proxy_set_header Host $http_host)."
+)
 _AUTHORITY = late(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9](?:[a-z0-9._-]{0,252})))(?::([0-9]{1,5}))?", re.ASCII)
 
 
@@ -56,8 +61,8 @@ class Authorities:
         allowed = ", ".join(sorted(self._allowed))
         raise ProofError(
             "wrong_authority",
-            f"The request is signed for another directory; this one is {allowed}. "
-            "Sign for the host in the URL.",
+            f"The request came for {authority[:200]!r}, and this directory is {allowed}. "
+            f"Sign for the host in the URL. {HOST_CHANGED}",
         )
 
 

@@ -45,11 +45,15 @@ def read_spki(der: bytes) -> tuple[bytes, RsaNumbers | None, str]:
 
 
 def is_signed_by_rsa(spki: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether `signature` is one of `message` by the RSA key with that DER."""
-    key = load_der_public_key(spki)
-    assert isinstance(key, rsa.RSAPublicKey), "only accepted keys are stored"
+    """Whether `signature` is one of `message` by the RSA key with that DER.
+
+    Nobody signs with what is no such key: only accepted keys are stored, but what is stored may be damaged.
+    """
     try:
+        key = load_der_public_key(spki)
+        if not isinstance(key, rsa.RSAPublicKey):
+            return False
         key.verify(signature, message, PSS, RSA_HASH)
-    except InvalidSignature:
+    except (InvalidSignature, ValueError, UnsupportedAlgorithm):
         return False
     return True

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from ..encoding import decode_base64, key_id
 from ..patterns import late
 from ..plain import NamedTuple
-from .authority import signed_authority
+from .authority import HOST_CHANGED, signed_authority
 from .node_keys import ALGORITHMS, kind_of, verify
 from .proof_errors import ProofError
 
@@ -41,6 +41,8 @@ EARLY_S_MAX = 30
 WITHOUT_BODY = '("@method" "@authority" "@path")'
 WITH_BODY = '("@method" "@authority" "@path" "content-digest")'
 
+_SIGNATURES_MAX = 4
+_OUR_TAG = f';tag="{TAG}"'
 _UINT32_MAX = 2**32 - 1
 _LABEL = r"[a-z*][a-z0-9_.*-]{0,31}"
 _STRING = r'"[!#-\[\]-~]{0,128}"'
@@ -173,14 +175,18 @@ def check_proof(signature: Signature, message: Message, spki: bytes) -> Proof:
             f"The signature says alg={signature.algorithm}, but this key signs by {expected}.",
         )
     check_digest(signature.digest, message.body)
-    base = request_base(
-        message.method, message.authority, message.path, signature.digest, signature.parameters
-    )
-    if not verify(spki, signature.signature, base):
+    # Which port is the default one depends on the scheme, which a proxy may have ended: with it, or without.
+    authorities = dict.fromkeys([signed_authority(message.authority), message.authority.lower()])
+    bases = [
+        _base(message.method, authority, message.path, signature.digest, signature.parameters)
+        for authority in authorities
+    ]
+    if not any(verify(spki, signature.signature, base) for base in bases):
         raise ProofError(
             "bad_signature",
             "The signature does not fit the request. It must be of the signature base for "
-            f"{message.method} {signed_authority(message.authority)} {message.path}, all as it was sent.",
+            f"{message.method} {signed_authority(message.authority)} {message.path}, all as it was sent. "
+            f"{HOST_CHANGED}",
         )
     return Proof(signature.key_id, signature.created, signature.nonce)
 
@@ -192,9 +198,14 @@ def check_digest(digest: str, body: bytes) -> None:
     """
     if not digest and not body:
         return
-    match = _DIGEST.fullmatch(digest)
-    if match is None:
-        raise _syntax("Content-Digest is malformed; allowed is sha-256=:<base64 of the SHA-256 of the body>:")
+    # Others may stand beside it (RFC 9530 §2); the signature covers all of them, we check this one.
+    matches = [match for member in digest.split(",") if (match := _DIGEST.fullmatch(member.strip(" \t")))]
+    if len(matches) != 1:
+        raise _syntax(
+            "Content-Digest is malformed; needed is sha-256=:<base64 of the SHA-256 of the body>:, once, and "
+            "digests by others may stand beside it."
+        )
+    (match,) = matches
     if not hmac.compare_digest(_decode(match[1], "Content-Digest"), hashlib.sha256(body).digest()):
         raise ProofError("digest_mismatch", "Content-Digest is not the SHA-256 of the body that arrived.")
 
@@ -211,9 +222,13 @@ def signature_base(components: Iterable[tuple[str, str]], parameters: str) -> by
 
 def request_base(method: str, authority: str, path: str, digest: str, parameters: str) -> bytes:
     """What is signed of a request in this profile. `digest` is empty where it has no body."""
+    return _base(method, signed_authority(authority), path, digest, parameters)
+
+
+def _base(method: str, authority: str, path: str, digest: str, parameters: str) -> bytes:
     components = [
         ('"@method"', method),
-        ('"@authority"', signed_authority(authority)),
+        ('"@authority"', authority),
         ('"@path"', path),
     ]
     if digest:
@@ -250,6 +265,11 @@ def _read(message: Message) -> list[Signature]:
     components = WITH_BODY if message.body else WITHOUT_BODY
     inputs = _members(_INPUT, values.get("signature-input", ""), "Signature-Input", _EXAMPLE)
     signed = _members(_BYTES, values.get("signature", ""), "Signature", f"{LABEL}=:<base64>:")
+    # What others sign, such as a proxy for itself, has another tag, and is none of our business.
+    if len(inputs) > 1 and (
+        ours := {label: match for label, match in inputs.items() if _OUR_TAG in match[4]}
+    ):
+        inputs, signed = ours, {label: match for label, match in signed.items() if label in ours}
     if inputs.keys() != signed.keys():
         raise _syntax("Signature-Input and Signature do not have the same labels.")
     return [
@@ -272,15 +292,15 @@ def _once(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _members(pattern: re.Pattern[str], value: str, field: str, example: str) -> dict[str, re.Match[str]]:
-    """The one or two members of a dictionary (RFC 8941 §3.2), label → match."""
+    """The few members of a dictionary (RFC 8941 §3.2), label → match."""
     # Nearly always there is one: 1.0 µs instead of 1.7.
     match = pattern.fullmatch(value)
     if match is not None:
         return {match[1]: match}
     members: dict[str, re.Match[str]] = {}
     position = 0
-    # Three would never be accepted; a third is what ends the reading.
-    while len(members) < 2:
+    # Two are ours at most; the others are those of proxies.
+    while len(members) < _SIGNATURES_MAX:
         match = pattern.match(value, position)
         if match is None or match[1] in members:
             break

@@ -20,6 +20,7 @@ def is_signed(spki: bytes, signature: bytes, message: bytes) -> bool:
         return is_signed_by_rsa(spki, signature, message)
     try:
         Ed25519PublicKey.from_public_bytes(spki[len(ED25519_SPKI_PREFIX) :]).verify(signature, message)
-    except InvalidSignature:
+    except (InvalidSignature, ValueError):
+        # Bytes that are no key of this kind can only come of a damaged store.
         return False
     return True

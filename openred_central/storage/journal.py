@@ -61,12 +61,12 @@ _READ_LATEST_AS = _READ_AS | {
 SELECT_RECORDS = f"""
 SELECT {", ".join(_READ_LATEST_AS.get(name, f"node.{name}") for name in Record._fields)}
 FROM node LEFT JOIN latest ON latest.slot = node.slot AND {HOLDS}
-WHERE node.slot > ? ORDER BY node.slot LIMIT ?
+WHERE node.slot >= ? ORDER BY node.slot LIMIT ?
 """
 # And where it did not: a fifth faster.
 SELECT_FOLDED_RECORDS = f"""
 SELECT {", ".join(_READ_AS.get(name, name) for name in Record._fields)}
-FROM node WHERE slot > ? ORDER BY slot LIMIT ?
+FROM node WHERE slot >= ? ORDER BY slot LIMIT ?
 """
 _SELECT_PAST = "FROM journal WHERE commit_number > ? AND commit_number <= ? ORDER BY commit_number"
 SELECT_SIGNS = f"SELECT commit_number, signs {_SELECT_PAST}"
@@ -83,6 +83,26 @@ UPDATE node SET
 FROM latest
 WHERE latest.slot > ? AND latest.slot <= ? AND node.slot = +latest.slot AND {HOLDS}
 """
+
+
+# The journal may hold a number beyond that of the vitals, which no commit could be given any more.
+SELECT_COMMIT_NUMBER = """
+SELECT max(
+    coalesce((SELECT max(commit_number) FROM vitals), 0),
+    coalesce((SELECT max(commit_number) FROM journal), 0)
+)
+"""
+# No count of commits comes so far.
+COMMIT_NUMBER_MAX = 1 << 62
+
+
+def last_commit_number(connection: sqlite3.Connection) -> int:
+    """The number of the last commit, 0 where there is none. Raises `Damage` where none could follow."""
+    number: int
+    (number,) = connection.execute(SELECT_COMMIT_NUMBER).fetchone()
+    if number > COMMIT_NUMBER_MAX:
+        raise Damage(f"its last commit has the number {number}")
+    return number
 
 
 def pack(signs_of_life: Iterable[SignOfLife]) -> bytes:
@@ -108,8 +128,10 @@ class Journal:
     Raises errors of SQLite as they are, and `Damage` where a row of the journal is not one.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, left_alone: frozenset[int] = frozenset()) -> None:
         self._connection = connection
+        # Slots to which no sign of life is applied.
+        self._left_alone = left_alone
         connection.execute(CREATE_LATEST)
         # `latest` holds what rows up to this one say; those of earlier folds are in the records already.
         self._read = 0
@@ -118,6 +140,11 @@ class Journal:
         self._began_s: float | None = None
         # What a server left that was killed is folded before all else.
         self.fold_due = self._signs > 0
+
+    def leave_alone(self, slots: frozenset[int]) -> None:
+        """Apply no sign of life to the records in `slots`, neither to those read already."""
+        self._left_alone = slots
+        self._connection.executemany("DELETE FROM latest WHERE slot = ?", ((slot,) for slot in slots))
 
     def committed(self, signs: int, attended_s: float) -> None:
         """Note a commit with so many signs of life at this attended time."""
@@ -213,6 +240,8 @@ class Journal:
                 signs += [(slot, number, at, s, gap_s) for slot, at, s, gap_s in unpack(packed)]
             except ValueError as error:
                 raise Damage(f"row {number} of the journal {error}") from None
+        if self._left_alone:
+            signs = [sign for sign in signs if sign[0] not in self._left_alone]
         for first in range(0, len(signs), STATEMENT_SIGNS):
             part = signs[first : first + STATEMENT_SIGNS]
             # One statement runs without the interpreter's lock; the later of two rows of a slot stays.

@@ -24,6 +24,8 @@ from .ownership import give
 from .store import PassingError
 
 HOLDER_BYTES_MAX = 32
+# Behind the bytes of a database that SQLite locks (SQLite file format §1.4).
+UNUSED_BYTE = 0x40000000 + 1_024
 
 
 class FileLock:
@@ -39,6 +41,7 @@ class FileLock:
         self._path = database.with_name(database.name + ".lock")
         self._descriptor: int | None = None
         self._database_descriptor: int | None = None
+        self._counts_links = False
 
     @property
     def held(self) -> bool:
@@ -72,6 +75,8 @@ class FileLock:
         descriptor = os.open(self._database, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _shuts_out_sqlite(descriptor):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
         except BlockingIOError:
             os.close(descriptor)
             raise PassingError(
@@ -82,6 +87,8 @@ class FileLock:
             os.close(descriptor)
             raise
         self._database_descriptor = descriptor
+        # Some file systems do not count.
+        self._counts_links = os.fstat(descriptor).st_nlink > 0
 
     def loss(self) -> str | None:
         """How the database has ceased to be the file that is locked; None while its name leads to it.
@@ -99,7 +106,9 @@ class FileLock:
         if not os.path.samestat(held, there):
             return "was replaced: another file has its name"
         # Where the file alone is mounted, its name stays after it was removed outside.
-        return None if held.st_nlink else "is gone: it was removed outside of this container"
+        if self._counts_links and not held.st_nlink:
+            return "is gone: it was removed outside of this container"
+        return None
 
     def renew(self) -> bool:
         """Make the file beside the database again where it is gone or another one; True where it was.
@@ -139,6 +148,19 @@ class FileLock:
             os.close(descriptor)
             raise
         return descriptor
+
+
+def _shuts_out_sqlite(descriptor: int) -> bool:
+    """Whether the lock on a database keeps SQLite from its own, as on NFS: there both are one (flock(2)).
+
+    There a second name is not refused, and one server can run all the same.
+    """
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, UNUSED_BYTE)
+    except (BlockingIOError, PermissionError):
+        return True
+    fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, UNUSED_BYTE)
+    return False
 
 
 def is_at(descriptor: int, path: Path) -> bool:

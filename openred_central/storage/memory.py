@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..directory.batch import Batch, Vitals
 from ..directory.columns import RecordColumns
@@ -39,6 +39,9 @@ class MemoryStore:
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
         """No tombstones."""
         return iter(())
+
+    def leave_alone(self, slots: Iterable[int]) -> None:
+        """Nothing to do."""
 
     def load_secret(self, name: str) -> bytes | None:
         """None: every process makes its own secrets."""

@@ -28,6 +28,8 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE node ADD COLUMN next_key TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE tombstone ADD COLUMN flags INTEGER NOT NULL DEFAULT 0",
     ),
+    # The commitment to a next key outlives its node.
+    3: ("ALTER TABLE tombstone ADD COLUMN next_key TEXT NOT NULL DEFAULT ''",),
 }
 
 

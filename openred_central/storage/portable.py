@@ -190,6 +190,8 @@ def _tombstone(tombstone: Tombstone) -> dict[str, Any]:
     fields = tombstone._asdict()
     if fields.pop("flags") & PROVEN:
         fields["proven"] = True
+    if not fields["next_key"]:
+        del fields["next_key"]
     return fields
 
 
@@ -266,6 +268,7 @@ def _read_tombstone(fields: Fields, slot: int) -> Tombstone:
         reason=fields.text("reason"),
         revision=fields.whole("revision"),
         flags=fields.flag("proven", default=False) * PROVEN,
+        next_key=fields.text("next_key") if fields.has("next_key") else "",
     )
     fields.done()
     return tombstone

@@ -171,6 +171,11 @@ def refuse_rows(batch: Batch) -> None:
         raise RowsRefused(remaining, refused)
 
 
+def text_of(stored: bytes) -> str:
+    """Text as it is stored; bytes that are no UTF-8 become lone surrogates, which no text has."""
+    return stored.decode("utf-8", "surrogateescape")
+
+
 def _refusal(value: object) -> str | None:
     """Why `value` cannot be stored; None where it can."""
     if isinstance(value, int):

@@ -8,11 +8,14 @@ led to it.
 
 from __future__ import annotations
 
+import logging
 import struct
 
 from ..directory.batch import Vitals
 from ..plain import NamedTuple
 from .store import DamageError, Store
+
+log = logging.getLogger("openred.storage")
 
 # The name under which a store keeps the marks.
 RUNS = "runs"
@@ -39,10 +42,18 @@ def load_runs(store: Store) -> list[Run]:
 
 
 def begin_run(store: Store, name: bytes) -> None:
-    """Leave the mark of a new run, before anything is changed. Raises `StoreError`."""
+    """Leave the mark of a new run, before anything is changed. Raises `StoreError`.
+
+    Marks that are damaged tell nothing, and nobody is served by them: they are given up.
+    """
     vitals = store.load_vitals()
     run = Run(name, vitals.revision, vitals.attended_s) if vitals is not None else Run(name, 0, 0.0)
-    runs = [*load_runs(store), run][-RUNS_MAX:]
+    try:
+        former = load_runs(store)
+    except DamageError as error:
+        log.error("%s; the marks of earlier runs are given up, and older snapshots cannot be compared", error)
+        former = []
+    runs = [*former, run][-RUNS_MAX:]
     store.save_secret(RUNS, b"".join(_RUN.pack(*one) for one in runs))
 
 

@@ -12,7 +12,7 @@ from .store import StoreError
 
 # "ORed" in ASCII, in the header of every file of ours (SQLite file format §1.3.16).
 APPLICATION_ID = 0x4F526564
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 PAGE_BYTES = 4_096
 # Records of usual size; larger ones are seen by their bytes.
@@ -57,7 +57,8 @@ CREATE TABLE tombstone (
     died_s REAL NOT NULL,
     reason TEXT NOT NULL,
     revision INTEGER NOT NULL,
-    flags INTEGER NOT NULL DEFAULT 0
+    flags INTEGER NOT NULL DEFAULT 0,
+    next_key TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE vitals (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),

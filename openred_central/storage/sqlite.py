@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
@@ -22,11 +22,11 @@ from ..plain import NamedTuple
 from .beside import Beside
 from .connecting import Checking, connect, truncate_log
 from .faults import ADVICE, poisons, telling
-from .journal import SELECT_FOLDED_RECORDS, SELECT_RECORDS, Journal
+from .journal import SELECT_FOLDED_RECORDS, SELECT_RECORDS, Journal, last_commit_number
 from .lock import FileLock
 from .log_size import LogSize
 from .rescuing import Rescue
-from .rows import PAGES_PER_COMMIT, encode, pages_written, refuse_rows
+from .rows import INTEGER_MAX, INTEGER_MIN, PAGES_PER_COMMIT, encode, pages_written, refuse_rows, text_of
 from .schema import PAGE_BYTES, create_database, create_folder, log_left
 from .store import StoreError
 from .transaction import transaction
@@ -39,14 +39,11 @@ log = logging.getLogger("openred.storage")
 # connection of its own, beside the commits, it gains nothing: their fsyncs wait for its writes all the same.
 WAL_BYTES_DUE = 2 * 1024 * 1024
 
-
 SELECT_TOMBSTONES = f"SELECT {', '.join(Tombstone._fields)} FROM tombstone ORDER BY died_s, id_hash"
 SELECT_VITALS = f"SELECT {', '.join(Vitals._fields)} FROM vitals"
 REPLACE_VITALS = (
     f"REPLACE INTO vitals (only_row, {', '.join(Vitals._fields)}, commit_number) VALUES (1, ?, ?, ?, ?)"
 )
-
-SELECT_COMMIT_NUMBER = "SELECT coalesce(max(commit_number), 0) FROM vitals"
 
 
 class _Session(NamedTuple):
@@ -80,6 +77,7 @@ class SqliteStore:
         self._wal_pages = 0
         self._log_size = LogSize(self._path)
         self._checking: Checking | None = None
+        self._left_alone: frozenset[int] = frozenset()
         self._rescue = Rescue(self._path)
 
     @property
@@ -158,8 +156,8 @@ class SqliteStore:
     def _begin(self, connection: sqlite3.Connection) -> _Session:
         """Go on with a new connection."""
         try:
-            (self._commit_number,) = connection.execute(SELECT_COMMIT_NUMBER).fetchone()
-            journal = Journal(connection)
+            self._commit_number = last_commit_number(connection)
+            journal = Journal(connection, self._left_alone)
             session = _Session(connection, journal, Beside(self._path), Wiper(connection, journal))
         except BaseException:
             connection.close()
@@ -175,7 +173,7 @@ class SqliteStore:
             # No commit may come to stand in the log behind one that has perhaps not reached the disk.
             if not truncate_log(connection):
                 raise StoreError(f"cannot reopen {self._path}: {ADVICE[sqlite3.SQLITE_BUSY]}")
-            (found,) = connection.execute(SELECT_COMMIT_NUMBER).fetchone()
+            found = last_commit_number(connection)
             # The commit that failed may be there nevertheless; to save it again changes nothing.
             if found not in (self._commit_number, self._commit_number + 1):
                 raise StoreError(self._altered(found))
@@ -202,12 +200,9 @@ class SqliteStore:
         return None if row is None else Vitals._make(row)
 
     def load_records(self, rows_max: int) -> Iterator[list[Record]]:
-        """All records in the order of their slots, in lists of at most `rows_max`.
-
-        Each list is a query of its own, so that nothing stays open in between.
-        """
+        """All records by slots, in lists of at most `rows_max`, each a query that leaves nothing open."""
         # The columns stand in the order of the fields; `Record._make` would take six times as long.
-        for rows in self._load_rows(rows_max, str):
+        for rows in self._load_rows(rows_max, text_of):
             yield list(map(tuple.__new__, repeat(Record), rows))
 
     def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
@@ -215,22 +210,22 @@ class SqliteStore:
         for rows in self._load_rows(rows_max, bytes):
             yield RecordColumns._make(zip(*rows, strict=True))
 
-    def _load_rows(self, rows_max: int, text: type) -> Iterator[list[tuple[Any, ...]]]:
-        """Rows of records, `text` being what their text becomes, the profile aside."""
-        last_slot = -1
-        while True:
+    def _load_rows(self, rows_max: int, text: Callable[[bytes], Any]) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows of records, `text` being what makes their text of bytes, the profile aside."""
+        first_slot = INTEGER_MIN
+        while first_slot <= INTEGER_MAX:
             with self._telling("read"):
                 connection, journal, _, _ = self._usable
                 journal.catch_up()
                 select = SELECT_RECORDS if journal.latest_any else SELECT_FOLDED_RECORDS
                 connection.text_factory = text
                 try:
-                    rows = connection.execute(select, (last_slot, rows_max)).fetchall()
+                    rows = connection.execute(select, (first_slot, rows_max)).fetchall()
                 finally:
                     connection.text_factory = str
             if not rows:
                 return
-            last_slot = rows[-1][0]
+            first_slot = rows[-1][0] + 1
             yield rows
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
@@ -239,6 +234,12 @@ class SqliteStore:
             cursor = self._connection.execute(SELECT_TOMBSTONES)
             while rows := cursor.fetchmany(rows_max):
                 yield list(map(Tombstone._make, rows))
+
+    def leave_alone(self, slots: Iterable[int]) -> None:
+        """Apply no sign of life to the rows of `slots`."""
+        self._left_alone = frozenset(slots)
+        with self._telling("write"):
+            self._usable.journal.leave_alone(self._left_alone)
 
     def load_secret(self, name: str) -> bytes | None:
         """The secret kept under `name`; None where there is none."""
@@ -370,7 +371,7 @@ class SqliteStore:
 
     def _check_number(self, connection: sqlite3.Connection) -> None:
         """Raise `StoreError` where somebody else has committed to the file."""
-        (found,) = connection.execute(SELECT_COMMIT_NUMBER).fetchone()
+        found = last_commit_number(connection)
         if found != self._commit_number:
             raise StoreError(self._altered(found))
 

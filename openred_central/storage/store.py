@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from ..directory.batch import Batch, Vitals
@@ -66,6 +66,9 @@ class Store(Protocol):
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
         """All tombstones, oldest first, in lists of at most `rows_max`."""
+
+    def leave_alone(self, slots: Iterable[int]) -> None:
+        """Change nothing in the rows of `slots`, whatever signs of life are still to be applied to them."""
 
     def load_secret(self, name: str) -> bytes | None:
         """The secret kept under `name`; None where there is none."""

@@ -3,6 +3,9 @@
 In the database SQLite overwrites what is deleted (`secure_delete`). Two places remain: signs of life that are
 not folded yet, and the log, which holds former pages until it is written over. So the journal is folded, and
 the log copied into the database and emptied, in steps between commits.
+
+What SQLite does not overwrite is the former place of a record that it moved when it split or joined pages.
+That can be reached from outside only by making the whole file anew, which would hold up commits for seconds.
 """
 
 from __future__ import annotations

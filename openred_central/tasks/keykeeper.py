@@ -42,6 +42,10 @@ TICK_S = 5.0
 RETRY_S = 60.0
 
 
+class NoThread(KeyFileError):
+    """The system gives no thread at present."""
+
+
 @plain()
 class KeykeeperStats:
     """What the keykeeper has done. `last_error` is None while all is well."""
@@ -189,6 +193,9 @@ class Keykeeper:
                 raise NoKey("there is no signing key yet")
             bodies = [unsigned(token, key.public) for token in tokens]
             minted = await self._in_thread(lambda: _sign(key, bodies))
+        except NoThread as error:
+            self._note_failure("tokens cannot be signed", error)
+            raise Busy(str(error)) from error
         finally:
             self._waiting -= len(tokens)
         self.stats.tokens += len(tokens)
@@ -254,7 +261,11 @@ class Keykeeper:
         self.stats.last_error = str(error)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except RuntimeError as error:
+            raise NoThread(f"the system gives no thread: {error}") from error
+        return await future
 
     async def _stops_within(self, pause_s: float) -> bool:
         with contextlib.suppress(TimeoutError):

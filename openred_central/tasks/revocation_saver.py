@@ -51,7 +51,8 @@ class RevocationSaver:
         self._asked += 1
         try:
             await self._save(self._asked)
-        except StoreError as error:
+        except (StoreError, RuntimeError) as error:
+            # The latter where the system gives no thread.
             if self._retrying is None:
                 log.error("a revocation cannot be saved, to be tried again: %s", error)
                 self._retrying = asyncio.create_task(self._retry())
@@ -71,7 +72,7 @@ class RevocationSaver:
     async def _retry(self) -> None:
         while self._saved < self._asked:
             await asyncio.sleep(self._retry_s)
-            with suppress(StoreError):
+            with suppress(StoreError, RuntimeError):
                 await self._save(self._asked)
         self._retrying = None
         log.warning("revocations are saved again")

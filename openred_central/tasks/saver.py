@@ -21,7 +21,8 @@ from ..errors import InternalBug
 from ..histogram import Histogram
 from ..plain import field, fields, plain
 from ..storage.state import StoreState
-from ..storage.store import RowsRefused, Store, StoreError
+from ..storage.store import RowsRefused, Store
+from .trouble import Trouble
 
 log = logging.getLogger("openred.saver")
 
@@ -132,6 +133,8 @@ class Saver:
         # Whether the commit under way has not returned in time.
         self._hanging = False
         self._told_behind = False
+        self._unsaved = Trouble(log, now, "changes cannot be saved", "changes are saved again")
+        self._untidy = Trouble(log, now, "housekeeping of the store failed", "housekeeping works again")
         # The monotonic time at which the store is to be looked at.
         self._look_s = 0.0
         self.stats = SaverStats()
@@ -176,8 +179,8 @@ class Saver:
         return await future
 
     async def run(self) -> None:
-        """Save what is pending, again and again, until `stop`. To be run as a task, once."""
-        self._task = asyncio.current_task()
+        """Save what is pending, again and again, until `stop`. To be run as a task, one at a time."""
+        self._task, self._ended = asyncio.current_task(), False
         try:
             while not (await self._save_batch() and self._stopping):
                 await self._pause()
@@ -251,7 +254,7 @@ class Saver:
         self._look_s = now_s + LOOK_S
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, self._store.look, now_s)
-        except StoreError as error:
+        except Exception as error:
             self._note_failure(error)
             return False
         return True
@@ -265,8 +268,9 @@ class Saver:
             except Exception as error:
                 # Where the file is lost, the look tells so, and that is enough.
                 if await self._look():
-                    log.warning("housekeeping of the store failed, to be tried again: %s", error)
+                    self._untidy.failed(error)
                 return
+            self._untidy.worked()
             if self._wake.is_set():
                 return
 
@@ -290,8 +294,9 @@ class Saver:
         if self.stats.pending_since_s is None:
             self.stats.pending_since_s = started_s
         loop = asyncio.get_running_loop()
-        commit = loop.run_in_executor(self._writer, self._commit, batch)
         try:
+            # Also here it may fail: where the system gives no thread.
+            commit = loop.run_in_executor(self._writer, self._commit, batch)
             done, _ = await asyncio.wait({commit}, timeout=self._options.commit_timeout_s)
             if not done:
                 self._note_hanging()
@@ -340,7 +345,7 @@ class Saver:
     def _note_recovery(self) -> None:
         if self.failing:
             self._retry_s, self._hanging = None, False
-            log.warning("changes are saved again, after %d failed commits in all", self.stats.failures)
+            self._unsaved.worked()
 
     def _find_pace_s(self) -> float | None:
         """The pause before the next batch, if nobody waits for it; None where less than one is pending.
@@ -376,9 +381,9 @@ class Saver:
         self.stats.failures += 1
         self.stats.last_error = str(error) or repr(error)
         self._hanging = False
+        # The error itself: more of it is shown than of a text.
+        self._unsaved.failed(error if str(error) else repr(error))
         if self._retry_s is None:
-            # The error itself: more of it is shown than of a text.
-            log.error("changes cannot be saved, to be tried again: %s", error if str(error) else repr(error))
             self._retry_s = min(RETRY_S_MIN, self._options.retry_s_max)
         else:
             self._retry_s = min(2 * self._retry_s, self._options.retry_s_max)

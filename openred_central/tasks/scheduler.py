@@ -120,8 +120,10 @@ class Scheduler:
     def _tell_transitions(self) -> None:
         transitions = self._directory.nodes.transitions
         if transitions:
-            self._on_transitions(list(transitions))
+            told = list(transitions)
+            # Before, so that those of which the telling fails are not told again and again.
             transitions.clear()
+            self._on_transitions(told)
 
     def _tell_hold(self) -> None:
         hold = self._directory.expiry.silence.hold

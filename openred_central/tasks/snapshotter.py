@@ -123,7 +123,13 @@ class Snapshotter:
             pause_s = await loop.run_in_executor(thread, self._first_pause_s)
             while not await self._stops_within(pause_s):
                 asked, self._asked = self._asked, []
-                pause_s, taken = await loop.run_in_executor(thread, self._take)
+                taken = None
+                try:
+                    pause_s, taken = await loop.run_in_executor(thread, self._take)
+                except RuntimeError as error:
+                    # The system gives no thread, or this one could not begin.
+                    self._note_failure(error)
+                    pause_s = RETRY_S
                 _answer(asked, taken, STOPPING if self._stopping else self.stats.last_error)
         _answer(self._asked, None, STOPPING)
 

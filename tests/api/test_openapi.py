@@ -99,7 +99,8 @@ def test_every_field_is_described_as_it_is_read() -> None:
         body = (
             operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
         )
-        told |= body.get("properties", {})
+        shapes = body.get("anyOf", [body])
+        told |= shapes[0].get("properties", {})
         schema = kinds.schema_of(field.read)
         for spelling in filter(None, (field.name, field.alias)):
             if "title" in schema:
@@ -107,7 +108,7 @@ def test_every_field_is_described_as_it_is_read() -> None:
             else:
                 assert told[spelling].get("type") == schema.get("type")
         if field.required and not field.alias:
-            assert field.name in body["required"]
+            assert all(field.name in shape["required"] for shape in shapes)
 
 
 def test_what_the_route_table_limits_may_be_limited() -> None:
@@ -124,7 +125,7 @@ def test_statuses_and_codes_belong_together() -> None:
             for media, content in response.get("content", {}).items():
                 if "problem" in media:
                     narrowed = content["schema"]["allOf"][1]["properties"]
-                    assert narrowed["status"] == {"const": int(status)}, (path, method)
+                    assert narrowed["status"] == {"type": "integer", "enum": [int(status)]}, (path, method)
                     assert {PROBLEMS[code].status for code in narrowed["error"]["enum"]} == {int(status)}
 
 
@@ -242,7 +243,7 @@ def test_the_stream_of_events_is_described_as_one() -> None:
     [
         (200, "application/json", b'{"status":"ok"}', None),
         (200, "application/json", b'{"status":"ok","more":1}', "more"),
-        (200, "application/json", b'{"status":"well"}', "'ok' was expected"),
+        (200, "application/json", b'{"status":"well"}', "'well' is not one of ['ok']"),
         (200, "text/plain", b"ok", "text/plain is not described"),
         (201, "application/json", b"{}", "the status 201 is not described"),
         (400, "application/problem+json", b'{"status":400,"error":"bad_json"}', "bad_json"),

@@ -7,7 +7,6 @@ import pytest
 from openred_central.api.limiting import QUOTA_EXCEEDED
 from openred_central.api.proof_problems import (
     key_is_text,
-    missing,
     name_of_another_key,
     no_key,
     not_the_claim,
@@ -41,7 +40,8 @@ def test_who_has_to_wait_is_told_how_long() -> None:
 
 @pytest.mark.parametrize(("body", "components"), [(b"", WITHOUT_BODY), (b"{}", WITH_BODY)])
 def test_a_401_tells_what_to_sign(body: bytes, components: str) -> None:
-    error = missing(Request("POST", "/register", body=body), NOW)
+    request = Request("POST", "/register", body=body)
+    error = refused(request, ProofError("proof_required", "Nothing proves who sent it."), NOW)
     assert (error.status, error.code) == (401, "proof_required")
     headers = dict(error.headers)
     assert headers["Accept-Signature"].startswith(f"sig1={components};created")

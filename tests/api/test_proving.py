@@ -511,6 +511,64 @@ def test_a_key_that_was_named_beforehand_takes_over_alone() -> None:
     assert rotate(world, None, NEW).status == 401, "it was named once"
 
 
+def test_the_present_key_alone_does_not_break_a_commitment() -> None:
+    """As a thief has it, who cannot keep the owner from taking the node back."""
+    world = World()
+    enrol(world, next_key=NEW.key_id)
+    assert_problem(rotate(world, OWNER, FOREIGN), 403, "forbidden")
+    named = {"public_key": FOREIGN.public_text, "next_key": FOREIGN.key_id}
+    assert_problem(rotate(world, OWNER, FOREIGN, named), 403, "forbidden")
+    for broken in (None, FOREIGN.key_id):
+        reply = world.signed(OWNER, "POST", "/register", body_of(OWNER, port=9, next_key=broken))
+        assert_problem(reply, 403, "forbidden")
+    assert world.signed(OWNER, "POST", "/heartbeat/node-1", {"port": 10}).status == 200
+    assert enrol(world, port=11, next_key=NEW.key_id).status == 200
+    assert enrol(world, port=12).status == 200
+    assert world.call("GET", "/nodes/node-1").document["next_key"] == NEW.key_id
+    assert rotate(world, None, NEW).status == 200
+
+
+def test_the_present_key_may_sign_the_change_to_the_committed_one_as_well() -> None:
+    world = World()
+    enrol(world, next_key=NEW.key_id)
+    assert_problem(rotate(world, FOREIGN, NEW), 401, "proof_required")
+    assert rotate(world, OWNER, NEW).status == 200
+
+
+@pytest.mark.parametrize("end", ["forgotten", "purged", "silent"])
+def test_a_commitment_outlives_its_node(end: str) -> None:
+    world = World()
+    enrol(world, next_key=NEW.key_id)
+    if end == "forgotten":
+        assert world.signed(OWNER, "DELETE", "/nodes/node-1", {"mode": "forget"}).status == 200
+    elif end == "purged":
+        world.directory.forget("node-1", world.now())
+    else:
+        world.wait(1_100 * DAY_S)
+    assert world.directory.nodes.registry.slot_of("node-1") is None
+    for broken in (None, FOREIGN.key_id):
+        reply = world.signed(OWNER, "POST", "/register", body_of(OWNER, next_key=broken))
+        assert_problem(reply, 403, "forbidden")
+    assert enrol(world).status == 201
+    assert world.call("GET", "/nodes/node-1").document["next_key"] == NEW.key_id
+    assert_problem(rotate(world, OWNER, FOREIGN), 403, "forbidden")
+    assert rotate(world, None, NEW).status == 200
+
+
+@pytest.mark.parametrize("node_id", ["node-1", f"k-{OWNER.key_id}"])
+def test_the_name_of_a_dead_node_is_free_for_the_committed_key(node_id: str) -> None:
+    world = World()
+    enrol(world, node_id=node_id, next_key=NEW.key_id)
+    assert world.signed(OWNER, "DELETE", f"/nodes/{node_id}", {"mode": "forget"}).status == 200
+    assert world.signed(FOREIGN, "POST", "/register", body_of(FOREIGN, node_id=node_id)).status == 409
+    assert world.register(node_id=node_id, public_key=NEW.public_text).status == 401
+    assert enrol(world, NEW, node_id=node_id, next_key=FOREIGN.key_id).status == 201
+    assert world.call("GET", f"/nodes/{node_id}").document["next_key"] == FOREIGN.key_id
+    assert_problem(
+        world.signed(OWNER, "POST", "/register", body_of(OWNER, node_id=node_id)), 409, "node_id_taken"
+    )
+
+
 def test_only_who_signs_names_the_next_key() -> None:
     world = World()
     reply = world.register(public_key=OWNER.public_text, next_key=FOREIGN.key_id)

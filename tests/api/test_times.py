@@ -121,3 +121,23 @@ def test_any_text_is_a_time_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert FORM.fullmatch(rfc3339(parse_rfc3339(text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "next_second"),
+    [
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("2016-12-31t23:59:60.5z", "2017-01-01T00:00:00Z"),
+        ("2017-01-01T01:59:60+02:00", "2017-01-01T00:00:00Z"),
+    ],
+)
+def test_a_leap_second_counts_as_the_next_one(text: str, next_second: str) -> None:
+    assert parse_rfc3339(text) == parse_rfc3339(next_second)
+
+
+@pytest.mark.parametrize(
+    "text", ["2016-12-31T12:00:60Z", "2016-12-31T23:59:61Z", "2016-12-31T23:59:60+02:00"]
+)
+def test_sixty_seconds_at_another_time_are_no_leap_second(text: str) -> None:
+    with pytest.raises(ValueError, match="second"):
+        parse_rfc3339(text)

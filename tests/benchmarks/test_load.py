@@ -97,8 +97,9 @@ def test_a_real_server_is_loaded_and_reported_on(tmp_path: Path) -> None:
             [sys.executable, "-m", "benchmarks", "load", *given, "--json", written, "--chart", chart],
             cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60,
         )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
     found = json.loads(written.read_text())
+    # On a busy machine some may have no answer in the end, and the exit code says so.
+    assert ran.returncode == (1 if found["unanswered"] else 0), ran.stderr
     assert found["kinds"].keys() == {"heartbeat", "discover", "register"}
     assert (found["refused"], found["failed"], found["error"]) == (0, 0, "")
     # The warm-up may add its own; but none of the second is left out for coming late, however slow all is.
@@ -119,8 +120,9 @@ def test_a_real_server_takes_every_proof_of_the_load(tmp_path: Path) -> None:
             [sys.executable, "-m", "benchmarks", "load", *given, "--mix", ",".join(mix), "--json", written],
             cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60,
         )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
     found = json.loads(written.read_text())
+    # On a busy machine some may have no answer in the end, and the exit code says so.
+    assert ran.returncode == (1 if found["unanswered"] else 0), ran.stderr
     assert found["kinds"].keys() == mix
     assert all(each["answered"] for each in found["kinds"].values())
     assert (found["refused"], found["failed"], found["error"]) == (0, 0, "")

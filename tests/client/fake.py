@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -46,9 +47,14 @@ Handler = Callable[[Asked], Told]
 
 
 def respond(status: int, document: Any, headers: dict[str, str] | None = None) -> bytes:
-    """The bytes of a response."""
+    """The bytes of a response of a directory; what is refused is a problem document of its own."""
+    fields = {"Content-Type": "application/json"}
+    if status >= 400:
+        document = {"error": f"http_{status}", **document}
+        document = {"type": f"urn:openred:problem:{document['error']}", **document}
+        fields = {"Content-Type": "application/problem+json"}
     body = b"" if document is None else orjson.dumps(document)
-    fields = {"Content-Length": str(len(body)), **(headers or {})}
+    fields |= {"Content-Length": str(len(body)), **(headers or {})}
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}\r\n".encode() + body
 
@@ -92,13 +98,17 @@ class Stream:
 
     async def read(self, n: int) -> bytes:
         if not self._received:
+            if not self.server.ended:
+                await asyncio.get_running_loop().create_future()
             return b""
         piece = self._received.popleft()
-        assert len(piece) <= n
-        return piece
+        if len(piece) > n:
+            self._received.appendleft(piece[n:])
+        return piece[:n]
 
-    def at_eof(self) -> bool:
-        return self.server.ended_idle
+    def push(self, data: bytes) -> None:
+        """Send what nobody asked for."""
+        self._received.append(data)
 
     def close(self) -> None:
         self.closed = True
@@ -115,7 +125,8 @@ class FakeServer:
         self.asked: list[Asked] = []
         self.streams: list[Stream] = []
         self.clock = VirtualClock()
-        self.ended_idle = False
+        # Whether connections end behind what is answered on them.
+        self.ended = False
         self.reset_on_write = False
         self.waited_s: list[float] = []
 

@@ -14,6 +14,7 @@ from openred_central.client.address import Address
         ("http://Directory.Example/", "directory.example", 80, "directory.example", "directory.example"),
         ("https://directory.example", "directory.example", 443, "directory.example", "directory.example"),
         ("https://a.example:443", "a.example", 443, "a.example:443", "a.example"),
+        ("http://a.example.:1", "a.example.", 1, "a.example.:1", "a.example.:1"),
         ("http://[::1]:8000", "::1", 8000, "[::1]:8000", "[::1]:8000"),
     ],
 )
@@ -37,6 +38,7 @@ def test_a_unix_socket_stands_for_host_and_port() -> None:
         *("", "directory.example:8000", "ftp://a", "http://", "http://a/b", "http://a?b", "http://a#b"),
         *("http://u:p@a", "http://a:70000", "http://a:x", "http://[::1", "http://[::g]", "http://a b"),
         "http://bücher.example",
+        *("http://a..b", "http://.a", "http://..", f"http://{'a' * 64}.b", f"http://{'a.' * 127}a"),
     ],
 )
 def test_what_is_no_url_of_a_directory_is_refused(url: str) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from openred_central.client.asking import Asker, ask_for
-from openred_central.client.errors import BadAnswer, ClientError, ClockError, ProblemError, RetryLater
+from openred_central.client.errors import (
+    BadAnswer,
+    ClientError,
+    ClockError,
+    ForeignAnswer,
+    ProblemError,
+    RetryLater,
+)
 from openred_central.client.identity import Identity, Proof
 from openred_central.security.signatures import Message, read_signature
 
@@ -177,6 +184,29 @@ def test_what_answers_in_another_language_is_no_directory(body: bytes) -> None:
     content = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     with pytest.raises(BadAnswer, match="does not answer as a directory does"):
         Case(lambda _: content).ask()
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 401, 404, 421, 502])
+@pytest.mark.parametrize("said", [b'{"moved":true}', b"<html>"])
+def test_an_answer_that_is_no_success_and_not_the_directorys_word_is_foreign(
+    status: int, said: bytes
+) -> None:
+    head = f"HTTP/1.1 {status} X\r\nLocation: /x\r\nContent-Type: application/json\r\n"
+    case = Case(lambda _: f"{head}Content-Length: {len(said)}\r\n\r\n".encode() + said)
+    with pytest.raises(ForeignAnswer, match=str(status)):
+        case.ask()
+    assert len(case.server.asked) == 1
+
+
+@pytest.mark.parametrize("said", [{"a": "\ud800"}, {"a": 2**70}, {"a": object()}, {1: 2}])
+def test_what_cannot_be_sent_is_an_error_of_the_client(said: dict[str, Any]) -> None:
+    case = Case(lambda _: (200, {}))
+    with pytest.raises(ClientError, match="cannot be sent as JSON"):
+        case.ask(Proof.NODE, said)
+    case.identity.key, case.identity.claim = None, "clé"
+    with pytest.raises(ClientError, match="characters that a header cannot have"):
+        case.ask(Proof.NODE)
+    assert case.server.asked == []
 
 
 def test_a_request_has_what_it_needs_and_no_more() -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from openred_central import client as client_package
 from openred_central.client import (
     BadAnswer,
     Client,
     ClientError,
     ClockError,
     ConnectionFailed,
+    ForeignAnswer,
     ProblemError,
     RetryLater,
 )
@@ -138,6 +140,19 @@ def test_many_ids_are_looked_up_a_hundred_at_a_time() -> None:
     assert len(found["missing"]) == 247
 
 
+def test_empty_names_are_sent_and_not_left_out() -> None:
+    """Were they left out, everybody would be found."""
+    (asked,) = asked_by(lambda c: c.discover([""]))
+    assert asked.target == "/discover?services="
+
+
+def test_names_that_are_no_text_are_left_to_the_directory() -> None:
+    (asked,) = asked_by(lambda c: c.node("\udcff"))
+    assert asked.target == "/nodes/%ED%B3%BF"
+    (asked,) = asked_by(lambda c: c.discover(["\udcff"]))
+    assert asked.target == "/discover?services=%ED%B3%BF"
+
+
 def test_one_that_hides_is_seen_by_itself() -> None:
     def answer(asked: Asked) -> Told:
         return (200, {"node_id": OWN}) if asked.proof == "signature" else (404, {"error": "node_not_found"})
@@ -162,6 +177,27 @@ def test_after_a_change_of_keys_the_new_one_signs_under_the_former_name() -> Non
     assert change.said == {"public_key": other_key().public_text, "next_key": "n" * 43}
     assert change.headers["signature-input"].startswith("old=")
     assert f'keyid="{other_key().key_id}"' in beat.headers["signature-input"]
+
+
+def test_after_a_change_of_keys_a_node_that_is_gone_registers_without_its_former_commitment() -> None:
+    server = FakeServer(
+        lambda asked: (404, {"error": "node_not_found"}) if "heart" in asked.target else (200, {})
+    )
+
+    async def main() -> None:
+        node = client(server)
+        await node.register("192.0.2.1", 7, next_key=other_key().key_id)
+        await node.change_key(other_key())
+        task = asyncio.create_task(node.keep_alive())
+        while len(server.asked) < 4:
+            await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(main())
+    again = server.asked[3]
+    assert again.target == "/register"
+    assert again.said is not None
+    assert "next_key" not in again.said
 
 
 def test_a_change_of_keys_is_never_sent_twice() -> None:
@@ -260,6 +296,17 @@ def test_key_sets_and_tokens_are_judged_by_our_own_clock_whatever_a_server_says(
     asyncio.run(main())
 
 
+def test_a_url_is_all_that_a_client_needs() -> None:
+    node = client_package.Client("http://directory.example", client_package.PrivateKey.generate_ed25519())
+    assert node.node_id.startswith("k-")
+    assert abs(node.now_s() - client_package.SystemClock().wall_s()) < 60
+
+
+def test_what_is_exported_is_there() -> None:
+    assert sorted(client_package.__all__) == client_package.__all__
+    assert all(hasattr(client_package, name) for name in client_package.__all__)
+
+
 class Stopped(Exception):
     """Ends a loop that has no end."""
 
@@ -354,6 +401,29 @@ def test_a_node_that_is_known_no_more_registers_again(status: int) -> None:
     assert [asked.target for asked in server.asked] == [
         *("/register", f"/heartbeat/{OWN}", "/register", f"/heartbeat/{OWN}")
     ]
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 410, 421, 429, 502])
+@pytest.mark.parametrize("body", [b"", b"<h1>No</h1>", b'{"error":"node_not_found"}'])
+def test_what_a_proxy_says_ends_nothing_and_registers_nothing(status: int, body: bytes) -> None:
+    def answer(asked: Asked) -> Told:
+        if len(server_answers) > 1:
+            return server_answers.pop(0)
+        return 200, {"heartbeat_advice_s": 60}
+
+    proxy = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    server_answers: list[Told] = [(201, {}), proxy, proxy, (200, {})]
+    server, told = kept_alive(answer, 3)
+    assert [type(said) for said in told] == [ForeignAnswer, ForeignAnswer, dict]
+    assert [asked.target for asked in server.asked].count("/register") == 1
+    assert server.waited_s[0] <= 2
+
+
+@pytest.mark.parametrize("status", [408, 429])
+def test_a_directory_that_had_too_much_of_us_is_asked_again(status: int) -> None:
+    answers = [(201, {}), (status, {}), (200, {"heartbeat_advice_s": 60})]
+    _, told = kept_alive(lambda _: answers.pop(0), 2)
+    assert [type(said) for said in told] == [ProblemError, dict]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410])

@@ -11,7 +11,7 @@ import pytest
 
 from openred_central.client.address import Address
 from openred_central.client.connections import Connections, Reader, Writer
-from openred_central.client.errors import BadAnswer, ConnectionFailed
+from openred_central.client.errors import BadAnswer, ClientError, ConnectionFailed
 from openred_central.clock import VirtualClock
 
 from .fake import Asked, FakeServer, Lost, Stream, Told, respond
@@ -97,7 +97,7 @@ def test_a_connection_that_ended_while_idle_is_replaced_and_the_request_built_an
     assert [len(built), len(server.streams)] == [3, 2]
 
 
-@pytest.mark.parametrize("how", ["ended", "old", "told to close"])
+@pytest.mark.parametrize("how", ["ended", "old", "told to close", "unasked", "unasked, then ended"])
 def test_a_connection_that_is_ending_is_not_used_again(how: str) -> None:
     close = {"Connection": "close"} if how == "told to close" else {}
     server = FakeServer(lambda _: (200, {}, close))
@@ -106,10 +106,13 @@ def test_a_connection_that_is_ending_is_not_used_again(how: str) -> None:
         connections = server.connections()
         await connections.ask(build)
         if how == "ended":
-            server.ended_idle = True
+            server.ended = True
+        elif how.startswith("unasked"):
+            server.streams[0].push(respond(200, {"node_id": "somebody else"}))
+            server.ended = "ended" in how
         elif how == "old":
             server.clock.advance(51.0)
-        await connections.ask(build)
+        assert (await connections.ask(build)).body == b"{}"
 
     asyncio.run(main())
     assert len(server.streams) == 2
@@ -147,6 +150,7 @@ def test_a_fresh_connection_that_ends_is_an_error_and_not_tried_for_ever() -> No
 
 def test_half_an_answer_is_an_error_and_ends_the_connection() -> None:
     server = FakeServer(lambda _: respond(200, {"a": 1})[:-3])
+    server.ended = True
     with pytest.raises(
         BadAnswer, match=r"http://directory\.example:8000: the connection ended in the middle"
     ):
@@ -204,10 +208,12 @@ def test_a_request_that_is_cancelled_leaves_no_connection_on_which_its_answer_ma
         (socket.gaierror(-2, "Name or service not known"), "the host a cannot be found: Name or service"),
         (FileNotFoundError(2, "No such file"), "there is no socket http://a:8000: is the server running?"),
         (ssl.SSLError(1, "[SSL] record layer failure"), "does the server speak TLS there?"),
+        (UnicodeError("label empty or too long"), "http://a:8000 cannot be connected to: label empty"),
+        (ValueError("embedded null byte"), "http://a:8000 cannot be connected to: embedded null byte"),
         (OSError(113, "No route to host"), "no connection to http://a:8000: No route to host"),
     ],
 )
-def test_why_nobody_can_be_reached_is_said_in_one_line(error: OSError, told: str) -> None:
+def test_why_nobody_can_be_reached_is_said_in_one_line(error: Exception, told: str) -> None:
     async def connect() -> tuple[Reader, Writer]:
         raise error
 
@@ -227,3 +233,29 @@ def test_a_certificate_that_is_not_trusted_is_said_so() -> None:
     connections = Connections(Address.of("http://a:8000"), VirtualClock(), connect=connect)
     with pytest.raises(ConnectionFailed, match="cannot be trusted: self-signed certificate"):
         asyncio.run(connections.ask(build))
+
+
+def test_another_loop_gets_connections_of_its_own() -> None:
+    server = FakeServer(ok)
+    connections = server.connections(connections_max=1)
+
+    async def ask() -> None:
+        await asyncio.gather(*(connections.ask(build) for _ in range(3)))
+
+    for _ in range(3):
+        asyncio.run(ask())
+    assert [len(server.asked), len(server.streams)] == [9, 3]
+    asyncio.run(connections.close())
+
+
+def test_two_loops_at_once_are_told_that_they_need_two() -> None:
+    server = FakeServer(ok)
+    connections = server.connections()
+
+    async def main() -> None:
+        await connections.ask(build)
+        with pytest.raises(ClientError, match="one event loop at a time"):
+            await asyncio.to_thread(asyncio.run, connections.ask(build))
+
+    asyncio.run(main())
+    assert len(server.asked) == 1

@@ -1,44 +1,116 @@
-"""What a refusal tells, whoever it comes from."""
+"""What a refusal tells, and whose word it is."""
 
 from __future__ import annotations
 
 import pytest
 
 from openred_central.client.answers import Answer
-from openred_central.client.errors import ProblemError, RetryLater, problem
+from openred_central.client.errors import (
+    ClientError,
+    ForeignAnswer,
+    ProblemError,
+    RetryLater,
+    Untrusted,
+    problem,
+    untrusted,
+)
+from openred_central.security.refused import Refused
+
+NOW_S = 1_800_000_000.0
+NOW = "Fri, 15 Jan 2027 08:00:00 GMT"
+OWN = b'{"type":"urn:openred:problem:bad_request","error":"bad_request"}'
+PROBLEM = {"content-type": "application/problem+json; charset=utf-8"}
+
+
+def refused(
+    status: int, body: bytes = OWN, headers: dict[str, str] = PROBLEM
+) -> ProblemError | ForeignAnswer:
+    return problem(Answer(status, headers, body, keep_alive=True), NOW_S)
 
 
 def test_a_problem_document_is_told_in_full() -> None:
-    body = (
-        b'{"error":"bad_request","message":"No.","suggestion":"Do.","fields":{"port":"is none"},"reason":"r"}'
+    told = refused(
+        400,
+        OWN[:-1] + b',"message":"No.","suggestion":"Do.","fields":{"port":"is none"},"reason":"r"}',
     )
-    refused = problem(Answer(400, {}, body, keep_alive=True))
-    assert (refused.status, refused.error, refused.reason) == (400, "bad_request", "r")
-    assert (refused.message, refused.suggestion, refused.fields) == ("No.", "Do.", {"port": "is none"})
-    assert str(refused) == "400 bad_request: No."
+    assert isinstance(told, ProblemError)
+    assert (told.status, told.error, told.reason) == (400, "bad_request", "r")
+    assert (told.message, told.suggestion, told.fields) == ("No.", "Do.", {"port": "is none"})
+    assert str(told) == "400 bad_request: No."
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b"[1]", b'{"error":1,"fields":"x"}'])
-def test_a_proxy_that_knows_no_problem_documents_is_understood_as_well(body: bytes) -> None:
-    refused = problem(Answer(502, {}, body, keep_alive=True))
-    assert type(refused) is ProblemError
-    assert (refused.error, refused.fields) == ("http_502", {})
-    assert "502" in refused.message
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 410, 421, 429, 500, 502, 503])
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"", PROBLEM),
+        (b"<html>Bad gateway</html>", {"content-type": "text/html"}),
+        (b"[1]", PROBLEM),
+        (b'{"error":1,"fields":"x"}', PROBLEM),
+        (b'{"error":"node_not_found"}', PROBLEM),
+        (b'{"type":"about:blank","error":"node_not_found"}', PROBLEM),
+        (OWN, {"content-type": "application/json"}),
+        (OWN, {}),
+        (OWN[:-1], PROBLEM),
+    ],
+)
+def test_what_is_no_problem_of_a_directory_is_not_its_word(
+    status: int, body: bytes, headers: dict[str, str]
+) -> None:
+    told = refused(status, body, headers)
+    assert type(told) is ForeignAnswer
+    assert told.status == status
+    assert str(status) in str(told)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+def test_what_leads_elsewhere_is_said_where_and_not_followed(status: int) -> None:
+    told = refused(status, b"", {"location": "https://else\x1bwhere/"})
+    assert type(told) is ForeignAnswer
+    assert r"leads to 'https://else\x1bwhere/'" in str(told)
 
 
 @pytest.mark.parametrize(
-    ("status", "retry_after", "expected_s"),
+    "type_", ["urn:openred:problem:x", "https://iana.org/assignments/http-problem-types#q"]
+)
+def test_a_directory_has_two_kinds_of_problem_types(type_: str) -> None:
+    assert type(refused(404, b'{"type":"%b","error":"x"}' % type_.encode())) is ProblemError
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected_s"),
     [
-        (429, "7", 7.0),
-        (503, "0", 0.0),
-        (429, "soon", None),
-        (429, "", None),
-        (400, "7", None),
-        (429, "²", None),
+        (429, {"retry-after": "7"}, 7.0),
+        (503, {"retry-after": "0"}, 0.0),
+        (429, {"retry-after": "soon"}, None),
+        (429, {}, None),
+        (400, {"retry-after": "7"}, None),
+        (429, {"retry-after": "²"}, None),
+        (503, {"retry-after": "Fri, 15 Jan 2027 08:01:00 GMT"}, 60.0),
+        (503, {"retry-after": "Fri, 15 Jan 2027 07:00:00 GMT"}, 0.0),
+        # The clock of what answers is an hour slow.
+        (
+            503,
+            {"retry-after": "Fri, 15 Jan 2027 07:01:00 GMT", "date": "Fri, 15 Jan 2027 07:00:00 GMT"},
+            60.0,
+        ),
+        (503, {"retry-after": NOW, "date": "yesterday"}, 0.0),
+        (503, {"retry-after": "Fri, 15 Jan 2027 08:01:00"}, None),
+        (503, {"retry-after": "Fri, 99 Jan 2027 08:01:00 GMT"}, None),
+        (503, {"retry-after": "Fri, 15 Jan 99999 08:01:00 GMT"}, None),
     ],
 )
-def test_when_to_return_is_told_where_the_server_says_it(
-    status: int, retry_after: str, expected_s: float | None
+@pytest.mark.parametrize("body", [OWN, b"<html>"])
+def test_when_to_return_is_told_where_the_answer_says_it(
+    status: int, headers: dict[str, str], expected_s: float | None, body: bytes
 ) -> None:
-    refused = problem(Answer(status, {"retry-after": retry_after}, b"{}", keep_alive=True))
-    assert (refused.retry_after_s if isinstance(refused, RetryLater) else None) == expected_s
+    told = refused(status, body, PROBLEM | headers)
+    assert (told.retry_after_s if isinstance(told, RetryLater) else None) == expected_s
+
+
+def test_what_is_not_trusted_is_an_error_of_the_client_and_keeps_its_reason() -> None:
+    with pytest.raises(Untrusted, match="too old") as caught, untrusted():
+        raise Refused("expired", "too old")
+    assert isinstance(caught.value, ClientError)
+    assert isinstance(caught.value, Refused)
+    assert (caught.value.reason, caught.value.message) == ("expired", "too old")

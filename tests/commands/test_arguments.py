@@ -89,7 +89,6 @@ def test_where_to_ask_has_a_default_and_can_be_said(name: str) -> None:
     [
         ("register", ["a", "1"]),
         ("register", ["a", "x", "--key", "f"]),
-        ("leave", []),
         ("keygen", []),
         ("keygen", ["f", "--kind", "dsa"]),
         ("example", ["verify"]),

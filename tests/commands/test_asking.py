@@ -82,6 +82,8 @@ def ok(_: object) -> Told:
         ('register a 1 --key K --metadata {"a":1}', "POST /register", {"metadata": {"a": 1}}, "signature"),
         ("heartbeat --key K", f"POST /heartbeat/{OWN}", None, "signature"),
         ("heartbeat --node-id n", "POST /heartbeat/n", None, "nothing"),
+        ("heartbeat --node-id n --claim c --port 9", "POST /heartbeat/n", {"port": 9}, "claim"),
+        ("leave --node-id n --claim c", "DELETE /nodes/n", {"mode": "leave"}, "claim"),
         ("heartbeat --key K --port 9 --services ,", f"POST /heartbeat/{OWN}", {"port": 9}, "signature"),
         ("discover", "GET /discover", None, "nothing"),
         ("discover a,b --near eu --max-results 3", "GET /discover?services=a%2Cb", None, "nothing"),
@@ -135,6 +137,7 @@ def test_nobody_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_refusal_names_every_field_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = {
+        "type": "urn:openred:problem:bad_request",
         "error": "bad_request",
         "message": "Two fields.\x1b[31m",
         "suggestion": "Mend them.",
@@ -197,3 +200,30 @@ def test_a_clock_that_is_off_is_told(monkeypatch: pytest.MonkeyPatch, key: str) 
     assert desk.run("leave", "--key", key) == 0
     (warning,) = desk.complaints
     assert warning.startswith("warning: the directory says that its clock is 3,600 s ahead of this machine's")
+
+
+@pytest.mark.parametrize("services", ["", ",", ",,"])
+def test_to_discover_nothing_is_not_to_discover_everybody(
+    monkeypatch: pytest.MonkeyPatch, services: str
+) -> None:
+    """A variable of a shell that is not set."""
+    desk = Desk(monkeypatch, ok)
+    with pytest.raises(UsageError, match="SERVICES is empty"):
+        desk.run("discover", services)
+    assert desk.server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["node", "\udcff"], r"node: '\\udcff' holds bytes that are not UTF-8"),
+        (["discover", "--near", "\udcff"], "near: "),
+        (["leave"], "name the node by --key, or by --node-id and --claim"),
+        (["leave", "--claim", "c"], "name the node by --key, or by --node-id and --claim"),
+    ],
+)
+def test_what_cannot_be_asked_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        Desk(monkeypatch, ok).run(*words)

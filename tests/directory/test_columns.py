@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from openred_central.directory.columns import RecordColumns, picker, spread
+from openred_central.directory.columns import RecordColumns, picker, record_of, row_of, spread
 from openred_central.directory.node import Record
+
+from .building import record
 
 
 def test_the_columns_are_the_fields_of_a_record_in_their_order() -> None:
     assert RecordColumns._fields == Record._fields
+
+
+def test_a_row_is_a_record_with_its_text_in_utf_8() -> None:
+    one = record(3, "näme", next_key="ü", history="1.0,active,coma,left")
+    assert row_of(one).node_id == "näme".encode()
+    assert row_of(one).profile == one.profile
+    assert record_of(row_of(one)) == one
+    # What was no UTF-8 was read as lone surrogates.
+    assert row_of(one._replace(region="\udcff")).region == b"\xff"
 
 
 def test_values_stand_at_their_slots_and_gaps_are_empty() -> None:

@@ -129,7 +129,7 @@ def test_records_that_do_not_fit_are_our_bug() -> None:
     with pytest.raises(InternalBug, match="slot 2"):
         registry.restore(columns_of([record(2, "d")]))
     with pytest.raises(InternalBug, match="'c'"):
-        registry.restore(columns_of([record(3, "c")]))
+        registry.put(record(9, "c"))
     with pytest.raises(InternalBug, match="slot 3"):
         registry.insert(record(3, "d"))
     with pytest.raises(InternalBug, match="'c'"):
@@ -139,6 +139,44 @@ def test_records_that_do_not_fit_are_our_bug() -> None:
     for use in (registry.node_id, registry.record, registry.remove):
         with pytest.raises(InternalBug, match="slot 0 is free"):
             use(0)
+
+
+def test_of_records_with_one_id_the_first_is_restored_and_the_others_come_back() -> None:
+    registry = Registry(4)
+    assert registry.restore(columns_of([record(0, "a"), record(2, "b"), record(3, "a")])) == [record(3, "a")]
+    assert registry.restore(columns_of([record(5, "b")])) == [record(5, "b")]
+    assert registry.restore(columns_of([record(6, "c"), record(7, "a")])) == [record(7, "a")]
+    assert registry.taken_slots() == [0, 2, 6]
+    assert registry.shard_digests == digests(registry)
+    assert registry.state_counts[State.ACTIVE] == len(registry) == registry.ids_count == 3
+
+
+def test_a_record_is_put_where_nobody_is() -> None:
+    registry = Registry(4)
+    for slot, name in ((3, "d"), (1, "b"), (0, "a")):
+        registry.put(record(slot, name))
+    assert registry.taken_slots() == [0, 1, 3]
+    assert registry.record(1) == record(1, "b")
+    assert (len(registry), registry.next_slot()) == (3, 2)
+
+
+def test_a_barred_slot_is_given_to_nobody_and_is_nobody_s() -> None:
+    registry = Registry(4)
+    registry.restore(columns_of([record(0, "a"), record(3, "d")]))
+    # Between nodes, behind the last one, further on, and where no slot is.
+    registry.bar([1, 4, 5, 8, 4_294_967_290, -7])
+    assert (len(registry), registry.taken_slots()) == (2, [0, 3])
+    given = []
+    for number in range(6):
+        given.append(registry.next_slot())
+        registry.insert(record(given[-1], f"new-{number}"))
+    assert given == [2, 6, 7, 9, 10, 11]
+    assert len(registry) == 8
+    assert all(registry.is_free(slot) for slot in (1, 4, 5, 8))
+    registry.remove(6)
+    registry.bar([6])
+    assert registry.next_slot() == 12
+    assert registry.taken_slots() == [0, 2, 3, 7, 9, 10, 11]
 
 
 def test_digests_do_not_depend_on_the_order_in_which_records_came(seed: int) -> None:

@@ -6,17 +6,22 @@ import random
 
 import pytest
 
+from openred_central.directory.batch import Vitals
+from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import State
-from openred_central.directory.node import decode_history, hash_id
+from openred_central.directory.node import Record, Tombstone, decode_history, hash_id
 from openred_central.directory.saving import VITALS_INTERVAL_S
+from openred_central.errors import CallerError
 
 from .building import (
     SHORT_LIFE,
     DictStore,
     at,
+    columns_of,
     day,
     expect_consistent,
     make_directory,
+    record,
     record_of,
     register,
     registration,
@@ -248,6 +253,82 @@ def test_the_counter_of_revisions_and_the_usual_rate_survive_a_restart() -> None
     assert record_of(again, "b").revision > record_of(directory, "a").revision
 
 
+def stored(*records: Record, attended_s: float = 5.0) -> Directory:
+    """A directory restored from these records, some of which may be set aside."""
+    directory = make_directory()
+    directory.saving.restore_vitals(Vitals(attended_s, 100, 0.0))
+    directory.saving.restore_records([columns_of(records)])
+    return directory
+
+
+def sound(slot: int, node_id: str, **changed: object) -> Record:
+    return record(
+        slot, node_id, profile=b'["192.0.2.1",80,"key",[],{}]', last_seen_s=1.0, since_s=1.0
+    )._replace(**changed)
+
+
+def test_a_row_that_is_set_aside_keeps_its_slot_and_its_name() -> None:
+    directory = stored(sound(0, "a"), sound(1, "b", state=9), sound(2, "c", history="never"))
+    assert [(row.slot, row.node_id) for row in directory.nodes.unserved] == [(1, "b"), (2, "c")]
+    assert len(directory) == 1
+    for name in ("b", "c"):
+        with pytest.raises(CallerError) as caught:
+            register(directory, name, at(5.0))
+        assert (caught.value.status, caught.value.code) == (409, "node_id_taken")
+        assert "Its record is damaged" in str(caught.value)
+        with pytest.raises(CallerError) as caught:
+            directory.heartbeat(name, at(5.0))
+        assert caught.value.status == 404
+    assert [register(directory, name, at(5.0)) for name in ("d", "e")] == [3, 4]
+    expect_consistent(directory, at(5.0))
+    directory.forget("a", at(6.0))
+    run_until(directory, day(2_000.0))
+    assert len(directory) == 0
+    while (batch := directory.saving.take_changes(10, day(2_000.0))) is not None:
+        assert {1, 2}.isdisjoint([*batch.freed_slots, *(one.slot for one in batch.records)])
+    expect_consistent(directory, day(2_000.0))
+
+
+@pytest.mark.parametrize(("revisions", "served"), [((3, 4), 2), ((4, 3), 0), ((3, 3), 0)])
+def test_of_two_rows_with_one_name_the_younger_is_served(revisions: tuple[int, int], served: int) -> None:
+    first, second = revisions
+    directory = stored(
+        sound(0, "a", revision=first, region="eu"), sound(1, "b"), sound(2, "a", revision=second, region="us")
+    )
+    assert directory.nodes.registry.slot_of("a") == served
+    (aside,) = directory.nodes.unserved
+    assert str(aside) == f"slot {2 - served}, node 'a': the node is also in slot {served}, which is served"
+    assert directory.nodes.registry.service_set(served).region == ("us" if served else "eu")
+    expect_consistent(directory, at(5.0))
+    assert register(directory, "c", at(5.0)) == 3
+    # The other row would come to life with the next start.
+    directory.forget("a", at(6.0))
+    with pytest.raises(CallerError, match="damaged"):
+        register(directory, "a", at(7.0))
+
+
+def test_a_node_of_which_there_is_a_tombstone_is_set_aside() -> None:
+    directory = stored(sound(0, "a"), sound(1, "b"))
+    directory.saving.restore_tombstones([Tombstone(hash_id("b"), "fingerprint", 0.0, 1.0, "deadline", 1)])
+    assert directory.saving.set_dead_aside()
+    assert [str(row) for row in directory.nodes.unserved] == [
+        "slot 1, node 'b': there is a tombstone of the node as well"
+    ]
+    assert not directory.saving.set_dead_aside()
+    assert register(directory, "c", at(5.0)) == 2
+    expect_consistent(directory, at(5.0))
+
+
+def test_a_tombstone_from_the_future_expires_as_one_of_now() -> None:
+    directory = stored(sound(0, "a"))
+    stones = [
+        Tombstone(name, "fingerprint", 0.0, died_s, "deadline", 1)
+        for name, died_s in (("x", 2.0), ("y", 1e9))
+    ]
+    directory.saving.restore_tombstones(stones)
+    assert [stone.died_s for stone in directory.nodes.tombstones] == [2.0, 5.0]
+
+
 def test_tombstones_beyond_the_most_are_taken_out_of_the_store_after_a_restart() -> None:
     directory, store = make_directory(), DictStore()
     for name in ("a", "b", "c"):
@@ -257,3 +338,21 @@ def test_tombstones_beyond_the_most_are_taken_out_of_the_store_after_a_restart()
     again = restarted(store, nodes_max=2)
     save_all(again, store, at(2.0))
     assert len(store.tombstones) == len(again.nodes.tombstones) == 2
+
+
+def test_what_could_not_be_made_a_batch_is_pending_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, store = make_directory(), DictStore()
+    for name in "ab":
+        register(directory, name, at(0.0))
+    directory.forget("b", at(1.0))
+
+    def starved(slots: list[int]) -> list[Record]:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(directory.nodes.registry, "records", starved)
+        with pytest.raises(MemoryError):
+            directory.saving.take_changes(10, at(2.0))
+    save_all(directory, store, at(3.0))
+    assert [kept.node_id for kept in store.records.values()] == ["a"]
+    assert list(store.tombstones) == [hash_id("b")]

@@ -41,3 +41,14 @@ def test_many_nodes_at_once_are_counted_like_one_by_one() -> None:
     numbers = sets.acquire_many([b"mail", b"chat", b"mail"], [b"", "ü".encode(), b""])
     assert numbers == [mail, sets.acquire("chat", "ü"), mail]
     assert (sets[mail].nodes, sets[numbers[1]].nodes, len(sets)) == (3, 2, 2)
+
+
+def test_many_of_one_region_are_the_sets_that_they_are_one_by_one() -> None:
+    sets = ServiceSets()
+    first = sets.acquire("mail", "ü")
+    numbers = sets.acquire_many([b"chat", b"mail", b"chat"], ["ü".encode()] * 3)
+    assert numbers == [numbers[2], first, numbers[2]]
+    assert [(sets[number].services, sets[number].region, sets[number].nodes) for number in numbers[:2]] == [
+        ("chat", "ü", 2),
+        ("mail", "ü", 2),
+    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -105,6 +107,62 @@ def test_a_node_lives_its_life(start: Start, run: Loop, kind: str) -> None:
             with pytest.raises(ProblemError) as caught:
                 await alice.heartbeat()
             assert caught.value.error == "node_dead"
+
+    run(main())
+
+
+@pytest.mark.parametrize("loops", LOOPS)
+def test_one_client_serves_one_loop_after_the_other(start: Start, loops: str) -> None:
+    """As people write it first: `asyncio.run` around each call, and nothing is closed."""
+    program = """
+import os, sys
+from LOOPS import run
+from openred_central.client import Client
+from openred_central.clock import SystemClock
+
+alice = Client(sys.argv[1], node_id="alice", clock=SystemClock(), entropy=os.urandom)
+for _ in range(3):
+    print(sorted(run(alice.stats()))[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("LOOPS", loops), url_of(start())],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 3
+
+
+@on_both_loops
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_comes_unasked_is_no_answer(run: Loop, ended: bool) -> None:
+    """What a proxy says while it waits, such as 408, and what somebody slips in."""
+    unasked, connections = (
+        b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"bad":1}',
+        list[asyncio.StreamWriter](),
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"good":1}')
+        await reader.read()
+        writer.close()
+
+    async def main() -> None:
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        async with node(f"http://127.0.0.1:{port}") as alice:
+            assert await alice.stats() == {"good": 1}
+            # It lies in the socket when the next request is made.
+            connections[0].write(unasked)
+            if ended:
+                connections[0].close()
+            assert await alice.stats() == {"good": 1}
+        assert len(connections) == 2
+        listener.close()
+        await listener.wait_closed()
 
     run(main())
 

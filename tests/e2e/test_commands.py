@@ -56,7 +56,7 @@ def test_two_nodes_find_each_other_from_the_command_line(start: Start, tmp_path:
         return finished.stdout
 
     made = orjson.loads(done("keygen", "alice.pem", "--json"))
-    assert "key id      " in done("keygen", "bob.pem", "--kind", "rsa")
+    assert "key id\t" in done("keygen", "bob.pem", "--kind", "rsa")
     done("register", "192.0.2.1", "7000", "--key", "alice.pem", "--services", "storage")
     done(
         "register", "192.0.2.2", "7001", "--key", "bob.pem", "--node-id", "bob", "--services", "storage,relay"
@@ -78,13 +78,27 @@ def test_two_nodes_find_each_other_from_the_command_line(start: Start, tmp_path:
     assert nobody.stderr == f"openred-central: connection refused: is the server running on {url}?\n"
 
 
+def test_a_node_without_a_key_is_changed_and_taken_away_by_its_claim(start: Start, tmp_path: Path) -> None:
+    server = start()
+    url = url_of(server)
+    with Client(server.address) as client:
+        claim = str(client.register("alice").document["claim"])
+    words = ("--node-id", "alice", "--claim", claim)
+    assert "state\tactive" in run(tmp_path, url, "heartbeat", *words, "--port", "9001").stdout
+    assert "port\t9001" in run(tmp_path, url, "node", *words).stdout
+    refused = run(tmp_path, url, "leave", "--node-id", "alice", "--claim", claim[:-1] + "_")
+    assert refused.returncode == 1
+    assert "status\tforgotten" in run(tmp_path, url, "leave", *words, "--forget").stdout
+
+
 @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
 def test_a_node_can_be_a_shell_script(start: Start, tmp_path: Path, kind: str) -> None:
     """With the real openssl and curl where the machine has them."""
     url = url_of(start())
     key = PrivateKey.generate_rsa() if kind == "rsa" else PrivateKey.generate_ed25519()
     (tmp_path / "node.pem").write_bytes(key.to_pem())
-    printed = run(tmp_path, url, "example", "sign", "--url", url, "--node-id", "alice")
+    # Where the directory is, says OPENRED_URL.
+    printed = run(tmp_path, url, "example", "sign", "--node-id", "alice")
     (tmp_path / "sign.sh").write_text(printed.stdout)
     programs = tmp_path / "programs"
     programs.mkdir()

@@ -155,7 +155,7 @@ def status(address: tuple[str, int], path: str, host: str = "localhost") -> int:
 
 
 def test_idle_connections_keep_no_operator_out(start: Start) -> None:
-    server = start("--admin-port", "0")
+    server = start("--admin-port", "0", "--head-timeout-s", "1h")
     with ExitStack() as kept:
         for _ in range(2 * CONNECTIONS_MAX):
             kept.enter_context(socket.create_connection(tcp(server), timeout=WAIT_S_MAX))

@@ -37,6 +37,18 @@ def test_no_signal_ends_the_server_without_a_flush(start: Start) -> None:
             assert client.ask("GET", f"/nodes/{number.name}").document["last_seen"] == heard
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_that_come_until_the_last_moment_change_nothing_of_an_orderly_end(
+    start: Start, number: signal.Signals
+) -> None:
+    server = start()
+    server.send_signal(signal.SIGTERM)
+    while server.running:
+        server.send_signal(number)
+    assert server.wait() == 0
+    assert "stopped: 0 nodes" in server.log
+
+
 @pytest.mark.parametrize("number", HARMLESS)
 def test_a_signal_during_the_start_does_not_end_it(start: Start, number: signal.Signals) -> None:
     """From the first moment on in which the process does not die of it: some time before it is ready."""

@@ -17,7 +17,7 @@ from openred_central.exit_codes import TO_BE_MENDED
 from tests.storage.records import alter
 
 from .conftest import Start
-from .running import Client, Server, until
+from .running import Client, Server, run, until
 
 # Puts its own process id where the service manager would, then becomes the server.
 AS_THE_SERVICE_MANAGER = (
@@ -384,3 +384,14 @@ def test_stopping_under_load_answers_what_was_accepted_and_keeps_it(start: Start
         for begin in range(0, len(registered), 100):
             wanted = {"node_ids": registered[begin : begin + 100]}
             assert client.ask("POST", "/lookup", wanted).document["missing"] == []
+
+
+def test_health_asks_a_server_where_its_flags_say(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    server = start("--port", str(port))
+    asked = run("health", "--live", "--process", str(server.process.pid))
+    assert (asked.returncode, asked.stdout) == (0, f"http://127.0.0.1:{port} is live\n")
+    # A flag of its own counts more; this test is no server.
+    other = run("health", "--live", "--process", str(os.getpid()), "--port", str(port))
+    assert (other.returncode, other.stdout) == (0, asked.stdout)

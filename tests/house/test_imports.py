@@ -18,6 +18,7 @@ RANKS = {
     "errors": 0,
     "clock": 0,
     "early": 0,
+    "terminal": 1,
     "encoding": 0,
     "histogram": 0,
     "patterns": 0,

@@ -16,7 +16,7 @@ from openred_central.storage.snapshots import Snapshot, Snapshots
 from tests.storage.records import opened, record
 
 VITALS = Vitals(attended_s=1_000.0, revision=1_000, transitions_per_h=0.25)
-CLAIM_KEY = b"\0secret\xff"
+CLAIM_KEY = b"\0secret\xff" * 4
 
 
 def at_rest(slot: int, **changes: Any) -> Record:

@@ -10,21 +10,63 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openred_central.directory.node import Record, Tombstone, hash_id
+from openred_central.directory.lifecycle import LIVE_STATES, Event
+from openred_central.directory.node import PROVEN, Endpoint, Profile, Record, Tombstone, hash_id
 from openred_central.storage.lock import FileLock
 from openred_central.storage.portable import LINE_BYTES_MAX, encode
 from openred_central.storage.store import StoreError
 from tests.storage.records import opened, record, records_of, tombstone, tombstones_of
-from tests.storage.test_portable import RECORDS, TOMBSTONES
 
 from .helpers import CLAIM_KEY, VITALS, command, fill
 
-
-def fitting(record: Record) -> Record:
-    """The same record as a directory with `VITALS` could hold it."""
-    return record._replace(
-        revision=record.revision % 1_000, last_seen_s=min(record.last_seen_s, VITALS.attended_s)
-    )
+WALL_TIMES = st.floats(0.0, 1e11)
+ATTENDED_TIMES = st.floats(0.0, VITALS.attended_s)
+NAMES = st.from_regex(r"[a-z0-9_.-]{1,8}", fullmatch=True)
+TRANSITIONS = st.tuples(
+    WALL_TIMES.map(lambda at: f"{at:.3f}"),
+    st.sampled_from(LIVE_STATES).map(lambda state: state.wire),
+    st.sampled_from(LIVE_STATES).map(lambda state: state.wire),
+    st.sampled_from(Event).map(lambda event: event.value),
+)
+# What a directory with `VITALS` could hold.
+RECORDS = st.builds(
+    Record,
+    slot=st.just(0),
+    node_id=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,20}", fullmatch=True),
+    state=st.sampled_from(LIVE_STATES).map(int),
+    flags=st.sampled_from([flags | held for flags in range(8) for held in (0, 16, 32, 48)]),
+    registered_at=WALL_TIMES,
+    last_seen_at=WALL_TIMES,
+    last_seen_s=ATTENDED_TIMES,
+    since_s=ATTENDED_TIMES,
+    usual_gap_s=st.floats(0.0, 1e9),
+    revision=st.integers(0, VITALS.revision),
+    services=st.lists(NAMES, max_size=4, unique=True).map(lambda names: ",".join(sorted(names))),
+    region=NAMES | st.just(""),
+    profile=st.builds(
+        Profile,
+        st.sampled_from(["192.0.2.1", "2001:db8::1", "node.example"]),
+        st.integers(1, 65_535),
+        st.text('ab"\\é', min_size=1, max_size=5),
+        st.just(()) | st.just((Endpoint("192.0.2.2", 80),)),
+        st.dictionaries(st.text(max_size=4), st.none() | st.integers(0, 9) | st.text(max_size=4), max_size=3),
+    ).map(Profile.encode),
+    away_from_s=ATTENDED_TIMES,
+    away_until_s=st.floats(0.0, 1e9),
+    history=st.lists(TRANSITIONS.map(",".join), max_size=16).map(";".join),
+    generation=st.integers(0, 1 << 62),
+    next_key=st.sampled_from(["", "k" * 43]),
+)
+TOMBSTONES = st.builds(
+    Tombstone,
+    st.text(max_size=9).map(hash_id),
+    st.text("ab", max_size=3),
+    WALL_TIMES,
+    ATTENDED_TIMES,
+    NAMES,
+    st.integers(0, VITALS.revision),
+    st.sampled_from((0, PROVEN)),
+)
 
 
 def content(database: Path) -> tuple[list[Record], list[Tombstone], object, bytes | None]:
@@ -34,7 +76,7 @@ def content(database: Path) -> tuple[list[Record], list[Tombstone], object, byte
 
 @settings(max_examples=8)
 @given(
-    st.lists(RECORDS.map(fitting), max_size=5, unique_by=lambda one: one.node_id),
+    st.lists(RECORDS, max_size=5, unique_by=lambda one: one.node_id),
     st.lists(TOMBSTONES, max_size=3, unique_by=lambda one: one.id_hash),
 )
 def test_what_is_exported_and_imported_is_the_same_directory(
@@ -45,7 +87,7 @@ def test_what_is_exported_and_imported_is_the_same_directory(
     fill(
         folder / "first.db",
         [one._replace(slot=slot) for slot, one in enumerate(records)],
-        [one._replace(revision=one.revision % 1_000) for one in tombstones if one.id_hash not in alive],
+        [one for one in tombstones if one.id_hash not in alive],
     )
     exported = command("export", folder / "first.db", file="-").output
     assert command("import", folder / "second.db", file="-", standard_input=exported).code == 0
@@ -113,6 +155,8 @@ def replaced(old: bytes, new: bytes) -> Edit:
         (replaced(b'"state":"active"', b'"state":"acitve"'), "line 5: node state is 'acitve'"),
         (replaced(b'"last_seen_s":100.5', b'"last_seen_s":1000.6'), "line 5: node last_seen_s is 1000.6"),
         (replaced(b'"revision":1,', b'"revision":1001,'), "line 5: revision is 1001"),
+        (replaced(b'"node_id":"node-2"', b'"node_id":"a\\nb"'), "line 6: node node_id has to be 1 to 128 of"),
+        (replaced(b'"attended_s":1000.0', b'"attended_s":1e12'), "line 2: vitals attended_s is 10"),
         (replaced(b"HNlY3JldP8", b"HNlY3JldP7"), "line 10: the footer says digest"),
         (replaced(b"node-2", b"x" * (LINE_BYTES_MAX + 1)), "line 6: it is not JSON"),
     ],

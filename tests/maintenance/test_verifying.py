@@ -144,16 +144,36 @@ def test_a_planted_difference_is_named_exactly(database: Path, statement: str, t
             "UPDATE node SET state = 7 WHERE slot = 9",
             "node 'node-9', state: 'active' in its history, 'coma' in the store",
         ),
-        ("UPDATE node SET profile = '[1]' WHERE slot = 9", "node 'node-9': not enough values"),
-        ("UPDATE node SET history = 'never' WHERE slot = 9", "node 'node-9': not enough values"),
+        (
+            "UPDATE node SET profile = '[1]' WHERE slot = 9",
+            "set aside: slot 9, node 'node-9': its profile is b'[1]', which is no profile",
+        ),
+        (
+            "UPDATE node SET history = 'never' WHERE slot = 9",
+            "set aside: slot 9, node 'node-9': its history is b'never'",
+        ),
         ("UPDATE node SET flags = 129 WHERE slot = 9", "node 'node-9': flags 0x80 are not known"),
-        ("UPDATE node SET state = 99 WHERE slot = 9", "cannot be loaded"),
-        ("UPDATE node SET node_id = 'node-8' WHERE slot = 9", "cannot be loaded: cannot restore 'node-8'"),
-        ("UPDATE vitals SET attended_s = 1.0", "was last seen 99.500 s from now"),
+        ("UPDATE node SET state = 99 WHERE slot = 9", "set aside: slot 9, node 'node-9': its state is 99"),
+        (
+            "UPDATE node SET node_id = 'node-8' WHERE slot = 9",
+            "set aside: slot 8, node 'node-8': the node is also in slot 9",
+        ),
+        ("UPDATE node SET slot = -9 WHERE slot = 9", "set aside: slot -9, node 'node-9': its slot is -9"),
+        ("UPDATE node SET slot = 99000000 WHERE slot = 9", "set aside: slot 99000000, node 'node-9'"),
+        ("UPDATE vitals SET attended_s = 1.0", "40 nodes were seen after that, more than before"),
+        ("DELETE FROM vitals", "it holds nodes, and no vitals"),
         (
             "UPDATE node SET region = CAST(x'fffe' AS TEXT) WHERE slot = 9",
-            "cannot be loaded: 'utf-8' codec can't decode",
+            "set aside: slot 9, node 'node-9': its region is b'\\xff\\xfe', which is not UTF-8",
         ),
+        (
+            "UPDATE node SET node_id = CAST(x'ff' AS TEXT) WHERE slot = 9",
+            "set aside: slot 9: its node_id is b'\\xff', which is not UTF-8",
+        ),
+        ("UPDATE secret SET value = x'00' WHERE name = 'claim_key'", "the key of claims has 1 bytes"),
+        ("INSERT INTO secret VALUES ('revocations', x'0102')", "the revocations are damaged: 2 bytes"),
+        ("INSERT INTO secret VALUES ('runs', x'00')", "its runs have 1 bytes"),
+        ("INSERT INTO journal VALUES (999, x'00')", "row 999 of the journal is of format 00"),
     ],
 )
 def test_a_store_that_contradicts_itself_is_wrong_without_any_snapshot(
@@ -166,6 +186,28 @@ def test_a_store_that_contradicts_itself_is_wrong_without_any_snapshot(
     assert done.said[0].startswith(f"WRONG store {database}: ")
     assert told in done.said[0]
     assert f"no snapshot of it in {database.parent / 'snapshots'}" in done.said
+
+
+def test_rows_that_are_set_aside_are_named_one_by_one_and_the_others_agree(database: Path) -> None:
+    alter(database, "UPDATE node SET state = 9 WHERE slot IN (3, 5)")
+    done = verify(database)
+    assert done.code == 1
+    assert [line.partition("set aside: ")[2] for line in done.said[:2]] == [
+        f"slot {slot}, node 'node-{slot}': its state is 9, which is not in 1 to 7" for slot in (3, 5)
+    ]
+    assert "38 nodes and 2 set aside, " in done.said[2]
+    assert "memory agrees in 64 of 64 shards, every invariant holds" in done.said[2]
+    assert done.said[-1] == "2 of these are wrong"
+
+
+def test_a_row_of_a_snapshot_that_cannot_be_served_is_named(database: Path) -> None:
+    shutil.rmtree(database.parent / "snapshots")
+    alter(database, "UPDATE node SET node_id = CAST(x'ff' AS TEXT) WHERE slot = 9")
+    take(database)
+    alter(database, "UPDATE node SET node_id = 'node-9' WHERE slot = 9")
+    done = verify(database)
+    assert done.code == 1
+    assert "slot 9: its node_id is b'\\xff', which is not UTF-8" in done.said[1]
 
 
 def test_a_row_that_memory_does_not_hold_as_it_is_stored_is_named(
@@ -256,7 +298,7 @@ def test_a_snapshot_of_another_directory_is_told_apart(database: Path) -> None:
     shutil.move(database.parent / "snapshots", database.parent / "kept")
     other = database.parent / "new" / "openred.db"
     with opened(other) as store:
-        store.save_secret("claim_key", b"another")
+        store.save_secret("claim_key", b"another1" * 4)
         store.commit(batch(record(1, node_id="stranger"), vitals=VITALS))
     shutil.move(database.parent / "kept", other.parent / "snapshots")
     done = verify(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 
 import orjson
@@ -53,6 +54,29 @@ def test_a_body_that_is_not_json_is_the_callers_error(body: bytes) -> None:
         Request("POST", "/", body=body).json()
     assert (caught.value.status, caught.value.code, caught.value.close) == (400, "bad_json", False)
     assert caught.value.suggestion
+
+
+@pytest.mark.parametrize(
+    "number", [2**63, 2**64 - 1, -(2**63), 0, 1e300, 1234567890123456789.5, 0.1234567890123456789012]
+)
+def test_numbers_that_64_bits_hold_are_taken(number: float) -> None:
+    text = f'{{"n": [{number!r}], "123456789012345678901234": "-99999999999999999999 \\" 1"}}'
+    assert Request("POST", "/", body=text.encode()).json()["n"] == [number]
+
+
+@pytest.mark.parametrize("text", ["18446744073709551616", "-9223372036854775809", "1" * 300, "-" + "9" * 40])
+def test_a_whole_number_beyond_64_bits_is_refused_and_not_rounded(text: str) -> None:
+    for body in (text, f'{{"a": {text}}}', f'["\\\\", {text}]', f'{{"{text[1:]}": [{text} ]}}'):
+        with pytest.raises(CallerError, match="whole numbers of 64 bits are allowed") as raised:
+            Request("POST", "/", body=body.encode()).json()
+        assert (raised.value.status, raised.value.code) == (400, "bad_json")
+
+
+def test_a_long_number_in_the_deepest_body_is_refused_or_taken() -> None:
+    for depth in (100, 900, 1_000, 1_020):
+        body = b"[" * depth + b"1234567890123456789" + b"]" * depth
+        with contextlib.suppress(CallerError):
+            Request("POST", "/", body=body).json()
 
 
 def test_a_document_is_sent_as_json() -> None:

@@ -206,6 +206,23 @@ def test_a_body_that_is_not_json_is_refused_with_the_header_to_send(
     assert "Content-Type: application/json" in str(error.suggestion)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "x"])
+@pytest.mark.parametrize("body", ["json", "raw"])
+def test_a_body_with_a_content_coding_is_refused_with_what_is_accepted(body: str, coding: str) -> None:
+    made = Router(1000)
+    made.add("/register", ["POST"], handler(), body=body)
+    fields = (("content-type", "application/json"), ("content-encoding", coding))
+    error = refused(made, Request("POST", "/register", headers=Headers(fields), content_length=5))
+    assert (error.status, error.headers) == (415, (("Accept-Encoding", "identity"),))
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_a_body_that_says_it_has_no_coding_is_taken(coding: str) -> None:
+    fields = (("content-type", "application/json"), ("content-encoding", coding))
+    sent = Request("POST", "/register", headers=Headers(fields), content_length=5)
+    router(("POST", "/register")).admit(sent)
+
+
 def test_no_body_needs_no_content_type() -> None:
     router(("POST", "/register")).admit(with_body(None, 0))
 

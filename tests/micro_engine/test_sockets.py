@@ -77,9 +77,11 @@ def test_an_address_that_the_machine_lacks_is_told_and_the_others_are_listened_o
         "cannot listen on 2001:db8::1",
         "cannot listen on no such protocol",
     ]
+    caplog.clear()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: NAMED[1:])
     with pytest.raises(OSError, match="cannot listen on localhost, port 0: "):
         listen_tcp("localhost", 0, backlog=5)
+    assert caplog.messages == []
 
 
 def test_an_address_of_several_that_is_taken_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

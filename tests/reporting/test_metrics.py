@@ -27,7 +27,9 @@ class Scraped:
     def __init__(self, parts: Parts, refusals: Refusals | None = None) -> None:
         feed = EventFeed(EventLog("run"), parts.directory.nodes)
         broadcast = Broadcast(feed, dict, parts.clock.wall_s, readers_max=7)
-        text = metrics_text(parts, broadcast, StallMeter(parts.clock), refusals or Refusals([])).decode()
+        text = metrics_text(
+            parts, broadcast, StallMeter(parts.clock), refusals or Refusals([]), {"saver": 0}
+        ).decode()
         self.families = {family.name: family for family in text_string_to_metric_families(text)}
 
     def value(self, name: str, **labels: str) -> float:
@@ -51,6 +53,7 @@ def test_every_figure_is_there_before_anything_happened(parts: Parts) -> None:
     assert all(family.samples and family.documentation for family in scraped.families.values())
     for name, labels in {
         "openred_http_requests_total": {},
+        "openred_task_failures_total": {"task": "saver"},
         "openred_store_failures_total": {},
         "openred_snapshots_total": {},
         "openred_store_log_bytes": {},

@@ -345,13 +345,61 @@ def test_a_request_that_is_not_signed_needs_a_proof() -> None:
         "sha-256=X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=",
         "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE:",
         "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPF=:",
-        "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:, " + DIGEST_512,
+        ", ".join(["sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"] * 2),
         "SHA-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:",
         "",
     ],
 )
 def test_a_digest_has_one_form(digest: str) -> None:
     assert refusal(check_digest, digest, BODY) == "signature_syntax"
+
+
+@pytest.mark.parametrize("form", ["{0}, {1}", "{1},{0}", "{1} ,\t{0}"])
+def test_digests_by_others_may_stand_beside_ours(form: str) -> None:
+    digests = form.format(content_digest(BODY), DIGEST_512)
+    check_digest(digests, BODY)
+    assert refusal(check_digest, digests, BODY + b"\n") == "digest_mismatch"
+
+
+@pytest.mark.parametrize("port", [80, 443])
+def test_the_port_may_be_signed_as_it_was_sent(port: int) -> None:
+    """Which one is left out depends on the scheme (RFC 9421 §2.2.3), which a proxy hides."""
+    request = REQUEST._replace(authority=f"Directory.Example:{port}")
+    signature = read_signature(request)
+    for authority in (f"directory.example:{port}", "directory.example"):
+        base = signature_base(
+            [
+                ('"@method"', request.method),
+                ('"@authority"', authority),
+                ('"@path"', request.path),
+                ('"content-digest"', signature.digest),
+            ],
+            signature.parameters,
+        )
+        signed = signature._replace(signature=ed25519_key().sign(base))
+        assert check_proof(signed, request, ed25519_key().public.spki).nonce == NONCE
+    other = request._replace(authority=f"other.example:{port}")
+    assert refusal(check_proof, signed, other, ed25519_key().public.spki) == "bad_signature"
+
+
+PROXYS = 'proxy=("@method" "@authority" "via";sf);created=1;keyid="k";alg="rsa-v1_5-sha256";tag="proxy"'
+
+
+@pytest.mark.parametrize("form", ["{0}, {1}", "{1}, {0}"])
+@pytest.mark.parametrize("tag", [';tag="proxy"', ""])
+def test_a_proxy_may_sign_for_itself_beside_us(form: str, tag: str) -> None:
+    theirs = PROXYS.partition(";tag=")[0] + tag
+    request = with_field(REQUEST, "signature-input", form.format(field(REQUEST, "signature-input"), theirs))
+    both = form.format(field(REQUEST, "signature"), "proxy=:AAAA:")
+    assert prove(with_field(request, "signature", both)).nonce == NONCE
+
+
+def test_five_signatures_are_too_many() -> None:
+    request = REQUEST
+    for name, theirs in (("signature-input", PROXYS), ("signature", "proxy=:AAAA:")):
+        more = ", ".join(theirs.replace("proxy=", f"proxy{number}=", 1) for number in range(4))
+        request = with_field(request, name, f"{field(request, name)}, {more}")
+    assert refusal(prove, request) == "signature_syntax"
 
 
 def test_a_digest_is_of_one_body() -> None:

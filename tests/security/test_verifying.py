@@ -81,3 +81,15 @@ node_keys.load_node_key({rsa_key().public_text!r})
 assert "cryptography.hazmat.primitives.serialization" in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_nobody_has_signed_with_what_is_no_key() -> None:
+    """Only a damaged store holds such keys."""
+    for spki in (
+        b"",
+        b"junk",
+        ED25519_SPKI_PREFIX,
+        ED25519_SPKI_PREFIX + bytes(31),
+        ED25519_SPKI_PREFIX + bytes(99),
+    ):
+        assert not is_signed(spki, bytes(64), b"message")

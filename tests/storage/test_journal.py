@@ -260,6 +260,35 @@ def test_a_crash_between_any_two_transactions_loses_nothing(path: Path, seed: in
         assert held(store) == model.tell()
 
 
+@pytest.mark.parametrize("read_before", [False, True])
+def test_nothing_is_applied_to_a_slot_that_is_left_alone(path: Path, read_before: bool) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1, last_seen_s=1.0), record(2, last_seen_s=1.0), vitals=at(0.0)))
+        store.commit(batch(signs_of_life=[heard(1, 7.0), heard(2, 8.0)], vitals=at(0.0)))
+        if read_before:
+            assert seen(store) == {1: 7.0, 2: 8.0}
+        store.leave_alone([2, 9])
+        assert seen(store) == {1: 7.0, 2: 1.0}
+        store.commit(batch(signs_of_life=[heard(1, 9.0), heard(2, 9.0)], vitals=at(0.0)))
+        assert seen(store) == {1: 9.0, 2: 1.0}
+        # Also where the connection has to be made anew.
+        store._poisoned = True
+        assert seen(store) == {1: 9.0, 2: 1.0}
+    assert in_table(path) == {1: 9.0, 2: 1.0}
+
+
+def test_commits_are_counted_on_from_the_highest_number_that_there_is(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1)))
+    alter(path, f"INSERT INTO journal VALUES (41, x'{pack([heard(1, 7.0)]).hex()}')")
+    with opened(path) as store:
+        store.commit(batch(signs_of_life=[heard(1, 8.0)]))
+        assert rows_of(path) == [41, 42]
+    alter(path, "UPDATE vitals SET commit_number = 9223372036854775807")
+    with pytest.raises(StoreError, match=r"its last commit has the number 9223372036854775807; the file is"):
+        SqliteStore(path).open()
+
+
 # When, and how long.
 
 

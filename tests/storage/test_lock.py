@@ -86,6 +86,33 @@ def test_a_second_name_of_a_database_is_refused_while_the_first_one_is_held(tmp_
     lock.release()
 
 
+HOLD_BYTES = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_where_the_lock_would_shut_out_sqlite_it_is_let_go(tmp_path: Path) -> None:
+    """On NFS the lock of the whole file is one that SQLite meets; here another process has one like it."""
+    database, second = tmp_path / "openred.db", tmp_path / "second.db"
+    database.write_bytes(b"content")
+    os.link(database, second)
+    command = [sys.executable, "-c", HOLD_BYTES, str(database)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        first, other = FileLock(database), FileLock(second)
+        first.acquire()
+        other.acquire()
+        assert first.database_descriptor is not None
+        holder.kill()
+        first.release()
+        other.release()
+
+
 def test_a_database_that_is_made_after_the_lock_is_locked_as_well(tmp_path: Path) -> None:
     database = tmp_path / "openred.db"
     lock = FileLock(database)

@@ -96,7 +96,11 @@ RECORDS = st.builds(
     next_key=TEXTS,
 )
 TOMBSTONES = st.builds(
-    Tombstone, TEXTS.map(hash_id), TEXTS, FLOATS, FLOATS, NAMES, WHOLES, st.sampled_from((0, PROVEN))
+    Tombstone,
+    TEXTS.map(hash_id),
+    *(TEXTS, FLOATS, FLOATS, NAMES, WHOLES),
+    st.sampled_from((0, PROVEN)),
+    TEXTS,
 )
 ITEMS = st.one_of(
     RECORDS, TOMBSTONES, st.builds(Secret, TEXTS, st.binary()), st.builds(Vitals, FLOATS, WHOLES, FLOATS)

@@ -26,15 +26,17 @@ from openred_central.storage.snapshots import Snapshots
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.store import DamageError, Store, StoreError
 
-from .records import alter, batch, opened, record
+from .records import alter, batch, opened, record, tombstone
 
 AT = 1_800_000_000.0
 ASIDE = "openred.db.damaged-20270115T090000Z"
 
 
 def load(store: Store) -> list[Record]:
-    """All records, of which none may be in the region ``nowhere``."""
+    """All records, of which none may be in the region ``nowhere``; tombstones are read as well."""
     records = [row for rows in store.load_records(100) for row in rows]
+    for _ in store.load_tombstones(100):
+        pass
     if any(one.region == "nowhere" for one in records):
         raise DamageError("a node is nowhere")
     return records
@@ -47,7 +49,8 @@ def path(tmp_path: Path) -> Path:
     snapshots = snapshots_of(path, "")
     with opened(path) as store:
         for begin in (0, 100, 200):
-            store.commit(batch(*(record(slot) for slot in range(begin, begin + 100))))
+            stones = [tombstone("hash of a name")]
+            store.commit(batch(*(record(slot) for slot in range(begin, begin + 100)), tombstones=stones))
             if begin < 200:
                 snapshots.take(AT + begin, kept=24, progress=lambda done, total: None)
     return path
@@ -84,9 +87,7 @@ def emptied(path: Path) -> None:
 
 def without_text(path: Path) -> None:
     """What was text is bytes that are none."""
-    at = path.read_bytes().index(b"J\xc3\xbcrgen")
-    overwrite(path, at, b"J\xff\xff")
-    overwrite(path, path.read_bytes().index(b"eu-west"), b"\xff\xfe")
+    overwrite(path, path.read_bytes().index(b"hash of a name"), b"\xff\xfe")
 
 
 def without_sense(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openred_central.directory.node import SignOfLife
-from openred_central.storage.rows import encode, refuse_rows
+from openred_central.storage.rows import encode, refuse_rows, text_of
 from openred_central.storage.store import RowsRefused
 
 from .records import batch, record, tombstone
@@ -107,3 +107,8 @@ def test_a_batch_is_few_statements_of_which_there_are_few_kinds() -> None:
 
 def test_numbers_in_a_record_that_are_only_large_are_kept() -> None:
     assert len(encode(batch(record(1, since_s=1.7e308, last_seen_s=1.7e308)))) == 1
+
+
+def test_text_is_read_also_where_it_is_none() -> None:
+    assert text_of("Jürgen".encode()) == "Jürgen"
+    assert text_of(b"a\xff").encode("utf-8", "surrogateescape") == b"a\xff"

@@ -38,11 +38,15 @@ def test_the_marks_are_bounded_and_the_newest_stay(tmp_path: Path) -> None:
     assert (len(runs), runs[-1].name, runs[0].name) == (RUNS_MAX, b"b" * 8, b"a" * 8)
 
 
-def test_marks_that_are_none_are_damage(tmp_path: Path) -> None:
+def test_marks_that_are_none_are_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with opened(tmp_path / "openred.db") as store:
         store.save_secret(RUNS, b"short")
         with pytest.raises(DamageError, match="its runs have 5 bytes"):
-            begin_run(store, b"first123")
+            load_runs(store)
+        # They serve nobody: a server that begins gives them up, and says so.
+        begin_run(store, b"first123")
+        assert load_runs(store) == [Run(b"first123", 0, 0.0)]
+    assert "its runs have 5 bytes; the marks of earlier runs are given up" in caplog.text
 
 
 def test_a_store_that_keeps_nothing_keeps_no_marks() -> None:

@@ -73,7 +73,7 @@ def test_every_field_of_a_record_comes_back_as_it_was(path: Path) -> None:
 
 
 def test_every_field_of_a_tombstone_comes_back_as_it_was(path: Path) -> None:
-    @given(st.builds(Tombstone, TEXTS, TEXTS, FLOATS, FLOATS, TEXTS, INTEGERS, INTEGERS))
+    @given(st.builds(Tombstone, TEXTS, TEXTS, FLOATS, FLOATS, TEXTS, INTEGERS, INTEGERS, TEXTS))
     def round_trip(stone: Tombstone) -> None:
         lifted = [former.id_hash for former in tombstones_of(store)]
         store.commit(batch(tombstones=[stone], lifted_id_hashes=lifted))

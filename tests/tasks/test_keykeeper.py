@@ -27,6 +27,7 @@ from openred_central.tasks.keykeeper import (
     Busy,
     Keykeeper,
     NoKey,
+    NoThread,
 )
 
 from ..security.directory_keys import NOW, directory_key
@@ -425,3 +426,28 @@ def test_the_bytes_of_the_key_set_are_made_once(tmp_path: Path) -> None:
             assert keykeeper.publication is before
 
     run(test())
+
+
+def test_without_a_thread_nothing_is_signed_and_nothing_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            keykeeper = keeper(FakeKeys(), executor)
+            with monkeypatch.context() as patched:
+                patched.setattr(threading.Thread, "start", starved)
+                await keykeeper.ready()
+                with pytest.raises(Busy):
+                    await keykeeper.mint(token())
+                with pytest.raises(NoThread):
+                    await keykeeper.rotate()
+            assert keykeeper.publication is None
+            keykeeper._retry_at_s = 0.0
+            assert len(await keykeeper.mint(token())) == 1
+            assert keykeeper.stats.failures > 0
+
+    def starved(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    run(test())
+    assert "the system gives no thread: can't start new thread" in caplog.text

@@ -72,6 +72,20 @@ class FakeDirectory:
         self.signs = [sign.slot for sign in batch.signs_of_life] + self.signs
 
 
+def without_threads(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
+    """Let the system give no thread so many times; the list that is returned has an entry for each."""
+    start, refused = threading.Thread.start, []
+
+    def starved(thread: threading.Thread) -> None:
+        if len(refused) < times:
+            refused.append(1)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starved)
+    return refused
+
+
 class FakeStore(MemoryStore):
     """Keeps batches in a list; fails, refuses and waits when told to. `committed` grows at the very end."""
 
@@ -528,11 +542,19 @@ def test_housekeeping_that_fails_is_told_and_harmless(caplog: pytest.LogCaptureF
         async with at_work() as parts:
             parts.store.tidy_due = True
             parts.store.tidy_error = StoreError("the disk is full")
+            for _ in range(5):
+                parts.store.tidied, parts.store.tidy_due = 0, True
+                assert await parts.saver.saved(parts.directory.change())
+                await parts.until(lambda: parts.store.tidied == 1)
+            parts.store.tidied, parts.store.tidy_due, parts.store.tidy_error = 0, True, None
             assert await parts.saver.saved(parts.directory.change())
-            assert await parts.saver.saved(parts.directory.change())
+            await parts.until(lambda: parts.store.tidied == 1)
 
     run(scenario())
-    assert "housekeeping of the store failed, to be tried again: the disk is full" in caplog.text
+    assert [entry.message for entry in caplog.records] == [
+        "housekeeping of the store failed, to be tried again: the disk is full",
+        "housekeeping works again, after 5 failures in all",
+    ]
 
 
 @on_both_loops
@@ -699,3 +721,52 @@ def test_with_the_embedded_store_what_was_promised_is_in_the_file(tmp_path: Path
         store.close()
 
     run(scenario())
+
+
+def test_changes_are_kept_until_the_system_gives_a_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = without_threads(monkeypatch, 3)
+
+    async def test() -> None:
+        parts = Parts()
+        change = parts.directory.change(7)
+        task = asyncio.create_task(parts.saver.run())
+        assert not await parts.saver.saved(change)
+        while not parts.saver.stats.batches:
+            await asyncio.sleep(0.001)
+        assert 7 in parts.store.slots
+        assert not task.done()
+        await parts.saver.stop()
+        await task
+        assert not parts.saver.gave_up
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+    assert len(refused) == 3
+    assert caplog.text.count("changes cannot be saved, to be tried again: can't start new thread") == 1
+
+
+def test_a_saver_that_failed_goes_on_where_it_is_begun_anew() -> None:
+    async def test() -> None:
+        parts = Parts()
+        take, errors = parts.directory.take_changes, [MemoryError()]
+
+        def failing(limit: int, now: Now, *, closing: bool) -> Batch | None:
+            if errors:
+                raise errors.pop()
+            return take(limit, now, closing=closing)
+
+        parts.directory.take_changes = failing  # type: ignore[method-assign]
+        change = parts.directory.change(7)
+        with pytest.raises(MemoryError):
+            await parts.saver.run()
+        assert not await parts.saver.saved(change)
+        task = asyncio.create_task(parts.saver.run())
+        while not parts.saver.stats.batches:
+            await asyncio.sleep(0.001)
+        assert await parts.saver.saved(parts.directory.change(8))
+        assert parts.store.slots == [7, 8]
+        await parts.saver.stop()
+        await task
+
+    asyncio.run(asyncio.wait_for(test(), 20))

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -291,3 +292,25 @@ def test_a_file_that_is_not_the_database_is_not_copied() -> None:
     parts.loss = None
     assert parts.snapshotter._take()[1] is not None
     assert parts.snapshotter.stats.last_error is None
+
+
+def test_without_a_thread_no_snapshot_is_taken_and_the_task_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        parts = Parts()
+        task = asyncio.create_task(parts.snapshotter.run())
+        while not parts.source.cleared:
+            await asyncio.sleep(0.001)
+        with monkeypatch.context() as patched:
+            patched.setattr(ThreadPoolExecutor, "submit", starved)
+            for _ in range(3):
+                with pytest.raises(SnapshotFailed, match="can't start new thread"):
+                    await parts.snapshotter.take_now()
+        assert parts.snapshotter.stats.failures == 3
+        assert (await parts.snapshotter.take_now()).records == 3
+        parts.snapshotter.stop()
+        await task
+
+    def starved(executor: ThreadPoolExecutor, *args: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asyncio.run(asyncio.wait_for(test(), WAIT_S))

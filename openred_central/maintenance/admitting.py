@@ -1,0 +1,128 @@
+"""What may be imported: each line is held to the rules that the API has for whoever registers. Pure.
+
+A directory serves what it has stored itself, also where a rule is younger than the record. An export may come
+from anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ..api import values
+from ..api.fields import Wrong
+from ..api.times import WALL_S_MAX
+from ..directory.batch import Vitals
+from ..directory.columns import row_of
+from ..directory.lifecycle import DWELL_S_MAX, Event
+from ..directory.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombstone, decode_history
+from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
+from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
+from ..security.node_keys import InvalidKey, load_node_key
+from ..security.revocations import Revocations, RevocationsFull
+from ..storage.line_fields import LineError
+from ..storage.portable import Item, Secret
+from ..tasks.revocation_saver import REVOCATIONS
+
+
+def admit(item: Item, vitals: Vitals | None) -> None:
+    """Raise `LineError` where `item` breaks a rule of the API, or does not belong to these vitals."""
+    if isinstance(item, Vitals):
+        _admit_vitals(item)
+        return
+    if isinstance(item, Secret):
+        _admit_secret(item)
+        return
+    if vitals is None:
+        raise LineError("the vitals are missing; they come before nodes and tombstones")
+    if item.revision > vitals.revision:
+        raise LineError(f"revision is {item.revision}, the directory is at {vitals.revision}")
+    if isinstance(item, Tombstone):
+        _admit_tombstone(item, vitals)
+        return
+    _admit_times(item, vitals)
+    _admit_node(item)
+    fault = find_fault(row_of(item))
+    if fault is not None:
+        raise LineError(f"the node cannot be served: {fault}")
+
+
+def _admit_vitals(vitals: Vitals) -> None:
+    _within("vitals attended_s", vitals.attended_s, 0.0, DWELL_S_MAX)
+    _within("vitals revision", vitals.revision, 0, COUNTER_MAX)
+    _within("vitals transitions_per_h", vitals.transitions_per_h, 0.0, math.inf)
+
+
+def _admit_secret(secret: Secret) -> None:
+    if secret.name == CLAIM_KEY:
+        if len(secret.value) != CLAIM_KEY_BYTES:
+            raise LineError(
+                f"secret {CLAIM_KEY} has {len(secret.value)} bytes, allowed are exactly {CLAIM_KEY_BYTES}"
+            )
+    elif secret.name == REVOCATIONS:
+        try:
+            Revocations().restore(secret.value, 0.0)
+        except (ValueError, RevocationsFull) as error:
+            raise LineError(f"secret {REVOCATIONS} cannot be read: {error}") from error
+    else:
+        raise LineError(f"secret name is {secret.name!r}, allowed is {CLAIM_KEY} or {REVOCATIONS}")
+
+
+def _admit_tombstone(tombstone: Tombstone, vitals: Vitals) -> None:
+    _within("tombstone died_at", tombstone.died_at, 0.0, WALL_S_MAX)
+    _within("tombstone died_s", tombstone.died_s, 0.0, vitals.attended_s + ROUNDING_S)
+
+
+def _admit_times(node: Record, vitals: Vitals) -> None:
+    latest_s = vitals.attended_s + ROUNDING_S
+    for name in ("registered_at", "last_seen_at"):
+        _within(f"node {name}", getattr(node, name), 0.0, WALL_S_MAX)
+    for name in ("last_seen_s", "since_s", "away_from_s"):
+        value = getattr(node, name)
+        if value > latest_s:
+            raise LineError(f"node {name} is {value}, the directory is at {vitals.attended_s}")
+        _within(f"node {name}", value, 0.0, latest_s)
+    _within("node away_until_s", node.away_until_s, 0.0, latest_s + DWELL_S_MAX)
+    _within("node usual_gap_s", node.usual_gap_s, 0.0, DWELL_S_MAX)
+    _within("node generation", node.generation, 0, COUNTER_MAX)
+
+
+def _admit_node(node: Record) -> None:
+    _valid("node_id", values.node_id, node.node_id)
+    _valid("services", values.services, node.services.split(",") if node.services else [])
+    _valid("region", values.region, node.region)
+    _valid("next_key", values.next_key, node.next_key or None)
+    profile = Profile.decode(node.profile)
+    endpoints = [{"address": one.address, "port": one.port} for one in profile.addresses]
+    _valid("profile.address", values.address, profile.address)
+    _valid("profile.port", values.port, profile.port)
+    _valid("profile.public_key", values.public_key, profile.public_key)
+    _valid("profile.addresses", values.addresses, endpoints)
+    _valid("profile.metadata", values.metadata, profile.metadata)
+    if node.flags & KEYED:
+        try:
+            load_node_key(profile.public_key)
+        except InvalidKey as error:
+            raise LineError(f"node profile.public_key is marked as a key: {error}") from error
+    history = decode_history(node.history)
+    if len(history) > HISTORY_ENTRIES_MAX:
+        raise LineError(f"node history has {len(history)} entries, allowed are {HISTORY_ENTRIES_MAX}")
+    for number, entry in enumerate(history):
+        _within(f"node history[{number}].at", entry.at, 0.0, WALL_S_MAX)
+        if entry.reason not in list(Event):
+            allowed = ", ".join(Event)
+            raise LineError(f"node history[{number}].reason is {entry.reason!r}, allowed is one of {allowed}")
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise LineError(f"{name} is {value}, allowed is {least:g} to {most:g}")
+
+
+def _valid(name: str, read: Callable[[Any], object], value: Any) -> None:
+    """Raise `LineError` unless the API takes `value`, which `read` checks."""
+    try:
+        read(value)
+    except Wrong as wrong:
+        raise LineError(f"node {name} {wrong}") from wrong
