@@ -25,6 +25,8 @@ from ..storage.line_fields import LineError
 from ..storage.portable import Item, Secret
 from ..tasks.revocation_saver import REVOCATIONS
 
+_DEATHS = (Event.DEADLINE.value, Event.FORGOTTEN.value)
+
 
 def admit(item: Item, vitals: Vitals | None) -> None:
     """Raise `LineError` where `item` breaks a rule of the API, or does not belong to these vitals."""
@@ -72,6 +74,10 @@ def _admit_secret(secret: Secret) -> None:
 def _admit_tombstone(tombstone: Tombstone, vitals: Vitals) -> None:
     _within("tombstone died_at", tombstone.died_at, 0.0, WALL_S_MAX)
     _within("tombstone died_s", tombstone.died_s, 0.0, vitals.attended_s + ROUNDING_S)
+    _valid("tombstone next_key", values.next_key, tombstone.next_key or None)
+    if tombstone.reason not in _DEATHS:
+        allowed = " or ".join(_DEATHS)
+        raise LineError(f"tombstone reason is {tombstone.reason!r}, allowed is {allowed}")
 
 
 def _admit_times(node: Record, vitals: Vitals) -> None:
@@ -89,17 +95,17 @@ def _admit_times(node: Record, vitals: Vitals) -> None:
 
 
 def _admit_node(node: Record) -> None:
-    _valid("node_id", values.node_id, node.node_id)
-    _valid("services", values.services, node.services.split(",") if node.services else [])
-    _valid("region", values.region, node.region)
-    _valid("next_key", values.next_key, node.next_key or None)
+    _valid("node node_id", values.node_id, node.node_id)
+    _valid("node services", values.services, node.services.split(",") if node.services else [])
+    _valid("node region", values.region, node.region)
+    _valid("node next_key", values.next_key, node.next_key or None)
     profile = Profile.decode(node.profile)
     endpoints = [{"address": one.address, "port": one.port} for one in profile.addresses]
-    _valid("profile.address", values.address, profile.address)
-    _valid("profile.port", values.port, profile.port)
-    _valid("profile.public_key", values.public_key, profile.public_key)
-    _valid("profile.addresses", values.addresses, endpoints)
-    _valid("profile.metadata", values.metadata, profile.metadata)
+    _valid("node profile.address", values.address, profile.address)
+    _valid("node profile.port", values.port, profile.port)
+    _valid("node profile.public_key", values.public_key, profile.public_key)
+    _valid("node profile.addresses", values.addresses, endpoints)
+    _valid("node profile.metadata", values.metadata, profile.metadata)
     if node.flags & KEYED:
         try:
             load_node_key(profile.public_key)
@@ -125,4 +131,4 @@ def _valid(name: str, read: Callable[[Any], object], value: Any) -> None:
     try:
         read(value)
     except Wrong as wrong:
-        raise LineError(f"node {name} {wrong}") from wrong
+        raise LineError(f"{name} {wrong}") from wrong

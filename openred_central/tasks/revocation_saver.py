@@ -7,7 +7,7 @@ import logging
 from concurrent.futures import Executor
 from contextlib import suppress
 
-from ..security.revocations import Revocations
+from ..security.revocations import Revocations, RevocationsFull
 from ..storage.store import Store, StoreError
 
 log = logging.getLogger("openred.saver")
@@ -23,7 +23,10 @@ def load_revocations(store: Store, wall_s: float) -> Revocations:
     revocations = Revocations()
     encoded = store.load_secret(REVOCATIONS)
     if encoded is not None:
-        revocations.restore(encoded, wall_s)
+        try:
+            revocations.restore(encoded, wall_s)
+        except RevocationsFull as error:
+            raise ValueError(str(error)) from error
     return revocations
 
 

@@ -114,6 +114,11 @@ def test_a_node_that_the_api_would_not_take_is_refused(change: dict[str, Any], t
         ),
         (Secret("runs", b"abc"), "secret name is 'runs', allowed is claim_key or revocations"),
         (tombstone("a", died_s=1_001.0), "tombstone died_s is 1001.0"),
+        (
+            tombstone("a")._replace(reason="sad"),
+            "tombstone reason is 'sad', allowed is deadline or forgotten",
+        ),
+        (tombstone("a")._replace(next_key="zzz"), "tombstone next_key has to be"),
         (tombstone("a")._replace(died_at=-1.0), "tombstone died_at is -1.0"),
         (tombstone("a")._replace(revision=1_001), "revision is 1001"),
     ],

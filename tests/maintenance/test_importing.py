@@ -63,9 +63,10 @@ TOMBSTONES = st.builds(
     st.text("ab", max_size=3),
     WALL_TIMES,
     ATTENDED_TIMES,
-    NAMES,
+    st.sampled_from(["deadline", "forgotten"]),
     st.integers(0, VITALS.revision),
     st.sampled_from((0, PROVEN)),
+    st.sampled_from(["", "k" * 43]),
 )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openred_central.security.revocations import Revocations
+from openred_central.security.revocations import TOKENS_MAX, Revocations
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.store import Store, StoreError
@@ -49,6 +50,16 @@ def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
     loaded = load_revocations(store, 160.0)
     assert TOKEN in loaded
     assert OTHER not in loaded, "it has expired"
+    store.close()
+
+
+def test_more_revocations_than_are_ever_kept_are_damage(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "openred.db")
+    store.open()
+    many = b"".join(b"%022d" % number + struct.pack("<d", 200.0) for number in range(TOKENS_MAX + 1))
+    store.save_secret(REVOCATIONS, many)
+    with pytest.raises(ValueError, match="65536 tokens are revoked, more are not remembered"):
+        load_revocations(store, 100.0)
     store.close()
 
 
