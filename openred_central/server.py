@@ -36,6 +36,7 @@ from .tasks.notifier import Notifier
 from .tasks.saver import Saver
 from .tasks.stall_meter import StallMeter
 from .vault import Vault, keep_keys, open_vault
+from .wording import counted
 
 if TYPE_CHECKING:
     from .api.service import Api
@@ -294,7 +295,7 @@ def _failures(endurance: Endurance, vault: Vault) -> dict[str, int]:
 
 def _status(directory: Directory, saver: Saver) -> str:
     """The line that the service manager shows."""
-    return f"{len(directory)} nodes, store {saver.state.value}"
+    return f"{counted(len(directory), 'node')}, store {saver.state.value}"
 
 
 def _list(addresses: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from .directory.node import Transition, transition_kind
+from .wording import counted
 
 log = logging.getLogger("openred.server")
 
@@ -27,4 +28,4 @@ def log_transitions(transitions: Sequence[Transition]) -> None:
             )
         return
     for (from_state, to_state, reason), count in Counter(map(transition_kind, transitions)).items():
-        log.info("%d nodes: %s → %s (%s)", count, from_state.wire, to_state.wire, reason)
+        log.info("%s: %s → %s (%s)", counted(count, "node"), from_state.wire, to_state.wire, reason)

@@ -23,6 +23,7 @@ from ..directory.node import (
     key_fingerprints,
 )
 from ..directory.service_sets import ServiceSet
+from ..wording import span
 from .times import rfc3339
 
 # Availability is an estimate; more digits would only pretend.
@@ -50,7 +51,8 @@ def descriptions(
     """
     registry = directory.nodes.registry
     if availabilities is None:
-        availabilities = [availability_of(registry, slot, now.attended_s) for slot in slots]
+        tolerance_s = directory.lifecycle.heartbeat_tolerance_s
+        availabilities = [availability_of(registry, slot, now.attended_s, tolerance_s) for slot in slots]
     rows = list(registry.shown(slots))
     profiles = [_profile_as_json(row[-1]) for row in rows]
     keys = [(key, row[2]) for (_, key, _), row in zip(profiles, rows, strict=True)]
@@ -161,7 +163,7 @@ def _why(state: State, flags: int, away_until: str | None, silent_s: float) -> s
         meaning = f"{meaning} An operator holds it in this state."
     if state is State.ACTIVE and away_until is not None:
         meaning = f"It announced to be away until {away_until}, and is not checked before."
-    return f"{meaning} Its last sign of life was {_span(silent_s)} ago."
+    return f"{meaning} Its last sign of life was {span(silent_s)} ago."
 
 
 def _what_to_do(state: State, flags: int) -> str:
@@ -214,13 +216,3 @@ def _history(history: str, registered_at: float) -> list[dict[str, Any]]:
         }
         entries.insert(0, first)
     return entries
-
-
-def _span(seconds: float) -> str:
-    """A duration for people: its two largest units."""
-    parts = []
-    for unit, length_s in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
-        count, seconds = divmod(seconds, length_s)
-        if count:
-            parts.append(f"{count:.0f} {unit}{'s' if count != 1 else ''}")
-    return " ".join(parts[:2]) or "less than a second"

@@ -58,8 +58,15 @@ class EventFeed:
         for transition in self._named:
             self._append(transition)
         kinds = [
-            {"from": from_state.wire, "to": to_state.wire, "reason": reason, "count": count}
-            for (from_state, to_state, reason), count in self._counts.items()
+            {
+                "from": kind[0].wire,
+                "to": kind[1].wire,
+                "reason": kind[2],
+                "count": count,
+                # With totals a reader that also asks for statistics counts nothing twice.
+                "total": self._nodes.transition_counts[kind],
+            }
+            for kind, count in self._counts.items()
         ]
         summary = {
             "at": rfc3339(wall_s),

@@ -80,7 +80,7 @@ _NODE: dict[str, Schema] = {
         "type": "number",
         "minimum": 0,
         "maximum": 1,
-        "description": "From how recently it was heard, against its own usual gap.",
+        "description": "From how recently it was heard, against its own usual gap; 0 in coma and while away.",
     },
 }
 NODE = thing("Node", _NODE)

@@ -10,13 +10,13 @@ from typing import Any
 
 import orjson
 
+from .. import wording
 from ..plain import NamedTuple
 
 Document = dict[str, Any]
 
 _GREEN, _YELLOW, _RED, _GREY = "32", "33", "31", "90"
 _COLOURS = {"active": _GREEN, "coma": _GREY, "absent": _GREY, "dead": _RED}
-_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
 class Style(NamedTuple):
@@ -144,12 +144,8 @@ def span(seconds: object) -> str:
     """A duration for people, in its two largest units."""
     if not isinstance(seconds, int | float):
         return "-"
-    parts, left_s = [], max(0.0, round(seconds))
-    for unit, length_s in _UNITS:
-        count, left_s = divmod(left_s, length_s)
-        if count:
-            parts.append(f"{count:.0f} {unit}{'s' if count != 1 else ''}")
-    return " ".join(parts[:2]) or "now"
+    whole_s = round(seconds)
+    return wording.span(whole_s) if whole_s > 0 else "now"
 
 
 def _section(name: str, headings: Sequence[str], rows: list[list[str]], style: Style) -> list[str]:

@@ -13,6 +13,7 @@ from ..client.answers import Answer
 from ..client.errors import ForeignAnswer, problem
 from ..patterns import late
 from ..plain import NamedTuple
+from ..wording import counted
 from .showing import Document, Style, coloured, safe
 
 # Comments come every 15 s: who says nothing for so long is gone.
@@ -73,7 +74,7 @@ def show(event: Event, style: Style) -> list[str]:
     if event.name == "transitions" and data.get("count") != data.get("named"):
         kinds = data.get("kinds")
         return [
-            f"{safe(data.get('at'))}  {safe(kind.get('count'))} nodes  {_change(kind, style)}"
+            f"{safe(data.get('at'))}  {_nodes(kind.get('count'))}  {_change(kind, style)}"
             for kind in (kinds if isinstance(kinds, list) else [])
             if isinstance(kind, dict)
         ]
@@ -153,3 +154,7 @@ def _document(text: str) -> Document | None:
 def _change(data: Document, style: Style) -> str:
     states = [coloured(safe(data.get(name)), style) for name in ("from", "to")]
     return f"{states[0]} → {states[1]}  ({safe(data.get('reason'))})"
+
+
+def _nodes(count: object) -> str:
+    return counted(count, "node") if isinstance(count, int) else f"{safe(count)} nodes"

@@ -58,7 +58,8 @@ class Explainer {
     }
     if (this.shown !== node) return;
     if (response.ok) this.show(told, asked);
-    else this.refuse(node, told.message, told.suggestion);
+    // The last answer stays where nobody waits for another, unless it says that the node is gone.
+    else if (asked || response.status === 404 || response.status === 410) this.refuse(node, told.message, told.suggestion);
   }
 
   refuse(node, message, suggestion) {
@@ -80,14 +81,15 @@ class Explainer {
   fill(node, state, content) {
     const close = element("button", { type: "button", class: "close", "aria-label": `Close what is said of ${node}` }, "Close");
     close.addEventListener("click", () => this.close());
-    const focused = this.answer.contains(document.activeElement) && document.activeElement.classList.contains("close");
+    const stops = () => [...this.answer.querySelectorAll("button, summary")];
+    const focused = stops().indexOf(document.activeElement);
     const opened = this.answer.querySelector("details")?.open;
     const first = element("div", { class: "first" }, element("h3", { id: "answer-title" }, node), state && badge(state), close);
     this.answer.replaceChildren(first, ...content);
     this.answer.hidden = false;
     const details = this.answer.querySelector("details");
     if (details) details.open = Boolean(opened);
-    if (focused) close.focus();
+    if (focused >= 0) (stops()[focused] ?? close).focus();
   }
 
   close() {

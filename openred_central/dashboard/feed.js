@@ -1,16 +1,19 @@
 // What the server tells: events as they happen and, while none come, its statistics now and then.
 
-const LIVE_S_MAX = 6; // Figures come each second: after so long without any, we ask by ourselves.
+const QUIET_S = 6; // Figures come each second: after so long without any, we ask by ourselves.
 const POLL_S = 5;
 const STALE_S = 15;
 const STATS_S = 30; // Totals are asked for again this often, also while events come.
 const REOPEN_S = 30; // A stream that was refused is tried again after this time.
 
 class Feed {
-  /** `on` has a function for each kind of news: figures, stats, history, transition, transitions, link. */
+  /** `on` has a function for each kind of news: figures, stats, history, transition, transitions, reset, link. */
   constructor(on) {
     this.on = on;
-    this.heard = { live: Date.now(), polled: 0 };
+    this.began = Date.now();
+    this.heard = { live: 0, polled: 0 };
+    this.lost = false; // Whether the stream has ended and no figures came since.
+    this.answered = null; // Whether the last question was answered, of those asked because no figures came.
     this.asked = 0;
     this.asking = false;
     this.before = null;
@@ -24,6 +27,8 @@ class Feed {
     const listen = (name, take) =>
       source.addEventListener(name, (event) => {
         this.heard.live = Date.now();
+        this.lost = false;
+        this.answered = null;
         take(JSON.parse(event.data), event.lastEventId);
       });
     source.addEventListener("open", () => this.ask());
@@ -34,13 +39,15 @@ class Feed {
     listen("history", (document) => this.on.history(document));
     listen("transition", (document, id) => this.once(id, () => this.on.transition(document)));
     listen("transitions", (document, id) => this.once(id, () => this.on.transitions(document)));
-    listen("reset", () => this.ids.clear());
+    listen("reset", () => {
+      this.ids.clear();
+      this.on.reset();
+    });
     source.addEventListener("error", () => {
+      this.lost = true;
       // A browser comes back by itself, except where it was refused.
-      if (source.readyState !== EventSource.CLOSED) return;
-      this.heard.live = 0;
-      setTimeout(() => this.open(), REOPEN_S * 1000);
-      this.watch();
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => this.open(), REOPEN_S * 1000);
+      this.ask();
     });
   }
 
@@ -54,39 +61,44 @@ class Feed {
 
   /** Ask where nothing comes by itself, and tell how things stand. */
   watch() {
-    const wait_s = this.live ? STATS_S : POLL_S;
+    const wait_s = this.quiet ? POLL_S : STATS_S;
     if (Date.now() - this.asked >= wait_s * 1000) this.ask();
     this.tell();
   }
 
-  get live() {
-    return Date.now() - this.heard.live < LIVE_S_MAX * 1000;
+  /** Whether no figures come by themselves. */
+  get quiet() {
+    return this.lost || Date.now() - Math.max(this.heard.live, this.began) >= QUIET_S * 1000;
   }
 
   async ask() {
     if (this.asking) return;
     this.asking = true;
     this.asked = Date.now();
+    let answered = false;
     try {
       const response = await fetch("stats", { cache: "no-store", signal: AbortSignal.timeout(10_000) });
       if (!response.ok) return;
       const stats = await response.json();
+      answered = true;
       this.heard.polled = Date.now();
-      this.on.stats(stats);
-      if (!this.live) this.on.figures(figuresOf(stats, this.before));
+      this.on.stats(stats, this.quiet);
+      if (this.quiet) this.on.figures(figuresOf(stats, this.before));
       this.before = stats;
     } catch {
-      // It is not reachable, which `tell` will say when it has lasted.
+      // It is not reachable, which `tell` says.
     } finally {
       this.asking = false;
+      if (this.quiet) this.answered = answered;
       this.tell();
     }
   }
 
   tell() {
     const last = Math.max(this.heard.live, this.heard.polled);
-    const stale = Date.now() - last > STALE_S * 1000;
-    this.on.link(this.live ? "live" : stale ? "stale" : this.heard.polled ? "polling" : "waiting", last);
+    const stale = this.answered === false || Date.now() - Math.max(last, this.began) > STALE_S * 1000;
+    const live = !this.quiet && this.heard.live > 0;
+    this.on.link(live ? "live" : stale ? "stale" : this.answered ? "polling" : "waiting", last);
   }
 }
 

@@ -9,8 +9,8 @@ class LifeCycle {
     const names = [...STATES.keys()];
     names.forEach((state, place) => this.rows.set(state, this.row(state, names[place + 1])));
     list.replaceChildren(...[...this.rows.values()].map((row) => row.item));
-    this.totals = [];
-    this.since = "";
+    this.totals = new Map(); // By kind of transition, how many there were since the server started.
+    this.known = false; // Whether the totals are all there.
   }
 
   row(state, next) {
@@ -37,26 +37,40 @@ class LifeCycle {
     }
   }
 
-  /** The totals since the server started, and how long states last. */
-  reset(stats) {
-    this.since = stats.time;
-    this.totals = stats.lifecycle.transitions;
+  /** Forget the totals: those that follow may be of another run of the server. */
+  forget() {
+    this.totals.clear();
+    this.known = false;
+  }
+
+  /** Take the totals since the server started, and how long states last. `alone`: no events come besides. */
+  take(stats, alone) {
+    if (alone) this.forget();
+    stats.lifecycle.transitions.forEach((kind) => this.raise(kind, kind.count));
+    this.known = true;
     for (const [state, row] of this.rows) {
       say(row.lasts, `${STATES.get(state).lasts} ${span(stats.lifecycle.dwell_s[state], 1)}`);
     }
     this.count();
   }
 
-  /** What has just happened, unless the totals have it already. */
+  /** What has just happened. Each kind comes with its total, so nothing counts twice, in whatever order it is told. */
   flow(summary) {
-    if (!this.since || summary.at <= this.since) return;
-    this.totals = [...this.totals, ...summary.kinds];
+    const raised = summary.kinds.filter((kind) => this.raise(kind, kind.total));
+    if (this.known) raised.forEach((kind) => this.pulse(kind));
     this.count();
-    for (const kind of summary.kinds) this.pulse(kind);
+  }
+
+  /** Raise the total of one kind to `count`; whether that is news. Totals only grow while a server runs. */
+  raise({ from, to, reason }, count) {
+    const name = [from, to, reason].join(" ");
+    if (count <= (this.totals.get(name)?.count ?? 0)) return false;
+    this.totals.set(name, { from, to, reason, count });
+    return true;
   }
 
   count() {
-    const sum = (test) => this.totals.filter(test).reduce((total, kind) => total + kind.count, 0);
+    const sum = (test) => [...this.totals.values()].filter(test).reduce((total, kind) => total + kind.count, 0);
     const returned = (kind) => kind.to === "active" && SILENT.includes(kind.from);
     for (const [state, row] of this.rows) {
       const on = sum((kind) => kind.from === state && kind.reason === "deadline");

@@ -1,7 +1,7 @@
 // Everything put together: what is told goes to the parts, which are drawn at most once a frame.
 
-const LATELY_MAX = 40;
 const TABLE_ROWS_MAX = 60;
+const FIRST_NODE = '{"node_id": "alice", "address": "192.0.2.1", "port": 7000, "public_key": "alices-key"}';
 
 const STORE = {
   ok: ["Keeps up", "Every change is saved as it comes."],
@@ -12,6 +12,7 @@ const STORE = {
 const points = new Points();
 const plot = new Plot(byId("plot"), byId("plot-readout"));
 const life = new LifeCycle(byId("life"));
+const lately = new Lately();
 const explainer = new Explainer();
 const notices = new Map();
 let figures = null;
@@ -33,13 +34,15 @@ function draw() {
   say(byId("server-uptime"), `up for ${span(figures.uptime_s, 1)}`);
   say(byId("server-connections"), count(figures.connections, "connection", "connections"));
   say(byId("nodes"), whole.format(nodes));
-  const awake = nodes ? `${percent.format(by_state.active / nodes)} active` : "nobody has registered yet";
+  const none = figures.tombstones ? "nobody is registered any more" : "nobody has registered yet";
+  const awake = nodes ? `${percent.format(by_state.active / nodes)} active` : none;
   say(byId("nodes-note"), nodesMax ? `${awake}, room for ${whole.format(nodesMax)}` : awake);
   say(byId("heartbeats"), figure(figures.heartbeats_per_s));
-  say(byId("requests-note"), `${figure(figures.requests_per_s)} requests/s`);
+  say(byId("requests-note"), pace(figures.requests_per_s, "request", "requests"));
   say(byId("latency"), figure(latency_ms.p50));
   say(byId("latency-note"), latency_ms.p50 === null ? "nothing to time just now" : `99 % within ${figure(latency_ms.p99)} ms`);
-  say(byId("lately-rate"), `${figure(figures.transitions_per_s)} changes/s`);
+  byId("first-step").hidden = nodes > 0 || figures.tombstones > 0;
+  lately.show(pace(figures.transitions_per_s, "change", "changes"));
   drawShare(by_state);
   drawStore(figures.store);
   drawSilence(mass_silence);
@@ -49,7 +52,9 @@ function draw() {
   plot.points = points.list;
   plot.draw();
   say(byId("plot-summary"), summary());
-  if (byId("plot-table").open) drawTable();
+  // Like the list, the table stands still while somebody is in it.
+  const rows = byId("plot-rows");
+  if (byId("plot-table").open && !(rows.children.length && rows.closest(".scroll").matches(":hover, :focus-within"))) drawTable();
 }
 
 function summary() {
@@ -106,17 +111,10 @@ function drawTable() {
   );
 }
 
-function lately(...row) {
-  const list = byId("lately");
-  byId("lately-none").hidden = true;
-  list.prepend(element("li", {}, ...row));
-  while (list.children.length > LATELY_MAX) list.lastChild.remove();
-}
-
 function happened(transition) {
   const { at, node_id, from, to } = transition;
   const name = node_id === null ? element("span", { class: "hint" }, "a node that is not shown") : element("a", { class: "name", href: hashOf(node_id) }, node_id);
-  lately(
+  lately.add(
     name,
     element("time", { datetime: at }, moment(at)),
     element("span", { class: "what" }, element("span", {}, `${from} →`), badge(to), element("span", {}, cause(transition))),
@@ -127,11 +125,11 @@ function happened(transition) {
 function happenedInAll(told) {
   life.flow(told);
   const unnamed = told.count - told.named;
-  if (unnamed) lately(element("span", { class: "hint" }, `and ${whole.format(unnamed)} more`), element("time", { datetime: told.at }, moment(told.at)));
+  if (unnamed) lately.add(element("span", { class: "hint" }, `and ${whole.format(unnamed)} more`), element("time", { datetime: told.at }, moment(told.at)));
 }
 
 function link(state, last) {
-  const texts = { live: "live", polling: "asking every few seconds", stale: "no answer", waiting: "connecting" };
+  const texts = { live: "live", polling: "asking every few seconds", stale: "no figures", waiting: "connecting" };
   byId("link").dataset.state = state;
   say(byId("link-text"), texts[state]);
   notice("stale", state === "stale" && ["Nothing comes from the server.", figures ? `What you see is from ${moment(last)}. This page goes on trying.` : "This page goes on trying."]);
@@ -150,6 +148,7 @@ byId("plot-silent").addEventListener("click", () => choose(false));
 byId("plot-table").addEventListener("toggle", renew);
 byId("plot-head").append(element("tr", {}, element("th", { scope: "col" }, "time"), ...LIVE.map((state) => element("th", { scope: "col" }, state))));
 choose(true);
+say(byId("first-step-command"), `curl -s ${new URL("register", location)} -H 'Content-Type: application/json' -d '${FIRST_NODE}'`);
 
 new Feed({
   figures(told) {
@@ -157,10 +156,10 @@ new Feed({
     points.add(told);
     renew();
   },
-  stats(told) {
+  stats(told, alone) {
     nodesMax = told.directory.nodes_max;
     say(byId("server-version"), `version ${told.version}`);
-    life.reset(told);
+    life.take(told, alone);
     renew();
   },
   history(told) {
@@ -169,5 +168,6 @@ new Feed({
   },
   transition: happened,
   transitions: happenedInAll,
+  reset: () => life.forget(),
   link,
 });

@@ -16,7 +16,7 @@ from ..plain import NamedTuple
 PAGE = "page.html"
 STYLE = "page.css"
 # In this order they are one script.
-SCRIPTS = ("texts.js", "feed.js", "plot.js", "lifecycle.js", "explain.js", "page.js")
+SCRIPTS = ("texts.js", "feed.js", "plot.js", "lifecycle.js", "lately.js", "explain.js", "page.js")
 
 
 class Assembled(NamedTuple):

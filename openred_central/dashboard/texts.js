@@ -58,6 +58,12 @@ function figure(number) {
   return number >= 100 ? whole.format(number) : precise.format(number);
 }
 
+/** A rate with what it counts, such as "1 request/s". */
+function pace(number, one, many) {
+  const told = figure(number);
+  return `${told} ${told === "1" ? one : many}/s`;
+}
+
 /** A duration in its largest units, at most `parts` of them. */
 function span(seconds, parts = 2) {
   const found = [];

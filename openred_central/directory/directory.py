@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ..clock import Now
 from ..errors import CallerError
 from ..plain import NamedTuple, plain
+from ..wording import counted, span
 from .crowding import Crowding
 from .discovery import Draw, Query
 from .expiry import Expiry
@@ -258,7 +259,7 @@ class Directory:
 
     def discover(self, query: Query, now: Now) -> Draw:
         """Begin to look for peers; `Draw.step` does the work."""
-        return Draw(self.nodes.registry, self.nodes.index, query, now.attended_s, self._random)
+        return Draw(self.nodes, query, now.attended_s, self._random)
 
     def slot(self, node_id: str, now: Now) -> int:
         """The slot of a registered node. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
@@ -296,11 +297,11 @@ class Directory:
                 and (signed or not tombstone.flags & PROVEN)
             )
         ):
-            days = (nodes.tombstones.ends_s(tombstone) - now.attended_s) / 86_400
+            left = span(nodes.tombstones.ends_s(tombstone) - now.attended_s)
             raise _taken(
                 registration.node_id,
-                f"Its former bearer is dead; for {days:.1f} more days only the same key may take it again, "
-                "or the next key that it had committed to.",
+                f"Its former bearer is dead; for others than its key, and the next one that it had committed "
+                f"to, the name is free in {left}.",
                 "Register with the key that the node had, signed where it used to sign, "
                 "or choose another node_id.",
             )
@@ -323,7 +324,7 @@ class Directory:
             raise CallerError(
                 503,
                 "directory_full",
-                f"The directory holds {len(self)} nodes, which is all that it may; "
+                f"The directory holds {counted(len(self), 'node')}, which is all that it may; "
                 "known nodes may still update, beat and revive.",
                 suggestion="Try again later, or register with another directory.",
                 headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),
@@ -374,11 +375,11 @@ class Directory:
         tombstone = self.nodes.tombstones.of_node(node_id)
         if tombstone is None:
             return self.not_found(node_id)
-        days = max(0.0, now.attended_s - tombstone.died_s) / 86_400
+        ago = span(now.attended_s - tombstone.died_s)
         return CallerError(
             410,
             "node_dead",
-            f"The node {node_id!r} was removed {days:.1f} days ago (reason: {tombstone.reason}).",
+            f"The node {node_id!r} was removed {ago} ago (reason: {tombstone.reason}).",
             suggestion="Register it again with POST /register and the same public key.",
         )
 

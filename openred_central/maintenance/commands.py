@@ -16,6 +16,7 @@ from ..plain import NamedTuple
 from ..storage.portable import Totals
 from ..storage.restoring import database_path, snapshots_of
 from ..storage.store import StoreError
+from ..wording import counted
 from .exporting import export, written_whole
 from .importing import import_into
 from .progress import Progress
@@ -51,7 +52,8 @@ def _snapshot(options: argparse.Namespace, configuration: Configuration, around:
         kept = 1 if options.replace else configuration.snapshots_kept
         snapshot, manifest = snapshots.take(around.clock.wall_s(), kept=kept, progress=progress)
     around.say(
-        f"snapshot {snapshot.folder}: {manifest.records} nodes, {manifest.tombstones} tombstones, "
+        f"snapshot {snapshot.folder}: {counted(manifest.records, 'node')}, "
+        f"{counted(manifest.tombstones, 'tombstone')}, "
         f"{manifest.file_bytes:,} bytes, verified{'; it is the only one' if options.replace else ''}"
     )
     return 0
@@ -158,7 +160,8 @@ def _pause() -> None:
 
 def _counts(totals: Totals) -> str:
     return (
-        f"{totals.nodes} nodes, {totals.tombstones} tombstones, {totals.secrets} secrets, "
+        f"{counted(totals.nodes, 'node')}, {counted(totals.tombstones, 'tombstone')}, "
+        f"{counted(totals.secrets, 'secret')}, "
         f"digest {totals.directory_digest:016x}"
     )
 

@@ -29,6 +29,7 @@ from ..storage.sqlite import SqliteStore
 from ..storage.state import StoreState
 from ..storage.store import DamageError, StoreError
 from ..tasks.revocation_saver import load_revocations
+from ..wording import counted
 from .comparing import Difference, older_record, same_record, state_contradiction
 from .reading import READ_ROWS, reading, reading_snapshot
 
@@ -101,9 +102,9 @@ class Verifier:
             self._problem(f"{what}: {error}")
             return
         if rows != manifest.records:
-            self._problem(f"{what}: it has {rows} nodes, its manifest says {manifest.records}")
+            self._problem(f"{what}: it has {counted(rows, 'node')}, its manifest says {manifest.records}")
             return
-        counts = f"{rows} nodes, sound"
+        counts = f"{counted(rows, 'node')}, sound"
         if loaded is None:
             self._say(f"{what}: {counts}")
             return
@@ -183,7 +184,7 @@ class Verifier:
             rows += len(records)
             self._progress(rows, len(directory))
         if differences > 1:
-            self._say(f"  and {differences - 1} more nodes")
+            self._say(f"  and {counted(differences - 1, 'more node')}")
         agreeing = sum(map(int.__eq__, digests, registry.shard_digests))
         loaded = Loaded(
             directory,
@@ -195,7 +196,8 @@ class Verifier:
         )
         aside = f" and {len(unserved)} set aside" if unserved else ""
         summary = (
-            f"store {self._database}: {rows} nodes{aside}, {len(directory.nodes.tombstones)} tombstones, "
+            f"store {self._database}: {counted(rows, 'node')}{aside}, "
+            f"{counted(len(directory.nodes.tombstones), 'tombstone')}, "
             f"revision {directory.nodes.revision}, digest {loaded.digest:016x}; memory agrees in "
             f"{agreeing} of {len(digests)} shards"
         )

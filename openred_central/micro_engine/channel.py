@@ -238,7 +238,8 @@ class Channel(asyncio.Protocol):
                 CallerError(
                     408,
                     "request_timeout",
-                    f"The {awaited} of the request did not come within {allowed_s:g} seconds.",
+                    f"The {awaited} of the request did not come within {allowed_s:g} "
+                    f"second{'' if allowed_s == 1 else 's'}.",
                     suggestion="Send the whole request at once.",
                     close=True,
                 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.api.describing import _profile_as_json, _span, describe, descriptions
+from openred_central.api.describing import _profile_as_json, describe, descriptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.node import HISTORY_ENTRIES_MAX, Endpoint, Profile
 from openred_central.directory.operating import hold
@@ -223,23 +223,6 @@ def test_the_time_in_a_state_is_not_moved_by_our_own_absence() -> None:
     explain = explained(world)
     assert explain["in_state_since"] == "2027-01-15T08:00:00.000Z"
     assert explain["deadlines"][0]["at"] == "2027-07-17T08:00:00.000Z"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.0, "less than a second"),
-        (0.99, "less than a second"),
-        (1.5, "1 second"),
-        (59.999, "59 seconds"),
-        (60.0, "1 minute"),
-        (3_725.0, "1 hour 2 minutes"),
-        (86_400.0, "1 day"),
-        (2 * 86_400.0 + 7_200.0 + 59.0, "2 days 2 hours"),
-    ],
-)
-def test_a_duration_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
-    assert _span(seconds) == text
 
 
 def test_availability_is_told_with_three_digits() -> None:

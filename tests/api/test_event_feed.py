@@ -47,7 +47,7 @@ def test_a_transition_is_told_by_name_and_counted() -> None:
         "at": "2027-01-15T08:00:00.000Z",
         "count": 1,
         "named": 1,
-        "kinds": [{"from": "absent", "to": "active", "reason": "registered", "count": 1}],
+        "kinds": [{"from": "absent", "to": "active", "reason": "registered", "count": 1, "total": 1}],
     }
 
 
@@ -134,6 +134,25 @@ def test_a_million_transitions_are_a_few_events_with_exact_counts() -> None:
         "pending_1st": 700_000,
         "dead": 300_000,
     }
+
+
+def test_each_kind_is_told_with_its_total_since_the_start() -> None:
+    """A reader that also asks for statistics knows by it what these counted already."""
+    world = World()
+    log = EventLog("run")
+    feed = EventFeed(log, world.directory.nodes)
+    totals = []
+    for numbers in ((1, 2), (3,)):
+        for number in numbers:
+            world.register(node_id=f"node-{number}")
+        feed.offer(list(world.directory.nodes.transitions))
+        world.directory.nodes.transitions.clear()
+        feed.tick(world.clock.wall_s())
+        (kind,) = everything(log)[-1].document["kinds"]
+        totals.append((kind["count"], kind["total"]))
+        counted = world.call("GET", "/stats").document["lifecycle"]["transitions"]
+        assert [one["count"] for one in counted] == [kind["total"]]
+    assert totals == [(2, 2), (1, 3)]
 
 
 def test_a_tick_without_transitions_tells_nothing() -> None:

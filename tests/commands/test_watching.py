@@ -57,6 +57,8 @@ def test_each_event_has_its_lines() -> None:
         "t  12 nodes  active → pending_1st  (deadline)"
     ]
     assert show(Event("1", "transitions", {"at": "t", "kinds": kinds, "count": 2, "named": 2}), PLAIN) == []
+    one = {"at": "t", "kinds": [{**kinds[0], "count": 1}], "count": 1, "named": 0}  # type: ignore[dict-item]
+    assert show(Event("1", "transitions", one), PLAIN) == ["t  1 node  active → pending_1st  (deadline)"]
     assert len(show(Event("1", "reset", {}), PLAIN)) == 1
     assert show(Event("1", "figures", {"nodes": 1}), PLAIN) == []
 

@@ -257,9 +257,10 @@ def dead() -> Directory:
 
 def test_a_heartbeat_of_the_dead_is_answered_with_advice() -> None:
     directory = dead()
-    with refused(410, "node_dead") as caught:
-        directory.heartbeat("a", at(47.0 + DAY_S))
-    assert "removed 1.0 days ago (reason: deadline)" in caught.value.message
+    for later_s, ago in ((0.0, "less than a second"), (61.0, "1 minute 1 second"), (DAY_S, "1 day")):
+        with refused(410, "node_dead") as caught:
+            directory.heartbeat("a", at(47.0 + later_s))
+        assert f"removed {ago} ago (reason: deadline)" in caught.value.message
     assert "same public key" in (caught.value.suggestion or "")
 
 

@@ -24,7 +24,7 @@ from openred_central.directory.lifecycle import LIVE_STATES, Event, State
 from openred_central.directory.service_index import MOVES_KEPT
 from openred_central.directory.service_sets import ServiceSet, ServiceSets
 
-from .building import EPOCH_S, at, day, make_directory, register, run_until
+from .building import DAY_S, EPOCH_S, SHORT_LIFE, at, day, make_directory, register, run_until, state_of
 
 HEALTHY = tuple(state for state in LIVE_STATES if state is not State.COMA)
 
@@ -145,10 +145,51 @@ def test_who_announced_an_absence_comes_last_until_it_returns_or_is_heard() -> N
     assert names(directory, discover(directory, query())) == ["old", "away"]
     slot = directory.slot("away", at(1_000.0))
     registry = directory.nodes.registry
-    assert availability_of(registry, slot, 1_000.0) == 0.0
-    assert availability_of(registry, slot, 5_000.0) > 0.0
+    tolerance_s = directory.lifecycle.heartbeat_tolerance_s
+    assert availability_of(registry, slot, 1_000.0, tolerance_s) == 0.0
+    assert availability_of(registry, slot, 5_000.0, tolerance_s) > 0.0
     directory.heartbeat("away", at(1_001.0))
-    assert availability_of(registry, slot, 1_001.0) == 1.0
+    assert availability_of(registry, slot, 1_001.0, tolerance_s) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "state", "expected"),
+    [
+        (9.0, State.ACTIVE, 1.0),
+        (10.5, State.PENDING_FIRST_CHECK, 10.0 / 10.5),
+        (12.5, State.FAILED_FIRST_CHECK, 0.8),
+        (20.0, State.RETRY_2W, 0.5),
+        (25.0, State.RETRY_2M, 0.4),
+        (32.0, State.COMA, 0.0),
+    ],
+)
+def test_silence_beyond_the_tolerance_is_never_usual(silent_s: float, state: State, expected: float) -> None:
+    """Also where the usual gap, in the beginning that of the advice, is longer than a whole life."""
+    directory = make_directory(life=SHORT_LIFE)
+    slot = register(directory, "a", at(0.0))
+    run_until(directory, at(silent_s))
+    registry, tolerance_s = directory.nodes.registry, directory.lifecycle.heartbeat_tolerance_s
+    assert state_of(directory, "a") is state
+    assert availability_of(registry, slot, silent_s, tolerance_s) == pytest.approx(expected)
+    (told,) = discover(directory, query(states=LIVE_STATES), silent_s).availabilities
+    assert told == pytest.approx(expected)
+
+
+def test_who_left_is_not_available() -> None:
+    directory = make_directory()
+    slot = register(directory, "a", at(0.0))
+    directory.leave("a", at(1.0))
+    assert availability_of(directory.nodes.registry, slot, 2.0, DAY_S) == 0.0
+
+
+def test_among_nodes_in_coma_the_last_to_be_heard_come_first() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    for number in range(6):
+        register(directory, f"n{number}", at(number / 10))
+    run_until(directory, at(32.0))
+    found = discover(directory, query(), 32.0)
+    assert found.degraded
+    assert names(directory, found) == ["n5", "n4", "n3", "n2", "n1"]
 
 
 def test_a_region_is_required_and_near_is_only_preferred() -> None:

@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-import unittest
-from collections.abc import Iterator
+import shlex
 from typing import Any
 
-import pytest
-
-from .browser import PROGRAMS, Browser, Tab, browser_in, chromium
+from .browser import Browser
 from .conftest import Start
-from .running import Client, Server
+from .dashboard_page import FOCUSED, LINK, MEMORY, NODES, assert_well_behaved, open_page
+from .running import Client
 
-MEMORY = ("--database", "memory:")
-NODES = "document.querySelector('#nodes').textContent"
-LINK = "document.querySelector('#link').dataset.state"
-FOCUSED = "document.activeElement.id"
 # What would run if any of it were taken for markup.
 HOSTILE = (
     "<img src=x onerror='window.ran=1'><script>window.ran=1</script>\"'&lt;b></script><svg onload=ran=1>"
 )
 HOURS_2 = 7_200
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = chromium()
-    if program is None:
-        raise unittest.SkipTest(f"no Chromium is installed; looked for {', '.join(PROGRAMS)}")
-    with browser_in(tmp_path_factory.mktemp("chromium"), program) as running:
-        yield running
-
-
-@pytest.fixture
-def browser(chrome: Browser) -> Iterator[Browser]:
-    """The browser of this file, without tabs at the beginning and the end of each test."""
-    yield chrome
-    chrome.close_tabs()
-
-
-def open_page(browser: Browser, server: Server, target: str = "/", **view: Any) -> Tab:
-    host, port = server.address
-    tab = browser.open(f"http://{host}:{port}{target}", **view)
-    tab.until(f"{NODES} !== '–'")
-    return tab
-
-
-def assert_well_behaved(tab: Tab, server: Server) -> None:
-    """Nothing went wrong, and no other server was asked for anything."""
-    host, port = server.address
-    assert tab.complaints == []
-    assert {url for url in tab.requested if not url.startswith(f"http://{host}:{port}/")} == set()
 
 
 def test_the_page_lives(browser: Browser, start: Start) -> None:
@@ -184,6 +148,56 @@ def test_where_the_server_is_gone_the_page_says_from_when_it_is(browser: Browser
     assert "Nothing comes from the server. What you see is from " in tab.text("#notices")
 
 
+def test_an_empty_directory_says_what_to_do_first(browser: Browser, start: Start) -> None:
+    server = start(*MEMORY)
+    tab = open_page(browser, server)
+    assert "No node has registered here yet." in tab.text("#first-step")
+    program, *options, body = shlex.split(tab.text("#first-step-command"))
+    host, port = server.address
+    assert (program, options) == (
+        "curl",
+        ["-s", f"http://{host}:{port}/register", "-H", "Content-Type: application/json", "-d"],
+    )
+    with Client(server.address) as client:
+        assert client.ask("POST", "/register", body.encode()).status == 201
+        tab.until("document.querySelector('#first-step').hidden")
+        client.ask("DELETE", "/nodes/alice?mode=forget", None)
+    assert_well_behaved(tab, server)
+
+
+def test_a_directory_whose_nodes_are_all_gone_was_not_always_empty(browser: Browser, start: Start) -> None:
+    server = start(*MEMORY)
+    with Client(server.address) as client:
+        claim = client.register("node-1").document["claim"]
+        client.ask("DELETE", "/nodes/node-1?mode=forget", None, Authorization=f"Claim {claim}")
+    tab = open_page(browser, server)
+    tab.until("document.querySelector('#nodes-note').textContent.includes('nobody is registered any more')")
+    assert tab.value("document.querySelector('#first-step').hidden")
+
+
+def test_one_of_a_thing_is_in_the_singular(browser: Browser, start: Start) -> None:
+    tab = open_page(browser, start(*MEMORY))
+    for rate, told in (
+        ("0", "0 requests/s"),
+        ("1", "1 request/s"),
+        ("0.9999", "1 request/s"),
+        ("1.1", "1.1 requests/s"),
+        ("null", "– requests/s"),
+    ):
+        assert tab.value(f"pace({rate}, 'request', 'requests')") == told
+
+
+def test_a_node_in_coma_is_not_available(browser: Browser, start: Start) -> None:
+    server = start(*MEMORY)
+    with Client(server.address) as client:
+        claim = client.register("node-1").document["claim"]
+        client.ask("DELETE", "/nodes/node-1", None, Authorization=f"Claim {claim}")
+        tab = open_page(browser, server, "/#node=node-1")
+        tab.until("document.querySelector('#answer .badge')?.textContent === 'coma'")
+    told = tab.text("#answer dl").split("\n")
+    assert told[told.index("Available") + 1] == "0%"
+
+
 def test_hostile_text_stays_text(browser: Browser, start: Start) -> None:
     server = start(*MEMORY)
     with Client(server.address) as client:
@@ -197,6 +211,7 @@ def test_hostile_text_stays_text(browser: Browser, start: Start) -> None:
             f"((text) => {path}({{at: text, node_id: text, from: text, to: text, reason: text, count: 1,"
             f" named: 0, kinds: [{{from: text, to: text, reason: text, count: 1}}]}}))({HOSTILE!r})"
         )
+    tab.until("document.querySelector('#lately').textContent.includes('onerror')")
     tab.value(f"drawSilence({{held: true, reason: {HOSTILE!r}, waiting: 1}}), drawStore({HOSTILE!r})")
     tab.value(f"location.hash = hashOf({HOSTILE!r})")
     tab.until("document.querySelector('#answer h3').textContent.includes('onerror')")

@@ -30,7 +30,7 @@ def test_the_service_manager_is_told_the_life_of_the_server(start: Start, tmp_pa
             client.register("alice")
         said = [manager.recv(4_096) for _ in range(3)]
         assert all(message.startswith(b"WATCHDOG=1") for message in said)
-        assert b"WATCHDOG=1\nSTATUS=1 nodes, store ok" in said
+        assert b"WATCHDOG=1\nSTATUS=1 node, store ok" in said
         server.send_signal(signal.SIGSTOP)
         manager.settimeout(2 * WATCHDOG_S)
         # What was on its way; then nothing: the manager would restart it.

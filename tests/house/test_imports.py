@@ -23,6 +23,7 @@ RANKS = {
     "histogram": 0,
     "patterns": 0,
     "plain": 0,
+    "wording": 0,
     "setting_kinds": 1,
     "log_writer": 1,
     "micro_engine": 1,

@@ -60,5 +60,5 @@ def test_a_file_goes_out_and_comes_in(tmp_path: Path) -> None:
     assert exported.code == imported.code == 0
     digest = exported.said[0].partition("digest ")[2].partition(" ")[0]
     assert imported.said == [
-        f"imported 1 nodes, 0 tombstones, 1 secrets, digest {digest} into {tmp_path / 'second.db'}"
+        f"imported 1 node, 0 tombstones, 1 secret, digest {digest} into {tmp_path / 'second.db'}"
     ]

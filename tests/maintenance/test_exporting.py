@@ -32,7 +32,7 @@ def test_an_export_has_a_header_everything_and_a_footer(database: Path, tmp_path
     assert lines[1] == {"type": "vitals", **VITALS._asdict()}
     assert (lines[-1]["nodes"], lines[-1]["tombstones"], lines[-1]["secrets"]) == (5, 2, 1)
     assert done.code == 0
-    assert done.said[0].startswith("exported 5 nodes, 2 tombstones, 1 secrets, digest ")
+    assert done.said[0].startswith("exported 5 nodes, 2 tombstones, 1 secret, digest ")
     assert (tmp_path / "out.jsonl").stat().st_mode & 0o777 == 0o600
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 

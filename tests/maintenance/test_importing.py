@@ -110,7 +110,7 @@ def import_lines(database: Path, lines: list[bytes], **options: object) -> list[
 
 def test_slots_without_a_node_are_closed_up(tmp_path: Path, exported: list[bytes]) -> None:
     said = import_lines(tmp_path / "new.db", exported)
-    assert said[0].startswith("imported 5 nodes, 1 tombstones, 1 secrets, digest ")
+    assert said[0].startswith("imported 5 nodes, 1 tombstone, 1 secret, digest ")
     records, tombstones, vitals, key = content(tmp_path / "new.db")
     assert [one.slot for one in records] == [0, 1, 2, 3, 4]
     assert [one.node_id for one in records] == [f"node-{slot}" for slot in range(0, 10, 2)]

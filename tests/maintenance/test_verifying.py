@@ -64,7 +64,7 @@ def test_where_all_agree_the_exit_code_is_0(database: Path) -> None:
     store, snapshot, end = done.said
     digest = sum(record_digest(record(slot)) for slot in range(NODES)) % 2**64
     assert store == (
-        f"store {database}: 40 nodes, 1 tombstones, revision 1000, digest {digest:016x}; "
+        f"store {database}: 40 nodes, 1 tombstone, revision 1000, digest {digest:016x}; "
         "memory agrees in 64 of 64 shards, every invariant holds"
     )
     assert snapshot.endswith("40 nodes, sound, 64 of 64 shards as in the store")
