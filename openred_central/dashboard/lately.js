@@ -42,5 +42,5 @@ class Lately {
 
 /** Whether the focus is in a region, or the pointer; a finger leaves none behind. */
 function visited(region) {
-  return region.matches(matchMedia("(hover: hover)").matches ? ":hover, :focus-within" : ":focus-within");
+  return region.matches(matchMedia("(pointer: coarse)").matches ? ":focus-within" : ":hover, :focus-within");
 }
