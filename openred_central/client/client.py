@@ -173,12 +173,16 @@ class Client:
     async def discover(
         self, services: Iterable[str] = (), *, max_results: int | None = None, **filters: str
     ) -> Document:
-        """Peers that offer all of `services`.
+        """Peers that offer all of `services`; without any, whatever they offer.
 
         `filters` are the others of a discovery: ``states``, ``exclude_states``, ``min_last_seen``,
         ``region``, ``near``.
         """
         names = list(services)
+        if names and not any(names):
+            raise ClientError(
+                "the services to discover have no name; give none to find nodes whatever they offer"
+            )
         query = {"services": ",".join(names)} if names else {}
         if max_results is not None:
             query["max_results"] = str(max_results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -118,6 +119,9 @@ def _fill(store: SqliteStore, lines: BinaryIO, progress: Callable[[int], None]) 
     totals, vitals, footer = Totals(), None, None
     rows = _Rows(store)
     for number, line in numbered:
+        # Editors leave one at the end; what was lost with a line is found by the footer.
+        if not line.strip():
+            continue
         if footer is not None:
             raise StoreError(f"line {number}: there is something behind the footer; nothing was imported")
         item = _at(number, decode, line, totals.nodes)
@@ -187,7 +191,8 @@ def _lines(lines: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
     while line := lines.readline(LINE_BYTES_MAX):
         read += len(line)
         progress(read)
-        yield line
+        # Some programs begin every file with the mark, although UTF-8 needs none.
+        yield line.removeprefix(BOM_UTF8) if read == len(line) else line
 
 
 def _at(number: int, check: Callable[..., Line], *arguments: object) -> Line:

@@ -140,10 +140,10 @@ def test_many_ids_are_looked_up_a_hundred_at_a_time() -> None:
     assert len(found["missing"]) == 247
 
 
-def test_empty_names_are_sent_and_not_left_out() -> None:
-    """Were they left out, everybody would be found."""
-    (asked,) = asked_by(lambda c: c.discover([""]))
-    assert asked.target == "/discover?services="
+@pytest.mark.parametrize("services", [[""], ["", ""]])
+def test_names_that_are_empty_do_not_find_everybody(services: list[str]) -> None:
+    with pytest.raises(ClientError, match="have no name"):
+        asked_by(lambda c: c.discover(services))
 
 
 def test_names_that_are_no_text_are_left_to_the_directory() -> None:

@@ -126,6 +126,13 @@ def test_the_order_of_lines_and_how_they_are_written_does_not_matter(
     assert len(content(tmp_path / "new.db")[0]) == 5
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b" \n\n", b"  "])
+def test_what_editors_add_does_no_harm(tmp_path: Path, exported: list[bytes], end: bytes) -> None:
+    first, *others = exported
+    import_lines(tmp_path / "new.db", [b"\xef\xbb\xbf" + first, b"\n", *others, end])
+    assert len(content(tmp_path / "new.db")[0]) == 5
+
+
 Edit = Callable[[list[bytes]], list[bytes]]
 
 
