@@ -27,8 +27,8 @@ class Lately {
   /** Show what waits, unless the list is held; `rate` is what is said beside its title while nothing waits. */
   show(rate) {
     const { list, waiting } = this;
-    const visited = list.children.length > 0 && list.parentElement.matches(":hover, :focus-within");
-    if (!this.paused && !visited) {
+    const held = this.paused || (list.children.length > 0 && visited(list.parentElement));
+    if (!held) {
       list.prepend(...waiting.map((row) => element("li", {}, ...row)).reverse());
       while (list.children.length > LATELY_MAX) list.lastChild.remove();
       this.waiting = [];
@@ -38,4 +38,9 @@ class Lately {
     const newer = this.newer ? `, ${whole.format(this.newer)} newer` : "";
     say(byId("lately-rate"), this.paused ? `paused${newer}` : this.newer ? `held while you look at it${newer}` : rate);
   }
+}
+
+/** Whether the focus is in a region, or the pointer; a finger leaves none behind. */
+function visited(region) {
+  return region.matches(matchMedia("(pointer: coarse)").matches ? ":focus-within" : ":hover, :focus-within");
 }

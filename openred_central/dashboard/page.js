@@ -54,7 +54,7 @@ function draw() {
   say(byId("plot-summary"), summary());
   // Like the list, the table stands still while somebody is in it.
   const rows = byId("plot-rows");
-  if (byId("plot-table").open && !(rows.children.length && rows.closest(".scroll").matches(":hover, :focus-within"))) drawTable();
+  if (byId("plot-table").open && !(rows.children.length && visited(rows.closest(".scroll")))) drawTable();
 }
 
 function summary() {

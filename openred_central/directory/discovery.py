@@ -281,23 +281,24 @@ class Draw:
             # Nothing to rank, as nearly always: 7 µs less for fifty.
             return Found(candidates, [1.0] * len(candidates), self._total, self._degraded)
         last_seen_s, usual_gap_s, states = registry.last_seen_s, registry.usual_gap_s, registry.states
-        active, tolerance_s = State.ACTIVE, self._tolerance_s
         if self._degraded:
             # Of those that are not available at all the last to be heard come first.
             candidates = sorted(candidates, key=last_seen_s.__getitem__, reverse=True)
-        if registry.has_absences:
-            scored = [(availability_of(registry, slot, now_s, tolerance_s), slot) for slot in candidates]
-        else:
-            # Nearly all are well, which is seen without a call: 0.1 instead of 0.3 µs.
-            scored = [
+        # Nearly all are well, which is seen without a call: 0.1 instead of 0.3 µs.
+        active = () if registry.has_absences else (State.ACTIVE,)
+        scored = [
+            (
                 (
                     1.0
-                    if now_s - last_seen_s[slot] <= usual_gap_s[slot] and states[slot] == active
-                    else availability_of(registry, slot, now_s, tolerance_s),
-                    slot,
+                    if now_s - last_seen_s[slot] <= usual_gap_s[slot]
+                    else availability(now_s - last_seen_s[slot], usual_gap_s[slot])
                 )
-                for slot in candidates
-            ]
+                if states[slot] in active
+                else availability_of(registry, slot, now_s, self._tolerance_s),
+                slot,
+            )
+            for slot in candidates
+        ]
         # Stable, so that equals stay in the random order in which they were drawn.
         scored.sort(key=itemgetter(0), reverse=True)
         if near is not None:

@@ -279,8 +279,9 @@ def test_another_key_may_take_the_name_of_the_dead_only_after_the_tombstone() ->
     directory = dead()
     other = registration("a", key="other")
     run_until(directory, at(56.9))
-    with refused(409, "node_id_taken"):
+    with refused(409, "node_id_taken") as caught:
         directory.register(other, proved=True, now=at(56.9))
+    assert "the name is free in less than a second" in caught.value.message
     run_until(directory, at(57.0))
     assert directory.register(other, proved=False, now=at(57.0)).previous_state is State.ABSENT
 

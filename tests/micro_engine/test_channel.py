@@ -167,6 +167,16 @@ def test_a_head_has_its_own_time_also_behind_an_empty_line_that_came_in_halves(w
     assert last(world) == (408, "close")
 
 
+@pytest.mark.parametrize(("allowed_s", "told"), [(1, b"within 1 second."), (2, b"within 2 seconds.")])
+def test_a_head_that_is_late_is_told_what_time_it_had(allowed_s: int, told: bytes) -> None:
+    world = World(EngineLimits(head_timeout_s=allowed_s))
+    world.send(b"GET /plain/a")
+    world.wait(allowed_s)
+    sent = bytes(world.transport.sent)
+    world.close()
+    assert told in sent
+
+
 # Back-pressure
 
 
