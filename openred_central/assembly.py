@@ -89,6 +89,14 @@ class Assembly:
         """What brings changes of `directory` to `store`, by the one thread of `writer`."""
         return Saver(directory.saving, store, writer, attended.now, self.configuration.saver())
 
+    def revocation_saver(self, store: Store, writer: Executor) -> RevocationSaver:
+        """What brings revocations to `store`, beginning with those that it holds.
+
+        Raises `StartError` where they are damaged.
+        """
+        stop_timeout_s = self.configuration.saver().stop_timeout_s
+        return RevocationSaver(self._revocations(store), store, writer, stop_timeout_s=stop_timeout_s)
+
     def prober(self, directory: Directory, attended: AttendedTime) -> Prober:
         """What asks nodes before their silence counts."""
         allow_private = self.configuration.probe_allow_private
@@ -147,17 +155,13 @@ class Assembly:
         parts: Parts,
         broadcast: Broadcast,
         store: Store,
-        writer: Executor,
+        revocation_saver: RevocationSaver,
         mint: Mint,
         stopping: Callable[[], bool],
         time_s: Callable[[], float],
     ) -> Api:
-        """What the endpoints need; `time_s` is as in `Moments`.
-
-        Raises `StartError` where the revocations in `store` are damaged.
-        """
+        """What the endpoints need; `time_s` is as in `Moments`."""
         limits = Limits(self.configuration.limits(), self.clock.monotonic_s, parts.directory.nodes.registry)
-        revocations = self._revocations(store)
         return Api(
             directory=parts.directory,
             prover=self._prover(parts.directory, limits, store),
@@ -165,8 +169,8 @@ class Assembly:
             rsa_bits_min=self.configuration.min_rsa_bits,
             mint=mint,
             recent_tokens=RecentTokens(),
-            revocations=revocations,
-            save_revocations=RevocationSaver(revocations, store, writer).save,
+            revocations=revocation_saver.revocations,
+            save_revocations=revocation_saver.save,
             entropy=self.entropy,
             now=parts.attended.now,
             moments=Moments(parts.attended.now, time_s, self.configuration.lifecycle()),

@@ -151,6 +151,7 @@ class Server:
         # Another name for each run, under which nobody takes its events for those of an earlier one.
         feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes)
         saver = assembly.saver(directory, attended, store, writer)
+        revocation_saver = assembly.revocation_saver(store, writer)
         status = partial(_status, directory, saver)
         prober = assembly.prober(directory, attended)
         certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
@@ -161,7 +162,9 @@ class Server:
         engine, scheduler, snapshotter = parts.engine, parts.scheduler, parts.snapshotter
         stalls = StallMeter(self._clock)
         time_s = asyncio.get_running_loop().time
-        api = assembly.api(parts, broadcast, store, writer, vault.keykeeper, self._stop.is_set, time_s)
+        api = assembly.api(
+            parts, broadcast, store, revocation_saver, vault.keykeeper, self._stop.is_set, time_s
+        )
         install(engine, api)
         operators = await self._start_operators(api, parts, broadcast, stalls, vault)
         context = certificate.context if certificate else None
@@ -196,12 +199,13 @@ class Server:
                 snapshotter.stop()
             vault.keykeeper.stop()
             await prober.stop()
-            await saver.stop()
+            # What was acknowledged as not yet saved is tried again, by both as long as either may take.
+            await asyncio.gather(saver.stop(), revocation_saver.stop())
             self._notifier.stop()
             self._endurance.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
-        return not saver.gave_up
+        return not (saver.gave_up or revocation_saver.gave_up)
 
     async def _start_operators(
         self, api: Api, parts: Parts, broadcast: Broadcast, stalls: StallMeter, vault: Vault

@@ -49,7 +49,13 @@ class Assembled:
         )
         broadcast = Broadcast(feed, LiveFigures(self.parts), assembly.clock.wall_s, readers_max=1)
         self.api: Api = assembly.api(
-            self.parts, broadcast, store, writer, Here(), lambda: False, assembly.clock.monotonic_s
+            self.parts,
+            broadcast,
+            store,
+            assembly.revocation_saver(store, writer),
+            Here(),
+            lambda: False,
+            assembly.clock.monotonic_s,
         )
 
 

@@ -39,7 +39,8 @@ FIELDS: tuple[Field[Any], ...] = (NODE_ID, PEER_ID, PURPOSE_FIELD, LIFETIME_S)
 async def grant(api: Api, request: Request) -> Response:
     """Answer 200 with a session, with a token for whoever it is shown to, or with a pair for two nodes.
 
-    A proved request is a sign of life: it revives the node first.
+    A proved request is a sign of life: it revives the node first. It is 202 where that bound the node to its
+    key, and the store failed just now.
     """
     fields, now = Fields.of_body(request.json()), api.now()
     node_id = fields.take(NODE_ID, "")
@@ -56,10 +57,11 @@ async def grant(api: Api, request: Request) -> Response:
     registry = api.directory.nodes.registry
     peer = None if peer_id is None else _side(registry.record(api.directory.visible_slot(peer_id)))
     limits = api.limits.charge_token(request, slot, proved=bool(shown))
+    bound: dict[str, bool] = {}
     if shown:
         api.directory.heartbeat(node_id, now)
         if shown.means is Means.KEY and not api.prover.is_bound(slot):
-            await api.saved(api.directory.bind(slot))
+            bound["durable"] = await api.saved(api.directory.bind(slot))
             slot = api.directory.slot(node_id, now)
     node = _side(registry.record(slot))
     issued_at, life_s = int(now.wall_s), lifetime_s(requested_s)
@@ -72,7 +74,8 @@ async def grant(api: Api, request: Request) -> Response:
     except Busy as error:
         raise tokens_unavailable(error.retry_after_s) from None
     _remember(api, tokens, now)
-    return Response.json(_describe(api, tokens, texts), headers=limits)
+    status = api.status(200, durable=bound.get("durable", True))
+    return Response.json(_describe(api, tokens, texts) | bound, status=status, headers=limits)
 
 
 def tokens_unavailable(retry_after_s: int) -> CallerError:

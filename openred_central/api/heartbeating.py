@@ -16,6 +16,7 @@ from ..micro_engine.shortcut import Answer, Answered
 from ..plain import replace
 from . import registering, values
 from .fields import Field, Fields, Wrong
+from .limiting import HeaderFields
 from .moments import times_told
 from .proving import NOTHING, PROOF_FIELDS, Means, Shown
 from .registering import check_addresses, is_observed
@@ -32,7 +33,10 @@ FIELDS: tuple[Field[Any], ...] = (SERVICES, METADATA, ADDRESS, PORT)
 
 
 async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
-    """Answer 200 from memory, or once a change that came along is durable."""
+    """Answer 200 from memory, or once a change that came along is durable; 202 where the store fails.
+
+    A signature that binds the node to its key is such a change, also without a body.
+    """
     now = api.now()
     if request.body:
         return await _update(api, request, node_id, now)
@@ -42,9 +46,9 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
     previous = api.directory.heard(slot, now)
     session, change = _grant(api, shown, slot, now) if shown is not NOTHING else (None, None)
     body = _describe(api, node_id, slot, previous, now, session)
-    if change is not None:
-        await api.saved(change)
-    return Response(body, headers=limits)
+    if change is None:
+        return Response(body, headers=limits)
+    return await _answer_change(api, slot, body, {}, change, limits)
 
 
 def prepare(api: Api, request: Request) -> Answer | None:
@@ -100,8 +104,15 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     more: dict[str, Any] = {} if session is None else {"session": session}
     if change is None and bound is None:
         return Response(_with(body, more), headers=limits)
+    return await _answer_change(api, slot, body, more, max(change or 0, bound or 0), limits)
+
+
+async def _answer_change(
+    api: Api, slot: int, body: bytes, more: dict[str, Any], change: int, limits: HeaderFields
+) -> Response:
+    """Answer with `body` and `more` when `change` is durable, or 202 where it is not yet."""
     more["revision"] = api.directory.nodes.registry.record(slot).revision
-    more["durable"] = await api.saved(max(change or 0, bound or 0))
+    more["durable"] = await api.saved(change)
     return Response(_with(body, more), status=api.status(200, durable=more["durable"]), headers=limits)
 
 

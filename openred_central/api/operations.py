@@ -186,7 +186,12 @@ OPERATIONS = {
                 "What was asked for.",
                 {"anyOf": [replies.TOKEN_GRANTED, replies.SESSION_GRANTED]},
                 headers=LIMITED,
-            )
+            ),
+            202: Reply(
+                "The tokens. That the node is bound to its key is not on disk yet.",
+                replies.TOKEN_GRANTED,
+                headers=LIMITED,
+            ),
         },
         problems=(*PROOF, "tokens_unavailable"),
         proofs=(None, SIGNATURE, SESSION, CLAIM),

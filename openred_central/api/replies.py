@@ -213,8 +213,9 @@ TOKEN_GRANTED = thing(
         "peer_token": TEXT,
         "peer_token_id": TEXT,
         "pair": TEXT,
+        "durable": {**DURABLE, "description": "Whether it is on disk that the node is bound to its key."},
     },
-    optional=("peer_token", "peer_token_id", "pair"),
+    optional=("peer_token", "peer_token_id", "pair", "durable"),
 )
 VERIFIED = thing(
     "Verified",

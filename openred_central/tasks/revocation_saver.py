@@ -33,21 +33,35 @@ def load_revocations(store: Store, wall_s: float) -> Revocations:
 class RevocationSaver:
     """Stores `revocations` in `store`, by the one thread of `writer`, which also commits changes.
 
-    What cannot be stored is tried again every `retry_s`: nobody may ask a second time.
+    What cannot be stored is tried again every `retry_s`: nobody may ask a second time. `stop` ends that,
+    after `stop_timeout_s` at the latest.
     """
 
     def __init__(
-        self, revocations: Revocations, store: Store, writer: Executor, *, retry_s: float = RETRY_S
+        self,
+        revocations: Revocations,
+        store: Store,
+        writer: Executor,
+        *,
+        stop_timeout_s: float,
+        retry_s: float = RETRY_S,
     ) -> None:
-        self._revocations = revocations
+        self.revocations = revocations
         self._store = store
         self._writer = writer
         self._retry_s = retry_s
+        self._stop_timeout_s = stop_timeout_s
+        self._gave_up = False
         self._retrying: asyncio.Task[None] | None = None
         # One at a time; whoever came while it ran is in the next one.
         self._turn = asyncio.Lock()
         self._asked = 0
         self._saved = 0
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the last revocations could not be stored in time, and are lost with the process."""
+        return self._gave_up
 
     async def save(self) -> bool:
         """Wait until all revocations so far are stored. Returns whether they survive the process."""
@@ -62,11 +76,32 @@ class RevocationSaver:
             return False
         return self._store.durable
 
+    async def stop(self) -> None:
+        """Store what is not stored yet, or give up after `stop_timeout_s`, saying so."""
+        if self._retrying is not None:
+            self._retrying.cancel()
+        last_error = "none, the last attempt still runs"
+        try:
+            async with asyncio.timeout(self._stop_timeout_s):
+                while self._saved < self._asked:
+                    try:
+                        await self._save(self._asked)
+                    except (StoreError, RuntimeError) as error:
+                        last_error = str(error)
+                        await asyncio.sleep(self._retry_s)
+        except TimeoutError:
+            self._gave_up = True
+            log.error(
+                "gave up saving the last revocations after %g s; last error: %s",
+                self._stop_timeout_s,
+                last_error,
+            )
+
     async def _save(self, asked: int) -> None:
         """Store what so many calls have asked for. Raises `StoreError`."""
         async with self._turn:
             if self._saved < asked:
-                covered, encoded = self._asked, self._revocations.encode()
+                covered, encoded = self._asked, self.revocations.encode()
                 await asyncio.get_running_loop().run_in_executor(
                     self._writer, self._store.save_secret, REVOCATIONS, encoded
                 )

@@ -113,6 +113,19 @@ def test_a_proved_request_wakes_the_node_an_unproved_one_does_not(days: int) -> 
     assert state_of(world, "alice") is State.ACTIVE
 
 
+def test_a_signature_that_binds_is_told_as_durable_only_when_it_is() -> None:
+    for durable, status in ((True, 200), (False, 202)):
+        world = World(mint=Here())
+        world.register(node_id="alice", public_key=ALICE.public_text)
+        world.durable = durable
+        reply = ask(world)
+        assert (reply.status, reply.document["durable"]) == (status, durable)
+        assert verify_token(reply.document["token"], keys_of(world), world.clock.wall_s())
+        again = ask(world)
+        assert again.status == 200, "it changes nothing"
+        assert "durable" not in again.document
+
+
 def test_a_node_without_a_proven_key_gets_tokens_that_name_none() -> None:
     world = world_of_two()
     world.register(node_id="carol", public_key=BOB.public_text)

@@ -143,6 +143,19 @@ def test_a_change_adds_revision_and_durability_to_the_answer() -> None:
     assert (reply.status, reply.document["durable"]) == (202, False)
 
 
+def test_a_signature_that_binds_is_told_as_durable_only_when_it_is() -> None:
+    for durable, status in ((True, 200), (False, 202)):
+        world, key = World(), PrivateKey.generate_ed25519()
+        world.register(public_key=key.public_text)
+        world.durable = durable
+        reply = world.signed(key, "POST", BEAT)
+        assert (reply.status, reply.document["durable"], reply.document["revision"]) == (status, durable, 2)
+        assert reply.document["session"]
+        again = world.signed(key, "POST", BEAT)
+        assert again.status == 200, "it changes nothing"
+        assert "durable" not in again.document
+
+
 def test_a_body_that_changes_nothing_needs_no_proof_and_waits_for_nothing() -> None:
     world = World()
     world.register(services=["a"], metadata={"x": 1})

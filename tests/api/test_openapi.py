@@ -215,6 +215,9 @@ def tokens_are_made_and_void(story: Story) -> None:
         world.durable = durable
         revoked = world.signed(ALICE, "POST", "/security/revoke", {"node_id": "alice", "all": True})
         story.note("POST", "/security/revoke", revoked)
+    # The first signature of a node binds it to its key, and the store fails.
+    world.register(node_id="carol", public_key=ALICE.public_text)
+    story.note("POST", path, world.signed(ALICE, "POST", path, {"node_id": "carol"}))
 
 
 def test_every_success_is_answered_as_described() -> None:

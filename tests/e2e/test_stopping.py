@@ -7,12 +7,16 @@ import contextlib
 import random
 import signal
 import socket
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 
 from .conftest import Start
 from .running import WAIT_S_MAX, Answer, Client, Server, answers
+from .signing import Node, wait_for_the_next_second
 
 CONNECTIONS = 60
 PIPELINED_MAX = 8
@@ -192,6 +196,53 @@ def test_who_never_finishes_a_request_holds_the_end_up_no_longer_than_the_grace_
         assert "1 connections were cut" in server.log
         with contextlib.suppress(ConnectionResetError):
             assert stuck.recv(65_536) == b""
+
+
+@contextlib.contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Nobody else can write to `database`."""
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def token_of(server: Server) -> tuple[Node, str]:
+    """A node on `server`, and a token that it was granted."""
+    wait_for_the_next_second()
+    node = Node(server, "alice")
+    assert node.register().status == 201
+    token: str = node.ask("POST", "/security/token", {"node_id": "alice"}).document["token"]
+    return node, token
+
+
+def is_valid(server: Server, token: str) -> bool:
+    with Client(server.address) as client:
+        return bool(client.ask("POST", "/security/verify", {"token": token}).document["valid"])
+
+
+def test_a_revocation_that_was_accepted_outlives_an_orderly_stop(start: Start, tmp_path: Path) -> None:
+    server = start()
+    node, token = token_of(server)
+    assert is_valid(server, token)
+    with contextlib.closing(node):
+        with locked(tmp_path / "nodes.db"):
+            reply = node.ask("POST", "/security/revoke", {"node_id": "alice", "token": token})
+            assert (reply.status, reply.document["durable"]) == (202, False)
+        server.stop()
+    assert not is_valid(start(), token)
+
+
+def test_an_end_that_could_not_save_a_revocation_says_so(start: Start, tmp_path: Path) -> None:
+    server = start()
+    node, token = token_of(server)
+    with contextlib.closing(node), locked(tmp_path / "nodes.db"):
+        reply = node.ask("POST", "/security/revoke", {"node_id": "alice", "token": token})
+        assert reply.status == 202
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 1
+    assert "gave up saving the last revocations after 10 s" in server.log
+    assert "ended without saving the last changes" in server.log
 
 
 def wait_until_read(server: Server) -> None:

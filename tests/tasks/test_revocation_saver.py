@@ -64,7 +64,7 @@ def test_more_revocations_than_are_ever_kept_are_damage(tmp_path: Path) -> None:
 
 
 async def _save(revocations: Revocations, store: Store, writer: Executor) -> bool:
-    return await RevocationSaver(revocations, store, writer).save()
+    return await RevocationSaver(revocations, store, writer, stop_timeout_s=1.0).save()
 
 
 def test_a_store_that_keeps_nothing_or_fails_promises_nothing() -> None:
@@ -82,7 +82,7 @@ def test_what_was_not_durable_becomes_so_without_another_word(tmp_path: Path) ->
     revocations.revoke(TOKEN, 200.0, 100.0)
 
     async def save_while_it_fails() -> None:
-        saver = RevocationSaver(revocations, store, writer, retry_s=0.001)
+        saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0, retry_s=0.001)
         writer.fails = True
         assert not await saver.save()
         assert not await saver.save()
@@ -104,7 +104,7 @@ async def test_many_at_once_share_a_write(tmp_path: Path) -> None:
     revocations = Revocations()
 
     async def save_many(writer: Executor) -> None:
-        saver = RevocationSaver(revocations, store, writer)
+        saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0)
         assert all(await asyncio.gather(*(saver.save() for _ in range(50))))
 
     with ThreadPoolExecutor(1) as writer:
@@ -122,3 +122,50 @@ def test_damage_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no revocations"):
         load_revocations(store, 0.0)
     store.close()
+
+
+class Fails(MemoryStore):
+    """Refuses revocations so many times more as `failures` says."""
+
+    durable = True
+
+    def __init__(self, failures: float) -> None:
+        self.failures = failures
+
+    def save_secret(self, name: str, value: bytes) -> None:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise StoreError("the disk is full")
+
+
+async def _save_then_stop(store: Store, *, stop_timeout_s: float) -> RevocationSaver:
+    revocations = Revocations()
+    revocations.revoke(TOKEN, 200.0, 100.0)
+    with ThreadPoolExecutor(1) as writer:
+        saver = RevocationSaver(revocations, store, writer, stop_timeout_s=stop_timeout_s, retry_s=0.001)
+        assert not await saver.save()
+        await saver.stop()
+    return saver
+
+
+async def test_the_end_stores_what_was_not_durable(caplog: pytest.LogCaptureFixture) -> None:
+    store = Fails(3)
+    saver = await _save_then_stop(store, stop_timeout_s=60.0)
+    assert store.failures == -1, "tried until it was stored, and no more"
+    assert not saver.gave_up
+    assert "gave up" not in caplog.text
+
+
+async def test_what_cannot_be_stored_at_the_end_is_given_up_and_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    saver = await _save_then_stop(Fails(float("inf")), stop_timeout_s=0.05)
+    assert saver.gave_up
+    assert "gave up saving the last revocations after 0.05 s; last error: the disk is full" in caplog.text
+
+
+async def test_an_end_with_nothing_to_store_asks_for_nothing() -> None:
+    writer = Here()
+    saver = RevocationSaver(Revocations(), MemoryStore(), writer, stop_timeout_s=1.0)
+    await saver.stop()
+    assert (writer.runs, saver.gave_up) == (0, False)
