@@ -230,7 +230,7 @@ class Assembly:
         )
 
     def _client(self) -> Callable[[Request], str]:
-        """What finds the address that a request counts as, for the log."""
+        """Return the function that finds the address that a request counts as, for the log."""
         options = self.configuration.limits()
         origins = Origins(options.trusted_proxies, header=options.forwarded_header)
         return lambda request: origins.of(request.peer, request.headers.get).address

@@ -10,8 +10,9 @@ from typing import Final
 from .micro_engine.limits import EngineLimits
 from .plain import replace
 
-# What connections leave for others: 64 of operators, those turned away at both listeners, which are kept open
-# for a moment, and the database, snapshots, keys, listeners, the log and the loop's own.
+# The descriptors beside those of connections and probes: 64 of operators, those turned away at both
+# listeners, which are kept open for a moment, and the database, snapshots, keys, listeners, the log and the
+# loop's own.
 BESIDE: Final = 256
 
 log = logging.getLogger("openred.server")

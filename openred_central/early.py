@@ -1,6 +1,6 @@
-"""What has to be so before anything else of the program: its standard descriptors, and what signals do to it.
+"""Prepares the process before the rest of the program is imported: standard descriptors, and signals.
 
-Imports nothing of the package, so that it runs before a third of a second goes by with what does.
+Imports nothing of the package: a signal that comes while the rest is imported must find all prepared.
 """
 
 from __future__ import annotations

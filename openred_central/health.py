@@ -15,7 +15,7 @@ TIMEOUT_S: Final = 5.0
 LIVE: Final = "/health/live"
 READY: Final = "/health/ready"
 PROCESSES: Final = Path("/proc")
-# As what the program stands in a command line: as a script, and behind `-m`.
+# Names of the program in a command line: as a script, and behind `-m`.
 PROGRAMS: Final = ("openred-central", "openred_central")
 
 

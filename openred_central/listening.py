@@ -68,7 +68,7 @@ class Certificate:
 
 
 def certificate_of(certificate: str, key: str) -> Certificate | None:
-    """What the two files hold; None where no certificate is named. Raises as `Certificate`."""
+    """Return the certificate in the two files; None where none is named. Raises as `Certificate`."""
     return Certificate(certificate, key) if certificate else None
 
 

@@ -18,7 +18,7 @@ from typing import Final
 from .plain import NamedTuple
 
 WAITING_BYTES_MAX: Final = 1 << 20
-# What one system call is asked to take.
+# One system call is given at most so many.
 WRITE_BYTES_MAX: Final = 1 << 16
 # How long an end waits for the reader of the log.
 FLUSH_S_MAX: Final = 1.0

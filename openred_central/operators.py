@@ -30,7 +30,7 @@ from .tasks.snapshotter import SnapshotFailed, Snapshotter
 
 log = logging.getLogger("openred.operators")
 
-# Operators are few; a scraper or two, a script, a person. Who keeps connections idle gives way to who comes.
+# Operators are few; a scraper or two, a script, a person. Idle connections give way to new ones.
 CONNECTIONS_MAX = 64
 CONNECTIONS_KEPT = 4
 SOCKET_MODE = 0o600

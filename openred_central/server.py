@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("openred.server")
 
-# What asks the server to end in order: also the keyboard, a limit of processor time, a failing power supply.
+# Signals that end the server in order: also by the keyboard, a limit of processor time, a failing supply.
 STOPPING = tuple(
     getattr(signal, name)
     for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGXCPU", "SIGPWR")

@@ -10,7 +10,7 @@ from .patterns import late
 # Read by the commands that speak to a server, which have no settings.
 CLIENT_VARIABLES = frozenset({"OPENRED_URL", "OPENRED_CLAIM"})
 
-# What stands behind the name of the service in the siblings of OPENRED_PORT=tcp://10.0.0.1:8000.
+# The endings behind the name of the service in the siblings of OPENRED_PORT=tcp://10.0.0.1:8000.
 _OF_A_LINK = late(
     r"_(?:PORT|SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )

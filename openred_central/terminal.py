@@ -1,4 +1,4 @@
-"""What surrounds a command: an output that lacks characters or room, a folder that is gone, Ctrl-C."""
+"""The surroundings of a command: an output that lacks characters or room, a folder that is gone, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def guarded(run: Callable[[], int], complain: Callable[[str], None], *, serving:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Who reads has seen enough.
+        # The reader has seen enough.
         _forget_output()
         return 0
     except OSError as error:

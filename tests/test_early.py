@@ -1,4 +1,4 @@
-"""What holds before anything else of the program: standard descriptors are open, signals end nothing."""
+"""Before anything else of the program standard descriptors are open, and signals end nothing."""
 
 from __future__ import annotations
 

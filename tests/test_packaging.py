@@ -1,4 +1,4 @@
-"""What reaches a user as a package: all of the source, what the program reads, no link that leads nowhere."""
+"""The package holds all of the source, and what the program reads; none of its links leads nowhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surrounds a command and lacks something: one line, the right exit code, never a traceback."""
+"""Surroundings that lack something are one line and the right exit code, never a traceback."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def chart(panels: Sequence[Panel]) -> str:
 
 
 def heading(title: str, subtitle: str, date: str) -> Panel:
-    """What the chart as a whole shows, how it was measured, and when."""
+    """The meaning of the chart as a whole, how it was measured, and when."""
     return Panel([_title(title, date), _text(MARGIN, 36, subtitle, "dim")], TITLE_HEIGHT)
 
 

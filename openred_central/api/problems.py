@@ -42,7 +42,9 @@ PROBLEMS = {
     "store_unavailable": Problem(503, "the store cannot be written, so this cannot be promised"),
     "tokens_unavailable": Problem(503, "nothing can be signed just now; see `Retry-After`"),
     "too_many_subscribers": Problem(503, "as many follow the events as may; see `Retry-After`"),
-    "too_many_connections": Problem(503, "beyond the connections allowed"),
+    "too_many_connections": Problem(
+        503, "beyond the connections allowed, or the bytes that they may hold unread"
+    ),
     "http_version_not_supported": Problem(505, "not HTTP/1.x"),
 }
 # What besides those only operators meet, on a listener of their own.

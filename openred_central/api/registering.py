@@ -141,7 +141,7 @@ def check_addresses(api: Api, request: Request, named: Profile) -> None:
             "bad_request",
             f"You were seen at {origin.address}, and register {wrong[0][2]}, which is in another network.",
             suggestion="Register from the network of the address, or register a DNS name.",
-            # Of several in one field the first is told.
+            # Where one field has several, the reply names the first.
             fields={name: f"{place}{rule}" for name, place, _ in reversed(wrong)},
         )
 

@@ -242,7 +242,7 @@ class Client:
         self._identity.take(answer)
         if self._registration is not None:
             self._registration["public_key"] = new.public_text
-            # What was said before would commit the node to the key that it has.
+            # The former `next_key` would commit the node to the key that it has now.
             self._registration.pop("next_key", None)
         return answer
 
@@ -318,7 +318,7 @@ class Client:
 
 
 def _segment(node_id: str) -> str:
-    """A node's id as a segment of a path. What is no text goes as it is: the directory says what is wrong."""
+    """Return a node's id as a segment of a path; halves of characters stay, for the directory to refuse."""
     return quote(node_id, safe=":", errors="surrogatepass")
 
 

@@ -25,7 +25,7 @@ __all__ = [
     "untrusted",
 ]
 
-# What the type of a problem begins with that a directory tells: its own ones, and those of RFC 9457 §4.2.
+# The beginnings of the types of a directory's problems: its own types, and those of RFC 9457 §4.2.
 _OWN_PROBLEMS = ("urn:openred:problem:", "https://iana.org/assignments/http-problem-types#")
 
 

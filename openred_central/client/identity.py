@@ -19,9 +19,9 @@ SELF_CERTIFYING = "k-"
 NONCE_BYTES = 16
 # A session is not used in its last seconds: it would end on the way.
 SESSION_MARGIN_S = 10.0
-# Nobody has proved the time that a refusal tells. What is signed for a later time can be kept, and sent when
-# that has come: for a day at most. It is enough for a time zone that was set wrongly; a clock that is further
-# off was never set, and could check no certificate and no key set either.
+# Nobody has proved the time in a refusal. Somebody may keep a request that is signed for a later time, and
+# send it then: a day later at most. A day is enough for a time zone that was set wrongly; a clock that is
+# further off was never set, and could check no certificate and no key set either.
 CORRECTION_S_MAX = 86_400.0
 
 Headers = list[tuple[str, str]]

@@ -41,7 +41,7 @@ class RecordColumns(NamedTuple):
     next_key: Sequence[bytes]
 
 
-# What of a row is text; the profile stays as it is.
+# The values of a row that are text; the profile stays as it is.
 _TEXTS = tuple(
     Record._fields.index(name) for name in ("node_id", "services", "region", "history", "next_key")
 )

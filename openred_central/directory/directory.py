@@ -119,8 +119,8 @@ class Directory:
         says that the registration is signed with the key that it names, to which the node is then bound.
 
         Raises `CallerError`: 403 ``forbidden`` where it breaks the commitment to a next key, 409
-        ``node_id_taken``, 503 ``directory_full``. What a known node changes is
-        refused only where that makes its record longer than there is room for.
+        ``node_id_taken``, 503 ``directory_full``. A change by a known node is
+        refused only where it makes the record longer than there is room for.
         """
         slot = self.nodes.registry.slot_of(registration.node_id)
         if slot is None:

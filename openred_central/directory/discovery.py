@@ -73,8 +73,8 @@ def availability(silent_s: float, usual_gap_s: float) -> float:
 def availability_of(registry: Registry, slot: int, now_s: float, tolerance_s: float) -> float:
     """The `availability` of the node in `slot` at attended `now_s`.
 
-    One in coma is not available; nor is one that announced its absence and was not heard since, until its
-    return. Of one that is silent for longer than `tolerance_s` no longer gap counts as usual.
+    A node in coma is not available; nor is one that announced its absence and was not heard since, until its
+    return. Where a node is silent for longer than `tolerance_s`, no longer gap than that counts as usual.
     """
     last_seen_s, state = registry.last_seen_s[slot], registry.states[slot]
     if state == State.COMA:
@@ -282,7 +282,7 @@ class Draw:
             return Found(candidates, [1.0] * len(candidates), self._total, self._degraded)
         last_seen_s, usual_gap_s, states = registry.last_seen_s, registry.usual_gap_s, registry.states
         if self._degraded:
-            # Of those that are not available at all the last to be heard come first.
+            # Among those that are not available at all, the last to be heard come first.
             candidates = sorted(candidates, key=last_seen_s.__getitem__, reverse=True)
         # Nearly all are well, which is seen without a call: 0.1 instead of 0.3 µs.
         active = () if registry.has_absences else (State.ACTIVE,)

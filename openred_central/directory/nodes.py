@@ -53,7 +53,7 @@ class Nodes:
         self.tombstones = Tombstones(tombstone_s=lifecycle.tombstone_s, count_max=nodes_max)
         # A store may leave so many slots free below its last row: more were never taken at one time.
         self.free_slots_max = max(nodes_max, FREE_SLOTS_MIN)
-        # What a store holds and nobody can be served. Its slots and names are given to nobody.
+        # Rows of the store that cannot be served. No other node gets their slots and names.
         self.unserved: list[Unserved] = []
         self._reserved: set[str] = set()
         self.changes = Changes()

@@ -60,7 +60,7 @@ class Saving:
             raise
 
     def _batch(self, limit: int, now: Now) -> Batch:
-        """What was taken as a batch, and signs of life up to `limit` in all."""
+        """Return the batch of the changes taken, with signs of life up to `limit` rows in all."""
         nodes, changes = self._nodes, self._nodes.changes
         slots = [key for key in self._in_flight if isinstance(key, int)]
         freed_slots = list(filter(nodes.registry.is_free, slots))

@@ -56,7 +56,7 @@ _KEYED = bytes(flags & KEYED for flags in range(0x100))
 _NO_SEPARATORS = bytes(byte for byte in range(0x100) if byte not in b",;")
 _STATE_NAMES = {name.encode() for name in WIRE_NAMES}
 _SHOWN_CHARS_MAX = 80
-# What a value that no directory ever wrote can do to whoever looks at a whole column.
+# The errors that a value which no directory ever wrote may cause where a whole column is looked at.
 _ODD = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 
 
@@ -141,11 +141,11 @@ def readable_id(value: object) -> str | None:
 
 
 def are_sound(columns: RecordColumns, latest_s: float) -> bool:
-    """Whether all these rows can be served, by looking at whole columns: 0.8 µs for each row.
+    """Whether all these rows can be served, by looking at whole columns.
 
     False, or an error, says only that one is odd: then each has to be looked at.
     """
-    # What is not an integer of the right size, or no text, raises here.
+    # A value that is no integer of the right size, or no text, raises here.
     if bytes(columns.state).translate(None, _LIVE) or not bytes(columns.flags):
         return False
     array("Q", columns.revision)
@@ -155,7 +155,7 @@ def are_sound(columns: RecordColumns, latest_s: float) -> bool:
     if not (_are_times(columns.since_s) and _are_times(columns.usual_gap_s)):
         return False
     rows = len(columns.slot)
-    # What few rows have is looked at where not all have none.
+    # Few rows have these values, so that they are looked at only where some row has one.
     for times in (columns.away_from_s, columns.away_until_s):
         if times.count(0.0) < rows and not _are_times(times):
             return False

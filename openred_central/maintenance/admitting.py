@@ -1,4 +1,4 @@
-"""What may be imported: each line is held to the rules that the API has for whoever registers. Pure.
+"""Holds each line of an import to the rules of the API for registrations. Pure.
 
 A directory serves what it has stored itself, also where a rule is younger than the record. An export may come
 from anywhere.

@@ -1,4 +1,4 @@
-"""What the commands of maintenance do and take, and what a start takes beside settings, for the command line.
+"""The meanings and arguments of the commands of maintenance, and the arguments of a start beside settings.
 
 Imports nothing that takes long.
 """

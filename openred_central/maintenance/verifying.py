@@ -365,7 +365,7 @@ def _sound_rows(store: SqliteStore, unserved: frozenset[int]) -> Iterator[list[R
 
 
 def _served(address: str) -> Any:
-    """What a running server tells at `address`. Raises `OSError`, or `ValueError` for its reply."""
+    """Return the reply of a running server at `address`. Raises `OSError`, or `ValueError` for the reply."""
     if not address.startswith(("http://", "https://")):
         raise ValueError(f"{address} is no http address")
     with urllib.request.urlopen(address, timeout=URL_TIMEOUT_S) as reply:

@@ -82,7 +82,7 @@ class Channel(asyncio.Protocol):
         # Whether the deadline of the head that is coming is set. At first it is: that of connecting.
         self._head_timed = True
         self._linger_bytes = 0
-        # What of the bytes that all connections hold unread is this one's.
+        # The share of this connection in `Shared.unread_bytes`.
         self._counted_bytes = 0
         # When something last happened here.
         self._now_s = shared.clock.monotonic_s()

@@ -270,7 +270,7 @@ def _check_transfer_coding(headers: Headers, version: int) -> None:
             "Transfer-Encoding was sent with HTTP/1.0, which does not know it.", "Send Content-Length."
         )
     lines = headers.get_all("transfer-encoding")
-    # What stands behind too many members is one more, which is no coding.
+    # All that stands behind too many members becomes one more member, which is no coding.
     codings = [coding.strip(" \t").lower() for coding in lines[0].split(",", LIST_MEMBERS_MAX)]
     if codings == ["chunked"] and len(lines) == 1:
         return

@@ -6,13 +6,13 @@ import ipaddress
 import socket
 from typing import Final
 
-# Whoever holds one IPv6 address as a rule holds its /64, a household its /56, a site a /48 (RFC 6177 §2).
-# The first is what counts as one address; the others may have so many times as much.
+# The holder of one IPv6 address as a rule holds its /64, a household its /56, a site a /48 (RFC 6177 §2).
+# The /64 counts as one address; the others may have so many times as many connections.
 IPV6_PREFIXES: Final = ((8, 1), (7, 4), (6, 8))
 
 _TIMES: Final = dict(IPV6_PREFIXES)
 
-# What a connection is counted under: its address or networks, none where it is not counted by address.
+# A connection is counted under its address or its networks; under none where it is not counted by address.
 GateKey = tuple[str | bytes, ...]
 
 
@@ -48,7 +48,7 @@ class Gate:
         self.open = 0
 
     def key(self, address: str) -> GateKey:
-        """What connections from `address` are counted under; nothing where they only count in all."""
+        """Return the key under which connections from `address` count; empty where they only count in all."""
         if not address:
             return ()
         if self._exempt_networks:

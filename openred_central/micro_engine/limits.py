@@ -24,8 +24,9 @@ LIST_MEMBERS_MAX = 100
 # Sixteen hexadecimal digits hold any length that anybody could mean.
 CHUNK_SIZE_DIGITS_MAX = 16
 CHUNK_EXTENSION_BYTES_MAX = 4 * 1024
-# What all connections together may hold of requests that are not complete, or wait for their turn. The first
-# bytes of each are not counted: nearly every request is shorter, and none such is refused for long ones.
+# All connections together may hold so many bytes of requests that are not complete, or wait for their turn.
+# The first bytes of each are not counted: nearly every request is shorter, and is not refused because of long
+# ones.
 UNREAD_BYTES_MAX = 64 * 1024 * 1024
 UNREAD_BYTES_FREE = 4 * 1024
 # So many chunks are read at once; then other connections may have their turn.

@@ -25,7 +25,7 @@ def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
     """Sockets that listen on every address of `host` at one `port`; 0 stands for one that is free.
 
     An empty `host` is every interface, and so is ``::``, for IPv4 too. `backlog` is how many connections wait
-    to be accepted. Of several addresses, one that this machine lacks is left out, and the log says so.
+    to be accepted. Where this machine lacks one of several addresses, that is left out, and the log says so.
 
     Raises `OSError` where no address exists or one is taken; its `strerror` names host and port.
     """
@@ -56,7 +56,7 @@ def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
 
 
 def _addresses(host: str, port: int) -> list[Any]:
-    """What `socket.getaddrinfo` finds for `host`, each address once."""
+    """Return the results of `socket.getaddrinfo` for `host`, each address once."""
     every = host in ("", "::")
     # As bytes where that is the same: text is turned by `encodings.idna`, 1.5 ms and 0.4 MB to import.
     name = host.encode("ascii") if host.isascii() else host

@@ -16,7 +16,7 @@ from .proof_errors import ProofError
 # The default ports of http and https (RFC 9110 §4.2) are not part of a signed authority (RFC 9421 §2.2.3).
 _DEFAULT_PORTS = (":80", ":443")
 _PORT_MAX = 65_535
-# What the one who signs cannot mend.
+# Added where the cause may be a proxy, which the signer cannot mend.
 HOST_CHANGED = (
     "Where this is not the host, with its port, of the URL that you asked, a proxy has changed the field "
     "Host, and has to pass it on as it came (nginx: proxy_set_header Host $http_host)."

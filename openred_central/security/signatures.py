@@ -265,7 +265,7 @@ def _read(message: Message) -> list[Signature]:
     components = WITH_BODY if message.body else WITHOUT_BODY
     inputs = _members(_INPUT, values.get("signature-input", ""), "Signature-Input", _EXAMPLE)
     signed = _members(_BYTES, values.get("signature", ""), "Signature", f"{LABEL}=:<base64>:")
-    # What others sign, such as a proxy for itself, has another tag, and is none of our business.
+    # Signatures of others, such as a proxy's own, have another tag, and are not ours to check.
     if len(inputs) > 1 and (
         ours := {label: match for label, match in inputs.items() if _OUR_TAG in match[4]}
     ):

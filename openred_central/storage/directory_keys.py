@@ -196,7 +196,7 @@ class DirectoryKeys:
             root = orjson.loads(signed)["root"]
             root_id = str(root["kid"]) if before is None else before.root_key_id
             taken = keyset.read_document(signed, root_id, now_s)
-            # What was served while the clock was ahead, peers have refused.
+            # Peers have refused a key set that was served while the clock was ahead.
             known = before is not None and before.keyset.issued_at <= now_s + CLOCK_SKEW_S
             if before is not None and known and taken.version <= before.keyset.version:
                 raise Refused("rollback", f"version {before.keyset.version} is served already")

@@ -57,7 +57,7 @@ class FileLock:
         """Take the lock. Raises `PassingError` where another process, or another store of this, has it."""
         self._descriptor = self._lock_beside()
         try:
-            # What cannot be opened is told by whoever goes on to use it.
+            # The store, which opens the file next, tells why it cannot be opened.
             with suppress(OSError):
                 self.acquire_database()
         except BaseException:

@@ -1,4 +1,4 @@
-"""To whom files belong that root makes beside a server which another user runs."""
+"""Gives files that root makes beside a server of another user to that user."""
 
 from __future__ import annotations
 

@@ -273,7 +273,7 @@ class SqliteStore:
             session.journal.committed(len(batch.signs_of_life), batch.vitals.attended_s)
             if batch.freed_slots or batch.tombstones:
                 session.wiper.want()
-            # What was written into a file that is no longer ours is promised to nobody.
+            # A commit into a file that is no longer ours is promised to nobody.
             self._check_place()
             self._log_size.see(session.beside.log_bytes)
 
@@ -362,7 +362,7 @@ class SqliteStore:
             log.warning("%s.lock was removed or replaced, and has been made again", self._path)
         lost = session.beside.lost() if session is not None else None
         if session is not None and lost is not None:
-            # What is in the log must not be lost with it. The next one who asks is given a new connection.
+            # The content of the log must not be lost with it. The next caller is given a new connection.
             self._poisoned = truncate_log(session.connection, wait=False)
             raise StoreError(
                 f"{lost} was removed or replaced while in use; leave alone what lies beside {self._path}"

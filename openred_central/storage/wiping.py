@@ -4,8 +4,8 @@ In the database SQLite overwrites what is deleted (`secure_delete`). Two places 
 not folded yet, and the log, which holds former pages until it is written over. So the journal is folded, and
 the log copied into the database and emptied, in steps between commits.
 
-What SQLite does not overwrite is the former place of a record that it moved when it split or joined pages.
-That can be reached from outside only by making the whole file anew, which would hold up commits for seconds.
+SQLite does not overwrite the former place of a record that it moved when it split or joined pages. From
+outside only making the whole file anew reaches that place, which would hold up commits for seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Wiper:
     def __init__(self, connection: sqlite3.Connection, journal: Journal) -> None:
         self._connection = connection
         self._journal = journal
-        # What was deleted before a kill may still be in the log.
+        # The log may still hold records that were deleted before a kill.
         self._wanted = True
         self._steps: Iterator[None] | None = None
         self._held = False
@@ -58,7 +58,9 @@ class Wiper:
             if began_s is not None and now_s - began_s > HELD_S and not self._told:
                 self._told = True
                 log.warning(
-                    "what was forgotten is still in the log, which a reader of the database holds: end it"
+                    "forgotten records are still in the log of the database after %g s: a program that reads "
+                    "the database keeps it from being emptied; find that one and end it",
+                    HELD_S,
                 )
         elif self._wanted and (began_s is None or now_s - began_s >= WIPE_INTERVAL_S):
             self._wanted, self._began_s = False, now_s
@@ -77,7 +79,7 @@ class Wiper:
             self._steps = None
             if self._told:
                 self._told = False
-                log.warning("what was forgotten is out of the log")
+                log.warning("forgotten records are out of the log of the database")
 
     def _wipe(self) -> Iterator[None]:
         # A fold under way may have begun before what was deleted was written.

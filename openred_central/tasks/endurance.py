@@ -1,9 +1,9 @@
 """Lets no background task end the server: one that fails is begun anew, after a pause.
 
-What tasks meet is input: files, keys, a disk, a system that has no thread or memory left. What one of them
-did not expect must not take away what the others do. To end the process would not mend it either: what made
-the task fail is mostly still there at the next start. So the log tells it in one line, a metric counts it,
-and the server goes on with what works. Only what a start refuses ends it.
+Tasks meet files, keys, a disk, a system that has no thread or memory left. An error that one of them did not
+expect must not take away what the others do. The end of the process would not mend it either: the cause is
+mostly still there at the next start. So the log tells it in one line, a metric counts it, and the server goes
+on with all that works. Only a `StartError` ends it.
 """
 
 from __future__ import annotations

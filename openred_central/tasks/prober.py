@@ -49,8 +49,9 @@ GLOBAL_IPV6 = IPv6Network("2000::/3")
 EMBEDDING_LAST = tuple(map(IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 EMBEDDING_6TO4 = IPv6Network("2002::/16")
 
-# What says nothing of the node: no descriptor or memory is left here. All of these pass. What may last, such
-# as a firewall of our own, is not among them: a node at such an address would never be judged.
+# Errors that say nothing of the node: no descriptor or memory is left here. All of these pass. An error that
+# may last, such as by a firewall of our own, is not among them: a node at such an address would never be
+# judged.
 OUR_FAILURES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # A machine that knows no way to either is not on the Internet. They are for documentation (RFC 5737, RFC
 # 3849), and nothing is sent to them.

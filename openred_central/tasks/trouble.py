@@ -1,4 +1,4 @@
-"""What is told of something that fails again and again: when it begins and when it ends, and no more.
+"""Tells of something that fails again and again: when it begins and when it ends, and no more.
 
 A disk that is nearly full takes one commit and refuses the next, many times a second. Each would begin and
 end a trouble of its own; so a beginning is told at most once in `TELL_S`, and an end only of what was told.
@@ -28,7 +28,7 @@ class Trouble:
         self._told_s: float | None = None
 
     def failed(self, what: object) -> None:
-        """It failed. What is still so after `TELL_S` is told then, where it was not told before."""
+        """Note a failure, and tell it where none was told for `TELL_S` and none is told already."""
         self._failures += 1
         now_s = self._now().monotonic_s
         if self._told or (self._told_s is not None and now_s - self._told_s < TELL_S):
@@ -37,7 +37,7 @@ class Trouble:
         self._log.error("%s, to be tried again: %s", self._fails, what)
 
     def worked(self) -> None:
-        """It worked."""
+        """Note a success, and tell it where a failure was told."""
         if self._told:
             self._told = False
             self._log.warning("%s, after %d failures in all", self._works, self._failures)

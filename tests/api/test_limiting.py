@@ -90,7 +90,7 @@ def test_sixty_discoveries_a_minute_also_by_head() -> None:
 
 
 def test_look_ups_count_as_discoveries_also_of_one_node() -> None:
-    """Whoever follows the events has names: what they stand for is not to be had without bound."""
+    """A reader of the events has names: look-ups of them are bounded."""
     world = World(limits=DEFAULTS)
     add(world, 1)
     statuses = [world.call("POST", "/lookup", {"node_ids": ["n-1"]}).status for _ in range(20)]

@@ -526,7 +526,7 @@ def test_a_strict_directory_takes_a_name_among_the_endpoints_and_tells_it_as_dec
 
 
 def test_a_strict_directory_lets_a_node_move_that_names_endpoints_of_an_open_time() -> None:
-    """What a heartbeat does not name is not held against it, and is told as declared."""
+    """Addresses that a heartbeat does not name are not held against it, and are told as declared."""
     key = PrivateKey.generate_ed25519()
     world = World(limits=LimitOptions())
     body = {**NODE, "public_key": key.public_text, "addresses": [{"address": "192.0.2.9", "port": 80}]}

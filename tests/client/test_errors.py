@@ -1,4 +1,4 @@
-"""What a refusal tells, and whose word it is."""
+"""A refusal says what it is, and whose word."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ said = st.fixed_dictionaries(
 
 
 def counted(registry: Registry) -> int:
-    """What all nodes say, added up anew."""
+    """Add up the bytes of all nodes anew."""
     records = [registry.record(slot) for slot in registry.taken_slots()]
     alone = sum(text_bytes(one.node_id, one.profile, one.history, one.next_key) for one in records)
     return alone + sum(set_bytes(*one) for one in {(one.services, one.region) for one in records})

@@ -1,4 +1,4 @@
-"""What is counted of that which nodes say of themselves."""
+"""The bytes that are counted of the texts of nodes."""
 
 from __future__ import annotations
 

@@ -44,6 +44,17 @@ def mend(fields: dict[str, Any]) -> None:
         del fields["peer_id"]
 
 
+def within_64_bits(value: Any) -> Any:
+    """Return a JSON value in which no whole number is beyond 64 bits, wherever it stands."""
+    if isinstance(value, dict):
+        return {name: within_64_bits(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [within_64_bits(one) for one in value]
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return 0
+    return value
+
+
 def bound_metadata(fields: dict[str, Any], beats_for: str | None) -> None:
     """Leave `metadata` away where what it comes to, merged by the heartbeats so far, could be too large."""
     node_id = beats_for or str(fields.get("node_id"))
@@ -67,6 +78,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         if isinstance(fields, dict):
             mend(fields)
     if isinstance(case.body, dict):
+        case.body = within_64_bits(case.body)
         bound_metadata(case.body, (case.path_parameters or {}).get("node_id"))
         if case.operation.path == "/nodes/{node_id}/key":
             case.body["public_key"] = KEY

@@ -56,7 +56,7 @@ def _calls_of(word: str) -> frozenset[str]:
 
 
 def command(allowed: Iterable[str]) -> tuple[str, ...]:
-    """What runs the server with no other system calls than `allowed`."""
+    """Return a program that runs the server with no other system calls than `allowed`."""
     return (sys.executable, __file__, ",".join(allowed), sys.executable, "-m", "openred_central")
 
 

@@ -137,7 +137,7 @@ for _ in range(3):
 @on_both_loops
 @pytest.mark.parametrize("ended", [False, True])
 def test_what_comes_unasked_is_no_answer(run: Loop, ended: bool) -> None:
-    """What a proxy says while it waits, such as 408, and what somebody slips in."""
+    """A proxy may send 408 while it waits, and somebody may slip an answer in."""
     unasked, connections = (
         b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"bad":1}',
         list[asyncio.StreamWriter](),

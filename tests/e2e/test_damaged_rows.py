@@ -25,7 +25,7 @@ def rows_of(database: Path, slot: int) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def database(start: Start, tmp_path: Path) -> Path:
-    """What a server has left: three nodes in the slots 0 to 2."""
+    """A database as a server has left it: three nodes in the slots 0 to 2."""
     server = start()
     with Client(server.address) as client:
         for name in NAMES:

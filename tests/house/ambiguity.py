@@ -3,8 +3,8 @@
 A pattern that backtracks is slow where one text can be read in several ways, and more of them the longer the
 text is. Read as an automaton: there are two of its positions, the second reachable from the first, and a text
 that leads from the first to itself, from the first to the second, and from the second to itself (Weber and
-Seidl, "On the degree of ambiguity of finite automata", 1991: infinite ambiguity). Whoever repeats that text
-and then ends with something that does not fit has every split of it tried. A possessive repetition gives
+Seidl, "On the degree of ambiguity of finite automata", 1991: infinite ambiguity). A sender that repeats that
+text and then ends with something that does not fit has every split of it tried. A possessive repetition gives
 nothing back, so what follows it cannot begin with what it would have taken itself.
 """
 
@@ -22,7 +22,7 @@ EVERYTHING = frozenset(range(OTHERS + 1))
 NOTHING: frozenset[int] = frozenset()
 # A repetition that takes more at most counts as one without a bound.
 BOUND_MAX = 1_000
-# What ends with a match as soon as there is one: it tries nothing else where what comes behind does not fit.
+# Methods that end with the first match: they try nothing else where the text behind it does not fit.
 PREFIX_METHODS = {"match", "search", "sub", "findall"}
 ANYWHERE_METHODS = {"search", "sub", "findall"}
 
@@ -33,8 +33,8 @@ class Part(NamedTuple):
     """A part of a pattern: the positions that it may begin and end with, and whether it may be empty.
 
     Each position, and emptiness, comes with the characters that must not come next, because a possessive
-    repetition would have taken them: before the first position, or behind the last one. What a repetition
-    takes is told by the first character of it.
+    repetition would have taken them: before the first position, or behind the last one. The first
+    character tells whether a repetition takes it.
     """
 
     first: dict[int, Characters]

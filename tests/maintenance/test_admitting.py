@@ -1,4 +1,4 @@
-"""What is imported is held to the rules of the API, each line for itself."""
+"""Each line of an import is held to the rules of the API."""
 
 from __future__ import annotations
 

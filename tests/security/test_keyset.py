@@ -182,7 +182,7 @@ def test_a_key_has_its_time(now_s: float, found: bool) -> None:
     ],
 )
 def test_what_no_directory_issues_is_refused_at_any_time(most: dict[str, Any]) -> None:
-    """Whoever took such a version once would refuse all that come after it, for ever."""
+    """A peer that took such a version once would refuse all that come after it, for ever."""
     keys = KEYS._replace(**most)
     assert told(read(signed(keys))) == told(keys)
     ((name, value),) = most.items()

@@ -1,4 +1,4 @@
-"""What root makes beside a server belongs to the server's user, who has to be able to use and remove it.
+"""Files that root makes beside a server belong to its user, who has to be able to use and remove them.
 
 Root gives the database to another user first. Anybody else owns it already, and makes nothing that is not
 their own.

@@ -1,4 +1,4 @@
-"""What is in a file without a name is kept under another one."""
+"""The content of a file without a name is kept under another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was deleted is in no file any more, soon after, whoever is reading."""
+"""Deleted records are in no file any more, soon after, whoever is reading."""
 
 from __future__ import annotations
 
@@ -119,12 +119,15 @@ def test_a_reader_holds_it_up_and_is_told_of_once(path: Path, caplog: pytest.Log
             assert NAME in files(path)
             store.commit(batch(record(3)))
         (told,) = caplog.messages
-        assert told == "what was forgotten is still in the log, which a reader of the database holds: end it"
+        assert told == (
+            "forgotten records are still in the log of the database after 10 s: a program that reads the "
+            "database keeps it from being emptied; find that one and end it"
+        )
         assert HELD_S < 15.0
         reader.execute("COMMIT")
         tidied(store, 20.0)
         assert found_in(path) == []
-        assert caplog.messages[1:] == ["what was forgotten is out of the log"]
+        assert caplog.messages[1:] == ["forgotten records are out of the log of the database"]
 
 
 def test_a_wipe_that_met_an_error_is_begun_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

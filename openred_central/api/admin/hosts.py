@@ -1,8 +1,8 @@
 """The hosts that the operators' listener answers for.
 
 A page in an operator's browser may ask a name of its own author, which is then made to mean this machine (DNS
-rebinding): the browser takes it for the page's own server, and lets the page read the answer. What tells is
-``Host``, which names whom the page asked.
+rebinding): the browser takes it for the page's own server, and lets the page read the answer. The field
+``Host`` shows it: it names the host that the page asked for.
 """
 
 from __future__ import annotations

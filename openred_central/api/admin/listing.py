@@ -40,7 +40,7 @@ FIELDS: tuple[Field[Any], ...] = (CURSOR, LIMIT, STATE)
 
 
 class Page(NamedTuple):
-    """What is asked for: nodes in `states` in the slots from `cursor` on, at most `limit` of them.
+    """The nodes to list: those in `states` in the slots from `cursor` on, at most `limit` of them.
 
     `ignored` names the parameters that are not known here.
     """
