@@ -199,7 +199,7 @@ class Server:
                 snapshotter.stop()
             vault.keykeeper.stop()
             await prober.stop()
-            # What was acknowledged as not yet saved is tried again, by both as long as either may take.
+            # Both try again to save what was acknowledged as not yet saved, as long as either may take.
             await asyncio.gather(saver.stop(), revocation_saver.stop())
             self._notifier.stop()
             self._endurance.stop()

@@ -42,7 +42,7 @@ def load_revocations(store: Store) -> tuple[dict[str, float], list[str]]:
 class RevocationSaver:
     """Stores `revocations` in `store`, by the one thread of `writer`, which also commits changes.
 
-    What cannot be stored is tried again every `retry_s`: nobody may ask a second time. `stop` ends that,
+    It tries again every `retry_s` where it cannot store them: nobody may ask a second time. `stop` ends that,
     after `stop_timeout_s` at the latest.
     """
 
