@@ -19,7 +19,7 @@ from ..directory.batch import Batch, Vitals
 from ..directory.columns import RecordColumns
 from ..directory.node import Record, Tombstone
 from ..plain import NamedTuple
-from .beside import Beside
+from .companions import Companions
 from .connecting import Checking, connect, truncate_log
 from .faults import ADVICE, poisons, telling
 from .journal import SELECT_FOLDED_RECORDS, SELECT_RECORDS, Journal, last_commit_number
@@ -55,7 +55,7 @@ class _Session(NamedTuple):
 
     connection: sqlite3.Connection
     journal: Journal
-    beside: Beside
+    companions: Companions
     wiper: Wiper
 
 
@@ -140,7 +140,7 @@ class SqliteStore:
         try:
             self._commit_number = last_commit_number(connection)
             journal = Journal(connection, self._left_alone)
-            session = _Session(connection, journal, Beside(self._path), Wiper(connection, journal))
+            session = _Session(connection, journal, Companions(self._path), Wiper(connection, journal))
         except BaseException:
             connection.close()
             raise
@@ -275,7 +275,7 @@ class SqliteStore:
                 session.wiper.want()
             # A commit into a file that is no longer ours is promised to nobody.
             self._check_place()
-            self._log_size.see(session.beside.log_bytes)
+            self._log_size.see(session.companions.log_bytes)
 
     @contextmanager
     def _transaction(self) -> Iterator[_Session]:
@@ -294,7 +294,7 @@ class SqliteStore:
             session.wiper.look(now_s)
             if self._log_size.is_long:
                 truncate_log(session.connection, wait=False)
-            self._log_size.see(session.beside.log_bytes)
+            self._log_size.see(session.companions.log_bytes)
 
     @property
     def _checkpoint_due(self) -> bool:
@@ -360,7 +360,7 @@ class SqliteStore:
             raise StoreError(f"{self._path} {loss}; {self._rescue.make(self._lock, connection)}")
         if self._lock.renew():
             log.warning("%s.lock was removed or replaced, and has been made again", self._path)
-        lost = session.beside.lost() if session is not None else None
+        lost = session.companions.lost() if session is not None else None
         if session is not None and lost is not None:
             # The content of the log must not be lost with it. The next caller is given a new connection.
             self._poisoned = truncate_log(session.connection, wait=False)
