@@ -64,7 +64,7 @@ MAY_CATCH_ALL = {
     "micro_engine/connection.py": (2, "whatever a handler or a shortcut raises, the request is answered"),
     "tasks/prober.py": (1, "a result that cannot be taken must not end the probing of all others"),
     "tasks/snapshotter.py": (2, "whatever keeps a snapshot from being taken, the server goes on"),
-    "tasks/endurance.py": (1, "whatever one background task meets, all others go on"),
+    "tasks/supervisor.py": (1, "whatever one background task meets, all others go on"),
     "tasks/saver.py": (3, "whatever a store raises, the batch is put back and the saver goes on"),
 }
 LOGGERS = {"log", "logger", "logging"}
