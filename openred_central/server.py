@@ -205,7 +205,7 @@ class Server:
             self._supervisor.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
-        return not (saver.gave_up or revocation_saver.gave_up)
+        return not any(each.gave_up for each in (saver, revocation_saver, vault.keykeeper))
 
     async def _start_operators(
         self, api: Api, parts: Parts, broadcast: Broadcast, stalls: StallMeter, vault: Vault

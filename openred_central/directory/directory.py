@@ -338,9 +338,9 @@ class Directory:
         from_state = State.DEAD if tombstone is not None else State.ABSENT
         slot = nodes.registry.next_slot()
         record = record._replace(slot=slot, revision=nodes.next_revision())
-        if tombstone is not None:
-            # What its former bearer was granted, and had taken back, must not count for this one.
-            record = record._replace(generation=int(now.wall_s))
+        if nodes.tombstones.may_have_grants(registration.node_id, now.attended_s):
+            # What its former bearer was granted must not count for this one; no generation came up to this.
+            record = record._replace(generation=record.revision)
         if next_key and not takes_over:
             record = record._replace(next_key=next_key)
         change = nodes.begin(record, from_state=from_state, at=now.wall_s)

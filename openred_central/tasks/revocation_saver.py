@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 
 from ..security.revocations import Revocations, find_fault, is_token_id
-from ..storage.store import Store, StoreError
+from ..storage.store import Store
 
 log = logging.getLogger("openred.saver")
 
@@ -77,8 +77,8 @@ class RevocationSaver:
         self._asked += 1
         try:
             await self._save(self._asked)
-        except (StoreError, RuntimeError) as error:
-            # The latter where the system gives no thread.
+        except Exception as error:
+            # Not of the store alone: the system may give no thread.
             if self._retrying is None:
                 log.error("a revocation cannot be saved, to be tried again: %s", error)
                 self._retrying = asyncio.create_task(self._retry())
@@ -95,8 +95,8 @@ class RevocationSaver:
                 while self._saved < self._asked:
                     try:
                         await self._save(self._asked)
-                    except (StoreError, RuntimeError) as error:
-                        last_error = str(error)
+                    except Exception as error:
+                        last_error = str(error) or repr(error)
                         await asyncio.sleep(self._retry_s)
         except TimeoutError:
             self._gave_up = True
@@ -107,7 +107,7 @@ class RevocationSaver:
             )
 
     async def _save(self, asked: int) -> None:
-        """Store what so many calls have asked for. Raises `StoreError`."""
+        """Store what so many calls have asked for. Raises what the store does, or the lack of a thread."""
         async with self._turn:
             if self._saved < asked:
                 covered, unsaved = self._asked, self.revocations.take_unsaved()
@@ -124,7 +124,7 @@ class RevocationSaver:
     async def _retry(self) -> None:
         while self._saved < self._asked:
             await asyncio.sleep(self._retry_s)
-            with suppress(StoreError, RuntimeError):
+            with suppress(Exception):
                 await self._save(self._asked)
         self._retrying = None
         log.warning("revocations are saved again")

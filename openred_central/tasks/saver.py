@@ -146,8 +146,8 @@ class Saver:
 
     @property
     def gave_up(self) -> bool:
-        """Whether the last changes could not be saved in time, and are lost with the process."""
-        return self._gave_up
+        """Whether changes are lost with the process: not saved in time, or of a row that cannot be stored."""
+        return self._gave_up or self.stats.rows_refused > 0
 
     @property
     def state(self) -> StoreState:

@@ -172,13 +172,14 @@ class Fails(MemoryStore):
 
     durable = True
 
-    def __init__(self, failures: float) -> None:
+    def __init__(self, failures: float, error: Exception | None = None) -> None:
         self.failures = failures
+        self.error = error or StoreError("the disk is full")
 
     def save_revocations(self, changes: Mapping[str, float | None]) -> None:
         self.failures -= 1
         if self.failures >= 0:
-            raise StoreError("the disk is full")
+            raise self.error
 
 
 async def _save_then_stop(store: Store, *, stop_timeout_s: float) -> RevocationSaver:
@@ -191,8 +192,11 @@ async def _save_then_stop(store: Store, *, stop_timeout_s: float) -> RevocationS
     return saver
 
 
-async def test_the_end_stores_what_was_not_durable(caplog: pytest.LogCaptureFixture) -> None:
-    store = Fails(3)
+@pytest.mark.parametrize("error", [StoreError("the disk is full"), RuntimeError("no thread"), ValueError()])
+async def test_the_end_stores_what_was_not_durable(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Fails(3, error)
     saver = await _save_then_stop(store, stop_timeout_s=60.0)
     assert store.failures == -1, "tried until it was stored, and no more"
     assert not saver.gave_up
