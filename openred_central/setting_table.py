@@ -168,7 +168,7 @@ class Settings:
         _ENGINE.connections_per_address_max,
         1,
         1_000_000,
-        "Connections of one address at the same time (IPv6: one /64; a /56 may have 4, a /48 8 times as many).",
+        "Connections of one address at once (IPv6: one /64; a /56 may have 4, a /48 8 times as many).",
     )
     events_subscribers_max: int = whole(
         1_000, 0, 1_000_000, "Clients that may follow GET /events at the same time."
