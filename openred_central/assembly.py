@@ -27,7 +27,7 @@ from .descriptors import make_room
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
 from .directory.node import Transition
-from .listening import Certificate, StartError, listeners
+from .listening import Certificate, listeners
 from .loading import load
 from .logs import AccessLog
 from .micro_engine.engine import Engine
@@ -90,12 +90,13 @@ class Assembly:
         return Saver(directory.saving, store, writer, attended.now, self.configuration.saver())
 
     def revocation_saver(self, store: Store, writer: Executor) -> RevocationSaver:
-        """What brings revocations to `store`, beginning with those that it holds.
-
-        Raises `StartError` where they are damaged.
-        """
+        """What brings revocations to `store`, beginning with those that it holds; tells of damaged ones."""
+        revoked, damaged = load_revocations(store)
+        _log_aside(damaged, store.location)
+        revocations = Revocations()
+        revocations.restore(revoked)
         stop_timeout_s = self.configuration.saver().stop_timeout_s
-        return RevocationSaver(self._revocations(store), store, writer, stop_timeout_s=stop_timeout_s)
+        return RevocationSaver(revocations, store, writer, stop_timeout_s=stop_timeout_s)
 
     def prober(self, directory: Directory, attended: AttendedTime) -> Prober:
         """What asks nodes before their silence counts."""
@@ -274,12 +275,6 @@ class Assembly:
         store.save_secret(CLAIM_KEY, key)
         return key
 
-    def _revocations(self, store: Store) -> Revocations:
-        try:
-            return load_revocations(store, self.clock.wall_s())
-        except ValueError as error:
-            raise StartError(f"{store.location}: {error}; restore it from a snapshot") from None
-
     def _new_request_id(self) -> str:
         """An id for a request that came without one."""
         return self.entropy(REQUEST_ID_BYTES).hex()
@@ -294,7 +289,10 @@ def _documents() -> Documents:
 
 def log_unserved(directory: Directory, location: str) -> None:
     """Tell of each row of the store at `location` that cannot be served; of very many, how many there are."""
-    unserved = directory.nodes.unserved
+    _log_aside(directory.nodes.unserved, location)
+
+
+def _log_aside(unserved: Sequence[object], location: str) -> None:
     for row in unserved[:UNSERVED_LOGGED_MAX]:
         log.error("set aside in %s, where it stays as it is: %s", location, row)
     more = len(unserved) - UNSERVED_LOGGED_MAX

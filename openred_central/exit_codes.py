@@ -1,8 +1,8 @@
 """Which exit code a failed start ends with: one that lets a service manager try again, or one that does not.
 
-What passes by itself is worth another try: a port or a database that another process still has, an address
-that comes up later, a disk without room. Everything else stays as it is until somebody mends a setting or a
-file: to try that every two seconds fills logs and mends nothing.
+A cause that passes by itself is worth another try: a port or a database that another process still has, an
+address that comes up later, a disk without room. Everything else stays as it is until somebody mends a
+setting or a file: to try that every two seconds fills logs and mends nothing.
 """
 
 from __future__ import annotations

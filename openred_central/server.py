@@ -31,10 +31,10 @@ from .reporting.figures import LiveFigures
 from .storage.restoring import Restored, open_or_restore
 from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError
-from .tasks.endurance import Endurance
 from .tasks.notifier import Notifier
 from .tasks.saver import Saver
 from .tasks.stall_meter import StallMeter
+from .tasks.supervisor import Supervisor
 from .vault import Vault, keep_keys, open_vault
 from .wording import counted
 
@@ -98,7 +98,7 @@ class Server:
             started_s=self._clock.monotonic_s(),
         )
         self._stop = asyncio.Event()
-        self._endurance = Endurance(self._clock)
+        self._supervisor = Supervisor(self._clock)
         self._notifier = Notifier(os.environ, os.getpid())
 
     async def run(self) -> bool:
@@ -176,7 +176,7 @@ class Server:
         works += [("broadcast", broadcast.run), ("stall meter", stalls.run)]
         works += [("notifier", partial(self._notifier.run, status)), ("keykeeper", partial(keep_keys, vault))]
         works += [("snapshotter", snapshotter.run)] if snapshotter else []
-        tasks = [asyncio.create_task(self._endurance.run(name, work)) for name, work in works]
+        tasks = [asyncio.create_task(self._supervisor.run(name, work)) for name, work in works]
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
         self._notifier.ready(status())
         if not configuration.authority:
@@ -199,13 +199,13 @@ class Server:
                 snapshotter.stop()
             vault.keykeeper.stop()
             await prober.stop()
-            # What was acknowledged as not yet saved is tried again, by both as long as either may take.
+            # Both try again to save what was acknowledged as not yet saved, as long as either may take.
             await asyncio.gather(saver.stop(), revocation_saver.stop())
             self._notifier.stop()
-            self._endurance.stop()
+            self._supervisor.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
-        return not (saver.gave_up or revocation_saver.gave_up)
+        return not any(each.gave_up for each in (saver, revocation_saver, vault.keykeeper))
 
     async def _start_operators(
         self, api: Api, parts: Parts, broadcast: Broadcast, stalls: StallMeter, vault: Vault
@@ -221,7 +221,7 @@ class Server:
         desk = make_desk(
             api,
             lambda: metrics_text(
-                parts, broadcast, stalls, api.limits.refusals, _failures(self._endurance, vault)
+                parts, broadcast, stalls, api.limits.refusals, _failures(self._supervisor, vault)
             ),
             parts.snapshotter,
             vault.keykeeper,
@@ -291,9 +291,9 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
         task.result()
 
 
-def _failures(endurance: Endurance, vault: Vault) -> dict[str, int]:
+def _failures(supervisor: Supervisor, vault: Vault) -> dict[str, int]:
     """How often each background task failed; the keykeeper goes on by itself where files are the matter."""
-    failed = endurance.failures
+    failed = supervisor.failures
     return {**failed, "keykeeper": failed["keykeeper"] + vault.keykeeper.stats.failures}
 
 

@@ -69,7 +69,7 @@ class Settings:
         8_001, "Port at which operators are heard; 0 takes any that is free, off none."
     )
     admin_names: tuple[str, ...] = texts(
-        "What operators call this server, beside loopback and `OPENRED_ADMIN_HOST`.",
+        "Names by which operators call this server, beside loopback and `OPENRED_ADMIN_HOST`.",
         "host names or addresses",
         _check_host,
     )
@@ -108,7 +108,7 @@ class Settings:
         0,
         0,
         1 << 50,
-        "Bytes that what all nodes say of themselves may take in memory, about; "
+        "Bytes of memory that the records of all nodes may take, about; "
         "0: 2048 for each of OPENRED_MAX_NODES, at least 1 MiB.",
     )
     shards: int = whole(64, 1, 4_096, "Parts the registry is cut into; more of them make shorter steps.")
@@ -168,7 +168,7 @@ class Settings:
         _ENGINE.connections_per_address_max,
         1,
         1_000_000,
-        "The same for one address (IPv6: one /64; a /56 may have 4, a /48 8 times as many).",
+        "Connections of one address at once (IPv6: one /64; a /56 may have 4, a /48 8 times as many).",
     )
     events_subscribers_max: int = whole(
         1_000, 0, 1_000_000, "Clients that may follow GET /events at the same time."

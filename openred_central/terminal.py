@@ -49,7 +49,7 @@ def guarded(run: Callable[[], int], complain: Callable[[str], None], *, serving:
         elif serving:
             raise
         else:
-            where = f"{error.filename}: " if error.filename else "what is to be told cannot be written: "
+            where = f"{error.filename}: " if error.filename else "the output cannot be written: "
             complain(f"{where}{error.strerror or error}")
         _forget_output()
         return FAILED

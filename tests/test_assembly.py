@@ -18,13 +18,11 @@ from openred_central.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
 from openred_central.clock import VirtualClock
 from openred_central.config import Configuration
 from openred_central.descriptors import needed
-from openred_central.listening import StartError
 from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.claims import CLAIM_KEY
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.store import Store
-from openred_central.tasks.revocation_saver import REVOCATIONS
 from tests.api.minting import Here
 from tests.storage.records import alter, batch, opened, record
 
@@ -132,18 +130,18 @@ def test_no_session_outlives_the_server(tmp_path: Path) -> None:
     assert sessions[0] != sessions[1]
 
 
-def test_revocations_that_cannot_be_read_stop_the_start_with_what_to_do(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "openred.db")
-    store.open()
-    store.save_secret(REVOCATIONS, b"torn")
-    store.close()
-    with (
-        pytest.raises(
-            StartError, match=r"openred\.db: 4 bytes are no revocations.*restore it from a snapshot"
-        ),
-        assembled(Configuration(), SqliteStore(tmp_path / "openred.db")),
-    ):
-        pass
+def test_a_damaged_revocation_is_told_and_all_others_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "openred.db"
+    with opened(path) as store:
+        store.save_revocations({"A" * 22: 2e9, "B" * 22: 2e9})
+    alter(path, f"UPDATE revocation SET token_id = 'torn' WHERE token_id = '{'B' * 22}'")
+    with assembled(Configuration(), SqliteStore(path)) as server:
+        assert "A" * 22 in server.api.revocations
+        assert len(server.api.revocations) == 1
+    told = "openred.db, where it stays as it is: b'torn' is revoked, which is no id of a token"
+    assert told in caplog.text
 
 
 def test_only_what_is_on_disk_is_copied(tmp_path: Path) -> None:

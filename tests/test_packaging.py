@@ -24,7 +24,7 @@ folder = sys.argv[1]
 build_meta.build_sdist(folder)
 build_meta.build_wheel(folder)
 """
-# Of a repository alone; nothing that a distribution needs.
+# Files of a repository alone, which no distribution needs.
 NOT_PACKAGED = {".git"}
 
 

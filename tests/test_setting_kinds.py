@@ -187,6 +187,6 @@ def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SOCKET.parse("~") == "/home/alice"
     assert SOCKET.parse("a/~/b~") == "a/~/b~"
     assert SOCKET.parse("~root/a") == os.path.expanduser("~root/a")
-    # Whose home is not known, no folder is to be made for.
+    # A user without a known home gets no folder of that name.
     with pytest.raises(ValueError, match="~nobody-of-this-name/a"):
         SOCKET.parse("~nobody-of-this-name/a")

@@ -17,7 +17,7 @@ def test_an_unknown_variable_is_warned_of_with_the_nearest_setting() -> None:
     ]
 
 
-# What Kubernetes sets for a service with the port 8000, by the name that stands in front.
+# Variables that Kubernetes sets for a service with the port 8000, by the name that stands in front.
 LINK = {
     "SERVICE_HOST": "10.0.0.1",
     "SERVICE_PORT": "8000",

@@ -40,7 +40,7 @@ def test_an_output_without_room_is_told(monkeypatch: pytest.MonkeyPatch, ends: i
     code = guarded(
         lambda: raising(ends) if isinstance(ends, SystemExit) else ends, told.append, serving=False
     )
-    assert (code, told) == (1, ["what is to be told cannot be written: No space left on device"])
+    assert (code, told) == (1, ["the output cannot be written: No space left on device"])
 
 
 def test_what_argparse_ends_with_goes_on() -> None:

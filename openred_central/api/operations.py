@@ -188,7 +188,7 @@ OPERATIONS = {
                 headers=LIMITED,
             ),
             202: Reply(
-                "The tokens. That the node is bound to its key is not on disk yet.",
+                "The tokens. The binding of the node to its key is not on disk yet.",
                 replies.TOKEN_GRANTED,
                 headers=LIMITED,
             ),

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..patterns import late
+from ..terminal import PROGRAM
 
 if TYPE_CHECKING:
     import argparse
 
-PROGRAM = "openred-central"
 DEFAULT_URL = "http://127.0.0.1:8000"
 URL_VARIABLE = "OPENRED_URL"
 CLAIM_VARIABLE = "OPENRED_CLAIM"
@@ -248,11 +248,12 @@ def _keygen(command: argparse.ArgumentParser) -> None:
     )
 
 
-EXAMPLE_KINDS = "sign: a signer that needs sh, openssl and curl; vectors: known answers, as JSON"
-
-
 def _example(command: argparse.ArgumentParser) -> None:
-    command.add_argument("what", choices=("sign", "vectors"), help=EXAMPLE_KINDS)
+    command.add_argument(
+        "what",
+        choices=("sign", "vectors"),
+        help="sign: a signer that needs sh, openssl and curl; vectors: known answers, as JSON",
+    )
     command.add_argument("--node-id", metavar="ID", default="alice", help="id of the node; default: alice")
 
 

@@ -113,7 +113,7 @@ def _check_sums(directory: Directory) -> Iterator[str]:
     sets = {(one.services, one.region) for one in map(registry.service_set, taken)}
     held = sum(map(registry.text_bytes, taken)) + sum(set_bytes(*one) for one in sets)
     if held != registry.bytes_held:
-        yield f"what the nodes say takes {held} bytes, {registry.bytes_held} are counted"
+        yield f"the records of all nodes take {held} bytes, {registry.bytes_held} are counted"
     live = nodes.deadlines.live_slots()
     if len(live) != len(nodes.deadlines):
         yield f"{len(live)} deadlines are live, {len(nodes.deadlines)} are counted"

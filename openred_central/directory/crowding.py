@@ -58,7 +58,7 @@ class Crowding:
     def who_makes_room(self, bytes_added: int, now_s: float) -> list[int]:
         """Up to `GIVEN_UP_MAX` slots to be freed, at attended time `now_s`; none unless it is crowded.
 
-        That is for one more node, with which so many more bytes would be held.
+        The room is for one more node, with which `bytes_added` more bytes would be held.
         """
         nodes, held = len(self._registry), self._registry.bytes_held
         if not (is_crowded(nodes, self._nodes_max) or is_crowded(held + bytes_added, self._bytes_max)):

@@ -35,8 +35,8 @@ from .saving import Saving
 USUAL_GAP_WEIGHT = 0.25
 # A caller that is told "full" may come back after this long.
 FULL_RETRY_AFTER_S = 3_600
-# Where it is not set how many bytes the nodes may take: several times what most say of themselves for each
-# node that there may be, and always enough for some nodes that say as much as they may.
+# The bytes that records may take where that is not set: for each node that there may be several times what
+# most take, and always enough for some nodes that say as much as they may.
 BYTES_PER_NODE = 2_048
 BYTES_MAX_LEAST = 1024 * 1024
 
@@ -45,7 +45,7 @@ BYTES_MAX_LEAST = 1024 * 1024
 class DirectoryOptions:
     """Everything that an operator may set of the directory. Durations in seconds.
 
-    `nodes_bytes_max` bounds what all nodes say of themselves (`Registry.bytes_held`); 0 has it follow from
+    `nodes_bytes_max` bounds the bytes of all records (`Registry.bytes_held`); 0 has it follow from
     `nodes_max`.
     """
 
@@ -201,7 +201,7 @@ class Directory:
         """Give the node in `slot` a new key, with which it signed, and bind it to that.
 
         `public_key` is the canonical text, `next_key` as in `Record`, in place of the one that was committed
-        to. What the former key had granted is void from now on. Returns the number of the change.
+        to. All that the former key had granted is void from now on. Returns the number of the change.
         """
         record = self.nodes.registry.record(slot)
         profile = Profile.decode(record.profile)._replace(public_key=public_key)
@@ -338,9 +338,9 @@ class Directory:
         from_state = State.DEAD if tombstone is not None else State.ABSENT
         slot = nodes.registry.next_slot()
         record = record._replace(slot=slot, revision=nodes.next_revision())
-        if tombstone is not None:
-            # What its former bearer was granted, and had taken back, must not count for this one.
-            record = record._replace(generation=int(now.wall_s))
+        if nodes.tombstones.may_have_grants(registration.node_id, now.attended_s):
+            # What its former bearer was granted must not count for this one; no generation came up to this.
+            record = record._replace(generation=record.revision)
         if next_key and not takes_over:
             record = record._replace(next_key=next_key)
         change = nodes.begin(record, from_state=from_state, at=now.wall_s)
@@ -354,7 +354,7 @@ class Directory:
             raise CallerError(
                 503,
                 "directory_full",
-                f"What the nodes say of themselves takes {held} of {bytes_max} bytes, and this would take "
+                f"The records of all nodes take {held} of {bytes_max} bytes, and this would take "
                 f"{bytes_added} more; known nodes may still beat, revive, and say less.",
                 suggestion="Say less, try again later, or register with another directory.",
                 headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),

@@ -44,9 +44,10 @@ class Record(NamedTuple):
     last change that was acknowledged as durable. `services` are names joined by commas, sorted. `profile`
     is `Profile` as UTF-8 JSON. `away_from_s` and `away_until_s` enclose an announced absence, both 0 where
     there is none. `history` is the text form of the last transitions (`append_history`). `generation` counts
-    how often the key was changed or all that it had granted was revoked; it begins with the time where the
-    name was that of a dead node. `next_key` is the id of the one key
-    to which the node may change, and without the present one; empty where it has committed to none.
+    how often the key was changed or all that it had granted was revoked; it begins with the revision of the
+    registration where an earlier bearer of the name may hold tokens that still count. `next_key` is the id
+    of the one key to which the node may change, and without the present one; empty where it has committed to
+    none.
     """
 
     slot: int

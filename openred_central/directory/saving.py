@@ -93,6 +93,7 @@ class Saving:
         """Remember what the directory knew of itself. To be called first."""
         self._nodes.revision = vitals.revision
         self._expiry.silence.usual_per_h = vitals.transitions_per_h
+        self._nodes.tombstones.restart(vitals.attended_s)
         self._restored_s = vitals.attended_s
 
     def restore_records(self, parts: Iterable[RecordColumns]) -> None:

@@ -58,13 +58,14 @@ class Slots:
 
     @property
     def bytes_held(self) -> int:
-        """How many bytes what all nodes say of themselves takes in memory, about (`weights`)."""
+        """How many bytes of memory the records of all nodes take, about (`weights`)."""
         return self._text_bytes + self.sets.bytes_held
 
     def text_bytes(self, slot: int) -> int:
         """The `weights.text_bytes` of the node in `slot`."""
-        next_key = self._key_changes[slot][1] if slot in self._key_changes else ""
-        return text_bytes(self.node_id(slot), self._profiles[slot], self._histories[slot], next_key)
+        return text_bytes(
+            self.node_id(slot), self._profiles[slot], self._histories[slot], self.next_key(slot)
+        )
 
     def is_free(self, slot: int) -> bool:
         """Whether no node is in `slot`."""

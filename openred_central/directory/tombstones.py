@@ -14,6 +14,8 @@ from .node import Tombstone, hash_id, id_digest
 
 _BASE64 = partial(b2a_base64, newline=False)
 _URL_SAFE_TO_PLAIN = str.maketrans("-_", "+/")
+# The longest that anything counts that a node was granted, after it died: `LIFETIME_S_MAX` of tokens.
+GRANTED_S_MAX = 3_600.0
 
 
 class Tombstones:
@@ -30,6 +32,8 @@ class Tombstones:
         # Not plain dictionaries, which look for their first key among all that were ever taken away.
         self._silent: OrderedDict[str, Tombstone] = OrderedDict()
         self._forgotten: OrderedDict[str, Tombstone] = OrderedDict()
+        # Until then something may count that was granted to a node whose tombstone is gone.
+        self._grants_end_s = 0.0
 
     def __len__(self) -> int:
         return len(self._silent) + len(self._forgotten)
@@ -45,6 +49,7 @@ class Tombstones:
         crowded_out = []
         while len(kind) > self._count_max:
             crowded_out.append(kind.popitem(last=False)[1])
+            self._note_gone(crowded_out[-1].died_s)
         return crowded_out
 
     def lift(self, id_hash: str) -> Tombstone | None:
@@ -85,7 +90,20 @@ class Tombstones:
         first = self._first()
         if first is None or self.ends_s(first) > now_s:
             return None
+        self._note_gone(first.died_s)
         return self.lift(first.id_hash)
+
+    def restart(self, now_s: float) -> None:
+        """Begin anew at `now_s`, in attended seconds: which tombstones went before, nobody remembers."""
+        self._note_gone(now_s)
+
+    def may_have_grants(self, node_id: str, now_s: float) -> bool:
+        """Whether at `now_s` something may still count that an earlier bearer of the name was granted."""
+        return now_s < self._grants_end_s or self.of_node(node_id) is not None
+
+    def _note_gone(self, died_s: float) -> None:
+        """Remember that nothing will tell any more of a node that died at `died_s`."""
+        self._grants_end_s = max(self._grants_end_s, died_s + GRANTED_S_MAX)
 
     def _first(self) -> Tombstone | None:
         """The one that expires first."""

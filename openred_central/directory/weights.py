@@ -1,4 +1,4 @@
-"""How many bytes what a node says of itself takes in memory, about: what others choose has to be bounded.
+"""How many bytes of memory a record takes, about: what others choose has to be bounded.
 
 The columns, the same few bytes for every node, are bounded by the number of nodes and not counted here.
 """

@@ -20,7 +20,7 @@ from ..directory.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombst
 from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.node_keys import InvalidKey, load_node_key
-from ..security.revocations import Revocations, RevocationsFull
+from ..security.revocations import decode_revocations
 from ..storage.line_fields import LineError
 from ..storage.portable import Item, Secret
 from ..tasks.revocation_saver import REVOCATIONS
@@ -64,8 +64,8 @@ def _admit_secret(secret: Secret) -> None:
             )
     elif secret.name == REVOCATIONS:
         try:
-            Revocations().restore(secret.value, 0.0)
-        except (ValueError, RevocationsFull) as error:
+            decode_revocations(secret.value)
+        except ValueError as error:
             raise LineError(f"secret {REVOCATIONS} cannot be read: {error}") from error
     else:
         raise LineError(f"secret name is {secret.name!r}, allowed is {CLAIM_KEY} or {REVOCATIONS}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..security.claims import CLAIM_KEY
+from ..security.revocations import encode_revocations
 from ..storage.line_fields import LineError
 from ..storage.portable import (
     Item,
@@ -23,12 +24,8 @@ from ..storage.portable import (
 from ..storage.schema import fsync
 from ..storage.sqlite import SqliteStore
 from ..storage.store import StoreError
-from ..tasks.revocation_saver import REVOCATIONS
+from ..tasks.revocation_saver import REVOCATIONS, load_revocations
 from .reading import READ_ROWS
-
-# What was revoked stays so wherever the directory goes, and tells nobody anything.
-ALWAYS = (REVOCATIONS,)
-SECRETS = (CLAIM_KEY, *ALWAYS)
 
 
 def export(
@@ -45,7 +42,7 @@ def export(
     """
     output.write(encode_header(created_at) + b"\n")
     totals = Totals()
-    for item in _items(store, secrets=secrets):
+    for item in _items(store, secrets=secrets, created_at=created_at):
         try:
             line = encode(item)
         except LineError as error:
@@ -85,14 +82,20 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     fsync(path.parent)
 
 
-def _items(store: SqliteStore, *, secrets: bool) -> Iterator[Item]:
+def _items(store: SqliteStore, *, secrets: bool, created_at: float) -> Iterator[Item]:
     vitals = store.load_vitals()
     if vitals is not None:
         yield vitals
-    for name in SECRETS if secrets else ALWAYS:
-        value = store.load_secret(name)
-        if value is not None:
-            yield Secret(name, value)
+    claim_key = store.load_secret(CLAIM_KEY)
+    if secrets and claim_key is not None:
+        yield Secret(CLAIM_KEY, claim_key)
+    # What was revoked stays so wherever the directory goes, and tells nobody anything.
+    revoked, damaged = load_revocations(store)
+    if damaged:
+        raise StoreError(f"cannot export the revocations: {damaged[0]}; see `openred-central verify`")
+    current = {token_id: expires_at for token_id, expires_at in revoked.items() if expires_at > created_at}
+    if current:
+        yield Secret(REVOCATIONS, encode_revocations(current))
     for tombstones in store.load_tombstones(READ_ROWS):
         yield from tombstones
     for records in store.load_records(READ_ROWS):

@@ -11,6 +11,7 @@ from typing import BinaryIO, TypeVar
 
 from ..directory.batch import Batch, Vitals
 from ..directory.node import Record, Tombstone, hash_id
+from ..security.revocations import decode_revocations
 from ..storage.faults import telling
 from ..storage.line_fields import LineError
 from ..storage.lock import FileLock
@@ -29,6 +30,7 @@ from ..storage.snapshots import read_only, utc_stamp
 from ..storage.sqlite import SqliteStore
 from ..storage.store import RowsRefused, StoreError
 from ..storage.swapping import decided_swaps, finish_swap, swap_in
+from ..tasks.revocation_saver import REVOCATIONS
 from .admitting import admit
 
 BATCH_ROWS = 5_000
@@ -164,7 +166,9 @@ class _Rows:
 
     def add(self, item: Item) -> None:
         """Take in a row; it is written with many others."""
-        if isinstance(item, Secret):
+        if isinstance(item, Secret) and item.name == REVOCATIONS:
+            self._store.save_revocations(decode_revocations(item.value))
+        elif isinstance(item, Secret):
             self._store.save_secret(item.name, item.value)
         elif isinstance(item, Record):
             self._records.append(item)

@@ -215,10 +215,8 @@ class Verifier:
                 f"store {self._database}: the key of claims has {len(key)} bytes, needed are "
                 f"{CLAIM_KEY_BYTES}: a start makes a new one, and all claims void"
             )
-        try:
-            load_revocations(store, self._clock.wall_s())
-        except ValueError as error:
-            self._problem(f"store {self._database}: the revocations are damaged: {error}")
+        for damaged in load_revocations(store)[1]:
+            self._problem(f"store {self._database}: set aside: {damaged}")
         try:
             return load_runs(store)
         except DamageError as error:

@@ -71,7 +71,7 @@ class ChunkedDecoder:
     def decode(self, buffer: bytearray, bytes_max: int, *, keep: bool = True) -> bytes | None:
         """The whole body once its last byte is in `buffer`, else None; unless `keep`, nothing is kept of it.
 
-        What was read is removed from `buffer`: at most `CHUNKS_PER_READ_MAX` chunks in one call. Raises
+        All that was read is removed from `buffer`: at most `CHUNKS_PER_READ_MAX` chunks in one call. Raises
         `ProtocolError` 413 when the announced chunks sum up to more than `bytes_max` bytes, before they are
         read; 400 for anything that is not the chunked coding, for more than 4 KiB of extensions, or for too
         many small chunks; 431 for too many trailers. Trailers are checked like headers and dropped.

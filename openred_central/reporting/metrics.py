@@ -78,11 +78,11 @@ def _directory(parts: Parts) -> Iterator[Family]:
     }
     yield gauge("openred_nodes", "Registered nodes by state.", by_state)
     yield gauge("openred_nodes_max", "Nodes that may be registered.", directory.options.nodes_max)
-    yield gauge("openred_nodes_bytes", "What all nodes say of themselves.", nodes.registry.bytes_held)
-    yield gauge("openred_nodes_bytes_max", "Bytes that it may take.", directory.options.bytes_max)
+    yield gauge("openred_nodes_bytes", "Bytes of all records in memory, about.", nodes.registry.bytes_held)
+    yield gauge("openred_nodes_bytes_max", "Bytes that all records may take.", directory.options.bytes_max)
     yield counter(
         "openred_nodes_bytes_refusals_total",
-        "New nodes and longer records that found no room in these bytes.",
+        "New nodes and longer records refused for want of bytes.",
         directory.bytes_refusals,
     )
     yield gauge("openred_tombstones", "Names of dead nodes that are kept.", len(nodes.tombstones))

@@ -8,15 +8,21 @@ entries, it forgets none.
 from __future__ import annotations
 
 import heapq
+import math
 import struct
 from collections import OrderedDict
+from collections.abc import Mapping
 
+from ..patterns import late
 from ..plain import NamedTuple
 
 # 17.6 MB of recent tokens at most, and a few of revoked ones.
 TOKENS_MAX = 65_536
+# Of those that have expired, so many go with each further revocation.
+SWEPT_MAX = 100
 # The id of a token, and when it expires.
 _REVOCATION = struct.Struct("<22sd")
+_TOKEN_ID = late(rb"[A-Za-z0-9_-]{22}")
 
 
 class RevocationsFull(Exception):
@@ -24,12 +30,18 @@ class RevocationsFull(Exception):
 
 
 class Revocations:
-    """The ids of tokens that were revoked, each until the token expires. Times are wall times in seconds."""
+    """The ids of tokens that were revoked, each until the token expires. Times are wall times in seconds.
+
+    What a store does not hold yet is noted: `take_unsaved` gives it. Nothing here takes longer where there
+    are more of them.
+    """
 
     def __init__(self, tokens_max: int = TOKENS_MAX) -> None:
         self._tokens_max = tokens_max
         self._expires_at: dict[str, float] = {}
         self._by_end: list[tuple[float, str]] = []
+        # When the token expires, or None where the store is to forget it.
+        self._unsaved: dict[str, float | None] = {}
 
     def __len__(self) -> int:
         return len(self._expires_at)
@@ -47,28 +59,73 @@ class Revocations:
             return
         if len(self._expires_at) >= self._tokens_max:
             raise RevocationsFull(f"{self._tokens_max} tokens are revoked, more are not remembered")
-        self._expires_at[token_id] = expires_at
+        self._expires_at[token_id] = self._unsaved[token_id] = expires_at
         heapq.heappush(self._by_end, (expires_at, token_id))
 
-    def encode(self) -> bytes:
-        """All of them, 30 bytes each, for a store."""
-        return b"".join(
-            _REVOCATION.pack(token_id.encode("ascii"), expires_at)
-            for token_id, expires_at in self._expires_at.items()
-        )
+    def restore(self, revoked: Mapping[str, float]) -> None:
+        """Take in what a store holds, by id when each expires; what has expired is swept like all others."""
+        self._expires_at |= revoked
+        self._by_end = [(expires_at, token_id) for token_id, expires_at in self._expires_at.items()]
+        heapq.heapify(self._by_end)
 
-    def restore(self, encoded: bytes, now_s: float) -> None:
-        """Take in what `encode` wrote, but for what has expired. Raises `ValueError` for anything else."""
-        if len(encoded) % _REVOCATION.size:
-            raise ValueError(f"{len(encoded)} bytes are no revocations of {_REVOCATION.size} bytes each")
-        for token_id, expires_at in _REVOCATION.iter_unpack(encoded):
-            self.revoke(token_id.decode("ascii"), expires_at, now_s)
+    def take_unsaved(self) -> dict[str, float | None]:
+        """What a store is to be told: by id when the token expires, or None to forget it. Noted no longer."""
+        unsaved, self._unsaved = self._unsaved, {}
+        return unsaved
+
+    def put_back(self, unsaved: dict[str, float | None]) -> None:
+        """Note again what was taken and could not be stored; what was noted since then counts."""
+        unsaved.update(self._unsaved)
+        self._unsaved = unsaved
 
     def sweep(self, now_s: float) -> None:
-        """Forget the tokens that have expired."""
-        while self._by_end and self._by_end[0][0] <= now_s:
+        """Forget tokens that have expired, `SWEPT_MAX` at most: a request waits for it."""
+        for _ in range(SWEPT_MAX):
+            if not self._by_end or self._by_end[0][0] > now_s:
+                return
             _, token_id = heapq.heappop(self._by_end)
             del self._expires_at[token_id]
+            # What no store was told of yet need not be told.
+            if self._unsaved.pop(token_id, None) is None:
+                self._unsaved[token_id] = None
+
+
+def encode_revocations(revoked: Mapping[str, float]) -> bytes:
+    """Revocations, by id when each token expires, as one piece of 30 bytes each."""
+    return b"".join(
+        _REVOCATION.pack(token_id.encode("ascii"), expires_at) for token_id, expires_at in revoked.items()
+    )
+
+
+def decode_revocations(encoded: bytes) -> dict[str, float]:
+    """What `encode_revocations` wrote. Raises `ValueError` for anything else, and for more than are kept."""
+    if len(encoded) % _REVOCATION.size:
+        raise ValueError(f"{len(encoded)} bytes are no revocations of {_REVOCATION.size} bytes each")
+    if len(encoded) > TOKENS_MAX * _REVOCATION.size:
+        raise ValueError(f"{len(encoded) // _REVOCATION.size} tokens are revoked, allowed are {TOKENS_MAX}")
+    revoked: dict[str, float] = {}
+    for token_id, expires_at in _REVOCATION.iter_unpack(encoded):
+        fault = find_fault(token_id, expires_at)
+        if fault is not None:
+            raise ValueError(fault)
+        revoked[token_id.decode("ascii")] = expires_at
+    return revoked
+
+
+def is_token_id(text: bytes) -> bool:
+    """Whether `text` could be the id of a token."""
+    return _TOKEN_ID.fullmatch(text) is not None
+
+
+def find_fault(token_id: bytes, expires_at: float) -> str | None:
+    """What is wrong with a stored revocation, or None."""
+    if not is_token_id(token_id):
+        return f"{token_id!r} is revoked, which is no id of a token"
+    if not (isinstance(expires_at, float) and math.isfinite(expires_at)):
+        return (
+            f"the token {token_id.decode('ascii')} is revoked and expires at {expires_at!r}, which is no time"
+        )
+    return None
 
 
 class RecentToken(NamedTuple):

@@ -28,7 +28,8 @@ LEFT_S_MIN = 240
 
 # 128 bits as base64url.
 _MAC_BYTES = 16
-_NUMBER = "(0|[1-9][0-9]{0,10})"
+# Up to 2^53, as in tokens.
+_NUMBER = "(0|[1-9][0-9]{0,15})"
 _SESSION = late(rf"or3s\.{_NUMBER}\.{_NUMBER}\.{_NUMBER}\.([A-Za-z0-9_-]{{22}})", re.ASCII)
 
 

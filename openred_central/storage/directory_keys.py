@@ -56,7 +56,7 @@ class DirectoryKeys:
         self._root: DirectoryKey | None = None
         self._signed: bytes | None = None
         self._asked: KeySet | None = None
-        self._unsaved = True
+        self.unsaved = True
         self._saved_at = 0.0
         self.signing: DirectoryKey | None = None
         self.served: Served | None = None
@@ -97,10 +97,10 @@ class DirectoryKeys:
         """
         failed: KeyFileError | None = None
         try:
-            if self._unsaved:
+            if self.unsaved:
                 # From a state that a crash would take back no key goes on to the next one.
                 self._save(now_s)
-            self._unsaved |= self._ring.advance(now_s)
+            self.unsaved |= self._ring.advance(now_s)
             self._make_key(now_s)
         except KeyFileError as error:
             failed = error
@@ -118,17 +118,17 @@ class DirectoryKeys:
     def shift(self, jump_s: float) -> None:
         """Take note that the wall clock was set forward by `jump_s` seconds, or back where negative."""
         self._ring.shift(jump_s)
-        self._unsaved = True
+        self.unsaved = True
 
     def rotate(self, now_s: float) -> None:
         """Have the signing key replaced in an hour, as soon as peers know the next one."""
         self._ring.rotate(now_s)
-        self._unsaved = True
+        self.unsaved = True
 
     def revoke(self, key_id: str, now_s: float) -> None:
         """Let a signing key count no more, at once. Raises `ValueError` where there is none of that id."""
         self._ring.revoke(key_id, now_s)
-        self._unsaved = True
+        self.unsaved = True
 
     def _decode(self, content: bytes) -> Keyring:
         try:
@@ -145,7 +145,7 @@ class DirectoryKeys:
         self._files.write(_file_of(key.public.short_id), private_pem(key))
         self._private[key.public.key_id] = key
         self._ring.add(key.public)
-        self._unsaved = True
+        self.unsaved = True
 
     def _sign(self, now_s: float) -> None:
         """Sign the key set until there is nothing new to tell: the very first key becomes active at once."""
@@ -163,7 +163,7 @@ class DirectoryKeys:
         self._ring.published(served.keyset, now_s)
         if self._ring.active is None:
             self._ring.advance(now_s)
-        self._unsaved = True
+        self.unsaved = True
 
     def _exchange(self, now_s: float) -> None:
         """Take in what came back from the root key, and ask for what is to be carried there."""
@@ -182,7 +182,7 @@ class DirectoryKeys:
                 return
         self._asked = ring.issue(now_s)
         self._files.write(REQUEST, self._asked.encode())
-        self._unsaved = True
+        self.unsaved = True
         self.notices.append(
             f"a key set waits for the root key: sign {self._files.folder / REQUEST} where that lies, with "
             f"`openred-central keys sign-keyset`, and put the result here as {SIGNED}"
@@ -217,9 +217,9 @@ class DirectoryKeys:
 
     def _save(self, now_s: float) -> None:
         """Bring the schedule to the disk; then erase the private halves that are needed no more."""
-        if self._unsaved or (self._ring.waiting and now_s - self._saved_at >= SAVE_S):
+        if self.unsaved or (self._ring.waiting and now_s - self._saved_at >= SAVE_S):
             self._files.write(KEYRING, self._ring.encode())
-            self._unsaved, self._saved_at = False, now_s
+            self.unsaved, self._saved_at = False, now_s
         needed = self._ring.private_ids
         self._private = {key_id: key for key_id, key in self._private.items() if key_id in needed}
         kept = {_file_of(key.public.short_id) for key in self._private.values()}

@@ -115,7 +115,7 @@ class FileLock:
 
         Nobody could have started meanwhile: the lock on the database was held all along.
         """
-        if self._descriptor is None or is_at(self._descriptor, self._path):
+        if self._descriptor is None or _is_at(self._descriptor, self._path):
             return False
         descriptor = self._lock_beside()
         os.close(self._descriptor)
@@ -166,7 +166,7 @@ def _shuts_out_sqlite(descriptor: int) -> bool:
     return False
 
 
-def is_at(descriptor: int, path: Path) -> bool:
+def _is_at(descriptor: int, path: Path) -> bool:
     """Whether `path` still leads to the open file `descriptor`."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))

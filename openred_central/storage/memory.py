@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..directory.batch import Batch, Vitals
 from ..directory.columns import RecordColumns
@@ -49,6 +49,13 @@ class MemoryStore:
 
     def save_secret(self, name: str, value: bytes) -> None:
         """Forgets the secret."""
+
+    def load_revocations(self) -> list[tuple[bytes, float]]:
+        """No revocations."""
+        return []
+
+    def save_revocations(self, changes: Mapping[str, float | None]) -> None:
+        """Forgets them."""
 
     def commit(self, batch: Batch) -> None:
         """Forgets the batch."""

@@ -7,7 +7,9 @@ brought to ours through every version in between.
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
+import struct
 
 from .schema import SCHEMA_VERSION
 from .transaction import transaction
@@ -30,7 +32,14 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     ),
     # The commitment to a next key outlives its node.
     3: ("ALTER TABLE tombstone ADD COLUMN next_key TEXT NOT NULL DEFAULT ''",),
+    # Each revocation is a row; they were one secret, written anew with every further one.
+    4: (
+        "CREATE TABLE revocation (token_id TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID",
+    ),
 }
+# What the secret was made of: the id of a token, and when it expires.
+_REVOCATION = struct.Struct("<22sd")
+_TOKEN_ID = re.compile(rb"[A-Za-z0-9_-]{22}")
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
@@ -39,5 +48,25 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
         with transaction(connection):
             for statement in MIGRATIONS[former]:
                 connection.execute(statement)
+            if former == 4:
+                _move_revocations(connection)
             connection.execute(f"PRAGMA user_version = {former + 1}")
         log.info("the database was brought from schema version %d to %d", former, former + 1)
+
+
+def _move_revocations(connection: sqlite3.Connection) -> None:
+    """Make rows of the revocations in their secret, which stays where some of it cannot be read."""
+    row = connection.execute("SELECT value FROM secret WHERE name = 'revocations'").fetchone()
+    if row is None:
+        return
+    whole = len(row[0]) // _REVOCATION.size * _REVOCATION.size
+    found = list(_REVOCATION.iter_unpack(row[0][:whole]))
+    sound = [
+        (token_id.decode("ascii"), expires_at)
+        for token_id, expires_at in found
+        # What is no number is not equal to itself, and no row could hold it.
+        if _TOKEN_ID.fullmatch(token_id) and expires_at == expires_at
+    ]
+    connection.executemany("REPLACE INTO revocation VALUES (?, ?)", sound)
+    if len(sound) * _REVOCATION.size == len(row[0]):
+        connection.execute("DELETE FROM secret WHERE name = 'revocations'")

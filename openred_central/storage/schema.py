@@ -12,7 +12,7 @@ from .store import StoreError
 
 # "ORed" in ASCII, in the header of every file of ours (SQLite file format §1.3.16).
 APPLICATION_ID = 0x4F526564
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 PAGE_BYTES = 4_096
 # Records of usual size; larger ones are seen by their bytes.
@@ -68,6 +68,7 @@ CREATE TABLE vitals (
     commit_number INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE journal (commit_number INTEGER PRIMARY KEY, signs BLOB NOT NULL) STRICT;
+CREATE TABLE revocation (token_id TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -119,6 +120,33 @@ def create_database(path: Path) -> None:
     fsync(new)
     new.rename(path)
     fsync(path.parent)
+
+
+def prepare_file(path: Path) -> None:
+    """Make the database at `path` where there is none, and see that it is a file, not empty, for us alone.
+
+    Raises `StoreError`.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        if log_left(path):
+            raise StoreError(
+                f"{path} is missing, but its log {path.name}-wal is there and may hold "
+                "records; put the database back beside it, or move the log away to start empty"
+            ) from None
+        create_database(path)
+        return
+    if not path.is_file():
+        raise StoreError(f"{path} is not a file; choose the path of a file")
+    if status.st_size == 0:
+        raise StoreError(
+            f"{path} is empty, which no database of ours ever is; "
+            "restore it from a backup, or remove it to start empty"
+        )
+    # It holds secrets. SQLite gives the files beside it the same mode.
+    if status.st_mode & 0o077:
+        path.chmod(status.st_mode & 0o700)
 
 
 def check_marks(connection: sqlite3.Connection, path: Path) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
@@ -19,7 +19,7 @@ from ..directory.batch import Batch, Vitals
 from ..directory.columns import RecordColumns
 from ..directory.node import Record, Tombstone
 from ..plain import NamedTuple
-from .beside import Beside
+from .companions import Companions
 from .connecting import Checking, connect, truncate_log
 from .faults import ADVICE, poisons, telling
 from .journal import SELECT_FOLDED_RECORDS, SELECT_RECORDS, Journal, last_commit_number
@@ -27,7 +27,7 @@ from .lock import FileLock
 from .log_size import LogSize
 from .rescuing import Rescue
 from .rows import INTEGER_MAX, INTEGER_MIN, PAGES_PER_COMMIT, encode, pages_written, refuse_rows, text_of
-from .schema import PAGE_BYTES, create_database, create_folder, log_left
+from .schema import PAGE_BYTES, create_folder, prepare_file
 from .store import StoreError
 from .transaction import transaction
 from .wiping import Wiper
@@ -40,6 +40,10 @@ log = logging.getLogger("openred.storage")
 WAL_BYTES_DUE = 2 * 1024 * 1024
 
 SELECT_TOMBSTONES = f"SELECT {', '.join(Tombstone._fields)} FROM tombstone ORDER BY died_s, id_hash"
+SELECT_REVOCATIONS = "SELECT CAST(token_id AS BLOB), expires_at FROM revocation"
+REPLACE_REVOCATION = "REPLACE INTO revocation (token_id, expires_at) VALUES (?, ?)"
+DELETE_REVOCATION = "DELETE FROM revocation WHERE token_id = ?"
+REPLACE_SECRET = "REPLACE INTO secret (name, value) VALUES (?, ?)"
 SELECT_VITALS = f"SELECT {', '.join(Vitals._fields)} FROM vitals"
 REPLACE_VITALS = (
     f"REPLACE INTO vitals (only_row, {', '.join(Vitals._fields)}, commit_number) VALUES (1, ?, ?, ?, ?)"
@@ -51,7 +55,7 @@ class _Session(NamedTuple):
 
     connection: sqlite3.Connection
     journal: Journal
-    beside: Beside
+    companions: Companions
     wiper: Wiper
 
 
@@ -113,7 +117,7 @@ class SqliteStore:
             create_folder(self._path.parent)
             self._lock.acquire()
             try:
-                self._prepare_file()
+                prepare_file(self._path)
                 connection = connect(self._path, check=not check_beside)
                 # Now the file is there, and what keeps it from being opened would have been told.
                 self._lock.acquire_database()
@@ -131,34 +135,12 @@ class SqliteStore:
             with self._telling("check"):
                 checking.finish()
 
-    def _prepare_file(self) -> None:
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            if log_left(self._path):
-                raise StoreError(
-                    f"{self._path} is missing, but its log {self._path.name}-wal is there and may hold "
-                    "records; put the database back beside it, or move the log away to start empty"
-                ) from None
-            create_database(self._path)
-            return
-        if not self._path.is_file():
-            raise StoreError(f"{self._path} is not a file; choose the path of a file")
-        if status.st_size == 0:
-            raise StoreError(
-                f"{self._path} is empty, which no database of ours ever is; "
-                "restore it from a backup, or remove it to start empty"
-            )
-        # It holds secrets. SQLite gives the files beside it the same mode.
-        if status.st_mode & 0o077:
-            self._path.chmod(status.st_mode & 0o700)
-
     def _begin(self, connection: sqlite3.Connection) -> _Session:
         """Go on with a new connection."""
         try:
             self._commit_number = last_commit_number(connection)
             journal = Journal(connection, self._left_alone)
-            session = _Session(connection, journal, Beside(self._path), Wiper(connection, journal))
+            session = _Session(connection, journal, Companions(self._path), Wiper(connection, journal))
         except BaseException:
             connection.close()
             raise
@@ -249,12 +231,29 @@ class SqliteStore:
 
     def save_secret(self, name: str, value: bytes) -> None:
         """Keep a secret under `name`, durably before this returns."""
+        # The former value as well, whose pages are wiped.
+        self._write((REPLACE_SECRET, [(name, value)]), pages=2 * len(value) // PAGE_BYTES)
+
+    def load_revocations(self) -> list[tuple[bytes, float]]:
+        """The id of each revoked token, and when it expires. See `Store.load_revocations`."""
+        with self._telling("read"):
+            return self._connection.execute(SELECT_REVOCATIONS).fetchall()
+
+    def save_revocations(self, changes: Mapping[str, float | None]) -> None:
+        """Keep revocations or remove them, durably before this returns. See `Store.save_revocations`."""
+        kept = [(token_id, expires_at) for token_id, expires_at in changes.items() if expires_at is not None]
+        gone = [(token_id,) for token_id, expires_at in changes.items() if expires_at is None]
+        # Each on a page of its own, as ids are random.
+        self._write((REPLACE_REVOCATION, kept), (DELETE_REVOCATION, gone), pages=len(changes))
+
+    def _write(self, *statements: tuple[str, Sequence[tuple[Any, ...]]], pages: int) -> None:
+        """Run each statement for its rows in one transaction, which writes about so many pages."""
         with self._telling("write"):
             with self._transaction() as session:
-                session.connection.execute("REPLACE INTO secret (name, value) VALUES (?, ?)", (name, value))
+                for sql, rows in statements:
+                    session.connection.executemany(sql, rows)
             self._check_place()
-        # The former value as well, whose pages are wiped.
-        self._wal_pages += PAGES_PER_COMMIT + 2 * len(value) // PAGE_BYTES
+        self._wal_pages += PAGES_PER_COMMIT + pages
 
     def commit(self, batch: Batch) -> None:
         """Make a batch durable, as a whole or not at all. See `Store.commit`."""
@@ -276,7 +275,7 @@ class SqliteStore:
                 session.wiper.want()
             # A commit into a file that is no longer ours is promised to nobody.
             self._check_place()
-            self._log_size.see(session.beside.log_bytes)
+            self._log_size.see(session.companions.log_bytes)
 
     @contextmanager
     def _transaction(self) -> Iterator[_Session]:
@@ -295,7 +294,7 @@ class SqliteStore:
             session.wiper.look(now_s)
             if self._log_size.is_long:
                 truncate_log(session.connection, wait=False)
-            self._log_size.see(session.beside.log_bytes)
+            self._log_size.see(session.companions.log_bytes)
 
     @property
     def _checkpoint_due(self) -> bool:
@@ -361,7 +360,7 @@ class SqliteStore:
             raise StoreError(f"{self._path} {loss}; {self._rescue.make(self._lock, connection)}")
         if self._lock.renew():
             log.warning("%s.lock was removed or replaced, and has been made again", self._path)
-        lost = session.beside.lost() if session is not None else None
+        lost = session.companions.lost() if session is not None else None
         if session is not None and lost is not None:
             # The content of the log must not be lost with it. The next caller is given a new connection.
             self._poisoned = truncate_log(session.connection, wait=False)

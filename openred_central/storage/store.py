@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from ..directory.batch import Batch, Vitals
@@ -75,6 +75,12 @@ class Store(Protocol):
 
     def save_secret(self, name: str, value: bytes) -> None:
         """Keep a secret under `name`, durably before this returns."""
+
+    def load_revocations(self) -> list[tuple[bytes, float]]:
+        """The id of each revoked token as the bytes that are stored, and the wall time when it expires."""
+
+    def save_revocations(self, changes: Mapping[str, float | None]) -> None:
+        """Keep revocations, by id when the token expires, or remove those that are None; durably."""
 
     def commit(self, batch: Batch) -> None:
         """Make a batch durable, as a whole or not at all.

@@ -62,6 +62,8 @@ class Keys(Protocol):
     signing: DirectoryKey | None
     served: Served | None
     notices: list[str]
+    # Whether something became of the keys that is not on the disk.
+    unsaved: bool
 
     def open(self, now_s: float) -> None:
         """Read what there is."""
@@ -102,6 +104,7 @@ class Keykeeper:
         self._turn = asyncio.Lock()
         self._ahead_s = 0.0
         self._publication: Publication | None = None
+        self._gave_up = False
         self.stats = KeykeeperStats()
 
     @property
@@ -120,6 +123,11 @@ class Keykeeper:
         """The letter of the suite in which the key set is signed; None while there never was one."""
         served = None if self._keys is None else self._keys.served
         return self._root_suite if served is None else served.root_suite
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the last changes of the keys could not be written, and are lost with the process."""
+        return self._gave_up
 
     @property
     def signing(self) -> DirectoryKey | None:
@@ -162,6 +170,17 @@ class Keykeeper:
             if self.stats.last_error is not None:
                 self.stats.last_error = None
                 log.warning("the keys are written again")
+        if self._keys is not None and self._keys.unsaved:
+            await self._save_at_last(self._keys)
+
+    async def _save_at_last(self, keys: Keys) -> None:
+        """Try once more to write what could not be written: a key that was revoked would count again."""
+        try:
+            async with self._turn:
+                await self._advance(keys)
+        except KeyFileError as error:
+            self._gave_up = True
+            log.error("gave up writing the last changes of the keys: %s", error)
 
     def stop(self) -> None:
         """Let `run` end."""

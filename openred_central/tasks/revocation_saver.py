@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from concurrent.futures import Executor
 from contextlib import suppress
 
-from ..security.revocations import Revocations, RevocationsFull
-from ..storage.store import Store, StoreError
+from ..security.revocations import Revocations, find_fault, is_token_id
+from ..storage.store import Store
 
 log = logging.getLogger("openred.saver")
 
-# The name under which a store keeps them, all together: they are few, and gone within the hour.
+# The secret that an export has them in, as databases of earlier versions had.
 REVOCATIONS = "revocations"
 # What was answered as not yet durable is tried again this often, until it is.
 RETRY_S = 1.0
 
 
-def load_revocations(store: Store, wall_s: float) -> Revocations:
-    """What `store` keeps of them and has not expired. Raises `StoreError`, or `ValueError` for damage."""
-    revocations = Revocations()
-    encoded = store.load_secret(REVOCATIONS)
-    if encoded is not None:
-        try:
-            revocations.restore(encoded, wall_s)
-        except RevocationsFull as error:
-            raise ValueError(str(error)) from error
-    return revocations
+def load_revocations(store: Store) -> tuple[dict[str, float], list[str]]:
+    """What `store` keeps of them, by id when each token expires; and what is damaged, a line for each.
+
+    A damaged one stays in the store as it is. While its id can be read it counts, and does not expire. Raises
+    `StoreError`.
+    """
+    revoked: dict[str, float] = {}
+    damaged: list[str] = []
+    for token_id, expires_at in store.load_revocations():
+        fault = find_fault(token_id, expires_at)
+        if fault is not None:
+            damaged.append(fault)
+        if is_token_id(token_id):
+            revoked[token_id.decode("ascii")] = expires_at if fault is None else math.inf
+    left = store.load_secret(REVOCATIONS)
+    if left is not None:
+        damaged.append(f"not all revocations of an earlier version can be read, in {len(left)} bytes")
+    return revoked, damaged
 
 
 class RevocationSaver:
     """Stores `revocations` in `store`, by the one thread of `writer`, which also commits changes.
 
-    What cannot be stored is tried again every `retry_s`: nobody may ask a second time. `stop` ends that,
+    It tries again every `retry_s` where it cannot store them: nobody may ask a second time. `stop` ends that,
     after `stop_timeout_s` at the latest.
     """
 
@@ -68,8 +77,8 @@ class RevocationSaver:
         self._asked += 1
         try:
             await self._save(self._asked)
-        except (StoreError, RuntimeError) as error:
-            # The latter where the system gives no thread.
+        except Exception as error:
+            # Not of the store alone: the system may give no thread.
             if self._retrying is None:
                 log.error("a revocation cannot be saved, to be tried again: %s", error)
                 self._retrying = asyncio.create_task(self._retry())
@@ -86,8 +95,8 @@ class RevocationSaver:
                 while self._saved < self._asked:
                     try:
                         await self._save(self._asked)
-                    except (StoreError, RuntimeError) as error:
-                        last_error = str(error)
+                    except Exception as error:
+                        last_error = str(error) or repr(error)
                         await asyncio.sleep(self._retry_s)
         except TimeoutError:
             self._gave_up = True
@@ -98,19 +107,24 @@ class RevocationSaver:
             )
 
     async def _save(self, asked: int) -> None:
-        """Store what so many calls have asked for. Raises `StoreError`."""
+        """Store what so many calls have asked for. Raises what the store does, or the lack of a thread."""
         async with self._turn:
             if self._saved < asked:
-                covered, encoded = self._asked, self.revocations.encode()
-                await asyncio.get_running_loop().run_in_executor(
-                    self._writer, self._store.save_secret, REVOCATIONS, encoded
-                )
+                covered, unsaved = self._asked, self.revocations.take_unsaved()
+                try:
+                    await asyncio.get_running_loop().run_in_executor(
+                        self._writer, self._store.save_revocations, unsaved
+                    )
+                except BaseException:
+                    # Whether it was stored or not, to store it again changes nothing.
+                    self.revocations.put_back(unsaved)
+                    raise
                 self._saved = covered
 
     async def _retry(self) -> None:
         while self._saved < self._asked:
             await asyncio.sleep(self._retry_s)
-            with suppress(StoreError, RuntimeError):
+            with suppress(Exception):
                 await self._save(self._asked)
         self._retrying = None
         log.warning("revocations are saved again")

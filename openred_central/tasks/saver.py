@@ -146,8 +146,8 @@ class Saver:
 
     @property
     def gave_up(self) -> bool:
-        """Whether the last changes could not be saved in time, and are lost with the process."""
-        return self._gave_up
+        """Whether changes are lost with the process: not saved in time, or of a row that cannot be stored."""
+        return self._gave_up or self.stats.rows_refused > 0
 
     @property
     def state(self) -> StoreState:
@@ -229,21 +229,12 @@ class Saver:
 
     async def _woken_to_look(self) -> bool:
         """Sleep; True where that ended because it is time for a look, and for nothing else."""
-        woken: list[bool] = []
-
-        def wake() -> None:
-            woken.append(not self._wake.is_set())
-            self._wake.set()
-
-        timer = asyncio.get_running_loop().call_later(LOOK_S, wake)
         try:
-            await self._wake.wait()
-        finally:
-            timer.cancel()
-        if not any(woken) or self._waiters or self._stopping:
-            return False
-        self._wake.clear()
-        return True
+            async with asyncio.timeout(LOOK_S):
+                await self._wake.wait()
+        except TimeoutError:
+            return not (self._wake.is_set() or self._stopping)
+        return False
 
     async def _look_if_due(self) -> bool:
         return self._now().monotonic_s < self._look_s or await self._look()

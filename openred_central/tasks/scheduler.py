@@ -139,14 +139,12 @@ class Scheduler:
         if directory.bytes_refusals > self._bytes_refusals and not self._bytes_told:
             self._bytes_told = True
             log.warning(
-                "what the nodes say of themselves takes %d of %d bytes: longer records are refused; "
+                "the records of all nodes take %d of %d bytes: longer records are refused; "
                 "raise OPENRED_NODES_BYTES_MAX where there is memory for more",
                 held,
                 bytes_max,
             )
         elif self._bytes_told and not is_crowded(held, bytes_max):
             self._bytes_told = False
-            log.info(
-                "what the nodes say of themselves takes %d of %d bytes: there is room again", held, bytes_max
-            )
+            log.info("the records of all nodes take %d of %d bytes: there is room again", held, bytes_max)
         self._bytes_refusals = directory.bytes_refusals

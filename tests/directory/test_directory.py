@@ -7,9 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from openred_central.directory.batch import Vitals
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import DAY_S, LIVE_STATES, State
 from openred_central.directory.node import LEFT, Profile
+from openred_central.directory.tombstones import GRANTED_S_MAX
 from openred_central.errors import CallerError
 from openred_central.plain import replace
 
@@ -317,7 +319,58 @@ def test_what_a_former_bearer_was_granted_counts_for_no_later_one() -> None:
     assert record_of(directory, "a").generation == 1
     directory.forget("a", at(1.0))
     register(directory, "a", at(2.0))
-    assert record_of(directory, "a").generation == EPOCH_S + 2
+    assert record_of(directory, "a").generation == record_of(directory, "a").revision > 1
+
+
+def generations(directory: Directory, *, lives: int) -> list[int]:
+    """Those in which tokens can be granted to a node that is forgotten and registered again at one moment."""
+    found = []
+    for _ in range(lives):
+        slot = register(directory, "a", at(5.0))
+        found.append(record_of(directory, "a").generation)
+        directory.revoke_all(slot)
+        found.append(record_of(directory, "a").generation)
+        directory.forget("a", at(5.0))
+    return found
+
+
+def test_no_two_lives_of_a_name_share_a_generation_within_one_moment() -> None:
+    found = generations(make_directory(), lives=5)
+    assert len(set(found)) == len(found)
+
+
+def test_nor_where_the_tombstone_was_crowded_out_before_the_tokens_end() -> None:
+    directory = make_directory(nodes_max=2)
+    register(directory, "a", at(0.0))
+    directory.forget("a", at(1.0))
+    for number in range(2):
+        register(directory, f"other-{number}", at(2.0))
+        directory.forget(f"other-{number}", at(2.0))
+    assert state_of(directory, "a") is State.ABSENT
+    register(directory, "a", at(1.0 + GRANTED_S_MAX - 0.1))
+    assert record_of(directory, "a").generation == record_of(directory, "a").revision
+    directory.forget("a", at(1.0 + GRANTED_S_MAX))
+
+
+def test_nor_where_tombstones_stand_for_less_than_tokens_count() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    register(directory, "a", at(0.0))
+    directory.forget("a", at(1.0))
+    run_until(directory, at(20.0))
+    assert state_of(directory, "a") is State.ABSENT
+    register(directory, "a", at(20.0))
+    assert record_of(directory, "a").generation > 0
+    register(directory, "b", at(1.0 + GRANTED_S_MAX))
+    assert record_of(directory, "b").generation == 0, "whatever was granted before has ended"
+
+
+def test_nor_where_the_directory_has_started_since() -> None:
+    directory = make_directory()
+    directory.saving.restore_vitals(Vitals(100.0, 7, 0.0))
+    register(directory, "a", at(101.0))
+    assert record_of(directory, "a").generation == 8
+    register(directory, "b", at(100.0 + GRANTED_S_MAX))
+    assert record_of(directory, "b").generation == 0
 
 
 def test_after_the_tombstone_nothing_is_known_any_more() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from openred_central.directory.node import Tombstone, hash_id
-from openred_central.directory.tombstones import Tombstones
+from openred_central.directory.tombstones import GRANTED_S_MAX, Tombstones
+from openred_central.security.tokens import LIFETIME_S_MAX
 
 
 def tombstone(node_id: str, died_s: float, reason: str = "deadline") -> Tombstone:
@@ -82,3 +83,15 @@ def test_whether_any_of_many_has_a_tombstone_is_told_for_every_hash() -> None:
         tombstones.put_up(tombstone(name, 1.0, "deadline" if len(name) % 2 else "forgotten"))
         assert tombstones.name_any(names)
         assert not tombstones.name_any(other for other in names if other != name)
+
+
+def test_a_name_is_remembered_as_long_as_a_token_granted_under_it_may_count() -> None:
+    assert GRANTED_S_MAX >= LIFETIME_S_MAX
+    tombstones = Tombstones(tombstone_s=100.0, count_max=10)
+    assert not tombstones.may_have_grants("a", 0.0)
+    tombstones.put_up(tombstone("a", 5.0))
+    assert tombstones.may_have_grants("a", 6.0)
+    assert not tombstones.may_have_grants("b", 6.0)
+    assert tombstones.pop_expired(105.0) is not None
+    assert tombstones.may_have_grants("a", 5.0 + GRANTED_S_MAX - 0.1)
+    assert not tombstones.may_have_grants("a", 5.0 + GRANTED_S_MAX)

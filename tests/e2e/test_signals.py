@@ -14,7 +14,7 @@ from tests.micro_engine.serving import certificate as make_certificate
 from .conftest import Start
 from .running import Client, until
 
-# What ends a process that does not handle it, faults of a program and KILL left out.
+# Signals that end a process that does not handle them, without faults of a program and KILL.
 HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
 ORDERLY = (signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU)
 

@@ -201,7 +201,7 @@ class Automaton:
         if code is codes.IN:
             negated = argument[0][0] is codes.NEGATE
             taken = frozenset().union(*(self._taken(*item) for item in argument[negated:]))
-            # Of the others some are named and some are not.
+            # Some of the others are named and some are not.
             return (EVERYTHING - taken) | {OTHERS} if negated else taken
         raise NotImplementedError(f"{code} is in no pattern yet")
 

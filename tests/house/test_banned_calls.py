@@ -64,8 +64,9 @@ MAY_CATCH_ALL = {
     "micro_engine/connection.py": (2, "whatever a handler or a shortcut raises, the request is answered"),
     "tasks/prober.py": (1, "a result that cannot be taken must not end the probing of all others"),
     "tasks/snapshotter.py": (2, "whatever keeps a snapshot from being taken, the server goes on"),
-    "tasks/endurance.py": (1, "whatever one background task meets, all others go on"),
+    "tasks/supervisor.py": (1, "whatever one background task meets, all others go on"),
     "tasks/saver.py": (3, "whatever a store raises, the batch is put back and the saver goes on"),
+    "tasks/revocation_saver.py": (2, "whatever a store raises, what was revoked is tried again"),
 }
 LOGGERS = {"log", "logger", "logging"}
 LOG_CALLS = {"debug", "info", "warning", "error", "exception", "critical"}

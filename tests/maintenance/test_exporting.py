@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from openred_central.maintenance.exporting import written_whole
-from openred_central.security.revocations import TOKENS_MAX, Revocations
+from openred_central.security.revocations import TOKENS_MAX
 from openred_central.storage.store import StoreError
-from openred_central.tasks.revocation_saver import REVOCATIONS, load_revocations
+from openred_central.tasks.revocation_saver import load_revocations
 from tests.storage.records import alter, opened, record, tombstone
 
 from .helpers import VITALS, command, fill
@@ -45,17 +45,21 @@ def test_secrets_can_be_left_out(database: Path) -> None:
 
 
 def test_what_was_revoked_stays_revoked_wherever_the_directory_goes(database: Path, tmp_path: Path) -> None:
-    revocations = Revocations()
-    for number in range(TOKENS_MAX):
-        revocations.revoke(f"{number:022}", 2e9, 1e9)
+    revoked = {f"{number:022}": 2e9 for number in range(TOKENS_MAX)}
     with opened(database) as store:
-        store.save_secret(REVOCATIONS, revocations.encode())
+        store.save_revocations(revoked | {"A" * 22: 1.0})
     for without_secrets in (False, True):
         exported = command("export", database, file="-", without_secrets=without_secrets).output
         copy = tmp_path / f"copy-{without_secrets}.db"
         command("import", copy, file="-", standard_input=exported)
         with opened(copy) as store:
-            assert len(load_revocations(store, 1e9)) == TOKENS_MAX
+            assert load_revocations(store) == (revoked, []), "all but the one that has expired"
+
+
+def test_a_damaged_revocation_is_not_exported_as_if_all_were_well(database: Path) -> None:
+    alter(database, "INSERT INTO revocation VALUES ('torn', 2e9)")
+    with pytest.raises(StoreError, match=r"cannot export the revocations: b'torn' is revoked.* `.* verify`"):
+        command("export", database, file="-")
 
 
 def test_a_database_in_use_can_be_exported(database: Path) -> None:

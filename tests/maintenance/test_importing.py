@@ -28,7 +28,7 @@ TRANSITIONS = st.tuples(
     st.sampled_from(LIVE_STATES).map(lambda state: state.wire),
     st.sampled_from(Event).map(lambda event: event.value),
 )
-# What a directory with `VITALS` could hold.
+# Records that a directory with `VITALS` could hold.
 RECORDS = st.builds(
     Record,
     slot=st.just(0),

@@ -171,7 +171,14 @@ def test_a_planted_difference_is_named_exactly(database: Path, statement: str, t
             "set aside: slot 9: its node_id is b'\\xff', which is not UTF-8",
         ),
         ("UPDATE secret SET value = x'00' WHERE name = 'claim_key'", "the key of claims has 1 bytes"),
-        ("INSERT INTO secret VALUES ('revocations', x'0102')", "the revocations are damaged: 2 bytes"),
+        (
+            "INSERT INTO secret VALUES ('revocations', x'0102')",
+            "set aside: not all revocations of an earlier version can be read, in 2 bytes",
+        ),
+        (
+            "INSERT INTO revocation VALUES ('torn', 2e9)",
+            "set aside: b'torn' is revoked, which is no id of a token",
+        ),
         ("INSERT INTO secret VALUES ('runs', x'00')", "its runs have 1 bytes"),
         ("INSERT INTO journal VALUES (999, x'00')", "row 999 of the journal is of format 00"),
     ],

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 
 from openred_central.security.revocations import (
+    SWEPT_MAX,
     TOKENS_MAX,
     RecentToken,
     RecentTokens,
     Revocations,
     RevocationsFull,
+    decode_revocations,
+    encode_revocations,
 )
 
 NOW = 1_800_000_000.0
@@ -58,6 +62,65 @@ def test_a_full_set_refuses_new_entries_and_forgets_none() -> None:
     # The first has expired, and makes room by itself.
     revoked.revoke("token-3", NOW + 300, NOW + 100)
     assert "token-3" in revoked
+
+
+def test_a_store_is_told_of_each_revocation_once_and_of_its_end() -> None:
+    revoked = Revocations()
+    revoked.restore({"known": NOW + 100})
+    revoked.revoke("one", NOW + 100, NOW)
+    revoked.revoke("one", NOW + 100, NOW)
+    assert revoked.take_unsaved() == {"one": NOW + 100}
+    assert revoked.take_unsaved() == {}
+    revoked.revoke("two", NOW + 200, NOW + 100)
+    assert revoked.take_unsaved() == {"known": None, "one": None, "two": NOW + 200}
+
+
+def test_what_could_not_be_stored_is_told_again_as_it_is_by_then() -> None:
+    revoked = Revocations()
+    for number, token_id in enumerate(("one", "two")):
+        revoked.revoke(token_id, NOW + 100 + number, NOW)
+    taken = revoked.take_unsaved()
+    # It expires while the store is busy with it.
+    revoked.sweep(NOW + 100)
+    revoked.put_back(taken)
+    assert revoked.take_unsaved() == {"one": None, "two": NOW + 101}
+
+
+def test_what_no_store_was_told_of_leaves_nothing_behind() -> None:
+    revoked = Revocations()
+    revoked.revoke("one", NOW + 100, NOW)
+    revoked.sweep(NOW + 100)
+    assert revoked.take_unsaved() == {}
+
+
+def test_one_more_waits_for_few_of_those_that_have_expired() -> None:
+    revoked = Revocations()
+    revoked.restore({f"{number:022}": NOW for number in range(TOKENS_MAX)})
+    revoked.revoke("one", NOW + 300, NOW + 1)
+    assert "one" in revoked
+    assert len(revoked) == TOKENS_MAX - SWEPT_MAX + 1
+    assert len(revoked.take_unsaved()) == SWEPT_MAX + 1
+
+
+def test_revocations_are_written_as_one_piece_and_read_back() -> None:
+    revoked = {"A" * 22: NOW, "_-" * 11: NOW + 0.25}
+    assert decode_revocations(encode_revocations(revoked)) == revoked
+    assert decode_revocations(b"") == {}
+
+
+@pytest.mark.parametrize(
+    ("encoded", "told"),
+    [
+        (b"half", "4 bytes are no revocations of 30 bytes each"),
+        (bytes(30), "is revoked, which is no id of a token"),
+        (b"A" * 22 + struct.pack("<d", float("inf")), "expires at inf, which is no time"),
+        (b"A" * 22 + struct.pack("<d", float("nan")), "expires at nan, which is no time"),
+        (bytes(30 * (TOKENS_MAX + 1)), "65537 tokens are revoked, allowed are 65536"),
+    ],
+)
+def test_what_is_no_piece_of_revocations_is_refused(encoded: bytes, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        decode_revocations(encoded)
 
 
 def test_a_token_made_lately_is_remembered_until_it_expires() -> None:

@@ -13,6 +13,7 @@ def test_it_takes_everything_keeps_nothing_and_says_so() -> None:
     store.open()
     store.commit(batch(record(1)))
     store.save_secret("key", b"secret")
+    store.save_revocations({"token": 1.0})
     store.look(0.0)
     store.tidy()
     assert (store.loss, store.log_bytes) == (None, 0)
@@ -21,6 +22,7 @@ def test_it_takes_everything_keeps_nothing_and_says_so() -> None:
     assert "nothing is kept" in store.location
     assert store.load_vitals() is None
     assert store.load_secret("key") is None
+    assert store.load_revocations() == []
     assert list(store.load_records(10)) == []
     assert list(store.load_columns(10)) == []
     store.leave_alone([1])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 from contextlib import closing
@@ -97,6 +99,36 @@ def test_a_file_that_was_brought_to_our_schema_is_like_a_new_one(path: Path, tmp
     assert shape(path) == shape(tmp_path / "new.db")
 
 
+def revoked(token_id: bytes, expires_at: float) -> bytes:
+    """A revocation as it was in the secret that held all of them."""
+    return token_id + struct.pack("<d", expires_at)
+
+
+@pytest.mark.parametrize(
+    ("secret", "rows", "left"),
+    [
+        (b"", [], False),
+        (
+            revoked(b"B" * 22, 2.5) + revoked(b"A" * 22, 1e9),
+            [(b"A" * 22, 1e9), (b"B" * 22, 2.5)],
+            False,
+        ),
+        (revoked(b"A" * 22, 1.0) + b"torn", [(b"A" * 22, 1.0)], True),
+        (revoked(b"\xff" * 22, 1.0) + revoked(b"B" * 22, 2.0), [(b"B" * 22, 2.0)], True),
+        (revoked(b"A" * 22, math.nan), [], True),
+    ],
+)
+def test_revocations_become_rows_and_what_cannot_be_read_stays(
+    path: Path, secret: bytes, rows: list[tuple[bytes, float]], left: bool
+) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO secret VALUES ('revocations', ?)", (secret,))
+    with opened(path) as store:
+        expect_everything(store)
+        assert store.load_revocations() == rows
+        assert store.load_secret("revocations") == (secret if left else None)
+
+
 def test_there_is_a_way_from_every_earlier_version() -> None:
     assert list(MIGRATIONS) == list(range(1, SCHEMA_VERSION))
 
@@ -157,7 +189,7 @@ def test_killed_at_any_point_it_is_either_the_old_or_the_new_file(tmp_path: Path
             break
     assert opened_at_last
     assert versions == sorted(versions)
-    assert [versions.count(reached) for reached in range(1, SCHEMA_VERSION)] == [6, 6, 4], (
-        "BEGIN, three changes or one, the version, COMMIT, and then the next one"
+    assert [versions.count(reached) for reached in range(1, SCHEMA_VERSION)] == [6, 6, 4, 5], (
+        "BEGIN, three changes or one or two, the version, COMMIT, and then the next one"
     )
     assert versions[-1] == SCHEMA_VERSION

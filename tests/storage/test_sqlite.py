@@ -286,14 +286,34 @@ def test_changes_all_over_the_file_count_as_the_pages_they_touch(path: Path) -> 
 
 
 def test_secrets_fill_the_log_too(path: Path) -> None:
-    """All revocations are one, and of some size; they may be written for days with nothing else."""
+    """They may be written for days with nothing else."""
     with opened(path) as store:
         log = path.with_name("openred.db-wal")
         for number in range(10):
-            store.save_secret("revocations", bytes([number]) * 1_000_000)
+            store.save_secret("large", bytes([number]) * 1_000_000)
             while store.tidy_due:
                 store.tidy()
         assert log.stat().st_size < 3 * WAL_BYTES_DUE
+
+
+def test_revocations_fill_the_log_too(path: Path) -> None:
+    with opened(path) as store:
+        log = path.with_name("openred.db-wal")
+        store.save_revocations({f"{number:022}": 1.0 for number in range(20_000)})
+        for number in range(0, 20_000, 10):
+            store.save_revocations({f"{number:022}": None, f"{number:021}A": 1.0})
+            while store.tidy_due:
+                store.tidy()
+        assert log.stat().st_size < 3 * WAL_BYTES_DUE
+
+
+def test_revocations_are_kept_and_removed_row_by_row(path: Path) -> None:
+    with opened(path) as store:
+        store.save_revocations({"one": 1.5, "two": 2.5})
+        store.save_revocations({"one": None, "two": 2.5, "three": 3.5, "never": None})
+        assert store.load_revocations() == [(b"three", 3.5), (b"two", 2.5)]
+    with opened(path) as store:
+        assert store.load_revocations() == [(b"three", 3.5), (b"two", 2.5)]
 
 
 def test_closing_copies_the_log_and_leaves_one_file(path: Path) -> None:

@@ -44,6 +44,7 @@ class FakeKeys:
         self.signing = directory_key()
         self.served: Served | None = None
         self.notices: list[str] = []
+        self.unsaved = False
         self.calls: list[tuple[str, object]] = []
         self.threads: set[int] = set()
         self.error: Exception | None = None
@@ -366,6 +367,43 @@ def test_a_disk_that_cannot_be_written_is_told_once_and_tried_again(caplog: pyte
         "the keys cannot be written, to be tried again: No space left on device",
         "the keys are written again",
     ]
+
+
+@pytest.mark.parametrize("mended", [True, False])
+def test_what_could_not_be_written_is_tried_once_more_at_the_end(
+    mended: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keyring = tmp_path / "keys" / "keyring.json"
+    revoked: list[str] = []
+
+    async def test() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            keykeeper = paced(on_disk(tmp_path), executor, 0, lambda number: None)
+            await keykeeper.mint(token())
+            signing = keykeeper.signing
+            assert signing is not None
+            kept = keyring.read_bytes()
+            # A file cannot take the place of a folder.
+            keyring.unlink()
+            keyring.mkdir()
+            with pytest.raises(KeyFileError):
+                await keykeeper.revoke(signing.public.key_id)
+            if mended:
+                keyring.rmdir()
+                keyring.write_bytes(kept)
+                keyring.chmod(0o600)
+            await keykeeper.run()
+            assert keykeeper.gave_up is not mended
+            revoked.append(signing.public.key_id)
+
+    run(test())
+    assert ("gave up writing the last changes of the keys: " in caplog.text) is not mended
+    if mended:
+        again = on_disk(tmp_path)
+        again.open(NOW)
+        again.advance(NOW)
+        assert again.served is not None
+        assert revoked[0] in again.served.keyset.revoked_key_ids
 
 
 def test_what_the_operator_should_know_is_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import struct
+import math
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openred_central.security.revocations import TOKENS_MAX, Revocations
+from openred_central.security.revocations import SWEPT_MAX, TOKENS_MAX, Revocations
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.store import Store, StoreError
-from openred_central.tasks.revocation_saver import REVOCATIONS, RevocationSaver, load_revocations
+from openred_central.tasks.revocation_saver import RevocationSaver, load_revocations
+from tests.storage.records import alter, opened
 
 TOKEN = "A" * 22
 OTHER = "B" * 22
@@ -47,19 +49,43 @@ def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
         assert asyncio.run(_save(revocations, store, writer))
     store.close()
     store.open()
-    loaded = load_revocations(store, 160.0)
-    assert TOKEN in loaded
-    assert OTHER not in loaded, "it has expired"
+    assert load_revocations(store) == ({TOKEN: 200.0, OTHER: 150.0}, [])
     store.close()
 
 
-def test_more_revocations_than_are_ever_kept_are_damage(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "openred.db")
+async def test_one_more_in_a_full_set_is_one_row_in_the_store(tmp_path: Path) -> None:
+    store, revocations = SqliteStore(tmp_path / "openred.db"), Revocations()
     store.open()
-    many = b"".join(b"%022d" % number + struct.pack("<d", 200.0) for number in range(TOKENS_MAX + 1))
-    store.save_secret(REVOCATIONS, many)
-    with pytest.raises(ValueError, match="65536 tokens are revoked, more are not remembered"):
-        load_revocations(store, 100.0)
+    many = {f"{number:022}": 200.0 for number in range(TOKENS_MAX - 1)}
+    store.save_revocations(many)
+    while store.tidy_due:
+        store.tidy()
+    revocations.restore(load_revocations(store)[0])
+    log, bytes_before = tmp_path / "openred.db-wal", 0
+    with ThreadPoolExecutor(1) as writer:
+        saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0)
+        # What was restored is stored already.
+        assert await saver.save()
+        bytes_before = log.stat().st_size
+        revocations.revoke(TOKEN, 200.0, 100.0)
+        assert await saver.save()
+    assert log.stat().st_size - bytes_before < 64 * 1_024
+    assert load_revocations(store) == (many | {TOKEN: 200.0}, [])
+    store.close()
+
+
+async def test_what_has_expired_leaves_the_store_with_later_revocations(tmp_path: Path) -> None:
+    store, revocations = SqliteStore(tmp_path / "openred.db"), Revocations()
+    store.open()
+    store.save_revocations({f"{number:022}": 150.0 for number in range(SWEPT_MAX + 10)})
+    revocations.restore(load_revocations(store)[0])
+    with ThreadPoolExecutor(1) as writer:
+        saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0)
+        for token_id, left in ((TOKEN, 11), (OTHER, 2)):
+            revocations.revoke(token_id, 300.0, 200.0)
+            assert await saver.save()
+            assert len(load_revocations(store)[0]) == left
+    assert load_revocations(store) == ({TOKEN: 300.0, OTHER: 300.0}, [])
     store.close()
 
 
@@ -93,7 +119,7 @@ def test_what_was_not_durable_becomes_so_without_another_word(tmp_path: Path) ->
         assert await saver.save()
 
     asyncio.run(save_while_it_fails())
-    assert TOKEN in load_revocations(store, 100.0)
+    assert TOKEN in load_revocations(store)[0]
     assert writer.runs <= 5
     store.close()
 
@@ -115,13 +141,30 @@ async def test_many_at_once_share_a_write(tmp_path: Path) -> None:
     store.close()
 
 
-def test_damage_is_told(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "openred.db")
-    store.open()
-    store.save_secret(REVOCATIONS, b"half")
-    with pytest.raises(ValueError, match="no revocations"):
-        load_revocations(store, 0.0)
-    store.close()
+def test_a_damaged_row_stays_is_named_and_counts_while_its_id_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "openred.db"
+    with opened(path) as store:
+        store.save_revocations({TOKEN: 200.0, OTHER: 200.0})
+    alter(
+        path,
+        f"UPDATE revocation SET expires_at = 9e999 WHERE token_id = '{OTHER}'",
+        "INSERT INTO revocation VALUES (CAST(x'ff' AS TEXT), 200.0)",
+        "INSERT INTO secret VALUES ('revocations', x'0102')",
+    )
+    with opened(path) as store:
+        revoked, damaged = load_revocations(store)
+        assert revoked == {TOKEN: 200.0, OTHER: math.inf}
+        assert damaged == [
+            f"the token {OTHER} is revoked and expires at inf, which is no time",
+            "b'\\xff' is revoked, which is no id of a token",
+            "not all revocations of an earlier version can be read, in 2 bytes",
+        ]
+        revocations = Revocations()
+        revocations.restore(revoked)
+        revocations.sweep(1e12)
+        assert OTHER in revocations, "nobody knows when it expires"
+        store.save_revocations(revocations.take_unsaved())
+        assert len(store.load_revocations()) == 2, "the sound one has expired"
 
 
 class Fails(MemoryStore):
@@ -129,13 +172,14 @@ class Fails(MemoryStore):
 
     durable = True
 
-    def __init__(self, failures: float) -> None:
+    def __init__(self, failures: float, error: Exception | None = None) -> None:
         self.failures = failures
+        self.error = error or StoreError("the disk is full")
 
-    def save_secret(self, name: str, value: bytes) -> None:
+    def save_revocations(self, changes: Mapping[str, float | None]) -> None:
         self.failures -= 1
         if self.failures >= 0:
-            raise StoreError("the disk is full")
+            raise self.error
 
 
 async def _save_then_stop(store: Store, *, stop_timeout_s: float) -> RevocationSaver:
@@ -148,8 +192,11 @@ async def _save_then_stop(store: Store, *, stop_timeout_s: float) -> RevocationS
     return saver
 
 
-async def test_the_end_stores_what_was_not_durable(caplog: pytest.LogCaptureFixture) -> None:
-    store = Fails(3)
+@pytest.mark.parametrize("error", [StoreError("the disk is full"), RuntimeError("no thread"), ValueError()])
+async def test_the_end_stores_what_was_not_durable(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Fails(3, error)
     saver = await _save_then_stop(store, stop_timeout_s=60.0)
     assert store.failures == -1, "tried until it was stored, and no more"
     assert not saver.gave_up

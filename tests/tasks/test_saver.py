@@ -454,6 +454,8 @@ async def test_a_row_that_cannot_be_stored_is_left_out_and_promised_to_nobody() 
         assert await parts.saver.saved(parts.directory.change(14))
         assert parts.store.slots == [12, 14], "and not tried again"
         assert (parts.saver.stats.rows, parts.saver.stats.rows_refused) == (2, 1)
+        await parts.saver.stop()
+        assert parts.saver.gave_up, "it is lost with the process"
 
 
 @on_both_loops

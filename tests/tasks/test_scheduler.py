@@ -305,6 +305,6 @@ def test_it_is_told_once_that_the_nodes_take_all_their_bytes_until_there_is_room
     assert "OPENRED_NODES_BYTES_MAX" in told()[0]
     run.directory.forget("fat", run.attended.now())
     run.seconds(2)
-    assert told()[1:] == ["what the nodes say of themselves takes 0 of 1000 bytes: there is room again"]
+    assert told()[1:] == ["the records of all nodes take 0 of 1000 bytes: there is room again"]
     fill()
     assert len(told()) == 3

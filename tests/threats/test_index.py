@@ -91,6 +91,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "security/test_sessions.py::test_a_new_generation_ends_all_sessions",
         "api/test_vouching.py::test_a_revoked_token_counts_no_more_and_its_siblings_do",
         "api/test_vouching.py::test_all_is_revoked_at_once_for_good",
+        "e2e/test_stopping.py::test_a_revocation_that_was_accepted_outlives_an_orderly_stop",
+        "storage/test_migrations.py::test_revocations_become_rows_and_what_cannot_be_read_stays",
         "api/test_vouching.py::test_what_was_revoked_stays_so_where_the_node_is_forgotten_and_registers_anew",
         "security/test_holder.py::test_a_proof_answers_one_challenge",
     ),
@@ -162,6 +164,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "memory filled up": (
         "security/test_gcra.py::test_a_million_addresses_keep_no_more_than_the_table_holds",
         "security/test_revocations.py::test_a_million_tokens_stay_within_bounds",
+        "security/test_revocations.py::test_one_more_waits_for_few_of_those_that_have_expired",
         "security/test_revocations.py::test_a_full_set_refuses_new_entries_and_forgets_none",
         "security/test_network_quota.py::test_a_million_networks_keep_no_more_than_there_are_slots_or_places",
         "security/test_replay.py::test_the_seventeenth_within_a_minute_has_to_wait",

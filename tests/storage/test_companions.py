@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.storage.beside import ENDINGS, Beside
+from openred_central.storage.companions import ENDINGS, Companions
 from openred_central.storage.schema import companion
 
 from .records import batch, opened, record
@@ -19,20 +19,20 @@ def test_a_file_that_was_removed_or_replaced_is_named(tmp_path: Path, ending: st
     path = tmp_path / "openred.db"
     with opened(path) as store:
         store.commit(batch(record(1)))
-        beside, file = Beside(path), companion(path, ending)
-        assert beside.lost() is None
+        companions, file = Companions(path), companion(path, ending)
+        assert companions.lost() is None
         kept = file.rename(tmp_path / "kept")
         if replaced:
             shutil.copy(kept, file)
-        assert beside.lost() == file
+        assert companions.lost() == file
         kept.replace(file)
-        assert beside.lost() is None
+        assert companions.lost() is None
 
 
 def test_the_size_of_the_log_is_that_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "openred.db"
     with opened(path) as store:
         store.commit(batch(record(1)))
-        beside = Beside(path)
-        assert beside.log_bytes == companion(path, "-wal").stat().st_size > 0
-    assert beside.log_bytes == 0
+        companions = Companions(path)
+        assert companions.log_bytes == companion(path, "-wal").stat().st_size > 0
+    assert companions.log_bytes == 0

@@ -26,7 +26,7 @@ PAUSE_S_MIN = 1.0
 PAUSE_S_MAX = 60.0
 
 
-class Endurance:
+class Supervisor:
     """Runs background tasks; `failures` counts by their names how often they failed. End it with `stop`."""
 
     def __init__(self, clock: Clock) -> None:

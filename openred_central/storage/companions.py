@@ -14,7 +14,7 @@ from .schema import companion
 ENDINGS = ("-wal", "-shm")
 
 
-class Beside:
+class Companions:
     """The log and its index, as the connection to the database at `path` has just opened them."""
 
     def __init__(self, path: Path) -> None:

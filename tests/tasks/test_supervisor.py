@@ -9,8 +9,8 @@ import pytest
 
 from openred_central.clock import VirtualClock
 from openred_central.listening import StartError
-from openred_central.tasks import endurance
-from openred_central.tasks.endurance import PAUSE_S_MAX, Endurance, described
+from openred_central.tasks import supervisor
+from openred_central.tasks.supervisor import PAUSE_S_MAX, Supervisor, described
 
 # Nothing here waits longer than this for what has to happen at once.
 WAIT_S = 20.0
@@ -35,22 +35,22 @@ class Work:
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endurance, "PAUSE_S_MIN", 0.001)
+    monkeypatch.setattr(supervisor, "PAUSE_S_MIN", 0.001)
 
 
 async def test_a_task_that_fails_is_begun_anew_told_in_one_line_and_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    enduring = Endurance(VirtualClock())
+    supervising = Supervisor(VirtualClock())
     work = Work(RuntimeError("can't start new thread"), MemoryError())
     with caplog.at_level(logging.ERROR):
-        await asyncio.wait_for(enduring.run("saver", work), WAIT_S)
+        await asyncio.wait_for(supervising.run("saver", work), WAIT_S)
     assert work.begun == 3
-    assert enduring.failures == {"saver": 2}
+    assert supervising.failures == {"saver": 2}
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith("the saver failed, and begins anew in 0.001 s: RuntimeError(")
     assert "can't start new thread" in first
-    assert "(test_endurance.py:" in first
+    assert "(test_supervisor.py:" in first
     assert second.startswith("the saver failed, and begins anew in 0.002 s: MemoryError()")
     assert all(record.exc_info is None for record in caplog.records)
 
@@ -59,22 +59,22 @@ async def test_after_a_long_run_the_pause_is_short_again(caplog: pytest.LogCaptu
     clock = VirtualClock()
     work = Work(ValueError(), ValueError(), ValueError(), clock=clock, took_s=PAUSE_S_MAX)
     with caplog.at_level(logging.ERROR):
-        await asyncio.wait_for(Endurance(clock).run("prober", work), WAIT_S)
+        await asyncio.wait_for(Supervisor(clock).run("prober", work), WAIT_S)
     assert [record.args[1] for record in caplog.records] == [0.001] * 3  # type: ignore[index]
 
 
 async def test_what_a_start_refuses_ends_it() -> None:
     with pytest.raises(StartError):
-        await Endurance(VirtualClock()).run("keykeeper", Work(StartError("no key")))
+        await Supervisor(VirtualClock()).run("keykeeper", Work(StartError("no key")))
 
 
 async def test_a_stop_waits_for_no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endurance, "PAUSE_S_MIN", 3_600.0)
-    enduring, work = Endurance(VirtualClock()), Work(*[ValueError()] * 3)
-    task = asyncio.create_task(enduring.run("notifier", work))
-    while not enduring.failures["notifier"]:
+    monkeypatch.setattr(supervisor, "PAUSE_S_MIN", 3_600.0)
+    supervising, work = Supervisor(VirtualClock()), Work(*[ValueError()] * 3)
+    task = asyncio.create_task(supervising.run("notifier", work))
+    while not supervising.failures["notifier"]:
         await asyncio.sleep(0)
-    enduring.stop()
+    supervising.stop()
     await asyncio.wait_for(task, WAIT_S)
     assert work.begun == 1
 
