@@ -27,6 +27,7 @@ from .exit_codes import exit_code
 from .listening import Certificate, StartError, certificate_of
 from .logs import configure
 from .micro_engine.engine import Engine
+from .plain import NamedTuple
 from .reporting.figures import LiveFigures
 from .storage.restoring import Restored, open_or_restore
 from .storage.runs import RUN_BYTES, begin_run
@@ -83,6 +84,13 @@ def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
     os._exit(1)
 
 
+class End(NamedTuple):
+    """How a run ended: whether the thread that writes is free, and whether nothing is lost."""
+
+    writer_idle: bool
+    all_saved: bool
+
+
 class Server:
     """One server, from its start to its stop."""
 
@@ -125,16 +133,16 @@ class Server:
         )
         log_unserved(directory, store.location)
         writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
-        vault, saved = open_vault(configuration, self._clock, os.urandom), True
+        vault, end = open_vault(configuration, self._clock, os.urandom), End(writer_idle=True, all_saved=True)
         try:
-            saved = await self._serve(directory, attended, restored, store, writer, vault)
+            end = await self._serve(directory, attended, restored, store, writer, vault)
         finally:
             vault.close()
-            writer.shutdown(wait=saved)
-            if saved:
+            writer.shutdown(wait=end.writer_idle)
+            if end.writer_idle:
                 _close(store)
             self._notifier.close()
-        return saved
+        return end.all_saved
 
     async def _serve(
         self,
@@ -144,7 +152,7 @@ class Server:
         store: Store,
         writer: ThreadPoolExecutor,
         vault: Vault,
-    ) -> bool:
+    ) -> End:
         assembly, configuration = self._assembly, self._configuration
         run = os.urandom(RUN_BYTES)
         begin_run(store, run)
@@ -205,7 +213,9 @@ class Server:
             self._supervisor.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
-        return not any(each.gave_up for each in (saver, revocation_saver, vault.keykeeper))
+        gave_up = saver.gave_up or revocation_saver.gave_up
+        lost_any = gave_up or saver.lost_any or vault.keykeeper.gave_up
+        return End(writer_idle=not gave_up, all_saved=not lost_any)
 
     async def _start_operators(
         self, api: Api, parts: Parts, broadcast: Broadcast, stalls: StallMeter, vault: Vault

@@ -146,6 +146,11 @@ class Saver:
 
     @property
     def gave_up(self) -> bool:
+        """Whether the last changes could not be saved in time; a commit may still be under way."""
+        return self._gave_up
+
+    @property
+    def lost_any(self) -> bool:
         """Whether changes are lost with the process: not saved in time, or of a row that cannot be stored."""
         return self._gave_up or self.stats.rows_refused > 0
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import orjson
 
 from .conftest import Start
-from .running import WAIT_S_MAX, Answer, Client, Server, answers
+from .running import WAIT_S_MAX, Answer, Client, Server, answers, until
 from .signing import Node, wait_for_the_next_second
 
 CONNECTIONS = 60
@@ -243,6 +243,24 @@ def test_an_end_that_could_not_save_a_revocation_says_so(start: Start, tmp_path:
         assert server.wait() == 1
     assert "gave up saving the last revocations after 10 s" in server.log
     assert "ended without having saved all changes" in server.log
+
+
+def test_the_store_is_closed_in_order_where_only_a_change_of_the_keys_is_lost(
+    start: Start, tmp_path: Path
+) -> None:
+    server = start("--admin-socket", str(tmp_path / "operators"))
+    keyring = tmp_path / "keys" / "keyring.json"
+    with Client(server.address) as client, Client(tmp_path / "operators") as operator:
+        until(lambda: client.ask("GET", "/security/keys").status == 200, "the keys of a first start")
+        # A file cannot take the place of a folder.
+        keyring.unlink()
+        keyring.mkdir()
+        assert operator.ask("POST", "/admin/keys/rotate").status >= 500
+        assert client.register("alice").status == 201
+        server.send_signal(signal.SIGTERM)
+    assert server.wait() == 1
+    assert "gave up writing the last changes of the keys" in server.log
+    assert not (tmp_path / "nodes.db-wal").exists()
 
 
 def wait_until_read(server: Server) -> None:
