@@ -20,7 +20,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from .ownership import give
+from .ownership import give, refuse_links
 from .store import PassingError
 
 HOLDER_BYTES_MAX = 32
@@ -131,8 +131,11 @@ class FileLock:
                 os.close(descriptor)
 
     def _lock_beside(self) -> int:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Root may act here for a user who has put a link there: nothing is to be written to what it leads to.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, 0o600)
         try:
+            refuse_links(os.fstat(descriptor), self._path)
             give(self._path, self._database if self._database.exists() else self._path.parent)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from openred_central.storage.schema import create_folder
 from openred_central.storage.scratch import clear, scratch_folder
 from openred_central.storage.snapshots import Snapshots
 from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.store import StoreError
 from openred_central.storage.swapping import swap_in
 
 USER = 10001 if os.geteuid() == 0 else os.geteuid()
@@ -55,6 +57,23 @@ def test_a_file_is_given_to_the_owner_of_another(database: Path) -> None:
     made.touch()
     give(made, database)
     assert made.stat().st_uid == USER
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_nothing_is_written_or_given_through_a_link_that_the_user_has_put_there(
+    database: Path, link: Callable[[Path, Path], None]
+) -> None:
+    precious = database.parent.parent / "precious"
+    precious.write_text("of root")
+    for name in ("openred.db.lock", "made"):
+        database.with_name(name).unlink(missing_ok=True)
+        link(precious, database.with_name(name))
+    with pytest.raises(StoreError):
+        SqliteStore(database).open()
+    with suppress(OSError):
+        give(database.with_name("made"), database)
+    assert precious.read_text() == "of root"
+    assert precious.stat().st_uid == os.geteuid()
 
 
 def test_a_snapshot_belongs_to_the_owner_of_the_database(database: Path) -> None:
