@@ -4,7 +4,7 @@
 node's generation, all decimal; then 128 bits of HMAC-SHA-256 over these, the node's id and its key id. It
 lives five minutes and is renewed by heartbeats, for at most an hour after a real signature: one that has more
 than four minutes left is given back as it is. It says "alive" and asks for tokens: what changes a record
-needs a signature. Times in it are of a clock that no jump of the wall clock moves; only this process reads them.
+needs a signature. No jump of the wall clock moves the clock of its times, which only this process reads.
 """
 
 from __future__ import annotations
