@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .api.service import Api
     from .operators import Operators
     from .reporting.figures import Parts
+    from .tasks.revocation_saver import RevocationSaver
 
 log = logging.getLogger("openred.server")
 
@@ -213,9 +214,7 @@ class Server:
             self._supervisor.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
-        gave_up = saver.gave_up or revocation_saver.gave_up
-        lost_any = gave_up or saver.lost_any or vault.keykeeper.gave_up
-        return End(writer_idle=not gave_up, all_saved=not lost_any)
+        return _end(saver, revocation_saver, vault)
 
     async def _start_operators(
         self, api: Api, parts: Parts, broadcast: Broadcast, stalls: StallMeter, vault: Vault
@@ -247,6 +246,12 @@ class Server:
             raise StartError(str(error)) from error
         log.info("operators are heard on %s", _list(addresses))
         return operators
+
+
+def _end(saver: Saver, revocation_saver: RevocationSaver, vault: Vault) -> End:
+    gave_up = saver.gave_up or revocation_saver.gave_up
+    lost_any = gave_up or saver.lost_any or vault.keykeeper.gave_up
+    return End(writer_idle=not gave_up, all_saved=not lost_any)
 
 
 def _close(store: Store) -> None:
