@@ -25,8 +25,9 @@ import orjson
 from ..errors import InternalBug
 from ..plain import plain
 from .keyset import KEYSET_S_MAX, REVOKED_MAX, VERSION_AHEAD_MAX, KeySet, KeyStatus, PublishedKey
+from .refused import LIFETIME_S_MAX
 from .suites import VerifyingKey
-from .tokens import CLOCK_SKEW_S, LIFETIME_S_MAX
+from .tokens import CLOCK_SKEW_S
 
 HOUR_S = 3_600.0
 DAY_S = 24 * HOUR_S

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # A pair token of the longest suite has about 5,400 characters, with ids as long as they may be 6,000.
 TOKEN_CHARS_MAX = 8_192
+# No token lives longer, in seconds.
+LIFETIME_S_MAX = 3_600
 
 
 class Refused(Exception):

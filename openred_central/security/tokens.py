@@ -19,7 +19,7 @@ import orjson
 
 from ..encoding import base64url, decode_base64url, pre_authentication_encoding
 from ..plain import NamedTuple
-from .refused import TOKEN_CHARS_MAX, Refused
+from .refused import LIFETIME_S_MAX, TOKEN_CHARS_MAX, Refused
 from .suites import SHORT_ID_CHARS, SUITES, VerifyingKey
 
 VERSION = "or3"
@@ -31,7 +31,6 @@ ANYONE = "*"
 
 LIFETIME_S = 300
 LIFETIME_S_MIN = 30
-LIFETIME_S_MAX = 3_600
 # How far the clocks of the directory and of a peer may lie apart.
 CLOCK_SKEW_S = 30
 

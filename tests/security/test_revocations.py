@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from openred_central.clock import Now
+from openred_central.security.refused import LIFETIME_S_MAX
 from openred_central.security.revocations import (
     SWEPT_MAX,
     TOKENS_MAX,
@@ -18,7 +19,6 @@ from openred_central.security.revocations import (
     decode_revocations,
     encode_revocations,
 )
-from openred_central.security.tokens import LIFETIME_S_MAX
 
 NOW = 1_800_000_000.0
 
