@@ -15,7 +15,7 @@ RUN /opt/openred/bin/pip install --no-cache-dir --no-deps --force-reinstall . \
     && /opt/openred/bin/pip uninstall --yes pip
 
 FROM ${BASE}
-# What a registry and `docker inspect` show; who publishes the image adds version, revision and source.
+# Labels that a registry and `docker inspect` show; the publisher adds version, revision and source.
 LABEL org.opencontainers.image.title="OpenRed Central" \
       org.opencontainers.image.description="An empathic directory server for decentralised networks" \
       org.opencontainers.image.licenses="MIT"

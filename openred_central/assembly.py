@@ -90,7 +90,7 @@ class Assembly:
         return Saver(directory.saving, store, writer, attended.now, self.configuration.saver())
 
     def revocation_saver(self, store: Store, writer: Executor) -> RevocationSaver:
-        """What brings revocations to `store`, beginning with those that it holds; tells of damaged ones."""
+        """Return the part that saves revocations, with those in `store` taken in; tell of damaged ones."""
         revoked, damaged = load_revocations(store)
         _log_aside(damaged, store.location)
         revocations = Revocations()

@@ -65,7 +65,7 @@ def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
 
     `begin_anew` makes an empty database where it is missing although there are snapshots of it.
 
-    Returns the exit code: 0; 1 where it could not save its last changes, or could not start and might do so
+    Returns the exit code: 0; 1 where it could not save all changes, or could not start and might do so
     later; 78 where it cannot start until somebody mends what the log names.
     """
     configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
@@ -77,7 +77,7 @@ def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
         return exit_code(error)
     if saved:
         return 0
-    log.error("ended without saving the last changes")
+    log.error("ended without having saved all changes; the lines before name what is lost")
     logging.shutdown()
     # A commit that never returns would keep an orderly exit waiting for ever.
     os._exit(1)

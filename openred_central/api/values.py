@@ -56,7 +56,7 @@ _ADDRESS_SCHEMA: Schema = {
     "no unspecified, multicast, broadcast, reserved or link-local address.",
     "anyOf": [
         text_like(late(rf"(?!{_NO_HOST.pattern}){_IPV4.pattern}"), format="ipv4"),
-        # Of IPv4-mapped addresses more are taken than this says.
+        # The server takes more IPv4-mapped addresses than this says.
         {"type": "string", "format": "ipv6", "not": {"pattern": _NO_HOST_6.pattern}},
         text_like(_DNS_NAME, maxLength=_DNS_NAME_MAX),
     ],

@@ -339,7 +339,7 @@ class Directory:
         slot = nodes.registry.next_slot()
         record = record._replace(slot=slot, revision=nodes.next_revision())
         if nodes.tombstones.may_have_grants(registration.node_id, now.attended_s):
-            # What its former bearer was granted must not count for this one; no generation came up to this.
+            # Grants of its former bearer must not count for this one; no generation came up to this.
             record = record._replace(generation=record.revision)
         if next_key and not takes_over:
             record = record._replace(next_key=next_key)

@@ -89,7 +89,7 @@ def _items(store: SqliteStore, *, secrets: bool, created_at: float) -> Iterator[
     claim_key = store.load_secret(CLAIM_KEY)
     if secrets and claim_key is not None:
         yield Secret(CLAIM_KEY, claim_key)
-    # What was revoked stays so wherever the directory goes, and tells nobody anything.
+    # Revoked tokens stay so wherever the directory goes; their ids tell nobody anything.
     revoked, damaged = load_revocations(store)
     if damaged:
         raise StoreError(f"cannot export the revocations: {damaged[0]}; see `openred-central verify`")

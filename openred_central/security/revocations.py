@@ -18,7 +18,7 @@ from ..plain import NamedTuple
 
 # 17.6 MB of recent tokens at most, and a few of revoked ones.
 TOKENS_MAX = 65_536
-# Of those that have expired, so many go with each further revocation.
+# So many of those that have expired go with each further revocation.
 SWEPT_MAX = 100
 # The id of a token, and when it expires.
 _REVOCATION = struct.Struct("<22sd")
@@ -32,8 +32,8 @@ class RevocationsFull(Exception):
 class Revocations:
     """The ids of tokens that were revoked, each until the token expires. Times are wall times in seconds.
 
-    What a store does not hold yet is noted: `take_unsaved` gives it. Nothing here takes longer where there
-    are more of them.
+    Changes that a store does not hold yet are noted: `take_unsaved` gives them. Nothing here takes longer
+    where there are more of them.
     """
 
     def __init__(self, tokens_max: int = TOKENS_MAX) -> None:
@@ -69,7 +69,7 @@ class Revocations:
         heapq.heapify(self._by_end)
 
     def take_unsaved(self) -> dict[str, float | None]:
-        """What a store is to be told: by id when the token expires, or None to forget it. Noted no longer."""
+        """Take the changes for a store, noted no longer: by id when the token expires, None to forget it."""
         unsaved, self._unsaved = self._unsaved, {}
         return unsaved
 
@@ -85,7 +85,7 @@ class Revocations:
                 return
             _, token_id = heapq.heappop(self._by_end)
             del self._expires_at[token_id]
-            # What no store was told of yet need not be told.
+            # A store need not forget what it was never told.
             if self._unsaved.pop(token_id, None) is None:
                 self._unsaved[token_id] = None
 
@@ -98,7 +98,7 @@ def encode_revocations(revoked: Mapping[str, float]) -> bytes:
 
 
 def decode_revocations(encoded: bytes) -> dict[str, float]:
-    """What `encode_revocations` wrote. Raises `ValueError` for anything else, and for more than are kept."""
+    """Read what `encode_revocations` wrote. Raises `ValueError` for all else, and for more than are kept."""
     if len(encoded) % _REVOCATION.size:
         raise ValueError(f"{len(encoded)} bytes are no revocations of {_REVOCATION.size} bytes each")
     if len(encoded) > TOKENS_MAX * _REVOCATION.size:
@@ -118,7 +118,7 @@ def is_token_id(text: bytes) -> bool:
 
 
 def find_fault(token_id: bytes, expires_at: float) -> str | None:
-    """What is wrong with a stored revocation, or None."""
+    """Return the fault of a stored revocation, or None."""
     if not is_token_id(token_id):
         return f"{token_id!r} is revoked, which is no id of a token"
     if not (isinstance(expires_at, float) and math.isfinite(expires_at)):

@@ -37,7 +37,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE TABLE revocation (token_id TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID",
     ),
 }
-# What the secret was made of: the id of a token, and when it expires.
+# The parts of the former secret: the id of a token, and when it expires.
 _REVOCATION = struct.Struct("<22sd")
 _TOKEN_ID = re.compile(rb"[A-Za-z0-9_-]{22}")
 
@@ -64,7 +64,7 @@ def _move_revocations(connection: sqlite3.Connection) -> None:
     sound = [
         (token_id.decode("ascii"), expires_at)
         for token_id, expires_at in found
-        # What is no number is not equal to itself, and no row could hold it.
+        # NaN is not equal to itself, and no row could hold it.
         if _TOKEN_ID.fullmatch(token_id) and expires_at == expires_at
     ]
     connection.executemany("REPLACE INTO revocation VALUES (?, ?)", sound)

@@ -20,7 +20,7 @@ RETRY_S = 1.0
 
 
 def load_revocations(store: Store) -> tuple[dict[str, float], list[str]]:
-    """What `store` keeps of them, by id when each token expires; and what is damaged, a line for each.
+    """Return the revocations in `store`, by id when each token expires, and a line for each damaged one.
 
     A damaged one stays in the store as it is. While its id can be read it counts, and does not expire. Raises
     `StoreError`.

@@ -128,8 +128,7 @@ class Snapshotter:
                     pause_s, taken = await loop.run_in_executor(thread, self._take)
                 except RuntimeError as error:
                     # The system gives no thread, or this one could not begin.
-                    self._note_failure(error)
-                    pause_s = RETRY_S
+                    pause_s = self._failed(error)
                 _answer(asked, taken, STOPPING if self._stopping else self.stats.last_error)
         _answer(self._asked, None, STOPPING)
 
@@ -188,8 +187,7 @@ class Snapshotter:
         except Stopped:
             return interval_s, None
         except Exception as error:
-            self._note_failure(error)
-            return min(RETRY_S, interval_s) if interval_s else None, None
+            return self._failed(error), None
         stats = self.stats
         stats.snapshots += 1
         stats.last_at, stats.last_bytes = manifest.taken_at, manifest.file_bytes
@@ -203,6 +201,11 @@ class Snapshotter:
     def _go_on(self, done: int, total: int) -> None:
         if self._stopped.is_set():
             raise Stopped
+
+    def _failed(self, error: Exception) -> float | None:
+        """Note that no snapshot was taken. Returns the seconds until the next attempt, None for none."""
+        self._note_failure(error)
+        return min(RETRY_S, self._interval_s) if self._interval_s else None
 
     def _note_failure(self, error: Exception) -> None:
         message = str(error) or repr(error)

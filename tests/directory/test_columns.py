@@ -17,7 +17,7 @@ def test_a_row_is_a_record_with_its_text_in_utf_8() -> None:
     assert row_of(one).node_id == "näme".encode()
     assert row_of(one).profile == one.profile
     assert record_of(row_of(one)) == one
-    # What was no UTF-8 was read as lone surrogates.
+    # Bytes that are no UTF-8 were read as lone surrogates.
     assert row_of(one._replace(region="\udcff")).region == b"\xff"
 
 

@@ -507,7 +507,7 @@ def test_beyond_its_bytes_a_directory_takes_what_is_no_longer_than_before() -> N
     assert directory.register(same, proved=False, now=at(11.0)).outcome == "revived"
     other = registration("b", metadata={"padding": "y" * 2_000})
     assert directory.register(other, proved=True, now=at(11.0)).outcome == "updated"
-    # Who was robbed of its key can change it, whatever room there is.
+    # A node that was robbed of its key can change it, whatever room there is.
     assert directory.change_key(slot, "k" * 800, "")
     assert directory.amend(slot, registration("a"), at(12.0)) is not None
     register(directory, "c", at(12.0))

@@ -168,12 +168,12 @@ def test_an_answer_stays_where_it_is_renewed_in_vain(browser: Browser, start: St
         tab.value("explainer.renew('node-1').then(() => true)")
         assert "Too often." not in tab.text("#answer")
         assert tab.value("document.querySelector('#answer .badge').textContent") == "active"
-        # Whoever asks is told.
+        # A visitor who asks is told.
         tab.value("explainer.explain('node-1').then(() => true)")
         assert "Too often. Wait." in " ".join(tab.text("#answer").split())
         tab.value("window.fetch = known, explainer.renew('node-1').then(() => true)")
         assert tab.value("document.querySelector('#answer .badge').textContent") == "active"
-        # That a node is gone is an answer.
+        # It is an answer that a node is gone.
         client.ask("DELETE", "/nodes/node-1?mode=forget", None, Authorization=f"Claim {claim}")
         tab.value("explainer.renew('node-1').then(() => true)")
         assert "No node is registered as 'node-1'." in tab.text("#answer")

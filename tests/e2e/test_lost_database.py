@@ -44,7 +44,7 @@ def test_a_lost_database_detaches_the_store_at_once_and_loses_nothing_promised(
     start: Start, tmp_path: Path, happens: Callable[[Path], None]
 ) -> None:
     database = tmp_path / "nodes.db"
-    # What is written at the next flush, in an hour, shall not be what notices.
+    # The next flush is in an hour, so that the loss is noticed without it.
     server = start("--flush-interval-s", "1h")
     with Client(server.address) as client:
         assert client.register("kept").document["durable"] is True

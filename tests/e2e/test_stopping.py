@@ -242,7 +242,7 @@ def test_an_end_that_could_not_save_a_revocation_says_so(start: Start, tmp_path:
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 1
     assert "gave up saving the last revocations after 10 s" in server.log
-    assert "ended without saving the last changes" in server.log
+    assert "ended without having saved all changes" in server.log
 
 
 def wait_until_read(server: Server) -> None:

@@ -63,7 +63,7 @@ class Automaton:
         """Whether the ways to read a text grow with its length; `prefix`: whether text may follow a match."""
         if self._doubled:
             return True
-        # What has matched once more with every step has an answer, wherever what follows fails.
+        # A position that may be the last one is a match already, wherever the rest fails.
         harmless = set(self._whole.last) if prefix and not self._ends_anchored else set()
         loops = [position for position in range(len(self._follows)) if self._reach(position, position)]
         return any(
@@ -122,7 +122,7 @@ class Automaton:
             self._ends_anchored |= argument in (codes.AT_END, codes.AT_END_STRING)
             return Part({}, {}, NOTHING)
         if code in (codes.ASSERT, codes.ASSERT_NOT, codes.GROUPREF):
-            # What is asserted takes nothing; what a group had once is one text, not many.
+            # An assertion takes nothing; a reference to a group is one text, not many.
             return Part({}, {}, NOTHING)
         return self._position(self._taken(code, argument))
 

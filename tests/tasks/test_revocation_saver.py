@@ -64,7 +64,7 @@ async def test_one_more_in_a_full_set_is_one_row_in_the_store(tmp_path: Path) ->
     log, bytes_before = tmp_path / "openred.db-wal", 0
     with ThreadPoolExecutor(1) as writer:
         saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0)
-        # What was restored is stored already.
+        # Restored revocations are stored already.
         assert await saver.save()
         bytes_before = log.stat().st_size
         revocations.revoke(TOKEN, 200.0, 100.0)

@@ -294,6 +294,29 @@ def test_a_file_that_is_not_the_database_is_not_copied() -> None:
     assert parts.snapshotter.stats.last_error is None
 
 
+@pytest.mark.parametrize(
+    ("interval_s", "pause_s"), [(INTERVAL_S, min(RETRY_S, INTERVAL_S)), (2.0, 2.0), (0.0, None)]
+)
+def test_without_a_thread_the_next_attempt_keeps_to_the_interval(
+    monkeypatch: pytest.MonkeyPatch, interval_s: float, pause_s: float | None
+) -> None:
+    """A server that takes no snapshots by itself takes none after one that was asked for and failed."""
+    parts, pauses = Parts(snapshot_interval_s=interval_s), list[float | None]()
+
+    async def stops_within(pause_s: float | None) -> bool:
+        pauses.append(pause_s)
+        # After the first look at the folder the system gives no thread.
+        monkeypatch.setattr(ThreadPoolExecutor, "submit", starved)
+        return len(pauses) > 1
+
+    def starved(executor: ThreadPoolExecutor, *args: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(parts.snapshotter, "_stops_within", stops_within)
+    asyncio.run(asyncio.wait_for(parts.snapshotter.run(), WAIT_S))
+    assert pauses[1:] == [pause_s]
+
+
 def test_without_a_thread_no_snapshot_is_taken_and_the_task_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         parts = Parts()
