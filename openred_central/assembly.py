@@ -94,7 +94,7 @@ class Assembly:
         revoked, damaged = load_revocations(store)
         _log_aside(damaged, store.location)
         revocations = Revocations()
-        revocations.restore(revoked)
+        revocations.restore(revoked, self.clock.monotonic_s())
         stop_timeout_s = self.configuration.saver().stop_timeout_s
         return RevocationSaver(revocations, store, writer, stop_timeout_s=stop_timeout_s)
 
@@ -256,6 +256,7 @@ class Assembly:
             authorities=Authorities(configuration.authority),
             strict=configuration.auth == "strict",
             started_s=self.started_s,
+            steady_ahead_s=self.clock.wall_s() - self.clock.monotonic_s(),
         )
 
     def _claim_key(self, store: Store, directory: Directory) -> bytes:

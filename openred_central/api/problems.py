@@ -14,8 +14,8 @@ class Problem(NamedTuple):
 
 
 PROBLEMS = {
-    "bad_request": Problem(400, "malformed HTTP, or fields that cannot be taken"),
-    "bad_json": Problem(400, "the body is not JSON"),
+    "bad_request": Problem(400, "malformed HTTP, or fields or parameters that cannot be taken"),
+    "bad_json": Problem(400, "the body is not JSON, or has a whole number beyond 64 bits"),
     "invalid_key": Problem(400, "the `public_key` is weak, or is no key where one is needed"),
     "proof_required": Problem(401, "only the node itself may do this"),
     "forbidden": Problem(
@@ -26,7 +26,7 @@ PROBLEMS = {
     "token_not_found": Problem(404, "no such token is remembered; send it whole"),
     "method_not_allowed": Problem(405, "the path does not answer this method; see `Allow`"),
     "request_timeout": Problem(408, "the request did not come in time"),
-    "node_id_taken": Problem(409, "the name is another node's"),
+    "node_id_taken": Problem(409, "the name is another node's, or that of a damaged record"),
     "node_dead": Problem(410, "the node was removed; register it again"),
     "content_too_large": Problem(413, "the body is larger than allowed"),
     "uri_too_long": Problem(414, "the request line is longer than 8 KiB"),
@@ -34,7 +34,9 @@ PROBLEMS = {
     "expectation_failed": Problem(417, "an `Expect` other than `100-continue`"),
     "misdirected_request": Problem(421, "an `https` URI on this connection"),
     "rate_limited": Problem(429, "too many requests, or nodes; see `Retry-After`"),
-    "header_fields_too_large": Problem(431, "too many, or too large header fields"),
+    "header_fields_too_large": Problem(
+        431, "too many or too large header fields, or too many members in one"
+    ),
     "internal_error": Problem(500, "our bug; `id`, which is that of the request, finds it in the log"),
     "not_implemented": Problem(501, "CONNECT, or a transfer coding other than chunked"),
     "method_not_implemented": Problem(501, "a method that neither HTTP nor a path knows"),

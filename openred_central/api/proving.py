@@ -84,7 +84,8 @@ class Prover:
     """Checks proofs.
 
     `strict` says that nothing changes without one. Nothing can have been signed for this process before it
-    began, at `started_s` of monotonic time.
+    began, at `started_s` of monotonic time. Sessions count in steady time: Unix seconds that run with the
+    monotonic clock, which `steady_ahead_s` is added to, so that no jump of the wall clock lengthens one.
     """
 
     directory: Directory
@@ -95,6 +96,7 @@ class Prover:
     authorities: Authorities
     strict: bool
     started_s: float
+    steady_ahead_s: float
 
     def shown(self, request: Request, slot: int, now: Now, *, by_session: bool = False) -> Shown:
         """What `request` shows of coming from the node in `slot`. A session counts only where `by_session`.
@@ -156,7 +158,7 @@ class Prover:
             session.node_id == node_id
             and registry.profile(slot) == profile
             and registry.generation(slot) == session.generation
-            and session.is_fresh(now.wall_s)
+            and session.is_fresh(now.monotonic_s + self.steady_ahead_s)
         )
 
     def for_registration(
@@ -225,13 +227,14 @@ class Prover:
     def fresh_session(self, shown: Shown, slot: int, now: Now) -> str | None:
         """A session for the node in `slot`, which has just `shown` to hold its key, or a former session."""
         if shown.session is not None:
-            return self.sessions.renew(shown.session, now.wall_s)
+            return self.sessions.renew(shown.session, self._steady_s(now))
         if shown.means is not Means.KEY:
             return None
         registry = self.directory.nodes.registry
         node_id, generation = registry.node_id(slot), registry.generation(slot)
+        steady_s = self._steady_s(now)
         return self.sessions.mint(
-            node_id, key_id(self.spki(slot)), now.wall_s, signed_s=now.wall_s, generation=generation
+            node_id, key_id(self.spki(slot)), steady_s, signed_s=steady_s, generation=generation
         )
 
     def is_bound(self, slot: int) -> bool:
@@ -276,7 +279,9 @@ class Prover:
         """The session `text` of the node in `slot`. Raises `ProofError`, and `CallerError` as `spki` does."""
         registry = self.directory.nodes.registry
         named = key_id(self.spki(slot))
-        return self.sessions.check(text, registry.node_id(slot), named, now.wall_s, registry.generation(slot))
+        return self.sessions.check(
+            text, registry.node_id(slot), named, self._steady_s(now), registry.generation(slot)
+        )
 
     def _shown_by_claim(self, request: Request, slot: int, scheme: str, secret: str, now: Now) -> Shown:
         registry = self.directory.nodes.registry
@@ -317,9 +322,9 @@ class Prover:
         except ProofError as error:
             self.limits.proof_failed(request)
             raise self._refused(request, error, now) from None
-        self.rings.sweep(now.wall_s, SWEPT_PER_PROOF)
+        self.rings.sweep(now, SWEPT_PER_PROOF)
         try:
-            self.rings.admit(ring, proof, now.wall_s)
+            self.rings.admit(ring, proof, now)
         except ProofError as error:
             # It holds, and cost as much to check as one that does not: to repeat it for ever is not free.
             self.limits.proof_failed(request)
@@ -332,6 +337,9 @@ class Prover:
             "Only the node itself may do this, and nothing in the request proves who sent it.",
         )
         return self._refused(request, error, now)
+
+    def _steady_s(self, now: Now) -> float:
+        return now.monotonic_s + self.steady_ahead_s
 
     def _refused(self, request: Request, error: ProofError, now: Now) -> CallerError:
         self.limits.refusals.unproved(error.code)

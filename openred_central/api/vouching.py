@@ -140,7 +140,7 @@ async def _revoke_one(api: Api, node_id: str, text: str, now: Now) -> bool:
             suggestion="Revoke the tokens that are about you; the others expire within the hour.",
         )
     try:
-        api.revocations.revoke(token.token_id, token.expires_at, now.wall_s)
+        api.revocations.revoke(token.token_id, token.expires_at, now)
     except RevocationsFull as error:
         raise CallerError(
             503,

@@ -1,41 +1,47 @@
 """No signed request is accepted twice: each node's last proofs are remembered for as long as they are valid.
 
-A ring is at most 16 entries of 12 bytes: when the signature was made (u32) and BLAKE2b-8 of its nonce. It is
-exact, takes proofs in any order, and nobody but the node itself can fill it: only what `check_proof`
-returned is entered, and each key has a ring of its own, because anybody may sign a registration under the
-name of another with a key of his. It is kept by the node's id, so that it outlives a node that leaves; it
-does not outlive the process, which refuses what was signed before it started (`signatures.check_time`).
+A ring is at most 16 entries of 16 bytes: when the signature was made (u32), BLAKE2b-8 of its nonce, and until
+which second of monotonic time the entry is kept at least (u32). So an entry outlives a wall clock that is set
+forward and back: it goes when both clocks say that the signature is too old. A ring is exact, takes proofs in
+any order, and nobody but the node itself can fill it: only what `check_proof` returned is entered, and each
+key has a ring of its own, because anybody may sign a registration under the name of another with a key of
+their own. It is kept by the node's id, so that it outlives a node that leaves; it does not outlive the
+process, which refuses what was signed before it started (`signatures.check_time`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections import OrderedDict
 
+from ..clock import Now
 from .proof_errors import ProofError
 from .signatures import AGE_S_MAX, Proof
 
-ENTRY_BYTES = 12
+ENTRY_BYTES = 16
 _NONCE_HASH_BYTES = 8
+_NAME_BYTES = 12
 ENTRIES_MAX = 16
-# 300 bytes each. A full table refuses those who have none, since to forget one would let a proof in again.
+# A full table refuses those who have none, since to forget one would let a proof in again.
 RINGS_MAX = 524_288
 
 
-def admit(ring: bytes, created: int, nonce: str, wall_s: float) -> bytes:
-    """`ring` with one more entry, and without those that are too old to be accepted at `wall_s`.
+def admit(ring: bytes, created: int, nonce: str, now: Now) -> bytes:
+    """Return `ring` with one more entry, and without those that cannot be accepted any more after `now`.
 
     Raises `ProofError` ``replayed`` where the entry is in there, ``too_many_proofs`` where it has no room.
     """
-    oldest = wall_s - AGE_S_MAX
-    new = struct.pack(">I", created) + hashlib.blake2b(nonce.encode(), digest_size=_NONCE_HASH_BYTES).digest()
+    name = (
+        struct.pack(">I", created) + hashlib.blake2b(nonce.encode(), digest_size=_NONCE_HASH_BYTES).digest()
+    )
     live = [
         entry
         for entry in (ring[start : start + ENTRY_BYTES] for start in range(0, len(ring), ENTRY_BYTES))
-        if int.from_bytes(entry[:4]) >= oldest
+        if _is_live(entry, now)
     ]
-    if new in live:
+    if any(entry.startswith(name) for entry in live):
         raise ProofError("replayed", "This request was accepted before. Sign anew, with a fresh nonce.")
     if len(live) >= ENTRIES_MAX:
         raise ProofError(
@@ -43,7 +49,14 @@ def admit(ring: bytes, created: int, nonce: str, wall_s: float) -> bytes:
             f"The node has signed {ENTRIES_MAX} requests within {AGE_S_MAX} s, more are not taken. "
             "Wait, and use a session for heartbeats.",
         )
-    return b"".join([*live, new])
+    until_s = now.monotonic_s + max(0.0, created + AGE_S_MAX - now.wall_s)
+    return b"".join([*live, name, struct.pack(">I", math.ceil(until_s))])
+
+
+def _is_live(entry: bytes, now: Now) -> bool:
+    """Return whether one of the clocks says that the signature may be accepted still."""
+    created, until_s = int.from_bytes(entry[:4]), int.from_bytes(entry[_NAME_BYTES:])
+    return created >= now.wall_s - AGE_S_MAX or until_s > now.monotonic_s
 
 
 class ReplayRings:
@@ -59,10 +72,10 @@ class ReplayRings:
     def __len__(self) -> int:
         return len(self._rings)
 
-    def admit(self, node_id: str, proof: Proof, wall_s: float) -> None:
-        """Remember `proof`, which is valid at `wall_s`. Raises `ProofError` as the function `admit` does."""
+    def admit(self, node_id: str, proof: Proof, now: Now) -> None:
+        """Remember `proof`, which is valid `now`. Raises `ProofError` as the function `admit` does."""
         name = (node_id, proof.key_id)
-        ring = admit(self._rings.get(name, b""), proof.created, proof.nonce, wall_s)
+        ring = admit(self._rings.get(name, b""), proof.created, proof.nonce, now)
         if name not in self._rings and len(self._rings) >= self._rings_max:
             raise ProofError(
                 "too_many_proofs", f"{self._rings_max} nodes have signed within {AGE_S_MAX} s. Wait."
@@ -70,13 +83,14 @@ class ReplayRings:
         self._rings[name] = ring
         self._rings.move_to_end(name)
 
-    def sweep(self, wall_s: float, limit: int) -> int:
-        """Forget at most `limit` nodes of which no entry is valid any more at `wall_s`; returns how many."""
-        oldest = wall_s - AGE_S_MAX
+    def sweep(self, now: Now, limit: int) -> int:
+        """Forget at most `limit` nodes of which no entry can be accepted after `now`; return how many."""
         forgotten = 0
         while self._rings and forgotten < limit:
             name, ring = next(iter(self._rings.items()))
-            if any(created >= oldest for created, _ in struct.iter_unpack(">IQ", ring)):
+            if any(
+                _is_live(ring[start : start + ENTRY_BYTES], now) for start in range(0, len(ring), ENTRY_BYTES)
+            ):
                 break
             del self._rings[name]
             forgotten += 1

@@ -13,8 +13,10 @@ import struct
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from ..clock import Now
 from ..patterns import late
 from ..plain import NamedTuple
+from .tokens import LIFETIME_S_MAX
 
 # 17.6 MB of recent tokens at most, and a few of revoked ones.
 TOKENS_MAX = 65_536
@@ -32,6 +34,9 @@ class RevocationsFull(Exception):
 class Revocations:
     """The ids of tokens that were revoked, each until the token expires. Times are wall times in seconds.
 
+    A revocation goes when both clocks say that the token has expired: the wall clock, and the monotonic one,
+    counted from when the revocation came. So a wall clock that is set forward and back brings no token back.
+
     Changes that a store does not hold yet are noted: `take_unsaved` gives them. Nothing here takes longer
     where there are more of them.
     """
@@ -39,6 +44,7 @@ class Revocations:
     def __init__(self, tokens_max: int = TOKENS_MAX) -> None:
         self._tokens_max = tokens_max
         self._expires_at: dict[str, float] = {}
+        # By monotonic time.
         self._by_end: list[tuple[float, str]] = []
         # When the token expires, or None where the store is to forget it.
         self._unsaved: dict[str, float | None] = {}
@@ -49,23 +55,26 @@ class Revocations:
     def __contains__(self, token_id: str) -> bool:
         return token_id in self._expires_at
 
-    def revoke(self, token_id: str, expires_at: float, now_s: float) -> None:
+    def revoke(self, token_id: str, expires_at: float, now: Now) -> None:
         """Revoke the token of that id, which expires at `expires_at`. Harmless where it is revoked already.
 
         Raises `RevocationsFull`.
         """
-        self.sweep(now_s)
-        if token_id in self._expires_at or expires_at <= now_s:
+        self.sweep(now)
+        if token_id in self._expires_at or expires_at <= now.wall_s:
             return
         if len(self._expires_at) >= self._tokens_max:
             raise RevocationsFull(f"{self._tokens_max} tokens are revoked, more are not remembered")
         self._expires_at[token_id] = self._unsaved[token_id] = expires_at
-        heapq.heappush(self._by_end, (expires_at, token_id))
+        heapq.heappush(self._by_end, (now.monotonic_s + expires_at - now.wall_s, token_id))
 
-    def restore(self, revoked: Mapping[str, float]) -> None:
-        """Take in what a store holds, by id when each expires; what has expired is swept like all others."""
+    def restore(self, revoked: Mapping[str, float], monotonic_s: float) -> None:
+        """Take in what a store holds at `monotonic_s`, by id when each expires.
+
+        Each is kept for as long as a token may last, whatever a wall clock says that may be wrong at a start.
+        """
         self._expires_at |= revoked
-        self._by_end = [(expires_at, token_id) for token_id, expires_at in self._expires_at.items()]
+        self._by_end = [(monotonic_s + LIFETIME_S_MAX, token_id) for token_id in self._expires_at]
         heapq.heapify(self._by_end)
 
     def take_unsaved(self) -> dict[str, float | None]:
@@ -78,12 +87,18 @@ class Revocations:
         unsaved.update(self._unsaved)
         self._unsaved = unsaved
 
-    def sweep(self, now_s: float) -> None:
+    def sweep(self, now: Now) -> None:
         """Forget tokens that have expired, `SWEPT_MAX` at most: a request waits for it."""
         for _ in range(SWEPT_MAX):
-            if not self._by_end or self._by_end[0][0] > now_s:
+            if not self._by_end or self._by_end[0][0] > now.monotonic_s:
                 return
             _, token_id = heapq.heappop(self._by_end)
+            left_s = self._expires_at[token_id] - now.wall_s
+            if left_s > 0:
+                # The wall clock was set back. It is asked again, at the latest when a token made now ends.
+                again_s = now.monotonic_s + min(left_s, LIFETIME_S_MAX)
+                heapq.heappush(self._by_end, (again_s, token_id))
+                continue
             del self._expires_at[token_id]
             # A store need not forget what it was never told.
             if self._unsaved.pop(token_id, None) is None:

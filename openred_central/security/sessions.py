@@ -3,8 +3,8 @@
 ``or3s.<expires>.<signed>.<generation>.<mac>``: when it ends, when its node last really signed, and the
 node's generation, all decimal; then 128 bits of HMAC-SHA-256 over these, the node's id and its key id. It
 lives five minutes and is renewed by heartbeats, for at most an hour after a real signature: one that has more
-than four minutes left is given back as it is. It says "alive", and no more: what changes a record needs a
-signature.
+than four minutes left is given back as it is. It says "alive" and asks for tokens: what changes a record
+needs a signature. No jump of the wall clock moves the clock of its times, which only this process reads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SESSION = late(rf"or3s\.{_NUMBER}\.{_NUMBER}\.{_NUMBER}\.([A-Za-z0-9_-]{{22}})"
 class Session(NamedTuple):
     """A session `text` that was checked and holds: whose it is, and in which generation of its node.
 
-    It ends at `expires_s`; its node last signed at `signed_s`, both in Unix seconds.
+    It ends at `expires_s`; its node last signed at `signed_s`, both in steady Unix seconds.
     """
 
     text: str
@@ -62,7 +62,8 @@ class Sessions:
     def mint(self, node_id: str, key_id: str, now_s: float, signed_s: float, generation: int) -> str:
         """A session for the node `node_id` with the key `key_id`, which has signed at `signed_s`.
 
-        Times are Unix seconds. It ends after `LIFE_S`, and never later than `RENEWED_S_MAX` after `signed_s`.
+        Times are steady Unix seconds, as in `Prover`. It ends after `LIFE_S`, and never later than
+        `RENEWED_S_MAX` after `signed_s`.
         Call this for a signature that was just checked; `renew` for a session.
         """
         signed = int(signed_s)

@@ -142,6 +142,7 @@ class World:
             authorities=Authorities([AUTHORITY]),
             strict=strict,
             started_s=self.clock.monotonic_s(),
+            steady_ahead_s=self.clock.wall_s() - self.clock.monotonic_s(),
         )
         self.api = Api(
             directory=self.directory,

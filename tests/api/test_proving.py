@@ -463,6 +463,32 @@ def test_a_session_is_answered_as_it_is_within_its_first_minute() -> None:
     assert world.signed(OWNER, "POST", "/heartbeat/node-1").document["session"] != session, "signed anew"
 
 
+@pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S])
+def test_a_session_lives_no_longer_for_a_clock_that_is_set(jump_s: float) -> None:
+    world = bound_world()
+    world.clock.jump_wall(jump_s)
+    session = world.signed(OWNER, "POST", "/heartbeat/node-1").document["session"]
+    world.clock.jump_wall(-jump_s)
+    authorization = f"OpenRed {session}"
+    assert world.call("POST", "/heartbeat/node-1", authorization=authorization).status == 200
+    world.clock.advance(301)
+    reply = world.call("POST", "/heartbeat/node-1", authorization=authorization)
+    assert (reply.status, reply.document["reason"]) == (401, "session_expired")
+
+
+@pytest.mark.parametrize("jump_s", [90.0, 7_200.0, DAY_S])
+def test_no_request_is_accepted_twice_for_a_clock_that_is_set_forward_and_back(jump_s: float) -> None:
+    world = bound_world()
+    nonce = "0123456789abcdef"
+    assert world.signed(OWNER, "POST", "/heartbeat/node-1", nonce=nonce).status == 200
+    world.clock.jump_wall(jump_s)
+    assert world.signed(OWNER, "POST", "/heartbeat/node-1").status == 200
+    world.clock.jump_wall(-jump_s)
+    world.clock.advance(2)
+    reply = world.signed(OWNER, "POST", "/heartbeat/node-1", nonce=nonce, age_s=2.0)
+    assert (reply.status, reply.document["reason"]) == (401, "replayed")
+
+
 def test_a_session_is_for_heartbeats_only() -> None:
     world = World()
     authorization = f"OpenRed {enrol(world).document['session']}"

@@ -6,11 +6,17 @@ import random
 
 import pytest
 
+from openred_central.clock import Now
 from openred_central.security.proof_errors import ProofError
 from openred_central.security.replay import ENTRIES_MAX, ENTRY_BYTES, ReplayRings, admit
 from openred_central.security.signatures import AGE_S_MAX, EARLY_S_MAX, Proof
 
 from .signed_requests import NOW, refusal
+
+
+def at(wall_s: float, *, jumped_s: float = 0.0) -> Now:
+    """The moment `wall_s` of a wall clock that was set forward by `jumped_s`."""
+    return Now(0.0, wall_s, 1_000.0 + wall_s - jumped_s - NOW)
 
 
 def proof(number: int = 0, created: int = NOW) -> Proof:
@@ -19,17 +25,17 @@ def proof(number: int = 0, created: int = NOW) -> Proof:
 
 def test_the_same_proof_is_accepted_once() -> None:
     rings = ReplayRings()
-    rings.admit("node-1", proof(), NOW)
+    rings.admit("node-1", proof(), at(NOW))
     for wall_s in (NOW, NOW + 1, NOW + AGE_S_MAX):
-        assert refusal(rings.admit, "node-1", proof(), wall_s) == "replayed"
+        assert refusal(rings.admit, "node-1", proof(), at(wall_s)) == "replayed"
 
 
 def test_another_nonce_another_time_and_another_node_are_another_proof() -> None:
     rings = ReplayRings()
-    rings.admit("node-1", proof(), NOW)
-    rings.admit("node-1", proof(1), NOW)
-    rings.admit("node-1", proof(0, NOW - 1), NOW)
-    rings.admit("node-2", proof(), NOW)
+    rings.admit("node-1", proof(), at(NOW))
+    rings.admit("node-1", proof(1), at(NOW))
+    rings.admit("node-1", proof(0, NOW - 1), at(NOW))
+    rings.admit("node-2", proof(), at(NOW))
 
 
 def test_proofs_are_accepted_in_any_order(seed: int) -> None:
@@ -37,79 +43,79 @@ def test_proofs_are_accepted_in_any_order(seed: int) -> None:
     random.Random(seed).shuffle(proofs)
     rings = ReplayRings()
     for each in proofs:
-        rings.admit("node-1", each, NOW)
+        rings.admit("node-1", each, at(NOW))
     for each in proofs:
-        assert refusal(rings.admit, "node-1", each, NOW) == "replayed"
+        assert refusal(rings.admit, "node-1", each, at(NOW)) == "replayed"
 
 
 def test_the_seventeenth_within_a_minute_has_to_wait() -> None:
     ring = b""
     for number in range(ENTRIES_MAX):
-        ring = admit(ring, NOW, f"nonce {number}", NOW)
+        ring = admit(ring, NOW, f"nonce {number}", at(NOW))
     assert len(ring) == ENTRIES_MAX * ENTRY_BYTES
-    assert refusal(admit, ring, NOW, "nonce 16", NOW + AGE_S_MAX) == "too_many_proofs"
-    assert len(admit(ring, NOW + 61, "nonce 16", NOW + AGE_S_MAX + 1)) == ENTRY_BYTES
+    assert refusal(admit, ring, NOW, "nonce 16", at(NOW + AGE_S_MAX)) == "too_many_proofs"
+    assert len(admit(ring, NOW + 61, "nonce 16", at(NOW + AGE_S_MAX + 1))) == ENTRY_BYTES
 
 
 def test_a_full_ring_still_knows_its_entries() -> None:
     ring = b""
     for number in range(ENTRIES_MAX):
-        ring = admit(ring, NOW, f"nonce {number}", NOW)
-    assert refusal(admit, ring, NOW, "nonce 3", NOW) == "replayed"
+        ring = admit(ring, NOW, f"nonce {number}", at(NOW))
+    assert refusal(admit, ring, NOW, "nonce 3", at(NOW)) == "replayed"
 
 
 def test_one_node_cannot_flush_what_is_known_of_another() -> None:
     rings = ReplayRings()
-    rings.admit("victim", proof(), NOW)
+    rings.admit("victim", proof(), at(NOW))
     for number in range(1_000):
-        rings.admit(f"node-{number}", proof(number), NOW)
-    assert refusal(rings.admit, "victim", proof(), NOW) == "replayed"
+        rings.admit(f"node-{number}", proof(number), at(NOW))
+    assert refusal(rings.admit, "victim", proof(), at(NOW)) == "replayed"
 
 
 def test_whoever_signs_for_another_with_a_key_of_his_fills_his_own_ring() -> None:
     rings = ReplayRings()
     for number in range(ENTRIES_MAX):
-        rings.admit("victim", proof(number)._replace(key_id="m" * 43), NOW)
-    rings.admit("victim", proof(), NOW)
+        rings.admit("victim", proof(number)._replace(key_id="m" * 43), at(NOW))
+    rings.admit("victim", proof(), at(NOW))
 
 
 def test_a_full_table_refuses_who_is_not_in_it_and_forgets_nobody() -> None:
     rings = ReplayRings(rings_max=2)
-    rings.admit("node-1", proof(), NOW)
-    rings.admit("node-2", proof(), NOW)
+    rings.admit("node-1", proof(), at(NOW))
+    rings.admit("node-2", proof(), at(NOW))
     for number in range(1_000):
-        assert refusal(rings.admit, f"more-{number}", proof(), NOW) == "too_many_proofs"
+        assert refusal(rings.admit, f"more-{number}", proof(), at(NOW)) == "too_many_proofs"
     assert len(rings) == 2
-    assert refusal(rings.admit, "node-1", proof(), NOW) == "replayed"
-    rings.admit("node-1", proof(1), NOW)
-    rings.sweep(NOW + AGE_S_MAX + 1, 4)
-    rings.admit("more", proof(2, NOW + 61), NOW + 61)
+    assert refusal(rings.admit, "node-1", proof(), at(NOW)) == "replayed"
+    rings.admit("node-1", proof(1), at(NOW))
+    rings.sweep(at(NOW + AGE_S_MAX + 1), 4)
+    rings.admit("more", proof(2, NOW + 61), at(NOW + 61))
 
 
 def test_an_entry_is_kept_for_as_long_as_its_signature_is_valid() -> None:
     """A clock that is fast makes signatures that are valid for up to a minute and a half."""
     early = proof(0, NOW + EARLY_S_MAX)
     rings = ReplayRings()
-    rings.admit("node-1", early, NOW)
+    rings.admit("node-1", early, at(NOW))
     last_s = NOW + EARLY_S_MAX + AGE_S_MAX
-    rings.sweep(last_s, 10)
-    assert refusal(rings.admit, "node-1", early, last_s) == "replayed"
-    assert rings.sweep(last_s + 0.001, 10) == 1
+    rings.sweep(at(last_s), 10)
+    assert refusal(rings.admit, "node-1", early, at(last_s)) == "replayed"
+    assert rings.sweep(at(last_s + 0.001), 10) == 1
     assert len(rings) == 0
 
 
 def test_what_is_valid_no_more_is_swept_in_steps_and_the_rest_is_kept() -> None:
     rings = ReplayRings()
     for number in range(10):
-        rings.admit(f"node-{number}", proof(number), NOW)
-    rings.admit("node-0", proof(99, NOW + 30), NOW + 30)
-    rings.admit("node-10", proof(10, NOW + 30), NOW + 30)
-    assert rings.sweep(NOW + AGE_S_MAX, 100) == 0
-    assert rings.sweep(NOW + AGE_S_MAX + 1, 4) == 4
-    assert rings.sweep(NOW + AGE_S_MAX + 1, 100) == 5
+        rings.admit(f"node-{number}", proof(number), at(NOW))
+    rings.admit("node-0", proof(99, NOW + 30), at(NOW + 30))
+    rings.admit("node-10", proof(10, NOW + 30), at(NOW + 30))
+    assert rings.sweep(at(NOW + AGE_S_MAX), 100) == 0
+    assert rings.sweep(at(NOW + AGE_S_MAX + 1), 4) == 4
+    assert rings.sweep(at(NOW + AGE_S_MAX + 1), 100) == 5
     assert len(rings) == 2
-    assert refusal(rings.admit, "node-0", proof(99, NOW + 30), NOW + 61) == "replayed"
-    assert rings.sweep(NOW + 91, 100) == 2
+    assert refusal(rings.admit, "node-0", proof(99, NOW + 30), at(NOW + 61)) == "replayed"
+    assert rings.sweep(at(NOW + 91), 100) == 2
 
 
 @pytest.mark.parametrize("nodes", [1, 5])
@@ -124,7 +130,7 @@ def test_a_ring_agrees_with_a_plain_set(nodes: int, seed: int) -> None:
         each = proof(source.randrange(20), wall_s - source.randrange(-EARLY_S_MAX, AGE_S_MAX + 1))
         live = [key for key in seen if key[0] == node_id and key[1] >= wall_s - AGE_S_MAX]
         try:
-            rings.admit(node_id, each, wall_s)
+            rings.admit(node_id, each, at(wall_s))
         except ProofError as error:
             known = (node_id, each.created, each.nonce) in live
             assert error.code == ("replayed" if known else "too_many_proofs")  # noqa: PT017
@@ -133,4 +139,24 @@ def test_a_ring_agrees_with_a_plain_set(nodes: int, seed: int) -> None:
             assert (node_id, each.created, each.nonce) not in live
             seen[node_id, each.created, each.nonce] = None
         if source.random() < 0.1:
-            rings.sweep(wall_s, 2)
+            rings.sweep(at(wall_s), 2)
+
+
+@pytest.mark.parametrize("forward_s", [90.0, 7_200.0, 86_400.0])
+def test_a_clock_that_is_set_forward_and_back_lets_no_proof_in_again(forward_s: float) -> None:
+    rings = ReplayRings()
+    rings.admit("node-1", proof(), at(NOW))
+    ahead = at(NOW + 2 + forward_s, jumped_s=forward_s)
+    rings.admit("node-1", proof(1, NOW + 2 + int(forward_s)), ahead)
+    rings.sweep(ahead, 100)
+    for passed_s in (3, AGE_S_MAX):
+        assert refusal(rings.admit, "node-1", proof(), at(NOW + passed_s)) == "replayed"
+
+
+def test_a_clock_that_is_set_back_keeps_what_it_would_accept() -> None:
+    rings = ReplayRings()
+    rings.admit("node-1", proof(), at(NOW))
+    back = at(NOW - 600 + 300, jumped_s=-600)
+    assert rings.sweep(back, 100) == 0
+    assert refusal(rings.admit, "node-1", proof(), at(NOW, jumped_s=-600)) == "replayed"
+    assert rings.sweep(at(NOW + AGE_S_MAX + 1, jumped_s=-600), 100) == 1

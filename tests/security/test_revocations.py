@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from openred_central.clock import Now
 from openred_central.security.revocations import (
     SWEPT_MAX,
     TOKENS_MAX,
@@ -17,8 +18,14 @@ from openred_central.security.revocations import (
     decode_revocations,
     encode_revocations,
 )
+from openred_central.security.tokens import LIFETIME_S_MAX
 
 NOW = 1_800_000_000.0
+
+
+def at(wall_s: float, *, jumped_s: float = 0.0) -> Now:
+    """The moment `wall_s` of a wall clock that was set forward by `jumped_s`."""
+    return Now(0.0, wall_s, 10_000.0 + wall_s - jumped_s - NOW)
 
 
 def recent(expires_at: float = NOW + 300, peer: str | None = None) -> RecentToken:
@@ -27,12 +34,12 @@ def recent(expires_at: float = NOW + 300, peer: str | None = None) -> RecentToke
 
 def test_a_revoked_token_stays_revoked_until_it_would_have_expired() -> None:
     revoked = Revocations()
-    revoked.revoke("one", NOW + 300, NOW)
-    revoked.revoke("two", NOW + 100, NOW)
-    revoked.sweep(NOW + 299.9)
+    revoked.revoke("one", NOW + 300, at(NOW))
+    revoked.revoke("two", NOW + 100, at(NOW))
+    revoked.sweep(at(NOW + 299.9))
     assert "one" in revoked
     assert "two" not in revoked
-    revoked.sweep(NOW + 300)
+    revoked.sweep(at(NOW + 300))
     assert "one" not in revoked
     assert "other" not in revoked
 
@@ -40,66 +47,101 @@ def test_a_revoked_token_stays_revoked_until_it_would_have_expired() -> None:
 def test_revoking_twice_changes_nothing() -> None:
     revoked = Revocations()
     for _ in range(3):
-        revoked.revoke("one", NOW + 300, NOW)
+        revoked.revoke("one", NOW + 300, at(NOW))
     assert len(revoked) == 1
-    revoked.sweep(NOW + 300)
+    revoked.sweep(at(NOW + 300))
     assert len(revoked) == 0
 
 
 def test_an_expired_token_needs_no_place() -> None:
     revoked = Revocations()
-    revoked.revoke("one", NOW, NOW)
+    revoked.revoke("one", NOW, at(NOW))
     assert len(revoked) == 0
 
 
 def test_a_full_set_refuses_new_entries_and_forgets_none() -> None:
     revoked = Revocations(3)
     for number in range(3):
-        revoked.revoke(f"token-{number}", NOW + 100 + number, NOW)
+        revoked.revoke(f"token-{number}", NOW + 100 + number, at(NOW))
     with pytest.raises(RevocationsFull, match="3 tokens are revoked"):
-        revoked.revoke("token-3", NOW + 300, NOW)
+        revoked.revoke("token-3", NOW + 300, at(NOW))
     assert all(f"token-{number}" in revoked for number in range(3))
     # The first has expired, and makes room by itself.
-    revoked.revoke("token-3", NOW + 300, NOW + 100)
+    revoked.revoke("token-3", NOW + 300, at(NOW + 100))
     assert "token-3" in revoked
 
 
 def test_a_store_is_told_of_each_revocation_once_and_of_its_end() -> None:
     revoked = Revocations()
-    revoked.restore({"known": NOW + 100})
-    revoked.revoke("one", NOW + 100, NOW)
-    revoked.revoke("one", NOW + 100, NOW)
+    revoked.restore({"known": NOW + 100}, at(NOW + 100 - LIFETIME_S_MAX).monotonic_s)
+    revoked.revoke("one", NOW + 100, at(NOW))
+    revoked.revoke("one", NOW + 100, at(NOW))
     assert revoked.take_unsaved() == {"one": NOW + 100}
     assert revoked.take_unsaved() == {}
-    revoked.revoke("two", NOW + 200, NOW + 100)
+    revoked.revoke("two", NOW + 200, at(NOW + 100))
     assert revoked.take_unsaved() == {"known": None, "one": None, "two": NOW + 200}
 
 
 def test_what_could_not_be_stored_is_told_again_as_it_is_by_then() -> None:
     revoked = Revocations()
     for number, token_id in enumerate(("one", "two")):
-        revoked.revoke(token_id, NOW + 100 + number, NOW)
+        revoked.revoke(token_id, NOW + 100 + number, at(NOW))
     taken = revoked.take_unsaved()
     # It expires while the store is busy with it.
-    revoked.sweep(NOW + 100)
+    revoked.sweep(at(NOW + 100))
     revoked.put_back(taken)
     assert revoked.take_unsaved() == {"one": None, "two": NOW + 101}
 
 
 def test_what_no_store_was_told_of_leaves_nothing_behind() -> None:
     revoked = Revocations()
-    revoked.revoke("one", NOW + 100, NOW)
-    revoked.sweep(NOW + 100)
+    revoked.revoke("one", NOW + 100, at(NOW))
+    revoked.sweep(at(NOW + 100))
     assert revoked.take_unsaved() == {}
 
 
 def test_one_more_waits_for_few_of_those_that_have_expired() -> None:
     revoked = Revocations()
-    revoked.restore({f"{number:022}": NOW for number in range(TOKENS_MAX)})
-    revoked.revoke("one", NOW + 300, NOW + 1)
+    revoked.restore(
+        {f"{number:022}": NOW for number in range(TOKENS_MAX)}, at(NOW - LIFETIME_S_MAX).monotonic_s
+    )
+    revoked.revoke("one", NOW + 300, at(NOW + 1))
     assert "one" in revoked
     assert len(revoked) == TOKENS_MAX - SWEPT_MAX + 1
     assert len(revoked.take_unsaved()) == SWEPT_MAX + 1
+
+
+@pytest.mark.parametrize("forward_s", [301.0, 7_200.0, 86_400.0])
+def test_a_clock_that_is_set_forward_and_back_brings_no_token_back(forward_s: float) -> None:
+    revoked = Revocations()
+    revoked.revoke("one", NOW + 300, at(NOW))
+    revoked.revoke("two", NOW + forward_s + 300, at(NOW + forward_s + 10, jumped_s=forward_s))
+    assert "one" in revoked
+    revoked.sweep(at(NOW + 299))
+    assert "one" in revoked
+    revoked.sweep(at(NOW + 300))
+    assert "one" not in revoked
+
+
+def test_a_clock_that_is_set_back_keeps_a_token_revoked_for_longer() -> None:
+    revoked = Revocations()
+    revoked.revoke("one", NOW + 300, at(NOW))
+    revoked.sweep(at(NOW + 301 - 600, jumped_s=-600))
+    assert "one" in revoked
+    revoked.sweep(at(NOW + 299, jumped_s=-600))
+    assert "one" in revoked
+    revoked.sweep(at(NOW + 302, jumped_s=-600))
+    assert "one" not in revoked
+
+
+def test_a_clock_that_is_ahead_at_a_start_brings_no_stored_token_back() -> None:
+    revoked = Revocations()
+    revoked.restore({"one": NOW + 300}, at(NOW).monotonic_s)
+    revoked.sweep(at(NOW + 86_400, jumped_s=86_400))
+    revoked.sweep(at(NOW + 299))
+    assert "one" in revoked
+    revoked.sweep(at(NOW + LIFETIME_S_MAX))
+    assert "one" not in revoked
 
 
 def test_revocations_are_written_as_one_piece_and_read_back() -> None:
@@ -161,7 +203,7 @@ def test_a_million_tokens_stay_within_bounds(seed: int) -> None:
         expires_at = now_s + 30 + 3_570 * draw.random()
         tokens.add(token_id, recent(expires_at))
         try:
-            revoked.revoke(token_id, expires_at, now_s)
+            revoked.revoke(token_id, expires_at, at(now_s))
         except RevocationsFull:
             refused += 1
         assert len(tokens) <= TOKENS_MAX

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from openred_central.clock import Now
 from openred_central.security.revocations import SWEPT_MAX, TOKENS_MAX, Revocations
+from openred_central.security.tokens import LIFETIME_S_MAX
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.store import Store, StoreError
@@ -20,6 +22,11 @@ from tests.storage.records import alter, opened
 
 TOKEN = "A" * 22
 OTHER = "B" * 22
+
+
+def at(seconds: float) -> Now:
+    """The moment `seconds` of all clocks."""
+    return Now(seconds, seconds, seconds)
 
 
 class Here(Executor):
@@ -43,8 +50,8 @@ def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "openred.db")
     store.open()
     revocations = Revocations()
-    revocations.revoke(TOKEN, 200.0, 100.0)
-    revocations.revoke(OTHER, 150.0, 100.0)
+    revocations.revoke(TOKEN, 200.0, at(100.0))
+    revocations.revoke(OTHER, 150.0, at(100.0))
     with ThreadPoolExecutor(1) as writer:
         assert asyncio.run(_save(revocations, store, writer))
     store.close()
@@ -60,14 +67,14 @@ async def test_one_more_in_a_full_set_is_one_row_in_the_store(tmp_path: Path) ->
     store.save_revocations(many)
     while store.tidy_due:
         store.tidy()
-    revocations.restore(load_revocations(store)[0])
+    revocations.restore(load_revocations(store)[0], 150.0 - LIFETIME_S_MAX)
     log, bytes_before = tmp_path / "openred.db-wal", 0
     with ThreadPoolExecutor(1) as writer:
         saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0)
         # Restored revocations are stored already.
         assert await saver.save()
         bytes_before = log.stat().st_size
-        revocations.revoke(TOKEN, 200.0, 100.0)
+        revocations.revoke(TOKEN, 200.0, at(100.0))
         assert await saver.save()
     assert log.stat().st_size - bytes_before < 64 * 1_024
     assert load_revocations(store) == (many | {TOKEN: 200.0}, [])
@@ -78,11 +85,11 @@ async def test_what_has_expired_leaves_the_store_with_later_revocations(tmp_path
     store, revocations = SqliteStore(tmp_path / "openred.db"), Revocations()
     store.open()
     store.save_revocations({f"{number:022}": 150.0 for number in range(SWEPT_MAX + 10)})
-    revocations.restore(load_revocations(store)[0])
+    revocations.restore(load_revocations(store)[0], 150.0 - LIFETIME_S_MAX)
     with ThreadPoolExecutor(1) as writer:
         saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0)
         for token_id, left in ((TOKEN, 11), (OTHER, 2)):
-            revocations.revoke(token_id, 300.0, 200.0)
+            revocations.revoke(token_id, 300.0, at(200.0))
             assert await saver.save()
             assert len(load_revocations(store)[0]) == left
     assert load_revocations(store) == ({TOKEN: 300.0, OTHER: 300.0}, [])
@@ -105,7 +112,7 @@ def test_what_was_not_durable_becomes_so_without_another_word(tmp_path: Path) ->
     store, writer = SqliteStore(tmp_path / "openred.db"), Here()
     store.open()
     revocations = Revocations()
-    revocations.revoke(TOKEN, 200.0, 100.0)
+    revocations.revoke(TOKEN, 200.0, at(100.0))
 
     async def save_while_it_fails() -> None:
         saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0, retry_s=0.001)
@@ -160,8 +167,8 @@ def test_a_damaged_row_stays_is_named_and_counts_while_its_id_can_be_read(tmp_pa
             "not all revocations of an earlier version can be read, in 2 bytes",
         ]
         revocations = Revocations()
-        revocations.restore(revoked)
-        revocations.sweep(1e12)
+        revocations.restore(revoked, 150.0 - LIFETIME_S_MAX)
+        revocations.sweep(at(1e12))
         assert OTHER in revocations, "nobody knows when it expires"
         store.save_revocations(revocations.take_unsaved())
         assert len(store.load_revocations()) == 2, "the sound one has expired"
@@ -184,7 +191,7 @@ class Fails(MemoryStore):
 
 async def _save_then_stop(store: Store, *, stop_timeout_s: float) -> RevocationSaver:
     revocations = Revocations()
-    revocations.revoke(TOKEN, 200.0, 100.0)
+    revocations.revoke(TOKEN, 200.0, at(100.0))
     with ThreadPoolExecutor(1) as writer:
         saver = RevocationSaver(revocations, store, writer, stop_timeout_s=stop_timeout_s, retry_s=0.001)
         assert not await saver.save()
