@@ -26,12 +26,11 @@ class Length:
         `connection` tells how long it has to be: whoever makes it compact makes it shorter, too.
         """
         found = os.fstat(descriptor).st_size
-        if found < self._bytes:
-            if found < _bytes_expected(connection):
-                raise StoreError(
-                    f"{self._path} was cut to {found} bytes of {self._bytes}: somebody has written into it; "
-                    "stop this server, and put a whole database in its place, such as the newest snapshot"
-                )
+        if found < self._bytes and found < _bytes_expected(connection):
+            raise StoreError(
+                f"{self._path} was cut to {found} bytes of {self._bytes}: somebody has written into it; "
+                "stop this server, and put a whole database in its place, such as the newest snapshot"
+            )
         self._bytes = found
 
 
