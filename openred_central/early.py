@@ -36,6 +36,12 @@ def begun() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def interrupted() -> int:
+    """Let a further Ctrl-C end the process without a word, and return the exit code of one."""
+    signal.signal(signal.SIGINT, _end_at_once)
+    return INTERRUPTED
+
+
 def _end_at_once(*_: object) -> None:
     os._exit(INTERRUPTED)
 

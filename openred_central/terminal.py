@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from .early import INTERRUPTED, begun
+from .early import begun, interrupted
 
 PROGRAM: Final = "openred-central"
 FAILED: Final = 1
@@ -38,7 +38,7 @@ def guarded(run: Callable[[], int], complain: Callable[[str], None], *, serving:
             raise
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return interrupted()
     except BrokenPipeError:
         # The reader has seen enough.
         _forget_output()

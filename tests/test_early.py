@@ -89,3 +89,14 @@ def test_signals_that_mean_nothing_to_a_server_are_ignored_from_its_first_moment
         expected = [ignored for name in IGNORED if hasattr(signal, name)]
         assert run.stdout.strip() == str(expected)
     assert signal.getsignal(signal.SIGUSR2) is not signal.SIG_IGN
+
+
+def test_ctrl_c_at_the_end_of_an_interrupted_command_shows_no_traceback() -> None:
+    program = (
+        "import atexit, os, signal, sys\nfrom openred_central.terminal import guarded\n"
+        "interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+        "atexit.register(interrupt)\n"
+        "sys.exit(guarded(interrupt, print, serving=True))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (130, b"", b"")

@@ -23,6 +23,7 @@ from .companions import Companions
 from .connecting import Checking, connect, truncate_log
 from .faults import ADVICE, poisons, telling
 from .journal import SELECT_FOLDED_RECORDS, SELECT_RECORDS, Journal, last_commit_number
+from .length import Length
 from .lock import FileLock
 from .log_size import LogSize
 from .rescuing import Rescue
@@ -83,6 +84,7 @@ class SqliteStore:
         self._checking: Checking | None = None
         self._left_alone: frozenset[int] = frozenset()
         self._rescue = Rescue(self._path)
+        self._length = Length(str(self._path))
 
     @property
     def location(self) -> str:
@@ -367,6 +369,8 @@ class SqliteStore:
             raise StoreError(
                 f"{lost} was removed or replaced while in use; leave alone what lies beside {self._path}"
             )
+        if session is not None and self._lock.database_descriptor is not None:
+            self._length.see(self._lock.database_descriptor, session.connection)
 
     def _check_number(self, connection: sqlite3.Connection) -> None:
         """Raise `StoreError` where somebody else has committed to the file."""
