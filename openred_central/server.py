@@ -211,7 +211,6 @@ class Server:
             # Both try again to save what was acknowledged as not yet saved, as long as either may take.
             await asyncio.gather(saver.stop(), revocation_saver.stop())
             self._notifier.stop()
-            self._supervisor.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
         return _end(saver, revocation_saver, vault)

@@ -121,7 +121,7 @@ class Saver:
         self._wake = asyncio.Event()
         self._stopping = False
         self._gave_up = False
-        self._ended = False
+        self._ended = self._saved_all = False
         # Everything numbered up to here has been committed.
         self._saved_change = 0
         # In the order of asking. One who asks for an older change than the one before waits a little
@@ -189,6 +189,7 @@ class Saver:
         try:
             while not (await self._save_batch() and self._stopping):
                 await self._pause()
+            self._saved_all = True
         except asyncio.CancelledError:
             if not self._gave_up:
                 raise
@@ -212,6 +213,7 @@ class Saver:
             self._gave_up = True
             self._task.cancel()
             await asyncio.wait({self._task})
+        self._gave_up = not self._saved_all
 
     def _end(self) -> None:
         self._ended = True

@@ -35,10 +35,12 @@ class Supervisor:
         self.failures: Counter[str] = Counter()
 
     async def run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work` until it ends by itself, or `stop`. Raises `StartError` as it does."""
+        """Do `work` until it ends by itself, or fails after `stop`. Raises `StartError` as it does."""
         self.failures[name] = 0
-        pause_s = PAUSE_S_MIN
-        while not self._stopping.is_set():
+        pause_s, is_last = PAUSE_S_MIN, False
+        while not is_last:
+            # Where it pauses at the stop it is begun once more: there may be something to bring to its end.
+            is_last = self._stopping.is_set()
             began_s = self._clock.monotonic_s()
             try:
                 await work()
@@ -55,7 +57,7 @@ class Supervisor:
             pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
     def stop(self) -> None:
-        """Begin nothing anew."""
+        """Pause no more, and begin nothing anew but once more what pauses."""
         self._stopping.set()
 
 

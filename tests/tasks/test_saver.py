@@ -23,6 +23,7 @@ from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.state import StoreState
 from openred_central.storage.store import RowsRefused, StoreError
 from openred_central.tasks.saver import BEHIND_S, FLUSH_S_MAX, Saver, SaverOptions
+from openred_central.tasks.supervisor import Supervisor
 
 # Longer than any test: what happens before it happened because somebody asked for it.
 NEVER_S = 3_600.0
@@ -655,6 +656,33 @@ def test_stop_is_bounded_says_so_and_leaves_nobody_waiting(
     run(scenario())
     assert "gave up saving the last changes after 0.05 s; last error: " in caplog.text
     assert ("the last commit still runs" if hangs else "the disk is gone") in caplog.text
+
+
+@pytest.mark.parametrize("mended", [False, True])
+async def test_what_a_run_that_failed_left_is_saved_at_the_stop_or_told_to_be_lost(
+    monkeypatch: pytest.MonkeyPatch, mended: bool
+) -> None:
+    monkeypatch.setattr("openred_central.tasks.supervisor.PAUSE_S_MIN", NEVER_S)
+    parts, broken = Parts(), [True]
+    take_changes = parts.directory.take_changes
+
+    def failing(limit: int, now: Now, *, closing: bool) -> Batch | None:
+        if broken[0]:
+            raise ZeroDivisionError
+        return take_changes(limit, now, closing=closing)
+
+    monkeypatch.setattr(parts.directory, "take_changes", failing)
+    supervisor = Supervisor(parts.clock)
+    task = asyncio.create_task(supervisor.run("saver", parts.saver.run))
+    parts.directory.change(7)
+    await parts.until(lambda: supervisor.failures["saver"] == 1)
+    broken[0] = not mended
+    supervisor.stop()
+    await parts.saver.stop()
+    await task
+    assert parts.saver.gave_up is not mended
+    assert bool(parts.directory.pending) is not mended
+    parts.writer.shutdown()
 
 
 def test_whoever_asks_before_the_saver_runs_is_answered_when_it_does() -> None:

@@ -68,15 +68,21 @@ async def test_what_a_start_refuses_ends_it() -> None:
         await Supervisor(VirtualClock()).run("keykeeper", Work(StartError("no key")))
 
 
-async def test_a_stop_waits_for_no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mended", [False, True])
+async def test_a_stop_waits_for_no_pause_and_begins_what_pauses_once_more(
+    monkeypatch: pytest.MonkeyPatch, mended: bool
+) -> None:
     monkeypatch.setattr(supervisor, "PAUSE_S_MIN", 3_600.0)
     supervising, work = Supervisor(VirtualClock()), Work(*[ValueError()] * 3)
-    task = asyncio.create_task(supervising.run("notifier", work))
-    while not supervising.failures["notifier"]:
+    task = asyncio.create_task(supervising.run("saver", work))
+    while not supervising.failures["saver"]:
         await asyncio.sleep(0)
+    if mended:
+        work.errors.clear()
     supervising.stop()
     await asyncio.wait_for(task, WAIT_S)
-    assert work.begun == 1
+    assert work.begun == 2
+    assert supervising.failures == {"saver": 1 if mended else 2}
 
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:
