@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
+from pathlib import Path
 
 from .schema import PAGE_BYTES
 from .store import StoreError
@@ -16,7 +17,7 @@ from .store import StoreError
 class Length:
     """The length of the open database at `path`, in bytes, as it was last seen."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._bytes = 0
 

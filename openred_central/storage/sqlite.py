@@ -84,7 +84,7 @@ class SqliteStore:
         self._checking: Checking | None = None
         self._left_alone: frozenset[int] = frozenset()
         self._rescue = Rescue(self._path)
-        self._length = Length(str(self._path))
+        self._length = Length(self._path)
 
     @property
     def location(self) -> str:
