@@ -208,6 +208,7 @@ class Server:
                 snapshotter.stop()
             vault.keykeeper.stop()
             await prober.stop()
+            self._supervisor.stop()
             # Both try again to save what was acknowledged as not yet saved, as long as either may take.
             await asyncio.gather(saver.stop(), revocation_saver.stop())
             self._notifier.stop()

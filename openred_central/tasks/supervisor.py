@@ -37,8 +37,8 @@ class Supervisor:
     async def run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` until it ends by itself, or fails after `stop`. Raises `StartError` as it does."""
         self.failures[name] = 0
-        pause_s, is_last = PAUSE_S_MIN, False
-        while not is_last:
+        pause_s = PAUSE_S_MIN
+        while True:
             # Where it pauses at the stop it is begun once more: there may be something to bring to its end.
             is_last = self._stopping.is_set()
             began_s = self._clock.monotonic_s()
@@ -51,6 +51,9 @@ class Supervisor:
                 if self._clock.monotonic_s() - began_s >= PAUSE_S_MAX:
                     pause_s = PAUSE_S_MIN
                 self.failures[name] += 1
+                if is_last:
+                    log.error("the %s failed at the stop: %s", name, described(error))
+                    return
                 log.error("the %s failed, and begins anew in %g s: %s", name, pause_s, described(error))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)

@@ -70,7 +70,7 @@ async def test_what_a_start_refuses_ends_it() -> None:
 
 @pytest.mark.parametrize("mended", [False, True])
 async def test_a_stop_waits_for_no_pause_and_begins_what_pauses_once_more(
-    monkeypatch: pytest.MonkeyPatch, mended: bool
+    monkeypatch: pytest.MonkeyPatch, mended: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(supervisor, "PAUSE_S_MIN", 3_600.0)
     supervising, work = Supervisor(VirtualClock()), Work(*[ValueError()] * 3)
@@ -83,6 +83,7 @@ async def test_a_stop_waits_for_no_pause_and_begins_what_pauses_once_more(
     await asyncio.wait_for(task, WAIT_S)
     assert work.begun == 2
     assert supervising.failures == {"saver": 1 if mended else 2}
+    assert ("the saver failed at the stop: ValueError()" in caplog.text) is not mended
 
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:
