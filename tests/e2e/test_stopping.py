@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -261,6 +262,31 @@ def test_the_store_is_closed_in_order_where_only_a_change_of_the_keys_is_lost(
     assert server.wait() == 1
     assert "gave up writing the last changes of the keys" in server.log
     assert not (tmp_path / "nodes.db-wal").exists()
+
+
+# A server whose saver fails once for what nobody expected, and then has to pause for an hour.
+FAILS_ONCE = """
+import sys
+from openred_central.cli import main
+from openred_central.tasks import supervisor
+from openred_central.tasks.saver import Saver
+save = Saver._save_batch
+async def fail(saver):
+    Saver._save_batch = save
+    raise ZeroDivisionError
+Saver._save_batch, supervisor.PAUSE_S_MIN = fail, 3_600.0
+sys.exit(main())
+"""
+
+
+def test_what_a_saver_that_failed_has_not_saved_yet_is_saved_at_the_stop(start: Start) -> None:
+    server = start(command=(sys.executable, "-c", FAILS_ONCE))
+    until(lambda: "the saver failed, and begins anew in 3600 s" in server.log, "the saver to fail")
+    with Client(server.address) as client:
+        assert client.register("alice").status == 202
+    server.stop()
+    with Client(start().address) as client:
+        assert client.ask("GET", "/nodes/alice").status == 200
 
 
 def wait_until_read(server: Server) -> None:
