@@ -38,7 +38,7 @@ bench: $(VENV)/bench.stamp ## Compare the server with others on this machine; op
 	@exec $(VENV)/bin/python -m benchmarks suite $(ARGS)
 
 clean: ## Remove the environment, caches and build products; data/ stays
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .node build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find openred_central tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp says what is installed. It is older than pyproject.toml when that must be done again. An

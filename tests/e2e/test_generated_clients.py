@@ -21,8 +21,8 @@ from .conftest import Start
 from .running import ROOT
 
 PACKAGE = "generated_openred_client"
-# Where `.ci/run` installs them; a person may as well: npm install --prefix .venv/node PACKAGES
-NODE_PROGRAMS = ROOT / ".venv" / "node" / "node_modules" / ".bin"
+# Where `.ci/run` installs them; a person may as well: npm install --prefix .node PACKAGES
+NODE_PROGRAMS = ROOT / ".node" / "node_modules" / ".bin"
 TYPESCRIPT = """
 import type { components, operations, paths } from "./api";
 
