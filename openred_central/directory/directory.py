@@ -17,7 +17,7 @@ from .discovery import Draw, Query
 from .expiry import Expiry
 from .lifecycle import Event, LifecycleOptions, State
 from .mass_silence import MassSilence, MassSilenceOptions
-from .node import DISCOVERABLE, KEYED, LEFT, PROVEN, Profile
+from .node import DISCOVERABLE, GENERATION_BASE_MAX, KEYED, LEFT, PROVEN, Profile
 from .nodes import Nodes
 from .registration import (
     Registration,
@@ -35,8 +35,7 @@ from .saving import Saving
 USUAL_GAP_WEIGHT = 0.25
 # A caller that is told "full" may come back after this long.
 FULL_RETRY_AFTER_S = 3_600
-# The bytes that records may take where that is not set: for each node that there may be several times what
-# most take, and always enough for some nodes that say as much as they may.
+# The budget of bytes where none is set: several times what most nodes take, and always some full ones.
 BYTES_PER_NODE = 2_048
 BYTES_MAX_LEAST = 1024 * 1024
 
@@ -45,8 +44,7 @@ BYTES_MAX_LEAST = 1024 * 1024
 class DirectoryOptions:
     """Everything that an operator may set of the directory. Durations in seconds.
 
-    `nodes_bytes_max` bounds the bytes of all records (`Registry.bytes_held`); 0 has it follow from
-    `nodes_max`.
+    `nodes_bytes_max` bounds `Registry.bytes_held`, the bytes of all records; 0: it follows from `nodes_max`.
     """
 
     nodes_max: int = 100_000
@@ -105,6 +103,8 @@ class Directory:
         # How often a new node, or a longer record, was refused for the bytes that it would have taken.
         self.bytes_refusals = 0
         self._random = random
+        # Another one in each run: what a crash or an older snapshot takes back is not given out once more.
+        self._generation_base = int(random() * GENERATION_BASE_MAX)
 
     def __len__(self) -> int:
         return len(self.nodes.registry)
@@ -339,8 +339,8 @@ class Directory:
         slot = nodes.registry.next_slot()
         record = record._replace(slot=slot, revision=nodes.next_revision())
         if nodes.tombstones.may_have_grants(registration.node_id, now.attended_s):
-            # Grants of its former bearer must not count for this one; no generation came up to this.
-            record = record._replace(generation=record.revision)
+            # Grants of its former bearer must not count for this one, nor those of a life that a crash lost.
+            record = record._replace(generation=self._generation_base + record.revision)
         if next_key and not takes_over:
             record = record._replace(next_key=next_key)
         change = nodes.begin(record, from_state=from_state, at=now.wall_s)

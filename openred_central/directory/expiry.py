@@ -296,7 +296,7 @@ class Expiry:
             at = now.wall_s - (now.attended_s - due_s)
             if next_state(state, Event.DEADLINE) is State.DEAD:
                 node_id = nodes.registry.node_id(slot)
-                nodes.bury(slot, Event.DEADLINE, at=at, at_s=due_s)
+                nodes.bury(slot, Event.DEADLINE, at=at, at_s=due_s, now_s=now.attended_s)
                 self.silence.died(slot, node_id)
                 return
             state = nodes.enter(slot, Event.DEADLINE, at=at, at_s=due_s)

@@ -26,6 +26,9 @@ HELD = 16
 OBSERVED = 32
 
 HISTORY_ENTRIES_MAX = 16
+# Where generations begin in a run, at most: with a revision added they stay below 2^53, as tokens and JSON
+# hold them.
+GENERATION_BASE_MAX = 1 << 52
 # Never written to.
 NO_METADATA: Final[dict[str, Any]] = {}
 
@@ -44,8 +47,8 @@ class Record(NamedTuple):
     last change that was acknowledged as durable. `services` are names joined by commas, sorted. `profile`
     is `Profile` as UTF-8 JSON. `away_from_s` and `away_until_s` enclose an announced absence, both 0 where
     there is none. `history` is the text form of the last transitions (`append_history`). `generation` counts
-    how often the key was changed or all that it had granted was revoked; it begins with the revision of the
-    registration where an earlier bearer of the name may hold tokens that still count. `next_key` is the id
+    how often the key was changed or all that it had granted was revoked; where an earlier bearer of the name
+    may hold tokens that still count, it begins with a number that no other life has. `next_key` is the id
     of the one key to which the node may change, and without the present one; empty where it has committed to
     none.
     """

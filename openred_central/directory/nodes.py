@@ -206,8 +206,11 @@ class Nodes:
         self.transition_counts[from_state, to_state, reason] += len(slots)
         return to_state
 
-    def bury(self, slot: int, event: Event, *, at: float, at_s: float) -> int:
-        """Remove the node in `slot`, leaving a tombstone. Returns the number of the change."""
+    def bury(self, slot: int, event: Event, *, at: float, at_s: float, now_s: float | None = None) -> int:
+        """Remove the node in `slot`, leaving a tombstone that is dated `at` and `at_s`.
+
+        `now_s` is the moment, where a deadline before it is handled now. Return the number of the change.
+        """
         registry = self.registry
         from_state, node_id = registry.state(slot), registry.node_id(slot)
         to_state = next_state(from_state, event)
@@ -225,7 +228,7 @@ class Nodes:
             flags & PROVEN,
             next_key,
         )
-        for crowded_out in self.tombstones.put_up(tombstone):
+        for crowded_out in self.tombstones.put_up(tombstone, at_s if now_s is None else now_s):
             self.changes.note(crowded_out.id_hash)
         self._happened(Transition(at, at_s, node_id, from_state, to_state, event.value))
         if event is Event.FORGOTTEN:

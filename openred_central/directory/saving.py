@@ -146,7 +146,7 @@ class Saving:
         for tombstone in tombstones:
             if tombstone.died_s > self._restored_s:
                 tombstone = tombstone._replace(died_s=self._restored_s)
-            for crowded_out in self._nodes.tombstones.put_up(tombstone):
+            for crowded_out in self._nodes.tombstones.put_up(tombstone, self._restored_s):
                 self._nodes.changes.note(crowded_out.id_hash)
 
     def _take_signs_of_life(self, limit: int, told: set[int]) -> list[SignOfLife]:

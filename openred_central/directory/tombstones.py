@@ -41,15 +41,18 @@ class Tombstones:
     def __iter__(self) -> Iterator[Tombstone]:
         return chain(self._silent.values(), self._forgotten.values())
 
-    def put_up(self, tombstone: Tombstone) -> list[Tombstone]:
-        """Keep `tombstone`, instead of an older one of the same name. Returns those that had to make room."""
+    def put_up(self, tombstone: Tombstone, now_s: float) -> list[Tombstone]:
+        """Keep `tombstone` from `now_s` on, in attended seconds, instead of an older one of the same name.
+
+        Return those that had to make room.
+        """
         self.lift(tombstone.id_hash)
         kind = self._forgotten if tombstone.reason == Event.FORGOTTEN else self._silent
         kind[tombstone.id_hash] = tombstone
         crowded_out = []
         while len(kind) > self._count_max:
             crowded_out.append(kind.popitem(last=False)[1])
-            self._note_gone(crowded_out[-1].died_s)
+            self._note_gone(now_s)
         return crowded_out
 
     def lift(self, id_hash: str) -> Tombstone | None:
@@ -90,7 +93,7 @@ class Tombstones:
         first = self._first()
         if first is None or self.ends_s(first) > now_s:
             return None
-        self._note_gone(first.died_s)
+        self._note_gone(now_s)
         return self.lift(first.id_hash)
 
     def restart(self, now_s: float) -> None:
@@ -101,9 +104,12 @@ class Tombstones:
         """Whether at `now_s` something may still count that an earlier bearer of the name was granted."""
         return now_s < self._grants_end_s or self.of_node(node_id) is not None
 
-    def _note_gone(self, died_s: float) -> None:
-        """Remember that nothing will tell any more of a node that died at `died_s`."""
-        self._grants_end_s = max(self._grants_end_s, died_s + GRANTED_S_MAX)
+    def _note_gone(self, now_s: float) -> None:
+        """Remember that nothing will tell any more of a node that was granted something up to `now_s`.
+
+        Its death may be dated earlier: a deadline that was handled late counts from when it came.
+        """
+        self._grants_end_s = max(self._grants_end_s, now_s + GRANTED_S_MAX)
 
     def _first(self) -> Tombstone | None:
         """The one that expires first."""

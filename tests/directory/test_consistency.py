@@ -55,7 +55,7 @@ def seen_in_the_future(directory: Directory) -> None:
 
 
 def alive_and_dead(directory: Directory) -> None:
-    directory.nodes.tombstones.put_up(Tombstone(hash_id("a"), "fingerprint", 0.0, 0.0, "deadline", 1))
+    directory.nodes.tombstones.put_up(Tombstone(hash_id("a"), "fingerprint", 0.0, 0.0, "deadline", 1), 0.0)
 
 
 def changed_behind_the_digest(directory: Directory) -> None:
