@@ -266,10 +266,21 @@ def _on_signal(callback: Callable[[], object], numbers: Iterable[int] = STOPPING
     """Have `callback` called in the loop at each of these signals.
 
     Not by the loop's own handlers: when it closes it would have those signals kill the process, for a moment.
+    One that comes again before the callback ran adds nothing: a storm of them must not fill the loop.
     """
-    loop = asyncio.get_running_loop()
+    loop, waiting = asyncio.get_running_loop(), set[int]()
+
+    def call(number: int) -> None:
+        waiting.discard(number)
+        callback()
+
+    def came(number: int, _: object) -> None:
+        if number not in waiting:
+            waiting.add(number)
+            loop.call_soon_threadsafe(call, number)
+
     for number in numbers:
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
+        signal.signal(number, came)
 
 
 def _hear_no_more() -> None:
