@@ -54,6 +54,7 @@ def test_a_lost_database_detaches_the_store_at_once_and_loses_nothing_promised(
         late = client.register("late")
         assert (late.status, late.document["durable"]) == (202, False)
         assert client.ask("GET", "/nodes/kept").status == 200
+        until(lambda: "what was saved is in" in server.log, "the log to say where that is")
         told = [line for line in server.log.splitlines() if "what was saved is in" in line]
         assert len(told) == 1, server.log
         if database.exists():
