@@ -161,7 +161,7 @@ class Assembly:
         stopping: Callable[[], bool],
         time_s: Callable[[], float],
     ) -> Api:
-        """What the endpoints need; `time_s` is as in `Moments`."""
+        """Return what the endpoints need; `time_s` is as in `Moments`."""
         limits = Limits(self.configuration.limits(), self.clock.monotonic_s, parts.directory.nodes.registry)
         return Api(
             directory=parts.directory,

@@ -115,7 +115,7 @@ def test_a_real_server_takes_every_proof_of_the_load(tmp_path: Path) -> None:
         server = start("--database", "memory:", "--rate-limit-exempt", "127.0.0.0/8")
         written = tmp_path / "load.json"
         given = ["--url", f"http://127.0.0.1:{server.address[1]}", "--nodes", "20", "--connections", "4"]
-        # What was signed in the second in which the server started is refused, and is sent first.
+        # The server refuses signatures of the second in which it started; the warm-up sends those.
         given += ["--rate", "100", "--duration", "1", "--warm-up", "1", "--processes", "2"]
         ran = subprocess.run(
             [sys.executable, "-m", "benchmarks", "load", *given, "--mix", ",".join(mix), "--json", written],
