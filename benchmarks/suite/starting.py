@@ -13,7 +13,8 @@ from .contestants import CONTESTANTS
 from .databases import select_s
 from .effort import Bench
 from .samples import Subject
-from .servers import ROOT, ask
+from .machine import ROOT
+from .servers import ask
 
 CASE = "start to the first answer"
 IMPORT = 'python -c "import uvloop"'
