@@ -22,8 +22,8 @@ from . import following, holding, latency, loads, machine, proving, registering,
 from .databases import Databases
 from .effort import QUICK, WHOLE, Bench
 from .goals import outcomes
-from .samples import Samples
 from .machine import ROOT
+from .samples import Samples
 from .servers import ServerError, Site
 
 CASES: dict[str, Callable[[Bench], None]] = {

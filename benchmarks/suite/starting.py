@@ -12,8 +12,8 @@ from . import machine
 from .contestants import CONTESTANTS
 from .databases import select_s
 from .effort import Bench
-from .samples import Subject
 from .machine import ROOT
+from .samples import Subject
 from .servers import ask
 
 CASE = "start to the first answer"
