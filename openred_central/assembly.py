@@ -22,7 +22,6 @@ from .api.proving import Prover
 from .api.routes import NAMES
 from .api.service import Api, Documents
 from .clock import AttendedTime, Clock
-from .config import Configuration
 from .descriptors import make_room
 from .directory.directory import Directory
 from .directory.expiry import ProbeRequest
@@ -41,6 +40,7 @@ from .security.origins import Origins
 from .security.replay import ReplayRings
 from .security.revocations import RecentTokens, Revocations
 from .security.sessions import SESSION_KEY_BYTES, Sessions
+from .settings.config import Configuration
 from .storage.restoring import Restored, database_path, snapshots_of
 from .storage.store import Store
 from .tasks.prober import Prober, Submission, probe_refusal

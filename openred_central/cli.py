@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 from . import __version__
 from .commands import arguments as for_nodes
-from .config import SETTINGS, ConfigError, Configuration, load
 from .early import serves
 from .maintenance.arguments import MEANINGS, add_arguments
-from .setting_texts import nearest, settings_markdown, unknown_variables
+from .settings.config import SETTINGS, ConfigError, Configuration, load
+from .settings.texts import nearest, settings_markdown, unknown_variables
 from .terminal import PROGRAM, complain, guarded, layout, printed_aloud
 
 if TYPE_CHECKING:

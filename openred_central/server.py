@@ -21,7 +21,6 @@ from .api.event_log import EventLog
 from .api.routes import install
 from .assembly import Assembly, log_unserved
 from .clock import AttendedTime, SystemClock
-from .config import SETTINGS, Configuration
 from .directory.directory import Directory
 from .exit_codes import exit_code
 from .listening import Certificate, StartError, certificate_of
@@ -29,6 +28,7 @@ from .logs import configure
 from .micro_engine.engine import Engine
 from .plain import NamedTuple
 from .reporting.figures import LiveFigures
+from .settings.config import SETTINGS, Configuration
 from .storage.restoring import Restored, open_or_restore
 from .storage.runs import RUN_BYTES, begin_run
 from .storage.store import Store, StoreError

@@ -12,9 +12,9 @@ import re
 from pathlib import PurePosixPath
 from typing import Final
 
-from .config import SETTINGS, ConfigError, Configuration
 from .descriptors import needed
 from .exit_codes import TO_BE_MENDED
+from .settings.config import SETTINGS, ConfigError, Configuration
 
 NAME: Final = "openred-central"
 # Beside the drain: the last flush, and connections that have to be cut.

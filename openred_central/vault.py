@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .clock import Clock
-from .config import Configuration
 from .listening import StartError
 from .security.root import COMPOSITE, KeyOptions, QuantumPolicy, RootRefused
+from .settings.config import Configuration
 from .storage.key_check import check_keys
 from .storage.key_files import KeyFileError, KeyFiles, read_secret
 from .storage.restoring import database_path

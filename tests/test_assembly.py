@@ -16,10 +16,10 @@ from openred_central.api.event_log import EventLog
 from openred_central.api.service import Api
 from openred_central.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
 from openred_central.clock import VirtualClock
-from openred_central.config import Configuration
 from openred_central.descriptors import needed
 from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.claims import CLAIM_KEY
+from openred_central.settings.config import Configuration
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.store import Store

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from openred_central import __version__, cli
 from openred_central.commands.arguments import MEANINGS
-from openred_central.config import SETTINGS, Configuration
 from openred_central.security.keyset import KeySet, KeyStatus, PublishedKey
 from openred_central.security.suites import generate_key
-from openred_central.setting_texts import settings_markdown
+from openred_central.settings.config import SETTINGS, Configuration
+from openred_central.settings.texts import settings_markdown
 from tests.maintenance.helpers import fill
 from tests.storage.records import record
 

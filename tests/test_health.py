@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.config import load
 from openred_central.health import LIVE, READY, ask, flags_of, own_url
+from openred_central.settings.config import load
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.config import load
 from openred_central.listening import StartError
 from openred_central.server import _close, _until, serve
+from openred_central.settings.config import load
 from openred_central.storage.sqlite import SqliteStore
 from tests.maintenance.helpers import fill, take
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.config import ConfigError, load
 from openred_central.descriptors import needed
 from openred_central.service_unit import quoted, service_unit, socket_unit
+from openred_central.settings.config import ConfigError, load
 
 PYTHON = "/opt/openred/bin/python"
 # All that systemd 247 knows (systemd.directives(7)), but for LoadCredential with %d, which came with 250.

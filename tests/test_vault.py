@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from openred_central.clock import SystemClock
-from openred_central.config import Configuration
+from openred_central.settings.config import Configuration
 from openred_central.storage.key_files import KeyFileError
 from openred_central.vault import Vault, keys_folder
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..config import ConfigError, Configuration
 from ..security.keyring import Keyring
 from ..security.keyset import KeySet, decode_keyset, excess
 from ..security.root import CLASSICAL, COMPOSITE
 from ..security.suites import SuiteUnsupported, load_private_pem
 from ..security.tokens import CLOCK_SKEW_S
+from ..settings.config import ConfigError, Configuration
 from ..storage.directory_keys import open_root, sign_request
 from ..storage.key_check import root_file
 from ..storage.key_files import KEYRING, KeyFileError, KeyFiles, read_secret

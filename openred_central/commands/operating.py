@@ -8,7 +8,7 @@ import socket
 import orjson
 
 from ..api.admin.secret_file import secret_file_beside
-from ..config import ConfigError, Configuration
+from ..settings.config import ConfigError, Configuration
 from ..storage.key_files import KeyFileError
 from .showing import safe
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from ..clock import Clock
-from ..config import Configuration
 from ..directory.directory import Directory
 from ..plain import NamedTuple
+from ..settings.config import Configuration
 from ..storage.portable import Totals
 from ..storage.restoring import database_path, snapshots_of
 from ..storage.store import StoreError

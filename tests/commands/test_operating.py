@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from openred_central.commands.operating import act
-from openred_central.config import ConfigError, Configuration
+from openred_central.settings.config import ConfigError, Configuration
 from openred_central.storage.key_files import KeyFileError
 
 

@@ -28,8 +28,8 @@ from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.api.routes import ENDPOINTS
 from openred_central.cli import COMMANDS, _parser
 from openred_central.commands.completion import commands_of
-from openred_central.config import PREFIX, SETTINGS
-from openred_central.setting_texts import CLIENT_VARIABLES, settings_markdown
+from openred_central.settings.config import PREFIX, SETTINGS
+from openred_central.settings.texts import CLIENT_VARIABLES, settings_markdown
 
 from . import curl
 from .project import README, ROOT, expect_none, sources

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ..patterns import late
 from .config import PREFIX, SETTINGS, is_service_link
-from .patterns import late
 
 # Read by the commands that speak to a server, which have no settings.
 CLIENT_VARIABLES = frozenset({"OPENRED_URL", "OPENRED_CLAIM"})

@@ -11,21 +11,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .api.admin.options import OperatorsOptions
-from .api.limiting import LimitOptions
-from .directory.directory import DirectoryOptions
-from .directory.lifecycle import LifecycleOptions
-from .directory.mass_silence import MassSilenceOptions
-from .micro_engine.limits import EngineLimits
-from .plain import NamedTuple, field, fields, plain
-from .security.gcra import Policy
-from .security.origins import UNIX
-from .security.root import KeyOptions, QuantumPolicy
-from .setting_kinds import Kind, Rate, show_duration
-from .setting_table import Settings
-from .tasks.prober import ProberOptions
-from .tasks.saver import SaverOptions
-from .tasks.snapshotter import SnapshotOptions
+from ..api.admin.options import OperatorsOptions
+from ..api.limiting import LimitOptions
+from ..directory.directory import DirectoryOptions
+from ..directory.lifecycle import LifecycleOptions
+from ..directory.mass_silence import MassSilenceOptions
+from ..micro_engine.limits import EngineLimits
+from ..plain import NamedTuple, field, fields, plain
+from ..security.gcra import Policy
+from ..security.origins import UNIX
+from ..security.root import KeyOptions, QuantumPolicy
+from ..tasks.prober import ProberOptions
+from ..tasks.saver import SaverOptions
+from ..tasks.snapshotter import SnapshotOptions
+from .kinds import Kind, Rate, show_duration
+from .table import Settings
 
 PREFIX = "OPENRED_"
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from openred_central.config import SETTINGS
-from openred_central.setting_table import Settings
+from openred_central.settings.config import SETTINGS
+from openred_central.settings.table import Settings
 
 
 def test_a_server_that_nobody_configured_is_open_to_nobody_else() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from openred_central.config import SETTINGS, Configuration, load
-from openred_central.setting_texts import settings_markdown, unknown_variables
+from openred_central.settings.config import SETTINGS, Configuration, load
+from openred_central.settings.texts import settings_markdown, unknown_variables
 
 
 def test_an_unknown_variable_is_warned_of_with_the_nearest_setting() -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from .plain import NamedTuple, field
+from ..plain import NamedTuple, field
 
 DAY_S = 86_400.0
 PORT_MAX = 65_535

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central import setting_kinds
-from openred_central.setting_kinds import Kind, Rate, parse_duration, show_duration
+from openred_central.settings import kinds as setting_kinds
+from openred_central.settings.kinds import Kind, Rate, parse_duration, show_duration
 
 
 def kind(row: Any) -> Kind:

@@ -7,16 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.limiting import LimitOptions
-from openred_central.config import (
-    SETTINGS,
-    ConfigError,
-    Configuration,
-    load,
-)
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.plain import fields, values
 from openred_central.security.gcra import Policy
+from openred_central.settings.config import SETTINGS, ConfigError, Configuration, load
 
 # What an operator has no reason to change.
 ENGINE_CONSTANTS = {"backlog", "write_buffer_bytes_max", "linger_bytes_max", "linger_s"}
