@@ -192,7 +192,7 @@ def _start(flags: Mapping[str, str], *, begin_anew: bool = False) -> int:
     # What is imported stays: to walk it five times meanwhile is 3 ms. `loading` turns the collector on again.
     gc.disable()
     # Here and not above: the other commands shall not wait for the server's libraries.
-    from .server import serve
+    from .server.server import serve
 
     return serve(configuration, begin_anew=begin_anew)
 

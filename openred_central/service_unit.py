@@ -12,8 +12,8 @@ import re
 from pathlib import PurePosixPath
 from typing import Final
 
-from .descriptors import needed
 from .exit_codes import TO_BE_MENDED
+from .server.descriptors import needed
 from .settings.config import SETTINGS, ConfigError, Configuration
 
 NAME: Final = "openred-central"

@@ -43,7 +43,7 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
     module = SimpleNamespace(serve=server.serve)
-    monkeypatch.setitem(sys.modules, "openred_central.server", module)
+    monkeypatch.setitem(sys.modules, "openred_central.server.server", module)
     return server
 
 
@@ -115,7 +115,7 @@ def test_an_interrupt_before_the_server_stands_is_no_traceback(
     def serve(configuration: Configuration, *, begin_anew: bool) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, "openred_central.server", SimpleNamespace(serve=serve))
+    monkeypatch.setitem(sys.modules, "openred_central.server.server", SimpleNamespace(serve=serve))
     assert cli.main([]) == 130
 
 
@@ -333,7 +333,7 @@ def test_the_exit_code_of_the_process_is_that_of_the_command() -> None:
 
 
 def test_help_and_config_do_not_wait_for_the_libraries_of_the_server() -> None:
-    libraries = "{'openred_central.server', 'cryptography', 'sqlite3'}"
+    libraries = "{'openred_central.server.server', 'cryptography', 'sqlite3'}"
     program = f"import sys, openred_central.cli; print({libraries} & set(sys.modules))"
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert finished.stdout == "set()\n"

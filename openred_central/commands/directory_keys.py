@@ -11,11 +11,11 @@ from ..security.keyset import KeySet, decode_keyset, excess
 from ..security.root import CLASSICAL, COMPOSITE
 from ..security.suites import SuiteUnsupported, load_private_pem
 from ..security.tokens import CLOCK_SKEW_S
+from ..server.vault import keys_folder
 from ..settings.config import ConfigError, Configuration
 from ..storage.directory_keys import open_root, sign_request
 from ..storage.key_check import root_file
 from ..storage.key_files import KEYRING, KeyFileError, KeyFiles, read_secret
-from ..vault import keys_folder
 
 
 def show(configuration: Configuration, entropy: Callable[[int], bytes], now_s: float) -> Iterator[str]:

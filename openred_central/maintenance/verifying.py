@@ -18,9 +18,9 @@ from ..directory.directory import Directory
 from ..directory.node import Record, hash_id
 from ..directory.registry import shard_of
 from ..directory.soundness import Unserved, find_fault
-from ..loading import MISFITS, load
 from ..plain import NamedTuple
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
+from ..server.loading import MISFITS, load
 from ..storage.line_fields import LineError
 from ..storage.portable import encode
 from ..storage.runs import Run, is_earlier, load_runs

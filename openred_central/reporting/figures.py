@@ -10,9 +10,9 @@ from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES
 from ..histogram import quantile
-from ..listening import Certificate
 from ..micro_engine.engine import Engine
 from ..plain import NamedTuple, plain
+from ..server.listening import Certificate
 from ..storage.restoring import Restored
 from ..storage.store import Store
 from ..tasks.saver import Saver

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import PurePath
 
 from ..clock import Clock
-from ..listening import StartError
+from ..server.listening import StartError
 
 log = logging.getLogger("openred.tasks")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from openred_central.server.server.loading import load
+
 from benchmarks.population import node_id
 from benchmarks.signers import ED25519, RSA
 from benchmarks.suite.databases import Databases
@@ -13,7 +15,6 @@ from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import Profile
-from openred_central.loading import load
 from openred_central.storage.sqlite import SqliteStore
 
 

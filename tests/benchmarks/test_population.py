@@ -6,13 +6,14 @@ import random
 from base64 import b64decode
 from pathlib import Path
 
+from openred_central.server.server.loading import load
+
 from benchmarks import population
 from openred_central.clock import VirtualClock
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import KEYED, Profile
-from openred_central.loading import load
 from openred_central.security.node_keys import load_node_key
 
 

@@ -15,6 +15,7 @@ import orjson
 import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
+from openred_central.server.server.loading import load
 
 from openred_central.clock import VirtualClock
 from openred_central.directory.consistency import check
@@ -23,13 +24,12 @@ from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.directory.node import Record, SignOfLife, hash_id
 from openred_central.errors import CallerError
-from openred_central.loading import load
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.store import DamageError
 
-from .api.helpers import DAY_S, NODE, World, run
-from .storage.records import alter, batch, opened, record, tombstone
+from ..api.helpers import DAY_S, NODE, World, run
+from ..storage.records import alter, batch, opened, record, tombstone
 
 
 def directory() -> Directory:

@@ -7,8 +7,8 @@ import resource
 from collections.abc import Iterator
 
 import pytest
+from openred_central.server.server.descriptors import BESIDE, make_room, needed, room
 
-from openred_central.descriptors import BESIDE, make_room, needed, room
 from openred_central.micro_engine.limits import EngineLimits
 
 LIMITS = EngineLimits(connections_max=1_000, connections_per_address_max=800)

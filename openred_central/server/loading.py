@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import struct
 
-from .clock import AttendedTime, Clock
-from .directory.batch import Vitals
-from .directory.consistency import check_restored
-from .directory.directory import Directory
-from .directory.soundness import COUNTER_MAX, TIME_S_MAX
-from .errors import InternalBug
-from .storage.store import DamageError, Store
+from ..clock import AttendedTime, Clock
+from ..directory.batch import Vitals
+from ..directory.consistency import check_restored
+from ..directory.directory import Directory
+from ..directory.soundness import COUNTER_MAX, TIME_S_MAX
+from ..errors import InternalBug
+from ..storage.store import DamageError, Store
 
 # So many rows, their columns and what is made of them fit into the processor's nearer caches: with 10,000 a
 # start took a third longer.

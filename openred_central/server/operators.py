@@ -10,23 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from .api.admin.admission import Admission
-from .api.admin.desk import Desk
-from .api.admin.hosts import Hosts
-from .api.admin.options import OperatorsOptions
-from .api.admin.routes import install
-from .api.admin.secret_file import read_or_make
-from .api.service import Api
-from .api.times import rfc3339
-from .clock import Clock
-from .errors import CallerError
-from .micro_engine.engine import Engine
-from .micro_engine.limits import EngineLimits
-from .micro_engine.sockets import listen_tcp, listen_unix
-from .plain import replace
-from .security.root import RootRefused
-from .storage.key_files import KeyFileError
-from .tasks.snapshotter import SnapshotFailed, Snapshotter
+from ..api.admin.admission import Admission
+from ..api.admin.desk import Desk
+from ..api.admin.hosts import Hosts
+from ..api.admin.options import OperatorsOptions
+from ..api.admin.routes import install
+from ..api.admin.secret_file import read_or_make
+from ..api.service import Api
+from ..api.times import rfc3339
+from ..clock import Clock
+from ..errors import CallerError
+from ..micro_engine.engine import Engine
+from ..micro_engine.limits import EngineLimits
+from ..plain import replace
+from ..security.root import RootRefused
+from ..storage.key_files import KeyFileError
+from ..tasks.snapshotter import SnapshotFailed, Snapshotter
+from .sockets import listen_tcp, listen_unix
 
 log = logging.getLogger("openred.operators")
 

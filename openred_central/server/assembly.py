@@ -12,43 +12,43 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
-from . import __version__
-from .api.broadcast import Broadcast
-from .api.caching import Once
-from .api.event_feed import EventFeed
-from .api.limiting import Limits
-from .api.moments import Moments
-from .api.proving import Prover
-from .api.routes import NAMES
-from .api.service import Api, Documents
-from .clock import AttendedTime, Clock
+from .. import __version__
+from ..api.broadcast import Broadcast
+from ..api.caching import Once
+from ..api.event_feed import EventFeed
+from ..api.limiting import Limits
+from ..api.moments import Moments
+from ..api.proving import Prover
+from ..api.routes import NAMES
+from ..api.service import Api, Documents
+from ..clock import AttendedTime, Clock
+from ..directory.directory import Directory
+from ..directory.expiry import ProbeRequest
+from ..directory.node import Transition
+from ..logs import AccessLog
+from ..micro_engine.engine import Engine
+from ..micro_engine.messages import Request
+from ..plain import plain
+from ..reporting.figures import Parts, performance
+from ..security.authority import Authorities
+from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
+from ..security.minting import Mint
+from ..security.origins import Origins
+from ..security.replay import ReplayRings
+from ..security.revocations import RecentTokens, Revocations
+from ..security.sessions import SESSION_KEY_BYTES, Sessions
+from ..settings.config import Configuration
+from ..storage.restoring import Restored, database_path, snapshots_of
+from ..storage.store import Store
+from ..tasks.prober import Prober, Submission, probe_refusal
+from ..tasks.revocation_saver import RevocationSaver, load_revocations
+from ..tasks.saver import Saver
+from ..tasks.scheduler import Scheduler
+from ..tasks.snapshotter import Snapshotter
+from ..transition_log import log_transitions
 from .descriptors import make_room
-from .directory.directory import Directory
-from .directory.expiry import ProbeRequest
-from .directory.node import Transition
 from .listening import Certificate, listeners
 from .loading import load
-from .logs import AccessLog
-from .micro_engine.engine import Engine
-from .micro_engine.messages import Request
-from .plain import plain
-from .reporting.figures import Parts, performance
-from .security.authority import Authorities
-from .security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
-from .security.minting import Mint
-from .security.origins import Origins
-from .security.replay import ReplayRings
-from .security.revocations import RecentTokens, Revocations
-from .security.sessions import SESSION_KEY_BYTES, Sessions
-from .settings.config import Configuration
-from .storage.restoring import Restored, database_path, snapshots_of
-from .storage.store import Store
-from .tasks.prober import Prober, Submission, probe_refusal
-from .tasks.revocation_saver import RevocationSaver, load_revocations
-from .tasks.saver import Saver
-from .tasks.scheduler import Scheduler
-from .tasks.snapshotter import Snapshotter
-from .transition_log import log_transitions
 
 if TYPE_CHECKING:
     from .operators import Operators
@@ -194,7 +194,7 @@ class Assembly:
         if options.port is None and options.socket is None:
             return None
         # Here and not above: without operators a start is 3 ms shorter.
-        from .api.admin.secret_file import secret_file_beside
+        from ..api.admin.secret_file import secret_file_beside
         from .operators import Operators
 
         beside = secret_file_beside(configuration.database)
@@ -283,7 +283,7 @@ class Assembly:
 
 def _documents() -> Documents:
     # Here and not above: it imports what no other answer needs, 6 ms.
-    from .api.openapi import documents
+    from ..api.openapi import documents
 
     return documents(__version__)
 

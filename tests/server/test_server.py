@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from openred_central.server.server.listening import StartError
 
-from openred_central.listening import StartError
-from openred_central.server import _close, _until, serve
+from openred_central.server.server import _close, _until, serve
 from openred_central.settings.config import load
 from openred_central.storage.sqlite import SqliteStore
 from tests.maintenance.helpers import fill, take
@@ -92,7 +92,11 @@ LATE = {
     *("cryptography.hazmat", "openred_central.api.openapi", "openred_central.api.operations"),
     *("openred_central.api.granting", "openred_central.api.vouching", "openred_central.security.tokens"),
     *("openred_central.security.keyring", "openred_central.storage.directory_keys"),
-    *("openred_central.operators", "openred_central.reporting.metrics", "openred_central.dashboard.page"),
+    *(
+        "openred_central.server.operators",
+        "openred_central.reporting.metrics",
+        "openred_central.dashboard.page",
+    ),
 }
 
 

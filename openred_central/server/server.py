@@ -15,35 +15,35 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from .api.broadcast import Broadcast
-from .api.event_feed import EventFeed
-from .api.event_log import EventLog
-from .api.routes import install
+from ..api.broadcast import Broadcast
+from ..api.event_feed import EventFeed
+from ..api.event_log import EventLog
+from ..api.routes import install
+from ..clock import AttendedTime, SystemClock
+from ..directory.directory import Directory
+from ..exit_codes import exit_code
+from ..logs import configure
+from ..micro_engine.engine import Engine
+from ..plain import NamedTuple
+from ..reporting.figures import LiveFigures
+from ..settings.config import SETTINGS, Configuration
+from ..storage.restoring import Restored, open_or_restore
+from ..storage.runs import RUN_BYTES, begin_run
+from ..storage.store import Store, StoreError
+from ..tasks.notifier import Notifier
+from ..tasks.saver import Saver
+from ..tasks.stall_meter import StallMeter
+from ..tasks.supervisor import Supervisor
+from ..wording import counted
 from .assembly import Assembly, log_unserved
-from .clock import AttendedTime, SystemClock
-from .directory.directory import Directory
-from .exit_codes import exit_code
 from .listening import Certificate, StartError, certificate_of
-from .logs import configure
-from .micro_engine.engine import Engine
-from .plain import NamedTuple
-from .reporting.figures import LiveFigures
-from .settings.config import SETTINGS, Configuration
-from .storage.restoring import Restored, open_or_restore
-from .storage.runs import RUN_BYTES, begin_run
-from .storage.store import Store, StoreError
-from .tasks.notifier import Notifier
-from .tasks.saver import Saver
-from .tasks.stall_meter import StallMeter
-from .tasks.supervisor import Supervisor
 from .vault import Vault, keep_keys, open_vault
-from .wording import counted
 
 if TYPE_CHECKING:
-    from .api.service import Api
+    from ..api.service import Api
+    from ..reporting.figures import Parts
+    from ..tasks.revocation_saver import RevocationSaver
     from .operators import Operators
-    from .reporting.figures import Parts
-    from .tasks.revocation_saver import RevocationSaver
 
 log = logging.getLogger("openred.server")
 
@@ -223,9 +223,9 @@ class Server:
         operators = self._assembly.operators()
         if operators is None:
             return None
-        from .api.admin.secret_file import SecretError
+        from ..api.admin.secret_file import SecretError
+        from ..reporting.metrics import metrics_text
         from .operators import make_desk
-        from .reporting.metrics import metrics_text
 
         desk = make_desk(
             api,
