@@ -11,12 +11,12 @@ from typing import Any
 
 import orjson
 import pytest
+from openred_central.cli.main.arguments import add_arguments
+from openred_central.cli.main.asking import Surroundings, UsageError
+from openred_central.cli.main.showing import Style
 
+from openred_central.cli.main import asking
 from openred_central.client import Client
-from openred_central.commands import asking
-from openred_central.commands.arguments import add_arguments
-from openred_central.commands.asking import Surroundings, UsageError
-from openred_central.commands.showing import Style
 
 from ..client.fake import Asked, FakeServer, Handler, Lost, Told
 from ..security.signed_requests import ed25519_key

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from . import __version__
-from .commands import arguments as for_nodes
-from .early import serves
-from .maintenance.arguments import MEANINGS, add_arguments
-from .settings.config import SETTINGS, ConfigError, Configuration, load
-from .settings.texts import nearest, settings_markdown, unknown_variables
-from .terminal import PROGRAM, complain, guarded, layout, printed_aloud
+from .. import __version__
+from ..early import serves
+from ..maintenance.arguments import MEANINGS, add_arguments
+from ..settings.config import SETTINGS, ConfigError, Configuration, load
+from ..settings.texts import nearest, settings_markdown, unknown_variables
+from ..terminal import PROGRAM, complain, guarded, layout, printed_aloud
+from . import arguments as for_nodes
 
 if TYPE_CHECKING:
     import argparse
 
-    from .commands.showing import Style
+    from .showing import Style
 
 EXAMPLES = """\
 examples:
@@ -90,7 +90,7 @@ def _run(given: Sequence[str]) -> int:
     with printed_aloud():
         options, unknown = parser.parse_known_args(for_nodes.guard_key_ids(given))
     if unknown:
-        from .commands.completion import commands_of
+        from .completion import commands_of
 
         flag = unknown[0].partition("=")[0]
         (command,) = [command for command in commands_of(parser) if command.name == options.command]
@@ -192,16 +192,16 @@ def _start(flags: Mapping[str, str], *, begin_anew: bool = False) -> int:
     # What is imported stays: to walk it five times meanwhile is 3 ms. `loading` turns the collector on again.
     gc.disable()
     # Here and not above: the other commands shall not wait for the server's libraries.
-    from .server.server import serve
+    from ..server.server import serve
 
     return serve(configuration, begin_anew=begin_anew)
 
 
 def _maintain(options: argparse.Namespace) -> int:
     configuration = _load(options)
-    from .clock import SystemClock
-    from .maintenance.commands import Surroundings, run
-    from .storage.store import StoreError
+    from ..clock import SystemClock
+    from ..maintenance.commands import Surroundings, run
+    from ..storage.store import StoreError
 
     try:
         return run(
@@ -257,11 +257,11 @@ def _systemd_unit(options: argparse.Namespace) -> int:
 
 def _keys(options: argparse.Namespace) -> int:
     configuration = _load(options)
-    from .clock import SystemClock
-    from .commands.directory_keys import show, sign_keyset
-    from .commands.operating import act
-    from .security.root import RootRefused
-    from .storage.key_files import KeyFileError
+    from ..clock import SystemClock
+    from ..security.root import RootRefused
+    from ..storage.key_files import KeyFileError
+    from .directory_keys import show, sign_keyset
+    from .operating import act
 
     now_s = SystemClock().wall_s()
     try:
@@ -285,7 +285,7 @@ def _keys(options: argparse.Namespace) -> int:
 
 
 def _style() -> Style:
-    from .commands.showing import Style
+    from .showing import Style
 
     return Style(*layout())
 
@@ -293,8 +293,8 @@ def _style() -> Style:
 def _ask(options: argparse.Namespace) -> int:
     import uvloop
 
-    from .clock import SystemClock
-    from .commands.asking import Surroundings, UsageError, run
+    from ..clock import SystemClock
+    from .asking import Surroundings, UsageError, run
 
     def say(line: str) -> None:
         print(line, flush=True)
@@ -312,8 +312,8 @@ def _watch(options: argparse.Namespace) -> int:
 
     import orjson
 
-    from .client.address import Address
-    from .commands.watching import Event, show, watch
+    from ..client.address import Address
+    from .watching import Event, show, watch
 
     style = _style()
 
@@ -338,8 +338,8 @@ def _watch(options: argparse.Namespace) -> int:
 def _keygen(options: argparse.Namespace) -> int:
     import orjson
 
-    from .commands.making import CannotMake, keygen
-    from .commands.showing import pairs
+    from .making import CannotMake, keygen
+    from .showing import pairs
 
     try:
         made = keygen(options.file, options.kind, options.bits)
@@ -355,7 +355,7 @@ def _keygen(options: argparse.Namespace) -> int:
 
 
 def _example(options: argparse.Namespace) -> int:
-    from .security.example import known_answers, sign_example
+    from ..security.example import known_answers, sign_example
 
     try:
         text = known_answers() if options.what == "vectors" else sign_example(options.url, options.node_id)
@@ -367,7 +367,7 @@ def _example(options: argparse.Namespace) -> int:
 
 
 def _completion(options: argparse.Namespace) -> int:
-    from .commands.completion import commands_of, script
+    from .completion import commands_of, script
 
     print(script(options.shell, PROGRAM, commands_of(_parser())), end="")
     return 0

@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 import pytest
+from openred_central.cli.main.operating import act
 
-from openred_central.commands.operating import act
 from openred_central.settings.config import ConfigError, Configuration
 from openred_central.storage.key_files import KeyFileError
 

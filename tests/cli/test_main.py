@@ -14,9 +14,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openred_central.cli.main.arguments import MEANINGS
 
-from openred_central import __version__, cli
-from openred_central.commands.arguments import MEANINGS
+from openred_central import __version__
+from openred_central.cli.main import main as cli
 from openred_central.security.keyset import KeySet, KeyStatus, PublishedKey
 from openred_central.security.suites import generate_key
 from openred_central.settings.config import SETTINGS, Configuration

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from openred_central.cli.main.completion import SHELLS, commands_of, script
 
-from openred_central import cli
-from openred_central.commands.completion import SHELLS, commands_of, script
+from openred_central.cli.main import main as cli
 
 COMMANDS = commands_of(cli._parser())
 NAMES = [command.name for command in COMMANDS]

@@ -6,9 +6,7 @@ import argparse
 import shlex
 
 import pytest
-
-from openred_central import cli
-from openred_central.commands.arguments import (
+from openred_central.cli.main.arguments import (
     ASKING,
     EXAMPLES,
     MEANINGS,
@@ -16,6 +14,8 @@ from openred_central.commands.arguments import (
     add_keys_arguments,
     guard_key_ids,
 )
+
+from openred_central.cli.main import main as cli
 
 
 def parser(name: str) -> argparse.ArgumentParser:

@@ -8,8 +8,8 @@ from pathlib import Path, PurePath
 from typing import Final
 from urllib.parse import urlsplit
 
-from .plain import NamedTuple
-from .settings.config import SETTINGS, Configuration
+from ..plain import NamedTuple
+from ..settings.config import SETTINGS, Configuration
 
 TIMEOUT_S: Final = 5.0
 LIVE: Final = "/health/live"

@@ -7,9 +7,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openred_central.cli.main.showing import Style
 
-from openred_central.commands import showing
-from openred_central.commands.showing import Style
+from openred_central.cli.main import showing
 
 PLAIN, TERMINAL, COLOURED = Style(), Style(terminal=True), Style(terminal=True, colour=True)
 NODES = {

@@ -12,9 +12,9 @@ import re
 from pathlib import PurePosixPath
 from typing import Final
 
-from .exit_codes import TO_BE_MENDED
-from .server.descriptors import needed
-from .settings.config import SETTINGS, ConfigError, Configuration
+from ..exit_codes import TO_BE_MENDED
+from ..server.descriptors import needed
+from ..settings.config import SETTINGS, ConfigError, Configuration
 
 NAME: Final = "openred-central"
 # Beside the drain: the last flush, and connections that have to be cut.
