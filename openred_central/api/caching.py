@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from ..micro_engine.limits import LIST_MEMBERS_MAX
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.wire.messages import Request, Response
 from ..plain import NamedTuple
 
 IF_NONE_MATCH = "if-none-match"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.wire.messages import Request, Response
 from ..security.node_keys import InvalidKey, load_node_key
 from . import values
 from .fields import Field, Fields

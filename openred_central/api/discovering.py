@@ -9,7 +9,7 @@ import orjson
 
 from ..directory.discovery import Query
 from ..directory.lifecycle import LIVE_STATES, State
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.wire.messages import Request, Response
 from . import values
 from .describing import descriptions
 from .fields import Field, Fields

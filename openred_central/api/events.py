@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from ..errors import CallerError
-from ..micro_engine.messages import Request, StreamingResponse
+from ..micro_engine.wire.messages import Request, StreamingResponse
 from .event_log import event_bytes
 from .fields import Field, Fields, Wrong
 from .kinds import takes

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 from ..errors import CallerError
-from ..micro_engine.target import parse_query
+from ..micro_engine.wire.target import parse_query
 from ..plain import plain
 
 T = TypeVar("T")

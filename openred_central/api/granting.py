@@ -8,7 +8,7 @@ from ..clock import Now
 from ..directory.lifecycle import State
 from ..directory.node import PROVEN, Record, key_fingerprint, profile_parts
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.wire.messages import Request, Response
 from ..security.link import Side, new_pair
 from ..security.minting import Busy
 from ..security.revocations import RecentToken

@@ -11,8 +11,8 @@ from ..directory.lifecycle import WIRE_NAMES, State
 from ..directory.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, Profile
 from ..directory.registration import Registration
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response
 from ..micro_engine.shortcut import Answer, Answered
+from ..micro_engine.wire.messages import Request, Response
 from ..plain import replace
 from . import registering, values
 from .fields import Field, Fields, Wrong

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..directory.registry import Registry
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response, StreamingResponse
+from ..micro_engine.wire.messages import Request, Response, StreamingResponse
 from ..plain import plain
 from ..security.gcra import UNUSED_S, Policy, Table, Verdict, charge
 from ..security.network_quota import NODES_MAX, NetworkQuota

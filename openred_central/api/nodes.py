@@ -9,7 +9,7 @@ import orjson
 from ..clock import Now
 from ..directory.node import DISCOVERABLE
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.wire.messages import Request, Response
 from . import values
 from .describing import descriptions, explain
 from .fields import Field, Fields

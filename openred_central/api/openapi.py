@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from ..micro_engine.messages import HTML_TYPE, JSON_TYPE, PROBLEM_TYPE
+from ..micro_engine.wire.messages import HTML_TYPE, JSON_TYPE, PROBLEM_TYPE
 from . import reference_page
 from .caching import Page
 from .fields import Field

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..micro_engine.messages import HTML_TYPE, JSON_TYPE
+from ..micro_engine.wire.messages import HTML_TYPE, JSON_TYPE
 from ..plain import NamedTuple, field, plain
 from . import (
     changing_keys,

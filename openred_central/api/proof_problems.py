@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..clock import Now
 from ..errors import CallerError
-from ..micro_engine.messages import Request
+from ..micro_engine.wire.messages import Request
 from ..security.claims import SCHEME as CLAIM
 from ..security.proof_errors import ProofError
 from ..security.sessions import SCHEME as SESSION

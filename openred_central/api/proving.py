@@ -14,7 +14,7 @@ from ..directory.directory import Directory, committed
 from ..directory.node import KEYED, PROVEN, profile_parts
 from ..encoding import kept_spki, key_id
 from ..errors import CallerError
-from ..micro_engine.messages import Request
+from ..micro_engine.wire.messages import Request
 from ..plain import NamedTuple, plain
 from ..security.authority import Authorities
 from ..security.claims import SCHEME as CLAIM

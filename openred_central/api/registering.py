@@ -9,7 +9,7 @@ from ..directory.directory import Registered
 from ..directory.node import PROVEN, Profile
 from ..directory.registration import Registration
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.wire.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
 from ..security.origins import is_at, may_be_at
 from . import values

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 
 from ..micro_engine.engine import Engine
-from ..micro_engine.messages import Request, Response
 from ..micro_engine.router import BodyKind
 from ..micro_engine.shortcut import Answer
+from ..micro_engine.wire.messages import Request, Response
 from ..plain import NamedTuple
 from . import dashboard, discovering, documenting, events, heartbeating, nodes, registering, status
 from .limiting import Handler

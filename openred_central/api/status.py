@@ -7,7 +7,7 @@ from typing import Any
 from ..directory.digests import DIGEST_MASK
 from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES, State
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.wire.messages import Request, Response
 from ..storage.state import StoreState
 from . import values
 from .discovering import RESULTS_DEFAULT

@@ -7,7 +7,7 @@ from typing import Any
 from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.wire.messages import Request, Response
 from ..plain import NamedTuple
 from ..security.link import cross_verify
 from ..security.minting import RETRY_AFTER_S, Publication

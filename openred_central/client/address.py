@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from ..micro_engine.target import parse_authority
+from ..micro_engine.wire.target import parse_authority
 from ..plain import NamedTuple
 from ..security.authority import signed_authority
 

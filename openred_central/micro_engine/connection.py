@@ -18,12 +18,12 @@ from ..errors import CallerError, InternalBug
 from .channel import BODY, DISCARD, HANDLER, HEAD, LINGER, LOST, STREAM, Channel
 from .driving import start
 from .gate import GateKey
-from .messages import Request, Response, StreamingResponse
-from .responses import CONTINUE, as_response
 from .router import Parameters, Route
 from .shared import CLIENT_LEFT, Shared
 from .shortcut import Shortcut
 from .streaming import close, pump
+from .wire.messages import Request, Response, StreamingResponse
+from .wire.responses import CONTINUE, as_response
 
 # A connection that has more requests ready than can be answered in this time lets others go first.
 TURN_S_MAX: Final = 0.001

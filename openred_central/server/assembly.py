@@ -27,7 +27,7 @@ from ..directory.expiry import ProbeRequest
 from ..directory.node import Transition
 from ..logs import AccessLog
 from ..micro_engine.engine import Engine
-from ..micro_engine.messages import Request
+from ..micro_engine.wire.messages import Request
 from ..plain import plain
 from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities

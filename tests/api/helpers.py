@@ -24,8 +24,8 @@ from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.errors import CallerError
-from openred_central.micro_engine.messages import PROBLEM_TYPE, Headers, Request, Response
 from openred_central.micro_engine.router import Router
+from openred_central.micro_engine.wire.messages import PROBLEM_TYPE, Headers, Request, Response
 from openred_central.security.authority import Authorities
 from openred_central.security.claims import CLAIM_KEY_BYTES, Claims
 from openred_central.security.minting import Mint, NoKey, Publication

@@ -9,7 +9,7 @@ import pytest
 
 from openred_central.api.caching import Once, Page, has_already, not_modified
 from openred_central.micro_engine.limits import LIST_MEMBERS_MAX
-from openred_central.micro_engine.messages import Headers, Request
+from openred_central.micro_engine.wire.messages import Headers, Request
 
 
 def asking(known: str | None) -> Request:

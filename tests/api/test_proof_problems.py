@@ -13,7 +13,7 @@ from openred_central.api.proof_problems import (
     refused,
 )
 from openred_central.clock import Now
-from openred_central.micro_engine.messages import Request
+from openred_central.micro_engine.wire.messages import Request
 from openred_central.security.proof_errors import REASONS, ProofError
 from openred_central.security.signatures import WITH_BODY, WITHOUT_BODY
 

@@ -16,7 +16,7 @@ from openred_central.api.event_log import EventLog
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.nodes import Nodes
 from openred_central.micro_engine.engine import Engine
-from openred_central.micro_engine.messages import Request, StreamingResponse
+from openred_central.micro_engine.wire.messages import Request, StreamingResponse
 from tests.api.sse import Event, read_events
 
 from .conftest import Start

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import CallerError
 from ...logs import AUDIT
-from ...micro_engine.messages import Request, Response
+from ...micro_engine.wire.messages import Request, Response
 from ...plain import plain
 from .hosts import Hosts
 

@@ -9,7 +9,7 @@ from ...clock import Now
 from ...directory.directory import Directory
 from ...directory.lifecycle import LIVE_STATES, State
 from ...directory.node import DISCOVERABLE, HELD, LEFT
-from ...micro_engine.messages import Request, Response
+from ...micro_engine.wire.messages import Request, Response
 from ...plain import NamedTuple
 from .. import values
 from ..describing import describe, explain

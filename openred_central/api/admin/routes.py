@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ...micro_engine.engine import Engine
-from ...micro_engine.messages import Request, Response
+from ...micro_engine.wire.messages import Request, Response
 from ...plain import NamedTuple
 from . import acting, listing
 from .admission import Admission

@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import re
 
-from ..errors import CallerError
-from ..patterns import late
-from ..plain import NamedTuple
-from .limits import (
+from ...errors import CallerError
+from ...patterns import late
+from ...plain import NamedTuple
+from ..limits import (
     CONTENT_LENGTH_DIGITS_MAX,
     HEADER_BYTES_MAX,
     HEADER_FIELD_BYTES_MAX,
     HEADER_FIELDS_MAX,
     LIST_MEMBERS_MAX,
 )
+from ..protocol_errors import ProtocolError, bad_request, bare_line_break, header_fields_too_large, quoted
 from .messages import Headers
-from .protocol_errors import (
-    ProtocolError,
-    bad_request,
-    bare_line_break,
-    header_fields_too_large,
-    quoted,
-)
 from .target import parse_authority
 
 _CRLF = b"\r\n"

@@ -10,10 +10,10 @@ import re
 from typing import TypeAlias
 from urllib.parse import unquote
 
-from ..errors import CallerError
-from ..patterns import late
-from .limits import QUERY_FIELDS_MAX
-from .protocol_errors import ProtocolError, bad_request, bare_line_break, quoted
+from ...errors import CallerError
+from ...patterns import late
+from ..limits import QUERY_FIELDS_MAX
+from ..protocol_errors import ProtocolError, bad_request, bare_line_break, quoted
 
 # Method, path, query, version (10 or 11), authority (empty unless in absolute-form), and the refusal of a
 # target that cannot be served although its message can be read. A bare tuple: a NamedTuple costs 0.3 µs more.

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.micro_engine.chunked import ChunkedDecoder
 from openred_central.micro_engine.limits import CHUNKS_PER_READ_MAX, SMALL_CHUNK_BYTES, SMALL_CHUNKS_MAX
 from openred_central.micro_engine.protocol_errors import ProtocolError
+from openred_central.micro_engine.wire.chunked import ChunkedDecoder
 
-from .wire_examples import BAD_CHUNKS, GOOD_CHUNKS
+from ..wire_examples import BAD_CHUNKS, GOOD_CHUNKS
 
 
 def decode(pieces: list[bytes], bytes_max: int = 1024 * 1024) -> tuple[bytes | None, bytes]:

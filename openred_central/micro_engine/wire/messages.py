@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from ..errors import CallerError
-from ..patterns import late
+from ...errors import CallerError
+from ...patterns import late
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"

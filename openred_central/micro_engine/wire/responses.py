@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from ..errors import CallerError, InternalBug
+from ...errors import CallerError, InternalBug
 from .messages import JSON_TYPE, PROBLEM_TYPE, Response, StreamingResponse
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"

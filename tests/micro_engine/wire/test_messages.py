@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from openred_central.errors import CallerError
-from openred_central.micro_engine.messages import (
+from openred_central.micro_engine.wire.messages import (
     JSON_TYPE,
     NO_HEADERS,
     PROBLEM_TYPE,

@@ -6,16 +6,16 @@ raises. What a connection sends means the same however its bytes are cut into pi
 
 from __future__ import annotations
 
-from .chunked import ChunkedDecoder
-from .fields import HeaderSection, find_line_end, find_section_end, parse_header_section
-from .limits import (
+from ..limits import (
     EMPTY_LINES_MAX,
     REMEMBERED_HEADER_BYTES_MAX,
     REQUEST_LINE_BYTES_MAX,
     EngineLimits,
 )
+from ..protocol_errors import ProtocolError, bad_request, content_too_large, ended_early
+from .chunked import ChunkedDecoder
+from .fields import HeaderSection, find_line_end, find_section_end, parse_header_section
 from .messages import NO_HEADERS, Request
-from .protocol_errors import ProtocolError, bad_request, content_too_large, ended_early
 from .target import RequestLine, parse_request_line
 
 __all__ = ["ProtocolError", "RequestParser"]

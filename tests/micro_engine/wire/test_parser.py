@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.micro_engine.parser import ProtocolError, RequestParser
+from openred_central.micro_engine.wire.parser import ProtocolError, RequestParser
 
-from .parsing import Outcome, Reader, Refused, Served, bytewise, outcomes, split_positions
-from .wire_examples import EXAMPLES, Example, chunked, get, line, post
+from ..parsing import Outcome, Reader, Refused, Served, bytewise, outcomes, split_positions
+from ..wire_examples import EXAMPLES, Example, chunked, get, line, post
 
 CODES = {
     400: "bad_request",

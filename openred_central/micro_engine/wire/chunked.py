@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 
-from ..patterns import late
-from .fields import find_line_end, find_section_end, parse_fields
-from .limits import (
+from ...patterns import late
+from ..limits import (
     CHUNK_EXTENSION_BYTES_MAX,
     CHUNK_SIZE_DIGITS_MAX,
     CHUNKS_PER_READ_MAX,
     SMALL_CHUNK_BYTES,
     SMALL_CHUNKS_MAX,
 )
-from .protocol_errors import bad_request, bare_line_break, content_too_large, quoted
+from ..protocol_errors import bad_request, bare_line_break, content_too_large, quoted
+from .fields import find_line_end, find_section_end, parse_fields
 
 _CRLF = b"\r\n"
 _SIZE_LINE = "chunk size line"

@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 
 from openred_central.errors import CallerError
 from openred_central.micro_engine.protocol_errors import ProtocolError
-from openred_central.micro_engine.target import parse_authority, parse_query, parse_request_line, split_path
+from openred_central.micro_engine.wire.target import (
+    parse_authority,
+    parse_query,
+    parse_request_line,
+    split_path,
+)
 
-from .wire_examples import BAD_HOSTS, GOOD_HOSTS
+from ..wire_examples import BAD_HOSTS, GOOD_HOSTS
 
 
 def refused(error: pytest.ExceptionInfo[CallerError]) -> str:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.errors import CallerError, InternalBug
-from openred_central.micro_engine.messages import Response, StreamingResponse
-from openred_central.micro_engine.responses import (
+from openred_central.micro_engine.wire.messages import Response, StreamingResponse
+from openred_central.micro_engine.wire.responses import (
     HEADS_KEPT_MAX,
     ResponseEncoder,
     as_response,
@@ -19,7 +19,7 @@ from openred_central.micro_engine.responses import (
     internal_error,
 )
 
-from .harness import Answer, answers
+from ..harness import Answer, answers
 
 # 2027-01-15 08:00:00 UTC.
 WALL_S = 1_800_000_000.0
