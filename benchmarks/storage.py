@@ -30,10 +30,10 @@ import uvloop
 
 from openred_central.clock import AttendedTime, SystemClock
 from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.lifecycle import LifecycleOptions
-from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import SignOfLife
+from openred_central.directory.life.lifecycle import LifecycleOptions
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.registration import Registration
+from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.journal import FOLD_SIGNS
 from openred_central.storage.schema import PAGE_BYTES, companion
 from openred_central.storage.sqlite import SqliteStore

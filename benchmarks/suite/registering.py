@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from openred_central.directory.node import Record
+from openred_central.directory.state.node import Record
 from openred_central.storage.schema import SCHEMA
 
 from ..load.generator import LoadOptions

@@ -9,9 +9,9 @@ import orjson
 
 from ..clock import Now
 from ..directory.directory import Directory
-from ..directory.discovery import availability_of
-from ..directory.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
-from ..directory.node import (
+from ..directory.life.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
+from ..directory.search.discovery import availability_of
+from ..directory.state.node import (
     DISCOVERABLE,
     HELD,
     KEYED,
@@ -22,7 +22,7 @@ from ..directory.node import (
     decode_history,
     key_fingerprints,
 )
-from ..directory.service_sets import ServiceSet
+from ..directory.state.service_sets import ServiceSet
 from ..wording import span
 from .times import rfc3339
 

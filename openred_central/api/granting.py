@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..clock import Now
-from ..directory.lifecycle import State
-from ..directory.node import PROVEN, Record, key_fingerprint, profile_parts
+from ..directory.life.lifecycle import State
+from ..directory.state.node import PROVEN, Record, key_fingerprint, profile_parts
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from ..security.link import Side, new_pair

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 
 from ..clock import Now
-from ..directory.lifecycle import WIRE_NAMES, State
-from ..directory.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, Profile
+from ..directory.life.lifecycle import WIRE_NAMES, State
 from ..directory.registration import Registration
+from ..directory.state.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, Profile
 from ..errors import CallerError
 from ..micro_engine.shortcut import Answer, Answered
 from ..micro_engine.wire.messages import Request, Response

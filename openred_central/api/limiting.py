@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import lru_cache, partial, wraps
 from typing import Any
 
-from ..directory.registry import Registry
+from ..directory.state.registry import Registry
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response, StreamingResponse
 from ..plain import plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..clock import Now
-from ..directory.lifecycle import LifecycleOptions, State, deadline_s
+from ..directory.life.lifecycle import LifecycleOptions, State, deadline_s
 from ..plain import NamedTuple
 from .times import rfc3339
 

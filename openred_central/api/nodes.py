@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from ..clock import Now
-from ..directory.node import DISCOVERABLE
+from ..directory.state.node import DISCOVERABLE
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from . import values

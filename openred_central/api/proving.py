@@ -11,7 +11,7 @@ from enum import Enum
 
 from ..clock import Now
 from ..directory.directory import Directory, committed
-from ..directory.node import KEYED, PROVEN, profile_parts
+from ..directory.state.node import KEYED, PROVEN, profile_parts
 from ..encoding import kept_spki, key_id
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request

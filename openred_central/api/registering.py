@@ -6,8 +6,8 @@ from typing import Any
 
 from ..clock import Now
 from ..directory.directory import Registered
-from ..directory.node import PROVEN, Profile
 from ..directory.registration import Registration
+from ..directory.state.node import PROVEN, Profile
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..directory.lifecycle import LIVE_STATES, WIRE_NAMES, State
+from ..directory.life.lifecycle import LIVE_STATES, WIRE_NAMES, State
 from . import values
 from .kinds import Schema, only, or_null, schema_of
 

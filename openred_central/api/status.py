@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..directory.digests import DIGEST_MASK
 from ..directory.directory import Directory
-from ..directory.lifecycle import LIVE_STATES, State
+from ..directory.life.lifecycle import LIVE_STATES, State
+from ..directory.state.digests import DIGEST_MASK
 from ..micro_engine.wire.messages import Request, Response
 from ..storage.state import StoreState
 from . import values

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from ..directory.lifecycle import STATE_BY_WIRE_NAME, State
-from ..directory.node import Endpoint
+from ..directory.life.lifecycle import STATE_BY_WIRE_NAME, State
+from ..directory.state.node import Endpoint
 from ..patterns import late
 from ..security.refused import TOKEN_CHARS_MAX
 from .fields import Wrong

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..clock import Now
-from ..directory.lifecycle import WIRE_NAMES
+from ..directory.life.lifecycle import WIRE_NAMES
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from ..plain import NamedTuple

@@ -12,13 +12,10 @@ from ..clock import Now
 from ..errors import CallerError
 from ..plain import NamedTuple, plain
 from ..wording import counted, span
-from .crowding import Crowding
-from .discovery import Draw, Query
-from .expiry import Expiry
-from .lifecycle import Event, LifecycleOptions, State
-from .mass_silence import MassSilence, MassSilenceOptions
-from .node import DISCOVERABLE, GENERATION_BASE_MAX, KEYED, LEFT, PROVEN, Profile
-from .nodes import Nodes
+from .life.crowding import Crowding
+from .life.expiry import Expiry
+from .life.lifecycle import Event, LifecycleOptions, State
+from .life.mass_silence import MassSilence, MassSilenceOptions
 from .registration import (
     Registration,
     amended,
@@ -30,6 +27,9 @@ from .registration import (
     tells_absence_again,
 )
 from .saving import Saving
+from .search.discovery import Draw, Query
+from .state.node import DISCOVERABLE, GENERATION_BASE_MAX, KEYED, LEFT, PROVEN, Profile
+from .state.nodes import Nodes
 
 # How much of a node's usual gap between signs of life is taken over from each new one.
 USUAL_GAP_WEIGHT = 0.25

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from ..clock import Now
 from ..plain import NamedTuple
-from .lifecycle import State
-from .node import DISCOVERABLE, KEYED, OBSERVED, PROVEN, Profile, Record, key_fingerprint, profile_parts
+from .life.lifecycle import State
+from .state.node import (
+    DISCOVERABLE,
+    KEYED,
+    OBSERVED,
+    PROVEN,
+    Profile,
+    Record,
+    key_fingerprint,
+    profile_parts,
+)
 
 # The same wall time told again comes out a little different in attended time: the clocks are not in step.
 SAME_TIME_S = 1.0

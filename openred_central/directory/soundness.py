@@ -16,9 +16,9 @@ import orjson
 
 from ..encoding import ED25519_KEY_BYTES, spki_of
 from ..plain import NamedTuple
-from .columns import RecordColumns
-from .lifecycle import LIVE_STATES, WIRE_NAMES
-from .node import KEYED, decode_history
+from .life.lifecycle import LIVE_STATES, WIRE_NAMES
+from .state.columns import RecordColumns
+from .state.node import KEYED, decode_history
 
 # Nine million years in seconds: more than any time of a directory, and no more than its arithmetic bears.
 TIME_S_MAX = float(1 << 48)

@@ -13,11 +13,11 @@ from typing import Any
 from ..api import values
 from ..api.fields import Wrong
 from ..api.times import WALL_S_MAX
-from ..directory.batch import Vitals
-from ..directory.columns import row_of
-from ..directory.lifecycle import DWELL_S_MAX, Event
-from ..directory.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombstone, decode_history
+from ..directory.life.lifecycle import DWELL_S_MAX, Event
 from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
+from ..directory.state.batch import Vitals
+from ..directory.state.columns import row_of
+from ..directory.state.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombstone, decode_history
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.node_keys import InvalidKey, load_node_key
 from ..security.revocations import decode_revocations

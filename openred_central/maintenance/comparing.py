@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..directory.lifecycle import State
-from ..directory.node import Record, decode_history
-from ..directory.registry import shard_of
+from ..directory.life.lifecycle import State
+from ..directory.state.node import Record, decode_history
+from ..directory.state.registry import shard_of
 from ..plain import NamedTuple
 
 # What only changes together with the revision.

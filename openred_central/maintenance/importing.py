@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from ..directory.batch import Batch, Vitals
-from ..directory.node import Record, Tombstone, hash_id
+from ..directory.state.batch import Batch, Vitals
+from ..directory.state.node import Record, Tombstone, hash_id
 from ..security.revocations import decode_revocations
 from ..storage.faults import telling
 from ..storage.line_fields import LineError

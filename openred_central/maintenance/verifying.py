@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 
 from ..clock import Clock
-from ..directory.columns import row_of
 from ..directory.consistency import check
-from ..directory.digests import DIGEST_MASK, record_digest
 from ..directory.directory import Directory
-from ..directory.node import Record, hash_id
-from ..directory.registry import shard_of
 from ..directory.soundness import Unserved, find_fault
+from ..directory.state.columns import row_of
+from ..directory.state.digests import DIGEST_MASK, record_digest
+from ..directory.state.node import Record, hash_id
+from ..directory.state.registry import shard_of
 from ..plain import NamedTuple
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..server.loading import MISFITS, load

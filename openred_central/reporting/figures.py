@@ -8,7 +8,7 @@ from ..api.status import mass_silence_figures
 from ..api.times import rfc3339
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
-from ..directory.lifecycle import LIVE_STATES
+from ..directory.life.lifecycle import LIVE_STATES
 from ..histogram import quantile
 from ..micro_engine.engine import Engine
 from ..plain import NamedTuple, plain

@@ -12,7 +12,7 @@ from .. import __version__
 from ..api.admin.exposition import Family, Labels, choice, counter, gauge, histogram, render
 from ..api.broadcast import Broadcast
 from ..api.limiting import Refusals
-from ..directory.lifecycle import LIVE_STATES, TABLE
+from ..directory.life.lifecycle import LIVE_STATES, TABLE
 from ..logs import lines_dropped
 from ..micro_engine.router import Route
 from ..storage.state import StoreState

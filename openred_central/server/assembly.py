@@ -23,8 +23,8 @@ from ..api.routes import NAMES
 from ..api.service import Api, Documents
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
-from ..directory.expiry import ProbeRequest
-from ..directory.node import Transition
+from ..directory.life.expiry import ProbeRequest
+from ..directory.state.node import Transition
 from ..logs import AccessLog
 from ..micro_engine.engine import Engine
 from ..micro_engine.wire.messages import Request

@@ -6,10 +6,10 @@ import gc
 import struct
 
 from ..clock import AttendedTime, Clock
-from ..directory.batch import Vitals
 from ..directory.consistency import check_restored
 from ..directory.directory import Directory
 from ..directory.soundness import COUNTER_MAX, TIME_S_MAX
+from ..directory.state.batch import Vitals
 from ..errors import InternalBug
 from ..storage.store import DamageError, Store
 

@@ -14,8 +14,8 @@ from typing import Any
 from ..api.admin.options import OperatorsOptions
 from ..api.limiting import LimitOptions
 from ..directory.directory import DirectoryOptions
-from ..directory.lifecycle import LifecycleOptions
-from ..directory.mass_silence import MassSilenceOptions
+from ..directory.life.lifecycle import LifecycleOptions
+from ..directory.life.mass_silence import MassSilenceOptions
 from ..micro_engine.limits import EngineLimits
 from ..plain import NamedTuple, field, fields, plain
 from ..security.gcra import Policy

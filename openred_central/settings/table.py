@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from ..directory.lifecycle import DWELL_S_MAX, LifecycleOptions
+from ..directory.life.lifecycle import DWELL_S_MAX, LifecycleOptions
 from ..micro_engine.limits import EngineLimits
 from ..plain import plain
 from ..security.authority import Authorities

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain, starmap
 
-from ..directory.node import Record, SignOfLife
+from ..directory.state.node import Record, SignOfLife
 from .faults import Damage
 from .schema import PAGE_BYTES, RECORDS_PER_PAGE
 

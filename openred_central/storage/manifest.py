@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from ..directory.batch import Vitals
+from ..directory.state.batch import Vitals
 from ..plain import NamedTuple
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import orjson
 
-from ..directory.batch import Vitals
-from ..directory.digests import DIGEST_MASK, record_digest
-from ..directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
-from ..directory.node import (
+from ..directory.life.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
+from ..directory.state.batch import Vitals
+from ..directory.state.digests import DIGEST_MASK, record_digest
+from ..directory.state.node import (
     DISCOVERABLE,
     HELD,
     KEYED,

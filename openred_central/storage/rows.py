@@ -18,8 +18,8 @@ from typing import Any, get_type_hints
 
 import orjson
 
-from ..directory.batch import Batch
-from ..directory.node import Record, SignOfLife, Tombstone
+from ..directory.state.batch import Batch
+from ..directory.state.node import Record, SignOfLife, Tombstone
 from ..plain import NamedTuple
 from .journal import INSERT_SIGNS, pack
 from .schema import PAGE_BYTES, RECORDS_PER_PAGE

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import struct
 
-from ..directory.batch import Vitals
+from ..directory.state.batch import Vitals
 from ..plain import NamedTuple
 from .store import DamageError, Store
 

@@ -20,7 +20,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..directory.batch import Vitals
+from ..directory.state.batch import Vitals
 from ..plain import NamedTuple
 from .manifest import Manifest
 from .ownership import give

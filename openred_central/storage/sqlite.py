@@ -15,9 +15,9 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from ..directory.batch import Batch, Vitals
-from ..directory.columns import RecordColumns
-from ..directory.node import Record, Tombstone
+from ..directory.state.batch import Batch, Vitals
+from ..directory.state.columns import RecordColumns
+from ..directory.state.node import Record, Tombstone
 from ..plain import NamedTuple
 from .companions import Companions
 from .connecting import Checking, connect, truncate_log

@@ -19,7 +19,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ..clock import Clock
-from ..directory.expiry import PROBE_ANSWER_S
+from ..directory.life.expiry import PROBE_ANSWER_S
 from ..plain import NamedTuple, plain
 
 log = logging.getLogger("openred.prober")

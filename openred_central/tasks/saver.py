@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 from ..clock import Now
-from ..directory.batch import Batch
+from ..directory.state.batch import Batch
 from ..errors import InternalBug
 from ..histogram import Histogram
 from ..plain import field, fields, plain

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from openred_central.api import values
 from openred_central.api.fields import Wrong
-from openred_central.directory.lifecycle import LIVE_STATES, State
-from openred_central.directory.node import Endpoint
+from openred_central.directory.life.lifecycle import LIVE_STATES, State
+from openred_central.directory.state.node import Endpoint
 
 JSON = st.recursive(
     st.none()

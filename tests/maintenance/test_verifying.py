@@ -13,10 +13,10 @@ from typing import Any
 import orjson
 import pytest
 
-from openred_central.directory.deadlines import Deadlines
-from openred_central.directory.digests import record_digest
-from openred_central.directory.node import hash_id
-from openred_central.directory.registry import shard_of
+from openred_central.directory.state.deadlines import Deadlines
+from openred_central.directory.state.digests import record_digest
+from openred_central.directory.state.node import hash_id
+from openred_central.directory.state.registry import shard_of
 from openred_central.maintenance import commands, verifying
 from openred_central.storage.manifest import Manifest
 from openred_central.storage.runs import RUNS, begin_run

@@ -20,9 +20,9 @@ from openred_central.server.server.loading import load
 from openred_central.clock import VirtualClock
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.lifecycle import LifecycleOptions
-from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import Record, SignOfLife, hash_id
+from openred_central.directory.life.lifecycle import LifecycleOptions
+from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.state.node import Record, SignOfLife, hash_id
 from openred_central.errors import CallerError
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite import SqliteStore

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.limiting import LimitOptions
-from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.plain import fields, values
 from openred_central.security.gcra import Policy

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 
-from openred_central.directory.lifecycle import DAY_S, TABLE, Event, LifecycleOptions, State
-from openred_central.directory.mass_silence import MassSilenceOptions
+from openred_central.directory.life.lifecycle import DAY_S, TABLE, Event, LifecycleOptions, State
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.plain import fields, replace
 
 from ..conftest import ENVIRONMENT

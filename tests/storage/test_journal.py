@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openred_central.directory.batch import Vitals
-from openred_central.directory.node import SignOfLife
+from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.node import SignOfLife
 from openred_central.storage import journal
 from openred_central.storage.journal import FOLD_INTERVAL_S, pack, unpack
 from openred_central.storage.sqlite import SqliteStore

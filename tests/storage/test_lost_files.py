@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.node import Record
+from openred_central.directory.state.node import Record
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.batch import Vitals
-from openred_central.directory.node import SignOfLife
+from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.migrations import MIGRATIONS, migrate
 from openred_central.storage.schema import SCHEMA_VERSION, create_database
 from openred_central.storage.sqlite import SqliteStore

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from openred_central.directory.batch import Vitals
-from openred_central.directory.node import SignOfLife
+from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.journal import FOLD_INTERVAL_S
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.store import StoreError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.node import Record, SignOfLife
+from openred_central.directory.state.node import Record, SignOfLife
 from openred_central.storage.lock import FileLock
 from openred_central.storage.restoring import (
     Restored,

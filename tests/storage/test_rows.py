@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openred_central.directory.node import SignOfLife
+from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.rows import encode, refuse_rows, text_of
 from openred_central.storage.store import RowsRefused
 

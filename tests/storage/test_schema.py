@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.node import Record, Tombstone
+from openred_central.directory.state.node import Record, Tombstone
 from openred_central.storage import schema
 from openred_central.storage.schema import (
     APPLICATION_ID,

@@ -21,9 +21,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openred_central.directory.batch import Vitals
-from openred_central.directory.columns import RecordColumns
-from openred_central.directory.node import Record, SignOfLife, Tombstone
+from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.columns import RecordColumns
+from openred_central.directory.state.node import Record, SignOfLife, Tombstone
 from openred_central.storage.schema import PAGE_BYTES, SCHEMA_VERSION
 from openred_central.storage.sqlite import WAL_BYTES_DUE, SqliteStore
 from openred_central.storage.store import RowsRefused, Store, StoreError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.node import SignOfLife
+from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.schema import companion
 from openred_central.storage.sqlite import SqliteStore
 from openred_central.storage.wiping import HELD_S, WIPE_INTERVAL_S

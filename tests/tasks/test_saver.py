@@ -15,8 +15,8 @@ import pytest
 import uvloop
 
 from openred_central.clock import AttendedTime, Now, VirtualClock
-from openred_central.directory.batch import Batch, Vitals
-from openred_central.directory.node import Record, SignOfLife
+from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.node import Record, SignOfLife
 from openred_central.errors import InternalBug
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite import SqliteStore

@@ -7,8 +7,8 @@ from typing import Any
 
 from ...clock import Now
 from ...directory.directory import Directory
-from ...directory.lifecycle import LIVE_STATES, State
-from ...directory.node import DISCOVERABLE, HELD, LEFT
+from ...directory.life.lifecycle import LIVE_STATES, State
+from ...directory.state.node import DISCOVERABLE, HELD, LEFT
 from ...micro_engine.wire.messages import Request, Response
 from ...plain import NamedTuple
 from .. import values

@@ -1,0 +1,172 @@
+"""The life of a node, as a table.
+
+Rules of this file:
+
+- One table holds every (state, event) → state. A pair that is not in it is our bug and raises.
+- A state's deadline is a pure function of the record, the options and nothing else. It is computed, never
+  patched, so that a restart reaches exactly the state an uninterrupted run would have reached.
+- All times here are attended seconds (`clock.AttendedTime`): our own absence ages nobody.
+- A state that ends by its deadline ends *at* its deadline, however late we come to see it.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum, StrEnum
+
+from ...errors import InternalBug
+from ...plain import fields, plain
+
+
+class State(IntEnum):
+    """Where a node is in its life. `ABSENT` means that the directory knows nothing under this name."""
+
+    ABSENT = 0
+    ACTIVE = 1
+    PENDING_FIRST_CHECK = 2
+    FAILED_FIRST_CHECK = 3
+    RETRY_48H = 4
+    RETRY_2W = 5
+    RETRY_2M = 6
+    COMA = 7
+    DEAD = 8
+
+    # States and events are looked up in tables at every turn; the hash of an enumeration is a slow one.
+    __hash__ = int.__hash__
+
+    @property
+    def wire(self) -> str:
+        """The state's name on the wire, such as ``pending_1st``."""
+        return WIRE_NAMES[self]
+
+
+WIRE_NAMES = (
+    "absent",
+    "active",
+    "pending_1st",
+    "failed_1st",
+    "retry_48h",
+    "retry_2w",
+    "retry_2m",
+    "coma",
+    "dead",
+)
+# By number. Measured: an element of a tuple comes in a tenth of the time that `State(number)` takes.
+STATES = tuple(State)
+STATE_BY_WIRE_NAME = dict(zip(WIRE_NAMES, State, strict=True))
+
+# The states of nodes that are in the registry, in the order in which silence passes through them.
+LIVE_STATES = tuple(state for state in State if state not in (State.ABSENT, State.DEAD))
+
+
+class Event(StrEnum):
+    """What can happen to a node."""
+
+    REGISTERED = "registered"
+    SIGN_OF_LIFE = "sign_of_life"
+    DEADLINE = "deadline"
+    LEFT = "left"
+    FORGOTTEN = "forgotten"
+
+    __hash__ = str.__hash__
+
+
+TABLE: dict[tuple[State, Event], State] = {
+    (State.ABSENT, Event.REGISTERED): State.ACTIVE,
+    # Silence: each state waits out its dwell time.
+    (State.ACTIVE, Event.DEADLINE): State.PENDING_FIRST_CHECK,
+    (State.PENDING_FIRST_CHECK, Event.DEADLINE): State.FAILED_FIRST_CHECK,
+    (State.FAILED_FIRST_CHECK, Event.DEADLINE): State.RETRY_48H,
+    (State.RETRY_48H, Event.DEADLINE): State.RETRY_2W,
+    (State.RETRY_2W, Event.DEADLINE): State.RETRY_2M,
+    (State.RETRY_2M, Event.DEADLINE): State.COMA,
+    (State.COMA, Event.DEADLINE): State.DEAD,
+    # Death is final for the record, not for the name: a new record may begin under it.
+    (State.DEAD, Event.REGISTERED): State.ACTIVE,
+    (State.DEAD, Event.DEADLINE): State.ABSENT,
+    (State.DEAD, Event.FORGOTTEN): State.ABSENT,
+    # Any valid sign of life revives at once; departure hides without suspicion or erases on the spot.
+    **{(state, Event.REGISTERED): State.ACTIVE for state in LIVE_STATES},
+    **{(state, Event.SIGN_OF_LIFE): State.ACTIVE for state in LIVE_STATES},
+    **{(state, Event.LEFT): State.COMA for state in LIVE_STATES},
+    **{(state, Event.FORGOTTEN): State.DEAD for state in LIVE_STATES},
+}
+
+
+def next_state(state: State, event: Event) -> State:
+    """The state that `event` leads to from `state`. Raises `InternalBug` for a pair outside the table."""
+    try:
+        return TABLE[state, event]
+    except KeyError:
+        raise InternalBug(f"no life-cycle transition for {event.name} in state {state.name}") from None
+
+
+# Which setting of `LifecycleOptions` tells how long a state lasts.
+DWELL_SETTINGS = {
+    State.ACTIVE: "heartbeat_tolerance_s",
+    State.PENDING_FIRST_CHECK: "grace_s",
+    State.FAILED_FIRST_CHECK: "second_look_s",
+    State.RETRY_48H: "retry_48h_s",
+    State.RETRY_2W: "retry_2w_s",
+    State.RETRY_2M: "retry_2m_s",
+    State.COMA: "coma_s",
+    State.DEAD: "tombstone_s",
+}
+
+DAY_S = 86_400.0
+
+
+@plain(frozen=True)
+class LifecycleOptions:
+    """How long each state lasts, in attended seconds; fractions are allowed.
+
+    `second_look_s` may be 0: the state is then passed through at once, still recorded.
+    """
+
+    heartbeat_tolerance_s: float = 180 * DAY_S
+    grace_s: float = 2 * DAY_S
+    second_look_s: float = 3_600.0
+    retry_48h_s: float = 2 * DAY_S
+    retry_2w_s: float = 14 * DAY_S
+    retry_2m_s: float = 60 * DAY_S
+    coma_s: float = 730 * DAY_S
+    tombstone_s: float = 365 * DAY_S
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            least = 0.0 if each.name == "second_look_s" else DEADLINE_STEP_S
+            if not (math.isfinite(value) and least <= value <= DWELL_S_MAX):
+                raise ValueError(f"{each.name} is {value}, allowed is {least:g} to {DWELL_S_MAX:g} seconds")
+
+    def dwell_s(self, state: State) -> float:
+        """How long `state` lasts. Raises `InternalBug` for ABSENT, which does not end by itself."""
+        try:
+            dwell_s: float = getattr(self, DWELL_SETTINGS[state])
+        except KeyError:
+            raise InternalBug(f"state {state.name} has no dwell time") from None
+        return dwell_s
+
+
+# Deadlines fall on whole steps. A power of two, so that a deadline in seconds is exact as a float and
+# compares the same as its count of steps.
+DEADLINE_STEPS_PER_S = 1_024
+DEADLINE_STEP_S = 1 / DEADLINE_STEPS_PER_S
+# A hundred years: longer than any promise, and small enough that sums of dwell times stay exact in steps.
+DWELL_S_MAX = 36_525 * DAY_S
+
+
+def deadline_s(
+    state: State, since_s: float, last_seen_s: float, away_until_s: float, options: LifecycleOptions
+) -> float:
+    """When `state` ends by silence, in attended seconds, on a whole deadline step.
+
+    `since_s` is when the state was entered, `last_seen_s` the last sign of life, `away_until_s` the end of
+    an announced absence (0 where there is none), during which an active node is not checked.
+    """
+    if state is State.ACTIVE:
+        end_s = max(last_seen_s + options.heartbeat_tolerance_s, away_until_s)
+    else:
+        end_s = since_s + options.dwell_s(state)
+    # Rounded up: a promised delay is never shortened.
+    return math.ceil(end_s * DEADLINE_STEPS_PER_S) / DEADLINE_STEPS_PER_S

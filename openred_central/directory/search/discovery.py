@@ -1,0 +1,364 @@
+"""Finding peers: a fair draw among all that match, the better available first.
+
+The draw picks members by random positions, so that its cost depends on how many are asked for and not on how
+many match; what it picked is ranked by availability. Filters that the index does not know (the last sign of
+life; of nodes in crowds also the region and all services but one) reject within the draw. Where they reject
+nearly all, the draw gives way to a walk over all matches, taken in steps so that nobody else waits for it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from operator import itemgetter
+
+from ...plain import NamedTuple
+from ..life.lifecycle import LIVE_STATES, State
+from ..state.node import is_discoverable
+from ..state.nodes import Nodes
+from ..state.registry import Registry
+from .service_index import Pool, ServiceIndex
+
+# Twice as many are drawn as are asked for, so that ranking by availability has a choice.
+CANDIDATES_PER_RESULT = 2
+# So many positions are tried for each candidate before the draw gives way to the walk.
+TRIES_PER_CANDIDATE = 4
+# Members looked at in one step of the walk: about two milliseconds.
+WALK_STEP_MEMBERS = 2_000
+# So many members that may lack services are looked at for the total; beyond that it is estimated.
+COUNTED_MAX = 1_000
+# A shorter gap is not taken for usual: a node that beats every second is not away after two.
+USUAL_GAP_S_MIN = 60.0
+
+
+class Query(NamedTuple):
+    """What to look for: nodes in one of `states` that offer all of `names`.
+
+    At most `max_results` come back. `min_last_seen_at` is a wall time before which a last sign of life is
+    not recent enough; if it and `states` leave nobody, `fallback_states` are looked through without it.
+    `region` is required, `near` only preferred; None where they do not matter.
+    """
+
+    names: frozenset[str]
+    states: tuple[State, ...]
+    max_results: int
+    fallback_states: tuple[State, ...] = LIVE_STATES
+    min_last_seen_at: float | None = None
+    region: str | None = None
+    near: str | None = None
+
+
+class Found(NamedTuple):
+    """What a query found: `slots` with their `availabilities`, best first; `total` matches in all.
+
+    `total` counts services and states only. It is exact but where several services are asked for and more
+    than `COUNTED_MAX` nodes in crowds may offer them: of those it is estimated from a random sample.
+    `degraded` says that nobody healthy matched and these are the best of the rest.
+    """
+
+    slots: list[int]
+    availabilities: list[float]
+    total: int
+    degraded: bool
+
+
+def availability(silent_s: float, usual_gap_s: float) -> float:
+    """How likely a node answers, from 0 to 1, by how long it is silent against its usual gap."""
+    gap_s = max(usual_gap_s, USUAL_GAP_S_MIN)
+    return 1.0 if silent_s <= gap_s else gap_s / silent_s
+
+
+def availability_of(registry: Registry, slot: int, now_s: float, tolerance_s: float) -> float:
+    """The `availability` of the node in `slot` at attended `now_s`.
+
+    A node in coma is not available; nor is one that announced its absence and was not heard since, until its
+    return. Where a node is silent for longer than `tolerance_s`, no longer gap than that counts as usual.
+    """
+    last_seen_s, state = registry.last_seen_s[slot], registry.states[slot]
+    if state == State.COMA:
+        return 0.0
+    away_from_s, away_until_s = registry.away_s(slot)
+    if away_until_s > now_s and last_seen_s <= away_from_s:
+        return 0.0
+    silent_s = now_s - last_seen_s
+    told = availability(silent_s, registry.usual_gap_s[slot])
+    return told if state == State.ACTIVE else min(told, tolerance_s / max(silent_s, tolerance_s))
+
+
+class Sample:
+    """What a query found by positions alone, among very many: it may be told again while it is still so."""
+
+    def __init__(self, index: ServiceIndex, query: Query, found: Found) -> None:
+        self._index = index
+        self._query = query
+        self._slots = found.slots
+        self._total = found.total
+        self._moves = index.moves
+
+    def total(self) -> int | None:
+        """How many match by now; None where anything has changed that was told of a node, or it is gone.
+
+        Signs of life do not count. If no node at all has changed 0.1 µs, otherwise 6 µs.
+        """
+        index = self._index
+        if index.moves == self._moves:
+            return self._total
+        moved = index.moved_since(self._moves)
+        if moved is None or not set(moved).isdisjoint(self._slots):
+            return None
+        pools = list(index.pools(self._query.names, self._query.states))
+        if not all(pool.is_certain for pool in pools):
+            return None
+        self._total = sum(pool.size for pool in pools)
+        self._moves = index.moves
+        return self._total
+
+
+class Draw:
+    """One query on its way. Call `step` until it returns what was found; let others run in between."""
+
+    def __init__(self, nodes: Nodes, query: Query, now_s: float, random: Callable[[], float]) -> None:
+        self._registry = nodes.registry
+        self._index = nodes.index
+        self._query = query
+        self._now_s = now_s
+        self._random = random
+        self._tolerance_s = nodes.lifecycle.heartbeat_tolerance_s
+        self._walk: _Walk | None = None
+        self._total = 0
+        self._degraded = False
+        # Whether every member of the pools must be looked at before it is taken.
+        self._filters = False
+        # Whether it drew from very many without looking at anybody first; whether all whom it drew are well.
+        self._is_blind = False
+        self._are_well = False
+
+    def step(self) -> Found | None:
+        """Do a bounded piece of work; None where there is more to do."""
+        if self._walk is None:
+            pools = list(self._index.pools(self._query.names, self._query.states))
+            self._total = self._count(pools)
+            candidates = self._from(pools)
+            if candidates is None:
+                return None
+        elif not self._walk.step():
+            return None
+        else:
+            candidates = [slot for slot in self._walk.taken if self._still_matches(slot)]
+        if not candidates and not self._degraded:
+            self._degraded = True
+            candidates = self._from(list(self._index.pools(self._query.names, self._query.fallback_states)))
+            if candidates is None:
+                return None
+        return self._ranked(candidates)
+
+    def sample(self, found: Found) -> Sample | None:
+        """What was `found`, this moment, as a sample; None where it is none.
+
+        It is one where nobody was looked at before being drawn, and whoever had matched besides would hardly
+        have been drawn: there were more than eight times as many as were asked for.
+        """
+        if not self._is_blind or self._degraded:
+            return None
+        return Sample(self._index, self._query, found)
+
+    def _count(self, pools: list[Pool]) -> int:
+        """How many members of `pools` offer all services that are asked for."""
+        sure = sum(pool.size for pool in pools if pool.is_certain)
+        parts = [part for pool in pools if not pool.is_certain for part in pool.parts]
+        if not parts:
+            return sure
+        registry, names, random = self._registry, self._query.names, self._random
+        members = sum(map(len, parts))
+        if members <= COUNTED_MAX:
+            return sure + sum(registry.count_offering(part, names) for part in parts)
+        estimated = 0.0
+        for part in filter(None, parts):
+            looks = 1 + COUNTED_MAX * len(part) // members
+            looked_at = [part[int(random() * len(part))] for _ in range(looks)]
+            estimated += len(part) * registry.count_offering(looked_at, names) / looks
+        return sure + round(estimated)
+
+    def _from(self, pools: list[Pool]) -> list[int] | None:
+        """Candidates drawn from `pools`; None after beginning the walk."""
+        wanted = self._query.max_results * CANDIDATES_PER_RESULT
+        region = self._query.region
+        uncertain = any(not pool.is_certain or (region and pool.region is None) for pool in pools)
+        self._filters = uncertain or (self._query.min_last_seen_at is not None and not self._degraded)
+        if region is not None:
+            pools = [pool for pool in pools if pool.region in (region, None)]
+        near = self._query.near
+        preferred = [pool for pool in pools if pool.region == near] if near is not None else []
+        taken = self._sample(preferred, wanted)
+        if taken is not None and len(taken) >= self._query.max_results:
+            return taken
+        rest = self._sample([pool for pool in pools if pool.region != near or near is None], wanted)
+        if taken is None or rest is None:
+            parts = [part for pool in pools for part in pool.parts if part]
+            self._walk = _Walk(parts, wanted, self._accepts, self._random)
+            return None
+        if near is not None:
+            # All that are near are among them, and so must be whoever is added there.
+            self._is_blind = False
+        return taken + rest
+
+    def _sample(self, pools: list[Pool], wanted: int) -> list[int] | None:
+        """Up to `wanted` random members that pass the filters; None where the tries were not enough."""
+        ends = list(accumulate(pool.size for pool in pools))
+        total = ends[-1] if ends else 0
+        tries = wanted * TRIES_PER_CANDIDATE
+        if total <= tries:
+            every = [slot for pool in pools for part in pool.parts for slot in part]
+            if self._filters:
+                every = list(filter(self._accepts, every))
+            return _shuffled(every, wanted, self._random)
+        return self._draw(pools, total, wanted, tries)
+
+    def _draw(self, pools: list[Pool], total: int, wanted: int, tries: int) -> list[int] | None:
+        """The same by random positions among the `total` members, each of which is tried once."""
+        parts = [part for pool in pools for part in pool.parts if part]
+        ends = list(accumulate(map(len, parts)))
+        random, max_results = self._random, self._query.max_results
+        accepts = self._accepts if self._filters else None
+        tried: set[int] = set()
+        taken: list[int] = []
+        missing, best = min(wanted, max_results), 0
+        while missing and tries:
+            count = min(missing, tries)
+            tries -= count
+            positions = [int(random() * total) for _ in range(count)]
+            if len(fresh := dict.fromkeys(positions)) < count or not tried.isdisjoint(fresh):
+                positions = [position for position in fresh if position not in tried]
+            tried.update(positions)
+            # From the end of the part that it lies in.
+            numbers = [bisect_right(ends, position) for position in positions]
+            slots = [parts[number][at - ends[number]] for number, at in zip(numbers, positions, strict=True)]
+            taken += filter(accepts, slots) if accepts else slots
+            best = self._count_best(taken)
+            missing = min(wanted - len(taken), max_results - best)
+        if missing and len(taken) < max_results:
+            return None
+        self._is_blind = accepts is None
+        self._are_well = 0 < best == len(taken)
+        return taken
+
+    def _count_best(self, slots: list[int]) -> int:
+        """How many of `slots` nothing that is drawn after them can be ranked before.
+
+        Once as many are drawn as are asked for, further candidates change nothing: that halves the draw where
+        nearly all are well.
+        """
+        registry, now_s = self._registry, self._now_s
+        if self._query.near is not None or registry.has_absences:
+            return 0
+        last_seen_s, usual_gap_s, states = registry.last_seen_s, registry.usual_gap_s, registry.states
+        active = State.ACTIVE
+        return sum(
+            [now_s - last_seen_s[slot] <= usual_gap_s[slot] and states[slot] == active for slot in slots]
+        )
+
+    def _accepts(self, slot: int) -> bool:
+        query = self._query
+        least = query.min_last_seen_at
+        if least is not None and self._registry.last_seen_at[slot] < least and not self._degraded:
+            return False
+        service_set = self._registry.service_set(slot)
+        return query.region in (None, service_set.region) and query.names <= service_set.names
+
+    def _still_matches(self, slot: int) -> bool:
+        """Whether a member found some steps ago is still one that the query asks for."""
+        registry = self._registry
+        if registry.is_free(slot) or not is_discoverable(registry.flags(slot)):
+            return False
+        states = self._query.fallback_states if self._degraded else self._query.states
+        return registry.state(slot) in states and self._accepts(slot)
+
+    def _ranked(self, candidates: list[int]) -> Found:
+        registry, now_s, near = self._registry, self._now_s, self._query.near
+        if self._are_well:
+            # Nothing to rank, as nearly always: 7 µs less for fifty.
+            return Found(candidates, [1.0] * len(candidates), self._total, self._degraded)
+        last_seen_s, usual_gap_s, states = registry.last_seen_s, registry.usual_gap_s, registry.states
+        if self._degraded:
+            # Among those that are not available at all, the last to be heard come first.
+            candidates = sorted(candidates, key=last_seen_s.__getitem__, reverse=True)
+        # Nearly all are well, which is seen without a call: 0.1 instead of 0.3 µs.
+        active = () if registry.has_absences else (State.ACTIVE,)
+        scored = [
+            (
+                (
+                    1.0
+                    if now_s - last_seen_s[slot] <= usual_gap_s[slot]
+                    else availability(now_s - last_seen_s[slot], usual_gap_s[slot])
+                )
+                if states[slot] in active
+                else availability_of(registry, slot, now_s, self._tolerance_s),
+                slot,
+            )
+            for slot in candidates
+        ]
+        # Stable, so that equals stay in the random order in which they were drawn.
+        scored.sort(key=itemgetter(0), reverse=True)
+        if near is not None:
+            scored.sort(key=lambda score_slot: registry.service_set(score_slot[1]).region != near)
+        best = scored[: self._query.max_results]
+        degraded = self._degraded and bool(best)
+        return Found([slot for _, slot in best], [score for score, _ in best], self._total, degraded)
+
+
+class _Walk:
+    """A walk over all members of some pools, from a random place, until enough are accepted.
+
+    Members that move between two steps may be met twice or missed: a discovery is a sample, not a listing.
+    """
+
+    def __init__(
+        self,
+        pools: list[Sequence[int]],
+        wanted: int,
+        accepts: Callable[[int], bool],
+        random: Callable[[], float],
+    ) -> None:
+        place = int(random() * len(pools))
+        cut = int(random() * len(pools[place]))
+        # What is left of each pool as (slots, start, end), the first one being taken up again at the end.
+        parts = [(slots, 0, len(slots)) for slots in pools[place + 1 :] + pools[:place]]
+        self._parts = deque([(pools[place], cut, len(pools[place])), *parts, (pools[place], 0, cut)])
+        self._wanted = wanted
+        self._accepts = accepts
+        self._taken: dict[int, None] = {}
+
+    @property
+    def taken(self) -> list[int]:
+        """The members accepted so far, each once."""
+        return list(self._taken)
+
+    def step(self) -> bool:
+        """Look at some more members; True once enough were accepted or all were seen."""
+        left = WALK_STEP_MEMBERS
+        while self._parts and left > 0:
+            slots, start, end = self._parts[0]
+            stop = min(start + left, end, len(slots))
+            for position in range(start, stop):
+                if self._accepts(slots[position]):
+                    self._taken[slots[position]] = None
+                    if len(self._taken) == self._wanted:
+                        return True
+            left -= max(stop - start, 1)
+            if stop >= min(end, len(slots)):
+                self._parts.popleft()
+            else:
+                self._parts[0] = (slots, stop, end)
+        return not self._parts
+
+
+def _shuffled(slots: list[int], wanted: int, random: Callable[[], float]) -> list[int]:
+    """`wanted` of `slots` in random order (Fisher and Yates, as far as needed); `slots` is used up."""
+    taken: list[int] = []
+    while slots and len(taken) < wanted:
+        place = int(random() * len(slots))
+        slots[place], slots[-1] = slots[-1], slots[place]
+        taken.append(slots.pop())
+    return taken

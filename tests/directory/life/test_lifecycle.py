@@ -1,0 +1,131 @@
+"""The table of the life cycle, and when each state ends."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central.directory.life.lifecycle import (
+    DAY_S,
+    DEADLINE_STEPS_PER_S,
+    DWELL_S_MAX,
+    LIVE_STATES,
+    STATE_BY_WIRE_NAME,
+    TABLE,
+    Event,
+    LifecycleOptions,
+    State,
+    deadline_s,
+    next_state,
+)
+from openred_central.errors import InternalBug
+from openred_central.plain import fields, replace
+
+DEFAULTS = LifecycleOptions()
+SILENCE = [
+    # state, its name on the wire, its default dwell time, what follows
+    (State.ACTIVE, "active", 15_552_000, State.PENDING_FIRST_CHECK),
+    (State.PENDING_FIRST_CHECK, "pending_1st", 172_800, State.FAILED_FIRST_CHECK),
+    (State.FAILED_FIRST_CHECK, "failed_1st", 3_600, State.RETRY_48H),
+    (State.RETRY_48H, "retry_48h", 172_800, State.RETRY_2W),
+    (State.RETRY_2W, "retry_2w", 1_209_600, State.RETRY_2M),
+    (State.RETRY_2M, "retry_2m", 5_184_000, State.COMA),
+    (State.COMA, "coma", 63_072_000, State.DEAD),
+    (State.DEAD, "dead", 365 * 86_400, State.ABSENT),
+]
+OUTSIDE = sorted(set(itertools.product(State, Event)) - TABLE.keys(), key=str)
+SIGNS = [Event.REGISTERED, Event.SIGN_OF_LIFE]
+
+
+@pytest.mark.parametrize(("state", "wire", "dwell_s", "following"), SILENCE)
+def test_each_state_has_the_promised_name_dwell_time_and_successor(
+    state: State, wire: str, dwell_s: float, following: State
+) -> None:
+    assert state.wire == wire
+    assert STATE_BY_WIRE_NAME[wire] is state
+    assert DEFAULTS.dwell_s(state) == dwell_s
+    assert next_state(state, Event.DEADLINE) is following
+
+
+def test_a_silent_node_is_in_coma_from_day_258_and_dead_from_day_988_and_an_hour_each() -> None:
+    since_s, entered_s = 0.0, {}
+    for state, _, _, following in SILENCE[:-1]:
+        since_s = deadline_s(state, since_s, 0.0, 0.0, DEFAULTS)
+        entered_s[following] = since_s
+    assert entered_s[State.PENDING_FIRST_CHECK] == 180 * DAY_S
+    assert entered_s[State.COMA] == 258 * DAY_S + 3_600
+    assert entered_s[State.DEAD] == 988 * DAY_S + 3_600
+
+
+@pytest.mark.parametrize("event", SIGNS)
+@pytest.mark.parametrize("state", LIVE_STATES)
+def test_any_sign_of_life_revives_from_every_live_state(state: State, event: Event) -> None:
+    assert next_state(state, event) is State.ACTIVE
+
+
+@pytest.mark.parametrize("state", LIVE_STATES)
+def test_every_live_node_may_leave_and_be_forgotten(state: State) -> None:
+    assert next_state(state, Event.LEFT) is State.COMA
+    assert next_state(state, Event.FORGOTTEN) is State.DEAD
+
+
+def test_a_heartbeat_does_not_raise_the_dead_but_a_registration_begins_anew() -> None:
+    assert (State.DEAD, Event.SIGN_OF_LIFE) in OUTSIDE
+    assert next_state(State.DEAD, Event.REGISTERED) is State.ACTIVE
+    assert next_state(State.ABSENT, Event.REGISTERED) is State.ACTIVE
+
+
+@pytest.mark.parametrize(("state", "event"), OUTSIDE)
+def test_a_pair_outside_the_table_is_our_bug(state: State, event: Event) -> None:
+    with pytest.raises(InternalBug, match=f"{event.name} in state {state.name}"):
+        next_state(state, event)
+
+
+def test_what_is_absent_does_not_end() -> None:
+    with pytest.raises(InternalBug, match="ABSENT"):
+        DEFAULTS.dwell_s(State.ABSENT)
+
+
+def test_an_active_node_is_judged_by_its_last_sign_of_life_and_a_silent_one_by_when_it_fell_silent() -> None:
+    options = LifecycleOptions(heartbeat_tolerance_s=100.0, grace_s=10.0)
+    assert deadline_s(State.ACTIVE, 5.0, 50.0, 0.0, options) == 150.0
+    assert deadline_s(State.PENDING_FIRST_CHECK, 150.0, 50.0, 0.0, options) == 160.0
+
+
+def test_an_announced_absence_puts_off_the_first_check_and_never_brings_it_forward() -> None:
+    options = LifecycleOptions(heartbeat_tolerance_s=100.0)
+    assert deadline_s(State.ACTIVE, 0.0, 0.0, 500.0, options) == 500.0
+    assert deadline_s(State.ACTIVE, 0.0, 0.0, 30.0, options) == 100.0
+
+
+times = st.floats(0.0, 1e10, allow_nan=False)
+
+
+@given(
+    state=st.sampled_from([*LIVE_STATES, State.DEAD]), since_s=times, last_seen_s=times, away_until_s=times
+)
+def test_a_promised_delay_is_never_shortened_and_lengthened_by_less_than_a_step(
+    state: State, since_s: float, last_seen_s: float, away_until_s: float
+) -> None:
+    ends_s = since_s + DEFAULTS.dwell_s(state)
+    if state is State.ACTIVE:
+        ends_s = max(last_seen_s + DEFAULTS.heartbeat_tolerance_s, away_until_s)
+    found_s = deadline_s(state, since_s, last_seen_s, away_until_s, DEFAULTS)
+    assert ends_s <= found_s < ends_s + 1 / DEADLINE_STEPS_PER_S
+    assert (found_s * DEADLINE_STEPS_PER_S).is_integer()
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(LifecycleOptions)])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), DWELL_S_MAX * 1.01])
+def test_a_dwell_time_out_of_range_is_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        replace(DEFAULTS, **{name: value})
+
+
+def test_only_the_second_look_may_be_skipped() -> None:
+    assert LifecycleOptions(second_look_s=0.0).dwell_s(State.FAILED_FIRST_CHECK) == 0.0
+    with pytest.raises(ValueError, match="grace_s"):
+        LifecycleOptions(grace_s=0.0)

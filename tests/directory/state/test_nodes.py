@@ -1,0 +1,146 @@
+"""All parts of the directory change in step."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+import pytest
+
+from openred_central.directory.life.lifecycle import (
+    DEADLINE_STEPS_PER_S,
+    LIVE_STATES,
+    Event,
+    LifecycleOptions,
+    State,
+)
+from openred_central.directory.state.node import HELD, LEFT, Transition, decode_history, hash_id
+from openred_central.directory.state.nodes import TRANSITIONS_KEPT
+from openred_central.errors import InternalBug
+
+from ..building import (
+    EPOCH_S,
+    at,
+    expect_consistent,
+    make_directory,
+    record,
+    record_of,
+    register,
+    state_of,
+)
+
+
+def test_a_new_node_is_indexed_armed_noted_and_announced() -> None:
+    directory = make_directory()
+    nodes = directory.nodes
+    slot = register(directory, "a", at(5.0), services="chat")
+    assert list(nodes.index.members()) == [(slot, State.ACTIVE)]
+    assert nodes.deadlines.armed_s(slot) == nodes.deadline_s(slot)
+    assert nodes.changes.is_noted(slot)
+    assert list(nodes.transitions) == [
+        Transition(EPOCH_S + 5.0, 5.0, "a", State.ABSENT, State.ACTIVE, "registered")
+    ]
+
+
+def test_every_transition_is_counted_also_those_that_nobody_fetched() -> None:
+    directory = make_directory()
+    nodes = directory.nodes
+    assert nodes.transitions.maxlen == TRANSITIONS_KEPT
+    nodes.transitions = deque(maxlen=20)
+    register(directory, "a", at(0.0))
+    for second in range(30):
+        directory.leave("a", at(float(second)))
+        directory.heartbeat("a", at(float(second)))
+    assert [transition.at_s for transition in nodes.transitions] == [half // 2 for half in range(40, 60)]
+    assert nodes.transition_counts == {
+        (State.ABSENT, State.ACTIVE, "registered"): 1,
+        (State.ACTIVE, State.COMA, "left"): 30,
+        (State.COMA, State.ACTIVE, "sign_of_life"): 30,
+    }
+
+
+def test_the_last_sixteen_transitions_stand_in_the_record() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    for second in range(10):
+        directory.leave("a", at(float(second)))
+        directory.heartbeat("a", at(second + 0.5))
+    entries = decode_history(record_of(directory, "a").history)
+    assert [entry.at - EPOCH_S for entry in entries] == [half / 2 for half in range(4, 20)]
+    assert {entry.reason for entry in entries} == {"left", "sign_of_life"}
+
+
+def test_an_event_that_changes_no_state_is_no_transition() -> None:
+    directory = make_directory()
+    slot = register(directory, "a", at(0.0))
+    directory.nodes.transitions.clear()
+    assert directory.nodes.enter(slot, Event.SIGN_OF_LIFE, at=1.0, at_s=1.0) is State.ACTIVE
+    assert not directory.nodes.transitions
+
+
+def test_a_hidden_node_is_not_indexed_and_comes_back_to_the_index() -> None:
+    directory = make_directory()
+    slot = register(directory, "a", at(0.0), discoverable=False)
+    assert list(directory.nodes.index.members()) == []
+    register(directory, "a", at(1.0), discoverable=True)
+    assert list(directory.nodes.index.members()) == [(slot, State.ACTIVE)]
+    directory.leave("a", at(2.0))
+    assert directory.nodes.registry.flags(slot) & LEFT
+    assert list(directory.nodes.index.members()) == []
+    expect_consistent(directory, at(2.0))
+
+
+def test_every_rewrite_has_a_revision_of_its_own() -> None:
+    directory = make_directory()
+    revisions = []
+    for region in ("", "eu", "us"):
+        register(directory, "a", at(0.0), region=region)
+        revisions.append(record_of(directory, "a").revision)
+    assert revisions == sorted(set(revisions))
+
+
+def test_a_buried_node_leaves_a_tombstone_and_nothing_else() -> None:
+    directory = make_directory()
+    slot = register(directory, "a", at(0.0), services="chat")
+    change = directory.nodes.bury(slot, Event.FORGOTTEN, at=7.0, at_s=5.0)
+    nodes = directory.nodes
+    assert change == nodes.changes.last
+    assert (len(nodes.registry), len(nodes.deadlines), list(nodes.index.members())) == (0, 0, [])
+    (tombstone,) = nodes.tombstones
+    assert (tombstone.id_hash, tombstone.died_at, tombstone.died_s) == (hash_id("a"), 7.0, 5.0)
+    assert tombstone.reason == "forgotten"
+    assert "key" not in tombstone.key_fingerprint
+    assert state_of(directory, "a") is State.DEAD
+    with pytest.raises(InternalBug):
+        nodes.bury(slot, Event.FORGOTTEN, at=7.0, at_s=5.0)
+
+
+def test_a_forgotten_tombstone_is_told_by_its_hash_for_the_name_is_not_known_any_more() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    directory.forget("a", at(0.0))
+    directory.nodes.transitions.clear()
+    tombstone = directory.nodes.tombstones.lift(hash_id("a"))
+    assert tombstone is not None
+    directory.nodes.forget_tombstone(tombstone, at=9.0, at_s=8.0)
+    assert list(directory.nodes.transitions) == [
+        Transition(9.0, 8.0, f"#{hash_id('a')}", State.DEAD, State.ABSENT, "deadline")
+    ]
+
+
+def test_the_deadlines_of_many_are_those_of_each(seed: int) -> None:
+    chance = random.Random(seed)
+    life = LifecycleOptions(second_look_s=0.0, grace_s=7.001)
+    directory = make_directory(life=life)
+    nodes = directory.nodes
+    for slot in range(300):
+        times = {name: chance.uniform(0.0, 1e8) for name in ("last_seen_s", "since_s")}
+        away_until_s = chance.choice((0.0, 0.0, chance.uniform(0.0, 2e8)))
+        state, flags = chance.choice(LIVE_STATES), chance.choice((1, 1, 1, 1 | HELD))
+        nodes.registry.insert(
+            record(slot, f"n{slot}", state=state, flags=flags, away_until_s=away_until_s, **times)
+        )
+    slots = chance.sample(range(300), 200)
+    assert [steps / DEADLINE_STEPS_PER_S for steps in nodes.deadline_steps(slots)] == [
+        nodes.deadline_s(slot) for slot in slots
+    ]
