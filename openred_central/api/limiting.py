@@ -12,12 +12,12 @@ from typing import Any
 
 from ..directory.state.registry import Registry
 from ..errors import CallerError
+from ..limits.gcra import UNUSED_S, Policy, Table, Verdict, charge
+from ..limits.network_quota import NODES_MAX, NetworkQuota
+from ..limits.node_limits import NodeLimit
+from ..limits.origins import IPV6_NETWORK_BYTES, X_FORWARDED_FOR, Origin, Origins, network_key
 from ..micro_engine.wire.messages import Request, Response, StreamingResponse
 from ..plain import plain
-from ..security.gcra import UNUSED_S, Policy, Table, Verdict, charge
-from ..security.network_quota import NODES_MAX, NetworkQuota
-from ..security.node_limits import NodeLimit
-from ..security.origins import IPV6_NETWORK_BYTES, X_FORWARDED_FOR, Origin, Origins, network_key
 from ..security.proof_errors import REASONS
 
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"

@@ -9,9 +9,9 @@ from ..directory.directory import Registered
 from ..directory.registration import Registration
 from ..directory.state.node import PROVEN, Profile
 from ..errors import CallerError
+from ..limits.origins import is_at, may_be_at
 from ..micro_engine.wire.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
-from ..security.origins import is_at, may_be_at
 from . import values
 from .describing import address_source_of, identity_of, key_status_of
 from .fields import Field, Fields

@@ -25,6 +25,7 @@ from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.life.expiry import ProbeRequest
 from ..directory.state.node import Transition
+from ..limits.origins import Origins
 from ..logs import AccessLog
 from ..micro_engine.engine import Engine
 from ..micro_engine.wire.messages import Request
@@ -33,7 +34,6 @@ from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from ..security.minting import Mint
-from ..security.origins import Origins
 from ..security.replay import ReplayRings
 from ..security.revocations import RecentTokens, Revocations
 from ..security.sessions import SESSION_KEY_BYTES, Sessions

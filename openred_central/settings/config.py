@@ -16,10 +16,10 @@ from ..api.limiting import LimitOptions
 from ..directory.directory import DirectoryOptions
 from ..directory.life.lifecycle import LifecycleOptions
 from ..directory.life.mass_silence import MassSilenceOptions
+from ..limits.gcra import Policy
+from ..limits.origins import UNIX
 from ..micro_engine.limits import EngineLimits
 from ..plain import NamedTuple, field, fields, plain
-from ..security.gcra import Policy
-from ..security.origins import UNIX
 from ..security.root import KeyOptions, QuantumPolicy
 from ..tasks.prober import ProberOptions
 from ..tasks.saver import SaverOptions

@@ -11,12 +11,12 @@ import ipaddress
 from typing import Any
 
 from ..directory.life.lifecycle import DWELL_S_MAX, LifecycleOptions
+from ..limits.network_quota import NODES_MAX
+from ..limits.origins import FORWARDED, UNIX, X_FORWARDED_FOR
 from ..micro_engine.limits import EngineLimits
 from ..plain import plain
 from ..security.authority import Authorities
-from ..security.network_quota import NODES_MAX
 from ..security.node_keys import RSA_BITS_MAX, RSA_BITS_MIN
-from ..security.origins import FORWARDED, UNIX, X_FORWARDED_FOR
 from ..security.root import QuantumPolicy
 from .kinds import (
     DAY_S,

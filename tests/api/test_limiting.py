@@ -7,9 +7,9 @@ from typing import Any
 
 from openred_central.api.limiting import PROOF_FAIL, QUOTA_EXCEEDED, LimitOptions
 from openred_central.errors import CallerError
+from openred_central.limits.gcra import Policy
 from openred_central.micro_engine.wire.messages import PROBLEM_TYPE
 from openred_central.plain import replace
-from openred_central.security.gcra import Policy
 from openred_central.security.signing import PrivateKey
 
 from .helpers import PEER, Reply, World, assert_problem

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from openred_central.api.limiting import LimitOptions
 from openred_central.directory.life.lifecycle import LifecycleOptions
+from openred_central.limits.gcra import Policy
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.plain import fields, values
-from openred_central.security.gcra import Policy
 from openred_central.settings.config import SETTINGS, ConfigError, Configuration, load
 
 # What an operator has no reason to change.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from openred_central.security.network_quota import NetworkQuota
+from openred_central.limits.network_quota import NetworkQuota
 
 
 class Nodes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.security.origins import (
+from openred_central.limits.origins import (
     FORWARDED,
     HOPS_MAX,
     PAIRS_MAX,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.security.gcra import UNUSED_S, Policy, Table, Verdict, charge
+from openred_central.limits.gcra import UNUSED_S, Policy, Table, Verdict, charge
 
 TEN = Policy("register", 10, 60, 10)
 STEP_S = Fraction(1, 1024)

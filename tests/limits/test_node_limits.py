@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from openred_central.security.gcra import Policy
-from openred_central.security.node_limits import NodeLimit
+from openred_central.limits.gcra import Policy
+from openred_central.limits.node_limits import NodeLimit
 
 BEAT = Policy("heartbeat", 1, 60, 2)
 
