@@ -9,11 +9,11 @@ from ..directory.life.lifecycle import State
 from ..directory.state.node import PROVEN, Record, key_fingerprint, profile_parts
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
-from ..security.link import Side, new_pair
-from ..security.minting import Busy
-from ..security.revocations import RecentToken
 from ..security.sessions import LIFE_S
-from ..security.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
+from ..security.tokens.link import Side, new_pair
+from ..security.tokens.minting import Busy
+from ..security.tokens.revocations import RecentToken
+from ..security.tokens.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
 from . import values
 from .fields import Field, Fields
 from .proving import Means, Shown

@@ -10,8 +10,8 @@ from ..clock import Now
 from ..directory.directory import Directory
 from ..errors import CallerError
 from ..plain import NamedTuple, field, plain
-from ..security.minting import Mint
-from ..security.revocations import RecentTokens, Revocations
+from ..security.tokens.minting import Mint
+from ..security.tokens.revocations import RecentTokens, Revocations
 from ..storage.state import StoreState
 from .broadcast import Broadcast
 from .caching import Once, Page

@@ -44,7 +44,7 @@ def _quantum(root_suite: str | None) -> dict[str, Any]:
     """How the key set is signed; ``root`` is null until there are keys."""
     if root_suite is None:
         return {"root": None, "pq": False}
-    from ..security.suites import SUITES
+    from ..security.directory_keys.suites import SUITES
 
     suite = SUITES[root_suite]
     return {"root": suite.name, "pq": suite.quantum_safe}

@@ -9,11 +9,11 @@ from ..directory.life.lifecycle import WIRE_NAMES
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from ..plain import NamedTuple
-from ..security.link import cross_verify
-from ..security.minting import RETRY_AFTER_S, Publication
-from ..security.refused import Refused
-from ..security.revocations import RevocationsFull
-from ..security.tokens import verify_token
+from ..security.tokens.link import cross_verify
+from ..security.tokens.minting import RETRY_AFTER_S, Publication
+from ..security.tokens.refused import Refused
+from ..security.tokens.revocations import RevocationsFull
+from ..security.tokens.tokens import verify_token
 from . import values
 from .caching import has_already, not_modified
 from .fields import Field, Fields

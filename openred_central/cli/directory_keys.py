@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..security.keyring import Keyring
-from ..security.keyset import KeySet, decode_keyset, excess
-from ..security.root import CLASSICAL, COMPOSITE
-from ..security.suites import SuiteUnsupported, load_private_pem
-from ..security.tokens import CLOCK_SKEW_S
+from ..security.directory_keys.keyring import Keyring
+from ..security.directory_keys.keyset import KeySet, decode_keyset, excess
+from ..security.directory_keys.root import CLASSICAL, COMPOSITE
+from ..security.directory_keys.suites import SuiteUnsupported, load_private_pem
+from ..security.tokens.tokens import CLOCK_SKEW_S
 from ..server.vault import keys_folder
 from ..settings.config import ConfigError, Configuration
 from ..storage.directory_keys import open_root, sign_request

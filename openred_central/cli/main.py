@@ -258,7 +258,7 @@ def _systemd_unit(options: argparse.Namespace) -> int:
 def _keys(options: argparse.Namespace) -> int:
     configuration = _load(options)
     from ..clock import SystemClock
-    from ..security.root import RootRefused
+    from ..security.directory_keys.root import RootRefused
     from ..storage.key_files import KeyFileError
     from .directory_keys import show, sign_keyset
     from .operating import act

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from ..security.keyset import KeySet, read_document
-from ..security.refused import Refused
+from ..security.directory_keys.keyset import KeySet, read_document
+from ..security.tokens.refused import Refused
 from .errors import untrusted
 
 

@@ -20,7 +20,7 @@ from ..directory.state.columns import row_of
 from ..directory.state.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombstone, decode_history
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.node_keys import InvalidKey, load_node_key
-from ..security.revocations import decode_revocations
+from ..security.tokens.revocations import decode_revocations
 from ..storage.line_fields import LineError
 from ..storage.portable import Item, Secret
 from ..tasks.revocation_saver import REVOCATIONS

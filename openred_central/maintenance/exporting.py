@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..security.claims import CLAIM_KEY
-from ..security.revocations import encode_revocations
+from ..security.tokens.revocations import encode_revocations
 from ..storage.line_fields import LineError
 from ..storage.portable import (
     Item,

@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeVar
 
 from ..directory.state.batch import Batch, Vitals
 from ..directory.state.node import Record, Tombstone, hash_id
-from ..security.revocations import decode_revocations
+from ..security.tokens.revocations import decode_revocations
 from ..storage.faults import telling
 from ..storage.line_fields import LineError
 from ..storage.lock import FileLock

@@ -33,10 +33,10 @@ from ..plain import plain
 from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
-from ..security.minting import Mint
 from ..security.replay import ReplayRings
-from ..security.revocations import RecentTokens, Revocations
 from ..security.sessions import SESSION_KEY_BYTES, Sessions
+from ..security.tokens.minting import Mint
+from ..security.tokens.revocations import RecentTokens, Revocations
 from ..settings.config import Configuration
 from ..storage.restoring import Restored, database_path, snapshots_of
 from ..storage.store import Store

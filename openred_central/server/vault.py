@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
-from ..security.root import COMPOSITE, KeyOptions, QuantumPolicy, RootRefused
+from ..security.directory_keys.root import COMPOSITE, KeyOptions, QuantumPolicy, RootRefused
 from ..settings.config import Configuration
 from ..storage.key_check import check_keys
 from ..storage.key_files import KeyFileError, KeyFiles, read_secret

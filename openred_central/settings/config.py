@@ -20,7 +20,7 @@ from ..limits.gcra import Policy
 from ..limits.origins import UNIX
 from ..micro_engine.limits import EngineLimits
 from ..plain import NamedTuple, field, fields, plain
-from ..security.root import KeyOptions, QuantumPolicy
+from ..security.directory_keys.root import KeyOptions, QuantumPolicy
 from ..tasks.prober import ProberOptions
 from ..tasks.saver import SaverOptions
 from ..tasks.snapshotter import SnapshotOptions

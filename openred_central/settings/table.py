@@ -16,8 +16,8 @@ from ..limits.origins import FORWARDED, UNIX, X_FORWARDED_FOR
 from ..micro_engine.limits import EngineLimits
 from ..plain import plain
 from ..security.authority import Authorities
+from ..security.directory_keys.root import QuantumPolicy
 from ..security.node_keys import RSA_BITS_MAX, RSA_BITS_MIN
-from ..security.root import QuantumPolicy
 from .kinds import (
     DAY_S,
     Rate,

@@ -14,19 +14,26 @@ from __future__ import annotations
 import orjson
 
 from ..plain import NamedTuple
-from ..security import composite, keyset
-from ..security.keyring import Keyring
-from ..security.keyset import KeySet
-from ..security.refused import Refused
-from ..security.root import CLASSICAL, COMPOSITE, KeyOptions, QuantumPolicy, RootRefused, choose_root
-from ..security.suites import (
+from ..security.directory_keys import composite, keyset
+from ..security.directory_keys.keyring import Keyring
+from ..security.directory_keys.keyset import KeySet
+from ..security.directory_keys.root import (
+    CLASSICAL,
+    COMPOSITE,
+    KeyOptions,
+    QuantumPolicy,
+    RootRefused,
+    choose_root,
+)
+from ..security.directory_keys.suites import (
     DirectoryKey,
     SuiteUnsupported,
     generate_key,
     load_private_pem,
     private_pem,
 )
-from ..security.tokens import CLOCK_SKEW_S
+from ..security.tokens.refused import Refused
+from ..security.tokens.tokens import CLOCK_SKEW_S
 from .key_check import expect_root, keyring_damaged, root_file
 from .key_files import KEY, KEYRING, SIGNING, KeyFileError, KeyFiles, damaged
 

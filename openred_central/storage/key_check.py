@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 import orjson
 
-from ..security.root import CLASSICAL, COMPOSITE, KeyOptions, QuantumPolicy, choose_root
+from ..security.directory_keys.root import CLASSICAL, COMPOSITE, KeyOptions, QuantumPolicy, choose_root
 from .key_files import KEY, KEYRING, SIGNING, KeyFileError, KeyFiles
 
 # The version of `cryptography` in which ML-DSA came.

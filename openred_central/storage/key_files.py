@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..encoding import pem_content
-from ..security.envelope import is_envelope, seal, unseal
+from ..security.directory_keys.envelope import is_envelope, seal, unseal
 from .ownership import give
 from .schema import create_folder, fsync
 

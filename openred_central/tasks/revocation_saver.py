@@ -8,7 +8,7 @@ import math
 from concurrent.futures import Executor
 from contextlib import suppress
 
-from ..security.revocations import Revocations, find_fault, is_token_id
+from ..security.tokens.revocations import Revocations, find_fault, is_token_id
 from ..storage.store import Store
 
 log = logging.getLogger("openred.saver")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any, NamedTuple
 
 import orjson
+from openred_central.security.tokens.tokens.minting import Mint, NoKey, Publication
+from openred_central.security.tokens.tokens.revocations import RecentTokens, Revocations
 
 from openred_central.api.broadcast import Broadcast
 from openred_central.api.event_feed import EventFeed
@@ -28,13 +30,11 @@ from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.wire.messages import PROBLEM_TYPE, Headers, Request, Response
 from openred_central.security.authority import Authorities
 from openred_central.security.claims import CLAIM_KEY_BYTES, Claims
-from openred_central.security.minting import Mint, NoKey, Publication
 from openred_central.security.node_keys import RSA_BITS_MIN
 from openred_central.security.replay import ReplayRings
-from openred_central.security.revocations import RecentTokens, Revocations
 from openred_central.security.sessions import SESSION_KEY_BYTES, Sessions
 from openred_central.security.signing import PrivateKey, signed_headers
-from openred_central.security.tokens import PeerToken
+from openred_central.security.tokens.tokens import PeerToken
 from openred_central.storage.state import StoreState
 
 from .described import faults

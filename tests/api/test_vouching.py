@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from openred_central.api.limiting import LimitOptions
-from openred_central.security.keyset import read_document
+from openred_central.security.directory_keys.keyset import read_document
 from openred_central.security.signing import PrivateKey
 from openred_central.storage.state import StoreState
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openred_central.cli.main.directory_keys import show, sign_keyset
 
-from openred_central.security.keyset import KeyStatus, PublishedKey, read_document
+from openred_central.security.directory_keys.keyset import KeyStatus, PublishedKey, read_document
 from openred_central.settings.config import ConfigError, Configuration
 from openred_central.storage.directory_keys import DirectoryKeys, KeyOptions
 from openred_central.storage.key_files import KeyFileError, KeyFiles

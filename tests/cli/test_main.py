@@ -18,8 +18,8 @@ from openred_central.cli.main.arguments import MEANINGS
 
 from openred_central import __version__
 from openred_central.cli.main import main as cli
-from openred_central.security.keyset import KeySet, KeyStatus, PublishedKey
-from openred_central.security.suites import generate_key
+from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
+from openred_central.security.directory_keys.suites import generate_key
 from openred_central.settings.config import SETTINGS, Configuration
 from openred_central.settings.texts import settings_markdown
 from tests.maintenance.helpers import fill

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central import client as client_package
 from openred_central.client import (
@@ -21,7 +22,6 @@ from openred_central.client import (
     ProblemError,
     RetryLater,
 )
-from openred_central.security.refused import Refused
 
 from ..security.directory_keys import NOW, directory_key, keyset
 from ..security.signed_requests import ed25519_key, other_key

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central.client.trust import TrustedKeys
-from openred_central.security.keyset import KeySet, document, message
-from openred_central.security.refused import Refused
-from openred_central.security.suites import DirectoryKey
+from openred_central.security.directory_keys.keyset import KeySet, document, message
+from openred_central.security.directory_keys.suites import DirectoryKey
 
 from ..security.directory_keys import NOW, directory_key, keyset
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central.client import (
     Address,
@@ -29,7 +30,6 @@ from openred_central.client import (
     verify_pair,
 )
 from openred_central.clock import Clock, SystemClock
-from openred_central.security.refused import Refused
 from openred_central.security.signing import PrivateKey
 
 from .conftest import Start

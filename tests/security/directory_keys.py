@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from openred_central.security.keyset import KeySet, KeyStatus, PublishedKey
-from openred_central.security.suites import DirectoryKey, generate_key
+from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
+from openred_central.security.directory_keys.suites import DirectoryKey, generate_key
 
 NOW = 1_800_000_000
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from openred_central.security import composite
-from openred_central.security.keyset import KeySet, read_document
-from openred_central.security.root import KeyOptions, QuantumPolicy, RootRefused
-from openred_central.security.tokens import PeerToken, unsigned, verify_token
+from openred_central.security.directory_keys import composite
+from openred_central.security.directory_keys.keyset import KeySet, read_document
+from openred_central.security.directory_keys.root import KeyOptions, QuantumPolicy, RootRefused
+from openred_central.security.tokens.tokens import PeerToken, unsigned, verify_token
 from openred_central.storage.directory_keys import (
     DirectoryKeys,
     open_root,

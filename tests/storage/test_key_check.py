@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.security.root import TOKEN_SUITES, KeyOptions, QuantumPolicy, RootRefused
-from openred_central.security.suites import SUITES
+from openred_central.security.directory_keys.root import TOKEN_SUITES, KeyOptions, QuantumPolicy, RootRefused
+from openred_central.security.directory_keys.suites import SUITES
 from openred_central.storage.directory_keys import DirectoryKeys
 from openred_central.storage.key_check import check_keys
 from openred_central.storage.key_files import KeyFileError, KeyFiles
@@ -128,7 +128,7 @@ def test_the_check_does_without_cryptography(tmp_path: Path) -> None:
     program = f"""if True:
         import os, sys
         from pathlib import Path
-        from openred_central.security.root import KeyOptions
+        from openred_central.security.directory_keys.root import KeyOptions
         from openred_central.storage.key_check import check_keys
         from openred_central.storage.key_files import KeyFiles
         print(check_keys(KeyFiles(Path({str(tmp_path / "keys")!r}), os.urandom), KeyOptions()))

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..encoding import base64url, pem_content, pre_authentication_encoding
-from ..plain import NamedTuple
+from ...encoding import base64url, pem_content, pre_authentication_encoding
+from ...plain import NamedTuple
 from .composite import (
     PUBLIC_KEY_BYTES,
     RSA_EXPONENT,

@@ -15,8 +15,8 @@ import hashlib
 import hmac
 from collections.abc import Callable
 
-from ..encoding import base64url, pre_authentication_encoding
-from ..plain import NamedTuple
+from ...encoding import base64url, pre_authentication_encoding
+from ...plain import NamedTuple
 from .refused import Refused
 from .tokens import PeerToken, TokenKeys, new_token_id, verify_token
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import cryptography_vectors
 import pytest
 
-from openred_central.security import composite
-from openred_central.security.composite import (
+from openred_central.security.directory_keys import composite
+from openred_central.security.directory_keys.composite import (
     MLDSA_PUBLIC_KEY_BYTES,
     MLDSA_SIGNATURE_BYTES,
     PUBLIC_KEY_BYTES,

@@ -11,8 +11,8 @@ import hashlib
 import hmac
 from collections.abc import Callable
 
-from ..encoding import key_id, pre_authentication_encoding
-from ..plain import NamedTuple
+from ...encoding import key_id, pre_authentication_encoding
+from ...plain import NamedTuple
 from .link import Pair
 from .refused import Refused
 

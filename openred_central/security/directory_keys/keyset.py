@@ -14,11 +14,11 @@ from enum import StrEnum
 
 import orjson
 
-from ..encoding import base64url, decode_base64, decode_base64url, pre_authentication_encoding
-from ..plain import NamedTuple
-from .refused import Refused
+from ...encoding import base64url, decode_base64, decode_base64url, pre_authentication_encoding
+from ...plain import NamedTuple
+from ..tokens.refused import Refused
+from ..tokens.tokens import CLOCK_SKEW_S
 from .suites import SuiteUnsupported, VerifyingKey, directory_key_id
-from .tokens import CLOCK_SKEW_S
 
 LABEL = b"openred/3 keyset"
 DOCUMENT_BYTES_MAX = 65_536

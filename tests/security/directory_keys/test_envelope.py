@@ -7,7 +7,7 @@ import random
 import orjson
 import pytest
 
-from openred_central.security.envelope import is_envelope, seal, unseal
+from openred_central.security.directory_keys.envelope import is_envelope, seal, unseal
 
 CONTENT, SECRET, NAME = b"the private key", b"correct horse battery staple", "root-h.key"
 

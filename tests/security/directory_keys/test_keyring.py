@@ -10,11 +10,17 @@ import orjson
 import pytest
 
 from openred_central.errors import InternalBug
-from openred_central.security.keyring import DAY_S, HOUR_S, OFFLINE_SCHEDULE, Keyring, Schedule
-from openred_central.security.keyset import REVOKED_MAX, VERSION_AHEAD_MAX, KeySet, KeyStatus, excess
-from openred_central.security.suites import VerifyingKey
+from openred_central.security.directory_keys.keyring import DAY_S, HOUR_S, OFFLINE_SCHEDULE, Keyring, Schedule
+from openred_central.security.directory_keys.keyset import (
+    REVOKED_MAX,
+    VERSION_AHEAD_MAX,
+    KeySet,
+    KeyStatus,
+    excess,
+)
+from openred_central.security.directory_keys.suites import VerifyingKey
 
-from .directory_keys import NOW, directory_key
+from . import NOW, directory_key
 
 SCHEDULE = Schedule()
 TICK_S = 5.0

@@ -22,12 +22,12 @@ from collections.abc import Iterator
 
 import orjson
 
-from ..errors import InternalBug
-from ..plain import plain
+from ...errors import InternalBug
+from ...plain import plain
+from ..tokens.refused import LIFETIME_S_MAX
+from ..tokens.tokens import CLOCK_SKEW_S
 from .keyset import KEYSET_S_MAX, REVOKED_MAX, VERSION_AHEAD_MAX, KeySet, KeyStatus, PublishedKey
-from .refused import LIFETIME_S_MAX
 from .suites import VerifyingKey
-from .tokens import CLOCK_SKEW_S
 
 HOUR_S = 3_600.0
 DAY_S = 24 * HOUR_S

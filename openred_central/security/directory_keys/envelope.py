@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import orjson
 
-from ..encoding import pre_authentication_encoding
+from ...encoding import pre_authentication_encoding
 
 FORMAT = "openred-envelope-1"
 LABEL = b"openred/3 envelope"

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from openred_central.security.pss import SALT_BYTES, sign_pss, verify_pss
+from openred_central.security.directory_keys.pss import SALT_BYTES, sign_pss, verify_pss
 
 
 @cache

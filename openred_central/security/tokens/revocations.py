@@ -13,9 +13,9 @@ import struct
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from ..clock import Now
-from ..patterns import late
-from ..plain import NamedTuple
+from ...clock import Now
+from ...patterns import late
+from ...plain import NamedTuple
 from .refused import LIFETIME_S_MAX
 
 # 17.6 MB of recent tokens at most, and a few of revoked ones.

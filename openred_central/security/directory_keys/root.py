@@ -6,7 +6,7 @@ from collections.abc import Collection
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from ..plain import NamedTuple, plain
+from ...plain import NamedTuple, plain
 
 if TYPE_CHECKING:
     from .keyring import Schedule

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.security.suites import (
+from openred_central.security.directory_keys.suites import (
     COMPOSITE_SPKI_PREFIX,
     SUITES,
     VerifyingKey,
@@ -20,7 +20,7 @@ from openred_central.security.suites import (
     suite_of,
 )
 
-from .directory_keys import directory_key
+from . import directory_key
 
 LETTERS = ("r", "R", "h")
 VECTORS = json.loads(Path(__file__).with_name("composite_vectors.json").read_text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from openred_central.security.root import QuantumPolicy, RootRefused, choose_root
+from openred_central.security.directory_keys.root import QuantumPolicy, RootRefused, choose_root
 
 AUTO, REQUIRE, OFF = QuantumPolicy.AUTO, QuantumPolicy.REQUIRE, QuantumPolicy.OFF
 

@@ -6,10 +6,8 @@ import random
 import struct
 
 import pytest
-
-from openred_central.clock import Now
-from openred_central.security.refused import LIFETIME_S_MAX
-from openred_central.security.revocations import (
+from openred_central.security.tokens.tokens.refused import LIFETIME_S_MAX
+from openred_central.security.tokens.tokens.revocations import (
     SWEPT_MAX,
     TOKENS_MAX,
     RecentToken,
@@ -19,6 +17,8 @@ from openred_central.security.revocations import (
     decode_revocations,
     encode_revocations,
 )
+
+from openred_central.clock import Now
 
 NOW = 1_800_000_000.0
 

@@ -12,9 +12,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central.encoding import base64url, decode_base64url, pre_authentication_encoding
-from openred_central.security.keyset import (
+from openred_central.security.directory_keys.keyset import (
     KEYS_MAX,
     TIME_MAX,
     KeySet,
@@ -25,10 +26,9 @@ from openred_central.security.keyset import (
     message,
     read_document,
 )
-from openred_central.security.refused import Refused
-from openred_central.security.suites import DirectoryKey, directory_key_id
+from openred_central.security.directory_keys.suites import DirectoryKey, directory_key_id
 
-from .directory_keys import NOW, directory_key, keyset
+from . import NOW, directory_key, keyset
 
 REVOKED = "R" * 43
 KEYS = keyset(directory_key(), directory_key("R"), version=7, revoked=(REVOKED,))

@@ -17,10 +17,10 @@ from typing import Protocol
 
 import orjson
 
-from ..encoding import base64url, decode_base64url, pre_authentication_encoding
-from ..plain import NamedTuple
+from ...encoding import base64url, decode_base64url, pre_authentication_encoding
+from ...plain import NamedTuple
+from ..directory_keys.suites import SHORT_ID_CHARS, SUITES, VerifyingKey
 from .refused import LIFETIME_S_MAX, TOKEN_CHARS_MAX, Refused
-from .suites import SHORT_ID_CHARS, SUITES, VerifyingKey
 
 VERSION = "or3"
 KIND = "peer"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Protocol
 
-from ..plain import NamedTuple
+from ...plain import NamedTuple
 
 if TYPE_CHECKING:
-    from .keyset import KeySet
+    from ..directory_keys.keyset import KeySet
     from .tokens import PeerToken
 
 RETRY_AFTER_S = 1
