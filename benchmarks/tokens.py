@@ -25,8 +25,8 @@ from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, Pu
 from openred_central.security.directory_keys.root import KeyOptions
 from openred_central.security.directory_keys.suites import SUITES, DirectoryKey, Suite, generate_key
 from openred_central.security.tokens.tokens import PeerToken, unsigned, verify_token
-from openred_central.storage.directory_keys import DirectoryKeys
-from openred_central.storage.key_files import KeyFiles
+from openred_central.storage.keys.directory_keys import DirectoryKeys
+from openred_central.storage.keys.key_files import KeyFiles
 from openred_central.tasks.keykeeper import Keykeeper
 
 SEED = 1

@@ -12,7 +12,7 @@ from ..errors import CallerError
 from ..plain import NamedTuple, field, plain
 from ..security.tokens.minting import Mint
 from ..security.tokens.revocations import RecentTokens, Revocations
-from ..storage.state import StoreState
+from ..storage.sqlite.state import StoreState
 from .broadcast import Broadcast
 from .caching import Once, Page
 from .front_page import make_front_page

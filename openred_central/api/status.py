@@ -8,7 +8,7 @@ from ..directory.directory import Directory
 from ..directory.life.lifecycle import LIVE_STATES, State
 from ..directory.state.digests import DIGEST_MASK
 from ..micro_engine.wire.messages import Request, Response
-from ..storage.state import StoreState
+from ..storage.sqlite.state import StoreState
 from . import values
 from .discovering import RESULTS_DEFAULT
 from .service import Api

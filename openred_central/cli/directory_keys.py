@@ -13,9 +13,9 @@ from ..security.directory_keys.suites import SuiteUnsupported, load_private_pem
 from ..security.tokens.tokens import CLOCK_SKEW_S
 from ..server.vault import keys_folder
 from ..settings.config import ConfigError, Configuration
-from ..storage.directory_keys import open_root, sign_request
-from ..storage.key_check import root_file
-from ..storage.key_files import KEYRING, KeyFileError, KeyFiles, read_secret
+from ..storage.keys.directory_keys import open_root, sign_request
+from ..storage.keys.key_check import root_file
+from ..storage.keys.key_files import KEYRING, KeyFileError, KeyFiles, read_secret
 
 
 def show(configuration: Configuration, entropy: Callable[[int], bytes], now_s: float) -> Iterator[str]:

@@ -259,7 +259,7 @@ def _keys(options: argparse.Namespace) -> int:
     configuration = _load(options)
     from ..clock import SystemClock
     from ..security.directory_keys.root import RootRefused
-    from ..storage.key_files import KeyFileError
+    from ..storage.keys.key_files import KeyFileError
     from .directory_keys import show, sign_keyset
     from .operating import act
 

@@ -9,7 +9,7 @@ import orjson
 
 from ..api.admin.secret_file import secret_file_beside
 from ..settings.config import ConfigError, Configuration
-from ..storage.key_files import KeyFileError
+from ..storage.keys.key_files import KeyFileError
 from .showing import safe
 
 # A new key takes up to half a second to make.

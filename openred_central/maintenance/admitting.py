@@ -21,9 +21,9 @@ from ..directory.state.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, 
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.node_keys import InvalidKey, load_node_key
 from ..security.tokens.revocations import decode_revocations
-from ..storage.line_fields import LineError
-from ..storage.portable import Item, Secret
 from ..tasks.revocation_saver import REVOCATIONS
+from .line_fields import LineError
+from .portable import Item, Secret
 
 _DEATHS = (Event.DEADLINE.value, Event.FORGOTTEN.value)
 

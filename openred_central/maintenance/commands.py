@@ -13,12 +13,12 @@ from ..clock import Clock
 from ..directory.directory import Directory
 from ..plain import NamedTuple
 from ..settings.config import Configuration
-from ..storage.portable import Totals
-from ..storage.restoring import database_path, snapshots_of
+from ..storage.copies.restoring import database_path, snapshots_of
 from ..storage.store import StoreError
 from ..wording import counted
 from .exporting import export, written_whole
 from .importing import import_into
+from .portable import Totals
 from .progress import Progress
 from .reading import existing_database, reading
 from .verifying import Verifier

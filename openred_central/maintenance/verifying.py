@@ -21,16 +21,16 @@ from ..directory.state.registry import shard_of
 from ..plain import NamedTuple
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..server.loading import MISFITS, load
-from ..storage.line_fields import LineError
-from ..storage.portable import encode
-from ..storage.runs import Run, is_earlier, load_runs
-from ..storage.snapshots import Snapshot, Snapshots
-from ..storage.sqlite import SqliteStore
-from ..storage.state import StoreState
+from ..storage.copies.runs import Run, is_earlier, load_runs
+from ..storage.copies.snapshots import Snapshot, Snapshots
+from ..storage.sqlite.sqlite import SqliteStore
+from ..storage.sqlite.state import StoreState
 from ..storage.store import DamageError, StoreError
 from ..tasks.revocation_saver import load_revocations
 from ..wording import counted
 from .comparing import Difference, older_record, same_record, state_contradiction
+from .line_fields import LineError
+from .portable import encode
 from .reading import READ_ROWS, reading, reading_snapshot
 
 TICK_S = 1.0

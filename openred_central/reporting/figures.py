@@ -13,7 +13,7 @@ from ..histogram import quantile
 from ..micro_engine.engine import Engine
 from ..plain import NamedTuple, plain
 from ..server.listening import Certificate
-from ..storage.restoring import Restored
+from ..storage.copies.restoring import Restored
 from ..storage.store import Store
 from ..tasks.saver import Saver
 from ..tasks.scheduler import Scheduler

@@ -15,7 +15,7 @@ from ..api.limiting import Refusals
 from ..directory.life.lifecycle import LIVE_STATES, TABLE
 from ..logs import lines_dropped
 from ..micro_engine.router import Route
-from ..storage.state import StoreState
+from ..storage.sqlite.state import StoreState
 from ..tasks.stall_meter import StallMeter
 from .figures import Parts
 from .process import process_figures

@@ -38,7 +38,7 @@ from ..security.sessions import SESSION_KEY_BYTES, Sessions
 from ..security.tokens.minting import Mint
 from ..security.tokens.revocations import RecentTokens, Revocations
 from ..settings.config import Configuration
-from ..storage.restoring import Restored, database_path, snapshots_of
+from ..storage.copies.restoring import Restored, database_path, snapshots_of
 from ..storage.store import Store
 from ..tasks.prober import Prober, Submission, probe_refusal
 from ..tasks.revocation_saver import RevocationSaver, load_revocations

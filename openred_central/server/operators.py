@@ -24,7 +24,7 @@ from ..micro_engine.engine import Engine
 from ..micro_engine.limits import EngineLimits
 from ..plain import replace
 from ..security.directory_keys.root import RootRefused
-from ..storage.key_files import KeyFileError
+from ..storage.keys.key_files import KeyFileError
 from ..tasks.snapshotter import SnapshotFailed, Snapshotter
 from .sockets import listen_tcp, listen_unix
 

@@ -27,8 +27,8 @@ from ..micro_engine.engine import Engine
 from ..plain import NamedTuple
 from ..reporting.figures import LiveFigures
 from ..settings.config import SETTINGS, Configuration
-from ..storage.restoring import Restored, open_or_restore
-from ..storage.runs import RUN_BYTES, begin_run
+from ..storage.copies.restoring import Restored, open_or_restore
+from ..storage.copies.runs import RUN_BYTES, begin_run
 from ..storage.store import Store, StoreError
 from ..tasks.notifier import Notifier
 from ..tasks.saver import Saver

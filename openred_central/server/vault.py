@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 from ..clock import Clock
 from ..security.directory_keys.root import COMPOSITE, KeyOptions, QuantumPolicy, RootRefused
 from ..settings.config import Configuration
-from ..storage.key_check import check_keys
-from ..storage.key_files import KeyFileError, KeyFiles, read_secret
-from ..storage.restoring import database_path
+from ..storage.copies.restoring import database_path
+from ..storage.keys.key_check import check_keys
+from ..storage.keys.key_files import KeyFileError, KeyFiles, read_secret
 from ..tasks.keykeeper import Keykeeper, NoThread
 from .listening import StartError
 
 if TYPE_CHECKING:
     import tempfile
 
-    from ..storage.directory_keys import DirectoryKeys
+    from ..storage.keys.directory_keys import DirectoryKeys
 
 # Signatures are computed without the interpreter's lock, so that two threads are twice as fast as one.
 THREADS = 2
@@ -108,7 +108,7 @@ def _asks_for_more(options: KeyOptions) -> bool:
 
 def _load(files: KeyFiles, options: KeyOptions) -> DirectoryKeys:
     # Here and not above: it imports `cryptography`, 10 MB, which a server may never need.
-    from ..storage.directory_keys import DirectoryKeys
+    from ..storage.keys.directory_keys import DirectoryKeys
 
     return DirectoryKeys(files, options)
 

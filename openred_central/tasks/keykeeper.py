@@ -24,12 +24,12 @@ from ..encoding import base64url
 from ..plain import plain
 from ..security.directory_keys.root import RootRefused
 from ..security.tokens.minting import Busy, NoKey, Publication
-from ..storage.key_files import KeyFileError
+from ..storage.keys.key_files import KeyFileError
 
 if TYPE_CHECKING:
     from ..security.directory_keys.suites import DirectoryKey
     from ..security.tokens.tokens import PeerToken, Unsigned
-    from ..storage.directory_keys import Served
+    from ..storage.keys.directory_keys import Served
 
 log = logging.getLogger("openred.keykeeper")
 

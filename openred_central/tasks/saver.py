@@ -20,7 +20,7 @@ from ..directory.state.batch import Batch
 from ..errors import InternalBug
 from ..histogram import Histogram
 from ..plain import field, fields, plain
-from ..storage.state import StoreState
+from ..storage.sqlite.state import StoreState
 from ..storage.store import RowsRefused, Store
 from .trouble import Trouble
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from ..clock import Clock
 from ..plain import plain
-from ..storage.manifest import Manifest
+from ..storage.copies.manifest import Manifest
 
 log = logging.getLogger("openred.snapshotter")
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 from openred_central.security.tokens.tokens.minting import Mint, NoKey, Publication
 from openred_central.security.tokens.tokens.revocations import RecentTokens, Revocations
+from openred_central.storage.sqlite.sqlite.state import StoreState
 
 from openred_central.api.broadcast import Broadcast
 from openred_central.api.event_feed import EventFeed
@@ -35,7 +36,6 @@ from openred_central.security.replay import ReplayRings
 from openred_central.security.sessions import SESSION_KEY_BYTES, Sessions
 from openred_central.security.signing import PrivateKey, signed_headers
 from openred_central.security.tokens.tokens import PeerToken
-from openred_central.storage.state import StoreState
 
 from .described import faults
 

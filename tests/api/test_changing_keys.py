@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openred_central.storage.state import StoreState
+from openred_central.storage.sqlite.sqlite.state import StoreState
 
 from .helpers import World, assert_problem
 from .test_proving import NEW, OWNER, enrol, rotate

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from openred_central.storage.sqlite.sqlite.state import StoreState
 
 import openred_central.api
 from openred_central.api import kinds, openapi
@@ -16,7 +17,6 @@ from openred_central.api.fields import Field
 from openred_central.api.operations import OPERATIONS
 from openred_central.api.problems import ALWAYS, PROBLEMS
 from openred_central.api.routes import ENDPOINTS, NAMES
-from openred_central.storage.state import StoreState
 
 from .described import DOCUMENT, faults, label
 from .helpers import NODE, World, run

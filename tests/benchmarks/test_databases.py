@@ -15,7 +15,7 @@ from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.state.node import Profile
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.sqlite.sqlite import SqliteStore
 
 
 def test_a_server_takes_nodes_that_sign_and_knows_their_keys(tmp_path: Path) -> None:

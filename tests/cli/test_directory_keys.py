@@ -12,8 +12,8 @@ from openred_central.cli.main.directory_keys import show, sign_keyset
 
 from openred_central.security.directory_keys.keyset import KeyStatus, PublishedKey, read_document
 from openred_central.settings.config import ConfigError, Configuration
-from openred_central.storage.directory_keys import DirectoryKeys, KeyOptions
-from openred_central.storage.key_files import KeyFileError, KeyFiles
+from openred_central.storage.keys.directory_keys import DirectoryKeys, KeyOptions
+from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
 
 from ..security.directory_keys import NOW, directory_key, keyset
 

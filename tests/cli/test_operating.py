@@ -9,7 +9,7 @@ import pytest
 from openred_central.cli.main.operating import act
 
 from openred_central.settings.config import ConfigError, Configuration
-from openred_central.storage.key_files import KeyFileError
+from openred_central.storage.keys.key_files import KeyFileError
 
 
 def closed_port() -> int:

@@ -21,7 +21,7 @@ from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.claims import CLAIM_KEY
 from openred_central.settings.config import Configuration
 from openred_central.storage.memory import MemoryStore
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import Store
 from tests.api.minting import Here
 from tests.storage.records import alter, batch, opened, record

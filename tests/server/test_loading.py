@@ -25,7 +25,7 @@ from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.state.node import Record, SignOfLife, hash_id
 from openred_central.errors import CallerError
 from openred_central.storage.memory import MemoryStore
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import DamageError
 
 from ..api.helpers import DAY_S, NODE, World, run

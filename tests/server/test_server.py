@@ -13,7 +13,7 @@ from openred_central.server.server.listening import StartError
 
 from openred_central.server.server import _close, _until, serve
 from openred_central.settings.config import load
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from tests.maintenance.helpers import fill, take
 
 
@@ -95,7 +95,7 @@ LATE = {
         "openred_central.api.vouching",
         "openred_central.security.tokens.tokens",
     ),
-    *("openred_central.security.directory_keys.keyring", "openred_central.storage.directory_keys"),
+    *("openred_central.security.directory_keys.keyring", "openred_central.storage.keys.directory_keys"),
     *(
         "openred_central.server.operators",
         "openred_central.reporting.metrics",

@@ -11,7 +11,7 @@ from openred_central.server.server.vault import Vault, keys_folder
 
 from openred_central.clock import SystemClock
 from openred_central.settings.config import Configuration
-from openred_central.storage.key_files import KeyFileError
+from openred_central.storage.keys.key_files import KeyFileError
 
 
 def made_in(configuration: Configuration) -> tuple[Path, list[str], str | None]:

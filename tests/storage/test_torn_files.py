@@ -12,8 +12,7 @@ import pytest
 from hypothesis import settings
 
 from openred_central.directory.state.batch import Batch
-from openred_central.storage import journal, sqlite
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.sqlite.sqlite import SqliteStore, journal, sqlite
 
 from .model import Model, held, random_batch
 from .records import opened

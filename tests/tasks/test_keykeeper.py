@@ -18,8 +18,8 @@ from openred_central.clock import VirtualClock
 from openred_central.security.directory_keys.keyset import read_document
 from openred_central.security.directory_keys.root import KeyOptions, QuantumPolicy, RootRefused
 from openred_central.security.tokens.tokens import PeerToken, verify_token
-from openred_central.storage.directory_keys import DirectoryKeys, Served
-from openred_central.storage.key_files import KeyFileError, KeyFiles
+from openred_central.storage.keys.directory_keys import DirectoryKeys, Served
+from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
 from openred_central.tasks.keykeeper import (
     QUEUE_TOKENS_MAX,
     RETRY_S,

@@ -15,7 +15,7 @@ from openred_central.security.tokens.tokens.revocations import SWEPT_MAX, TOKENS
 
 from openred_central.clock import Now
 from openred_central.storage.memory import MemoryStore
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import Store, StoreError
 from openred_central.tasks.revocation_saver import RevocationSaver, load_revocations
 from tests.storage.records import alter, opened
