@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..micro_engine.wire.messages import HTML_TYPE
-from .caching import Page
+from .wire.caching import Page
 
 # Which answer `/` gives depends on this field; caches have to know (RFC 9110 §12.5.5).
 VARY = ("Vary", "Accept")

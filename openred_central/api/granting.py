@@ -14,11 +14,11 @@ from ..security.tokens.link import Side, new_pair
 from ..security.tokens.minting import Busy
 from ..security.tokens.revocations import RecentToken
 from ..security.tokens.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
-from . import values
-from .fields import Field, Fields
-from .proving import Means, Shown
+from .caller.proving import Means, Shown
 from .service import Api
-from .times import rfc3339
+from .wire import values
+from .wire.fields import Field, Fields
+from .wire.times import rfc3339
 
 SESSION = "session"
 PURPOSE = "peer"

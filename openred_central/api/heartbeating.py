@@ -14,13 +14,14 @@ from ..errors import CallerError
 from ..micro_engine.shortcut import Answer, Answered
 from ..micro_engine.wire.messages import Request, Response
 from ..plain import replace
-from . import registering, values
-from .fields import Field, Fields, Wrong
-from .limiting import HeaderFields
-from .moments import times_told
-from .proving import NOTHING, PROOF_FIELDS, Means, Shown
+from . import registering
+from .caller.limiting import HeaderFields
+from .caller.proving import NOTHING, PROOF_FIELDS, Means, Shown
 from .registering import check_addresses, is_observed
 from .service import Api
+from .wire import values
+from .wire.fields import Field, Fields, Wrong
+from .wire.moments import times_told
 
 _ACTIVE = State.ACTIVE.wire
 _NOTED = "Noted."

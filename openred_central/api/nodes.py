@@ -10,10 +10,10 @@ from ..clock import Now
 from ..directory.state.node import DISCOVERABLE
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
-from . import values
-from .describing import descriptions, explain
-from .fields import Field, Fields
 from .service import Api
+from .wire import values
+from .wire.describing import descriptions, explain
+from .wire.fields import Field, Fields
 
 MODE = Field(
     "mode",

@@ -18,8 +18,8 @@ from . import (
     replies,
     vouching,
 )
-from .fields import Field
-from .kinds import Schema, only
+from .wire.fields import Field
+from .wire.kinds import Schema, only
 
 # By what a request shows to come from a node: the names of the security schemes.
 SIGNATURE, SESSION, CLAIM = "signature", "session", "claim"

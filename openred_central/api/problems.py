@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..plain import NamedTuple
-from .kinds import Schema
+from .wire.kinds import Schema
 
 
 class Problem(NamedTuple):

@@ -11,7 +11,7 @@ from ..micro_engine.shortcut import Answer
 from ..micro_engine.wire.messages import Request, Response
 from ..plain import NamedTuple
 from . import dashboard, discovering, documenting, events, heartbeating, nodes, registering, status
-from .limiting import Handler
+from .caller.limiting import Handler
 from .service import Api
 
 # No registration or heartbeat needs more: a key of 4 KiB, metadata of 4 KiB, services and endpoints.

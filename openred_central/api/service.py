@@ -13,13 +13,13 @@ from ..plain import NamedTuple, field, plain
 from ..security.tokens.minting import Mint
 from ..security.tokens.revocations import RecentTokens, Revocations
 from ..storage.sqlite.state import StoreState
-from .broadcast import Broadcast
-from .caching import Once, Page
+from .caller.limiting import Limits
+from .caller.proving import Prover
+from .feed.broadcast import Broadcast
 from .front_page import make_front_page
-from .limiting import Limits
-from .moments import Moments
-from .proving import Prover
 from .sharing import SharedDraws
+from .wire.caching import Once, Page
+from .wire.moments import Moments
 
 # The advised pace is spread by this much to either side, so that nodes do not beat in step.
 ADVICE_SPREAD = 0.1

@@ -9,10 +9,10 @@ from ..directory.life.lifecycle import LIVE_STATES, State
 from ..directory.state.digests import DIGEST_MASK
 from ..micro_engine.wire.messages import Request, Response
 from ..storage.sqlite.state import StoreState
-from . import values
 from .discovering import RESULTS_DEFAULT
 from .service import Api
-from .times import rfc3339
+from .wire import values
+from .wire.times import rfc3339
 
 SERVICE_NAME = "OpenRed Central"
 

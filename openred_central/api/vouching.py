@@ -14,12 +14,12 @@ from ..security.tokens.minting import RETRY_AFTER_S, Publication
 from ..security.tokens.refused import Refused
 from ..security.tokens.revocations import RevocationsFull
 from ..security.tokens.tokens import verify_token
-from . import values
-from .caching import has_already, not_modified
-from .fields import Field, Fields
 from .granting import tokens_unavailable
 from .service import Api
-from .times import rfc3339
+from .wire import values
+from .wire.caching import has_already, not_modified
+from .wire.fields import Field, Fields
+from .wire.times import rfc3339
 
 # Peers may go by a key set for so long before they ask again: a key is published as long before it signs.
 KEYS_AGE_S = 3_600

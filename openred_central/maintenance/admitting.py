@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ..api import values
-from ..api.fields import Wrong
-from ..api.times import WALL_S_MAX
+from ..api.wire import values
+from ..api.wire.fields import Wrong
+from ..api.wire.times import WALL_S_MAX
 from ..directory.life.lifecycle import DWELL_S_MAX, Event
 from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
 from ..directory.state.batch import Vitals

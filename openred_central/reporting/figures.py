@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..api.status import mass_silence_figures
-from ..api.times import rfc3339
+from ..api.wire.times import rfc3339
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.life.lifecycle import LIVE_STATES

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from .. import __version__
 from ..api.admin.exposition import Family, Labels, choice, counter, gauge, histogram, render
-from ..api.broadcast import Broadcast
-from ..api.limiting import Refusals
+from ..api.caller.limiting import Refusals
+from ..api.feed.broadcast import Broadcast
 from ..directory.life.lifecycle import LIVE_STATES, TABLE
 from ..logs import lines_dropped
 from ..micro_engine.router import Route

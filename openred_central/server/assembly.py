@@ -13,14 +13,14 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..api.broadcast import Broadcast
-from ..api.caching import Once
-from ..api.event_feed import EventFeed
-from ..api.limiting import Limits
-from ..api.moments import Moments
-from ..api.proving import Prover
+from ..api.caller.limiting import Limits
+from ..api.caller.proving import Prover
+from ..api.feed.broadcast import Broadcast
+from ..api.feed.event_feed import EventFeed
 from ..api.routes import NAMES
 from ..api.service import Api, Documents
+from ..api.wire.caching import Once
+from ..api.wire.moments import Moments
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.life.expiry import ProbeRequest
@@ -283,7 +283,7 @@ class Assembly:
 
 def _documents() -> Documents:
     # Here and not above: it imports what no other answer needs, 6 ms.
-    from ..api.openapi import documents
+    from ..api.description.openapi import documents
 
     return documents(__version__)
 

@@ -17,7 +17,7 @@ from ..api.admin.options import OperatorsOptions
 from ..api.admin.routes import install
 from ..api.admin.secret_file import read_or_make
 from ..api.service import Api
-from ..api.times import rfc3339
+from ..api.wire.times import rfc3339
 from ..clock import Clock
 from ..errors import CallerError
 from ..micro_engine.engine import Engine

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from ..api.broadcast import Broadcast
-from ..api.event_feed import EventFeed
-from ..api.event_log import EventLog
+from ..api.feed.broadcast import Broadcast
+from ..api.feed.event_feed import EventFeed
+from ..api.feed.event_log import EventLog
 from ..api.routes import install
 from ..clock import AttendedTime, SystemClock
 from ..directory.directory import Directory

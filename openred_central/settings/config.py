@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.admin.options import OperatorsOptions
-from ..api.limiting import LimitOptions
+from ..api.caller.limiting import LimitOptions
 from ..directory.directory import DirectoryOptions
 from ..directory.life.lifecycle import LifecycleOptions
 from ..directory.life.mass_silence import MassSilenceOptions

@@ -11,16 +11,16 @@ from openred_central.security.tokens.tokens.minting import Mint, NoKey, Publicat
 from openred_central.security.tokens.tokens.revocations import RecentTokens, Revocations
 from openred_central.storage.sqlite.sqlite.state import StoreState
 
-from openred_central.api.broadcast import Broadcast
-from openred_central.api.event_feed import EventFeed
-from openred_central.api.event_log import EventLog
+from openred_central.api.caller.limiting import LimitOptions, Limits
+from openred_central.api.caller.proving import Prover
+from openred_central.api.description.openapi import documents
+from openred_central.api.feed.broadcast import Broadcast
+from openred_central.api.feed.event_feed import EventFeed
+from openred_central.api.feed.event_log import EventLog
 from openred_central.api.front_page import make_front_page
-from openred_central.api.limiting import LimitOptions, Limits
-from openred_central.api.moments import Moments
-from openred_central.api.openapi import documents
-from openred_central.api.proving import Prover
 from openred_central.api.routes import NAMES, install
 from openred_central.api.service import Api
+from openred_central.api.wire.moments import Moments
 from openred_central.clock import Now, VirtualClock
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory, DirectoryOptions

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openred_central.api.caller.limiting import LimitOptions
 from openred_central.api.discovering import read_query
-from openred_central.api.limiting import LimitOptions
 from openred_central.directory.life.lifecycle import LIVE_STATES, State
 from openred_central.directory.search.discovery import Query
 from openred_central.errors import CallerError

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 from openred_central.server.server.sockets import address_of, listen_tcp
 
-from openred_central.api.broadcast import LAG_TICKS_MAX, Broadcast
-from openred_central.api.event_feed import EventFeed
-from openred_central.api.event_log import EventLog
+from openred_central.api.feed.broadcast import LAG_TICKS_MAX, Broadcast
+from openred_central.api.feed.event_feed import EventFeed
+from openred_central.api.feed.event_log import EventLog
 from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.directory.state.nodes import Nodes
 from openred_central.micro_engine.engine import Engine

@@ -12,9 +12,9 @@ import pytest
 from openred_central.server.server.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
 from openred_central.server.server.descriptors import needed
 
-from openred_central.api.broadcast import Broadcast
-from openred_central.api.event_feed import EventFeed
-from openred_central.api.event_log import EventLog
+from openred_central.api.feed.broadcast import Broadcast
+from openred_central.api.feed.event_feed import EventFeed
+from openred_central.api.feed.event_log import EventLog
 from openred_central.api.service import Api
 from openred_central.clock import VirtualClock
 from openred_central.reporting.figures import LiveFigures, Parts

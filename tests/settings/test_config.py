@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.api.limiting import LimitOptions
+from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.limits.gcra import Policy
 from openred_central.micro_engine.limits import EngineLimits
