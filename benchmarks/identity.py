@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import orjson
 import uvloop
-from openred_central.security.tokens.tokens.link import cross_verify
+from openred_central.security.tokens.link import cross_verify
 
 from openred_central.security.directory_keys.keyset import read_document
 from openred_central.security.node_keys import verify

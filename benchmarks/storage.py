@@ -28,7 +28,7 @@ from time import perf_counter
 import orjson
 import uvloop
 from openred_central.storage.sqlite.sqlite.journal import FOLD_SIGNS
-from openred_central.storage.sqlite.sqlite.schema import PAGE_BYTES, companion
+from openred_central.storage.sqlite.schema import PAGE_BYTES, companion
 
 from openred_central.clock import AttendedTime, SystemClock
 from openred_central.directory.directory import Directory, DirectoryOptions

@@ -18,7 +18,7 @@ from time import perf_counter, time
 import uvloop
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from openred_central.security.tokens.tokens.link import Side, cross_verify, link, new_pair
+from openred_central.security.tokens.link import Side, cross_verify, link, new_pair
 
 from openred_central.clock import SystemClock
 from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from openred_central.storage.sqlite.sqlite.schema import SCHEMA
+from openred_central.storage.sqlite.schema import SCHEMA
 
 from openred_central.directory.state.node import Record
 
