@@ -27,7 +27,7 @@ from time import perf_counter
 
 import orjson
 import uvloop
-from openred_central.storage.sqlite.sqlite.journal import FOLD_SIGNS
+from openred_central.storage.sqlite.journal import FOLD_SIGNS
 from openred_central.storage.sqlite.schema import PAGE_BYTES, companion
 
 from openred_central.clock import AttendedTime, SystemClock

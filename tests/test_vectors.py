@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from openred_central.security.tokens.tokens.holder import Proof, check_holder, message, prove
-from openred_central.security.tokens.tokens.link import Pair, cross_verify, link, triple_hash
+from openred_central.security.tokens.link import Pair, cross_verify, link, triple_hash
 
 from openred_central.encoding import (
     ED25519_SPKI_PREFIX,

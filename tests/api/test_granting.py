@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from openred_central.security.tokens.tokens.link import cross_verify
+from openred_central.security.tokens.link import cross_verify
 
 from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.life.lifecycle import State

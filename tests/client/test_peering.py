@@ -6,7 +6,7 @@ import random
 
 import pytest
 from openred_central.security.tokens.tokens.holder import challenge
-from openred_central.security.tokens.tokens.link import Side, new_pair
+from openred_central.security.tokens.link import Side, new_pair
 from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central.client.peering import answer_challenge, check_answer, verify_pair

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 from openred_central.security.tokens.tokens.holder import challenge, check_holder, prove
-from openred_central.security.tokens.tokens.link import Pair, cross_verify
+from openred_central.security.tokens.link import Pair, cross_verify
 from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central.encoding import spki_of

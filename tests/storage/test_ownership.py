@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from openred_central.storage.sqlite.sqlite.lock import FileLock
-from openred_central.storage.sqlite.sqlite.schema import create_folder
+from openred_central.storage.sqlite.schema import create_folder
 
 from openred_central.api.admin.secret_file import read_or_make
 from openred_central.storage.copies.scratch import clear, scratch_folder

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openred_central.storage.sqlite.sqlite.journal import FOLD_INTERVAL_S
+from openred_central.storage.sqlite.journal import FOLD_INTERVAL_S
 
 from openred_central.directory.state.batch import Vitals
 from openred_central.directory.state.node import SignOfLife

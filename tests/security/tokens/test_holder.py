@@ -9,7 +9,7 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from openred_central.security.tokens.tokens.holder import Proof, challenge, check_holder, message, prove
-from openred_central.security.tokens.tokens.link import Pair, Side, cross_verify, new_pair
+from openred_central.security.tokens.link import Pair, Side, cross_verify, new_pair
 from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central.encoding import ED25519_SPKI_PREFIX, key_id

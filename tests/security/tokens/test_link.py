@@ -7,7 +7,7 @@ import random
 from typing import NamedTuple
 
 import pytest
-from openred_central.security.tokens.tokens.link import Side, cross_verify, link, new_pair, triple_hash
+from openred_central.security.tokens.link import Side, cross_verify, link, new_pair, triple_hash
 
 from openred_central.security.tokens.tokens import PeerToken, unsigned
 

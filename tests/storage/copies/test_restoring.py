@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from openred_central.storage.sqlite.sqlite.lock import FileLock
-from openred_central.storage.sqlite.sqlite.schema import APPLICATION_ID
+from openred_central.storage.sqlite.schema import APPLICATION_ID
 
 from openred_central.directory.state.node import Record, SignOfLife
 from openred_central.storage.copies.restoring import (

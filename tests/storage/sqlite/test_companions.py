@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from openred_central.storage.sqlite.sqlite.companions import ENDINGS, Companions
-from openred_central.storage.sqlite.sqlite.schema import companion
+from openred_central.storage.sqlite.schema import companion
 
 from ..records import batch, opened, record
 

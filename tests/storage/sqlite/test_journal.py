@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openred_central.storage.sqlite.sqlite.journal import FOLD_INTERVAL_S, pack, unpack
+from openred_central.storage.sqlite.journal import FOLD_INTERVAL_S, pack, unpack
 
 from openred_central.directory.state.batch import Vitals
 from openred_central.directory.state.node import SignOfLife

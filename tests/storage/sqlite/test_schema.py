@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from openred_central.storage.sqlite.sqlite.schema import (
+from openred_central.storage.sqlite.schema import (
     APPLICATION_ID,
     SCHEMA_VERSION,
     check_marks,

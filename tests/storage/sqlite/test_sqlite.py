@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openred_central.storage.sqlite.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION
+from openred_central.storage.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION
 
 from openred_central.directory.state.batch import Vitals
 from openred_central.directory.state.columns import RecordColumns
