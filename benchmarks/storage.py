@@ -27,8 +27,6 @@ from time import perf_counter
 
 import orjson
 import uvloop
-from openred_central.storage.sqlite.journal import FOLD_SIGNS
-from openred_central.storage.sqlite.schema import PAGE_BYTES, companion
 
 from openred_central.clock import AttendedTime, SystemClock
 from openred_central.directory.directory import Directory, DirectoryOptions
@@ -36,6 +34,8 @@ from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.registration import Registration
 from openred_central.directory.state.node import SignOfLife
+from openred_central.storage.sqlite.journal import FOLD_SIGNS
+from openred_central.storage.sqlite.schema import PAGE_BYTES, companion
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.tasks.saver import Saver, SaverOptions
 

@@ -12,8 +12,6 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from openred_central.security.tokens.tokens.holder import Proof, check_holder, message, prove
-from openred_central.security.tokens.link import Pair, cross_verify, link, triple_hash
 
 from openred_central.encoding import (
     ED25519_SPKI_PREFIX,
@@ -28,6 +26,8 @@ from openred_central.security.example import known_answers
 from openred_central.security.sessions import Sessions
 from openred_central.security.signatures import Message, check_proof, read_signature, request_base
 from openred_central.security.signing import PrivateKey, signed_headers
+from openred_central.security.tokens.holder import Proof, check_holder, message, prove
+from openred_central.security.tokens.link import Pair, cross_verify, link, triple_hash
 from openred_central.security.tokens.tokens import ANYONE, verify_token
 
 VECTORS: dict[str, Any] = json.loads(known_answers())

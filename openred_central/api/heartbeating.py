@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -13,7 +14,6 @@ from ..directory.state.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, 
 from ..errors import CallerError
 from ..micro_engine.shortcut import Answer, Answered
 from ..micro_engine.wire.messages import Request, Response
-from ..plain import replace
 from . import registering
 from .caller.limiting import HeaderFields
 from .caller.proving import NOTHING, PROOF_FIELDS, Means, Shown

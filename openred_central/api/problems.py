@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..plain import NamedTuple
+from typing import NamedTuple
+
 from .wire.kinds import Schema
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from ..micro_engine.engine import Engine
 from ..micro_engine.router import BodyKind
 from ..micro_engine.shortcut import Answer
 from ..micro_engine.wire.messages import Request, Response
-from ..plain import NamedTuple
 from . import dashboard, discovering, documenting, events, heartbeating, nodes, registering, status
 from .caller.limiting import Handler
 from .service import Api

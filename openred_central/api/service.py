@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from ..clock import Now
 from ..directory.directory import Directory
 from ..errors import CallerError
-from ..plain import NamedTuple, field, plain
 from ..security.tokens.minting import Mint
 from ..security.tokens.revocations import RecentTokens, Revocations
 from ..storage.sqlite.state import StoreState
@@ -36,7 +36,7 @@ class Documents(NamedTuple):
     reference: Page
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Api:
     """The endpoints' view of the server.
 

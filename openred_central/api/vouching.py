@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..clock import Now
 from ..directory.life.lifecycle import WIRE_NAMES
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
-from ..plain import NamedTuple
 from ..security.tokens.link import cross_verify
 from ..security.tokens.minting import RETRY_AFTER_S, Publication
 from ..security.tokens.refused import Refused

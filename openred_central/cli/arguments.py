@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..patterns import late
 from ..terminal import PROGRAM
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ root key lies, see what it lists, have it signed, and put keyset-signed.json bes
 root key is made there.
 """
 # A key id is the base64url of 32 bytes. Only those that begin with a dash are of interest here.
-_KEY_ID = late(r"-[A-Za-z0-9_-]{42}")
+_KEY_ID = re.compile(r"-[A-Za-z0-9_-]{42}")
 _TAKES_KEY_ID = ("--next-key",)
 _ALONE = "--key-id"
 _EXIT_CODES = """

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from ..client import Client, ClientError, ConnectionFailed, ProblemError, RetryLater
 from ..client.address import Address
 from ..clock import Clock
-from ..plain import NamedTuple
 from ..security.node_keys import InvalidKey
 from ..security.signing import PrivateKey
 from . import showing

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-
-from ..plain import NamedTuple
+from typing import NamedTuple
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import http.client
 import ssl
 from pathlib import Path, PurePath
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from ..plain import NamedTuple
 from ..settings.config import SETTINGS, Configuration
 
 TIMEOUT_S: Final = 5.0

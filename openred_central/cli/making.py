@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
-from ..plain import NamedTuple
 from ..security.node_keys import RSA_BITS_MIN
 from ..security.signing import PrivateKey
 

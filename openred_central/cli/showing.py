@@ -6,12 +6,11 @@ What other nodes say of themselves is shown so that it cannot take hold of a ter
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from .. import wording
-from ..plain import NamedTuple
 
 Document = dict[str, Any]
 

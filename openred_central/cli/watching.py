@@ -5,14 +5,13 @@ from __future__ import annotations
 import http.client
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
 
 from ..client.answers import Answer
 from ..client.errors import ForeignAnswer, problem
-from ..patterns import late
-from ..plain import NamedTuple
 from ..wording import counted
 from .showing import Document, Style, coloured, safe
 
@@ -21,7 +20,7 @@ SILENCE_S_MAX = 60.0
 RETRY_S = 3.0
 LINE_BYTES_MAX = 1 << 20
 # Whatever else is called an id cannot be sent back.
-_EVENT_ID = late(r"[!-~]{1,128}", re.ASCII)
+_EVENT_ID = re.compile(r"[!-~]{1,128}", re.ASCII)
 _PASSING = (408, 429, 500, 502, 503, 504)
 DONE, REFUSED, UNREACHED = 0, 1, 3
 

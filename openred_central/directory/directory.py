@@ -7,10 +7,11 @@ waits cannot be interleaved, so there are no locks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..clock import Now
 from ..errors import CallerError
-from ..plain import NamedTuple, plain
 from ..wording import counted, span
 from .life.crowding import Crowding
 from .life.expiry import Expiry
@@ -40,7 +41,7 @@ BYTES_PER_NODE = 2_048
 BYTES_MAX_LEAST = 1024 * 1024
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DirectoryOptions:
     """Everything that an operator may set of the directory. Durations in seconds.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..clock import Now
-from ..plain import NamedTuple
 from .life.lifecycle import State
 from .state.node import (
     DISCOVERABLE,

@@ -10,12 +10,11 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from ..encoding import ED25519_KEY_BYTES, spki_of
-from ..plain import NamedTuple
 from .life.lifecycle import LIVE_STATES, WIRE_NAMES
 from .state.columns import RecordColumns
 from .state.node import KEYED, decode_history

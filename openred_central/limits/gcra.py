@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Final
-
-from ..plain import NamedTuple, plain
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 # What an idle key has, and one that is not known.
 UNUSED_S: Final = -math.inf
@@ -21,7 +20,7 @@ KEYS_MAX: Final = 65_536
 _ROUNDING_S: Final = 1e-6
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Policy:
     """At most `limit` requests in `window_s` seconds at a steady pace, and at most `burst` of them at once.
 

@@ -10,10 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
-
-from ..patterns import late
-from ..plain import NamedTuple
+from typing import Final, NamedTuple
 
 # The word for the peers of the Unix socket among the trusted proxies: they have no address.
 UNIX: Final = "unix"
@@ -34,13 +31,15 @@ _KEPT_MAX: Final = 4_096
 
 _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORT: Final = r"(?::[0-9]{1,5})?"
-_IPV4_HOP: Final = late(rf"([0-9.]+){_PORT}")
-_IPV6_HOP: Final = late(rf"\[([0-9A-Fa-f:.]+)\]{_PORT}|([0-9A-Fa-f:.]+)")
+_IPV4_HOP: Final = re.compile(rf"([0-9.]+){_PORT}")
+_IPV6_HOP: Final = re.compile(rf"\[([0-9A-Fa-f:.]+)\]{_PORT}|([0-9A-Fa-f:.]+)")
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # One pair of RFC 7239 §4, or none, and what ends it. Values that lack their quotes are taken, too.
 # White space gives nothing back: no input makes the match take longer than its length.
-_PAIR: Final = late(rf'[ \t]*+(?:({_TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*+)?([,;]|$)', re.DOTALL)
-_ESCAPE: Final = late(r"\\(.)", re.DOTALL)
+_PAIR: Final = re.compile(
+    rf'[ \t]*+(?:({_TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*+)?([,;]|$)', re.DOTALL
+)
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Origin(NamedTuple):

@@ -7,11 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, NamedTuple, TextIO
 
 from ..clock import Clock
 from ..directory.directory import Directory
-from ..plain import NamedTuple
 from ..settings.config import Configuration
 from ..storage.copies.restoring import database_path, snapshots_of
 from ..storage.store import StoreError

@@ -12,7 +12,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -34,7 +34,6 @@ from ..directory.state.node import (
     profile_parts,
 )
 from ..encoding import spki_of
-from ..plain import NamedTuple
 from .line_fields import Fields, LineError, object_of
 
 FORMAT = "openred-central-export"

@@ -6,7 +6,7 @@ import http.client
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -18,7 +18,6 @@ from ..directory.state.columns import row_of
 from ..directory.state.digests import DIGEST_MASK, record_digest
 from ..directory.state.node import Record, hash_id
 from ..directory.state.registry import shard_of
-from ..plain import NamedTuple
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..server.loading import MISFITS, load
 from ..storage.copies.runs import Run, is_earlier, load_runs

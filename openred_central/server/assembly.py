@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import __version__
@@ -29,7 +30,6 @@ from ..limits.origins import Origins
 from ..logs import AccessLog
 from ..micro_engine.engine import Engine
 from ..micro_engine.wire.messages import Request
-from ..plain import plain
 from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
@@ -60,7 +60,7 @@ REQUEST_ID_BYTES = 8
 UNSERVED_LOGGED_MAX = 50
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Assembly:
     """Makes the parts of one server as its `configuration` says.
 

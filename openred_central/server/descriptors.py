@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import resource
+from dataclasses import replace
 from typing import Final
 
 from ..micro_engine.limits import EngineLimits
-from ..plain import replace
 
 # The descriptors beside those of connections and probes: 64 of operators, those turned away at both
 # listeners, which are kept open for a moment, and the database, snapshots, keys, listeners, the log and the

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +23,6 @@ from ..clock import Clock
 from ..errors import CallerError
 from ..micro_engine.engine import Engine
 from ..micro_engine.limits import EngineLimits
-from ..plain import replace
 from ..security.directory_keys.root import RootRefused
 from ..storage.keys.key_files import KeyFileError
 from ..tasks.snapshotter import SnapshotFailed, Snapshotter

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import uvloop
 
@@ -24,7 +24,6 @@ from ..directory.directory import Directory
 from ..exit_codes import exit_code
 from ..logs import configure
 from ..micro_engine.engine import Engine
-from ..plain import NamedTuple
 from ..reporting.figures import LiveFigures
 from ..settings.config import SETTINGS, Configuration
 from ..storage.copies.restoring import Restored, open_or_restore

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..api.admin.options import OperatorsOptions
 from ..api.caller.limiting import LimitOptions
@@ -19,7 +20,6 @@ from ..directory.life.mass_silence import MassSilenceOptions
 from ..limits.gcra import Policy
 from ..limits.origins import UNIX
 from ..micro_engine.limits import EngineLimits
-from ..plain import NamedTuple, field, fields, plain
 from ..security.directory_keys.root import KeyOptions, QuantumPolicy
 from ..tasks.prober import ProberOptions
 from ..tasks.saver import SaverOptions
@@ -58,7 +58,7 @@ def _policy(name: str, rate: Rate | None, *, spare: int = 0) -> Policy | None:
     return rate and Policy(name, rate.limit, rate.window_s, rate.limit + spare)
 
 
-@plain(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration(Settings):
     """One value for each setting. Raises `ConfigError` where they do not fit together.
 

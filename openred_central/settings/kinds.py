@@ -10,9 +10,8 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable
-from typing import Any
-
-from ..plain import NamedTuple, field
+from dataclasses import field
+from typing import Any, NamedTuple
 
 DAY_S = 86_400.0
 PORT_MAX = 65_535

@@ -8,13 +8,13 @@ part that it concerns.
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from typing import Any
 
 from ..directory.life.lifecycle import DWELL_S_MAX, LifecycleOptions
 from ..limits.network_quota import NODES_MAX
 from ..limits.origins import FORWARDED, UNIX, X_FORWARDED_FOR
 from ..micro_engine.limits import EngineLimits
-from ..plain import plain
 from ..security.authority import Authorities
 from ..security.directory_keys.root import QuantumPolicy
 from ..security.node_keys import RSA_BITS_MAX, RSA_BITS_MIN
@@ -50,7 +50,7 @@ def _check_host(written: str) -> None:
         Authorities((written,))
 
 
-@plain(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One value for each setting. Durations are in seconds, sizes in bytes."""
 

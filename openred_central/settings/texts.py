@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
-from ..patterns import late
 from .config import PREFIX, SETTINGS, is_service_link
 
 # Read by the commands that speak to a server, which have no settings.
 CLIENT_VARIABLES = frozenset({"OPENRED_URL", "OPENRED_CLAIM"})
 
 # The endings behind the name of the service in the siblings of OPENRED_PORT=tcp://10.0.0.1:8000.
-_OF_A_LINK = late(
+_OF_A_LINK = re.compile(
     r"_(?:PORT|SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 

@@ -17,11 +17,11 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..clock import CLOCK_JUMP_S, Clock
 from ..encoding import base64url
-from ..plain import plain
 from ..security.directory_keys.root import RootRefused
 from ..security.tokens.minting import Busy, NoKey, Publication
 from ..storage.keys.key_files import KeyFileError
@@ -46,7 +46,7 @@ class NoThread(KeyFileError):
     """The system gives no thread at present."""
 
 
-@plain()
+@dataclass(slots=True)
 class KeykeeperStats:
     """What the keykeeper has done. `last_error` is None while all is well."""
 

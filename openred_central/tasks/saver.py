@@ -13,13 +13,13 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from ..clock import Now
 from ..directory.state.batch import Batch
 from ..errors import InternalBug
 from ..histogram import Histogram
-from ..plain import field, fields, plain
 from ..storage.sqlite.state import StoreState
 from ..storage.store import RowsRefused, Store
 from .trouble import Trouble
@@ -56,7 +56,7 @@ class Changes(Protocol):
         """Make what the last batch taken held pending again, at the front."""
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SaverOptions:
     """How often and how much is saved at once.
 
@@ -79,7 +79,7 @@ class SaverOptions:
                 raise ValueError(f"{each.name} is {value}, allowed is anything above 0")
 
 
-@plain()
+@dataclass(slots=True)
 class SaverStats:
     """What the saver has done: `commits` is how long each commit took, from its asking to its return.
 

@@ -14,10 +14,10 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..clock import Clock
-from ..plain import plain
 from ..storage.copies.manifest import Manifest
 
 log = logging.getLogger("openred.snapshotter")
@@ -31,7 +31,7 @@ STOPPING = "the server is stopping"
 NICENESS = 19
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SnapshotOptions:
     """How often a snapshot is taken, 0 for never, and how many of them are kept."""
 
@@ -45,7 +45,7 @@ class SnapshotOptions:
             raise ValueError(f"snapshots_kept is {self.snapshots_kept}, allowed is 1 or more")
 
 
-@plain()
+@dataclass(slots=True)
 class SnapshotterStats:
     """What the snapshotter has done. `last_at` is wall time; `last_error` is None while all is well."""
 

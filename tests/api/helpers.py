@@ -7,9 +7,6 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any, NamedTuple
 
 import orjson
-from openred_central.security.tokens.tokens.minting import Mint, NoKey, Publication
-from openred_central.security.tokens.tokens.revocations import RecentTokens, Revocations
-from openred_central.storage.sqlite.sqlite.state import StoreState
 
 from openred_central.api.caller.limiting import LimitOptions, Limits
 from openred_central.api.caller.proving import Prover
@@ -35,7 +32,10 @@ from openred_central.security.node_keys import RSA_BITS_MIN
 from openred_central.security.replay import ReplayRings
 from openred_central.security.sessions import SESSION_KEY_BYTES, Sessions
 from openred_central.security.signing import PrivateKey, signed_headers
+from openred_central.security.tokens.minting import Mint, NoKey, Publication
+from openred_central.security.tokens.revocations import RecentTokens, Revocations
 from openred_central.security.tokens.tokens import PeerToken
+from openred_central.storage.sqlite.state import StoreState
 
 from .described import faults
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from openred_central.storage.sqlite.sqlite.state import StoreState
 
 from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
+from openred_central.storage.sqlite.state import StoreState
 
 from .helpers import DAY_S, World
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from openred_central.storage.sqlite.sqlite.state import StoreState
-
 from openred_central.api.routes import NAMES
 from openred_central.directory.life.lifecycle import LIVE_STATES
+from openred_central.storage.sqlite.state import StoreState
 
 from .helpers import DAY_S, World
 

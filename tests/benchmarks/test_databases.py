@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from openred_central.server.server.loading import load
-
 from benchmarks.population import node_id
 from benchmarks.signers import ED25519, RSA
 from benchmarks.suite.databases import Databases
@@ -15,6 +13,7 @@ from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.state.node import Profile
+from openred_central.server.loading import load
 from openred_central.storage.sqlite.sqlite import SqliteStore
 
 

@@ -6,8 +6,6 @@ import random
 from base64 import b64decode
 from pathlib import Path
 
-from openred_central.server.server.loading import load
-
 from benchmarks import population
 from openred_central.clock import VirtualClock
 from openred_central.directory.directory import Directory, DirectoryOptions
@@ -15,6 +13,7 @@ from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.state.node import KEYED, Profile
 from openred_central.security.node_keys import load_node_key
+from openred_central.server.loading import load
 
 
 def directory() -> Directory:

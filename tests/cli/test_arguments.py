@@ -6,7 +6,9 @@ import argparse
 import shlex
 
 import pytest
-from openred_central.cli.main.arguments import (
+
+from openred_central.cli import main as cli
+from openred_central.cli.arguments import (
     ASKING,
     EXAMPLES,
     MEANINGS,
@@ -14,8 +16,6 @@ from openred_central.cli.main.arguments import (
     add_keys_arguments,
     guard_key_ids,
 )
-
-from openred_central.cli.main import main as cli
 
 
 def parser(name: str) -> argparse.ArgumentParser:

@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 import pytest
-from openred_central.cli.main.arguments import add_arguments
-from openred_central.cli.main.asking import Surroundings, UsageError
-from openred_central.cli.main.showing import Style
 
-from openred_central.cli.main import asking
+from openred_central.cli import asking
+from openred_central.cli.arguments import add_arguments
+from openred_central.cli.asking import Surroundings, UsageError
+from openred_central.cli.showing import Style
 from openred_central.client import Client
 
 from ..client.fake import Asked, FakeServer, Handler, Lost, Told

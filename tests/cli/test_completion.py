@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from openred_central.cli.main.completion import SHELLS, commands_of, script
 
-from openred_central.cli.main import main as cli
+from openred_central.cli import main as cli
+from openred_central.cli.completion import SHELLS, commands_of, script
 
 COMMANDS = commands_of(cli._parser())
 NAMES = [command.name for command in COMMANDS]

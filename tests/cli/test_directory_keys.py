@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openred_central.cli.main.directory_keys import show, sign_keyset
 
+from openred_central.cli.directory_keys import show, sign_keyset
 from openred_central.security.directory_keys.keyset import KeyStatus, PublishedKey, read_document
 from openred_central.settings.config import ConfigError, Configuration
 from openred_central.storage.keys.directory_keys import DirectoryKeys, KeyOptions
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
 
-from ..security.directory_keys import NOW, directory_key, keyset
+from ..security.keys import NOW, directory_key, keyset
 
 ENTROPY = random.Random(5).randbytes
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from openred_central.cli.main.health import LIVE, READY, ask, flags_of, own_url
 
+from openred_central.cli.health import LIVE, READY, ask, flags_of, own_url
 from openred_central.settings.config import load
 
 

@@ -14,10 +14,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openred_central.cli.main.arguments import MEANINGS
 
 from openred_central import __version__
-from openred_central.cli.main import main as cli
+from openred_central.cli import main as cli
+from openred_central.cli.arguments import MEANINGS
 from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
 from openred_central.security.directory_keys.suites import generate_key
 from openred_central.settings.config import SETTINGS, Configuration
@@ -335,7 +335,7 @@ def test_the_exit_code_of_the_process_is_that_of_the_command() -> None:
 
 def test_help_and_config_do_not_wait_for_the_libraries_of_the_server() -> None:
     libraries = "{'openred_central.server.server', 'cryptography', 'sqlite3'}"
-    program = f"import sys, openred_central.cli; print({libraries} & set(sys.modules))"
+    program = f"import sys, openred_central.cli.main; print({libraries} & set(sys.modules))"
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert finished.stdout == "set()\n"
 

@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from openred_central.cli.main.making import CannotMake, keygen
 
+from openred_central.cli.making import CannotMake, keygen
 from openred_central.security.node_keys import load_node_key
 from openred_central.security.signing import PrivateKey
 

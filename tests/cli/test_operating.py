@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from openred_central.cli.main.operating import act
 
+from openred_central.cli.operating import act
 from openred_central.settings.config import ConfigError, Configuration
 from openred_central.storage.keys.key_files import KeyFileError
 

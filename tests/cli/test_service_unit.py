@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openred_central.cli.main.service_unit import quoted, service_unit, socket_unit
-from openred_central.server.server.descriptors import needed
 
+from openred_central.cli.service_unit import quoted, service_unit, socket_unit
+from openred_central.server.descriptors import needed
 from openred_central.settings.config import ConfigError, load
 
 PYTHON = "/opt/openred/bin/python"

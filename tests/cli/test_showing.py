@@ -7,9 +7,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openred_central.cli.main.showing import Style
 
-from openred_central.cli.main import showing
+from openred_central.cli import showing
+from openred_central.cli.showing import Style
 
 PLAIN, TERMINAL, COLOURED = Style(), Style(terminal=True), Style(terminal=True, colour=True)
 NODES = {

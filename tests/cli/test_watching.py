@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openred_central.cli.main.showing import Style
-from openred_central.cli.main.watching import Event, Later, Refused, Unreached, read_events, show, watch
 
-from openred_central.cli.main import watching
+from openred_central.cli import watching
+from openred_central.cli.showing import Style
+from openred_central.cli.watching import Event, Later, Refused, Unreached, read_events, show, watch
 
 PLAIN = Style()
 STREAM = (

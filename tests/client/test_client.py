@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central import client as client_package
 from openred_central.client import (
@@ -22,8 +21,9 @@ from openred_central.client import (
     ProblemError,
     RetryLater,
 )
+from openred_central.security.tokens.refused import Refused
 
-from ..security.directory_keys import NOW, directory_key, keyset
+from ..security.keys import NOW, directory_key, keyset
 from ..security.signed_requests import ed25519_key, other_key
 from .fake import Asked, FakeServer, Handler, Lost, Told
 from .test_trust import OTHER_ROOT, vouched

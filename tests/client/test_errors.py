@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central.client.answers import Answer
 from openred_central.client.errors import (
@@ -15,6 +14,7 @@ from openred_central.client.errors import (
     problem,
     untrusted,
 )
+from openred_central.security.tokens.refused import Refused
 
 NOW_S = 1_800_000_000.0
 NOW = "Fri, 15 Jan 2027 08:00:00 GMT"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 
 import pytest
-from openred_central.security.tokens.tokens.holder import challenge
-from openred_central.security.tokens.link import Side, new_pair
-from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central.client.peering import answer_challenge, check_answer, verify_pair
 from openred_central.security.directory_keys.suites import DirectoryKey
+from openred_central.security.tokens.holder import challenge
+from openred_central.security.tokens.link import Side, new_pair
+from openred_central.security.tokens.refused import Refused
 from openred_central.security.tokens.tokens import PeerToken, unsigned
 
-from ..security.directory_keys import NOW, directory_key, keyset
+from ..security.keys import NOW, directory_key, keyset
 from ..security.signed_requests import ed25519_key, other_key, rsa_key
 
 ENTROPY = random.Random(7).randbytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,6 @@ from openred_central.directory.state.batch import Vitals
 from openred_central.directory.state.node import LEFT, Profile
 from openred_central.directory.state.tombstones import GRANTED_S_MAX
 from openred_central.errors import CallerError
-from openred_central.plain import replace
 
 from .building import (
     EPOCH_S,

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import uvloop
-from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central.client import (
     Address,
@@ -31,6 +30,7 @@ from openred_central.client import (
 )
 from openred_central.clock import Clock, SystemClock
 from openred_central.security.signing import PrivateKey
+from openred_central.security.tokens.refused import Refused
 
 from .conftest import Start
 from .running import Server

@@ -23,10 +23,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from openred_central.cli.main.completion import commands_of
 
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.api.routes import ENDPOINTS
+from openred_central.cli.completion import commands_of
 from openred_central.cli.main import COMMANDS, _parser
 from openred_central.settings.config import PREFIX, SETTINGS
 from openred_central.settings.texts import CLIENT_VARIABLES, settings_markdown

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 
 import pytest
-
 from openred_central.patterns import METHODS
 
 from .ambiguity import is_slow

@@ -18,9 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from openred_central.server.server.sockets import listen_tcp
 
 from openred_central.micro_engine import Engine, EngineLimits, Request, StreamingResponse
+from openred_central.server.sockets import listen_tcp
 
 # Never reached unless something hangs.
 PATIENCE_S = 20.0

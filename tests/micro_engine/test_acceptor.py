@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from openred_central.server.server.sockets import listen_tcp, listen_unix, tls_context
 
 from openred_central.micro_engine.acceptor import PARTING_MAX
 from openred_central.micro_engine.limits import EngineLimits
+from openred_central.server.sockets import listen_tcp, listen_unix, tls_context
 
 from .harness import answers, get
 from .serving import Client, certificate, client_of, reset, running, serve, until

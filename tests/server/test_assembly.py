@@ -9,8 +9,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from openred_central.server.server.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
-from openred_central.server.server.descriptors import needed
 
 from openred_central.api.feed.broadcast import Broadcast
 from openred_central.api.feed.event_feed import EventFeed
@@ -19,6 +17,8 @@ from openred_central.api.service import Api
 from openred_central.clock import VirtualClock
 from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.claims import CLAIM_KEY
+from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
+from openred_central.server.descriptors import needed
 from openred_central.settings.config import Configuration
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore

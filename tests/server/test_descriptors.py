@@ -7,9 +7,9 @@ import resource
 from collections.abc import Iterator
 
 import pytest
-from openred_central.server.server.descriptors import BESIDE, make_room, needed, room
 
 from openred_central.micro_engine.limits import EngineLimits
+from openred_central.server.descriptors import BESIDE, make_room, needed, room
 
 LIMITS = EngineLimits(connections_max=1_000, connections_per_address_max=800)
 

@@ -15,7 +15,6 @@ import orjson
 import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
-from openred_central.server.server.loading import load
 
 from openred_central.clock import VirtualClock
 from openred_central.directory.consistency import check
@@ -24,6 +23,7 @@ from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.state.node import Record, SignOfLife, hash_id
 from openred_central.errors import CallerError
+from openred_central.server.loading import load
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import DamageError

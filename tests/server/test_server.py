@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from openred_central.server.server.listening import StartError
 
+from openred_central.server.listening import StartError
 from openred_central.server.server import _close, _until, serve
 from openred_central.settings.config import load
 from openred_central.storage.sqlite.sqlite import SqliteStore
@@ -107,7 +107,7 @@ LATE = {
 def test_a_start_does_not_wait_for_what_it_does_not_need(tmp_path: Path) -> None:
     program = f"""if True:
         import os, signal, sys
-        from openred_central import cli
+        from openred_central.cli import main as cli
         from openred_central.tasks.notifier import Notifier
 
         def ready(self, status):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openred_central.server.server.sockets import address_of, inherited, listen_tcp, listen_unix, tls_context
+
+from openred_central.server.sockets import address_of, inherited, listen_tcp, listen_unix, tls_context
 
 from ..micro_engine.harness import get
 from ..micro_engine.serving import certificate, client_of, running, serve

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
-from openred_central.server.server.vault import Vault, keys_folder
 
 from openred_central.clock import SystemClock
+from openred_central.server.vault import Vault, keys_folder
 from openred_central.settings.config import Configuration
 from openred_central.storage.keys.key_files import KeyFileError
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, fields
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,6 @@ from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.limits.gcra import Policy
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.plain import fields, values
 from openred_central.settings.config import SETTINGS, ConfigError, Configuration, load
 
 # What an operator has no reason to change.
@@ -141,7 +142,7 @@ def test_the_life_cycle_is_given_every_dwell_time() -> None:
     names = [row.name for row in fields(LifecycleOptions)]
     flags = {name: str(100 + index) for index, name in enumerate(names)}
     options = load(flags, {}).lifecycle()
-    assert values(options) == tuple(100.0 + index for index in range(len(names)))
+    assert astuple(options) == tuple(100.0 + index for index in range(len(names)))
 
 
 def test_a_whole_life_can_be_had_in_ten_seconds() -> None:

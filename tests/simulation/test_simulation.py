@@ -7,10 +7,10 @@ What a world does is compared with a naive model after every step, and every inv
 from __future__ import annotations
 
 import random
+from dataclasses import fields, replace
 
 from openred_central.directory.life.lifecycle import DAY_S, TABLE, Event, LifecycleOptions, State
 from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.plain import fields, replace
 
 from ..conftest import ENVIRONMENT
 from ..directory.building import HOUR_S, NEVER_HOLDS, SHORT_LIFE

@@ -30,7 +30,7 @@ from openred_central.tasks.keykeeper import (
     NoThread,
 )
 
-from ..security.directory_keys import NOW, directory_key
+from ..security.keys import NOW, directory_key
 
 # Nothing here waits longer than this for what has to happen at once.
 WAIT_S = 20.0

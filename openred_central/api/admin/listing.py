@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...clock import Now
 from ...directory.directory import Directory
 from ...directory.life.lifecycle import LIVE_STATES, State
 from ...directory.state.node import DISCOVERABLE, HELD, LEFT
 from ...micro_engine.wire.messages import Request, Response
-from ...plain import NamedTuple
 from ..wire import values
 from ..wire.describing import describe, explain
 from ..wire.fields import Field, Fields, Wrong

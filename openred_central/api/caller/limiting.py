@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from functools import lru_cache, partial, wraps
 from typing import Any
 
@@ -17,7 +18,6 @@ from ...limits.network_quota import NODES_MAX, NetworkQuota
 from ...limits.node_limits import NodeLimit
 from ...limits.origins import IPV6_NETWORK_BYTES, X_FORWARDED_FOR, Origin, Origins, network_key
 from ...micro_engine.wire.messages import Request, Response, StreamingResponse
-from ...plain import plain
 from ...security.proof_errors import REASONS
 
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -45,7 +45,7 @@ Answer = Response | StreamingResponse
 Handler = Callable[..., Coroutine[Any, Any, Answer]]
 
 
-@plain(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitOptions:
     """What an operator may set of the limits; a policy that is None is off.
 

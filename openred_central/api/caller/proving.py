@@ -7,7 +7,9 @@ never to the node that it speaks of.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from ...clock import Now
 from ...directory.directory import Directory, committed
@@ -15,7 +17,6 @@ from ...directory.state.node import KEYED, PROVEN, profile_parts
 from ...encoding import kept_spki, key_id
 from ...errors import CallerError
 from ...micro_engine.wire.messages import Request
-from ...plain import NamedTuple, plain
 from ...security.authority import Authorities
 from ...security.claims import SCHEME as CLAIM
 from ...security.claims import Claims
@@ -72,7 +73,7 @@ BY_CLAIM = Shown(Means.CLAIM)
 BY_KEY = Shown(Means.KEY)
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prover:
     """Checks proofs.
 

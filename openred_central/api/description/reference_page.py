@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
-from ...plain import NamedTuple
 from .reference_style import STYLE
 
 SCHEMAS = "#/components/schemas/"

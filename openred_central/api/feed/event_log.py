@@ -6,22 +6,20 @@ thousand readers cost what one does, and one that is slow costs nothing.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-
-from ...patterns import late
-from ...plain import NamedTuple
 
 # A few minutes of a busy directory, days of a quiet one.
 LOG_BYTES_MAX = 256 * 1024
 # What a reader that lies behind is given at once, so that it never holds more than this beside the ring.
 PIECE_BYTES_MAX = 32 * 1024
 
-_EVENT_ID = late(r"([0-9A-Za-z_]{1,32})-([0-9]{1,16})")
+_EVENT_ID = re.compile(r"([0-9A-Za-z_]{1,32})-([0-9]{1,16})")
 
 
 def event_bytes(event_id: str, name: str, document: Mapping[str, Any]) -> bytes:

@@ -6,11 +6,10 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ...micro_engine.limits import LIST_MEMBERS_MAX
 from ...micro_engine.wire.messages import Request, Response
-from ...plain import NamedTuple
 
 IF_NONE_MATCH = "if-none-match"
 TAG_BYTES = 16

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
 from ...errors import CallerError
 from ...micro_engine.wire.target import parse_query
-from ...plain import plain
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class Wrong(ValueError):
     """A value that cannot be taken. The message says what is allowed, without the field's name."""
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Field(Generic[T]):
     """A field that an endpoint takes: declared once, read by `Fields.take`, told by ``GET /openapi.json``.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ...clock import Now
 from ...directory.life.lifecycle import LifecycleOptions, State, deadline_s
-from ...plain import NamedTuple
 from .times import rfc3339
 
 

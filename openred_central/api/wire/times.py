@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
-
-from ...patterns import late
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # RFC 3339 §5.6. A leap second, which a count of seconds cannot tell, counts as the next one.
-RFC_3339 = late(
+RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 # The years 1 to 9999, beyond which RFC 3339 cannot tell the time.

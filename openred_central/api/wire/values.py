@@ -13,7 +13,6 @@ import orjson
 
 from ...directory.life.lifecycle import STATE_BY_WIRE_NAME, State
 from ...directory.state.node import Endpoint
-from ...patterns import late
 from ...security.tokens.refused import TOKEN_CHARS_MAX
 from .fields import Wrong
 from .kinds import Schema, only, or_null, schema_of, takes, text_like
@@ -28,26 +27,26 @@ LOOKUP_IDS_MAX = 100
 RESULTS_MAX = 100
 
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
-_TOKEN = late(rf"[A-Za-z0-9_-]{{22}}|[A-Za-z0-9_.-]{{23,{TOKEN_CHARS_MAX}}}")
-_KEY_ID = late(r"[A-Za-z0-9_-]{43}")
-_NAME = late(r"[a-z0-9_.-]{1,64}")
-_DNS_LABEL = late(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{22}}|[A-Za-z0-9_.-]{{23,{TOKEN_CHARS_MAX}}}")
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
+_NAME = re.compile(r"[a-z0-9_.-]{1,64}")
+_DNS_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 # IPv4 in its one usual form, as nearly all addresses come: 0.5 µs, where `ipaddress` takes 4.
-_IPV4 = late(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 # How IPv4 and IPv6 addresses begin at which no host is found by all its peers; `_reachable` says of each why.
-_NO_HOST = late(r"0\.|169\.254\.|2(?:2[4-9]|[3-5][0-9])\.")
-_NO_HOST_6 = late(r"^(?:[0:.]+$|[Ff]{2}[0-9A-Fa-f]{2}:|[Ff][Ee][89ABab][0-9A-Fa-f]:|[0:]*:[Ff]{4}:)")
-_NUMBER = late(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_NO_HOST = re.compile(r"0\.|169\.254\.|2(?:2[4-9]|[3-5][0-9])\.")
+_NO_HOST_6 = re.compile(r"^(?:[0:.]+$|[Ff]{2}[0-9A-Fa-f]{2}:|[Ff][Ee][89ABab][0-9A-Fa-f]:|[0:]*:[Ff]{4}:)")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _DNS_NAME_MAX = 253
 # Line breaks occur in PEM; nothing else below the space occurs in any key.
-_NO_CONTROL = late(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
+_NO_CONTROL = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
 LEAVE = "leave"
 FORGET = "forget"
 _STATES = tuple(name for name in STATE_BY_WIRE_NAME if name != "absent")
 
 # The name of a host whose last label is no number.
-_DNS_NAME = late(rf"(?:{_DNS_LABEL.pattern}\.)*(?!(?:{_NUMBER.pattern})\.?$){_DNS_LABEL.pattern}\.?")
+_DNS_NAME = re.compile(rf"(?:{_DNS_LABEL.pattern}\.)*(?!(?:{_NUMBER.pattern})\.?$){_DNS_LABEL.pattern}\.?")
 _SERVICE: Schema = text_like(_NAME, title="Name")
 _NODE_ID_SCHEMA: Schema = text_like(_NODE_ID, title="NodeId", examples=["node-1"])
 _ADDRESS_SCHEMA: Schema = {
@@ -55,7 +54,7 @@ _ADDRESS_SCHEMA: Schema = {
     "description": "An IPv4 address, an IPv6 address without brackets and zone, or a DNS name; "
     "no unspecified, multicast, broadcast, reserved or link-local address.",
     "anyOf": [
-        text_like(late(rf"(?!{_NO_HOST.pattern}){_IPV4.pattern}"), format="ipv4"),
+        text_like(re.compile(rf"(?!{_NO_HOST.pattern}){_IPV4.pattern}"), format="ipv4"),
         # The server takes more IPv4-mapped addresses than this says.
         {"type": "string", "format": "ipv6", "not": {"pattern": _NO_HOST_6.pattern}},
         text_like(_DNS_NAME, maxLength=_DNS_NAME_MAX),
@@ -85,7 +84,7 @@ def _object(title: str, description: str) -> Schema:
 def _listed(name: str, names_max: int | None = None) -> re.Pattern[str]:
     """The form of names joined by commas, where commas too many do no harm."""
     more = "*" if names_max is None else f"{{0,{names_max - 1}}}"
-    return late(f"(?:,*{name}(?:,+{name}){more})?,*")
+    return re.compile(f"(?:,*{name}(?:,+{name}){more})?,*")
 
 
 def _in_any_case(name: str) -> str:

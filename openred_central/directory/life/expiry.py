@@ -8,10 +8,10 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from itertools import compress
 from operator import not_
+from typing import NamedTuple
 
 from ...clock import Now
 from ...errors import InternalBug
-from ...plain import NamedTuple
 from ..state.node import LEFT, Profile
 from ..state.nodes import Nodes
 from .lifecycle import (

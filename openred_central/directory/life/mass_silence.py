@@ -12,9 +12,9 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ...clock import Now
-from ...plain import plain
 from ..state.registry import shard_of
 
 WINDOW_S = 3_600.0
@@ -31,7 +31,7 @@ RELEASE_SHARE = 0.15
 RELEASE_PASS_S = 60.0
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MassSilenceOptions:
     """`share` of the registry (above 0; 1 and more never holds), `nodes_min` nodes, `hold_s_max` seconds."""
 
@@ -48,7 +48,7 @@ class MassSilenceOptions:
             raise ValueError(f"mass_silence_hold_max_s is {self.hold_s_max}, allowed is anything above 0")
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Why and since when transitions are held. `since_at` wall, `since_monotonic_s` monotonic seconds."""
 

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from operator import itemgetter
+from typing import NamedTuple
 
-from ...plain import NamedTuple
 from ..life.lifecycle import LIVE_STATES, State
 from ..state.node import is_discoverable
 from ..state.nodes import Nodes

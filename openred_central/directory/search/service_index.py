@@ -13,8 +13,8 @@ from array import array
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
+from typing import NamedTuple
 
-from ...plain import NamedTuple
 from ..life.lifecycle import STATES, State
 from ..state.registry import Registry
 

@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Iterable
 from functools import partial
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from ...encoding import base64url, base64url_of_digests, kept_spki, key_id, spki_of
-from ...plain import NamedTuple
 from ..life.lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
 
 # Bits of `Record.flags`. A node is bound to its key once it has signed with it (PROVEN); KEYED says that

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from ...patterns import late
 from ..limits import (
     CHUNK_EXTENSION_BYTES_MAX,
     CHUNK_SIZE_DIGITS_MAX,
@@ -25,7 +24,7 @@ _SIZE_LINE_BYTES_MAX = CHUNK_SIZE_DIGITS_MAX + CHUNK_EXTENSION_BYTES_MAX
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
 _EXTENSION = rb"[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?+"
-_CHUNK_HEAD = late(rb"([0-9A-Fa-f]++)(?:" + _EXTENSION + rb")*+")
+_CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]++)(?:" + _EXTENSION + rb")*+")
 _PLAIN_HEAD = re.compile(rb"([0-9A-Fa-f]{1,%d})\r\n" % CHUNK_SIZE_DIGITS_MAX)
 
 # What the decoder waits for, where it is not a number of data bytes.

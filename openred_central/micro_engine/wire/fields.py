@@ -7,10 +7,9 @@ section's bytes and the HTTP version, so an equal section need not be read again
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from ...errors import CallerError
-from ...patterns import late
-from ...plain import NamedTuple
 from ..limits import (
     CONTENT_LENGTH_DIGITS_MAX,
     HEADER_BYTES_MAX,
@@ -26,7 +25,7 @@ _CRLF = b"\r\n"
 _SECTION_END = b"\r\n\r\n"
 _BARE_LINE_BREAK = re.compile(rb"\r[^\n]|(?<!\r)\n")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_CODING = late(rf"{_TOKEN.pattern}(?:[ \t]*;.*)?")
+_CODING = re.compile(rf"{_TOKEN.pattern}(?:[ \t]*;.*)?")
 # What a field value may not have (RFC 9110 §5.5), CR and LF included: those of the line ends are counted.
 _CONTROLS = bytes(byte for byte in range(0x20) if byte != 0x09) + b"\x7f"
 

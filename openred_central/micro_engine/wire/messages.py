@@ -13,7 +13,6 @@ from typing import Any
 import orjson
 
 from ...errors import CallerError
-from ...patterns import late
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
@@ -24,7 +23,7 @@ _REQUEST_ID = re.compile(r"[0-9A-Za-z._:+/=-]{1,64}")
 
 # Only a body with such digits is read once more, by a slower parser that shows each whole number.
 _DIGITS_64_BITS = 20
-_LONG_NUMBER = late(rb"[0-9]{19}")
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 class Headers:

@@ -11,7 +11,6 @@ from typing import TypeAlias
 from urllib.parse import unquote
 
 from ...errors import CallerError
-from ...patterns import late
 from ..limits import QUERY_FIELDS_MAX
 from ..protocol_errors import ProtocolError, bad_request, bare_line_break, quoted
 
@@ -27,11 +26,11 @@ _PATH_CHARACTERS = r"A-Za-z0-9\-._~!$&'()*+,;=:@/%"
 _ORIGIN_FORM = re.compile(
     rf"({_TOKEN}) (/[{_PATH_CHARACTERS}]*)(?:\?([{_PATH_CHARACTERS}?]*))? HTTP/1\.([0-9])"
 )
-_METHOD = late(_TOKEN)
-_VISIBLE = late(r"[!-~]+")
-_VERSION = late(r"HTTP/[0-9]\.[0-9]")
-_ABSOLUTE_FORM = late(r"([A-Za-z][A-Za-z0-9+\-.]*)://([^/?#]*)((?:/[^?#]*)?)((?:[?#].*)?)")
-_NOT_IN_TARGET = late(rf"[^{_PATH_CHARACTERS}?]")
+_METHOD = re.compile(_TOKEN)
+_VISIBLE = re.compile(r"[!-~]+")
+_VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
+_ABSOLUTE_FORM = re.compile(r"([A-Za-z][A-Za-z0-9+\-.]*)://([^/?#]*)((?:/[^?#]*)?)((?:[?#].*)?)")
+_NOT_IN_TARGET = re.compile(rf"[^{_PATH_CHARACTERS}?]")
 # uri-host [ ":" port ] (RFC 9110 §7.2, RFC 3986 §3.2.2). Of the grammar we refuse the apostrophe, which no
 # host name has and which breaks out of quotes, and the empty host, which http forbids (RFC 9110 §4.2.1).
 # Possessive repetition: no input makes the match take longer than its length.
@@ -40,7 +39,7 @@ _AUTHORITY = re.compile(
     r"|\[(?:([0-9A-Fa-f:.]++)|[Vv][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&()*+,;=:]++)\])"
     r"(?::[0-9]*+)?"
 )
-_BAD_ESCAPE = late(r"%(?![0-9A-Fa-f]{2})")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def parse_request_line(line: str, scheme: str) -> RequestLine:

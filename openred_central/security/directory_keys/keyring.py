@@ -19,11 +19,11 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import orjson
 
 from ...errors import InternalBug
-from ...plain import plain
 from ..tokens.refused import LIFETIME_S_MAX
 from ..tokens.tokens import CLOCK_SKEW_S
 from .keyset import KEYSET_S_MAX, REVOKED_MAX, VERSION_AHEAD_MAX, KeySet, KeyStatus, PublishedKey
@@ -37,7 +37,7 @@ LATE_S = 240.0
 VERSION_MAX = 2**53
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """How long a key stays in each state, in seconds.
 
@@ -68,7 +68,7 @@ class Schedule:
 OFFLINE_SCHEDULE = Schedule(lead_s=7 * DAY_S, active_s=30 * DAY_S, keyset_s=KEYSET_S_MAX)
 
 
-@plain()
+@dataclass(slots=True)
 class Entry:
     """A key and where it stands. `published_at` is None while nobody has been told of it."""
 

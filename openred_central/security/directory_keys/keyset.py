@@ -11,11 +11,11 @@ from __future__ import annotations
 import base64
 import hmac
 from enum import StrEnum
+from typing import NamedTuple
 
 import orjson
 
 from ...encoding import base64url, decode_base64, decode_base64url, pre_authentication_encoding
-from ...plain import NamedTuple
 from ..tokens.refused import Refused
 from ..tokens.tokens import CLOCK_SKEW_S
 from .suites import SuiteUnsupported, VerifyingKey, directory_key_id

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-from ...plain import NamedTuple, plain
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from .keyring import Schedule
@@ -73,7 +72,7 @@ def choose_root(policy: QuantumPolicy, on_disk: Collection[str], *, supported: b
     return RootChoice(CLASSICAL, f"the root key will be classical, not quantum-safe: {lacking}")
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KeyOptions:
     """What kind of keys there are to be.
 

@@ -16,10 +16,9 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...encoding import base64url, pem_content, pre_authentication_encoding
-from ...plain import NamedTuple
 from .composite import (
     PUBLIC_KEY_BYTES,
     RSA_EXPONENT,

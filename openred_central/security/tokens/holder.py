@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ...encoding import key_id, pre_authentication_encoding
-from ...plain import NamedTuple
 from .link import Pair
 from .refused import Refused
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ...encoding import base64url, pre_authentication_encoding
-from ...plain import NamedTuple
 from .refused import Refused
 from .tokens import PeerToken, TokenKeys, new_token_id, verify_token
 

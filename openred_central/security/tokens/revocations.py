@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 import struct
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ...clock import Now
-from ...patterns import late
-from ...plain import NamedTuple
 from .refused import LIFETIME_S_MAX
 
 # 17.6 MB of recent tokens at most, and a few of revoked ones.
@@ -24,7 +24,7 @@ TOKENS_MAX = 65_536
 SWEPT_MAX = 100
 # The id of a token, and when it expires.
 _REVOCATION = struct.Struct("<22sd")
-_TOKEN_ID = late(rb"[A-Za-z0-9_-]{22}")
+_TOKEN_ID = re.compile(rb"[A-Za-z0-9_-]{22}")
 
 
 class RevocationsFull(Exception):

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 
 from ...encoding import base64url, decode_base64url, pre_authentication_encoding
-from ...plain import NamedTuple
 from ..directory_keys.suites import SHORT_ID_CHARS, SUITES, VerifyingKey
 from .refused import LIFETIME_S_MAX, TOKEN_CHARS_MAX, Refused
 

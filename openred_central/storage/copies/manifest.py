@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import orjson
 
 from ...directory.state.batch import Vitals
-from ...plain import NamedTuple
 
 
 class Manifest(NamedTuple):

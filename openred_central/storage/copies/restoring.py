@@ -14,9 +14,8 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from ...plain import NamedTuple
 from ..locate import MEMORY, open_store
 from ..sqlite.faults import telling
 from ..sqlite.lock import FileLock

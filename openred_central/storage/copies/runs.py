@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import struct
+from typing import NamedTuple
 
 from ...directory.state.batch import Vitals
-from ...plain import NamedTuple
 from ..store import DamageError, Store
 
 log = logging.getLogger("openred.storage")

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from ...directory.state.batch import Vitals
-from ...plain import NamedTuple
 from ..ownership import give
 from ..sqlite.schema import APPLICATION_ID, create_folder, fsync
 from ..sqlite.sqlite import SELECT_VITALS

@@ -11,9 +11,10 @@ new keys are used, before that is so.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import orjson
 
-from ...plain import NamedTuple
 from ...security.directory_keys import composite, keyset
 from ...security.directory_keys.keyring import Keyring
 from ...security.directory_keys.keyset import KeySet

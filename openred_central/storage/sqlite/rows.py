@@ -14,13 +14,12 @@ from array import array
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain, count
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import orjson
 
 from ...directory.state.batch import Batch
 from ...directory.state.node import Record, SignOfLife, Tombstone
-from ...plain import NamedTuple
 from ..store import RowsRefused
 from .journal import INSERT_SIGNS, pack
 from .schema import PAGE_BYTES, RECORDS_PER_PAGE

@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...directory.state.batch import Batch, Vitals
 from ...directory.state.columns import RecordColumns
 from ...directory.state.node import Record, Tombstone
-from ...plain import NamedTuple
 from ..store import StoreError
 from .companions import Companions
 from .connecting import Checking, connect, truncate_log

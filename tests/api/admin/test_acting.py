@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from openred_central.storage.sqlite.sqlite.state import StoreState
 
 from openred_central.api.admin.exposition import CONTENT_TYPE
+from openred_central.storage.sqlite.state import StoreState
 from tests.api.helpers import DAY_S, assert_problem
 
 from .helpers import Office

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,6 @@ from openred_central.api.caller.limiting import PROOF_FAIL, QUOTA_EXCEEDED, Limi
 from openred_central.errors import CallerError
 from openred_central.limits.gcra import Policy
 from openred_central.micro_engine.wire.messages import PROBLEM_TYPE
-from openred_central.plain import replace
 from openred_central.security.signing import PrivateKey
 
 from ..helpers import PEER, Reply, World, assert_problem

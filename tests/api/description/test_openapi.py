@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from openred_central.storage.sqlite.sqlite.state import StoreState
 
 import openred_central.api
 from openred_central.api.description import openapi
@@ -18,6 +17,7 @@ from openred_central.api.problems import ALWAYS, PROBLEMS
 from openred_central.api.routes import ENDPOINTS, NAMES
 from openred_central.api.wire import kinds
 from openred_central.api.wire.fields import Field
+from openred_central.storage.sqlite.state import StoreState
 
 from ..caller.test_proving import NEW, OWNER, enrol, rotate
 from ..described import DOCUMENT, faults, label

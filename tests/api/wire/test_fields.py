@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 
 from openred_central.api.wire.fields import SLIP_EDITS_MAX, UNDECLARED_MAX, Field, Fields, Wrong, is_slip
 from openred_central.errors import CallerError
-from openred_central.plain import replace
 
 
 def small(value: Any) -> int:

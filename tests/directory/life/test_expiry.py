@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,6 @@ from openred_central.directory.life.expiry import POSTPONE_S
 from openred_central.directory.life.lifecycle import LIVE_STATES, Event, LifecycleOptions, State
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.state.node import LEFT, Transition, decode_history
-from openred_central.plain import replace
 
 from ..building import (
     DAY_S,

@@ -20,7 +20,7 @@ from openred_central.security.directory_keys.keyset import (
 )
 from openred_central.security.directory_keys.suites import VerifyingKey
 
-from . import NOW, directory_key
+from ..keys import NOW, directory_key
 
 SCHEDULE = Schedule()
 TICK_S = 5.0

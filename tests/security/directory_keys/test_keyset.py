@@ -12,7 +12,6 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openred_central.security.tokens.tokens.refused import Refused
 
 from openred_central.encoding import base64url, decode_base64url, pre_authentication_encoding
 from openred_central.security.directory_keys.keyset import (
@@ -27,8 +26,9 @@ from openred_central.security.directory_keys.keyset import (
     read_document,
 )
 from openred_central.security.directory_keys.suites import DirectoryKey, directory_key_id
+from openred_central.security.tokens.refused import Refused
 
-from . import NOW, directory_key, keyset
+from ..keys import NOW, directory_key, keyset
 
 REVOKED = "R" * 43
 KEYS = keyset(directory_key(), directory_key("R"), version=7, revoked=(REVOKED,))

@@ -20,7 +20,7 @@ from openred_central.security.directory_keys.suites import (
     suite_of,
 )
 
-from . import directory_key
+from ..keys import directory_key
 
 LETTERS = ("r", "R", "h")
 VECTORS = json.loads(Path(__file__).with_name("composite_vectors.json").read_text())

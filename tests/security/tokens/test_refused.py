@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from openred_central.security.tokens.tokens.refused import Refused
+from openred_central.security.tokens.refused import Refused
 
 from ...house.project import PACKAGE, sources
 

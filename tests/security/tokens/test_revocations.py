@@ -6,8 +6,10 @@ import random
 import struct
 
 import pytest
-from openred_central.security.tokens.tokens.refused import LIFETIME_S_MAX
-from openred_central.security.tokens.tokens.revocations import (
+
+from openred_central.clock import Now
+from openred_central.security.tokens.refused import LIFETIME_S_MAX
+from openred_central.security.tokens.revocations import (
     SWEPT_MAX,
     TOKENS_MAX,
     RecentToken,
@@ -17,8 +19,6 @@ from openred_central.security.tokens.tokens.revocations import (
     decode_revocations,
     encode_revocations,
 )
-
-from openred_central.clock import Now
 
 NOW = 1_800_000_000.0
 

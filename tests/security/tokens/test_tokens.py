@@ -12,10 +12,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openred_central.security.tokens.tokens.refused import TOKEN_CHARS_MAX, Refused
 
 from openred_central.encoding import base64url, decode_base64url, pre_authentication_encoding
 from openred_central.security.directory_keys.suites import DirectoryKey
+from openred_central.security.tokens.refused import TOKEN_CHARS_MAX, Refused
 from openred_central.security.tokens.tokens import (
     CLOCK_SKEW_S,
     LIFETIME_S,
@@ -27,7 +27,7 @@ from openred_central.security.tokens.tokens import (
     verify_token,
 )
 
-from ..directory_keys import NOW, directory_key, keyset
+from ..keys import NOW, directory_key, keyset
 
 KEY_A, KEY_B = "A" * 43, "B" * 43
 TOKEN = PeerToken("j" * 22, "node-a", KEY_A, "node-b", KEY_B, NOW, NOW + 300, 0, "peer")

@@ -10,8 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from openred_central.storage.sqlite.sqlite.lock import FileLock
-from openred_central.storage.sqlite.schema import APPLICATION_ID
 
 from openred_central.directory.state.node import Record, SignOfLife
 from openred_central.storage.copies.restoring import (
@@ -23,6 +21,8 @@ from openred_central.storage.copies.restoring import (
     snapshots_of,
 )
 from openred_central.storage.copies.snapshots import Snapshots
+from openred_central.storage.sqlite.lock import FileLock
+from openred_central.storage.sqlite.schema import APPLICATION_ID
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import DamageError, Store, StoreError
 

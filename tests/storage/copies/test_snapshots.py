@@ -232,7 +232,7 @@ def test_a_copy_is_told_how_far_it_is(store: SqliteStore, tmp_path: Path) -> Non
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from openred_central.storage import snapshots
+from openred_central.storage.copies import snapshots
 snapshots.STEP_PAGES = 1
 moment = sys.argv[2]
 def kill(*_):

@@ -16,7 +16,7 @@ from openred_central.storage.keys.directory_keys import DirectoryKeys
 from openred_central.storage.keys.key_check import check_keys
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
 
-from ...security.directory_keys import NOW
+from ...security.keys import NOW
 
 CLASSICAL = KeyOptions(quantum=QuantumPolicy.OFF)
 SECRET = b"correct horse battery staple"

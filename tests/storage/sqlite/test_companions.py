@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from openred_central.storage.sqlite.sqlite.companions import ENDINGS, Companions
+
+from openred_central.storage.sqlite.companions import ENDINGS, Companions
 from openred_central.storage.sqlite.schema import companion
 
 from ..records import batch, opened, record

@@ -7,10 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from openred_central.storage.sqlite.sqlite.connecting import CACHE_KIB, Checking, connect, truncate_log
-from openred_central.storage.sqlite.sqlite.faults import Damage
-from openred_central.storage.sqlite.schema import create_database
 
+from openred_central.storage.sqlite.connecting import CACHE_KIB, Checking, connect, truncate_log
+from openred_central.storage.sqlite.faults import Damage
+from openred_central.storage.sqlite.schema import create_database
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from openred_central.storage.sqlite.sqlite.faults import (
+
+from openred_central.storage.sqlite import faults
+from openred_central.storage.sqlite.faults import (
     ADVICE,
     ROOM_BYTES_MIN,
     Damage,
@@ -18,8 +20,6 @@ from openred_central.storage.sqlite.sqlite.faults import (
     poisons,
     telling,
 )
-
-from openred_central.storage.sqlite.sqlite import faults
 from openred_central.storage.store import DamageError, StoreError
 
 

@@ -13,11 +13,12 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openred_central.storage.sqlite.journal import FOLD_INTERVAL_S, pack, unpack
 
 from openred_central.directory.state.batch import Vitals
 from openred_central.directory.state.node import SignOfLife
-from openred_central.storage.sqlite.sqlite import SqliteStore, journal
+from openred_central.storage.sqlite import journal
+from openred_central.storage.sqlite.journal import FOLD_INTERVAL_S, pack, unpack
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 
 from ..model import Model, copy_of, expect_after_a_crash, held, random_batch

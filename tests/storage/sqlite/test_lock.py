@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from openred_central.storage.sqlite.sqlite.lock import FileLock
 
+from openred_central.storage.sqlite.lock import FileLock
 from openred_central.storage.store import StoreError
 
 HOLD = """

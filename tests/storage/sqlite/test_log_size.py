@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from openred_central.storage.sqlite.sqlite.log_size import LOG_BYTES_MAX, LOG_BYTES_WARNED, LogSize
 
+from openred_central.storage.sqlite.log_size import LOG_BYTES_MAX, LOG_BYTES_WARNED, LogSize
 from openred_central.storage.store import StoreError
 
 

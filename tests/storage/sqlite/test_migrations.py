@@ -13,11 +13,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from openred_central.storage.sqlite.sqlite.migrations import MIGRATIONS, migrate
-from openred_central.storage.sqlite.schema import SCHEMA_VERSION, create_database
 
 from openred_central.directory.state.batch import Vitals
 from openred_central.directory.state.node import SignOfLife
+from openred_central.storage.sqlite.migrations import MIGRATIONS, migrate
+from openred_central.storage.sqlite.schema import SCHEMA_VERSION, create_database
 from openred_central.storage.sqlite.sqlite import SqliteStore
 
 from .. import version_1
@@ -146,7 +146,7 @@ def test_a_file_of_our_version_is_left_alone(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sqlite3, sys
 from pathlib import Path
-from openred_central.storage import connecting
+from openred_central.storage.sqlite import connecting
 from openred_central.storage.sqlite.sqlite import SqliteStore
 
 statements = int(sys.argv[2])

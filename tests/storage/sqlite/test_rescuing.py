@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from openred_central.storage.sqlite.sqlite.rescuing import STEP_BYTES, keep_copy
+
+from openred_central.storage.sqlite.rescuing import STEP_BYTES, keep_copy
 
 CONTENT = os.urandom(STEP_BYTES + 4_096)
 

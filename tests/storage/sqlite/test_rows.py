@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from openred_central.storage.sqlite.sqlite.rows import encode, refuse_rows, text_of
 
 from openred_central.directory.state.node import SignOfLife
+from openred_central.storage.sqlite.rows import encode, refuse_rows, text_of
 from openred_central.storage.store import RowsRefused
 
 from ..records import batch, record, tombstone

@@ -8,6 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from openred_central.directory.state.node import Record, Tombstone
+from openred_central.storage.sqlite import schema
 from openred_central.storage.sqlite.schema import (
     APPLICATION_ID,
     SCHEMA_VERSION,
@@ -15,9 +18,6 @@ from openred_central.storage.sqlite.schema import (
     create_database,
     create_folder,
 )
-
-from openred_central.directory.state.node import Record, Tombstone
-from openred_central.storage.sqlite.sqlite import schema
 from openred_central.storage.store import StoreError
 
 from ..records import alter

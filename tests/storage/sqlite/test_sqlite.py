@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openred_central.storage.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION
 
 from openred_central.directory.state.batch import Vitals
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import Record, SignOfLife, Tombstone
+from openred_central.storage.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION
 from openred_central.storage.sqlite.sqlite import WAL_BYTES_DUE, SqliteStore
 from openred_central.storage.store import RowsRefused, Store, StoreError
 
@@ -552,7 +552,7 @@ COMMIT_UNTIL_KILLED = """
 import sys
 from itertools import count
 from pathlib import Path
-from openred_central.storage import journal
+from openred_central.storage.sqlite import journal
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from tests.storage.sqlite.test_sqlite import batch_number
 

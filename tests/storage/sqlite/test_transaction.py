@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from openred_central.storage.sqlite.sqlite.transaction import transaction
+
+from openred_central.storage.sqlite.transaction import transaction
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from openred_central.storage.sqlite.schema import companion
-from openred_central.storage.sqlite.sqlite.wiping import HELD_S, WIPE_INTERVAL_S
 
 from openred_central.directory.state.node import SignOfLife
+from openred_central.storage.sqlite.schema import companion
 from openred_central.storage.sqlite.sqlite import SqliteStore
+from openred_central.storage.sqlite.wiping import HELD_S, WIPE_INTERVAL_S
 
 from ..records import batch, opened, record, records_of, tombstone
 
