@@ -30,8 +30,8 @@ import uvloop
 
 from openred_central.clock import AttendedTime, SystemClock
 from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.registration import Registration
 from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.sqlite.journal import FOLD_SIGNS

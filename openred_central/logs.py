@@ -240,7 +240,7 @@ class LogHandler(logging.Handler):
         """Have `record` written as soon as the lines before it are."""
         try:
             self._writer.put(self._line(record))
-        except Exception:
+        except Exception:  # noqa: BLE001
             self.handleError(record)
 
     def flush(self) -> None:

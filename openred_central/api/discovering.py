@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from ..directory.life.lifecycle import LIVE_STATES, State
-from ..directory.search.discovery import Query
+from ..directory.discovery import Query
+from ..directory.lifecycle import LIVE_STATES, State
 from ..micro_engine.wire.messages import Request, Response
 from .service import Api
 from .wire import values

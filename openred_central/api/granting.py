@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..clock import Now
-from ..directory.life.lifecycle import State
+from ..directory.lifecycle import State
 from ..directory.state.node import PROVEN, Record, key_fingerprint, profile_parts
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from ..clock import Now
-from ..directory.life.lifecycle import WIRE_NAMES, State
+from ..directory.lifecycle import WIRE_NAMES, State
 from ..directory.registration import Registration
 from ..directory.state.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, Profile
 from ..errors import CallerError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..directory.life.lifecycle import LIVE_STATES, WIRE_NAMES, State
+from ..directory.lifecycle import LIVE_STATES, WIRE_NAMES, State
 from .wire import values
 from .wire.kinds import Schema, only, or_null, schema_of
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..directory.search.discovery import Found, Sample
+from ..directory.discovery import Found, Sample
 
 # When a node was last heard, and how available it so is, is told as of the draw: at most so long ago.
 AGE_S_MAX = 1.0

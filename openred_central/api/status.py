@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..directory.directory import Directory
-from ..directory.life.lifecycle import LIVE_STATES, State
+from ..directory.lifecycle import LIVE_STATES, State
 from ..directory.state.digests import DIGEST_MASK
 from ..micro_engine.wire.messages import Request, Response
 from ..storage.sqlite.state import StoreState

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..clock import Now
-from ..directory.life.lifecycle import WIRE_NAMES
+from ..directory.lifecycle import WIRE_NAMES
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
+from ..security.refused import Refused
 from ..security.tokens.link import cross_verify
 from ..security.tokens.minting import RETRY_AFTER_S, Publication
-from ..security.tokens.refused import Refused
 from ..security.tokens.revocations import RevocationsFull
 from ..security.tokens.tokens import verify_token
 from .granting import tokens_unavailable

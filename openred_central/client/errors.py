@@ -9,7 +9,7 @@ from datetime import datetime
 import orjson
 
 from ..micro_engine.wire.messages import PROBLEM_TYPE
-from ..security.tokens.refused import Refused
+from ..security.refused import Refused
 from .answers import Answer, BadAnswer, ClientError
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from ..security.directory_keys.keyset import KeySet, read_document
-from ..security.tokens.refused import Refused
+from ..security.refused import Refused
 from .errors import untrusted
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..clock import Now
 from .directory import Directory
 from .life.expiry import POSTPONE_S
-from .life.lifecycle import DEADLINE_STEP_S, LIVE_STATES
+from .lifecycle import DEADLINE_STEP_S, LIVE_STATES
 from .soundness import ROUNDING_S
 from .state.digests import DIGEST_MASK, record_digest
 from .state.node import hash_id

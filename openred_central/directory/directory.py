@@ -13,10 +13,12 @@ from typing import NamedTuple
 from ..clock import Now
 from ..errors import CallerError
 from ..wording import counted, span
+from .discovery import Draw, Query
 from .life.crowding import Crowding
 from .life.expiry import Expiry
-from .life.lifecycle import Event, LifecycleOptions, State
 from .life.mass_silence import MassSilence, MassSilenceOptions
+from .lifecycle import Event, LifecycleOptions, State
+from .nodes import Nodes
 from .registration import (
     Registration,
     amended,
@@ -28,9 +30,7 @@ from .registration import (
     tells_absence_again,
 )
 from .saving import Saving
-from .search.discovery import Draw, Query
 from .state.node import DISCOVERABLE, GENERATION_BASE_MAX, KEYED, LEFT, PROVEN, Profile
-from .state.nodes import Nodes
 
 # How much of a node's usual gap between signs of life is taken over from each new one.
 USUAL_GAP_WEIGHT = 0.25

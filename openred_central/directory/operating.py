@@ -10,7 +10,7 @@ from ..clock import Now
 from ..errors import CallerError
 from .directory import Directory
 from .life.crowding import UNHEARD_S
-from .life.lifecycle import Event, State
+from .lifecycle import Event, State
 from .state.node import HELD, LEFT
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..clock import Now
-from .life.lifecycle import State
+from .lifecycle import State
 from .state.node import (
     DISCOVERABLE,
     KEYED,

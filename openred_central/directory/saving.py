@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from ..clock import Now
 from ..errors import InternalBug
 from .life.expiry import Expiry
+from .nodes import Nodes
 from .soundness import Screen, Unserved
 from .state.batch import Batch, Vitals
 from .state.columns import RecordColumns
 from .state.node import Record, SignOfLife, Tombstone
-from .state.nodes import Nodes
 
 # Attended time is saved this often even when nothing else happens, so that a crash gives little of it away.
 VITALS_INTERVAL_S = 60.0

@@ -13,7 +13,7 @@ from typing import Any
 from ..api.wire import values
 from ..api.wire.fields import Wrong
 from ..api.wire.times import WALL_S_MAX
-from ..directory.life.lifecycle import DWELL_S_MAX, Event
+from ..directory.lifecycle import DWELL_S_MAX, Event
 from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
 from ..directory.state.batch import Vitals
 from ..directory.state.columns import row_of

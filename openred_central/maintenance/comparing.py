@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..directory.life.lifecycle import State
+from ..directory.lifecycle import State
 from ..directory.state.node import Record, decode_history
 from ..directory.state.registry import shard_of
 

@@ -12,9 +12,9 @@ from typing import BinaryIO, TypeVar
 from ..directory.state.batch import Batch, Vitals
 from ..directory.state.node import Record, Tombstone, hash_id
 from ..security.tokens.revocations import decode_revocations
-from ..storage.copies.scratch import scratch_folder
 from ..storage.copies.snapshots import read_only, utc_stamp
 from ..storage.copies.swapping import decided_swaps, finish_swap, swap_in
+from ..storage.scratch import scratch_folder
 from ..storage.sqlite.faults import telling
 from ..storage.sqlite.lock import FileLock
 from ..storage.sqlite.schema import create_folder, fsync

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from ..directory.life.lifecycle import State
+from ..directory.lifecycle import State
 
 _WHOLE_MAX = 2**63 - 1
 

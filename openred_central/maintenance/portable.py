@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ..directory.life.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
+from ..directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
 from ..directory.state.batch import Vitals
 from ..directory.state.digests import DIGEST_MASK, record_digest
 from ..directory.state.node import (

@@ -19,9 +19,9 @@ from ..directory.state.digests import DIGEST_MASK, record_digest
 from ..directory.state.node import Record, hash_id
 from ..directory.state.registry import shard_of
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
-from ..server.loading import MISFITS, load
 from ..storage.copies.runs import Run, is_earlier, load_runs
 from ..storage.copies.snapshots import Snapshot, Snapshots
+from ..storage.loading import MISFITS, load
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.sqlite.state import StoreState
 from ..storage.store import DamageError, StoreError

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import uvloop
 
 from ..clock import Clock, SystemClock
-from ..server.sockets import address_of, listen_tcp, listen_unix, tls_context
+from ..sockets import address_of, listen_tcp, listen_unix, tls_context
 from .acceptor import Acceptor
 from .limits import EngineLimits
 from .router import BodyKind, Handler, Route, Router

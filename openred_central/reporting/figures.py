@@ -9,10 +9,10 @@ from ..api.status import mass_silence_figures
 from ..api.wire.times import rfc3339
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
-from ..directory.life.lifecycle import LIVE_STATES
+from ..directory.lifecycle import LIVE_STATES
 from ..histogram import quantile
+from ..listening import Certificate
 from ..micro_engine.engine import Engine
-from ..server.listening import Certificate
 from ..storage.copies.restoring import Restored
 from ..storage.store import Store
 from ..tasks.saver import Saver

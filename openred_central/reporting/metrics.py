@@ -12,7 +12,7 @@ from .. import __version__
 from ..api.admin.exposition import Family, Labels, choice, counter, gauge, histogram, render
 from ..api.caller.limiting import Refusals
 from ..api.feed.broadcast import Broadcast
-from ..directory.life.lifecycle import LIVE_STATES, TABLE
+from ..directory.lifecycle import LIVE_STATES, TABLE
 from ..logs import lines_dropped
 from ..micro_engine.router import Route
 from ..storage.sqlite.state import StoreState

@@ -27,6 +27,7 @@ from ..directory.directory import Directory
 from ..directory.life.expiry import ProbeRequest
 from ..directory.state.node import Transition
 from ..limits.origins import Origins
+from ..listening import Certificate, listeners
 from ..logs import AccessLog
 from ..micro_engine.engine import Engine
 from ..micro_engine.wire.messages import Request
@@ -39,6 +40,7 @@ from ..security.tokens.minting import Mint
 from ..security.tokens.revocations import RecentTokens, Revocations
 from ..settings.config import Configuration
 from ..storage.copies.restoring import Restored, database_path, snapshots_of
+from ..storage.loading import load
 from ..storage.store import Store
 from ..tasks.prober import Prober, Submission, probe_refusal
 from ..tasks.revocation_saver import RevocationSaver, load_revocations
@@ -47,8 +49,6 @@ from ..tasks.scheduler import Scheduler
 from ..tasks.snapshotter import Snapshotter
 from ..transition_log import log_transitions
 from .descriptors import make_room
-from .listening import Certificate, listeners
-from .loading import load
 
 if TYPE_CHECKING:
     from .operators import Operators

@@ -24,9 +24,9 @@ from ..errors import CallerError
 from ..micro_engine.engine import Engine
 from ..micro_engine.limits import EngineLimits
 from ..security.directory_keys.root import RootRefused
+from ..sockets import listen_tcp, listen_unix
 from ..storage.keys.key_files import KeyFileError
 from ..tasks.snapshotter import SnapshotFailed, Snapshotter
-from .sockets import listen_tcp, listen_unix
 
 log = logging.getLogger("openred.operators")
 

@@ -22,6 +22,7 @@ from ..api.routes import install
 from ..clock import AttendedTime, SystemClock
 from ..directory.directory import Directory
 from ..exit_codes import exit_code
+from ..listening import Certificate, StartError, certificate_of
 from ..logs import configure
 from ..micro_engine.engine import Engine
 from ..reporting.figures import LiveFigures
@@ -35,7 +36,6 @@ from ..tasks.stall_meter import StallMeter
 from ..tasks.supervisor import Supervisor
 from ..wording import counted
 from .assembly import Assembly, log_unserved
-from .listening import Certificate, StartError, certificate_of
 from .vault import Vault, keep_keys, open_vault
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
+from ..listening import StartError
 from ..security.directory_keys.root import COMPOSITE, KeyOptions, QuantumPolicy, RootRefused
 from ..settings.config import Configuration
 from ..storage.copies.restoring import database_path
 from ..storage.keys.key_check import check_keys
 from ..storage.keys.key_files import KeyFileError, KeyFiles, read_secret
 from ..tasks.keykeeper import Keykeeper, NoThread
-from .listening import StartError
 
 if TYPE_CHECKING:
     import tempfile

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from ..api.admin.options import OperatorsOptions
 from ..api.caller.limiting import LimitOptions
 from ..directory.directory import DirectoryOptions
-from ..directory.life.lifecycle import LifecycleOptions
 from ..directory.life.mass_silence import MassSilenceOptions
+from ..directory.lifecycle import LifecycleOptions
 from ..limits.gcra import Policy
 from ..limits.origins import UNIX
 from ..micro_engine.limits import EngineLimits

@@ -11,7 +11,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
-from ..directory.life.lifecycle import DWELL_S_MAX, LifecycleOptions
+from ..directory.lifecycle import DWELL_S_MAX, LifecycleOptions
 from ..limits.network_quota import NODES_MAX
 from ..limits.origins import FORWARDED, UNIX, X_FORWARDED_FOR
 from ..micro_engine.limits import EngineLimits

@@ -252,7 +252,7 @@ class Saver:
         self._look_s = now_s + LOOK_S
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, self._store.look, now_s)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             self._note_failure(error)
             return False
         return True
@@ -263,7 +263,7 @@ class Saver:
         while self._store.tidy_due and not self.failing:
             try:
                 await loop.run_in_executor(self._writer, self._store.tidy)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # Where the file is lost, the look tells so, and that is enough.
                 if await self._look():
                     self._untidy.failed(error)
@@ -303,7 +303,7 @@ class Saver:
             # Given up: what becomes of it, nobody waits to hear.
             commit.cancel()
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             self._directory.put_back(batch)
             self._note_failure(error)
             return False

@@ -164,7 +164,7 @@ class Snapshotter:
         try:
             self._source.clear()
             newest_at = self._source.newest_at()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             self._note_failure(error)
             newest_at = None
         if not self._interval_s:
@@ -186,7 +186,7 @@ class Snapshotter:
             _, manifest = self._source.take(self._clock.wall_s(), kept=self._kept, progress=self._go_on)
         except Stopped:
             return interval_s, None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             return self._failed(error), None
         stats = self.stats
         stats.snapshots += 1

@@ -21,8 +21,8 @@ from openred_central.api.wire.moments import Moments
 from openred_central.clock import Now, VirtualClock
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
 from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.wire.messages import PROBLEM_TYPE, Headers, Request, Response

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from openred_central.api.caller.limiting import LimitOptions
 from openred_central.api.discovering import read_query
-from openred_central.directory.life.lifecycle import LIVE_STATES, State
-from openred_central.directory.search.discovery import Query
+from openred_central.directory.discovery import Query
+from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.errors import CallerError
 from openred_central.micro_engine.wire.messages import Response
 

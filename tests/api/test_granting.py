@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openred_central.api.caller.limiting import LimitOptions
-from openred_central.directory.life.lifecycle import State
+from openred_central.directory.lifecycle import State
 from openred_central.directory.state.node import PROVEN
 from openred_central.security.signing import PrivateKey
 from openred_central.security.tokens.link import cross_verify

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openred_central.api.caller.limiting import LimitOptions
-from openred_central.directory.life.lifecycle import LifecycleOptions
+from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.security.signing import PrivateKey
 
 from .helpers import DAY_S, NODE, PEER, Commit, Reply, World, assert_problem

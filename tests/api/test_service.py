@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from openred_central.directory.life.lifecycle import LifecycleOptions
+from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
 from openred_central.storage.sqlite.state import StoreState
 

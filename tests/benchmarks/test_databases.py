@@ -10,10 +10,10 @@ from benchmarks.signers import ED25519, RSA
 from benchmarks.suite.databases import Databases
 from openred_central.clock import VirtualClock
 from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.state.node import Profile
-from openred_central.server.loading import load
+from openred_central.storage.loading import load
 from openred_central.storage.sqlite.sqlite import SqliteStore
 
 

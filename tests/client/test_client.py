@@ -21,7 +21,7 @@ from openred_central.client import (
     ProblemError,
     RetryLater,
 )
-from openred_central.security.tokens.refused import Refused
+from openred_central.security.refused import Refused
 
 from ..security.keys import NOW, directory_key, keyset
 from ..security.signed_requests import ed25519_key, other_key

@@ -14,7 +14,7 @@ from openred_central.client.errors import (
     problem,
     untrusted,
 )
-from openred_central.security.tokens.refused import Refused
+from openred_central.security.refused import Refused
 
 NOW_S = 1_800_000_000.0
 NOW = "Fri, 15 Jan 2027 08:00:00 GMT"

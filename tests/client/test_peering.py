@@ -8,9 +8,9 @@ import pytest
 
 from openred_central.client.peering import answer_challenge, check_answer, verify_pair
 from openred_central.security.directory_keys.suites import DirectoryKey
+from openred_central.security.refused import Refused
 from openred_central.security.tokens.holder import challenge
 from openred_central.security.tokens.link import Side, new_pair
-from openred_central.security.tokens.refused import Refused
 from openred_central.security.tokens.tokens import PeerToken, unsigned
 
 from ..security.keys import NOW, directory_key, keyset

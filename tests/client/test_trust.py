@@ -7,7 +7,7 @@ import pytest
 from openred_central.client.trust import TrustedKeys
 from openred_central.security.directory_keys.keyset import KeySet, document, message
 from openred_central.security.directory_keys.suites import DirectoryKey
-from openred_central.security.tokens.refused import Refused
+from openred_central.security.refused import Refused
 
 from ..security.keys import NOW, directory_key, keyset
 

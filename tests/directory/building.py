@@ -9,8 +9,8 @@ from typing import Any
 from openred_central.clock import Now
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.lifecycle import DAY_S, LifecycleOptions, State
 from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.lifecycle import DAY_S, LifecycleOptions, State
 from openred_central.directory.registration import Registration
 from openred_central.directory.state.batch import Batch, Vitals
 from openred_central.directory.state.columns import RecordColumns

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from openred_central.directory.directory import Directory
-from openred_central.directory.life.lifecycle import State
 from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.lifecycle import State
 from openred_central.directory.operating import hold, release, wake
 from openred_central.directory.state.node import HELD
 from openred_central.errors import CallerError

@@ -29,8 +29,8 @@ from openred_central.client import (
     verify_pair,
 )
 from openred_central.clock import Clock, SystemClock
+from openred_central.security.refused import Refused
 from openred_central.security.signing import PrivateKey
-from openred_central.security.tokens.refused import Refused
 
 from .conftest import Start
 from .running import Server

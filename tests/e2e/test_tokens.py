@@ -15,10 +15,10 @@ import pytest
 from openred_central.encoding import spki_of
 from openred_central.security.directory_keys.keyset import KeySet, read_document
 from openred_central.security.node_keys import verify
+from openred_central.security.refused import Refused
 from openred_central.security.signing import PrivateKey
 from openred_central.security.tokens.holder import challenge, check_holder, prove
 from openred_central.security.tokens.link import Pair, cross_verify
-from openred_central.security.tokens.refused import Refused
 
 from .conftest import Start
 from .running import Client, Server, until

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openred_central.directory.life.lifecycle import LIVE_STATES, Event
+from openred_central.directory.lifecycle import LIVE_STATES, Event
 from openred_central.directory.state.node import PROVEN, Endpoint, Profile, Record, Tombstone, hash_id
 from openred_central.maintenance.portable import LINE_BYTES_MAX, encode
 from openred_central.storage.sqlite.lock import FileLock

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.directory.life.lifecycle import LIVE_STATES, State
+from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.batch import Vitals
 from openred_central.directory.state.digests import record_digest
 from openred_central.directory.state.node import (

@@ -11,7 +11,7 @@ from openred_central.api.caller.limiting import Refusals
 from openred_central.api.feed.broadcast import Broadcast
 from openred_central.api.feed.event_feed import EventFeed
 from openred_central.api.feed.event_log import EventLog
-from openred_central.directory.life.lifecycle import State
+from openred_central.directory.lifecycle import State
 from openred_central.reporting.figures import Parts
 from openred_central.reporting.metrics import metrics_text
 from openred_central.tasks.stall_meter import StallMeter

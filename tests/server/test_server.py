@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.server.listening import StartError
+from openred_central.listening import StartError
 from openred_central.server.server import _close, _until, serve
 from openred_central.settings.config import load
 from openred_central.storage.sqlite.sqlite import SqliteStore

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.caller.limiting import LimitOptions
-from openred_central.directory.life.lifecycle import LifecycleOptions
+from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.limits.gcra import Policy
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.settings.config import SETTINGS, ConfigError, Configuration, load

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from openred_central.clock import Now
-from openred_central.directory.life.lifecycle import LifecycleOptions, State
+from openred_central.directory.lifecycle import LifecycleOptions, State
 from openred_central.directory.state.node import Transition, hash_id
 
 SILENCE = {

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import fields, replace
 
-from openred_central.directory.life.lifecycle import DAY_S, TABLE, Event, LifecycleOptions, State
 from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.lifecycle import DAY_S, TABLE, Event, LifecycleOptions, State
 
 from ..conftest import ENVIRONMENT
 from ..directory.building import HOUR_S, NEVER_HOLDS, SHORT_LIFE

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from openred_central.clock import VirtualClock
-from openred_central.server.listening import StartError
+from openred_central.listening import StartError
 from openred_central.tasks import supervisor
 from openred_central.tasks.supervisor import PAUSE_S_MAX, Supervisor, described
 

@@ -182,9 +182,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_beyond_its_bytes_a_directory_takes_no_new_nodes_and_no_longer_records",
         "test_ids_cannot_be_chosen_for_one_shard",
     ),
-    "secrets guessed by timing": (
-        "test_no_secret_in_the_package_is_compared_in_a_time_that_tells_of_it",
-    ),
+    "secrets guessed by timing": ("test_no_secret_in_the_package_is_compared_in_a_time_that_tells_of_it",),
     "forged log lines, and secrets in the log": (
         "test_hostile_text_stays_within_its_line_and_is_cut",
         "test_a_request_is_told_with_all_that_is_public_and_nothing_that_is_secret",

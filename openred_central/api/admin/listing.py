@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ...clock import Now
 from ...directory.directory import Directory
-from ...directory.life.lifecycle import LIVE_STATES, State
+from ...directory.lifecycle import LIVE_STATES, State
 from ...directory.state.node import DISCOVERABLE, HELD, LEFT
 from ...micro_engine.wire.messages import Request, Response
 from ..wire import values

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ...directory.life.lifecycle import State
+from ...directory.lifecycle import State
+from ...directory.nodes import Nodes
 from ...directory.state.node import DISCOVERABLE, Transition, transition_kind
-from ...directory.state.nodes import Nodes
 from ..wire.times import rfc3339
 from .event_log import EventLog
 

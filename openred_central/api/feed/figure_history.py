@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from ...directory.life.lifecycle import LIVE_STATES
+from ...directory.lifecycle import LIVE_STATES
 
 # An hour at one point every ten seconds: some 20 KB as JSON, made for those who ask for it.
 POINTS_MAX = 360

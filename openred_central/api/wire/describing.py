@@ -9,8 +9,8 @@ import orjson
 
 from ...clock import Now
 from ...directory.directory import Directory
-from ...directory.life.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
-from ...directory.search.discovery import availability_of
+from ...directory.discovery import availability_of
+from ...directory.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
 from ...directory.state.node import (
     DISCOVERABLE,
     HELD,

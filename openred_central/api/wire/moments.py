@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ...clock import Now
-from ...directory.life.lifecycle import LifecycleOptions, State, deadline_s
+from ...directory.lifecycle import LifecycleOptions, State, deadline_s
 from .times import rfc3339
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from ...directory.life.lifecycle import STATE_BY_WIRE_NAME, State
+from ...directory.lifecycle import STATE_BY_WIRE_NAME, State
 from ...directory.state.node import Endpoint
-from ...security.tokens.refused import TOKEN_CHARS_MAX
+from ...security.refused import TOKEN_CHARS_MAX
 from .fields import Wrong
 from .kinds import Schema, only, or_null, schema_of, takes, text_like
 from .times import RFC_3339, parse_rfc3339

@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 from ...clock import Now
 from ...errors import InternalBug
-from ..state.node import LEFT, Profile
-from ..state.nodes import Nodes
-from .lifecycle import (
+from ..lifecycle import (
     DEADLINE_STEPS_PER_S,
     LIVE_STATES,
     STATES,
@@ -24,6 +22,8 @@ from .lifecycle import (
     deadline_s,
     next_state,
 )
+from ..nodes import Nodes
+from ..state.node import LEFT, Profile
 from .mass_silence import MassSilence
 
 # A probe that has not answered by then counts as unanswered, whatever became of it.
@@ -99,7 +99,7 @@ class Expiry:
             for slot in self._advance_all(slots, now):
                 try:
                     blocked |= not self._look_at(slot, now)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001
                     # One broken record must not stop the life of all others.
                     self._nodes.deadlines.disarm(slot)
                     self.set_aside[slot] = f"{type(error).__name__}: {error}"

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import compress, repeat
 from operator import and_, eq, lshift, or_, rshift
 
-from ..life.lifecycle import DEADLINE_STEPS_PER_S
+from ..lifecycle import DEADLINE_STEPS_PER_S
 
 _SLOT_BITS = 32
 _SLOT_MASK = (1 << _SLOT_BITS) - 1

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from ...encoding import base64url, base64url_of_digests, kept_spki, key_id, spki_of
-from ..life.lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
+from ..lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
 
 # Bits of `Record.flags`. A node is bound to its key once it has signed with it (PROVEN); KEYED says that
 # `Profile.public_key` is a key in its canonical text, and not just some text.

@@ -14,7 +14,7 @@ from itertools import chain, compress, repeat
 from operator import eq, is_not, lt, mod, not_, rshift
 
 from ...errors import InternalBug
-from ..life.lifecycle import State
+from ..lifecycle import State
 from ..weights import text_bytes
 from .columns import RecordColumns, record_of, spread
 from .digests import DIGEST_MASK, record_digest, record_digests

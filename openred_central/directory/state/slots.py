@@ -8,7 +8,7 @@ from itertools import compress, repeat
 from typing import Any
 
 from ...errors import InternalBug
-from ..life.lifecycle import STATES, State
+from ..lifecycle import STATES, State
 from ..weights import text_bytes
 from .columns import picker
 from .node import HELD, Record, SignOfLife, is_discoverable

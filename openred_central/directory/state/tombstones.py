@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain
 from operator import methodcaller
 
-from ..life.lifecycle import Event
+from ..lifecycle import Event
 from .node import Tombstone, hash_id, id_digest
 
 _BASE64 = partial(b2a_base64, newline=False)

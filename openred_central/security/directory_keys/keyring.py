@@ -24,8 +24,7 @@ from dataclasses import dataclass
 import orjson
 
 from ...errors import InternalBug
-from ..tokens.refused import LIFETIME_S_MAX
-from ..tokens.tokens import CLOCK_SKEW_S
+from ..refused import CLOCK_SKEW_S, LIFETIME_S_MAX
 from .keyset import KEYSET_S_MAX, REVOKED_MAX, VERSION_AHEAD_MAX, KeySet, KeyStatus, PublishedKey
 from .suites import VerifyingKey
 

@@ -16,8 +16,7 @@ from typing import NamedTuple
 import orjson
 
 from ...encoding import base64url, decode_base64, decode_base64url, pre_authentication_encoding
-from ..tokens.refused import Refused
-from ..tokens.tokens import CLOCK_SKEW_S
+from ..refused import CLOCK_SKEW_S, Refused
 from .suites import SuiteUnsupported, VerifyingKey, directory_key_id
 
 LABEL = b"openred/3 keyset"

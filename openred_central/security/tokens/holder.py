@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ...encoding import key_id, pre_authentication_encoding
+from ..refused import Refused
 from .link import Pair
-from .refused import Refused
 
 LABEL = b"openred/3 pop"
 CHALLENGE_BYTES = 32

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ...encoding import base64url, pre_authentication_encoding
-from .refused import Refused
+from ..refused import Refused
 from .tokens import PeerToken, TokenKeys, new_token_id, verify_token
 
 LABEL = b"openred/3 link"

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ...clock import Now
-from .refused import LIFETIME_S_MAX
+from ..refused import LIFETIME_S_MAX
 
 # 17.6 MB of recent tokens at most, and a few of revoked ones.
 TOKENS_MAX = 65_536

@@ -19,7 +19,7 @@ import orjson
 
 from ...encoding import base64url, decode_base64url, pre_authentication_encoding
 from ..directory_keys.suites import SHORT_ID_CHARS, SUITES, VerifyingKey
-from .refused import LIFETIME_S_MAX, TOKEN_CHARS_MAX, Refused
+from ..refused import CLOCK_SKEW_S, LIFETIME_S_MAX, TOKEN_CHARS_MAX, Refused
 
 VERSION = "or3"
 KIND = "peer"
@@ -30,8 +30,6 @@ ANYONE = "*"
 
 LIFETIME_S = 300
 LIFETIME_S_MIN = 30
-# How far the clocks of the directory and of a peer may lie apart.
-CLOCK_SKEW_S = 30
 
 # The claims on the wire, in the order of `PeerToken`.
 REQUIRED = ("jti", "sub", "cnf", "aud", "pcnf", "iat", "exp", "gen", "pur")

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ..locate import MEMORY, open_store
+from ..scratch import clear, scratch_folder
 from ..sqlite.faults import telling
 from ..sqlite.lock import FileLock
 from ..sqlite.schema import APPLICATION_ID, COMPANIONS, SCHEMA_VERSION, companion, fsync, log_left
 from ..sqlite.sqlite import SqliteStore
 from ..store import DamageError, Store, StoreError
 from .manifest import Manifest
-from .scratch import clear, scratch_folder
 from .snapshots import Snapshot, Snapshots, read_only, utc_stamp
 from .swapping import decided_swaps, finish_swap, swap_in
 

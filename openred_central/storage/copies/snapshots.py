@@ -23,11 +23,11 @@ from typing import NamedTuple
 
 from ...directory.state.batch import Vitals
 from ..ownership import give
+from ..scratch import clear, discard, scratch_folder
 from ..sqlite.schema import APPLICATION_ID, create_folder, fsync
 from ..sqlite.sqlite import SELECT_VITALS
 from ..store import StoreError
 from .manifest import Manifest
-from .scratch import clear, discard, scratch_folder
 
 MANIFEST = "manifest.json"
 # 1 MiB: what is brought to the disk at once, so that commits beside it wait for little.

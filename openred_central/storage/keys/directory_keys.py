@@ -33,8 +33,7 @@ from ...security.directory_keys.suites import (
     load_private_pem,
     private_pem,
 )
-from ...security.tokens.refused import Refused
-from ...security.tokens.tokens import CLOCK_SKEW_S
+from ...security.refused import CLOCK_SKEW_S, Refused
 from .key_check import expect_root, keyring_damaged, root_file
 from .key_files import KEY, KEYRING, SIGNING, KeyFileError, KeyFiles, damaged
 

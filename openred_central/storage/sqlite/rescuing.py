@@ -7,7 +7,7 @@ import sqlite3
 from itertools import count
 from pathlib import Path
 
-from ..copies.scratch import scratch_folder
+from ..scratch import scratch_folder
 from .connecting import truncate_log
 from .lock import FileLock
 from .schema import fsync

@@ -10,7 +10,7 @@ import pytest
 
 from openred_central.api.caller import proving
 from openred_central.api.caller.limiting import LimitOptions
-from openred_central.directory.life.lifecycle import LIVE_STATES, State
+from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.node import PROVEN
 from openred_central.security.signatures import accept_signature
 from openred_central.security.signing import PrivateKey, rotation_headers, signed_headers

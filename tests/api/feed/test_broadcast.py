@@ -16,9 +16,9 @@ from openred_central.api.feed.broadcast import (
 )
 from openred_central.api.feed.event_feed import EventFeed
 from openred_central.api.feed.event_log import EventLog
-from openred_central.directory.life.lifecycle import LifecycleOptions, State
+from openred_central.directory.lifecycle import LifecycleOptions, State
+from openred_central.directory.nodes import Nodes
 from openred_central.directory.state.node import Transition
-from openred_central.directory.state.nodes import Nodes
 
 from ..sse import Event, read_events
 

@@ -6,7 +6,7 @@ import pytest
 
 from openred_central.api.feed.event_feed import NAMED_PER_TICK_MAX, EventFeed
 from openred_central.api.feed.event_log import EventLog
-from openred_central.directory.life.lifecycle import State
+from openred_central.directory.lifecycle import State
 from openred_central.directory.state.node import Transition
 
 from ..helpers import World

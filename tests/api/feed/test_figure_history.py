@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openred_central.api.feed.figure_history import POINTS_MAX, FigureHistory
-from openred_central.directory.life.lifecycle import LIVE_STATES
+from openred_central.directory.lifecycle import LIVE_STATES
 
 STATES = [state.wire for state in LIVE_STATES]
 

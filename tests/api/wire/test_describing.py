@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.wire.describing import _profile_as_json, describe, descriptions
-from openred_central.directory.life.lifecycle import LifecycleOptions
+from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.operating import hold
 from openred_central.directory.state.node import HISTORY_ENTRIES_MAX, Endpoint, Profile
 

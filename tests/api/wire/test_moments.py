@@ -6,7 +6,7 @@ import json
 
 from openred_central.api.wire.moments import Moments, times_told
 from openred_central.clock import Now
-from openred_central.directory.life.lifecycle import LifecycleOptions
+from openred_central.directory.lifecycle import LifecycleOptions
 
 DAY_S = 86_400.0
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from openred_central.api.wire import values
 from openred_central.api.wire.fields import Wrong
-from openred_central.directory.life.lifecycle import LIVE_STATES, State
+from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.node import Endpoint
 
 JSON = st.recursive(

@@ -9,7 +9,7 @@ import pytest
 from openred_central.clock import Now
 from openred_central.directory.directory import Directory
 from openred_central.directory.life.crowding import UNHEARD_S, is_crowded, makes_room
-from openred_central.directory.life.lifecycle import State
+from openred_central.directory.lifecycle import State
 from openred_central.directory.operating import hold, release
 from openred_central.errors import CallerError
 

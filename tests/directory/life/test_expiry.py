@@ -11,8 +11,8 @@ from openred_central.clock import Now
 from openred_central.directory import operating
 from openred_central.directory.directory import Directory
 from openred_central.directory.life.expiry import POSTPONE_S
-from openred_central.directory.life.lifecycle import LIVE_STATES, Event, LifecycleOptions, State
 from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.lifecycle import LIVE_STATES, Event, LifecycleOptions, State
 from openred_central.directory.state.node import LEFT, Transition, decode_history
 
 from ..building import (

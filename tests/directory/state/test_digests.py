@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from openred_central.directory.life.lifecycle import State
+from openred_central.directory.lifecycle import State
 from openred_central.directory.state.digests import record_digest, record_digests
 from openred_central.directory.state.node import DISCOVERABLE, LEFT
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.directory.life.lifecycle import State
+from openred_central.directory.lifecycle import State
 from openred_central.directory.state.node import (
     DISCOVERABLE,
     HISTORY_ENTRIES_MAX,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.directory.life.lifecycle import LIVE_STATES, State
+from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.digests import DIGEST_MASK, record_digest
 from openred_central.directory.state.node import DISCOVERABLE, LEFT, SignOfLife, is_discoverable
 from openred_central.directory.state.registry import Registry, shard_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from openred_central.directory.life.lifecycle import LIVE_STATES
+from openred_central.directory.lifecycle import LIVE_STATES
 from openred_central.directory.state.node import DISCOVERABLE, HELD, LEFT, Record
 from openred_central.directory.state.registry import Registry
 

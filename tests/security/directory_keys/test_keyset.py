@@ -26,7 +26,7 @@ from openred_central.security.directory_keys.keyset import (
     read_document,
 )
 from openred_central.security.directory_keys.suites import DirectoryKey, directory_key_id
-from openred_central.security.tokens.refused import Refused
+from openred_central.security.refused import Refused
 
 from ..keys import NOW, directory_key, keyset
 

@@ -10,9 +10,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from openred_central.encoding import ED25519_SPKI_PREFIX, key_id
+from openred_central.security.refused import Refused
 from openred_central.security.tokens.holder import Proof, challenge, check_holder, message, prove
 from openred_central.security.tokens.link import Pair, Side, cross_verify, new_pair
-from openred_central.security.tokens.refused import Refused
 from openred_central.security.tokens.tokens import unsigned
 
 from ..keys import NOW, directory_key, keyset

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from openred_central.encoding import base64url, decode_base64url, pre_authentication_encoding
 from openred_central.security.directory_keys.suites import DirectoryKey
-from openred_central.security.tokens.refused import TOKEN_CHARS_MAX, Refused
+from openred_central.security.refused import CLOCK_SKEW_S, TOKEN_CHARS_MAX, Refused
 from openred_central.security.tokens.tokens import (
-    CLOCK_SKEW_S,
     LIFETIME_S,
     PeerToken,
     Unsigned,

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from openred_central.storage.copies import snapshots as module
-from openred_central.storage.copies.scratch import PREFIX
 from openred_central.storage.copies.snapshots import (
     MANIFEST,
     Snapshot,
@@ -23,6 +22,7 @@ from openred_central.storage.copies.snapshots import (
     Snapshots,
     copy_database,
 )
+from openred_central.storage.scratch import PREFIX
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 

@@ -15,11 +15,11 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
-from ..life.lifecycle import LIVE_STATES, State
-from ..state.node import is_discoverable
-from ..state.nodes import Nodes
-from ..state.registry import Registry
-from .service_index import Pool, ServiceIndex
+from .lifecycle import LIVE_STATES, State
+from .nodes import Nodes
+from .state.node import is_discoverable
+from .state.registry import Registry
+from .state.service_index import Pool, ServiceIndex
 
 # Twice as many are drawn as are asked for, so that ranking by availability has a choice.
 CANDIDATES_PER_RESULT = 2

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from openred_central.directory.life.lifecycle import LIVE_STATES, State
-from openred_central.directory.search.service_index import MOVES_KEPT, ServiceIndex
+from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.registry import Registry
+from openred_central.directory.state.service_index import MOVES_KEPT, ServiceIndex
 
 from ..building import record
 

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from openred_central.storage.copies.scratch import clear, discard, scratch_folder
+from openred_central.storage.scratch import clear, discard, scratch_folder
 
-from ..records import ROOT
+from .records import ROOT
 
 
 def test_a_folder_is_ours_alone_and_goes_away_with_what_is_in_it(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_folder_that_is_worked_in_is_left_alone(tmp_path: Path) -> None:
 def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path;"
-        "from openred_central.storage.copies.scratch import scratch_folder;"
+        "from openred_central.storage.scratch import scratch_folder;"
         "scratch = scratch_folder(Path(sys.argv[1])); folder = scratch.__enter__();"
         "(folder / 'file').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..ownership import give
+from .ownership import give
 
 # No snapshot and no database is called so.
 PREFIX = ".openred-unfinished-"

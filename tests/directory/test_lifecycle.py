@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.directory.life.lifecycle import (
+from openred_central.directory.lifecycle import (
     DAY_S,
     DEADLINE_STEPS_PER_S,
     DWELL_S_MAX,

@@ -7,18 +7,18 @@ from collections import deque
 
 import pytest
 
-from openred_central.directory.life.lifecycle import (
+from openred_central.directory.lifecycle import (
     DEADLINE_STEPS_PER_S,
     LIVE_STATES,
     Event,
     LifecycleOptions,
     State,
 )
+from openred_central.directory.nodes import TRANSITIONS_KEPT
 from openred_central.directory.state.node import HELD, LEFT, Transition, decode_history, hash_id
-from openred_central.directory.state.nodes import TRANSITIONS_KEPT
 from openred_central.errors import InternalBug
 
-from ..building import (
+from .building import (
     EPOCH_S,
     at,
     expect_consistent,

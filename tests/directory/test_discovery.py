@@ -9,8 +9,7 @@ from copy import copy
 import pytest
 
 from openred_central.directory.directory import Directory
-from openred_central.directory.life.lifecycle import LIVE_STATES, Event, State
-from openred_central.directory.search.discovery import (
+from openred_central.directory.discovery import (
     CANDIDATES_PER_RESULT,
     COUNTED_MAX,
     WALK_STEP_MEMBERS,
@@ -21,10 +20,11 @@ from openred_central.directory.search.discovery import (
     availability,
     availability_of,
 )
-from openred_central.directory.search.service_index import MOVES_KEPT
+from openred_central.directory.lifecycle import LIVE_STATES, Event, State
+from openred_central.directory.state.service_index import MOVES_KEPT
 from openred_central.directory.state.service_sets import ServiceSet, ServiceSets
 
-from ..building import (
+from .building import (
     DAY_S,
     EPOCH_S,
     SHORT_LIFE,

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from openred_central.server.listening import Certificate, StartError, certificate_of, listeners
+from openred_central.listening import Certificate, StartError, certificate_of, listeners
 from tests.micro_engine.serving import certificate as make_certificate
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from openred_central.server.sockets import address_of, inherited, listen_tcp, listen_unix, tls_context
+from openred_central.sockets import address_of, inherited, listen_tcp, listen_unix, tls_context
 
-from ..micro_engine.harness import get
-from ..micro_engine.serving import certificate, client_of, running, serve
+from .micro_engine.harness import get
+from .micro_engine.serving import certificate, client_of, running, serve
 
 
 def test_a_free_port_is_found_and_told() -> None:
@@ -220,7 +220,7 @@ INHERITING = """
 import os, socket, sys
 os.dup2(int(sys.argv[1]), 3)
 from openred_central.micro_engine import Engine
-from openred_central.server.sockets import inherited, address_of
+from openred_central.sockets import inherited, address_of
 try:
     (listener,) = inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}, os.getpid())
 except OSError as error:

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, fields
 from enum import IntEnum, StrEnum
 
-from ...errors import InternalBug
+from ..errors import InternalBug
 
 
 class State(IntEnum):

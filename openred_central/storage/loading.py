@@ -11,7 +11,7 @@ from ..directory.directory import Directory
 from ..directory.soundness import COUNTER_MAX, TIME_S_MAX
 from ..directory.state.batch import Vitals
 from ..errors import InternalBug
-from ..storage.store import DamageError, Store
+from .store import DamageError, Store
 
 # So many rows, their columns and what is made of them fit into the processor's nearer caches: with 10,000 a
 # start took a third longer.

@@ -19,17 +19,17 @@ from hypothesis import strategies as st
 from openred_central.clock import VirtualClock
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.lifecycle import LifecycleOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.state.node import Record, SignOfLife, hash_id
 from openred_central.errors import CallerError
-from openred_central.server.loading import load
+from openred_central.storage.loading import load
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import DamageError
 
 from ..api.helpers import DAY_S, NODE, World, run
-from ..storage.records import alter, batch, opened, record, tombstone
+from .records import alter, batch, opened, record, tombstone
 
 
 def directory() -> Directory:

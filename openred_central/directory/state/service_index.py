@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 from typing import NamedTuple
 
-from ..life.lifecycle import STATES, State
-from ..state.registry import Registry
+from ..lifecycle import STATES, State
+from .registry import Registry
 
 GROUPS_MAX = 1_024
 # Who wants to know whether some node has moved asks within so many moves, or takes it that it has.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import re
 
-from openred_central.security.tokens.refused import Refused
+from openred_central.security.refused import Refused
 
-from ...house.project import PACKAGE, sources
+from ..house.project import PACKAGE, sources
 
 
 def test_a_refusal_has_a_name_and_words() -> None:
