@@ -56,6 +56,7 @@ class LoadOptions(NamedTuple):
     warm_up_s: float = 0.5
     connections: int = 64
     idle_connections: int = 0
+    idle_request: bytes = b""
     pipeline: int = 1
     prefix: str = ""
     run: str = "load"
@@ -125,7 +126,21 @@ class Connection(asyncio.Protocol):
 
 
 class Idle(asyncio.Protocol):
-    """A connection that only lies there."""
+    """A connection that sends at most one request, and drops the answer if that begins with 200."""
+
+    def __init__(self, generator: Generator, request: bytes) -> None:
+        self._generator = generator
+        self._request = request
+        self._answered = not request
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._request:
+            cast("asyncio.Transport", transport).write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._answered and not data.startswith(b"HTTP/1.1 200 "):
+            self._generator.tally.error = f"an idle connection was answered {data[:40]!r}"
+        self._answered = True
 
 
 class Generator:
@@ -312,7 +327,10 @@ class Generator:
         options, loop = self._options, asyncio.get_running_loop()
         for first in range(0, options.idle_connections, CONNECTING_AT_ONCE):
             number = min(CONNECTING_AT_ONCE, options.idle_connections - first)
-            opened = [loop.create_connection(Idle, options.host, options.port) for _ in range(number)]
+            opened = [
+                loop.create_connection(lambda: Idle(self, options.idle_request), options.host, options.port)
+                for _ in range(number)
+            ]
             self._idle += [transport for transport, _ in await asyncio.gather(*opened)]
         for first in range(0, options.connections, CONNECTING_AT_ONCE):
             last = min(first + CONNECTING_AT_ONCE, options.connections)

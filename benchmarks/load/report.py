@@ -129,7 +129,7 @@ def document(
 ) -> dict[str, Any]:
     """All of a run that ended at `measured_at`, for JSON. The keys of its nodes are left out."""
     told = options._asdict()
-    del told["signers"]
+    del told["signers"], told["idle_request"]
     return {
         "measured_at": measured_at.isoformat(timespec="seconds"),
         "options": told,

@@ -18,16 +18,18 @@ from time import perf_counter
 from types import FrameType
 
 from ..load.running import LoadError
-from . import holding, latency, loads, machine, proving, registering, report, stalls, starting
+from . import following, holding, latency, loads, machine, proving, registering, report, stalls, starting
 from .databases import Databases
 from .effort import QUICK, WHOLE, Bench
 from .goals import outcomes
+from .machine import ROOT
 from .samples import Samples
-from .servers import ROOT, ServerError, Site
+from .servers import ServerError, Site
 
 CASES: dict[str, Callable[[Bench], None]] = {
     "loads": loads.measure,
     "proofs": proving.measure,
+    "events": following.measure,
     "register": registering.measure,
     "latency": latency.measure,
     "start": starting.measure,
@@ -37,7 +39,8 @@ CASES: dict[str, Callable[[Bench], None]] = {
 }
 # What may go wrong in one case while the others go on.
 FAILURES = (ServerError, LoadError, OSError, RuntimeError, subprocess.SubprocessError, sqlite3.Error)
-RESULTS = ROOT / "benchmarks" / "results"
+# Ignored by git: a run changes no file of the project unless --report names one.
+RUNS = ROOT / "build" / "benchmarks"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="three minutes instead of thirty: fewer rounds, up to 100,000 nodes",
     )
     add("--only", nargs="+", choices=CASES, metavar="CASE", help=f"only these: {', '.join(CASES)}")
-    add("--results", type=Path, default=RESULTS, help="folder for JSON, Markdown and the chart")
+    add("--report", type=Path, metavar="FILE", help="write the Markdown report there, too")
     add("--seed", type=int, default=0, help="of all random choices (0)")
 
 
@@ -57,6 +60,7 @@ def run(given: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     machine.allow_open_files()
     described, began_s, samples = machine.describe(), perf_counter(), Samples()
+    described["measured at"] = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     cores = machine.choose_cores()
     if not cores.server:
         print("there is but one core: the load takes its share of the server's", file=sys.stderr)
@@ -88,18 +92,17 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _report(given: argparse.Namespace, bench: Bench, described: dict[str, str]) -> None:
-    """Print the tables, and write everything into the folder of results."""
+    """Print the tables, and write them and the figures of every round."""
     samples, command = bench.samples, "python -m benchmarks " + shlex.join(sys.argv[1:])
     found = [each for each in outcomes(bench.effort, samples) if each.measured is not None or not given.only]
     print(report.text(samples, found))
     name = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    given.results.mkdir(parents=True, exist_ok=True)
-    written = report.document(samples, found, described, command, bench.seed)
-    for ending, content in (
-        ("json", json.dumps(written, indent=1) + "\n"),
-        ("md", report.page(samples, found, described, command)),
-        ("svg", report.chart(samples, bench.effort)),
-    ):
-        path = given.results / f"{name}.{ending}"
+    page = report.page(samples, found, described, command)
+    written = json.dumps(report.document(samples, found, described, command, bench.seed), indent=1) + "\n"
+    files = {RUNS / f"{name}.json": written, RUNS / f"{name}.md": page}
+    if given.report is not None:
+        files[given.report] = page
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
         print(f"written: {path}")

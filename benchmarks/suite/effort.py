@@ -19,6 +19,7 @@ class Effort(NamedTuple):
     usual: int = 100_000
     large: int = 1_000_000
     idle_connections: int = 10_000
+    subscribers: int = 1_000
     stall_s: float = 10.0
     latency_s: float = 20.0
 

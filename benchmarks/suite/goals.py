@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from . import contestants as who
-from . import holding, latency, loads, proving, stalls, starting
+from . import following, holding, latency, loads, proving, stalls, starting
 from .effort import Effort
 from .samples import Samples, Spread, Subject
 
@@ -60,6 +60,10 @@ def _load_goals(effort: Effort) -> list[Goal]:
     proofs = proving.case(effort)
     session, unproven = Subject(proofs, proving.SESSION), Subject(proofs, proving.UNPROVEN)
     found.append(Goal("session heartbeat, CPU: × the unproven one", 1.5, "cpu_us", session, unproven))
+    followed = Subject(following.CASE, f"{effort.subscribers:,} subscribers")
+    unfollowed = Subject(following.CASE, following.UNFOLLOWED)
+    text = f"heartbeat, CPU: × without {effort.subscribers:,} event subscribers"
+    found.append(Goal(text, 1.1, "cpu_us", followed, unfollowed))
     for services in (loads.ONE_SERVICE, loads.TWO_SERVICES):
         case = loads.discover_case(usual, services)
         mine = Subject(case, who.OURS)
@@ -85,7 +89,7 @@ def _other_goals(effort: Effort) -> list[Goal]:
     ]
     start, idle = starting.CASE, holding.IDLE_CASE
     found += [
-        Goal("start to the first answer: × import uvloop", 1.5, "seconds", Subject(start, who.OURS),
+        Goal("start to the first answer: × import uvloop", 2.2, "seconds", Subject(start, who.OURS),
              Subject(start, starting.IMPORT)),
         Goal("idle memory above import uvloop, MB", 12.0, "mb", Subject(idle, holding.OPENED)),
         Goal("the same before the first cryptographic use", 5.0, "mb", Subject(idle, holding.FRESH)),

@@ -15,7 +15,6 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 from time import perf_counter, process_time
 
 from openred_central.clock import AttendedTime, SystemClock
@@ -31,9 +30,8 @@ from openred_central.transition_log import log_transitions
 from ..load.histogram import Histogram
 from ..population import ATTENDED_S, records
 from . import machine
-from .machine import Cores
+from .machine import ROOT, Cores
 
-ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE_S = 100.0
 
 

@@ -6,11 +6,14 @@ import os
 import platform
 import re
 import resource
+import subprocess
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+ROOT = Path(__file__).resolve().parents[2]
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # More than any case needs.
 OPEN_FILES = 16_384
@@ -119,15 +122,28 @@ def busy_s(cores: frozenset[int]) -> float:
 
 
 def describe() -> dict[str, str]:
-    """What a reader of figures has to know of the machine."""
+    """Return what a reader of figures has to know: commit, machine, interpreter and its build, load."""
     model = re.search(r"model name\s*: (.+)", _read("/proc/cpuinfo"))
+    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     return {
+        "commit": _commit(),
         "processor": model[1] if model else platform.processor() or platform.machine(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "system": f"{platform.system()} {platform.release()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "interpreter": f"{platform.python_implementation()} {platform.python_version()}, "
+        f"{'with' if optimised else 'without'} PGO, {platform.python_compiler()}",
         "load_average": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
+
+
+def _commit() -> str:
+    """Return the commit of the working tree, marked if files differ from it; "unknown" without git."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        found = ""
+    return found or "unknown"
 
 
 def _read(path: str) -> str:

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from ..reports import svg
 from ..reports.tables import aligned, markdown
 from . import contestants as who
-from . import loads, proving
-from .effort import Effort
+from . import following, proving
 from .goals import Outcome
 from .samples import Samples, Spread, Subject
 
@@ -31,8 +30,8 @@ METRICS = {
 }
 # How each contestant stands to us and to the floor, and a proof to none, in the same case and round.
 TO_US, TO_US_CPU, TO_BARE = "ours ÷ it, requests/s", "it ÷ ours, CPU", "it ÷ bare, CPU"
-TO_UNPROVEN = "it ÷ unproven, CPU"
-RATIOS = (TO_US, TO_US_CPU, TO_BARE, TO_UNPROVEN)
+TO_UNPROVEN, TO_UNFOLLOWED = "it ÷ unproven, CPU", "it ÷ without subscribers, CPU"
+RATIOS = (TO_US, TO_US_CPU, TO_BARE, TO_UNPROVEN, TO_UNFOLLOWED)
 
 Table = Callable[[list[str], list[list[str]]], str]
 
@@ -72,6 +71,8 @@ def _ratio(samples: Samples, subject: Subject, ratio: str) -> Spread | None:
         return samples.ratio(subject, subject._replace(who=who.BARE), "cpu_us")
     if ratio == TO_UNPROVEN:
         return samples.ratio(subject, subject._replace(who=proving.UNPROVEN), "cpu_us")
+    if ratio == TO_UNFOLLOWED:
+        return samples.ratio(subject, subject._replace(who=following.UNFOLLOWED), "cpu_us")
     if subject.who == who.OURS:
         return None
     ours = subject._replace(who=who.OURS)
@@ -140,30 +141,3 @@ def document(
         ],
         "figures": samples.document(),
     }  # fmt: skip
-
-
-def chart(samples: Samples, effort: Effort) -> str:
-    """Bars of the cases in which there is somebody to compare with."""
-    one, two = loads.ONE_SERVICE, loads.TWO_SERVICES
-    heartbeat = loads.heartbeat_case(effort)
-    wanted = [
-        (heartbeat, "requests_per_s"),
-        (heartbeat, "cpu_us"),
-        (loads.discover_case(effort.usual, one), "requests_per_s"),
-        (loads.discover_case(effort.usual, two), "requests_per_s"),
-        *(
-            (case, metric)
-            for case in dict.fromkeys(s.case for s in samples.subjects())
-            for metric in ("seconds",)
-        ),
-    ]
-    panels = []
-    for case, metric in wanted:
-        rows = [
-            svg.Bar(subject.who, *measured, ours=subject.who == who.OURS)
-            for subject in samples.subjects()
-            if subject.case == case and (measured := samples.spread(subject, metric))
-        ]
-        if rows:
-            panels.append(svg.bars(case, METRICS[metric], rows))
-    return svg.chart(panels)

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 from . import machine
 from .contestants import CONTESTANTS, Place
 from .databases import Databases
-from .machine import Cores
+from .machine import ROOT, Cores
 
-ROOT = Path(__file__).resolve().parents[2]
 # A million nodes take a while to load.
 START_S_MAX = 180.0
 STOP_S_MAX = 30.0

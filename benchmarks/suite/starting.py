@@ -12,8 +12,9 @@ from . import machine
 from .contestants import CONTESTANTS
 from .databases import select_s
 from .effort import Bench
+from .machine import ROOT
 from .samples import Subject
-from .servers import ROOT, ask
+from .servers import ask
 
 CASE = "start to the first answer"
 IMPORT = 'python -c "import uvloop"'

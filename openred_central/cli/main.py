@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
             add_arguments(command, name)
         if run is _config:
             command.add_argument(
-                "--markdown", action="store_true", help="print the table of settings for the README instead"
+                "--markdown", action="store_true", help="print the table of settings for settings.md instead"
             )
         if run is _health:
             command.add_argument("--url", metavar="URL", help="where; by default where the settings say")

@@ -50,7 +50,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def settings_markdown() -> str:
-    """The table of settings in Markdown, as it stands in the README."""
+    """Return the table of settings in Markdown, as in ``docs/settings.md``."""
     lines = ["| variable | default | allowed | meaning |", "|---|---|---|---|"]
     for setting in SETTINGS.values():
         default = setting.kind.show(setting.default)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
-
 import pytest
 
 from benchmarks.suite import contestants as who
-from benchmarks.suite import loads, proving, report
+from benchmarks.suite import following, loads, proving, report
 from benchmarks.suite.effort import QUICK, WHOLE, Effort
 from benchmarks.suite.goals import goals, outcomes
 from benchmarks.suite.samples import Samples, Subject
@@ -71,16 +69,9 @@ def test_the_page_the_text_and_the_document_hold_the_same_figures() -> None:
     assert len(written["goals"]) == len(goals(QUICK))
 
 
-def test_the_chart_shows_the_cases_with_somebody_to_compare_with() -> None:
-    drawn = ElementTree.fromstring(report.chart(measured(), QUICK))
-    words = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert words.count(CASE) == 2
-    assert words.count("aiohttp") == 2
-
-
 @pytest.mark.parametrize("effort", [QUICK, WHOLE])
 def test_goals_speak_of_cases_that_are_measured(effort: Effort) -> None:
-    cases = {case.name for case in loads.cases(effort)} | {proving.case(effort)}
+    cases = {case.name for case in loads.cases(effort)} | {proving.case(effort), following.CASE}
     spoken = {
         goal.subject.case
         for goal in goals(effort)

@@ -1,7 +1,7 @@
-"""Each threat that the README names, and the tests that show what stands against it.
+"""Each threat of the security model, and the tests that show its measure.
 
-Each was seen to fail with its measure taken out. The index itself is checked: no row of the README
-without tests, no test that is not there.
+Each test was seen to fail without the measure. The index itself is checked: every row of the document has
+tests, and every test exists.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 
-from tests.house.project import README, ROOT, expect_none, sources
+from tests.house.project import ROOT, documents, expect_none, sources
 
 TESTS: dict[str, tuple[str, ...]] = {
     "somebody speaks for another node, awake, asleep or dead": (
@@ -226,9 +226,9 @@ TESTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def threats(readme: str) -> list[str]:
-    """The first column of the README's table of threats."""
-    _, _, table = readme.partition("| threat | measure |\n|---|---|\n")
+def threats(document: str) -> list[str]:
+    """Return the first column of the table of threats."""
+    _, _, table = document.partition("| threat | measure |\n|---|---|\n")
     rows = table.partition("\n\n")[0].splitlines()
     return [row.strip("|").partition("|")[0].strip() for row in rows]
 
@@ -241,8 +241,8 @@ def names() -> frozenset[str]:
     return frozenset(node.name for tree in trees for node in tree.body if isinstance(node, functions))
 
 
-def test_every_threat_of_the_readme_is_shown_to_be_met_and_no_other() -> None:
-    assert threats(README.read_text(encoding="utf-8")) == list(TESTS)
+def test_every_threat_has_tests_and_every_entry_is_a_threat() -> None:
+    assert threats(documents()["openred_central/docs/security-model.md"]) == list(TESTS)
 
 
 @pytest.mark.parametrize("threat", TESTS)
@@ -251,5 +251,5 @@ def test_every_test_of_the_index_is_there(threat: str) -> None:
     expect_none(f"there is no test {name}" for name in TESTS[threat] if name not in names())
 
 
-def test_rows_are_found_in_a_readme() -> None:
+def test_rows_are_found_in_a_table() -> None:
     assert threats("x\n| threat | measure |\n|---|---|\n| a | b |\n| c d | e |\n\nmore | x |") == ["a", "c d"]

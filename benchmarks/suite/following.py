@@ -1,0 +1,39 @@
+"""Cost of event subscribers: heartbeats with and without them, in turns on one server."""
+
+from __future__ import annotations
+
+from ..load.generator import LoadOptions
+from . import contestants as who
+from .effort import Bench
+from .loads import run_once
+from .samples import Subject
+
+CASE = "heartbeat beside event subscribers"
+UNFOLLOWED = "no subscribers"
+NODES = 1_000
+CONNECTIONS = 16
+SUBSCRIBE = b"GET /events HTTP/1.1\r\nHost: benchmark\r\n\r\n"
+
+
+def measure(bench: Bench) -> None:
+    """Send heartbeats without subscribers, then beside many, in each round."""
+    subscribers = bench.effort.subscribers
+    # Twice the number, because the server may still hold those of the round before.
+    settings = {"events-subscribers-max": str(2 * subscribers)}
+    with bench.site.server(who.OURS, NODES, settings) as server:
+        for number in range(bench.effort.rounds):
+            bench.tell(f"round {number + 1} of {bench.effort.rounds}: {CASE}")
+            for name, count in ((UNFOLLOWED, 0), (f"{subscribers:,} subscribers", subscribers)):
+                options = LoadOptions(
+                    host="127.0.0.1",
+                    port=server.port,
+                    mix={"heartbeat": 1},
+                    nodes=NODES,
+                    duration_s=bench.effort.measured_s,
+                    warm_up_s=bench.effort.warm_up_s,
+                    connections=CONNECTIONS,
+                    idle_connections=count,
+                    idle_request=SUBSCRIBE,
+                    seed=bench.seed,
+                )
+                run_once(bench, Subject(CASE, name), server, options)
