@@ -177,7 +177,7 @@ def test_reopening_that_fails_is_tried_again(path: Path, monkeypatch: pytest.Mon
             raise sqlite_error(sqlite3.SQLITE_IOERR_READ, "still broken")
 
         with monkeypatch.context() as patch:
-            patch.setattr("openred_central.storage.sqlite.connect", connect)
+            patch.setattr("openred_central.storage.sqlite.sqlite.connect", connect)
             for _ in range(2):
                 with pytest.raises(StoreError, match="still broken"):
                     store.commit(batch(record(1)))
