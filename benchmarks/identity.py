@@ -24,10 +24,10 @@ from typing import NamedTuple
 import orjson
 import uvloop
 
-from openred_central.security.keyset import read_document
-from openred_central.security.link import cross_verify
+from openred_central.security.directory_keys.keyset import read_document
 from openred_central.security.node_keys import verify
 from openred_central.security.signing import PrivateKey, signed_headers
+from openred_central.security.tokens.link import cross_verify
 
 from . import tokens
 from .suite import machine

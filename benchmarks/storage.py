@@ -30,13 +30,13 @@ import uvloop
 
 from openred_central.clock import AttendedTime, SystemClock
 from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions
-from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import SignOfLife
 from openred_central.directory.registration import Registration
-from openred_central.storage.journal import FOLD_SIGNS
-from openred_central.storage.schema import PAGE_BYTES, companion
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.directory.state.node import SignOfLife
+from openred_central.storage.sqlite.journal import FOLD_SIGNS
+from openred_central.storage.sqlite.schema import PAGE_BYTES, companion
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.tasks.saver import Saver, SaverOptions
 
 from .population import BATCH_ROWS, batch, filled, node_id, profile, record, records, services

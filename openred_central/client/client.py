@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from ..clock import Clock, SystemClock
-from ..security.keyset import KeySet
+from ..security.directory_keys.keyset import KeySet
 from ..security.signing import PrivateKey
 from . import pace
 from .address import Address

@@ -14,7 +14,7 @@ from benchmarks.load.kinds import sources
 from benchmarks.load.proofs import SESSION_KINDS, SIGNED_KINDS, session_requests, signed_registrations
 from benchmarks.load.requests import Target
 from benchmarks.signers import ED25519, RSA, Signers, new_signers
-from openred_central.micro_engine.messages import Request
+from openred_central.micro_engine.wire.messages import Request
 from openred_central.security.node_keys import load_node_key
 from openred_central.security.signatures import Message, Proof, check_proof, read_signature
 

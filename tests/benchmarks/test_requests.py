@@ -11,8 +11,8 @@ from benchmarks.load.kinds import PLAIN_KINDS
 from benchmarks.load.requests import Target, registrations
 from benchmarks.population import node_id
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.micro_engine.messages import Request
-from openred_central.micro_engine.parser import RequestParser
+from openred_central.micro_engine.wire.messages import Request
+from openred_central.micro_engine.wire.parser import RequestParser
 
 NODES = 20
 

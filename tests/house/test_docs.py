@@ -28,11 +28,11 @@ import pytest
 
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.api.routes import ENDPOINTS
-from openred_central.cli import COMMANDS, _parser
-from openred_central.commands.completion import commands_of
-from openred_central.config import PREFIX, SETTINGS
-from openred_central.setting_texts import CLIENT_VARIABLES, settings_markdown
-from openred_central.storage.schema import SCHEMA_VERSION
+from openred_central.cli.completion import commands_of
+from openred_central.cli.main import COMMANDS, _parser
+from openred_central.settings.config import PREFIX, SETTINGS
+from openred_central.settings.texts import CLIENT_VARIABLES, settings_markdown
+from openred_central.storage.sqlite.schema import SCHEMA_VERSION
 
 from . import curl
 from .project import ROOT, documents, expect_none, sources, text_files
