@@ -157,7 +157,7 @@ def _expect_sessions_to_last(mix: dict[str, int], given: argparse.Namespace) -> 
     if any(KINDS[kind].is_token for kind in mix) and given.warm_up + given.duration > TOKENS_S_MAX:
         raise LoadError(
             f"--warm-up and --duration are {given.warm_up + given.duration:g} s together; "
-            f"requests for tokens need a session, which lives {LIFE_S} s, so at most {TOKENS_S_MAX} s are allowed"
+            f"tokens need a session, which lives {LIFE_S} s, so at most {TOKENS_S_MAX} s are allowed"
         )
     if "token_pair" in mix and given.nodes < 2:
         raise LoadError("--nodes is 1; a pair of tokens needs two nodes, so allowed is 2 or more")
@@ -173,8 +173,8 @@ def _expect_loopback(options: LoadOptions, *, owned: bool) -> None:
     distant = [address for address in addresses if not is_loopback(address)]
     if distant and not owned:
         raise LoadError(
-            f"{options.host} is {', '.join(distant)}, which is not this machine. A load on the server of "
-            "others is an attack. If you own the server and the network to it, add --i-own-this-server"
+            f"{options.host} is {', '.join(distant)}, which is not this machine. A load on other people's "
+            "servers is an attack. If you own the server and the network to it, add --i-own-this-server"
         )
     if distant:
         print(f"warning: this puts a load on {', '.join(distant)} over the network", file=sys.stderr)

@@ -65,7 +65,7 @@ class LoadOptions(NamedTuple):
     generator: int = 0
     generators: int = 1
     signers: Signers | None = None
-    sessions: Sessions = {}
+    sessions: Sessions | None = None
     stock: int = 0
 
     @property
@@ -238,7 +238,8 @@ class WithSession:
     def __init__(self, options: LoadOptions, make: Callable[[LoadOptions, int], tuple[str, bytes]]) -> None:
         self._options = options
         self._make = make
-        self._sessions = {connection: session.encode() for connection, session in options.sessions.items()}
+        sessions = options.sessions or {}
+        self._sessions = {connection: session.encode() for connection, session in sessions.items()}
         self._requests = {connection: self._request(connection) for connection in self._sessions}
 
     def __call__(self, connection: int) -> bytes:
