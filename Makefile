@@ -25,10 +25,11 @@ soak: $(VENV)/test.stamp ## Run the tests that try harder with time: a hundred t
 
 check: lint test ## What must pass before a change goes in: formatting, lint, types, all tests
 
-lint: $(VENV)/dev.stamp ## Check formatting, lint and types only
+lint: $(VENV)/dev.stamp ## Check formatting, lint, types and the directions of imports only
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 format: $(VENV)/dev.stamp ## Format the code and mend what can be mended by itself
 	$(VENV)/bin/ruff format .

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.micro_engine.parser import RequestParser
+from openred_central.micro_engine.wire.parser import RequestParser
 
 ROUNDS = 12
 ROUND_S = 0.05

@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from openred_central.directory.batch import Batch, Vitals
-from openred_central.directory.node import DISCOVERABLE, KEYED, Profile, Record, SignOfLife
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.node import DISCOVERABLE, KEYED, Profile, Record, SignOfLife
+from openred_central.storage.sqlite.sqlite import SqliteStore
 
 BATCH_ROWS = 5_000
 # The directory has been up for so long, and has seen every node within the last minute.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from openred_central.directory.node import KEYED, PROVEN, Record
+from openred_central.directory.state.node import KEYED, PROVEN, Record
 from openred_central.security.signing import PrivateKey, signed_headers
 
 from . import population

@@ -25,10 +25,10 @@ from time import perf_counter
 
 import orjson
 
-from openred_central.directory.node import SignOfLife
-from openred_central.storage.journal import FOLD_SIGNS
-from openred_central.storage.schema import PAGE_BYTES, companion
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.directory.state.node import SignOfLife
+from openred_central.storage.sqlite.journal import FOLD_SIGNS
+from openred_central.storage.sqlite.schema import PAGE_BYTES, companion
+from openred_central.storage.sqlite.sqlite import SqliteStore
 
 from .population import BATCH_ROWS, batch, filled, record, records
 from .suite.databases import select_s

@@ -22,15 +22,15 @@ from time import perf_counter, time
 import uvloop
 
 from openred_central.clock import SystemClock
-from openred_central.security.keyset import KeySet, KeyStatus, PublishedKey
-from openred_central.security.link import Side, cross_verify, link, new_pair
+from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
+from openred_central.security.directory_keys.root import KeyOptions
+from openred_central.security.directory_keys.suites import SUITES, DirectoryKey, Suite, generate_key
 from openred_central.security.node_keys import verify
-from openred_central.security.root import KeyOptions
 from openred_central.security.signing import PrivateKey
-from openred_central.security.suites import SUITES, DirectoryKey, Suite, generate_key
-from openred_central.security.tokens import PeerToken, unsigned, verify_token
-from openred_central.storage.directory_keys import DirectoryKeys
-from openred_central.storage.key_files import KeyFiles
+from openred_central.security.tokens.link import Side, cross_verify, link, new_pair
+from openred_central.security.tokens.tokens import PeerToken, unsigned, verify_token
+from openred_central.storage.keys.directory_keys import DirectoryKeys
+from openred_central.storage.keys.key_files import KeyFiles
 from openred_central.tasks.keykeeper import Keykeeper
 
 SEED = 1

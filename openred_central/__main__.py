@@ -10,7 +10,7 @@ from .early import begin
 gc.disable()
 begin(sys.argv[1:])
 
-from .cli import main  # noqa: E402
+from .cli.main import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,7 @@ import sqlite3
 import ssl
 from typing import Final
 
-from .storage.faults import result_code
+from .storage.sqlite.faults import result_code
 from .storage.store import PassingError
 
 FAILED: Final = 1

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from .micro_engine.sockets import inherited, listen_tcp, listen_unix, tls_context
+from .sockets import inherited, listen_tcp, listen_unix, tls_context
 
 
 class StartError(Exception):

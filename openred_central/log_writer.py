@@ -13,9 +13,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
-
-from .plain import NamedTuple
+from typing import Final, NamedTuple
 
 WAITING_BYTES_MAX: Final = 1 << 20
 # One system call is given at most so many.

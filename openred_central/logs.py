@@ -25,7 +25,7 @@ from typing import Any, Final, TextIO
 import orjson
 
 from .log_writer import LogWriter
-from .micro_engine.messages import Request
+from .micro_engine.wire.messages import Request
 
 SHOWN_CHARACTERS_MAX: Final = 256
 # Errors may say at length what to do; they hold no more than this of what was sent.
@@ -240,7 +240,7 @@ class LogHandler(logging.Handler):
         """Have `record` written as soon as the lines before it are."""
         try:
             self._writer.put(self._line(record))
-        except Exception:
+        except Exception:  # noqa: BLE001
             self.handleError(record)
 
     def flush(self) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from .directory.node import Transition, transition_kind
+from .directory.state.node import Transition, transition_kind
 from .wording import counted
 
 log = logging.getLogger("openred.server")

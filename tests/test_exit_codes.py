@@ -13,8 +13,8 @@ import pytest
 
 from openred_central.exit_codes import FAILED, TO_BE_MENDED, exit_code
 from openred_central.listening import Certificate, StartError, listeners
-from openred_central.storage.faults import telling
-from openred_central.storage.lock import FileLock
+from openred_central.storage.sqlite.faults import telling
+from openred_central.storage.sqlite.lock import FileLock
 from openred_central.storage.store import StoreError
 
 

@@ -30,7 +30,7 @@ from openred_central.logs import (
     lines_dropped,
     shown,
 )
-from openred_central.micro_engine.messages import Headers, Request
+from openred_central.micro_engine.wire.messages import Headers, Request
 
 # What may be sent to seem to be more: a second line, a colour, a text that runs backwards.
 HOSTILE = [

@@ -92,7 +92,7 @@ def test_tests_run_from_the_source_distribution(built: Path, tmp_path: Path) -> 
             "-p",
             "no:cacheprovider",
             "tests/test_vectors.py",
-            "tests/storage/test_lock.py",
+            "tests/storage/sqlite/test_lock.py",
         ],
         cwd=unpacked,
         env={**os.environ, "PYTHONPATH": str(unpacked)},

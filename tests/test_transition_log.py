@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from openred_central.directory.lifecycle import State
-from openred_central.directory.node import Transition
+from openred_central.directory.state.node import Transition
 from openred_central.transition_log import TRANSITIONS_LOGGED_MAX, log_transitions
 
 

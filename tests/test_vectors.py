@@ -21,14 +21,14 @@ from openred_central.encoding import (
     pre_authentication_encoding,
     spki_of,
 )
+from openred_central.security.directory_keys.keyset import KeySet, read_document
 from openred_central.security.example import known_answers
-from openred_central.security.holder import Proof, check_holder, message, prove
-from openred_central.security.keyset import KeySet, read_document
-from openred_central.security.link import Pair, cross_verify, link, triple_hash
 from openred_central.security.sessions import Sessions
 from openred_central.security.signatures import Message, check_proof, read_signature, request_base
 from openred_central.security.signing import PrivateKey, signed_headers
-from openred_central.security.tokens import ANYONE, verify_token
+from openred_central.security.tokens.holder import Proof, check_holder, message, prove
+from openred_central.security.tokens.link import Pair, cross_verify, link, triple_hash
+from openred_central.security.tokens.tokens import ANYONE, verify_token
 
 VECTORS: dict[str, Any] = json.loads(known_answers())
 PAIR, PROOFS = VECTORS["pair"], VECTORS["proof_of_possession"]

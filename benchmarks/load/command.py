@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from openred_central.security.sessions import LIFE_S
-from openred_central.setting_kinds import parse_duration
+from openred_central.settings.kinds import parse_duration
 
 from ..signers import RSA, new_signers
 from . import report

@@ -18,11 +18,11 @@ import sys
 from time import perf_counter, process_time
 
 from openred_central.clock import AttendedTime, SystemClock
-from openred_central.directory.columns import RecordColumns
 from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions
-from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import Record
+from openred_central.directory.state.columns import RecordColumns
+from openred_central.directory.state.node import Record
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
 from openred_central.transition_log import log_transitions

@@ -12,8 +12,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from openred_central.directory.node import Record
-from openred_central.storage.schema import SCHEMA
+from openred_central.directory.state.node import Record
+from openred_central.storage.sqlite.schema import SCHEMA
 
 from ..load.requests import LoadOptions
 from ..load.running import run_here

@@ -18,8 +18,8 @@ from time import perf_counter
 
 import uvloop
 
-from openred_central.config import load
-from openred_central.server import Server
+from openred_central.server.server import Server
+from openred_central.settings.config import load
 
 from ..load.tally import Histogram
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.wire.messages import Request, Response
 from ..security.node_keys import InvalidKey, load_node_key
-from . import values
-from .fields import Field, Fields
-from .proving import BY_KEY
+from .caller.proving import BY_KEY
 from .registering import invalid_key
 from .service import Api
+from .wire import values
+from .wire.fields import Field, Fields
 
 PUBLIC_KEY = Field("public_key", values.public_key, "The new key of the node.", required=True)
 NEXT_KEY = Field(

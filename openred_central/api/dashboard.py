@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..micro_engine.limits import LIST_MEMBERS_MAX
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.wire.messages import Request, Response
 from . import status
 from .front_page import VARY
 from .service import Api

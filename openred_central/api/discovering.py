@@ -9,11 +9,11 @@ import orjson
 
 from ..directory.discovery import Query
 from ..directory.lifecycle import LIVE_STATES, State
-from ..micro_engine.messages import Request, Response
-from . import values
-from .describing import descriptions
-from .fields import Field, Fields
+from ..micro_engine.wire.messages import Request, Response
 from .service import Api
+from .wire import values
+from .wire.describing import descriptions
+from .wire.fields import Field, Fields
 
 RESULTS_DEFAULT = 50
 EXCLUDED_BY_DEFAULT = frozenset({State.COMA, State.DEAD})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..micro_engine.messages import Request, Response
+from ..micro_engine.wire.messages import Request, Response
 from .service import Api
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 
 from ..errors import CallerError
-from ..micro_engine.messages import Request, StreamingResponse
-from .event_log import event_bytes
-from .fields import Field, Fields, Wrong
-from .kinds import takes
+from ..micro_engine.wire.messages import Request, StreamingResponse
+from .feed.event_log import event_bytes
 from .service import Api
+from .wire.fields import Field, Fields, Wrong
+from .wire.kinds import takes
 
 EVENT_STREAM_TYPE = "text/event-stream"
 # Clients that were all cut off at once come back spread over this time.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..micro_engine.messages import HTML_TYPE
-from .caching import Page
+from ..micro_engine.wire.messages import HTML_TYPE
+from .wire.caching import Page
 
 # Which answer `/` gives depends on this field; caches have to know (RFC 9110 §12.5.5).
 VARY = ("Vary", "Accept")

@@ -6,19 +6,19 @@ from typing import Any
 
 from ..clock import Now
 from ..directory.lifecycle import State
-from ..directory.node import PROVEN, Record, key_fingerprint, profile_parts
+from ..directory.state.node import PROVEN, Record, key_fingerprint, profile_parts
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response
-from ..security.link import Side, new_pair
-from ..security.minting import Busy
-from ..security.revocations import RecentToken
+from ..micro_engine.wire.messages import Request, Response
 from ..security.sessions import LIFE_S
-from ..security.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
-from . import values
-from .fields import Field, Fields
-from .proving import Means, Shown
+from ..security.tokens.link import Side, new_pair
+from ..security.tokens.minting import Busy
+from ..security.tokens.revocations import RecentToken
+from ..security.tokens.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
+from .caller.proving import Means, Shown
 from .service import Api
-from .times import rfc3339
+from .wire import values
+from .wire.fields import Field, Fields
+from .wire.times import rfc3339
 
 SESSION = "session"
 PURPOSE = "peer"

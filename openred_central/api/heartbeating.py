@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES, State
-from ..directory.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, Profile
 from ..directory.registration import Registration
+from ..directory.state.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, Profile
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response
 from ..micro_engine.shortcut import Answer, Answered
-from ..plain import replace
-from . import registering, values
-from .fields import Field, Fields, Wrong
-from .limiting import HeaderFields
-from .moments import times_told
-from .proving import NOTHING, PROOF_FIELDS, Means, Shown
+from ..micro_engine.wire.messages import Request, Response
+from . import registering
+from .caller.limiting import HeaderFields
+from .caller.proving import NOTHING, PROOF_FIELDS, Means, Shown
 from .registering import check_addresses, is_observed
 from .service import Api
+from .wire import values
+from .wire.fields import Field, Fields, Wrong
+from .wire.moments import times_told
 
 _ACTIVE = State.ACTIVE.wire
 _NOTED = "Noted."

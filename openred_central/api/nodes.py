@@ -7,13 +7,13 @@ from typing import Any
 import orjson
 
 from ..clock import Now
-from ..directory.node import DISCOVERABLE
+from ..directory.state.node import DISCOVERABLE
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response
-from . import values
-from .describing import descriptions, explain
-from .fields import Field, Fields
+from ..micro_engine.wire.messages import Request, Response
 from .service import Api
+from .wire import values
+from .wire.describing import descriptions, explain
+from .wire.fields import Field, Fields
 
 MODE = Field(
     "mode",

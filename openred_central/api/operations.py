@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from ..micro_engine.messages import HTML_TYPE, JSON_TYPE
-from ..plain import NamedTuple, field, plain
+from ..micro_engine.wire.messages import HTML_TYPE, JSON_TYPE
 from . import (
     changing_keys,
     discovering,
@@ -18,8 +18,8 @@ from . import (
     replies,
     vouching,
 )
-from .fields import Field
-from .kinds import Schema, only
+from .wire.fields import Field
+from .wire.kinds import Schema, only
 
 # By what a request shows to come from a node: the names of the security schemes.
 SIGNATURE, SESSION, CLAIM = "signature", "session", "claim"
@@ -40,7 +40,7 @@ class Reply(NamedTuple):
     also_as: str | None = None
 
 
-@plain(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One endpoint, described.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..plain import NamedTuple
-from .kinds import Schema
+from typing import NamedTuple
+
+from .wire.kinds import Schema
 
 
 class Problem(NamedTuple):

@@ -6,18 +6,18 @@ from typing import Any
 
 from ..clock import Now
 from ..directory.directory import Registered
-from ..directory.node import PROVEN, Profile
 from ..directory.registration import Registration
+from ..directory.state.node import PROVEN, Profile
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response
+from ..limits.origins import is_at, may_be_at
+from ..micro_engine.wire.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
-from ..security.origins import is_at, may_be_at
-from . import values
-from .describing import address_source_of, identity_of, key_status_of
-from .fields import Field, Fields
-from .proving import Means, Shown
+from .caller.proving import Means, Shown
 from .service import Api
-from .times import rfc3339
+from .wire import values
+from .wire.describing import address_source_of, identity_of, key_status_of
+from .wire.fields import Field, Fields
+from .wire.times import rfc3339
 
 NODE_ID = Field("node_id", values.node_id, "The name of the node.", required=True)
 ADDRESS = Field("address", values.address, "Where the node listens.", required=True, alias="ip_address")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..directory.lifecycle import LIVE_STATES, WIRE_NAMES, State
-from . import values
-from .kinds import Schema, only, or_null, schema_of
+from .wire import values
+from .wire.kinds import Schema, only, or_null, schema_of
 
 TEXT: Schema = {"type": "string"}
 FLAG: Schema = {"type": "boolean"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from ..micro_engine.engine import Engine
-from ..micro_engine.messages import Request, Response
 from ..micro_engine.router import BodyKind
 from ..micro_engine.shortcut import Answer
-from ..plain import NamedTuple
+from ..micro_engine.wire.messages import Request, Response
 from . import dashboard, discovering, documenting, events, heartbeating, nodes, registering, status
-from .limiting import Handler
+from .caller.limiting import Handler
 from .service import Api
 
 # No registration or heartbeat needs more: a key of 4 KiB, metadata of 4 KiB, services and endpoints.

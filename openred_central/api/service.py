@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from ..clock import Now
 from ..directory.directory import Directory
 from ..errors import CallerError
-from ..plain import NamedTuple, field, plain
-from ..security.minting import Mint
-from ..security.revocations import RecentTokens, Revocations
-from ..storage.state import StoreState
-from .broadcast import Broadcast
-from .caching import Once, Page
+from ..security.tokens.minting import Mint
+from ..security.tokens.revocations import RecentTokens, Revocations
+from ..storage.sqlite.state import StoreState
+from .caller.limiting import Limits
+from .caller.proving import Prover
+from .feed.broadcast import Broadcast
 from .front_page import make_front_page
-from .limiting import Limits
-from .moments import Moments
-from .proving import Prover
 from .sharing import SharedDraws
+from .wire.caching import Once, Page
+from .wire.moments import Moments
 
 # The advised pace is spread by this much to either side, so that nodes do not beat in step.
 ADVICE_SPREAD = 0.1
@@ -36,7 +36,7 @@ class Documents(NamedTuple):
     reference: Page
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Api:
     """The endpoints' view of the server.
 

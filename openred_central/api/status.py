@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..directory.digests import DIGEST_MASK
 from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES, State
-from ..micro_engine.messages import Request, Response
-from ..storage.state import StoreState
-from . import values
+from ..directory.state.digests import DIGEST_MASK
+from ..micro_engine.wire.messages import Request, Response
+from ..storage.sqlite.state import StoreState
 from .discovering import RESULTS_DEFAULT
 from .service import Api
-from .times import rfc3339
+from .wire import values
+from .wire.times import rfc3339
 
 SERVICE_NAME = "OpenRed Central"
 
@@ -44,7 +44,7 @@ def _quantum(root_suite: str | None) -> dict[str, Any]:
     """How the key set is signed; ``root`` is null until there are keys."""
     if root_suite is None:
         return {"root": None, "pq": False}
-    from ..security.suites import SUITES
+    from ..security.directory_keys.suites import SUITES
 
     suite = SUITES[root_suite]
     return {"root": suite.name, "pq": suite.quantum_safe}

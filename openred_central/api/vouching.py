@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES
 from ..errors import CallerError
-from ..micro_engine.messages import Request, Response
-from ..plain import NamedTuple
-from ..security.link import cross_verify
-from ..security.minting import RETRY_AFTER_S, Publication
+from ..micro_engine.wire.messages import Request, Response
 from ..security.refused import Refused
-from ..security.revocations import RevocationsFull
-from ..security.tokens import verify_token
-from . import values
-from .caching import has_already, not_modified
-from .fields import Field, Fields
+from ..security.tokens.link import cross_verify
+from ..security.tokens.minting import RETRY_AFTER_S, Publication
+from ..security.tokens.revocations import RevocationsFull
+from ..security.tokens.tokens import verify_token
 from .granting import tokens_unavailable
 from .service import Api
-from .times import rfc3339
+from .wire import values
+from .wire.caching import has_already, not_modified
+from .wire.fields import Field, Fields
+from .wire.times import rfc3339
 
 # Peers may go by a key set for so long before they ask again: a key is published as long before it signs.
 KEYS_AGE_S = 3_600

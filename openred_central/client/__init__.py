@@ -4,10 +4,10 @@ It needs asyncio and nothing of the server. `Client` is where to begin; whatever
 """
 
 from ..clock import Clock, SystemClock, VirtualClock
-from ..security.keyset import KeySet
-from ..security.link import Pair
+from ..security.directory_keys.keyset import KeySet
 from ..security.node_keys import InvalidKey
 from ..security.signing import PrivateKey
+from ..security.tokens.link import Pair
 from .address import Address
 from .client import Client
 from .connections import Connections

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ..micro_engine.target import parse_authority
-from ..plain import NamedTuple
+from ..micro_engine.wire.target import parse_authority
 from ..security.authority import signed_authority
 
 _PORTS = {"http": 80, "https": 443}

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from ..clock import Clock, SystemClock
-from ..security.keyset import KeySet
+from ..security.directory_keys.keyset import KeySet
 from ..security.signing import PrivateKey
 from . import pace
 from .address import Address
@@ -42,7 +42,7 @@ class Client:
     as it is known. `clock` tells the time, by default the machine's; `entropy` gives random bytes; `sleep`
     waits. A request that the directory would take in at most `wait_s_max` seconds is sent again then.
 
-    Methods return what the directory answers, as it stands in the README. They raise `ProblemError` where it
+    Methods return the answer of the directory, see ``docs/http-api.md``. They raise `ProblemError` where it
     refuses, `RetryLater` where it would take the same later, `ClockError` where its time is more than a day
     from ours, `ConnectionFailed` where nobody answers, and `BadAnswer` where what answers is no directory,
     or `ForeignAnswer` where that is a proxy. All of them are `ClientError`.

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import orjson
 
-from ..micro_engine.messages import PROBLEM_TYPE
+from ..micro_engine.wire.messages import PROBLEM_TYPE
 from ..security.refused import Refused
 from .answers import Answer, BadAnswer, ClientError
 

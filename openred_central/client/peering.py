@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..encoding import base64url, decode_base64url
-from ..security import holder
-from ..security.link import Pair, cross_verify
 from ..security.node_keys import load_node_key, verify
 from ..security.signing import PrivateKey
-from ..security.tokens import TokenKeys
+from ..security.tokens import holder
+from ..security.tokens.link import Pair, cross_verify
+from ..security.tokens.tokens import TokenKeys
 from .errors import Untrusted, untrusted
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from ..security.keyset import KeySet, read_document
+from ..security.directory_keys.keyset import KeySet, read_document
 from ..security.refused import Refused
 from .errors import untrusted
 

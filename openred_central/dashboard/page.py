@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from importlib.resources import files
-
-from ..plain import NamedTuple
+from typing import NamedTuple
 
 PAGE = "page.html"
 STYLE = "page.css"

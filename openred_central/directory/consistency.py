@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ..clock import Now
-from .digests import DIGEST_MASK, record_digest
 from .directory import Directory
-from .expiry import POSTPONE_S
+from .life.expiry import POSTPONE_S
 from .lifecycle import DEADLINE_STEP_S, LIVE_STATES
-from .node import hash_id
-from .registry import shard_of
 from .soundness import ROUNDING_S
+from .state.digests import DIGEST_MASK, record_digest
+from .state.node import hash_id
+from .state.registry import shard_of
 from .weights import set_bytes
 
 

@@ -7,17 +7,17 @@ waits cannot be interleaved, so there are no locks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..clock import Now
 from ..errors import CallerError
-from ..plain import NamedTuple, plain
 from ..wording import counted, span
-from .crowding import Crowding
 from .discovery import Draw, Query
-from .expiry import Expiry
+from .life.crowding import Crowding
+from .life.expiry import Expiry
+from .life.mass_silence import MassSilence, MassSilenceOptions
 from .lifecycle import Event, LifecycleOptions, State
-from .mass_silence import MassSilence, MassSilenceOptions
-from .node import DISCOVERABLE, GENERATION_BASE_MAX, KEYED, LEFT, PROVEN, Profile
 from .nodes import Nodes
 from .registration import (
     Registration,
@@ -30,6 +30,7 @@ from .registration import (
     tells_absence_again,
 )
 from .saving import Saving
+from .state.node import DISCOVERABLE, GENERATION_BASE_MAX, KEYED, LEFT, PROVEN, Profile
 
 # How much of a node's usual gap between signs of life is taken over from each new one.
 USUAL_GAP_WEIGHT = 0.25
@@ -40,7 +41,7 @@ BYTES_PER_NODE = 2_048
 BYTES_MAX_LEAST = 1024 * 1024
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DirectoryOptions:
     """Everything that an operator may set of the directory. Durations in seconds.
 

@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from operator import itemgetter
+from typing import NamedTuple
 
-from ..plain import NamedTuple
 from .lifecycle import LIVE_STATES, State
-from .node import is_discoverable
 from .nodes import Nodes
-from .registry import Registry
-from .service_index import Pool, ServiceIndex
+from .state.node import is_discoverable
+from .state.registry import Registry
+from .state.service_index import Pool, ServiceIndex
 
 # Twice as many are drawn as are asked for, so that ranking by availability has a choice.
 CANDIDATES_PER_RESULT = 2

@@ -12,10 +12,10 @@ Rules of this file:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 from enum import IntEnum, StrEnum
 
 from ..errors import InternalBug
-from ..plain import fields, plain
 
 
 class State(IntEnum):
@@ -116,7 +116,7 @@ DWELL_SETTINGS = {
 DAY_S = 86_400.0
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LifecycleOptions:
     """How long each state lasts, in attended seconds; fractions are allowed.
 

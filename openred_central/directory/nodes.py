@@ -13,10 +13,19 @@ from collections.abc import Sequence
 from itertools import compress, repeat
 from operator import add, mul
 
-from .changes import Changes
-from .deadlines import Deadlines
-from .lifecycle import DEADLINE_STEPS_PER_S, STATES, Event, LifecycleOptions, State, deadline_s, next_state
-from .node import (
+from .lifecycle import (
+    DEADLINE_STEPS_PER_S,
+    STATES,
+    Event,
+    LifecycleOptions,
+    State,
+    deadline_s,
+    next_state,
+)
+from .soundness import FREE_SLOTS_MIN, Unserved
+from .state.changes import Changes
+from .state.deadlines import Deadlines
+from .state.node import (
     DISCOVERABLE,
     HELD,
     PROVEN,
@@ -31,10 +40,9 @@ from .node import (
     is_discoverable,
     key_fingerprint,
 )
-from .registry import Registry
-from .service_index import ServiceIndex
-from .soundness import FREE_SLOTS_MIN, Unserved
-from .tombstones import Tombstones
+from .state.registry import Registry
+from .state.service_index import ServiceIndex
+from .state.tombstones import Tombstones
 
 # Transitions that nobody fetched are dropped, oldest first, beyond so many; they stay counted.
 TRANSITIONS_KEPT = 100_000

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from ..clock import Now
 from ..errors import CallerError
-from .crowding import UNHEARD_S
 from .directory import Directory
+from .life.crowding import UNHEARD_S
 from .lifecycle import Event, State
-from .node import HELD, LEFT
+from .state.node import HELD, LEFT
 
 
 def wake(directory: Directory, node_id: str, now: Now) -> int:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..clock import Now
-from ..plain import NamedTuple
 from .lifecycle import State
-from .node import DISCOVERABLE, KEYED, OBSERVED, PROVEN, Profile, Record, key_fingerprint, profile_parts
+from .state.node import (
+    DISCOVERABLE,
+    KEYED,
+    OBSERVED,
+    PROVEN,
+    Profile,
+    Record,
+    key_fingerprint,
+    profile_parts,
+)
 
 # The same wall time told again comes out a little different in attended time: the clocks are not in step.
 SAME_TIME_S = 1.0

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from ..clock import Now
 from ..errors import InternalBug
-from .batch import Batch, Vitals
-from .columns import RecordColumns
-from .expiry import Expiry
-from .node import Record, SignOfLife, Tombstone
+from .life.expiry import Expiry
 from .nodes import Nodes
 from .soundness import Screen, Unserved
+from .state.batch import Batch, Vitals
+from .state.columns import RecordColumns
+from .state.node import Record, SignOfLife, Tombstone
 
 # Attended time is saved this often even when nothing else happens, so that a crash gives little of it away.
 VITALS_INTERVAL_S = 60.0

@@ -10,15 +10,14 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from ..encoding import ED25519_KEY_BYTES, spki_of
-from ..plain import NamedTuple
-from .columns import RecordColumns
 from .lifecycle import LIVE_STATES, WIRE_NAMES
-from .node import KEYED, decode_history
+from .state.columns import RecordColumns
+from .state.node import KEYED, decode_history
 
 # Nine million years in seconds: more than any time of a directory, and no more than its arithmetic bears.
 TIME_S_MAX = float(1 << 48)

@@ -10,20 +10,20 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ..api import values
-from ..api.fields import Wrong
-from ..api.times import WALL_S_MAX
-from ..directory.batch import Vitals
-from ..directory.columns import row_of
+from ..api.wire import values
+from ..api.wire.fields import Wrong
+from ..api.wire.times import WALL_S_MAX
 from ..directory.lifecycle import DWELL_S_MAX, Event
-from ..directory.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombstone, decode_history
 from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
+from ..directory.state.batch import Vitals
+from ..directory.state.columns import row_of
+from ..directory.state.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombstone, decode_history
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.node_keys import InvalidKey, load_node_key
-from ..security.revocations import decode_revocations
-from ..storage.line_fields import LineError
-from ..storage.portable import Item, Secret
+from ..security.tokens.revocations import decode_revocations
 from ..tasks.revocation_saver import REVOCATIONS
+from .line_fields import LineError
+from .portable import Item, Secret
 
 _DEATHS = (Event.DEADLINE.value, Event.FORGOTTEN.value)
 

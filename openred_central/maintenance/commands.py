@@ -7,18 +7,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, NamedTuple, TextIO
 
 from ..clock import Clock
-from ..config import Configuration
 from ..directory.directory import Directory
-from ..plain import NamedTuple
-from ..storage.portable import Totals
-from ..storage.restoring import database_path, snapshots_of
+from ..settings.config import Configuration
+from ..storage.copies.restoring import database_path, snapshots_of
 from ..storage.store import StoreError
 from ..wording import counted
 from .exporting import export, written_whole
 from .importing import import_into
+from .portable import Totals
 from .progress import Progress
 from .reading import existing_database, reading
 from .verifying import Verifier

@@ -8,12 +8,11 @@ copy had not reached.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..directory.lifecycle import State
-from ..directory.node import Record, decode_history
-from ..directory.registry import shard_of
-from ..plain import NamedTuple
+from ..directory.state.node import Record, decode_history
+from ..directory.state.registry import shard_of
 
 # What only changes together with the revision.
 ACKNOWLEDGED = (

@@ -11,20 +11,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..security.claims import CLAIM_KEY
-from ..security.revocations import encode_revocations
-from ..storage.line_fields import LineError
-from ..storage.portable import (
-    Item,
-    Secret,
-    Totals,
-    encode,
-    encode_footer,
-    encode_header,
-)
-from ..storage.schema import fsync
-from ..storage.sqlite import SqliteStore
+from ..security.tokens.revocations import encode_revocations
+from ..storage.sqlite.schema import fsync
+from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import StoreError
 from ..tasks.revocation_saver import REVOCATIONS, load_revocations
+from .line_fields import LineError
+from .portable import Item, Secret, Totals, encode, encode_footer, encode_header
 from .reading import READ_ROWS
 
 

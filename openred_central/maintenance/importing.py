@@ -9,29 +9,21 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from ..directory.batch import Batch, Vitals
-from ..directory.node import Record, Tombstone, hash_id
-from ..security.revocations import decode_revocations
-from ..storage.faults import telling
-from ..storage.line_fields import LineError
-from ..storage.lock import FileLock
-from ..storage.portable import (
-    LINE_BYTES_MAX,
-    Item,
-    Secret,
-    Totals,
-    decode,
-    decode_header,
-    encode,
-)
-from ..storage.schema import create_folder, fsync
+from ..directory.state.batch import Batch, Vitals
+from ..directory.state.node import Record, Tombstone, hash_id
+from ..security.tokens.revocations import decode_revocations
+from ..storage.copies.snapshots import read_only, utc_stamp
+from ..storage.copies.swapping import decided_swaps, finish_swap, swap_in
 from ..storage.scratch import scratch_folder
-from ..storage.snapshots import read_only, utc_stamp
-from ..storage.sqlite import SqliteStore
+from ..storage.sqlite.faults import telling
+from ..storage.sqlite.lock import FileLock
+from ..storage.sqlite.schema import create_folder, fsync
+from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import RowsRefused, StoreError
-from ..storage.swapping import decided_swaps, finish_swap, swap_in
 from ..tasks.revocation_saver import REVOCATIONS
 from .admitting import admit
+from .line_fields import LineError
+from .portable import LINE_BYTES_MAX, Item, Secret, Totals, decode, decode_header, encode
 
 BATCH_ROWS = 5_000
 # The database is on the disk when it gets its name; until then it may do without.

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..storage.faults import telling
-from ..storage.restoring import database_path
+from ..storage.copies.restoring import database_path
+from ..storage.copies.snapshots import Snapshot, copy_database
 from ..storage.scratch import scratch_folder
-from ..storage.snapshots import Snapshot, copy_database
-from ..storage.sqlite import SqliteStore
+from ..storage.sqlite.faults import telling
+from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import StoreError
 
 READ_ROWS = 10_000

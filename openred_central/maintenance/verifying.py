@@ -6,31 +6,30 @@ import http.client
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from ..clock import Clock
-from ..directory.columns import row_of
 from ..directory.consistency import check
-from ..directory.digests import DIGEST_MASK, record_digest
 from ..directory.directory import Directory
-from ..directory.node import Record, hash_id
-from ..directory.registry import shard_of
 from ..directory.soundness import Unserved, find_fault
-from ..loading import MISFITS, load
-from ..plain import NamedTuple
+from ..directory.state.columns import row_of
+from ..directory.state.digests import DIGEST_MASK, record_digest
+from ..directory.state.node import Record, hash_id
+from ..directory.state.registry import shard_of
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
-from ..storage.line_fields import LineError
-from ..storage.portable import encode
-from ..storage.runs import Run, is_earlier, load_runs
-from ..storage.snapshots import Snapshot, Snapshots
-from ..storage.sqlite import SqliteStore
-from ..storage.state import StoreState
+from ..storage.copies.runs import Run, is_earlier, load_runs
+from ..storage.copies.snapshots import Snapshot, Snapshots
+from ..storage.loading import MISFITS, load
+from ..storage.sqlite.sqlite import SqliteStore
+from ..storage.sqlite.state import StoreState
 from ..storage.store import DamageError, StoreError
 from ..tasks.revocation_saver import load_revocations
 from ..wording import counted
 from .comparing import Difference, older_record, same_record, state_contradiction
+from .line_fields import LineError
+from .portable import encode
 from .reading import READ_ROWS, reading, reading_snapshot
 
 TICK_S = 1.0

@@ -3,6 +3,6 @@
 from ..errors import CallerError
 from .engine import Engine
 from .limits import EngineLimits
-from .messages import Request, Response, StreamingResponse
+from .wire.messages import Request, Response, StreamingResponse
 
 __all__ = ["CallerError", "Engine", "EngineLimits", "Request", "Response", "StreamingResponse"]

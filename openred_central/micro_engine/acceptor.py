@@ -18,8 +18,8 @@ from typing import Any, Final
 from ..errors import CallerError
 from .connection import Connection
 from .gate import GateKey, plain_address
-from .messages import Response
 from .shared import Shared
+from .wire.messages import Response
 
 # After as many in one go, those that are connected already have their turn.
 ACCEPTS_PER_TURN_MAX: Final = 64

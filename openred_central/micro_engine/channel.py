@@ -22,10 +22,10 @@ from typing import Any, Final, cast
 from ..errors import CallerError
 from .gate import GateKey
 from .limits import UNREAD_BYTES_FREE
-from .messages import Request, Response
 from .outgoing import Outgoing
-from .parser import RequestParser
 from .shared import Shared
+from .wire.messages import Request, Response
+from .wire.parser import RequestParser
 
 # What a client may send ahead while its handler works or it does not read; above it, reading pauses.
 READ_AHEAD_BYTES_MAX: Final = 64 * 1024

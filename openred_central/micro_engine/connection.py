@@ -18,12 +18,12 @@ from ..errors import CallerError, InternalBug
 from .channel import BODY, DISCARD, HANDLER, HEAD, LINGER, LOST, STREAM, Channel
 from .driving import start
 from .gate import GateKey
-from .messages import Request, Response, StreamingResponse
-from .responses import CONTINUE, as_response
 from .router import Parameters, Route
 from .shared import CLIENT_LEFT, Shared
 from .shortcut import Shortcut
 from .streaming import close, pump
+from .wire.messages import Request, Response, StreamingResponse
+from .wire.responses import CONTINUE, as_response
 
 # A connection that has more requests ready than can be answered in this time lets others go first.
 TURN_S_MAX: Final = 0.001
@@ -51,7 +51,7 @@ class Connection(Channel):
         if self._shortcut is not None:
             try:
                 data = self._take_shortcut(data, *self._shortcut)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # Nothing of it is written yet: the handler answers, or fails in its own way.
                 route = self._shortcut[1]
                 self._shortcut = None
@@ -235,7 +235,7 @@ class Connection(Channel):
         """Run the handler in place; where it waits, a task goes on and parsing stops until it is done."""
         try:
             task, result = start(route.handler(request, *parameters), self._shared.loop)
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
             self._finish(request, route, None, error)
             return
         if task is None:

@@ -16,14 +16,14 @@ from typing import Final, TypeVar
 import uvloop
 
 from ..clock import Clock, SystemClock
+from ..sockets import address_of, listen_tcp, listen_unix, tls_context
 from .acceptor import Acceptor
 from .limits import EngineLimits
-from .responses import ResponseEncoder
 from .router import BodyKind, Handler, Route, Router
 from .shared import Held, Observe, Shared
 from .shortcut import Prepare
-from .sockets import address_of, listen_tcp, listen_unix, tls_context
 from .stats import Stats
+from .wire.responses import ResponseEncoder
 
 # All deadlines are kept, and the Date field is made, by one tick a second.
 TICK_S: Final = 1.0

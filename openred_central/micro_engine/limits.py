@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..plain import fields, plain
+from dataclasses import dataclass, fields
 
 # A request line of 8,000 bytes must be served (RFC 9112 §3); longer than this is a 414.
 REQUEST_LINE_BYTES_MAX = 8 * 1024
@@ -36,7 +36,7 @@ SMALL_CHUNKS_MAX = 4 * 1024
 SMALL_CHUNK_BYTES = 16
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EngineLimits:
     """The limits that an operator may set. Durations in seconds, sizes in bytes."""
 

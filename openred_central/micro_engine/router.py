@@ -7,10 +7,10 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final, Literal
 
 from ..errors import CallerError
-from .messages import JSON_TYPE, Request, Response
 from .protocol_errors import content_too_large
 from .shortcut import Prepare, Shortcut
-from .target import split_path
+from .wire.messages import JSON_TYPE, Request, Response
+from .wire.target import split_path
 
 BodyKind = Literal["json", "raw", "none"]
 Handler = Callable[..., Coroutine[Any, Any, Any]]

@@ -12,10 +12,10 @@ from ..clock import Clock
 from ..errors import CallerError
 from .gate import Gate, GateKey
 from .limits import UNREAD_BYTES_MAX, EngineLimits
-from .messages import Request, Response
-from .responses import ResponseEncoder, internal_error
 from .router import Router
 from .stats import Stats
+from .wire.messages import Request, Response
+from .wire.responses import ResponseEncoder, internal_error
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import string
 from collections.abc import Callable
 from typing import Final
 
-from .messages import Request
+from .wire.messages import Request
 
 # Of an answer with status 200: its JSON, and what header fields it has of its own. A bare tuple, where a
 # `Response` takes 0.3 µs.

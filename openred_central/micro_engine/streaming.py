@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from .outgoing import Outgoing
-from .responses import LAST_CHUNK, chunk
+from .wire.responses import LAST_CHUNK, chunk
 
 
 async def pump(chunks: AsyncIterator[bytes], out: Outgoing, *, chunked: bool) -> None:

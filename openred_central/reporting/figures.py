@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from ..api.status import mass_silence_figures
-from ..api.times import rfc3339
+from ..api.wire.times import rfc3339
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES
 from ..histogram import quantile
 from ..listening import Certificate
 from ..micro_engine.engine import Engine
-from ..plain import NamedTuple, plain
-from ..storage.restoring import Restored
+from ..storage.copies.restoring import Restored
 from ..storage.store import Store
 from ..tasks.saver import Saver
 from ..tasks.scheduler import Scheduler
@@ -24,7 +24,7 @@ RATE_S_MIN = 0.5
 HEARTBEAT = "/heartbeat/{node_id}"
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Parts:
     """The parts that count. `started_s` is the monotonic time at which the server began to start.
 

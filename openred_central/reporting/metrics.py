@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 
 from .. import __version__
 from ..api.admin.exposition import Family, Labels, choice, counter, gauge, histogram, render
-from ..api.broadcast import Broadcast
-from ..api.limiting import Refusals
+from ..api.caller.limiting import Refusals
+from ..api.feed.broadcast import Broadcast
 from ..directory.lifecycle import LIVE_STATES, TABLE
 from ..logs import lines_dropped
 from ..micro_engine.router import Route
-from ..storage.state import StoreState
+from ..storage.sqlite.state import StoreState
 from ..tasks.stall_meter import StallMeter
 from .figures import Parts
 from .process import process_figures

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from pathlib import Path
-
-from ..plain import NamedTuple
+from typing import NamedTuple
 
 _STATM = Path("/proc/self/statm")
 _DESCRIPTORS = Path("/proc/self/fd")

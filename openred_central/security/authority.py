@@ -10,7 +10,6 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 
-from ..patterns import late
 from .proof_errors import ProofError
 
 # The default ports of http and https (RFC 9110 §4.2) are not part of a signed authority (RFC 9421 §2.2.3).
@@ -21,7 +20,7 @@ HOST_CHANGED = (
     "Where this is not the host, with its port, of the URL that you asked, a proxy has changed the field "
     "Host, and has to pass it on as it came (nginx: proxy_set_header Host $http_host)."
 )
-_AUTHORITY = late(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9](?:[a-z0-9._-]{0,252})))(?::([0-9]{1,5}))?", re.ASCII)
+_AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9](?:[a-z0-9._-]{0,252})))(?::([0-9]{1,5}))?", re.ASCII)
 
 
 def signed_authority(authority: str) -> str:

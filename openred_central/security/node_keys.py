@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import math
 import re
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..encoding import ED25519_KEY_BYTES, ED25519_SPKI_PREFIX, decode_base64, key_id, key_text
-from ..patterns import late
-from ..plain import NamedTuple
 
 Kind = Literal["ed25519", "rsa"]
 
@@ -45,9 +43,9 @@ _SMALL_ORDER_Y = frozenset(
     }
 )
 
-_PEM = late(r"\s*-----BEGIN ([A-Z0-9 ]+)-----([A-Za-z0-9+/=\s]*)-----END \1-----\s*", re.ASCII)
+_PEM = re.compile(r"\s*-----BEGIN ([A-Z0-9 ]+)-----([A-Za-z0-9+/=\s]*)-----END \1-----\s*", re.ASCII)
 _PEM_BEGIN = "-----BEGIN "
-_WHITESPACE = late(r"[ \t\r\n]+")
+_WHITESPACE = re.compile(r"[ \t\r\n]+")
 
 _FORMS = (
     "allowed are PEM that begins with -----BEGIN PUBLIC KEY-----, base64 of such PEM, base64 of the DER "

@@ -6,6 +6,8 @@ from __future__ import annotations
 TOKEN_CHARS_MAX = 8_192
 # No token lives longer, in seconds.
 LIFETIME_S_MAX = 3_600
+# How far the clocks of the directory and of a peer may lie apart.
+CLOCK_SKEW_S = 30
 
 
 class Refused(Exception):

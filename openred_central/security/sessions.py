@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import hmac
 import re
+from typing import NamedTuple
 
 from ..encoding import base64url, pre_authentication_encoding
-from ..patterns import late
-from ..plain import NamedTuple
 from .proof_errors import ProofError
 
 SCHEME = "OpenRed"
@@ -30,7 +29,7 @@ LEFT_S_MIN = 240
 _MAC_BYTES = 16
 # Up to 2^53, as in tokens.
 _NUMBER = "(0|[1-9][0-9]{0,15})"
-_SESSION = late(rf"or3s\.{_NUMBER}\.{_NUMBER}\.{_NUMBER}\.([A-Za-z0-9_-]{{22}})", re.ASCII)
+_SESSION = re.compile(rf"or3s\.{_NUMBER}\.{_NUMBER}\.{_NUMBER}\.([A-Za-z0-9_-]{{22}})", re.ASCII)
 
 
 class Session(NamedTuple):

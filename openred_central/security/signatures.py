@@ -20,10 +20,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ..encoding import decode_base64, key_id
-from ..patterns import late
-from ..plain import NamedTuple
 from .authority import HOST_CHANGED, signed_authority
 from .node_keys import ALGORITHMS, kind_of, verify
 from .proof_errors import ProofError
@@ -46,12 +45,12 @@ _OUR_TAG = f';tag="{TAG}"'
 _UINT32_MAX = 2**32 - 1
 _LABEL = r"[a-z*][a-z0-9_.*-]{0,31}"
 _STRING = r'"[!#-\[\]-~]{0,128}"'
-_INPUT = late(rf"({_LABEL})=((\([^()]*\))((?:;[a-z]+=(?:[0-9]{{1,15}}|{_STRING}))*))", re.ASCII)
-_PARAMETER = late(rf";([a-z]+)=(?:([0-9]+)|({_STRING}))", re.ASCII)
-_BYTES = late(rf"({_LABEL})=:([A-Za-z0-9+/]{{1,684}}={{0,2}}):", re.ASCII)
-_NEXT = late(r"[ \t]*,[ \t]*")
-_KEY_ID = late(r"[A-Za-z0-9_-]{43}", re.ASCII)
-_DIGEST = late(r"sha-256=:([A-Za-z0-9+/]{43}=):", re.ASCII)
+_INPUT = re.compile(rf"({_LABEL})=((\([^()]*\))((?:;[a-z]+=(?:[0-9]{{1,15}}|{_STRING}))*))", re.ASCII)
+_PARAMETER = re.compile(rf";([a-z]+)=(?:([0-9]+)|({_STRING}))", re.ASCII)
+_BYTES = re.compile(rf"({_LABEL})=:([A-Za-z0-9+/]{{1,684}}={{0,2}}):", re.ASCII)
+_NEXT = re.compile(r"[ \t]*,[ \t]*")
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):", re.ASCII)
 _NONCE_CHARACTERS_MIN = 16
 _NONCE_CHARACTERS_MAX = 64
 

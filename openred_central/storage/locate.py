@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .memory import MemoryStore
-from .sqlite import SqliteStore
+from .sqlite.sqlite import SqliteStore
 from .store import Store, StoreError
 
 MEMORY = "memory:"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..directory.batch import Batch, Vitals
-from ..directory.columns import RecordColumns
-from ..directory.node import Record, Tombstone
+from ..directory.state.batch import Batch, Vitals
+from ..directory.state.columns import RecordColumns
+from ..directory.state.node import Record, Tombstone
 
 
 class MemoryStore:

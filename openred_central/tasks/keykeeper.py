@@ -17,19 +17,19 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..clock import CLOCK_JUMP_S, Clock
 from ..encoding import base64url
-from ..plain import plain
-from ..security.minting import Busy, NoKey, Publication
-from ..security.root import RootRefused
-from ..storage.key_files import KeyFileError
+from ..security.directory_keys.root import RootRefused
+from ..security.tokens.minting import Busy, NoKey, Publication
+from ..storage.keys.key_files import KeyFileError
 
 if TYPE_CHECKING:
-    from ..security.suites import DirectoryKey
-    from ..security.tokens import PeerToken, Unsigned
-    from ..storage.directory_keys import Served
+    from ..security.directory_keys.suites import DirectoryKey
+    from ..security.tokens.tokens import PeerToken, Unsigned
+    from ..storage.keys.directory_keys import Served
 
 log = logging.getLogger("openred.keykeeper")
 
@@ -46,7 +46,7 @@ class NoThread(KeyFileError):
     """The system gives no thread at present."""
 
 
-@plain()
+@dataclass(slots=True)
 class KeykeeperStats:
     """What the keykeeper has done. `last_error` is None while all is well."""
 
@@ -199,7 +199,7 @@ class Keykeeper:
 
         Raises `Busy`, where too many wait already, or `NoKey`.
         """
-        from ..security.tokens import unsigned
+        from ..security.tokens.tokens import unsigned
 
         if self._waiting + len(tokens) > QUEUE_TOKENS_MAX:
             self.stats.busy += 1

@@ -14,13 +14,14 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
 
 from ..clock import Clock
-from ..directory.expiry import PROBE_ANSWER_S
-from ..plain import NamedTuple, plain
+from ..directory.life.expiry import PROBE_ANSWER_S
 
 log = logging.getLogger("openred.prober")
 
@@ -131,7 +132,7 @@ def has_route(address: str) -> bool:
     return True
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ProberOptions:
     """How much is probed at once, and how patiently."""
 

@@ -8,7 +8,7 @@ import math
 from concurrent.futures import Executor
 from contextlib import suppress
 
-from ..security.revocations import Revocations, find_fault, is_token_id
+from ..security.tokens.revocations import Revocations, find_fault, is_token_id
 from ..storage.store import Store
 
 log = logging.getLogger("openred.saver")
@@ -77,7 +77,7 @@ class RevocationSaver:
         self._asked += 1
         try:
             await self._save(self._asked)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Not of the store alone: the system may give no thread.
             if self._retrying is None:
                 log.error("a revocation cannot be saved, to be tried again: %s", error)
@@ -95,7 +95,7 @@ class RevocationSaver:
                 while self._saved < self._asked:
                     try:
                         await self._save(self._asked)
-                    except Exception as error:
+                    except Exception as error:  # noqa: BLE001
                         last_error = str(error) or repr(error)
                         await asyncio.sleep(self._retry_s)
         except TimeoutError:

@@ -13,14 +13,14 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from ..clock import Now
-from ..directory.batch import Batch
+from ..directory.state.batch import Batch
 from ..errors import InternalBug
 from ..histogram import Histogram
-from ..plain import field, fields, plain
-from ..storage.state import StoreState
+from ..storage.sqlite.state import StoreState
 from ..storage.store import RowsRefused, Store
 from .trouble import Trouble
 
@@ -56,7 +56,7 @@ class Changes(Protocol):
         """Make what the last batch taken held pending again, at the front."""
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SaverOptions:
     """How often and how much is saved at once.
 
@@ -79,7 +79,7 @@ class SaverOptions:
                 raise ValueError(f"{each.name} is {value}, allowed is anything above 0")
 
 
-@plain()
+@dataclass(slots=True)
 class SaverStats:
     """What the saver has done: `commits` is how long each commit took, from its asking to its return.
 
@@ -252,7 +252,7 @@ class Saver:
         self._look_s = now_s + LOOK_S
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, self._store.look, now_s)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             self._note_failure(error)
             return False
         return True
@@ -263,7 +263,7 @@ class Saver:
         while self._store.tidy_due and not self.failing:
             try:
                 await loop.run_in_executor(self._writer, self._store.tidy)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 # Where the file is lost, the look tells so, and that is enough.
                 if await self._look():
                     self._untidy.failed(error)
@@ -303,7 +303,7 @@ class Saver:
             # Given up: what becomes of it, nobody waits to hear.
             commit.cancel()
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             self._directory.put_back(batch)
             self._note_failure(error)
             return False

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from ..clock import AttendedTime, Now
-from ..directory.crowding import is_crowded
 from ..directory.directory import Directory
-from ..directory.expiry import ProbeRequest
-from ..directory.node import Transition
+from ..directory.life.crowding import is_crowded
+from ..directory.life.expiry import ProbeRequest
+from ..directory.state.node import Transition
 from ..histogram import Histogram
 from .prober import Submission
 

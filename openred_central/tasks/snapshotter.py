@@ -14,11 +14,11 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..clock import Clock
-from ..plain import plain
-from ..storage.manifest import Manifest
+from ..storage.copies.manifest import Manifest
 
 log = logging.getLogger("openred.snapshotter")
 
@@ -31,7 +31,7 @@ STOPPING = "the server is stopping"
 NICENESS = 19
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SnapshotOptions:
     """How often a snapshot is taken, 0 for never, and how many of them are kept."""
 
@@ -45,7 +45,7 @@ class SnapshotOptions:
             raise ValueError(f"snapshots_kept is {self.snapshots_kept}, allowed is 1 or more")
 
 
-@plain()
+@dataclass(slots=True)
 class SnapshotterStats:
     """What the snapshotter has done. `last_at` is wall time; `last_error` is None while all is well."""
 
@@ -164,7 +164,7 @@ class Snapshotter:
         try:
             self._source.clear()
             newest_at = self._source.newest_at()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             self._note_failure(error)
             newest_at = None
         if not self._interval_s:
@@ -186,7 +186,7 @@ class Snapshotter:
             _, manifest = self._source.take(self._clock.wall_s(), kept=self._kept, progress=self._go_on)
         except Stopped:
             return interval_s, None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             return self._failed(error), None
         stats = self.stats
         stats.snapshots += 1

@@ -47,7 +47,7 @@ class Supervisor:
                 return
             except StartError:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 if self._clock.monotonic_s() - began_s >= PAUSE_S_MAX:
                     pause_s = PAUSE_S_MIN
                 self.failures[name] += 1

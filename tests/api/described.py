@@ -11,9 +11,9 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from openred_central.api.openapi import describe
-from openred_central.micro_engine.messages import PROBLEM_TYPE, Request
+from openred_central.api.description.openapi import describe
 from openred_central.micro_engine.router import Router
+from openred_central.micro_engine.wire.messages import PROBLEM_TYPE, Request
 
 DOCUMENT = describe("9.9.9")
 COMPONENTS = "urn:components"

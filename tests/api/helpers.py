@@ -8,34 +8,34 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from openred_central.api.broadcast import Broadcast
-from openred_central.api.event_feed import EventFeed
-from openred_central.api.event_log import EventLog
+from openred_central.api.caller.limiting import LimitOptions, Limits
+from openred_central.api.caller.proving import Prover
+from openred_central.api.description.openapi import documents
+from openred_central.api.feed.broadcast import Broadcast
+from openred_central.api.feed.event_feed import EventFeed
+from openred_central.api.feed.event_log import EventLog
 from openred_central.api.front_page import make_front_page
-from openred_central.api.limiting import LimitOptions, Limits
-from openred_central.api.moments import Moments
-from openred_central.api.openapi import documents
-from openred_central.api.proving import Prover
 from openred_central.api.routes import NAMES, install
 from openred_central.api.service import Api
+from openred_central.api.wire.moments import Moments
 from openred_central.clock import Now, VirtualClock
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions
-from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.errors import CallerError
-from openred_central.micro_engine.messages import PROBLEM_TYPE, Headers, Request, Response
 from openred_central.micro_engine.router import Router
+from openred_central.micro_engine.wire.messages import PROBLEM_TYPE, Headers, Request, Response
 from openred_central.security.authority import Authorities
 from openred_central.security.claims import CLAIM_KEY_BYTES, Claims
-from openred_central.security.minting import Mint, NoKey, Publication
 from openred_central.security.node_keys import RSA_BITS_MIN
 from openred_central.security.replay import ReplayRings
-from openred_central.security.revocations import RecentTokens, Revocations
 from openred_central.security.sessions import SESSION_KEY_BYTES, Sessions
 from openred_central.security.signing import PrivateKey, signed_headers
-from openred_central.security.tokens import PeerToken
-from openred_central.storage.state import StoreState
+from openred_central.security.tokens.minting import Mint, NoKey, Publication
+from openred_central.security.tokens.revocations import RecentTokens, Revocations
+from openred_central.security.tokens.tokens import PeerToken
+from openred_central.storage.sqlite.state import StoreState
 
 from .described import faults
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from functools import cache
 
-from openred_central.security import keyset
-from openred_central.security.keyset import KeySet, KeyStatus, PublishedKey
-from openred_central.security.minting import Busy, Publication
-from openred_central.security.suites import DirectoryKey, generate_key
-from openred_central.security.tokens import PeerToken, unsigned
+from openred_central.security.directory_keys import keyset
+from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
+from openred_central.security.directory_keys.suites import DirectoryKey, generate_key
+from openred_central.security.tokens.minting import Busy, Publication
+from openred_central.security.tokens.tokens import PeerToken, unsigned
 
 from .helpers import World
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from openred_central.api.dashboard import prefers_html
 from openred_central.micro_engine.limits import LIST_MEMBERS_MAX
-from openred_central.micro_engine.messages import HTML_TYPE, Response
+from openred_central.micro_engine.wire.messages import HTML_TYPE, Response
 
 from .helpers import World, run
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openred_central.api.caller.limiting import LimitOptions
 from openred_central.api.discovering import read_query
-from openred_central.api.limiting import LimitOptions
 from openred_central.directory.discovery import Query
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.errors import CallerError
-from openred_central.micro_engine.messages import Response
+from openred_central.micro_engine.wire.messages import Response
 
 from .helpers import DAY_S, World, assert_problem, read_reply, run
 from .test_nodes import SHORT_KEYS

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from openred_central.api.events import RETRY_MS_MAX, RETRY_MS_MIN
-from openred_central.micro_engine.messages import StreamingResponse
+from openred_central.micro_engine.wire.messages import StreamingResponse
 
 from .helpers import World, assert_problem, run
 from .sse import Event, read_events

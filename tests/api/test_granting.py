@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from openred_central.api.limiting import LimitOptions
+from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.lifecycle import State
-from openred_central.directory.node import PROVEN
-from openred_central.security.link import cross_verify
+from openred_central.directory.state.node import PROVEN
 from openred_central.security.signing import PrivateKey
-from openred_central.security.tokens import verify_token
+from openred_central.security.tokens.link import cross_verify
+from openred_central.security.tokens.tokens import verify_token
 
 from .helpers import DAY_S, NODE, Reply, World, assert_problem
 from .minting import Here

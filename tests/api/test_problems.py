@@ -1,4 +1,4 @@
-"""The table of errors: what the code makes and what the README tells."""
+"""The table of errors: what the code makes and what the documents tell."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 
 from openred_central.api.problems import ALWAYS, ELSEWHERE, FOR_OPERATORS, PROBLEM, PROBLEMS, WITH_A_BODY
 from openred_central.errors import CallerError
-from tests.house.project import README, sources
+from tests.house.project import documents, sources
 from tests.house.test_docs import all_codes
 
 ALL = PROBLEMS | FOR_OPERATORS
@@ -31,10 +31,10 @@ def test_the_status_is_that_with_which_it_is_made() -> None:
     assert {(ALL[code].status, code) for _, code in made} == {(int(status), code) for status, code in made}
 
 
-def test_the_readme_tells_the_same_status() -> None:
-    readme = README.read_text(encoding="utf-8")
+def test_the_documents_give_the_status_of_each_error() -> None:
+    table = documents()["openred_central/docs/http-api.md"]
     for code, problem in ALL.items():
-        assert f"| `{code}` | {problem.status} |" in readme
+        assert f"| `{code}` | {problem.status} |" in table
 
 
 def test_a_problem_document_is_as_described() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openred_central.api.limiting import LimitOptions
+from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.security.signing import PrivateKey
 

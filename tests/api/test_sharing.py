@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from openred_central.api.describing import describe
 from openred_central.api.discovering import read_query
 from openred_central.api.sharing import AGE_S_MAX, CALLERS_MAX, DRAWS_MAX, NODES_BYTES_MAX, TIES_MIN
+from openred_central.api.wire.describing import describe
 from openred_central.clock import Now
 from openred_central.directory.discovery import Draw, Query
 from openred_central.directory.lifecycle import Event

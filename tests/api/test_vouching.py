@@ -7,15 +7,15 @@ import random
 import orjson
 import pytest
 
-from openred_central.api.limiting import LimitOptions
-from openred_central.security.keyset import read_document
+from openred_central.api.caller.limiting import LimitOptions
+from openred_central.security.directory_keys.keyset import read_document
 from openred_central.security.signing import PrivateKey
-from openred_central.storage.state import StoreState
+from openred_central.storage.sqlite.state import StoreState
 
+from .caller.test_proving import rotate
 from .helpers import NODE, Reply, World, assert_problem
 from .minting import root_key
 from .test_granting import ALICE, BOB, ask, keys_of, world_of_two
-from .test_proving import rotate
 
 VERIFY = "/security/verify"
 REVOKE = "/security/revoke"

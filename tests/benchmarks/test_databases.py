@@ -10,11 +10,11 @@ from benchmarks.signers import ED25519, RSA
 from benchmarks.suite.databases import Databases
 from openred_central.clock import VirtualClock
 from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions
-from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import Profile
-from openred_central.loading import load
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.directory.state.node import Profile
+from openred_central.storage.loading import load
+from openred_central.storage.sqlite.sqlite import SqliteStore
 
 
 def test_server_loads_nodes_that_sign_with_their_keys(tmp_path: Path) -> None:

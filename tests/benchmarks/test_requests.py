@@ -25,8 +25,8 @@ from benchmarks.load.requests import (
 from benchmarks.population import node_id
 from benchmarks.signers import ED25519, RSA, Signers, new_signers
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.micro_engine.messages import Request
-from openred_central.micro_engine.parser import RequestParser
+from openred_central.micro_engine.wire.messages import Request
+from openred_central.micro_engine.wire.parser import RequestParser
 from openred_central.security.node_keys import load_node_key
 from openred_central.security.signatures import Message, Proof, check_proof, read_signature
 

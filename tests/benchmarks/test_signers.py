@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import population
 from benchmarks.signers import ED25519, RSA, RSA_KEYS, Signers, new_signers
-from openred_central.directory.node import DISCOVERABLE, KEYED, PROVEN, Profile
+from openred_central.directory.state.node import DISCOVERABLE, KEYED, PROVEN, Profile
 from openred_central.encoding import spki_of
 from openred_central.security.node_keys import load_node_key, verify
 

@@ -23,7 +23,7 @@ from openred_central.client import (
 )
 from openred_central.security.refused import Refused
 
-from ..security.directory_keys import NOW, directory_key, keyset
+from ..security.keys import NOW, directory_key, keyset
 from ..security.signed_requests import ed25519_key, other_key
 from .fake import Asked, FakeServer, Handler, Lost, Told
 from .test_trust import OTHER_ROOT, vouched

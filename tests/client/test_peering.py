@@ -7,13 +7,13 @@ import random
 import pytest
 
 from openred_central.client.peering import answer_challenge, check_answer, verify_pair
-from openred_central.security.holder import challenge
-from openred_central.security.link import Side, new_pair
+from openred_central.security.directory_keys.suites import DirectoryKey
 from openred_central.security.refused import Refused
-from openred_central.security.suites import DirectoryKey
-from openred_central.security.tokens import PeerToken, unsigned
+from openred_central.security.tokens.holder import challenge
+from openred_central.security.tokens.link import Side, new_pair
+from openred_central.security.tokens.tokens import PeerToken, unsigned
 
-from ..security.directory_keys import NOW, directory_key, keyset
+from ..security.keys import NOW, directory_key, keyset
 from ..security.signed_requests import ed25519_key, other_key, rsa_key
 
 ENTROPY = random.Random(7).randbytes

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from openred_central.client.trust import TrustedKeys
-from openred_central.security.keyset import KeySet, document, message
+from openred_central.security.directory_keys.keyset import KeySet, document, message
+from openred_central.security.directory_keys.suites import DirectoryKey
 from openred_central.security.refused import Refused
-from openred_central.security.suites import DirectoryKey
 
-from ..security.directory_keys import NOW, directory_key, keyset
+from ..security.keys import NOW, directory_key, keyset
 
 ROOT = directory_key("R", 1)
 OTHER_ROOT = directory_key("R", 2)

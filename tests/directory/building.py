@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from openred_central.clock import Now
-from openred_central.directory.batch import Batch, Vitals
-from openred_central.directory.columns import RecordColumns
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import DAY_S, LifecycleOptions, State
-from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import DISCOVERABLE, Profile, Record, Tombstone, hash_id
 from openred_central.directory.registration import Registration
+from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.columns import RecordColumns
+from openred_central.directory.state.node import DISCOVERABLE, Profile, Record, Tombstone, hash_id
 
 EPOCH_S = 1_800_000_000.0
 HOUR_S = 3_600.0

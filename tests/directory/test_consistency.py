@@ -9,8 +9,8 @@ import pytest
 from openred_central.directory.consistency import check, check_in_steps, check_restored
 from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import State
-from openred_central.directory.node import Tombstone, hash_id
-from openred_central.directory.registry import shard_of
+from openred_central.directory.state.node import Tombstone, hash_id
+from openred_central.directory.state.registry import shard_of
 
 from .building import SHORT_LIFE, DictStore, at, make_directory, register, restarted, save_all
 

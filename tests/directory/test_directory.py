@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
-from openred_central.directory.batch import Vitals
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import DAY_S, LIVE_STATES, State
-from openred_central.directory.node import LEFT, Profile
-from openred_central.directory.tombstones import GRANTED_S_MAX
+from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.node import LEFT, Profile
+from openred_central.directory.state.tombstones import GRANTED_S_MAX
 from openred_central.errors import CallerError
-from openred_central.plain import replace
 
 from .building import (
     EPOCH_S,

@@ -21,10 +21,20 @@ from openred_central.directory.discovery import (
     availability_of,
 )
 from openred_central.directory.lifecycle import LIVE_STATES, Event, State
-from openred_central.directory.service_index import MOVES_KEPT
-from openred_central.directory.service_sets import ServiceSet, ServiceSets
+from openred_central.directory.state.service_index import MOVES_KEPT
+from openred_central.directory.state.service_sets import ServiceSet, ServiceSets
 
-from .building import DAY_S, EPOCH_S, SHORT_LIFE, at, day, make_directory, register, run_until, state_of
+from .building import (
+    DAY_S,
+    EPOCH_S,
+    SHORT_LIFE,
+    at,
+    day,
+    make_directory,
+    register,
+    run_until,
+    state_of,
+)
 
 HEALTHY = tuple(state for state in LIVE_STATES if state is not State.COMA)
 

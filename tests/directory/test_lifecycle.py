@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,6 @@ from openred_central.directory.lifecycle import (
     next_state,
 )
 from openred_central.errors import InternalBug
-from openred_central.plain import fields, replace
 
 DEFAULTS = LifecycleOptions()
 SILENCE = [

@@ -14,11 +14,20 @@ from openred_central.directory.lifecycle import (
     LifecycleOptions,
     State,
 )
-from openred_central.directory.node import HELD, LEFT, Transition, decode_history, hash_id
 from openred_central.directory.nodes import TRANSITIONS_KEPT
+from openred_central.directory.state.node import HELD, LEFT, Transition, decode_history, hash_id
 from openred_central.errors import InternalBug
 
-from .building import EPOCH_S, at, expect_consistent, make_directory, record, record_of, register, state_of
+from .building import (
+    EPOCH_S,
+    at,
+    expect_consistent,
+    make_directory,
+    record,
+    record_of,
+    register,
+    state_of,
+)
 
 
 def test_a_new_node_is_indexed_armed_noted_and_announced() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from openred_central.directory.directory import Directory
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import State
-from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import HELD
 from openred_central.directory.operating import hold, release, wake
+from openred_central.directory.state.node import HELD
 from openred_central.errors import CallerError
 
 from .building import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from openred_central.directory.node import DISCOVERABLE, KEYED, OBSERVED, PROVEN, Profile, Record
 from openred_central.directory.registration import (
     SAME_TIME_S,
     Registration,
@@ -14,6 +13,7 @@ from openred_central.directory.registration import (
     new_record,
     tells_absence_again,
 )
+from openred_central.directory.state.node import DISCOVERABLE, KEYED, OBSERVED, PROVEN, Profile, Record
 from openred_central.encoding import ED25519_SPKI_PREFIX, key_text
 
 from .building import EPOCH_S, HOUR_S, at, registration

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.directory.columns import RecordColumns, row_of
-from openred_central.directory.node import KEYED, Endpoint, Profile, Record
 from openred_central.directory.soundness import (
     COUNTER_MAX,
     DEPTH_MAX,
@@ -23,6 +21,8 @@ from openred_central.directory.soundness import (
     find_fault,
     readable_id,
 )
+from openred_central.directory.state.columns import RecordColumns, row_of
+from openred_central.directory.state.node import KEYED, Endpoint, Profile, Record
 from tests.storage.records import record
 
 from .building import columns_of

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from openred_central import __version__
-from openred_central.api.openapi import describe
+from openred_central.api.description.openapi import describe
 
 from .conftest import Start
 from .running import ROOT

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from openred_central.config import load
-from openred_central.service_unit import service_unit
+from openred_central.cli.service_unit import service_unit
+from openred_central.settings.config import load
 
 from . import system_calls
 from .conftest import Start

@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
-from openred_central.operators import CONNECTIONS_MAX
+from openred_central.server.operators import CONNECTIONS_MAX
 
 from .conftest import Start
 from .running import WAIT_S_MAX, Client, Server, environment, until

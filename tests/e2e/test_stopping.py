@@ -267,7 +267,7 @@ def test_the_store_is_closed_in_order_where_only_a_change_of_the_keys_is_lost(
 # A server whose saver fails once for what nobody expected, and then has to pause for an hour.
 FAILS_ONCE = """
 import sys
-from openred_central.cli import main
+from openred_central.cli.main import main
 from openred_central.tasks import supervisor
 from openred_central.tasks.saver import Saver
 save = Saver._save_batch

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.cli import COMMANDS
+from openred_central.cli.main import COMMANDS
 
 from .running import environment
 

@@ -13,12 +13,12 @@ import orjson
 import pytest
 
 from openred_central.encoding import spki_of
-from openred_central.security.holder import challenge, check_holder, prove
-from openred_central.security.keyset import KeySet, read_document
-from openred_central.security.link import Pair, cross_verify
+from openred_central.security.directory_keys.keyset import KeySet, read_document
 from openred_central.security.node_keys import verify
 from openred_central.security.refused import Refused
 from openred_central.security.signing import PrivateKey
+from openred_central.security.tokens.holder import challenge, check_holder, prove
+from openred_central.security.tokens.link import Pair, cross_verify
 
 from .conftest import Start
 from .running import Client, Server, until

@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "openred_central"
-README = ROOT / "README.md"
 
 
 def sources(folder: Path = PACKAGE) -> dict[str, str]:
@@ -20,6 +19,12 @@ def sources(folder: Path = PACKAGE) -> dict[str, str]:
         path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted(folder.rglob("*.py"))
     }
+
+
+def documents() -> dict[str, str]:
+    """Return the text of each document for users, by its path from the project's root."""
+    paths = [ROOT / "README.md", *sorted((PACKAGE / "docs").glob("*.md"))]
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
 def module_name(path: str) -> str:

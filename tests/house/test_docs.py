@@ -1,11 +1,13 @@
-"""The README says what the code does: settings, commands, error codes, transcripts. No more, no less.
+"""The documents match the code: settings, commands, error codes, endpoints, links, transcripts.
 
-What it must hold: the table that ``openred-central config --markdown`` prints; every command in code, as
-``openred-central <command>``; every target of the Makefile in code, as ``make <target>``; a table whose first
-column is headed ``error`` and holds every error code in code; a table whose first column is headed
-``endpoint`` and holds every method and path in code, one headed ``operators' endpoint`` with those that only
-operators have; every older path in code; and programs in Python: the engine alone, and a client, which the
-transcripts run as ``node.py``.
+The documents are ``README.md`` and ``openred_central/docs/*.md``, read as one body. They hold:
+
+- the table that ``openred-central config --markdown`` prints, in ``settings.md``;
+- every command in code as ``openred-central <command>``, every target of the Makefile as ``make <target>``;
+- every error code in the first column of a table headed ``error``;
+- every method and path in the first column of a table headed ``endpoint`` or ``operators' endpoint``, and
+  every older path in code;
+- two Python programs: the engine alone, and a client, which the transcripts run as ``node.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -26,28 +28,35 @@ import pytest
 
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.api.routes import ENDPOINTS
-from openred_central.cli import COMMANDS, _parser
-from openred_central.commands.completion import commands_of
-from openred_central.config import PREFIX, SETTINGS
-from openred_central.setting_texts import CLIENT_VARIABLES, settings_markdown
+from openred_central.cli.completion import commands_of
+from openred_central.cli.main import COMMANDS, _parser
+from openred_central.settings.config import PREFIX, SETTINGS
+from openred_central.settings.texts import CLIENT_VARIABLES, settings_markdown
+from openred_central.storage.sqlite.schema import SCHEMA_VERSION
 
 from . import curl
-from .project import README, ROOT, expect_none, sources
+from .project import ROOT, documents, expect_none, sources, text_files
 from .transcripts import mismatches, run, transcripts
 
 # Variables of the tests, and flags that are no settings.
 TEST_VARIABLES = {"OPENRED_SEED", "OPENRED_PROFILE", "OPENRED_NO_SKIP"}
 FLAGS = {flag.name for command in commands_of(_parser()) for flag in command.flags} | {"--version"}
-# Programs whose flags are theirs, though they may be given ours to run.
+# Programs with flags of their own, although their arguments may contain ours.
 FOREIGN_PROGRAMS = ("docker ", "systemctl ")
 ERRORS = {"CallerError", "ProtocolError"}
-# Where the README's examples find their server, and where its operators are heard.
+# The server and its operators' listener in the examples.
 ADDRESS = "localhost:8000"
 ADMIN_ADDRESS = "localhost:8001"
+# Every other transcript begins where this one ends.
+QUICK_START = "README.md"
+BYTES_MAX = {"README.md": 10_000}
+
+_BLOCK = re.compile(r"^ *```.*?\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+_TRANSCRIBED = [path for path, text in documents().items() if transcripts(text)]
 
 
 def error_codes(path: str, source: str) -> tuple[set[str], list[str]]:
-    """The codes of the errors that a file makes, and the places where the code cannot be read there."""
+    """Return the codes of the errors that a file makes, and the places where a code is no literal."""
     codes: set[str] = set()
     unreadable = []
     for node in ast.walk(ast.parse(source)):
@@ -68,117 +77,112 @@ def error_codes(path: str, source: str) -> tuple[set[str], list[str]]:
     return codes, unreadable
 
 
-def first_column(readme: str, heading: str) -> set[str]:
-    """What is in code in the first column of the README's tables of that heading."""
+def all_codes() -> set[str]:
+    return {code for path, source in sources().items() for code in error_codes(path, source)[0]}
+
+
+def gaps(kind: str, documented: Mapping[str, str], known: Iterable[str]) -> list[str]:
+    """Return a complaint for each name that is `known` or `documented`, but not both.
+
+    `documented` maps each name to the file that holds it.
+    """
+    known = set(known)
+    missing = known - documented.keys()
+    invented = {name: path for name, path in documented.items() if name not in known}
+    return [
+        *(f"no document names the {kind} {name}; add it" for name in missing),
+        *(f"{path} names the {kind} {name}, which does not exist" for name, path in invented.items()),
+    ]
+
+
+def first_column(text: str, *headings: str) -> set[str]:
+    """Return what stands in code in the first column of the tables with one of these headings."""
     found: set[str] = set()
     inside = False
-    for line in readme.splitlines():
+    for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if not line.startswith("|"):
             inside = False
-        elif cells[0].lower() == heading:
+        elif cells[0].lower() in headings:
             inside = True
         elif inside:
             found.update(re.findall(r"`([^`]+)`", cells[0]))
     return found
 
 
-def endpoint_gaps(readme: str) -> list[str]:
-    """Endpoints that stand in the README and are not served, or the other way round."""
-    documented = first_column(readme, "endpoint") | first_column(readme, "operators' endpoint")
-    served = {f"{row.method} {row.path}" for row in (*ENDPOINTS, *ADMIN_ENDPOINTS, METRICS)}
-    aliases = {path for endpoint in ENDPOINTS for path in endpoint.aliases}
-    return [
-        *(f"README.md says nothing of {name}; add a row" for name in sorted(served - documented)),
-        *(f"README.md knows {name}, which is not served" for name in sorted(documented - served)),
-        *(f"README.md says nothing of {path}" for path in sorted(aliases) if f"`{path}`" not in readme),
-    ]
+def in_tables(texts: Mapping[str, str], *headings: str) -> dict[str, str]:
+    """Return the names in the first column of these tables, each with its file."""
+    return {name: path for path, text in texts.items() for name in first_column(text, *headings)}
 
 
-def code_gaps(readme: str, codes: set[str]) -> list[str]:
-    """Error codes that stand in the README and not in the code, or the other way round."""
-    documented = first_column(readme, "error")
-    return [
-        *(f"README.md says nothing of the error {code}; add a row" for code in sorted(codes - documented)),
-        *(
-            f"README.md knows an error {code} that the code does not make"
-            for code in sorted(documented - codes)
-        ),
-    ]
+def code_in(text: str) -> str:
+    """Return what stands in code, inline or in blocks, one piece a line."""
+    return "\n".join([*_BLOCK.findall(text), *re.findall(r"`([^`\n]+)`", _BLOCK.sub("", text))])
 
 
-def setting_gaps(readme: str) -> list[str]:
-    """What the README says wrongly of the settings, or not at all."""
-    gaps = []
-    if settings_markdown() not in readme:
-        gaps.append(
-            "README.md lacks the table of settings; paste what `openred-central config --markdown` prints"
-        )
-    known = {setting.variable for setting in SETTINGS.values()} | TEST_VARIABLES | CLIENT_VARIABLES
-    variables = set(re.findall(rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]", readme))
-    gaps += [f"README.md names {variable}, which is no setting" for variable in sorted(variables - known)]
-    commands = code_in(readme).replace("\\\n", " ").splitlines()
-    lines = [
-        line
-        for line in commands
-        if ("openred-central" in line or "make run" in line) and not line.startswith(FOREIGN_PROGRAMS)
-    ]
-    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", "\n".join(lines)))
-    return gaps + [f"README.md names the flag {flag}, which is none" for flag in sorted(flags - FLAGS)]
-
-
-def code_in(readme: str) -> str:
-    """What stands in code in the README, inline or in blocks, one piece a line."""
-    blocks = re.findall(r"^```.*?\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
-    rest = re.sub(r"^```.*?\n.*?^```", "", readme, flags=re.MULTILINE | re.DOTALL)
-    return "\n".join([*blocks, *re.findall(r"`([^`\n]+)`", rest)])
-
-
-def named_after(program: str, code: str) -> set[str]:
-    """The words that stand behind a program wherever it is the command of a line."""
-    line_start = r"^(?:\$ )?(?:[A-Z_]+=\S+ )*"
-    return set(re.findall(rf"{line_start}{program} ([a-z][a-z-]*)", code, re.MULTILINE))
-
-
-def command_gaps(readme: str, commands: Iterable[str], targets: Iterable[str]) -> list[str]:
-    """Commands and targets of make that the README lacks, or has invented."""
-    code = code_in(readme)
-    gaps = []
-    for program, known in (("openred-central", set(commands)), ("make", set(targets))):
-        named = named_after(program, code)
-        gaps += [f"README.md says nothing of `{program} {word}`" for word in sorted(known - named)]
-        gaps += [f"README.md names `{program} {word}`, which there is not" for word in sorted(named - known)]
-    return gaps
-
-
-def link_gaps(readme: str, present: Callable[[str], bool]) -> list[str]:
-    """Links within the README that lead nowhere: to no heading of it, and to no file that is `present`."""
-    prose = re.sub(r"^```.*?\n.*?^```", "", readme, flags=re.MULTILINE | re.DOTALL)
-    # As GitHub makes them: lower case, spaces become hyphens, other signs are left out.
-    headings = {
-        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+def words_after(program: str, texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the words that follow `program` wherever it begins a line of code, each with its file."""
+    pattern = rf"^(?:\$ )?(?:[A-Z_]+=\S+ )*{program} ([a-z][a-z-]*)"
+    return {
+        word: path
+        for path, text in texts.items()
+        for word in re.findall(pattern, code_in(text), re.MULTILINE)
     }
-    targets = re.findall(r"\]\(([^)\s]+)\)", prose)
-    return [
-        f"README.md links to {target}, which there is not"
-        for target in targets
-        if "://" not in target
-        and not (target[1:] in headings if target.startswith("#") else present(target.partition("#")[0]))
-    ]
+
+
+def variables_in(texts: Mapping[str, str]) -> dict[str, str]:
+    pattern = rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]"
+    return {name: path for path, text in texts.items() for name in re.findall(pattern, text)}
+
+
+def flags_in(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the flags in the commands of this project, each with its file."""
+    return {
+        flag: path
+        for path, text in texts.items()
+        for line in code_in(text).replace("\\\n", " ").splitlines()
+        if ("openred-central" in line or "make run" in line) and not line.startswith(FOREIGN_PROGRAMS)
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", line)
+    }
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of the headings as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def link_gaps(path: str, text: str, texts: Mapping[str, str], present: Iterable[str]) -> list[str]:
+    """Return the links of one file that lead to no heading of `texts` and to no file in `present`."""
+    prose = _BLOCK.sub("", text)
+    found = []
+    for link in re.findall(r"\]\(([^)\s]+)\)|\bsrc=\"([^\"]+)\"", prose):
+        target, _, anchor = "".join(link).partition("#")
+        if "://" in target:
+            continue
+        place = os.path.normpath(os.path.join(os.path.dirname(path), target)) if target else path
+        if place not in present or (anchor and anchor not in anchors(texts[place])):
+            found.append(f"{path} links to {''.join(link)}, which does not exist")
+    return found
 
 
 def make_targets(makefile: str) -> set[str]:
-    """The targets that `make help` lists."""
-    return set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE))
+    """Return the targets that `make help` lists."""
+    return set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
 
 
-def all_codes() -> set[str]:
-    return {code for path, source in sources().items() for code in error_codes(path, source)[0]}
+def programs_with(module: str) -> list[str]:
+    """Return the Python programs in the documents that import `module`."""
+    blocks = [
+        block
+        for text in documents().values()
+        for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    ]
+    return [block for block in blocks if f"from {module} import" in block]
 
 
 def programs(folder: Path) -> Path:
-    """A folder with the programs that transcripts call, made in `folder`."""
+    """Return `folder` with the programs that transcripts call."""
     stand_ins = {"openred-central": "-m openred_central", "python": ""}
     if shutil.which("curl") is None:
         stand_ins["curl"] = curl.__file__
@@ -188,25 +192,6 @@ def programs(folder: Path) -> Path:
     return folder
 
 
-def start_server(
-    database: Path, environment: dict[str, str]
-) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
-    """Start the server on free ports; return it, once it can be connected to, with what stands for what."""
-    port, admin_port = free_port(), free_port()
-    ports = ["--port", str(port), "--admin-port", str(admin_port)]
-    arguments = ["--host", "127.0.0.1", *ports, "--database", str(database)]
-    server = subprocess.Popen([sys.executable, "-m", "openred_central", *arguments], env=environment)
-    wait_for(server, port)
-    return server, {ADDRESS: f"127.0.0.1:{port}", ADMIN_ADDRESS: f"127.0.0.1:{admin_port}"}
-
-
-def replaced(text: str, words: dict[str, str]) -> str:
-    """`text` with other words in the place of some."""
-    for word, instead in words.items():
-        text = text.replace(word, instead)
-    return text
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -214,7 +199,7 @@ def free_port() -> int:
 
 
 def wait_for(server: subprocess.Popen[bytes], port: int) -> None:
-    """Wait until `server` listens on `port`; fail where it ends instead, or does not in half a minute."""
+    """Wait at most 30 s until `server` listens on `port`."""
     for _ in range(600):
         try:
             socket.create_connection(("127.0.0.1", port)).close()
@@ -226,60 +211,86 @@ def wait_for(server: subprocess.Popen[bytes], port: int) -> None:
     raise AssertionError("the server does not listen")
 
 
-def programs_with(module: str) -> list[str]:
-    """The programs in Python in the README that import `module`."""
-    blocks = re.findall(r"^```python\n(.*?)^```", readme_text(), re.MULTILINE | re.DOTALL)
-    return [block for block in blocks if f"from {module} import" in block]
+def replaced(text: str, words: Mapping[str, str]) -> str:
+    for word, instead in words.items():
+        text = text.replace(word, instead)
+    return text
 
 
-def readme_text() -> str:
-    """The README, or nothing as long as there is none."""
-    return README.read_text(encoding="utf-8") if README.exists() else ""
-
-
-def test_every_error_code_can_be_read_where_the_error_is_made() -> None:
+def test_every_error_code_is_a_literal_where_the_error_is_made() -> None:
     expect_none(gap for path, source in sources().items() for gap in error_codes(path, source)[1])
 
 
-def test_the_readme_knows_every_setting_command_and_error_and_invents_none() -> None:
-    if readme := readme_text():
-        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        expect_none(
-            [
-                *setting_gaps(readme),
-                *command_gaps(readme, COMMANDS, make_targets(makefile)),
-                *code_gaps(readme, all_codes()),
-                *endpoint_gaps(readme),
-            ]
-        )
+def test_documents_name_what_exists_and_invent_nothing() -> None:
+    texts = documents()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    served = {f"{row.method} {row.path}" for row in (*ENDPOINTS, *ADMIN_ENDPOINTS, METRICS)}
+    variables = {setting.variable for setting in SETTINGS.values()}
+    known_variables = variables | TEST_VARIABLES | CLIENT_VARIABLES
+    expect_none(
+        [
+            *gaps("endpoint", in_tables(texts, "endpoint", "operators' endpoint"), served),
+            *gaps("error", in_tables(texts, "error"), all_codes()),
+            *gaps("command", words_after("openred-central", texts), COMMANDS),
+            *gaps("target of make", words_after("make", texts), make_targets(makefile)),
+            *gaps("setting", variables_in(texts), known_variables),
+            *gaps("flag", flags_in(texts), FLAGS & flags_in(texts).keys()),
+        ]
+    )
+    aliases = {path for endpoint in ENDPOINTS for path in endpoint.aliases}
+    assert [path for path in aliases if f"`{path}`" not in texts["openred_central/docs/http-api.md"]] == []
 
 
-def test_the_transcripts_of_the_readme_are_true(tmp_path: Path) -> None:
-    """One server hears them all, in their order, from an empty database."""
-    blocks = transcripts(readme_text())
-    for program in programs_with("openred_central.client"):
-        (tmp_path / "node.py").write_text(program)
+def test_the_table_of_settings_is_current() -> None:
+    """Replace the table with what `openred-central config --markdown` prints if this fails."""
+    assert settings_markdown() in documents()["openred_central/docs/settings.md"]
+
+
+def test_every_schema_version_is_documented() -> None:
+    rows = re.findall(r"^\| (\d+) \|", documents()["openred_central/docs/upgrade.md"], re.MULTILINE)
+    assert rows == [str(version) for version in range(1, SCHEMA_VERSION + 1)]
+
+
+def test_links_of_documents_lead_somewhere() -> None:
+    texts = {path: text for path, text in text_files().items() if path.endswith(".md")}
+    present = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if ".venv" not in path.parts}
+    expect_none(gap for path, text in texts.items() for gap in link_gaps(path, text, texts, present))
+
+
+@pytest.mark.parametrize(("path", "bytes_max"), BYTES_MAX.items())
+def test_overviews_stay_short(path: str, bytes_max: int) -> None:
+    assert (ROOT / path).stat().st_size <= bytes_max
+
+
+@pytest.mark.parametrize("document", _TRANSCRIBED)
+def test_transcripts_of_the_documents_are_true(document: str, tmp_path: Path) -> None:
+    """Run the quick start, and then the transcripts of `document`, against one server."""
+    texts = documents()
+    (program,) = programs_with("openred_central.client")
+    (tmp_path / "node.py").write_text(program)
     path = f"{programs(tmp_path)}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    server, addresses = None, dict[str, str]()
-    if any(ADDRESS in step.command for steps in blocks for step in steps):
-        server, addresses = start_server(tmp_path / "data" / "openred.db", environment)
+    ports = {"--port": free_port(), "--admin-port": free_port()}
+    arguments = ["--host", "127.0.0.1", "--database", str(tmp_path / "data" / "openred.db")]
+    arguments += [str(word) for pair in ports.items() for word in pair]
+    addresses = {ADDRESS: f"127.0.0.1:{ports['--port']}", ADMIN_ADDRESS: f"127.0.0.1:{ports['--admin-port']}"}
+    back = {instead: word for word, instead in addresses.items()}
+    server = subprocess.Popen([sys.executable, "-m", "openred_central", *arguments], env=environment)
     wrong = []
     try:
-        for steps in blocks:
-            at_address = [step._replace(command=replaced(step.command, addresses)) for step in steps]
-            printed = run(at_address, tmp_path, environment)
-            back = {instead: word for word, instead in addresses.items()}
-            outputs = [[replaced(line, back) for line in lines] for lines in printed]
-            wrong += mismatches("README.md", steps, outputs)
+        wait_for(server, ports["--port"])
+        for name in dict.fromkeys((QUICK_START, document)):
+            for steps in transcripts(texts[name]):
+                at_address = [step._replace(command=replaced(step.command, addresses)) for step in steps]
+                printed = run(at_address, tmp_path, environment)
+                wrong += mismatches(name, steps, [[replaced(line, back) for line in out] for out in printed])
     finally:
-        if server is not None:
-            server.terminate()
-            assert server.wait(60) == 0
+        server.terminate()
+        assert server.wait(60) == 0
     expect_none(wrong)
 
 
-def test_the_engine_alone_is_what_the_readme_shows(tmp_path: Path) -> None:
+def test_the_engine_alone_runs_as_shown(tmp_path: Path) -> None:
     (program,) = programs_with("openred_central.micro_engine")
     assert len([line for line in program.splitlines() if line.strip()]) <= 10
     port = free_port()
@@ -297,100 +308,57 @@ def test_the_engine_alone_is_what_the_readme_shows(tmp_path: Path) -> None:
         assert server.wait(60) == 0
 
 
-def test_endpoints_that_the_readme_lacks_or_invents_are_named() -> None:
-    rows = (*ENDPOINTS[1:], *ADMIN_ENDPOINTS, METRICS)
-    served = "\n".join(f"| `{endpoint.method} {endpoint.path}` |" for endpoint in rows)
-    aliases = " ".join(f"`{path}`" for endpoint in ENDPOINTS for path in endpoint.aliases[1:])
-    gaps = endpoint_gaps(f"| endpoint |\n|---|\n{served}\n| `GET /lunch` |\n\n{aliases}")
-    missing = ENDPOINTS[0]
-    assert f"README.md says nothing of {missing.method} {missing.path}; add a row" in gaps
-    assert "README.md knows GET /lunch, which is not served" in gaps
-
-
-def test_the_links_of_the_readme_lead_somewhere() -> None:
-    expect_none(link_gaps(readme_text(), lambda path: (ROOT / path).exists()))
-
-
-def test_links_that_lead_nowhere_are_named() -> None:
-    readme = (
-        "# Who may do what?\n[a](#who-may-do-what) [b](#who) [c](LICENSE) [d](NONE) [e](https://x.example)"
-    )
-    assert link_gaps(readme, {"LICENSE"}.__contains__) == [
-        "README.md links to #who, which there is not",
-        "README.md links to NONE, which there is not",
+def test_missing_and_invented_names_are_reported_with_their_file() -> None:
+    assert gaps("error", {"gone": "a.md", "node_dead": "a.md"}, {"node_dead", "bad_request"}) == [
+        "no document names the error bad_request; add it",
+        "a.md names the error gone, which does not exist",
     ]
 
 
-def test_codes_are_found_however_they_are_passed() -> None:
+def test_names_are_found_in_tables_commands_and_prose() -> None:
+    texts = {
+        "a.md": "| Error |\n|---|\n| `node_dead`, `gone` |\n\n| other |\n|---|\n| `no` |\n",
+        "b.md": "`make run`\n```sh\n$ OPENRED_PORT=1 openred-central serve --port 1 \\\n  --por 2\n```\n",
+        "c.md": "`curl --data x`, OPENRED_PROT\n",
+    }
+    assert in_tables(texts, "error") == {"node_dead": "a.md", "gone": "a.md"}
+    assert words_after("make", texts) == {"run": "b.md"}
+    assert words_after("openred-central", texts) == {"serve": "b.md"}
+    assert flags_in(texts) == {"--port": "b.md", "--por": "b.md"}
+    assert variables_in(texts) == {"OPENRED_PORT": "b.md", "OPENRED_PROT": "c.md"}
+
+
+def test_links_that_lead_nowhere_are_reported() -> None:
+    texts = {
+        "README.md": "# Who may do what?\n[a](#who-may-do-what) [b](#who) [c](LICENSE) [e](https://x.example)",
+        "docs/a.md": '[a](../README.md#who-may-do-what) [b](../README.md#what) [c](b.md) <img src="p.png">',
+    }
+    present = {*texts, "LICENSE"}
+    assert [gap for path, text in texts.items() for gap in link_gaps(path, text, texts, present)] == [
+        "README.md links to #who, which does not exist",
+        "docs/a.md links to ../README.md#what, which does not exist",
+        "docs/a.md links to b.md, which does not exist",
+        "docs/a.md links to p.png, which does not exist",
+    ]
+
+
+def test_error_codes_are_found_however_they_are_passed() -> None:
     source = """
 raise CallerError(404, "node_not_found", "There is none.")
 raise errors.ProtocolError(400, code="bad_request", message="No.")
 raise CallerError(410, "node_dead" if dead else "gone", "It is dead.")
 raise Other(500, "no_code", "No.")
+raise CallerError(status, code, message)
 """
-    assert error_codes("a.py", source) == ({"node_not_found", "bad_request", "node_dead", "gone"}, [])
-
-
-def test_a_code_that_is_no_literal_is_named() -> None:
-    assert error_codes("a.py", "\nraise CallerError(status, code, message)") == (
-        set(),
-        ["a.py:2 makes an error; write its code as a literal there"],
+    codes = {"node_not_found", "bad_request", "node_dead", "gone"}
+    assert error_codes("a.py", source) == (
+        codes,
+        ["a.py:6 makes an error; write its code as a literal there"],
     )
-
-
-def test_codes_that_the_readme_lacks_or_invents_are_named() -> None:
-    readme = "| Error | status |\n|---|---|\n| `node_dead`, `gone` | 410 |\n\n| other |\n|---|\n| `free` |\n"
-    assert first_column(readme, "error") == {"node_dead", "gone"}
-    assert code_gaps(readme, {"node_dead", "gone"}) == []
-    assert code_gaps(readme, {"node_dead", "bad_request"}) == [
-        "README.md says nothing of the error bad_request; add a row",
-        "README.md knows an error gone that the code does not make",
-    ]
-
-
-def test_a_readme_with_the_table_of_settings_is_complete() -> None:
-    assert setting_gaps(f"Settings:\n\n{settings_markdown()}\n`OPENRED_SEED=7 make test`\n") == []
-
-
-def test_a_readme_with_another_default_is_wrong() -> None:
-    (gap,) = setting_gaps(settings_markdown().replace("`8000`", "`8080`"))
-    assert "lacks the table of settings" in gap
-
-
-def test_settings_and_flags_that_the_readme_invents_are_named() -> None:
-    invented = "`OPENRED_PROT=1 openred-central --prot 1`, `make run ARGS='--por 2'`, `curl --data x`\n"
-    assert setting_gaps(settings_markdown() + invented) == [
-        "README.md names OPENRED_PROT, which is no setting",
-        "README.md names the flag --por, which is none",
-        "README.md names the flag --prot, which is none",
-    ]
-
-
-def test_commands_that_the_readme_lacks_or_invents_are_named() -> None:
-    readme = "To make sure: `make run`.\n```sh\n$ OPENRED_PORT=1 openred-central serve\nmake lunch\n```\n"
-    assert command_gaps(readme, ["serve", "config"], ["run", "test"]) == [
-        "README.md says nothing of `openred-central config`",
-        "README.md says nothing of `make test`",
-        "README.md names `make lunch`, which there is not",
-    ]
 
 
 def test_the_targets_of_make_are_found() -> None:
-    targets = make_targets((ROOT / "Makefile").read_text(encoding="utf-8"))
-    assert {"run", "test", "check"} <= targets
-    assert make_targets("run: x ## Run\n\t@echo ## no\n.hidden: ## no\n") == {"run"}
-
-
-def test_transcripts_find_the_program_of_this_checkout(tmp_path: Path) -> None:
-    environment = {**os.environ, "PATH": f"{programs(tmp_path)}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    (steps,) = transcripts(
-        "```console\n$ openred-central config --port 9000\n...\nport ... flag --port\n...\n```"
-    )
-    assert mismatches("README.md", steps, run(steps, tmp_path, environment)) == []
-
-
-def test_a_server_that_does_not_start_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="has ended instead of listening"):
-        start_server(
-            tmp_path / "openred.db", {**os.environ, "PYTHONPATH": str(ROOT), "OPENRED_SHARDS": "none"}
-        )
+    assert make_targets("run: x ## Run\n\t@echo ## no\ntest-all: ## Test\n.hidden: ## no\n") == {
+        "run",
+        "test-all",
+    }

@@ -1,14 +1,15 @@
-"""What lies where: the top level, a test file beside each module, three dependencies."""
+"""The top level of the project, its dependencies, and the length of functions."""
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 import tomllib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 
 from .project import ROOT, expect_none, ignored, sources
-from .test_imports import RUN_TIME_DEPENDENCIES
 
 TOP_LEVEL = {
     "openred_central",
@@ -21,12 +22,14 @@ TOP_LEVEL = {
     "LICENSE",
     "MANIFEST.in",
 }
-# Modules without a test file of their own, and why.
-TESTED_ELSEWHERE = {"openred_central/__main__.py": "lines that start cli.py, run by tests/test_cli.py"}
+RUN_TIME_DEPENDENCIES = {"uvloop", "orjson", "cryptography"}
+FUNCTION_LINES_MAX = 70
+# Advice, not a rule: a report names longer files.
+FILE_LINES_ADVISED = 550
 
 
 def strangers(entries: Iterable[str]) -> list[str]:
-    """The entries that have no place at the top level. Dot-files have."""
+    """Return a complaint for each entry that has no place at the top level. Dot-files have."""
     return [
         f"{entry} has no place at the top level; move it into one of {', '.join(sorted(TOP_LEVEL))}"
         for entry in sorted(entries)
@@ -34,72 +37,59 @@ def strangers(entries: Iterable[str]) -> list[str]:
     ]
 
 
-def does_something(source: str) -> bool:
-    """Whether a file holds a function with a body. Pure declarations leave nothing to test."""
-    return any(
-        not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for statement in (node.body if isinstance(node.body, list) else [node.body])
-    )
-
-
-def untested(modules: dict[str, str], tests: Iterable[str]) -> list[str]:
-    """The modules, path → source, that have no test file in the mirrored place."""
-    present = set(tests)
-    breaches = []
-    for path, source in modules.items():
-        folder, _, file = path.removeprefix("openred_central/").rpartition("/")
-        test = "/".join(["tests", *([folder] if folder else []), f"test_{file}"])
-        if test not in present and path not in TESTED_ELSEWHERE and does_something(source):
-            breaches.append(f"{path} has no test file of its own; write {test}")
-    return breaches
-
-
 def dependencies(pyproject: str) -> set[str]:
-    """The names of the run-time dependencies in the text of a pyproject.toml."""
+    """Return the names of the run-time dependencies in the text of a pyproject.toml."""
     wanted = tomllib.loads(pyproject)["project"]["dependencies"]
     return {re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower() for requirement in wanted}
 
 
-def test_the_top_level_holds_what_belongs_there_and_nothing_more() -> None:
+def foreign_imports(path: str, source: str) -> Iterator[str]:
+    """Yield a complaint for each import of neither the standard library, a dependency nor the package."""
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        for name in names:
+            if name.partition(".")[0] not in sys.stdlib_module_names | RUN_TIME_DEPENDENCIES:
+                yield f"{path} imports {name}; write imports of the package relative, and add no dependency"
+
+
+def long_functions(path: str, source: str) -> Iterator[str]:
+    """Yield a complaint for each function that is too long, from `def` to the last line of its body."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > FUNCTION_LINES_MAX:
+                yield f"{path}:{node.lineno} {node.name} has {lines} lines; the limit is {FUNCTION_LINES_MAX}"
+
+
+def test_top_level_holds_nothing_more() -> None:
     patterns = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     expect_none(strangers(entry.name for entry in ROOT.iterdir() if not ignored(entry.name, patterns)))
 
 
-def test_every_module_has_its_own_test_file() -> None:
-    expect_none(untested(sources(), sources(ROOT / "tests")))
-
-
 def test_there_are_three_run_time_dependencies() -> None:
     assert dependencies((ROOT / "pyproject.toml").read_text(encoding="utf-8")) == RUN_TIME_DEPENDENCIES
+    expect_none(breach for path, source in sources().items() for breach in foreign_imports(path, source))
 
 
-def test_a_stranger_at_the_top_level_is_named() -> None:
-    (breach,) = strangers([".ci", "Makefile", "notes.md", "tests"])
-    assert breach.startswith("notes.md has no place")
+def test_no_function_is_too_long() -> None:
+    expect_none(breach for path, source in sources().items() for breach in long_functions(path, source))
 
 
-def test_what_git_ignores_is_no_stranger() -> None:
-    patterns = ["*.egg-info/", "data/", ""]
-    assert [ignored(name, patterns) for name in ("data", "a.egg-info", "notes.md")] == [True, True, False]
+def test_long_files_are_reported() -> None:
+    for path, source in sources().items():
+        if (lines := len(source.splitlines())) > FILE_LINES_ADVISED:
+            with warnings.catch_warnings():
+                warnings.simplefilter("default")
+                warnings.warn(f"{path} has {lines} lines; {FILE_LINES_ADVISED} are advised", stacklevel=1)
 
 
-def test_a_module_without_its_test_file_is_named_with_the_place_to_write_it() -> None:
-    modules = dict.fromkeys(["openred_central/api/nodes.py", "openred_central/clock.py"], "def f(): return 1")
-    assert untested(modules, ["tests/test_clock.py", "tests/test_nodes.py"]) == [
-        "openred_central/api/nodes.py has no test file of its own; write tests/api/test_nodes.py"
-    ]
-
-
-def test_a_module_that_only_declares_needs_no_test_file() -> None:
-    assert not does_something(
-        'class Store(Protocol):\n    def open(self) -> None:\n        """Open."""\nSIZE = 3'
-    )
-    assert not does_something("class Store(Protocol):\n    def open(self) -> None: ...")
-    assert does_something('def f():\n    """Do."""\n    return 1')
-    assert does_something("double = lambda x: 2 * x")
-
-
-def test_a_fourth_dependency_would_be_seen() -> None:
+def test_breaches_are_named() -> None:
+    assert "notes.md has no place" in strangers([".ci", "Makefile", "notes.md", "tests"])[0]
     assert dependencies('[project]\ndependencies = ["uvloop>=0.19", "Rich"]') == {"uvloop", "rich"}
+    assert len(list(foreign_imports("a.py", "import ssl, requests.adapters\nfrom . import b"))) == 1
+    assert next(long_functions("a.py", "async def life():\n" + "    beat()\n" * 70)).startswith(
+        "a.py:1 life has 71"
+    )
+    assert not list(long_functions("a.py", "def life():\n" + "    beat()\n" * 69))

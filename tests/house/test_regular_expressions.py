@@ -9,18 +9,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from openred_central.patterns import METHODS
-
 from .ambiguity import is_slow
 from .project import expect_none, module_name, sources
 
-MAKERS = {"late", "compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer"}
+METHODS = ("fullmatch", "match", "search", "sub", "findall")
+MAKERS = {"compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer"}
 # Where a pattern is put together of what is known only while the program runs.
 PUT_TOGETHER = {
-    "openred_central/api/values.py": "names joined by commas; what it makes has a name, and is looked at",
-    "openred_central/patterns.py": "this is what compiles late patterns",
+    "openred_central/api/wire/values.py": "names joined by commas; the result has a name, and is tested",
     "openred_central/security/example.py": "a few fixed words, in a fixed text",
-    "openred_central/storage/snapshots.py": "the name of a file as it is, between digits",
+    "openred_central/storage/copies/snapshots.py": "the name of a file as it is, between digits",
 }
 Found = tuple[str, str | bytes, int, set[str]]
 
@@ -134,6 +132,6 @@ def test_a_search_begins_anew_at_each_character() -> None:
 
 def test_patterns_without_a_name_are_found_with_what_is_called_of_them() -> None:
     source = 'import re\n_A = re.compile("a")\ndef f(x):\n    re.split("b", x)\n    return re.sub(x, "", x)\n'
-    path = "openred_central/patterns.py"
+    path = "openred_central/wording.py"
     assert list(written_patterns(path, source)) == [(f"{path}:4", "b", 0, {"search"}), path]
     assert methods_of("_A", "_A.search(x) or _A.match(y)") == {"search", "match"}

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from openred_central.clock import VirtualClock
-from openred_central.config import Configuration
-from openred_central.directory.batch import Batch, Vitals
-from openred_central.directory.node import Record, Tombstone
+from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.node import Record, Tombstone
 from openred_central.maintenance.commands import Surroundings, run
-from openred_central.storage.snapshots import Snapshot, Snapshots
+from openred_central.settings.config import Configuration
+from openred_central.storage.copies.snapshots import Snapshot, Snapshots
 from tests.storage.records import opened, record
 
 VITALS = Vitals(attended_s=1_000.0, revision=1_000, transitions_per_h=0.25)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openred_central.directory.lifecycle import State
-from openred_central.directory.registry import shard_of
+from openred_central.directory.state.registry import shard_of
 from openred_central.maintenance.comparing import (
     ACKNOWLEDGED,
     Difference,

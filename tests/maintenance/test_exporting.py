@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from openred_central.maintenance.exporting import written_whole
-from openred_central.security.revocations import TOKENS_MAX
+from openred_central.security.tokens.revocations import TOKENS_MAX
 from openred_central.storage.store import StoreError
 from openred_central.tasks.revocation_saver import load_revocations
 from tests.storage.records import alter, opened, record, tombstone

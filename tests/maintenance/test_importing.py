@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openred_central.directory.lifecycle import LIVE_STATES, Event
-from openred_central.directory.node import PROVEN, Endpoint, Profile, Record, Tombstone, hash_id
-from openred_central.storage.lock import FileLock
-from openred_central.storage.portable import LINE_BYTES_MAX, encode
+from openred_central.directory.state.node import PROVEN, Endpoint, Profile, Record, Tombstone, hash_id
+from openred_central.maintenance.portable import LINE_BYTES_MAX, encode
+from openred_central.storage.sqlite.lock import FileLock
 from openred_central.storage.store import StoreError
 from tests.storage.records import opened, record, records_of, tombstone, tombstones_of
 

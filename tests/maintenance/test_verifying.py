@@ -13,15 +13,15 @@ from typing import Any
 import orjson
 import pytest
 
-from openred_central.directory.deadlines import Deadlines
-from openred_central.directory.digests import record_digest
-from openred_central.directory.node import hash_id
-from openred_central.directory.registry import shard_of
+from openred_central.directory.state.deadlines import Deadlines
+from openred_central.directory.state.digests import record_digest
+from openred_central.directory.state.node import hash_id
+from openred_central.directory.state.registry import shard_of
 from openred_central.maintenance import commands, verifying
-from openred_central.storage.manifest import Manifest
-from openred_central.storage.runs import RUNS, begin_run
-from openred_central.storage.snapshots import MANIFEST
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.copies.manifest import Manifest
+from openred_central.storage.copies.runs import RUNS, begin_run
+from openred_central.storage.copies.snapshots import MANIFEST
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from tests.storage.records import alter, batch, opened, record, tombstone
 
 from .helpers import VITALS, Outcome, command, fill, take

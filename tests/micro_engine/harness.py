@@ -10,11 +10,11 @@ from typing import Any
 from openred_central.clock import VirtualClock
 from openred_central.micro_engine.connection import Connection
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.micro_engine.messages import Request, Response
-from openred_central.micro_engine.responses import ResponseEncoder
 from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.shared import Shared
 from openred_central.micro_engine.stats import Stats
+from openred_central.micro_engine.wire.messages import Request, Response
+from openred_central.micro_engine.wire.responses import ResponseEncoder
 
 # As many turns of the loop as anything in a test needs to settle.
 TURNS = 12

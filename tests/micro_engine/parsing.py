@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.micro_engine.messages import Request
-from openred_central.micro_engine.parser import ProtocolError, RequestParser
+from openred_central.micro_engine.wire.messages import Request
+from openred_central.micro_engine.wire.parser import ProtocolError, RequestParser
 
 BODY_BYTES_MAX = 1024 * 1024
 

@@ -8,7 +8,7 @@ import pytest
 
 from openred_central.micro_engine.channel import BODY, DISCARD, HEAD, LINGER, LOST
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.micro_engine.messages import Request, Response
+from openred_central.micro_engine.wire.messages import Request, Response
 
 from .harness import World, answers, get, post
 

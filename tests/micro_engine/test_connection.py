@@ -28,7 +28,7 @@ from openred_central.micro_engine.limits import (
     UNREAD_BYTES_MAX,
     EngineLimits,
 )
-from openred_central.micro_engine.messages import Request, Response, StreamingResponse
+from openred_central.micro_engine.wire.messages import Request, Response, StreamingResponse
 
 from .harness import FakeTransport, World, answers, get, post
 

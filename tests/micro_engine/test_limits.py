@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.plain import fields
 
 NUMBERS = [field.name for field in fields(EngineLimits) if field.name != "exempt_networks"]
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from openred_central.micro_engine.messages import Request, StreamingResponse
 from openred_central.micro_engine.shared import CLIENT_LEFT
+from openred_central.micro_engine.wire.messages import Request, StreamingResponse
 
 from .harness import World, answers, get, post
 

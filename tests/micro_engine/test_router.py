@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from openred_central.errors import CallerError
-from openred_central.micro_engine.messages import Headers, Request, Response
 from openred_central.micro_engine.router import Handler, Router
+from openred_central.micro_engine.wire.messages import Headers, Request, Response
 
 
 def handler(count: int = 0) -> Handler:

@@ -12,8 +12,8 @@ import pytest
 from openred_central.errors import CallerError, InternalBug
 from openred_central.micro_engine import Engine, EngineLimits
 from openred_central.micro_engine.limits import UNREAD_BYTES_MAX
-from openred_central.micro_engine.messages import Request
 from openred_central.micro_engine.shared import Shared
+from openred_central.micro_engine.wire.messages import Request
 
 from .harness import World, get
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.micro_engine.parser import RequestParser
 from openred_central.micro_engine.shortcut import PIPELINED_MAX, SEGMENT_BYTES_MAX, Shortcut
+from openred_central.micro_engine.wire.parser import RequestParser
 
 BEGINNING = b"POST /beat/"
 SECTION = b"Host: a\r\nX: y\r\n\r\n"

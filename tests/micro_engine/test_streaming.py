@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from openred_central.micro_engine.channel import HEAD, LOST, STREAM
-from openred_central.micro_engine.messages import Request, StreamingResponse
+from openred_central.micro_engine.wire.messages import Request, StreamingResponse
 
 from .harness import World, answers, get
 

@@ -9,8 +9,8 @@ import pytest
 
 from openred_central.clock import AttendedTime, VirtualClock
 from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions, State
-from openred_central.directory.mass_silence import MassSilenceOptions
 from openred_central.micro_engine.engine import Engine
 from openred_central.reporting.figures import LiveFigures, Parts, performance
 from openred_central.storage.memory import MemoryStore

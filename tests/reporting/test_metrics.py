@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from openred_central.api.broadcast import Broadcast
-from openred_central.api.event_feed import EventFeed
-from openred_central.api.event_log import EventLog
-from openred_central.api.limiting import Refusals
+from openred_central.api.caller.limiting import Refusals
+from openred_central.api.feed.broadcast import Broadcast
+from openred_central.api.feed.event_feed import EventFeed
+from openred_central.api.feed.event_log import EventLog
 from openred_central.directory.lifecycle import State
 from openred_central.reporting.figures import Parts
 from openred_central.reporting.metrics import metrics_text

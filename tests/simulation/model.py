@@ -14,7 +14,7 @@ from typing import Any
 
 from openred_central.clock import Now
 from openred_central.directory.lifecycle import LifecycleOptions, State
-from openred_central.directory.node import Transition, hash_id
+from openred_central.directory.state.node import Transition, hash_id
 
 SILENCE = {
     State.ACTIVE: (State.PENDING_FIRST_CHECK, "heartbeat_tolerance_s"),

@@ -7,10 +7,10 @@ What a world does is compared with a naive model after every step, and every inv
 from __future__ import annotations
 
 import random
+from dataclasses import astuple, replace
 
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import DAY_S, TABLE, Event, LifecycleOptions, State
-from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.plain import fields, replace
 
 from ..conftest import ENVIRONMENT
 from ..directory.building import HOUR_S, NEVER_HOLDS, SHORT_LIFE
@@ -87,7 +87,7 @@ def come_to_rest(world: World) -> None:
     life, chance = world.options.life, world.chance
     world.faults, world.store_reachable = False, True
     beating = world.names[: min(len(world.names) // 2, world.options.nodes_max // 2)]
-    longest_s = sum(getattr(life, name) for name, *_ in fields(life))
+    longest_s = sum(astuple(life))
     # Who was away or asked in vain takes longer, and after a hold only so many go on in a minute.
     longest_s += life.coma_s + 500.0 + (0.0 if world.options.silence is NEVER_HOLDS else 3 * HOUR_S)
     beat_every_s, beaten_s, rest_s = life.heartbeat_tolerance_s / 3, -1e9, 0.0

@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from openred_central.clock import AttendedTime, Now, VirtualClock
-from openred_central.directory.batch import Batch
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.discovery import Query
-from openred_central.directory.expiry import ProbeRequest
+from openred_central.directory.life.expiry import ProbeRequest
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LIVE_STATES, LifecycleOptions, State
-from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import LEFT, Profile, Record, Transition, decode_history, hash_id
 from openred_central.directory.registration import Registration
+from openred_central.directory.state.batch import Batch
+from openred_central.directory.state.node import LEFT, Profile, Record, Transition, decode_history, hash_id
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler

@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from random import Random
 
-from openred_central.directory.batch import Batch, Vitals
-from openred_central.directory.node import Record, SignOfLife, Tombstone
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.node import Record, SignOfLife, Tombstone
+from openred_central.storage.sqlite.sqlite import SqliteStore
 
 from .records import opened, record, records_of, tombstone, tombstones_of
 

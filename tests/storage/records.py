@@ -8,9 +8,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from openred_central.directory.batch import Batch, Vitals
-from openred_central.directory.node import Record, Tombstone
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.node import Record, Tombstone
+from openred_central.storage.sqlite.sqlite import SqliteStore
 
 # What a process of its own is started in, to find the package.
 ROOT = Path(__file__).resolve().parents[2]

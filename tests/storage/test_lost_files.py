@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.node import Record
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.directory.state.node import Record
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 
 from .records import alter, batch, opened, record, records_of
@@ -152,8 +152,8 @@ def test_nothing_is_written_behind_the_commit_of_a_stranger(path: Path, before: 
 def test_a_log_that_a_reader_holds_is_told_bounded_and_shortened(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("openred_central.storage.log_size.LOG_BYTES_WARNED", 1_000_000)
-    monkeypatch.setattr("openred_central.storage.log_size.LOG_BYTES_MAX", 4_000_000)
+    monkeypatch.setattr("openred_central.storage.sqlite.log_size.LOG_BYTES_WARNED", 1_000_000)
+    monkeypatch.setattr("openred_central.storage.sqlite.log_size.LOG_BYTES_MAX", 4_000_000)
     log = path.with_name("openred.db-wal")
     many = batch(*(record(slot) for slot in range(1_000)))
     with opened(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as reader:

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from openred_central.api.admin.secret_file import read_or_make
-from openred_central.storage.key_files import KeyFiles
-from openred_central.storage.lock import FileLock
+from openred_central.storage.copies.snapshots import Snapshots
+from openred_central.storage.copies.swapping import swap_in
+from openred_central.storage.keys.key_files import KeyFiles
 from openred_central.storage.ownership import give
-from openred_central.storage.schema import create_folder
 from openred_central.storage.scratch import clear, scratch_folder
-from openred_central.storage.snapshots import Snapshots
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.sqlite.lock import FileLock
+from openred_central.storage.sqlite.schema import create_folder
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
-from openred_central.storage.swapping import swap_in
 
 USER = 10001 if os.geteuid() == 0 else os.geteuid()
 WALL_S = 1_800_000_000.0

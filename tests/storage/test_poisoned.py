@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from openred_central.directory.batch import Vitals
-from openred_central.directory.node import SignOfLife
-from openred_central.storage.journal import FOLD_INTERVAL_S
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.node import SignOfLife
+from openred_central.storage.sqlite.journal import FOLD_INTERVAL_S
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 
 from .records import alter, batch, opened, record, records_of
-from .test_faults import sqlite_error
+from .sqlite.test_faults import sqlite_error
 
 FSYNC_FAILED = sqlite3.SQLITE_IOERR_FSYNC
 
@@ -177,7 +177,7 @@ def test_reopening_that_fails_is_tried_again(path: Path, monkeypatch: pytest.Mon
             raise sqlite_error(sqlite3.SQLITE_IOERR_READ, "still broken")
 
         with monkeypatch.context() as patch:
-            patch.setattr("openred_central.storage.sqlite.connect", connect)
+            patch.setattr("openred_central.storage.sqlite.sqlite.connect", connect)
             for _ in range(2):
                 with pytest.raises(StoreError, match="still broken"):
                     store.commit(batch(record(1)))
@@ -239,7 +239,7 @@ def test_a_store_that_cannot_be_reopened_is_released_by_closing(path: Path, tmp_
 WITHIN_A_LIMIT = """
 import resource, sys
 from pathlib import Path
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 from tests.storage.records import batch, record, records_of
 
@@ -280,7 +280,7 @@ def test_a_limit_of_the_size_of_files_is_told_and_recovered_from(path: Path) -> 
 BEGIN_WITHIN_A_LIMIT = """
 import resource, sys
 from pathlib import Path
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.sqlite.sqlite import SqliteStore
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     SqliteStore(Path(sys.argv[1])).open()

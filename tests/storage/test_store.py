@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from openred_central.storage.memory import MemoryStore
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import RowsRefused, Store, StoreError
 
 from .records import batch, record

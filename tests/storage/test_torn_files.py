@@ -11,9 +11,9 @@ from random import Random
 import pytest
 from hypothesis import settings
 
-from openred_central.directory.batch import Batch
-from openred_central.storage import journal, sqlite
-from openred_central.storage.sqlite import SqliteStore
+from openred_central.directory.state.batch import Batch
+from openred_central.storage.sqlite import journal, sqlite
+from openred_central.storage.sqlite.sqlite import SqliteStore
 
 from .model import Model, held, random_batch
 from .records import opened

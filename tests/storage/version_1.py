@@ -6,8 +6,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from openred_central.directory.batch import Vitals
-from openred_central.directory.node import Record, Tombstone
+from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.node import Record, Tombstone
 
 SCHEMA = """
 CREATE TABLE node (

@@ -15,11 +15,11 @@ import orjson
 import pytest
 
 from openred_central.clock import VirtualClock
-from openred_central.security.keyset import read_document
-from openred_central.security.root import KeyOptions, QuantumPolicy, RootRefused
-from openred_central.security.tokens import PeerToken, verify_token
-from openred_central.storage.directory_keys import DirectoryKeys, Served
-from openred_central.storage.key_files import KeyFileError, KeyFiles
+from openred_central.security.directory_keys.keyset import read_document
+from openred_central.security.directory_keys.root import KeyOptions, QuantumPolicy, RootRefused
+from openred_central.security.tokens.tokens import PeerToken, verify_token
+from openred_central.storage.keys.directory_keys import DirectoryKeys, Served
+from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
 from openred_central.tasks.keykeeper import (
     QUEUE_TOKENS_MAX,
     RETRY_S,
@@ -30,7 +30,7 @@ from openred_central.tasks.keykeeper import (
     NoThread,
 )
 
-from ..security.directory_keys import NOW, directory_key
+from ..security.keys import NOW, directory_key
 
 # Nothing here waits longer than this for what has to happen at once.
 WAIT_S = 20.0
@@ -204,7 +204,9 @@ def test_until_somebody_needs_them_nothing_becomes_of_the_keys(tmp_path: Path) -
 def test_a_start_that_must_not_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         with ThreadPoolExecutor(1) as executor:
-            monkeypatch.setattr("openred_central.security.composite.is_supported", lambda: False)
+            monkeypatch.setattr(
+                "openred_central.security.directory_keys.composite.is_supported", lambda: False
+            )
             with pytest.raises(RootRefused):
                 await keeper(on_disk(tmp_path, KeyOptions(quantum=QuantumPolicy.REQUIRE)), executor).open()
             (tmp_path / "keys").chmod(0o755)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.clock import VirtualClock
-from openred_central.directory.expiry import PROBE_ANSWER_S
+from openred_central.directory.life.expiry import PROBE_ANSWER_S
 from openred_central.tasks.prober import (
     CONNECT_TIMEOUT_S_MAX,
     NETWORK_INTERVAL_S,

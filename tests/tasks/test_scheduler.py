@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from openred_central.clock import AttendedTime, VirtualClock
-from openred_central.directory.expiry import POSTPONE_S, ProbeRequest
+from openred_central.directory.life.expiry import POSTPONE_S, ProbeRequest
+from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions, State
-from openred_central.directory.mass_silence import MassSilenceOptions
-from openred_central.directory.node import Transition
+from openred_central.directory.state.node import Transition
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import PAUSE_S_MIN, PIECE_NODES, Scheduler

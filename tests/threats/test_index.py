@@ -1,7 +1,7 @@
-"""Each threat that the README names, and the tests that show what stands against it.
+"""Each threat of the security model, and the tests that show its measure.
 
-Each was seen to fail with its measure taken out. The index itself is checked: no row of the README
-without tests, no test that is not there.
+Each test was seen to fail without the measure. The index itself is checked: every row of the document has
+tests, and every test exists.
 """
 
 from __future__ import annotations
@@ -11,250 +11,245 @@ from functools import cache
 
 import pytest
 
-from tests.house.project import README, ROOT, expect_none
+from tests.house.project import ROOT, documents, expect_none, sources
 
 TESTS: dict[str, tuple[str, ...]] = {
     "somebody speaks for another node, awake, asleep or dead": (
-        "api/test_proving.py::test_only_its_key_speaks_for_a_bound_node",
-        "api/test_proving.py::test_it_comes_back_from_a_late_coma_as_itself",
-        "api/test_proving.py::test_its_name_is_free_for_its_key_alone_once_it_is_dead",
-        "api/test_proving.py::test_a_foreign_signature_neither_binds_nor_beats",
-        "api/test_proving.py::test_nobody_else_changes_a_key_in_any_state",
-        "api/test_proving.py::test_a_key_is_changed_by_both_and_the_former_one_is_nobody",
-        "api/test_registering.py::test_changed_data_needs_the_claim_in_every_state",
-        "api/test_nodes.py::test_departure_needs_the_claim",
+        "test_only_its_key_speaks_for_a_bound_node",
+        "test_it_comes_back_from_a_late_coma_as_itself",
+        "test_its_name_is_free_for_its_key_alone_once_it_is_dead",
+        "test_a_foreign_signature_neither_binds_nor_beats",
+        "test_nobody_else_changes_a_key_in_any_state",
+        "test_a_key_is_changed_by_both_and_the_former_one_is_nobody",
+        "test_changed_data_needs_the_claim_in_every_state",
+        "test_departure_needs_the_claim",
     ),
     "a node's key that was stolen": (
-        "api/test_proving.py::test_the_present_key_alone_does_not_break_a_commitment",
-        "api/test_proving.py::test_a_commitment_outlives_its_node",
-        "api/test_proving.py::test_the_name_of_a_dead_node_is_free_for_the_committed_key",
-        "storage/test_sqlite.py::test_every_field_of_a_tombstone_comes_back_as_it_was",
+        "test_the_present_key_alone_does_not_break_a_commitment",
+        "test_a_commitment_outlives_its_node",
+        "test_the_name_of_a_dead_node_is_free_for_the_committed_key",
+        "test_every_field_of_a_tombstone_comes_back_as_it_was",
     ),
     "a key whose possession proves nothing": (
-        "security/test_node_keys.py::test_a_point_of_small_order_is_refused_in_every_form",
-        "security/test_node_keys.py::test_with_a_point_of_small_order_one_signature_would_fit_everything",
-        "security/test_node_keys.py::test_a_second_encoding_of_a_point_is_refused",
-        "security/test_node_keys.py::test_an_rsa_key_has_one_exponent",
-        "security/test_node_keys.py::test_an_rsa_key_of_another_size_is_refused",
-        "security/test_node_keys.py::test_an_rsa_key_with_a_small_factor_is_refused",
-        "security/test_node_keys.py::test_an_even_modulus_is_refused",
+        "test_a_point_of_small_order_is_refused_in_every_form",
+        "test_with_a_point_of_small_order_one_signature_would_fit_everything",
+        "test_a_second_encoding_of_a_point_is_refused",
+        "test_an_rsa_key_has_one_exponent",
+        "test_an_rsa_key_of_another_size_is_refused",
+        "test_an_rsa_key_with_a_small_factor_is_refused",
+        "test_an_even_modulus_is_refused",
     ),
     "a request sent again, out of order, or after a restart": (
-        "api/test_proving.py::test_the_same_request_is_accepted_once",
-        "api/test_proving.py::test_requests_that_overtake_each_other_are_both_accepted",
-        "api/test_proving.py::test_seventeen_proofs_in_a_minute_are_too_many",
-        "api/test_proving.py::test_a_departed_node_s_requests_cannot_be_repeated",
-        "api/test_proving.py::test_what_was_signed_before_the_start_is_refused_whatever_the_wall_clock_does",
-        "api/test_proving.py::test_a_signature_has_its_time",
-        "e2e/test_tokens.py::test_what_a_node_signed_before_a_restart_is_not_taken_after_it",
+        "test_the_same_request_is_accepted_once",
+        "test_requests_that_overtake_each_other_are_both_accepted",
+        "test_seventeen_proofs_in_a_minute_are_too_many",
+        "test_a_departed_node_s_requests_cannot_be_repeated",
+        "test_what_was_signed_before_the_start_is_refused_whatever_the_wall_clock_does",
+        "test_a_signature_has_its_time",
+        "test_what_a_node_signed_before_a_restart_is_not_taken_after_it",
     ),
     "a wall clock that is set forward and back": (
-        "api/test_proving.py::test_a_session_lives_no_longer_for_a_clock_that_is_set",
-        "api/test_proving.py::test_no_request_is_accepted_twice_for_a_clock_that_is_set_forward_and_back",
-        "security/test_replay.py::test_a_clock_that_is_set_forward_and_back_lets_no_proof_in_again",
-        "security/test_revocations.py::test_a_clock_that_is_set_forward_and_back_brings_no_token_back",
-        "security/test_revocations.py::test_a_clock_that_is_ahead_at_a_start_brings_no_stored_token_back",
+        "test_a_session_lives_no_longer_for_a_clock_that_is_set",
+        "test_no_request_is_accepted_twice_for_a_clock_that_is_set_forward_and_back",
+        "test_a_clock_that_is_set_forward_and_back_lets_no_proof_in_again",
+        "test_a_clock_that_is_set_forward_and_back_brings_no_token_back",
+        "test_a_clock_that_is_ahead_at_a_start_brings_no_stored_token_back",
     ),
     "a signed request with another body, path, method or receiver": (
-        "security/test_signatures.py::test_no_part_of_the_request_may_change",
-        "security/test_signatures.py::test_a_body_cannot_be_added",
-        "security/test_signatures.py::test_another_syntax_is_refused_even_if_it_was_signed",
-        "security/test_signatures.py::test_a_request_has_one_signature",
-        "security/test_signatures.py::test_no_request_with_one_character_changed_is_proven",
-        "api/test_proving.py::test_a_request_signed_for_another_directory_is_refused",
-        "api/test_proving.py::test_a_signed_request_has_no_query",
-        "e2e/test_hostile.py::test_a_signature_is_for_one_spelling_of_one_path",
-        "e2e/test_hostile.py::test_a_signature_is_for_one_method_and_one_host",
-        "e2e/test_hostile.py::test_a_body_in_chunks_is_covered_like_any_other",
-        "e2e/test_hostile.py::test_what_counts_does_not_come_twice",
-        "e2e/test_tokens.py::test_no_request_with_one_character_of_its_signature_or_digest_changed_is_taken",
+        "test_no_part_of_the_request_may_change",
+        "test_a_body_cannot_be_added",
+        "test_another_syntax_is_refused_even_if_it_was_signed",
+        "test_a_request_has_one_signature",
+        "test_no_request_with_one_character_changed_is_proven",
+        "test_a_request_signed_for_another_directory_is_refused",
+        "test_a_signed_request_has_no_query",
+        "test_a_signature_is_for_one_spelling_of_one_path",
+        "test_a_signature_is_for_one_method_and_one_host",
+        "test_a_body_in_chunks_is_covered_like_any_other",
+        "test_what_counts_does_not_come_twice",
+        "test_no_request_with_one_character_of_its_signature_or_digest_changed_is_taken",
     ),
     "a weaker algorithm than the one agreed on": (
-        "security/test_signatures.py::test_the_message_does_not_decide_the_algorithm",
-        "security/test_tokens.py::test_a_token_cannot_choose_its_suite",
-        "security/test_tokens.py::test_half_of_a_composite_signature_is_none",
-        "security/test_composite.py::test_half_a_signature_is_none",
-        "security/test_keyset.py::test_whoever_pinned_a_composite_root_refuses_a_classical_one",
-        "security/test_root.py::test_a_composite_root_that_cannot_be_used_stops_the_start",
+        "test_the_message_does_not_decide_the_algorithm",
+        "test_a_token_cannot_choose_its_suite",
+        "test_half_of_a_composite_signature_is_none",
+        "test_half_a_signature_is_none",
+        "test_whoever_pinned_a_composite_root_refuses_a_classical_one",
+        "test_a_composite_root_that_cannot_be_used_stops_the_start",
     ),
     "tokens exchanged, or put together otherwise": (
-        "security/test_link.py::test_tokens_of_different_pairs_are_refused",
-        "security/test_link.py::test_two_tokens_for_the_same_nodes_from_two_requests_are_refused",
-        "security/test_link.py::test_the_token_of_a_third_node_is_refused",
-        "security/test_link.py::test_a_node_with_another_key_than_its_counterpart_names_is_refused",
-        "security/test_link.py::test_even_signed_tokens_with_a_wrong_link_are_refused",
-        "security/test_link.py::test_a_token_with_itself_is_refused",
-        "security/test_tokens.py::test_a_token_is_for_its_audience",
-        "security/test_holder.py::test_whoever_copied_a_token_cannot_prove_its_key",
-        "e2e/test_tokens.py::test_two_nodes_know_each_other_with_the_directory_gone",
+        "test_tokens_of_different_pairs_are_refused",
+        "test_two_tokens_for_the_same_nodes_from_two_requests_are_refused",
+        "test_the_token_of_a_third_node_is_refused",
+        "test_a_node_with_another_key_than_its_counterpart_names_is_refused",
+        "test_even_signed_tokens_with_a_wrong_link_are_refused",
+        "test_a_token_with_itself_is_refused",
+        "test_a_token_is_for_its_audience",
+        "test_whoever_copied_a_token_cannot_prove_its_key",
+        "test_two_nodes_know_each_other_with_the_directory_gone",
     ),
     "a session or a token that was stolen": (
-        "api/test_proving.py::test_a_session_is_for_heartbeats_only",
-        "api/test_proving.py::test_a_session_is_renewed_by_each_heartbeat_for_an_hour",
-        "api/test_heartbeating.py::test_a_repeated_session_ends_with_its_generation",
-        "api/test_heartbeating.py::test_a_repeated_session_ends_with_its_key",
-        "security/test_sessions.py::test_a_session_is_valid_for_five_minutes",
-        "security/test_sessions.py::test_no_session_is_renewed_after_its_hour",
-        "security/test_sessions.py::test_a_new_generation_ends_all_sessions",
-        "api/test_vouching.py::test_a_revoked_token_counts_no_more_and_its_siblings_do",
-        "api/test_vouching.py::test_all_is_revoked_at_once_for_good",
-        "e2e/test_stopping.py::test_a_revocation_that_was_accepted_outlives_an_orderly_stop",
-        "storage/test_migrations.py::test_revocations_become_rows_and_what_cannot_be_read_stays",
-        "api/test_vouching.py::test_what_was_revoked_stays_so_where_the_node_is_forgotten_and_registers_anew",
-        "security/test_holder.py::test_a_proof_answers_one_challenge",
+        "test_a_session_is_for_heartbeats_only",
+        "test_a_session_is_renewed_by_each_heartbeat_for_an_hour",
+        "test_a_repeated_session_ends_with_its_generation",
+        "test_a_repeated_session_ends_with_its_key",
+        "test_a_session_is_valid_for_five_minutes",
+        "test_no_session_is_renewed_after_its_hour",
+        "test_a_new_generation_ends_all_sessions",
+        "test_a_revoked_token_counts_no_more_and_its_siblings_do",
+        "test_all_is_revoked_at_once_for_good",
+        "test_a_revocation_that_was_accepted_outlives_an_orderly_stop",
+        "test_revocations_become_rows_and_what_cannot_be_read_stays",
+        "test_what_was_revoked_stays_so_where_the_node_is_forgotten_and_registers_anew",
+        "test_a_proof_answers_one_challenge",
     ),
     "the directory made to connect to where it should not": (
-        "tasks/test_prober.py::test_an_address_that_no_other_machine_has_is_never_probed",
-        "tasks/test_prober.py::test_a_private_address_is_probed_only_where_allowed",
-        "tasks/test_prober.py::test_only_a_literal_address_is_probed",
-        "tasks/test_prober.py::test_an_ipv4_address_is_judged_the_same_however_it_is_wrapped",
-        "tasks/test_prober.py::test_a_network_is_probed_at_most_once_in_ten_minutes",
+        "test_an_address_that_no_other_machine_has_is_never_probed",
+        "test_a_private_address_is_probed_only_where_allowed",
+        "test_only_a_literal_address_is_probed",
+        "test_an_ipv4_address_is_judged_the_same_however_it_is_wrapped",
+        "test_a_network_is_probed_at_most_once_in_ten_minutes",
     ),
     "nodes registered at a victim's address": (
-        "api/test_registering.py::test_an_address_is_observed_where_the_caller_was_seen_at_it",
-        "api/test_registering.py::test_a_strict_directory_takes_no_address_of_another_network",
-        "api/test_registering.py::test_a_strict_directory_takes_no_endpoint_of_another_network_however_it_is_named",
+        "test_an_address_is_observed_where_the_caller_was_seen_at_it",
+        "test_a_strict_directory_takes_no_address_of_another_network",
+        "test_a_strict_directory_takes_no_endpoint_of_another_network_however_it_is_named",
     ),
     "floods of registrations": (
-        "api/test_limiting.py::test_ten_registrations_a_minute_from_one_address",
-        "api/test_limiting.py::test_one_64_is_filled_like_one_address_and_a_48_eight_times_as_far",
-        "api/test_limiting.py::test_one_network_brings_256_nodes_and_those_it_has_are_served",
-        "api/test_limiting.py::test_not_more_than_200_new_nodes_a_second_in_all_and_known_ones_go_on",
-        "api/test_crowding.py::test_whoever_was_heard_or_is_bound_to_its_key_stays",
-        "api/test_crowding.py::test_who_was_never_heard_makes_room_once_it_is_crowded",
-        "directory/test_crowding.py::test_nodes_that_an_operator_holds_never_make_room_also_after_a_restart",
+        "test_ten_registrations_a_minute_from_one_address",
+        "test_one_64_is_filled_like_one_address_and_a_48_eight_times_as_far",
+        "test_one_network_brings_256_nodes_and_those_it_has_are_served",
+        "test_not_more_than_200_new_nodes_a_second_in_all_and_known_ones_go_on",
+        "test_whoever_was_heard_or_is_bound_to_its_key_stays",
+        "test_who_was_never_heard_makes_room_once_it_is_crowded",
+        "test_nodes_that_an_operator_holds_never_make_room_also_after_a_restart",
     ),
     "all nodes listed by one client": (
-        "api/test_discovering.py::test_nobody_pages_through_all_nodes",
-        "api/test_limiting.py::test_look_ups_count_as_discoveries_also_of_one_node",
-        "api/test_event_feed.py::test_the_name_of_a_node_that_hides_or_is_forgotten_leaves_the_log_at_once",
-        "api/test_nodes.py::test_a_stranger_cannot_tell_a_node_that_is_gone_or_hides_from_one_that_never_was",
-        "api/test_nodes.py::test_a_hidden_node_is_answered_exactly_as_if_it_were_not_there",
-        "api/test_nodes.py::test_a_hidden_node_is_in_no_lookup_and_no_discovery",
-        "api/test_granting.py::test_a_hidden_peer_is_as_unknown_as_one_that_is_not_there",
-        "e2e/test_hostile.py::test_nobody_reads_that_a_hidden_node_is_there",
+        "test_nobody_pages_through_all_nodes",
+        "test_look_ups_count_as_discoveries_also_of_one_node",
+        "test_the_name_of_a_node_that_hides_or_is_forgotten_leaves_the_log_at_once",
+        "test_a_stranger_cannot_tell_a_node_that_is_gone_or_hides_from_one_that_never_was",
+        "test_a_hidden_node_is_answered_exactly_as_if_it_were_not_there",
+        "test_a_hidden_node_is_in_no_lookup_and_no_discovery",
+        "test_a_hidden_peer_is_as_unknown_as_one_that_is_not_there",
+        "test_nobody_reads_that_a_hidden_node_is_there",
     ),
     "a node's own limits used up by others": (
-        "api/test_proving.py::test_bad_proofs_cost_their_sender_and_not_the_node",
-        "api/test_proving.py::test_nobody_uses_up_the_proofs_of_another_by_registering_under_its_name",
-        "api/test_limiting.py::test_strangers_use_up_nothing_of_a_node_that_shows_who_it_is",
-        "api/test_limiting.py::test_strangers_do_not_keep_a_node_from_being_bound_to_its_key",
-        "security/test_replay.py::test_one_node_cannot_flush_what_is_known_of_another",
+        "test_bad_proofs_cost_their_sender_and_not_the_node",
+        "test_nobody_uses_up_the_proofs_of_another_by_registering_under_its_name",
+        "test_strangers_use_up_nothing_of_a_node_that_shows_who_it_is",
+        "test_strangers_do_not_keep_a_node_from_being_bound_to_its_key",
+        "test_one_node_cannot_flush_what_is_known_of_another",
     ),
     "processor time taken by bad signatures": (
-        "api/test_proving.py::test_beyond_the_budget_no_signature_is_checked",
-        "api/test_proving.py::test_to_repeat_what_holds_costs_its_sender_too",
-        "api/test_vouching.py::test_forged_tokens_are_checked_thirty_times_a_minute",
+        "test_beyond_the_budget_no_signature_is_checked",
+        "test_to_repeat_what_holds_costs_its_sender_too",
+        "test_forged_tokens_are_checked_thirty_times_a_minute",
     ),
     "slow clients": (
-        "e2e/test_hostile.py::test_two_hundred_slow_clients_keep_nobody_else_waiting",
-        "micro_engine/test_channel.py::test_a_later_head_must_be_complete_ten_seconds_after_its_first_byte",
-        "micro_engine/test_channel.py::test_an_idle_connection_is_closed_without_a_word_after_75_seconds",
-        "micro_engine/test_gate.py::test_one_address_cannot_take_the_places_of_others",
-        "micro_engine/test_gate.py::test_a_household_and_a_site_have_a_few_times_as_much_as_one_of_their_networks",
+        "test_two_hundred_slow_clients_keep_nobody_else_waiting",
+        "test_a_later_head_must_be_complete_ten_seconds_after_its_first_byte",
+        "test_an_idle_connection_is_closed_without_a_word_after_75_seconds",
+        "test_one_address_cannot_take_the_places_of_others",
+        "test_a_household_and_a_site_have_a_few_times_as_much_as_one_of_their_networks",
     ),
     "requests made to take long": (
-        "house/test_regular_expressions.py::test_no_pattern_of_the_package_is_slow",
-        "micro_engine/test_connection.py::test_a_body_of_many_chunks_lets_others_go_first_when_its_turn_is_over",
-        "micro_engine/test_connection.py::test_a_pipeline_lets_others_go_first_when_its_turn_is_over",
-        "micro_engine/test_fields.py::test_a_list_of_too_many_members_is_refused",
+        "test_no_pattern_of_the_package_is_slow",
+        "test_a_body_of_many_chunks_lets_others_go_first_when_its_turn_is_over",
+        "test_a_pipeline_lets_others_go_first_when_its_turn_is_over",
+        "test_a_list_of_too_many_members_is_refused",
     ),
     "requests that two readers take for different ones": (
-        "micro_engine/test_parser.py::test_the_decision_table_holds_whole_and_however_cut",
-        "micro_engine/test_parser.py::test_a_request_behind_a_message_is_served_only_if_the_connection_stays",
-        "e2e/test_bad_input.py::test_what_the_engine_refuses_has_the_same_shape_and_closes",
+        "test_the_decision_table_holds_whole_and_however_cut",
+        "test_a_request_behind_a_message_is_served_only_if_the_connection_stays",
+        "test_what_the_engine_refuses_has_the_same_shape_and_closes",
     ),
     "JSON made to hurt": (
-        "e2e/test_bad_input.py::test_every_bad_body_is_the_callers_fault_and_told_in_one_shape",
-        "e2e/test_bad_input.py::test_a_body_announced_as_too_large_is_refused_before_it_is_sent",
+        "test_every_bad_body_is_the_callers_fault_and_told_in_one_shape",
+        "test_a_body_announced_as_too_large_is_refused_before_it_is_sent",
     ),
     "memory filled up": (
-        "security/test_gcra.py::test_a_million_addresses_keep_no_more_than_the_table_holds",
-        "security/test_revocations.py::test_a_million_tokens_stay_within_bounds",
-        "security/test_revocations.py::test_one_more_waits_for_few_of_those_that_have_expired",
-        "security/test_revocations.py::test_a_full_set_refuses_new_entries_and_forgets_none",
-        "security/test_network_quota.py::test_a_million_networks_keep_no_more_than_there_are_slots_or_places",
-        "security/test_replay.py::test_the_seventeenth_within_a_minute_has_to_wait",
-        "security/test_replay.py::test_a_full_table_refuses_who_is_not_in_it_and_forgets_nobody",
-        "tasks/test_prober.py::test_the_table_of_networks_is_bounded",
-        "micro_engine/test_connection.py::test_a_body_that_nobody_reads_is_thrown_away_as_it_comes",
-        "micro_engine/test_connection.py::test_where_all_hold_too_much_who_adds_to_it_is_refused",
-        "directory/test_directory.py::test_beyond_its_bytes_a_directory_takes_no_new_nodes_and_no_longer_records",
-        "directory/test_registry.py::test_ids_cannot_be_chosen_for_one_shard",
+        "test_a_million_addresses_keep_no_more_than_the_table_holds",
+        "test_a_million_tokens_stay_within_bounds",
+        "test_one_more_waits_for_few_of_those_that_have_expired",
+        "test_a_full_set_refuses_new_entries_and_forgets_none",
+        "test_a_million_networks_keep_no_more_than_there_are_slots_or_places",
+        "test_the_seventeenth_within_a_minute_has_to_wait",
+        "test_a_full_table_refuses_who_is_not_in_it_and_forgets_nobody",
+        "test_the_table_of_networks_is_bounded",
+        "test_a_body_that_nobody_reads_is_thrown_away_as_it_comes",
+        "test_where_all_hold_too_much_who_adds_to_it_is_refused",
+        "test_beyond_its_bytes_a_directory_takes_no_new_nodes_and_no_longer_records",
+        "test_ids_cannot_be_chosen_for_one_shard",
     ),
-    "secrets guessed by timing": (
-        "house/test_timing.py::test_no_secret_in_the_package_is_compared_in_a_time_that_tells_of_it",
-    ),
+    "secrets guessed by timing": ("test_no_secret_in_the_package_is_compared_in_a_time_that_tells_of_it",),
     "forged log lines, and secrets in the log": (
-        "test_logs.py::test_hostile_text_stays_within_its_line_and_is_cut",
-        "test_logs.py::test_a_request_is_told_with_all_that_is_public_and_nothing_that_is_secret",
-        "e2e/test_log.py::test_a_log_of_json_is_json_from_the_first_line_to_the_last",
-        "e2e/test_log.py::test_no_secret_of_a_node_or_of_the_directory_is_in_the_log",
+        "test_hostile_text_stays_within_its_line_and_is_cut",
+        "test_a_request_is_told_with_all_that_is_public_and_nothing_that_is_secret",
+        "test_a_log_of_json_is_json_from_the_first_line_to_the_last",
+        "test_no_secret_of_a_node_or_of_the_directory_is_in_the_log",
     ),
     "stolen keys of the directory": (
-        "storage/test_key_files.py::test_a_file_that_others_can_get_at_is_refused",
-        "storage/test_key_files.py::test_a_link_is_not_followed",
-        "storage/test_key_files.py::test_keys_are_encrypted_where_there_is_a_secret",
-        "e2e/test_start.py::test_a_key_that_others_can_read_stops_the_start",
-        "security/test_tokens.py::test_a_token_of_a_revoked_key_is_refused",
-        "security/test_keyset.py::test_a_revoked_key_counts_no_more_even_where_it_is_still_listed",
-        "security/test_keyset.py::test_what_no_directory_issues_is_refused_at_any_time",
-        "commands/test_directory_keys.py::test_all_that_is_signed_is_shown",
-        "commands/test_directory_keys.py::test_what_no_server_asks_for_is_signed_for_nobody",
+        "test_a_file_that_others_can_get_at_is_refused",
+        "test_a_link_is_not_followed",
+        "test_keys_are_encrypted_where_there_is_a_secret",
+        "test_a_key_that_others_can_read_stops_the_start",
+        "test_a_token_of_a_revoked_key_is_refused",
+        "test_a_revoked_key_counts_no_more_even_where_it_is_still_listed",
+        "test_what_no_directory_issues_is_refused_at_any_time",
+        "test_all_that_is_signed_is_shown",
+        "test_what_no_server_asks_for_is_signed_for_nobody",
     ),
     "operators' actions taken by others": (
-        "e2e/test_operators.py::test_none_of_it_answers_on_the_public_listener",
-        "e2e/test_operators.py::test_operators_act_with_the_secret_and_nobody_without_it",
-        "api/admin/test_routes.py::test_none_of_it_is_on_the_public_side",
+        "test_none_of_it_answers_on_the_public_listener",
+        "test_operators_act_with_the_secret_and_nobody_without_it",
+        "test_none_of_it_is_on_the_public_side",
     ),
     "pages of other origins": (
-        "e2e/test_hostile.py::test_no_page_of_another_origin_changes_anything",
-        "micro_engine/test_router.py::test_pages_of_any_origin_may_read_but_not_write",
-        "e2e/test_operators.py::test_a_page_that_reaches_the_listener_by_a_name_of_its_own_reads_nothing",
+        "test_no_page_of_another_origin_changes_anything",
+        "test_pages_of_any_origin_may_read_but_not_write",
+        "test_a_page_that_reaches_the_listener_by_a_name_of_its_own_reads_nothing",
     ),
     "a forged client address": (
-        "api/test_limiting.py::test_whoever_is_no_proxy_gains_nothing_by_the_header",
-        "security/test_origins.py::test_the_right_most_address_that_is_no_trusted_proxy_is_the_client",
-        "security/test_origins.py::test_without_trusted_proxies_nothing_is_believed",
-        "e2e/test_hostile.py::test_what_a_client_says_of_its_address_is_not_believed",
+        "test_whoever_is_no_proxy_gains_nothing_by_the_header",
+        "test_the_right_most_address_that_is_no_trusted_proxy_is_the_client",
+        "test_without_trusted_proxies_nothing_is_believed",
+        "test_what_a_client_says_of_its_address_is_not_believed",
     ),
     "a signature made for something else": (
-        "security/test_signatures.py::test_a_signature_of_another_purpose_is_refused",
-        "security/test_sessions.py::test_a_mac_of_another_purpose_is_refused",
-        "security/test_tokens.py::test_a_signature_for_another_use_is_no_token",
-        "security/test_holder.py::test_what_is_signed_is_no_token_and_no_request",
-        "security/test_keyset.py::test_a_key_set_with_a_signature_for_another_use_is_refused",
+        "test_a_signature_of_another_purpose_is_refused",
+        "test_a_mac_of_another_purpose_is_refused",
+        "test_a_signature_for_another_use_is_no_token",
+        "test_what_is_signed_is_no_token_and_no_request",
+        "test_a_key_set_with_a_signature_for_another_use_is_refused",
     ),
 }
 
 
-def threats(readme: str) -> list[str]:
-    """The first column of the README's table of threats."""
-    _, _, table = readme.partition("| threat | measure |\n|---|---|\n")
+def threats(document: str) -> list[str]:
+    """Return the first column of the table of threats."""
+    _, _, table = document.partition("| threat | measure |\n|---|---|\n")
     rows = table.partition("\n\n")[0].splitlines()
     return [row.strip("|").partition("|")[0].strip() for row in rows]
 
 
 @cache
-def named_in(path: str) -> set[str]:
-    """The names of the tests in a file of the folder of all tests."""
-    tree = ast.parse((ROOT / "tests" / path).read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+def names() -> frozenset[str]:
+    """Return the names of all tests."""
+    trees = [ast.parse(source) for source in sources(ROOT / "tests").values()]
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    return frozenset(node.name for tree in trees for node in tree.body if isinstance(node, functions))
 
 
-def test_every_threat_of_the_readme_is_shown_to_be_met_and_no_other() -> None:
-    assert threats(README.read_text(encoding="utf-8")) == list(TESTS)
+def test_every_threat_has_tests_and_every_entry_is_a_threat() -> None:
+    assert threats(documents()["openred_central/docs/security-model.md"]) == list(TESTS)
 
 
 @pytest.mark.parametrize("threat", TESTS)
 def test_every_test_of_the_index_is_there(threat: str) -> None:
     assert TESTS[threat]
-    expect_none(
-        f"there is no test {name} in tests/{path}"
-        for path, name in (entry.split("::") for entry in TESTS[threat])
-        if name not in named_in(path)
-    )
+    expect_none(f"there is no test {name}" for name in TESTS[threat] if name not in names())
 
 
-def test_rows_are_found_in_a_readme() -> None:
+def test_rows_are_found_in_a_table() -> None:
     assert threats("x\n| threat | measure |\n|---|---|\n| a | b |\n| c d | e |\n\nmore | x |") == ["a", "c d"]

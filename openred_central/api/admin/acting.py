@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...directory.operating import hold, release, wake
-from ...micro_engine.messages import Request, Response
+from ...micro_engine.wire.messages import Request, Response
 from .desk import Desk
 from .exposition import CONTENT_TYPE
 

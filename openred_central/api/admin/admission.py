@@ -10,12 +10,12 @@ import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ...errors import CallerError
 from ...logs import AUDIT
-from ...micro_engine.messages import Request, Response
-from ...plain import plain
+from ...micro_engine.wire.messages import Request, Response
 from .hosts import Hosts
 
 log = logging.getLogger(AUDIT)
@@ -23,7 +23,7 @@ log = logging.getLogger(AUDIT)
 SCHEME = "Bearer"
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Admission:
     """How operators are admitted at one listener.
 

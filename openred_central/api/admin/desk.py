@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ...plain import plain
 from ..service import Api
 
 
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Desk:
     """The operators' view of the server.
 

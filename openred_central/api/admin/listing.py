@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...clock import Now
 from ...directory.directory import Directory
 from ...directory.lifecycle import LIVE_STATES, State
-from ...directory.node import DISCOVERABLE, HELD, LEFT
-from ...micro_engine.messages import Request, Response
-from ...plain import NamedTuple
-from .. import values
-from ..describing import describe, explain
-from ..fields import Field, Fields, Wrong
-from ..times import rfc3339
+from ...directory.state.node import DISCOVERABLE, HELD, LEFT
+from ...micro_engine.wire.messages import Request, Response
+from ..wire import values
+from ..wire.describing import describe, explain
+from ..wire.fields import Field, Fields, Wrong
+from ..wire.times import rfc3339
 from .desk import Desk
 
 LIMIT_DEFAULT = 100

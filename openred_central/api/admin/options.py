@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from ...plain import plain
 
-
-@plain(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OperatorsOptions:
     """At `host` and `port`, 0 for any that is free, None for none; at the path `socket`, None for none.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...micro_engine.engine import Engine
-from ...micro_engine.messages import Request, Response
-from ...plain import NamedTuple
+from ...micro_engine.wire.messages import Request, Response
 from . import acting, listing
 from .admission import Admission
 from .desk import Desk

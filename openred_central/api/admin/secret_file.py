@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...encoding import base64url
+from ...storage.copies.restoring import database_path
 from ...storage.ownership import give
-from ...storage.restoring import database_path
 
 SECRET_BYTES = 32
 # As many characters as that many bytes have in base64url; an operator's own secret is no shorter.

@@ -9,8 +9,8 @@ from openred_central.api.admin.admission import Admission
 from openred_central.api.admin.desk import Desk
 from openred_central.api.admin.routes import install
 from openred_central.errors import CallerError
-from openred_central.micro_engine.messages import Response
 from openred_central.micro_engine.router import Router
+from openred_central.micro_engine.wire.messages import Response
 from tests.api.helpers import Reply, World, _Routes, read_reply, run
 
 SECRET = "s" * 43

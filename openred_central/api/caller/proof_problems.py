@@ -1,0 +1,90 @@
+"""The problems of whoever does not show who he is: what was wrong, and which proof would do."""
+
+from __future__ import annotations
+
+from ...clock import Now
+from ...errors import CallerError
+from ...micro_engine.wire.messages import Request
+from ...security.claims import SCHEME as CLAIM
+from ...security.proof_errors import ProofError
+from ...security.sessions import SCHEME as SESSION
+from ...security.signatures import AGE_S_MAX, accept_signature
+from ..wire.times import rfc3339
+from .limiting import PROOFS, QUOTA_EXCEEDED
+
+
+def refused(request: Request, error: ProofError, now: Now) -> CallerError:
+    """`error` as the caller is told it: with the time here, for those whose clock is wrong."""
+    members = {"reason": error.code, "server_time": rfc3339(now.wall_s)}
+    if error.status == 400:
+        return CallerError(
+            400,
+            "bad_request",
+            error.message,
+            suggestion="Sign as `openred-central example sign` shows.",
+            members=members,
+        )
+    if error.status == 429:
+        return CallerError(
+            429,
+            "rate_limited",
+            error.message,
+            suggestion=f"Try again in {AGE_S_MAX} s.",
+            headers=(("Retry-After", str(AGE_S_MAX)),),
+            problem_type=QUOTA_EXCEEDED,
+            members={**members, "violated-policies": [PROOFS]},
+        )
+    return CallerError(
+        401,
+        "proof_required",
+        error.message,
+        suggestion="Sign the request with the node's key (RFC 9421), as Accept-Signature says; a node "
+        f"that never signed may send `Authorization: {CLAIM} <secret>` with its claim.",
+        headers=(
+            ("WWW-Authenticate", f"{SESSION}, {CLAIM}"),
+            ("Accept-Signature", accept_signature(with_body=bool(request.body))),
+        ),
+        members=members,
+    )
+
+
+def not_the_claim() -> CallerError:
+    """403 for an ``Authorization`` that is neither a session nor the claim of the node."""
+    return CallerError(
+        403,
+        "forbidden",
+        "What the Authorization header presents is not the claim of this node.",
+        suggestion=f"Send `Authorization: {CLAIM} <secret>` with the claim of its registration.",
+    )
+
+
+def key_is_text() -> CallerError:
+    """401 for a signature of a node whose key is only some text."""
+    return CallerError(
+        401,
+        "proof_required",
+        "The node has no key that a signature can be checked with: what it registered is only text.",
+        suggestion=f"Register a real key, and prove that with `Authorization: {CLAIM} <secret>`.",
+        headers=(("WWW-Authenticate", CLAIM),),
+    )
+
+
+def no_key() -> CallerError:
+    """400 for a registration that is signed, but whose own key is only some text."""
+    return CallerError(
+        400,
+        "invalid_key",
+        "The registration is signed, but its public_key is no key that the signature can be checked with.",
+        suggestion="Send the public key as PEM, as base64 of DER, or as base64 of the 32 bytes of Ed25519.",
+        fields={"public_key": "is not a key"},
+    )
+
+
+def name_of_another_key(node_id: str, own: str) -> CallerError:
+    """409 where `node_id` names a key, and not the one that signed, whose name would be `own`."""
+    return CallerError(
+        409,
+        "node_id_taken",
+        f"The node_id {node_id!r} names a key, and only that key may register it.",
+        suggestion=f"Register as {own}, or under a name that begins otherwise.",
+    )

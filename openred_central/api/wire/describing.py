@@ -1,0 +1,218 @@
+"""A node as others are shown it, and as it is explained: why it is in its state, and what lies ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from ...clock import Now
+from ...directory.directory import Directory
+from ...directory.discovery import availability_of
+from ...directory.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
+from ...directory.state.node import (
+    DISCOVERABLE,
+    HELD,
+    KEYED,
+    LEFT,
+    OBSERVED,
+    PROVEN,
+    Profile,
+    decode_history,
+    key_fingerprints,
+)
+from ...directory.state.service_sets import ServiceSet
+from ...wording import span
+from .times import rfc3339
+
+# Availability is an estimate; more digits would only pretend.
+AVAILABILITY_DIGITS = 3
+# Nearly all are told so: rounding it and making it text takes 0.3 µs.
+_ALWAYS = "1.0"
+
+_MEANING = {
+    State.ACTIVE: "It was heard from within the tolerance.",
+    State.PENDING_FIRST_CHECK: "It missed its heartbeat and is in its grace period.",
+    State.FAILED_FIRST_CHECK: "The first check failed; it will be looked at once more.",
+    State.RETRY_48H: "It is silent; the 48-hour retry comes next.",
+    State.RETRY_2W: "It is silent; the 2-week retry comes next.",
+    State.RETRY_2M: "It is silent; the 2-month retry comes next.",
+    State.COMA: "It is dormant; its identity is kept.",
+}
+
+
+def descriptions(
+    directory: Directory, slots: Sequence[int], now: Now, availabilities: Sequence[float] | None = None
+) -> list[bytes]:
+    """What anybody may know of the nodes in `slots`, for a discovery or a look-up: a JSON object for each.
+
+    Joined by hand of what is JSON already: 2.2 µs for a node, by way of a dictionary 3.4 µs.
+    """
+    registry = directory.nodes.registry
+    if availabilities is None:
+        tolerance_s = directory.lifecycle.heartbeat_tolerance_s
+        availabilities = [availability_of(registry, slot, now.attended_s, tolerance_s) for slot in slots]
+    rows = list(registry.shown(slots))
+    profiles = [_profile_as_json(row[-1]) for row in rows]
+    keys = [(key, row[2]) for (_, key, _), row in zip(profiles, rows, strict=True)]
+    fingerprints = key_fingerprints(keys)
+    sets = {set_id: _set_as_json(registry.sets[set_id]) for set_id in {row[4] for row in rows}}
+    told = []
+    for (node_id, state, flags, last_seen_at, set_id, _), profile, fingerprint, availability in zip(
+        rows, profiles, fingerprints, availabilities, strict=True
+    ):
+        endpoints, _, metadata = profile
+        services, region = sets[set_id]
+        text = (
+            f'{{"node_id":"{node_id}",{endpoints},{services},"state":"{WIRE_NAMES[state]}",'
+            f'"last_seen":"{rfc3339(last_seen_at)}","metadata":{metadata},'
+            f'"public_key_fingerprint":"{fingerprint}",{_TELLING[flags & (PROVEN | OBSERVED)]},{region},'
+            f'"availability":{_ALWAYS if availability == 1.0 else round(availability, AVAILABILITY_DIGITS)}}}'
+        )
+        told.append(text.encode())
+    return told
+
+
+def describe(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
+    """One of the `descriptions`, to be completed."""
+    document: dict[str, Any] = orjson.loads(descriptions(directory, [slot], now)[0])
+    return document
+
+
+def _profile_as_json(encoded: bytes) -> tuple[str, str, str]:
+    """Of an encoded profile the endpoints as members of a JSON object, the key, and the metadata as JSON."""
+    text = encoded.decode()
+    # ["<address>",<port>,"<key>",[],<metadata>] is the form of nearly all. Where nothing is escaped, address
+    # and key end with the next quote. Cutting there takes 0.4 µs, decoding and encoding 1 µs.
+    if "\\" not in text:
+        _, address, port, public_key, rest = text.split('"', 4)
+        if rest.startswith(",[],"):
+            return f'"address":"{address}","port":{port[1:-1]},"addresses":[]', public_key, rest[4:-1]
+    profile = Profile.decode(encoded)
+    more = [{"address": endpoint.address, "port": endpoint.port} for endpoint in profile.addresses]
+    endpoints = {"address": profile.address, "port": profile.port, "addresses": more}
+    return _json(endpoints)[1:-1], profile.public_key, _json(profile.metadata)
+
+
+def _set_as_json(held: ServiceSet) -> tuple[str, str]:
+    """Services and region, each as a member of a JSON object."""
+    return f'"services":{_json(held.listed)}', f'"region":{_json(held.region or None)}'
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def identity_of(flags: int) -> str:
+    """Whether a node with these `Record.flags` is bound to its key: ``proven`` or ``unproven``."""
+    return "proven" if flags & PROVEN else "unproven"
+
+
+def address_source_of(flags: int) -> str:
+    """Whether the node was seen at each address that it names (``observed``) or only ``declared`` it."""
+    return "observed" if flags & OBSERVED else "declared"
+
+
+def key_status_of(flags: int) -> str:
+    """What the public key is: ``valid``, or ``opaque`` where it is text that no signature is checked with."""
+    return "valid" if flags & KEYED else "opaque"
+
+
+# What the flags of a node say of it to others, as members of a JSON object.
+_TELLING = {
+    flags: f'"identity":"{identity_of(flags)}","address_source":"{address_source_of(flags)}"'
+    for flags in (0, PROVEN, OBSERVED, OBSERVED | PROVEN)
+}
+
+
+def explain(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
+    """All of one node: the description, its key, and the story of its life so far and ahead."""
+    record = directory.nodes.registry.record(slot)
+    state = State(record.state)
+    silent_s = max(0.0, now.attended_s - record.last_seen_s)
+    history = _history(record.history, record.registered_at)
+    away_until = _away_until(record.away_until_s, now)
+    return {
+        **describe(directory, slot, now),
+        "public_key": Profile.decode(record.profile).public_key,
+        "key_status": key_status_of(record.flags),
+        "key_generation": record.generation,
+        "next_key": record.next_key or None,
+        "registered_at": rfc3339(record.registered_at),
+        "revision": record.revision,
+        "discoverable": bool(record.flags & DISCOVERABLE),
+        "away_until": away_until,
+        "explain": {
+            "why": _why(state, record.flags, away_until, silent_s),
+            "silent_s": round(silent_s, 3),
+            "usual_gap_s": round(record.usual_gap_s, 3),
+            "in_state_since": history[-1]["at"],
+            "what_to_do": _what_to_do(state, record.flags),
+            "deadlines": _deadlines_ahead(directory, slot, now),
+            "history": history,
+        },
+    }
+
+
+def _why(state: State, flags: int, away_until: str | None, silent_s: float) -> str:
+    if flags & LEFT:
+        return "It left by its own word; its identity is kept."
+    meaning = _MEANING[state]
+    if flags & HELD:
+        meaning = f"{meaning} An operator holds it in this state."
+    if state is State.ACTIVE and away_until is not None:
+        meaning = f"It announced to be away until {away_until}, and is not checked before."
+    return f"{meaning} Its last sign of life was {span(silent_s)} ago."
+
+
+def _what_to_do(state: State, flags: int) -> str:
+    if flags & LEFT:
+        return "A heartbeat brings it back as itself."
+    if flags & HELD and state is State.ACTIVE:
+        return "Nothing; silence changes nothing until an operator releases it."
+    if state is State.ACTIVE:
+        return "Nothing; the next heartbeat renews the tolerance."
+    return "A heartbeat brings it back at once, with its identity, services and history."
+
+
+def _away_until(away_until_s: float, now: Now) -> str | None:
+    ahead_s = away_until_s - now.attended_s
+    return rfc3339(now.wall_s + ahead_s) if ahead_s > 0 else None
+
+
+def _deadlines_ahead(directory: Directory, slot: int, now: Now) -> list[dict[str, Any]]:
+    """Every state that silence would still lead to, and when, up to DEAD; none for a node that is held."""
+    registry = directory.nodes.registry
+    if registry.flags(slot) & HELD:
+        return []
+    state, at_s = registry.state(slot), directory.nodes.deadline_s(slot)
+    ahead = []
+    while state in LIVE_STATES:
+        state = next_state(state, Event.DEADLINE)
+        in_s = max(0.0, at_s - now.attended_s)
+        ahead.append({"state": state.wire, "at": rfc3339(now.wall_s + in_s), "in_s": round(in_s, 3)})
+        at_s = deadline_s(state, at_s, 0.0, 0.0, directory.lifecycle)
+    return ahead
+
+
+def _history(history: str, registered_at: float) -> list[dict[str, Any]]:
+    """The kept transitions, oldest first; the registration, which the record itself tells, leads."""
+    entries = [
+        {
+            "at": rfc3339(entry.at),
+            "from": entry.from_state.wire,
+            "to": entry.to_state.wire,
+            "reason": entry.reason,
+        }
+        for entry in decode_history(history)
+    ]
+    if not entries or entries[0]["from"] not in (State.ABSENT.wire, State.DEAD.wire):
+        first = {
+            "at": rfc3339(registered_at),
+            "from": State.ABSENT.wire,
+            "to": State.ACTIVE.wire,
+            "reason": Event.REGISTERED.value,
+        }
+        entries.insert(0, first)
+    return entries

@@ -1,0 +1,163 @@
+"""Scripts by which shells complete the words of the program, made of its own parser. Pure."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from typing import NamedTuple
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+class Flag(NamedTuple):
+    """A flag: whether a value follows, which values there are (empty: any), what it means."""
+
+    name: str
+    takes_value: bool
+    choices: tuple[str, ...]
+    meaning: str
+
+
+class Command(NamedTuple):
+    """A command: what it does, the words that may stand behind it, and its flags."""
+
+    name: str
+    meaning: str
+    words: tuple[str, ...]
+    flags: tuple[Flag, ...]
+
+
+def commands_of(parser: argparse.ArgumentParser) -> list[Command]:
+    """What a parser understands."""
+    found = []
+    for action in parser._actions:
+        if not isinstance(action, argparse._SubParsersAction):
+            continue
+        meanings = {choice.dest: choice.help or "" for choice in action._choices_actions}
+        for name, command in action.choices.items():
+            flags, words = list[Flag](), tuple[str, ...]()
+            for taken in command._actions:
+                choices = tuple(map(str, taken.choices or ()))
+                if taken.option_strings:
+                    meaning = _first_sentence(taken.help or "")
+                    flags.append(Flag(taken.option_strings[-1], taken.nargs != 0, choices, meaning))
+                else:
+                    words += choices
+            found.append(Command(name, meanings.get(name, ""), words, tuple(flags)))
+    return found
+
+
+def script(shell: str, program: str, commands: list[Command]) -> str:
+    """The script for one of `SHELLS`."""
+    return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](program, commands)
+
+
+def _first_sentence(text: str) -> str:
+    """Enough for a list: without the defaults and what is allowed."""
+    return text.replace("%%", "%").split(". ")[0].split("; ")[0].rstrip(".")
+
+
+def _function(program: str) -> str:
+    return f"_{program.replace('-', '_')}"
+
+
+def _bash(program: str, commands: list[Command]) -> str:
+    function = _function(program)
+    names = shlex.quote(" ".join(command.name for command in commands))
+    cases = []
+    for command in commands:
+        words = " ".join([*command.words, *(flag.name for flag in command.flags)])
+        cases.append(f"    {command.name}) words={shlex.quote(words)} ;;")
+    values = [
+        f"    {command.name}:{flag.name}) COMPREPLY=($(compgen -W {shlex.quote(' '.join(flag.choices))}"
+        ' -- "$current")); return ;;'
+        for command in commands
+        for flag in command.flags
+        if flag.choices
+    ]
+    taking = "|".join(
+        sorted({flag.name for command in commands for flag in command.flags if flag.takes_value})
+    )
+    return "\n".join(
+        [
+            f"{function}() {{",
+            '    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}"',
+            '    local command="${COMP_WORDS[1]}" words=',
+            "    COMPREPLY=()",
+            '    if [ "$COMP_CWORD" -eq 1 ]; then',
+            f'        COMPREPLY=($(compgen -W {names} -- "$current")); return',
+            "    fi",
+            '    case "$command:$previous" in',
+            *values,
+            "    esac",
+            '    case "$previous" in',
+            f'    {taking}) COMPREPLY=($(compgen -f -- "$current")); return ;;',
+            "    esac",
+            '    case "$command" in',
+            *cases,
+            "    esac",
+            '    COMPREPLY=($(compgen -W "$words" -- "$current"))',
+            "}",
+            f"complete -o bashdefault -o default -F {function} {program}",
+            "",
+        ]
+    )
+
+
+def _zsh(program: str, commands: list[Command]) -> str:
+    function = _function(program)
+    lines = [f"#compdef {program}", f"{function}() {{", "    local -a words_of=()"]
+    lines.append("    if (( CURRENT == 2 )); then")
+    lines.append("        words_of=(")
+    lines += [f"            {_described(command.name, command.meaning)}" for command in commands]
+    lines += ["        )", "        _describe command words_of", "        return", "    fi"]
+    lines.append('    case "$words[2]" in')
+    for command in commands:
+        lines += [f"    {command.name})", "        _arguments -S \\"]
+        for flag in command.flags:
+            value = f":value:({' '.join(flag.choices)})" if flag.choices else ":value:_files"
+            described = f"{flag.name}[{_escaped(flag.meaning)}]{value if flag.takes_value else ''}"
+            lines.append(f"            {shlex.quote(described)} \\")
+        rest = f"*: :({' '.join(command.words)})" if command.words else "*: :_files"
+        lines += [f"            {shlex.quote(rest)}", "        ;;"]
+    lines += ["    esac", "}"]
+    # Read as a file of functions, or by eval.
+    lines.append(f'if [ "${{funcstack[1]}}" = {shlex.quote(f"_{program}")} ]; then')
+    lines += [f'    {function} "$@"', "else", f"    compdef {function} {program}", "fi", ""]
+    return "\n".join(lines)
+
+
+def _described(name: str, meaning: str) -> str:
+    return shlex.quote(f"{name}:{_escaped(meaning)}")
+
+
+def _escaped(text: str) -> str:
+    """`text` with nothing in it that zsh would take for the end of a description."""
+    return re.sub(r"([\\\[\]:])", r"\\\1", text)
+
+
+def _fish(program: str, commands: list[Command]) -> str:
+    lines = [
+        f"complete -c {program} -f -n __fish_use_subcommand -a {command.name} "
+        f"-d {_fish_quoted(command.meaning)}"
+        for command in commands
+    ]
+    for command in commands:
+        start = f"complete -c {program} -n '__fish_seen_subcommand_from {command.name}'"
+        if command.words:
+            lines.append(f"{start} -f -a {_fish_quoted(' '.join(command.words))}")
+        for flag in command.flags:
+            line = f"{start} -l {flag.name.removeprefix('--')} -d {_fish_quoted(flag.meaning)}"
+            if flag.choices:
+                line += f" -x -a {_fish_quoted(' '.join(flag.choices))}"
+            elif flag.takes_value:
+                line += " -r"
+            lines.append(line)
+    return "\n".join([*lines, ""])
+
+
+def _fish_quoted(text: str) -> str:
+    """In single quotes, where only the quote and the backslash have to be escaped."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

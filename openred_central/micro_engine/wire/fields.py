@@ -1,0 +1,284 @@
+"""Header fields: from the bytes of a header section to validated fields, and to what they say of the message.
+
+Where the body ends, whether the connection stays, which host is meant: all of it is a pure function of the
+section's bytes and the HTTP version, so an equal section need not be read again.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ...errors import CallerError
+from ..limits import (
+    CONTENT_LENGTH_DIGITS_MAX,
+    HEADER_BYTES_MAX,
+    HEADER_FIELD_BYTES_MAX,
+    HEADER_FIELDS_MAX,
+    LIST_MEMBERS_MAX,
+)
+from ..protocol_errors import ProtocolError, bad_request, bare_line_break, header_fields_too_large, quoted
+from .messages import Headers
+from .target import parse_authority
+
+_CRLF = b"\r\n"
+_SECTION_END = b"\r\n\r\n"
+_BARE_LINE_BREAK = re.compile(rb"\r[^\n]|(?<!\r)\n")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CODING = re.compile(rf"{_TOKEN.pattern}(?:[ \t]*;.*)?")
+# What a field value may not have (RFC 9110 §5.5), CR and LF included: those of the line ends are counted.
+_CONTROLS = bytes(byte for byte in range(0x20) if byte != 0x09) + b"\x7f"
+
+# Names as common clients spell them → lower case. Saves 0.2 µs a field over matching a token and lowering it.
+_COMMON_NAMES = {
+    spelling: name
+    for name in (
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-length",
+        "content-type",
+        "cookie",
+        "host",
+        "origin",
+        "referer",
+        "user-agent",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+    )
+    for spelling in (name, name.title())
+}
+
+
+class HeaderSection(NamedTuple):
+    """A header section that was found valid for its HTTP `version` (10 or 11).
+
+    `raw` is the section with the empty line that ends it. `authority` is the lower-case value of Host, empty
+    without one; `content_length` is in bytes, 0 without a body, None for a chunked one; `expects_continue`
+    says that the client waits for 100 before it sends the body; `refusal` is set where the message can be
+    read but an expectation not be met.
+    """
+
+    raw: bytes
+    version: int
+    headers: Headers
+    authority: str
+    keep_alive: bool
+    content_length: int | None
+    expects_continue: bool
+    refusal: CallerError | None
+
+
+def find_line_end(
+    buffer: bytes | bytearray, start: int, scanned: int, line_bytes_max: int, place: str
+) -> int:
+    """The index of the CR LF that ends the line at `start`, or -1 where there is none yet.
+
+    `scanned` bytes of `buffer` were searched before. A longer line than `line_bytes_max` is not found.
+    Raises `ProtocolError` 400, naming `place`, for a bare CR or LF as soon as it is there.
+    """
+    start_search = max(start, scanned - 1)
+    window_end = start + line_bytes_max + len(_CRLF)
+    end = buffer.find(_CRLF, start_search, window_end)
+    if end < 0 and _BARE_LINE_BREAK.search(buffer, start_search, window_end):
+        raise bare_line_break(place)
+    return end
+
+
+def find_section_end(buffer: bytes | bytearray, start: int, scanned: int, place: str) -> int:
+    """The index behind the empty line that ends the field section at `start`, or -1 where there is none yet.
+
+    The line before the section must have ended with CR LF right before `start`; `scanned` bytes of `buffer`
+    were searched before. Raises `ProtocolError` 400 for a bare CR or LF and 431 for too many bytes, each as
+    soon as it is there.
+    """
+    window_end = start + HEADER_BYTES_MAX + len(_CRLF)
+    end = buffer.find(_SECTION_END, max(start - 2, scanned - 3), window_end)
+    if end >= 0:
+        return end + len(_SECTION_END)
+    if _BARE_LINE_BREAK.search(buffer, max(start, scanned - 1), window_end):
+        raise bare_line_break(place)
+    if len(buffer) >= window_end:
+        raise header_fields_too_large(f"The {place} is larger than the {HEADER_BYTES_MAX} bytes allowed.")
+    return -1
+
+
+def parse_fields(raw: bytes, place: str) -> tuple[tuple[str, str], ...]:
+    """The fields of a section, `raw` with the empty line that ends it: lower-case names, Latin-1 values.
+
+    Raises `ProtocolError` 400 for a line that is not ``name: value`` and 431 for too many fields or a too
+    long one; `place` names the section (RFC 9112 §5).
+    """
+    if raw == _CRLF:
+        return ()
+    lines = raw[: -len(_SECTION_END)].decode("latin-1").split("\r\n")
+    # One pass over all bytes finds any control among them, because each line end accounts for exactly two.
+    control_bytes = len(raw) - len(raw.translate(None, _CONTROLS))
+    if control_bytes != 2 * len(lines) + 2:
+        raise _control_error(raw, place)
+    if len(lines) > HEADER_FIELDS_MAX:
+        raise header_fields_too_large(f"The {place} has more than the {HEADER_FIELDS_MAX} fields allowed.")
+    if len(raw) > HEADER_FIELD_BYTES_MAX and len(max(lines, key=len)) > HEADER_FIELD_BYTES_MAX:
+        raise header_fields_too_large(
+            f"The {place} has a field longer than the {HEADER_FIELD_BYTES_MAX} bytes allowed."
+        )
+    fields: list[tuple[str, str]] = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        lower = _COMMON_NAMES.get(name)
+        if lower is None or not colon:
+            if not colon or not _TOKEN.fullmatch(name):
+                raise _line_error(line, place)
+            lower = name.lower()
+        # SP and HTAB only; a strip() of all white space would take VT, 0x85 and 0xA0 too (RFC 9110 §5.6.3).
+        fields.append((lower, value.strip(" \t")))
+    return tuple(fields)
+
+
+def _control_error(raw: bytes, place: str) -> ProtocolError:
+    if _BARE_LINE_BREAK.search(raw):
+        return bare_line_break(place)
+    return bad_request(
+        f"The {place} has a control byte, which a field cannot have.", "Send visible characters and spaces."
+    )
+
+
+def _line_error(line: str, place: str) -> ProtocolError:
+    if line.startswith((" ", "\t")):
+        return bad_request(
+            f"The {place} has a folded line, {quoted(line)}.", "Send each field on one line (RFC 9112 §5.2)."
+        )
+    return bad_request(
+        f"The {place} has the line {quoted(line)}, which does not begin with a field name and a colon.",
+        "Send 'name: value', without white space before the colon.",
+    )
+
+
+def parse_header_section(raw: bytes, version: int) -> HeaderSection:
+    """What the header section `raw`, with its final empty line, says of a request of HTTP `version` 10 or 11.
+
+    Raises `ProtocolError` 400, 413, 431 or 501 where it cannot be known or served where the message ends,
+    and 400 without one valid Host (RFC 9112 §3.2, §6, §9.3; RFC 9110 §10.1.1).
+    """
+    headers = Headers(parse_fields(raw, "header section"))
+    authority = _authority(headers, version)
+    content_length = _body_length(headers, version)
+    expectations: list[str] = []
+    # An HTTP/1.0 client does not know of expectations (RFC 9110 §10.1.1).
+    if "expect" in headers and version > 10:
+        expectations = _members(headers, "expect")
+    refusal = None
+    if any(expectation != "100-continue" for expectation in expectations):
+        refusal = CallerError(
+            417,
+            "expectation_failed",
+            f"The expectation {quoted(headers.get('expect') or '')} cannot be met here.",
+            suggestion="Send no Expect, or Expect: 100-continue.",
+        )
+    return HeaderSection(
+        raw=raw,
+        version=version,
+        headers=headers,
+        authority=authority,
+        keep_alive=_keeps_alive(headers, version),
+        content_length=content_length,
+        expects_continue=bool(expectations) and refusal is None and content_length != 0,
+        refusal=refusal,
+    )
+
+
+def _members(headers: Headers, name: str) -> list[str]:
+    """The members of the list in field `name`, in lower case; empty ones are skipped (RFC 9110 §5.6.1).
+
+    Raises `ProtocolError` 431 for too many of them.
+    """
+    members = (headers.get(name) or "").split(",", LIST_MEMBERS_MAX)
+    if len(members) > LIST_MEMBERS_MAX:
+        raise header_fields_too_large(
+            f"The field {name} has more than the {LIST_MEMBERS_MAX} members allowed."
+        )
+    return [stripped.lower() for member in members if (stripped := member.strip(" \t"))]
+
+
+def _keeps_alive(headers: Headers, version: int) -> bool:
+    """Whether the connection stays open behind this message (RFC 9112 §9.3)."""
+    options = _members(headers, "connection") if "connection" in headers else ()
+    return "close" not in options and (version > 10 or "keep-alive" in options)
+
+
+def _authority(headers: Headers, version: int) -> str:
+    """The host and port of the one Host field in lower case; empty for HTTP/1.0 without it (§3.2)."""
+    host = headers.get("host")
+    if host is None:
+        if version == 10:
+            return ""
+        raise bad_request("The Host field is missing.", "Send one Host field: host or host:port.")
+    # Two fields are one value with a comma and a space here, which is never a host.
+    authority = parse_authority(host)
+    if authority is None:
+        raise bad_request(
+            f"The Host field {quoted(host)} is not one host with an optional port.",
+            "Send one Host field: host or host:port.",
+        )
+    return authority
+
+
+def _body_length(headers: Headers, version: int) -> int | None:
+    """The length of the body in bytes, None where it comes in chunks (RFC 9112 §6.3)."""
+    length = headers.get("content-length")
+    if "transfer-encoding" in headers:
+        if length is not None:
+            raise bad_request(
+                "Transfer-Encoding and Content-Length were sent together; the end of the body is not known.",
+                "Send only one of them.",
+            )
+        _check_transfer_coding(headers, version)
+        return None
+    if length is None:
+        return 0
+    # Two fields are one value with a comma here, which is refused like any list (RFC 9110 §8.6 allows it).
+    # isdigit() alone would take superscript digits.
+    if not (length.isascii() and length.isdigit()):
+        raise bad_request(
+            f"The Content-Length {quoted(length)} is not one decimal number.",
+            "Send one Content-Length of digits only.",
+        )
+    if len(length) > CONTENT_LENGTH_DIGITS_MAX and len(length.lstrip("0")) > CONTENT_LENGTH_DIGITS_MAX:
+        raise ProtocolError(
+            413,
+            "content_too_large",
+            f"The Content-Length has more than the {CONTENT_LENGTH_DIGITS_MAX} digits allowed.",
+            "Send a smaller body.",
+        )
+    return int(length[-CONTENT_LENGTH_DIGITS_MAX:])
+
+
+def _check_transfer_coding(headers: Headers, version: int) -> None:
+    """Raises `ProtocolError` unless the transfer coding is exactly ``chunked`` (RFC 9112 §6.1, §7)."""
+    if version == 10:
+        raise bad_request(
+            "Transfer-Encoding was sent with HTTP/1.0, which does not know it.", "Send Content-Length."
+        )
+    lines = headers.get_all("transfer-encoding")
+    # All that stands behind too many members becomes one more member, which is no coding.
+    codings = [coding.strip(" \t").lower() for coding in lines[0].split(",", LIST_MEMBERS_MAX)]
+    if codings == ["chunked"] and len(lines) == 1:
+        return
+    others = codings[:-1]
+    names = [coding.partition(";")[0].strip(" \t") for coding in others]
+    is_well_formed = all(_CODING.fullmatch(coding) for coding in others) and "chunked" not in names
+    if codings[-1] == "chunked" and is_well_formed and len(lines) == 1:
+        raise ProtocolError(
+            501,
+            "not_implemented",
+            f"The transfer coding {quoted(lines[0])} is not known here.",
+            "Send the body with Transfer-Encoding: chunked alone.",
+        )
+    raise bad_request(
+        f"The Transfer-Encoding {quoted(', '.join(lines))} does not end with one chunked, so the end of the "
+        "body is not known.",
+        "Send one field, Transfer-Encoding: chunked.",
+    )

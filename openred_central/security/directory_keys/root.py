@@ -1,0 +1,102 @@
+"""Which root key a server starts with: the anchor that peers have pinned must not change silently."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .keyring import Schedule
+
+COMPOSITE = "h"
+CLASSICAL = "R"
+# The letters of `suites.SUITES`.
+TOKEN_SUITES = ("r", "R", "h")
+
+
+class QuantumPolicy(StrEnum):
+    """What is asked of the root key, `OPENRED_PQ`."""
+
+    AUTO = "auto"
+    REQUIRE = "require"
+    OFF = "off"
+
+
+class RootRefused(Exception):
+    """No root key that would be the right one can be used. The message is one line for the operator."""
+
+
+class RootChoice(NamedTuple):
+    """The suite of the root key, and what the operator should know about it; empty where there is nothing."""
+
+    suite: str
+    warning: str
+
+
+def choose_root(policy: QuantumPolicy, on_disk: Collection[str], *, supported: bool) -> RootChoice:
+    """The suite of the root key to use or make.
+
+    `on_disk`: the suites of which there is a root key; `supported`: whether this installation can make
+    composite signatures. Raises `RootRefused`.
+    """
+    lacking = "this installation has no ML-DSA-65, which comes with cryptography 48 or newer"
+    if policy is QuantumPolicy.OFF:
+        if COMPOSITE in on_disk:
+            return RootChoice(
+                CLASSICAL,
+                "OPENRED_PQ=off: the composite root key on the disk is not used; peers that pinned it will "
+                "refuse this server's keys",
+            )
+        return RootChoice(CLASSICAL, "")
+    if COMPOSITE in on_disk and not supported:
+        raise RootRefused(
+            f"the root key is composite, but {lacking}; install that, or give up the root key and everybody "
+            "who pinned it with OPENRED_PQ=off"
+        )
+    if COMPOSITE in on_disk:
+        return RootChoice(COMPOSITE, "")
+    if policy is QuantumPolicy.REQUIRE:
+        if not supported:
+            raise RootRefused(f"OPENRED_PQ=require, but {lacking}")
+        replaced = (
+            "OPENRED_PQ=require: a new, composite root key takes the place of the classical one; peers "
+        )
+        return RootChoice(COMPOSITE, replaced + "must pin it anew" if CLASSICAL in on_disk else "")
+    if CLASSICAL in on_disk:
+        upgrade = "; OPENRED_PQ=require makes a composite one, which peers must pin anew" if supported else ""
+        return RootChoice(CLASSICAL, f"the root key is classical, not quantum-safe{upgrade}")
+    if supported:
+        return RootChoice(COMPOSITE, "")
+    return RootChoice(CLASSICAL, f"the root key will be classical, not quantum-safe: {lacking}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOptions:
+    """What kind of keys there are to be.
+
+    `token_suite`: the suite of the signing keys; `quantum`: what is asked of the root key; `offline_root`:
+    the root key lies on another machine.
+    """
+
+    token_suite: str = "r"
+    quantum: QuantumPolicy = QuantumPolicy.AUTO
+    offline_root: bool = False
+
+    def __post_init__(self) -> None:
+        if self.token_suite not in TOKEN_SUITES:
+            raise ValueError(f"no suite is called {self.token_suite!r}; there are {', '.join(TOKEN_SUITES)}")
+        if self.offline_root and self.token_suite == "r":
+            raise ValueError(
+                "with an offline root key, signing keys live a month, for which RSA-2048 is too short; "
+                "choose suite R or h"
+            )
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the signing keys."""
+        # Here and not above: no server needs it before its first token. 3 ms with what it imports.
+        from .keyring import OFFLINE_SCHEDULE, Schedule
+
+        return OFFLINE_SCHEDULE if self.offline_root else Schedule()

@@ -1,0 +1,189 @@
+"""The operators' listeners: an engine for TCP and one for the Unix socket, beside the public one."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..api.admin.admission import Admission
+from ..api.admin.desk import Desk
+from ..api.admin.hosts import Hosts
+from ..api.admin.options import OperatorsOptions
+from ..api.admin.routes import install
+from ..api.admin.secret_file import read_or_make
+from ..api.service import Api
+from ..api.wire.times import rfc3339
+from ..clock import Clock
+from ..errors import CallerError
+from ..micro_engine.engine import Engine
+from ..micro_engine.limits import EngineLimits
+from ..security.directory_keys.root import RootRefused
+from ..sockets import listen_tcp, listen_unix
+from ..storage.keys.key_files import KeyFileError
+from ..tasks.snapshotter import SnapshotFailed, Snapshotter
+
+log = logging.getLogger("openred.operators")
+
+# Operators are few; a scraper or two, a script, a person. Idle connections give way to new ones.
+CONNECTIONS_MAX = 64
+CONNECTIONS_KEPT = 4
+SOCKET_MODE = 0o600
+
+
+class Operators:
+    """Where operators are heard.
+
+    Arguments: `options` say where; `secret_file` is where the secret lies, None where it has no place;
+    `random_bytes` makes a new one; `limits` are those of the public engine; `clock` and `new_request_id` as
+    for every engine.
+    """
+
+    def __init__(
+        self,
+        options: OperatorsOptions,
+        secret_file: Path | None,
+        random_bytes: Callable[[int], bytes],
+        *,
+        limits: EngineLimits,
+        clock: Clock,
+        new_request_id: Callable[[], str],
+    ) -> None:
+        self._options = options
+        self._secret_file = secret_file
+        self._random_bytes = random_bytes
+        self._limits = replace(
+            limits, connections_max=CONNECTIONS_MAX, connections_per_address_max=CONNECTIONS_MAX
+        )
+        self._clock = clock
+        self._new_request_id = new_request_id
+        self._engines: list[Engine] = []
+
+    async def start(self, desk: Desk) -> list[str]:
+        """Listen. Returns the addresses; none where nobody wants to.
+
+        Raises `OSError` where it cannot listen, `SecretError` where the secret file cannot be used.
+        """
+        options, addresses = self._options, []
+        if options.port is not None:
+            secret = self._secret()
+            listeners = listen_tcp(options.host, options.port, backlog=CONNECTIONS_MAX)
+            metrics_open = all(map(_is_loopback, listeners))
+            hosts = Hosts((options.host, *options.names))
+            admission = Admission(trusted=False, secret=secret, metrics_open=metrics_open, hosts=hosts)
+            addresses += await self._serve(listeners, desk, admission)
+        if options.socket is not None:
+            listeners = [listen_unix(options.socket, mode=SOCKET_MODE, backlog=CONNECTIONS_MAX)]
+            admission = Admission(trusted=True, secret=None, metrics_open=True)
+            addresses += await self._serve(listeners, desk, admission)
+        return addresses
+
+    async def drain(self) -> None:
+        """Finish what is in flight, and stop."""
+        await asyncio.gather(*(engine.drain() for engine in self._engines))
+
+    def hurry(self) -> None:
+        """Wait no longer for what is in flight."""
+        for engine in self._engines:
+            engine.hurry()
+
+    async def _serve(self, listeners: list[socket.socket], desk: Desk, admission: Admission) -> list[str]:
+        engine = Engine(
+            limits=self._limits,
+            clock=self._clock,
+            new_request_id=self._new_request_id,
+            places_kept=CONNECTIONS_KEPT,
+        )
+        install(engine, desk, admission)
+        self._engines.append(engine)
+        return await engine.start(listeners)
+
+    def _secret(self) -> str | None:
+        if self._secret_file is None:
+            log.warning(
+                "operators have no secret, since nothing is kept on disk: over TCP /admin/ refuses all; "
+                "to use it, give OPENRED_ADMIN_SECRET_FILE or OPENRED_ADMIN_SOCKET"
+            )
+            return None
+        secret, open_to_others = read_or_make(self._secret_file, self._random_bytes)
+        if open_to_others:
+            log.warning("others than its owner may read the secret file %s", self._secret_file)
+        return secret
+
+
+class Keys(Protocol):
+    """What operators may do to the directory's keys; `Keykeeper` is what they get."""
+
+    async def rotate(self) -> None:
+        """Have the signing key replaced. Raises `KeyFileError` and `RootRefused`."""
+
+    async def revoke(self, key_id: str) -> None:
+        """Let a signing key count no more. Raises also `ValueError` where there is none."""
+
+
+def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter | None, keys: Keys) -> Desk:
+    """What the operators' endpoints need of the server."""
+
+    async def rotate_keys() -> None:
+        try:
+            await keys.rotate()
+        except (KeyFileError, RootRefused) as error:
+            raise _keys_unusable(error) from error
+
+    async def revoke_key(key_id: str) -> None:
+        try:
+            await keys.revoke(key_id)
+        except ValueError:
+            raise CallerError(
+                404,
+                "key_not_found",
+                f"No key of the directory is called {key_id!r}.",
+                suggestion="`openred-central keys show` lists them.",
+            ) from None
+        except (KeyFileError, RootRefused) as error:
+            raise _keys_unusable(error) from error
+
+    async def snapshot() -> dict[str, Any]:
+        if snapshotter is None:
+            raise CallerError(
+                409,
+                "nothing_to_copy",
+                "This server keeps nothing on disk, so there is nothing to take a snapshot of.",
+                suggestion="Start it with a database.",
+            )
+        try:
+            manifest = await snapshotter.take_now()
+        except SnapshotFailed as error:
+            raise CallerError(
+                503,
+                "snapshot_failed",
+                f"The snapshot could not be taken: {error}.",
+                suggestion="Mend what the message tells; older snapshots are as they were.",
+            ) from error
+        return {
+            "taken_at": rfc3339(manifest.taken_at),
+            "bytes": manifest.file_bytes,
+            "nodes": manifest.records,
+            "tombstones": manifest.tombstones,
+        }
+
+    return Desk(api, metrics, snapshot, rotate_keys, revoke_key)
+
+
+def _keys_unusable(error: Exception) -> CallerError:
+    return CallerError(
+        503,
+        "store_unavailable",
+        f"The keys cannot be used as they are: {error}.",
+        suggestion="Mend what the message tells; the server tries again every minute.",
+        headers=(("Retry-After", "60"),),
+    )
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback

@@ -1,0 +1,331 @@
+"""The composition root: the order in which the parts of a server start and stop. `assembly` makes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import uvloop
+
+from ..api.feed.broadcast import Broadcast
+from ..api.feed.event_feed import EventFeed
+from ..api.feed.event_log import EventLog
+from ..api.routes import install
+from ..clock import AttendedTime, SystemClock
+from ..directory.directory import Directory
+from ..exit_codes import exit_code
+from ..listening import Certificate, StartError, certificate_of
+from ..logs import configure
+from ..micro_engine.engine import Engine
+from ..reporting.figures import LiveFigures
+from ..settings.config import SETTINGS, Configuration
+from ..storage.copies.restoring import Restored, open_or_restore
+from ..storage.copies.runs import RUN_BYTES, begin_run
+from ..storage.store import Store, StoreError
+from ..tasks.notifier import Notifier
+from ..tasks.saver import Saver
+from ..tasks.stall_meter import StallMeter
+from ..tasks.supervisor import Supervisor
+from ..wording import counted
+from .assembly import Assembly, log_unserved
+from .vault import Vault, keep_keys, open_vault
+
+if TYPE_CHECKING:
+    from ..api.service import Api
+    from ..reporting.figures import Parts
+    from ..tasks.revocation_saver import RevocationSaver
+    from .operators import Operators
+
+log = logging.getLogger("openred.server")
+
+# Signals that end the server in order: also by the keyboard, a limit of processor time, a failing supply.
+STOPPING = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGXCPU", "SIGPWR")
+    if hasattr(signal, name)
+)
+# A background task, and what it is called.
+Work = tuple[str, Callable[[], Awaitable[None]]]
+
+UNNAMED = (
+    "%s is not set: a request that was signed for another directory is not told from one for us; "
+    "set it to what clients call this one, such as directory.example"
+)
+
+
+def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
+    """Run the server until SIGTERM, SIGINT or another of `STOPPING`.
+
+    `begin_anew` makes an empty database where it is missing although there are snapshots of it.
+
+    Returns the exit code: 0; 1 where it could not save all changes, or could not start and might do so
+    later; 78 where it cannot start until somebody mends what the log names.
+    """
+    configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            saved = runner.run(Server(configuration, begin_anew=begin_anew).run())
+    except (StartError, StoreError) as error:
+        log.error("cannot start: %s", error)
+        return exit_code(error)
+    if saved:
+        return 0
+    log.error("ended without having saved all changes; the lines before name what is lost")
+    logging.shutdown()
+    # A commit that never returns would keep an orderly exit waiting for ever.
+    os._exit(1)
+
+
+class End(NamedTuple):
+    """How a run ended: whether the thread that writes is free, and whether nothing is lost."""
+
+    writer_idle: bool
+    all_saved: bool
+
+
+class Server:
+    """One server, from its start to its stop."""
+
+    def __init__(self, configuration: Configuration, *, begin_anew: bool = False) -> None:
+        self._configuration = configuration
+        self._begin_anew = begin_anew
+        self._clock = SystemClock()
+        self._assembly = Assembly(
+            configuration,
+            self._clock,
+            random=random.Random(os.urandom(16)).random,
+            entropy=os.urandom,
+            started_s=self._clock.monotonic_s(),
+        )
+        self._stop = asyncio.Event()
+        self._supervisor = Supervisor(self._clock)
+        self._notifier = Notifier(os.environ, os.getpid())
+
+    async def run(self) -> bool:
+        """Start, serve until a signal comes, stop. Returns whether everything was saved.
+
+        Raises `StartError` or `StoreError` where it cannot start.
+        """
+        _on_signal(self._stop.set)
+        try:
+            return await self._run()
+        finally:
+            _hear_no_more()
+
+    async def _run(self) -> bool:
+        configuration = self._configuration
+        self._notifier.status("loading")
+        store, (directory, attended), restored = open_or_restore(
+            configuration.database,
+            configuration.snapshot_folder,
+            self._assembly.load,
+            restore=configuration.restore == "auto",
+            begin_anew=self._begin_anew,
+            wall_s=self._clock.wall_s(),
+        )
+        log_unserved(directory, store.location)
+        writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+        vault, end = open_vault(configuration, self._clock, os.urandom), End(writer_idle=True, all_saved=True)
+        try:
+            end = await self._serve(directory, attended, restored, store, writer, vault)
+        finally:
+            vault.close()
+            writer.shutdown(wait=end.writer_idle)
+            if end.writer_idle:
+                _close(store)
+            self._notifier.close()
+        return end.all_saved
+
+    async def _serve(
+        self,
+        directory: Directory,
+        attended: AttendedTime,
+        restored: Restored | None,
+        store: Store,
+        writer: ThreadPoolExecutor,
+        vault: Vault,
+    ) -> End:
+        assembly, configuration = self._assembly, self._configuration
+        run = os.urandom(RUN_BYTES)
+        begin_run(store, run)
+        # Another name for each run, under which nobody takes its events for those of an earlier one.
+        feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes)
+        saver = assembly.saver(directory, attended, store, writer)
+        revocation_saver = assembly.revocation_saver(store, writer)
+        status = partial(_status, directory, saver)
+        prober = assembly.prober(directory, attended)
+        certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
+        parts = assembly.parts(directory, attended, saver, prober, feed, restored, store, run, certificate)
+        broadcast = Broadcast(
+            feed, LiveFigures(parts), self._clock.wall_s, readers_max=configuration.events_subscribers_max
+        )
+        engine, scheduler, snapshotter = parts.engine, parts.scheduler, parts.snapshotter
+        stalls = StallMeter(self._clock)
+        time_s = asyncio.get_running_loop().time
+        api = assembly.api(
+            parts, broadcast, store, revocation_saver, vault.keykeeper, self._stop.is_set, time_s
+        )
+        install(engine, api)
+        operators = await self._start_operators(api, parts, broadcast, stalls, vault)
+        context = certificate.context if certificate else None
+        addresses = await engine.start(assembly.listeners(), tls=context)
+        # An operator's word that silence is to be believed.
+        _on_signal(lambda: directory.expiry.release_hold(attended.now()), [signal.SIGUSR1])
+        _on_signal(partial(_renew, certificate, engine), [signal.SIGHUP])
+        works: list[Work] = [("saver", saver.run), ("scheduler", scheduler.run), ("prober", prober.run)]
+        works += [("broadcast", broadcast.run), ("stall meter", stalls.run)]
+        works += [("notifier", partial(self._notifier.run, status)), ("keykeeper", partial(keep_keys, vault))]
+        works += [("snapshotter", snapshotter.run)] if snapshotter else []
+        tasks = [asyncio.create_task(self._supervisor.run(name, work)) for name, work in works]
+        log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
+        self._notifier.ready(status())
+        if not configuration.authority:
+            log.warning(UNNAMED, SETTINGS["authority"].variable)
+        try:
+            await _until(self._stop, tasks)
+        finally:
+            # No new connections, then what is in flight finishes, bounded by drain_timeout_s.
+            # A second signal ends that wait.
+            log.info("stopping")
+            self._notifier.stopping()
+            listening: list[Engine | Operators] = [engine, operators] if operators else [engine]
+            _on_signal(partial(_hurry, listening))
+            broadcast.stop()
+            cut, *_ = await asyncio.gather(*(each.drain() for each in listening))
+            stalls.stop()
+            # Time stops before the last flush, so that what is saved is the end.
+            scheduler.stop()
+            if snapshotter:
+                snapshotter.stop()
+            vault.keykeeper.stop()
+            await prober.stop()
+            self._supervisor.stop()
+            # Both try again to save what was acknowledged as not yet saved, as long as either may take.
+            await asyncio.gather(saver.stop(), revocation_saver.stop())
+            self._notifier.stop()
+        await asyncio.gather(*tasks)
+        log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
+        return _end(saver, revocation_saver, vault)
+
+    async def _start_operators(
+        self, api: Api, parts: Parts, broadcast: Broadcast, stalls: StallMeter, vault: Vault
+    ) -> Operators | None:
+        """Have operators heard, where they are to be. Raises `StartError` where that cannot be."""
+        operators = self._assembly.operators()
+        if operators is None:
+            return None
+        from ..api.admin.secret_file import SecretError
+        from ..reporting.metrics import metrics_text
+        from .operators import make_desk
+
+        desk = make_desk(
+            api,
+            lambda: metrics_text(
+                parts, broadcast, stalls, api.limits.refusals, _failures(self._supervisor, vault)
+            ),
+            parts.snapshotter,
+            vault.keykeeper,
+        )
+        try:
+            addresses = await operators.start(desk)
+        except OSError as error:
+            raise StartError(
+                f"operators cannot be heard: {error.strerror or error}; choose another OPENRED_ADMIN_PORT "
+                "(0 for any that is free, off for none) or OPENRED_ADMIN_SOCKET"
+            ) from error
+        except SecretError as error:
+            raise StartError(str(error)) from error
+        log.info("operators are heard on %s", _list(addresses))
+        return operators
+
+
+def _end(saver: Saver, revocation_saver: RevocationSaver, vault: Vault) -> End:
+    gave_up = saver.gave_up or revocation_saver.gave_up
+    lost_any = gave_up or saver.lost_any or vault.keykeeper.gave_up
+    return End(writer_idle=not gave_up, all_saved=not lost_any)
+
+
+def _close(store: Store) -> None:
+    """Close `store`. Where that fails nothing is lost, and what kept the server from starting is told."""
+    try:
+        store.close()
+    except StoreError as error:
+        log.warning("nothing is lost, but the next start has more to read: %s", error)
+
+
+def _on_signal(callback: Callable[[], object], numbers: Iterable[int] = STOPPING) -> None:
+    """Have `callback` called in the loop at each of these signals.
+
+    Not by the loop's own handlers: when it closes it would have those signals kill the process, for a moment.
+    One that comes again before the callback ran adds nothing: a storm of them must not fill the loop.
+    """
+    loop, waiting = asyncio.get_running_loop(), set[int]()
+
+    def call(number: int) -> None:
+        waiting.discard(number)
+        callback()
+
+    def came(number: int, _: object) -> None:
+        if number not in waiting:
+            waiting.add(number)
+            loop.call_soon_threadsafe(call, number)
+
+    for number in numbers:
+        signal.signal(number, came)
+
+
+def _hear_no_more() -> None:
+    """Ignore from now on what was handled: nothing is left to be ended, and the loop is about to close."""
+    for number in (*STOPPING, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _renew(certificate: Certificate | None, engine: Engine) -> None:
+    """Read the certificate and its key again, for connections to come; nothing else is read again."""
+    if certificate is None:
+        log.info("SIGHUP changes nothing: there is no certificate to read again")
+        return
+    try:
+        certificate.renew()
+    except StartError as error:
+        log.error("the certificate stays as it was: %s", error)
+        return
+    engine.renew_tls(certificate.context)
+    log.info("the certificate and its key were read again")
+
+
+def _hurry(listening: Sequence[Engine | Operators]) -> None:
+    for each in listening:
+        each.hurry()
+
+
+async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for the signal to stop; a task that a start must not go on from ends it with its error."""
+    waiting = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for task in done - {waiting}:
+        task.result()
+
+
+def _failures(supervisor: Supervisor, vault: Vault) -> dict[str, int]:
+    """How often each background task failed; the keykeeper goes on by itself where files are the matter."""
+    failed = supervisor.failures
+    return {**failed, "keykeeper": failed["keykeeper"] + vault.keykeeper.stats.failures}
+
+
+def _status(directory: Directory, saver: Saver) -> str:
+    """The line that the service manager shows."""
+    return f"{counted(len(directory), 'node')}, store {saver.state.value}"
+
+
+def _list(addresses: Sequence[str]) -> str:
+    return ", ".join(addresses)

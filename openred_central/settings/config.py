@@ -1,0 +1,223 @@
+"""The settings of one run: `Configuration`. Each part of the server is given its own options from it.
+
+The settings themselves stand in `setting_table`. To hand one on, add it to the method that makes the options
+of the part concerned. Relations between settings stand in `__post_init__`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..api.admin.options import OperatorsOptions
+from ..api.caller.limiting import LimitOptions
+from ..directory.directory import DirectoryOptions
+from ..directory.life.mass_silence import MassSilenceOptions
+from ..directory.lifecycle import LifecycleOptions
+from ..limits.gcra import Policy
+from ..limits.origins import UNIX
+from ..micro_engine.limits import EngineLimits
+from ..security.directory_keys.root import KeyOptions, QuantumPolicy
+from ..tasks.prober import ProberOptions
+from ..tasks.saver import SaverOptions
+from ..tasks.snapshotter import SnapshotOptions
+from .kinds import Kind, Rate, show_duration
+from .table import Settings
+
+PREFIX = "OPENRED_"
+
+
+class ConfigError(Exception):
+    """Settings cannot be used. The message has a line for each: which one, as given, and what is allowed."""
+
+
+class Setting(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    default: Any
+    kind: Kind
+    meaning: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that gives it, such as ``OPENRED_MAX_NODES``."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag that gives it, such as ``--max-nodes``."""
+        return "--" + self.name.replace("_", "-")
+
+
+def _policy(name: str, rate: Rate | None, *, spare: int = 0) -> Policy | None:
+    """The policy of a rate; `spare` is how many more than that may come at once."""
+    return rate and Policy(name, rate.limit, rate.window_s, rate.limit + spare)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration(Settings):
+    """One value for each setting. Raises `ConfigError` where they do not fit together.
+
+    `given_as` tells for each setting that was given the flag or variable it came by; the others have their
+    defaults.
+    """
+
+    given_as: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if wrong := list(self._misfits()):
+            # Each setting is called by the name it was given by.
+            named = (re.sub(r"\w+", lambda word: self.given_as.get(word[0], word[0]), line) for line in wrong)
+            raise ConfigError("\n".join(named))
+
+    def _misfits(self) -> Iterator[str]:
+        """Yield what does not fit together, a line each."""
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            given, missing = "tls_certificate", "tls_key"
+            if self.tls_key:
+                given, missing = missing, given
+            yield f"{given} is set but {missing} is not, allowed is both or neither"
+        if self.flush_interval_s > self.heartbeat_tolerance_s:
+            yield (
+                f"flush_interval_s is {show_duration(self.flush_interval_s)}, allowed is at most "
+                f"heartbeat_tolerance_s, which is {show_duration(self.heartbeat_tolerance_s)}: a crash must "
+                "not forget more than is forgiven"
+            )
+        if self.auth == "strict" and not self.authority:
+            yield (
+                "auth is strict but authority is not set: requests signed for another directory could be "
+                "sent on to this one"
+            )
+        parts: tuple[Callable[[], object], ...] = (
+            *(self.lifecycle, self.engine, self.limits, self.keys, self.directory),
+            *(self.mass_silence, self.saver, self.prober, self.snapshotter),
+        )
+        for options in parts:
+            try:
+                options()
+            except ValueError as error:
+                yield str(error)
+
+    def _named(self, options: type[Any]) -> dict[str, Any]:
+        """The settings that have the names of fields of `options`, ready to build it with."""
+        return {row.name: getattr(self, row.name) for row in fields(options) if row.name in SETTINGS}
+
+    def keys(self) -> KeyOptions:
+        """What kind of keys the directory has."""
+        suite = "h" if self.token_suite == "hybrid" else self.token_suite
+        return KeyOptions(suite, QuantumPolicy(self.pq), self.offline_root)
+
+    def lifecycle(self) -> LifecycleOptions:
+        """How long each state of a node lasts."""
+        return LifecycleOptions(**self._named(LifecycleOptions))
+
+    def engine(self) -> EngineLimits:
+        """The limits of the HTTP engine. A trusted proxy brings the connections of many clients."""
+        proxies = tuple(proxy for proxy in self.trusted_proxies if proxy != UNIX)
+        return EngineLimits(exempt_networks=self.rate_limit_exempt + proxies, **self._named(EngineLimits))
+
+    def limits(self) -> LimitOptions:
+        """Who may ask how often."""
+        return LimitOptions(
+            register=_policy("register", self.limit_register),
+            discover=_policy("discover", self.limit_discover),
+            proof_fail=_policy("proof-fail", self.limit_proof_fail),
+            heartbeat=_policy("heartbeat", self.limit_heartbeat, spare=1),
+            token=_policy("token", self.limit_token),
+            new_nodes=_policy("new-nodes", self.limit_new_nodes),
+            exempt_networks=self.rate_limit_exempt,
+            **self._named(LimitOptions),
+        )
+
+    def directory(self) -> DirectoryOptions:
+        """The limits and habits of the directory."""
+        return DirectoryOptions(
+            nodes_max=self.max_nodes,
+            nodes_bytes_max=self.nodes_bytes_max,
+            shards=self.shards,
+            heartbeat_advice_s=self.heartbeat_advice_s,
+            probing=self.probe != "none",
+        )
+
+    def mass_silence(self) -> MassSilenceOptions:
+        """When to doubt that very many nodes are silent."""
+        return MassSilenceOptions(
+            share=self.mass_silence_share,
+            nodes_min=self.mass_silence_nodes_min,
+            hold_s_max=self.mass_silence_hold_max_s,
+        )
+
+    def saver(self) -> SaverOptions:
+        """How often changes are saved."""
+        return SaverOptions(**self._named(SaverOptions))
+
+    def snapshotter(self) -> SnapshotOptions:
+        """How often the database is copied, and how many copies are kept."""
+        return SnapshotOptions(**self._named(SnapshotOptions))
+
+    def operators(self) -> OperatorsOptions:
+        """Where operators are heard."""
+        return OperatorsOptions(
+            host=self.admin_host,
+            port=self.admin_port,
+            socket=Path(self.admin_socket) if self.admin_socket else None,
+            secret_file=Path(self.admin_secret_file) if self.admin_secret_file else None,
+            names=self.admin_names,
+        )
+
+    @property
+    def probes_max(self) -> int:
+        """How many nodes are connected to at the same time."""
+        return self.probe_concurrency if self.probe != "none" else 0
+
+    def prober(self) -> ProberOptions:
+        """How much is probed at once."""
+        return ProberOptions(concurrency=self.probe_concurrency)
+
+
+SETTINGS = {
+    row.name: Setting(row.name, row.default, row.metadata["kind"], row.metadata["meaning"])
+    for row in fields(Configuration)
+    if row.metadata
+}
+
+
+def is_service_link(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether Kubernetes made `variable` for a service of that name: ``OPENRED_PORT=tcp://10.0.0.1:8000``.
+
+    It does so in every container of a namespace that has a service named ``openred`` (or ``openred-admin``).
+    """
+    return variable.endswith("_PORT") and environment[variable].startswith(("tcp://", "udp://", "sctp://"))
+
+
+def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Configuration:
+    """The configuration from `flags`, setting name → text, and the variables of `environment`.
+
+    Raises `ConfigError` that names every setting that cannot be used.
+    """
+    values: dict[str, Any] = {}
+    given_as: dict[str, str] = {}
+    wrong: list[str] = []
+    for setting in SETTINGS.values():
+        if setting.name in flags:
+            written, given_as[setting.name] = flags[setting.name], setting.flag
+        elif setting.variable in environment and not is_service_link(setting.variable, environment):
+            written, given_as[setting.name] = environment[setting.variable], setting.variable
+        else:
+            continue
+        kind = setting.kind
+        try:
+            # Before any kind reads it: a line break, say, would end the line of whatever tells the value.
+            if not written.isprintable():
+                raise ValueError(written)
+            values[setting.name] = kind.parse(written)
+        except ValueError:
+            allowed = f"{kind.allowed} ({kind.form})" if kind.form else kind.allowed
+            wrong.append(f"{given_as[setting.name]} is {written[:80]!r}, allowed is {allowed}")
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return Configuration(**values, given_as=given_as)

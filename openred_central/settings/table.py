@@ -1,0 +1,230 @@
+"""The table of settings: `Settings`, one line for each, with its default, what is allowed and what it means.
+
+A setting is given as a flag (``--port 9000``), as an environment variable (``OPENRED_PORT=9000``), or has its
+default; the flag wins over the variable. To add one, add one line to the table. `config` hands it on to the
+part that it concerns.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+from ..directory.lifecycle import DWELL_S_MAX, LifecycleOptions
+from ..limits.network_quota import NODES_MAX
+from ..limits.origins import FORWARDED, UNIX, X_FORWARDED_FOR
+from ..micro_engine.limits import EngineLimits
+from ..security.authority import Authorities
+from ..security.directory_keys.root import QuantumPolicy
+from ..security.node_keys import RSA_BITS_MAX, RSA_BITS_MIN
+from .kinds import (
+    DAY_S,
+    Rate,
+    choice,
+    duration,
+    networks,
+    number,
+    path,
+    port_or_off,
+    rate,
+    switch,
+    text,
+    texts,
+    whole,
+)
+
+_LIFE = LifecycleOptions()
+_ENGINE = EngineLimits()
+
+
+def _dwell(default_s: float, meaning: str, *, minimum_s: float = 0.001) -> Any:
+    return duration(default_s, minimum_s, DWELL_S_MAX, meaning)
+
+
+def _check_host(written: str) -> None:
+    """Raise `ValueError` unless `written` is a host name or an address, without a port."""
+    if ":" in written:
+        ipaddress.IPv6Address(written)
+    else:
+        Authorities((written,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One value for each setting. Durations are in seconds, sizes in bytes."""
+
+    # Loopback by default: a directory is opened to a network by decision, not by accident.
+    host: str = text(
+        "127.0.0.1", "an address or a name", "Address to listen on; 0.0.0.0 for all IPv4, :: for all."
+    )
+    port: int = whole(8_000, 0, 65_535, "Port to listen on; 0 takes any that is free.")
+    unix_socket: str = path("", "Path of a Unix socket to listen on as well.")
+    tls_certificate: str = path("", "File with the certificate chain (PEM).")
+    tls_key: str = path("", "File with the certificate's private key (PEM).")
+    admin_host: str = text(
+        "127.0.0.1", "an address or a name", "Address at which operators are heard; see Operations."
+    )
+    admin_port: int | None = port_or_off(
+        8_001, "Port at which operators are heard; 0 takes any that is free, off none."
+    )
+    admin_names: tuple[str, ...] = texts(
+        "Names by which operators call this server, beside loopback and `OPENRED_ADMIN_HOST`.",
+        "host names or addresses",
+        _check_host,
+    )
+    admin_socket: str = path("", "Path of a Unix socket for operators, of mode 0600.")
+    admin_secret_file: str = path("", "File with the operators' secret; nothing: beside the database.")
+    log_level: str = choice(
+        "info", ("debug", "info", "warning", "error"), "The least that is worth a log line."
+    )
+    log: str = choice(
+        "auto",
+        ("auto", "text", "json"),
+        "Form of the log: in colours on a terminal and plain elsewhere, always plain, or JSON lines.",
+    )
+    access_log: float = number(
+        0.0, 0.0, 1.0, "Share of the requests that get a line in the log; 0: none, 1: all."
+    )
+
+    database: str = path(
+        "data/openred.db", "Where the directory is kept; memory: keeps nothing.", word="memory:"
+    )
+    flush_interval_s: float = duration(
+        1.0, 0.01, 3_600.0, "How often heartbeats are written down; a crash forgets those that came since."
+    )
+    snapshot_interval_s: float = duration(
+        3_600.0, 0.0, 365 * DAY_S, "How often the database is copied, while the server runs; 0 is never."
+    )
+    snapshots_kept: int = whole(24, 1, 100_000, "Snapshots beyond this many are removed, oldest first.")
+    snapshot_folder: str = path("", "Where snapshots lie; nothing: in `snapshots` beside the database.")
+    restore: str = choice(
+        "auto",
+        ("auto", "never"),
+        "Whether a damaged database is set aside at start and its newest good snapshot used.",
+    )
+    max_nodes: int = whole(100_000, 1, 50_000_000, "Nodes beyond this many are refused.")
+    nodes_bytes_max: int = whole(
+        0,
+        0,
+        1 << 50,
+        "Bytes of memory that the records of all nodes may take, about; "
+        "0: 2048 for each of OPENRED_MAX_NODES, at least 1 MiB.",
+    )
+    shards: int = whole(64, 1, 4_096, "Parts the registry is cut into; more of them make shorter steps.")
+
+    heartbeat_tolerance_s: float = _dwell(_LIFE.heartbeat_tolerance_s, "Silence until a node is checked.")
+    grace_s: float = _dwell(_LIFE.grace_s, "Grace after a missed heartbeat (pending_1st).")
+    second_look_s: float = _dwell(
+        _LIFE.second_look_s, "Pause before the second look (failed_1st); 0 skips it.", minimum_s=0.0
+    )
+    retry_48h_s: float = _dwell(_LIFE.retry_48h_s, "Wait for the first retry (retry_48h).")
+    retry_2w_s: float = _dwell(_LIFE.retry_2w_s, "Wait for the second retry (retry_2w).")
+    retry_2m_s: float = _dwell(_LIFE.retry_2m_s, "Wait for the third retry (retry_2m).")
+    coma_s: float = _dwell(_LIFE.coma_s, "How long a node may lie in coma before it is dead.")
+    tombstone_s: float = _dwell(_LIFE.tombstone_s, "How long the name of a dead node stays its own.")
+    heartbeat_advice_s: float = duration(
+        DAY_S, 1.0, DWELL_S_MAX, "The pace of heartbeats that nodes are advised."
+    )
+    tick_s: float = duration(1.0, 0.01, 60.0, "The scheduler looks for due nodes at least this often.")
+
+    mass_silence_share: float = number(
+        0.05,
+        0.001,
+        1.0,
+        "Share of all nodes that may fall silent within an hour before checks are held; 1: never.",
+    )
+    mass_silence_nodes_min: int = whole(
+        100, 1, 50_000_000, "Fewer silent nodes than this never hold the checks."
+    )
+    mass_silence_hold_max_s: float = duration(
+        DAY_S, 0.001, DWELL_S_MAX, "Checks are held no longer than this."
+    )
+
+    probe: str = choice(
+        "none", ("none", "tcp"), "How a silent node is checked: not at all, or by connecting to it."
+    )
+    probe_allow_private: bool = switch(
+        False, "Connect to private addresses, too; never to loopback or link-local ones."
+    )
+    probe_concurrency: int = whole(32, 1, 1_024, "Nodes connected to at the same time.")
+
+    body_bytes_max: int = whole(_ENGINE.body_bytes_max, 1_024, 1 << 30, "Longest request body, in bytes.")
+    head_timeout_s: float = duration(
+        _ENGINE.head_timeout_s, 0.1, 3_600.0, "Time for a request's head to come."
+    )
+    body_timeout_s: float = duration(
+        _ENGINE.body_timeout_s, 0.1, 3_600.0, "Time for a request's body to come."
+    )
+    idle_timeout_s: float = duration(_ENGINE.idle_timeout_s, 0.1, DAY_S, "Time a connection may lie idle.")
+    write_timeout_s: float = duration(
+        _ENGINE.write_timeout_s, 0.1, 3_600.0, "Time a client may leave a reply unread before it is cut off."
+    )
+    drain_timeout_s: float = duration(
+        _ENGINE.drain_timeout_s, 0.1, 3_600.0, "Time for requests in flight to finish when the server stops."
+    )
+    connections_max: int = whole(_ENGINE.connections_max, 1, 1_000_000, "Connections at the same time.")
+    connections_per_address_max: int = whole(
+        _ENGINE.connections_per_address_max,
+        1,
+        1_000_000,
+        "Connections of one address at once (IPv6: one /64; a /56 may have 4, a /48 8 times as many).",
+    )
+    events_subscribers_max: int = whole(
+        1_000, 0, 1_000_000, "Clients that may follow GET /events at the same time."
+    )
+
+    auth: str = choice(
+        "open",
+        ("open", "strict"),
+        "Whether nodes without a key are taken; strict: every change needs a signature.",
+    )
+    authority: tuple[str, ...] = texts(
+        "What clients call this directory: requests signed for another one are refused.",
+        "hosts, each with :port where it is not 80 or 443",
+        lambda written: Authorities((written,)),
+    )
+    min_rsa_bits: int = whole(
+        RSA_BITS_MIN, RSA_BITS_MIN, RSA_BITS_MAX, "Smallest RSA key that a node may have."
+    )
+
+    key_folder: str = path(
+        "",
+        "Where the directory's own keys lie; nothing: `keys` beside the database.",
+    )
+    key_secret_file: str = path(
+        "",
+        "File with the secret that encrypts these keys; nothing: they are not encrypted.",
+    )
+    token_suite: str = choice(
+        "r",
+        ("r", "R", "hybrid"),
+        "How tokens are signed: RSA-2048, RSA-3072, or RSA-3072 with ML-DSA-65 (quantum-safe).",
+    )
+    pq: str = choice(
+        "auto",
+        tuple(QuantumPolicy),
+        "Whether the root key is quantum-safe: where it can be, or else no start, or never.",
+    )
+    offline_root: bool = switch(
+        False, "The root key lies on another machine, where `openred-central keys sign-keyset` uses it."
+    )
+
+    limit_register: Rate | None = rate(10, 60, "Registrations from one address (IPv6: one /64).")
+    limit_discover: Rate | None = rate(60, 60, "Discoveries and look-ups from one address.")
+    limit_proof_fail: Rate | None = rate(30, 60, "Failed proofs from one address.")
+    limit_heartbeat: Rate | None = rate(1, 60, "Heartbeats of one node; two may come at once.")
+    limit_token: Rate | None = rate(5, 60, "Tokens, or pairs of them, for one node.")
+    limit_new_nodes: Rate | None = rate(200, 1, "New nodes in all.")
+    nodes_per_network_max: int = whole(
+        NODES_MAX, 1, 50_000_000, "New nodes from one /24 or IPv6 /56, since the start."
+    )
+    rate_limit_exempt: tuple[str, ...] = networks(
+        "Networks to which none of these limits apply, nor that of connections for one address."
+    )
+    trusted_proxies: tuple[str, ...] = networks(
+        "Proxies that are believed who the client is; unix: those at the Unix socket.", words=(UNIX,)
+    )
+    forwarded_header: str = choice(
+        X_FORWARDED_FOR, (X_FORWARDED_FOR, FORWARDED), "The header field in which they tell it."
+    )

@@ -1,0 +1,281 @@
+"""The directory's keys on the disk: a root key, signing keys, and the key set by which it vouches for them.
+
+``root-h.key`` or ``root-R.key`` is the root key of that suite, ``signing-<id>.key`` are the signing keys, all
+in PEM; ``keyring.json`` is their schedule. Where the root key lies elsewhere, ``keyset-request.json`` waits
+to be carried there, and ``keyset-signed.json`` is what came back.
+
+All of this takes its time and is for a thread, one at a time. What others read, `signing` and `served`, is
+exchanged whole. It does not depend on a disk that can be written; only private halves are not erased, and no
+new keys are used, before that is so.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import orjson
+
+from ...security.directory_keys import composite, keyset
+from ...security.directory_keys.keyring import Keyring
+from ...security.directory_keys.keyset import KeySet
+from ...security.directory_keys.root import (
+    CLASSICAL,
+    COMPOSITE,
+    KeyOptions,
+    QuantumPolicy,
+    RootRefused,
+    choose_root,
+)
+from ...security.directory_keys.suites import (
+    DirectoryKey,
+    SuiteUnsupported,
+    generate_key,
+    load_private_pem,
+    private_pem,
+)
+from ...security.refused import CLOCK_SKEW_S, Refused
+from .key_check import expect_root, keyring_damaged, root_file
+from .key_files import KEY, KEYRING, SIGNING, KeyFileError, KeyFiles, damaged
+
+REQUEST = "keyset-request.json"
+SIGNED = "keyset-signed.json"
+# The hour for which a next key must be published is saved this often: so much of it a crash takes back.
+SAVE_S = 300.0
+
+
+class Served(NamedTuple):
+    """A key set, the document by which peers know it, and id and suite of the root key that signed it."""
+
+    keyset: KeySet
+    document: bytes
+    root_key_id: str
+    root_suite: str
+
+
+class DirectoryKeys:
+    """The keys in `files`. Call `open` once, then `advance` every few seconds."""
+
+    def __init__(self, files: KeyFiles, options: KeyOptions) -> None:
+        self._files = files
+        self._options = options
+        self._ring = Keyring(options.schedule)
+        self._private: dict[str, DirectoryKey] = {}
+        self._root: DirectoryKey | None = None
+        self._signed: bytes | None = None
+        self._asked: KeySet | None = None
+        self.unsaved = True
+        self._saved_at = 0.0
+        self.signing: DirectoryKey | None = None
+        self.served: Served | None = None
+        self.notices: list[str] = []
+
+    def open(self, now_s: float) -> None:
+        """Read what there is. Raises `KeyFileError` or `RootRefused` where the server must not start."""
+        self._files.open()
+        if self._options.token_suite == COMPOSITE and not composite.is_supported():
+            raise RootRefused(
+                "hybrid tokens were asked for, but this installation has no ML-DSA-65, which comes with "
+                "cryptography 48 or newer"
+            )
+        if self._options.offline_root:
+            self._asked = self._read_asked()
+        else:
+            self._root, warning = open_root(self._files, self._options.quantum)
+            self.notices += [warning] if warning else []
+        content = self._files.read(KEYRING)
+        if content is not None:
+            self._ring = self._decode(content)
+        for key in self._ring.private_keys:
+            pem = self._files.read(_file_of(key.short_id))
+            if pem is None:
+                self.notices.append(f"the private half of signing key {key.short_id} is missing")
+                self._ring.lost(key.key_id, now_s)
+            else:
+                self._private[key.key_id] = _load(key.suite.letter, pem, _file_of(key.short_id))
+        self._ring.resume(now_s)
+        active = self._ring.active
+        if active is not None and active.suite.letter != self._options.token_suite:
+            self._ring.rotate(now_s)
+
+    def advance(self, now_s: float) -> None:
+        """Do what is due at wall time `now_s`. What the operator should know is added to `notices`.
+
+        Raises `KeyFileError`; what could not be done then is tried again next time.
+        """
+        failed: KeyFileError | None = None
+        try:
+            if self.unsaved:
+                # From a state that a crash would take back no key goes on to the next one.
+                self._save(now_s)
+            self.unsaved |= self._ring.advance(now_s)
+            self._make_key(now_s)
+        except KeyFileError as error:
+            failed = error
+        tell = self._exchange if self._options.offline_root else self._sign
+        for step in (tell, self._save):
+            try:
+                step(now_s)
+            except KeyFileError as error:
+                failed = failed or error
+        active = self._ring.active
+        self.signing = None if active is None else self._private[active.key_id]
+        if failed is not None:
+            raise failed
+
+    def shift(self, jump_s: float) -> None:
+        """Take note that the wall clock was set forward by `jump_s` seconds, or back where negative."""
+        self._ring.shift(jump_s)
+        self.unsaved = True
+
+    def rotate(self, now_s: float) -> None:
+        """Have the signing key replaced in an hour, as soon as peers know the next one."""
+        self._ring.rotate(now_s)
+        self.unsaved = True
+
+    def revoke(self, key_id: str, now_s: float) -> None:
+        """Let a signing key count no more, at once. Raises `ValueError` where there is none of that id."""
+        self._ring.revoke(key_id, now_s)
+        self.unsaved = True
+
+    def _decode(self, content: bytes) -> Keyring:
+        try:
+            return Keyring.decode(self._options.schedule, content)
+        except SuiteUnsupported as error:
+            raise RootRefused(f"there are signing keys that this installation cannot use: {error}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise keyring_damaged(self._files, error) from None
+
+    def _make_key(self, now_s: float) -> None:
+        if not self._ring.needs_key(now_s):
+            return
+        key = generate_key(self._options.token_suite)
+        self._files.write(_file_of(key.public.short_id), private_pem(key))
+        self._private[key.public.key_id] = key
+        self._ring.add(key.public)
+        self.unsaved = True
+
+    def _sign(self, now_s: float) -> None:
+        """Sign the key set until there is nothing new to tell: the very first key becomes active at once."""
+        assert self._root is not None
+        while self._ring.stale(now_s):
+            made = self._ring.issue(now_s)
+            encoded = made.encode()
+            signature = self._root.sign(keyset.message(encoded))
+            root = self._root.public
+            document = keyset.document(encoded, signature, root)
+            self._serve(Served(made, document, root.key_id, root.suite.letter), now_s)
+
+    def _serve(self, served: Served, now_s: float) -> None:
+        self.served = served
+        self._ring.published(served.keyset, now_s)
+        if self._ring.active is None:
+            self._ring.advance(now_s)
+        self.unsaved = True
+
+    def _exchange(self, now_s: float) -> None:
+        """Take in what came back from the root key, and ask for what is to be carried there."""
+        signed = self._files.read(SIGNED)
+        if signed is not None and signed != self._signed:
+            self._take(signed, now_s)
+            self._signed = signed
+        ring, served = self._ring, None if self.served is None else self.served.keyset
+        told = served is not None and not ring.unpublished and served.revoked_key_ids == ring.revoked_ids
+        if told and served is not None and now_s < (served.issued_at + served.expires_at) / 2:
+            return
+        asked = self._asked
+        if asked is not None and now_s - asked.issued_at < self._options.schedule.lead_s:
+            listed = {published.key.key_id for published in asked.keys}
+            if set(ring.ids) <= listed and asked.revoked_key_ids == ring.revoked_ids:
+                return
+        self._asked = ring.issue(now_s)
+        self._files.write(REQUEST, self._asked.encode())
+        self.unsaved = True
+        self.notices.append(
+            f"a key set waits for the root key: sign {self._files.folder / REQUEST} where that lies, with "
+            f"`openred-central keys sign-keyset`, and put the result here as {SIGNED}"
+        )
+
+    def _take(self, signed: bytes, now_s: float) -> None:
+        """Serve a key set that was signed elsewhere, where it lists our keys and is newer than the last."""
+        before = self.served
+        try:
+            # The folder is ours alone: who puts the first one there decides who the root is.
+            root = orjson.loads(signed)["root"]
+            root_id = str(root["kid"]) if before is None else before.root_key_id
+            taken = keyset.read_document(signed, root_id, now_s)
+            # Peers have refused a key set that was served while the clock was ahead.
+            known = before is not None and before.keyset.issued_at <= now_s + CLOCK_SKEW_S
+            if before is not None and known and taken.version <= before.keyset.version:
+                raise Refused("rollback", f"version {before.keyset.version} is served already")
+            listed = {published.key.key_id for published in taken.keys}
+            if not set(self._ring.private_ids) & listed:
+                raise Refused("unknown_key", "it lists none of the keys that sign here")
+        except (ValueError, KeyError, TypeError, Refused) as error:
+            self.notices.append(f"{self._files.folder / SIGNED} is not served: {error}")
+            return
+        self._serve(Served(taken, signed, root_id, root["suite"]), now_s)
+
+    def _read_asked(self) -> KeySet | None:
+        content = self._files.read(REQUEST)
+        try:
+            return None if content is None else keyset.decode_keyset(content)
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _save(self, now_s: float) -> None:
+        """Bring the schedule to the disk; then erase the private halves that are needed no more."""
+        if self.unsaved or (self._ring.waiting and now_s - self._saved_at >= SAVE_S):
+            self._files.write(KEYRING, self._ring.encode())
+            self.unsaved, self._saved_at = False, now_s
+        needed = self._ring.private_ids
+        self._private = {key_id: key for key_id, key in self._private.items() if key_id in needed}
+        kept = {_file_of(key.public.short_id) for key in self._private.values()}
+        for name in self._files.names():
+            if name.startswith(SIGNING) and name not in kept:
+                self._files.erase(name)
+
+
+def open_root(files: KeyFiles, quantum: QuantumPolicy) -> tuple[DirectoryKey, str]:
+    """The root key in `files`, made where there never was one, and a warning for the operator or nothing.
+
+    Raises `KeyFileError`, also where there was one and it is gone, or `RootRefused`.
+    """
+    on_disk = {suite for suite in (COMPOSITE, CLASSICAL) if root_file(suite) in files.names()}
+    expect_root(files, on_disk)
+    suite, warning = choose_root(quantum, on_disk, supported=composite.is_supported())
+    name = root_file(suite)
+    pem = files.read(name)
+    if pem is not None:
+        return _load(suite, pem, name), warning
+    key = generate_key(suite)
+    files.write(name, private_pem(key))
+    made = (
+        f"a root key was made, {key.public.key_id}, which peers pin: keep a copy of {files.folder}, "
+        "which is in no snapshot and no export"
+    )
+    return key, f"{warning}; {made}" if warning else made
+
+
+def sign_request(root: DirectoryKey, request: bytes) -> bytes:
+    """The document of a key set that a server without root key has asked for.
+
+    Raises `ValueError` for what no server asks for.
+    """
+    try:
+        beyond = keyset.excess(keyset.decode_keyset(request))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"this is no request for a key set: {error}") from None
+    if beyond is not None:
+        raise ValueError(f"no server asks for such a key set: {beyond}")
+    return keyset.document(request, root.sign(keyset.message(request)), root.public)
+
+
+def _load(suite: str, pem: bytes, name: str) -> DirectoryKey:
+    try:
+        return load_private_pem(suite, pem)
+    except ValueError as error:
+        raise damaged(name, error) from None
+
+
+def _file_of(short_id: str) -> str:
+    return f"{SIGNING}{short_id}{KEY}"

@@ -1,0 +1,90 @@
+"""What went wrong below a store: told in one line with what to do, and whether the connection may live on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..store import DamageError, PassingError, StoreError
+from .schema import COMPANIONS, companion
+
+# What to do, by SQLite's primary result code.
+ADVICE = {
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it from a backup, or move it away to start empty",
+    sqlite3.SQLITE_NOTADB: "it is damaged or no database: restore it from a backup, or choose another path",
+    sqlite3.SQLITE_READONLY: "let the user of this server write the file and its folder",
+    sqlite3.SQLITE_CANTOPEN: "let the user of this server read and write the file and its folder",
+    sqlite3.SQLITE_PERM: "let the user of this server read and write the file and its folder",
+    sqlite3.SQLITE_FULL: "make room on that disk",
+    sqlite3.SQLITE_IOERR: "the disk or its file system failed: see the system's log",
+    sqlite3.SQLITE_BUSY: "another program is using it: let it finish or stop it",
+}
+# After one of these nobody knows what a connection has really written, itself included.
+POISONOUS = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# The least that any step needs: eight pages of the log's index, a few of the log and of the file.
+ROOM_BYTES_MIN = 64 * 1024
+
+
+class Damage(Exception):
+    """What the file holds cannot be what this server wrote. The message says where and what."""
+
+
+def result_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 for an error that is not SQLite's own."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+def poisons(error: BaseException | None) -> bool:
+    """Whether the connection that raised `error` must not be used again."""
+    return isinstance(error, sqlite3.Error) and result_code(error) in POISONOUS
+
+
+@contextmanager
+def telling(doing: str, path: Path) -> Iterator[None]:
+    """Tells the operator of errors by SQLite and by the system, as `StoreError` with the error as its cause.
+
+    Of `Damage` as `DamageError`. `doing` is a verb, `path` the database.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = result_code(error)
+        # A file system without room shows itself to SQLite in many ways, some of them misleading.
+        room = None if code in ADVICE and code != sqlite3.SQLITE_IOERR else lack_of_room(path)
+        advice = room or ADVICE.get(code, "see the system's log")
+        kind = PassingError if room else StoreError
+        raise kind(f"cannot {doing} {path}: {error}; {advice}") from error
+    except Damage as error:
+        raise DamageError(f"cannot {doing} {path}: {error}; {ADVICE[sqlite3.SQLITE_CORRUPT]}") from error
+    except OSError as error:
+        advice = "let the user of this server read and write it, or choose another path"
+        if error.errno in NO_ROOM:
+            advice = lack_of_room(path) or ADVICE[sqlite3.SQLITE_FULL]
+        where = f"{error.filename}: " if error.filename else ""
+        kind = PassingError if error.errno in NO_ROOM else StoreError
+        raise kind(f"cannot {doing} {path}: {where}{error.strerror}; {advice}") from error
+
+
+def lack_of_room(path: Path) -> str | None:
+    """What keeps the database at `path` from growing, and what to do; None where it may grow."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return None
+    if disk.f_bavail * disk.f_frsize < ROOM_BYTES_MIN:
+        return "the disk is full: make room on it"
+    bytes_max, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if bytes_max == resource.RLIM_INFINITY:
+        return None
+    files = (path, *(companion(path, ending) for ending in (*COMPANIONS, ".new", ".new-wal")))
+    largest = max((file.stat().st_size for file in files if file.exists()), default=0)
+    if largest + ROOM_BYTES_MIN > bytes_max:
+        return f"no file of this server may grow beyond {bytes_max} bytes: raise that limit (ulimit -f)"
+    return None

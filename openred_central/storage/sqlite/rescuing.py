@@ -1,0 +1,63 @@
+"""Keeps what is in a database that no name leads to any more: with the process it would be gone."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from itertools import count
+from pathlib import Path
+
+from ..scratch import scratch_folder
+from .connecting import truncate_log
+from .lock import FileLock
+from .schema import fsync
+
+STEP_BYTES = 1024 * 1024
+BACK = "put that very file back, no copy"
+
+
+class Rescue:
+    """Rescues what the server had saved in the database at `path`, once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: Path | None = None
+
+    def make(self, lock: FileLock, connection: sqlite3.Connection | None) -> str:
+        """Bring all that was committed into the file that `lock` has open, and copy it where it has no name.
+
+        `connection` is the one that has the log open, if there is one. Returns what the operator is to do.
+        """
+        descriptor = lock.database_descriptor
+        try:
+            is_whole = connection is not None and truncate_log(connection, wait=False)
+            if self._kept is None and is_whole and descriptor is not None:
+                self._kept = keep_copy(descriptor, self._path)
+        except (sqlite3.Error, OSError) as error:
+            return f"{BACK}; what was saved could not be copied: {error}"
+        if self._kept is None:
+            return BACK
+        return (
+            f"what was saved is in {self._kept}: stop this server, and put that in the place of the database"
+        )
+
+
+def keep_copy(descriptor: int, database: Path) -> Path | None:
+    """Copy the open file `descriptor` beside `database`, where it was; returns `<database>.lost-<n>`.
+
+    None where the file still has a name. Nothing of it may be in a log. Raises `OSError`.
+    """
+    if os.fstat(descriptor).st_nlink:
+        return None
+    with scratch_folder(database.parent) as scratch:
+        copy = scratch / database.name
+        made = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(made, "wb") as target:
+            while piece := os.pread(descriptor, STEP_BYTES, target.tell()):
+                target.write(piece)
+        fsync(copy)
+        names = (database.with_name(f"{database.name}.lost-{number}") for number in count(1))
+        kept = next(name for name in names if not name.exists())
+        copy.rename(kept)
+    fsync(database.parent)
+    return kept

@@ -1,0 +1,179 @@
+"""The file format of the embedded database: its tables, its marks, and how a new file comes to be."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from ..ownership import give
+from ..store import StoreError
+
+# "ORed" in ASCII, in the header of every file of ours (SQLite file format §1.3.16).
+APPLICATION_ID = 0x4F526564
+SCHEMA_VERSION = 5
+
+PAGE_BYTES = 4_096
+# Records of usual size; larger ones are seen by their bytes.
+RECORDS_PER_PAGE = 16
+
+# Rows of `node` are addressed by slot, and no column that changes has an index: a change then touches one
+# page. The columns of `node` and `tombstone` are the fields of `Record` and `Tombstone`. Commits are
+# numbered: a record has the number of the commit that wrote it, the vitals that of the last one, and the
+# journal holds the signs of life of one commit, packed, until they are folded into the records.
+#
+# In one transaction without a journal, and nothing brought to the disk before all of it is there: a file that
+# was not finished is never looked at. 1 ms instead of 6, and more on a slow disk.
+SCHEMA = f"""
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+BEGIN;
+CREATE TABLE node (
+    slot INTEGER PRIMARY KEY,
+    node_id TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    registered_at REAL NOT NULL,
+    last_seen_at REAL NOT NULL,
+    last_seen_s REAL NOT NULL,
+    since_s REAL NOT NULL,
+    usual_gap_s REAL NOT NULL,
+    revision INTEGER NOT NULL,
+    services TEXT NOT NULL,
+    region TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    away_from_s REAL NOT NULL,
+    away_until_s REAL NOT NULL,
+    history TEXT NOT NULL,
+    commit_number INTEGER NOT NULL DEFAULT 0,
+    generation INTEGER NOT NULL DEFAULT 0,
+    next_key TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE TABLE tombstone (
+    id_hash TEXT PRIMARY KEY,
+    key_fingerprint TEXT NOT NULL,
+    died_at REAL NOT NULL,
+    died_s REAL NOT NULL,
+    reason TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    flags INTEGER NOT NULL DEFAULT 0,
+    next_key TEXT NOT NULL DEFAULT ''
+) STRICT, WITHOUT ROWID;
+CREATE TABLE vitals (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    attended_s REAL NOT NULL,
+    revision INTEGER NOT NULL,
+    transitions_per_h REAL NOT NULL,
+    commit_number INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE journal (commit_number INTEGER PRIMARY KEY, signs BLOB NOT NULL) STRICT;
+CREATE TABLE revocation (token_id TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+PRAGMA journal_mode = WAL;
+"""
+
+# What SQLite may leave beside a database that was not closed.
+COMPANIONS = ("-wal", "-shm", "-journal")
+
+
+def companion(path: Path, ending: str) -> Path:
+    """The file beside the database at `path` whose name ends in `ending`."""
+    return path.with_name(path.name + ending)
+
+
+def log_left(path: Path) -> bool:
+    """Whether a log lies beside the database at `path`, or where that was, and may hold records.
+
+    A reader of a database that is closed leaves one without content.
+    """
+    log = companion(path, "-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def create_folder(folder: Path) -> None:
+    """Make `folder` and those above it that are missing, for us alone, each surviving a power cut."""
+    if folder.is_dir():
+        return
+    create_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    give(folder, folder.parent)
+    fsync(folder.parent)
+
+
+def create_database(path: Path) -> None:
+    """Make an empty database at `path`, for us alone.
+
+    It is made under another name and renamed when it is complete, so that a database file without content
+    always means damage and never a first start that was interrupted.
+    """
+    new = companion(path, ".new")
+    for leftover in (new, *(companion(new, ending) for ending in COMPANIONS)):
+        leftover.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(new, isolation_level=None)) as connection:
+        connection.executescript(SCHEMA)
+    give(new, path.parent)
+    fsync(new)
+    new.rename(path)
+    fsync(path.parent)
+
+
+def prepare_file(path: Path) -> None:
+    """Make the database at `path` where there is none, and see that it is a file, not empty, for us alone.
+
+    Raises `StoreError`.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        if log_left(path):
+            raise StoreError(
+                f"{path} is missing, but its log {path.name}-wal is there and may hold "
+                "records; put the database back beside it, or move the log away to start empty"
+            ) from None
+        create_database(path)
+        return
+    if not path.is_file():
+        raise StoreError(f"{path} is not a file; choose the path of a file")
+    if status.st_size == 0:
+        raise StoreError(
+            f"{path} is empty, which no database of ours ever is; "
+            "restore it from a backup, or remove it to start empty"
+        )
+    # It holds secrets. SQLite gives the files beside it the same mode.
+    if status.st_mode & 0o077:
+        path.chmod(status.st_mode & 0o700)
+
+
+def check_marks(connection: sqlite3.Connection, path: Path) -> int:
+    """The schema version of a file, which may be one of ours or an earlier one.
+
+    Raises `StoreError` where the file is of another program or of a version that we do not know.
+    """
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if application_id != APPLICATION_ID:
+        raise StoreError(
+            f"{path} is a database of another program (application id 0x{application_id & 0xFFFFFFFF:08x}, "
+            f"ours is 0x{APPLICATION_ID:08x}); choose another path"
+        )
+    version: int
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has schema version {version}, this server knows versions up to {SCHEMA_VERSION}; "
+            "start the server that wrote it, or choose another path"
+        )
+    return version
+
+
+def fsync(path: Path) -> None:
+    """Bring the content of a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

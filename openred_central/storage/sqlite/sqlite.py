@@ -1,0 +1,401 @@
+"""The embedded store: one SQLite file, written by one thread.
+
+The connection may move between threads (it is opened and loaded before the writer thread takes over), but
+serves one at a time: `Store` asks that of its callers, and SQLite needs no more than that.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...directory.state.batch import Batch, Vitals
+from ...directory.state.columns import RecordColumns
+from ...directory.state.node import Record, Tombstone
+from ..store import StoreError
+from .companions import Companions
+from .connecting import Checking, connect, truncate_log
+from .faults import ADVICE, poisons, telling
+from .journal import SELECT_FOLDED_RECORDS, SELECT_RECORDS, Journal, last_commit_number
+from .length import Length
+from .lock import FileLock
+from .log_size import LogSize
+from .rescuing import Rescue
+from .rows import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    PAGES_PER_COMMIT,
+    encode,
+    pages_written,
+    refuse_rows,
+    text_of,
+)
+from .schema import PAGE_BYTES, create_folder, prepare_file
+from .transaction import transaction
+from .wiping import Wiper
+
+log = logging.getLogger("openred.storage")
+
+# Above this the log is copied into the database, between two commits, of which the next one waits for that.
+# Measured with changes all over the file: 20 ms at 2 MiB, 60 ms at 8 MiB, and no fewer commits a second. On a
+# connection of its own, beside the commits, it gains nothing: their fsyncs wait for its writes all the same.
+WAL_BYTES_DUE = 2 * 1024 * 1024
+
+SELECT_TOMBSTONES = f"SELECT {', '.join(Tombstone._fields)} FROM tombstone ORDER BY died_s, id_hash"
+SELECT_REVOCATIONS = "SELECT CAST(token_id AS BLOB), expires_at FROM revocation"
+REPLACE_REVOCATION = "REPLACE INTO revocation (token_id, expires_at) VALUES (?, ?)"
+DELETE_REVOCATION = "DELETE FROM revocation WHERE token_id = ?"
+REPLACE_SECRET = "REPLACE INTO secret (name, value) VALUES (?, ?)"
+SELECT_VITALS = f"SELECT {', '.join(Vitals._fields)} FROM vitals"
+REPLACE_VITALS = (
+    f"REPLACE INTO vitals (only_row, {', '.join(Vitals._fields)}, commit_number) VALUES (1, ?, ?, ?, ?)"
+)
+
+
+class _Session(NamedTuple):
+    """What ends with a connection."""
+
+    connection: sqlite3.Connection
+    journal: Journal
+    companions: Companions
+    wiper: Wiper
+
+
+class SqliteStore:
+    """Keeps the directory in the SQLite database at `path`. Implements `Store`.
+
+    After an error of the disk the connection is poisoned: what it believes to have written may be known to
+    the system's memory alone, and asking again would only hide that. It is closed, and whatever is asked
+    next begins with a new one, which tells by the number of the last commit what the file really holds.
+    The lock is held all the while.
+    """
+
+    durable = True
+
+    def __init__(self, path: Path) -> None:
+        # The lock and the log belong to the file itself, by whatever link it is reached.
+        self._path = Path(os.path.realpath(path))
+        self._lock = FileLock(self._path, path)
+        self._session: _Session | None = None
+        self._poisoned = False
+        # Of the last commit that the file is known to hold.
+        self._commit_number = 0
+        self._wal_pages = 0
+        self._log_size = LogSize(self._path)
+        self._checking: Checking | None = None
+        self._left_alone: frozenset[int] = frozenset()
+        self._rescue = Rescue(self._path)
+        self._length = Length(self._path)
+
+    @property
+    def location(self) -> str:
+        """The path of the database file."""
+        return str(self._path)
+
+    @property
+    def tidy_due(self) -> bool:
+        """Whether the log has grown enough for a checkpoint, or the journal for a fold."""
+        session = self._session
+        return session is not None and (self._checkpoint_due or session.journal.fold_due or session.wiper.due)
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of the log as it was last seen."""
+        return self._log_size.bytes
+
+    @property
+    def loss(self) -> str | None:
+        """How the file has ceased to be what its name leads to. See `Store.loss`."""
+        return self._lock.loss()
+
+    def open(self, *, check_beside: bool = False) -> None:
+        """Create the database where there is none, lock it against a second server, and check it.
+
+        `check_beside` begins the check and lets `finish_check` wait for it. Raises `StoreError`: in use, not
+        ours, from a newer version, damaged, not writable, no room.
+        """
+        if self._lock.held:
+            return
+        with self._telling("open"):
+            create_folder(self._path.parent)
+            self._lock.acquire()
+            try:
+                prepare_file(self._path)
+                connection = connect(self._path, check=not check_beside)
+                # Now the file is there, and what keeps it from being opened would have been told.
+                self._lock.acquire_database()
+                self._begin(connection)
+                if check_beside:
+                    self._checking = Checking(self._path)
+            except BaseException:
+                self._lock.release()
+                raise
+
+    def finish_check(self) -> None:
+        """Wait for the check that `open` began. Raises `DamageError`, or `StoreError` where it failed."""
+        checking, self._checking = self._checking, None
+        if checking is not None:
+            with self._telling("check"):
+                checking.finish()
+
+    def _begin(self, connection: sqlite3.Connection) -> _Session:
+        """Go on with a new connection."""
+        try:
+            self._commit_number = last_commit_number(connection)
+            journal = Journal(connection, self._left_alone)
+            session = _Session(connection, journal, Companions(self._path), Wiper(connection, journal))
+        except BaseException:
+            connection.close()
+            raise
+        self._session, self._poisoned, self._wal_pages = session, False, 0
+        return session
+
+    def _reopen(self) -> _Session:
+        """Begin anew after an error of the disk. Raises `StoreError` where the file is not what it was."""
+        self._end()
+        connection = connect(self._path)
+        try:
+            # No commit may come to stand in the log behind one that has perhaps not reached the disk.
+            if not truncate_log(connection):
+                raise StoreError(f"cannot reopen {self._path}: {ADVICE[sqlite3.SQLITE_BUSY]}")
+            found = last_commit_number(connection)
+            # The commit that failed may be there nevertheless; to save it again changes nothing.
+            if found not in (self._commit_number, self._commit_number + 1):
+                raise StoreError(self._altered(found))
+        except BaseException:
+            connection.close()
+            raise
+        log.warning(
+            "reopened %s after an error; the commit under way is %s",
+            self._path,
+            "in it" if found > self._commit_number else "not in it",
+        )
+        return self._begin(connection)
+
+    def _end(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(sqlite3.Error):
+                session.connection.close()
+
+    def load_vitals(self) -> Vitals | None:
+        """What the last batch said of the directory itself; None in a new store."""
+        with self._telling("read"):
+            row = self._connection.execute(SELECT_VITALS).fetchone()
+        return None if row is None else Vitals._make(row)
+
+    def load_records(self, rows_max: int) -> Iterator[list[Record]]:
+        """All records by slots, in lists of at most `rows_max`, each a query that leaves nothing open."""
+        # The columns stand in the order of the fields; `Record._make` would take six times as long.
+        for rows in self._load_rows(rows_max, text_of):
+            yield list(map(tuple.__new__, repeat(Record), rows))
+
+    def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
+        """The same by columns. See `Store.load_columns`."""
+        for rows in self._load_rows(rows_max, bytes):
+            yield RecordColumns._make(zip(*rows, strict=True))
+
+    def _load_rows(self, rows_max: int, text: Callable[[bytes], Any]) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows of records, `text` being what makes their text of bytes, the profile aside."""
+        first_slot = INTEGER_MIN
+        while first_slot <= INTEGER_MAX:
+            with self._telling("read"):
+                connection, journal, _, _ = self._usable
+                journal.catch_up()
+                select = SELECT_RECORDS if journal.latest_any else SELECT_FOLDED_RECORDS
+                connection.text_factory = text
+                try:
+                    rows = connection.execute(select, (first_slot, rows_max)).fetchall()
+                finally:
+                    connection.text_factory = str
+            if not rows:
+                return
+            first_slot = rows[-1][0] + 1
+            yield rows
+
+    def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
+        """All tombstones, oldest first, in lists of at most `rows_max`."""
+        with self._telling("read"):
+            cursor = self._connection.execute(SELECT_TOMBSTONES)
+            while rows := cursor.fetchmany(rows_max):
+                yield list(map(Tombstone._make, rows))
+
+    def leave_alone(self, slots: Iterable[int]) -> None:
+        """Apply no sign of life to the rows of `slots`."""
+        self._left_alone = frozenset(slots)
+        with self._telling("write"):
+            self._usable.journal.leave_alone(self._left_alone)
+
+    def load_secret(self, name: str) -> bytes | None:
+        """The secret kept under `name`; None where there is none."""
+        with self._telling("read"):
+            row = self._connection.execute("SELECT value FROM secret WHERE name = ?", (name,)).fetchone()
+        return None if row is None else row[0]
+
+    def save_secret(self, name: str, value: bytes) -> None:
+        """Keep a secret under `name`, durably before this returns."""
+        # The former value as well, whose pages are wiped.
+        self._write((REPLACE_SECRET, [(name, value)]), pages=2 * len(value) // PAGE_BYTES)
+
+    def load_revocations(self) -> list[tuple[bytes, float]]:
+        """The id of each revoked token, and when it expires. See `Store.load_revocations`."""
+        with self._telling("read"):
+            return self._connection.execute(SELECT_REVOCATIONS).fetchall()
+
+    def save_revocations(self, changes: Mapping[str, float | None]) -> None:
+        """Keep revocations or remove them, durably before this returns. See `Store.save_revocations`."""
+        kept = [(token_id, expires_at) for token_id, expires_at in changes.items() if expires_at is not None]
+        gone = [(token_id,) for token_id, expires_at in changes.items() if expires_at is None]
+        # Each on a page of its own, as ids are random.
+        self._write((REPLACE_REVOCATION, kept), (DELETE_REVOCATION, gone), pages=len(changes))
+
+    def _write(self, *statements: tuple[str, Sequence[tuple[Any, ...]]], pages: int) -> None:
+        """Run each statement for its rows in one transaction, which writes about so many pages."""
+        with self._telling("write"):
+            with self._transaction() as session:
+                for sql, rows in statements:
+                    session.connection.executemany(sql, rows)
+            self._check_place()
+        self._wal_pages += PAGES_PER_COMMIT + pages
+
+    def commit(self, batch: Batch) -> None:
+        """Make a batch durable, as a whole or not at all. See `Store.commit`."""
+        statements = encode(batch)
+        with self._telling("write"):
+            try:
+                with self._transaction() as session:
+                    number = self._commit_number + 1
+                    for statement in statements:
+                        session.connection.execute(statement.sql, (number, *statement.values))
+                    session.connection.execute(REPLACE_VITALS, (*batch.vitals, number))
+            except sqlite3.IntegrityError:
+                refuse_rows(batch)
+                raise
+            self._commit_number = number
+            self._wal_pages += pages_written(batch, sum(each.bytes_given for each in statements))
+            session.journal.committed(len(batch.signs_of_life), batch.vitals.attended_s)
+            if batch.freed_slots or batch.tombstones:
+                session.wiper.want()
+            # A commit into a file that is no longer ours is promised to nobody.
+            self._check_place()
+            self._log_size.see(session.companions.log_bytes)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[_Session]:
+        """A transaction on the file that holds our last commit, and no other one's. Raises `StoreError`."""
+        session = self._usable
+        self._log_size.refuse_more()
+        with transaction(session.connection):
+            self._check_number(session.connection)
+            yield session
+
+    def look(self, now_s: float) -> None:
+        """See that the files are still those that were opened. See `Store.look`."""
+        with self._telling("use"):
+            session = self._usable
+            self._check_number(session.connection)
+            session.wiper.look(now_s)
+            if self._log_size.is_long:
+                truncate_log(session.connection, wait=False)
+            self._log_size.see(session.companions.log_bytes)
+
+    @property
+    def _checkpoint_due(self) -> bool:
+        return self._wal_pages * PAGE_BYTES > WAL_BYTES_DUE
+
+    def tidy(self) -> None:
+        """Copy the log into the database, as far as no reader needs it, or fold or wipe a little."""
+        with self._telling("write"):
+            connection, journal, _, wiper = self._usable
+            if self._checkpoint_due:
+                self._wal_pages = 0
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                return
+            self._check_number(connection)
+            if wiper.due:
+                wiper.step()
+            else:
+                self._wal_pages += PAGES_PER_COMMIT + journal.fold_some()
+
+    def close(self) -> None:
+        """Fold the journal, copy the log into the database, and release the file.
+
+        Closing twice is harmless. Where it fails the file is released all the same, and nothing is lost.
+        """
+        if not self._lock.held:
+            return
+        try:
+            with self._telling("close"):
+                connection, journal, _, _ = self._usable
+                journal.fold_all()
+                truncate_log(connection)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Release the file as it is: nothing is folded through what may be damaged. Raises nothing."""
+        with suppress(StoreError):
+            # It still reads the file, which may be moved once it is released.
+            self.finish_check()
+        self._end()
+        self._lock.release()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        return self._usable.connection
+
+    @property
+    def _usable(self) -> _Session:
+        """The connection with what belongs to it, a new one if need be."""
+        if not self._lock.held:
+            raise StoreError(f"{self._path} is not open")
+        self._check_place()
+        if self._session is None or self._poisoned:
+            return self._reopen()
+        return self._session
+
+    def _check_place(self) -> None:
+        """Raise `StoreError` where a name leads to another file than the one that is open, or to none."""
+        session = None if self._poisoned else self._session
+        loss = self._lock.loss()
+        if loss is not None:
+            connection = None if session is None else session.connection
+            raise StoreError(f"{self._path} {loss}; {self._rescue.make(self._lock, connection)}")
+        if self._lock.renew():
+            log.warning("%s.lock was removed or replaced, and has been made again", self._path)
+        lost = session.companions.lost() if session is not None else None
+        if session is not None and lost is not None:
+            # The content of the log must not be lost with it. The next caller is given a new connection.
+            self._poisoned = truncate_log(session.connection, wait=False)
+            raise StoreError(
+                f"{lost} was removed or replaced while in use; leave alone what lies beside {self._path}"
+            )
+        if session is not None and self._lock.database_descriptor is not None:
+            self._length.see(self._lock.database_descriptor, session.connection)
+
+    def _check_number(self, connection: sqlite3.Connection) -> None:
+        """Raise `StoreError` where somebody else has committed to the file."""
+        found = last_commit_number(connection)
+        if found != self._commit_number:
+            raise StoreError(self._altered(found))
+
+    def _altered(self, found: int) -> str:
+        where = f"{self._path} holds {found} commits where {self._commit_number} were made"
+        right = "put the right file back, or restart this server to go on with this one"
+        return f"{where}: somebody has changed it; {right}"
+
+    @contextmanager
+    def _telling(self, doing: str) -> Iterator[None]:
+        """Tells the operator of errors, and remembers those after which the connection cannot be used."""
+        try:
+            with telling(doing, self._path):
+                yield
+        except StoreError as error:
+            self._poisoned |= poisons(error.__cause__)
+            raise

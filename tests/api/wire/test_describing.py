@@ -1,0 +1,276 @@
+"""A node as others see it, and its life explained: why, since when, and every deadline ahead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central.api.wire.describing import _profile_as_json, describe, descriptions
+from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.operating import hold
+from openred_central.directory.state.node import HISTORY_ENTRIES_MAX, Endpoint, Profile
+
+from ..helpers import DAY_S, World
+
+EXPLAIN_KEYS = {
+    *("why", "silent_s", "usual_gap_s", "in_state_since", "what_to_do", "deadlines", "history"),
+}
+LIFE = ["pending_1st", "failed_1st", "retry_48h", "retry_2w", "retry_2m", "coma", "dead"]
+
+
+def explained(world: World) -> dict[str, Any]:
+    reply = world.call("GET", "/nodes/node-1")
+    assert reply.status == 200
+    explain: dict[str, Any] = reply.document["explain"]
+    return explain
+
+
+def test_a_new_node_is_described_whole() -> None:
+    world = World()
+    more = [{"address": "2001:db8::1", "port": 9_000}]
+    world.register(services=["b", "a"], metadata={"x": 1}, region="eu", addresses=more)
+    shown = world.call("GET", "/nodes/node-1").document
+    explain = shown.pop("explain")
+    assert shown == {
+        "node_id": "node-1",
+        "address": "192.0.2.1",
+        "port": 8001,
+        "addresses": more,
+        "services": ["a", "b"],
+        "state": "active",
+        "last_seen": "2027-01-15T08:00:00.000Z",
+        "metadata": {"x": 1},
+        "public_key_fingerprint": "vil0VGl443OebW2oXEvp8zTOMt8rn9S2_xtVwNV-nUQ",
+        "identity": "unproven",
+        "address_source": "declared",
+        "region": "eu",
+        "availability": 1.0,
+        "public_key": "key-1",
+        "key_status": "opaque",
+        "key_generation": 0,
+        "next_key": None,
+        "registered_at": "2027-01-15T08:00:00.000Z",
+        "revision": 1,
+        "discoverable": True,
+        "away_until": None,
+    }
+    assert explain.keys() == EXPLAIN_KEYS
+
+
+def test_every_deadline_ahead_is_told_exactly() -> None:
+    world = World()
+    world.register()
+    assert explained(world)["deadlines"] == [
+        {"state": "pending_1st", "at": "2027-07-14T08:00:00.000Z", "in_s": 180 * DAY_S},
+        {"state": "failed_1st", "at": "2027-07-16T08:00:00.000Z", "in_s": 182 * DAY_S},
+        {"state": "retry_48h", "at": "2027-07-16T09:00:00.000Z", "in_s": 182 * DAY_S + 3_600},
+        {"state": "retry_2w", "at": "2027-07-18T09:00:00.000Z", "in_s": 184 * DAY_S + 3_600},
+        {"state": "retry_2m", "at": "2027-08-01T09:00:00.000Z", "in_s": 198 * DAY_S + 3_600},
+        {"state": "coma", "at": "2027-09-30T09:00:00.000Z", "in_s": 258 * DAY_S + 3_600},
+        {"state": "dead", "at": "2029-09-29T09:00:00.000Z", "in_s": 988 * DAY_S + 3_600},
+    ]
+
+
+def test_what_was_told_of_the_future_is_what_happens() -> None:
+    world = World()
+    world.register()
+    told = explained(world)["deadlines"]
+    for number, deadline in enumerate(told[:-1]):
+        world.clock.advance(-world.now().wall_s + 1_800_000_000 + deadline["in_s"] + 1)
+        world.directory.expiry.expire_due(world.now(), 10)
+        shown = world.call("GET", "/nodes/node-1").document
+        assert shown["state"] == deadline["state"]
+        assert shown["explain"]["in_state_since"] == deadline["at"]
+        assert [(one["state"], one["at"]) for one in shown["explain"]["deadlines"]] == [
+            (one["state"], one["at"]) for one in told[number + 1 :]
+        ]
+    world.wait(731 * DAY_S)
+    assert world.call("GET", "/nodes/node-1").status == 404
+    assert world.call("POST", "/heartbeat/node-1").status == 410
+
+
+@pytest.mark.parametrize(
+    ("asleep_days", "why", "what_to_do"),
+    [
+        (1, "within the tolerance", "Nothing"),
+        (181, "grace period", "heartbeat brings it back"),
+        (182.01, "first check failed", "heartbeat brings it back"),
+        (183, "48-hour retry comes next", "heartbeat brings it back"),
+        (190, "2-week retry comes next", "heartbeat brings it back"),
+        (250, "2-month retry comes next", "heartbeat brings it back"),
+        (300, "dormant", "heartbeat brings it back"),
+    ],
+)
+def test_why_and_what_to_do_are_told_in_every_state(asleep_days: float, why: str, what_to_do: str) -> None:
+    world = World()
+    world.register()
+    world.wait(asleep_days * DAY_S)
+    explain = explained(world)
+    assert why in explain["why"]
+    assert f"{int(asleep_days)} day" in explain["why"]
+    assert what_to_do in explain["what_to_do"]
+    assert explain["silent_s"] == round(asleep_days * DAY_S, 3)
+
+
+def test_a_second_look_of_no_length_is_passed_through_and_still_told() -> None:
+    world = World(lifecycle=LifecycleOptions(second_look_s=0.0))
+    world.register()
+    deadlines = explained(world)["deadlines"]
+    assert [deadline["state"] for deadline in deadlines] == LIFE
+    assert deadlines[1]["at"] == deadlines[2]["at"]
+    world.wait(182 * DAY_S)
+    assert [entry["to"] for entry in explained(world)["history"]][-2:] == ["failed_1st", "retry_48h"]
+
+
+def test_an_announced_absence_moves_all_deadlines_and_is_told() -> None:
+    world = World()
+    world.register(away_until="2028-01-15T08:00:00Z")
+    explain = explained(world)
+    assert explain["deadlines"][0] == {
+        "state": "pending_1st",
+        "at": "2028-01-15T08:00:00.000Z",
+        "in_s": 365 * DAY_S,
+    }
+    world.wait(200 * DAY_S)
+    assert "away until 2028-01-15T08:00:00.000Z" in explained(world)["why"]
+    world.wait(165 * DAY_S)
+    shown = world.call("GET", "/nodes/node-1").document
+    assert (shown["state"], shown["away_until"]) == ("pending_1st", None)
+
+
+def test_who_is_held_is_told_so_and_has_no_deadlines() -> None:
+    world = World()
+    world.register()
+    hold(world.directory, "node-1", world.now())
+    world.wait(1_000 * DAY_S)
+    shown = world.call("GET", "/nodes/node-1").document
+    assert shown["state"] == "active"
+    assert "An operator holds it" in shown["explain"]["why"]
+    assert shown["explain"]["deadlines"] == []
+    assert "until an operator releases it" in shown["explain"]["what_to_do"]
+
+
+def test_who_left_is_told_to_have_left() -> None:
+    world = World()
+    claim = world.claim_of()
+    world.call("DELETE", "/nodes/node-1", claim=claim)
+    explain = explained(world)
+    assert "left by its own word" in explain["why"]
+    assert "brings it back as itself" in explain["what_to_do"]
+
+
+def test_history_begins_with_the_registration() -> None:
+    world = World()
+    world.register()
+    assert explained(world)["history"] == [
+        {"at": "2027-01-15T08:00:00.000Z", "from": "absent", "to": "active", "reason": "registered"}
+    ]
+
+
+def test_history_tells_every_transition_in_order() -> None:
+    world = World()
+    world.register()
+    world.wait(300 * DAY_S)
+    world.call("POST", "/heartbeat/node-1")
+    world.wait(181 * DAY_S)
+    world.register()
+    history = explained(world)["history"]
+    assert [(entry["from"], entry["to"], entry["reason"]) for entry in history] == [
+        ("absent", "active", "registered"),
+        ("active", "pending_1st", "deadline"),
+        ("pending_1st", "failed_1st", "deadline"),
+        ("failed_1st", "retry_48h", "deadline"),
+        ("retry_48h", "retry_2w", "deadline"),
+        ("retry_2w", "retry_2m", "deadline"),
+        ("retry_2m", "coma", "deadline"),
+        ("coma", "active", "sign_of_life"),
+        ("active", "pending_1st", "deadline"),
+        ("pending_1st", "active", "registered"),
+    ]
+    assert [entry["at"] for entry in history] == sorted(entry["at"] for entry in history)
+
+
+def test_history_keeps_the_last_16_and_the_registration_still_leads() -> None:
+    world = World()
+    world.register()
+    for _ in range(12):
+        world.wait(181 * DAY_S)
+        world.register()
+    history = explained(world)["history"]
+    assert len(history) == HISTORY_ENTRIES_MAX + 1
+    assert (history[0]["from"], history[0]["at"]) == ("absent", "2027-01-15T08:00:00.000Z")
+    assert [entry["to"] for entry in history[1:]] == ["pending_1st", "active"] * 8
+
+
+def test_a_life_after_death_begins_its_history_with_that() -> None:
+    world = World()
+    world.register()
+    world.wait(1_000 * DAY_S)
+    world.register()
+    (entry,) = explained(world)["history"]
+    assert (entry["from"], entry["to"], entry["reason"]) == ("dead", "active", "registered")
+
+
+def test_the_time_in_a_state_is_not_moved_by_our_own_absence() -> None:
+    world = World()
+    world.register()
+    # What a restart after three days does: wall time went on, attended time did not.
+    world.clock.jump_wall(3 * DAY_S)
+    explain = explained(world)
+    assert explain["in_state_since"] == "2027-01-15T08:00:00.000Z"
+    assert explain["deadlines"][0]["at"] == "2027-07-17T08:00:00.000Z"
+
+
+def test_availability_is_told_with_three_digits() -> None:
+    world = World()
+    world.register()
+    world.wait(3 * DAY_S)
+    assert world.call("GET", "/nodes/node-1").document["availability"] == 0.333
+
+
+# What is joined by hand
+
+TEXTS = st.text(max_size=12) | st.sampled_from(['"', "\\", '",[],', '\\",[],{', ",", "ключ", "\u2028"])
+
+
+@given(
+    TEXTS,
+    TEXTS,
+    st.lists(st.tuples(TEXTS, st.integers(1, 65_535)), max_size=2),
+    st.dictionaries(TEXTS, TEXTS | st.integers(-9, 9) | st.floats(-1e9, 1e9) | st.lists(TEXTS), max_size=3),
+)
+def test_any_profile_is_told_as_what_it_is(
+    address: str, key: str, more: list[tuple[str, int]], metadata: dict[str, Any]
+) -> None:
+    profile = Profile(address, 9_000, key, tuple(Endpoint(*endpoint) for endpoint in more), metadata)
+    endpoints, public_key, told = _profile_as_json(profile.encode())
+    assert orjson.loads(f"{{{endpoints}}}") == {
+        "address": address,
+        "port": 9_000,
+        "addresses": [{"address": address, "port": port} for address, port in more],
+    }
+    assert (public_key, orjson.loads(told)) == (key, metadata)
+
+
+@pytest.mark.parametrize("silent_days", [0.0, 1.0, 2.0, 7.1, 1_000.0])
+def test_many_are_described_as_each_of_them(silent_days: float) -> None:
+    world = World()
+    for number in range(3):
+        world.register(
+            node_id=f"node-{number}",
+            public_key=f'"{number}\\',
+            services=["b", "a"][:number],
+            region="eu"[number:],
+        )
+    world.clock.advance(silent_days * DAY_S)
+    slots, now = [2, 0, 1], world.now()
+    told = [orjson.loads(text) for text in descriptions(world.directory, slots, now)]
+    assert told == [describe(world.directory, slot, now) for slot in slots]
+    assert [node["node_id"] for node in told] == ["node-2", "node-0", "node-1"]
+    assert [node["services"] for node in told] == [["a", "b"], [], ["b"]]
+    assert [node["region"] for node in told] == [None, "eu", "u"]
+    assert {node["availability"] for node in told} == {round(min(1.0, 1 / max(silent_days, 1.0)), 3)}

@@ -1,0 +1,427 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central import __version__
+from openred_central.cli import main as cli
+from openred_central.cli.arguments import MEANINGS
+from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
+from openred_central.security.directory_keys.suites import generate_key
+from openred_central.settings.config import SETTINGS, Configuration
+from openred_central.settings.texts import settings_markdown
+from tests.maintenance.helpers import fill
+from tests.storage.records import record
+
+
+class Server:
+    """Stands in for the server: remembers what it was started with."""
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+        self.started: list[Configuration] = []
+        self.begun_anew = False
+
+    def serve(self, configuration: Configuration, *, begin_anew: bool) -> int:
+        self.started.append(configuration)
+        self.begun_anew = begin_anew
+        return self.exit_code
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    server = Server()
+    module = SimpleNamespace(serve=server.serve)
+    monkeypatch.setitem(sys.modules, "openred_central.server.server", module)
+    return server
+
+
+def run(*arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as a process of its own; `given` is its standard input."""
+    return subprocess.run(
+        [sys.executable, "-m", "openred_central", *arguments],
+        env=os.environ | environment,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--port", "9000"], ["--port=9000"], ["serve", "--port", "9000"]], ids=" ".join
+)
+def test_serve_is_what_is_done_where_no_command_is_given(server: Server, arguments: list[str]) -> None:
+    assert cli.main(arguments) == 0
+    (configuration,) = server.started
+    assert (configuration.port, configuration.given_as) == (9_000, {"port": "--port"})
+
+
+@pytest.mark.parametrize("arguments", [["--begin-anew"], ["serve", "--port", "9000", "--begin-anew"]])
+def test_to_begin_anew_is_said_for_one_start(server: Server, arguments: list[str]) -> None:
+    assert cli.main(["--port", "9000"]) == 0
+    assert not server.begun_anew
+    assert cli.main(arguments) == 0
+    assert server.begun_anew
+
+
+def test_nothing_at_all_starts_the_server_with_its_defaults(server: Server) -> None:
+    assert cli.main([]) == 0
+    assert server.started == [Configuration()]
+
+
+PARSER = cli._parser()
+WORDS = st.one_of(
+    st.sampled_from(["--port", "--host", "--port=9000", "--host=", "9000", "", "-", "--", "--help", "--por"]),
+    st.sampled_from([setting.flag for setting in SETTINGS.values()]),
+    st.text(alphabet="-=a9 ", max_size=4),
+)
+
+
+@given(st.lists(WORDS, max_size=5))
+def test_settings_are_read_without_a_parser_as_the_parser_reads_them(words: list[str]) -> None:
+    settings = cli.settings_alone(["serve", *words])
+    if settings is not None:
+        options, unknown = PARSER.parse_known_args(["serve", *words])
+        assert (cli._given_in(options), unknown, options.command) == (settings, [], "serve")
+
+
+def test_all_but_settings_is_left_to_the_parser() -> None:
+    assert cli.settings_alone(["serve", "--port", "9000", "--host=::"]) == {"port": "9000", "host": "::"}
+    for words in (["serve", "--port"], ["serve", "--help"], ["serve", "x"], ["config"], ["serve", "--por=1"]):
+        assert cli.settings_alone(words) is None
+
+
+def test_the_exit_code_is_the_servers(server: Server) -> None:
+    server.exit_code = 1
+    assert cli.main(["serve"]) == 1
+
+
+def test_an_interrupt_before_the_server_stands_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def serve(configuration: Configuration, *, begin_anew: bool) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "openred_central.server.server", SimpleNamespace(serve=serve))
+    assert cli.main([]) == 130
+
+
+def test_variables_are_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENRED_DATABASE", "memory:")
+    cli.main([])
+    assert server.started[0].database == "memory:"
+
+
+def test_every_setting_has_its_flag(server: Server) -> None:
+    values = {"port": "9000", "tls_key": "key.pem", "tls_certificate": "chain.pem", "flush_interval_s": "0.5"}
+    given = {name: values.get(name, setting.kind.show(setting.default)) for name, setting in SETTINGS.items()}
+    cli.main(["serve", *(f"{SETTINGS[name].flag}={value}" for name, value in given.items())])
+    assert server.started[0].given_as == {name: setting.flag for name, setting in SETTINGS.items()}
+    assert (server.started[0].port, server.started[0].flush_interval_s) == (9_000, 0.5)
+
+
+def test_a_wrong_value_ends_with_one_line_and_exit_code_2(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["--port", "many"]) == 2
+    assert server.started == []
+    assert capsys.readouterr() == (
+        "",
+        "openred-central: --port is 'many', allowed is 0 to 65535 (a whole number)\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--prot", "9000"], "--prot is not known to serve; the nearest flag is --port"),
+        (["--po", "9000"], "--po is not known to serve; the nearest flag is --port"),
+        (["config", "--max-node=3"], "--max-node is not known to config; the nearest flag is --max-nodes"),
+        (["serve", "now"], "now is not known to serve; flags begin with --"),
+        (["serve", "--markdown"], "--markdown is not known to serve"),
+        (["sevre"], "invalid choice: 'sevre'"),
+        (["--port"], "--port: expected one argument"),
+    ],
+)
+def test_wrong_usage_ends_with_what_is_wrong_and_exit_code_2(
+    server: Server, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main(arguments)
+    assert exited.value.code == 2
+    assert server.started == []
+    assert complaint in capsys.readouterr().err
+
+
+def test_an_unknown_variable_is_warned_of_and_the_server_starts(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENRED_PROT", "9000")
+    assert cli.main([]) == 0
+    warning = "OPENRED_PROT is not a setting and is ignored; the nearest is OPENRED_PORT"
+    assert capsys.readouterr().err == f"openred-central: warning: {warning}\n"
+
+
+def test_config_prints_every_setting_its_value_and_where_it_comes_from(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENRED_PORT", "9000")
+    assert cli.main(["config", "--coma-s", "24h"]) == 0
+    printed = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in printed] == list(SETTINGS)
+    assert ["port", "9000", "environment OPENRED_PORT"] in printed
+    assert ["coma_s", "1d", "flag --coma-s"] in printed
+    assert ["grace_s", "2d", "default"] in printed
+    assert ["unix_socket", "nothing", "default"] in printed
+
+
+def test_config_refuses_what_serve_would_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "--tls-key", "key.pem"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_config_prints_the_table_of_the_readme_whatever_is_set(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENRED_PORT", "many")
+    assert cli.main(["config", "--markdown"]) == 0
+    assert capsys.readouterr().out == settings_markdown()
+
+
+@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name not in MEANINGS])
+def test_the_help_of_a_command_lists_every_flag_with_its_default(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main([command, "--help"])
+    assert exited.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for setting in SETTINGS.values():
+        assert f"{setting.flag} VALUE" in shown
+        assert f"Default: {setting.kind.show(setting.default) or 'nothing'}." in shown
+
+
+def test_the_help_shows_commands_examples_and_units(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main(["--help"])
+    assert exited.value.code == 0
+    shown = capsys.readouterr().out
+    for word in ("serve", "config", "examples:", "--host 0.0.0.0", "15m, 48h, 180d", "in bytes"):
+        assert word in shown
+
+
+def test_the_examples_of_the_help_are_good_command_lines(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = [line.strip().split("  ")[0].split() for line in cli.EXAMPLES.splitlines() if "  " in line]
+    for words in examples:
+        while "=" in words[0]:
+            monkeypatch.setenv(*words.pop(0).split("=", 1))
+        assert words[0] == "openred-central"
+        assert cli.main(words[1:]) == 0
+    assert len(examples) == 4
+    assert "environment OPENRED_PORT" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["export", "-"], "there is no database"),
+        (["snapshot"], "there is no database"),
+        (["verify", "--database", "memory:"], "memory: keeps nothing"),
+        (["import", "missing.jsonl"], "cannot read missing.jsonl: No such file or directory"),
+    ],
+)
+def test_a_command_that_fails_ends_with_one_line_and_exit_code_1(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("openred-central: ")
+    assert complaint in line
+
+
+@pytest.mark.parametrize("arguments", [["export"], ["import"], ["verify", "--url"], ["snapshot", "x"]])
+def test_a_command_used_wrongly_ends_with_exit_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main(arguments)
+    assert exited.value.code == 2
+    assert capsys.readouterr().err
+
+
+def test_health_ends_with_one_line_and_exit_code_1_where_nobody_answers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert cli.main(["health", "--port", str(port)]) == 1
+    assert "is the server running there?" in capsys.readouterr().err
+    assert cli.main(["health", "--live", "--url", "nowhere"]) == 2
+    assert "'nowhere' is no address of a server" in capsys.readouterr().err
+
+
+def test_systemd_unit_prints_a_unit_with_the_settings_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/openred/bin/python")
+    assert cli.main(["systemd-unit", "--port", "9000"]) == 0
+    printed = capsys.readouterr()
+    assert "ExecStart=/opt/openred/bin/python -m openred_central serve\n" in printed.out
+    assert "Environment=OPENRED_PORT=9000\n" in printed.out
+    assert printed.err == ""
+    assert cli.main(["systemd-unit", "--socket", "--port", "9000"]) == 0
+    assert "ListenStream=127.0.0.1:9000\n" in capsys.readouterr().out
+    assert cli.main(["systemd-unit", "--socket", "--port", "0"]) == 2
+
+
+def test_systemd_unit_warns_where_the_unit_could_not_see_the_program(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/home/me/venv/bin/python")
+    assert cli.main(["systemd-unit"]) == 0
+    assert "install it elsewhere" in capsys.readouterr().err
+
+
+def test_commands_work_in_a_pipe(tmp_path: Path) -> None:
+    """From a server's database through a pipe into another one, which then is verified."""
+    fill(tmp_path / "first.db", [record(slot) for slot in range(3)])
+    database = ("--database", str(tmp_path / "first.db"))
+    assert run("snapshot", *database).returncode == 0
+    exported = run("export", "-", *database)
+    assert (exported.returncode, exported.stderr) == (0, "")
+    second = ("--database", str(tmp_path / "second.db"))
+    imported = run("import", "-", *second, given=exported.stdout)
+    assert (imported.returncode, imported.stderr) == (0, "")
+    verified = run("verify", *database)
+    assert verified.returncode == 0
+    assert verified.stdout.endswith("all agree\n")
+    (tmp_path / "second.db").write_bytes(b"")
+    verified = run("verify", *second)
+    assert verified.returncode == 1
+    assert verified.stdout.endswith("1 of these are wrong\n")
+
+
+def test_the_program_runs_and_tells_its_version() -> None:
+    finished = run("--version")
+    assert (finished.returncode, finished.stdout) == (0, f"openred-central {__version__}\n")
+
+
+def test_the_exit_code_of_the_process_is_that_of_the_command() -> None:
+    finished = run("config", OPENRED_PORT="many")
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr.startswith("openred-central: OPENRED_PORT is 'many'")
+
+
+def test_help_and_config_do_not_wait_for_the_libraries_of_the_server() -> None:
+    libraries = "{'openred_central.server.server', 'cryptography', 'sqlite3'}"
+    program = f"import sys, openred_central.cli.main; print({libraries} & set(sys.modules))"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout == "set()\n"
+
+
+def test_keygen_prints_what_to_register_with(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["keygen", str(tmp_path / "node.pem")]) == 0
+    rows = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["node id"] == f"k-{rows['key id']}"
+    assert cli.main(["keygen", str(tmp_path / "node.pem"), "--json"]) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_the_example_is_printed_and_a_wrong_url_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["example", "sign", "--url", "http://directory.example"]) == 0
+    assert capsys.readouterr().out.startswith("#!/bin/sh\n")
+    assert cli.main(["example", "sign", "--url", "nowhere"]) == 2
+    assert "'nowhere' is not where a directory is" in capsys.readouterr().err
+
+
+def test_known_answers_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["example", "vectors"]) == 0
+    assert {"nodes", "pair", "keyset", "session"} <= orjson.loads(capsys.readouterr().out).keys()
+
+
+def test_completion_knows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert cli.main(["completion", shell]) == 0
+        printed = capsys.readouterr().out
+        assert all(name in printed for name in ("heartbeat", "systemd-unit"))
+
+
+def test_keys_are_listed_and_sign_what_is_carried_to_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = ["--key-folder", str(tmp_path / "keys")]
+    assert cli.main(["keys", "show", *folder]) == 1
+    assert "a server makes them when they are needed" in capsys.readouterr().err
+    assert cli.main(["keys", "sign-keyset", *folder]) == 2
+    assert "needs the file keyset-request.json" in capsys.readouterr().err
+    key = generate_key("R").public
+    now, day_s = int(time.time()), 86_400
+    published = PublishedKey(key, now, now + day_s, KeyStatus.NEXT)
+    request = tmp_path / "keyset-request.json"
+    request.write_bytes(KeySet(now, now, now + day_s, (published,)).encode())
+    assert cli.main(["keys", "sign-keyset", str(request), *folder]) == 0
+    printed = capsys.readouterr()
+    assert f"{key.key_id} rsa3072-pss-sha256 next from 2" in printed.err
+    assert printed.out.startswith('{"keyset":')
+    assert cli.main(["keys", "show", *folder]) == 0
+    assert capsys.readouterr().out.endswith(" root\n")
+
+
+def test_who_asks_where_nobody_answers_is_told_and_gets_exit_code_3(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    monkeypatch.setenv("OPENRED_URL", url)
+    assert cli.main(["stats"]) == 3
+    assert capsys.readouterr() == (
+        "",
+        f"openred-central: connection refused: is the server running on {url}?\n",
+    )
+    assert cli.main(["stats", "--url", "nowhere"]) == 2
+
+
+def test_a_flag_of_another_command_is_not_proposed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["discover", "--ner", "eu"])
+    assert "--ner is not known to discover; the nearest flag is --near" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["completion", "bash"], ["example", "sign"]], ids=" ".join)
+def test_a_reader_that_has_seen_enough_is_no_error(command: list[str]) -> None:
+    """As in ``openred-central config | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        finished = subprocess.run(
+            [sys.executable, "-m", "openred_central", *command],
+            # What is printed is to be written at the end only.
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (finished.returncode, finished.stderr) == (0, "")

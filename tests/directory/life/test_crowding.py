@@ -1,0 +1,147 @@
+"""A node that proved its key, was ever heard, is held or away keeps its place in a full directory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from openred_central.clock import Now
+from openred_central.directory.directory import Directory
+from openred_central.directory.life.crowding import UNHEARD_S, is_crowded, makes_room
+from openred_central.directory.lifecycle import State
+from openred_central.directory.operating import hold, release
+from openred_central.errors import CallerError
+
+from ..building import (
+    DictStore,
+    day,
+    expect_consistent,
+    make_directory,
+    register,
+    restarted,
+    save_all,
+    state_of,
+)
+
+AT = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("kept", "heard", "silent_s", "expected"),
+    [
+        (False, False, UNHEARD_S, True),
+        (False, False, UNHEARD_S - 1, False),
+        (False, True, UNHEARD_S, False),
+        (False, True, 1_000 * UNHEARD_S, False),
+        (True, False, 1_000 * UNHEARD_S, False),
+        (True, True, UNHEARD_S, False),
+    ],
+)
+def test_only_nodes_that_nothing_keeps_and_that_were_never_heard_again_make_room(
+    kept: bool, heard: bool, silent_s: float, expected: bool
+) -> None:
+    last_seen_at = AT + 60 if heard else AT
+    assert expected == makes_room(
+        kept=kept,
+        registered_at=AT,
+        last_seen_at=last_seen_at,
+        last_seen_s=500.0,
+        away_until_s=0.0,
+        now_s=500.0 + silent_s,
+    )
+
+
+@pytest.mark.parametrize(("since_return_s", "expected"), [(-1.0, False), (0.0, False), (UNHEARD_S, True)])
+def test_a_node_that_is_away_has_as_long_from_its_return(since_return_s: float, expected: bool) -> None:
+    away_until_s = 500.0 + 100 * UNHEARD_S
+    assert expected == makes_room(
+        kept=False,
+        registered_at=AT,
+        last_seen_at=AT,
+        last_seen_s=500.0,
+        away_until_s=away_until_s,
+        now_s=away_until_s + since_return_s,
+    )
+
+
+def test_at_nine_tenths_a_directory_is_crowded() -> None:
+    assert [is_crowded(nodes, 100) for nodes in (0, 89, 90, 100)] == [False, False, True, True]
+
+
+def full_directory(**options: Any) -> Directory:
+    """Room for 10 nodes, and as many that were registered three days before `day(3)`."""
+    directory = make_directory(nodes_max=10)
+    for number in range(10):
+        register(directory, f"old-{number}", day(0), **options)
+    return directory
+
+
+def refused(directory: Directory, now: Now) -> bool:
+    """Whether a new node finds no place."""
+    try:
+        register(directory, "new", now)
+    except CallerError as error:
+        return error.code == "directory_full"
+    return False
+
+
+def test_nodes_that_an_operator_holds_never_make_room_also_after_a_restart() -> None:
+    directory = full_directory()
+    for number in range(10):
+        hold(directory, f"old-{number}", day(0, 1))
+    assert refused(directory, day(3))
+    assert len(directory) == 10
+    store = DictStore()
+    save_all(directory, store, day(3))
+    loaded = restarted(store, nodes_max=10)
+    assert refused(loaded, day(300))
+    assert len(loaded) == 10
+    expect_consistent(loaded, day(300))
+
+
+def test_the_time_of_a_hold_is_not_silence_for_which_a_node_makes_room() -> None:
+    directory = full_directory()
+    for number in range(10):
+        hold(directory, f"old-{number}", day(0, 1))
+        release(directory, f"old-{number}", day(3))
+    assert refused(directory, day(4, 23))
+    assert not refused(directory, day(5))
+
+
+def test_nodes_that_announced_to_be_away_make_no_room_until_two_days_after_their_return() -> None:
+    directory = full_directory(away_until_at=day(30).wall_s)
+    assert refused(directory, day(3))
+    assert refused(directory, day(31, 23))
+    assert len(directory) == 10
+    assert not refused(directory, day(32))
+    assert len(directory) == 9
+
+
+def test_who_is_refused_erases_nobody() -> None:
+    """As where the server starts with a smaller `nodes_max` than there are nodes."""
+    directory = full_directory()
+    store = DictStore()
+    save_all(directory, store, day(0))
+    loaded = restarted(store, nodes_max=5)
+    for _ in range(20):
+        assert refused(loaded, day(3))
+    assert len(loaded) == 10
+    assert all(state_of(loaded, f"old-{number}") is State.ACTIVE for number in range(10))
+
+
+def test_nodes_that_were_never_heard_make_room_for_bytes_as_well() -> None:
+    directory = make_directory(nodes_bytes_max=10_000)
+    fat = {"padding": "x" * 2_000}
+    for number in range(4):
+        register(directory, f"old-{number}", day(0), metadata=fat)
+    # Four more do not fit; nobody is erased for one that is longer than all who give way.
+    with pytest.raises(CallerError, match="directory_full"):
+        register(directory, "huge", day(3), metadata={"padding": "x" * 9_000})
+    assert len(directory) == 4
+    for number in range(4):
+        register(directory, f"new-{number}", day(3), metadata=fat)
+    assert all(state_of(directory, f"new-{number}") is State.ACTIVE for number in range(4))
+    with pytest.raises(CallerError, match="directory_full"):
+        register(directory, "late", day(3), metadata=fat)
+    expect_consistent(directory, day(3))

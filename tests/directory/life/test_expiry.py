@@ -1,0 +1,735 @@
+"""What silence does, when, and when it is not believed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from openred_central.clock import Now
+from openred_central.directory import operating
+from openred_central.directory.directory import Directory
+from openred_central.directory.life.expiry import POSTPONE_S
+from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.lifecycle import LIVE_STATES, Event, LifecycleOptions, State
+from openred_central.directory.state.node import LEFT, Transition, decode_history
+
+from ..building import (
+    DAY_S,
+    SHORT_LIFE,
+    SILENT_STATES,
+    at,
+    day,
+    expect_consistent,
+    make_directory,
+    record_of,
+    register,
+    registration,
+    run_until,
+    state_of,
+)
+
+STEP_S = 1 / 1_024
+# The default life of a node that is never heard again: when it enters each state.
+ENTERS = [
+    (State.PENDING_FIRST_CHECK, day(180)),
+    (State.FAILED_FIRST_CHECK, day(182)),
+    (State.RETRY_48H, day(182, 1)),
+    (State.RETRY_2W, day(184, 1)),
+    (State.RETRY_2M, day(198, 1)),
+    (State.COMA, day(258, 1)),
+    (State.DEAD, day(988, 1)),
+    (State.ABSENT, day(988 + 365, 1)),
+]
+
+
+def test_a_silent_node_passes_through_its_life_on_the_promised_days() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    before = State.ACTIVE
+    for state, now in ENTERS:
+        run_until(directory, at(now.attended_s - STEP_S))
+        assert state_of(directory, "a") is before
+        run_until(directory, now)
+        assert state_of(directory, "a") is state
+        expect_consistent(directory, now)
+        before = state
+
+
+@pytest.mark.parametrize(("state", "now"), ENTERS[:-2])
+def test_a_heartbeat_revives_from_every_state_and_the_node_is_itself(state: State, now: Now) -> None:
+    directory = make_directory()
+    said = {"services": "chat,mail", "region": "eu", "metadata": {"version": 3}}
+    register(directory, "a", at(0.0), **said)
+    before = record_of(directory, "a")
+    run_until(directory, now)
+    later = at(now.attended_s + 10.0)
+    assert directory.heartbeat("a", later) is state
+    after = record_of(directory, "a")
+    assert after == before._replace(
+        last_seen_at=later.wall_s,
+        last_seen_s=later.attended_s,
+        since_s=later.attended_s,
+        history=after.history,
+    )
+    entries = decode_history(after.history)
+    assert (entries[0].from_state, entries[-1].to_state) == (State.ACTIVE, State.ACTIVE)
+    assert entries[-1].from_state is state
+    run_until(directory, at(later.attended_s + 180 * DAY_S - STEP_S))
+    assert state_of(directory, "a") is State.ACTIVE
+    run_until(directory, at(later.attended_s + 180 * DAY_S))
+    assert state_of(directory, "a") is State.PENDING_FIRST_CHECK
+
+
+def test_a_second_look_of_no_length_is_skipped_and_still_recorded() -> None:
+    directory = make_directory(life=LifecycleOptions(second_look_s=0.0))
+    register(directory, "a", at(0.0))
+    run_until(directory, day(182))
+    assert state_of(directory, "a") is State.RETRY_48H
+    states = [entry.to_state for entry in decode_history(record_of(directory, "a").history)]
+    assert states == [State.PENDING_FIRST_CHECK, State.FAILED_FIRST_CHECK, State.RETRY_48H]
+    assert (
+        directory.nodes.transition_counts[State.PENDING_FIRST_CHECK, State.FAILED_FIRST_CHECK, "deadline"]
+        == 1
+    )
+
+
+def test_work_is_done_in_pieces_of_the_size_that_was_asked_for() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    for number in range(25):
+        register(directory, f"n{number}", at(0.0))
+    handled = []
+    while (count := directory.expiry.expire_due(at(10.0), 10)) >= 10:
+        handled.append(count)
+    assert handled == [10, 10]
+    assert count == 5
+    assert directory.nodes.registry.state_counts[State.PENDING_FIRST_CHECK] == 25
+
+
+def test_tombstones_expire_in_the_same_pieces() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    for number in range(25):
+        register(directory, f"n{number}", at(0.0))
+        directory.forget(f"n{number}", at(0.0))
+    # The deadlines that the forgotten nodes have left are work too.
+    assert [directory.expiry.expire_due(at(10.0), 10) for _ in range(6)] == [10, 10, 10, 10, 10, 0]
+    assert len(directory.nodes.tombstones) == 0
+
+
+def test_what_those_who_came_back_have_left_is_cleared_away_in_the_same_pieces() -> None:
+    """A thousand deadlines of one moment that no longer count are not one piece of work."""
+    directory = make_directory(life=SHORT_LIFE)
+    for number in range(1_000):
+        register(directory, f"n{number}", at(0.0))
+    run_until(directory, at(41.0))
+    slots = [directory.nodes.registry.slot_of(f"n{number}") or 0 for number in range(1_000)]
+    # In coma until 47; now they are active until 51, and the entries of 47 are stale at 47.
+    assert {directory.nodes.deadlines.armed_s(slot) for slot in slots} == {47.0}
+    for slot in slots:
+        directory.nodes.deadlines.disarm(slot)
+        directory.nodes.deadlines.arm(slot, 51.0)
+    pieces = [directory.expiry.expire_due(at(47.0), 100) for _ in range(11)]
+    assert pieces == [100] * 10 + [0]
+
+
+def test_those_who_waited_and_came_back_are_passed_over_in_the_same_pieces() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    for number in range(100):
+        register(directory, f"n{number}", at(0.0))
+        directory.expiry._wait(directory.nodes.registry.slot_of(f"n{number}") or 0)
+    for number in range(100):
+        directory.heartbeat(f"n{number}", at(1.0))
+    assert [directory.expiry.expire_due(at(2.0), 40) for _ in range(4)] == [40, 40, 20, 0]
+
+
+def test_what_is_due_next_is_told() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    assert directory.expiry.next_s() is None
+    register(directory, "a", at(3.0))
+    assert directory.expiry.next_s() == 13.0
+    register(directory, "b", at(3.0))
+    directory.forget("b", at(1.0))
+    assert directory.expiry.next_s() == 11.0
+
+
+def broken(directory: Directory, node_id: str) -> int:
+    """Damage a node so that its burial fails; its slot."""
+    slot = directory.nodes.registry.slot_of(node_id)
+    assert slot is not None
+    directory.nodes.registry._profiles[slot] = b"not a profile"
+    return slot
+
+
+def test_a_node_whose_transition_fails_is_set_aside_and_the_others_go_on() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    for name in ("a", "b", "c"):
+        register(directory, name, at(0.0))
+    slot = broken(directory, "b")
+    run_until(directory, at(47.0))
+    assert [state_of(directory, name) for name in "abc"] == [State.DEAD, State.COMA, State.DEAD]
+    assert list(directory.expiry.set_aside) == [slot]
+    assert "JSONDecodeError" in directory.expiry.set_aside[slot]
+    assert directory.nodes.deadlines.armed_s(slot) is None
+
+
+def test_a_node_that_was_set_aside_goes_on_when_it_is_heard() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    register(directory, "b", at(0.0))
+    slot = directory.nodes.registry.slot_of("b")
+    assert slot is not None
+    whole = directory.nodes.registry.profile(slot)
+    broken(directory, "b")
+    run_until(directory, at(47.0))
+    directory.nodes.registry._profiles[slot] = whole
+    directory.heartbeat("b", at(50.0))
+    assert not directory.expiry.set_aside
+    run_until(directory, at(60.0))
+    assert state_of(directory, "b") is State.PENDING_FIRST_CHECK
+    expect_consistent(directory, at(60.0))
+
+
+# Mass silence (rule 6). A quarter is too many, of at least four.
+
+SUSPICIOUS = MassSilenceOptions(share=0.25, nodes_min=4, hold_s_max=100.0)
+
+
+def fallen_silent(life: LifecycleOptions = SHORT_LIFE, *, probing: bool = False) -> Directory:
+    """A directory of forty nodes, all of them due at attended 10 s, at which it holds them."""
+    directory = make_directory(life=life, silence=SUSPICIOUS, probing=probing)
+    for number in range(40):
+        register(directory, f"n{number}", at(0.0))
+    run_until(directory, at(10.0))
+    return directory
+
+
+def advanced(directory: Directory) -> int:
+    return len(directory) - directory.nodes.registry.state_counts[State.ACTIVE]
+
+
+def test_when_very_many_fall_silent_at_once_the_rest_is_held() -> None:
+    directory = fallen_silent()
+    assert advanced(directory) == 10
+    assert directory.expiry.waiting_count == 30
+    hold = directory.expiry.silence.hold
+    assert hold is not None
+    assert "10 of 40 nodes fell silent within an hour" in hold.reason
+    for _ in range(5):
+        run_until(directory, at(10.0))
+    assert advanced(directory) == 10
+    expect_consistent(directory, at(10.0))
+
+
+def test_a_hold_ends_as_soon_as_enough_nodes_are_back() -> None:
+    directory = fallen_silent()
+    # Ten advanced and thirty wait: five silent ones are half of what is believed.
+    for number in range(34):
+        directory.heartbeat(f"n{number}", at(10.0))
+    run_until(directory, at(10.0))
+    assert directory.expiry.silence.hold is not None
+    directory.heartbeat("n34", at(10.0))
+    run_until(directory, at(10.0))
+    assert directory.expiry.silence.hold is None
+    expect_consistent(directory, at(10.0))
+
+
+def test_a_node_that_had_left_and_returns_again_and_again_does_not_end_a_hold() -> None:
+    directory = fallen_silent()
+    for _ in range(100):
+        directory.leave("n0", at(10.0))
+        directory.heartbeat("n0", at(10.0))
+    run_until(directory, at(10.0))
+    assert directory.expiry.silence.hold is not None
+
+
+def test_nodes_that_pass_many_states_within_the_hour_are_no_mass_silence() -> None:
+    """Thirty of two thousand are 1.5 %, however fast they go through their states."""
+    life = LifecycleOptions(
+        heartbeat_tolerance_s=2.0,
+        grace_s=0.5,
+        second_look_s=0.1,
+        retry_48h_s=0.1,
+        retry_2w_s=0.1,
+        retry_2m_s=0.1,
+    )
+    directory = make_directory(life=life, silence=MassSilenceOptions())
+    for number in range(2_000):
+        register(directory, f"n{number}", at(0.0))
+    for tenth in range(1, 40):
+        for number in range(30, 2_000) if tenth % 15 == 0 else ():
+            directory.heartbeat(f"n{number}", at(tenth / 10))
+        run_until(directory, at(tenth / 10))
+    assert directory.expiry.silence.hold is None
+    assert directory.nodes.registry.state_counts[State.COMA] == 30
+    assert directory.expiry.silence.recent == 30
+
+
+def test_as_many_as_are_believed_may_go_through_all_their_states() -> None:
+    """Who counts already is not one more, not even where no more are believed."""
+    directory = make_directory(life=SHORT_LIFE, silence=SUSPICIOUS)
+    for number in range(40):
+        register(directory, f"n{number}", at(0.0))
+    for second in range(1, 33):
+        for number in range(10, 40):
+            directory.heartbeat(f"n{number}", at(float(second)))
+        run_until(directory, at(float(second)))
+    assert directory.nodes.registry.state_counts[State.COMA] == 10
+    assert directory.expiry.silence.hold is None
+
+
+def test_a_second_look_of_no_length_makes_nobody_count_twice() -> None:
+    directory = make_directory(life=LifecycleOptions(second_look_s=0.0), silence=MassSilenceOptions())
+    for number in range(200):
+        register(directory, f"n{number}", at(0.0))
+    for number in range(60, 200):
+        directory.heartbeat(f"n{number}", day(100))
+    run_until(directory, day(180))
+    run_until(directory, day(182))
+    assert directory.expiry.silence.hold is None
+    assert directory.nodes.registry.state_counts[State.RETRY_48H] == 60
+
+
+def checked_once(count: int = 10_000) -> Directory:
+    """Nodes that have all missed their heartbeat and whose grace ends at once; most are held."""
+    directory = make_directory(silence=MassSilenceOptions(), nodes_max=count)
+    for number in range(count):
+        register(directory, f"n{number}", at(0.0))
+    for number in range(count):
+        directory.nodes.registry.last_seen_s[number] = -180 * DAY_S
+        directory.nodes.enter(number, Event.DEADLINE, at=at(0.0).wall_s, at_s=0.0)
+        directory.nodes.deadlines.arm(number, 2 * DAY_S)
+    run_until(directory, day(2))
+    assert directory.expiry.silence.hold is not None
+    assert directory.expiry.waiting_count == count - 500
+    return directory
+
+
+def test_of_nodes_that_were_silent_already_a_hold_ends_with_half_of_what_is_believed() -> None:
+    directory = checked_once()
+    for number in range(10_000):
+        directory.heartbeat(f"n{number}", day(2))
+        if number in (4_874, 9_748):
+            run_until(directory, day(2))
+            assert directory.expiry.silence.hold is not None
+        if number == 9_749:
+            run_until(directory, day(2))
+            assert directory.expiry.silence.hold is None
+            break
+
+
+def test_who_waits_and_counts_already_is_one_silent_node() -> None:
+    directory = fallen_silent(replace(SHORT_LIFE, grace_s=1 / 64))
+    # Ten advanced; time stands still, but a hold begins a moment later than its last look.
+    run_until(directory, at(10.5))
+    assert directory.expiry.waiting_count == 40
+    for number in range(5, 40):
+        assert directory.expiry.silence.hold is not None
+        directory.heartbeat(f"n{number}", at(10.5))
+        run_until(directory, at(10.5))
+    assert directory.expiry.silence.hold is None
+
+
+@pytest.mark.parametrize("goes", ["heartbeat", "leave", "forget"])
+def test_a_hold_ends_when_everybody_is_back_or_gone(goes: str) -> None:
+    directory = fallen_silent()
+    for number in range(40):
+        getattr(directory, goes)(f"n{number}", at(10.0))
+    run_until(directory, at(10.0))
+    assert directory.expiry.silence.hold is None
+    assert directory.expiry.silence.recent == 0
+    expect_consistent(directory, at(10.0))
+
+
+def test_a_hold_ends_when_those_who_died_are_registered_again() -> None:
+    directory = make_directory(life=SHORT_LIFE, silence=SUSPICIOUS)
+    for number in range(40):
+        register(directory, f"n{number}", at(0.0))
+        directory.leave(f"n{number}", at(0.0))
+    run_until(directory, at(16.0))
+    assert (len(directory), directory.expiry.silence.recent) == (32, 8)
+    assert directory.expiry.silence.hold is not None
+    for number in range(40):
+        register(directory, f"n{number}", at(16.0))
+    run_until(directory, at(16.0))
+    assert directory.expiry.silence.hold is None
+
+
+def test_one_whose_tombstone_is_gone_counts_no_more_once_it_is_registered() -> None:
+    directory = make_directory(life=SHORT_LIFE, nodes_max=1)
+    register(directory, "a", at(0.0))
+    run_until(directory, at(57.0))
+    assert (state_of(directory, "a"), directory.expiry.silence.recent) == (State.ABSENT, 1)
+    register(directory, "a", at(57.0))
+    assert directory.expiry.silence.recent == 0
+
+
+def test_a_hold_ends_after_its_longest_time() -> None:
+    directory = fallen_silent()
+    run_until(directory, Now(10.0, at(10.0).wall_s, at(109.0).monotonic_s))
+    assert directory.expiry.silence.hold is not None
+    run_until(directory, Now(10.0, at(10.0).wall_s, at(110.0).monotonic_s))
+    assert directory.expiry.silence.hold is None
+
+
+def test_after_a_hold_at_most_fifteen_percent_advance_in_a_pass() -> None:
+    directory = fallen_silent(LifecycleOptions(heartbeat_tolerance_s=10.0))
+    assert directory.expiry.release_hold(at(10.0))
+    assert not directory.expiry.release_hold(at(10.0))
+    run_until(directory, at(10.0))
+    assert advanced(directory) == 16
+    run_until(directory, at(11.0))
+    assert advanced(directory) == 16
+    expect_consistent(directory, at(11.0))
+    run_until(directory, at(69.0))
+    assert advanced(directory) == 16
+    for passes in range(1, 4):
+        run_until(directory, at(10.0 + 60.0 * passes))
+        assert advanced(directory) == 16 + 6 * passes
+    run_until(directory, at(300.0))
+    assert advanced(directory) == 40
+    assert not directory.expiry.silence.releasing
+
+
+def test_a_node_that_is_held_may_be_heard_changed_left_and_forgotten() -> None:
+    directory = fallen_silent()
+    held = [f"n{number}" for number in range(40) if state_of(directory, f"n{number}") is State.ACTIVE]
+    register(directory, held[0], at(10.0), region="eu")
+    directory.heartbeat(held[1], at(10.0))
+    directory.leave(held[2], at(10.0))
+    directory.forget(held[3], at(10.0))
+    assert directory.expiry.waiting_count == 26
+    expect_consistent(directory, at(10.0))
+    directory.expiry.release_hold(at(10.0))
+    run_until(directory, at(10.0))
+    states = [state_of(directory, name) for name in held[:4]]
+    assert states == [State.ACTIVE, State.ACTIVE, State.COMA, State.DEAD]
+    expect_consistent(directory, at(10.0))
+
+
+def test_amending_a_node_that_is_held_or_set_aside_does_not_let_it_go() -> None:
+    directory = fallen_silent()
+    held = next(slot for slot in range(40) if directory.expiry.is_waiting(slot))
+    said = registration(directory.nodes.registry.node_id(held), region="eu")
+    directory.amend(held, said, at(10.0))
+    assert directory.expiry.is_waiting(held)
+    assert directory.nodes.deadlines.armed_s(held) is None
+    expect_consistent(directory, at(10.0))
+
+
+# Probing: ask before believing a silence.
+
+
+def asked(directory: Directory) -> list[str]:
+    requests = [request.node_id for request in directory.expiry.probe_requests]
+    directory.expiry.probe_requests.clear()
+    return requests
+
+
+def answer(directory: Directory, node_id: str, now: Now, *, alive: bool) -> None:
+    slot = directory.nodes.registry.slot_of(node_id)
+    assert slot is not None
+    directory.expiry.probed(slot, node_id, alive=alive, now=now)
+    run_until(directory, now)
+
+
+def probing() -> Directory:
+    directory = make_directory(life=SHORT_LIFE, probing=True)
+    register(directory, "a", at(0.0))
+    run_until(directory, at(10.0))
+    return directory
+
+
+def test_a_due_node_is_asked_once_where_it_registered() -> None:
+    directory = probing()
+    (request,) = directory.expiry.probe_requests
+    assert (request.node_id, request.address, request.port) == ("a", "192.0.2.1", 9_000)
+    run_until(directory, at(11.0))
+    assert len(directory.expiry.probe_requests) == 1
+    assert state_of(directory, "a") is State.ACTIVE
+    expect_consistent(directory, at(11.0))
+
+
+def test_an_answer_is_a_sign_of_life_and_the_next_silence_is_asked_again() -> None:
+    directory = probing()
+    asked(directory)
+    answer(directory, "a", at(11.0), alive=True)
+    assert record_of(directory, "a").last_seen_s == 11.0
+    run_until(directory, at(20.0))
+    assert asked(directory) == []
+    run_until(directory, at(21.0))
+    assert asked(directory) == ["a"]
+    assert state_of(directory, "a") is State.ACTIVE
+
+
+def test_no_answer_lets_the_silence_take_its_course_from_the_deadline_on() -> None:
+    directory = probing()
+    answer(directory, "a", at(11.0), alive=False)
+    assert state_of(directory, "a") is State.PENDING_FIRST_CHECK
+    assert record_of(directory, "a").since_s == 10.0
+    expect_consistent(directory, at(11.0))
+
+
+def test_an_answer_that_never_comes_counts_as_none_after_a_minute() -> None:
+    directory = probing()
+    run_until(directory, at(69.0))
+    assert state_of(directory, "a") is State.ACTIVE
+    run_until(directory, at(70.0))
+    # It died at 47 s, and its tombstone went at 57 s.
+    assert state_of(directory, "a") is State.ABSENT
+
+
+def test_a_heartbeat_while_the_answer_is_awaited_makes_it_unimportant() -> None:
+    directory = probing()
+    directory.heartbeat("a", at(11.0))
+    slot = directory.nodes.registry.slot_of("a")
+    assert slot is not None
+    assert not directory.expiry.is_asked(slot)
+    answer(directory, "a", at(12.0), alive=False)
+    assert state_of(directory, "a") is State.ACTIVE
+    run_until(directory, at(21.0))
+    assert directory.expiry.is_asked(slot)
+    expect_consistent(directory, at(21.0))
+
+
+def test_an_answer_that_comes_late_is_a_sign_of_life_all_the_same() -> None:
+    directory = probing()
+    run_until(directory, at(30.0))
+    directory.expiry.probed(0, "a", alive=False, now=at(10.0))
+    run_until(directory, at(30.0))
+    assert state_of(directory, "a") is State.RETRY_2M
+    directory.expiry.probed(0, "a", alive=True, now=at(31.0))
+    assert state_of(directory, "a") is State.ACTIVE
+    assert record_of(directory, "a").last_seen_s == 31.0
+    expect_consistent(directory, at(31.0))
+
+
+def test_a_late_answer_does_not_bring_back_one_that_took_its_leave() -> None:
+    directory = probing()
+    directory.leave("a", at(11.0))
+    directory.expiry.probed(0, "a", alive=True, now=at(12.0))
+    assert state_of(directory, "a") is State.COMA
+    assert record_of(directory, "a").flags & LEFT
+
+
+def test_one_that_cannot_be_asked_for_our_reasons_is_asked_later_and_is_not_silent_until_then() -> None:
+    directory = probing()
+    for round_s in (10.0, 10.0 + POSTPONE_S, 10.0 + 2 * POSTPONE_S):
+        run_until(directory, at(round_s - STEP_S))
+        assert asked(directory) == ([] if round_s > 10.0 else ["a"])
+        run_until(directory, at(round_s))
+        assert asked(directory) == (["a"] if round_s > 10.0 else [])
+        directory.expiry.postpone(0, "a", at(round_s))
+        assert directory.expiry.is_postponed(0)
+        assert state_of(directory, "a") is State.ACTIVE
+        expect_consistent(directory, at(round_s))
+    directory.heartbeat("a", at(620.0))
+    assert not directory.expiry.is_postponed(0)
+    expect_consistent(directory, at(620.0))
+    run_until(directory, at(630.0))
+    assert asked(directory) == ["a"]
+
+
+def test_one_that_we_failed_to_ask_is_asked_later_too() -> None:
+    directory = probing()
+    run_until(directory, at(10.0))
+    assert asked(directory) == ["a"]
+    directory.expiry.probed(0, "a", alive=None, now=at(10.0))
+    assert directory.expiry.is_postponed(0)
+    assert state_of(directory, "a") is State.ACTIVE
+    run_until(directory, at(10.0 + POSTPONE_S))
+    assert asked(directory) == ["a"]
+    expect_consistent(directory, at(10.0 + POSTPONE_S))
+
+
+def test_one_that_is_to_be_asked_later_takes_no_place_of_the_others() -> None:
+    directory = fallen_silent(probing=True)
+    for node_id in asked(directory):
+        slot = directory.nodes.registry.slot_of(node_id)
+        assert slot is not None
+        directory.expiry.postpone(slot, node_id, at(10.0))
+    run_until(directory, at(10.0))
+    assert len(asked(directory)) == 10
+    assert directory.expiry.silence.hold is None
+    expect_consistent(directory, at(10.0))
+
+
+def test_nobody_is_postponed_who_is_not_being_asked() -> None:
+    directory = probing()
+    directory.heartbeat("a", at(11.0))
+    directory.expiry.postpone(0, "a", at(11.0))
+    assert not directory.expiry.is_postponed(0)
+    run_until(directory, at(21.0))
+    assert directory.expiry.is_asked(0)
+
+
+def test_an_answer_for_a_slot_that_another_node_has_now_is_not_taken() -> None:
+    directory = probing()
+    slot = directory.nodes.registry.slot_of("a")
+    assert slot is not None
+    directory.forget("a", at(11.0))
+    assert register(directory, "b", at(11.0)) == slot
+    directory.expiry.probed(slot, "a", alive=True, now=at(15.0))
+    assert record_of(directory, "b").last_seen_s == 11.0
+
+
+def test_a_node_whose_probe_cannot_be_made_is_set_aside() -> None:
+    directory = make_directory(life=SHORT_LIFE, probing=True)
+    register(directory, "a", at(0.0))
+    slot = broken(directory, "a")
+    run_until(directory, at(10.0))
+    assert list(directory.expiry.set_aside) == [slot]
+    assert not directory.expiry.is_asked(slot)
+
+
+def test_when_no_probe_is_answered_it_may_be_our_own_network() -> None:
+    """All are due, all are asked, nobody answers: no more may be believed than without probing."""
+    directory = fallen_silent(probing=True)
+    everybody = asked(directory)
+    assert len(everybody) == 10
+    assert directory.expiry.silence.hold is None
+    for node_id in everybody:
+        answer(directory, node_id, at(11.0), alive=False)
+    run_until(directory, at(11.0))
+    assert advanced(directory) == 10
+    assert directory.expiry.silence.hold is not None
+    assert asked(directory) == []
+    expect_consistent(directory, at(11.0))
+
+
+def test_when_probes_are_answered_the_others_are_asked_too_and_nothing_is_held() -> None:
+    directory = fallen_silent(probing=True)
+    heard = set()
+    for second in range(11, 15):
+        for node_id in asked(directory):
+            heard.add(node_id)
+            answer(directory, node_id, at(float(second)), alive=True)
+    assert len(heard) == 40
+    assert directory.expiry.silence.hold is None
+    assert directory.nodes.registry.state_counts[State.ACTIVE] == 40
+
+
+def test_probes_that_never_come_back_do_not_block_those_who_wait() -> None:
+    directory = fallen_silent(probing=True)
+    for second in range(11, 3_000):
+        run_until(directory, at(float(second)))
+        if directory.expiry.silence.hold is not None:
+            directory.expiry.release_hold(at(float(second)))
+    assert len(directory) == 0
+
+
+def test_the_states_of_silence_are_those_between_active_and_dead() -> None:
+    assert (State.ACTIVE, *SILENT_STATES) == LIVE_STATES
+
+
+def populated(seed: int, *, absences: bool) -> Directory:
+    """Some hundred nodes: of many sets and regions, hidden, held, away, gone, revived, heard at any time."""
+    chance = random.Random(seed)
+    directory = make_directory(life=SHORT_LIFE)
+    for number in range(300):
+        now, name = at(number / 100), f"n{number}"
+        services = ",".join(sorted(chance.sample(["chat", "mail", "relay"], chance.randrange(4))))
+        register(directory, name, now, services=services, region=chance.choice(["", "eu"]))
+    for number in range(300):
+        now, name = at(3.0 + number / 100), f"n{number}"
+        match chance.randrange(8):
+            case 0:
+                operating.hold(directory, name, now)
+            case 1:
+                directory.leave(name, now)
+            case 2 if absences:
+                slot = directory.slot(name, now)
+                away_until_s = now.attended_s + chance.randrange(20)
+                directory.nodes.rewrite(record_of(directory, name)._replace(away_until_s=away_until_s))
+                directory.expiry.let_go(slot)
+            case 3 | 4:
+                directory.heartbeat(name, now)
+            case 5:
+                directory.forget(name, now)
+    directory.nodes.transitions.clear()
+    return directory
+
+
+def lived_through(directory: Directory) -> list[Transition]:
+    """All transitions of the living. When tombstones go depends on the order in which they were put up."""
+    nodes = directory.nodes
+    assert nodes.transition_counts.total() > len(nodes.transitions)
+    return sorted(each for each in nodes.transitions if each.from_state is not State.DEAD)
+
+
+@pytest.mark.parametrize("absences", [False, True])
+@pytest.mark.parametrize("moments", [[60.0], [12.0, 14.5, 16.0, 30.0, 47.0, 48.5, 70.0]])
+def test_many_due_at_once_become_what_they_become_one_by_one(
+    moments: list[float], absences: bool, seed: int
+) -> None:
+    together, single = populated(seed, absences=absences), populated(seed, absences=absences)
+    for moment in moments:
+        now = at(moment)
+        while together.expiry.expire_due(now, 1_000) == 1_000:
+            pass
+        while single.expiry.expire_due(now, 1):
+            pass
+        for name in (f"n{number}" for number in range(300)):
+            lives = state_of(single, name) in LIVE_STATES
+            assert lives is (state_of(together, name) in LIVE_STATES)
+            if lives:
+                assert record_of(together, name) == record_of(single, name)
+        expect_consistent(together, now)
+        assert together.expiry.silence.recent == single.expiry.silence.recent
+        assert lived_through(together) == lived_through(single)
+        changed = [set(each.nodes.changes.take(100_000)) for each in (together, single)]
+        assert changed[0] == changed[1]
+        # A heartbeat in between lets some of them be looked at too early the next time.
+        for name in ("n1", "n2", "n3"):
+            if state_of(single, name) in LIVE_STATES:
+                together.heartbeat(name, now)
+                single.heartbeat(name, now)
+
+
+def test_a_broken_record_among_many_that_are_due_is_set_aside_alone() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    slots = [register(directory, f"n{number}", at(0.0)) for number in range(50)]
+    directory.nodes.registry.last_seen_s[slots[7]] = float("nan")
+    directory.nodes.registry.states[slots[9]] = State.ABSENT
+    run_until(directory, at(10.0))
+    assert sorted(directory.expiry.set_aside) == [slots[7], slots[9]]
+    others = {state_of(directory, f"n{number}") for number in range(50) if number not in (7, 9)}
+    assert others == {State.PENDING_FIRST_CHECK}
+
+
+@pytest.mark.parametrize("away_until_s", [1e17, 1e300, float("inf")])
+def test_an_absence_until_a_time_that_no_deadline_can_have_stops_nobody_else(away_until_s: float) -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    slots = [register(directory, f"n{number}", at(0.0)) for number in range(50)]
+    directory.nodes.registry._away[slots[7]] = (0.0, away_until_s)
+    run_until(directory, at(10.0))
+    assert directory.nodes.registry.state_counts[State.PENDING_FIRST_CHECK] == 49
+    assert state_of(directory, "n7") is State.ACTIVE
+
+
+def test_a_hidden_node_that_is_dead_already_stops_nobody_else() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    slots = [register(directory, f"n{number}", at(0.0), discoverable=False) for number in range(50)]
+    directory.nodes.registry.states[slots[7]] = State.DEAD
+    run_until(directory, at(10.0))
+    assert list(directory.expiry.set_aside) == [slots[7]]
+    assert directory.nodes.registry.state_counts[State.PENDING_FIRST_CHECK] == 49
+
+
+def test_a_history_that_is_no_text_stops_nobody_else() -> None:
+    directory = make_directory(life=SHORT_LIFE)
+    slots = [register(directory, f"n{number}", at(0.0)) for number in range(50)]
+    directory.nodes.registry._histories[slots[7]] = 5  # type: ignore[call-overload]
+    run_until(directory, at(10.0))
+    assert list(directory.expiry.set_aside) == [slots[7]]
+    assert directory.nodes.registry.state_counts[State.PENDING_FIRST_CHECK] == 49
+
+
+def test_many_at_once_are_no_more_believed_than_one_after_the_other() -> None:
+    silence = MassSilenceOptions(share=0.1, nodes_min=20)
+    directory = make_directory(life=SHORT_LIFE, silence=silence)
+    for number in range(300):
+        register(directory, f"n{number}", at(0.0))
+    directory.expiry.expire_due(at(10.0), 1_000)
+    assert directory.expiry.silence.hold is not None
+    assert directory.expiry.silence.recent == 30
+    assert directory.nodes.registry.state_counts[State.ACTIVE] == 270

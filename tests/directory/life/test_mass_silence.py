@@ -1,0 +1,244 @@
+"""When very many fall silent at once: what is believed, what is held, and how a hold ends."""
+
+from __future__ import annotations
+
+import gc
+from itertools import count
+
+import pytest
+
+from openred_central.directory.life.mass_silence import NAME_PARTS, MassSilence, MassSilenceOptions
+
+from ..building import DAY_S, HOUR_S, at
+
+NODES = 10_000
+# Slots that no test names.
+NUMBERS = count(1_000)
+
+
+def advance(silence: MassSilence, attempts: int, now_s: float, *, nodes: int = NODES, asked: int = 0) -> int:
+    """How many of `attempts` nodes, others each time, are let through."""
+    for done in range(attempts):
+        slot = next(NUMBERS)
+        if not silence.may_advance(slot, nodes, asked, at(now_s)):
+            return done
+        silence.advanced([slot], now_s)
+    return attempts
+
+
+@pytest.mark.parametrize(
+    ("nodes", "believed"),
+    [
+        # Five percent, and never fewer than a hundred are suspicious.
+        (10_000, 500),
+        (10_019, 500),
+        (2_000, 100),
+        (1_000, 99),
+        (50, 99),
+    ],
+)
+def test_more_than_five_percent_and_at_least_a_hundred_within_an_hour_are_not_believed(
+    nodes: int, believed: int
+) -> None:
+    silence = MassSilence(MassSilenceOptions())
+    assert advance(silence, 1_000, 0.0, nodes=nodes) == believed
+    assert silence.hold is not None
+    assert f"{believed} of {nodes} nodes fell silent" in silence.hold.reason
+    assert (silence.hold.since_at, silence.hold.since_monotonic_s) == (at(0.0).wall_s, at(0.0).monotonic_s)
+
+
+def test_an_hour_later_the_same_may_fall_silent_again() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    assert advance(silence, 500, 0.0) == 500
+    assert advance(silence, 500, HOUR_S + 60.0) == 500
+    assert silence.hold is None
+    assert silence.recent == 500
+
+
+def test_within_the_hour_they_are_added_up() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    assert advance(silence, 300, 0.0) == 300
+    assert advance(silence, 300, HOUR_S - 61.0) == 200
+
+
+def test_churn_that_the_history_expects_is_not_held() -> None:
+    """Four times what is usual is believed, however large a share that is."""
+    silence = MassSilence(MassSilenceOptions())
+    silence.usual_per_h = 400.0
+    assert advance(silence, 1_600, 0.0) == 1_600
+    assert advance(silence, 1, 0.0) == 0
+
+
+def test_what_is_usual_is_learned_hour_by_hour_and_forgotten_in_weeks() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    for hour in range(24 * 14):
+        assert advance(silence, 400, hour * HOUR_S) == 400
+    assert 300.0 < silence.usual_per_h < 400.0
+    assert silence.threshold(NODES) > 1_200.0
+    advance(silence, 1, 24 * 60 * HOUR_S)
+    assert silence.usual_per_h < 10.0
+
+
+def test_a_share_of_one_never_holds() -> None:
+    silence = MassSilence(MassSilenceOptions(share=1.0))
+    assert advance(silence, 5_000, 0.0, nodes=10) == 5_000
+
+
+def test_while_answers_are_awaited_their_places_are_kept_and_nothing_is_held() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    assert advance(silence, 600, 0.0, asked=200) == 300
+    assert silence.hold is None
+    assert advance(silence, 600, 0.0, asked=0) == 200
+    assert silence.hold is not None
+
+
+def test_a_node_counts_once_however_many_states_it_passes_within_the_hour() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    for passes in range(6):
+        for number in range(500):
+            assert silence.may_advance(number, NODES, 0, at(passes * 600.0))
+            silence.advanced([number], passes * 600.0)
+        assert silence.recent == 500
+    # It counts from its last state on.
+    assert not silence.may_advance(999, NODES, 0, at(50 * 60.0 + HOUR_S - 60.0))
+    assert silence.counts(0)
+
+
+def test_an_hour_after_its_last_state_a_node_counts_no_more() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    silence.advanced([0], 0.0)
+    silence.advanced([0], 1_800.0)
+    silence.may_advance(1, NODES, 0, at(HOUR_S + 60.0))
+    assert (silence.counts(0), silence.recent) == (True, 1)
+    silence.may_advance(1, NODES, 0, at(1_800.0 + HOUR_S))
+    assert (silence.counts(0), silence.recent) == (False, 0)
+
+
+def test_who_is_heard_makes_room_for_another_and_only_once() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    for number in range(500):
+        silence.advanced([number], float(number))
+    for _ in range(3):
+        silence.returned(7)
+        silence.returned(70)
+        silence.returned(900)
+    assert silence.recent == 498
+    assert advance(silence, 10, 500.0) == 2
+
+
+def held(silence: MassSilence) -> MassSilence:
+    advance(silence, NODES, 0.0)
+    assert silence.hold is not None
+    return silence
+
+
+def test_a_hold_ends_when_half_of_what_is_believed_is_still_silent() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    silence.advanced(range(500), 0.0)
+    assert not silence.may_advance(999, NODES, 0, at(0.0))
+    assert not silence.reconsider(1_000, NODES, 0.0, at(10.0).monotonic_s)
+    for number in range(400):
+        silence.returned(number)
+    # 500 advanced and 400 of them came back: with 150 that wait, 250 are silent, half of what is believed.
+    assert not silence.reconsider(151, NODES, 0.0, at(10.0).monotonic_s)
+    assert silence.reconsider(150, NODES, 0.0, at(10.0).monotonic_s)
+    assert silence.hold is None
+
+
+def test_a_hold_ends_after_its_longest_time() -> None:
+    silence = held(MassSilence(MassSilenceOptions()))
+    assert not silence.reconsider(5_000, NODES, 0.0, at(DAY_S - 1).monotonic_s)
+    assert silence.reconsider(5_000, NODES, 0.0, at(DAY_S).monotonic_s)
+    assert silence.releasing
+
+
+def test_after_a_hold_at_most_fifteen_percent_advance_in_a_pass() -> None:
+    silence = held(MassSilence(MassSilenceOptions()))
+    silence.release(0.0)
+    for number in range(3):
+        assert advance(silence, NODES, number * 60.0) == 1_500
+        assert advance(silence, NODES, number * 60.0 + 59.0) == 0
+    assert silence.hold is None
+
+
+def test_after_a_hold_fifteen_percent_are_rounded_down_but_somebody_always_goes_on() -> None:
+    for nodes, share in ((19, 2), (3, 1)):
+        silence = held(MassSilence(MassSilenceOptions()))
+        silence.release(0.0)
+        assert advance(silence, 100, 0.0, nodes=nodes) == share
+
+
+def test_once_the_backlog_is_done_silence_is_judged_afresh() -> None:
+    silence = held(MassSilence(MassSilenceOptions()))
+    silence.release(0.0)
+    advance(silence, 1_000, 0.0)
+    silence.caught_up()
+    assert (silence.releasing, silence.recent) == (False, 0)
+    assert advance(silence, NODES, 1.0) == 500
+
+
+def test_nothing_is_reconsidered_where_nothing_is_held() -> None:
+    assert not MassSilence(MassSilenceOptions()).reconsider(0, NODES, 0.0, 1e9)
+
+
+@pytest.mark.parametrize("wrong", [{"share": 0.0}, {"nodes_min": 0}, {"hold_s_max": 0.0}])
+def test_options_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="mass_silence_"):
+        MassSilenceOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_one_that_died_is_known_by_its_name_and_its_slot_is_anothers() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    silence.advanced([0, 1], 0.0)
+    silence.died(0, "a")
+    assert (silence.recent, silence.counts(0), silence.counts(1)) == (2, False, True)
+    silence.advanced([0], 60.0)
+    assert silence.recent == 3
+    for _ in range(2):
+        silence.began_anew("a")
+        silence.began_anew("never there")
+    assert (silence.recent, silence.counts(0)) == (2, True)
+
+
+def test_one_that_died_counts_for_an_hour_too() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    silence.advanced([0], 0.0)
+    silence.died(0, "a")
+    silence.may_advance(1, NODES, 0, at(HOUR_S))
+    silence.began_anew("a")
+    assert silence.recent == 0
+
+
+def test_what_was_counted_before_a_backlog_was_done_is_forgotten_at_once() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    silence.advanced(range(500), 0.0)
+    silence.release(0.0)
+    silence.caught_up()
+    silence.advanced([1], 0.0)
+    assert (silence.recent, sum(map(silence.counts, range(500)))) == (1, 1)
+
+
+def test_as_many_are_believed_together_as_one_by_one() -> None:
+    silence = MassSilence(MassSilenceOptions())
+    assert not silence.believes(501, NODES, at(0.0))
+    assert silence.hold is None
+    assert silence.believes(500, NODES, at(0.0))
+    silence.advanced(range(500), 0.0)
+    assert not silence.believes(1, NODES, at(0.0))
+    assert silence.believes(500, NODES, at(HOUR_S))
+    silence = held(MassSilence(MassSilenceOptions()))
+    assert not silence.believes(0, NODES, at(HOUR_S))
+    silence.release(0.0)
+    assert not silence.believes(0, NODES, at(HOUR_S))
+
+
+def test_the_names_of_very_many_dead_are_nothing_long_to_grow_or_to_walk() -> None:
+    silence = MassSilence(MassSilenceOptions(share=1.0))
+    silence.advanced(range(64_000), 1.0)
+    for slot in range(64_000):
+        silence.died(slot, f"n{slot}")
+    (only,) = silence._slices
+    assert max(map(len, only.dead.values())) < 3 * 64_000 / NAME_PARTS
+    assert not any(map(gc.is_tracked, only.dead.values()))
+    silence.began_anew("n7")
+    assert silence.recent == 63_999

@@ -1,0 +1,237 @@
+"""Notes of what to store: none is lost, what belongs together stays so, and nobody is promised too much."""
+
+from __future__ import annotations
+
+import gc
+import random
+from array import array
+from itertools import pairwise
+
+import pytest
+
+from openred_central.directory.state.changes import RUN_KEYS, Changes
+from openred_central.errors import InternalBug
+
+
+def test_many_changes_of_one_node_are_one_entry_in_the_place_of_the_first() -> None:
+    changes = Changes()
+    assert [changes.note(1), changes.note(2), changes.note(1)] == [1, 2, 3]
+    assert len(changes) == 2
+    assert changes.take(10) == [1, 2]
+    assert (len(changes), changes.covered(), changes.last) == (0, 3, 3)
+
+
+def test_a_change_is_covered_once_it_and_all_before_it_were_taken() -> None:
+    changes = Changes()
+    for slot in (1, 2, 3):
+        changes.note(slot)
+    assert changes.covered() == 0
+    assert changes.take(2) == [1, 2]
+    assert changes.covered() == 2
+    # Slot 3 changes again: the older change is what still waits.
+    assert changes.note(3) == 4
+    assert changes.covered() == 2
+    changes.take(2)
+    assert changes.covered() == 4
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_tombstone_and_its_record_are_taken_together_whatever_the_limit(limit: int) -> None:
+    changes = Changes()
+    changes.note(1)
+    changes.note(2)
+    changes.note_together("hash", 2)
+    changes.note(3)
+    batches = []
+    while keys := changes.take(limit):
+        batches.append(set(keys))
+    assert sum(map(len, batches)) == 4
+    assert any({"hash", 2} <= batch for batch in batches)
+
+
+def test_a_name_that_moves_to_another_slot_takes_its_old_slot_along() -> None:
+    """Otherwise a store would hold the node in two slots, or in none, between two batches."""
+    changes = Changes()
+    changes.note_together("a", 1)
+    changes.note(1)
+    changes.note_together("a", 2)
+    changes.note_together("c", 1)
+    assert set(changes.take(1)) == {"a", 1, 2, "c"}
+
+
+def test_what_could_not_be_saved_comes_first_next_time_and_covers_nothing_meanwhile() -> None:
+    changes = Changes()
+    changes.note(1)
+    changes.note_together("a", 2)
+    taken = changes.take(3)
+    changes.note(3)
+    changes.put_back(taken, [])
+    assert changes.covered() < 1
+    assert set(changes.take(3)) == {1, "a", 2}
+    assert changes.covered() == 3
+    assert changes.take(3) == [3]
+
+
+def test_what_was_one_batch_stays_one_with_what_came_to_it_meanwhile() -> None:
+    changes = Changes()
+    changes.note_together("a", 1)
+    taken = changes.take(2)
+    changes.note_together("a", 2)
+    changes.put_back(taken, [])
+    assert set(changes.take(1)) == {"a", 1, 2}
+
+
+def test_signs_of_life_are_kept_once_for_each_slot_in_order() -> None:
+    changes = Changes()
+    for slot in (5, 6, 5, 7):
+        changes.signs_of_life[slot] = None
+    assert len(changes) == 3
+    assert changes.take_signs_of_life(0) == []
+    assert changes.take_signs_of_life(2) == [5, 6]
+    changes.put_back([], [5, 6])
+    assert sorted(changes.take_signs_of_life(9)) == [5, 6, 7]
+
+
+def test_whose_record_is_pending_is_told_from_the_others() -> None:
+    changes = Changes()
+    assert changes.unnoted([5, 6]) == [5, 6]
+    changes.note(5)
+    assert changes.unnoted([5, 6]) == [6]
+
+
+def test_a_key_is_noted_until_it_is_taken() -> None:
+    changes = Changes()
+    changes.note(1)
+    assert (changes.is_noted(1), changes.is_noted(2)) == (True, False)
+    changes.take(1)
+    assert not changes.is_noted(1)
+
+
+class Watched:
+    """Changes beside a plain account of what was promised."""
+
+    def __init__(self) -> None:
+        self.changes = Changes()
+        # For each key the numbers of its changes not yet stored, and what it is tied to.
+        self.open: dict[int | str, list[int]] = {}
+        self.ties: dict[int | str, set[int | str]] = {}
+
+    def note(self, slot: int) -> None:
+        self.open.setdefault(slot, []).append(self.changes.note(slot))
+
+    def note_together(self, id_hash: str, slot: int) -> None:
+        number = self.changes.note_together(id_hash, slot)
+        for key, other in ((id_hash, slot), (slot, id_hash)):
+            self.open.setdefault(key, []).append(number)
+            self.ties.setdefault(key, set()).add(other)
+
+    def save(self, limit: int, *, fails: bool, meanwhile: list[int]) -> None:
+        keys = self.changes.take(limit)
+        covered = self.changes.covered()
+        assert len(set(keys)) == len(keys)
+        # Nothing is saved without what it was noted together with, and that is all that exceeds the limit.
+        for key in keys:
+            assert self.ties.get(key, set()) <= set(keys)
+        if len(keys) > limit:
+            assert any(self.ties.get(key) for key in keys)
+        numbers = {key: self.open.pop(key) for key in keys}
+        ties = {key: self.ties.pop(key) for key in keys if key in self.ties}
+        for slot in meanwhile:
+            self.note(slot)
+        if not fails:
+            pending = [number for waiting in self.open.values() for number in waiting]
+            assert all(number > covered for number in pending)
+            return
+        self.changes.put_back(keys, [])
+        for key, former in numbers.items():
+            self.open[key] = former + self.open.get(key, [])
+        for key, other in ties.items():
+            self.ties.setdefault(key, set()).update(other)
+        # What was one batch stays one.
+        for key, other_key in pairwise(keys):
+            self.ties.setdefault(key, set()).add(other_key)
+            self.ties.setdefault(other_key, set()).add(key)
+
+
+def test_nothing_is_lost_parted_or_promised_too_early_however_saving_goes(seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(100):
+        watched = Watched()
+        for _ in range(chance.randrange(60)):
+            match chance.randrange(4):
+                case 0 | 1:
+                    watched.note(chance.randrange(12))
+                case 2:
+                    watched.note_together(f"hash-{chance.randrange(6)}", chance.randrange(12))
+                case 3:
+                    meanwhile = [chance.randrange(12) for _ in range(chance.randrange(3))]
+                    watched.save(chance.randint(1, 6), fails=chance.random() < 0.4, meanwhile=meanwhile)
+        while len(watched.changes):
+            watched.save(3, fails=False, meanwhile=[])
+        assert watched.open == {}
+        assert watched.changes.covered() == watched.changes.last
+
+
+def test_a_million_notes_leave_nothing_long_for_the_garbage_collector_to_walk() -> None:
+    changes, noted = Changes(), list[int | str]()
+    changes.note_all(range(50_000))
+    for slot in range(50_000, 60_000):
+        changes.note(slot)
+    noted += range(60_000)
+    for slot in range(60_000, 100_000):
+        changes.note_together(f"hash of {slot}", slot)
+        noted += (f"hash of {slot}", slot)
+    gc.collect()
+    mixed = [run.keys for run in changes._noted._runs if not isinstance(run.keys, array)]
+    assert 0 < sum(map(len, filter(gc.is_tracked, mixed))) < RUN_KEYS
+    assert changes.take(len(noted)) == noted
+    assert changes.take(1) == []
+
+
+def test_slots_noted_together_have_one_number_and_keep_the_place_that_they_have() -> None:
+    changes = Changes()
+    changes.put_back([7, 3], [])
+    changes.note(5)
+    changes.note("hash")
+    assert changes.note_all([4, 5, 3, 6]) == changes.last == 3
+    assert len(changes) == 6
+    assert changes.take(1) == [7, 3]
+    assert changes.take(3) == [5, "hash", 4]
+    assert changes.covered() == 2
+    assert changes.take(3) == [6]
+    assert changes.covered() == 3
+
+
+def test_notes_come_out_as_a_plain_dictionary_would_have_them(seed: int) -> None:
+    chance = random.Random(seed)
+    changes, plain, flying = Changes(), dict[int | str, int](), list[int | str]()
+    for _ in range(3_000):
+        key: int | str = chance.choice([chance.randrange(9) << 14, chance.randrange(9), chance.choice("abc")])
+        match chance.randrange(4):
+            case 0 | 1:
+                plain.setdefault(key, changes.note(key))
+            case 2:
+                wanted = chance.randrange(6)
+                flying = changes.take(wanted)
+                assert flying == list(plain)[:wanted]
+                for taken in flying:
+                    del plain[taken]
+            case 3 if chance.randrange(2) and len(flying) < 2:
+                # What is put back was taken together, and is from then on: one alone shows the order.
+                changes.put_back(flying, [])
+                plain = dict.fromkeys(flying, 1) | {k: n for k, n in plain.items() if k not in flying}
+                flying = []
+        assert len(changes) == len(plain)
+        assert changes.covered() == next(iter(plain.values()), changes.last + 1) - 1
+        assert all(map(changes.is_noted, plain))
+
+
+def test_a_note_that_is_counted_as_there_though_it_was_taken_ends_in_an_error_and_not_in_a_loop() -> None:
+    changes = Changes()
+    for slot in (1, 2, 3):
+        changes.note(slot)
+    changes.note_together("hash", 2)
+    # The notes do not see any more that this one is gone.
+    changes._noted._slots[1] = 0
+    with pytest.raises(InternalBug, match="1 is not noted"):
+        changes.take(2)

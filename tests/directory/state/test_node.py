@@ -1,0 +1,89 @@
+"""What is known of a node, as it is kept."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central.directory.lifecycle import State
+from openred_central.directory.state.node import (
+    DISCOVERABLE,
+    HISTORY_ENTRIES_MAX,
+    KEYED,
+    LEFT,
+    Endpoint,
+    Profile,
+    Transition,
+    append_history,
+    decode_history,
+    hash_id,
+    is_discoverable,
+    key_fingerprint,
+    key_fingerprints,
+)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+endpoints = st.builds(Endpoint, texts, st.integers(1, 65_535))
+profiles = st.builds(
+    Profile,
+    address=texts,
+    port=st.integers(1, 65_535),
+    public_key=texts,
+    addresses=st.lists(endpoints, max_size=8).map(tuple),
+    metadata=st.dictionaries(
+        texts, st.recursive(st.none() | st.booleans() | texts, lambda inner: st.lists(inner, max_size=3))
+    ),
+)
+
+
+@given(profiles)
+def test_a_profile_survives_being_stored(profile: Profile) -> None:
+    assert Profile.decode(profile.encode()) == profile
+
+
+def test_equal_profiles_are_stored_equally_whatever_the_order_of_their_metadata() -> None:
+    one = Profile("192.0.2.1", 1, "key", metadata={"a": 1, "b": {"c": 2, "d": 3}})
+    other = Profile("192.0.2.1", 1, "key", metadata={"b": {"d": 3, "c": 2}, "a": 1})
+    assert one.encode() == other.encode()
+
+
+def test_keys_and_ids_are_named_by_hashes_that_never_change() -> None:
+    """A store written today must be read by the version after next."""
+    assert key_fingerprint("", 0) == "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+    # Of a key, its bytes are named, here those of an Ed25519 key that are all zero; else its text.
+    text = "A" * 43 + "="
+    assert key_fingerprint(text, KEYED) == "ciq9EumaU2fzda65ZyqOB3EuA8Kt0W-o1pFNHPou_gw"
+    assert key_fingerprint(text, 0) != key_fingerprint(text, KEYED)
+    keys = [(text, KEYED), ("", 0), (text, 0)]
+    assert key_fingerprints(keys) == [key_fingerprint(*key) for key in keys]
+    assert hash_id("node-1") == "jLt5qMATDD3f8cvcmg3qDg"
+    assert hash_id("node-1") != hash_id("node-2")
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [(DISCOVERABLE, True), (0, False), (LEFT, False), (DISCOVERABLE | LEFT, False)],
+)
+def test_a_node_is_discoverable_if_it_wants_to_be_and_has_not_left(flags: int, found: bool) -> None:
+    assert is_discoverable(flags) is found
+
+
+def transition(number: int) -> Transition:
+    return Transition(number + 0.25, 0.0, "node", State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
+
+
+def test_the_history_tells_when_from_where_to_where_and_why() -> None:
+    (entry,) = decode_history(append_history("", transition(5)))
+    assert entry == (5.25, State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
+    assert decode_history("") == []
+
+
+def test_the_history_keeps_the_last_sixteen_transitions_in_order() -> None:
+    history = ""
+    for number in range(40):
+        history = append_history(history, transition(number))
+        entries = [entry.at for entry in decode_history(history)]
+        first = max(0, number + 1 - HISTORY_ENTRIES_MAX)
+        assert entries == [earlier + 0.25 for earlier in range(first, number + 1)]
+    assert HISTORY_ENTRIES_MAX == 16

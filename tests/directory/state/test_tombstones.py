@@ -1,0 +1,105 @@
+"""What answers for the names of the dead."""
+
+from __future__ import annotations
+
+from openred_central.directory.state.node import Tombstone, hash_id
+from openred_central.directory.state.tombstones import GRANTED_S_MAX, Tombstones
+from openred_central.security.refused import LIFETIME_S_MAX
+
+
+def tombstone(node_id: str, died_s: float, reason: str = "deadline") -> Tombstone:
+    return Tombstone(hash_id(node_id), "fingerprint", 0.0, died_s, reason, 1)
+
+
+def test_a_tombstone_stands_for_its_time_and_not_longer() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=10)
+    one = tombstone("a", 5.0)
+    assert tombstones.put_up(one, one.died_s) == []
+    assert tombstones.of_node("a") == one == tombstones.get(hash_id("a"))
+    assert tombstones.of_node("b") is None
+    assert tombstones.next_s() == tombstones.ends_s(one) == 105.0
+    assert tombstones.pop_expired(104.9) is None
+    assert tombstones.pop_expired(105.0) == one
+    assert (len(tombstones), tombstones.of_node("a"), tombstones.next_s()) == (0, None, None)
+    assert tombstones.pop_expired(1_000.0) is None
+
+
+def test_who_dies_again_has_one_tombstone_that_counts_anew() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=10)
+    for one in (tombstone("a", 1.0), tombstone("b", 2.0), tombstone("a", 3.0)):
+        tombstones.put_up(one, one.died_s)
+    assert [one.died_s for one in tombstones] == [2.0, 3.0]
+
+
+def test_beyond_the_most_the_oldest_makes_room() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=2)
+    tombstones.put_up(tombstone("a", 1.0), 1.0)
+    tombstones.put_up(tombstone("b", 2.0), 2.0)
+    assert tombstones.put_up(tombstone("c", 3.0), 3.0) == [tombstone("a", 1.0)]
+    assert len(tombstones) == 2
+
+
+def test_the_forgotten_crowd_out_only_the_forgotten() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=2)
+    silent = [tombstone("a", 1.0), tombstone("b", 2.0)]
+    forgotten = [tombstone(f"f{number}", 3.0 + number, "forgotten") for number in range(5)]
+    for one in silent:
+        tombstones.put_up(one, one.died_s)
+    crowded_out = [gone for one in forgotten for gone in tombstones.put_up(one, one.died_s)]
+    assert crowded_out == forgotten[:3]
+    assert list(tombstones) == [*silent, *forgotten[3:]]
+    assert tombstones.of_node("f4") == forgotten[4]
+
+
+def test_of_both_kinds_the_one_that_died_first_expires_first() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=5)
+    order = [tombstone("a", 1.0, "forgotten"), tombstone("b", 2.0), tombstone("c", 3.0, "forgotten")]
+    for one in (order[0], order[2], order[1]):
+        tombstones.put_up(one, one.died_s)
+    assert [tombstones.pop_expired(200.0) for _ in range(4)] == [*order, None]
+
+
+def test_who_dies_again_in_another_way_has_one_tombstone() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=5)
+    for reason in ("deadline", "forgotten", "deadline"):
+        tombstones.put_up(tombstone("a", 1.0, reason), 1.0)
+        assert [one.reason for one in tombstones] == [reason]
+
+
+def test_a_lifted_tombstone_is_gone() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=2)
+    tombstones.put_up(tombstone("a", 1.0), 1.0)
+    assert tombstones.lift(hash_id("a")) == tombstone("a", 1.0)
+    assert tombstones.lift(hash_id("a")) is None
+
+
+def test_whether_any_of_many_has_a_tombstone_is_told_for_every_hash() -> None:
+    """Hashes hold all characters of base64url, of which two are others in base64."""
+    names = [f"node-{number}" for number in range(200)]
+    assert set("-_") <= set("".join(map(hash_id, names)))
+    assert not Tombstones(tombstone_s=100.0, count_max=10).name_any(names)
+    for name in names:
+        tombstones = Tombstones(tombstone_s=100.0, count_max=10)
+        tombstones.put_up(tombstone(name, 1.0, "deadline" if len(name) % 2 else "forgotten"), 1.0)
+        assert tombstones.name_any(names)
+        assert not tombstones.name_any(other for other in names if other != name)
+
+
+def test_a_name_is_remembered_as_long_as_a_token_granted_under_it_may_count() -> None:
+    assert GRANTED_S_MAX >= LIFETIME_S_MAX
+    tombstones = Tombstones(tombstone_s=100.0, count_max=10)
+    assert not tombstones.may_have_grants("a", 0.0)
+    tombstones.put_up(tombstone("a", 5.0), 5.0)
+    assert tombstones.may_have_grants("a", 6.0)
+    assert not tombstones.may_have_grants("b", 6.0)
+    assert tombstones.pop_expired(107.0) is not None
+    assert tombstones.may_have_grants("a", 107.0 + GRANTED_S_MAX - 0.1)
+    assert not tombstones.may_have_grants("a", 107.0 + GRANTED_S_MAX)
+
+
+def test_one_that_was_crowded_out_is_remembered_from_then_on() -> None:
+    tombstones = Tombstones(tombstone_s=100_000.0, count_max=1)
+    tombstones.put_up(tombstone("a", 5.0), 5_000.0)
+    assert tombstones.put_up(tombstone("b", 6.0), 6_000.0)
+    assert tombstones.may_have_grants("a", 6_000.0 + GRANTED_S_MAX - 0.1)
+    assert not tombstones.may_have_grants("a", 6_000.0 + GRANTED_S_MAX)

@@ -1,0 +1,164 @@
+"""Keys of the directory: their ids cover their suite, and they come back from disk as they were."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from openred_central.security.directory_keys.suites import (
+    COMPOSITE_SPKI_PREFIX,
+    SUITES,
+    VerifyingKey,
+    directory_key_id,
+    generate_key,
+    load_key,
+    load_private_pem,
+    private_pem,
+    suite_of,
+)
+
+from ..keys import directory_key
+
+LETTERS = ("r", "R", "h")
+VECTORS = json.loads(Path(__file__).with_name("composite_vectors.json").read_text())
+
+
+def test_there_are_three_suites() -> None:
+    assert tuple(SUITES) == LETTERS
+    assert [suite.rsa_bits for suite in SUITES.values()] == [2_048, 3_072, 3_072]
+    assert [suite.quantum_safe for suite in SUITES.values()] == [False, False, True]
+    with pytest.raises(ValueError, match="no suite is called 'x'; there are r, R, h"):
+        suite_of("x")
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_what_a_key_signs_verifies_with_it_alone(letter: str) -> None:
+    key, other = directory_key(letter), directory_key(letter, 1)
+    signature = key.sign(b"message")
+    assert len(signature) == SUITES[letter].signature_bytes
+    assert key.public.verify(signature, b"message")
+    assert not key.public.verify(signature, b"massage")
+    assert not other.public.verify(signature, b"message")
+    assert not key.public.verify(signature + b"\0", b"message")
+    assert not key.public.verify(b"", b"message")
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_others_check_with_the_text_of_the_public_key(letter: str) -> None:
+    key = directory_key(letter)
+    again = VerifyingKey(letter, key.public.spki)
+    assert again.key_id == key.public.key_id
+    assert again.verify(key.sign(b"message"), b"message")
+    lines = key.public.pem().splitlines()
+    assert (lines[0], lines[-1]) == ("-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----")
+    assert base64.b64decode("".join(lines[1:-1])) == key.public.spki
+    assert max(map(len, lines)) == 64
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_a_private_key_survives_the_disk(letter: str) -> None:
+    key = directory_key(letter)
+    again = load_private_pem(letter, private_pem(key))
+    assert again.public.key_id == key.public.key_id
+    assert again.pkcs8() == key.pkcs8()
+
+
+def test_pem_and_keys_are_those_of_other_programs() -> None:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+    key = directory_key("r")
+    private = load_pem_private_key(private_pem(key), password=None)
+    assert private.public_key() == load_pem_public_key(key.public.pem().encode())
+
+
+def test_the_private_key_of_the_draft_is_read() -> None:
+    key = load_key("h", base64.b64decode(VECTORS["pkcs8"]))
+    assert key.public.spki == COMPOSITE_SPKI_PREFIX + base64.b64decode(VECTORS["public_key"])
+    assert base64.b64encode(key.pkcs8()).decode() == VECTORS["pkcs8"]
+
+
+def test_an_id_covers_suite_and_key() -> None:
+    """A classical key can never be passed off as the composite one that somebody has pinned."""
+    key = directory_key("R").public
+    ids = {directory_key_id(letter, key.spki) for letter in LETTERS}
+    assert len(ids) == 3
+    assert key.key_id in ids
+    assert key.key_id.startswith(key.short_id)
+    assert (len(key.key_id), len(key.short_id)) == (43, 16)
+
+
+def test_the_id_of_a_key_never_changes() -> None:
+    assert directory_key_id("r", b"key") == "r4mIKd8kMWX-z12ZxosvDxYCaMPilsP6PvmkzMm4tQE"
+
+
+@pytest.mark.parametrize(("letter", "given"), [("r", "R"), ("R", "r"), ("r", "h"), ("h", "r"), ("h", "R")])
+def test_a_key_of_another_suite_is_refused(letter: str, given: str) -> None:
+    with pytest.raises(ValueError, match=r"suite|composite|Unknown|parse"):
+        VerifyingKey(letter, directory_key(given).public.spki)
+    with pytest.raises(ValueError, match=r"suite|composite|Unknown|parse|RSA|deserialize|Could not"):
+        load_key(letter, directory_key(given).pkcs8())
+
+
+def test_a_key_that_is_no_rsa_key_is_refused() -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    spki = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    with pytest.raises(ValueError, match="suite r needs an RSA key"):
+        VerifyingKey("r", spki)
+    pkcs8 = key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with pytest.raises(ValueError, match="not an RSA key"):
+        load_key("r", pkcs8)
+    weak = rsa.generate_private_key(3, 2_048).public_key()
+    with pytest.raises(ValueError, match="2048 bits and exponent 65537"):
+        VerifyingKey(
+            "r",
+            weak.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo),
+        )
+
+
+def test_a_damaged_private_key_is_noticed_before_it_signs_anything() -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    def numbers(number: int) -> rsa.RSAPrivateNumbers:
+        key = serialization.load_der_private_key(directory_key("r", number).pkcs8(), password=None)
+        assert isinstance(key, rsa.RSAPrivateKey)
+        return key.private_numbers()
+
+    one, other = numbers(0), numbers(1)
+    mixed = rsa.RSAPrivateNumbers(
+        one.p, one.q, other.d, other.dmp1, other.dmq1, one.iqmp, one.public_numbers
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    damaged = mixed.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with pytest.raises(ValueError, match="does not fit its public half"):
+        load_key("r", damaged)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"key", b"-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n", b"\xff" * 100],
+)
+def test_what_is_no_private_key_in_pem_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"PEM|base64|ascii|Only"):
+        load_private_pem("r", text)
+
+
+def test_keys_tell_nothing_secret_when_they_are_shown() -> None:
+    key = directory_key("r")
+    assert repr(key) == f"DirectoryKey('r', {key.public.key_id})"
+    assert repr(key.public) == f"VerifyingKey('r', {key.public.key_id})"
+
+
+def test_every_key_is_another() -> None:
+    assert generate_key("r").public.key_id != directory_key("r").public.key_id

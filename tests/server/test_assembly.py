@@ -1,0 +1,162 @@
+"""What the wiring decides by itself. That all parts work together is shown in tests/e2e."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from openred_central.api.feed.broadcast import Broadcast
+from openred_central.api.feed.event_feed import EventFeed
+from openred_central.api.feed.event_log import EventLog
+from openred_central.api.service import Api
+from openred_central.clock import VirtualClock
+from openred_central.reporting.figures import LiveFigures, Parts
+from openred_central.security.claims import CLAIM_KEY
+from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
+from openred_central.server.descriptors import needed
+from openred_central.settings.config import Configuration
+from openred_central.storage.memory import MemoryStore
+from openred_central.storage.sqlite.sqlite import SqliteStore
+from openred_central.storage.store import Store
+from tests.api.minting import Here
+from tests.storage.records import alter, batch, opened, record
+
+
+class Assembled:
+    """The parts of one server on `store`, as `configuration` says; `byte` is all that its entropy gives."""
+
+    def __init__(self, configuration: Configuration, store: Store, writer: ThreadPoolExecutor, byte: bytes):
+        assembly = Assembly(
+            configuration,
+            VirtualClock(),
+            random=lambda: 0.5,
+            entropy=lambda count: byte * count,
+            started_s=0.0,
+        )
+        directory, attended = assembly.load(store)
+        saver = assembly.saver(directory, attended, store, writer)
+        feed = EventFeed(EventLog("run"), directory.nodes)
+        prober = assembly.prober(directory, attended)
+        self.parts: Parts = assembly.parts(
+            directory, attended, saver, prober, feed, None, store, b"run", None
+        )
+        broadcast = Broadcast(feed, LiveFigures(self.parts), assembly.clock.wall_s, readers_max=1)
+        self.api: Api = assembly.api(
+            self.parts,
+            broadcast,
+            store,
+            assembly.revocation_saver(store, writer),
+            Here(),
+            lambda: False,
+            assembly.clock.monotonic_s,
+        )
+
+
+@contextmanager
+def assembled(
+    configuration: Configuration, store: Store | None = None, byte: bytes = b"\1"
+) -> Iterator[Assembled]:
+    store = store or MemoryStore()
+    store.open()
+    with closing(store), ThreadPoolExecutor(max_workers=1) as writer:
+        yield Assembled(configuration, store, writer, byte)
+
+
+def test_a_claim_outlives_the_server(tmp_path: Path) -> None:
+    configuration = Configuration(database=str(tmp_path / "openred.db"))
+    with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\1") as first:
+        claim = first.api.prover.claims.claim("alice", 1.0)
+    with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\2") as second:
+        assert second.api.prover.claims.is_valid(claim, "alice", 1.0)
+
+
+def test_a_key_of_claims_that_is_damaged_gives_way_to_a_new_one_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    configuration = Configuration(database=str(tmp_path / "openred.db"))
+    with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\1") as first:
+        claim = first.api.prover.claims.claim("alice", 1.0)
+    assert caplog.text == "", "the first key is nothing to tell"
+    alter(tmp_path / "openred.db", f"UPDATE secret SET value = x'00' WHERE name = '{CLAIM_KEY}'")
+    with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\2") as second:
+        assert not second.api.prover.claims.is_valid(claim, "alice", 1.0)
+    assert "the key of claims in" in caplog.text
+    assert "is damaged, with 1 of 32 bytes" in caplog.text
+    caplog.clear()
+    with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\3") as third:
+        new = second.api.prover.claims.claim("alice", 1.0)
+        assert third.api.prover.claims.is_valid(new, "alice", 1.0)
+    assert caplog.text == ""
+
+
+def test_a_key_of_claims_that_is_missing_though_there_are_nodes_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(tmp_path / "openred.db") as store:
+        store.commit(batch(record(1, last_seen_s=1.0)))
+    with assembled(Configuration(), SqliteStore(tmp_path / "openred.db")):
+        assert "is missing: a new one was made, and claims from before are void" in caplog.text
+
+
+def test_rows_that_are_set_aside_are_told_with_their_slots_up_to_a_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = UNSERVED_LOGGED_MAX + 3
+    with opened(tmp_path / "openred.db") as store:
+        store.commit(batch(*(record(slot, last_seen_s=1.0, state=9) for slot in range(count))))
+    with assembled(Configuration(), SqliteStore(tmp_path / "openred.db")) as server:
+        caplog.clear()
+        log_unserved(server.parts.directory, "openred.db")
+    lines = [entry.getMessage() for entry in caplog.records]
+    assert lines[0] == (
+        "set aside in openred.db, where it stays as it is: slot 0, node 'node-0': "
+        "its state is 9, which is not in 1 to 7"
+    )
+    assert lines[-1] == "3 more rows are set aside; `openred-central verify` names them all"
+    assert len(lines) == UNSERVED_LOGGED_MAX + 1
+
+
+def test_no_session_outlives_the_server(tmp_path: Path) -> None:
+    configuration = Configuration(database=str(tmp_path / "openred.db"))
+    sessions = []
+    for byte in (b"\1", b"\2"):
+        with assembled(configuration, SqliteStore(tmp_path / "openred.db"), byte) as server:
+            sessions.append(server.api.prover.sessions.mint("alice", "key", 1.0, 1.0, 0))
+    assert sessions[0] != sessions[1]
+
+
+def test_a_damaged_revocation_is_told_and_all_others_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "openred.db"
+    with opened(path) as store:
+        store.save_revocations({"A" * 22: 2e9, "B" * 22: 2e9})
+    alter(path, f"UPDATE revocation SET token_id = 'torn' WHERE token_id = '{'B' * 22}'")
+    with assembled(Configuration(), SqliteStore(path)) as server:
+        assert "A" * 22 in server.api.revocations
+        assert len(server.api.revocations) == 1
+    told = "openred.db, where it stays as it is: b'torn' is revoked, which is no id of a token"
+    assert told in caplog.text
+
+
+def test_only_what_is_on_disk_is_copied(tmp_path: Path) -> None:
+    with assembled(Configuration(database="memory:")) as server:
+        assert server.parts.snapshotter is None
+    with assembled(Configuration(database=str(tmp_path / "openred.db"))) as server:
+        assert server.parts.snapshotter is not None
+
+
+def test_files_may_be_open_for_all_connections_and_probes() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (600, before[1]))
+    try:
+        with assembled(Configuration(connections_max=1_000, probe="tcp", probe_concurrency=50)) as server:
+            assert server.parts.engine.limits.connections_max == 1_000
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == needed(1_000, 50)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -1,0 +1,70 @@
+"""Room for connections, and what is said where there is none."""
+
+from __future__ import annotations
+
+import logging
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+from openred_central.micro_engine.limits import EngineLimits
+from openred_central.server.descriptors import BESIDE, make_room, needed, room
+
+LIMITS = EngineLimits(connections_max=1_000, connections_per_address_max=800)
+
+
+@pytest.fixture(autouse=True)
+def kept() -> Iterator[None]:
+    """Whatever a test makes of the limit of this process, it is as before afterwards."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def allow(soft: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def test_some_are_left_for_operators_the_store_and_probes() -> None:
+    assert needed(10_000, 32) == 10_032 + BESIDE
+    assert room(needed(10_000, 32), 10_000, 32) == 10_000
+    assert room(needed(10_000, 32) - 1, 10_000, 32) == 9_999
+    assert room(1_024, 10_000, 32) == 1_024 - 32 - BESIDE
+
+
+@pytest.mark.parametrize(("descriptors_max", "connections"), [(300, 75), (100, 25), (3, 1)])
+def test_where_there_are_hardly_any_all_parts_get_some(descriptors_max: int, connections: int) -> None:
+    assert room(descriptors_max, 10_000, 32) == connections
+    assert room(descriptors_max, 1, 0) == 1
+
+
+def test_the_limit_is_raised_as_far_as_is_needed(caplog: pytest.LogCaptureFixture) -> None:
+    allow(600)
+    assert make_room(LIMITS, 32) is LIMITS
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == needed(1_000, 32)
+    assert caplog.records == []
+
+
+def test_a_limit_that_is_high_enough_stays() -> None:
+    allow(needed(1_000, 32) + 5)
+    assert make_room(LIMITS, 32) is LIMITS
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == needed(1_000, 32) + 5
+
+
+def test_where_the_system_allows_less_fewer_connections_are_accepted_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where the hard limit is that low, too; that could not be undone here.
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (600, 600))
+    with caplog.at_level(logging.WARNING):
+        fitted = make_room(LIMITS, 0)
+    assert (fitted.connections_max, fitted.connections_per_address_max) == (600 - BESIDE, 600 - BESIDE)
+    (record,) = caplog.records
+    assert "600 open files" in record.getMessage()
+    assert "no more than 344 connections" in record.getMessage()
+
+
+def test_without_a_limit_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert make_room(EngineLimits(connections_max=1_000_000), 1_024).connections_max == 1_000_000

@@ -1,0 +1,122 @@
+"""The composition root, as far as it decides anything. That all parts work together is shown in tests/e2e."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openred_central.listening import StartError
+from openred_central.server.server import _close, _until, serve
+from openred_central.settings.config import load
+from openred_central.storage.sqlite.sqlite import SqliteStore
+from tests.maintenance.helpers import fill, take
+
+
+def test_the_server_runs_until_it_is_told_to_stop() -> None:
+    async def told() -> None:
+        stop = asyncio.Event()
+        part = asyncio.create_task(asyncio.Event().wait())
+        waiting = asyncio.create_task(_until(stop, [part]))  # type: ignore[list-item]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        stop.set()
+        await waiting
+        part.cancel()
+
+    asyncio.run(told())
+
+
+def test_what_a_part_must_not_go_on_from_ends_the_server() -> None:
+    async def breaks() -> None:
+        raise StartError("a part broke")
+
+    async def server() -> None:
+        await _until(asyncio.Event(), [asyncio.create_task(breaks())])
+
+    with pytest.raises(StartError, match="a part broke"):
+        asyncio.run(server())
+
+
+def test_what_keeps_the_server_from_starting_is_one_line_and_exit_code_78(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert serve(load({"database": "postgres://x"}, {})) == 78
+    (message,) = caplog.messages
+    assert message.startswith("cannot start: 'postgres://x' names no database")
+
+
+def test_a_missing_database_of_which_there_are_snapshots_is_exit_code_78(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = tmp_path / "openred.db"
+    fill(database, [])
+    take(database)
+    database.unlink()
+    assert serve(load({"database": str(database)}, {})) == 78
+    (message,) = caplog.messages
+    assert message.startswith(f"cannot start: {database} is missing, and there are snapshots of it: ")
+    assert not database.exists()
+
+
+def test_a_store_that_cannot_be_closed_is_no_start_that_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a disk that is full: what is in the log of changes cannot be copied into the database."""
+    store = SqliteStore(tmp_path / "nodes.db")
+    store.open()
+    store.save_secret("name", b"value")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        _close(store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (message,) = caplog.messages
+    assert message.startswith(
+        f"nothing is lost, but the next start has more to read: cannot close {tmp_path}"
+    )
+    store.open()
+    assert store.load_secret("name") == b"value"
+    store.close()
+
+
+# What most servers never need, or not before somebody asks for it.
+LATE = {
+    *("argparse", "difflib", "shutil", "tempfile", "html", "importlib.resources", "encodings.idna"),
+    *("cryptography.hazmat", "openred_central.api.description.openapi", "openred_central.api.operations"),
+    *(
+        "openred_central.api.granting",
+        "openred_central.api.vouching",
+        "openred_central.security.tokens.tokens",
+    ),
+    *("openred_central.security.directory_keys.keyring", "openred_central.storage.keys.directory_keys"),
+    *(
+        "openred_central.server.operators",
+        "openred_central.reporting.metrics",
+        "openred_central.dashboard.page",
+    ),
+}
+
+
+def test_a_start_does_not_wait_for_what_it_does_not_need(tmp_path: Path) -> None:
+    program = f"""if True:
+        import os, signal, sys
+        from openred_central.cli import main as cli
+        from openred_central.tasks.notifier import Notifier
+
+        def ready(self, status):
+            print(sorted({LATE!r} & set(sys.modules)))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        Notifier.ready = ready
+        sys.exit(cli.main(["serve", "--port", "0", "--admin-port", "off", "--database", sys.argv[1]]))
+        """
+    command = [sys.executable, "-c", program, str(tmp_path / "nodes.db")]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (finished.returncode, finished.stdout) == (0, "[]\n"), finished.stderr

@@ -1,0 +1,62 @@
+"""Where the directory's own keys lie, and that a directory that keeps nothing leaves none behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from openred_central.clock import SystemClock
+from openred_central.server.vault import Vault, keys_folder
+from openred_central.settings.config import Configuration
+from openred_central.storage.keys.key_files import KeyFileError
+
+
+def made_in(configuration: Configuration) -> tuple[Path, list[str], str | None]:
+    """Open the keys once. Returns their folder, the files in it then, and the letter of the root's suite."""
+    vault = Vault(configuration, SystemClock(), os.urandom)
+
+    async def open_once() -> None:
+        await vault.keykeeper.open()
+        vault.keykeeper.stop()
+        await vault.keykeeper.run()
+
+    try:
+        asyncio.run(open_once())
+        folder = vault.folder
+        return folder, sorted(path.name for path in folder.iterdir()), vault.keykeeper.root_suite
+    finally:
+        vault.close()
+
+
+def test_keys_lie_beside_the_database_unless_told_otherwise(tmp_path: Path) -> None:
+    database = str(tmp_path / "openred.db")
+    folder, names, suite = made_in(Configuration(database=database, pq="off"))
+    assert folder == tmp_path / "keys" == keys_folder(database)
+    assert (names[0], names[1], suite) == ("keyring.json", "root-R.key", "R")
+    elsewhere = tmp_path / "elsewhere"
+    folder, _, _ = made_in(Configuration(database=database, key_folder=str(elsewhere), pq="off"))
+    assert folder == elsewhere
+
+
+def test_a_directory_that_keeps_nothing_leaves_no_keys_behind() -> None:
+    assert keys_folder("memory:") is None
+    folder, names, _ = made_in(Configuration(database="memory:", pq="off"))
+    assert "root-R.key" in names
+    assert not folder.exists()
+
+
+def test_keys_are_encrypted_by_the_secret_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    # One line: what is behind its end is not read.
+    secret.write_text(os.urandom(32).hex())
+    secret.chmod(0o600)
+    database = str(tmp_path / "openred.db")
+    folder, _, _ = made_in(Configuration(database=database, pq="off", key_secret_file=str(secret)))
+    assert b"PRIVATE KEY" not in (folder / "root-R.key").read_bytes()
+    with pytest.raises(KeyFileError):
+        made_in(Configuration(database=database, pq="off"))
+    with pytest.raises(KeyFileError):
+        made_in(Configuration(database=database, pq="off", key_secret_file=str(tmp_path / "none")))

@@ -1,0 +1,194 @@
+"""Files with secrets are for us alone; where they are not, nothing starts, and the operator is told why."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+from pathlib import Path
+
+import pytest
+
+from openred_central.storage.keys.key_files import FILE_BYTES_MAX, KeyFileError, KeyFiles, read_secret
+
+SECRET = b"correct horse battery staple"
+
+
+def files(folder: Path, secret: bytes | None = None) -> KeyFiles:
+    opened = KeyFiles(folder / "keys", random.Random(1).randbytes, secret=secret)
+    opened.open()
+    return opened
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_what_is_written_is_read_and_is_for_us_alone(tmp_path: Path) -> None:
+    keys = files(tmp_path)
+    assert keys.read("root-h.key") is None
+    keys.write("root-h.key", b"one")
+    keys.write("root-h.key", b"two")
+    assert keys.read("root-h.key") == b"two"
+    assert mode(tmp_path / "keys") == 0o700
+    assert mode(tmp_path / "keys" / "root-h.key") == 0o600
+    assert keys.names() == ["root-h.key"]
+
+
+def test_a_wide_open_umask_changes_nothing(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        files(tmp_path).write("root-h.key", b"one")
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "keys") == 0o700
+    assert mode(tmp_path / "keys" / "root-h.key") == 0o600
+
+
+@pytest.mark.parametrize("bits", [0o644, 0o640, 0o660, 0o604, 0o602, 0o610])
+def test_a_file_that_others_can_get_at_is_refused(tmp_path: Path, bits: int) -> None:
+    keys = files(tmp_path)
+    keys.write("root-h.key", b"one")
+    path = tmp_path / "keys" / "root-h.key"
+    path.chmod(bits)
+    with pytest.raises(KeyFileError, match=rf"{path} is open to others \(mode {bits:04o}\).*chmod 0600"):
+        keys.read("root-h.key")
+
+
+@pytest.mark.parametrize("bits", [0o755, 0o750, 0o701, 0o770])
+def test_a_folder_that_others_can_get_at_is_refused(tmp_path: Path, bits: int) -> None:
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    folder.chmod(bits)
+    with pytest.raises(KeyFileError, match=rf"{folder} is open to others \(mode {bits:04o}\).*chmod 0700"):
+        files(tmp_path)
+
+
+def test_a_file_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = files(tmp_path)
+    keys.write("root-h.key", b"one")
+    path, owner = tmp_path / "keys" / "root-h.key", os.geteuid()
+    found = os.stat(path)
+    foreign = os.stat_result([*found[:4], 12_345, *found[5:]])
+    monkeypatch.setattr(os, "fstat", lambda descriptor: foreign)
+    with pytest.raises(KeyFileError, match=f"belongs to user 12345, not to {owner} who runs this server"):
+        keys.read("root-h.key")
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    keys = files(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"untouched")
+    elsewhere.chmod(0o600)
+    (tmp_path / "keys" / "root-h.key").symlink_to(elsewhere)
+    with pytest.raises(KeyFileError, match="cannot be used"):
+        keys.read("root-h.key")
+    # Not even where it lies in the way of a new file.
+    (tmp_path / "keys" / "root-R.key.new").symlink_to(elsewhere)
+    keys.write("root-R.key", b"one")
+    assert elsewhere.read_bytes() == b"untouched"
+    assert keys.read("root-R.key") == b"one"
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    keys = files(tmp_path)
+    os.mkfifo(tmp_path / "keys" / "pipe.key", 0o600)
+    with pytest.raises(KeyFileError, match="is no regular file"):
+        keys.read("pipe.key")
+
+
+def test_a_file_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    keys = files(tmp_path)
+    keys.write("root-h.key", bytes(FILE_BYTES_MAX + 1))
+    with pytest.raises(KeyFileError, match="has 65537 bytes, allowed are 65536"):
+        keys.read("root-h.key")
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_bytes(b"")
+    with pytest.raises(KeyFileError, match=r"keys.* cannot be used: |is open to others"):
+        files(tmp_path)
+
+
+def test_an_interrupted_write_changes_nothing_and_is_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = files(tmp_path)
+    keys.write("root-h.key", b"one")
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", fail)
+        with pytest.raises(KeyFileError, match="No space left on device"):
+            keys.write("root-h.key", b"two")
+    assert keys.read("root-h.key") == b"one"
+    assert keys.names() == ["root-h.key"]
+    assert (tmp_path / "keys" / "root-h.key.new").exists()
+    files(tmp_path)
+    assert not (tmp_path / "keys" / "root-h.key.new").exists()
+
+
+def test_an_erased_file_is_overwritten_and_gone(tmp_path: Path) -> None:
+    keys = files(tmp_path)
+    keys.write("signing-1.key", b"secret")
+    other_name = tmp_path / "other"
+    os.link(tmp_path / "keys" / "signing-1.key", other_name)
+    keys.erase("signing-1.key")
+    assert keys.names() == []
+    assert other_name.read_bytes() == bytes(6)
+    keys.erase("signing-1.key")
+
+
+def test_keys_are_encrypted_where_there_is_a_secret(tmp_path: Path) -> None:
+    keys = files(tmp_path, SECRET)
+    keys.write("root-h.key", b"the private key")
+    keys.write("keyring.json", b"no secret")
+    assert keys.read("root-h.key") == b"the private key"
+    assert b"private" not in (tmp_path / "keys" / "root-h.key").read_bytes()
+    assert (tmp_path / "keys" / "keyring.json").read_bytes() == b"no secret"
+    with pytest.raises(KeyFileError, match="is encrypted; name the file with the secret"):
+        files(tmp_path).read("root-h.key")
+    with pytest.raises(KeyFileError, match="cannot be decrypted: it was encrypted with another secret"):
+        files(tmp_path, b"another secret").read("root-h.key")
+
+
+def test_encrypted_files_cannot_be_exchanged(tmp_path: Path) -> None:
+    keys = files(tmp_path, SECRET)
+    keys.write("root-h.key", b"one")
+    (tmp_path / "keys" / "root-h.key").rename(tmp_path / "keys" / "root-R.key")
+    with pytest.raises(KeyFileError, match="cannot be decrypted"):
+        keys.read("root-R.key")
+
+
+def test_what_was_not_encrypted_is_encrypted_when_it_is_read(tmp_path: Path) -> None:
+    files(tmp_path).write("root-h.key", b"the private key")
+    assert files(tmp_path, SECRET).read("root-h.key") == b"the private key"
+    assert b"private" not in (tmp_path / "keys" / "root-h.key").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["", "../root-h.key", "/etc/passwd", ".hidden", "a b", "root.key.new"])
+def test_files_have_plain_names(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="is no name for a file here"):
+        files(tmp_path).write(name, b"one")
+
+
+def test_a_secret_is_the_first_line_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(SECRET + b"\r\nanother line\n")
+    path.chmod(0o400)
+    assert read_secret(path) == SECRET
+
+
+def test_a_secret_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    with pytest.raises(KeyFileError, match=f"{path} does not exist"):
+        read_secret(path)
+    path.write_bytes(b"short\n")
+    path.chmod(0o600)
+    with pytest.raises(KeyFileError, match="has 5 bytes, allowed are 12 or more"):
+        read_secret(path)
+    path.chmod(0o644)
+    with pytest.raises(KeyFileError, match="is open to others"):
+        read_secret(path)

@@ -1,0 +1,92 @@
+"""How a connection is set up, and that it makes nothing that was not there."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from openred_central.storage.sqlite.connecting import CACHE_KIB, Checking, connect, truncate_log
+from openred_central.storage.sqlite.faults import Damage
+from openred_central.storage.sqlite.schema import create_database
+from openred_central.storage.sqlite.sqlite import SqliteStore
+from openred_central.storage.store import StoreError
+
+from ..records import batch, opened, record
+
+
+@pytest.mark.parametrize("name", ["openred.db", "100% mine?.db", "a#b & c=d.db", "Jürgen.db"])
+def test_any_file_that_is_there_is_opened_by_its_name(name: str, tmp_path: Path) -> None:
+    create_database(tmp_path / name)
+    with closing(connect(tmp_path / name)) as connection:
+        connection.execute("INSERT INTO secret VALUES ('key', x'00')")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+
+def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="unable to open database file"):
+        connect(tmp_path / "openred.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_settings_are_those_that_durability_asks_for(tmp_path: Path) -> None:
+    create_database(tmp_path / "openred.db")
+    with closing(connect(tmp_path / "openred.db")) as connection:
+        asked = {
+            "synchronous": 2,
+            "journal_mode": "wal",
+            "wal_autocheckpoint": 0,
+            "cache_size": -CACHE_KIB,
+            "temp_store": 2,
+            "secure_delete": 1,
+        }
+        found = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in asked}
+        assert found == asked
+        assert connection.execute("PRAGMA mmap_size").fetchone() in (None, (0,))
+
+
+def test_the_log_is_emptied_unless_somebody_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openred_central.storage.sqlite.connecting.BUSY_TIMEOUT_S", 0.01)
+    path = tmp_path / "openred.db"
+    create_database(path)
+    with closing(connect(path)) as connection, closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        connection.execute("INSERT INTO secret VALUES ('key', x'00')")
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM secret").fetchone() == (1,)
+        assert not truncate_log(connection)
+        reader.execute("COMMIT")
+        assert truncate_log(connection)
+        assert (tmp_path / "openred.db-wal").stat().st_size == 0
+
+
+def test_a_check_beside_finds_what_a_check_at_once_would(tmp_path: Path) -> None:
+    path = tmp_path / "openred.db"
+    with opened(path) as store:
+        store.commit(batch(*(record(slot) for slot in range(2_000))))
+    Checking(path).finish()
+    content = bytearray(path.read_bytes())
+    # A page in the middle of the records is turned into nothing.
+    content[20 * 4_096 : 21 * 4_096] = bytes(4_096)
+    path.write_bytes(content)
+    with pytest.raises((Damage, sqlite3.DatabaseError)):
+        Checking(path).finish()
+    with pytest.raises((Damage, sqlite3.DatabaseError)):
+        connect(path)
+    connect(path, check=False).close()
+
+
+def test_a_store_that_is_checked_beside_tells_when_all_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "openred.db"
+    with opened(path) as store:
+        store.commit(batch(*(record(slot) for slot in range(2_000))))
+    content = bytearray(path.read_bytes())
+    content[20 * 4_096 : 21 * 4_096] = bytes(4_096)
+    path.write_bytes(content)
+    damaged = SqliteStore(path)
+    damaged.open(check_beside=True)
+    with pytest.raises(StoreError, match="check"):
+        damaged.finish_check()
+    damaged.finish_check()
+    damaged.close()

@@ -1,0 +1,195 @@
+"""A file of an earlier server opens with everything in it, and never half way between two versions."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.node import SignOfLife
+from openred_central.storage.sqlite.migrations import MIGRATIONS, migrate
+from openred_central.storage.sqlite.schema import SCHEMA_VERSION, create_database
+from openred_central.storage.sqlite.sqlite import SqliteStore
+
+from .. import version_1
+from ..records import batch, opened, record, records_of, tombstone, tombstones_of
+
+RECORDS = [record(slot, profile=f'["é",{slot},"key",[],{{}}]'.encode()) for slot in range(0, 600, 3)]
+TOMBSTONES = [tombstone(f"hash-{number}", float(number)) for number in range(20)]
+VITALS = Vitals(1_234.5, 678, 9.25)
+SECRET = bytes(range(32))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database of version 1."""
+    path = tmp_path / "openred.db"
+    version_1.write(path, RECORDS, TOMBSTONES, VITALS, SECRET)
+    return path
+
+
+def expect_everything(store: SqliteStore) -> None:
+    assert records_of(store) == RECORDS
+    assert tombstones_of(store) == TOMBSTONES
+    assert store.load_vitals() == VITALS
+    assert store.load_secret("claim_key") == SECRET
+
+
+def shape(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Tables and columns of a database, with types and defaults."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = connection.execute("SELECT name, wr, strict FROM pragma_table_list ORDER BY name").fetchall()
+        return {f"{row}": connection.execute(f"PRAGMA table_xinfo({row[0]})").fetchall() for row in tables}
+
+
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        return found
+
+
+def test_a_file_of_the_first_server_opens_with_everything_in_it(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert version(path) == 1
+    with caplog.at_level(logging.INFO), opened(path) as store:
+        expect_everything(store)
+        for former in range(1, SCHEMA_VERSION):
+            told = f"the database was brought from schema version {former} to {former + 1}"
+            assert told in caplog.text
+        caplog.clear()
+    with opened(path) as store:
+        expect_everything(store)
+    assert version(path) == SCHEMA_VERSION
+    assert caplog.text == "", "once is enough"
+
+
+def test_and_goes_on_like_any_other(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(signs_of_life=[SignOfLife(3, 7.0, 8.0, 9.0)], freed_slots=[0]))
+        expected = [row for row in RECORDS if row.slot]
+        expected[0] = record(
+            **{**expected[0]._asdict(), "last_seen_at": 7.0, "last_seen_s": 8.0, "usual_gap_s": 9.0}
+        )
+        assert records_of(store) == expected
+    with opened(path) as store:
+        assert records_of(store) == expected
+
+
+def test_an_empty_file_of_the_first_server_opens_too(tmp_path: Path) -> None:
+    version_1.write(tmp_path / "empty.db", [], [], None, SECRET)
+    with opened(tmp_path / "empty.db") as store:
+        assert store.load_vitals() is None
+        assert records_of(store) == []
+
+
+def test_a_file_that_was_brought_to_our_schema_is_like_a_new_one(path: Path, tmp_path: Path) -> None:
+    with opened(path):
+        pass
+    create_database(tmp_path / "new.db")
+    assert shape(path) == shape(tmp_path / "new.db")
+
+
+def revoked(token_id: bytes, expires_at: float) -> bytes:
+    """A revocation as it was in the secret that held all of them."""
+    return token_id + struct.pack("<d", expires_at)
+
+
+@pytest.mark.parametrize(
+    ("secret", "rows", "left"),
+    [
+        (b"", [], False),
+        (
+            revoked(b"B" * 22, 2.5) + revoked(b"A" * 22, 1e9),
+            [(b"A" * 22, 1e9), (b"B" * 22, 2.5)],
+            False,
+        ),
+        (revoked(b"A" * 22, 1.0) + b"torn", [(b"A" * 22, 1.0)], True),
+        (revoked(b"\xff" * 22, 1.0) + revoked(b"B" * 22, 2.0), [(b"B" * 22, 2.0)], True),
+        (revoked(b"A" * 22, math.nan), [], True),
+    ],
+)
+def test_revocations_become_rows_and_what_cannot_be_read_stays(
+    path: Path, secret: bytes, rows: list[tuple[bytes, float]], left: bool
+) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO secret VALUES ('revocations', ?)", (secret,))
+    with opened(path) as store:
+        expect_everything(store)
+        assert store.load_revocations() == rows
+        assert store.load_secret("revocations") == (secret if left else None)
+
+
+def test_there_is_a_way_from_every_earlier_version() -> None:
+    assert list(MIGRATIONS) == list(range(1, SCHEMA_VERSION))
+
+
+def test_a_file_of_our_version_is_left_alone(tmp_path: Path) -> None:
+    create_database(tmp_path / "new.db")
+    with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as connection:
+        changes: list[str] = []
+        connection.set_trace_callback(changes.append)
+        migrate(connection, SCHEMA_VERSION)
+    assert changes == []
+
+
+# Opens the store and is killed before the given statement after the first BEGIN of the migration.
+KILLED = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from openred_central.storage.sqlite import connecting
+from openred_central.storage.sqlite.sqlite import SqliteStore
+
+statements = int(sys.argv[2])
+
+def migrate(connection, version, migrate=connecting.migrate):
+    def count(statement):
+        global statements
+        if not statement.startswith("--"):
+            statements -= 1
+            if statements < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    connection.set_trace_callback(count)
+    migrate(connection, version)
+    connection.set_trace_callback(None)
+
+connecting.migrate = migrate
+SqliteStore(Path(sys.argv[1])).open()
+print("opened", flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_killed_at_any_point_it_is_either_the_old_or_the_new_file(tmp_path: Path) -> None:
+    versions = []
+    opened_at_last = False
+    for statements in range(30):
+        path = tmp_path / f"{statements}.db"
+        version_1.write(path, RECORDS, TOMBSTONES, VITALS, SECRET)
+        old = shape(path)
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(path), str(statements)], capture_output=True, check=False
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        versions.append(version(path))
+        assert (shape(path) == old) is (versions[-1] == 1), "never half way"
+        with opened(path) as store:
+            expect_everything(store)
+        if done.stdout:
+            opened_at_last = True
+            break
+    assert opened_at_last
+    assert versions == sorted(versions)
+    assert [versions.count(reached) for reached in range(1, SCHEMA_VERSION)] == [6, 6, 4, 5], (
+        "BEGIN, three changes or one or two, the version, COMMIT, and then the next one"
+    )
+    assert versions[-1] == SCHEMA_VERSION

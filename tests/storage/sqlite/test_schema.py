@@ -1,0 +1,102 @@
+"""The file as it is made: complete or not there, marked as ours, for us alone."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from openred_central.directory.state.node import Record, Tombstone
+from openred_central.storage.sqlite import schema
+from openred_central.storage.sqlite.schema import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    check_marks,
+    create_database,
+    create_folder,
+)
+from openred_central.storage.store import StoreError
+
+from ..records import alter
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_new_folder_is_ours_alone_and_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(schema, "fsync", synced.append)
+    create_folder(tmp_path / "a" / "b")
+    assert mode(tmp_path / "a") == mode(tmp_path / "a" / "b") == 0o700
+    assert synced == [tmp_path, tmp_path / "a"]
+
+
+def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    create_folder(tmp_path)
+    assert mode(tmp_path) == 0o755
+
+
+def test_a_new_database_is_ours_alone_marked_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "openred.db"
+    create_database(path)
+    assert mode(path) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+    header = path.read_bytes()[:100]
+    assert int.from_bytes(header[68:72], "big") == APPLICATION_ID
+    assert header[68:72] == b"ORed"
+    with closing(sqlite3.connect(path)) as connection:
+        assert check_marks(connection, path) == SCHEMA_VERSION
+
+
+def test_a_new_database_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "openred.db"
+    synced: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(schema, "fsync", lambda synced_path: synced.append((synced_path, path.exists())))
+    create_database(path)
+    assert synced == [(tmp_path / "openred.db.new", False), (tmp_path, True)]
+
+
+def test_what_an_interrupted_first_start_left_is_begun_anew(tmp_path: Path) -> None:
+    for name in ("openred.db.new", "openred.db.new-journal", "openred.db.new-wal"):
+        (tmp_path / name).write_bytes(b"half")
+    create_database(tmp_path / "openred.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["openred.db"]
+
+
+@pytest.mark.parametrize(("table", "fields"), [("node", Record._fields), ("tombstone", Tombstone._fields)])
+def test_the_columns_are_the_fields(table: str, fields: tuple[str, ...], tmp_path: Path) -> None:
+    create_database(tmp_path / "openred.db")
+    with closing(sqlite3.connect(tmp_path / "openred.db")) as connection:
+        columns = tuple(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
+        indexes = connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'").fetchall()
+    numbered = {"commit_number"} if table == "node" else set()
+    assert set(columns) == {*fields, *numbered}
+    assert indexes == []
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("PRAGMA application_id = 0", "is a database of another program (application id 0x00000000"),
+        ("PRAGMA application_id = -2", "is a database of another program (application id 0xfffffffe"),
+        (
+            f"PRAGMA user_version = {SCHEMA_VERSION + 1}",
+            f"has schema version {SCHEMA_VERSION + 1}, this server knows versions up to {SCHEMA_VERSION};",
+        ),
+        ("PRAGMA user_version = 0", "has schema version 0, this server knows versions up to"),
+    ],
+)
+def test_a_file_that_is_not_ours_or_not_of_our_time_is_named(change: str, found: str, tmp_path: Path) -> None:
+    path = tmp_path / "openred.db"
+    create_database(path)
+    alter(path, change)
+    with closing(sqlite3.connect(path)) as connection, pytest.raises(StoreError) as error:
+        check_marks(connection, path)
+    assert str(error.value).startswith(f"{path} {found}")

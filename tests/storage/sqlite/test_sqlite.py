@@ -1,0 +1,643 @@
+"""What is committed is kept, whole and as it was; what is wrong with a file is told, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.columns import RecordColumns
+from openred_central.directory.state.node import Record, SignOfLife, Tombstone
+from openred_central.storage.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION
+from openred_central.storage.sqlite.sqlite import WAL_BYTES_DUE, SqliteStore
+from openred_central.storage.store import RowsRefused, Store, StoreError
+
+from ..records import VITALS, alter, batch, opened, record, records_of, tombstone, tombstones_of
+from .test_rows import BAD
+
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
+RECORDS = st.builds(
+    Record,
+    slot=st.integers(0, 2**63 - 1),
+    node_id=TEXTS,
+    state=INTEGERS,
+    flags=INTEGERS,
+    registered_at=FLOATS,
+    last_seen_at=FLOATS,
+    last_seen_s=FLOATS,
+    since_s=FLOATS,
+    usual_gap_s=FLOATS,
+    revision=INTEGERS,
+    services=TEXTS,
+    region=TEXTS,
+    profile=TEXTS.map(str.encode),
+    away_from_s=FLOATS,
+    away_until_s=FLOATS,
+    history=TEXTS,
+    generation=INTEGERS,
+    next_key=TEXTS,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "openred.db"
+
+
+def test_every_field_of_a_record_comes_back_as_it_was(path: Path) -> None:
+    @given(st.lists(RECORDS, max_size=5, unique_by=lambda record: record.slot))
+    def round_trip(records: list[Record]) -> None:
+        store.commit(batch(*records, freed_slots=[former.slot for former in records_of(store)]))
+        assert records_of(store) == sorted(records)
+
+    with opened(path) as store:
+        round_trip()
+
+
+def test_every_field_of_a_tombstone_comes_back_as_it_was(path: Path) -> None:
+    @given(st.builds(Tombstone, TEXTS, TEXTS, FLOATS, FLOATS, TEXTS, INTEGERS, INTEGERS, TEXTS))
+    def round_trip(stone: Tombstone) -> None:
+        lifted = [former.id_hash for former in tombstones_of(store)]
+        store.commit(batch(tombstones=[stone], lifted_id_hashes=lifted))
+        assert tombstones_of(store) == [stone]
+
+    with opened(path) as store:
+        round_trip()
+
+
+def test_every_field_of_a_sign_of_life_comes_back_as_it_was(path: Path) -> None:
+    @given(st.builds(SignOfLife, st.integers(0, 2**62), FLOATS, FLOATS, FLOATS))
+    def round_trip(sign: SignOfLife) -> None:
+        freed_slots = [former.slot for former in records_of(store)]
+        store.commit(batch(record(sign.slot), freed_slots=freed_slots))
+        store.commit(batch(signs_of_life=[sign]))
+        assert records_of(store) == [record(**sign._asdict())]
+
+    with opened(path) as store:
+        round_trip()
+
+
+def test_what_was_committed_is_there_after_closing_and_opening(path: Path) -> None:
+    with opened(path) as store:
+        assert store.load_vitals() is None
+        store.commit(
+            batch(record(2), record(0), tombstones=[tombstone("late", 9.0), tombstone("early", 1.0)])
+        )
+        store.save_secret("key", b"\0\xff")
+    with opened(path) as store:
+        assert records_of(store) == [record(0), record(2)]
+        assert tombstones_of(store) == [tombstone("early", 1.0), tombstone("late", 9.0)]
+        assert store.load_vitals() == VITALS
+        assert store.load_secret("key") == b"\0\xff"
+        assert store.load_secret("other") is None
+
+
+def test_records_come_in_lists_of_the_size_asked_for(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(*(record(slot) for slot in range(0, 70, 10))))
+        store.commit(batch(tombstones=[tombstone(f"{number}", number) for number in range(5)]))
+        assert [[row.slot for row in rows] for rows in store.load_records(3)] == [
+            [0, 10, 20],
+            [30, 40, 50],
+            [60],
+        ]
+        assert [len(rows) for rows in store.load_tombstones(2)] == [2, 2, 1]
+        loaded = records_of(store)[0]
+        assert type(loaded) is Record
+        assert type(loaded.profile) is bytes
+
+
+def test_records_come_by_columns_with_what_the_journal_knows(path: Path) -> None:
+    rows = [record(slot, node_id=f"nöde-{slot}") for slot in range(5)]
+    heard = SignOfLife(3, 7.0, 8.0, 9.0)
+    with opened(path) as store:
+        store.commit(batch(*rows))
+        assert [of(columns) for columns in store.load_columns(2)] == [rows[:2], rows[2:4], rows[4:]]
+        store.commit(batch(signs_of_life=[heard]))
+        rows[3] = rows[3]._replace(**heard._asdict())
+        assert [of(columns) for columns in store.load_columns(10)] == [rows]
+        # What is read otherwise is text as before.
+        assert records_of(store) == rows
+    with opened(path) as store:
+        assert [of(columns) for columns in store.load_columns(10)] == [rows]
+
+
+def of(columns: RecordColumns) -> list[Record]:
+    """The records that stand in columns."""
+    given = zip(*columns, strict=True)
+    text = {"node_id", "services", "region", "history", "next_key"}
+    return [
+        Record._make(
+            value.decode() if name in text else value
+            for name, value in zip(Record._fields, values, strict=True)
+        )
+        for values in given
+    ]
+
+
+def test_a_slot_freed_and_filled_in_one_batch_holds_the_new_record(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1), record(2), tombstones=[tombstone("name"), tombstone("other")]))
+        store.commit(
+            batch(
+                record(1, node_id="successor"),
+                freed_slots=[1, 2],
+                tombstones=[tombstone("name", 7.0)],
+                lifted_id_hashes=["name", "other"],
+            )
+        )
+        assert records_of(store) == [record(1, node_id="successor")]
+        assert tombstones_of(store) == [tombstone("name", 7.0)]
+
+
+def test_the_later_commit_wins(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1, region="first"), record(1, region="second")))
+        store.commit(batch(record(2), signs_of_life=[SignOfLife(1, 7.0, 8.0, 9.0)]))
+        store.commit(batch(vitals=Vitals(20.5, 8, 1.5)))
+        second = record(1, region="second", last_seen_at=7.0, last_seen_s=8.0, usual_gap_s=9.0)
+        assert records_of(store) == [second, record(2)]
+        assert store.load_vitals() == Vitals(20.5, 8, 1.5)
+        store.commit(batch(record(1, region="third")))
+        assert records_of(store)[0] == record(1, region="third")
+
+
+def test_a_sign_of_life_of_an_empty_slot_is_nothing(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(signs_of_life=[SignOfLife(5, 1.0, 2.0, 3.0)]))
+        assert records_of(store) == []
+
+
+def test_a_batch_that_fails_at_its_end_leaves_nothing(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1), record(2)))
+        with pytest.raises(StoreError, match=rf"cannot write {path}: NOT NULL constraint failed: vitals"):
+            store.commit(
+                batch(
+                    record(3),
+                    record(1, region="changed"),
+                    freed_slots=[2],
+                    vitals=VITALS._replace(attended_s=float("nan")),
+                )
+            )
+        assert records_of(store) == [record(1), record(2)]
+        store.commit(batch(record(3)))
+        assert records_of(store) == [record(1), record(2), record(3)]
+
+
+@pytest.mark.parametrize(("changes", "reason"), BAD.values(), ids=BAD)
+def test_a_record_that_cannot_be_stored_is_refused_alone(
+    changes: dict[str, Any], reason: str, path: Path
+) -> None:
+    with opened(path) as store:
+        with pytest.raises(RowsRefused, match=reason) as refused:
+            store.commit(batch(record(1), record(2, **changes), record(3)))
+        assert records_of(store) == [], "nothing of the batch was committed"
+        store.commit(refused.value.remaining)
+        assert records_of(store) == [record(1), record(3)]
+
+
+@pytest.mark.parametrize(
+    "text", ['["\\u0000"]', '{"a":"\\ud800"}', "[1, 2]", "not json", "\ufeff\uffff\U0010ffff"]
+)
+def test_a_profile_is_kept_to_the_byte_whatever_it_says(text: str, path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1, profile=text.encode())))
+        assert records_of(store)[0].profile == text.encode()
+
+
+def test_times_are_kept_exactly(path: Path, seed: int) -> None:
+    random = Random(seed)
+    records = [
+        record(
+            slot,
+            last_seen_at=1.8e9 + random.random() * 1e8,
+            last_seen_s=random.uniform(0, 1e8),
+            usual_gap_s=random.expovariate(1e-3),
+        )
+        for slot in range(5_000)
+    ]
+    with opened(path) as store:
+        store.commit(batch(*records))
+        assert records_of(store) == records
+
+
+def test_opened_here_and_written_by_another_thread(path: Path) -> None:
+    with opened(path) as store:
+        writer = threading.Thread(target=store.commit, args=(batch(record(1)),))
+        writer.start()
+        writer.join()
+        assert records_of(store) == [record(1)]
+
+
+def test_a_commit_is_on_the_disk_before_it_returns(path: Path) -> None:
+    with opened(path) as store:
+        assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,), "2 is FULL"
+        assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_the_log_is_copied_when_asked_and_not_during_a_commit(path: Path) -> None:
+    with opened(path) as store:
+        assert store._connection.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+        new_bytes = path.stat().st_size
+        log = path.with_name("openred.db-wal")
+        commits = 0
+        while not store.tidy_due:
+            store.commit(batch(*(record(slot) for slot in range(commits * 500, commits * 500 + 500))))
+            commits += 1
+        assert path.stat().st_size == new_bytes
+        assert WAL_BYTES_DUE / 4 < log.stat().st_size < WAL_BYTES_DUE * 2
+        store.tidy()
+        assert path.stat().st_size > new_bytes
+        assert not store.tidy_due
+        log_bytes = log.stat().st_size
+        store.commit(batch(record(0)))
+        assert log.stat().st_size == log_bytes, "the log is written over"
+        assert len(records_of(store)) == commits * 500
+
+
+def test_changes_all_over_the_file_count_as_the_pages_they_touch(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(*(record(slot) for slot in range(20_000))))
+        store.tidy()
+        scattered = [record(slot) for slot in range(0, 5_000, 16)]
+        store.commit(batch(*scattered))
+        assert not store.tidy_due
+        store.commit(batch(*scattered, tombstones=[tombstone(f"{n}") for n in range(10)]))
+        assert store.tidy_due
+
+
+def test_secrets_fill_the_log_too(path: Path) -> None:
+    """They may be written for days with nothing else."""
+    with opened(path) as store:
+        log = path.with_name("openred.db-wal")
+        for number in range(10):
+            store.save_secret("large", bytes([number]) * 1_000_000)
+            while store.tidy_due:
+                store.tidy()
+        assert log.stat().st_size < 3 * WAL_BYTES_DUE
+
+
+def test_revocations_fill_the_log_too(path: Path) -> None:
+    with opened(path) as store:
+        log = path.with_name("openred.db-wal")
+        store.save_revocations({f"{number:022}": 1.0 for number in range(20_000)})
+        for number in range(0, 20_000, 10):
+            store.save_revocations({f"{number:022}": None, f"{number:021}A": 1.0})
+            while store.tidy_due:
+                store.tidy()
+        assert log.stat().st_size < 3 * WAL_BYTES_DUE
+
+
+def test_revocations_are_kept_and_removed_row_by_row(path: Path) -> None:
+    with opened(path) as store:
+        store.save_revocations({"one": 1.5, "two": 2.5})
+        store.save_revocations({"one": None, "two": 2.5, "three": 3.5, "never": None})
+        assert store.load_revocations() == [(b"three", 3.5), (b"two", 2.5)]
+    with opened(path) as store:
+        assert store.load_revocations() == [(b"three", 3.5), (b"two", 2.5)]
+
+
+def test_closing_copies_the_log_and_leaves_one_file(path: Path) -> None:
+    store = SqliteStore(path)
+    store.open()
+    store.open()
+    store.commit(batch(record(1)))
+    assert path.with_name("openred.db-wal").stat().st_size > 0
+    store.close()
+    store.close()
+    assert sorted(file.name for file in path.parent.iterdir()) == ["openred.db", "openred.db.lock"]
+
+
+def test_closing_copies_the_log_even_while_somebody_looks_on(path: Path) -> None:
+    with opened(path) as store, closing(sqlite3.connect(path)) as onlooker:
+        assert onlooker.execute("SELECT count(*) FROM node").fetchone() == (0,)
+        store.commit(batch(record(1)))
+        store.close()
+        assert path.with_name("openred.db-wal").stat().st_size == 0
+
+
+def test_a_store_that_is_not_open_says_so(path: Path) -> None:
+    store: Store = SqliteStore(path)
+    with pytest.raises(StoreError, match=f"{path} is not open"):
+        store.commit(batch(record(1)))
+
+
+def test_all_files_are_ours_alone(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1)))
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    names = ("openred.db", "openred.db-wal", "openred.db-shm", "openred.db.lock")
+    assert modes == dict.fromkeys(names, 0o600)
+
+
+def test_a_database_that_others_may_read_is_closed_to_them(path: Path) -> None:
+    with opened(path):
+        pass
+    path.chmod(0o664)
+    with opened(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_second_server_is_refused_by_whatever_link_it_comes(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    with opened(path) as store:
+        store.commit(batch(record(1)))
+        for second in (SqliteStore(path), SqliteStore(link)):
+            with pytest.raises(StoreError, match=rf"{path} is in use by another server \(process"):
+                second.open()
+        assert records_of(store) == [record(1)]
+    with opened(link) as store:
+        assert records_of(store) == [record(1)]
+
+
+def test_a_reader_beside_the_server_is_not_shut_out(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1)))
+        alter(path, "SELECT count(*) FROM node")
+
+
+def test_a_store_that_could_not_be_opened_lets_go_of_the_lock(path: Path) -> None:
+    path.touch()
+    with pytest.raises(StoreError):
+        SqliteStore(path).open()
+    path.unlink()
+    with opened(path):
+        pass
+
+
+# Files that cannot be opened.
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(StoreError) as error, opened(path):
+        pass
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def filled(path: Path) -> int:
+    """A database with many records at `path`; its size in bytes."""
+    with opened(path) as store:
+        store.commit(batch(*(record(slot) for slot in range(2_000))))
+    return path.stat().st_size
+
+
+DAMAGED = "is damaged: restore it from a backup, or move it away to start empty"
+
+
+def test_an_empty_file_is_not_taken_for_a_first_start(path: Path) -> None:
+    path.touch()
+    assert refusal(path) == (
+        f"{path} is empty, which no database of ours ever is; "
+        "restore it from a backup, or remove it to start empty"
+    )
+
+
+def test_a_log_without_its_database_is_not_thrown_away(path: Path) -> None:
+    log = path.with_name("openred.db-wal")
+    log.write_bytes(b"records")
+    assert refusal(path).startswith(f"{path} is missing, but its log openred.db-wal is there")
+    assert log.read_bytes() == b"records"
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_database_is_named_and_left_alone(path: Path) -> None:
+    path.write_text("Dear diary, " * 1_000)
+    assert refusal(path).startswith(
+        f"cannot open {path}: file is not a database; it is damaged or no database"
+    )
+    assert path.read_text() == "Dear diary, " * 1_000
+
+
+def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
+    alter(path, "CREATE TABLE diary (entry TEXT)")
+    before = path.read_bytes()
+    assert "is a database of another program" in refusal(path)
+    assert path.read_bytes() == before
+
+
+def test_a_database_from_a_newer_server_is_left_alone(path: Path) -> None:
+    filled(path)
+    alter(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    before = path.read_bytes()
+    assert f"has schema version {SCHEMA_VERSION + 1}, this server knows versions up to" in refusal(path)
+    assert path.read_bytes() == before
+
+
+def test_a_truncated_file_is_named(path: Path) -> None:
+    os.truncate(path, filled(path) // 2)
+    assert refusal(path).startswith(f"cannot open {path}: ")
+    assert DAMAGED in refusal(path)
+
+
+def test_a_damaged_header_is_named(path: Path) -> None:
+    filled(path)
+    with path.open("r+b") as file:
+        file.write(b"\xff" * 100)
+    assert "file is not a database" in refusal(path)
+
+
+def test_a_damaged_page_anywhere_is_named(path: Path, seed: int) -> None:
+    pages = filled(path) // PAGE_BYTES
+    for page in Random(seed).sample(range(1, pages), 5):
+        damaged = path.with_name(f"damaged-{page}.db")
+        shutil.copy(path, damaged)
+        with damaged.open("r+b") as file:
+            file.seek(page * PAGE_BYTES)
+            file.write(b"\0" * PAGE_BYTES)
+        assert DAMAGED in refusal(damaged), f"page {page}"
+
+
+def test_a_folder_in_place_of_the_file_is_named(path: Path) -> None:
+    path.mkdir()
+    assert refusal(path) == f"{path} is not a file; choose the path of a file"
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    path = tmp_path / "data" / "openred.db"
+    assert refusal(path).startswith(f"cannot open {path}: {tmp_path / 'data'}: File exists; ")
+
+
+def test_a_full_disk_is_told_and_survived(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1)))
+        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+        store._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+        many = batch(*(record(slot) for slot in range(1_000)))
+        with pytest.raises(StoreError, match=rf"cannot write {path}: database or disk is full; make room on"):
+            store.commit(many)
+        assert records_of(store) == [record(1)]
+        store._connection.execute(f"PRAGMA max_page_count = {pages + 1_000}")
+        store.commit(many)
+        assert len(records_of(store)) == 1_000
+
+
+NOBODY = 65_534
+
+
+@contextmanager
+def folder_of_nobody() -> Iterator[Path]:
+    """A folder, and in it no more rights than any user has, even where the tests run as root."""
+    folder = Path(tempfile.mkdtemp())
+    root = os.geteuid() == 0
+    if root:
+        os.chown(folder, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+def test_a_file_that_cannot_be_written_is_named() -> None:
+    with folder_of_nobody() as folder:
+        path = folder / "openred.db"
+        filled(path)
+        path.chmod(0o400)
+        assert refusal(path) == (
+            f"cannot open {path}: attempt to write a readonly database; "
+            "let the user of this server write the file and its folder"
+        )
+
+
+def test_a_file_that_cannot_be_read_is_named() -> None:
+    with folder_of_nobody() as folder:
+        path = folder / "openred.db"
+        filled(path)
+        path.chmod(0)
+        assert refusal(path) == (
+            f"cannot open {path}: unable to open database file; "
+            "let the user of this server read and write the file and its folder"
+        )
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500])
+def test_a_folder_that_is_closed_to_us_is_named(mode: int) -> None:
+    with folder_of_nobody() as folder:
+        folder.chmod(mode)
+        path = folder / "openred.db"
+        assert refusal(path).startswith(f"cannot open {path}: {path}.lock: Permission denied; let the user")
+        below = folder / "deeper" / "openred.db"
+        assert refusal(below).startswith(f"cannot open {below}: {folder / 'deeper'}: Permission denied; let")
+
+
+# A killed server.
+
+COMMIT_UNTIL_KILLED = """
+import sys
+from itertools import count
+from pathlib import Path
+from openred_central.storage.sqlite import journal
+from openred_central.storage.sqlite.sqlite import SqliteStore
+from tests.storage.sqlite.test_sqlite import batch_number
+
+# Folds come often and in many steps, one after each commit.
+journal.FOLD_INTERVAL_S, journal.STEP_SIGNS, journal.STEP_RECORDS = 5.0, 150, 70
+store = SqliteStore(Path(sys.argv[1]))
+early = sys.argv[2:] == ["early"]
+store.open()
+
+
+def acknowledge(number):
+    sys.stdout.write(f"{number}\\n")
+    sys.stdout.flush()
+
+
+vitals = store.load_vitals()
+for number in count(vitals.revision + 1 if vitals else 0):
+    if early:
+        acknowledge(number)
+    store.commit(batch_number(number))
+    if not early:
+        acknowledge(number)
+    if store.tidy_due:
+        store.tidy()
+"""
+
+EARLY_KILLS_MAX = 20
+ROWS_PER_BATCH = 200
+# Who was registered by a batch is heard in so many after it.
+HEARD_BATCHES = 8
+# A hundred times as many when soaking.
+KILLS = 3 * settings().max_examples // 50
+
+
+def batch_number(number: int) -> Any:
+    """Every batch fills one range of slots, frees half of the one before, and tells of some before that."""
+    first = number * ROWS_PER_BATCH
+    heard_from = max(0, first - HEARD_BATCHES * ROWS_PER_BATCH)
+    return batch(
+        *(record(slot, revision=number) for slot in range(first, first + ROWS_PER_BATCH)),
+        freed_slots=[slot for slot in range(first - ROWS_PER_BATCH, first, 2) if slot >= 0],
+        signs_of_life=[SignOfLife(slot, number, number, number) for slot in range(heard_from + 1, first, 2)],
+        tombstones=[tombstone(f"{number}", float(number))],
+        vitals=Vitals(float(number), number, 0.0),
+    )
+
+
+def seen_after(number: int) -> dict[int, float]:
+    """Slots and when they were seen last, after this batch."""
+    last = number * ROWS_PER_BATCH
+    seen = {slot: record(slot).last_seen_s for slot in range(last, last + ROWS_PER_BATCH)}
+    for slot in range(1, last, 2):
+        seen[slot] = float(min(number, slot // ROWS_PER_BATCH + HEARD_BATCHES))
+    return seen
+
+
+def kill_and_look(path: Path, random: Random, *how: str) -> None:
+    """Kill a server that commits and acknowledges batches, and see that nothing acknowledged is lost."""
+    command = [sys.executable, "-c", COMMIT_UNTIL_KILLED, str(path), *how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        for _ in range(random.randint(1, 40)):
+            acknowledged = int(server.stdout.readline())
+        server.kill()
+        rest = server.stdout.read()
+    acknowledged = int(rest.splitlines()[-1]) if rest.endswith("\n") else acknowledged
+    assert server.returncode == -signal.SIGKILL
+    with opened(path) as store:
+        vitals = store.load_vitals()
+        assert vitals is not None, "nothing is there"
+        assert vitals.revision >= acknowledged, "an acknowledged batch is lost"
+        assert {row.slot: row.last_seen_s for row in records_of(store)} == seen_after(vitals.revision)
+        assert len(tombstones_of(store)) == vitals.revision + 1
+
+
+def kill_and_look_often(path: Path, random: Random, rounds: int, *how: str) -> None:
+    for _ in range(rounds):
+        kill_and_look(path, random, *how)
+
+
+def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half_done(path: Path, seed: int) -> None:
+    kill_and_look_often(path, Random(seed), KILLS)
+
+
+def test_an_acknowledgement_before_its_commit_would_be_noticed(path: Path, seed: int) -> None:
+    with pytest.raises(AssertionError, match=r"nothing is there|an acknowledged batch is lost"):
+        # A kill finds the server between the two in nearly every round.
+        kill_and_look_often(path, Random(seed), EARLY_KILLS_MAX, "early")

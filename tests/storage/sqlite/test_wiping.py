@@ -1,0 +1,147 @@
+"""Deleted records are in no file any more, soon after, whoever is reading."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from openred_central.directory.state.node import SignOfLife
+from openred_central.storage.sqlite.schema import companion
+from openred_central.storage.sqlite.sqlite import SqliteStore
+from openred_central.storage.sqlite.wiping import HELD_S, WIPE_INTERVAL_S
+
+from ..records import batch, opened, record, records_of, tombstone
+
+NAME = b"forgotten-name"
+PROFILE = b'["198.51.100.99",1,"its key",[],{}]'
+# As the journal packs it.
+SEEN = SignOfLife(7, 1_812_345_678.125, 812_345.5, 12_345.75)
+PACKED = struct.pack("<qddd", *SEEN)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "openred.db"
+
+
+def remember(store: SqliteStore) -> None:
+    """Store the node that is to be forgotten, among others, so that every file holds something of it."""
+    others = [record(slot) for slot in range(100) if slot != SEEN.slot]
+    store.commit(batch(record(SEEN.slot, node_id=NAME.decode(), profile=PROFILE), *others))
+    store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    store.commit(batch(record(SEEN.slot, node_id=NAME.decode(), profile=PROFILE, region="moved")))
+    store.commit(batch(signs_of_life=[SEEN]))
+
+
+def forget(store: SqliteStore) -> None:
+    store.commit(batch(freed_slots=[SEEN.slot], tombstones=[tombstone("hash")]))
+
+
+def tidied(store: SqliteStore, now_s: float) -> None:
+    """Do what a server does once a second."""
+    store.look(now_s)
+    while store.tidy_due:
+        store.tidy()
+
+
+def files(path: Path) -> bytes:
+    return path.read_bytes() + companion(path, "-wal").read_bytes()
+
+
+def found_in(path: Path) -> list[bytes]:
+    content = files(path)
+    return [part for part in (NAME, PROFILE, PACKED) if part in content]
+
+
+def test_what_was_forgotten_is_out_of_database_and_log(path: Path) -> None:
+    with opened(path) as store:
+        remember(store)
+        tidied(store, 0.0)
+        remember(store)
+        forget(store)
+        assert found_in(path) == [NAME, PROFILE, PACKED]
+        tidied(store, 1.0)
+        assert found_in(path) == [NAME, PROFILE, PACKED], "not with every look"
+        tidied(store, WIPE_INTERVAL_S)
+        assert found_in(path) == []
+        assert len(records_of(store)) == 99
+
+
+def test_where_nothing_is_forgotten_the_log_is_left_as_it_is(path: Path) -> None:
+    with opened(path) as store:
+        tidied(store, 0.0)
+        remember(store)
+        log_bytes = companion(path, "-wal").stat().st_size
+        tidied(store, 10 * WIPE_INTERVAL_S)
+        assert companion(path, "-wal").stat().st_size == log_bytes > 0
+
+
+def test_a_fold_that_began_before_is_finished_and_another_one_made(path: Path) -> None:
+    """Signs of life that came while the former fold ran would stay in the journal."""
+    with opened(path) as store:
+        tidied(store, 0.0)
+        store.commit(batch(*(record(slot) for slot in range(100)), signs_of_life=[SignOfLife(1, 2, 3, 4)]))
+        store._session.journal.fold_some()  # type: ignore[union-attr]
+        remember(store)
+        forget(store)
+        assert PACKED in files(path)
+        tidied(store, WIPE_INTERVAL_S)
+        assert found_in(path) == []
+        assert store._connection.execute("SELECT count(*) FROM journal").fetchone() == (0,)
+
+
+def test_after_a_kill_the_next_run_wipes(path: Path) -> None:
+    with opened(path) as store:
+        remember(store)
+        forget(store)
+        killed = path.with_name("killed.db")
+        killed.write_bytes(path.read_bytes())
+        companion(killed, "-wal").write_bytes(companion(path, "-wal").read_bytes())
+    with opened(killed) as store:
+        assert NAME in files(killed)
+        tidied(store, 0.0)
+        assert found_in(killed) == []
+
+
+def test_a_reader_holds_it_up_and_is_told_of_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with opened(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        tidied(store, 0.0)
+        remember(store)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM node").fetchone()
+        forget(store)
+        for second in range(4, 20):
+            tidied(store, float(second))
+            assert NAME in files(path)
+            store.commit(batch(record(3)))
+        (told,) = caplog.messages
+        assert told == (
+            "forgotten records are still in the log of the database after 10 s: a program that reads the "
+            "database keeps it from being emptied; find that one and end it"
+        )
+        assert HELD_S < 15.0
+        reader.execute("COMMIT")
+        tidied(store, 20.0)
+        assert found_in(path) == []
+        assert caplog.messages[1:] == ["forgotten records are out of the log of the database"]
+
+
+def test_a_wipe_that_met_an_error_is_begun_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(connection: sqlite3.Connection, *, wait: bool) -> bool:
+        raise sqlite3.OperationalError("not now")
+
+    with opened(path) as store:
+        tidied(store, 0.0)
+        remember(store)
+        forget(store)
+        with monkeypatch.context() as patch:
+            patch.setattr("openred_central.storage.sqlite.wiping.truncate_log", fail)
+            with pytest.raises(Exception, match="not now"):
+                tidied(store, WIPE_INTERVAL_S)
+            assert not store.tidy_due
+        tidied(store, 2 * WIPE_INTERVAL_S)
+        assert found_in(path) == []
