@@ -1,11 +1,10 @@
-"""``python -m benchmarks``: the load generator, the suite, and what identity costs."""
+"""``python -m benchmarks``: the load generator and the suite."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from . import identity
 from .load import command as load
 from .suite import command as suite
 
@@ -13,14 +12,12 @@ from .suite import command as suite
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Load a server; compare ours.")
     commands = parser.add_subparsers(dest="command", required=True)
-    described = "send requests to a server, and time the answers"
-    load.add_arguments(commands.add_parser("load", help=described, description=described))
-    described = "start every contestant on this machine, and compare them"
-    suite.add_arguments(commands.add_parser("suite", help=described, description=described))
-    described = "what it costs the server to know who somebody is, and the loop while tokens are made"
-    identity.add_arguments(commands.add_parser("identity", help=described, description=described))
+    description = "send requests to a server, and time the answers"
+    load.add_arguments(commands.add_parser("load", help=description, description=description))
+    description = "start every contestant on this machine, and compare them"
+    suite.add_arguments(commands.add_parser("suite", help=description, description=description))
     given = parser.parse_args()
-    return {"load": load.run, "suite": suite.run, "identity": identity.run}[given.command](given)
+    return {"load": load.run, "suite": suite.run}[given.command](given)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How long the request parser takes: `python -m benchmarks.parser`, about ten seconds.
+"""Time of the request parser: `python -m benchmarks.parser`, about ten seconds.
 
-Each case is timed several times and the fastest counts, because other work on the machine only ever adds.
-If h11 is installed, it parses the same bytes in turn with ours, and the ratio of the two is printed.
+Each case is timed several times and the fastest counts, because other work on the machine only adds. h11, if
+it is installed, parses the same bytes in turns with our parser.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LARGE_BODY = b"POST /register HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n
 
 @dataclass(frozen=True)
 class Case:
-    """Pieces as they come from the socket, one read each, and how many requests are in all of them."""
+    """Pieces of data, one a read, and the number of requests in all of them."""
 
     name: str
     pieces: list[bytes]
@@ -49,7 +49,7 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """What is measured."""
+    """Return all cases."""
     changing = [HEARTBEAT.replace(b"/1.0", b"/%d" % number) for number in range(1000)]
     bytewise = [HEARTBEAT[index : index + 1] for index in range(len(HEARTBEAT))]
     large = [LARGE_BODY[start : start + 65536] for start in range(0, len(LARGE_BODY), 65536)]
@@ -71,7 +71,7 @@ def cases() -> list[Case]:
 
 
 def ours() -> Callable[[bytes], None]:
-    """Reads pieces of one connection with our parser."""
+    """Return a function that reads pieces of one connection with our parser."""
     parser = RequestParser(EngineLimits())
     body_expected = False
 
@@ -92,7 +92,7 @@ def ours() -> Callable[[bytes], None]:
 
 
 def with_h11(h11: Any) -> Callable[[bytes], None]:
-    """Reads pieces of one connection with h11, answering nothing but what its state machine needs."""
+    """Return a function that reads pieces of one connection with h11, and answers for its state machine."""
     connection = h11.Connection(h11.SERVER)
     response = h11.Response(status_code=204, headers=[])
     pieces: list[bytes] = []
@@ -104,7 +104,7 @@ def with_h11(h11: Any) -> Callable[[bytes], None]:
             if event is h11.NEED_DATA:
                 return
             if type(event) is h11.Data:
-                # The whole body, as our parser gives it.
+                # The whole body at once, as from our parser.
                 pieces.append(bytes(event.data))
             elif type(event) is h11.EndOfMessage:
                 b"".join(pieces)
@@ -117,7 +117,7 @@ def with_h11(h11: Any) -> Callable[[bytes], None]:
 
 
 def round_s(read: Callable[[bytes], None], case: Case) -> float:
-    """Seconds a request, over one round."""
+    """Return seconds a request in one round."""
     requests = 0
     start = now = perf_counter()
     while now - start < ROUND_S:
@@ -129,12 +129,12 @@ def round_s(read: Callable[[bytes], None], case: Case) -> float:
 
 
 def main() -> None:
-    """Measures all cases and prints a table."""
+    """Measure all cases and print a table."""
     try:
         h11 = importlib.import_module("h11")
     except ModuleNotFoundError:
         h11 = None
-        print("h11 is not installed; nothing to compare with.")
+        print("h11 is not installed: no comparison.")
     print(f"{'case':32}{'requests/s':>12}{'µs/request':>12}{'h11 µs':>10}{'h11/ours':>10}")
     for case in cases():
         best_s = best_h11_s = float("inf")

@@ -1,4 +1,4 @@
-"""The nodes of every benchmark: the same names and data, as requests, as JSON and as records of a store.
+"""The nodes of every benchmark, with the same names and data as JSON and as records of a store.
 
 A node has an id of 15 characters, an IPv4 address, an Ed25519 key, two services and two metadata entries.
 One in ten offers `index` and `storage`, the others `relay` and `storage`.
@@ -18,7 +18,7 @@ from openred_central.directory.state.node import DISCOVERABLE, KEYED, Profile, R
 from openred_central.storage.sqlite.sqlite import SqliteStore
 
 BATCH_ROWS = 5_000
-# The directory has been up for so long, and has heard everybody within the last minute.
+# The directory has been up for so long, and has seen every node within the last minute.
 ATTENDED_S = 1_000_000.0
 HEARD_WITHIN_S = 60.0
 REGISTERED_AT = 1_800_000_000.0
@@ -27,7 +27,7 @@ METADATA = {"version": "1.2.3", "os": "linux"}
 
 
 def node_id(number: int) -> str:
-    """The name of a node: 15 characters."""
+    """Return the id of a node: 15 characters."""
     return f"node-{number:010d}"
 
 
@@ -36,17 +36,17 @@ def address(number: int) -> str:
 
 
 def public_key(number: int) -> str:
-    """32 bytes in base64, as an Ed25519 key is written. Nobody has the private one."""
+    """Return an Ed25519 key in base64 whose private key nobody has."""
     return b64encode(sha256(b"%d" % number).digest()).decode()
 
 
 def services(number: int) -> list[str]:
-    """The two services of a node, sorted."""
+    """Return the two services of a node, sorted."""
     return ["relay", "storage"] if number % 10 else ["index", "storage"]
 
 
 def document(number: int, name: str | None = None) -> dict[str, Any]:
-    """What a node registers with, by another `name` where one is given."""
+    """Return the registration of a node, with another `name` if one is given."""
     return {
         "node_id": name or node_id(number),
         "address": address(number),
@@ -58,12 +58,12 @@ def document(number: int, name: str | None = None) -> dict[str, Any]:
 
 
 def profile(number: int, key: str | None = None) -> Profile:
-    """What a node tells of itself, with another `key` where one is given."""
+    """Return the profile of a node, with another `key` if one is given."""
     return Profile(address(number), PORT, key or public_key(number), metadata=METADATA)
 
 
 def record(slot: int, last_seen_s: float | None = None) -> Record:
-    """A record as it is a while after its registration. `last_seen_s` is attended time."""
+    """Return a record some time after the registration. `last_seen_s` is attended time."""
     if last_seen_s is None:
         last_seen_s = ATTENDED_S - slot * 0.765_432 % HEARD_WITHIN_S
     return Record(
@@ -82,30 +82,30 @@ def record(slot: int, last_seen_s: float | None = None) -> Record:
         profile=profile(slot).encode(),
         away_from_s=0.0,
         away_until_s=0.0,
-        # A first life has no history: it begins with its registration.
+        # A first life has no history.
         history="",
     )
 
 
 def records(count: int, last_seen_s: float | None = None) -> Iterator[list[Record]]:
-    """The records of so many nodes, in batches."""
+    """Yield the records of so many nodes, in batches."""
     return batches(record(slot, last_seen_s) for slot in range(count))
 
 
 def batches(made: Iterable[Record]) -> Iterator[list[Record]]:
-    """Records in batches that a store takes."""
+    """Yield records in batches for a store."""
     pending = iter(made)
     while rows := list(islice(pending, BATCH_ROWS)):
         yield rows
 
 
 def batch(records: list[Record], signs_of_life: list[SignOfLife], revision: int = 0) -> Batch:
-    """A batch of these changes alone."""
+    """Return a batch of these changes alone."""
     return Batch(records, [], signs_of_life, [], [], Vitals(ATTENDED_S, revision, 0.0), 0)
 
 
 def filled(path: Path, made: Iterable[list[Record]]) -> SqliteStore:
-    """An open store with the nodes that `made` gives in batches, as a server would have left it."""
+    """Return an open store with the batches of nodes in `made`, as a server leaves it."""
     store = SqliteStore(path)
     store.open()
     for rows in made:

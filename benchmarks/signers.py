@@ -1,7 +1,7 @@
-"""Nodes whose keys the load holds: what signs heartbeats, has sessions and asks for tokens.
+"""Nodes whose keys the load holds, for signed heartbeats, sessions and tokens.
 
-A node signs sixteen times a minute at most, so there are many of them. Each Ed25519 node has a key of its
-own, made of a secret and its number; RSA nodes share a few, for one takes 80 ms to make.
+A node may sign sixteen times a minute, so there are many of them. Each Ed25519 node has its own key, derived
+from a secret and its number. RSA nodes share a few keys, because making one takes long.
 """
 
 from __future__ import annotations
@@ -22,48 +22,47 @@ from . import population
 ED25519, RSA = "ed25519", "rsa"
 RSA_KEYS = 8
 SECRET_BYTES = 32
-# As many as a run of the load may speak of.
 KEYS_KEPT_MAX = 65_536
 
 
 class Signers(NamedTuple):
-    """Such nodes of both kinds, as many as one likes: their names begin with `prefix`."""
+    """Any number of such nodes with each kind of key; their ids begin with `prefix`."""
 
     prefix: str
     secret: bytes
     rsa_pems: tuple[bytes, ...] = ()
 
     def node_id(self, kind: str, number: int) -> str:
-        """The name of a node: 15 characters where `prefix` is empty."""
+        """Return the id of a node: 15 characters if `prefix` is empty."""
         return f"{self.prefix}{kind}-{number:0{14 - len(kind)}d}"
 
     def key(self, kind: str, number: int) -> PrivateKey:
-        """The key of a node."""
+        """Return the key of a node."""
         if kind == RSA:
             return _rsa_key(self.rsa_pems[number % len(self.rsa_pems)])
         return _ed25519_key(self.secret, number)
 
     def document(self, kind: str, number: int) -> dict[str, Any]:
-        """What such a node registers with: what others do, but for its key."""
-        told = population.document(number, self.node_id(kind, number))
-        return {**told, "public_key": self.key(kind, number).public_text}
+        """Return the registration of a node: that of the population, with its own key."""
+        usual = population.document(number, self.node_id(kind, number))
+        return {**usual, "public_key": self.key(kind, number).public_text}
 
     def record(self, kind: str, number: int, slot: int) -> Record:
-        """Its record once it has signed, as a store has it."""
+        """Return the stored record of a node that has signed."""
         usual = population.record(slot)
-        told = population.profile(slot, self.key(kind, number).public_text)
+        profile = population.profile(slot, self.key(kind, number).public_text)
         flags = usual.flags | KEYED | PROVEN
-        return usual._replace(node_id=self.node_id(kind, number), flags=flags, profile=told.encode())
+        return usual._replace(node_id=self.node_id(kind, number), flags=flags, profile=profile.encode())
 
     def signed(self, kind: str, number: int, authority: str, path: str, body: bytes = b"") -> str:
-        """The header fields, each with its line ending, that sign a POST by a node now."""
+        """Return the header lines, each with its line ending, that sign a POST by a node now."""
         key, nonce = self.key(kind, number), os.urandom(16).hex()
         fields = signed_headers("POST", authority, path, body, key, int(time()), nonce)
         return "".join(f"{name}: {value}\r\n" for name, value in fields)
 
 
 def new_signers(prefix: str, *, rsa: bool = True) -> Signers:
-    """Signers with new keys; those with RSA take half a second."""
+    """Return signers with new keys."""
     pems = tuple(PrivateKey.generate_rsa().to_pem() for _ in range(RSA_KEYS * rsa))
     return Signers(prefix, os.urandom(SECRET_BYTES), pems)
 

@@ -1,59 +1,48 @@
-"""What being durable costs, and how long a start takes: `python -m benchmarks.storage`, fifteen seconds.
+"""Cost of durability, and time to load: `python -m benchmarks.storage`, fifteen seconds.
 
     python -m benchmarks.storage                           loads 100,000 records
     python -m benchmarks.storage --rows 100000 1000000     and a million; takes about a minute and a half
     python -m benchmarks.storage --folder /mnt/disk        on that disk instead of the temporary folder
 
-Commits are printed beside a bare write and fsync of one page on the same disk, signs of life beside an UPDATE
-of their records, loading beside a bare SELECT of the same rows: these ratios compare between machines, the
-absolute numbers do not. Records are loaded as after a kill, with a journal as long as it ever gets.
+Commits stand beside a bare write and fsync of one page on the same disk, signs of life beside an UPDATE of
+their records, loading beside a bare SELECT of the same rows. These ratios compare between machines. Records
+are loaded as after a kill, with the longest possible journal.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import gc
 import os
 import random
 import shutil
 import sqlite3
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count
 from pathlib import Path
 from time import perf_counter
 
 import orjson
-import uvloop
 
-from openred_central.clock import AttendedTime, SystemClock
-from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.directory.lifecycle import LifecycleOptions
-from openred_central.directory.registration import Registration
 from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.sqlite.journal import FOLD_SIGNS
 from openred_central.storage.sqlite.schema import PAGE_BYTES, companion
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from openred_central.tasks.saver import Saver, SaverOptions
 
-from .population import BATCH_ROWS, batch, filled, node_id, profile, record, records, services
+from .population import BATCH_ROWS, batch, filled, record, records
 from .suite.databases import select_s
 
 MEASURED_S = 1.0
-CLIENTS = 64
 BEATS = 10_000
 LOAD_ROWS_MAX = 10_000
-NODES_MAX = 1_000_000
 
 
 def bare_syncs_per_s(folder: Path) -> float:
-    """How often this disk takes one page and says that it has it: the floor of every commit."""
+    """Return how often a second this disk durably writes one page: the floor of every commit."""
     page = os.urandom(PAGE_BYTES)
     with open(folder / "bare", "w+b", buffering=0) as file:
-        # Room is made first: like the log of the database, the file is written over.
+        # Like the log of the database, the file is overwritten.
         file.write(page * 64)
         os.fsync(file.fileno())
         began, syncs = perf_counter(), 0
@@ -65,7 +54,7 @@ def bare_syncs_per_s(folder: Path) -> float:
 
 
 def commits_per_s(store: SqliteStore, records_each: int) -> float:
-    """Commits of so many new records, one after the other, housekeeping included."""
+    """Return commits a second of so many new records, with housekeeping."""
     slots = count()
     passed_s, commits = 0.0, 0
     while passed_s < MEASURED_S:
@@ -79,40 +68,8 @@ def commits_per_s(store: SqliteStore, records_each: int) -> float:
     return commits / passed_s
 
 
-async def registrations_per_s(store: SqliteStore) -> tuple[float, float]:
-    """Registrations acknowledged to many clients at once, a second, and how many shared a commit."""
-    directory = Directory(
-        DirectoryOptions(nodes_max=NODES_MAX), LifecycleOptions(), MassSilenceOptions(), random.random
-    )
-    attended = AttendedTime(SystemClock())
-    numbers = count()
-    with ThreadPoolExecutor(1) as writer:
-        saver = Saver(directory.saving, store, writer, attended.now, SaverOptions())
-        running = asyncio.create_task(saver.run())
-        await asyncio.sleep(0)
-        began = perf_counter()
-
-        async def client() -> int:
-            acknowledged = 0
-            while perf_counter() - began < MEASURED_S:
-                number = next(numbers)
-                registration = Registration(node_id(number), profile(number), ",".join(services(number)))
-                registered = directory.register(registration, proved=True, now=attended.now())
-                if not await saver.saved(registered.change):
-                    raise RuntimeError(saver.stats.last_error)
-                acknowledged += 1
-            return acknowledged
-
-        acknowledged = sum(await asyncio.gather(*(client() for _ in range(CLIENTS))))
-        passed_s = perf_counter() - began
-        batches = saver.stats.batches
-        await saver.stop()
-        await running
-    return acknowledged / passed_s, acknowledged / batches
-
-
 def print_commits(folder: Path) -> None:
-    """The commits of one folder's disk, all in one run."""
+    """Measure and print the commits on the disk of a folder."""
     bare = bare_syncs_per_s(folder)
     print(f"bare write and fsync of one page       {bare:10,.0f} /s")
     for records_each in (1, 64, BATCH_ROWS):
@@ -124,17 +81,9 @@ def print_commits(folder: Path) -> None:
             f"commits of {records_each:5,} records                {rate:10,.0f} /s   {1e3 / rate:8.2f} ms, "
             f"{bare / rate:.1f} bare fsyncs"
         )
-    store = SqliteStore(folder / "clients.db")
-    store.open()
-    rate, shared = uvloop.run(registrations_per_s(store))
-    store.close()
-    print(
-        f"registrations by {CLIENTS} clients, acknowledged {rate:7,.0f} /s   {shared:.0f} share a commit, "
-        f"{rate / bare:.1f} for each bare fsync"
-    )
 
 
-# As it would be without a journal.
+# The statement that a store without a journal would need.
 UPDATE = """
 UPDATE node SET
     last_seen_at = sign.value ->> 1, last_seen_s = sign.value ->> 2, usual_gap_s = sign.value ->> 3
@@ -143,13 +92,13 @@ FROM json_each(CAST(? AS TEXT)) AS sign WHERE node.slot = sign.value ->> 0
 
 
 def signs_of_life(rows: int, count: int) -> list[SignOfLife]:
-    """Signs of life of `count` nodes, all over the table."""
+    """Return signs of life of `count` random nodes."""
     slots = random.Random(1).choices(range(rows), k=count)
     return [SignOfLife(slot, 1_800_000_001.5 + slot, slot + 0.25, 3.5) for slot in slots]
 
 
 def commit_s(store: SqliteStore, signs: list[SignOfLife]) -> float:
-    """Seconds to commit signs of life, in batches."""
+    """Return the seconds to commit signs of life, in batches."""
     began = perf_counter()
     for first in range(0, len(signs), BATCH_ROWS):
         store.commit(batch([], signs[first : first + BATCH_ROWS]))
@@ -157,7 +106,7 @@ def commit_s(store: SqliteStore, signs: list[SignOfLife]) -> float:
 
 
 def update_s(path: Path, signs: list[SignOfLife]) -> float:
-    """Seconds to write signs of life to their records, in batches."""
+    """Return the seconds to write signs of life to their records, in batches."""
     rows = list(map(tuple, signs))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")
@@ -168,7 +117,7 @@ def update_s(path: Path, signs: list[SignOfLife]) -> float:
 
 
 def fold_steps_s(store: SqliteStore) -> list[float]:
-    """Seconds of each step of a fold, checkpoints included."""
+    """Return the seconds of each step of a fold, with checkpoints."""
     steps = []
     while store.tidy_due:
         began = perf_counter()
@@ -178,13 +127,13 @@ def fold_steps_s(store: SqliteStore) -> list[float]:
 
 
 def print_load(folder: Path, rows: int) -> None:
-    """Fill a database, let nodes be heard, and load and fold it as a start after a kill does."""
+    """Fill a database, add signs of life, load and fold it as a start after a kill does."""
     path = folder / f"load-{rows}.db"
     store = filled(path, records(rows))
     print(f"\n{rows:,} records in {path.stat().st_size / 2**20:,.0f} MiB")
     beats = signs_of_life(rows, BEATS)
     journal_s, table_s = min(commit_s(store, beats) for _ in range(3)), update_s(path, beats)
-    print(f"{BEATS:,} signs of life, all over       {journal_s * 1e3:8.1f} ms", end="")
+    print(f"{BEATS:,} signs of life of random nodes {journal_s * 1e3:8.1f} ms", end="")
     print(f"   an UPDATE takes {table_s * 1e3:.0f} ms")
     journaled = min(rows, FOLD_SIGNS - 4 * BEATS)
     commit_s(store, signs_of_life(rows, journaled))
@@ -197,9 +146,9 @@ def print_load(folder: Path, rows: int) -> None:
     began = perf_counter()
     store.open()
     open_s = perf_counter() - began
-    # As the server does: what is loaded stays, and collecting it would be in vain.
+    # As in the server: loaded records stay, so collecting them is useless.
     gc.disable()
-    # Read once before either is timed, so that both find the file in memory.
+    # Read once untimed, so that the file is in memory for both.
     select_s(killed)
     bare_s, load_s, again_s = select_s(killed), loaded(store, rows), loaded(store, rows)
     gc.enable()
@@ -217,7 +166,7 @@ def print_load(folder: Path, rows: int) -> None:
 
 
 def loaded(store: SqliteStore, rows: int) -> float:
-    """Seconds to have all records, and keep them."""
+    """Return the seconds to load all records and keep them."""
     began = perf_counter()
     kept = list(store.load_records(LOAD_ROWS_MAX))
     passed_s = perf_counter() - began
@@ -228,8 +177,10 @@ def loaded(store: SqliteStore, rows: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.storage", description="Commits and loading.")
-    parser.add_argument("--rows", type=int, nargs="*", default=[100_000], help="sizes to load")
-    parser.add_argument("--folder", default=None, help="where to measure; a temporary folder by default")
+    parser.add_argument(
+        "--rows", type=int, nargs="*", default=[100_000], help="numbers of records to load (100000)"
+    )
+    parser.add_argument("--folder", default=None, help="folder to measure in (a temporary one)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         print_commits(Path(folder))

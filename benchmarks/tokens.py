@@ -1,13 +1,17 @@
-"""What tokens cost, and whether the event loop notices: `python -m benchmarks.tokens`, about twenty seconds.
+"""Cost of signatures and tokens, and stalls of the loop while tokens are made, about twenty seconds.
 
-Each operation is timed several times beside the bare primitive that it is made of, and the fastest counts,
-because other work on the machine only ever adds. Then 500 tokens a second are made for some seconds while the
-loop is asked how late it is.
+    python -m benchmarks.tokens
+
+Each operation is timed several times beside the bare primitive in it, and the fastest counts, because other
+work on the machine only adds. Then 500 tokens a second are made for some seconds while a timer measures how
+late the loop is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
+import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +20,13 @@ from random import Random
 from time import perf_counter, time
 
 import uvloop
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from openred_central.clock import SystemClock
 from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
 from openred_central.security.directory_keys.root import KeyOptions
 from openred_central.security.directory_keys.suites import SUITES, DirectoryKey, Suite, generate_key
+from openred_central.security.node_keys import verify
+from openred_central.security.signing import PrivateKey
 from openred_central.security.tokens.link import Side, cross_verify, link, new_pair
 from openred_central.security.tokens.tokens import PeerToken, unsigned, verify_token
 from openred_central.storage.keys.directory_keys import DirectoryKeys
@@ -37,13 +41,13 @@ A, B = Side("node-a", "A" * 43, 0), Side("node-b", "B" * 43, 0)
 
 TOKENS_PER_S = 500
 LOAD_S = 5.0
-# uvloop counts whole milliseconds.
+# The timers of uvloop have whole milliseconds.
 PROBE_S = 0.002
 BATCH_S = 0.01
 
 
 def microseconds(work: Callable[[], object]) -> float:
-    """How long one call of `work` takes at best."""
+    """Return the least time of one call of `work`, in microseconds."""
     best = float("inf")
     for _ in range(ROUNDS):
         calls, started = 0, perf_counter()
@@ -55,13 +59,13 @@ def microseconds(work: Callable[[], object]) -> float:
 
 
 def mint(token: PeerToken, key: DirectoryKey) -> str:
-    """The text of a token."""
+    """Return the text of a token."""
     body = unsigned(token, key.public)
     return body.assemble(key.sign(body.message))
 
 
 def report(name: str, work: Callable[[], object], bare_us: float | None = None) -> float:
-    """Print the cost of `work`, and its ratio to the bare primitive; returns it in microseconds."""
+    """Print the cost of `work` and its ratio to the bare primitive; return it in microseconds."""
     cost_us = microseconds(work)
     ratio = "" if bare_us is None else f"  x {cost_us / bare_us:.2f} of bare"
     print(f"{name:<44} {cost_us:8.1f} µs{ratio}", flush=True)
@@ -69,15 +73,14 @@ def report(name: str, work: Callable[[], object], bare_us: float | None = None) 
 
 
 def costs() -> None:
-    """Time every operation on tokens, in every suite."""
-    bare = rsa.generate_private_key(65_537, 2_048)
-    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
-    message = bytes(300)
-    signature, public = bare.sign(message, pss, hashes.SHA256()), bare.public_key()
-    signing = report("bare RSA-2048 PSS signature", lambda: bare.sign(message, pss, hashes.SHA256()))
-    checking = report(
-        "bare RSA-2048 PSS check", lambda: public.verify(signature, message, pss, hashes.SHA256())
-    )
+    """Time the primitives, and every operation on tokens in every suite."""
+    secret, message = os.urandom(32), bytes(300)
+    report("bare HMAC-SHA-256, for a session", lambda: hmac.digest(secret, message, "sha256"))
+    ed25519, rsa = PrivateKey.generate_ed25519(), PrivateKey.generate_rsa()
+    by_ed25519, by_rsa = ed25519.sign(message), rsa.sign(message)
+    report("bare Ed25519 check", lambda: verify(ed25519.public.spki, by_ed25519, message))
+    checking = report("bare RSA-2048 check", lambda: verify(rsa.public.spki, by_rsa, message))
+    signing = report("bare RSA-2048 signature", lambda: rsa.sign(message))
     a, b = new_pair(A, B, "peer", NOW, 300, Random(SEED).randbytes)
     for suite in SUITES.values():
         suite_costs(suite, a, b, signing, checking)
@@ -86,7 +89,7 @@ def costs() -> None:
 
 
 def suite_costs(suite: Suite, a: PeerToken, b: PeerToken, signing: float, checking: float) -> None:
-    """Time one suite; `signing` and `checking` are what the bare primitive costs in microseconds."""
+    """Time one suite; `signing` and `checking` are the costs of the bare primitive in microseconds."""
     key = generate_key(suite.letter)
     published = PublishedKey(key.public, NOW, NOW + 86_400, KeyStatus.ACTIVE)
     keys = KeySet(1, NOW, NOW + 86_400, (published,))
@@ -98,7 +101,7 @@ def suite_costs(suite: Suite, a: PeerToken, b: PeerToken, signing: float, checki
 
 
 async def latenesses(until_s: float) -> list[float]:
-    """How late the loop came back from each of many short sleeps, in milliseconds, sorted."""
+    """Return how late the loop came back from each of many short sleeps, in milliseconds, sorted."""
     late = []
     while (started := perf_counter()) < until_s:
         await asyncio.sleep(PROBE_S)
@@ -107,7 +110,7 @@ async def latenesses(until_s: float) -> list[float]:
 
 
 async def load(keykeeper: Keykeeper, until_s: float) -> int:
-    """Have pairs of tokens made at a steady pace; returns how many tokens there were."""
+    """Make pairs of tokens at a steady pace; return the number of tokens."""
     random, made, started = Random(SEED), 0, perf_counter()
     waiting: set[asyncio.Task[tuple[str, ...]]] = set()
     while (now_s := perf_counter()) < until_s:
@@ -123,13 +126,13 @@ async def load(keykeeper: Keykeeper, until_s: float) -> int:
 
 
 async def stalls() -> None:
-    """Print how late the loop is while nothing happens, and while tokens are made and a key is replaced."""
+    """Print how late the loop is while idle, and while tokens are made and a key is replaced."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as executor:
         files = KeyFiles(Path(folder) / "keys", Random(SEED).randbytes)
         keykeeper = Keykeeper(lambda: DirectoryKeys(files, KeyOptions()), SystemClock(), executor)
         started = perf_counter()
         await keykeeper.open()
-        print(f"keys of a first start made in {(perf_counter() - started) * 1e3:.0f} ms")
+        print(f"keys of a first start: made in {(perf_counter() - started) * 1e3:.0f} ms")
         for name, tokens in (("idle", 0), (f"{TOKENS_PER_S} tokens/s, a key made", TOKENS_PER_S)):
             until_s = perf_counter() + LOAD_S
             watching = asyncio.get_running_loop().create_task(latenesses(until_s))
@@ -139,9 +142,7 @@ async def stalls() -> None:
                 made = await load(keykeeper, until_s)
             late = await watching
             p50, p99 = late[len(late) // 2], late[len(late) * 99 // 100]
-            print(
-                f"the loop late, {name}: p50 {p50:.2f}, p99 {p99:.2f}, max {late[-1]:.2f} ms; {made} tokens"
-            )
+            print(f"loop late, {name}: p50 {p50:.2f}, p99 {p99:.2f}, max {late[-1]:.2f} ms; {made} tokens")
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""The load generator: requests to any server, in a closed or an open loop, counted and timed."""
+"""The load generator: a closed or an open loop of requests to any server, counted and timed."""

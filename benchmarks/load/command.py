@@ -18,51 +18,50 @@ from openred_central.settings.kinds import parse_duration
 
 from ..signers import RSA, new_signers
 from . import report
-from .generator import LoadOptions
-from .kinds import KINDS, keys_needed
-from .mix import MixError, parse
-from .preparing import registered_number
-from .proofs import TOKEN_KINDS
-from .running import LoadError, register_nodes, run_here, run_in_processes
-from .tally import Second, Tally
+from .requests import KINDS, LoadError, LoadOptions, keys_needed, parse_mix
+from .running import register_nodes, registered_number, run_here, run_in_processes
+from .tally import Second, Tally, is_success
 
-# What one run may ask for at most: it is to end by itself, and to leave the machine usable.
+# Limits of one run, so that it ends and leaves the machine usable.
 DURATION_S_MAX = 3_600.0
 RATE_MAX = 1_000_000.0
 CONNECTIONS_MAX = 50_000
 PROCESSES_MAX = 64
 NODES_MAX = 1_000_000
 PIPELINE_MAX = 256
-# A session that was granted in the beginning still holds so long.
+# A session from the start of the run is still valid then.
 TOKENS_S_MAX = LIFE_S - 10
-# Open files of a process besides its connections.
+# Open files of a process in addition to its connections.
 FILES_BESIDES = 64
-# What helps against 429 where the server is one of ours.
-EXEMPTION = "our server takes them all with --rate-limit-exempt=127.0.0.0/8,::1/128"
+EXEMPTION = "for our server, lift the limit with --rate-limit-exempt=127.0.0.0/8,::1/128"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = ", ".join(KINDS)
     add = parser.add_argument
-    add("--url", default="http://127.0.0.1:8000", help="the server; a path is put before every request's own")
+    add("--url", default="http://127.0.0.1:8000", help="the server; its path is a prefix of all paths")
     add("--mix", default="heartbeat=80,discover=15,register=5", help=f"shares of {kinds}")
-    add("--rate", type=float, help="open loop: requests a second; without it a closed loop, as many as go")
-    add("--duration", type=_duration, default=10.0, help="how long is measured, such as 30s or 5m (10s)")
-    add("--warm-up", type=_duration, default=1.0, help="how long the load runs before that (1s)")
-    add("--connections", type=int, default=64, help="keep-alive connections, of all processes together (64)")
-    add("--idle", type=int, default=0, help="connections that only lie there, besides")
-    add("--processes", type=int, default=1, help="generators, each a process (1)")
-    add("--pipeline", type=int, default=1, help="requests in flight on a connection (1)")
-    add("--nodes", type=int, default=1_000, help="nodes that are registered first and then spoken of (1000)")
-    add("--services", default="storage", help="what discovery asks for, joined by commas (storage)")
-    add("--seed", type=int, default=0, help="of all random choices (0)")
-    add("--json", type=Path, metavar="FILE", help="write all figures there")
-    add("--chart", type=Path, metavar="FILE.svg", help="draw throughput over time and the tail of the times")
-    add("--i-own-this-server", action="store_true", help="needed for any server that is not on loopback")
+    add(
+        "--rate",
+        type=float,
+        help="open loop: requests a second (without it: closed loop, as many as possible)",
+    )
+    add("--duration", type=_duration, default=10.0, help="measured time, such as 30s or 5m (10s)")
+    add("--warm-up", type=_duration, default=1.0, help="time before that (1s)")
+    add("--connections", type=int, default=64, help="keep-alive connections of all processes (64)")
+    add("--idle", type=int, default=0, help="further connections that stay idle (0)")
+    add("--processes", type=int, default=1, help="processes that generate the load (1)")
+    add("--pipeline", type=int, default=1, help="requests in flight on each connection (1)")
+    add("--nodes", type=int, default=1_000, help="nodes to register first and then use (1000)")
+    add("--services", default="storage", help="services for discovery, separated by commas (storage)")
+    add("--seed", type=int, default=0, help="seed of all random choices (0)")
+    add("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    add("--chart", type=Path, metavar="FILE.svg", help="write a chart of throughput and times to this file")
+    add("--i-own-this-server", action="store_true", help="required for a server that is not on loopback")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Run the load and report. Returns the exit code: 2 where it was not begun, 1 where something failed."""
+    """Run the load and report. Return the exit code: 2 if it did not start, 1 if something failed."""
     try:
         options = load_options(given)
         _expect_loopback(options, owned=given.i_own_this_server)
@@ -70,7 +69,7 @@ def run(given: argparse.Namespace) -> int:
         _register(options)
         timeline = report.Timeline(given.processes)
         tally = _measure(options, given.processes, timeline)
-    except (LoadError, MixError) as error:
+    except LoadError as error:
         print(f"load: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -92,12 +91,12 @@ def run(given: argparse.Namespace) -> int:
 
 
 def exit_code(tally: Tally) -> int:
-    """Return 0 where every request that was sent or due was answered, else 1."""
+    """Return 0 if every request that was sent or due was answered, else 1."""
     return 1 if tally.error or tally.failed or tally.unanswered or not tally.answered else 0
 
 
 def _duration(written: str) -> float:
-    """Read a duration as settings have it. Raises `ArgumentTypeError`."""
+    """Return the seconds of a duration as in settings. Raises `ArgumentTypeError`."""
     try:
         return parse_duration(written)
     except ValueError:
@@ -107,7 +106,7 @@ def _duration(written: str) -> float:
 
 
 def load_options(given: argparse.Namespace) -> LoadOptions:
-    """What the arguments ask for. Raises `LoadError` or `MixError`."""
+    """Return the options that the arguments ask for. Raises `LoadError`."""
     url = urlsplit(given.url)
     try:
         port = url.port or 80
@@ -129,10 +128,10 @@ def load_options(given: argparse.Namespace) -> LoadOptions:
         value = getattr(given, name)
         if value is not None and not least <= value <= most:
             raise LoadError(f"--{name.replace('_', '-')} is {value:g}, allowed is {least:g} to {most:g}")
-    mix = parse(given.mix, KINDS)
+    mix = parse_mix(given.mix)
     _expect_sessions_to_last(mix, given)
     keys = keys_needed(mix)
-    # Each run registers nodes of its own; only a name that was never used is a new node.
+    # A run registers new nodes, so their names must be unused.
     run = f"load-{secrets.token_hex(4)}"
     return LoadOptions(
         host=url.hostname,
@@ -154,14 +153,14 @@ def load_options(given: argparse.Namespace) -> LoadOptions:
 
 
 def _expect_sessions_to_last(mix: dict[str, int], given: argparse.Namespace) -> None:
-    """Raise `LoadError` where tokens are asked for in vain: nothing renews a session but a heartbeat."""
-    if not TOKEN_KINDS.isdisjoint(mix) and given.warm_up + given.duration > TOKENS_S_MAX:
+    """Raise `LoadError` for a run with tokens that outlasts its sessions: only heartbeats renew those."""
+    if any(KINDS[kind].is_token for kind in mix) and given.warm_up + given.duration > TOKENS_S_MAX:
         raise LoadError(
-            f"tokens are asked for with a session, which lives {LIFE_S} s; "
-            f"allowed are {TOKENS_S_MAX} s of --warm-up and --duration together"
+            f"--warm-up and --duration are {given.warm_up + given.duration:g} s together; "
+            f"tokens need a session, which lives {LIFE_S} s, so at most {TOKENS_S_MAX} s are allowed"
         )
     if "token_pair" in mix and given.nodes < 2:
-        raise LoadError("a pair of tokens is for two nodes; --nodes is 1, allowed is 2 or more")
+        raise LoadError("--nodes is 1; a pair of tokens needs two nodes, so allowed is 2 or more")
 
 
 def _expect_loopback(options: LoadOptions, *, owned: bool) -> None:
@@ -169,25 +168,25 @@ def _expect_loopback(options: LoadOptions, *, owned: bool) -> None:
     try:
         found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise LoadError(f"there is no {options.host}: {error.strerror}") from error
+        raise LoadError(f"{options.host} has no address: {error.strerror}") from error
     addresses = sorted({str(address[0]) for *_, address in found})
     distant = [address for address in addresses if not is_loopback(address)]
     if distant and not owned:
         raise LoadError(
-            f"{options.host} is {', '.join(distant)}, which is not this machine. To load a server that "
-            "is not yours is an attack. If it is yours, and the network to it too, say --i-own-this-server"
+            f"{options.host} is {', '.join(distant)}, which is not this machine. A load on other people's "
+            "servers is an attack. If you own the server and the network to it, add --i-own-this-server"
         )
     if distant:
-        print(f"warning: this loads {', '.join(distant)} over the network", file=sys.stderr)
+        print(f"warning: this puts a load on {', '.join(distant)} over the network", file=sys.stderr)
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an IP address, a scope behind it aside, is one of this machine alone."""
+    """Return whether an IP address, apart from its scope, belongs to this machine alone."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _expect_files(options: LoadOptions, processes: int) -> None:
-    """Raise the limit of open files as far as it goes; raise `LoadError` where that is not enough."""
+    """Raise the limit of open files as far as needed. Raises `LoadError` if that is not allowed."""
     needed = -(-(options.connections + options.idle_connections) // processes) + FILES_BESIDES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if needed > soft:
@@ -195,7 +194,8 @@ def _expect_files(options: LoadOptions, processes: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         if wanted < needed:
             raise LoadError(
-                f"{needed} open files are needed and {hard} allowed; use more --processes, or ulimit -n"
+                f"each process needs {needed} open files, allowed are {hard}; "
+                "use more --processes, or ulimit -n"
             )
 
 
@@ -204,17 +204,16 @@ def _register(options: LoadOptions) -> None:
     step = max(1_000, number // 20)
     shown = _Line()
 
-    def told(registered: int) -> None:
+    def show(registered: int) -> None:
         if registered % step == 0:
             shown.replace(f"registering nodes: {registered:,} of {number:,}")
 
-    statuses = register_nodes(options, told)
+    statuses = register_nodes(options, show)
     shown.end()
-    wrong = {status: count for status, count in statuses.items() if not 200 <= status < 300}
+    wrong = {status: count for status, count in statuses.items() if not is_success(status)}
     if wrong:
-        counted = ", ".join(f"{count:,} times {status}" for status, count in sorted(wrong.items()))
         raise LoadError(
-            f"the server refused registrations: {counted}; use fewer --nodes, or another --mix"
+            f"the server refused registrations: {report.counted(wrong)}; use fewer --nodes, or another --mix"
             + (f"; {EXEMPTION}" if 429 in wrong else "")
         )
 
@@ -224,18 +223,18 @@ def _measure(options: LoadOptions, processes: int, timeline: report.Timeline) ->
     print(f"{report.loop(options)}, {options.connections} connections, {generators}", flush=True)
     shown = _Line()
 
-    def told(second: Second) -> None:
+    def show(second: Second) -> None:
         together = timeline.add(second)
         if together is not None:
             shown.replace(report.progress(together))
 
-    tally = run_here(options, told) if processes == 1 else run_in_processes(options, processes, told)
+    tally = run_here(options, show) if processes == 1 else run_in_processes(options, processes, show)
     shown.end()
     return tally
 
 
 class _Line:
-    """A line of progress: on a terminal it takes the place of the one before, elsewhere it is a line more."""
+    """A line of progress, which replaces the previous one on a terminal."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()

@@ -1,9 +1,9 @@
-"""One generator: some connections, a loop that keeps them busy, and what it counts.
+"""One generator: its connections, the loop that keeps them busy, and its tally.
 
-Closed loop: each connection keeps `pipeline` requests in flight and sends the next when an answer is there.
-Open loop: requests are due at a fixed rate (`Schedule`), go to whichever connection is free, and are timed
-from when they were due. A timer of the event loop is a millisecond coarse, so the generator polls instead
-of sleeping wherever the next request is nearer than that: an open loop uses its core up.
+Closed loop: each connection keeps `pipeline` requests in flight and sends the next when an answer arrives.
+Open loop: requests are due at a fixed rate (`Schedule`), go to any free connection, and are timed from when
+they were due. A timer of the event loop is a millisecond coarse, so the generator polls when the next request
+is nearer than that: an open loop uses its whole core.
 """
 
 from __future__ import annotations
@@ -11,82 +11,53 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import cycle
 from time import perf_counter, process_time
-from types import MappingProxyType
-from typing import NamedTuple, cast
+from typing import cast
 
-from ..signers import Signers
 from .answers import AnswerReader, UnreadableError
-from .histogram import Histogram
-from .kinds import sources
-from .mix import deal
-from .proofs import Sessions, WithSession
-from .requests import Source, Target
-from .schedule import Schedule
-from .tally import Second, Tally
+from .requests import KINDS, LoadOptions, Source, WithSession, deal
+from .tally import Histogram, Second, Tally
 
-# How long a generator waits for the last answers.
+# Time to wait for the last answers.
 LAST_ANSWERS_S = 2.0
-# Requests that are due and find no free connection; beyond so many the run is hopeless and ends.
+# Due requests without a free connection; with more of them the run ends.
 WAITING_MAX = 1_000_000
-# At most so many requests are sent before answers are looked at again.
+# Requests that are sent before answers are read again.
 DUE_AT_ONCE_MAX = 256
 POLL_WITHIN_S = 0.002
 SECOND_S = 1.0
 CONNECTING_AT_ONCE = 256
 
 
-class LoadOptions(NamedTuple):
-    """A run of one generator. `rate` None is a closed loop; it is that of all `generators` together.
+class Schedule:
+    """Due times of one of several generators that share a rate, evenly between those of the others.
 
-    `signers` are those whose keys this load holds, `nodes` of each kind. `stock` as in `Target`.
+    A request that finds no free connection is timed from when it was due. To time it from when it was sent
+    would leave out the waiting that a slow server causes: "coordinated omission".
     """
 
-    host: str
-    port: int
-    mix: dict[str, int]
-    nodes: int = 1_000
-    services: tuple[str, ...] = ("storage",)
-    rate: float | None = None
-    duration_s: float = 10.0
-    warm_up_s: float = 0.5
-    connections: int = 64
-    idle_connections: int = 0
-    idle_request: bytes = b""
-    pipeline: int = 1
-    prefix: str = ""
-    run: str = "load"
-    seed: int = 0
-    generator: int = 0
-    generators: int = 1
-    signers: Signers | None = None
-    stock: int = 0
+    def __init__(self, start_s: float, rate: float, generator: int = 0, generators: int = 1) -> None:
+        self._interval_s = generators / rate
+        self._first_s = start_s + generator / rate
+        self._taken = 0
 
-    def target(self, chance: random.Random) -> Target:
-        """What sources of requests need to know."""
-        return Target(
-            host=f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}",
-            nodes=self.nodes,
-            services=self.services,
-            run=f"{self.run}-{self.generator}",
-            chance=chance,
-            prefix=self.prefix,
-            signers=self.signers,
-            generator=self.generator,
-            generators=self.generators,
-            stock=self.stock,
-        )
+    def next_s(self) -> float:
+        """Return when the next request is due."""
+        return self._first_s + self._taken * self._interval_s
+
+    def take_due(self, now_s: float, limit: int) -> list[float]:
+        """Take up to `limit` of the requests that are due by `now_s`: their due times, in order."""
+        first = self._taken
+        due = int((now_s - self._first_s) / self._interval_s + 1) - first if now_s >= self._first_s else 0
+        self._taken += max(0, min(due, limit))
+        return [self._first_s + number * self._interval_s for number in range(first, self._taken)]
 
 
 class Connection(asyncio.Protocol):
-    """One connection of a generator, which are numbered from 0.
-
-    `in_flight` holds kind and start of each request without an answer.
-    """
+    """One connection of a generator; `in_flight` holds kind and start of each request without an answer."""
 
     def __init__(self, generator: Generator, number: int) -> None:
         self._generator = generator
@@ -107,14 +78,14 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
             return
         if len(statuses) > len(self.in_flight):
-            self._generator.tally.error = "an answer came that nobody had asked for"
+            self._generator.tally.error = "an answer came without a request"
             self.transport.abort()
             return
         for status in statuses:
             kind, since_s = self.in_flight.popleft()
             self._generator.count(kind, status, now_s - since_s)
-        if statuses and (hear := self._generator.hear[kind]) is not None:
-            hear(self.number, self._reader.body)
+        if statuses and (take := self._generator.take_answer[kind]) is not None:
+            take(self.number, self._reader.body)
         self.answered += len(statuses)
         if self._reader.closing:
             self.transport.close()
@@ -126,7 +97,7 @@ class Connection(asyncio.Protocol):
 
 
 class Idle(asyncio.Protocol):
-    """A connection that sends at most one request, and drops the answer if that begins with 200."""
+    """A connection that sends at most one request, expects the status 200, and drops everything else."""
 
     def __init__(self, generator: Generator, request: bytes) -> None:
         self._generator = generator
@@ -144,28 +115,19 @@ class Idle(asyncio.Protocol):
 
 
 class Generator:
-    """Drives all connections of one process.
+    """Drives all connections of one process; `on_second` takes the figures of each second."""
 
-    `second_told` takes the figures of each second; `sessions` are those of the connections, where needed.
-    """
-
-    def __init__(
-        self,
-        options: LoadOptions,
-        second_told: Callable[[Second], None],
-        sessions: Sessions = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, options: LoadOptions, on_second: Callable[[Second], None]) -> None:
         self._options = options
-        self._second_told = second_told
+        self._on_second = on_second
         self._kinds = list(options.mix)
         self.tally = Tally(self._kinds)
-        chance = random.Random(f"{options.seed}/{options.generator}")
-        self._sources = sources(self._kinds, options.target(chance), sessions)
-        # By kind, who has to know what the last answer says.
-        self.hear = [
-            source.heard if isinstance(source, WithSession) else None for source in self._sources.values()
+        sources = [KINDS[kind].source(options) for kind in self._kinds]
+        # By kind, the source that reads answers, if it does.
+        self.take_answer = [
+            source.take_answer if isinstance(source, WithSession) else None for source in sources
         ]
-        self._requests = self._sequence(chance)
+        self._requests = self._sequence(sources)
         self._connections: set[Connection] = set()
         self._idle: list[asyncio.BaseTransport] = []
         self._reconnecting: set[asyncio.Task[None]] = set()
@@ -178,19 +140,19 @@ class Generator:
         self._finished = False
         self._second = (Histogram(), 0)
 
-    def _sequence(self, chance: random.Random) -> Iterator[tuple[int, Source]]:
-        """Kinds and sources in the proportions of the mix, for ever."""
-        dealt = deal(self._options.mix, chance)
-        return cycle([(self._kinds.index(kind), self._sources[kind]) for kind in dealt])
+    def _sequence(self, sources: list[Source]) -> Iterator[tuple[int, Source]]:
+        """Yield kinds and sources in the proportions of the mix, without end."""
+        dealt = map(self._kinds.index, deal(self._options.mix, self._options.chance()))
+        return cycle([(kind, sources[kind]) for kind in dealt])
 
     async def run(
         self,
         start: Callable[[], Awaitable[float]],
         edge: Callable[[], None] = lambda: None,
     ) -> Tally:
-        """Connect, wait for `start` to say when to begin, warm up, measure.
+        """Connect, await the time to begin from `start`, warm up, measure.
 
-        `edge` is called where the measured time begins and where it ends.
+        `edge` is called where the measured time starts and where it ends.
         """
         options = self._options
         await self.connect()
@@ -202,7 +164,7 @@ class Generator:
             await asyncio.sleep(max(0.0, start_s + options.warm_up_s - perf_counter()))
             edge()
             self._measuring, began_s, used_s = True, perf_counter(), process_time()
-            await self._tell_seconds(began_s)
+            await self._report_seconds(began_s)
             self._overtime, self.tally.took_s = True, perf_counter() - began_s
             self.tally.busy = (process_time() - used_s) / self.tally.took_s
             edge()
@@ -213,7 +175,7 @@ class Generator:
         return self.tally
 
     def count(self, kind: int, status: int, took_s: float) -> None:
-        """An answer is there."""
+        """Count an answer."""
         if self._measuring:
             time_us = int(took_s * 1e6)
             self.tally.times[kind].add(time_us)
@@ -222,7 +184,7 @@ class Generator:
             self._second[0].add(time_us)
 
     def ready(self, connection: Connection, room: int, now_s: float) -> None:
-        """A connection can take so many requests more."""
+        """Give a connection up to `room` further requests."""
         if self._schedule is None:
             if self._sending:
                 self._send(connection, [now_s] * room)
@@ -234,7 +196,7 @@ class Generator:
                 self._free.append(connection)
 
     def lost(self, connection: Connection) -> None:
-        """A connection has ended. One that had worked is replaced, where requests still are to be sent."""
+        """Count what a lost connection held, and replace it if it had worked and the run goes on."""
         self._connections.discard(connection)
         if self._schedule is not None:
             self._free = deque(each for each in self._free if each is not connection)
@@ -249,10 +211,10 @@ class Generator:
             self._reconnecting.add(task)
             task.add_done_callback(self._reconnecting.discard)
         elif not self._connections and not self.tally.error:
-            self.tally.error = "the server has closed all connections"
+            self.tally.error = "the server closed all connections"
 
     def _send(self, connection: Connection, since: list[float]) -> None:
-        """Send as many requests as `since` has times to time them from."""
+        """Send one request for each time in `since`, from which it is timed."""
         pieces = []
         for since_s in since:
             kind, source = next(self._requests)
@@ -272,7 +234,7 @@ class Generator:
             self.ready(connection, options.pipeline, perf_counter())
 
     def _tick(self) -> None:
-        """Send what is due, and come again when more is."""
+        """Send due requests, and schedule the next call."""
         schedule, now_s = self._schedule, perf_counter()
         if schedule is None or not self._sending:
             return
@@ -284,7 +246,8 @@ class Generator:
             else:
                 self._waiting.append(due_s)
         if len(self._waiting) > WAITING_MAX:
-            self._sending, self.tally.error = False, "the server is too slow for this rate by far"
+            self._sending = False
+            self.tally.error = f"more than {WAITING_MAX:,} requests are overdue: the rate is too high"
             return
         loop, ahead_s = asyncio.get_running_loop(), schedule.next_s() - perf_counter()
         if ahead_s < POLL_WITHIN_S:
@@ -292,8 +255,8 @@ class Generator:
         else:
             loop.call_later(ahead_s - POLL_WITHIN_S, self._tick)
 
-    async def _tell_seconds(self, began_s: float) -> None:
-        """Until the measured time is over, tell every second what it was like."""
+    async def _report_seconds(self, began_s: float) -> None:
+        """Pass on the figures of each second of the measured time."""
         duration_s = self._options.duration_s
         for number in range(math.ceil(duration_s / SECOND_S)):
             if not self._connections and not self._reconnecting:
@@ -302,10 +265,10 @@ class Generator:
             await asyncio.sleep(max(0.0, ends_s - perf_counter()))
             times, failed_before = self._second
             self._second = (Histogram(), self.tally.failed)
-            self._second_told(Second(number, times.count, self.tally.failed - failed_before, times))
+            self._on_second(Second(number, times.count, self.tally.failed - failed_before, times))
 
     async def _finish(self) -> None:
-        """In an open loop wait for the last answers, and time those that do not come up to now."""
+        """Stop; in an open loop wait for the last answers, and time the missing ones up to now."""
         self._sending = False
         if self._schedule is None:
             self._measuring = False
@@ -354,7 +317,7 @@ class Generator:
             self.ready(connection, self._options.pipeline, perf_counter())
 
     def close(self) -> None:
-        """Cut all connections."""
+        """Abort all connections."""
         self._finished = True
         for task in self._reconnecting:
             task.cancel()

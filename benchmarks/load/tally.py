@@ -1,16 +1,81 @@
-"""What a run of the load has counted and timed."""
+"""Counts and times of a run of the load."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .histogram import Histogram
+PRECISION_BITS = 7
+QUANTILES = (0.5, 0.9, 0.99, 0.999)
+
+
+def bucket_end_us(time_us: int) -> int:
+    """Return the longest time of the bucket of a time.
+
+    Below 256 µs each time has its own bucket. Above, each power of two has 128 buckets, as in HdrHistogram.
+    """
+    return time_us | ((1 << max(time_us.bit_length() - PRECISION_BITS - 1, 0)) - 1)
+
+
+class Histogram:
+    """Times in whole microseconds, counted by the end of their bucket. Sum and maximum are exact.
+
+    A quantile is at most 0.8 % too long and never too short. This is ours because the generator adds to it
+    twice a request, and `hdrhistogram` takes twice as long for more code.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+        self.total_us = 0
+        self.longest_us = 0
+
+    @property
+    def count(self) -> int:
+        return self.counts.total()
+
+    def add(self, time_us: int) -> None:
+        """Count a time; one below zero, from clocks that disagree, as zero."""
+        time_us = max(time_us, 0)
+        self.counts[bucket_end_us(time_us)] += 1
+        self.total_us += time_us
+        if time_us > self.longest_us:
+            self.longest_us = time_us
+
+    def merge(self, other: Histogram) -> None:
+        self.counts.update(other.counts)
+        self.total_us += other.total_us
+        self.longest_us = max(self.longest_us, other.longest_us)
+
+    def quantile_us(self, share: float) -> int:
+        """Return the time that `share` of all did not exceed; 0 if there is none."""
+        wanted, passed = max(1, math.ceil(self.count * share)), 0
+        for end_us, counted in sorted(self.counts.items()):
+            passed += counted
+            if passed >= wanted:
+                return min(end_us, self.longest_us)
+        return 0
+
+    def mean_us(self) -> float:
+        return self.total_us / self.count if self.counts else 0.0
+
+    def summary_ms(self) -> dict[str, float]:
+        """Return the reported quantiles and the maximum, in milliseconds."""
+        quantiles = {f"p{100 * share:g}": self.quantile_us(share) / 1_000 for share in QUANTILES}
+        return {**quantiles, "max": self.longest_us / 1_000}
+
+    def curve(self) -> list[tuple[float, float]]:
+        """Return (share that took longer, milliseconds) for each bucket, as a chart shows it."""
+        points, passed, count = [], 0, self.count
+        for end_us, counted in sorted(self.counts.items()):
+            passed += counted
+            points.append(((count - passed) / count, min(end_us, self.longest_us) / 1_000))
+        return points
 
 
 class Second(NamedTuple):
-    """What one generator tells of one second of its run, the warm-up before second 0 left out."""
+    """One second of one generator; second 0 follows the warm-up."""
 
     number: int
     answered: int
@@ -18,13 +83,17 @@ class Second(NamedTuple):
     times: Histogram
 
 
-class Tally:
-    """All that is counted. `times` and `statuses` by the number of the kind in `kinds`.
+def is_success(status: int) -> bool:
+    return 200 <= status < 300
 
-    `late` is by how much requests of an open loop left later than they were due, for whatever reason;
-    `failed` were lost with their connection, `unanswered` at the end: those are timed up to the end.
-    `overdue`, by kind, were answered after the measured time: they are timed, and are no throughput.
-    `busy` is the share of its core that the busiest generator used.
+
+class Tally:
+    """Counts and times of one run; `times` and `statuses` by the number of the kind in `kinds`.
+
+    `late` is how much later than due requests of an open loop left. `failed` were lost with their connection,
+    `unanswered` at the end; the latter are timed up to the end. `overdue`, by kind, were answered after the
+    measured time: they are timed, but are no throughput. `busy` is the share of its core that the busiest
+    generator used.
     """
 
     def __init__(self, kinds: Sequence[str]) -> None:
@@ -41,29 +110,31 @@ class Tally:
 
     @property
     def answered(self) -> int:
-        return sum(sum(counted.values()) for counted in self.statuses)
+        return sum(counted.total() for counted in self.statuses)
 
     @property
     def refused(self) -> int:
-        """Answers that were no success."""
+        """Answers other than 2xx."""
         return sum(
-            times for counted in self.statuses for status, times in counted.items() if not 200 <= status < 300
+            number
+            for counted in self.statuses
+            for status, number in counted.items()
+            if not is_success(status)
         )
 
     @property
     def requests_per_s(self) -> float:
-        """Answers that came within the measured time, a second."""
+        """Answers within the measured time, a second."""
         return (self.answered - sum(self.overdue)) / self.took_s if self.took_s else 0.0
 
     def all_times(self) -> Histogram:
-        """The times of all kinds together."""
         together = Histogram()
         for histogram in self.times:
             together.merge(histogram)
         return together
 
     def merge(self, other: Tally) -> None:
-        """Count what another generator of the same run has counted as well."""
+        """Add the tally of another generator of the same run."""
         for mine, theirs in zip(self.times, other.times, strict=True):
             mine.merge(theirs)
         for counted, more in zip(self.statuses, other.statuses, strict=True):
@@ -77,7 +148,7 @@ class Tally:
         self.error = self.error or other.error
 
     def document(self) -> dict[str, Any]:
-        """All of it, for JSON. Times in milliseconds, buckets as pairs of microseconds and a count."""
+        """Return everything for JSON: times in ms, buckets as pairs of their end in µs and a count."""
         return {
             "took_s": round(self.took_s, 6),
             "answered": self.answered,
@@ -91,11 +162,11 @@ class Tally:
             "late_ms": self.late.summary_ms(),
             "kinds": {
                 kind: {
-                    "answered": sum(counted.values()),
-                    "statuses": {str(status): times for status, times in sorted(counted.items())},
+                    "answered": counted.total(),
+                    "statuses": {str(status): number for status, number in sorted(counted.items())},
                     "ms": histogram.summary_ms(),
                     "mean_ms": round(histogram.mean_us() / 1_000, 4),
-                    "buckets_us": histogram.sparse(),
+                    "buckets_us": sorted(map(list, histogram.counts.items())),
                 }
                 for kind, histogram, counted in zip(self.kinds, self.times, self.statuses, strict=True)
             },

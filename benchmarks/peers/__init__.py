@@ -1,1 +1,1 @@
-"""The same directory work on other engines, and the floor below all of them. Each module is a server."""
+"""The plain directory on other engines, and the floor of all. Each module is a server."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import uvloop
 from aiohttp import web
 
-from .arguments import read_options
-from .plain import Answer, PlainDirectory
+from .plain import Answer, PlainDirectory, read_options
 
 JSON = "application/json"
 

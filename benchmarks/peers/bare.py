@@ -1,7 +1,6 @@
-"""The floor: a uvloop protocol that looks at nothing and answers each piece of data with the same bytes.
+"""The floor: a uvloop protocol that reads nothing and answers each piece of data with the same bytes.
 
-The answer is as long as that to a heartbeat. What a server needs beyond this, it needs for HTTP, for its work
-and for its safety; what this needs is the kernel's and uvloop's.
+The answer is as long as that to a heartbeat. The cost of this server is that of the kernel and uvloop.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from typing import cast
 
 import uvloop
 
-from .arguments import read_options
-from .plain import PlainDirectory
+from .plain import PlainDirectory, read_options
 
 
 class Bare(asyncio.Protocol):

@@ -1,4 +1,4 @@
-"""The plain directory on our own engine: how much of our cost is HTTP, and how much the directory."""
+"""The plain directory on our engine, which shows how much of our cost is HTTP."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from openred_central.micro_engine import Engine, Request, Response
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.wire.target import parse_query
 
-from .arguments import read_options
-from .plain import Answer, PlainDirectory
+from .plain import Answer, PlainDirectory, read_options
 
 
 def application(directory: PlainDirectory) -> Engine:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from .arguments import read_options
-from .plain import Answer, PlainDirectory
+from .plain import Answer, PlainDirectory, read_options
 
 JSON = "application/json"
 
@@ -16,7 +15,7 @@ def application(directory: PlainDirectory) -> FastAPI:
 
     def reply(answer: Answer) -> Response:
         status, body = answer
-        # Ready bytes pass by FastAPI's own serialisation, which would be slower.
+        # Bytes avoid FastAPI's own serialisation, which is slower.
         return Response(body, status, media_type=JSON)
 
     async def heartbeat(node_id: str) -> Response:

@@ -1,4 +1,4 @@
-"""The plain directory on Granian over RSGI, its own interface and its fastest: one worker with uvloop."""
+"""The plain directory on Granian over RSGI, its fastest interface: one worker with uvloop."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from urllib.parse import parse_qs
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
 
-from .arguments import read_options
-from .plain import PlainDirectory, problem
+from .plain import PlainDirectory, problem, read_options
 
-# Granian's worker is a process of its own, which imports this module again.
+# The worker of Granian is another process, which imports this module again.
 NODES = "BENCHMARK_NODES"
 HEADERS = [("content-type", "application/json")]
 
@@ -38,7 +37,7 @@ class Application:
 
 
 def application() -> Application:
-    """What the worker calls to have its application."""
+    """Return the application of a worker."""
     return Application(PlainDirectory(int(os.environ[NODES])))
 
 
@@ -55,7 +54,7 @@ if __name__ == "__main__":
         http=HTTPModes.http1,
         websockets=False,
         backlog=4_096,
-        # Beyond so many connections it accepts no more; by default that is the backlog.
+        # The maximum of connections; the default is the backlog.
         backpressure=20_000,
         log_enabled=False,
     ).serve()

@@ -1,12 +1,12 @@
-"""A directory as one would write it in an afternoon: dictionaries in memory, replies of our shape by orjson.
+"""The plain directory: dictionaries in memory, and replies like ours by orjson.
 
-It keeps no states, no deadlines, no history and no file, checks little, and forgets everything when it ends:
-the same requests are less work for a peer than for us. Every peer uses this one, so that what differs between
-them is the engine.
+It has no states, deadlines, history or file, and checks little: the same requests are less work for a peer
+than for our server. All peers use it, so that only their engines differ.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,8 +27,16 @@ def problem(status: int, code: str) -> Answer:
     return status, orjson.dumps({"status": status, "code": code})
 
 
+def read_options() -> argparse.Namespace:
+    """Return the `port` on loopback and the number of `nodes` at the start, from the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--nodes", type=int, default=1_000)
+    return parser.parse_args()
+
+
 class PlainDirectory:
-    """Every method answers a status and a body of JSON."""
+    """A directory whose methods return a status and a body of JSON."""
 
     def __init__(self, nodes: int) -> None:
         self._nodes: dict[str, dict[str, Any]] = {}
@@ -56,12 +64,12 @@ class PlainDirectory:
         )
 
     def discover(self, services: str, max_results: int = RESULTS_DEFAULT) -> Answer:
-        """A fair draw of nodes that offer all of the services, which are joined by commas."""
+        """Return a fair draw of nodes that offer all services, which are separated by commas."""
         names = services.split(",")
         if len(names) == 1:
             candidates = self._listed.get(names[0], [])
         else:
-            # Python intersects by walking the smaller set.
+            # Python intersects over the smaller set.
             candidates = list(set.intersection(*(self._offering.get(name, set()) for name in names)))
         chosen = random.sample(candidates, min(max_results, len(candidates)))
         return 200, _encode(

@@ -1,1 +1,1 @@
-"""The suite: every contestant on the same work, in turns, and what only our own server can be asked."""
+"""The suite: every contestant on the same work in turns, and cases for our server alone."""

@@ -17,13 +17,12 @@ from pathlib import Path
 from time import perf_counter
 from types import FrameType
 
-from ..load.running import LoadError
+from ..load.requests import LoadError
 from . import following, holding, latency, loads, machine, proving, registering, report, stalls, starting
 from .databases import Databases
-from .effort import QUICK, WHOLE, Bench
 from .goals import outcomes
 from .machine import ROOT
-from .samples import Samples
+from .samples import QUICK, WHOLE, Bench, Samples
 from .servers import ServerError, Site
 
 CASES: dict[str, Callable[[Bench], None]] = {
@@ -37,7 +36,7 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "memory": holding.measure,
     "stalls": stalls.measure,
 }
-# What may go wrong in one case while the others go on.
+# Failures of one case after which the others go on.
 FAILURES = (ServerError, LoadError, OSError, RuntimeError, subprocess.SubprocessError, sqlite3.Error)
 # Ignored by git: a run changes no file of the project unless --report names one.
 RUNS = ROOT / "build" / "benchmarks"
@@ -51,36 +50,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="three minutes instead of thirty: fewer rounds, up to 100,000 nodes",
     )
     add("--only", nargs="+", choices=CASES, metavar="CASE", help=f"only these: {', '.join(CASES)}")
-    add("--report", type=Path, metavar="FILE", help="write the Markdown report there, too")
-    add("--seed", type=int, default=0, help="of all random choices (0)")
+    add(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="also write the Markdown report to this file, to commit it",
+    )
+    add("--seed", type=int, default=0, help="seed of all random choices (0)")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Measure, and report what there is even where a case fails. Returns the exit code: 1 where one did."""
+    """Measure and report, even if a case fails. Return the exit code: 1 if one did."""
     signal.signal(signal.SIGTERM, _interrupt)
     machine.allow_open_files()
     described, began_s, samples = machine.describe(), perf_counter(), Samples()
     described["measured at"] = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     cores = machine.choose_cores()
     if not cores.server:
-        print("there is but one core: the load takes its share of the server's", file=sys.stderr)
+        print("there is only one core: server and load share it", file=sys.stderr)
     effort, failed = QUICK if given.quick else WHOLE, False
 
-    def tell(what: str) -> None:
-        print(f"{perf_counter() - began_s:6.0f} s  {what}", file=sys.stderr, flush=True)
+    def log(message: str) -> None:
+        print(f"{perf_counter() - began_s:6.0f} s  {message}", file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory(prefix="openred-bench-") as folder, machine.on_cores(cores.load):
         site = Site(Path(folder), Databases(Path(folder)), cores)
-        bench = Bench(site, effort, samples, tell, given.seed)
+        bench = Bench(site, effort, samples, log, given.seed)
         for name in given.only or CASES:
             try:
                 CASES[name](bench)
             except KeyboardInterrupt:
-                tell("interrupted: what was measured is reported")
+                log("interrupted: the report holds the cases up to here")
                 failed = True
                 break
             except FAILURES as error:
-                tell(f"{name} failed: {error}")
+                log(f"{name} failed: {error}")
                 failed = True
     described["load_average_afterwards"] = f"{os.getloadavg()[0]:.2f}"
     _report(given, bench, described)

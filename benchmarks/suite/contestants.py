@@ -1,4 +1,4 @@
-"""Who takes part: how each is started, what it can be asked, and why it may be missing here."""
+"""The contestants: how each starts, which requests it takes, and why it may be missing here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ http {{
 
 
 class Place(NamedTuple):
-    """Where a contestant runs: its port, a folder of its own, the nodes it begins with, settings for ours."""
+    """Where a contestant runs: its port, its own folder, its nodes at the start, settings for our server."""
 
     port: int
     folder: Path
@@ -55,7 +55,7 @@ class Place(NamedTuple):
 
 
 class Contestant(NamedTuple):
-    """`kinds`: kind of request → what that is called where it speaks otherwise. `missing` says why it is."""
+    """`kinds`: kind of request → the kind to send instead. `missing` returns why it cannot start."""
 
     name: str
     command: Callable[[Place], list[str]]
@@ -65,7 +65,7 @@ class Contestant(NamedTuple):
 
 
 def ours(place: Place) -> list[str]:
-    """As users run it: SQLite, every limit; only the exempt networks say that the load is one address."""
+    """Return the command of our server, which exempts loopback from the limits by address."""
     database = place.folder / "openred.db"
     if place.nodes and not database.exists():
         place.databases.copy(place.nodes, database)
@@ -100,7 +100,7 @@ def _nginx(place: Place) -> list[str]:
             user=pwd.getpwuid(os.getuid()).pw_name,
             folder=place.folder,
             port=place.port,
-            # As long as an answer to a heartbeat.
+            # The length of an answer to a heartbeat.
             answer="x" * 270,
         )
     )
@@ -114,7 +114,7 @@ def _stdiscosrv(place: Place) -> list[str]:
 
 
 def _program(name: str) -> str | None:
-    # Debian keeps nginx where only root looks.
+    # Debian installs nginx outside of the usual PATH.
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin")
 
 
@@ -141,7 +141,7 @@ CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
         Contestant(OURS, ours, _present, {**HTTP_KINDS, "look_up": "look_up", "root": "root"}),
-        # It answers once for each piece of data, not for each request.
+        # Answers once for each piece of data, not for each request.
         Contestant(BARE, _peer("bare"), _present, HEARTBEAT, pipelines=False),
         Contestant(ENGINE, _peer("engine_app"), _present, HTTP_KINDS),
         Contestant(GRANIAN, _peer("granian_app"), _needs("granian"), HTTP_KINDS),

@@ -1,4 +1,4 @@
-"""Databases with many nodes: each is made once, and copied for every server that begins with it."""
+"""Databases with many nodes: each is made once, and copied for every server that starts with it."""
 
 from __future__ import annotations
 
@@ -16,32 +16,29 @@ from ..signers import ED25519, RSA, Signers, new_signers
 
 
 class Databases:
-    """`folder` holds one database for each number of nodes that was asked for."""
+    """Databases in `folder`, one for each number of nodes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @cached_property
     def signers(self) -> Signers:
-        """The nodes whose keys we hold."""
+        """Return the nodes whose keys we hold."""
         return new_signers("")
 
     def copy(self, nodes: int, to: Path, last_seen_s: float | None = None) -> None:
-        """Put a database with so many nodes at `to`, all last heard at `last_seen_s` where that is given."""
+        """Copy a database with so many nodes to `to`, all last seen at `last_seen_s` if that is given."""
         shutil.copy(self.path(nodes, last_seen_s), to)
 
     def path(self, nodes: int, last_seen_s: float | None = None) -> Path:
-        """The database with so many nodes, which nobody may write to."""
+        """Return the database with so many nodes, which is not to be changed."""
         path = self._folder / f"nodes-{nodes}-{last_seen_s or 'usual'}.db"
         if not path.exists():
             filled(path, records(nodes, last_seen_s)).close()
         return path
 
     def path_with_signers(self, usual: int, signers: int) -> Path:
-        """A database with so many usual nodes and, of each kind of key, so many of `signers`.
-
-        It is for one server, which may write to it.
-        """
+        """Make a database, for one server, with so many usual nodes and, for each kind of key, `signers`."""
         path = self._folder / f"nodes-{usual}-signers-{signers}.db"
         proven = (
             self.signers.record(kind, number, usual + part * signers + number)
@@ -53,9 +50,9 @@ class Databases:
 
 
 def select_s(database: Path) -> float:
-    """Seconds that SQLite alone takes to give all rows as tuples: the floor of loading them.
+    """Return the seconds of SQLite alone to return all rows as tuples: the floor of loading them.
 
-    Without the garbage collector, as in a server that starts.
+    The garbage collector is off, as in a server that starts.
     """
     gc.disable()
     with closing(sqlite3.connect(database)) as connection:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ..load.generator import LoadOptions
-from . import contestants as who
-from .effort import Bench
+from ..load.requests import LoadOptions
+from . import contestants
 from .loads import run_once
-from .samples import Subject
+from .samples import Bench, Subject
 
 CASE = "heartbeat beside event subscribers"
 UNFOLLOWED = "no subscribers"
@@ -20,9 +19,9 @@ def measure(bench: Bench) -> None:
     subscribers = bench.effort.subscribers
     # Twice the number, because the server may still hold those of the round before.
     settings = {"events-subscribers-max": str(2 * subscribers)}
-    with bench.site.server(who.OURS, NODES, settings) as server:
+    with bench.site.server(contestants.OURS, NODES, settings) as server:
         for number in range(bench.effort.rounds):
-            bench.tell(f"round {number + 1} of {bench.effort.rounds}: {CASE}")
+            bench.log(f"round {number + 1} of {bench.effort.rounds}: {CASE}")
             for name, count in ((UNFOLLOWED, 0), (f"{subscribers:,} subscribers", subscribers)):
                 options = LoadOptions(
                     host="127.0.0.1",

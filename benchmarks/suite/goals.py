@@ -1,17 +1,15 @@
-"""What we want to reach, and what a run says of it. A goal is a figure to look at, not a test."""
+"""Goals, and whether a run reaches them. A goal is a figure to look at, not a test."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from . import contestants as who
-from . import following, holding, latency, loads, proving, stalls, starting
-from .effort import Effort
-from .samples import Samples, Spread, Subject
+from . import contestants, following, holding, latency, loads, proving, stalls, starting
+from .samples import Effort, Samples, Spread, Subject
 
 
 class Goal(NamedTuple):
-    """`metric` of `subject`, or its ratio to that of `other`, is to be at most or at least `bound`."""
+    """A bound, at most or at least, of `metric` of `subject`, or of its ratio to that of `other`."""
 
     text: str
     bound: float
@@ -22,7 +20,7 @@ class Goal(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A goal with what was measured; None where nothing was."""
+    """A goal with its figure; None if it was not measured."""
 
     goal: Goal
     measured: Spread | None
@@ -36,15 +34,15 @@ class Outcome(NamedTuple):
 
 
 def goals(effort: Effort) -> list[Goal]:
-    """All goals that a run of this size can speak of."""
+    """Return all goals of a run of this size."""
     return [*_load_goals(effort), *_other_goals(effort)]
 
 
 def _load_goals(effort: Effort) -> list[Goal]:
     heartbeat, usual = loads.heartbeat_case(effort), effort.usual
-    ours = Subject(heartbeat, who.OURS)
+    ours = Subject(heartbeat, contestants.OURS)
     found = [
-        Goal("heartbeat, CPU: × bare uvloop", 1.5, "cpu_us", ours, Subject(heartbeat, who.BARE)),
+        Goal("heartbeat, CPU: × bare uvloop", 1.5, "cpu_us", ours, Subject(heartbeat, contestants.BARE)),
         *(
             Goal(
                 f"heartbeat, requests/s: × {name}",
@@ -54,7 +52,7 @@ def _load_goals(effort: Effort) -> list[Goal]:
                 Subject(heartbeat, name),
                 True,
             )
-            for name, times in ((who.GRANIAN, 2), (who.AIOHTTP, 4), (who.FASTAPI, 10))
+            for name, times in ((contestants.GRANIAN, 2), (contestants.AIOHTTP, 4), (contestants.FASTAPI, 10))
         ),
     ]
     proofs = proving.case(effort)
@@ -66,35 +64,37 @@ def _load_goals(effort: Effort) -> list[Goal]:
     found.append(Goal(text, 1.1, "cpu_us", followed, unfollowed))
     for services in (loads.ONE_SERVICE, loads.TWO_SERVICES):
         case = loads.discover_case(usual, services)
-        mine = Subject(case, who.OURS)
+        mine = Subject(case, contestants.OURS)
         found += [
             Goal(f"{case}, requests/s: × {name}", times, "requests_per_s", mine, Subject(case, name), True)
-            for name, times in ((who.AIOHTTP, 4), (who.FASTAPI, 30))
+            for name, times in ((contestants.AIOHTTP, 4), (contestants.FASTAPI, 30))
         ]
         if effort.large:
             large, small = (loads.discover_case(nodes, services) for nodes in (effort.large, effort.small))
             text = f"{large}, CPU: × among {effort.small:,}"
-            found.append(Goal(text, 1.2, "cpu_us", Subject(large, who.OURS), Subject(small, who.OURS)))
+            found.append(
+                Goal(text, 1.2, "cpu_us", Subject(large, contestants.OURS), Subject(small, contestants.OURS))
+            )
     return found
 
 
 def _other_goals(effort: Effort) -> list[Goal]:
     crowd = effort.large or effort.usual
     alone = Subject(f"{crowd:,} {stalls.DEADLINES_CASE}", stalls.ALONE)
-    served = alone._replace(who=stalls.SERVED)
+    served = alone._replace(name=stalls.SERVED)
     found = [
-        Goal(f"{latency.case(mix)}: {name}", bound, metric, Subject(latency.case(mix), who.OURS))
+        Goal(f"{latency.case(mix)}: {name}", bound, metric, Subject(latency.case(mix), contestants.OURS))
         for mix in latency.MIXES
         for name, metric, bound in (("p99 ms", "p99_ms", 1.0), ("p99.9 ms", "p999_ms", 5.0))
     ]
     start, idle = starting.CASE, holding.IDLE_CASE
     found += [
-        Goal("start to the first answer: × import uvloop", 2.2, "seconds", Subject(start, who.OURS),
+        Goal("start to the first answer: × import uvloop", 2.2, "seconds", Subject(start, contestants.OURS),
              Subject(start, starting.IMPORT)),
         Goal("idle memory above import uvloop, MB", 12.0, "mb", Subject(idle, holding.OPENED)),
-        Goal("the same before the first cryptographic use", 5.0, "mb", Subject(idle, holding.FRESH)),
+        Goal("idle memory before the first cryptographic use, MB", 5.0, "mb", Subject(idle, holding.FRESH)),
         Goal("memory of an idle connection, bytes", 4_096, "bytes_each",
-             Subject(holding.CONNECTION_CASE, who.OURS)),
+             Subject(holding.CONNECTION_CASE, contestants.OURS)),
         Goal(f"{alone.case}: transitions/s", 200_000, "transitions_per_s", alone, at_least=True),
         Goal(f"{alone.case}: the longest stall, ms", 5.0, "max_ms", served),
     ]  # fmt: skip
@@ -105,7 +105,7 @@ def _other_goals(effort: Effort) -> list[Goal]:
 
 
 def outcomes(effort: Effort, samples: Samples) -> list[Outcome]:
-    """Each goal with its figure."""
+    """Return each goal with its figure."""
     return [
         Outcome(
             goal,

@@ -1,4 +1,4 @@
-"""Resident memory: of an idle server, of each connection, of each node."""
+"""Resident memory of an idle server, of a connection, of a node."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import sys
 import orjson
 import uvloop
 
-from ..load.generator import Generator, LoadOptions
+from ..load.generator import Generator
+from ..load.requests import LoadOptions
 from ..population import document
-from . import contestants as who
-from . import machine
+from . import contestants, machine
 from .contestants import CONTESTANTS
-from .effort import Bench
 from .inprocess import run_alone
-from .samples import Subject
+from .samples import Bench, Subject
 from .servers import Running, ask
 
 IDLE_CASE = "memory of an idle server above `import uvloop`"
@@ -32,22 +31,28 @@ def node_case(nodes: int) -> str:
 
 
 def measure(bench: Bench) -> None:
-    """All of them, smallest first."""
-    bench.tell("memory, idle and of connections")
+    """Measure all of them, smallest first."""
+    bench.log("memory, idle and of connections")
     for _ in range(min(bench.effort.rounds, 3)):
         bare_bytes = _import_bytes(bench)
-        with bench.site.server(who.OURS) as server:
+        with bench.site.server(contestants.OURS) as server:
             _idle(bench, FRESH, server.settled_bytes() - bare_bytes)
             ask(server.port, "POST", "/register", orjson.dumps(document(0)))
             _idle(bench, REGISTERED, server.settled_bytes() - bare_bytes)
             server.open_keys()
             _idle(bench, OPENED, server.settled_bytes() - bare_bytes)
-        for name in (who.OURS, who.BARE, who.GRANIAN, who.AIOHTTP, who.FASTAPI):
+        for name in (
+            contestants.OURS,
+            contestants.BARE,
+            contestants.GRANIAN,
+            contestants.AIOHTTP,
+            contestants.FASTAPI,
+        ):
             if not CONTESTANTS[name].missing():
                 with bench.site.server(name) as server:
-                    # What is loaded late is no connection's.
+                    # Load what the first request loads, so that it does not count for connections.
                     ask(server.port, "POST", "/heartbeat/node-0000000000")
-                    if name == who.OURS:
+                    if name == contestants.OURS:
                         server.open_keys()
                     _connections(bench, name, server)
     for nodes in filter(None, (bench.effort.usual, bench.effort.large)):
@@ -59,7 +64,7 @@ def _idle(bench: Bench, name: str, grown_bytes: int) -> None:
 
 
 def _import_bytes(bench: Bench) -> int:
-    """Resident memory of a Python that has imported uvloop and asyncio with it."""
+    """Return the resident memory of a Python that has imported uvloop."""
     waiting = "import uvloop, sys; sys.stdout.write('.'); sys.stdout.flush(); sys.stdin.read()"
     with machine.on_cores(bench.site.cores.server):
         process = subprocess.Popen(
@@ -68,12 +73,12 @@ def _import_bytes(bench: Bench) -> int:
     with process:
         assert process.stdout is not None
         process.stdout.read(1)
-        # Behind this its standard input ends, and so does it.
+        # The end of the block closes its standard input, which ends it.
         return machine.resident_bytes([process.pid])
 
 
 def _connections(bench: Bench, name: str, server: Running) -> None:
-    """What many connections hold that were opened and lie idle."""
+    """Measure the memory of many idle connections."""
 
     async def grown_bytes() -> float:
         options = LoadOptions("127.0.0.1", server.port, {"heartbeat": 1}, idle_connections=CONNECTIONS)
@@ -88,14 +93,14 @@ def _connections(bench: Bench, name: str, server: Running) -> None:
 
 
 def _nodes(bench: Bench, nodes: int) -> None:
-    """Growth by so many nodes: in a directory alone, and in a server that has loaded them."""
-    bench.tell(node_case(nodes))
+    """Measure the memory of so many nodes: in a directory alone, and in a server that has loaded them."""
+    bench.log(node_case(nodes))
     alone = run_alone(bench.site.cores, "memory", nodes)
     bench.samples.add(Subject(node_case(nodes), ALONE), bytes_each=alone["bytes_each"])
-    with bench.site.server(who.OURS) as empty:
+    with bench.site.server(contestants.OURS) as empty:
         empty.open_keys()
         empty_bytes = empty.settled_bytes()
-    with bench.site.server(who.OURS, nodes) as server:
+    with bench.site.server(contestants.OURS, nodes) as server:
         server.open_keys()
         grown_bytes = server.settled_bytes() - empty_bytes
         bench.samples.add(Subject(node_case(nodes), LOADED), bytes_each=grown_bytes / nodes)

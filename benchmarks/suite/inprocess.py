@@ -1,9 +1,9 @@
-"""Figures of a directory without a server: what a node holds, and a crowd of deadlines due at once.
+"""Figures of a directory without a server: memory of a node, and a crowd of deadlines due at once.
 
     python -m benchmarks.suite.inprocess memory 1000000
     python -m benchmarks.suite.inprocess deadlines 1000000
 
-Each prints its figures as JSON. A process does one of them and ends, so that its memory is what it was for.
+Each prints its figures as JSON. A process measures only one, so that its memory is that of the figure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
 from openred_central.transition_log import log_transitions
 
-from ..load.histogram import Histogram
+from ..load.tally import Histogram
 from ..population import ATTENDED_S, records
 from . import machine
 from .machine import ROOT, Cores
@@ -36,7 +36,7 @@ TOLERANCE_S = 100.0
 
 
 def filled_directory(nodes: int, last_seen_s: float | None = None) -> Directory:
-    """A directory with so many nodes, which never holds its checks."""
+    """Return a directory with so many nodes, in which mass silence never holds deadlines."""
     directory = Directory(
         DirectoryOptions(nodes_max=nodes),
         LifecycleOptions(heartbeat_tolerance_s=TOLERANCE_S),
@@ -48,7 +48,7 @@ def filled_directory(nodes: int, last_seen_s: float | None = None) -> Directory:
 
 
 def columns_of(batch: list[Record]) -> RecordColumns:
-    """Records as a store would give them."""
+    """Return records in columns, as a store returns them."""
     columns = zip(*batch, strict=True)
     return RecordColumns._make(
         [value.encode() if isinstance(value, str) else value for value in column] for column in columns
@@ -56,7 +56,8 @@ def columns_of(batch: list[Record]) -> RecordColumns:
 
 
 def memory(nodes: int) -> dict[str, float]:
-    """Resident growth per node. What making the records needs for a moment is made before."""
+    """Return the growth of resident memory for each node."""
+    # Memory that making records needs for a moment is not that of the nodes.
     filled_directory(10_000)
     gc.collect()
     before_bytes = machine.resident_bytes([os.getpid()])
@@ -66,7 +67,7 @@ def memory(nodes: int) -> dict[str, float]:
 
 
 def deadlines(nodes: int) -> dict[str, float]:
-    """Everybody is due at the same moment: how fast the scheduler moves them on, and its longest piece."""
+    """Have all nodes due at the same moment; return transitions a second and the times of ticks."""
     directory = filled_directory(nodes, ATTENDED_S - TOLERANCE_S - 1.0)
     attended = AttendedTime(SystemClock(), attended_s=ATTENDED_S)
     scheduler = Scheduler(
@@ -87,23 +88,23 @@ def deadlines(nodes: int) -> dict[str, float]:
         pieces.add(int((perf_counter() - piece_s) * 1e6))
     took_s, cpu_s = perf_counter() - began_s, process_time() - began_cpu_s
     times_ms = pieces.summary_ms()
-    told = {"transitions_per_s": nodes / took_s, "cpu_us": cpu_s / nodes * 1e6}
-    return {**told, "p99_ms": times_ms["p99"], "max_ms": times_ms["max"]}
+    figures = {"transitions_per_s": nodes / took_s, "cpu_us": cpu_s / nodes * 1e6}
+    return {**figures, "p99_ms": times_ms["p99"], "max_ms": times_ms["max"]}
 
 
 FIGURES = {"memory": memory, "deadlines": deadlines}
 
 
 def run_alone(cores: Cores, figure: str, nodes: int) -> dict[str, float]:
-    """Have a process of its own find a figure."""
+    """Measure a figure in a process of its own."""
     with machine.on_cores(cores.server):
-        told = subprocess.run(
+        output = subprocess.run(
             [sys.executable, "-m", "benchmarks.suite.inprocess", figure, str(nodes)],
             check=True,
             stdout=subprocess.PIPE,
             cwd=ROOT,
         ).stdout
-    found: dict[str, float] = json.loads(told)
+    found: dict[str, float] = json.loads(output)
     return found
 
 

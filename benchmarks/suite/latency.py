@@ -1,16 +1,15 @@
-"""Times to the answer at a fixed rate: half of what our server can do, while everything it does is running.
+"""Times to the answer at a fixed rate: half of the throughput of a short closed loop just before.
 
-The server has many nodes, writes heartbeats down every second, takes one snapshot after the other, and moves
-its deadlines on. Its most is found in a short closed loop just before, over the same connections.
+The server has many nodes, stores heartbeats every second, takes one snapshot after the other, and processes
+its deadlines.
 """
 
 from __future__ import annotations
 
-from ..load.generator import LoadOptions
+from ..load.requests import LoadOptions
 from ..load.running import run_here
-from . import contestants as who
-from .effort import Bench
-from .samples import Subject
+from . import contestants
+from .samples import Bench, Subject
 from .servers import Meter, Running
 
 MIXES = {
@@ -22,18 +21,18 @@ UNPINNED = "ours, on any core"
 
 
 def case(mix: str) -> str:
-    return f"times at half the most, {mix}"
+    return f"times at half the maximum rate, {mix}"
 
 
 def measure(bench: Bench) -> None:
-    """Each mix for a while, once with the server on its own core and once wherever it likes.
+    """Measure each mix with the server on its own core, and with the server on any core.
 
-    On one core its writer and its loop wait for each other: the kernel's turns are milliseconds long. What
-    the machine adds by itself, the floor shows: a bare server at the same rate, on the same core.
+    On one core the threads of writer and loop wait for each other. The floor, a bare server at the same rate
+    on the same core, shows the share of the machine.
     """
     cores = bench.site.cores
-    with bench.site.server(who.BARE) as bare:
-        _measure(bench, who.OURS, bare)
+    with bench.site.server(contestants.BARE) as bare:
+        _measure(bench, contestants.OURS, bare)
     if cores.server:
         free = bench.site._replace(cores=cores._replace(server=cores.server | cores.load))
         _measure(bench._replace(site=free), UNPINNED)
@@ -41,9 +40,9 @@ def measure(bench: Bench) -> None:
 
 def _measure(bench: Bench, name: str, bare: Running | None = None) -> None:
     effort = bench.effort
-    with bench.site.server(who.OURS, effort.usual, {"snapshot-interval-s": SNAPSHOT_S}) as server:
+    with bench.site.server(contestants.OURS, effort.usual, {"snapshot-interval-s": SNAPSHOT_S}) as server:
         for mix in MIXES:
-            bench.tell(f"{case(mix)}: {name}")
+            bench.log(f"{case(mix)}: {name}")
             options = LoadOptions(
                 host="127.0.0.1",
                 port=server.port,
@@ -51,15 +50,17 @@ def _measure(bench: Bench, name: str, bare: Running | None = None) -> None:
                 nodes=effort.usual,
                 duration_s=effort.measured_s,
                 warm_up_s=effort.warm_up_s,
-                run="most",
+                run="maximum",
                 seed=bench.seed,
             )
-            most = run_here(options)
-            options = options._replace(rate=most.requests_per_s / 2, duration_s=effort.latency_s, run="half")
+            maximum = run_here(options)
+            options = options._replace(
+                rate=maximum.requests_per_s / 2, duration_s=effort.latency_s, run="half"
+            )
             _at_rate(bench, Subject(case(mix), name), server, options)
             if bare is not None:
-                bench.tell(f"{case(mix)}: {who.BARE}")
-                _at_rate(bench, Subject(case(mix), who.BARE), bare, options._replace(port=bare.port))
+                bench.log(f"{case(mix)}: {contestants.BARE}")
+                _at_rate(bench, Subject(case(mix), contestants.BARE), bare, options._replace(port=bare.port))
 
 
 def _at_rate(bench: Bench, subject: Subject, server: Running, options: LoadOptions) -> None:
@@ -67,10 +68,10 @@ def _at_rate(bench: Bench, subject: Subject, server: Running, options: LoadOptio
     tally = run_here(options, edge=meter.read)
     times_ms, late_ms = tally.all_times().summary_ms(), tally.late.summary_ms()
     figures = meter.figures(tally.answered)
-    # It polls, and so is always busy.
+    # An open loop polls, so its generator is always busy.
     del figures["generator_percent"]
-    if subject.who == UNPINNED:
-        # The load runs on these cores as well: it would count as others.
+    if subject.name == UNPINNED:
+        # The load runs on these cores as well, and would count as others.
         figures.pop("others_percent")
     bench.samples.add(
         subject,

@@ -1,7 +1,7 @@
-"""Contestants under load: requests a second, and the processor time that each costs the server.
+"""Contestants under load: requests a second, and the processor time of the server for each.
 
-All servers of the group run at the same time, each idle until its turn; in every round each case goes to
-each contestant in turn, and each round begins with another one.
+All servers run at the same time, each idle until its turn. In every round each case goes to each contestant
+in turn, and each round starts with another one.
 """
 
 from __future__ import annotations
@@ -10,31 +10,35 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from ..load.generator import LoadOptions
+from ..load.requests import LoadOptions
 from ..load.running import run_here
-from . import contestants as who
-from . import machine
+from . import contestants, machine
 from .contestants import CONTESTANTS
-from .effort import Bench, Effort
-from .samples import Subject
+from .samples import Bench, Effort, Subject
 from .servers import Meter, Running
 
 EVERYBODY = tuple(CONTESTANTS)
-DIRECTORIES = (who.OURS, who.ENGINE, who.GRANIAN, who.AIOHTTP, who.FASTAPI)
-FEW = (who.OURS, who.BARE, who.GRANIAN, who.AIOHTTP)
+DIRECTORIES = (
+    contestants.OURS,
+    contestants.ENGINE,
+    contestants.GRANIAN,
+    contestants.AIOHTTP,
+    contestants.FASTAPI,
+)
+FEW = (contestants.OURS, contestants.BARE, contestants.GRANIAN, contestants.AIOHTTP)
 ONE_SERVICE = ("storage",)
 TWO_SERVICES = ("index", "storage")
-# Open files of a server or of the load besides their connections: the libraries of FastAPI are many.
+# Open files of a server or of the load in addition to connections; FastAPI has many libraries.
 FILES_BESIDES = 128
 
 
 class LoadCase(NamedTuple):
-    """One kind of request among so many nodes, and whom it is sent to."""
+    """A kind of request among so many nodes, and the names of its contestants."""
 
     name: str
     kind: str
     nodes: int
-    who: tuple[str, ...]
+    names: tuple[str, ...]
     services: tuple[str, ...] = ONE_SERVICE
     connections: int = 64
     idle_connections: int = 0
@@ -42,7 +46,7 @@ class LoadCase(NamedTuple):
 
 
 def heartbeat_case(effort: Effort) -> str:
-    """The name of the case that the goals speak of most."""
+    """Return the name of the case that most goals are about."""
     return f"heartbeat of {effort.usual:,}, 64 connections"
 
 
@@ -51,7 +55,7 @@ def discover_case(nodes: int, services: tuple[str, ...]) -> str:
 
 
 def cases(effort: Effort) -> Iterator[LoadCase]:
-    """Everything that is measured under load, in the order of a round."""
+    """Yield all cases, in the order of a round."""
     usual = effort.usual
     yield LoadCase(heartbeat_case(effort), "heartbeat", usual, EVERYBODY)
     yield LoadCase(f"heartbeat of {usual:,}, 16 pipelined", "heartbeat", usual, EVERYBODY, pipeline=16)
@@ -63,45 +67,45 @@ def cases(effort: Effort) -> Iterator[LoadCase]:
     for services in (ONE_SERVICE, TWO_SERVICES):
         yield LoadCase(discover_case(usual, services), "discover", usual, DIRECTORIES, services)
         for nodes in filter(None, (effort.small, effort.large)):
-            yield LoadCase(discover_case(nodes, services), "discover", nodes, (who.OURS,), services)
-    # Last, for the directories grow by it.
+            yield LoadCase(discover_case(nodes, services), "discover", nodes, (contestants.OURS,), services)
+    # Last, because it adds nodes.
     yield LoadCase("register, 64 connections", "register", usual, DIRECTORIES)
 
 
 def measure(bench: Bench) -> None:
-    """Run all cases against all contestants that are here."""
+    """Run all cases against all contestants that are present."""
     effort = bench.effort
     allowed, possible = machine.open_files_max(), []
     for case in cases(effort):
         if reason := shortage(case, allowed):
-            bench.tell(f"{case.name}: left out, for {reason}")
+            bench.log(f"{case.name}: left out: {reason}")
         else:
             possible.append(case)
-    wanted = {(name, case.nodes) for case in possible for name in case.who}
+    wanted = {(name, case.nodes) for case in possible for name in case.names}
     with ExitStack() as stack:
         running: dict[tuple[str, int], Running] = {}
         for name, nodes in sorted(wanted):
             reason = CONTESTANTS[name].missing()
             if reason:
-                bench.tell(f"{name} does not take part: {reason}")
+                bench.log(f"{name} is missing: {reason}")
             else:
-                bench.tell(f"starting {name} with {nodes:,} nodes")
+                bench.log(f"starting {name} with {nodes:,} nodes")
                 running[name, nodes] = stack.enter_context(bench.site.server(name, nodes))
         for number in range(effort.rounds):
             for case in possible:
-                bench.tell(f"round {number + 1} of {effort.rounds}: {case.name}")
-                turn = [name for name in case.who if (name, case.nodes) in running and _can(name, case)]
+                bench.log(f"round {number + 1} of {effort.rounds}: {case.name}")
+                turn = [name for name in case.names if (name, case.nodes) in running and _can(name, case)]
                 first = number % max(len(turn), 1)
                 for name in turn[first:] + turn[:first]:
                     _one(bench, case, name, running[name, case.nodes], number)
 
 
 def shortage(case: LoadCase, allowed: int) -> str:
-    """Why a case cannot be measured with so many open files for each process; empty where it can."""
+    """Return why a case cannot run with so many open files for each process; "" if it can."""
     needed = case.connections + case.idle_connections + FILES_BESIDES
     if needed <= allowed:
         return ""
-    return f"{needed:,} open files are needed and {allowed:,} allowed; raise that limit: ulimit -Hn {needed}"
+    return f"it needs {needed:,} open files, allowed are {allowed:,}; raise the limit: ulimit -Hn {needed}"
 
 
 def _can(name: str, case: LoadCase) -> bool:
@@ -110,7 +114,7 @@ def _can(name: str, case: LoadCase) -> bool:
 
 
 def _one(bench: Bench, case: LoadCase, name: str, server: Running, number: int) -> None:
-    """One case, one contestant, one round."""
+    """Run one round of one case for one contestant."""
     effort = bench.effort
     options = LoadOptions(
         host="127.0.0.1",
@@ -130,12 +134,12 @@ def _one(bench: Bench, case: LoadCase, name: str, server: Running, number: int) 
 
 
 def run_once(bench: Bench, subject: Subject, server: Running, options: LoadOptions) -> None:
-    """Load a server once, and add the figures, unless something was refused or went wrong."""
+    """Load a server once, and add the figures unless a request was refused or failed."""
     meter = Meter(server, bench.site.cores)
     tally = run_here(options, edge=meter.read)
     if tally.error or not tally.answered or tally.refused:
-        told = tally.error or f"{tally.answered} answers, {tally.refused} of them refusals"
-        bench.tell(f"  {subject.who}: left out of this round: {told}")
+        reason = tally.error or f"{tally.answered} answers, {tally.refused} of them refusals"
+        bench.log(f"  {subject.name}: left out of this round: {reason}")
         return
     times_ms = tally.all_times().summary_ms()
     bench.samples.add(

@@ -1,4 +1,4 @@
-"""The machine: its cores, and what the operating system has accounted to a process and its children."""
+"""The machine: its cores, and what the operating system accounts to a process and its children."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-# More than any case needs.
+# More open files than any case needs.
 OPEN_FILES = 16_384
 
 
 class Cores(NamedTuple):
-    """Who runs where; both empty where the machine has but one core, or does not let us choose."""
+    """The cores of server and load; empty if the machine has one core or does not let us choose."""
 
     server: frozenset[int]
     load: frozenset[int]
 
 
 def choose_cores() -> Cores:
-    """The last core for the server alone, the others for the load."""
+    """Return the last core for the server alone, and the others for the load."""
     if not hasattr(os, "sched_getaffinity"):
         return Cores(frozenset(), frozenset())
     allowed = sorted(os.sched_getaffinity(0))
@@ -38,7 +38,7 @@ def choose_cores() -> Cores:
 
 @contextmanager
 def on_cores(cores: frozenset[int]) -> Iterator[None]:
-    """Processes that are started inside run on `cores`."""
+    """Run processes that start inside the block on `cores`."""
     if not cores:
         yield
         return
@@ -51,20 +51,20 @@ def on_cores(cores: frozenset[int]) -> Iterator[None]:
 
 
 def allow_open_files() -> None:
-    """Let this process and its children open as many files as they may."""
+    """Raise the limit of open files of this process and its children to its maximum."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Some systems know no bound, and yet grant but so many.
+    # Some systems report no limit, but grant only some.
     wanted = max(soft, OPEN_FILES) if hard == resource.RLIM_INFINITY else hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def open_files_max() -> int:
-    """How many files this process, and each that it starts, may have open."""
+    """Return how many files this process, and each of its children, may open."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """Return the ids of a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (fields := _stat_fields(int(entry.name))):
@@ -76,25 +76,25 @@ def family(pid: int) -> list[int]:
 
 
 def processor_s(pids: list[int]) -> float:
-    """Time on a processor that all threads of these processes have used so far, in seconds."""
+    """Return the processor time of all threads of these processes so far, in seconds."""
     return sum(map(_processor_s, pids))
 
 
 def _processor_s(pid: int) -> float:
-    """From the scheduler to the nanosecond where it tells (proc(5), schedstat), or else to the clock tick."""
+    """Return it from schedstat (proc(5)) in nanoseconds if there is one, otherwise in clock ticks."""
     try:
         tasks = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
         if tasks:
-            return sum(int(told.split()[0]) for told in tasks) / 1e9
+            return sum(int(task.split()[0]) for task in tasks) / 1e9
     except OSError:
-        # A thread that has just ended.
+        # A thread has just ended.
         pass
     fields = _stat_fields(pid)
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_S if fields else 0.0
 
 
 def _stat_fields(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on; none where there is no such process any more."""
+    """Return the fields of /proc/PID/stat from the third on; none if the process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -102,7 +102,7 @@ def _stat_fields(pid: int) -> list[str]:
 
 
 def resident_bytes(pids: list[int]) -> int:
-    """Resident memory of these processes."""
+    """Return the resident memory of these processes."""
     total = 0
     for pid in pids:
         found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
@@ -111,14 +111,17 @@ def resident_bytes(pids: list[int]) -> int:
 
 
 def busy_s(cores: frozenset[int]) -> float:
-    """Seconds that these cores have spent on anything at all (proc(5), stat); 0 where that is unknown.
+    """Return the seconds that these cores were busy (proc(5), stat); 0 if that is unknown.
 
-    That includes interrupts and what a hypervisor gave to others.
+    They include interrupts, and time that a hypervisor gave to others.
     """
     lines = {line.split()[0]: line.split()[1:9] for line in _read("/proc/stat").splitlines() if line}
-    told = [lines[f"cpu{core}"] for core in cores if f"cpu{core}" in lines]
+    fields_of = [lines[f"cpu{core}"] for core in cores if f"cpu{core}" in lines]
     # user nice system idle iowait irq softirq steal
-    return sum(sum(map(int, fields)) - int(fields[3]) - int(fields[4]) for fields in told) / CLOCK_TICKS_PER_S
+    return (
+        sum(sum(map(int, fields)) - int(fields[3]) - int(fields[4]) for fields in fields_of)
+        / CLOCK_TICKS_PER_S
+    )
 
 
 def describe() -> dict[str, str]:

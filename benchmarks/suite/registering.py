@@ -1,7 +1,7 @@
 """Durable registrations, acknowledged after their commit, beside two floors.
 
-The same load on a server that acknowledges from memory is what HTTP and the directory leave; SQLite alone,
-with the same rows in batches as large as they came about, is what the disk leaves.
+A server that acknowledges from memory shows the cost of HTTP and directory. SQLite alone, which commits the
+same rows in batches of the same size, shows the cost of the disk.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import Any
 from openred_central.directory.state.node import Record
 from openred_central.storage.sqlite.schema import SCHEMA
 
-from ..load.generator import LoadOptions
+from ..load.requests import LoadOptions
 from ..load.running import run_here
 from ..population import record
-from . import contestants as who
-from .effort import Bench
-from .samples import Subject
+from . import contestants
+from .samples import Bench, Subject
 from .servers import Meter, Running
 
 CONNECTIONS = (1, 8, 64, 256)
@@ -35,20 +34,22 @@ def case(connections: int) -> str:
 
 
 def measure(bench: Bench) -> None:
-    """Register over ever more connections, durably and from memory; then have SQLite commit as many rows."""
+    """Register over more and more connections, durably and from memory; commit as many rows by SQLite."""
     effort = bench.effort
     with (
-        bench.site.server(who.OURS) as durable,
-        bench.site.server(who.OURS, 0, {"database": "memory:"}) as forgetful,
+        bench.site.server(contestants.OURS) as durable,
+        bench.site.server(contestants.OURS, 0, {"database": "memory:"}) as forgetful,
     ):
         for number in range(effort.rounds):
             for connections in CONNECTIONS:
-                bench.tell(f"round {number + 1} of {effort.rounds}: {case(connections)}")
+                bench.log(f"round {number + 1} of {effort.rounds}: {case(connections)}")
                 before = _store(durable.get("/stats"))
                 figures = _register(bench, durable, connections, f"durable-{connections}-{number}")
                 after = _store(durable.get("/stats"))
                 rows_each = (after["rows"] - before["rows"]) / max(after["batches"] - before["batches"], 1)
-                bench.samples.add(Subject(case(connections), who.OURS), **figures, rows_per_commit=rows_each)
+                bench.samples.add(
+                    Subject(case(connections), contestants.OURS), **figures, rows_per_commit=rows_each
+                )
                 figures = _register(bench, forgetful, connections, f"memory-{connections}-{number}")
                 bench.samples.add(Subject(case(connections), FORGETFUL), **figures)
                 rate = bare_rows_per_s(bench.site.folder, max(1, round(rows_each)), effort.measured_s)
@@ -56,7 +57,7 @@ def measure(bench: Bench) -> None:
 
 
 def _register(bench: Bench, server: Running, connections: int, run: str) -> dict[str, float]:
-    """What comes of new nodes over so many connections."""
+    """Register new nodes over so many connections, and return the figures."""
     options = LoadOptions(
         host="127.0.0.1",
         port=server.port,
@@ -71,17 +72,17 @@ def _register(bench: Bench, server: Running, connections: int, run: str) -> dict
     if tally.refused or tally.error:
         raise RuntimeError(f"registrations: {tally.refused} were refused, {tally.error or 'no error'}")
     times_ms = tally.all_times().summary_ms()
-    told = {"p50_ms": times_ms["p50"], "p99_ms": times_ms["p99"], "max_ms": times_ms["max"]}
-    return {"requests_per_s": tally.requests_per_s, **meter.figures(tally.answered), **told}
+    times = {"p50_ms": times_ms["p50"], "p99_ms": times_ms["p99"], "max_ms": times_ms["max"]}
+    return {"requests_per_s": tally.requests_per_s, **meter.figures(tally.answered), **times}
 
 
 def _store(stats: Any) -> dict[str, int]:
-    told: dict[str, int] = stats["performance"]["store"]
-    return told
+    store: dict[str, int] = stats["performance"]["store"]
+    return store
 
 
 def bare_rows_per_s(folder: Path, rows_each: int, measured_s: float) -> float:
-    """Rows a second that SQLite alone takes in durable commits of so many of our rows, made beforehand."""
+    """Return the rows a second of SQLite alone, in durable commits of so many prepared rows."""
     database = folder / "bare.db"
     first, rows, passed_s = 0, 0, 0.0
     with closing(sqlite3.connect(database, isolation_level=None)) as bare:

@@ -1,14 +1,11 @@
-"""What a run of the suite tells: tables for a terminal, a Markdown page, JSON and a chart."""
+"""Reports of a run of the suite: tables for a terminal, a Markdown page, JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..reports import svg
-from ..reports.tables import aligned, markdown
-from . import contestants as who
-from . import following, proving
+from ..tables import aligned, markdown, short
+from . import contestants, following, proving
 from .goals import Outcome
 from .samples import Samples, Spread, Subject
 
@@ -28,16 +25,14 @@ METRICS = {
     "max_ms": "max ms",
     "generator_late_p99_ms": "generator late, p99 ms",
 }
-# How each contestant stands to us and to the floor, and a proof to none, in the same case and round.
+# Ratios within the same case and round.
 TO_US, TO_US_CPU, TO_BARE = "ours ÷ it, requests/s", "it ÷ ours, CPU", "it ÷ bare, CPU"
 TO_UNPROVEN, TO_UNFOLLOWED = "it ÷ unproven, CPU", "it ÷ without subscribers, CPU"
 RATIOS = (TO_US, TO_US_CPU, TO_BARE, TO_UNPROVEN, TO_UNFOLLOWED)
 
-Table = Callable[[list[str], list[list[str]]], str]
-
 
 class Section(NamedTuple):
-    """One table: its rows and columns as text."""
+    """A table with its rows and columns as text."""
 
     case: str
     heading: list[str]
@@ -45,7 +40,7 @@ class Section(NamedTuple):
 
 
 def sections(samples: Samples) -> list[Section]:
-    """One section for each case, in the order in which they were measured."""
+    """Return a section for each case, in the order of measuring."""
     cases = list(dict.fromkeys(subject.case for subject in samples.subjects()))
     return [_section(samples, case) for case in cases]
 
@@ -57,9 +52,9 @@ def _section(samples: Samples, case: str) -> Section:
     heading = ["", *(METRICS[metric] for metric in present), *ratios]
     rows = [
         [
-            each.who,
-            *(told(samples.spread(each, metric)) for metric in present),
-            *(told(_ratio(samples, each, ratio)) for ratio in ratios),
+            each.name,
+            *(shown(samples.spread(each, metric)) for metric in present),
+            *(shown(_ratio(samples, each, ratio)) for ratio in ratios),
         ]
         for each in subjects
     ]
@@ -68,24 +63,24 @@ def _section(samples: Samples, case: str) -> Section:
 
 def _ratio(samples: Samples, subject: Subject, ratio: str) -> Spread | None:
     if ratio == TO_BARE:
-        return samples.ratio(subject, subject._replace(who=who.BARE), "cpu_us")
+        return samples.ratio(subject, subject._replace(name=contestants.BARE), "cpu_us")
     if ratio == TO_UNPROVEN:
-        return samples.ratio(subject, subject._replace(who=proving.UNPROVEN), "cpu_us")
+        return samples.ratio(subject, subject._replace(name=proving.UNPROVEN), "cpu_us")
     if ratio == TO_UNFOLLOWED:
-        return samples.ratio(subject, subject._replace(who=following.UNFOLLOWED), "cpu_us")
-    if subject.who == who.OURS:
+        return samples.ratio(subject, subject._replace(name=following.UNFOLLOWED), "cpu_us")
+    if subject.name == contestants.OURS:
         return None
-    ours = subject._replace(who=who.OURS)
+    ours = subject._replace(name=contestants.OURS)
     if ratio == TO_US_CPU:
         return samples.ratio(subject, ours, "cpu_us")
     return samples.ratio(ours, subject, "requests_per_s")
 
 
-def told(measured: Spread | None) -> str:
-    """A median, with its range where that is not the same."""
+def shown(measured: Spread | None) -> str:
+    """Return a median, with its range if rounds differ."""
     if measured is None:
         return ""
-    middle, low, high = map(svg.short, measured)
+    middle, low, high = map(short, measured)
     return middle if low == high else f"{middle} ({low} – {high})"
 
 
@@ -93,8 +88,8 @@ def goal_rows(outcomes: list[Outcome]) -> list[list[str]]:
     return [
         [
             outcome.goal.text,
-            f"{'≥' if outcome.goal.at_least else '≤'} {svg.short(outcome.goal.bound)}",
-            told(outcome.measured),
+            f"{'≥' if outcome.goal.at_least else '≤'} {short(outcome.goal.bound)}",
+            shown(outcome.measured),
             outcome.verdict,
         ]
         for outcome in outcomes
@@ -105,7 +100,7 @@ GOAL_HEADING = ["goal", "wanted", "measured", ""]
 
 
 def text(samples: Samples, outcomes: list[Outcome]) -> str:
-    """Everything for a terminal."""
+    """Return everything for a terminal."""
     parts = [f"{section.case}\n{aligned(section.heading, section.rows)}" for section in sections(samples)]
     if outcomes:
         parts.append(aligned(GOAL_HEADING, goal_rows(outcomes)))
@@ -113,7 +108,7 @@ def text(samples: Samples, outcomes: list[Outcome]) -> str:
 
 
 def page(samples: Samples, outcomes: list[Outcome], machine: dict[str, str], command: str) -> str:
-    """Everything as a page of Markdown."""
+    """Return everything as a page of Markdown."""
     parts = [
         f"`{command}`\n\n"
         + "".join(f"- {name.replace('_', ' ')}: {value}\n" for name, value in machine.items())
@@ -129,7 +124,7 @@ def page(samples: Samples, outcomes: list[Outcome], machine: dict[str, str], com
 def document(
     samples: Samples, outcomes: list[Outcome], machine: dict[str, str], command: str, seed: int
 ) -> dict[str, Any]:
-    """Everything for JSON."""
+    """Return everything for JSON."""
     return {
         "command": command,
         "seed": seed,

@@ -1,13 +1,37 @@
-"""Figures of all rounds, and what is told of them: medians, ranges, and ratios within the same round."""
+"""What a run of the suite does and collects: its effort, the bench of all cases, figures of all rounds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import median
 from typing import NamedTuple
 
+from .servers import Site
+
+
+class Effort(NamedTuple):
+    """Rounds, seconds of each measurement, and sizes; a `large` of 0 leaves its cases out."""
+
+    rounds: int
+    warm_up_s: float
+    measured_s: float
+    small: int = 1_000
+    usual: int = 100_000
+    large: int = 1_000_000
+    idle_connections: int = 10_000
+    subscribers: int = 1_000
+    stall_s: float = 10.0
+    latency_s: float = 20.0
+
+
+WHOLE = Effort(rounds=5, warm_up_s=0.3, measured_s=2.0)
+QUICK = Effort(
+    rounds=2, warm_up_s=0.15, measured_s=0.4, large=0, idle_connections=2_000, stall_s=2.5, latency_s=3.0
+)
+
 
 class Spread(NamedTuple):
-    """The median of some rounds, and the lowest and highest of them."""
+    """The median, the lowest and the highest figure of some rounds."""
 
     median: float
     low: float
@@ -15,10 +39,10 @@ class Spread(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """Whose figure: `who` did it, in which `case`."""
+    """The contestant, or kind of request, called `name` in a case."""
 
     case: str
-    who: str
+    name: str
 
 
 def spread(values: list[float]) -> Spread:
@@ -26,13 +50,13 @@ def spread(values: list[float]) -> Spread:
 
 
 class Samples:
-    """One list of values, a round each, for every subject and metric, in the order in which they came."""
+    """A list of values, one a round, for every subject and metric, in the order of measuring."""
 
     def __init__(self) -> None:
         self._values: dict[Subject, dict[str, list[float]]] = {}
 
     def add(self, subject: Subject, **metrics: float) -> None:
-        """Take in the figures of one round."""
+        """Add the figures of one round."""
         of_subject = self._values.setdefault(subject, {})
         for metric, value in metrics.items():
             of_subject.setdefault(metric, []).append(value)
@@ -44,32 +68,35 @@ class Samples:
         return list(self._values.get(subject, {}))
 
     def spread(self, subject: Subject, metric: str) -> Spread | None:
-        """What was measured; None where nothing was."""
-        values = self._values.get(subject, {}).get(metric)
+        values = self._of(subject, metric)
         return spread(values) if values else None
 
     def ratio(self, subject: Subject, other: Subject, metric: str) -> Spread | None:
-        """How many times that of `other` the metric is, round by round: a slow round slows both.
+        """Return the metric of `subject` divided by that of `other`, round by round.
 
-        None where one of them was not measured.
+        A slow round slows both, so it does not change the ratio.
         """
         pairs = zip(self._of(subject, metric), self._of(other, metric), strict=False)
         ratios = [mine / theirs for mine, theirs in pairs if theirs]
         return spread(ratios) if ratios else None
 
     def document(self) -> list[dict[str, object]]:
-        """Every value, for JSON."""
+        """Return every value, for JSON."""
         return [
-            {
-                "case": subject.case,
-                "who": subject.who,
-                "metric": metric,
-                "rounds": values,
-                **spread(values)._asdict(),
-            }
+            {**subject._asdict(), "metric": metric, "rounds": values, **spread(values)._asdict()}
             for subject, metrics in self._values.items()
             for metric, values in metrics.items()
         ]
 
     def _of(self, subject: Subject, metric: str) -> list[float]:
         return self._values.get(subject, {}).get(metric, [])
+
+
+class Bench(NamedTuple):
+    """What every case gets: where servers start, the effort, where figures go, how to log progress."""
+
+    site: Site
+    effort: Effort
+    samples: Samples
+    log: Callable[[str], None]
+    seed: int

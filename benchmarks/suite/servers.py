@@ -1,4 +1,4 @@
-"""Starting and stopping servers on loopback, and looking at them from outside."""
+"""Servers on loopback: starting, stopping, and measuring them from outside."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from .contestants import CONTESTANTS, Place
 from .databases import Databases
 from .machine import ROOT, Cores
 
-# A million nodes take a while to load.
 START_S_MAX = 180.0
 STOP_S_MAX = 30.0
 POLL_S = 0.001
 LOOK_S = 0.05
-# Memory stands still that has not changed by more in so long.
+# Memory is settled if it has not changed by more bytes in so many seconds.
 STILL_S, STILL_BYTES = 0.5, 65_536
 SETTLE_S_MAX = 10.0
 KEYS_S_MAX = 30.0
@@ -33,11 +32,11 @@ LOG_SHOWN = 2_000
 
 
 class ServerError(Exception):
-    """A server did not start. The message says which, and how its log ends."""
+    """A server that did not start. The message names it and holds the end of its log."""
 
 
 class Running(NamedTuple):
-    """A server that answers: where, its process and all their children, and the seconds until it listened."""
+    """A server that listens: its port, process, all process ids, and the seconds until it listened."""
 
     port: int
     process: subprocess.Popen[bytes]
@@ -51,28 +50,28 @@ class Running(NamedTuple):
         return machine.resident_bytes(self.pids)
 
     def settled_bytes(self) -> int:
-        """Resident memory once it stands still, or after `SETTLE_S_MAX`."""
+        """Return the resident memory once it is settled, or after `SETTLE_S_MAX`."""
         return settled(self.resident_bytes, perf_counter, sleep)
 
     def get(self, path: str) -> Any:
-        """The document at `path`."""
+        """Return the document at `path`."""
         return json.loads(ask(self.port, "GET", path))
 
     def open_keys(self) -> None:
-        """Wait until a server of ours has its keys, and the second is over in which it started.
+        """Wait until our server has its keys and the second of its start is over. Raises `ServerError`.
 
-        Times in signatures are whole seconds; that second was before its start. Raises `ServerError`.
+        Times in signatures are whole seconds, so that second counts as before the start.
         """
         sleep(1)
         ends_s = perf_counter() + KEYS_S_MAX
-        while b'"keyset"' not in (told := ask(self.port, "GET", "/security/keys")):
+        while b'"keyset"' not in (answer := ask(self.port, "GET", "/security/keys")):
             if perf_counter() > ends_s:
-                raise ServerError(f"there are no keys after {KEYS_S_MAX} s, but {told[:LOG_SHOWN]!r}")
+                raise ServerError(f"the server has no keys after {KEYS_S_MAX:g} s: {answer[:LOG_SHOWN]!r}")
             sleep(LOOK_S)
 
 
 def settled(look: Callable[[], int], now_s: Callable[[], float], pause: Callable[[float], None]) -> int:
-    """What `look` tells once it stands still, within `STILL_BYTES` for `STILL_S`, or after `SETTLE_S_MAX`."""
+    """Return `look()` once it stays within `STILL_BYTES` for `STILL_S`, or after `SETTLE_S_MAX`."""
     ends_s = now_s() + SETTLE_S_MAX
     before, since_s = look(), now_s()
     while True:
@@ -85,7 +84,7 @@ def settled(look: Callable[[], int], now_s: Callable[[], float], pause: Callable
 
 
 class Usage(NamedTuple):
-    """Readings at one moment: processor time of the server, of its core, of this process, time of the day."""
+    """Processor time of the server, of its core and of this process at one moment."""
 
     server_s: float
     core_s: float
@@ -94,7 +93,7 @@ class Usage(NamedTuple):
 
 
 class Meter:
-    """What a server and its core did between two calls of `read`."""
+    """Processor time of a server and its core between two calls of `read`."""
 
     def __init__(self, server: Running, cores: Cores) -> None:
         self._server, self._cores = server, cores
@@ -105,10 +104,7 @@ class Meter:
         self._readings.append(Usage(self._server.processor_s(), core_s, process_time(), perf_counter()))
 
     def figures(self, requests: int) -> dict[str, float]:
-        """Server CPU for each request, and the percentage of the server's core that others have had.
-
-        By how much of a core the load has used one sees whether that was what could do no more.
-        """
+        """Return server CPU for each request, and how busy the load and others on the server's core were."""
         first, last = self._readings
         server_s = last.server_s - first.server_s
         found = {
@@ -122,7 +118,7 @@ class Meter:
 
 
 class Site(NamedTuple):
-    """Where all servers of a run are started."""
+    """Folder, databases and cores for all servers of a run."""
 
     folder: Path
     databases: Databases
@@ -136,7 +132,7 @@ class Site(NamedTuple):
         settings: dict[str, str] | None = None,
         command: list[str] | None = None,
     ) -> Iterator[Running]:
-        """Run a contestant, or `command` with the flags of ours; `settings` are those of our server."""
+        """Run a contestant, or `command` with the flags of our server; `settings` are those of our server."""
         with tempfile.TemporaryDirectory(dir=self.folder) as own:
             place = Place(free_port(), Path(own), nodes, self.databases, settings or {})
             arguments = CONTESTANTS[name].command(place)
@@ -170,7 +166,7 @@ def _wait_until_it_listens(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask a server to end, and make sure that it does, with all its children."""
+    """Stop a server with all its children, by force if it does not end by itself."""
     pids = machine.family(process.pid)
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
@@ -185,7 +181,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
-    """The body of one answer, whatever its status."""
+    """Return the body of one answer of any status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=STOP_S_MAX)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})

@@ -1,4 +1,4 @@
-"""How long the loop of our server is held up: idle, under load, snapshotting, with a crowd due at once."""
+"""Stalls of the loop of our server: idle, under load, with snapshots, with a crowd due at once."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, sleep
 
-from ..load.generator import LoadOptions
+from ..load.requests import LoadOptions
 from ..load.running import run_here
 from ..population import ATTENDED_S
-from . import contestants as who
-from .effort import Bench
+from . import contestants
 from .inprocess import TOLERANCE_S, run_alone
-from .samples import Subject
+from .samples import Bench, Subject
 from .servers import Running
 
 RATE = 5_000.0
 CASE = "the loop late by"
 DEADLINES_CASE = "deadlines due at once"
 ALONE, SERVED = "a directory alone", "a server, stored as well"
-# A commit every tenth of a second, a snapshot as soon as the last one is taken.
 FLUSHING = {"flush-interval-s": "0.1"}
 SNAPSHOTTING = {"snapshot-interval-s": "1", "snapshots-kept": "1"}
 SILENT = {"heartbeat-tolerance-s": str(TOLERANCE_S), "mass-silence-share": "1"}
@@ -31,13 +29,13 @@ POLL_S = 0.5
 
 
 def measure(bench: Bench) -> None:
-    """A server of its own for each phase."""
+    """Measure each phase with a server of its own."""
     rate = f"{RATE:,.0f} heartbeats/s"
     _phase(bench, "idle", {}, loaded=False)
     _phase(bench, f"{rate}, flushing every 0.1 s", FLUSHING, loaded=True)
     _phase(bench, f"{rate}, flushing, snapshots", {**FLUSHING, **SNAPSHOTTING}, loaded=True)
     crowd = bench.effort.large or bench.effort.usual
-    bench.tell(f"{DEADLINES_CASE}: {crowd:,}")
+    bench.log(f"{DEADLINES_CASE}: {crowd:,}")
     bench.samples.add(
         Subject(f"{crowd:,} {DEADLINES_CASE}", ALONE),
         **run_alone(bench.site.cores, "deadlines", crowd),
@@ -52,21 +50,21 @@ def _watched(
     nodes: int = 0,
     last_seen_s: float | None = None,
 ) -> dict[str, float]:
-    """Run `act` beside a server with a watcher on its loop; returns by how much that was late, in ms."""
+    """Run `act` beside a server with a watcher on its loop; return the lateness of the watcher in ms."""
     nodes = nodes or bench.effort.usual
     with tempfile.TemporaryDirectory(dir=bench.site.folder) as folder:
-        told, database = Path(folder) / "late.json", Path(folder) / "openred.db"
+        lateness, database = Path(folder) / "late.json", Path(folder) / "openred.db"
         bench.site.databases.copy(nodes, database, last_seen_s)
-        command = [sys.executable, "-m", "benchmarks.suite.watched", str(told)]
+        command = [sys.executable, "-m", "benchmarks.suite.watched", str(lateness)]
         given = {"database": str(database), **settings}
-        with bench.site.server(who.OURS, 0, given, command) as server:
+        with bench.site.server(contestants.OURS, 0, given, command) as server:
             act(server)
-        found = json.loads(told.read_text())
+        found = json.loads(lateness.read_text())
     return {"p50_ms": found["p50"], "p99_ms": found["p99"], "p999_ms": found["p99.9"], "max_ms": found["max"]}
 
 
 def _phase(bench: Bench, name: str, settings: dict[str, str], *, loaded: bool) -> None:
-    bench.tell(f"{CASE}: {name}")
+    bench.log(f"{CASE}: {name}")
 
     def act(server: Running) -> None:
         if loaded:
@@ -94,7 +92,7 @@ def _beat(bench: Bench, server: Running, seconds: float) -> None:
 
 
 def _expiry(bench: Bench, crowd: int) -> None:
-    """All nodes of a server are due in the moment when it is ready."""
+    """Start a server whose nodes are all due at once, and wait until all have changed state."""
     took_s = 0.0
 
     def act(server: Running) -> None:
@@ -105,7 +103,7 @@ def _expiry(bench: Bench, crowd: int) -> None:
             if sum(each["count"] for each in transitions) >= crowd:
                 return
             sleep(POLL_S)
-        raise RuntimeError(f"{crowd:,} nodes were due, and not all have moved on within {EXPIRY_S_MAX} s")
+        raise RuntimeError(f"{crowd:,} nodes were due, and not all changed state within {EXPIRY_S_MAX:g} s")
 
     late_ms = _watched(bench, SILENT, act, crowd, ATTENDED_S - TOLERANCE_S)
     bench.samples.add(Subject(CASE, f"{crowd:,} {DEADLINES_CASE}"), **late_ms)

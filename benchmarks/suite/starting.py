@@ -1,4 +1,4 @@
-"""From the start of a process to its first answer, empty and with many nodes."""
+"""Time from the start of a process to its first answer, empty and with many nodes."""
 
 from __future__ import annotations
 
@@ -7,34 +7,32 @@ import subprocess
 import sys
 from time import perf_counter
 
-from . import contestants as who
-from . import machine
+from . import contestants, machine
 from .contestants import CONTESTANTS
 from .databases import select_s
-from .effort import Bench
 from .machine import ROOT
-from .samples import Subject
+from .samples import Bench, Subject
 from .servers import ask
 
 CASE = "start to the first answer"
 IMPORT = 'python -c "import uvloop"'
 SELECT = "bare SELECT of all rows"
-STARTERS = (who.OURS, who.GRANIAN, who.AIOHTTP, who.FASTAPI)
+STARTERS = (contestants.OURS, contestants.GRANIAN, contestants.AIOHTTP, contestants.FASTAPI)
 
 
 def measure(bench: Bench) -> None:
-    """Start the contestants one after the other, round by round."""
-    # Whoever installs a package compiles it. Of a checkout that was not, half of a start would be compiling.
+    """Start the contestants in turns, round by round."""
+    # An installation compiles the package; in a checkout half of the first start would be compiling.
     for folder in ("openred_central", "benchmarks"):
         compileall.compile_dir(ROOT / folder, quiet=1)
     present = [name for name in STARTERS if not CONTESTANTS[name].missing()]
     for number in range(bench.effort.rounds):
-        bench.tell(f"round {number + 1} of {bench.effort.rounds}: {CASE}")
+        bench.log(f"round {number + 1} of {bench.effort.rounds}: {CASE}")
         bench.samples.add(Subject(CASE, IMPORT), seconds=_import_s(bench))
         for name in present:
             began_s = perf_counter()
             with bench.site.server(name) as server:
-                # To be told that there is no such node is an answer.
+                # An answer that the node is unknown is an answer.
                 ask(server.port, "POST", "/heartbeat/node-0000000000")
                 bench.samples.add(Subject(CASE, name), seconds=perf_counter() - began_s)
 
@@ -51,12 +49,12 @@ def restore_case(nodes: int) -> str:
 
 
 def measure_restoring(bench: Bench) -> None:
-    """Start our server on databases that are ever larger."""
+    """Start our server on larger and larger databases."""
     for nodes in filter(None, (bench.effort.usual, bench.effort.large)):
-        bench.tell(restore_case(nodes))
+        bench.log(restore_case(nodes))
         database = bench.site.databases.path(nodes)
         for _ in range(min(bench.effort.rounds, 3)):
             bench.samples.add(Subject(restore_case(nodes), SELECT), seconds=select_s(database))
-            with bench.site.server(who.OURS, nodes) as server:
+            with bench.site.server(contestants.OURS, nodes) as server:
                 ask(server.port, "GET", "/health/live")
-                bench.samples.add(Subject(restore_case(nodes), who.OURS), seconds=server.started_s)
+                bench.samples.add(Subject(restore_case(nodes), contestants.OURS), seconds=server.started_s)

@@ -1,9 +1,9 @@
-"""Our server with a watcher on its loop: while it is ready, a timer wants to run every millisecond.
+"""Our server with a watcher on its loop: a timer that is due every millisecond while the server is ready.
 
     python -m benchmarks.suite.watched FILE --port=8000 ...       settings as for the server
 
-When the server ends, FILE holds by how much the timer came late. A timer of the loop is a millisecond coarse,
-so that up to one is no stall. What comes once it is told to stop does not count: it closes the database.
+At its end the server writes the lateness of the timer to FILE. A timer of the loop is a millisecond coarse:
+less than that is no stall. Stalls after the signal to stop do not count.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import uvloop
 from openred_central.server.server import Server
 from openred_central.settings.config import load
 
-from ..load.histogram import Histogram
+from ..load.tally import Histogram
 
 TICK_S = 0.001
 
 
 class ReadyHandler(logging.Handler):
-    """Sets `ready` with the log line that says so, and clears it with the one that says that it ends."""
+    """Sets `ready` at the log line "ready", and clears it at the log line "stopping"."""
 
     def __init__(self, ready: asyncio.Event) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ReadyHandler(logging.Handler):
 
 
 async def watch(ready: asyncio.Event, late: Histogram) -> None:
-    """Note by how much a timer comes late."""
+    """Count how late a timer is."""
     await ready.wait()
     while ready.is_set():
         due_s = perf_counter() + TICK_S

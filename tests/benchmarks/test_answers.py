@@ -1,4 +1,4 @@
-"""Answers are told apart, however their bytes come."""
+"""Answers are separated, however their bytes arrive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"
 ALL = PLAIN + INTERIM + LOWER + EMPTY + CHUNKED + TRAILERS + PLAIN
 
 
-def test_answers_are_the_same_in_one_piece_and_byte_by_byte() -> None:
+def test_answers_are_equal_in_one_piece_and_bytewise() -> None:
     bytewise, reader = [], AnswerReader()
     for at in range(len(ALL)):
         bytewise += reader.feed(ALL[at : at + 1])
@@ -25,13 +25,13 @@ def test_answers_are_the_same_in_one_piece_and_byte_by_byte() -> None:
 
 
 @pytest.mark.parametrize("answer", [PLAIN, LOWER, EMPTY, CHUNKED, TRAILERS])
-def test_an_answer_is_there_with_its_last_byte(answer: bytes) -> None:
+def test_answer_is_complete_with_its_last_byte(answer: bytes) -> None:
     reader = AnswerReader()
     assert reader.feed(answer[:-1]) == []
     assert len(reader.feed(answer[-1:])) == 1
 
 
-def test_the_body_of_the_last_answer_is_kept_as_it_came() -> None:
+def test_body_of_the_last_answer_is_kept() -> None:
     reader = AnswerReader()
     for answer, body in (
         (LOWER + PLAIN, b"hello"),
@@ -43,7 +43,7 @@ def test_the_body_of_the_last_answer_is_kept_as_it_came() -> None:
         assert reader.body == body
 
 
-def test_a_server_that_will_close_is_believed() -> None:
+def test_announced_close_is_noticed() -> None:
     reader = AnswerReader()
     reader.feed(PLAIN)
     assert not reader.closing
@@ -59,6 +59,6 @@ def test_a_server_that_will_close_is_believed() -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "a chunk has the size b'xyz'"),
     ],
 )
-def test_what_cannot_be_told_apart_is_refused(data: bytes, complaint: str) -> None:
+def test_unreadable_answer_is_refused(data: bytes, complaint: str) -> None:
     with pytest.raises(UnreadableError, match=complaint):
         AnswerReader().feed(data)

@@ -1,4 +1,4 @@
-"""A database with nodes that sign is one that a server takes, and a copy has nodes of the same keys."""
+"""A server loads a database with nodes that sign."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from openred_central.storage.loading import load
 from openred_central.storage.sqlite.sqlite import SqliteStore
 
 
-def test_a_server_takes_nodes_that_sign_and_knows_their_keys(tmp_path: Path) -> None:
+def test_server_loads_nodes_that_sign_with_their_keys(tmp_path: Path) -> None:
     databases = Databases(tmp_path)
     store = SqliteStore(databases.path_with_signers(30, 20))
     store.open()
     found = Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), random.Random(1).random)
-    # It checks everything that it loads.
+    # Loading checks every record.
     load(found, store, VirtualClock(), tick_s=1.0)
     store.close()
     assert len(found) == 70

@@ -1,8 +1,9 @@
-"""The generator against servers that behave badly: slow ones, such that close, such that talk nonsense."""
+"""The generator times every due request, also against servers that are slow, close, or send nonsense."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from time import perf_counter
 from typing import cast
@@ -10,7 +11,8 @@ from typing import cast
 import pytest
 import uvloop
 
-from benchmarks.load.generator import Generator, LoadOptions
+from benchmarks.load.generator import Generator, Schedule
+from benchmarks.load.requests import LoadOptions
 from benchmarks.load.tally import Tally
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -19,7 +21,7 @@ ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
 class Misbehaving(asyncio.Protocol):
-    """Answers the first requests of each connection with `answers`, and closes it behind the last."""
+    """Answers the first requests of each connection with `answers`, and closes it after the last."""
 
     answers: tuple[bytes, ...] = ()
 
@@ -57,35 +59,35 @@ def load(*answers: bytes, protocol: Callable[[], asyncio.Protocol] | None = None
 
 
 @pytest.mark.parametrize("answers", [(CLOSING,), (ANSWER, ANSWER, CLOSING)])
-def test_connections_that_the_server_closes_in_order_are_replaced(answers: tuple[bytes, ...]) -> None:
+def test_connections_closed_in_order_are_replaced(answers: tuple[bytes, ...]) -> None:
     tally = load(*answers)
     assert tally.answered > 6
     assert (tally.failed, tally.error) == (0, "")
 
 
-def test_requests_that_are_lost_with_their_connection_are_counted() -> None:
+def test_requests_lost_with_their_connection_are_counted() -> None:
     tally = load(ANSWER, ANSWER, pipeline=4)
     assert tally.failed > 0
 
 
-def test_a_server_that_answers_nothing_leaves_its_requests_timed_up_to_the_end() -> None:
+def test_unanswered_requests_are_timed_up_to_the_end() -> None:
     tally = load(rate=100.0)
-    # Two are in flight, all others wait for a connection: none is left out because it was never sent.
+    # Two are in flight. All others wait for a connection, and count although they were never sent.
     assert tally.answered == 0
     assert tally.unanswered == tally.all_times().count >= 29
     assert tally.all_times().quantile_us(0.5) > 1_000_000
 
 
-def test_what_is_no_answer_ends_the_run_with_the_reason() -> None:
+def test_unreadable_answer_ends_the_run_with_the_reason() -> None:
     assert load(ENDLESS).error == "an answer has neither a Content-Length nor chunks"
 
 
-def test_more_answers_than_requests_are_an_error() -> None:
-    assert load(ANSWER * 2).error == "an answer came that nobody had asked for"
+def test_answer_without_request_is_an_error() -> None:
+    assert load(ANSWER * 2).error == "an answer came without a request"
 
 
 class Slow(asyncio.Protocol):
-    """Answers every request, but none before the measured time is over."""
+    """Answers every request after the measured time."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -95,8 +97,53 @@ class Slow(asyncio.Protocol):
         asyncio.get_running_loop().call_later(0.5, self._transport.write, answers)
 
 
-def test_answers_after_the_measured_time_are_no_throughput() -> None:
+def test_late_answers_are_no_throughput() -> None:
     tally = load(protocol=Slow, rate=100.0, connections=50)
     assert tally.answered == sum(tally.overdue) > 0
     assert tally.requests_per_s == 0
     assert tally.all_times().count == tally.answered + tally.unanswered
+
+
+class Refusing(asyncio.Protocol):
+    """Refuses every request."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(ANSWER.replace(b"200 OK", b"503 Busy"))
+
+
+def test_idle_connection_reports_a_refusal() -> None:
+    tally = load(protocol=Refusing, idle_connections=1, idle_request=b"GET / HTTP/1.1\r\n\r\n")
+    assert tally.error.startswith("an idle connection was answered b'HTTP/1.1 503")
+
+
+def test_requests_are_due_evenly_from_the_start() -> None:
+    schedule = Schedule(10.0, rate=4)
+    assert schedule.take_due(9.99, 100) == []
+    assert schedule.take_due(10.0, 100) == [10.0]
+    assert schedule.next_s() == 10.25
+    assert schedule.take_due(11.0, 100) == [10.25, 10.5, 10.75, 11.0]
+
+
+def test_late_caller_gets_all_due_times() -> None:
+    schedule = Schedule(0.0, rate=10)
+    assert schedule.take_due(5.0, 3) == [0.0, 0.1, 0.2]
+    assert len(schedule.take_due(5.0, 1_000)) == 48
+
+
+def test_generators_share_the_rate_in_turns() -> None:
+    schedules = [Schedule(0.0, 10, generator, 3) for generator in range(3)]
+    due = sorted(due_s for schedule in schedules for due_s in schedule.take_due(2.95, 1_000))
+    assert due == pytest.approx([number / 10 for number in range(30)])
+
+
+def test_due_times_do_not_depend_on_the_calls(seed: int) -> None:
+    chance, schedule = random.Random(seed), Schedule(3.0, rate=70)
+    now_s, taken = 3.0, []
+    while now_s < 8:
+        taken += schedule.take_due(now_s, chance.randrange(1, 10))
+        now_s += chance.random() / 5
+    rest = schedule.take_due(8, 10_000)
+    assert taken + rest == Schedule(3.0, rate=70).take_due(8, 10_000)

@@ -1,4 +1,4 @@
-"""``python -m benchmarks load``: whom it refuses to load, and one short run against a real server."""
+"""``python -m benchmarks load``: refused servers and options, and short runs against a real server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import command
-from benchmarks.load.generator import LoadOptions
-from benchmarks.load.proofs import SESSION_KINDS, SIGNED_KINDS
-from benchmarks.load.running import LoadError, shares
+from benchmarks.load.requests import KINDS, LoadError, LoadOptions
+from benchmarks.load.running import shares
 from benchmarks.load.tally import Tally
 from tests.e2e.conftest import servers_in
 from tests.e2e.running import ROOT, environment
@@ -25,12 +24,12 @@ def arguments(*given: str) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def test_addresses_of_this_machine_alone_are_loopback() -> None:
+def test_only_addresses_of_this_machine_are_loopback() -> None:
     assert all(map(command.is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "::1%lo")))
     assert not any(map(command.is_loopback, ("192.0.2.1", "10.0.0.1", "::", "0.0.0.0", "fe80::1%eth0")))
 
 
-def test_a_server_elsewhere_is_not_loaded_unless_it_is_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_server_elsewhere_is_refused_without_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(arguments("--url", "http://192.0.2.1/")) == 2
     assert "--i-own-this-server" in capsys.readouterr().err
 
@@ -45,21 +44,21 @@ def test_a_server_elsewhere_is_not_loaded_unless_it_is_ones_own(capsys: pytest.C
         (["--rate", "0"], "--rate is 0, allowed is 0.1 to 1e"),
         (["--processes", "4", "--connections", "3"], "--connections is 3, allowed is 4 to 50000"),
         (["--nodes", "0"], "--nodes is 0"),
-        (["--mix", "token", "--duration", "300"], "allowed are 290 s of --warm-up and --duration together"),
-        (["--mix", "token_pair", "--nodes", "1"], "--nodes is 1, allowed is 2 or more"),
+        (["--mix", "token", "--duration", "300"], "so at most 290 s are allowed"),
+        (["--mix", "token_pair", "--nodes", "1"], "a pair of tokens needs two nodes"),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused(given: list[str], complaint: str) -> None:
+def test_wrong_options_are_refused(given: list[str], complaint: str) -> None:
     with pytest.raises(LoadError, match=complaint):
         command.load_options(arguments(*given))
 
 
-def test_a_path_in_the_url_is_put_before_every_request() -> None:
+def test_path_of_the_url_is_a_prefix() -> None:
     options = command.load_options(arguments("--url", "http://127.0.0.1:81/directory/"))
     assert (options.host, options.port, options.prefix) == ("127.0.0.1", 81, "/directory")
 
 
-def test_requests_without_an_answer_are_a_failure() -> None:
+def test_exit_code_reports_missing_answers() -> None:
     tally = Tally(["root"])
     assert command.exit_code(tally) == 1
     tally.statuses[0][200] = 5
@@ -68,7 +67,7 @@ def test_requests_without_an_answer_are_a_failure() -> None:
     assert command.exit_code(tally) == 1
 
 
-def test_durations_have_units(capsys: pytest.CaptureFixture[str]) -> None:
+def test_duration_may_have_a_unit(capsys: pytest.CaptureFixture[str]) -> None:
     options = command.load_options(arguments("--duration", "5m", "--warm-up", "0.5"))
     assert (options.duration_s, options.warm_up_s) == (300, 0.5)
     with pytest.raises(SystemExit):
@@ -78,7 +77,7 @@ def test_durations_have_units(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_processes_share_connections_and_keep_the_rate_of_all() -> None:
+def test_processes_share_connections_and_rate() -> None:
     parts = shares(LoadOptions("h", 1, {}, rate=90.0, connections=7, idle_connections=2), 3)
     assert [part.connections for part in parts] == [3, 2, 2]
     assert [part.idle_connections for part in parts] == [1, 1, 0]
@@ -87,7 +86,7 @@ def test_processes_share_connections_and_keep_the_rate_of_all() -> None:
     ]
 
 
-def test_a_real_server_is_loaded_and_reported_on(tmp_path: Path) -> None:
+def test_real_server_is_loaded_and_reported(tmp_path: Path) -> None:
     with servers_in(tmp_path) as start:
         server = start("--database", "memory:")
         written, chart = tmp_path / "load.json", tmp_path / "load.svg"
@@ -98,31 +97,31 @@ def test_a_real_server_is_loaded_and_reported_on(tmp_path: Path) -> None:
             cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60,
         )  # fmt: skip
     found = json.loads(written.read_text())
-    # On a busy machine some may have no answer in the end, and the exit code says so.
+    # On a busy machine some may be unanswered at the end, and the exit code says so.
     assert ran.returncode == (1 if found["unanswered"] else 0), ran.stderr
     assert found["kinds"].keys() == {"heartbeat", "discover", "register"}
     assert (found["refused"], found["failed"], found["error"]) == (0, 0, "")
-    # The warm-up may add its own; but none of the second is left out for coming late, however slow all is.
+    # The warm-up may add some; a slow machine must not take any away.
     assert 195 <= found["answered"] + found["unanswered"] <= 225
     assert "heartbeat" in ran.stdout
     assert "requests/s   p50" in ran.stderr
     assert chart.read_text().startswith("<svg")
 
 
-def test_a_real_server_takes_every_proof_of_the_load(tmp_path: Path) -> None:
-    mix = {"own_heartbeat", *SESSION_KINDS, *SIGNED_KINDS}
+def test_real_server_accepts_every_proof(tmp_path: Path) -> None:
+    mix = {"own_heartbeat", *(kind for kind, each in KINDS.items() if each.key)}
     with servers_in(tmp_path) as start:
         server = start("--database", "memory:", "--rate-limit-exempt", "127.0.0.0/8")
         written = tmp_path / "load.json"
         given = ["--url", f"http://127.0.0.1:{server.address[1]}", "--nodes", "20", "--connections", "4"]
-        # The server refuses signatures of the second in which it started; the warm-up sends those.
+        # The server refuses signatures of the second of its start, which the warm-up sends.
         given += ["--rate", "100", "--duration", "1", "--warm-up", "1", "--processes", "2"]
         ran = subprocess.run(
             [sys.executable, "-m", "benchmarks", "load", *given, "--mix", ",".join(mix), "--json", written],
             cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60,
         )  # fmt: skip
     found = json.loads(written.read_text())
-    # On a busy machine some may have no answer in the end, and the exit code says so.
+    # On a busy machine some may be unanswered at the end, and the exit code says so.
     assert ran.returncode == (1 if found["unanswered"] else 0), ran.stderr
     assert found["kinds"].keys() == mix
     assert all(each["answered"] for each in found["kinds"].values())
@@ -130,12 +129,13 @@ def test_a_real_server_takes_every_proof_of_the_load(tmp_path: Path) -> None:
     assert "signers" not in found["options"]
 
 
-def test_who_meets_a_limit_is_told_how_our_server_lifts_it(
+def test_rate_limit_error_names_the_exempting_flag(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with servers_in(tmp_path) as start:
         server = start("--database", "memory:", "--rate-limit-exempt", "")
         given = ["--url", f"http://127.0.0.1:{server.address[1]}", "--nodes", "50", "--connections", "1"]
         assert command.run(arguments(*given)) == 2
-    assert "40 times 429" in (told := capsys.readouterr().err)
-    assert "--rate-limit-exempt=127.0.0.0/8,::1/128" in told
+    message = capsys.readouterr().err
+    assert "40 times 429" in message
+    assert "--rate-limit-exempt=127.0.0.0/8,::1/128" in message

@@ -1,4 +1,4 @@
-"""The nodes of all benchmarks are what the figures say they are, however they get into a directory."""
+"""The nodes of all benchmarks are equal as registrations and as records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def directory() -> Directory:
     return Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), random.Random(1).random)
 
 
-def test_a_node_is_as_large_as_the_figures_say() -> None:
+def test_node_has_the_documented_size() -> None:
     node = population.document(1_234)
     assert len(node["node_id"]) == 15
     assert len(b64decode(node["public_key"], validate=True)) == 32
@@ -28,27 +28,27 @@ def test_a_node_is_as_large_as_the_figures_say() -> None:
     assert (len(node["services"]), len(node["metadata"])) == (2, 2)
 
 
-def test_a_database_of_nodes_is_one_that_a_server_takes(tmp_path: Path) -> None:
+def test_server_loads_a_database_of_nodes(tmp_path: Path) -> None:
     store = population.filled(tmp_path / "nodes.db", population.records(7_000))
     found = directory()
-    # It checks everything that it loads.
+    # Loading checks every record.
     attended = load(found, store, VirtualClock(), tick_s=1.0)
     store.close()
     assert len(found) == 7_000
     assert attended.now().attended_s == population.ATTENDED_S
-    # Nobody is due before the figures are taken.
+    # No deadline falls into a measurement.
     assert found.expiry.next_s() > population.ATTENDED_S + 86_400
 
 
-def test_a_crowd_can_be_silent_since_the_same_moment() -> None:
+def test_all_nodes_can_be_silent_since_one_moment() -> None:
     (records,) = population.records(3, 900.0)
     assert {record.last_seen_s for record in records} == {900.0}
 
 
-def test_a_record_and_a_registration_tell_the_same() -> None:
+def test_record_equals_registration() -> None:
     record, node = population.record(20), population.document(20)
     assert record.node_id == node["node_id"]
     assert record.services.split(",") == node["services"] == ["index", "storage"]
-    # A server keeps a key in its one form, and notes that it is one.
+    # A server keeps a key in its canonical form, with a flag.
     assert Profile.decode(record.profile).public_key == load_node_key(node["public_key"]).text
     assert record.flags & KEYED

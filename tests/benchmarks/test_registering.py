@@ -1,4 +1,4 @@
-"""The floor of registrations takes the rows that the server writes."""
+"""The floor of registrations writes the rows of the server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 from benchmarks.suite.registering import bare_rows_per_s
 
 
-def test_sqlite_alone_takes_our_rows_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_sqlite_alone_writes_our_rows_and_cleans_up(tmp_path: Path) -> None:
     assert bare_rows_per_s(tmp_path, 3, 0.001) > 0
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Ratios are taken within a round, so that a slow round does not count against one of two."""
+"""Ratios are taken within a round, so that a slow round counts for both sides."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def measured() -> Samples:
     return samples
 
 
-def test_a_median_is_told_with_its_range() -> None:
+def test_median_has_a_range() -> None:
     assert measured().spread(OURS, "requests_per_s") == Spread(600, 200, 2_000)
 
 
-def test_a_machine_that_drifts_does_not_change_a_ratio() -> None:
+def test_drift_of_the_machine_does_not_change_a_ratio() -> None:
     assert measured().ratio(OURS, THEIRS, "requests_per_s") == Spread(2, 2, 2)
 
 
-def test_what_was_not_measured_has_no_figures() -> None:
+def test_unmeasured_subject_has_no_figures() -> None:
     samples = measured()
     absent = Subject("heartbeat", "nobody")
     assert samples.spread(absent, "cpu_us") is None
@@ -33,17 +33,17 @@ def test_what_was_not_measured_has_no_figures() -> None:
     assert samples.metrics(absent) == []
 
 
-def test_only_rounds_that_both_have_are_compared() -> None:
+def test_only_rounds_of_both_are_compared() -> None:
     samples = measured()
     samples.add(OURS, requests_per_s=1e9)
     assert samples.ratio(OURS, THEIRS, "requests_per_s") == Spread(2, 2, 2)
 
 
-def test_the_document_holds_every_round() -> None:
+def test_document_holds_every_round() -> None:
     (first, *_) = measured().document()
     assert first == {
         "case": "heartbeat",
-        "who": "ours",
+        "name": "ours",
         "metric": "requests_per_s",
         "rounds": [200, 2_000, 600],
         "median": 600,

@@ -1,14 +1,12 @@
-"""The suite tells what it has measured, and of each goal whether it was reached."""
+"""The suite reports its figures, and for each goal whether it was reached."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.suite import contestants as who
-from benchmarks.suite import following, loads, proving, report
-from benchmarks.suite.effort import QUICK, WHOLE, Effort
+from benchmarks.suite import contestants, following, loads, proving, report
 from benchmarks.suite.goals import goals, outcomes
-from benchmarks.suite.samples import Samples, Subject
+from benchmarks.suite.samples import QUICK, WHOLE, Effort, Samples, Subject
 
 CASE = loads.heartbeat_case(QUICK)
 MACHINE = {"processor": "one", "load_average": "0.1"}
@@ -16,12 +14,16 @@ MACHINE = {"processor": "one", "load_average": "0.1"}
 
 def measured() -> Samples:
     samples = Samples()
-    for name, rate, cpu_us in ((who.OURS, 300, 12.0), (who.BARE, 400, 10.0), (who.AIOHTTP, 100, 48.0)):
+    for name, rate, cpu_us in (
+        (contestants.OURS, 300, 12.0),
+        (contestants.BARE, 400, 10.0),
+        (contestants.AIOHTTP, 100, 48.0),
+    ):
         samples.add(Subject(CASE, name), requests_per_s=rate, cpu_us=cpu_us)
     return samples
 
 
-def test_each_case_is_a_table_with_ratios_to_us_and_to_the_floor() -> None:
+def test_case_is_a_table_with_ratios() -> None:
     (section,) = report.sections(measured())
     assert section.case == CASE
     assert section.heading == [
@@ -46,14 +48,16 @@ def test_goals_are_hit_missed_or_not_measured() -> None:
     assert found["heartbeat, requests/s: × FastAPI"] == "not measured"
 
 
-def test_ranges_are_told_where_rounds_differ() -> None:
+def test_range_is_shown_if_rounds_differ() -> None:
     samples = measured()
-    samples.add(Subject(CASE, who.OURS), requests_per_s=500)
-    assert report.told(samples.spread(Subject(CASE, who.OURS), "requests_per_s")) == "400 (300 – 500)"
-    assert report.told(None) == ""
+    samples.add(Subject(CASE, contestants.OURS), requests_per_s=500)
+    assert (
+        report.shown(samples.spread(Subject(CASE, contestants.OURS), "requests_per_s")) == "400 (300 – 500)"
+    )
+    assert report.shown(None) == ""
 
 
-def test_the_page_the_text_and_the_document_hold_the_same_figures() -> None:
+def test_page_text_and_document_hold_the_same_figures() -> None:
     samples = measured()
     found = outcomes(QUICK, samples)
     page = report.page(samples, found, MACHINE, "python -m benchmarks suite")
@@ -70,7 +74,7 @@ def test_the_page_the_text_and_the_document_hold_the_same_figures() -> None:
 
 
 @pytest.mark.parametrize("effort", [QUICK, WHOLE])
-def test_goals_speak_of_cases_that_are_measured(effort: Effort) -> None:
+def test_goals_are_about_measured_cases(effort: Effort) -> None:
     cases = {case.name for case in loads.cases(effort)} | {proving.case(effort), following.CASE}
     spoken = {
         goal.subject.case
@@ -81,8 +85,8 @@ def test_goals_speak_of_cases_that_are_measured(effort: Effort) -> None:
 
 
 @pytest.mark.parametrize("effort", [QUICK, WHOLE])
-def test_contestants_are_asked_only_what_they_know(effort: Effort) -> None:
+def test_our_server_takes_part_in_every_case(effort: Effort) -> None:
     for case in loads.cases(effort):
-        assert case.who[0] == who.OURS
-        assert set(case.who) <= set(who.CONTESTANTS)
-        assert case.kind in who.CONTESTANTS[who.OURS].kinds
+        assert case.names[0] == contestants.OURS
+        assert set(case.names) <= set(contestants.CONTESTANTS)
+        assert case.kind in contestants.CONTESTANTS[contestants.OURS].kinds

@@ -1,14 +1,16 @@
-"""Tables read the same on a terminal and in Markdown."""
+"""Tables and numbers are readable on a terminal and in Markdown."""
 
 from __future__ import annotations
 
-from benchmarks.reports.tables import aligned, markdown
+import pytest
+
+from benchmarks.tables import aligned, markdown, short
 
 HEADING = ["case", "requests/s", "CPU µs"]
 ROWS = [["ours", "1,000", "12.5"], ["a|b", "9", ""]]
 
 
-def test_columns_are_as_wide_as_their_cells_and_numbers_stand_to_the_right() -> None:
+def test_columns_fit_and_numbers_are_aligned_right() -> None:
     assert aligned(HEADING, ROWS) == (
         "case  requests/s  CPU µs\nours       1,000    12.5\na|b            9\n"
     )
@@ -20,6 +22,14 @@ def test_markdown_escapes_pipes_and_aligns_numbers() -> None:
     )
 
 
-def test_a_table_without_rows_is_its_heading() -> None:
+def test_table_without_rows_is_its_heading() -> None:
     assert aligned(["a", "b"], []) == "a  b\n"
     assert markdown(["a", "b"], []) == "| a | b |\n|---|---|\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.01234, "0.0123"), (5.678, "5.68"), (123.4, "123"), (1_234_567.8, "1,234,568")],
+)
+def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
+    assert short(value) == text

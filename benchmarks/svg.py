@@ -1,8 +1,4 @@
-"""Charts as SVG, written by hand: bars and lines, readable on light and on dark ground, without a script.
-
-Colours follow the reader's preference (`prefers-color-scheme`). Series are told apart by place and label, not
-by colour alone.
-"""
+"""Line charts as SVG without scripts; colours follow the reader's preference (`prefers-color-scheme`)."""
 
 from __future__ import annotations
 
@@ -11,12 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from .tables import short
+
 WIDTH = 760
 MARGIN = 24
-LABEL_WIDTH = 210
-VALUE_WIDTH = 130
-BAR_HEIGHT = 20
-BAR_GAP = 8
 TITLE_HEIGHT = 40
 PLOT_HEIGHT = 240
 AXIS_WIDTH = 70
@@ -25,34 +19,22 @@ AXIS_HEIGHT = 46
 STYLE = """
 svg { background: #ffffff; font: 13px system-ui, "DejaVu Sans", sans-serif; }
 text { fill: #1f2328; } .title { font-weight: 600; font-size: 15px; } .dim { fill: #59636e; }
-.bar { fill: #8c959f; } .ours { fill: #0969da; } .range { stroke: #1f2328; stroke-width: 1.5; }
 .line { fill: none; stroke: #0969da; stroke-width: 2; } .grid { stroke: #d1d9e0; stroke-width: 1; }
 @media (prefers-color-scheme: dark) {
 svg { background: #0d1117; } text { fill: #f0f6fc; } .dim { fill: #9198a1; }
-.bar { fill: #656c76; } .ours { fill: #4493f8; } .range { stroke: #f0f6fc; }
 .line { stroke: #4493f8; } .grid { stroke: #3d444d; } }
 """
 
 
-class Bar(NamedTuple):
-    """One bar: `low` to `high` is drawn as a range over it. `ours` is drawn in colour."""
-
-    label: str
-    value: float
-    low: float
-    high: float
-    ours: bool = False
-
-
 class Panel(NamedTuple):
-    """A piece of a chart: its elements, drawn from y = 0, and how high it is."""
+    """A part of a chart: elements drawn from y = 0, and their height."""
 
     elements: list[str]
     height: int
 
 
 def chart(panels: Sequence[Panel]) -> str:
-    """One SVG document with the panels below one another."""
+    """Return one SVG document with the panels below each other."""
     y, placed = MARGIN, []
     for panel in panels:
         placed.append(f'<g transform="translate(0 {y})">{"".join(panel.elements)}</g>\n')
@@ -64,31 +46,12 @@ def chart(panels: Sequence[Panel]) -> str:
 
 
 def heading(title: str, subtitle: str, date: str) -> Panel:
-    """The meaning of the chart as a whole, how it was measured, and when."""
+    """Return the heading of the whole chart."""
     return Panel([_title(title, date), _text(MARGIN, 36, subtitle, "dim")], TITLE_HEIGHT)
 
 
-def bars(title: str, unit: str, rows: Sequence[Bar]) -> Panel:
-    """Horizontal bars from zero, one a row, with their values beside them."""
-    longest = max((row.high for row in rows), default=0) or 1.0
-    scale = (WIDTH - 2 * MARGIN - LABEL_WIDTH - VALUE_WIDTH) / longest
-    elements = [_title(title, unit)]
-    for number, row in enumerate(rows):
-        y, x = TITLE_HEIGHT + number * (BAR_HEIGHT + BAR_GAP), MARGIN + LABEL_WIDTH
-        kind = "ours" if row.ours else "bar"
-        middle, text_y = y + BAR_HEIGHT / 2, y + BAR_HEIGHT - 5
-        low_x, high_x = x + row.low * scale, x + row.high * scale
-        elements += [
-            _text(MARGIN, text_y, row.label),
-            f'<rect class="{kind}" x="{x}" y="{y}" width="{row.value * scale:.1f}" height="{BAR_HEIGHT}"/>',
-            f'<line class="range" x1="{low_x:.1f}" y1="{middle}" x2="{high_x:.1f}" y2="{middle}"/>',
-            _text(x + row.high * scale + 8, text_y, short(row.value), "dim"),
-        ]
-    return Panel(elements, TITLE_HEIGHT + len(rows) * (BAR_HEIGHT + BAR_GAP))
-
-
 def line(title: str, unit: str, points: Sequence[tuple[float, float]], x_name: str) -> Panel:
-    """One line over a linear axis that starts where the points do; y starts at zero."""
+    """Return a line over a linear axis that starts at the first point; y starts at zero."""
     first, last = (points[0][0], points[-1][0]) if points else (0.0, 1.0)
     span = last - first or 1.0
     marks = [(number / 5, short(first + span * number / 5)) for number in range(6)]
@@ -97,7 +60,7 @@ def line(title: str, unit: str, points: Sequence[tuple[float, float]], x_name: s
 
 
 def tail(title: str, unit: str, curve: Sequence[tuple[float, float]]) -> Panel:
-    """Quantiles: every tenth part of those that took longer is as wide as the one before (log scale).
+    """Return a line of quantiles over a logarithmic axis of the share that took longer.
 
     `curve` holds (share that took longer, value) with falling shares; a last share of 0 is the maximum.
     """
@@ -120,7 +83,7 @@ def _plot(
     marks: Sequence[tuple[float, str]],
     x_name: str,
 ) -> Panel:
-    """A line through points whose x lies in [0, 1], with a grid and named marks below."""
+    """Return a line through points with x in [0, 1], a grid, and named marks below it."""
     top = nice_end(max((y for _, y in points), default=1.0))
     left, width, bottom = (
         MARGIN + AXIS_WIDTH,
@@ -143,18 +106,11 @@ def _plot(
 
 
 def nice_end(value: float) -> float:
-    """The least of 1, 2, 2.5, 4, 5, 8 × 10ⁿ that is not below `value`: where an axis may end."""
+    """Return the end of an axis: the least of 1, 2, 2.5, 4, 5, 8 × 10ⁿ that is not below `value`."""
     if not value > 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 2.5, 4, 5, 8, 10) if step * power >= value * (1 - 1e-9))
-
-
-def short(value: float) -> str:
-    """A number as it stands beside a bar: three digits that count, thousands apart."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
 
 
 def _title(title: str, unit: str) -> str:

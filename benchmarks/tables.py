@@ -1,4 +1,4 @@
-"""Tables as text for a terminal and as Markdown."""
+"""Tables and numbers as text for a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def _is_number(cell: str) -> bool:
 
 
 def aligned(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; numbers stand to the right. Ends with a newline."""
+    """Return a table whose columns are as wide as their widest cell, with numbers aligned right."""
     lines = [heading, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
     right = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(heading))]
@@ -26,7 +26,7 @@ def aligned(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; pipes in cells are escaped. Ends with a newline."""
+    """Return a table in Markdown, with pipes in cells escaped."""
     right = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(heading))]
 
     def shown(cells: Sequence[str]) -> str:
@@ -34,3 +34,10 @@ def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     ruler = "|" + "|".join("---:" if to_right else "---" for to_right in right) + "|"
     return "\n".join([shown(heading), ruler, *map(shown, rows)]) + "\n"
+
+
+def short(value: float) -> str:
+    """Return a number with three significant digits, or as a whole number with separators from 100 on."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

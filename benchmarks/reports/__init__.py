@@ -1,1 +1,0 @@
-"""Figures as text, Markdown and SVG. Nothing here measures anything."""
