@@ -44,30 +44,21 @@ FIELDS: tuple[Field[Any], ...] = (
 
 async def discover(api: Api, request: Request) -> Response:
     """Answer 200 with up to ``max_results`` nodes."""
-    started, degraded, ignored = api.now(), False, list[str]()
-    shared = api.shared_draws.take(request.query, started.monotonic_s, api.random)
-    if shared is not None:
-        nodes, total = shared
-    else:
-        query, ignored = read_query(request.query)
-        draw = api.directory.discover(query, started)
-        found = draw.step()
-        if found is None:
-            # One walk at a time: many together would each take their step in the same turn of the loop.
-            async with api.walks:
-                while found is None:
-                    await asyncio.sleep(0)
-                    found = draw.step()
-        nodes = descriptions(api.directory, found.slots, started, found.availabilities)
-        total, degraded = found.total, found.degraded
-        sample = draw.sample(found)
-        # A shared draw is told without the parameters that one caller sent in vain.
-        if sample is not None and not ignored:
-            api.shared_draws.offer(request.query, found, sample, nodes, started.monotonic_s)
+    started = api.now()
+    query, ignored = read_query(request.query)
+    draw = api.directory.discover(query, started)
+    found = draw.step()
+    if found is None:
+        # One walk at a time: many together would each take their step in the same turn of the loop.
+        async with api.walks:
+            while found is None:
+                await asyncio.sleep(0)
+                found = draw.step()
+    nodes = descriptions(api.directory, found.slots, started, found.availabilities)
     query_time_ms = round((api.now().monotonic_s - started.monotonic_s) * 1_000, 3)
     end = (
-        f'],"total_found":{total},"returned":{len(nodes)},'
-        f'"query_time_ms":{query_time_ms},"degraded":{"true" if degraded else "false"}'
+        f'],"total_found":{found.total},"returned":{len(nodes)},'
+        f'"query_time_ms":{query_time_ms},"degraded":{"true" if found.degraded else "false"}'
     ).encode()
     if ignored:
         end += b',"ignored":%b' % orjson.dumps(ignored)

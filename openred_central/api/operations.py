@@ -123,9 +123,7 @@ OPERATIONS = {
         tag="Nodes",
         summary="Find peers by what they offer",
         description="A fair draw among all that match, the better available first. Where nobody healthy "
-        "matches, the best of the rest come with `degraded`. Where very many match, who asks the very same "
-        "within a second may be told of the same nodes, with others first: `last_seen` and `availability` "
-        "are then up to a second old, all else is as it is now.",
+        "matches, the best of the rest come with `degraded`. Each request gets a draw of its own.",
         query=discovering.FIELDS,
         replies={200: Reply("Peers, perhaps none.", replies.DISCOVERED, headers=LIMITED)},
         problems=("rate_limited",),

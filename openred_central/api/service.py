@@ -17,7 +17,6 @@ from .caller.limiting import Limits
 from .caller.proving import Prover
 from .feed.broadcast import Broadcast
 from .front_page import make_front_page
-from .sharing import SharedDraws
 from .wire.caching import Once, Page
 from .wire.moments import Moments
 
@@ -49,7 +48,7 @@ class Api:
     other parts count, for ``GET /stats``; `endpoints` are the methods and paths served, `documents` tell of
     them at length; `stopping` tells whether the server is on its way out; `broadcast` tells what happens to
     all who listen; `front_page` is the dashboard; `walks` is held by the one discovery that looks through
-    very many nodes; `shared_draws` answer several discoveries.
+    very many nodes.
     """
 
     directory: Directory
@@ -75,7 +74,6 @@ class Api:
     broadcast: Broadcast
     front_page: Callable[[], Awaitable[Page]] = field(default_factory=lambda: Once(make_front_page))
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
-    shared_draws: SharedDraws = field(default_factory=SharedDraws)
     _usual_advice_s: float = field(init=False)
 
     def __post_init__(self) -> None:

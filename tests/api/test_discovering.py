@@ -264,6 +264,14 @@ def test_searches_that_take_long_go_one_after_the_other() -> None:
     assert read_reply(asyncio.run(scenario())).document["degraded"] is True
 
 
+def test_each_caller_gets_a_draw_of_its_own() -> None:
+    world = World(nodes_max=1_000)
+    for number in range(500):
+        world.register(node_id=f"n-{number}")
+    answers = [world.call("GET", "/discover?max_results=10").document["nodes"] for _ in range(5)]
+    assert len({frozenset(node["node_id"] for node in nodes) for nodes in answers}) == 5
+
+
 def test_nobody_pages_through_all_nodes() -> None:
     """There is nothing to go on from: a client draws at random, a hundred at most, and only so often."""
     world = World(nodes_max=1_000, limits=LimitOptions(nodes_per_network_max=1_000))

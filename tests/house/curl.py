@@ -1,4 +1,4 @@
-"""As much of curl as the transcripts need, for machines that have none."""
+"""The part of curl that the transcripts need, for machines without curl."""
 
 from __future__ import annotations
 

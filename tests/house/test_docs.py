@@ -35,7 +35,7 @@ from openred_central.settings.texts import CLIENT_VARIABLES, settings_markdown
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION
 
 from . import curl
-from .project import ROOT, documents, expect_none, sources, text_files
+from .project import PACKAGE, ROOT, documents, expect_none, sources, text_files
 from .transcripts import mismatches, run, transcripts
 
 # Variables of the tests, and flags that are no settings.
@@ -50,6 +50,8 @@ ADMIN_ADDRESS = "localhost:8001"
 # Every other transcript begins where this one ends.
 QUICK_START = "README.md"
 BYTES_MAX = {"README.md": 10_000}
+# The folders that begin a path in the documents: those of the project and of the package.
+ROOMS = [path.name for folder in (ROOT, PACKAGE) for path in folder.iterdir() if path.is_dir()]
 
 _BLOCK = re.compile(r"^ *```.*?\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 _TRANSCRIBED = [path for path, text in documents().items() if transcripts(text)]
@@ -255,6 +257,25 @@ def test_links_of_documents_lead_somewhere() -> None:
     texts = {path: text for path, text in text_files().items() if path.endswith(".md")}
     present = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if ".venv" not in path.parts}
     expect_none(gap for path, text in texts.items() for gap in link_gaps(path, text, texts, present))
+
+
+def test_paths_in_documents_exist() -> None:
+    architecture = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    texts = {**documents(), "openred_central/README.md": architecture}
+    expect_none(
+        f"{path} names {name}, which does not exist"
+        for path, text in texts.items()
+        for name in re.findall(rf"`((?:{'|'.join(ROOMS)})/[\w./-]*)`", text)
+        if not any((folder / name).exists() for folder in (ROOT, PACKAGE))
+    )
+
+
+def test_the_architecture_names_every_room() -> None:
+    text = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    rooms = {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE}
+    loose = [path for path in PACKAGE.glob("*.py") if not path.name.startswith("__")]
+    names = [*(f"{room.relative_to(PACKAGE)}/" for room in rooms), *(path.name for path in loose)]
+    expect_none(f"the architecture does not name {name}" for name in names if f"`{name}`" not in text)
 
 
 @pytest.mark.parametrize(("path", "bytes_max"), BYTES_MAX.items())

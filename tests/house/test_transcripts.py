@@ -1,4 +1,4 @@
-"""The transcripts of a document are run, and what they print is compared."""
+"""Transcripts of a document run, and differences in their output are reported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ $ pwd
 """
 
 
-def test_commands_and_what_they_print_are_found_with_their_lines() -> None:
+def test_commands_and_outputs_are_found() -> None:
     first, second = transcripts(DOCUMENT)
     assert first == [
         Step("echo one; echo two >&2", ["one", "two"], 8),
@@ -54,31 +54,27 @@ def test_commands_and_what_they_print_are_found_with_their_lines() -> None:
     assert [step.command for step in second] == ["cd /", "pwd"]
 
 
-def test_commands_are_run_one_after_the_other_in_one_shell(tmp_path: Path) -> None:
+def test_commands_of_a_block_share_a_shell(tmp_path: Path) -> None:
     first, second = transcripts(DOCUMENT)
     assert run(first, tmp_path, os.environ) == [["one", "two"], ["three"], []]
     assert run(second, tmp_path, os.environ) == [[], ["/"]]
+    assert mismatches("README.md", second, [[], ["/"]]) == []
 
 
-def test_a_transcript_that_is_right_has_no_mismatch(tmp_path: Path) -> None:
-    for steps in transcripts(DOCUMENT):
-        assert mismatches("README.md", steps, run(steps, tmp_path, os.environ)) == []
-
-
-def test_a_command_that_prints_something_else_is_named_with_both_outputs(tmp_path: Path) -> None:
+def test_another_output_is_reported_with_both(tmp_path: Path) -> None:
     ((*steps,),) = transcripts("```console\n$ echo one\ntwo\n```")
     assert mismatches("README.md", steps, run(steps, tmp_path, os.environ)) == [
         "README.md:2 says that `echo one` prints\ntwo\nbut it prints\none"
     ]
 
 
-def test_a_shell_that_ends_early_is_a_mismatch(tmp_path: Path) -> None:
+def test_a_shell_that_ends_early_is_reported(tmp_path: Path) -> None:
     (steps,) = transcripts("```console\n$ exit 3\n$ echo two\ntwo\n```")
     (mismatch,) = mismatches("README.md", steps, run(steps, tmp_path, os.environ))
     assert "`echo two`" in mismatch
 
 
-def test_what_a_command_leaves_running_ends_with_the_transcript(tmp_path: Path) -> None:
+def test_processes_left_running_are_terminated(tmp_path: Path) -> None:
     server = "(trap 'echo > ended; exit' TERM; echo > begun; while :; do sleep 0.05; done) &"
     wait = "until [ -e begun ]; do sleep 0.01; done"
     run([Step(server, [], 1), Step(wait, [], 2)], tmp_path, os.environ)
@@ -89,7 +85,7 @@ def test_what_a_command_leaves_running_ends_with_the_transcript(tmp_path: Path) 
     assert (tmp_path / "ended").exists()
 
 
-def test_a_command_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+def test_a_command_that_hangs_times_out(tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         run([Step("sleep 300", [], 1)], tmp_path, os.environ, timeout_s=0.2)
 
@@ -128,12 +124,12 @@ def test_wildcards_times_and_ids_match(expected: list[str], printed: list[str]) 
         (["heartbeat_tolerance_seconds_is_long"], ["heartbeat_tolerance_seconds_is_wide"]),
     ],
 )
-def test_anything_else_does_not_match(expected: list[str], printed: list[str]) -> None:
+def test_other_outputs_do_not_match(expected: list[str], printed: list[str]) -> None:
     assert not matches(expected, printed)
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with what it was asked."""
+    """A server that answers with the request."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -169,7 +165,7 @@ def echo() -> Iterator[str]:
         (["-H", "content-type: application/json", "-d", "{}"], "POST /a?b=c application/json {}"),
     ],
 )
-def test_machines_without_curl_have_enough_of_it(echo: str, options: list[str], answer: str) -> None:
+def test_the_stand_in_for_curl_sends_what_curl_would(echo: str, options: list[str], answer: str) -> None:
     finished = subprocess.run(
         [sys.executable, curl.__file__, *options, f"http://{echo}/a?b=c"],
         capture_output=True,
@@ -180,7 +176,7 @@ def test_machines_without_curl_have_enough_of_it(echo: str, options: list[str], 
     assert finished.stdout.strip() == answer
 
 
-def test_the_stand_in_for_curl_shows_the_head_where_asked(echo: str) -> None:
+def test_the_stand_in_for_curl_prints_the_head(echo: str) -> None:
     finished = subprocess.run(
         [sys.executable, curl.__file__, "-i", f"{echo}/"],
         capture_output=True,

@@ -1,9 +1,9 @@
-"""Runs the transcripts of a document, the ```console blocks, and compares what they print.
+"""Run the transcripts of a document, its ```console blocks, and compare the output.
 
-Lines that begin with ``$ `` are commands, run one after the other in one shell; a command that ends with a
-backslash goes on in the next line, which begins with ``> ``. The other lines are what the command prints,
-standard error included. ``...`` stands for anything within a line, and alone for any number of lines. Times,
-and ids made of random characters, need not be the same.
+Lines that begin with ``$ `` are commands; the commands of a block run one after the other in one shell. A
+command that ends with a backslash continues in the next line, which begins with ``> ``. The other lines are
+the output of the command, standard error included. ``...`` stands for anything within a line, and alone for
+any number of lines. Times and random ids match any others.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-# Stands between the outputs of two commands. Nothing prints this by itself.
+# Separates the outputs of two commands.
 MARK = "=-=-= end of output =-=-="
 
-# Each pattern with what is put in its place, on both sides, before they are compared.
+# Each pattern and its replacement in both texts before they are compared.
 NORMALISED = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"), "<time>"),
     (re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT"), "<time>"),
@@ -32,7 +32,7 @@ NORMALISED = (
 
 
 class Step(NamedTuple):
-    """One command, the lines it is expected to print, and the line of the document it stands on."""
+    """One command, its expected output, and its line in the document."""
 
     command: str
     expected: list[str]
@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
 
 def transcripts(document: str) -> list[list[Step]]:
-    """The transcripts of a document in Markdown, each with its steps."""
+    """Return the steps of each transcript in a Markdown document."""
     found: list[list[Step]] = []
     inside = False
     for number, line in enumerate(document.splitlines(), 1):
@@ -63,9 +63,9 @@ def transcripts(document: str) -> list[list[Step]]:
 def run(
     steps: list[Step], folder: Path, environment: Mapping[str, str], *, timeout_s: float = 60.0
 ) -> list[list[str]]:
-    """Run the commands in `folder` and return the lines that each has printed.
+    """Run the commands in `folder` and return the lines that each printed.
 
-    What they leave running is ended with them. Raises `subprocess.TimeoutExpired` after `timeout_s` seconds.
+    Processes that they leave running are terminated. Raises `subprocess.TimeoutExpired` after `timeout_s`.
     """
     script = "".join(f"{{ {step.command}\n}} </dev/null\nprintf '\\n%s\\n' '{MARK}'\n" for step in steps)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
@@ -81,7 +81,7 @@ def run(
         try:
             shell.wait(timeout_s)
         finally:
-            # The shell leads a group of its own, in which is everything that it has left running.
+            # The shell leads a process group, which holds everything that it left running.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGTERM)
             shell.wait(timeout_s)
@@ -92,14 +92,14 @@ def run(
 
 
 def normalise(line: str) -> str:
-    """A line without what differs from one run to the next."""
+    """Return a line with times and random ids replaced."""
     for pattern, stand_in in NORMALISED:
         line = pattern.sub(stand_in, line)
     return line.rstrip()
 
 
 def matches(expected: list[str], printed: list[str]) -> bool:
-    """Whether a command has printed what was expected."""
+    """Return whether the output of a command is the expected one."""
     while expected and not expected[-1].strip():
         expected = expected[:-1]
     pattern = ""
@@ -112,7 +112,7 @@ def matches(expected: list[str], printed: list[str]) -> bool:
 
 
 def mismatches(name: str, steps: list[Step], outputs: list[list[str]]) -> list[str]:
-    """For each step that printed something else: where it stands in the file `name`, and both outputs."""
+    """Return a complaint with both outputs for each step of file `name` that printed something else."""
     return [
         "\n".join(
             [
