@@ -1,4 +1,4 @@
-"""What a run of the suite does and collects: its effort, the bench of all cases, figures of all rounds."""
+"""Effort of a run of the suite, figures of all rounds, and the bench that each case gets."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Samples:
 
 
 class Bench(NamedTuple):
-    """What every case gets: where servers start, the effort, where figures go, how to log progress."""
+    """Arguments of every case: where servers start, the effort, where figures go, how to log progress."""
 
     site: Site
     effort: Effort

@@ -174,7 +174,7 @@ class Assembly:
             save_revocations=revocation_saver.save,
             entropy=self.entropy,
             now=parts.attended.now,
-            moments=Moments(parts.attended.now, time_s, self.configuration.lifecycle()),
+            moments=Moments(parts.attended.now, time_s, parts.directory.heartbeat_due_at),
             saved=parts.saver.saved,
             store_state=lambda: parts.saver.state,
             store_durable=store.durable,

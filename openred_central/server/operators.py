@@ -20,10 +20,10 @@ from ..api.service import Api
 from ..api.wire.times import rfc3339
 from ..clock import Clock
 from ..errors import CallerError
+from ..listening import listen_tcp, listen_unix
 from ..micro_engine.engine import Engine
 from ..micro_engine.limits import EngineLimits
 from ..security.directory_keys.root import RootRefused
-from ..sockets import listen_tcp, listen_unix
 from ..storage.keys.admin_secret import read_or_make
 from ..storage.keys.key_files import KeyFileError
 from ..tasks.snapshotter import SnapshotFailed, Snapshotter

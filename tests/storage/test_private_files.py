@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_written_is_named_with_advice(tmp_path: Path) -> N
     with pytest.raises(OSError, match="No such file") as error:
         write_whole(path, b"new")
     assert describe(error.value, Path()).startswith(
-        f"{path}: No such file or directory; let the user of this"
+        f"{path}: No such file or directory; create it, or choose"
     )
 
 
