@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..directory.state.batch import Batch, Vitals
+from ..directory.state.changes import Batch, Vitals
 from ..directory.state.columns import RecordColumns
 from ..directory.state.node import Record, Tombstone
 

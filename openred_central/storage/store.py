@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from ..directory.state.batch import Batch, Vitals
+from ..directory.state.changes import Batch, Vitals
 from ..directory.state.columns import RecordColumns
 from ..directory.state.node import Record, Tombstone
 

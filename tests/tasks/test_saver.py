@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from openred_central.clock import AttendedTime, Now, VirtualClock
-from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, SignOfLife
 from openred_central.errors import InternalBug
 from openred_central.storage.memory import MemoryStore

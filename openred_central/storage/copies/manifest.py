@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import orjson
 
-from ...directory.state.batch import Vitals
+from ...directory.state.changes import Vitals
 
 
 class Manifest(NamedTuple):

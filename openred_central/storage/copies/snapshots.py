@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from ...directory.state.batch import Vitals
+from ...directory.state.changes import Vitals
 from ..ownership import give
 from ..scratch import clear, discard, scratch_folder
 from ..sqlite.schema import APPLICATION_ID, create_folder, fsync

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.changes import Vitals
 from openred_central.storage.copies.manifest import Manifest
 
 MANIFEST = Manifest("openred.db", 1_800_000_000.25, 1, 4_096, "00ff", 3, 2, Vitals(1.5, 7, 0.25))
