@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from ..directory.state.batch import Batch, Vitals
+from ..directory.state.changes import Batch, Vitals
 from ..directory.state.node import Record, Tombstone, hash_id
 from ..security.tokens.revocations import decode_revocations
 from ..storage.copies.restoring import decided_swaps, finish_swap, swap_in

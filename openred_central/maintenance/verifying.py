@@ -14,8 +14,7 @@ from ..clock import Clock
 from ..directory.consistency import check
 from ..directory.directory import Directory
 from ..directory.soundness import Unserved, find_fault
-from ..directory.state.columns import row_of
-from ..directory.state.digests import DIGEST_MASK, record_digest
+from ..directory.state.columns import DIGEST_MASK, record_digest, row_of
 from ..directory.state.node import Record, hash_id
 from ..directory.state.registry import shard_of
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES

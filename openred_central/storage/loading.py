@@ -11,7 +11,7 @@ from ..clock import AttendedTime, Clock
 from ..directory.consistency import check_restored
 from ..directory.directory import Directory
 from ..directory.soundness import COUNTER_MAX, TIME_S_MAX
-from ..directory.state.batch import Vitals
+from ..directory.state.changes import Vitals
 from ..errors import InternalBug
 from .sqlite.sqlite import SqliteStore
 from .store import DamageError, MemoryStore, Store, StoreError

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Protocol
 
-from ..directory.state.batch import Batch, Vitals
+from ..directory.state.changes import Batch, Vitals
 from ..directory.state.columns import RecordColumns
 from ..directory.state.node import Record, Tombstone
 

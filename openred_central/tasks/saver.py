@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from ..clock import Now
-from ..directory.state.batch import Batch
+from ..directory.state.changes import Batch
 from ..errors import InternalBug
 from ..histogram import Histogram
 from ..storage.store import RowsRefused, Store, StoreState

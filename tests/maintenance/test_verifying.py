@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 import pytest
 
+from openred_central.directory.state.columns import record_digest
 from openred_central.directory.state.deadlines import Deadlines
-from openred_central.directory.state.digests import record_digest
 from openred_central.directory.state.node import hash_id
 from openred_central.directory.state.registry import shard_of
 from openred_central.maintenance import commands, verifying

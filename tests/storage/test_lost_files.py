@@ -140,7 +140,7 @@ def test_nothing_is_written_behind_the_commit_of_a_stranger(path: Path, before: 
             lambda: store.look(0.0),
         ):
             with pytest.raises(
-                StoreError, match=rf"holds {before} commits where 1 were made: another program has"
+                StoreError, match=rf"holds {before} commits where 1 were made: another program"
             ):
                 doing()
         alter(path, "UPDATE vitals SET commit_number = 1")

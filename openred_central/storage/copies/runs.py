@@ -12,7 +12,7 @@ import logging
 import struct
 from typing import NamedTuple
 
-from ...directory.state.batch import Vitals
+from ...directory.state.changes import Vitals
 from ..store import DamageError, Store
 
 log = logging.getLogger("openred.storage")

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import orjson
 
-from ...directory.state.batch import Vitals
+from ...directory.state.changes import Vitals
 from ..private_files import (
     clear,
     create_file,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import orjson
 
-from ...directory.state.batch import Batch
+from ...directory.state.changes import Batch
 from ...directory.state.node import Record, SignOfLife, Tombstone
 from ..store import RowsRefused
 from .journal import INSERT_SIGNS, pack

@@ -15,7 +15,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...directory.state.batch import Batch, Vitals
+from ...directory.state.changes import Batch, Vitals
 from ...directory.state.columns import RecordColumns
 from ...directory.state.node import Record, Tombstone
 from ..private_files import create_folder

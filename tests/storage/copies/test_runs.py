@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.changes import Vitals
 from openred_central.storage.copies.runs import RUNS, RUNS_MAX, Run, begin_run, is_earlier, load_runs
 from openred_central.storage.store import DamageError, MemoryStore
 

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
-from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.changes import Vitals
 from openred_central.storage.copies import snapshots as module
 from openred_central.storage.copies.snapshots import (
     MANIFEST,
