@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +16,7 @@ from ..directory.state.columns import row_of
 from ..directory.state.digests import DIGEST_MASK, record_digest
 from ..directory.state.node import Record, hash_id
 from ..directory.state.registry import shard_of
+from ..http_requests import NoReply, request
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..storage.copies.runs import Run, is_earlier, load_runs
 from ..storage.copies.snapshots import Snapshot, Snapshots
@@ -144,7 +143,7 @@ class Verifier:
         except StoreError as error:
             self._problem(f"server {url}: {error}")
             return
-        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+        except (NoReply, ValueError, LookupError, TypeError) as error:
             self._problem(f"server {url}: cannot be compared: {error!r}")
             return
         if before != after:
@@ -364,8 +363,8 @@ def _sound_rows(store: SqliteStore, unserved: frozenset[int]) -> Iterator[list[R
 
 
 def _served(address: str) -> Any:
-    """Return the reply of a running server at `address`. Raises `OSError`, or `ValueError` for the reply."""
-    if not address.startswith(("http://", "https://")):
-        raise ValueError(f"{address} is no http address")
-    with urllib.request.urlopen(address, timeout=URL_TIMEOUT_S) as reply:
-        return orjson.loads(reply.read())
+    """Return the document that a running server has at `address`. Raises `NoReply` and `ValueError`."""
+    reply = request("GET", address, timeout_s=URL_TIMEOUT_S)
+    if reply.status != 200:
+        raise ValueError(f"the answer is {reply.status} {reply.reason}")
+    return orjson.loads(reply.body)

@@ -68,8 +68,7 @@ def telling(doing: str, path: Path) -> Iterator[None]:
         if error.errno in NO_ROOM:
             advice = lack_of_room(path) or ADVICE[sqlite3.SQLITE_FULL]
         where = f"{error.filename}: " if error.filename else ""
-        kind = PassingError if error.errno in NO_ROOM else StoreError
-        raise kind(f"cannot {doing} {path}: {where}{error.strerror}; {advice}") from error
+        raise StoreError(f"cannot {doing} {path}: {where}{error.strerror}; {advice}") from error
 
 
 def lack_of_room(path: Path) -> str | None:
