@@ -7,10 +7,8 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 class NoReply(Exception):
@@ -40,26 +38,9 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def request(
-    method: str,
-    url: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
-    timeout_s: float,
-    verified: bool = True,
-    unix_socket: str = "",
-) -> HttpReply:
+def request(method: str, url: str, target: str, **options: Any) -> HttpReply:
     """Send one request and return the reply. Arguments and errors are those of `opened`."""
-    with opened(
-        method,
-        url,
-        headers=headers,
-        body=body,
-        timeout_s=timeout_s,
-        verified=verified,
-        unix_socket=unix_socket,
-    ) as response:
+    with opened(method, url, target, **options) as response:
         return read_reply(response)
 
 
@@ -67,6 +48,7 @@ def request(
 def opened(
     method: str,
     url: str,
+    target: str,
     *,
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
@@ -76,13 +58,15 @@ def opened(
 ) -> Iterator[http.client.HTTPResponse]:
     """Send one request on a connection of its own, and yield the response with its body unread.
 
-    `url` says scheme, host, port and target; a path in `unix_socket` says where to connect instead. Without
-    `verified` any certificate is accepted. `timeout_s` bounds each wait for the server.
+    `url` says where the server is. A path in `unix_socket` says where to connect instead. `target` is path
+    and query below the path of `url`. Without `verified` any certificate is accepted. `timeout_s` bounds each
+    wait for the server.
 
-    Raises `ValueError` where `url` is no http URL, and `NoReply`.
+    Raises `ValueError` where `url` is no URL of a server, and `NoReply`.
     """
     parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname or parts.fragment or not parts.netloc.isascii():
+    extras = parts.query or parts.fragment or not parts.netloc.isascii()
+    if parts.scheme not in ("http", "https") or not parts.hostname or extras:
         raise ValueError(f"{url!r} is no address of a server, allowed is one such as http://127.0.0.1:8000")
     where = unix_socket or f"{parts.scheme}://{parts.netloc}"
     connection: http.client.HTTPConnection
@@ -95,14 +79,14 @@ def opened(
         )
     else:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request(method, target, body, dict(headers or {}))
+        connection.request(method, parts.path.rstrip("/") + target, body, dict(headers or {}))
         yield connection.getresponse()
     except ConnectionRefusedError:
         raise NoReply(f"connection refused: is the server running on {where}?") from None
     except (OSError, http.client.HTTPException) as error:
-        raise NoReply(f"no answer from {where}: {error or type(error).__name__}") from None
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise NoReply(f"no answer from {where}: {reason}") from None
     finally:
         connection.close()
 

@@ -80,10 +80,8 @@ def ask(url: str, path: str, *, verified: bool, timeout_s: float = TIMEOUT_S) ->
     Over TLS its certificate is checked if `verified`. No certificate names the address at which a server is
     reached from its own machine. Raises `ValueError` if `url` is no URL of a server.
     """
-    if "?" in url:
-        raise ValueError(f"{url!r} has a query, allowed is an address such as http://127.0.0.1:8000")
     try:
-        reply = request("GET", url.rstrip("/") + path, timeout_s=timeout_s, verified=verified)
+        reply = request("GET", url, path, timeout_s=timeout_s, verified=verified)
     except NoReply as error:
         return Health(False, str(error))
     word = "ready" if path == READY else "live"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 import orjson
@@ -11,6 +12,7 @@ import orjson
 from ..exit_codes import ExitCode
 from ..security.node_keys import RSA_BITS_MIN
 from ..security.signing import PrivateKey
+from ..storage.private_files import describe, write_whole
 from .command import JSON, Command, CommandFailed, argument
 from .console import Console
 from .showing import pairs
@@ -42,30 +44,21 @@ def keygen(path: str, kind: str, bits: int | None) -> MadeKey:
     """
     if kind != "rsa" and bits is not None:
         raise CommandFailed("--bits is for RSA keys: add --kind rsa")
-    # Open the file first: making a key that cannot be stored is a waste.
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise CommandFailed(f"{path} exists already, and no key is ever overwritten") from None
-    except OSError as error:
-        raise CommandFailed(f"{path} cannot be written: {error.strerror}") from None
-    written = False
+    file = Path(path)
+    taken = CommandFailed(f"{path} exists already, and no key is ever overwritten")
+    if os.path.lexists(file):
+        raise taken
     try:
         key = (
             PrivateKey.generate_rsa(bits or RSA_BITS_MIN) if kind == "rsa" else PrivateKey.generate_ed25519()
         )
-        with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(key.to_pem())
-        os.fsync(descriptor)
-        written = True
+        write_whole(file, key.to_pem(), replace=False)
     except ValueError as error:
         raise CommandFailed(str(error)) from None
+    except FileExistsError:
+        raise taken from None
     except OSError as error:
-        raise CommandFailed(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
-        if not written:
-            os.unlink(path)
+        raise CommandFailed(f"cannot write {describe(error, file)}") from None
     return MadeKey(key.public_text, key.key_id, f"k-{key.key_id}")
 
 

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import orjson
 
-from ..api.admin.secret_file import secret_file_beside
 from ..exit_codes import ExitCode
 from ..http_requests import NoReply, request
 from ..security.directory_keys.keyring import Keyring
@@ -21,6 +20,7 @@ from ..security.directory_keys.suites import SuiteUnsupported, load_private_pem
 from ..security.refused import CLOCK_SKEW_S
 from ..server.vault import keys_folder
 from ..settings.config import ConfigError, Configuration
+from ..storage.keys.admin_secret import secret_file_beside
 from ..storage.keys.directory_keys import open_root, sign_request
 from ..storage.keys.key_check import root_file
 from ..storage.keys.key_files import KEYRING, KeyFileError, KeyFiles, read_secret
@@ -167,27 +167,27 @@ def operate(configuration: Configuration, path: str) -> str:
 
     Return the message of its answer. Raises `KeyFileError` where the server is not reached, or refuses.
     """
-    where, url, headers = _operators(configuration)
+    url, headers = _operators(configuration)
     try:
         reply = request(
-            "POST", url + path, headers=headers, timeout_s=TIMEOUT_S, unix_socket=configuration.admin_socket
+            "POST", url, path, headers=headers, timeout_s=TIMEOUT_S, unix_socket=configuration.admin_socket
         )
         answer = orjson.loads(reply.body)
     except (NoReply, orjson.JSONDecodeError) as error:
         raise KeyFileError(
-            f"the operators' listener at {where} does not answer: {error}; start the server with these "
-            "settings. A server rotates its keys daily even without this command"
+            f"cannot reach the operators' listener: {error}; is the server running with these settings? A "
+            "running server rotates its keys daily anyway"
         ) from None
     if reply.status != 200:
         raise KeyFileError(f"{safe(answer.get('message'))} {safe(answer.get('suggestion'))}")
     return safe(answer["message"])
 
 
-def _operators(configuration: Configuration) -> tuple[str, str, dict[str, str]]:
-    """Return where the operators' listener is, for people and as a URL, and the headers that admit to it."""
+def _operators(configuration: Configuration) -> tuple[str, dict[str, str]]:
+    """Return the URL of the operators' listener, and the headers that admit to it."""
     options = configuration.operators()
     if options.socket is not None:
-        return str(options.socket), "http://localhost", {}
+        return "http://localhost", {}
     if not options.port:
         raise ConfigError(
             "name the operators' listener by --admin-port or --admin-socket, as the server does"
@@ -200,8 +200,7 @@ def _operators(configuration: Configuration) -> tuple[str, str, dict[str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise KeyFileError(f"the operators' secret in {secret_file} cannot be read: {error}") from None
     host = f"[{options.host}]" if ":" in options.host else options.host
-    where = f"{host}:{options.port}"
-    return where, f"http://{where}", {"Authorization": f"Bearer {secret}"}
+    return f"http://{host}:{options.port}", {"Authorization": f"Bearer {secret}"}
 
 
 COMMANDS = (

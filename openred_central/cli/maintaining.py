@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from ..directory.directory import Directory
 from ..exit_codes import ExitCode
-from ..maintenance.exporting import export, written_whole
+from ..maintenance.exporting import export, output_file
 from ..maintenance.importing import import_into
 from ..maintenance.portable import Totals
 from ..maintenance.progress import Progress
@@ -19,6 +19,7 @@ from ..maintenance.reading import existing_database, reading
 from ..maintenance.verifying import Verifier
 from ..settings.config import Configuration
 from ..storage.copies.restoring import database_path, snapshots_of
+from ..storage.private_files import describe
 from ..storage.store import StoreError
 from ..wording import counted
 from .command import Argument, Command, CommandFailed, argument, configuration_of
@@ -65,10 +66,10 @@ def _export(options: argparse.Namespace, configuration: Configuration, console: 
             if options.file == STANDARD:
                 totals = write(console.output)
             else:
-                with written_whole(Path(options.file)) as output:
+                with output_file(Path(options.file)) as output:
                     totals = write(output)
         except OSError as error:
-            raise StoreError(f"cannot write {options.file}: {error.strerror}") from error
+            raise StoreError(f"cannot write {describe(error, Path(options.file))}") from error
     if options.file != STANDARD:
         console.say(f"exported {_counts(totals)} to {options.file}")
     return ExitCode.DONE
@@ -104,7 +105,7 @@ def _input(file: str, console: Console) -> Iterator[BinaryIO]:
     try:
         lines = open(file, "rb")  # noqa: SIM115 (only opening it may fail with this message)
     except OSError as error:
-        raise StoreError(f"cannot read {file}: {error.strerror}") from error
+        raise StoreError(f"cannot read {describe(error, Path(file))}") from error
     with lines:
         yield lines
 

@@ -133,9 +133,9 @@ def watch(
 
 
 def _stream(url: str, recent: int, last_id: str) -> Iterator[StreamEvent]:
-    target = f"{url.rstrip('/')}/events" + (f"?recent={recent}" if recent and not last_id else "")
+    target = "/events" + (f"?recent={recent}" if recent and not last_id else "")
     headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
-    with opened("GET", target, headers=headers, timeout_s=SILENCE_S_MAX) as response:
+    with opened("GET", url, target, headers=headers, timeout_s=SILENCE_S_MAX) as response:
         if response.status != 200:
             reply = read_reply(response, LINE_BYTES_MAX)
             raise _refusal(url, Answer(reply.status, reply.headers, reply.body, keep_alive=False))

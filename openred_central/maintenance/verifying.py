@@ -128,14 +128,13 @@ class Verifier:
 
     def verify_server(self, url: str, loaded: Loaded, pause: Callable[[], None]) -> None:
         """Compare the store with the memory of a running server; `pause` lets it save what is under way."""
-        address = f"{url.rstrip('/')}/stats"
         digest, before, after = loaded.digest, "", ""
         try:
             for attempt in range(URL_ATTEMPTS):
-                before = self._served_digest(address, loaded.runs)
+                before = self._served_digest(url, loaded.runs)
                 if attempt:
                     digest = self._digest_now(loaded.unserved)
-                after = self._served_digest(address, loaded.runs)
+                after = self._served_digest(url, loaded.runs)
                 if f"{digest:016x}" in (before, after):
                     self._say(f"server {url}: its memory has the digest of the store")
                     return
@@ -264,12 +263,12 @@ class Verifier:
             return comparison.rows, agreeing, explanation
         return comparison.rows, agreeing, [one for one in (comparison.damage, comparison.change) if one]
 
-    def _served_digest(self, address: str, runs: list[Run]) -> str:
+    def _served_digest(self, url: str, runs: list[Run]) -> str:
         """The digest that a running server shows, which must be one that saves into this database.
 
         Raises `StoreError` where it is another one, `OSError`, and `ValueError` and such for its reply.
         """
-        document = _served(address)
+        document = _served(url)
         store = document["performance"]["store"]
         if not runs or store["run"] != runs[-1].name.hex():
             raise StoreError(f"it does not run on {self._database}, or not on what is there now")
@@ -362,9 +361,9 @@ def _sound_rows(store: SqliteStore, unserved: frozenset[int]) -> Iterator[list[R
         yield [record for record in records if record.slot not in unserved] if unserved else records
 
 
-def _served(address: str) -> Any:
-    """Return the document that a running server has at `address`. Raises `NoReply` and `ValueError`."""
-    reply = request("GET", address, timeout_s=URL_TIMEOUT_S)
+def _served(url: str) -> Any:
+    """Return the figures of the running server at `url`. Raises `NoReply` and `ValueError`."""
+    reply = request("GET", url, "/stats", timeout_s=URL_TIMEOUT_S)
     if reply.status != 200:
         raise ValueError(f"the answer is {reply.status} {reply.reason}")
     return orjson.loads(reply.body)

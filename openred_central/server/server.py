@@ -32,7 +32,8 @@ from ..reporting.figures import LiveFigures
 from ..settings.config import SETTINGS, Configuration
 from ..storage.copies.restoring import Restored, open_or_restore
 from ..storage.copies.runs import RUN_BYTES, begin_run
-from ..storage.sqlite.faults import NO_ROOM, result_code
+from ..storage.private_files import NO_ROOM
+from ..storage.sqlite.faults import result_code
 from ..storage.store import PassingError, Store, StoreError
 from ..tasks.notifier import Notifier
 from ..tasks.saver import Saver
@@ -257,8 +258,8 @@ class Server:
         operators = self._assembly.operators()
         if operators is None:
             return None
-        from ..api.admin.secret_file import SecretError
         from ..reporting.metrics import metrics_text
+        from ..storage.keys.admin_secret import SecretError
         from .operators import make_desk
 
         desk = make_desk(

@@ -13,9 +13,9 @@ from openred_central.api.feed.event_feed import EventFeed
 from openred_central.api.feed.event_log import EventLog
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.nodes import Nodes
+from openred_central.listening import address_of, listen_tcp
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
-from openred_central.sockets import address_of, listen_tcp
 from tests.api.sse import Event, read_events
 
 from .conftest import Start

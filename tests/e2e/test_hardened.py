@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from openred_central.cli.service_unit import service_unit
+from openred_central.cli.systemd_unit import service_unit
 from openred_central.settings.config import load
 
 from . import system_calls

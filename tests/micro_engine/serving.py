@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from openred_central.listening import listen_tcp
 from openred_central.micro_engine import Engine, EngineLimits, Request, StreamingResponse
-from openred_central.sockets import listen_tcp
 
 # Never reached unless something hangs.
 PATIENCE_S = 20.0

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from openred_central.listening import listen_tcp, listen_unix, tls_context
 from openred_central.micro_engine.acceptor import PARTING_MAX
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.sockets import listen_tcp, listen_unix, tls_context
 
 from .harness import answers, get
 from .serving import Client, certificate, client_of, reset, running, serve, until
@@ -235,7 +235,7 @@ EXHAUSTED = """
 import asyncio, resource, sys, uvloop
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 from openred_central.micro_engine import Engine
-from openred_central.sockets import listen_tcp
+from openred_central.listening import listen_tcp
 
 engine = Engine()
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from openred_central.clock import VirtualClock
+from openred_central.listening import listen_tcp, tls_context
 from openred_central.micro_engine import Engine, EngineLimits, Request, Response
 from openred_central.micro_engine.engine import SWEEP_CONNECTIONS_MAX
-from openred_central.sockets import listen_tcp, tls_context
 
 from .harness import answers, get, post
 from .serving import Client, certificate, client_of, reset, running, serve, until

@@ -9,7 +9,7 @@ import pytest
 from openred_central.storage.store import StoreError
 from tests.storage.records import batch, opened, record
 
-from .helpers import command, fill
+from ..maintenance.helpers import command, fill
 
 
 def test_a_snapshot_is_taken_while_a_server_runs_and_told(tmp_path: Path) -> None:
