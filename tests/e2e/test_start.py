@@ -165,7 +165,7 @@ def test_a_folder_that_may_not_be_read_is_told(start: Start, tmp_path: Path) -> 
         for server, folder in zip(servers, wrong.values(), strict=True):
             line = refused(server, ExitCode.CONFIG)
             assert str(tmp_path / folder) in line
-            assert "Permission denied; let the user of this server read and write it" in line
+            assert "Permission denied; let the user of this program read and write it" in line
     finally:
         for folder in ("there", "closed"):
             (tmp_path / folder).chmod(0o700)
