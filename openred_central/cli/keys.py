@@ -22,8 +22,7 @@ from ..server.vault import keys_folder
 from ..settings.config import ConfigError, Configuration
 from ..storage.keys.admin_secret import secret_file_beside
 from ..storage.keys.directory_keys import open_root, sign_request
-from ..storage.keys.key_check import root_file
-from ..storage.keys.key_files import KEYRING, KeyFileError, KeyFiles, read_secret
+from ..storage.keys.key_files import KEYRING, KeyFileError, KeyFiles, read_secret, root_file
 from .command import Command, CommandFailed, UsageError, argument, configuration_of
 from .console import Console
 from .showing import safe

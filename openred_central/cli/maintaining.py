@@ -18,7 +18,8 @@ from ..maintenance.progress import Progress
 from ..maintenance.reading import existing_database, reading
 from ..maintenance.verifying import Verifier
 from ..settings.config import Configuration
-from ..storage.copies.restoring import database_path, snapshots_of
+from ..storage.copies.restoring import snapshots_of
+from ..storage.loading import database_path
 from ..storage.private_files import describe
 from ..storage.store import StoreError
 from ..wording import counted

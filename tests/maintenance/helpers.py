@@ -8,7 +8,7 @@ from typing import Any
 
 from openred_central.cli import maintaining
 from openred_central.cli.command import CommandFailed
-from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, Tombstone
 from openred_central.storage.copies.snapshots import Snapshot, Snapshots
 from tests.storage.records import opened, record

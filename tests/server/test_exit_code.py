@@ -14,7 +14,7 @@ import pytest
 from openred_central.exit_codes import ExitCode
 from openred_central.listening import Certificate, StartError, listeners
 from openred_central.server.server import exit_code
-from openred_central.storage.sqlite.faults import telling
+from openred_central.storage.sqlite.faults import reported
 from openred_central.storage.sqlite.lock import FileLock
 from openred_central.storage.store import StoreError
 
@@ -45,7 +45,7 @@ def sqlite_error(code: int) -> sqlite3.Error:
     ],
 )
 def test_a_failed_opening_is_judged_by_its_cause(cause: Exception, expected: int, tmp_path: Path) -> None:
-    with pytest.raises(StoreError) as told, telling("open", tmp_path / "nodes.db"):
+    with pytest.raises(StoreError) as told, reported("open", tmp_path / "nodes.db"):
         raise cause
     assert exit_code(told.value) == expected
 
