@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from openred_central.storage.sqlite.state import StoreState
+from tests.support.world import World, assert_problem
 
 from .caller.test_proving import NEW, OWNER, enrol, rotate
-from .helpers import World, assert_problem
 
 
 def test_a_body_that_names_no_key_is_refused_before_anything_else() -> None:

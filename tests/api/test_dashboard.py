@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from openred_central.api.dashboard import prefers_html
 from openred_central.micro_engine.limits import LIST_MEMBERS_MAX
 from openred_central.micro_engine.wire.messages import HTML_TYPE, Response
-
-from .helpers import World, run
+from tests.support.world import World, run
 
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 CHROMIUM = f"{FIREFOX},image/avif,image/webp,image/apng,application/signed-exchange;v=b3;q=0.7"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from .helpers import DOCUMENTS, World, run
+from tests.support.world import DOCUMENTS, World, run
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import pytest
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
 from openred_central.storage.sqlite.state import StoreState
-
-from .helpers import DAY_S, World
+from tests.support.world import DAY_S, World
 
 
 def advised(world: World) -> list[float]:

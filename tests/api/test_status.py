@@ -5,8 +5,7 @@ from __future__ import annotations
 from openred_central.api.routes import NAMES
 from openred_central.directory.lifecycle import LIVE_STATES
 from openred_central.storage.sqlite.state import StoreState
-
-from .helpers import DAY_S, World
+from tests.support.world import DAY_S, World
 
 
 def test_the_root_tells_what_this_is_and_what_it_takes() -> None:

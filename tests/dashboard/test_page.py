@@ -9,7 +9,7 @@ import re
 import pytest
 
 from openred_central.dashboard.page import SCRIPTS, STYLE, assemble, load_page
-from tests.house.project import PACKAGE
+from tests.support.project import PACKAGE
 
 PAGE = load_page()
 HTML = PAGE.content.decode()

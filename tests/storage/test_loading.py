@@ -27,9 +27,8 @@ from openred_central.storage.loading import load
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import DamageError
-
-from ..api.helpers import DAY_S, NODE, World, run
-from .records import alter, batch, opened, record, tombstone
+from tests.support.records import alter, batch, opened, record, tombstone
+from tests.support.world import DAY_S, NODE, World, run
 
 
 def directory() -> Directory:

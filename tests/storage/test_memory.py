@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.store import Store
-
-from .records import batch, record
+from tests.support.records import batch, record
 
 
 def test_it_takes_everything_keeps_nothing_and_says_so() -> None:

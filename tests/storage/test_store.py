@@ -9,8 +9,7 @@ import pytest
 from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import RowsRefused, Store, StoreError
-
-from .records import batch, record
+from tests.support.records import batch, record
 
 
 @pytest.mark.parametrize("kind", [MemoryStore, SqliteStore])

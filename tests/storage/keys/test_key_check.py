@@ -15,8 +15,7 @@ from openred_central.security.directory_keys.suites import SUITES
 from openred_central.storage.keys.directory_keys import DirectoryKeys
 from openred_central.storage.keys.key_check import check_keys
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
-
-from ...security.keys import NOW
+from tests.support.keys import NOW
 
 CLASSICAL = KeyOptions(quantum=QuantumPolicy.OFF)
 SECRET = b"correct horse battery staple"

@@ -9,8 +9,7 @@ import pytest
 
 from openred_central.storage.sqlite.companions import ENDINGS, Companions
 from openred_central.storage.sqlite.schema import companion
-
-from ..records import batch, opened, record
+from tests.support.records import batch, opened, record
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from openred_central.storage.store import StoreError
-
-from ..records import batch, opened, record, records_of
+from tests.support.records import batch, opened, record, records_of
 
 
 @pytest.mark.parametrize("left_bytes", [0, 4_096, 16_384])
