@@ -8,7 +8,7 @@ from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES, State
 from ..directory.state.columns import DIGEST_MASK
 from ..micro_engine.wire.messages import Request, Response
-from ..storage.sqlite.state import StoreState
+from ..storage.store import StoreState
 from .discovering import RESULTS_DEFAULT
 from .service import Api
 from .wire import values

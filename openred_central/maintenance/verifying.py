@@ -22,8 +22,7 @@ from ..storage.copies.runs import Run, is_earlier, load_runs
 from ..storage.copies.snapshots import Snapshot, Snapshots
 from ..storage.loading import MISFITS, load
 from ..storage.sqlite.sqlite import SqliteStore
-from ..storage.sqlite.state import StoreState
-from ..storage.store import DamageError, StoreError
+from ..storage.store import DamageError, StoreError, StoreState
 from ..tasks.revocation_saver import load_revocations
 from ..wording import counted
 from .comparing import Difference, older_record, same_record, state_contradiction

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 from tests.support.world import World, assert_problem
 
 from .caller.test_proving import NEW, OWNER, enrol, rotate

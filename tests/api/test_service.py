@@ -6,7 +6,7 @@ import pytest
 
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 from tests.support.world import DAY_S, World
 
 

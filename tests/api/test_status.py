@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openred_central.api.routes import NAMES
 from openred_central.directory.lifecycle import LIVE_STATES
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 from tests.support.world import DAY_S, World
 
 

@@ -25,8 +25,9 @@ from openred_central.directory.state.node import (
     append_history,
     hash_id,
 )
-from openred_central.maintenance.line_fields import NUMBER_MAX, LineError
 from openred_central.maintenance.portable import (
+    NUMBER_MAX,
+    LineError,
     Secret,
     Totals,
     decode,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openred_central.api.admin.exposition import CONTENT_TYPE
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 from tests.support.world import DAY_S, assert_problem
 
 from .helpers import Office

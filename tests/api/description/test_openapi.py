@@ -17,7 +17,7 @@ from openred_central.api.problems import ALWAYS, PROBLEMS
 from openred_central.api.routes import ENDPOINTS, NAMES
 from openred_central.api.wire import kinds
 from openred_central.api.wire.fields import Field
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 from tests.support.described import DOCUMENT, faults, label
 from tests.support.minting import Here
 from tests.support.world import NODE, World, run

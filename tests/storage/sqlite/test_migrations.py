@@ -16,7 +16,7 @@ import pytest
 
 from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import SignOfLife
-from openred_central.storage.sqlite.migrations import MIGRATIONS, migrate
+from openred_central.storage.sqlite.connecting import MIGRATIONS, migrate
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION, create_database
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from tests.support.records import batch, opened, record, records_of, tombstone, tombstones_of
