@@ -12,7 +12,7 @@ from ..directory.directory import Directory
 from ..errors import CallerError
 from ..security.tokens.minting import Mint
 from ..security.tokens.revocations import RecentTokens, Revocations
-from ..storage.sqlite.state import StoreState
+from ..storage.store import StoreState
 from ..wording import rfc3339
 from .caller.limiting import Limits
 from .caller.proving import Prover

@@ -7,10 +7,10 @@ from typing import Any
 
 from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES, State
-from ..directory.state.digests import DIGEST_MASK
+from ..directory.state.columns import DIGEST_MASK
 from ..micro_engine.wire.messages import HTML_TYPE, Request, Response
 from ..security.directory_keys.suites import SUITES
-from ..storage.sqlite.state import StoreState
+from ..storage.store import StoreState
 from ..wording import rfc3339
 from .discovering import RESULTS_DEFAULT
 from .endpoint import CACHED, UNCHANGED, Endpoint, Reply

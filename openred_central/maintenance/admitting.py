@@ -14,7 +14,7 @@ from ..api.wire import values
 from ..api.wire.fields import Wrong
 from ..directory.lifecycle import DWELL_S_MAX, Event
 from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
-from ..directory.state.batch import Vitals
+from ..directory.state.changes import Vitals
 from ..directory.state.columns import row_of
 from ..directory.state.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombstone, decode_history
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES

@@ -18,7 +18,7 @@ from ..api.feed.broadcast import Broadcast
 from ..directory.lifecycle import LIVE_STATES, TABLE
 from ..logs import lines_dropped
 from ..micro_engine.router import Route
-from ..storage.sqlite.state import StoreState
+from ..storage.store import StoreState
 from ..tasks.stall_meter import StallMeter
 from .exposition import Family, Labels, choice, counter, gauge, histogram, render
 from .figures import Parts

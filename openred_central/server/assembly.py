@@ -39,8 +39,8 @@ from ..security.sessions import SESSION_KEY_BYTES, Sessions
 from ..security.tokens.minting import Mint
 from ..security.tokens.revocations import RecentTokens, Revocations
 from ..settings.config import Configuration
-from ..storage.copies.restoring import Restored, database_path, snapshots_of
-from ..storage.loading import load
+from ..storage.copies.restoring import Restored, snapshots_of
+from ..storage.loading import database_path, load
 from ..storage.store import Store
 from ..tasks.prober import Prober, Submission, probe_refusal
 from ..tasks.revocation_saver import RevocationSaver, load_revocations
@@ -243,7 +243,7 @@ class Assembly:
         if database is None:
             return None
         snapshots = snapshots_of(database, configuration.snapshot_folder)
-        return Snapshotter(snapshots, self.clock, configuration.snapshotter(), lambda: store.loss)
+        return Snapshotter(snapshots, self.clock, configuration.snapshotter(), store.find_loss)
 
     def _prover(self, directory: Directory, limits: Limits, store: Store) -> Prover:
         configuration = self.configuration

@@ -33,7 +33,7 @@ from openred_central.security.signing import PrivateKey, signed_headers
 from openred_central.security.tokens.minting import Mint, NoKey, Publication
 from openred_central.security.tokens.revocations import RecentTokens, Revocations
 from openred_central.security.tokens.tokens import PeerToken
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 
 from .described import faults
 

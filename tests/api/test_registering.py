@@ -9,7 +9,7 @@ import pytest
 from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.security.signing import PrivateKey
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 
 from .caller.test_proving import NEW, OWNER, enrol, rotate
 from .helpers import DAY_S, NODE, PEER, Commit, Reply, World, assert_problem

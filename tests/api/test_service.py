@@ -10,7 +10,7 @@ from openred_central.api.service import Moments
 from openred_central.clock import Now
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 
 from .helpers import DAY_S, World
 

@@ -7,7 +7,7 @@ import pytest
 
 from openred_central.api.routes import NAMES
 from openred_central.directory.lifecycle import LIVE_STATES
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 
 from .helpers import DAY_S, DOCUMENTS, World, run
 

@@ -19,9 +19,8 @@ from openred_central.security.claims import CLAIM_KEY
 from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
 from openred_central.server.descriptors import needed
 from openred_central.settings.config import Configuration
-from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from openred_central.storage.store import Store
+from openred_central.storage.store import MemoryStore, Store
 from tests.api.minting import Here
 from tests.storage.records import alter, batch, opened, record
 

@@ -82,7 +82,7 @@ def test_a_store_that_cannot_be_closed_is_no_start_that_failed(
 
 # What most servers never need, or not before somebody asks for it.
 LATE = {
-    *("argparse", "difflib", "shutil", "tempfile", "html", "importlib.resources", "encodings.idna"),
+    *("argparse", "difflib", "html", "importlib.resources", "encodings.idna"),
     *("cryptography.hazmat", "openred_central.api.description.openapi"),
     *("openred_central.security.directory_keys.keyring", "openred_central.storage.keys.directory_keys"),
     *("openred_central.server.operators", "openred_central.reporting.metrics"),

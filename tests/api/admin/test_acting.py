@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openred_central.api.admin.acting import METRICS_TYPE
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 from tests.api.helpers import DAY_S, assert_problem
 
 from .helpers import Office

@@ -16,7 +16,7 @@ from openred_central.api.endpoint import Endpoint
 from openred_central.api.problems import ALWAYS, PROBLEMS
 from openred_central.api.routes import ENDPOINTS
 from openred_central.api.wire.fields import Field, schema_of
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 
 from ..caller.test_proving import NEW, OWNER, enrol, rotate
 from ..described import DOCUMENT, faults, label
