@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from openred_central.api.admin.options import OperatorsOptions
+from openred_central.api.admin.admission import OperatorsOptions
 from openred_central.clock import SystemClock
 from openred_central.errors import CallerError
 from openred_central.micro_engine.limits import EngineLimits
