@@ -17,10 +17,9 @@ from openred_central.cli.command import UsageError
 from openred_central.cli.console import Style
 from openred_central.cli.main import make_parser
 from openred_central.client import Client
-
-from ..client.fake import Asked, FakeServer, Handler, Lost, Told
-from ..security.signed_requests import ed25519_key
-from ..support.console import Recorded
+from tests.support.console import Recorded
+from tests.support.fake_server import Asked, FakeServer, Handler, Lost, Told
+from tests.support.signed_requests import ed25519_key
 
 OWN = f"k-{ed25519_key().key_id}"
 

@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openred_central.exit_codes import ExitCode
-from tests.storage.records import alter
-
-from .conftest import Start
-from .running import Client, Server, run, until
+from tests.support.records import alter
+from tests.support.running import Client, Server, Start, run, until
 
 # Puts its own process id where the service manager would, then becomes the server.
 AS_THE_SERVICE_MANAGER = (

@@ -11,8 +11,8 @@ from openred_central.cli.command import CommandFailed
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, Tombstone
 from openred_central.storage.copies.snapshots import Snapshot, Snapshots
-from tests.storage.records import opened, record
 from tests.support.console import Recorded
+from tests.support.records import opened, record
 
 VITALS = Vitals(attended_s=1_000.0, revision=1_000, transitions_per_h=0.25)
 CLAIM_KEY = b"\0secret\xff" * 4
