@@ -16,9 +16,8 @@ from openred_central.cli.arguments import add_arguments
 from openred_central.cli.asking import Surroundings, UsageError
 from openred_central.cli.showing import Style
 from openred_central.client import Client
-
-from ..client.fake import Asked, FakeServer, Handler, Lost, Told
-from ..security.signed_requests import ed25519_key
+from tests.support.fake_server import Asked, FakeServer, Handler, Lost, Told
+from tests.support.signed_requests import ed25519_key
 
 OWN = f"k-{ed25519_key().key_id}"
 

@@ -14,8 +14,7 @@ from openred_central.security.directory_keys.keyset import KeyStatus, PublishedK
 from openred_central.settings.config import ConfigError, Configuration
 from openred_central.storage.keys.directory_keys import DirectoryKeys, KeyOptions
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
-
-from ..security.keys import NOW, directory_key, keyset
+from tests.support.keys import NOW, directory_key, keyset
 
 ENTROPY = random.Random(5).randbytes
 

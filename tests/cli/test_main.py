@@ -22,8 +22,8 @@ from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, Pu
 from openred_central.security.directory_keys.suites import generate_key
 from openred_central.settings.config import SETTINGS, Configuration
 from openred_central.settings.texts import settings_markdown
-from tests.maintenance.helpers import fill
-from tests.storage.records import record
+from tests.support.maintenance import fill
+from tests.support.records import record
 
 
 class Server:

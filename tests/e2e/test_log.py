@@ -13,10 +13,8 @@ from urllib.parse import quote
 import orjson
 
 from openred_central.exit_codes import TO_BE_MENDED
-
-from .conftest import Start
-from .running import READY, Client, Server, answers, send, until
-from .signing import Node, wait_for_the_next_second
+from tests.support.running import READY, Client, Server, Start, answers, send, until
+from tests.support.signing import Node, wait_for_the_next_second
 
 
 def lines(server: Server) -> list[dict[str, Any]]:

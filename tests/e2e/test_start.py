@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openred_central.exit_codes import TO_BE_MENDED
-from tests.storage.records import alter
-
-from .conftest import Start
-from .running import Client, Server, run, until
+from tests.support.records import alter
+from tests.support.running import Client, Server, Start, run, until
 
 # Puts its own process id where the service manager would, then becomes the server.
 AS_THE_SERVICE_MANAGER = (
@@ -165,7 +163,7 @@ def test_a_folder_that_may_not_be_read_is_told(start: Start, tmp_path: Path) -> 
         for server, folder in zip(servers, wrong.values(), strict=True):
             line = refused(server, TO_BE_MENDED)
             assert str(tmp_path / folder) in line
-            assert "Permission denied; let the user of this server read and write it" in line
+            assert "Permission denied; let the user of this program read and write it" in line
     finally:
         for folder in ("there", "closed"):
             (tmp_path / folder).chmod(0o700)

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from openred_central.cli.main import COMMANDS
-
-from .running import environment
+from tests.support.running import environment
 
 # With words that need no server, or find none; no command of the settings can start one.
 NOWHERE = "http://127.0.0.1:1"

@@ -33,9 +33,9 @@ from openred_central.cli.main import COMMANDS, _parser
 from openred_central.settings.config import PREFIX, SETTINGS
 from openred_central.settings.texts import CLIENT_VARIABLES, settings_markdown
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION
+from tests.support.project import PACKAGE, ROOT, documents, expect_none, sources, text_files
 
 from . import curl
-from .project import PACKAGE, ROOT, documents, expect_none, sources, text_files
 from .transcripts import mismatches, run, transcripts
 
 # Variables of the tests, and flags that are no settings.

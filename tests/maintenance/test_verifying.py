@@ -21,9 +21,8 @@ from openred_central.maintenance import commands, verifying
 from openred_central.storage.copies.runs import RUNS, begin_run
 from openred_central.storage.copies.snapshots import MANIFEST, Manifest
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from tests.storage.records import alter, batch, opened, record, tombstone
-
-from .helpers import VITALS, Outcome, command, fill, take
+from tests.support.maintenance import VITALS, Outcome, command, fill, take
+from tests.support.records import alter, batch, opened, record, tombstone
 
 NODES = 40
 

@@ -14,7 +14,7 @@ from openred_central.listening import StartError
 from openred_central.server.server import _close, _until, serve
 from openred_central.settings.config import load
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from tests.maintenance.helpers import fill, take
+from tests.support.maintenance import fill, take
 
 
 async def test_the_server_runs_until_it_is_told_to_stop() -> None:

@@ -13,7 +13,7 @@ from openred_central.directory.state.node import Record, Tombstone
 from openred_central.maintenance.commands import Surroundings, run
 from openred_central.settings.config import Configuration
 from openred_central.storage.copies.snapshots import Snapshot, Snapshots
-from tests.storage.records import opened, record
+from tests.support.records import opened, record
 
 VITALS = Vitals(attended_s=1_000.0, revision=1_000, transitions_per_h=0.25)
 CLAIM_KEY = b"\0secret\xff" * 4
