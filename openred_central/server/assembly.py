@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..api.caller.limiting import Limits
 from ..api.caller.proving import Prover
+from ..api.dashboard import make_front_page
 from ..api.feed.broadcast import Broadcast
-from ..api.feed.event_feed import EventFeed
+from ..api.feed.event_log import EventFeed
 from ..api.routes import NAMES
-from ..api.service import Api, Documents
+from ..api.service import Api, Documents, Moments
 from ..api.wire.caching import Once
-from ..api.wire.moments import Moments
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.life.expiry import ProbeRequest
@@ -183,6 +183,7 @@ class Assembly:
             version=__version__,
             endpoints=NAMES,
             documents=Once(_documents),
+            front_page=Once(make_front_page),
             stopping=stopping,
             broadcast=broadcast,
         )

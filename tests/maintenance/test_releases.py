@@ -23,7 +23,7 @@ from openred_central.settings.config import Configuration
 from openred_central.storage.loading import load
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from tests.storage.records import RELEASES, build_released, opened, records_of, tombstones_of
+from tests.support.records import RELEASES, build_released, opened, records_of, tombstones_of
 
 VERSIONS = range(1, SCHEMA_VERSION + 1)
 EXPORTED_VERSIONS = range(2, SCHEMA_VERSION + 1)
