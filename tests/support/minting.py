@@ -10,8 +10,7 @@ from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, Pu
 from openred_central.security.directory_keys.suites import DirectoryKey, generate_key
 from openred_central.security.tokens.minting import Busy, Publication
 from openred_central.security.tokens.tokens import PeerToken, unsigned
-
-from .helpers import World
+from tests.support.world import World
 
 
 @cache

@@ -34,8 +34,7 @@ from openred_central.security.tokens.minting import Mint, NoKey, Publication
 from openred_central.security.tokens.revocations import RecentTokens, Revocations
 from openred_central.security.tokens.tokens import PeerToken
 from openred_central.storage.store import StoreState
-
-from .described import faults
+from tests.support.described import faults
 
 DAY_S = 86_400.0
 # Steps that a coroutine may need; more means that it never ends.
