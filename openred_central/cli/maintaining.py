@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from ..directory.directory import Directory
 from ..exit_codes import ExitCode
-from ..maintenance.commands import Progress
+from ..maintenance.progress import Progress
 from ..maintenance.exporting import export, output_file
 from ..maintenance.importing import import_into
 from ..maintenance.portable import Totals
