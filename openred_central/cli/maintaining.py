@@ -11,10 +11,10 @@ from typing import BinaryIO, Final
 
 from ..directory.directory import Directory
 from ..exit_codes import ExitCode
-from ..maintenance.progress import Progress
 from ..maintenance.exporting import export, output_file
 from ..maintenance.importing import import_into
 from ..maintenance.portable import Totals
+from ..maintenance.progress import Progress
 from ..maintenance.reading import existing_database, reading
 from ..maintenance.verifying import Verifier
 from ..settings.config import Configuration
