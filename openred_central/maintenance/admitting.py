@@ -1,7 +1,7 @@
-"""Holds each line of an import to the rules of the API for registrations. Pure.
+"""The check of each line of an import by the rules of the API for registrations. Pure.
 
-A directory serves what it has stored itself, also where a rule is younger than the record. An export may come
-from anywhere.
+A directory serves records that it has stored itself, also if a rule is younger than the record. An export may
+come from anywhere.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from ..security.node_keys import InvalidKey, load_node_key
 from ..security.tokens.revocations import decode_revocations
 from ..tasks.revocation_saver import REVOCATIONS
 from ..wording import WALL_S_MAX
-from .line_fields import LineError
-from .portable import Item, Secret
+from .portable import Item, LineError, Secret
 
 _DEATHS = (Event.DEADLINE.value, Event.FORGOTTEN.value)
 

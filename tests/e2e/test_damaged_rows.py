@@ -53,7 +53,7 @@ def test_a_damaged_record_is_set_aside_and_stays_as_it_is(
     (name,) = (name for name in NAMES if name.encode() in before[0])
     done = run("verify", "--database", str(database))
     assert done.returncode == 1
-    assert f"set aside: slot {slot}, node '{name}': " in done.stdout
+    assert f"unusable: slot {slot}, node '{name}': " in done.stdout
     assert told in done.stdout
 
     server = start()
