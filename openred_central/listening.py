@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
+from . import crypto
 from .sockets import inherited, listen_tcp, listen_unix, tls_context
 
 
@@ -73,11 +74,8 @@ def certificate_of(certificate: str, key: str) -> Certificate | None:
 
 
 def _expires_at(content: bytes) -> float:
-    # Here and not above: a start without TLS does not wait for it.
-    from cryptography.x509 import load_pem_x509_certificate
-
     try:
-        return load_pem_x509_certificate(content).not_valid_after_utc.timestamp()
+        return crypto.x509.load_pem_x509_certificate(content).not_valid_after_utc.timestamp()
     except ValueError:
         # OpenSSL has taken it all the same.
         return 0.0

@@ -11,9 +11,8 @@ from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from ..security.sessions import LIFE_S
 from ..security.tokens.link import Side, new_pair
-from ..security.tokens.minting import Busy
 from ..security.tokens.revocations import RecentToken
-from ..security.tokens.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
+from ..security.tokens.tokens import ANYONE, Busy, PeerToken, lifetime_s, new_token_id
 from .caller.proving import Means, Shown
 from .service import Api
 from .wire import values

@@ -8,6 +8,7 @@ from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES, State
 from ..directory.state.digests import DIGEST_MASK
 from ..micro_engine.wire.messages import Request, Response
+from ..security.directory_keys.suites import SUITES
 from ..storage.sqlite.state import StoreState
 from .discovering import RESULTS_DEFAULT
 from .service import Api
@@ -44,8 +45,6 @@ def _quantum(root_suite: str | None) -> dict[str, Any]:
     """How the key set is signed; ``root`` is null until there are keys."""
     if root_suite is None:
         return {"root": None, "pq": False}
-    from ..security.directory_keys.suites import SUITES
-
     suite = SUITES[root_suite]
     return {"root": suite.name, "pq": suite.quantum_safe}
 

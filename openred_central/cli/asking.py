@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..client import Client, ClientError, ConnectionFailed, ProblemError, RetryLater
-from ..client.address import Address
+from ..client.connections import Address
 from ..clock import Clock
 from ..security.node_keys import InvalidKey
 from ..security.signing import PrivateKey

@@ -312,7 +312,7 @@ def _watch(options: argparse.Namespace) -> int:
 
     import orjson
 
-    from ..client.address import Address
+    from ..client.connections import Address
     from .watching import Event, show, watch
 
     style = _style()
@@ -355,7 +355,7 @@ def _keygen(options: argparse.Namespace) -> int:
 
 
 def _example(options: argparse.Namespace) -> int:
-    from ..security.example import known_answers, sign_example
+    from ..security.signing import known_answers, sign_example
 
     try:
         text = known_answers() if options.what == "vectors" else sign_example(options.url, options.node_id)

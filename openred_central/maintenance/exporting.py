@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..security.claims import CLAIM_KEY
+from ..security.sessions import CLAIM_KEY
 from ..security.tokens.revocations import encode_revocations
 from ..storage.sqlite.schema import fsync
 from ..storage.sqlite.sqlite import SqliteStore

@@ -18,7 +18,7 @@ from ..directory.state.columns import row_of
 from ..directory.state.digests import DIGEST_MASK, record_digest
 from ..directory.state.node import Record, hash_id
 from ..directory.state.registry import shard_of
-from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
+from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..storage.copies.runs import Run, is_earlier, load_runs
 from ..storage.copies.snapshots import Snapshot, Snapshots
 from ..storage.loading import MISFITS, load

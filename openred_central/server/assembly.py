@@ -33,11 +33,10 @@ from ..micro_engine.engine import Engine
 from ..micro_engine.wire.messages import Request
 from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities
-from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from ..security.replay import ReplayRings
-from ..security.sessions import SESSION_KEY_BYTES, Sessions
-from ..security.tokens.minting import Mint
+from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES, SESSION_KEY_BYTES, Claims, Sessions
 from ..security.tokens.revocations import RecentTokens, Revocations
+from ..security.tokens.tokens import Mint
 from ..settings.config import Configuration
 from ..storage.copies.restoring import Restored, database_path, snapshots_of
 from ..storage.loading import load

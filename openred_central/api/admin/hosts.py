@@ -7,10 +7,10 @@ rebinding): the browser takes it for the page's own server, and lets the page re
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
 from ...errors import CallerError
+from ...limits.origins import IPAddress, parse_address
 
 # No name server is asked for these (RFC 6761 §6.3).
 _LOOPBACK_NAME = "localhost"
@@ -53,10 +53,6 @@ def _without_port(authority: str) -> str:
     return authority.partition(":")[0]
 
 
-def _host(text: str) -> str | ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _host(text: str) -> str | IPAddress:
     """An address, IPv4 where it is one mapped into IPv6, or else a name in lower case."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return text.lower().removesuffix(".")
-    return getattr(address, "ipv4_mapped", None) or address
+    return parse_address(text) or text.lower().removesuffix(".")

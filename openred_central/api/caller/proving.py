@@ -18,13 +18,10 @@ from ...encoding import kept_spki, key_id
 from ...errors import CallerError
 from ...micro_engine.wire.messages import Request
 from ...security.authority import Authorities
-from ...security.claims import SCHEME as CLAIM
-from ...security.claims import Claims
 from ...security.node_keys import NodeKey
-from ...security.proof_errors import ProofError
+from ...security.refusals import ProofError
 from ...security.replay import ReplayRings
-from ...security.sessions import SCHEME as SESSION
-from ...security.sessions import Session, Sessions
+from ...security.sessions import CLAIM_SCHEME, SESSION_SCHEME, Claims, Session, Sessions
 from ...security.signatures import Message, Signature, check_proof, check_time, read_rotation, read_signature
 from .limiting import WRONG_CLAIM, Limits
 from .proof_problems import key_is_text, name_of_another_key, no_key, not_the_claim, refused
@@ -33,8 +30,8 @@ SIGNATURE_FIELDS = frozenset({"signature-input", "signature"})
 # A request that has none of these shows nothing.
 PROOF_FIELDS = SIGNATURE_FIELDS | {"authorization"}
 # Schemes are compared in lower case (RFC 9110 §11.1).
-_SESSION_SCHEME = SESSION.lower()
-_CLAIM_SCHEME = CLAIM.lower()
+_SESSION_SCHEME = SESSION_SCHEME.lower()
+_CLAIM_SCHEME = CLAIM_SCHEME.lower()
 # So many rings of expired proofs are forgotten with each one that is remembered.
 SWEPT_PER_PROOF = 4
 # An id that begins so and goes on with a key id belongs to that key alone.

@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 import orjson
 
+from ... import crypto
 from ...security.directory_keys.root import CLASSICAL, COMPOSITE, KeyOptions, QuantumPolicy, choose_root
 from .key_files import KEY, KEYRING, SIGNING, KeyFileError, KeyFiles
 
@@ -68,9 +69,7 @@ def keyring_damaged(files: KeyFiles, error: Exception) -> KeyFileError:
 
 def _may_be_supported() -> bool:
     """Whether this `cryptography` is new enough for composite keys. To load its version is nothing."""
-    from cryptography import __version__
-
-    major = __version__.partition(".")[0]
+    major = crypto.about.__version__.partition(".")[0]
     return not major.isdecimal() or int(major) >= ML_DSA_SINCE
 
 
