@@ -5,13 +5,13 @@ VENV := .venv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check lint format bench clean
+.PHONY: help run test test-all soak check lint format bench lock clean
 .DELETE_ON_ERROR:
 # Two installations into one environment at the same time would spoil it.
 .NOTPARALLEL:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # `exec`, so that the server itself, not a shell in between, receives the signals.
 run: $(VENV)/run.stamp ## Start the server; settings go in ARGS: make run ARGS="--port 9000"
@@ -19,6 +19,17 @@ run: $(VENV)/run.stamp ## Start the server; settings go in ARGS: make run ARGS="
 
 test: $(VENV)/test.stamp ## Run all tests; options of pytest go in ARGS: make test ARGS="-k heartbeat"
 	@exec $(VENV)/bin/python -m pytest $(ARGS)
+
+# The interpreters of which those that are there run the unit tests: a version is there if it can make an environment.
+PYTHONS ?= python3.11 python3.12 python3.13
+UNIT_TESTS := tests --ignore=tests/e2e --ignore=tests/house --ignore=tests/benchmarks --ignore=tests/test_packaging.py
+
+test-all: ## Run the unit tests on each of Python 3.11, 3.12 and 3.13 that is installed
+	@for python in $(PYTHONS); do \
+		"$$python" -c 'import venv' 2>/dev/null || { echo "$$python is not installed"; continue; }; \
+		echo "$$python:"; \
+		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$${python##*python}" ARGS="$(or $(ARGS),$(UNIT_TESTS))" || exit 1; \
+	done
 
 soak: $(VENV)/test.stamp ## Run the tests that try harder with time: a hundred times the examples, worlds and kills
 	@OPENRED_PROFILE=soak exec $(VENV)/bin/python -m pytest $(or $(ARGS),tests/storage tests/simulation tests/e2e/test_restart.py tests/e2e/test_schemathesis.py)
@@ -35,11 +46,15 @@ format: $(VENV)/dev.stamp ## Format the code and mend what can be mended by itse
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
+lock: $(VENV)/dev.stamp ## Pin what the image installs, with hashes, to the newest versions that pyproject.toml allows
+	$(VENV)/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
+		--no-emit-find-links --build-deps-for wheel --output-file .ci/image-requirements.txt pyproject.toml
+
 bench: $(VENV)/bench.stamp ## Compare the server with others on this machine; options go in ARGS: make bench ARGS="--quick"
 	@exec $(VENV)/bin/python -m benchmarks suite $(ARGS)
 
 clean: ## Remove the environment, caches and build products; data/ stays
-	rm -rf $(VENV) .node build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-* .node build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find openred_central tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp says what is installed. It is older than pyproject.toml when that must be done again. An

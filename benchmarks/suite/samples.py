@@ -1,12 +1,13 @@
-"""What a run of the suite does and collects: its effort, the bench of all cases, figures of all rounds."""
+"""Effort of a run of the suite, figures of all rounds, and the bench that each case gets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .servers import Site
+from ..load.requests import LoadOptions
+from .servers import Running, Site
 
 
 class Effort(NamedTuple):
@@ -93,10 +94,22 @@ class Samples:
 
 
 class Bench(NamedTuple):
-    """What every case gets: where servers start, the effort, where figures go, how to log progress."""
+    """Arguments of every case: where servers start, the effort, where figures go, how to log progress."""
 
     site: Site
     effort: Effort
     samples: Samples
     log: Callable[[str], None]
     seed: int
+
+    def options(self, server: Running, kind: str, **others: Any) -> LoadOptions:
+        """Return the options of a load of one kind of request for one measurement."""
+        options = LoadOptions(
+            "127.0.0.1",
+            server.port,
+            {kind: 1},
+            duration_s=self.effort.measured_s,
+            warm_up_s=self.effort.warm_up_s,
+            seed=self.seed,
+        )
+        return options._replace(**others)

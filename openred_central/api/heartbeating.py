@@ -44,7 +44,7 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
     slot = api.directory.slot(node_id, now)
     shown = api.prover.for_sign_of_life(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
-    previous = api.directory.heard(slot, now)
+    previous = api.directory.heartbeat(slot, now)
     session, change = _grant(api, shown, slot, now) if shown is not NOTHING else (None, None)
     body = _describe(api, node_id, slot, previous, now, session)
     if change is None:
@@ -70,7 +70,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
     session = None if repeated is None else repeated.session.text
     registry = api.directory.nodes.registry
     slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
-    moment, heard, advice_s = api.moments.current, api.directory.heard, api.heartbeat_advice_s
+    moment, beat, advice_s = api.moments.current, api.directory.heartbeat, api.heartbeat_advice_s
     charge = api.limits.heartbeat_charge(request, proved=repeated is not None)
 
     def answer(node_id: str) -> Answered | None:
@@ -85,7 +85,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
         except CallerError:
             # Who is refused has nothing taken, and is refused again.
             return None
-        heard(slot, now)
+        beat(slot, now)
         return _reply(node_id, _ACTIVE, told, advice_s(), _NOTED, session), limits
 
     return answer
@@ -94,13 +94,13 @@ def prepare(api: Api, request: Request) -> Answer | None:
 async def _update(api: Api, request: Request, node_id: str, now: Now) -> Response:
     slot = api.directory.slot(node_id, now)
     registration = _read_update(api, request, slot, Fields.of_body(request.json()))
-    changes = api.directory.would_change(slot, registration, now)
+    changed = api.directory.amended(slot, registration, now)
     # An asleep node that changes its data has to prove itself before it is revived by that.
-    shown = (api.prover.require if changes else api.prover.for_sign_of_life)(request, slot, now)
+    shown = (api.prover.require if changed else api.prover.for_sign_of_life)(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
     # First, because there may be no room for it; then nothing has happened.
-    change = api.directory.amend(slot, registration, now)
-    body = _describe(api, node_id, slot, api.directory.heard(slot, now), now)
+    change = api.directory.amend(changed) if changed else None
+    body = _describe(api, node_id, slot, api.directory.heartbeat(slot, now), now)
     session, bound = _grant(api, shown, slot, now)
     more: dict[str, Any] = {} if session is None else {"session": session}
     if change is None and bound is None:
@@ -177,7 +177,7 @@ def _describe(
 ) -> bytes:
     """The answer to a sign of life that found the node in state `previous`, as JSON."""
     message = _NOTED if previous is State.ACTIVE else _WELCOME_BACK
-    told = times_told(now.wall_s, api.heartbeat_due_at(slot, now))
+    told = times_told(now.wall_s, api.directory.heartbeat_due_at(now, slot))
     return _reply(node_id, WIRE_NAMES[previous], told, api.heartbeat_advice_s(), message, session)
 
 

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import uvloop
 
 from ..clock import Clock, SystemClock
-from ..sockets import address_of, listen_tcp, listen_unix, tls_context
+from ..listening import address_of, listen_tcp, listen_unix, tls_context
 from .acceptor import Acceptor
 from .limits import EngineLimits
 from .router import BodyKind, Handler, Route, Router
@@ -122,7 +122,7 @@ class Engine:
     async def start(
         self, listeners: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None
     ) -> list[str]:
-        """Serve on `listeners` (see `sockets`), which the engine will close.
+        """Serve on `listeners` (see `listening`), which the engine will close.
 
         Where `tls` is given, those of TCP serve over TLS; Unix sockets never do, since a proxy of this
         machine, which has ended TLS itself, speaks in clear there.

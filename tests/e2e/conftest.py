@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import unittest
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from .browser import PROGRAMS, Browser, browser_in, chromium
+from .browser import browser, chrome  # noqa: F401
 from .running import Server
 
 Start = Callable[..., Server]
@@ -76,19 +75,3 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         )
     )
     return folder / "certificate.pem", folder / "key.pem"
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = chromium()
-    if program is None:
-        raise unittest.SkipTest(f"no Chromium is installed; looked for {', '.join(PROGRAMS)}")
-    with browser_in(tmp_path_factory.mktemp("chromium"), program) as running:
-        yield running
-
-
-@pytest.fixture
-def browser(chrome: Browser) -> Iterator[Browser]:
-    """The browser of this file, without tabs at the beginning and the end of each test."""
-    yield chrome
-    chrome.close_tabs()

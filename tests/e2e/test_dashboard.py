@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from .browser import Browser
+from .browser import FOCUSED, LINK, MEMORY, NODES, assert_well_behaved, open_page
 from .conftest import Start
-from .dashboard_page import FOCUSED, LINK, MEMORY, NODES, assert_well_behaved, open_page
 from .running import Client
 
 # What would run if any of it were taken for markup.
@@ -17,35 +16,37 @@ HOSTILE = (
 HOURS_2 = 7_200
 
 
-def test_the_page_lives(browser: Browser, start: Start) -> None:
+def test_the_page_lives(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
-    tab = open_page(browser, server)
-    tab.until(f"{LINK} === 'live'")
-    assert tab.value(NODES) == "0"
+    visit = open_page(browser, server)
+    page = visit.page
+    visit.until(f"{LINK} === 'live'")
+    assert page.evaluate(NODES) == "0"
     with Client(server.address) as client:
         client.register("node-1")
         client.register("hidden-1", discoverable=False)
-        tab.until(f"{NODES} === '2'")
-        tab.until("document.querySelectorAll('#lately li').length === 2")
+        visit.until(f"{NODES} === '2'")
+        visit.until("document.querySelectorAll('#lately li').length === 2")
         client.ask("DELETE", "/nodes/node-1", None)
-    lately = tab.text("#lately")
+    lately = page.inner_text("#lately")
     assert "node-1" in lately
     assert "a node that is not shown" in lately
-    assert "hidden-1" not in tab.text("body")
-    tab.until("document.querySelector('#life [data-of=active]').innerText.includes('2 registered')")
-    assert "180 days" in tab.text("#life [data-of=active]")
-    tab.until("document.querySelector('#plot .area[data-of=active]').getAttribute('d').length > 20")
-    assert_well_behaved(tab, server)
+    assert "hidden-1" not in page.inner_text("body")
+    visit.until("document.querySelector('#life [data-of=active]').innerText.includes('2 registered')")
+    assert "180 days" in page.inner_text("#life [data-of=active]")
+    visit.until("document.querySelector('#plot .area[data-of=active]').getAttribute('d').length > 20")
+    assert_well_behaved(visit, server)
 
 
-def test_a_node_is_explained_and_the_answer_follows_it(browser: Browser, start: Start) -> None:
+def test_a_node_is_explained_and_the_answer_follows_it(browser: Any, start: Start) -> None:
     server = start(*MEMORY, "--heartbeat-tolerance-s", "2", "--grace-s", str(HOURS_2))
     with Client(server.address) as client:
         key = "a key that nobody needs to see"
         claim = client.register("node-1", services=["storage"], public_key=key).document["claim"]
-        tab = open_page(browser, server, "/dashboard#node=node-1")
-        tab.until("document.querySelector('#answer').innerText.includes('in grace until')")
-        answer = tab.text("#answer")
+        visit = open_page(browser, server, "/dashboard#node=node-1")
+        page = visit.page
+        visit.until("document.querySelector('#answer').innerText.includes('in grace until')")
+        answer = page.inner_text("#answer")
         assert "It missed its heartbeat and is in its grace period." in answer
         assert "What its owner can do: A heartbeat brings it back at once" in answer
         assert (
@@ -55,58 +56,61 @@ def test_a_node_is_explained_and_the_answer_follows_it(browser: Browser, start: 
             < answer.index("dead")
         )
         assert "storage" in answer
-        assert "192.0.2.1" not in tab.text("body")
-        assert key not in tab.text("body")
+        assert "192.0.2.1" not in page.inner_text("body")
+        assert key not in page.inner_text("body")
         client.ask("POST", "/heartbeat/node-1", None, Authorization=f"Claim {claim}")
-        tab.until("document.querySelector('#answer .badge').textContent === 'active'")
-    assert_well_behaved(tab, server)
+        visit.until("document.querySelector('#answer .badge').textContent === 'active'")
+    assert_well_behaved(visit, server)
 
 
-def test_one_who_asks_for_nobody_is_told_so(browser: Browser, start: Start) -> None:
+def test_one_who_asks_for_nobody_is_told_so(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
-    tab = open_page(browser, server, "/#node=nobody")
-    tab.until("document.querySelector('#answer').innerText.includes(\"No node is registered as 'nobody'\")")
+    visit = open_page(browser, server, "/#node=nobody")
+    page = visit.page
+    visit.until("document.querySelector('#answer').innerText.includes(\"No node is registered as 'nobody'\")")
     for wrong in ("..", "../stats", "a b", "%"):
-        tab.value(f"location.hash = hashOf({wrong!r})")
-        tab.until("document.querySelector('#answer').innerText.includes('No node can be called so.')")
-        tab.value("location.hash = hashOf('nobody')")
-        tab.until("document.querySelector('#answer').innerText.includes('is registered as')")
-    assert {url.rpartition("/")[2] for url in tab.requested if "/nodes/" in url} == {"nobody"}
+        page.evaluate(f"location.hash = hashOf({wrong!r})")
+        visit.until("document.querySelector('#answer').innerText.includes('No node can be called so.')")
+        page.evaluate("location.hash = hashOf('nobody')")
+        visit.until("document.querySelector('#answer').innerText.includes('is registered as')")
+    assert {url.rpartition("/")[2] for url in visit.requested if "/nodes/" in url} == {"nobody"}
 
 
-def test_the_keyboard_reaches_everything(browser: Browser, start: Start) -> None:
+def test_the_keyboard_reaches_everything(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     with Client(server.address) as client:
         client.register("node-1")
-    tab = open_page(browser, server)
+    visit = open_page(browser, server)
+    page = visit.page
     reached = []
     for _ in range(3):
-        tab.press("Tab")
-        reached.append(tab.value("document.activeElement.id || document.activeElement.className"))
-        assert tab.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     assert reached[:2] == ["skip", "node-id"]
     # The key that is said to lead there.
-    assert tab.value(FOCUSED) != "node-id"
-    tab.press("/", "/")
-    assert tab.value(FOCUSED) == "node-id"
-    tab.write("node-1")
-    tab.press("Enter", "\r")
-    tab.until("!document.querySelector('#answer').hidden")
-    tab.until(f"{FOCUSED} === 'answer'")
-    assert tab.value("document.querySelector('#ask-said').textContent").startswith("node-1 is active.")
-    tab.press("Escape")
-    assert tab.value("document.querySelector('#answer').hidden")
-    assert tab.value(FOCUSED) == "node-id"
-    assert_well_behaved(tab, server)
+    assert page.evaluate(FOCUSED) != "node-id"
+    page.keyboard.press("/")
+    assert page.evaluate(FOCUSED) == "node-id"
+    page.keyboard.insert_text("node-1")
+    page.keyboard.press("Enter")
+    visit.until("!document.querySelector('#answer').hidden")
+    visit.until(f"{FOCUSED} === 'answer'")
+    assert page.evaluate("document.querySelector('#ask-said').textContent").startswith("node-1 is active.")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.querySelector('#answer').hidden")
+    assert page.evaluate(FOCUSED) == "node-id"
+    assert_well_behaved(visit, server)
 
 
-def test_everything_that_can_be_used_has_a_name(browser: Browser, start: Start) -> None:
+def test_everything_that_can_be_used_has_a_name(browser: Any, start: Start) -> None:
     """As a screen reader finds it: landmarks, and a name for all that takes the focus."""
     server = start(*MEMORY)
-    tab = open_page(browser, server)
+    visit = open_page(browser, server)
+    page = visit.page
     nodes = [
         (node["role"]["value"], node.get("name", {}).get("value", ""), properties(node))
-        for node in tab.call("Accessibility.getFullAXTree")["nodes"]
+        for node in page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
         if not node["ignored"]
     ]
     roles = {role for role, _, _ in nodes}
@@ -126,33 +130,35 @@ def properties(node: dict[str, Any]) -> dict[str, Any]:
     return {one["name"]: one["value"].get("value") for one in node.get("properties", [])}
 
 
-def test_where_events_are_refused_the_page_asks_by_itself(browser: Browser, start: Start) -> None:
+def test_where_events_are_refused_the_page_asks_by_itself(browser: Any, start: Start) -> None:
     server = start(*MEMORY, "--events-subscribers-max", "0")
-    tab = open_page(browser, server)
-    tab.until(f"{LINK} === 'polling'")
+    visit = open_page(browser, server)
+    visit.until(f"{LINK} === 'polling'")
     with Client(server.address) as client:
         client.register("node-1")
-    tab.until(f"{NODES} === '1'")
+    visit.until(f"{NODES} === '1'")
     # That a stream was refused is all there is to complain of.
-    assert [one for one in tab.complaints if "/events" not in one] == []
+    assert [one for one in visit.complaints if "/events" not in one] == []
 
 
-def test_where_the_server_is_gone_the_page_says_from_when_it_is(browser: Browser, start: Start) -> None:
+def test_where_the_server_is_gone_the_page_says_from_when_it_is(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
-    tab = open_page(browser, server)
-    tab.until(f"{LINK} === 'live'")
+    visit = open_page(browser, server)
+    page = visit.page
+    visit.until(f"{LINK} === 'live'")
     server.stop()
     # As if so much time had passed: the page asks its own clock.
-    tab.value("Date.now = ((now) => () => now() + 60_000)(Date.now), true")
-    tab.until(f"{LINK} === 'stale'")
-    assert "Nothing comes from the server. What you see is from " in tab.text("#notices")
+    page.evaluate("Date.now = ((now) => () => now() + 60_000)(Date.now), true")
+    visit.until(f"{LINK} === 'stale'")
+    assert "Nothing comes from the server. What you see is from " in page.inner_text("#notices")
 
 
-def test_an_empty_directory_says_what_to_do_first(browser: Browser, start: Start) -> None:
+def test_an_empty_directory_says_what_to_do_first(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
-    tab = open_page(browser, server)
-    assert "No node has registered here yet." in tab.text("#first-step")
-    program, *options, body = shlex.split(tab.text("#first-step-command"))
+    visit = open_page(browser, server)
+    page = visit.page
+    assert "No node has registered here yet." in page.inner_text("#first-step")
+    program, *options, body = shlex.split(page.inner_text("#first-step-command"))
     host, port = server.address
     assert (program, options) == (
         "curl",
@@ -160,23 +166,25 @@ def test_an_empty_directory_says_what_to_do_first(browser: Browser, start: Start
     )
     with Client(server.address) as client:
         assert client.ask("POST", "/register", body.encode()).status == 201
-        tab.until("document.querySelector('#first-step').hidden")
+        visit.until("document.querySelector('#first-step').hidden")
         client.ask("DELETE", "/nodes/alice?mode=forget", None)
-    assert_well_behaved(tab, server)
+    assert_well_behaved(visit, server)
 
 
-def test_a_directory_whose_nodes_are_all_gone_was_not_always_empty(browser: Browser, start: Start) -> None:
+def test_a_directory_whose_nodes_are_all_gone_was_not_always_empty(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     with Client(server.address) as client:
         claim = client.register("node-1").document["claim"]
         client.ask("DELETE", "/nodes/node-1?mode=forget", None, Authorization=f"Claim {claim}")
-    tab = open_page(browser, server)
-    tab.until("document.querySelector('#nodes-note').textContent.includes('nobody is registered any more')")
-    assert tab.value("document.querySelector('#first-step').hidden")
+    visit = open_page(browser, server)
+    page = visit.page
+    visit.until("document.querySelector('#nodes-note').textContent.includes('nobody is registered any more')")
+    assert page.evaluate("document.querySelector('#first-step').hidden")
 
 
-def test_one_of_a_thing_is_in_the_singular(browser: Browser, start: Start) -> None:
-    tab = open_page(browser, start(*MEMORY))
+def test_one_of_a_thing_is_in_the_singular(browser: Any, start: Start) -> None:
+    visit = open_page(browser, start(*MEMORY))
+    page = visit.page
     for rate, told in (
         ("0", "0 requests/s"),
         ("1", "1 request/s"),
@@ -184,54 +192,59 @@ def test_one_of_a_thing_is_in_the_singular(browser: Browser, start: Start) -> No
         ("1.1", "1.1 requests/s"),
         ("null", "– requests/s"),
     ):
-        assert tab.value(f"pace({rate}, 'request', 'requests')") == told
+        assert page.evaluate(f"pace({rate}, 'request', 'requests')") == told
 
 
-def test_a_node_in_coma_is_not_available(browser: Browser, start: Start) -> None:
+def test_a_node_in_coma_is_not_available(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     with Client(server.address) as client:
         claim = client.register("node-1").document["claim"]
         client.ask("DELETE", "/nodes/node-1", None, Authorization=f"Claim {claim}")
-        tab = open_page(browser, server, "/#node=node-1")
-        tab.until("document.querySelector('#answer .badge')?.textContent === 'coma'")
-    told = tab.text("#answer dl").split("\n")
+        visit = open_page(browser, server, "/#node=node-1")
+        page = visit.page
+        visit.until("document.querySelector('#answer .badge')?.textContent === 'coma'")
+    told = page.inner_text("#answer dl").split("\n")
     assert told[told.index("Available") + 1] == "0%"
 
 
-def test_hostile_text_stays_text(browser: Browser, start: Start) -> None:
+def test_hostile_text_stays_text(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     with Client(server.address) as client:
         registered = client.register("node-1", metadata={HOSTILE: [HOSTILE]}, public_key=HOSTILE)
         assert registered.status == 201, registered
-    tab = open_page(browser, server, "/#node=node-1")
-    tab.until("document.querySelector('#answer pre')?.textContent.includes('onerror')")
+    visit = open_page(browser, server, "/#node=node-1")
+    page = visit.page
+    visit.until("document.querySelector('#answer pre')?.textContent.includes('onerror')")
     # As if the server itself told such things.
     for path in ("happened", "happenedInAll"):
-        tab.value(
+        page.evaluate(
             f"((text) => {path}({{at: text, node_id: text, from: text, to: text, reason: text, count: 1,"
             f" named: 0, kinds: [{{from: text, to: text, reason: text, count: 1}}]}}))({HOSTILE!r})"
         )
-    tab.until("document.querySelector('#lately').textContent.includes('onerror')")
-    tab.value(f"drawSilence({{held: true, reason: {HOSTILE!r}, waiting: 1}}), drawStore({HOSTILE!r})")
-    tab.value(f"location.hash = hashOf({HOSTILE!r})")
-    tab.until("document.querySelector('#answer h3').textContent.includes('onerror')")
-    assert tab.value("typeof window.ran") == "undefined"
-    assert tab.value("document.querySelectorAll('img, main script, svg[onload]').length") == 0
+    visit.until("document.querySelector('#lately').textContent.includes('onerror')")
+    page.evaluate(f"drawSilence({{held: true, reason: {HOSTILE!r}, waiting: 1}}), drawStore({HOSTILE!r})")
+    page.evaluate(f"location.hash = hashOf({HOSTILE!r})")
+    visit.until("document.querySelector('#answer h3').textContent.includes('onerror')")
+    assert page.evaluate("typeof window.ran") == "undefined"
+    assert page.evaluate("document.querySelectorAll('img, main script, svg[onload]').length") == 0
     # Where text did become markup by a mistake of ours, the policy would still keep it from running.
-    tab.value("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran=1\">'), true")
-    tab.until("performance.now() > 0")
-    assert tab.value("typeof window.ran") == "undefined"
+    page.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran=1\">'), true"
+    )
+    visit.until("performance.now() > 0")
+    assert page.evaluate("typeof window.ran") == "undefined"
 
 
-def test_it_fits_every_screen(browser: Browser, start: Start) -> None:
+def test_it_fits_every_screen(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     with Client(server.address) as client:
         client.register("n" * 128, services=["s" * 64])
-    tab = open_page(browser, server, f"/#node={'n' * 128}")
-    tab.until("!document.querySelector('#answer').hidden")
+    visit = open_page(browser, server, f"/#node={'n' * 128}")
+    page = visit.page
+    visit.until("!document.querySelector('#answer').hidden")
     for width, height, dark in ((1280, 900, False), (820, 1180, True), (390, 844, True), (320, 568, False)):
-        tab.view(width, height, dark=dark)
-        assert tab.value("document.documentElement.scrollWidth") <= width
-        background = tab.value("getComputedStyle(document.body).backgroundColor")
+        visit.view(width, height, dark=dark)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(int(part) for part in background[4:-1].split(",")) < 200) is dark
-    assert_well_behaved(tab, server)
+    assert_well_behaved(visit, server)

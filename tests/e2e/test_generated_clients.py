@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import subprocess
 import sys
-import unittest
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +15,7 @@ import pytest
 from openred_central import __version__
 from openred_central.api.description.openapi import describe
 
+from ..support.parts import needs_module, needs_program
 from .conftest import Start
 from .running import ROOT
 
@@ -50,6 +49,7 @@ def description(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def generated(description: Path) -> Iterator[ModuleType]:
     """The package that `openapi-python-client` makes of the description, without a complaint."""
+    needs_module("openapi_python_client")
     folder = description.parent
     done = subprocess.run(
         [
@@ -98,10 +98,7 @@ def test_a_generated_python_client_registers_and_discovers(generated: ModuleType
 
 
 def test_generated_typescript_types_compile(description: Path, tmp_path: Path) -> None:
-    programs = [shutil.which(name, path=str(NODE_PROGRAMS)) for name in ("openapi-typescript", "tsc")]
-    if not all(programs):
-        raise unittest.SkipTest(f"openapi-typescript and tsc are not installed in {NODE_PROGRAMS}")
-    make, compile_types = (str(program) for program in programs)
+    make, compile_types = (needs_program(name, path=NODE_PROGRAMS) for name in ("openapi-typescript", "tsc"))
     (tmp_path / "use.ts").write_text(TYPESCRIPT, encoding="utf-8")
     for command in (
         [make, description, "--output", tmp_path / "api.ts"],

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.conftest import SOAK
 
+from ..support.parts import needs_module
 from .conftest import Start
 from .running import UNLIMITED, environment
 
@@ -31,6 +32,7 @@ LONG_CASES_MIN = 10_000
 
 
 def test_the_server_keeps_to_its_description(start: Start, tmp_path: Path, seed: int) -> None:
+    needs_module("schemathesis")
     server = start(**UNLIMITED)
     host, port = server.address
     configuration = tmp_path / "schemathesis.toml"

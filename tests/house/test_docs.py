@@ -49,7 +49,7 @@ ADDRESS = "localhost:8000"
 ADMIN_ADDRESS = "localhost:8001"
 # Every other transcript begins where this one ends.
 QUICK_START = "README.md"
-BYTES_MAX = {"README.md": 10_000}
+BYTES_MAX = {"README.md": 10_000, "benchmarks/README.md": 10_000}
 # The folders that begin a path in the documents: those of the project and of the package.
 ROOMS = [path.name for folder in (ROOT, PACKAGE) for path in folder.iterdir() if path.is_dir()]
 
