@@ -12,7 +12,7 @@ import asyncio, sys
 # On Unix asyncio itself imports fcntl.
 sys.modules |= {"uvloop": None, "fcntl": None}
 import orjson
-from openred_central.client import Client, ClientError, KeySet, PrivateKey, TrustedKeys, Untrusted, verify_pair
+from openred_central.client import Client, PrivateKey, TrustedKeys, Untrusted, verify_pair
 
 async def main(port):
     async with Client(f"http://127.0.0.1:{port}", PrivateKey.generate_ed25519()) as node:
