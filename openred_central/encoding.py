@@ -19,6 +19,7 @@ ED25519_KEY_BYTES = 32
 # The ids of keys (a SHA-256) and of tokens (128 random bits), both as `base64url`.
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 TOKEN_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+ENTITY_TAG_BYTES = 16
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -100,3 +101,8 @@ def kept_spki(text: str) -> bytes:
 def key_id(spki: bytes) -> str:
     """43 characters that name a key (``kid``): the base64url SHA-256 of its DER SubjectPublicKeyInfo."""
     return base64url(hashlib.sha256(spki).digest())
+
+
+def entity_tag(content: bytes) -> str:
+    """Return a strong entity tag (RFC 9110 §8.8.3) that follows from `content`."""
+    return f'"{base64url(hashlib.sha256(content).digest()[:ENTITY_TAG_BYTES])}"'

@@ -13,7 +13,7 @@ import pytest
 
 from openred_central.exit_codes import FAILED, TO_BE_MENDED, exit_code
 from openred_central.listening import Certificate, StartError, listeners
-from openred_central.storage.sqlite.faults import telling
+from openred_central.storage.sqlite.faults import reported
 from openred_central.storage.sqlite.lock import FileLock
 from openred_central.storage.store import StoreError
 
@@ -46,7 +46,7 @@ def sqlite_error(code: int) -> sqlite3.Error:
 def test_what_keeps_a_database_from_being_opened_is_judged_by_its_cause(
     cause: Exception, expected: int, tmp_path: Path
 ) -> None:
-    with pytest.raises(StoreError) as told, telling("open", tmp_path / "nodes.db"):
+    with pytest.raises(StoreError) as told, reported("open", tmp_path / "nodes.db"):
         raise cause
     assert exit_code(told.value) == expected
 

@@ -14,8 +14,7 @@ from ..security.refusals import CLOCK_SKEW_S
 from ..server.vault import keys_folder
 from ..settings.config import ConfigError, Configuration
 from ..storage.keys.directory_keys import open_root, sign_request
-from ..storage.keys.key_check import root_file
-from ..storage.keys.key_files import KEYRING, KeyFileError, KeyFiles, read_secret
+from ..storage.keys.key_files import KEYRING, KeyFileError, KeyFiles, read_secret, root_file
 
 
 def show(configuration: Configuration, entropy: Callable[[int], bytes], now_s: float) -> Iterator[str]:

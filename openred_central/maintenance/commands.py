@@ -12,7 +12,8 @@ from typing import BinaryIO, NamedTuple, TextIO
 from ..clock import Clock
 from ..directory.directory import Directory
 from ..settings.config import Configuration
-from ..storage.copies.restoring import database_path, snapshots_of
+from ..storage.copies.restoring import snapshots_of
+from ..storage.loading import database_path
 from ..storage.private_files import describe
 from ..storage.store import StoreError
 from ..wording import counted

@@ -14,8 +14,7 @@ from ..clock import Clock
 from ..directory.consistency import check
 from ..directory.directory import Directory
 from ..directory.soundness import Unserved, find_fault
-from ..directory.state.columns import row_of
-from ..directory.state.digests import DIGEST_MASK, record_digest
+from ..directory.state.columns import DIGEST_MASK, record_digest, row_of
 from ..directory.state.node import Record, hash_id
 from ..directory.state.registry import shard_of
 from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES
@@ -23,8 +22,7 @@ from ..storage.copies.runs import Run, is_earlier, load_runs
 from ..storage.copies.snapshots import Snapshot, Snapshots
 from ..storage.loading import MISFITS, load
 from ..storage.sqlite.sqlite import SqliteStore
-from ..storage.sqlite.state import StoreState
-from ..storage.store import DamageError, StoreError
+from ..storage.store import DamageError, StoreError, StoreState
 from ..tasks.revocation_saver import load_revocations
 from ..wording import counted
 from .comparing import Difference, older_record, same_record, state_contradiction

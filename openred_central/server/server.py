@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import uvloop
 
 from ..api.feed.broadcast import Broadcast
-from ..api.feed.event_feed import EventFeed
-from ..api.feed.event_log import EventLog
+from ..api.feed.event_log import EventFeed, EventLog
 from ..api.routes import install
 from ..clock import AttendedTime, SystemClock
 from ..directory.directory import Directory
@@ -165,7 +164,7 @@ class Server:
         certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
         parts = assembly.parts(directory, attended, saver, prober, feed, restored, store, run, certificate)
         broadcast = Broadcast(
-            feed, LiveFigures(parts), self._clock.wall_s, readers_max=configuration.events_subscribers_max
+            feed, LiveFigures(parts), self._clock.wall_s, subscribers_max=configuration.events_subscribers_max
         )
         engine, scheduler, snapshotter = parts.engine, parts.scheduler, parts.snapshotter
         stalls = StallMeter(self._clock)

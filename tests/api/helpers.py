@@ -10,14 +10,12 @@ import orjson
 
 from openred_central.api.caller.limiting import LimitOptions, Limits
 from openred_central.api.caller.proving import Prover
+from openred_central.api.dashboard import make_front_page
 from openred_central.api.description.openapi import documents
 from openred_central.api.feed.broadcast import Broadcast
-from openred_central.api.feed.event_feed import EventFeed
-from openred_central.api.feed.event_log import EventLog
-from openred_central.api.front_page import make_front_page
+from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.api.routes import NAMES, install
-from openred_central.api.service import Api
-from openred_central.api.wire.moments import Moments
+from openred_central.api.service import Api, Moments
 from openred_central.clock import Now, VirtualClock
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory, DirectoryOptions
@@ -33,7 +31,7 @@ from openred_central.security.sessions import CLAIM_KEY_BYTES, SESSION_KEY_BYTES
 from openred_central.security.signing import PrivateKey, signed_headers
 from openred_central.security.tokens.revocations import RecentTokens, Revocations
 from openred_central.security.tokens.tokens import Mint, NoKey, PeerToken, Publication
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 
 from .described import faults
 
@@ -168,7 +166,7 @@ class World:
                 self.feed,
                 lambda: {"nodes": len(self.directory)},
                 self.clock.wall_s,
-                readers_max=3,
+                subscribers_max=3,
             ),
         )
         self.router = Router(1024 * 1024)

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 
 from .helpers import DAY_S, Commit, World, assert_problem, run
 

@@ -10,7 +10,7 @@ import pytest
 from openred_central.api.caller.limiting import LimitOptions
 from openred_central.security.directory_keys.keyset import read_document
 from openred_central.security.signing import PrivateKey
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
 
 from .caller.test_proving import rotate
 from .helpers import NODE, Reply, World, assert_problem

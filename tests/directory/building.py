@@ -12,7 +12,7 @@ from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import DAY_S, LifecycleOptions, State
 from openred_central.directory.registration import Registration
-from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import DISCOVERABLE, Profile, Record, Tombstone, hash_id
 

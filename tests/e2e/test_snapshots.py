@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.state.digests import record_digest
+from openred_central.directory.state.columns import record_digest
 from openred_central.directory.state.node import Record, Tombstone, hash_id
 from openred_central.storage.copies.snapshots import Snapshots
 from tests.storage.records import alter, opened, records_of, tombstones_of

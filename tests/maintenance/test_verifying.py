@@ -13,14 +13,13 @@ from typing import Any
 import orjson
 import pytest
 
+from openred_central.directory.state.columns import record_digest
 from openred_central.directory.state.deadlines import Deadlines
-from openred_central.directory.state.digests import record_digest
 from openred_central.directory.state.node import hash_id
 from openred_central.directory.state.registry import shard_of
 from openred_central.maintenance import commands, verifying
-from openred_central.storage.copies.manifest import Manifest
 from openred_central.storage.copies.runs import RUNS, begin_run
-from openred_central.storage.copies.snapshots import MANIFEST
+from openred_central.storage.copies.snapshots import MANIFEST, Manifest
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from tests.storage.records import alter, batch, opened, record, tombstone
 

@@ -82,18 +82,10 @@ def test_a_store_that_cannot_be_closed_is_no_start_that_failed(
 
 # What most servers never need, or not before somebody asks for it.
 LATE = {
-    *("argparse", "difflib", "shutil", "tempfile", "html", "importlib.resources", "encodings.idna"),
-    *("cryptography.hazmat", "openred_central.api.description.openapi", "openred_central.api.operations"),
-    *(
-        "openred_central.api.granting",
-        "openred_central.api.vouching",
-    ),
+    *("argparse", "difflib", "html", "importlib.resources", "encodings.idna"),
+    *("cryptography.hazmat", "openred_central.api.description.openapi"),
     *("openred_central.storage.keys.directory_keys"),
-    *(
-        "openred_central.server.operators",
-        "openred_central.reporting.metrics",
-        "openred_central.dashboard.page",
-    ),
+    *("openred_central.server.operators", "openred_central.reporting.metrics"),
 }
 
 

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from random import Random
 
-from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, SignOfLife, Tombstone
 from openred_central.storage.sqlite.sqlite import SqliteStore
 

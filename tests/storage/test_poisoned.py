@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.sqlite.journal import FOLD_INTERVAL_S
 from openred_central.storage.sqlite.sqlite import SqliteStore

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 from hypothesis import settings
 
-from openred_central.directory.state.batch import Batch
+from openred_central.directory.state.changes import Batch
 from openred_central.storage.sqlite import journal, sqlite
 from openred_central.storage.sqlite.sqlite import SqliteStore
 

@@ -8,7 +8,7 @@ from ...micro_engine.wire.messages import Request
 from ...security.refusals import ProofError
 from ...security.sessions import CLAIM_SCHEME, SESSION_SCHEME
 from ...security.signatures import AGE_S_MAX, accept_signature
-from ..wire.times import rfc3339
+from ...wording import rfc3339
 from .limiting import PROOFS, QUOTA_EXCEEDED
 
 

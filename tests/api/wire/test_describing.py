@@ -136,7 +136,7 @@ def test_an_announced_absence_moves_all_deadlines_and_is_told() -> None:
         "in_s": 365 * DAY_S,
     }
     world.wait(200 * DAY_S)
-    assert "away until 2028-01-15T08:00:00.000Z" in explained(world)["why"]
+    assert "absence until 2028-01-15T08:00:00.000Z" in explained(world)["why"]
     world.wait(165 * DAY_S)
     shown = world.call("GET", "/nodes/node-1").document
     assert (shown["state"], shown["away_until"]) == ("pending_1st", None)
@@ -159,7 +159,7 @@ def test_who_left_is_told_to_have_left() -> None:
     claim = world.claim_of()
     world.call("DELETE", "/nodes/node-1", claim=claim)
     explain = explained(world)
-    assert "left by its own word" in explain["why"]
+    assert "left on its own request" in explain["why"]
     assert "brings it back as itself" in explain["what_to_do"]
 
 

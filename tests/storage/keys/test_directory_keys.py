@@ -238,7 +238,7 @@ def test_a_composite_root_without_ml_dsa_stops_the_start(
 def test_hybrid_tokens_without_ml_dsa_stop_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started(tmp_path, KeyOptions(token_suite="h"))
     monkeypatch.setattr(composite, "is_supported", lambda: False)
-    with pytest.raises(RootRefused, match="hybrid tokens were asked for"):
+    with pytest.raises(RootRefused, match="hybrid tokens are configured"):
         started(tmp_path, KeyOptions(token_suite="h", quantum=QuantumPolicy.OFF))
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.sqlite import journal
 from openred_central.storage.sqlite.journal import FOLD_INTERVAL_S, pack, unpack

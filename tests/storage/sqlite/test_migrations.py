@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import SignOfLife
-from openred_central.storage.sqlite.migrations import MIGRATIONS, migrate
+from openred_central.storage.sqlite.connecting import MIGRATIONS, migrate
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION, create_database
 from openred_central.storage.sqlite.sqlite import SqliteStore
 

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import Record, SignOfLife, Tombstone
 from openred_central.storage.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION

@@ -121,7 +121,7 @@ def test_a_reader_holds_it_up_and_is_told_of_once(path: Path, caplog: pytest.Log
         (told,) = caplog.messages
         assert told == (
             "forgotten records are still in the log of the database after 10 s: a program that reads the "
-            "database keeps it from being emptied; find that one and end it"
+            "database keeps it from being emptied; find that program and end it"
         )
         assert HELD_S < 15.0
         reader.execute("COMMIT")

@@ -1,7 +1,7 @@
 """Figures in the text format of Prometheus, version 0.0.4. Pure.
 
-A family is one figure with its meaning, once for each set of labels. Source: prometheus.io, "Exposition
-formats", text-based format.
+A family is one figure with its meaning, and a sample for each set of labels. Source: prometheus.io,
+"Exposition formats", text-based format.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import NamedTuple
 
-from ...histogram import Histogram
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from ..histogram import Histogram
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -39,24 +37,24 @@ class Family(NamedTuple):
 
 
 def counter(name: str, meaning: str, values: float | Mapping[Labels, float]) -> Family:
-    """A figure that only ever grows while the server runs; its name ends with ``_total``."""
+    """Make a figure that only grows while the server runs; its name ends with ``_total``."""
     if not name.endswith("_total"):
         raise ValueError(f"the counter {name} has to end with _total")
     return _family(name, "counter", meaning, values)
 
 
 def gauge(name: str, meaning: str, values: float | Mapping[Labels, float]) -> Family:
-    """A figure that goes up and down."""
+    """Make a figure that goes up and down."""
     return _family(name, "gauge", meaning, values)
 
 
 def choice(name: str, meaning: str, label: str, choices: Iterable[str], current: str) -> Family:
-    """A word out of a few, as a gauge for each of them that is 1 for the one that holds, else 0."""
+    """Make a gauge for each of `choices`: 1 for the `current` one, else 0."""
     return gauge(name, meaning, {((label, word),): float(word == current) for word in choices})
 
 
 def histogram(name: str, meaning: str, observed: Histogram) -> Family:
-    """Durations in buckets; the name ends with ``_seconds``."""
+    """Make durations in buckets; the name ends with ``_seconds``."""
     if not name.endswith("_seconds"):
         raise ValueError(f"the histogram {name} has to end with _seconds")
     so_far = list(accumulate(observed.counts))
@@ -69,12 +67,12 @@ def histogram(name: str, meaning: str, observed: Histogram) -> Family:
 
 
 def render(families: Iterable[Family]) -> bytes:
-    """All families as text, in their order. Raises `ValueError` for a name that comes twice or is none."""
+    """Return all families as text, in order. Raises `ValueError` for an invalid or repeated name."""
     lines: list[str] = []
     seen: set[str] = set()
     for name, kind, meaning, samples in families:
         if name in seen or not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a figure, or comes twice")
+            raise ValueError(f"{name!r} is no valid name of a figure, or is there twice")
         seen.add(name)
         lines.append(f"# HELP {name} {_escaped(meaning)}")
         lines.append(f"# TYPE {name} {kind}")

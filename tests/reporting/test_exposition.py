@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from openred_central.api.admin.exposition import choice, counter, gauge, histogram, render
 from openred_central.histogram import Histogram
+from openred_central.reporting.exposition import choice, counter, gauge, histogram, render
 
 # The parser takes lines apart at these as well, which the format does not say.
 MORE_LINE_ENDS = "\r\x85\u2028\u2029\x0b\x0c\x1c\x1d\x1e"
@@ -73,5 +73,5 @@ def test_names_without_their_unit_are_refused() -> None:
 
 @pytest.mark.parametrize("names", [["a", "a"], ["A"], ["a-b"], [""]])
 def test_a_name_that_is_none_or_comes_twice_is_refused(names: list[str]) -> None:
-    with pytest.raises(ValueError, match="no name of a figure, or comes twice"):
+    with pytest.raises(ValueError, match="no valid name of a figure, or is there twice"):
         render([gauge(name, "Some.", 1) for name in names])

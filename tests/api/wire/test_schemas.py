@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
 from openred_central.api.wire import values
-from openred_central.api.wire.fields import Wrong
-from openred_central.api.wire.kinds import or_null, schema_of, takes, text_like
-from openred_central.api.wire.times import parse_rfc3339
+from openred_central.api.wire.fields import Wrong, or_null, schema_of, takes, text_like
+from openred_central.wording import parse_rfc3339
 
 Read = Callable[[Any], Any]
 
