@@ -8,6 +8,7 @@ from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
+from ..security.refusals import VerificationError
 from ..security.tokens.link import cross_verify
 from ..security.tokens.revocations import RevocationsFull
 from ..security.tokens.tokens import RETRY_AFTER_S, Publication, verify_token
