@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import struct
 from pathlib import Path
 
 from ..clock import AttendedTime, Clock
+from ..collector import exempt_all, paused
 from ..directory.consistency import check_restored
 from ..directory.directory import Directory
 from ..directory.soundness import COUNTER_MAX, TIME_S_MAX
@@ -61,25 +61,22 @@ def load(directory: Directory, store: Store, clock: Clock, *, tick_s: float) -> 
         _check_vitals(store, vitals)
     attended_s = vitals.attended_s if vitals is not None else 0.0
     attended = AttendedTime(clock, attended_s=attended_s, tick_s=tick_s)
-    # Loaded objects stay; the collector need not walk them again and again.
-    gc.disable()
-    try:
-        if vitals is not None:
-            directory.saving.restore_vitals(vitals)
-        directory.saving.restore_records(store.load_columns(LOAD_ROWS))
-        for tombstones in store.load_tombstones(LOAD_ROWS):
-            directory.saving.restore_tombstones(tombstones)
-        _check_time(directory, store, vitals)
-        problems = check_restored(directory, attended.now())
-        if problems and directory.saving.set_dead_aside():
+    with paused():
+        try:
+            if vitals is not None:
+                directory.saving.restore_vitals(vitals)
+            directory.saving.restore_records(store.load_columns(LOAD_ROWS))
+            for tombstones in store.load_tombstones(LOAD_ROWS):
+                directory.saving.restore_tombstones(tombstones)
+            _check_time(directory, store, vitals)
             problems = check_restored(directory, attended.now())
-        if problems:
-            raise DamageError(f"{store.location} does not fit together: {problems[0]}")
-    except MISFITS as error:
-        raise DamageError(f"{store.location} cannot be loaded: {error}") from error
-    finally:
-        gc.enable()
-    gc.freeze()
+            if problems and directory.saving.set_dead_aside():
+                problems = check_restored(directory, attended.now())
+            if problems:
+                raise DamageError(f"{store.location} does not fit together: {problems[0]}")
+        except MISFITS as error:
+            raise DamageError(f"{store.location} cannot be loaded: {error}") from error
+    exempt_all()
     store.leave_alone(row.slot for row in directory.nodes.unserved)
     return attended
 

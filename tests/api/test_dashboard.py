@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from openred_central.api.dashboard import FOLDER, SCRIPTS, STYLE, assemble, load_page, prefers_html
 from openred_central.micro_engine.limits import LIST_MEMBERS_MAX
 from openred_central.micro_engine.wire.messages import HTML_TYPE, Response
-
-from .helpers import World, run
+from tests.support.world import World, run
 
 PAGE = load_page()
 TEXT = PAGE.content.decode()

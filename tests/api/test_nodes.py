@@ -9,8 +9,7 @@ import orjson
 import pytest
 
 from openred_central.storage.store import StoreState
-
-from .helpers import DAY_S, Commit, World, assert_problem, run
+from tests.support.world import DAY_S, Commit, World, assert_problem, run
 
 SHORT_KEYS = {
     *("node_id", "address", "port", "addresses", "services", "state", "last_seen", "metadata"),

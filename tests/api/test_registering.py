@@ -10,9 +10,9 @@ from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.security.signing import PrivateKey
 from openred_central.storage.store import StoreState
+from tests.support.world import DAY_S, NODE, PEER, Commit, Reply, World, assert_problem
 
 from .caller.test_proving import NEW, OWNER, enrol, rotate
-from .helpers import DAY_S, NODE, PEER, Commit, Reply, World, assert_problem
 
 ALWAYS = {
     *("status", "node_id", "state", "registered_at", "last_seen", "next_heartbeat_due"),

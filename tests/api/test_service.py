@@ -11,8 +11,7 @@ from openred_central.clock import Now
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
 from openred_central.storage.store import StoreState
-
-from .helpers import DAY_S, World
+from tests.support.world import DAY_S, World
 
 
 def advised(world: World) -> list[float]:

@@ -8,8 +8,7 @@ import pytest
 from openred_central.api.routes import NAMES
 from openred_central.directory.lifecycle import LIVE_STATES
 from openred_central.storage.store import StoreState
-
-from .helpers import DAY_S, DOCUMENTS, World, run
+from tests.support.world import DAY_S, DOCUMENTS, World, run
 
 
 def test_the_root_describes_the_server_and_its_limits() -> None:

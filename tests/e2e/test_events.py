@@ -15,10 +15,8 @@ from openred_central.directory.nodes import Nodes
 from openred_central.listening import address_of, listen_tcp
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
-from tests.api.sse import Event, read_events
-
-from .conftest import Start
-from .running import WAIT_S_MAX, Client, Server
+from tests.support.running import WAIT_S_MAX, Client, Server, Start
+from tests.support.sse import Event, read_events
 
 
 class Stream:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.records import opened, records_of
-
-from .conftest import Start
-from .running import Client, Server, run, until
+from tests.support.records import opened, records_of
+from tests.support.running import Client, Server, Start, run, until
 
 # Far more than a look at the files takes to come round, far less than forgotten data may stay.
 NOTICED_S = 10.0

@@ -36,8 +36,7 @@ from openred_central.maintenance.portable import (
     encode_footer,
     encode_header,
 )
-
-from ..storage.records import record, tombstone
+from tests.support.records import record, tombstone
 
 FLOATS = st.floats(-NUMBER_MAX, NUMBER_MAX)
 TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))

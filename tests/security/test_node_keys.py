@@ -25,8 +25,7 @@ from openred_central.security.node_keys import (
     load_node_key,
     verify,
 )
-
-from .signed_requests import RFC_9421_RSA_PSS, ed25519_key, rsa_key
+from tests.support.signed_requests import RFC_9421_RSA_PSS, ed25519_key, rsa_key
 
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from ..house.project import PACKAGE, sources
+from tests.support.project import PACKAGE, sources
 
 
 def test_every_reason_is_a_plain_name_that_the_documentation_tells() -> None:

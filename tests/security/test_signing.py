@@ -25,9 +25,19 @@ from openred_central.security.signatures import (
     request_base,
 )
 from openred_central.security.signing import PrivateKey, rotation_headers, sign_example
+from tests.support.signed_requests import (
+    BODY,
+    NONCE,
+    NOW,
+    ed25519_key,
+    field,
+    message,
+    other_key,
+    rsa_key,
+    signed,
+)
 
 from . import openssl
-from .signed_requests import BODY, NONCE, NOW, ed25519_key, field, message, other_key, rsa_key, signed
 
 ROOT = Path(__file__).parents[2]
 URL = "http://directory.example:8000"

@@ -21,8 +21,8 @@ from openred_central.server.descriptors import needed
 from openred_central.settings.config import Configuration
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, Store
-from tests.api.minting import Here
-from tests.storage.records import alter, batch, opened, record
+from tests.support.minting import Here
+from tests.support.records import alter, batch, opened, record
 
 
 class Assembled:

@@ -17,7 +17,7 @@ from openred_central.server.operators import Operators, make_desk
 from openred_central.storage.copies.snapshots import Manifest
 from openred_central.storage.keys.key_files import KeyFileError
 from openred_central.tasks.snapshotter import SnapshotFailed
-from tests.api.helpers import World
+from tests.support.world import World
 
 
 def operators(options: OperatorsOptions, secret_file: Path | None = None) -> Operators:

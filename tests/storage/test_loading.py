@@ -26,9 +26,8 @@ from openred_central.errors import CallerError
 from openred_central.storage.loading import load, open_store
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import DamageError, MemoryStore, StoreError
-
-from ..api.helpers import DAY_S, NODE, World, run
-from .records import alter, batch, opened, record, tombstone
+from tests.support.records import alter, batch, opened, record, tombstone
+from tests.support.world import DAY_S, NODE, World, run
 
 
 def directory() -> Directory:

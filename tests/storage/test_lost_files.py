@@ -13,8 +13,7 @@ import pytest
 from openred_central.directory.state.node import Record
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
-
-from .records import alter, batch, opened, record, records_of
+from tests.support.records import alter, batch, opened, record, records_of
 
 
 @pytest.fixture

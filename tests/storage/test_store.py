@@ -8,8 +8,7 @@ import pytest
 
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, RowsRefused, Store, StoreError
-
-from .records import batch, record
+from tests.support.records import batch, record
 
 
 @pytest.mark.parametrize("kind", [MemoryStore, SqliteStore])

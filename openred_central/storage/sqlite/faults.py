@@ -64,10 +64,10 @@ def reported(doing: str, path: Path) -> Iterator[None]:
         raise DamageError(f"cannot {doing} {path}: {error}; {ADVICE[sqlite3.SQLITE_CORRUPT]}") from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        kind, room = StoreError, None
-        if error.errno in NO_ROOM:
-            kind, room = PassingError, lack_of_room(path)
-        raise kind(f"cannot {doing} {path}: {where}{error.strerror}; {room or advice(error)}") from error
+        room = lack_of_room(path) if error.errno in NO_ROOM else None
+        raise StoreError(
+            f"cannot {doing} {path}: {where}{error.strerror}; {room or advice(error)}"
+        ) from error
 
 
 def lack_of_room(path: Path) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 
 from openred_central.api.admin.acting import METRICS_TYPE
 from openred_central.storage.store import StoreState
-from tests.api.helpers import DAY_S, assert_problem
+from tests.support.world import DAY_S, assert_problem
 
 from .helpers import Office
 

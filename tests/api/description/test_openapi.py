@@ -17,11 +17,11 @@ from openred_central.api.problems import ALWAYS, PROBLEMS
 from openred_central.api.routes import ENDPOINTS
 from openred_central.api.wire.fields import Field, schema_of
 from openred_central.storage.store import StoreState
+from tests.support.described import DOCUMENT, faults, label
+from tests.support.minting import Here
+from tests.support.world import NODE, World, run
 
 from ..caller.test_proving import NEW, OWNER, enrol, rotate
-from ..described import DOCUMENT, faults, label
-from ..helpers import NODE, World, run
-from ..minting import Here
 from ..test_granting import ALICE
 
 OPERATION_ROWS = [

@@ -16,8 +16,7 @@ from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.directory.lifecycle import LifecycleOptions, State
 from openred_central.directory.nodes import Nodes
 from openred_central.directory.state.node import Transition
-
-from ..sse import Event, read_events
+from tests.support.sse import Event, read_events
 
 WAIT_S = 20.0
 

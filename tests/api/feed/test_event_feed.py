@@ -7,9 +7,8 @@ import pytest
 from openred_central.api.feed.event_log import NAMED_PER_TICK_MAX, EventFeed, EventLog
 from openred_central.directory.lifecycle import State
 from openred_central.directory.state.node import Transition
-
-from ..helpers import World
-from ..sse import Event, read_events
+from tests.support.sse import Event, read_events
+from tests.support.world import World
 
 
 def told(world: World) -> list[Event]:

@@ -13,8 +13,7 @@ from openred_central.api.wire.describing import _profile_as_json, describe, desc
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.operating import hold
 from openred_central.directory.state.node import HISTORY_ENTRIES_MAX, Endpoint, Profile
-
-from ..helpers import DAY_S, World
+from tests.support.world import DAY_S, World
 
 EXPLAIN_KEYS = {
     *("why", "silent_s", "usual_gap_s", "in_state_since", "what_to_do", "deadlines", "history"),

@@ -31,8 +31,7 @@ from openred_central.storage.sqlite.lock import FileLock
 from openred_central.storage.sqlite.schema import APPLICATION_ID
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import DamageError, Store, StoreError
-
-from ..records import alter, batch, opened, record, tombstone
+from tests.support.records import alter, batch, opened, record, tombstone
 
 AT = 1_800_000_000.0
 ASIDE = "openred.db.damaged-20270115T090000Z"

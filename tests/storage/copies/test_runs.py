@@ -9,8 +9,7 @@ import pytest
 from openred_central.directory.state.changes import Vitals
 from openred_central.storage.copies.runs import RUNS, RUNS_MAX, Run, begin_run, is_earlier, load_runs
 from openred_central.storage.store import DamageError, MemoryStore
-
-from ..records import VITALS, batch, opened, record
+from tests.support.records import VITALS, batch, opened, record
 
 FIRST, SECOND, OTHER = (Run(name * 8, 10, 5.0) for name in (b"1", b"2", b"3"))
 

@@ -29,8 +29,7 @@ from openred_central.storage.copies.snapshots import (
 from openred_central.storage.private_files import PREFIX
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
-
-from ..records import ROOT, VITALS, alter, batch, opened, record, records_of, tombstone
+from tests.support.records import ROOT, VITALS, alter, batch, opened, record, records_of, tombstone
 
 AT = 1_800_000_000.0
 NAME = "openred.db-000001-20270115T080000Z"

@@ -17,8 +17,7 @@ from openred_central.security.directory_keys.root import KeyOptions, QuantumPoli
 from openred_central.security.tokens.tokens import PeerToken, unsigned, verify_token
 from openred_central.storage.keys.directory_keys import DirectoryKeys, open_root, sign_request
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
-
-from ...security.keys import NOW, directory_key, keyset
+from tests.support.keys import NOW, directory_key, keyset
 
 DAY_S = 86_400.0
 OFFLINE = KeyOptions(token_suite="R", offline_root=True)

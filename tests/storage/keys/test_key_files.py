@@ -20,8 +20,7 @@ from openred_central.storage.keys.key_files import (
     check_keys,
     read_secret,
 )
-
-from ...security.keys import NOW
+from tests.support.keys import NOW
 
 SECRET = b"correct horse battery staple"
 

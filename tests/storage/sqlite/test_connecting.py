@@ -14,8 +14,7 @@ from openred_central.storage.sqlite.faults import Damage
 from openred_central.storage.sqlite.schema import create_database
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
-
-from ..records import batch, opened, record
+from tests.support.records import batch, opened, record
 
 
 @pytest.mark.parametrize("name", ["openred.db", "100% mine?.db", "a#b & c=d.db", "Jürgen.db"])

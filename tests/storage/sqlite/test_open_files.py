@@ -19,8 +19,7 @@ from openred_central.storage.sqlite.open_files import (
 )
 from openred_central.storage.sqlite.schema import companion
 from openred_central.storage.store import StoreError
-
-from ..records import batch, opened, record, records_of
+from tests.support.records import batch, opened, record, records_of
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -13,8 +13,7 @@ from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.sqlite.schema import companion
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.sqlite.wiping import HELD_S, WIPE_INTERVAL_S
-
-from ..records import batch, opened, record, records_of, tombstone
+from tests.support.records import batch, opened, record, records_of, tombstone
 
 NAME = b"forgotten-name"
 PROFILE = b'["198.51.100.99",1,"its key",[],{}]'

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from openred_central.storage.store import StoreError
-from tests.storage.records import batch, opened, record
-
-from .helpers import command, fill
+from tests.support.maintenance import command, fill
+from tests.support.records import batch, opened, record
 
 
 def test_a_snapshot_is_taken_while_a_server_runs_and_told(tmp_path: Path) -> None:

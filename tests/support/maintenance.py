@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 from typing import Any
 
-from openred_central.clock import VirtualClock
+from openred_central.cli import maintaining
+from openred_central.cli.command import CommandFailed
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, Tombstone
-from openred_central.maintenance.commands import Surroundings, run
-from openred_central.settings.config import Configuration
 from openred_central.storage.copies.snapshots import Snapshot, Snapshots
-from tests.storage.records import opened, record
+from tests.support.console import Recorded
+from tests.support.records import opened, record
 
 VITALS = Vitals(attended_s=1_000.0, revision=1_000, transitions_per_h=0.25)
 CLAIM_KEY = b"\0secret\xff" * 4
@@ -46,10 +45,12 @@ class Outcome:
 
 
 def command(name: str, database: Path | str, *, standard_input: bytes = b"", **options: Any) -> Outcome:
-    """Run a command of maintenance."""
+    """Run a command of maintenance. Raises the `StoreError` that it fails with."""
     given = {"without_secrets": False, "replace": False, "all": False, "url": None, **options}
-    output, said = io.BytesIO(), list[str]()
-    around = Surroundings(io.BytesIO(standard_input), output, io.StringIO(), VirtualClock(), said.append)
-    configuration = Configuration(database=str(database))
-    code = run(argparse.Namespace(command=name, **given), configuration, around)
-    return Outcome(code, said, output.getvalue())
+    recorded = Recorded(standard_input=standard_input)
+    (run,) = [each.run for each in maintaining.COMMANDS if each.name == name]
+    try:
+        code = run(argparse.Namespace(command=name, database=str(database), **given), recorded.console)
+    except CommandFailed as failed:
+        raise failed.__cause__ or failed from None
+    return Outcome(code, recorded.said, recorded.output.getvalue())

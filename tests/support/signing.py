@@ -9,9 +9,8 @@ from typing import Any
 import orjson
 
 from openred_central.security.signing import PrivateKey, signed_headers
-from tests.api.helpers import Reply
-
-from .running import Client, Server, until
+from tests.support.running import Client, Server, until
+from tests.support.world import Reply
 
 Fields = dict[str, str]
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.cli.service_unit import quoted, service_unit, socket_unit
+from openred_central.cli.systemd_unit import quoted, service_unit, socket_unit
 from openred_central.server.descriptors import needed
 from openred_central.settings.config import ConfigError, load
 

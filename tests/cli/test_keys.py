@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openred_central.cli.directory_keys import show, sign_keyset
+from openred_central.cli.keys import operate, show, sign_keyset
 from openred_central.security.directory_keys.keyset import KeyStatus, PublishedKey, read_document
 from openred_central.settings.config import ConfigError, Configuration
 from openred_central.storage.keys.directory_keys import DirectoryKeys, KeyOptions
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
-
-from ..security.keys import NOW, directory_key, keyset
+from tests.support.keys import NOW, directory_key, keyset
 
 ENTROPY = random.Random(5).randbytes
 
@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_keys_are_listed_and_left_as_they_are(tmp_path: Path) -> None:
+def test_keys_are_listed_and_left_unchanged(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     keys = started(folder, KeyOptions())
     before = contents(folder)
@@ -71,7 +71,7 @@ def asked(folder: Path, **changes: Any) -> tuple[Configuration, Callable[[int], 
     return Configuration(key_folder=str(folder / "root")), ENTROPY, request
 
 
-def test_all_that_is_signed_is_shown(tmp_path: Path) -> None:
+def test_sign_keyset_shows_what_it_signs(tmp_path: Path) -> None:
     told: list[str] = []
     key_id = directory_key("R").public.key_id
     sign_keyset(*asked(tmp_path, version=NOW), told.append, NOW)
@@ -92,7 +92,7 @@ def test_all_that_is_signed_is_shown(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("any_time", [False, True])
-def test_what_no_server_asks_for_is_signed_for_nobody(
+def test_excessive_key_sets_are_never_signed(
     tmp_path: Path, changes: dict[str, Any], told: str, any_time: bool
 ) -> None:
     with pytest.raises(KeyFileError, match=told):
@@ -101,10 +101,10 @@ def test_what_no_server_asks_for_is_signed_for_nobody(
 
 
 @pytest.mark.parametrize("now_s", [NOW - 31, NOW + 172_800])
-def test_what_is_not_valid_now_is_signed_on_the_operator_s_word_alone(tmp_path: Path, now_s: int) -> None:
+def test_untimely_key_sets_need_the_word_of_the_operator(tmp_path: Path, now_s: int) -> None:
     arguments = asked(tmp_path)
     with pytest.raises(
-        KeyFileError, match="set the clock that is wrong, or sign it all the same with --accept-time"
+        KeyFileError, match="set the clock that is wrong, or sign it anyway with --accept-time"
     ):
         sign_keyset(*arguments, print, now_s)
     assert not (tmp_path / "root").exists()
@@ -112,7 +112,7 @@ def test_what_is_not_valid_now_is_signed_on_the_operator_s_word_alone(tmp_path: 
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[]"])
-def test_what_is_no_request_is_not_signed(tmp_path: Path, content: bytes | None) -> None:
+def test_only_requests_are_signed(tmp_path: Path, content: bytes | None) -> None:
     request = tmp_path / "keyset-request.json"
     if content is not None:
         request.write_bytes(content)
@@ -121,7 +121,7 @@ def test_what_is_no_request_is_not_signed(tmp_path: Path, content: bytes | None)
     assert not (tmp_path / "root").exists()
 
 
-def test_keys_that_are_not_there_are_not_made(tmp_path: Path) -> None:
+def test_show_makes_no_keys(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="a server makes them when they are needed"):
         list(show(Configuration(key_folder=str(tmp_path / "keys")), ENTROPY, NOW))
     with pytest.raises(ConfigError, match="in memory keeps no keys"):
@@ -130,9 +130,35 @@ def test_keys_that_are_not_there_are_not_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["keyring.json", "root-R.key"])
-def test_damage_is_told(tmp_path: Path, name: str) -> None:
+def test_damage_is_reported(tmp_path: Path, name: str) -> None:
     files = KeyFiles(tmp_path / "keys", ENTROPY)
     files.open()
     files.write(name, b"{}")
     with pytest.raises(KeyFileError, match="is damaged"):
         list(show(Configuration(key_folder=str(files.folder)), ENTROPY, NOW))
+
+
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def test_a_server_without_listener_or_secret_is_not_reached(tmp_path: Path) -> None:
+    database = str(tmp_path / "openred.db")
+    with pytest.raises(ConfigError, match="--admin-port or --admin-socket"):
+        operate(Configuration(database=database, admin_port=None), "/admin/keys/rotate")
+    with pytest.raises(ConfigError, match="--admin-secret-file"):
+        operate(Configuration(database="memory:"), "/admin/keys/rotate")
+    with pytest.raises(KeyFileError, match="admin-secret cannot be read"):
+        operate(Configuration(database=database), "/admin/keys/rotate")
+
+
+def test_a_missing_server_is_reported_with_its_address(tmp_path: Path) -> None:
+    database, port = str(tmp_path / "openred.db"), closed_port()
+    (tmp_path / "openred.db.admin-secret").write_text("s" * 43)
+    with pytest.raises(KeyFileError, match=f"127.0.0.1:{port}.*is the server running"):
+        operate(Configuration(database=database, admin_port=port), "/admin/keys/rotate")
+    with pytest.raises(KeyFileError, match=r"none: No such file or directory; is the server running"):
+        operate(Configuration(database=database, admin_socket=str(tmp_path / "none")), "/admin/keys/rotate")

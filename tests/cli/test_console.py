@@ -1,4 +1,4 @@
-"""Surroundings that lack something are one line and the right exit code, never a traceback."""
+"""An error of the process around a command is one line and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.terminal import guarded, layout
+from openred_central.cli.console import Style, guarded, system_console
 
 
 class Full(io.StringIO):
@@ -28,13 +28,13 @@ def test_a_command_that_ends_well_has_its_own_exit_code() -> None:
     assert guarded(lambda: 4, pytest.fail, serving=False) == 4
 
 
-def test_an_interruption_and_a_reader_that_left_are_told_by_the_exit_code_alone() -> None:
+def test_ctrl_c_and_a_closed_pipe_only_set_the_exit_code() -> None:
     assert guarded(lambda: raising(KeyboardInterrupt()), pytest.fail, serving=False) == 130
     assert guarded(lambda: raising(BrokenPipeError()), pytest.fail, serving=False) == 0
 
 
 @pytest.mark.parametrize("ends", [0, SystemExit(0)])
-def test_an_output_without_room_is_told(monkeypatch: pytest.MonkeyPatch, ends: int | SystemExit) -> None:
+def test_an_output_without_room_is_reported(monkeypatch: pytest.MonkeyPatch, ends: int | SystemExit) -> None:
     monkeypatch.setattr(sys, "stdout", Full())
     told: list[str] = []
     code = guarded(
@@ -43,12 +43,12 @@ def test_an_output_without_room_is_told(monkeypatch: pytest.MonkeyPatch, ends: i
     assert (code, told) == (1, ["the output cannot be written: No space left on device"])
 
 
-def test_what_argparse_ends_with_goes_on() -> None:
+def test_an_exit_by_argparse_goes_on() -> None:
     with pytest.raises(SystemExit):
         guarded(lambda: raising(SystemExit(2)), pytest.fail, serving=False)
 
 
-def test_an_error_of_the_system_names_the_file_and_is_raised_on_by_a_server() -> None:
+def test_an_os_error_names_the_file_and_a_server_raises_it() -> None:
     error, told = PermissionError(errno.EACCES, "Permission denied", "/x"), list[str]()
     assert guarded(lambda: raising(error), told.append, serving=False) == 1
     assert told == ["/x: Permission denied"]
@@ -56,7 +56,7 @@ def test_an_error_of_the_system_names_the_file_and_is_raised_on_by_a_server() ->
         guarded(lambda: raising(error), pytest.fail, serving=True)
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_working_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -68,7 +68,7 @@ def test_a_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert told == ["the working folder is gone: change into one that exists, and try again"] * 2
 
 
-def test_characters_that_an_encoding_lacks_are_shown_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_without_encoding_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     output = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="latin-1"))
     assert guarded(lambda: print("é → \udcff") or 0, pytest.fail, serving=False) == 0
@@ -84,7 +84,7 @@ def test_characters_that_an_encoding_lacks_are_shown_as_escapes(monkeypatch: pyt
         ({}, False, (False, False)),
     ],
 )
-def test_colours_are_for_terminals_that_have_them(
+def test_only_terminals_that_can_get_colours(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], terminal: bool, expected: tuple[bool, bool]
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -92,4 +92,4 @@ def test_colours_are_for_terminals_that_have_them(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
-    assert layout() == expected
+    assert system_console().style == Style(*expected)

@@ -1,34 +1,38 @@
-"""`systemd-unit`: the units with which systemd runs the server, as little privileged as it can be.
+"""`systemd-unit`: print the units with which systemd runs the server with few privileges.
 
-Everything in a unit follows from the settings: those that were given are written into it, and what they need
-beside the state directory, a port below 1024 or a certificate, say, is granted, and nothing else.
+A unit follows from the settings: it holds the settings that were given, and grants only what they need beside
+the state directory, such as a port below 1024 or a certificate.
 Source of the directives: systemd.exec(5), systemd.service(5), systemd.socket(5), systemd.resource-control(5).
 """
 
 from __future__ import annotations
 
+import argparse
 import ipaddress
 import re
+import sys
 from pathlib import PurePosixPath
 from typing import Final
 
-from ..exit_codes import TO_BE_MENDED
+from ..exit_codes import ExitCode
 from ..server.descriptors import needed
 from ..settings.config import SETTINGS, ConfigError, Configuration
+from .command import Command, argument, configuration_of
+from .console import Console
 
 NAME: Final = "openred-central"
-# Beside the drain: the last flush, and connections that have to be cut.
+# Time for what follows the drain: the last flush, and closing connections.
 STOP_MARGIN_S: Final = 40.0
 WATCHDOG_S: Final = 30
 FIRST_UNPRIVILEGED_PORT: Final = 1_024
-# What the unit names by other means than a setting's value, or not at all.
+# Settings whose files systemd copies for the server, and settings that name folders to be writable.
 CREDENTIALS: Final = ("tls_certificate", "tls_key")
 FOLDERS: Final = ("database", "snapshot_folder", "unix_socket")
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:=,@+-]+")
 
 _SANDBOX: Final = """\
-# It owns nothing but its state directory, and sees as little of the machine as it can.
+# The server owns only its state directory, and sees as little of the machine as possible.
 DynamicUser=yes
 ProtectSystem=strict
 ProtectHome=yes
@@ -63,11 +67,26 @@ UMask=0077
 """
 
 
-def service_unit(configuration: Configuration, python: str) -> str:
-    """The text of ``openred-central.service``.
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Print the unit of the server, or of its socket."""
+    configuration = configuration_of(options, console)
+    if options.socket:
+        console.say(socket_unit(configuration).rstrip("\n"))
+        return ExitCode.DONE
+    console.say(service_unit(configuration, sys.executable).rstrip("\n"))
+    if sys.executable.startswith(("/home/", "/root/", "/run/user/")):
+        console.complain(
+            f"warning: the unit hides {sys.executable.split('/')[1]}, where this program lies: "
+            f"{sys.executable}; install it elsewhere, such as in /opt/openred"
+        )
+    return ExitCode.DONE
 
-    `python` is the absolute path of the interpreter that has this package. Where the unit that `socket_unit`
-    makes is enabled too, systemd passes its sockets, and the server does not listen itself.
+
+def service_unit(configuration: Configuration, python: str) -> str:
+    """Return the text of ``openred-central.service``.
+
+    `python` is the absolute path of the interpreter that has this package. If the unit of `socket_unit` is
+    enabled too, systemd passes its sockets and the server does not listen itself.
 
     Raises `ConfigError` for an interpreter whose path cannot stand in a unit.
     """
@@ -87,14 +106,14 @@ def service_unit(configuration: Configuration, python: str) -> str:
         *_environment(configuration),
         "# Further settings, such as OPENRED_MAX_NODES=1000000, one a line.",
         f"EnvironmentFile=-/etc/{NAME}.env",
-        "# A database of millions of nodes takes its time to load.",
+        "# Loading millions of nodes takes time.",
         "TimeoutStartSec=15min",
         f"TimeoutStopSec={configuration.drain_timeout_s + STOP_MARGIN_S:.0f}s",
         f"WatchdogSec={WATCHDOG_S}s",
         "Restart=on-failure",
         "RestartSec=2s",
-        "# Wrong usage, or what somebody has to mend: trying again does not help.",
-        f"RestartPreventExitStatus=2 {TO_BE_MENDED}",
+        "# Wrong usage, or a setting or file that the operator has to fix: another try does not help.",
+        f"RestartPreventExitStatus=2 {ExitCode.CONFIG:d}",
         f"LimitNOFILE={needed(configuration.connections_max, configuration.probes_max)}",
         "StateDirectory=openred",
         "StateDirectoryMode=0700",
@@ -114,9 +133,10 @@ def service_unit(configuration: Configuration, python: str) -> str:
 
 
 def socket_unit(configuration: Configuration) -> str:
-    """The text of ``openred-central.socket``: systemd listens, also while the server restarts.
+    """Return the text of ``openred-central.socket``: systemd listens, also while the server restarts.
 
-    Raises `ConfigError` for a host that is no address, and for port 0: systemd resolves and chooses nothing.
+    Raises `ConfigError` for a host that is no address, and for port 0: systemd resolves no names and chooses
+    no ports.
     """
     try:
         ipaddress.ip_address(configuration.host)
@@ -136,10 +156,10 @@ def socket_unit(configuration: Configuration) -> str:
         "",
         "[Socket]",
         f"ListenStream={f'[{host}]' if ':' in host else host}:{configuration.port}",
-        # All addresses are those of IPv4, too, as where the server itself listens.
+        # The server itself listens on all addresses of IPv4, too.
         *([f"ListenStream=0.0.0.0:{configuration.port}"] if host == "::" else []),
         *([f"ListenStream={quoted(configuration.unix_socket)}"] if configuration.unix_socket else []),
-        "# As with the server's own sockets: IPv6 is IPv6.",
+        "# The server's own IPv6 sockets accept no IPv4 connections either.",
         "BindIPv6Only=ipv6-only",
         "SocketMode=0660",
         f"Backlog={configuration.engine().backlog}",
@@ -151,7 +171,7 @@ def socket_unit(configuration: Configuration) -> str:
 
 
 def quoted(word: str) -> str:
-    """`word` as one word of a unit: in quotes where it has to be, and no specifier in it.
+    """Return `word` as one word of a unit: quoted if necessary, with specifiers escaped.
 
     Raises `ConfigError` for a word with a control character: a line break would begin another directive.
     """
@@ -164,14 +184,14 @@ def quoted(word: str) -> str:
 
 
 def _environment(configuration: Configuration) -> list[str]:
-    """Every setting that was given, and where the database lies where that was not."""
+    """Return a line for each setting that was given, and one for the database."""
     lines = []
     if "database" not in configuration.given_as:
         lines.append(f"Environment={SETTINGS['database'].variable}=%S/openred/openred.db")
     for name in configuration.given_as:
         setting, value = SETTINGS[name], getattr(configuration, name)
         if name in CREDENTIALS and value:
-            # The files stay readable for root only; systemd hands over copies.
+            # The files stay readable for root alone: systemd passes copies.
             lines.append(f"LoadCredential={quoted(f'{name}:{value}')}")
             lines.append(f"Environment={setting.variable}=%d/{name}")
         else:
@@ -180,7 +200,7 @@ def _environment(configuration: Configuration) -> list[str]:
 
 
 def _paths(configuration: Configuration) -> list[str]:
-    """The folders beside the state directory that the settings name, which are to be writable."""
+    """Return a line for each writable folder that the settings name beside the state directory."""
     folders = set()
     for name in FOLDERS:
         path = PurePosixPath(getattr(configuration, name))
@@ -188,3 +208,13 @@ def _paths(configuration: Configuration) -> list[str]:
         if path.is_absolute() and not str(folder).startswith(("/var/lib/openred", "/run/openred")):
             folders.add(str(folder))
     return [f"ReadWritePaths={quoted(folder)}" for folder in sorted(folders)]
+
+
+COMMANDS = (
+    Command(
+        "systemd-unit",
+        "print a unit with which systemd runs the server, with these settings",
+        run,
+        (argument("--socket", action="store_true", help="print the unit of the listening socket instead"),),
+    ),
+)

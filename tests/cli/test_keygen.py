@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.cli.making import CannotMake, keygen
+from openred_central.cli.command import CommandFailed
+from openred_central.cli.keygen import keygen
 from openred_central.security.node_keys import load_node_key
 from openred_central.security.signing import PrivateKey
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("ed25519", None), ("rsa", None), ("rsa", 3_072)])
-def test_a_key_is_made_for_its_owner_alone(tmp_path: Path, kind: str, bits: int | None) -> None:
+def test_only_the_owner_can_read_a_new_key(tmp_path: Path, kind: str, bits: int | None) -> None:
     path = tmp_path / "node.pem"
     before = os.umask(0)
     try:
@@ -28,12 +29,12 @@ def test_a_key_is_made_for_its_owner_alone(tmp_path: Path, kind: str, bits: int 
     assert load_node_key(made.public_key).kind == kind
 
 
-def test_nothing_is_overwritten_and_no_link_followed(tmp_path: Path) -> None:
+def test_no_file_is_overwritten_and_no_link_followed(tmp_path: Path) -> None:
     path, link = tmp_path / "node.pem", tmp_path / "link.pem"
     path.write_text("precious")
     link.symlink_to(tmp_path / "elsewhere.pem")
     for taken in (path, link):
-        with pytest.raises(CannotMake, match="is there already, and no key is ever overwritten"):
+        with pytest.raises(CommandFailed, match="exists already, and no key is ever overwritten"):
             keygen(str(taken), "ed25519", None)
     assert path.read_text() == "precious"
     assert not (tmp_path / "elsewhere.pem").exists()
@@ -43,12 +44,12 @@ def test_nothing_is_overwritten_and_no_link_followed(tmp_path: Path) -> None:
     ("kind", "bits", "complaint"),
     [("rsa", 1_024, "allowed for an RSA key are 2048 to 4096"), ("ed25519", 2_048, "--bits is for RSA keys")],
 )
-def test_a_key_that_cannot_be_leaves_no_file(tmp_path: Path, kind: str, bits: int, complaint: str) -> None:
-    with pytest.raises(CannotMake, match=complaint):
+def test_an_impossible_key_leaves_no_file(tmp_path: Path, kind: str, bits: int, complaint: str) -> None:
+    with pytest.raises(CommandFailed, match=complaint):
         keygen(str(tmp_path / "node.pem"), kind, bits)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CannotMake, match=r"cannot write .*missing/node\.pem: No such file"):
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match=r"cannot write .*missing/node\.pem: No such file"):
         keygen(str(tmp_path / "missing" / "node.pem"), "ed25519", None)

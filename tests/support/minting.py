@@ -9,8 +9,7 @@ from openred_central.security.directory_keys import keyset
 from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
 from openred_central.security.directory_keys.suites import DirectoryKey, generate_key
 from openred_central.security.tokens.tokens import Busy, PeerToken, Publication, unsigned
-
-from .helpers import World
+from tests.support.world import World
 
 
 @cache

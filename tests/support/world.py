@@ -32,8 +32,7 @@ from openred_central.security.signing import PrivateKey, signed_headers
 from openred_central.security.tokens.revocations import RecentTokens, Revocations
 from openred_central.security.tokens.tokens import Mint, NoKey, PeerToken, Publication
 from openred_central.storage.store import StoreState
-
-from .described import faults
+from tests.support.described import faults
 
 DAY_S = 86_400.0
 # Steps that a coroutine may need; more means that it never ends.

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tests.api.helpers import Reply
+from tests.support.world import Reply
 
 # Nothing here waits longer than this, however slow the machine is.
 WAIT_S_MAX = 30.0
@@ -126,6 +126,34 @@ class Server:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(WAIT_S_MAX)
+
+
+Start = Callable[..., Server]
+
+
+@contextlib.contextmanager
+def servers_in(folder: Path) -> Iterator[Start]:
+    """Let a test start servers whose files lie in `folder`; at the end, those that run must stop well."""
+    servers: list[Server] = []
+
+    def run(*flags: str, database: str = "nodes.db", ready: bool = True, **options: Any) -> Server:
+        given = ["--port", "0", "--admin-port", "off", "--database", str(folder / database), *flags]
+        server = Server(folder / f"server-{len(servers) + 1}.log", given, **options)
+        servers.append(server)
+        return server.wait_ready() if ready else server
+
+    try:
+        yield run
+    finally:
+        for server in servers:
+            print(f"--- log of the server with process id {server.process.pid}:\n{server.log[-20_000:]}")
+        running = [server for server in servers if server.running]
+        try:
+            for server in running:
+                server.stop()
+        finally:
+            for server in running:
+                server.kill()
 
 
 class Client:
