@@ -197,8 +197,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_a_token_of_a_revoked_key_is_refused",
         "test_a_revoked_key_counts_no_more_even_where_it_is_still_listed",
         "test_what_no_directory_issues_is_refused_at_any_time",
-        "test_all_that_is_signed_is_shown",
-        "test_what_no_server_asks_for_is_signed_for_nobody",
+        "test_sign_keyset_shows_what_it_signs",
+        "test_what_no_server_asks_for_is_not_signed",
     ),
     "operators' actions taken by others": (
         "test_none_of_it_answers_on_the_public_listener",
