@@ -23,8 +23,7 @@ from .wire import values
 from .wire.fields import Field, Fields, Wrong
 from .wire.moments import times_told
 
-_ACTIVE = State.ACTIVE.wire
-_NOTED = "Noted."
+NOTED = "Noted."
 _WELCOME_BACK = "Welcome back. Your identity was kept."
 METADATA = Field("metadata", values.merge_patch, "What changes of the metadata.")
 ADDRESS = replace(registering.ADDRESS, required=False)
@@ -50,45 +49,6 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
     if change is None:
         return Response(body, headers=limits)
     return await _answer_change(api, slot, body, {}, change, limits)
-
-
-def prepare(api: Api, request: Request) -> Answer | None:
-    """What answers further requests like `request` just as `heartbeat` would; None where nothing does.
-
-    It answers for active nodes, unproved or with the same session while that is given back as it is. Those
-    need no coroutine, and what follows from the header fields is asked once. Whatever else there may be to
-    decide is left to the handler.
-    """
-    prover, repeated = api.prover, None
-    if request.headers.has_any(PROOF_FIELDS):
-        repeated = prover.repeated(request, request.path.rpartition("/")[2], api.now())
-        if repeated is None:
-            return None
-    elif prover.strict:
-        return None
-    undecided = PROVEN | HELD if repeated is None else HELD
-    session = None if repeated is None else repeated.session.text
-    registry = api.directory.nodes.registry
-    slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
-    moment, heard, advice_s = api.moments.current, api.directory.heard, api.heartbeat_advice_s
-    charge = api.limits.heartbeat_charge(request, proved=repeated is not None)
-
-    def answer(node_id: str) -> Answered | None:
-        slot = slot_of(node_id)
-        if slot is None or states[slot] != State.ACTIVE or flags(slot) & undecided or is_away(slot):
-            return None
-        now, told = moment()
-        if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):
-            return None
-        try:
-            limits = charge(slot)
-        except CallerError:
-            # Who is refused has nothing taken, and is refused again.
-            return None
-        heard(slot, now)
-        return _reply(node_id, _ACTIVE, told, advice_s(), _NOTED, session), limits
-
-    return answer
 
 
 async def _update(api: Api, request: Request, node_id: str, now: Now) -> Response:
@@ -176,17 +136,17 @@ def _describe(
     api: Api, node_id: str, slot: int, previous: State, now: Now, session: str | None = None
 ) -> bytes:
     """The answer to a sign of life that found the node in state `previous`, as JSON."""
-    message = _NOTED if previous is State.ACTIVE else _WELCOME_BACK
+    message = NOTED if previous is State.ACTIVE else _WELCOME_BACK
     told = times_told(now.wall_s, api.heartbeat_due_at(slot, now))
-    return _reply(node_id, WIRE_NAMES[previous], told, api.heartbeat_advice_s(), message, session)
+    return reply(node_id, WIRE_NAMES[previous], told, api.heartbeat_advice_s(), message, session)
 
 
-def _reply(
+def reply(
     node_id: str, previous: str, told: str, advice_s: float, message: str, session: str | None
 ) -> bytes:
-    """The same, of its parts; `told` are the times.
+    """Return the answer from its parts; `told` holds both times as JSON.
 
-    Joined by hand, since nothing in it needs escaping: with the times 1.6 µs, by way of a dictionary 2.3 µs.
+    It is joined by hand, since nothing in it needs escaping and every heartbeat makes one.
     """
     granted = "" if session is None else f',"session":"{session}"'
     return (

@@ -7,10 +7,9 @@ from functools import partial
 from typing import NamedTuple
 
 from ..micro_engine.engine import Engine
-from ..micro_engine.router import BodyKind
-from ..micro_engine.shortcut import Answer
+from ..micro_engine.router import Answer, BodyKind
 from ..micro_engine.wire.messages import Request, Response
-from . import dashboard, discovering, documenting, events, heartbeating, nodes, registering, status
+from . import dashboard, discovering, documenting, events, fast_heartbeat, heartbeating, nodes, registering, status
 from .caller.limiting import Handler
 from .service import Api
 
@@ -80,7 +79,7 @@ ENDPOINTS = (
         heartbeating.heartbeat,
         (),
         RECORD_BYTES_MAX,
-        prepare=heartbeating.prepare,
+        prepare=fast_heartbeat.prepare,
     ),
     Endpoint("GET", "/discover", discovering.discover, ("/api/v3/nodes/discover",), limit="discover"),
     Endpoint("GET", "/nodes/{node_id}", nodes.get_node, limit="discover"),
