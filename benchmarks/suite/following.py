@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..load.requests import LoadOptions
 from . import contestants
 from .loads import run_once
 from .samples import Bench, Subject
@@ -23,16 +22,12 @@ def measure(bench: Bench) -> None:
         for number in range(bench.effort.rounds):
             bench.log(f"round {number + 1} of {bench.effort.rounds}: {CASE}")
             for name, count in ((UNFOLLOWED, 0), (f"{subscribers:,} subscribers", subscribers)):
-                options = LoadOptions(
-                    host="127.0.0.1",
-                    port=server.port,
-                    mix={"heartbeat": 1},
+                options = bench.options(
+                    server,
+                    "heartbeat",
                     nodes=NODES,
-                    duration_s=bench.effort.measured_s,
-                    warm_up_s=bench.effort.warm_up_s,
                     connections=CONNECTIONS,
                     idle_connections=count,
                     idle_request=SUBSCRIBE,
-                    seed=bench.seed,
                 )
                 run_once(bench, Subject(CASE, name), server, options)

@@ -43,16 +43,7 @@ def _measure(bench: Bench, name: str, bare: Running | None = None) -> None:
     with bench.site.server(contestants.OURS, effort.usual, {"snapshot-interval-s": SNAPSHOT_S}) as server:
         for mix in MIXES:
             bench.log(f"{case(mix)}: {name}")
-            options = LoadOptions(
-                host="127.0.0.1",
-                port=server.port,
-                mix=MIXES[mix],
-                nodes=effort.usual,
-                duration_s=effort.measured_s,
-                warm_up_s=effort.warm_up_s,
-                run="maximum",
-                seed=bench.seed,
-            )
+            options = bench.options(server, "heartbeat", mix=MIXES[mix], nodes=effort.usual, run="maximum")
             maximum = run_here(options)
             options = options._replace(
                 rate=maximum.requests_per_s / 2, duration_s=effort.latency_s, run="half"

@@ -115,20 +115,15 @@ def _can(name: str, case: LoadCase) -> bool:
 
 def _one(bench: Bench, case: LoadCase, name: str, server: Running, number: int) -> None:
     """Run one round of one case for one contestant."""
-    effort = bench.effort
-    options = LoadOptions(
-        host="127.0.0.1",
-        port=server.port,
-        mix={CONTESTANTS[name].kinds[case.kind]: 1},
+    options = bench.options(
+        server,
+        CONTESTANTS[name].kinds[case.kind],
         nodes=case.nodes,
         services=case.services,
-        duration_s=effort.measured_s,
-        warm_up_s=effort.warm_up_s,
         connections=case.connections,
         idle_connections=case.idle_connections,
         pipeline=case.pipeline,
         run=f"round-{number}",
-        seed=bench.seed,
     )
     run_once(bench, Subject(case.name, name), server, options)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..load.requests import LoadOptions
 from . import contestants
 from .loads import run_once
 from .samples import Bench, Effort, Subject
@@ -65,15 +64,11 @@ def measure(bench: Bench) -> None:
             first = number % len(ROWS)
             for row in ROWS[first:] + ROWS[:first]:
                 seconds = effort.warm_up_s + effort.measured_s
-                options = LoadOptions(
-                    host="127.0.0.1",
-                    port=server.port,
-                    mix={row.kind: 1},
+                options = bench.options(
+                    server,
+                    row.kind,
                     nodes=effort.usual * row.percent // 100,
-                    duration_s=effort.measured_s,
-                    warm_up_s=effort.warm_up_s,
                     connections=CONNECTIONS,
-                    seed=bench.seed,
                     signers=databases.signers,
                     stock=int(STOCK_PER_S * seconds) if row.is_signed else 0,
                 )

@@ -15,12 +15,10 @@ from typing import Any
 from openred_central.directory.state.node import Record
 from openred_central.storage.sqlite.schema import SCHEMA
 
-from ..load.requests import LoadOptions
-from ..load.running import run_here
 from ..population import record
 from . import contestants
+from .loads import run_once
 from .samples import Bench, Subject
-from .servers import Meter, Running
 
 CONNECTIONS = (1, 8, 64, 256)
 FORGETFUL = "ours, from memory"
@@ -44,36 +42,15 @@ def measure(bench: Bench) -> None:
             for connections in CONNECTIONS:
                 bench.log(f"round {number + 1} of {effort.rounds}: {case(connections)}")
                 before = _store(durable.get("/stats"))
-                figures = _register(bench, durable, connections, f"durable-{connections}-{number}")
+                for name, server in ((contestants.OURS, durable), (FORGETFUL, forgetful)):
+                    run = f"{connections}-{number}"
+                    options = bench.options(server, "register", connections=connections, run=run)
+                    run_once(bench, Subject(case(connections), name), server, options)
                 after = _store(durable.get("/stats"))
                 rows_each = (after["rows"] - before["rows"]) / max(after["batches"] - before["batches"], 1)
-                bench.samples.add(
-                    Subject(case(connections), contestants.OURS), **figures, rows_per_commit=rows_each
-                )
-                figures = _register(bench, forgetful, connections, f"memory-{connections}-{number}")
-                bench.samples.add(Subject(case(connections), FORGETFUL), **figures)
+                bench.samples.add(Subject(case(connections), contestants.OURS), rows_per_commit=rows_each)
                 rate = bare_rows_per_s(bench.site.folder, max(1, round(rows_each)), effort.measured_s)
                 bench.samples.add(Subject(case(connections), BARE), requests_per_s=rate)
-
-
-def _register(bench: Bench, server: Running, connections: int, run: str) -> dict[str, float]:
-    """Register new nodes over so many connections, and return the figures."""
-    options = LoadOptions(
-        host="127.0.0.1",
-        port=server.port,
-        mix={"register": 1},
-        duration_s=bench.effort.measured_s,
-        warm_up_s=bench.effort.warm_up_s,
-        connections=connections,
-        run=run,
-    )
-    meter = Meter(server, bench.site.cores)
-    tally = run_here(options, edge=meter.read)
-    if tally.refused or tally.error:
-        raise RuntimeError(f"registrations: {tally.refused} were refused, {tally.error or 'no error'}")
-    times_ms = tally.all_times().summary_ms()
-    times = {"p50_ms": times_ms["p50"], "p99_ms": times_ms["p99"], "max_ms": times_ms["max"]}
-    return {"requests_per_s": tally.requests_per_s, **meter.figures(tally.answered), **times}
 
 
 def _store(stats: Any) -> dict[str, int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .servers import Site
+from ..load.requests import LoadOptions
+from .servers import Running, Site
 
 
 class Effort(NamedTuple):
@@ -100,3 +101,15 @@ class Bench(NamedTuple):
     samples: Samples
     log: Callable[[str], None]
     seed: int
+
+    def options(self, server: Running, kind: str, **others: Any) -> LoadOptions:
+        """Return the options of a load of one kind of request for one measurement."""
+        options = LoadOptions(
+            "127.0.0.1",
+            server.port,
+            {kind: 1},
+            duration_s=self.effort.measured_s,
+            warm_up_s=self.effort.warm_up_s,
+            seed=self.seed,
+        )
+        return options._replace(**others)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, sleep
 
-from ..load.requests import LoadOptions
 from ..load.running import run_here
 from ..population import ATTENDED_S
 from . import contestants
@@ -68,27 +67,21 @@ def _phase(bench: Bench, name: str, settings: dict[str, str], *, loaded: bool) -
 
     def act(server: Running) -> None:
         if loaded:
-            _beat(bench, server, bench.effort.stall_s)
+            run_here(
+                bench.options(
+                    server,
+                    "heartbeat",
+                    nodes=bench.effort.usual,
+                    rate=RATE,
+                    duration_s=bench.effort.stall_s,
+                    connections=16,
+                )
+            )
         else:
             sleep(bench.effort.stall_s)
 
     late_ms = _watched(bench, settings, act)
     bench.samples.add(Subject(CASE, name), **late_ms)
-
-
-def _beat(bench: Bench, server: Running, seconds: float) -> None:
-    run_here(
-        LoadOptions(
-            "127.0.0.1",
-            server.port,
-            {"heartbeat": 1},
-            nodes=bench.effort.usual,
-            rate=RATE,
-            duration_s=seconds,
-            connections=16,
-            seed=bench.seed,
-        )
-    )
 
 
 def _expiry(bench: Bench, crowd: int) -> None:

@@ -20,8 +20,8 @@ _ACTIVE = State.ACTIVE.wire
 def prepare(api: Api, request: Request) -> Answer | None:
     """Return what answers further requests like `request` exactly as `heartbeat` would; None without one.
 
-    It answers for active nodes, without a proof or with a session that need not be renewed, and does once what
-    follows from the header fields alone. Everything else is left to the handler.
+    It answers for active nodes, without a proof or with a session that need not be renewed. The header fields
+    are read once; everything else is left to the handler.
     """
     prover, repeated = api.prover, None
     if request.headers.has_any(PROOF_FIELDS):
@@ -34,7 +34,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
     session = None if repeated is None else repeated.session.text
     registry = api.directory.nodes.registry
     slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
-    moment, heard, advice_s = api.moments.current, api.directory.heard, api.heartbeat_advice_s
+    moment, beat, advice_s = api.moments.current, api.directory.heartbeat, api.heartbeat_advice_s
     charge = api.limits.heartbeat_charge(request, proved=repeated is not None)
 
     def answer(node_id: str) -> Answered | None:
@@ -49,7 +49,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
         except CallerError:
             # A refused request is not charged; the handler refuses it again.
             return None
-        heard(slot, now)
+        beat(slot, now)
         return reply(node_id, _ACTIVE, told, advice_s(), NOTED, session), limits
 
     return answer

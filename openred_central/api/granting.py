@@ -59,7 +59,7 @@ async def grant(api: Api, request: Request) -> Response:
     limits = api.limits.charge_token(request, slot, proved=bool(shown))
     bound: dict[str, bool] = {}
     if shown:
-        api.directory.heartbeat(node_id, now)
+        api.directory.heartbeat(slot, now)
         if shown.means is Means.KEY and not api.prover.is_bound(slot):
             bound["durable"] = await api.saved(api.directory.bind(slot))
             slot = api.directory.slot(node_id, now)
@@ -107,7 +107,7 @@ def _session(api: Api, request: Request, shown: Shown, slot: int, now: Now) -> R
         raise api.prover.missing(request, now)
     limits = api.limits.charge_token(request, slot, proved=bool(shown))
     node_id = api.directory.nodes.registry.node_id(slot)
-    api.directory.heartbeat(node_id, now)
+    api.directory.heartbeat(slot, now)
     document = {
         "node_id": node_id,
         "session": api.prover.fresh_session(shown, slot, now),

@@ -10,13 +10,11 @@ import orjson
 from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES, State
 from ..directory.registration import Registration
-from ..directory.state.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, Profile
-from ..errors import CallerError
-from ..micro_engine.shortcut import Answer, Answered
+from ..directory.state.node import DISCOVERABLE, KEYED, OBSERVED, Profile
 from ..micro_engine.wire.messages import Request, Response
 from . import registering
 from .caller.limiting import HeaderFields
-from .caller.proving import NOTHING, PROOF_FIELDS, Means, Shown
+from .caller.proving import NOTHING, Means, Shown
 from .registering import check_addresses, is_observed
 from .service import Api
 from .wire import values
@@ -43,7 +41,7 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
     slot = api.directory.slot(node_id, now)
     shown = api.prover.for_sign_of_life(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
-    previous = api.directory.heard(slot, now)
+    previous = api.directory.heartbeat(slot, now)
     session, change = _grant(api, shown, slot, now) if shown is not NOTHING else (None, None)
     body = _describe(api, node_id, slot, previous, now, session)
     if change is None:
@@ -54,13 +52,13 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
 async def _update(api: Api, request: Request, node_id: str, now: Now) -> Response:
     slot = api.directory.slot(node_id, now)
     registration = _read_update(api, request, slot, Fields.of_body(request.json()))
-    changes = api.directory.would_change(slot, registration, now)
+    changed = api.directory.amended(slot, registration, now)
     # An asleep node that changes its data has to prove itself before it is revived by that.
-    shown = (api.prover.require if changes else api.prover.for_sign_of_life)(request, slot, now)
+    shown = (api.prover.require if changed else api.prover.for_sign_of_life)(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
     # First, because there may be no room for it; then nothing has happened.
-    change = api.directory.amend(slot, registration, now)
-    body = _describe(api, node_id, slot, api.directory.heard(slot, now), now)
+    change = api.directory.amend(changed) if changed else None
+    body = _describe(api, node_id, slot, api.directory.heartbeat(slot, now), now)
     session, bound = _grant(api, shown, slot, now)
     more: dict[str, Any] = {} if session is None else {"session": session}
     if change is None and bound is None:
@@ -89,7 +87,7 @@ def _grant(api: Api, shown: Shown, slot: int, now: Now) -> tuple[str | None, int
 
 
 def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Registration:
-    """What the node in `slot` says of itself with the fields of the body applied."""
+    """Return what the node in `slot` says of itself, with the fields of the body applied."""
     registry = api.directory.nodes.registry
     record = registry.record(slot)
     profile = Profile.decode(record.profile)
@@ -135,9 +133,9 @@ def _merged(target: Any, patch: Any) -> Any:
 def _describe(
     api: Api, node_id: str, slot: int, previous: State, now: Now, session: str | None = None
 ) -> bytes:
-    """The answer to a sign of life that found the node in state `previous`, as JSON."""
+    """Return the answer to a sign of life that found the node in state `previous`, as JSON."""
     message = NOTED if previous is State.ACTIVE else _WELCOME_BACK
-    told = times_told(now.wall_s, api.heartbeat_due_at(slot, now))
+    told = times_told(now.wall_s, api.directory.heartbeat_due_at(now, slot))
     return reply(node_id, WIRE_NAMES[previous], told, api.heartbeat_advice_s(), message, session)
 
 
@@ -156,5 +154,5 @@ def reply(
 
 
 def _with(body: bytes, more: dict[str, Any]) -> bytes:
-    """The JSON object `body`, which has members already, with those of `more` behind them."""
+    """Return the JSON object `body`, which has members already, with those of `more` behind them."""
     return b"%b,%b" % (body[:-1], orjson.dumps(more)[1:]) if more else body

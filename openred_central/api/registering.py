@@ -59,7 +59,7 @@ async def register(api: Api, request: Request) -> Response:
     if (
         known is None
         or api.prover.needs_proof(request, known)
-        or api.directory.would_change(known, registration, now)
+        or api.directory.amended(known, registration, now)
     ):
         means = api.prover.for_registration(request, registration.node_id, key, known, now)
     if registration.next_key and means is not Means.KEY:
@@ -197,7 +197,7 @@ def _describe(api: Api, request: Request, registered: Registered, now: Now) -> d
         "state": registry.state(slot).wire,
         "registered_at": rfc3339(record.registered_at),
         "last_seen": rfc3339(record.last_seen_at),
-        "next_heartbeat_due": rfc3339(api.heartbeat_due_at(slot, now)),
+        "next_heartbeat_due": rfc3339(api.directory.heartbeat_due_at(now, slot)),
         "heartbeat_advice_s": api.heartbeat_advice_s(),
         "observed_address": api.limits.origin(request).address or None,
         "identity": identity_of(record.flags),

@@ -9,7 +9,17 @@ from typing import NamedTuple
 from ..micro_engine.engine import Engine
 from ..micro_engine.router import Answer, BodyKind
 from ..micro_engine.wire.messages import Request, Response
-from . import dashboard, discovering, documenting, events, fast_heartbeat, heartbeating, nodes, registering, status
+from . import (
+    dashboard,
+    discovering,
+    documenting,
+    events,
+    fast_heartbeat,
+    heartbeating,
+    nodes,
+    registering,
+    status,
+)
 from .caller.limiting import Handler
 from .service import Api
 

@@ -87,10 +87,6 @@ class Api:
         advice_s = self._usual_advice_s * (1 + ADVICE_SPREAD * (2 * self.random() - 1))
         return round(advice_s) if advice_s >= WHOLE_ADVICE_S_MIN else max(0.001, round(advice_s, 3))
 
-    def heartbeat_due_at(self, slot: int, now: Now) -> float:
-        """The wall time at which the tolerance of an active node ends."""
-        return now.wall_s + self.directory.nodes.deadline_s(slot) - now.attended_s
-
     def status(self, status: int, *, durable: bool) -> int:
         """`status`, or 202 where a change is accepted and not yet on disk, as it will be."""
         return status if durable or not self.store_durable else 202

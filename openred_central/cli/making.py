@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from ..security.node_keys import RSA_BITS_MIN
 from ..security.signing import PrivateKey
+from ..storage.private_files import describe, write_whole
 
 
 class CannotMake(Exception):
@@ -28,28 +30,19 @@ def keygen(path: str, kind: str, bits: int | None) -> MadeKey:
     """
     if kind != "rsa" and bits is not None:
         raise CannotMake("--bits is for RSA keys: add --kind rsa")
-    # Before a key is made that nobody could keep.
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise CannotMake(f"{path} is there already, and no key is ever overwritten") from None
-    except OSError as error:
-        raise CannotMake(f"{path} cannot be written: {error.strerror}") from None
-    written = False
+    file = Path(path)
+    taken = CannotMake(f"{path} is there already, and no key is ever overwritten")
+    if os.path.lexists(file):
+        raise taken
     try:
         key = (
             PrivateKey.generate_rsa(bits or RSA_BITS_MIN) if kind == "rsa" else PrivateKey.generate_ed25519()
         )
-        with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(key.to_pem())
-        os.fsync(descriptor)
-        written = True
+        write_whole(file, key.to_pem(), replace=False)
     except ValueError as error:
         raise CannotMake(str(error)) from None
+    except FileExistsError:
+        raise taken from None
     except OSError as error:
-        raise CannotMake(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
-        if not written:
-            os.unlink(path)
+        raise CannotMake(f"cannot write {describe(error, file)}") from None
     return MadeKey(key.public_text, key.key_id, f"k-{key.key_id}")

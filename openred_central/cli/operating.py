@@ -7,8 +7,8 @@ import socket
 
 import orjson
 
-from ..api.admin.secret_file import secret_file_beside
 from ..settings.config import ConfigError, Configuration
+from ..storage.keys.admin_secret import secret_file_beside
 from ..storage.keys.key_files import KeyFileError
 from .showing import safe
 

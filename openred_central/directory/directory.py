@@ -17,7 +17,7 @@ from .discovery import Draw, Query
 from .life.crowding import Crowding
 from .life.expiry import Expiry
 from .life.mass_silence import MassSilence, MassSilenceOptions
-from .lifecycle import Event, LifecycleOptions, State
+from .lifecycle import Event, LifecycleOptions, State, deadline_s
 from .nodes import Nodes
 from .registration import (
     Registration,
@@ -30,7 +30,7 @@ from .registration import (
     tells_absence_again,
 )
 from .saving import Saving
-from .state.node import DISCOVERABLE, GENERATION_BASE_MAX, KEYED, LEFT, PROVEN, Profile
+from .state.node import DISCOVERABLE, GENERATION_BASE_MAX, KEYED, LEFT, PROVEN, Profile, Record
 
 # How much of a node's usual gap between signs of life is taken over from each new one.
 USUAL_GAP_WEIGHT = 0.25
@@ -145,26 +145,17 @@ class Directory:
                     "Register what the directory holds, prove who you are, or choose another node_id.",
                 )
             record = None
-        if record is not None:
-            self._require_bytes(self.nodes.registry.bytes_added(record))
         slept_s = max(0.0, now.wall_s - self.nodes.registry.last_seen_at[slot])
         if record is not None:
-            self.nodes.rewrite(record)
+            self.amend(record)
         previous = self.expiry.sign_of_life(slot, Event.REGISTERED, now)
         # Also an unchanged registration is answered as durable, so it waits for what it repeats.
         change = self.nodes.changes.note(slot)
         outcome = "updated" if previous is State.ACTIVE else "revived"
         return Registered(outcome, slot, previous, slept_s, change)
 
-    def heartbeat(self, node_id: str, now: Now) -> State:
-        """A sign of life. Returns the state in which it found the node.
-
-        Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
-        """
-        return self.heard(self.slot(node_id, now), now)
-
-    def heard(self, slot: int, now: Now) -> State:
-        """The same for the node in `slot`."""
+    def heartbeat(self, slot: int, now: Now) -> State:
+        """Take a sign of life of the node in `slot`. Return the state in which it found the node."""
         registry = self.nodes.registry
         last_seen_s, usual_gap_s = registry.last_seen_s, registry.usual_gap_s
         attended_s = now.attended_s
@@ -175,21 +166,33 @@ class Directory:
             usual_gap_s[slot] += (gap_s - usual_gap_s[slot]) * USUAL_GAP_WEIGHT
         if gap_s < 0 or self.expiry.questions(slot):
             return self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
-        # Nearly always this is all: written out, it takes 0.4 µs less than by the usual way.
+        # The usual case, written out because it is the hottest path of the server.
         last_seen_s[slot] = attended_s
         registry.last_seen_at[slot] = now.wall_s
         self.nodes.changes.signs_of_life[slot] = None
         return State.ACTIVE
 
-    def amend(self, slot: int, registration: Registration, now: Now) -> int | None:
-        """Write changed data of the node in `slot`, who proved to be that node.
+    def heartbeat_due_at(self, now: Now, slot: int | None = None) -> float:
+        """Return the wall time at which the tolerance of an active node ends.
 
-        Returns the number of the change, None where nothing differs. Raises `CallerError` 503
-        ``directory_full`` where it makes the record longer than there is room for.
+        The node is that in `slot`; without a slot, any that is heard `now` and is neither held nor away.
         """
-        record = amended(self.nodes.registry.record(slot), registration, now, self.lifecycle.coma_s)
-        if record is None:
-            return None
+        if slot is None:
+            due_s = deadline_s(State.ACTIVE, 0.0, now.attended_s, 0.0, self.lifecycle)
+        else:
+            due_s = self.nodes.deadline_s(slot)
+        return now.wall_s + due_s - now.attended_s
+
+    def amended(self, slot: int, registration: Registration, now: Now) -> Record | None:
+        """Return the record of the node in `slot` with what it now says; None where it says nothing new."""
+        return amended(self.nodes.registry.record(slot), registration, now, self.lifecycle.coma_s)
+
+    def amend(self, record: Record) -> int:
+        """Write a record that `amended` returned; the node proved to be that node.
+
+        Return the number of the change. Raise `CallerError` 503 ``directory_full`` if the record grows by
+        more than there is room for.
+        """
         self._require_bytes(self.nodes.registry.bytes_added(record))
         return self.nodes.rewrite(record)
 
@@ -227,11 +230,6 @@ class Directory:
             return bool(self.nodes.registry.flags(slot) & PROVEN)
         tombstone = self.nodes.tombstones.of_node(node_id)
         return tombstone is not None and bool(tombstone.flags & PROVEN)
-
-    def would_change(self, slot: int, registration: Registration, now: Now) -> bool:
-        """Whether `amend` would write anything."""
-        known = self.nodes.registry.record(slot)
-        return amended(known, registration, now, self.lifecycle.coma_s) is not None
 
     def leave(self, node_id: str, now: Now) -> int:
         """Hide a node, without suspicion, until it is heard again; its identity is kept.

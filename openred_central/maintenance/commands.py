@@ -13,9 +13,10 @@ from ..clock import Clock
 from ..directory.directory import Directory
 from ..settings.config import Configuration
 from ..storage.copies.restoring import database_path, snapshots_of
+from ..storage.private_files import describe
 from ..storage.store import StoreError
 from ..wording import counted
-from .exporting import export, written_whole
+from .exporting import export, output_file
 from .importing import import_into
 from .portable import Totals
 from .progress import Progress
@@ -79,10 +80,10 @@ def _export(options: argparse.Namespace, configuration: Configuration, around: S
             if options.file == STANDARD:
                 totals = write(around.output)
             else:
-                with written_whole(Path(options.file)) as output:
+                with output_file(Path(options.file)) as output:
                     totals = write(output)
         except OSError as error:
-            raise StoreError(f"cannot write {options.file}: {error.strerror}") from error
+            raise StoreError(f"cannot write {describe(error, Path(options.file))}") from error
     if options.file != STANDARD:
         around.say(f"exported {_counts(totals)} to {options.file}")
     return 0
@@ -118,7 +119,7 @@ def _input(file: str, around: Surroundings) -> Iterator[BinaryIO]:
     try:
         lines = open(file, "rb")  # noqa: SIM115 (only opening it may fail with this message)
     except OSError as error:
-        raise StoreError(f"cannot read {file}: {error.strerror}") from error
+        raise StoreError(f"cannot read {describe(error, Path(file))}") from error
     with lines:
         yield lines
 

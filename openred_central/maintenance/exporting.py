@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import BinaryIO
 
 from ..security.claims import CLAIM_KEY
 from ..security.tokens.revocations import encode_revocations
-from ..storage.sqlite.schema import fsync
+from ..storage.private_files import written_whole
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import StoreError
 from ..tasks.revocation_saver import REVOCATIONS, load_revocations
@@ -50,29 +49,18 @@ def export(
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that is called `path` when all is written and on the disk, and not before.
+def output_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a private file to write to that becomes `path` when it is complete, see `written_whole`.
 
-    It is ours alone. What is there already and is no file, such as a device, is written to directly.
+    A `path` that exists and is no regular file, such as a device, is written directly.
     """
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         with path.open("wb") as output:
             yield output
         return
-    # Through a link, to the file itself.
-    path = Path(os.path.realpath(path))
-    # mkstemp makes it for us alone.
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(descriptor, "wb") as output:
-            yield output
-            output.flush()
-            os.fsync(descriptor)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    fsync(path.parent)
+    # A link leads to the file to replace.
+    with written_whole(Path(os.path.realpath(path))) as new, new.open("wb") as output:
+        yield output
 
 
 def _items(store: SqliteStore, *, secrets: bool, created_at: float) -> Iterator[Item]:

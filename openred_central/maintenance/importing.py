@@ -14,10 +14,9 @@ from ..directory.state.node import Record, Tombstone, hash_id
 from ..security.tokens.revocations import decode_revocations
 from ..storage.copies.snapshots import read_only, utc_stamp
 from ..storage.copies.swapping import decided_swaps, finish_swap, swap_in
-from ..storage.scratch import scratch_folder
+from ..storage.private_files import create_folder, scratch_folder, sync
 from ..storage.sqlite.faults import telling
 from ..storage.sqlite.lock import FileLock
-from ..storage.sqlite.schema import create_folder, fsync
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import RowsRefused, StoreError
 from ..tasks.revocation_saver import REVOCATIONS
@@ -101,7 +100,7 @@ def _build(copy: Path, lines: BinaryIO, progress: Callable[[int], None]) -> Tota
             found = connection.execute(query).fetchone()
             if found is not None:
                 raise StoreError(f"the node {found[0]!r} {complaint}; nothing was imported")
-    fsync(copy)
+    sync(copy)
     return totals
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..storage.copies.restoring import database_path
 from ..storage.copies.snapshots import Snapshot, copy_database
-from ..storage.scratch import scratch_folder
+from ..storage.private_files import scratch_folder
 from ..storage.sqlite.faults import telling
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import StoreError

@@ -1,7 +1,7 @@
 """Accepts connections, turns away those above the caps, and survives having no file descriptors left.
 
-If `accept` fails because the process has no descriptor left and libuv no spare one, uvloop's own server closes
-its listening socket for good, silently. So the engine accepts by itself.
+If `accept` fails because the process has no descriptor left and libuv no spare one, uvloop's own server
+silently closes its listening socket for good. So the engine accepts by itself.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Acceptor:
             await loop.connect_accepted_socket(lambda: connection, client, **options)
         except OSError as error:
             # A client that left, or failed its TLS handshake, is nothing to trouble the operator with.
-            log.debug("a connection from %s failed before its first request: %r", peer or "a Unix socket", error)
+            log.debug("a connection from %s failed before a request: %r", peer or "a Unix socket", error)
         finally:
             if connection.made:
                 self._shared.make_room()

@@ -9,16 +9,16 @@
     CLOSING   the transport to be done                     –
     LOST      the task of a handler, if one still runs     –
 
-Any phase may become LOST. HEAD and BODY parse; the others do not. In each turn, a connection feeds the parser,
-takes and answers requests, and writes all answers that are ready at once. Only the parser raises for what the
-client sent; that ends in `_refuse_framing`, after which nothing is parsed.
+Any phase may become LOST. HEAD and BODY parse; the others do not. In each turn, a connection feeds the
+parser, takes and answers requests, and writes all answers that are ready at once. Only the parser raises for
+what the client sent; that ends in `_refuse_framing`, after which nothing is parsed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from ..errors import CallerError, InternalBug
 from .driving import start
@@ -42,7 +42,7 @@ HEAD, BODY, HANDLER, STREAM, LINGER, CLOSING, LOST = range(7)
 
 
 class Connection(asyncio.Protocol):
-    """A connection from `peer`, which the gate counts under `gate_key`: answers requests in order, one at a time.
+    """A connection from `peer`, which the gate counts under `gate_key`. It answers requests in order.
 
     `scheme` is ``https`` over TLS, else ``http``. Beside the transport's callbacks, `check_deadlines` must be
     called about once a second.
@@ -88,7 +88,7 @@ class Connection(asyncio.Protocol):
         self._now_s = self._head_at_s = shared.clock.monotonic_s()
         # The deadline of the phase: `_allowed_s` seconds after `_since_s`.
         self._since_s, self._allowed_s = self._now_s, self._limits.head_timeout_s
-        # Whether that is the deadline of a head that began to come; at first, it is that of connecting.
+        # The deadline is that of a head that began to come; at first, it is that of connecting.
         self._head_timed = True
         # The request whose body is to come; None if that body is thrown away, and in all other phases.
         self._pending: tuple[Request, Route, Parameters] | None = None
@@ -218,7 +218,8 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001
             # The handler answers, or fails in its own way.
             self._shortcut = None
-            self._shared.report(error, Request(shortcut.route.method, shortcut.route.template, peer=self._peer))
+            route = shortcut.route
+            self._shared.report(error, Request(route.method, route.template, peer=self._peer))
             return data
         if rest is not data:
             self._now_s = self._since_s = self._shared.clock.monotonic_s()

@@ -1,8 +1,8 @@
 """Coroutines driven in place: one that never waits needs no turn of the loop, one that waits becomes a task.
 
-A handler runs at once, within the callback that brought its request. From Python 3.12 on, asyncio starts a
-task eagerly. Before, a stand-in is the current task until the handler first waits, and passes on what it is
-asked to the task made then: `asyncio.timeout` and `asyncio.TaskGroup` keep what `asyncio.current_task` returns.
+A handler runs at once, within the callback that brought its request. Python 3.12 starts a task eagerly for
+that. In Python 3.11, a stand-in is the current task until the handler first waits. From then on it forwards
+everything to the task: `asyncio.timeout` and `asyncio.TaskGroup` keep what `asyncio.current_task` returned.
 """
 
 from __future__ import annotations

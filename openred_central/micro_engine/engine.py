@@ -191,7 +191,8 @@ class Engine:
     ) -> None:
         """Serve until SIGTERM or SIGINT, then drain; a second one cuts that short. Only for the main thread.
 
-        `unix_path` is served instead of `host` and `port`; `certificate` and `key` serve TLS, except at a path.
+        `unix_path` is served instead of `host` and `port`. With `certificate` and `key` it serves TLS, except
+        at a path.
 
         Raises `OSError` if it cannot listen.
         """

@@ -15,7 +15,7 @@ GateKey = tuple[str | bytes, ...]
 
 
 def plain_address(address: str) -> str:
-    """Return `address` without an IPv6 zone, and as IPv4 if it is one mapped into IPv6 (RFC 4291 §2.5.5.2)."""
+    """Return `address` without an IPv6 zone, and IPv4 mapped into IPv6 as IPv4 (RFC 4291 §2.5.5.2)."""
     address = address.partition("%")[0]
     if address.startswith("::ffff:") and "." in address:
         return address[len("::ffff:") :]

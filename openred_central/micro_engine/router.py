@@ -16,7 +16,7 @@ BodyKind = Literal["json", "raw", "none"]
 Handler = Callable[..., Coroutine[Any, Any, Any]]
 Parameters = tuple[Any, ...]
 
-# The fast path (see `shortcut`). `Answered` is the JSON of an answer with status 200 and its own header fields.
+# The fast path (see `shortcut`): the JSON of an answer with status 200, and its own header fields.
 Answered: TypeAlias = tuple[bytes, tuple[tuple[str, str], ...]]
 # From the parameter of a request to its answer; None if only the handler can answer.
 Answer = Callable[[str], Answered | None]
@@ -38,8 +38,8 @@ class Route:
     """One method of one path template: its handler, and the body that it takes.
 
     `body` is ``json`` (anything else is a 415), ``raw`` (any bytes) or ``none`` (read and thrown away);
-    `body_bytes_max` is its limit; `cors` says whether pages of any origin may read the answer; `prepare` makes
-    the answers of the fast path; `responses` counts its answers by status class, as `Stats.responses` does.
+    `body_bytes_max` is its limit; `cors` says whether pages of any origin may read the answer; `prepare`
+    makes the answers of the fast path; `responses` counts answers by status class, as `Stats.responses` does.
     """
 
     method: str
@@ -77,11 +77,9 @@ class Router:
     """Finds the route of a request. Literal segments go before parameters, whatever was added first.
 
     `body_bytes_max` is the limit of routes that name none, and of bodies that are thrown away;
-    `longest_body_bytes` is the highest limit of all bodies that a handler takes. Without `fast_path`, no route
-    has anything prepared.
+    `longest_body_bytes` is the highest limit of all bodies that a handler takes. Without `fast_path`, no
+    route has anything prepared.
     """
-
-    __slots__ = ("_by_beginning", "_by_path", "_fast_path", "_methods", "_places", "body_bytes_max", "longest_body_bytes")
 
     def __init__(self, body_bytes_max: int, *, fast_path: bool = True) -> None:
         self.body_bytes_max = body_bytes_max
@@ -299,7 +297,7 @@ def _allow(methods: Iterable[str]) -> str:
 
 
 def _check_body(request: Request, route: Route) -> None:
-    """Raise `CallerError` 415 for a media type or content coding, 413 for a length that `route` does not take.
+    """Raise `CallerError` 415 or 413 for a media type, content coding or length that `route` does not take.
 
     No content coding is decoded (RFC 9110 §15.5.16, §12.5.3); the media type is compared without its case and
     parameters (§8.3.1).

@@ -1,4 +1,4 @@
-"""What all connections of one engine share, its counters, and the one place where errors become responses."""
+"""The parts that all connections of one engine share, its counters, and the responses to errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """What an access log is to the engine.
+    """An access log, as the engine sees it.
 
     It is called with an exchange: the request (without method and path if it could not be read), the status,
     the bytes sent with the head, and the seconds from its head to its answer. `passes` is how many exchanges
@@ -37,7 +37,7 @@ class Observer(Protocol):
 
 
 class Held(Protocol):
-    """What the engine does with a connection; `Connection` says more."""
+    """A connection, as the engine sees it; see `Connection`."""
 
     @property
     def leaving(self) -> bool: ...
@@ -107,7 +107,7 @@ class Shared:
 
     @property
     def unread_bytes_max(self) -> int:
-        """Return the limit of `unread_bytes`: the longest body that a handler takes must fit beside others."""
+        """Return the limit of `unread_bytes`, in which the longest body that a handler takes fits twice."""
         return max(UNREAD_BYTES_MAX, 2 * self.router.longest_body_bytes)
 
     def leave(self, connection: Held, gate_key: GateKey) -> None:
@@ -141,7 +141,7 @@ class Shared:
     def error_response(self, error: BaseException, request: Request) -> Response:
         """Return the response to `error`, raised while `request` was answered.
 
-        Faults of the caller are reported in full; our own stand in the log, under the id that the caller gets.
+        The caller gets its own faults in full; ours stand in the log, under the id that the caller gets.
         """
         if not isinstance(error, CallerError):
             error = CallerError(

@@ -16,7 +16,6 @@ from ..api.admin.desk import Desk
 from ..api.admin.hosts import Hosts
 from ..api.admin.options import OperatorsOptions
 from ..api.admin.routes import install
-from ..api.admin.secret_file import read_or_make
 from ..api.service import Api
 from ..api.wire.times import rfc3339
 from ..clock import Clock
@@ -25,6 +24,7 @@ from ..listening import listen_tcp, listen_unix
 from ..micro_engine.engine import Engine
 from ..micro_engine.limits import EngineLimits
 from ..security.directory_keys.root import RootRefused
+from ..storage.keys.admin_secret import read_or_make
 from ..storage.keys.key_files import KeyFileError
 from ..tasks.snapshotter import SnapshotFailed, Snapshotter
 

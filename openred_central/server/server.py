@@ -222,8 +222,8 @@ class Server:
         operators = self._assembly.operators()
         if operators is None:
             return None
-        from ..api.admin.secret_file import SecretError
         from ..reporting.metrics import metrics_text
+        from ..storage.keys.admin_secret import SecretError
         from .operators import make_desk
 
         desk = make_desk(

@@ -155,7 +155,7 @@ class World:
             save_revocations=self._saved_revocations,
             entropy=self.random.randbytes,
             now=self.now,
-            moments=Moments(self.now, self.clock.monotonic_s, self.directory.lifecycle),
+            moments=Moments(self.now, self.clock.monotonic_s, self.directory.heartbeat_due_at),
             saved=self._saved,
             store_state=lambda: self.store_state,
             store_durable=store_durable,

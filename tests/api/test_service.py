@@ -43,7 +43,7 @@ def test_the_end_of_the_tolerance_is_told_in_wall_time() -> None:
     assert slot is not None
     world.clock.jump_wall(7 * DAY_S)
     now = world.now()
-    assert world.api.heartbeat_due_at(slot, now) == pytest.approx(now.wall_s + 180 * DAY_S)
+    assert world.directory.heartbeat_due_at(now, slot) == pytest.approx(now.wall_s + 180 * DAY_S)
 
 
 def test_a_store_that_is_away_is_told_with_when_to_come_back() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import random
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +36,7 @@ class Desk:
 
         monkeypatch.setattr(asking, "Client", client)
 
-    def run(self, command: str, *words: str) -> int:
+    async def run(self, command: str, *words: str) -> int:
         parser = argparse.ArgumentParser()
         add_arguments(parser, command, "http://here:1")
         options = parser.parse_args(words, argparse.Namespace(command=command))
@@ -48,7 +47,7 @@ class Desk:
             random.Random(4).randbytes,
             Style(),
         )
-        return asyncio.run(asking.run(options, around))
+        return await asking.run(options, around)
 
 
 @pytest.fixture
@@ -94,11 +93,11 @@ def ok(_: object) -> Told:
         ("leave --key K --forget", f"DELETE /nodes/{OWN}", {"mode": "forget"}, "signature"),
     ],
 )
-def test_what_a_command_asks(
+async def test_what_a_command_asks(
     monkeypatch: pytest.MonkeyPatch, key: str, words: str, line: str, said: dict[str, Any] | None, proof: str
 ) -> None:
     desk = Desk(monkeypatch, ok)
-    assert desk.run(*words.replace("K", key).split(" ")) == 0
+    assert (await desk.run(*words.replace("K", key).split(" "))) == 0
     (asked,) = desk.server.asked
     assert f"{asked.method} {asked.target}".startswith(line)
     assert (said is None) == (not asked.body)
@@ -109,9 +108,9 @@ def test_what_a_command_asks(
     assert "\t" in desk.said[0]
 
 
-def test_json_is_what_the_server_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_json_is_what_the_server_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk(monkeypatch, ok)
-    desk.run("node", "n", "--json")
+    await desk.run("node", "n", "--json")
     assert desk.said == ['{"node_id":"x"}']
 
 
@@ -119,23 +118,25 @@ def test_json_is_what_the_server_answered(monkeypatch: pytest.MonkeyPatch) -> No
     ("told", "code"),
     [((404, {}), 1), ((500, {}), 1), ((429, {}, {"Retry-After": "60"}), 4), (b"SSH-2.0\r\n", 1)],
 )
-def test_each_way_to_fail_has_its_exit_code(monkeypatch: pytest.MonkeyPatch, told: Told, code: int) -> None:
+async def test_each_way_to_fail_has_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, told: Told, code: int
+) -> None:
     desk = Desk(monkeypatch, lambda _: told)
-    assert desk.run("stats") == code
+    assert (await desk.run("stats")) == code
     assert desk.said == []
     assert desk.complaints
 
 
-def test_nobody_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(_: object) -> Told:
         raise Lost
 
     desk = Desk(monkeypatch, lose)
-    assert desk.run("stats") == 3
+    assert (await desk.run("stats")) == 3
     assert desk.complaints == ["http://directory.example:8000 ended the connection without an answer"]
 
 
-def test_a_refusal_names_every_field_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refusal_names_every_field_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = {
         "type": "urn:openred:problem:bad_request",
         "error": "bad_request",
@@ -144,11 +145,11 @@ def test_a_refusal_names_every_field_and_what_to_do(monkeypatch: pytest.MonkeyPa
         "fields": {"states": "is none", "near": "is none"},
     }
     desk = Desk(monkeypatch, lambda _: (400, refused))
-    assert desk.run("discover", "--near", "?") == 1
+    assert (await desk.run("discover", "--near", "?")) == 1
     assert desk.complaints == [
         *(r"bad_request: Two fields.\x1b[31m", "  states is none", "  near is none", "  Mend them.")
     ]
-    assert desk.run("discover", "--near", "?", "--json") == 1
+    assert (await desk.run("discover", "--near", "?", "--json")) == 1
     assert orjson.loads(desk.said[0]) == refused
 
 
@@ -163,33 +164,33 @@ def test_a_refusal_names_every_field_and_what_to_do(monkeypatch: pytest.MonkeyPa
         (["heartbeat", "--node-id", "n", "--metadata", "{"], "--metadata is no JSON"),
     ],
 )
-def test_arguments_that_cannot_be_used_are_told(
+async def test_arguments_that_cannot_be_used_are_told(
     monkeypatch: pytest.MonkeyPatch, words: list[str], complaint: str
 ) -> None:
     desk = Desk(monkeypatch, ok)
     with pytest.raises(UsageError) as caught:
-        desk.run(*words)
+        await desk.run(*words)
     assert complaint in str(caught.value)
     assert desk.server.asked == []
 
 
-def test_a_file_that_holds_no_key_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_file_that_holds_no_key_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "node.pem"
     path.write_text(ed25519_key().public_text)
     with pytest.raises(UsageError, match=r"node\.pem: no private key can be read"):
-        Desk(monkeypatch, ok).run("heartbeat", "--key", str(path))
+        await Desk(monkeypatch, ok).run("heartbeat", "--key", str(path))
 
 
-def test_a_node_is_kept_alive_until_interrupted(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+async def test_a_node_is_kept_alive_until_interrupted(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     answers: list[Told] = [(200, {"revision": 2}), (200, {"heartbeat_advice_s": 60}), (503, {}), (410, {})]
     desk = Desk(monkeypatch, lambda _: answers.pop(0))
-    assert desk.run("heartbeat", "--key", key, "--keep-alive", "--port", "9") == 1
+    assert (await desk.run("heartbeat", "--key", key, "--keep-alive", "--port", "9")) == 1
     assert len(desk.said) == 2
     assert [complaint[:8] for complaint in desk.complaints] == ["503 http", "http_410"]
     assert 54 <= desk.server.waited_s[0] <= 60
 
 
-def test_a_clock_that_is_off_is_told(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+async def test_a_clock_that_is_off_is_told(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     def answer(asked: Asked) -> Told:
         if len(desk.server.asked) > 1:
             return ok(asked)
@@ -197,19 +198,19 @@ def test_a_clock_that_is_off_is_told(monkeypatch: pytest.MonkeyPatch, key: str) 
         return 401, {"error": "proof_required", "reason": "signature_expired", "server_time": time}
 
     desk = Desk(monkeypatch, answer)
-    assert desk.run("leave", "--key", key) == 0
+    assert (await desk.run("leave", "--key", key)) == 0
     (warning,) = desk.complaints
     assert warning.startswith("warning: the directory says that its clock is 3,600 s ahead of this machine's")
 
 
 @pytest.mark.parametrize("services", ["", ",", ",,"])
-def test_to_discover_nothing_is_not_to_discover_everybody(
+async def test_to_discover_nothing_is_not_to_discover_everybody(
     monkeypatch: pytest.MonkeyPatch, services: str
 ) -> None:
     """A variable of a shell that is not set."""
     desk = Desk(monkeypatch, ok)
     with pytest.raises(UsageError, match="SERVICES is empty"):
-        desk.run("discover", services)
+        await desk.run("discover", services)
     assert desk.server.asked == []
 
 
@@ -222,8 +223,8 @@ def test_to_discover_nothing_is_not_to_discover_everybody(
         (["leave", "--claim", "c"], "name the node by --key, or by --node-id and --claim"),
     ],
 )
-def test_what_cannot_be_asked_is_wrong_usage(
+async def test_what_cannot_be_asked_is_wrong_usage(
     monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
 ) -> None:
     with pytest.raises(UsageError, match=told):
-        Desk(monkeypatch, ok).run(*words)
+        await Desk(monkeypatch, ok).run(*words)

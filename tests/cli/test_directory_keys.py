@@ -34,8 +34,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_keys_are_listed_and_left_as_they_are(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     keys = started(folder, KeyOptions())
-    # What a server is just writing.
-    (folder / "keyring.json.new").touch(0o600)
     before = contents(folder)
     assert keys.served is not None
     assert keys.signing is not None

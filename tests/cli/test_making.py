@@ -50,5 +50,5 @@ def test_a_key_that_cannot_be_leaves_no_file(tmp_path: Path, kind: str, bits: in
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CannotMake, match=r"missing/node\.pem cannot be written: No such file"):
+    with pytest.raises(CannotMake, match=r"cannot write .*missing/node\.pem: No such file"):
         keygen(str(tmp_path / "missing" / "node.pem"), "ed25519", None)

@@ -84,6 +84,11 @@ def register(directory: Directory, node_id: str, now: Now, **changed: Any) -> in
     return directory.register(registration(node_id, **changed), proved=True, now=now).slot
 
 
+def beat(directory: Directory, node_id: str, now: Now) -> State:
+    """Let a node send a heartbeat; the state in which that finds it."""
+    return directory.heartbeat(directory.slot(node_id, now), now)
+
+
 def state_of(directory: Directory, node_id: str) -> State:
     """The state of a node: ABSENT where nothing is known of it, DEAD where a tombstone stands."""
     slot = directory.nodes.registry.slot_of(node_id)

@@ -10,6 +10,7 @@ import pytest
 
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import DAY_S, LIVE_STATES, State
+from openred_central.directory.registration import Registration
 from openred_central.directory.state.batch import Vitals
 from openred_central.directory.state.node import LEFT, Profile
 from openred_central.directory.state.tombstones import GRANTED_S_MAX
@@ -20,6 +21,7 @@ from .building import (
     SHORT_LIFE,
     DictStore,
     at,
+    beat,
     day,
     expect_consistent,
     make_directory,
@@ -118,7 +120,7 @@ def test_a_registration_revives_and_tells_how_long_the_node_slept(days: float) -
 def test_the_last_sign_of_life_never_goes_back() -> None:
     directory = make_directory()
     register(directory, "a", at(100.0))
-    directory.heartbeat("a", at(90.0))
+    beat(directory, "a", at(90.0))
     record = record_of(directory, "a")
     assert (record.last_seen_s, record.last_seen_at) == (100.0, EPOCH_S + 100.0)
 
@@ -130,7 +132,7 @@ def test_a_jump_of_the_wall_clock_ages_nobody(jump_s: float) -> None:
     register(directory, "b", at(0.0))
     jumped = at(10.0, wall_shift_s=jump_s)
     run_until(directory, jumped)
-    assert directory.heartbeat("a", jumped) is State.ACTIVE
+    assert beat(directory, "a", jumped) is State.ACTIVE
     run_until(directory, at(180 * DAY_S, wall_shift_s=jump_s))
     assert state_of(directory, "a") is State.ACTIVE
     assert state_of(directory, "b") is State.PENDING_FIRST_CHECK
@@ -152,7 +154,7 @@ def test_a_heartbeat_of_an_active_node_touches_neither_the_heap_nor_the_deadline
     for method in ("arm", "disarm", "pop_due", "_sweep_some"):
         monkeypatch.setattr(type(deadlines), method, touched)
     for second in range(1, 200):
-        directory.heartbeat(f"n{second % 50}", at(float(second)))
+        beat(directory, f"n{second % 50}", at(float(second)))
     assert (list(deadlines._heap), list(deadlines._armed)) == before
 
 
@@ -161,7 +163,7 @@ def test_a_node_that_beats_is_looked_at_once_in_its_tolerance() -> None:
     register(directory, "a", at(0.0))
     looks = 0
     for days in range(1, 1_000):
-        directory.heartbeat("a", day(days))
+        beat(directory, "a", day(days))
         looks += directory.expiry.expire_due(day(days), 10)
     assert looks == 5
     assert len(directory.nodes.deadlines._heap) == 1
@@ -171,14 +173,14 @@ def test_the_usual_gap_follows_the_pace_of_the_node() -> None:
     directory = make_directory(heartbeat_advice_s=1_000.0)
     register(directory, "a", at(0.0))
     assert record_of(directory, "a").usual_gap_s == 1_000.0
-    for beat in range(1, 60):
-        directory.heartbeat("a", at(beat * 10.0))
+    for number in range(1, 60):
+        beat(directory, "a", at(number * 10.0))
     assert 10.0 <= record_of(directory, "a").usual_gap_s < 10.1
 
 
 def test_who_is_unknown_is_told_to_register() -> None:
     directory = make_directory()
-    for deed in (directory.heartbeat, directory.leave, directory.forget, directory.slot):
+    for deed in (directory.leave, directory.forget, directory.slot):
         with refused(404, "node_not_found"):
             deed("nobody", at(0.0))
 
@@ -199,7 +201,7 @@ def test_who_leaves_is_hidden_without_suspicion_and_returns_as_itself(days: floa
     assert state_of(directory, "a") is State.COMA
     assert list(directory.nodes.index.members()) == []
     expect_consistent(directory, day(days))
-    directory.heartbeat("a", day(days + 1))
+    beat(directory, "a", day(days + 1))
     after = record_of(directory, "a")
     assert (after.flags, after.services, after.profile) == (before.flags, before.services, before.profile)
     assert after.registered_at == before.registered_at
@@ -261,7 +263,7 @@ def test_a_heartbeat_of_the_dead_is_answered_with_advice() -> None:
     directory = dead()
     for later_s, ago in ((0.0, "less than a second"), (61.0, "1 minute 1 second"), (DAY_S, "1 day")):
         with refused(410, "node_dead") as caught:
-            directory.heartbeat("a", at(47.0 + later_s))
+            beat(directory, "a", at(47.0 + later_s))
         assert f"removed {ago} ago (reason: deadline)" in caught.value.message
     assert "same public key" in (caught.value.suggestion or "")
 
@@ -400,7 +402,7 @@ def test_after_the_tombstone_nothing_is_known_any_more() -> None:
     directory = dead()
     run_until(directory, at(57.0))
     with refused(404, "node_not_found"):
-        directory.heartbeat("a", at(57.0))
+        beat(directory, "a", at(57.0))
 
 
 # A full directory.
@@ -414,7 +416,7 @@ def test_a_full_directory_refuses_only_new_names() -> None:
         register(directory, "d", at(1.0))
     assert dict(caught.value.headers)["Retry-After"]
     run_until(directory, at(10.0))
-    assert directory.heartbeat("a", at(11.0)) is State.PENDING_FIRST_CHECK
+    assert beat(directory, "a", at(11.0)) is State.PENDING_FIRST_CHECK
     assert directory.register(registration("b"), proved=False, now=at(11.0)).outcome == "revived"
     register(directory, "c", at(11.0), region="eu")
     directory.forget("c", at(12.0))
@@ -483,14 +485,19 @@ def test_who_says_nothing_about_an_absence_leaves_it_as_it_is() -> None:
 # Changes that come with a heartbeat.
 
 
+def amend(directory: Directory, slot: int, said: Registration) -> int:
+    record = directory.amended(slot, said, at(1.0))
+    assert record is not None
+    return directory.amend(record)
+
+
 def test_amending_writes_what_differs_and_nothing_else() -> None:
     directory = make_directory()
     slot = register(directory, "a", at(0.0), **WHOLE)
-    same, changed = registration("a", **WHOLE), registration("a", **{**WHOLE, "region": "us"})
-    assert not directory.would_change(slot, same, at(1.0))
-    assert directory.amend(slot, same, at(1.0)) is None
-    assert directory.would_change(slot, changed, at(1.0))
-    assert directory.amend(slot, changed, at(1.0)) == directory.saving.last_change
+    assert directory.amended(slot, registration("a", **WHOLE), at(1.0)) is None
+    assert (
+        amend(directory, slot, registration("a", **{**WHOLE, "region": "us"})) == directory.saving.last_change
+    )
     assert record_of(directory, "a").region == "us"
 
 
@@ -511,9 +518,9 @@ def test_beyond_its_bytes_a_directory_takes_no_new_nodes_and_no_longer_records()
     with refused(503, "directory_full"):
         directory.register(longer, proved=True, now=at(1.0))
     with refused(503, "directory_full"):
-        directory.amend(slot, longer, at(1.0))
+        amend(directory, slot, longer)
     with refused(503, "directory_full"):
-        directory.amend(slot, registration("a", metadata=FAT, services="storage"), at(1.0))
+        amend(directory, slot, registration("a", metadata=FAT, services="storage"))
     assert directory.bytes_refusals == 4
     assert record_of(directory, "a").revision == 1
     assert state_of(directory, "c") is State.ABSENT
@@ -525,14 +532,14 @@ def test_beyond_its_bytes_a_directory_takes_what_is_no_longer_than_before() -> N
     slot = register(directory, "a", at(0.0), metadata=FAT)
     register(directory, "b", at(0.0), metadata=FAT)
     run_until(directory, at(10.0))
-    assert directory.heartbeat("a", at(11.0)) is State.PENDING_FIRST_CHECK
+    assert beat(directory, "a", at(11.0)) is State.PENDING_FIRST_CHECK
     same = registration("b", metadata=FAT)
     assert directory.register(same, proved=False, now=at(11.0)).outcome == "revived"
     other = registration("b", metadata={"padding": "y" * 2_000})
     assert directory.register(other, proved=True, now=at(11.0)).outcome == "updated"
     # A node that was robbed of its key can change it, whatever room there is.
     assert directory.change_key(slot, "k" * 800, "")
-    assert directory.amend(slot, registration("a"), at(12.0)) is not None
+    assert amend(directory, slot, registration("a"))
     register(directory, "c", at(12.0))
     directory.forget("b", at(13.0))
     register(directory, "d", at(13.0), metadata=FAT)
@@ -550,7 +557,7 @@ def test_a_directory_that_starts_with_fewer_bytes_keeps_what_it_has() -> None:
     assert loaded.nodes.registry.bytes_held == directory.nodes.registry.bytes_held
     with refused(503, "directory_full"):
         register(loaded, "d", at(1.0))
-    assert loaded.heartbeat("a", at(1.0)) is State.ACTIVE
+    assert beat(loaded, "a", at(1.0)) is State.ACTIVE
     expect_consistent(loaded, at(1.0))
 
 

@@ -29,6 +29,7 @@ from .building import (
     EPOCH_S,
     SHORT_LIFE,
     at,
+    beat,
     day,
     make_directory,
     register,
@@ -68,7 +69,7 @@ def populated(count: int, *, seed: int = 1, beaten_s: float = 990.0) -> Director
         ]
         region = "us" if number % 2 else "eu"
         register(directory, f"n{number}", at(0.0), services=",".join(services), region=region)
-        directory.heartbeat(f"n{number}", at(beaten_s))
+        beat(directory, f"n{number}", at(beaten_s))
     return directory
 
 
@@ -158,7 +159,7 @@ def test_who_announced_an_absence_comes_last_until_it_returns_or_is_heard() -> N
     tolerance_s = directory.lifecycle.heartbeat_tolerance_s
     assert availability_of(registry, slot, 1_000.0, tolerance_s) == 0.0
     assert availability_of(registry, slot, 5_000.0, tolerance_s) > 0.0
-    directory.heartbeat("away", at(1_001.0))
+    beat(directory, "away", at(1_001.0))
     assert availability_of(registry, slot, 1_001.0, tolerance_s) == 1.0
 
 
@@ -223,7 +224,7 @@ def test_near_ones_come_before_better_available_ones_far_away() -> None:
 
 def test_who_was_not_heard_recently_enough_is_left_out_and_still_counted() -> None:
     directory = populated(50, beaten_s=100.0)
-    directory.heartbeat("n7", at(900.0))
+    beat(directory, "n7", at(900.0))
     found = discover(directory, query(min_last_seen_at=EPOCH_S + 500.0))
     assert (names(directory, found), found.total, found.degraded) == (["n7"], 50, False)
 
@@ -394,7 +395,7 @@ def test_who_changes_while_a_walk_is_under_way_is_not_told_of_as_it_was(deed: st
     # Enough that the walk meets some in its first step, too few for it to end there.
     chosen = [f"n{number}" for number in range(0, count, count // 5)]
     for name in chosen:
-        directory.heartbeat(name, at(900.0))
+        beat(directory, name, at(900.0))
     asked = query("chat", states=LIVE_STATES, min_last_seen_at=EPOCH_S + 500.0, region="eu", max_results=5)
     draw = directory.discover(asked, at(1_000.0))
     assert draw.step() is None
@@ -438,7 +439,7 @@ def test_more_are_drawn_than_asked_for_so_that_ranking_has_a_choice() -> None:
     for number in range(200):
         register(directory, f"n{number}", at(0.0))
         if number % 2:
-            directory.heartbeat(f"n{number}", at(999.0))
+            beat(directory, f"n{number}", at(999.0))
     good = sum(
         int(name[1:]) % 2 for _ in range(500) for name in names(directory, discover(directory, query()))
     )
@@ -469,7 +470,7 @@ def test_what_a_walk_finds_is_ranked_whatever_the_draw_before_it_met() -> None:
     directory = make_directory(nodes_max=1_000)
     for number in range(400):
         register(directory, f"n{number}", at(0.0))
-        directory.heartbeat(f"n{number}", at(900.0 if number < 24 else 100.0))
+        beat(directory, f"n{number}", at(900.0 if number < 24 else 100.0))
         directory.nodes.registry.usual_gap_s[number] = 1_000.0 if number % 2 else 60.0
     for _ in range(100):
         found = discover(directory, query(min_last_seen_at=EPOCH_S + 500.0))
@@ -533,7 +534,7 @@ def test_a_sample_counts_who_comes_and_goes() -> None:
     totals.append(sample.total())
     register(directory, next(others), at(1_000.0), services="mail")
     totals.append(sample.total())
-    directory.heartbeat(next(others), at(1_000.0))
+    beat(directory, next(others), at(1_000.0))
     totals.append(sample.total())
     assert totals == [100, 101, 100, 99, 98, 98]
 
@@ -546,7 +547,7 @@ def test_a_sample_is_void_once_one_of_its_nodes_has_changed(deed: str) -> None:
     slot, now = sample._slots[2], at(1_000.0)
     name = directory.nodes.registry.node_id(slot)
     services = directory.nodes.registry.service_set(slot).services
-    directory.heartbeat(name, now)
+    beat(directory, name, now)
     assert sample.total() == 100, "a sign of life changes nothing"
     match deed:
         case "leave":

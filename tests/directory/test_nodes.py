@@ -21,6 +21,7 @@ from openred_central.errors import InternalBug
 from .building import (
     EPOCH_S,
     at,
+    beat,
     expect_consistent,
     make_directory,
     record,
@@ -50,7 +51,7 @@ def test_every_transition_is_counted_also_those_that_nobody_fetched() -> None:
     register(directory, "a", at(0.0))
     for second in range(30):
         directory.leave("a", at(float(second)))
-        directory.heartbeat("a", at(float(second)))
+        beat(directory, "a", at(float(second)))
     assert [transition.at_s for transition in nodes.transitions] == [half // 2 for half in range(40, 60)]
     assert nodes.transition_counts == {
         (State.ABSENT, State.ACTIVE, "registered"): 1,
@@ -64,7 +65,7 @@ def test_the_last_sixteen_transitions_stand_in_the_record() -> None:
     register(directory, "a", at(0.0))
     for second in range(10):
         directory.leave("a", at(float(second)))
-        directory.heartbeat("a", at(second + 0.5))
+        beat(directory, "a", at(second + 0.5))
     entries = decode_history(record_of(directory, "a").history)
     assert [entry.at - EPOCH_S for entry in entries] == [half / 2 for half in range(4, 20)]
     assert {entry.reason for entry in entries} == {"left", "sign_of_life"}

@@ -16,6 +16,7 @@ from .building import (
     SILENT_STATES,
     DictStore,
     at,
+    beat,
     expect_consistent,
     make_directory,
     register,
@@ -96,7 +97,7 @@ def test_a_hold_outlives_the_server() -> None:
 def test_a_held_node_is_revived_by_a_sign_of_life_and_stays_held() -> None:
     directory, now_s = silent_in(State.COMA)
     hold(directory, "node", at(now_s))
-    directory.heartbeat("node", at(now_s + 1.0))
+    beat(directory, "node", at(now_s + 1.0))
     assert state_of(directory, "node") is State.ACTIVE
     run_until(directory, at(now_s + 1_000.0))
     assert state_of(directory, "node") is State.ACTIVE

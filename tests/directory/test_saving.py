@@ -17,6 +17,7 @@ from .building import (
     SHORT_LIFE,
     DictStore,
     at,
+    beat,
     columns_of,
     day,
     expect_consistent,
@@ -37,7 +38,7 @@ def test_fifty_heartbeats_between_two_flushes_are_one_row() -> None:
     register(directory, "a", at(0.0))
     save_all(directory, DictStore(), at(0.0))
     for second in range(1, 51):
-        directory.heartbeat("a", at(float(second)))
+        beat(directory, "a", at(float(second)))
     batch = directory.saving.take_changes(10, at(50.0))
     assert batch is not None
     assert (batch.records, batch.rows) == ([], 1)
@@ -47,7 +48,7 @@ def test_fifty_heartbeats_between_two_flushes_are_one_row() -> None:
 def test_a_heartbeat_of_a_node_that_is_written_anyway_costs_no_row_of_its_own() -> None:
     directory = make_directory()
     register(directory, "a", at(0.0))
-    directory.heartbeat("a", at(1.0))
+    beat(directory, "a", at(1.0))
     batch = directory.saving.take_changes(10, at(1.0))
     assert batch is not None
     assert (len(batch.records), batch.signs_of_life) == (1, [])
@@ -61,7 +62,7 @@ def test_a_batch_holds_at_most_its_limit_records_before_signs_of_life() -> None:
         register(directory, f"n{number}", at(0.0))
     save_all(directory, store, at(0.0))
     for number in range(4):
-        directory.heartbeat(f"n{number}", at(1.0))
+        beat(directory, f"n{number}", at(1.0))
     for number in range(4, 7):
         register(directory, f"n{number}", at(1.0), region="eu")
     sizes = []
@@ -102,7 +103,7 @@ def test_what_could_not_be_saved_is_saved_later_as_it_is_then() -> None:
         register(directory, name, at(0.0))
     save_all(directory, store, at(0.0))
     register(directory, "a", at(1.0), region="eu")
-    directory.heartbeat("b", at(1.0))
+    beat(directory, "b", at(1.0))
     directory.forget("c", at(1.0))
     batch = directory.saving.take_changes(10, at(1.0))
     assert batch is not None
@@ -201,8 +202,8 @@ def test_a_restart_reaches_exactly_the_states_of_an_uninterrupted_run(seed: int)
                 register(directory, name, now)
                 register(uninterrupted, name, now)
             else:
-                directory.heartbeat(name, now)
-                uninterrupted.heartbeat(name, now)
+                beat(directory, name, now)
+                beat(uninterrupted, name, now)
         run_until(uninterrupted, now)
         if second % 20 == 19:
             # Nothing was looked at for twenty seconds: states were skipped, each is recorded in order.
@@ -282,7 +283,7 @@ def test_a_row_that_is_set_aside_keeps_its_slot_and_its_name() -> None:
         assert (caught.value.status, caught.value.code) == (409, "node_id_taken")
         assert "Its record is damaged" in str(caught.value)
         with pytest.raises(CallerError) as caught:
-            directory.heartbeat(name, at(5.0))
+            beat(directory, name, at(5.0))
         assert caught.value.status == 404
     assert [register(directory, name, at(5.0)) for name in ("d", "e")] == [3, 4]
     expect_consistent(directory, at(5.0))

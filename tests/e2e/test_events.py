@@ -140,48 +140,40 @@ def test_a_stop_ends_open_streams_at_once_and_in_good_order(start: Start) -> Non
             assert opened.events
 
 
-def test_one_who_does_not_read_is_dropped_while_another_gets_everything() -> None:
+async def test_one_who_does_not_read_is_dropped_while_another_gets_everything() -> None:
     """A real engine, with ticks as fast as they are taken and figures that soon fill every buffer."""
+    figures = {"padding": "x" * 200_000}
+    nodes = Nodes(LifecycleOptions(), shards=1, nodes_max=1)
+    broadcast = Broadcast(EventFeed(EventLog("run"), nodes), lambda: figures, lambda: 0.0, readers_max=10)
+    engine = Engine()
 
-    async def test() -> None:
-        figures = {"padding": "x" * 200_000}
-        nodes = Nodes(LifecycleOptions(), shards=1, nodes_max=1)
-        broadcast = Broadcast(EventFeed(EventLog("run"), nodes), lambda: figures, lambda: 0.0, readers_max=10)
-        engine = Engine()
+    @engine.route("/events")
+    async def events(request: Request) -> StreamingResponse:
+        return StreamingResponse(broadcast.join(b"", broadcast.log.last))
 
-        @engine.route("/events")
-        async def events(request: Request) -> StreamingResponse:
-            return StreamingResponse(broadcast.join(b"", broadcast.log.last))
-
-        listeners = listen_tcp("127.0.0.1", 0, backlog=10)
-        host, _, port = address_of(listeners[0]).rpartition(":")
-        await engine.start(listeners)
-        request = b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n"
-        _, slow = await asyncio.open_connection(host, int(port), limit=1_000)
-        fast_reader, fast = await asyncio.open_connection(host, int(port))
-        slow.write(request)
-        fast.write(request)
-        received = await fast_reader.readuntil(b"figures")
-        for number in range(4 * LAG_TICKS_MAX):
-            if broadcast.dropped:
-                break
-            broadcast.tick()
-            while received.count(b"event: figures") < number + 2:
-                received += await fast_reader.read(1 << 20)
-        assert broadcast.dropped == 1
-        assert len(broadcast.readers) == 1
-        broadcast.stop()
-        while piece := await fast_reader.read(1 << 20):
-            received += piece
-            if received.endswith(b"0\r\n\r\n"):
-                break
-        assert received.endswith(b"0\r\n\r\n")
-        for writer in (slow, fast):
-            writer.transport.abort()
-        assert await engine.drain() == 0
-
-    async def bounded() -> None:
-        async with asyncio.timeout(WAIT_S_MAX):
-            await test()
-
-    asyncio.run(bounded())
+    listeners = listen_tcp("127.0.0.1", 0, backlog=10)
+    host, _, port = address_of(listeners[0]).rpartition(":")
+    await engine.start(listeners)
+    request = b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n"
+    _, slow = await asyncio.open_connection(host, int(port), limit=1_000)
+    fast_reader, fast = await asyncio.open_connection(host, int(port))
+    slow.write(request)
+    fast.write(request)
+    received = await fast_reader.readuntil(b"figures")
+    for number in range(4 * LAG_TICKS_MAX):
+        if broadcast.dropped:
+            break
+        broadcast.tick()
+        while received.count(b"event: figures") < number + 2:
+            received += await fast_reader.read(1 << 20)
+    assert broadcast.dropped == 1
+    assert len(broadcast.readers) == 1
+    broadcast.stop()
+    while piece := await fast_reader.read(1 << 20):
+        received += piece
+        if received.endswith(b"0\r\n\r\n"):
+            break
+    assert received.endswith(b"0\r\n\r\n")
+    for writer in (slow, fast):
+        writer.transport.abort()
+    assert await engine.drain() == 0

@@ -148,10 +148,10 @@ class Load:
         self.closed_by.append("answer" if got else "silence")
 
 
-def test_stopping_under_pipelined_load_loses_nothing_that_was_accepted(start: Start, seed: int) -> None:
+async def test_stopping_under_pipelined_load_loses_nothing_that_was_accepted(start: Start, seed: int) -> None:
     server = start("--connections-per-address-max", "1000")
     load = Load(server, seed)
-    asyncio.run(load.run())
+    await load.run()
     assert server.wait() == 0
     assert "Traceback" not in server.log
     assert "0 connections were cut" in server.log

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from openred_central.maintenance.exporting import written_whole
+from openred_central.maintenance.exporting import output_file
 from openred_central.security.tokens.revocations import TOKENS_MAX
 from openred_central.storage.store import StoreError
 from openred_central.tasks.revocation_saver import load_revocations
@@ -78,12 +78,12 @@ def test_what_cannot_be_exported_is_named_and_no_file_is_left(database: Path, tm
 def test_an_older_export_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_bytes(b"older")
-    with pytest.raises(RuntimeError), written_whole(path) as output:  # noqa: PT012
+    with pytest.raises(RuntimeError), output_file(path) as output:  # noqa: PT012
         output.write(b"new")
         raise RuntimeError
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.jsonl"]
     assert path.read_bytes() == b"older"
-    with written_whole(path) as output:
+    with output_file(path) as output:
         output.write(b"new")
         assert path.read_bytes() == b"older"
     assert path.read_bytes() == b"new"
@@ -92,11 +92,11 @@ def test_an_older_export_stays_until_the_new_one_is_whole(tmp_path: Path) -> Non
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("file")
-    with written_whole(link) as output:
+    with output_file(link) as output:
         output.write(b"new")
     assert link.is_symlink()
     assert (tmp_path / "file").read_bytes() == b"new"
-    with written_whole(Path(os.devnull)) as output:
+    with output_file(Path(os.devnull)) as output:
         output.write(b"new")
     assert not Path(os.devnull).is_file()
 

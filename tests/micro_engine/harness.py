@@ -12,7 +12,6 @@ from openred_central.micro_engine.connection import Connection
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.shared import Shared
-from openred_central.micro_engine.stats import Stats
 from openred_central.micro_engine.wire.messages import Request, Response
 from openred_central.micro_engine.wire.responses import ResponseEncoder
 
@@ -101,17 +100,17 @@ class FakeTransport(asyncio.Transport):
 class World:
     """One connection of an engine whose routes a test adds; time moves by `wait`."""
 
-    def __init__(self, limits: EngineLimits | None = None, *, tls: bool = False) -> None:
+    def __init__(
+        self, limits: EngineLimits | None = None, *, tls: bool = False, fast_path: bool = True
+    ) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock = VirtualClock()
-        self.router = Router((limits or EngineLimits()).body_bytes_max)
+        self.router = Router((limits or EngineLimits()).body_bytes_max, fast_path=fast_path)
         self.shared = Shared(
-            loop=self.loop,
             limits=limits or EngineLimits(),
             clock=self.clock,
             router=self.router,
             encoder=ResponseEncoder("test", 75, self.clock.wall_s()),
-            stats=Stats(),
             new_request_id=(f"error-{number}" for number in itertools.count(1)).__next__,
         )
         # What handlers that wait, wait for: `release` lets the first of them go on.

@@ -9,11 +9,10 @@ import ipaddress
 import itertools
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
-import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,20 +20,6 @@ from cryptography.x509.oid import NameOID
 
 from openred_central.listening import listen_tcp
 from openred_central.micro_engine import Engine, EngineLimits, Request, StreamingResponse
-
-# Never reached unless something hangs.
-PATIENCE_S = 20.0
-
-
-def serve(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `test` on uvloop; it fails if it hangs."""
-    uvloop.run(asyncio.wait_for(test(), PATIENCE_S))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until `condition` holds."""
-    while not condition():
-        await asyncio.sleep(0.005)
 
 
 class Served:

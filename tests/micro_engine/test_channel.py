@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from openred_central.micro_engine.channel import BODY, DISCARD, HEAD, LINGER, LOST
+from openred_central.micro_engine.connection import BODY, DISCARD, HEAD, LINGER, LOST
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.wire.messages import Request, Response
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from openred_central.clock import VirtualClock
 from openred_central.errors import CallerError
-from openred_central.micro_engine.channel import (
+from openred_central.micro_engine.connection import (
     CLOSING,
     DISCARD,
     HANDLER,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.errors import CallerError
-from openred_central.micro_engine.channel import HEAD, LINGER
+from openred_central.micro_engine.connection import HEAD, LINGER
 from openred_central.micro_engine.limits import EMPTY_LINES_MAX
 from openred_central.micro_engine.shortcut import PIPELINED_MAX, Answer, Answered
 from openred_central.micro_engine.wire.messages import Request

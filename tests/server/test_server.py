@@ -17,30 +17,24 @@ from openred_central.storage.sqlite.sqlite import SqliteStore
 from tests.maintenance.helpers import fill, take
 
 
-def test_the_server_runs_until_it_is_told_to_stop() -> None:
-    async def told() -> None:
-        stop = asyncio.Event()
-        part = asyncio.create_task(asyncio.Event().wait())
-        waiting = asyncio.create_task(_until(stop, [part]))  # type: ignore[list-item]
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert not waiting.done()
-        stop.set()
-        await waiting
-        part.cancel()
-
-    asyncio.run(told())
+async def test_the_server_runs_until_it_is_told_to_stop() -> None:
+    stop = asyncio.Event()
+    part = asyncio.create_task(asyncio.Event().wait())
+    waiting = asyncio.create_task(_until(stop, [part]))  # type: ignore[list-item]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    stop.set()
+    await waiting
+    part.cancel()
 
 
-def test_what_a_part_must_not_go_on_from_ends_the_server() -> None:
+async def test_what_a_part_must_not_go_on_from_ends_the_server() -> None:
     async def breaks() -> None:
         raise StartError("a part broke")
 
-    async def server() -> None:
-        await _until(asyncio.Event(), [asyncio.create_task(breaks())])
-
     with pytest.raises(StartError, match="a part broke"):
-        asyncio.run(server())
+        await _until(asyncio.Event(), [asyncio.create_task(breaks())])
 
 
 def test_what_keeps_the_server_from_starting_is_one_line_and_exit_code_78(

@@ -252,7 +252,9 @@ class World:
     def beat(self, name: str) -> None:
         now = self.now
         expected = self._outcome(lambda: self.model.heartbeat(name, now))
-        assert expected == self._outcome(lambda: self.directory.heartbeat(name, now))
+        assert expected == self._outcome(
+            lambda: self.directory.heartbeat(self.directory.slot(name, now), now)
+        )
         self._acknowledge(name, self.directory.saving.last_change)
 
     def register(self, name: str, said: Said, *, proved: bool) -> None:
@@ -279,10 +281,9 @@ class World:
         self.model.amend(name, said, now)
         slot = self.directory.slot(name, now)
         registration = self._registration(name, said)
-        would_change = self.directory.would_change(slot, registration, now)
-        change = self.directory.amend(slot, registration, now)
-        assert would_change == (change is not None)
-        self._acknowledge(name, change or self.directory.saving.last_change)
+        record = self.directory.amended(slot, registration, now)
+        change = self.directory.amend(record) if record is not None else self.directory.saving.last_change
+        self._acknowledge(name, change)
 
     def leave(self, name: str) -> None:
         now = self.now

@@ -14,14 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.api.admin.secret_file import read_or_make
 from openred_central.storage.copies.snapshots import Snapshots
 from openred_central.storage.copies.swapping import swap_in
+from openred_central.storage.keys.admin_secret import read_or_make
 from openred_central.storage.keys.key_files import KeyFiles
-from openred_central.storage.ownership import give
-from openred_central.storage.scratch import clear, scratch_folder
+from openred_central.storage.private_files import clear, create_folder, give, scratch_folder
 from openred_central.storage.sqlite.lock import FileLock
-from openred_central.storage.sqlite.schema import create_folder
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 

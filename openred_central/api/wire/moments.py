@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ...clock import Now
-from ...directory.lifecycle import LifecycleOptions, State, deadline_s
 from .times import rfc3339
 
 
@@ -24,18 +23,18 @@ class Moment(NamedTuple):
 class Moments:
     """Tells the moment, the same one to all heartbeats of one millisecond, which may be many.
 
-    `time_s` tells milliseconds apart and nothing shorter, as `AbstractEventLoop.time` of uvloop does. Takes
-    0.15 µs, finding it out each time 1.6.
+    `time_s` tells milliseconds apart and nothing shorter, as `AbstractEventLoop.time` of uvloop does.
+    `due_at` is `Directory.heartbeat_due_at`.
     """
 
-    __slots__ = ("_lifecycle", "_moment", "_now", "_tells_s", "_time_s")
+    __slots__ = ("_due_at", "_moment", "_now", "_tells_s", "_time_s")
 
     def __init__(
-        self, now: Callable[[], Now], time_s: Callable[[], float], lifecycle: LifecycleOptions
+        self, now: Callable[[], Now], time_s: Callable[[], float], due_at: Callable[[Now], float]
     ) -> None:
         self._now = now
         self._tells_s = time_s
-        self._lifecycle = lifecycle
+        self._due_at = due_at
         self._time_s = time_s()
         self._moment = self._find()
 
@@ -49,8 +48,7 @@ class Moments:
 
     def _find(self) -> Moment:
         now = self._now()
-        due_s = deadline_s(State.ACTIVE, 0.0, now.attended_s, 0.0, self._lifecycle)
-        return Moment(now, times_told(now.wall_s, now.wall_s + due_s - now.attended_s))
+        return Moment(now, times_told(now.wall_s, self._due_at(now)))
 
 
 def times_told(heard_at: float, due_at: float) -> str:

@@ -68,7 +68,7 @@ class ChunkedDecoder:
         return self._size != _WAITING_FOR_SIZE or self._announced_bytes > 0
 
     def decode(self, buffer: bytearray, bytes_max: int, *, keep: bool = True) -> bytes | None:
-        """Return the whole body once its last byte is in `buffer`, else None; nothing is kept of it unless `keep`.
+        """Return the whole body once its last byte is in `buffer`, else None; without `keep`, it is empty.
 
         The bytes read are removed from `buffer`, at most `CHUNKS_PER_READ_MAX` chunks in one call. Trailers
         are checked like headers and dropped.

@@ -29,16 +29,6 @@ _CODING = re.compile(rf"{TOKEN}(?:[ \t]*;.*)?")
 # Bytes that no field value may have (RFC 9110 §5.5), CR and LF included: those of the line ends are counted.
 _CONTROLS = bytes(byte for byte in range(0x20) if byte != 0x09) + b"\x7f"
 
-# Names as common clients spell them → lower case, which is faster than matching a token and lowering it.
-_COMMON_NAMES = {
-    spelling: name
-    for name in (
-        "accept accept-encoding accept-language authorization cache-control connection content-length "
-        "content-type cookie host origin referer user-agent x-forwarded-for x-forwarded-proto"
-    ).split()
-    for spelling in (name, name.title())
-}
-
 
 class HeaderSection(NamedTuple):
     """A header section that is valid for its HTTP `version` (10 or 11).
@@ -76,7 +66,7 @@ def find_line_end(
 
 
 def find_section_end(buffer: bytes | bytearray, start: int, scanned: int, place: str) -> int:
-    """Return the index behind the empty line that ends the section of fields at `start`, -1 if none has come.
+    """Return the index behind the empty line that ends the field section at `start`, -1 if none has come.
 
     The line before the section must have ended with CR LF right before `start`; `scanned` bytes of `buffer`
     were searched before. Raises `ProtocolError` 400 for a bare CR or LF and 431 for too many bytes, each as
@@ -94,7 +84,7 @@ def find_section_end(buffer: bytes | bytearray, start: int, scanned: int, place:
 
 
 def parse_fields(raw: bytes, place: str) -> tuple[tuple[str, str], ...]:
-    """Return the fields of a section, `raw` with the empty line that ends it: lower-case names, Latin-1 values.
+    """Return the lower-case names and Latin-1 values of a section, `raw` with the empty line that ends it.
 
     Raises `ProtocolError` 400 for a line that is not ``name: value`` and 431 for too many fields or a too
     long one; `place` names the section (RFC 9112 §5).
@@ -115,13 +105,10 @@ def parse_fields(raw: bytes, place: str) -> tuple[tuple[str, str], ...]:
     fields: list[tuple[str, str]] = []
     for line in lines:
         name, colon, value = line.partition(":")
-        lower = _COMMON_NAMES.get(name)
-        if lower is None or not colon:
-            if not colon or not _NAME.fullmatch(name):
-                raise _line_error(line, place)
-            lower = name.lower()
+        if not colon or not _NAME.fullmatch(name):
+            raise _line_error(line, place)
         # SP and HTAB only (RFC 9110 §5.6.3): a plain strip() would also remove VT, 0x85 and 0xA0.
-        fields.append((lower, value.strip(" \t")))
+        fields.append((name.lower(), value.strip(" \t")))
     return tuple(fields)
 
 

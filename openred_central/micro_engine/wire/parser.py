@@ -1,7 +1,7 @@
 """The HTTP/1.1 request parser: bytes in, requests and their bodies out (RFC 9112).
 
-Pure: it waits for nothing and sends nothing. Each read returns a value, returns None if more bytes are needed,
-or raises. The result does not depend on how the bytes are cut into pieces.
+Pure: it waits for nothing and sends nothing. Each read returns a value, or None if more bytes are needed, or
+raises. The result does not depend on how the bytes are cut into pieces.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class RequestParser:
 
     @property
     def repeated_section(self) -> bytes | None:
-        """Return the header section of the last request, as received, if the request before had an equal one."""
+        """Return the header section of the last request as received, if the one before was equal."""
         return self._remembered.raw if self._repeats else None
 
     @property
@@ -154,7 +154,7 @@ class RequestParser:
         return request
 
     def read_body(self, bytes_max: int, *, keep: bool = True) -> bytes | None:
-        """Return the whole body of the request whose head was read, None if more bytes are needed or it `rests`.
+        """Return the whole body behind the head that was read, None if more bytes are needed or it `rests`.
 
         Unless `keep`, its bytes are thrown away, and the body is empty in the end. The limit is `bytes_max`
         bytes, or that of the connection if lower.
@@ -234,7 +234,7 @@ class RequestParser:
         )
 
     def _find_request_line(self) -> int:
-        """Skip empty lines. Return the index of the CR LF behind the request line, -1 if more must come (§2.2)."""
+        """Skip empty lines; return the index of the CR LF behind the request line, -1 for more (§2.2)."""
         while True:
             buffer = self._buffer
             end = find_line_end(buffer, 0, self._scanned, REQUEST_LINE_BYTES_MAX, "request line")

@@ -1,4 +1,4 @@
-"""What all parts of the parser share: the token of HTTP, and the errors that end a connection."""
+"""The parts that all parsers share: the token of HTTP, and the errors that end a connection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def bad_request(message: str, suggestion: str) -> ProtocolError:
 
 
 def bare_line_break(place: str) -> ProtocolError:
-    """Return a 400 for a CR without LF or an LF without CR in `place`, such as ``header section`` (RFC 9112 §2.2)."""
+    """Return a 400 for a lone CR or LF in `place`, such as ``header section`` (RFC 9112 §2.2)."""
     return bad_request(f"The {place} has a CR without LF, or an LF without CR.", "End every line with CR LF.")
 
 

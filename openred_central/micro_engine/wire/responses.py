@@ -38,7 +38,7 @@ _HeadKey: TypeAlias = tuple[int, str | None, tuple[tuple[str, str], ...], bool]
 
 
 def http_date(wall_s: float) -> str:
-    """Return seconds since the Unix epoch as HTTP writes a time: ``Sun, 06 Nov 1994 08:49:37 GMT`` (RFC 9110 §5.6.7).
+    """Return seconds since the Unix epoch as in ``Sun, 06 Nov 1994 08:49:37 GMT`` (RFC 9110 §5.6.7).
 
     `email.utils.formatdate` does this too, but its imports would delay every start.
     """
@@ -101,7 +101,7 @@ class ResponseEncoder:
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), tail, body)
 
     def json(self, body: bytes, headers: tuple[tuple[str, str], ...], *, cors: bool) -> bytes:
-        """Return the answer with status 200 and the JSON `body` on a connection that stays, faster than `whole`."""
+        """Return the answer with status 200 and the JSON `body` on a connection that is kept."""
         head = self._head((200, JSON_TYPE, headers, cors) if headers else _JSON_KEYS[cors])
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), self._keep, body)
 

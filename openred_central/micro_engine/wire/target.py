@@ -62,7 +62,7 @@ def _parse_unusual(line: str, scheme: str) -> RequestLine:
     match = _LINE.fullmatch(line)
     if match is None:
         raise bad_request(
-            f"The request line {quoted(line)} is not a method, a target and a version, separated by one space.",
+            f"The request line {quoted(line)} is not a method, a target and a version with one space between.",
             "Send it like: GET /path HTTP/1.1",
         )
     method, target, protocol = match.groups()
@@ -96,7 +96,7 @@ def _parse_unusual(line: str, scheme: str) -> RequestLine:
 
 
 def _parse_absolute_form(target: str, served: str) -> tuple[str, str, str]:
-    """Return the authority, the path, and the query with its ``?`` of a target in absolute-form (RFC 9112 §3.2.2).
+    """Return authority, path, and query with its ``?`` of a target in absolute-form (RFC 9112 §3.2.2).
 
     Its scheme must be the one that is `served`: TLS and clear text must not be mixed (RFC 9110 §7.4).
     """
@@ -169,7 +169,7 @@ def split_path(path: str) -> tuple[str, ...]:
 
 
 def parse_query(query: str) -> dict[str, str]:
-    """Return the names and values of a raw `query`, in order, percent-decoded, ``+`` for a space (WHATWG URL §5.1).
+    """Return the decoded names and values of a raw `query`, in order (WHATWG URL §5.1); ``+`` is a space.
 
     A name without ``=`` has an empty value; empty fields are skipped. Raises `CallerError` 400, which keeps
     the connection, for what cannot be decoded, for a name given twice with different values, and for more

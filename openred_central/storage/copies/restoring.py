@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ..locate import MEMORY, open_store
-from ..scratch import clear, scratch_folder
+from ..private_files import clear, create_file, describe, scratch_folder, sync
 from ..sqlite.faults import telling
 from ..sqlite.lock import FileLock
-from ..sqlite.schema import APPLICATION_ID, COMPANIONS, SCHEMA_VERSION, companion, fsync, log_left
+from ..sqlite.schema import APPLICATION_ID, COMPANIONS, SCHEMA_VERSION, companion, log_left
 from ..sqlite.sqlite import SqliteStore
 from ..store import DamageError, Store, StoreError
 from .manifest import Manifest
@@ -141,7 +142,7 @@ def _finish_swap(path: Path) -> None:
     try:
         finish_swap(path)
     except OSError as error:
-        raise StoreError(f"cannot put a database in its place: {error.filename}: {error.strerror}") from error
+        raise StoreError(f"cannot put a database in its place: {describe(error, path)}") from error
     finally:
         lock.release()
     log.warning("finished what an earlier process had begun: %s was exchanged", path)
@@ -217,7 +218,7 @@ def _restore(
                     age_s = wall_s - manifest.taken_at
                     return Restored(reason, aside, snapshot.name, manifest.taken_at, age_s)
     except OSError as error:
-        raise StoreError(f"cannot restore {path}: {error.filename}: {error.strerror}") from error
+        raise StoreError(f"cannot restore {path}: {describe(error, path)}") from error
     finally:
         lock.release()
     return None
@@ -230,22 +231,19 @@ def _copy_loadable(
 
     None where it is not good.
     """
-    # Here and not above, as in `scratch`.
-    from shutil import copyfile
-
     for leftover in (copy, *(companion(copy, ending) for ending in COMPANIONS)):
         leftover.unlink(missing_ok=True)
-    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    os.close(create_file(copy))
     try:
         manifest = snapshots.verify(snapshot)
-        copyfile(snapshot.database, copy)
+        shutil.copyfile(snapshot.database, copy)
         store = SqliteStore(copy)
         store.open()
         try:
             load(store)
         finally:
             store.close()
-        fsync(copy)
+        sync(copy)
     except (StoreError, OSError) as error:
         log.warning("snapshot %s cannot be used: %s", snapshot.name, error)
         return None

@@ -22,9 +22,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...directory.state.batch import Vitals
-from ..ownership import give
-from ..scratch import clear, discard, scratch_folder
-from ..sqlite.schema import APPLICATION_ID, create_folder, fsync
+from ..private_files import (
+    clear,
+    create_file,
+    create_folder,
+    describe,
+    discard,
+    give,
+    scratch_folder,
+    sync,
+    write_whole,
+)
+from ..sqlite.schema import APPLICATION_ID
 from ..sqlite.sqlite import SELECT_VITALS
 from ..store import StoreError
 from .manifest import Manifest
@@ -90,11 +99,11 @@ class Snapshots:
                 copy = scratch / self.database.name
                 copy_database(self.database, copy, progress)
                 manifest = self._describe(copy, wall_s)
-                _write(scratch / MANIFEST, manifest.encode())
+                write_whole(scratch / MANIFEST, manifest.encode())
                 # The server has to read, keep and remove what root has taken.
                 for made in (copy, scratch / MANIFEST, scratch, *new):
                     give(made, self.database)
-                fsync(scratch)
+                sync(scratch)
                 # From the disk, not from memory: that is what a restore will find.
                 _drop_from_memory(copy)
                 self._compare(copy, manifest)
@@ -181,7 +190,7 @@ class Snapshots:
                     raise
                 number += 1
                 continue
-            fsync(self.folder)
+            sync(self.folder)
             return Snapshot(folder, number, folder / self.database.name)
 
     @contextmanager
@@ -193,8 +202,7 @@ class Snapshots:
         except sqlite3.Error as error:
             raise SnapshotError(f"cannot {doing} {what}: {error}") from error
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            raise SnapshotError(f"cannot {doing} {what}: {where}{error.strerror}") from error
+            raise SnapshotError(f"cannot {doing} {what}: {describe(error, self.folder)}") from error
 
 
 def copy_database(source: Path, target: Path, progress: Progress) -> None:
@@ -202,7 +210,7 @@ def copy_database(source: Path, target: Path, progress: Progress) -> None:
 
     `progress` as in `Snapshots.take`. Raises `sqlite3.Error` and `OSError`.
     """
-    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = create_file(target)
 
     def step(status: int, remaining: int, total: int) -> None:
         # Little by little: an fsync of everything at once would let the commits of a server wait for it.
@@ -243,11 +251,3 @@ def _drop_from_memory(path: Path) -> None:
     if hasattr(os, "posix_fadvise"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

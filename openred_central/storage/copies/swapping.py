@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import InternalBug
-from ..ownership import give
-from ..sqlite.schema import COMPANIONS, companion, fsync
+from ..private_files import give, sync
+from ..sqlite.schema import COMPANIONS, companion
 
 DECIDED = ".instead-of."
 
@@ -32,7 +32,7 @@ def swap_in(database: Path, new: Path, called: str) -> Path:
         free = f"{called}-{count}"
     give(new, database if database.exists() else database.parent)
     new.rename(database.with_name(f"{database.name}{DECIDED}{free}"))
-    fsync(database.parent)
+    sync(database.parent)
     finish_swap(database)
     return database.with_name(f"{database.name}.{free}")
 
@@ -52,9 +52,9 @@ def finish_swap(database: Path) -> None:
         for old, kept in zip(_files(database), _files(aside), strict=True):
             if old.exists() and not kept.exists():
                 old.rename(kept)
-        fsync(database.parent)
+        sync(database.parent)
         new.rename(database)
-        fsync(database.parent)
+        sync(database.parent)
 
 
 def _files(database: Path) -> list[Path]:

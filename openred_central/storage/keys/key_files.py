@@ -15,8 +15,7 @@ from pathlib import Path
 
 from ...encoding import pem_content
 from ...security.directory_keys.envelope import is_envelope, seal, unseal
-from ..ownership import give
-from ..sqlite.schema import create_folder, fsync
+from ..private_files import PREFIX, clear, create_folder, describe, sync, write_whole
 
 FILE_BYTES_MAX = 65_536
 # A secret shorter than this is guessed, whatever it is stretched with.
@@ -26,7 +25,6 @@ KEY = ".key"
 SIGNING = "signing-"
 KEYRING = "keyring.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_UNFINISHED = ".new"
 
 
 class KeyFileError(Exception):
@@ -49,16 +47,15 @@ class KeyFiles:
 
         Raises `KeyFileError` where others can get at it.
         """
-        with _telling(self.folder):
+        with _reported(self.folder):
             create_folder(self.folder)
             _expect_private(self.folder, os.stat(self.folder), "0700")
-            for path in self.folder.glob(f"*{_UNFINISHED}"):
-                _overwrite_and_unlink(path)
+            clear(self.folder)
 
     def names(self) -> list[str]:
         """The names of the files, sorted."""
-        with _telling(self.folder):
-            return sorted(name for name in os.listdir(self.folder) if not name.endswith(_UNFINISHED))
+        with _reported(self.folder):
+            return sorted(name for name in os.listdir(self.folder) if not name.startswith(PREFIX))
 
     def read(self, name: str) -> bytes | None:
         """The content of the file called `name`, decrypted; None where there is none.
@@ -66,7 +63,7 @@ class KeyFiles:
         A key that is not encrypted although there is a secret is encrypted now. Raises `KeyFileError`.
         """
         path = self._path(name)
-        with _telling(path):
+        with _reported(path):
             content = _read(path)
         if content is None:
             return None
@@ -85,7 +82,7 @@ class KeyFiles:
         Raises `KeyFileError`, as `read` would, also where a key that is not encrypted is no PEM.
         """
         path = self._path(name)
-        with _telling(path):
+        with _reported(path):
             content = _read(path)
         if content is None:
             return
@@ -105,21 +102,8 @@ class KeyFiles:
         path = self._path(name)
         if self._secret is not None and name.endswith(KEY):
             content = seal(content, self._secret, name, self._entropy)
-        new = path.with_name(path.name + _UNFINISHED)
-        with _telling(path):
-            # A new file, through no link that somebody has put there.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            new.unlink(missing_ok=True)
-            descriptor = os.open(new, flags, 0o600)
-            try:
-                with os.fdopen(descriptor, "wb", closefd=False) as file:
-                    file.write(content)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            give(new, self.folder)
-            new.rename(path)
-            fsync(self.folder)
+        with _reported(path):
+            write_whole(path, content, owner_of=self.folder)
 
     def erase(self, name: str) -> None:
         """Overwrite the file called `name` and remove it; harmless where there is none.
@@ -127,10 +111,10 @@ class KeyFiles:
         Overwriting helps on disks and file systems that write in place; no program can promise it on others.
         """
         path = self._path(name)
-        with _telling(path):
+        with _reported(path):
             if path.exists():
                 _overwrite_and_unlink(path)
-                fsync(self.folder)
+                sync(self.folder)
 
     def _expect_secret(self, path: Path) -> bytes:
         if self._secret is None:
@@ -140,7 +124,7 @@ class KeyFiles:
         return self._secret
 
     def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name) or name.endswith(_UNFINISHED):
+        if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name for a file here")
         return self.folder / name
 
@@ -152,7 +136,7 @@ def damaged(name: str, error: ValueError) -> KeyFileError:
 
 def read_secret(path: Path) -> bytes:
     """The secret in a file of the operator's: its first line. Raises `KeyFileError`."""
-    with _telling(path):
+    with _reported(path):
         content = _read(path)
     if content is None:
         raise KeyFileError(
@@ -215,9 +199,9 @@ def _overwrite_and_unlink(path: Path) -> None:
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """Tells of errors by the system, as `KeyFileError`."""
+def _reported(path: Path) -> Iterator[None]:
+    """Raise `KeyFileError` for an error of the system."""
     try:
         yield
     except OSError as error:
-        raise KeyFileError(f"{error.filename or path} cannot be used: {error.strerror}") from error
+        raise KeyFileError(f"cannot use {describe(error, path)}") from error

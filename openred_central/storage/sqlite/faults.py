@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import sqlite3
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..private_files import NO_ROOM, advice
 from ..store import DamageError, PassingError, StoreError
 from .schema import COMPANIONS, companion
 
@@ -26,7 +26,6 @@ ADVICE = {
 }
 # After one of these nobody knows what a connection has really written, itself included.
 POISONOUS = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # The least that any step needs: eight pages of the log's index, a few of the log and of the file.
 ROOM_BYTES_MIN = 64 * 1024
 
@@ -58,18 +57,17 @@ def telling(doing: str, path: Path) -> Iterator[None]:
         code = result_code(error)
         # A file system without room shows itself to SQLite in many ways, some of them misleading.
         room = None if code in ADVICE and code != sqlite3.SQLITE_IOERR else lack_of_room(path)
-        advice = room or ADVICE.get(code, "see the system's log")
         kind = PassingError if room else StoreError
-        raise kind(f"cannot {doing} {path}: {error}; {advice}") from error
+        what_to_do = room or ADVICE.get(code, "see the system's log")
+        raise kind(f"cannot {doing} {path}: {error}; {what_to_do}") from error
     except Damage as error:
         raise DamageError(f"cannot {doing} {path}: {error}; {ADVICE[sqlite3.SQLITE_CORRUPT]}") from error
     except OSError as error:
-        advice = "let the user of this server read and write it, or choose another path"
-        if error.errno in NO_ROOM:
-            advice = lack_of_room(path) or ADVICE[sqlite3.SQLITE_FULL]
         where = f"{error.filename}: " if error.filename else ""
-        kind = PassingError if error.errno in NO_ROOM else StoreError
-        raise kind(f"cannot {doing} {path}: {where}{error.strerror}; {advice}") from error
+        kind, room = StoreError, None
+        if error.errno in NO_ROOM:
+            kind, room = PassingError, lack_of_room(path)
+        raise kind(f"cannot {doing} {path}: {where}{error.strerror}; {room or advice(error)}") from error
 
 
 def lack_of_room(path: Path) -> str | None:
@@ -83,7 +81,7 @@ def lack_of_room(path: Path) -> str | None:
     bytes_max, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if bytes_max == resource.RLIM_INFINITY:
         return None
-    files = (path, *(companion(path, ending) for ending in (*COMPANIONS, ".new", ".new-wal")))
+    files = (path, *(companion(path, ending) for ending in COMPANIONS))
     largest = max((file.stat().st_size for file in files if file.exists()), default=0)
     if largest + ROOM_BYTES_MIN > bytes_max:
         return f"no file of this server may grow beyond {bytes_max} bytes: raise that limit (ulimit -f)"

@@ -20,7 +20,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from ..ownership import give, refuse_links
+from ..private_files import give, refuse_links
 from ..store import PassingError
 
 HOLDER_BYTES_MAX = 32

@@ -7,10 +7,9 @@ import sqlite3
 from itertools import count
 from pathlib import Path
 
-from ..scratch import scratch_folder
+from ..private_files import written_whole
 from .connecting import truncate_log
 from .lock import FileLock
-from .schema import fsync
 
 STEP_BYTES = 1024 * 1024
 BACK = "put that very file back, no copy"
@@ -49,15 +48,9 @@ def keep_copy(descriptor: int, database: Path) -> Path | None:
     """
     if os.fstat(descriptor).st_nlink:
         return None
-    with scratch_folder(database.parent) as scratch:
-        copy = scratch / database.name
-        made = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(made, "wb") as target:
-            while piece := os.pread(descriptor, STEP_BYTES, target.tell()):
-                target.write(piece)
-        fsync(copy)
-        names = (database.with_name(f"{database.name}.lost-{number}") for number in count(1))
-        kept = next(name for name in names if not name.exists())
-        copy.rename(kept)
-    fsync(database.parent)
+    names = (database.with_name(f"{database.name}.lost-{number}") for number in count(1))
+    kept = next(name for name in names if not name.exists())
+    with written_whole(kept, replace=False) as copy, copy.open("wb") as target:
+        while piece := os.pread(descriptor, STEP_BYTES, target.tell()):
+            target.write(piece)
     return kept

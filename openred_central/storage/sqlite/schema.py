@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from ..ownership import give
+from ..private_files import written_whole
 from ..store import StoreError
 
 # "ORed" in ASCII, in the header of every file of ours (SQLite file format §1.3.16).
@@ -94,32 +93,17 @@ def log_left(path: Path) -> bool:
     return log.exists() and log.stat().st_size > 0
 
 
-def create_folder(folder: Path) -> None:
-    """Make `folder` and those above it that are missing, for us alone, each surviving a power cut."""
-    if folder.is_dir():
-        return
-    create_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    give(folder, folder.parent)
-    fsync(folder.parent)
-
-
 def create_database(path: Path) -> None:
-    """Make an empty database at `path`, for us alone.
+    """Create an empty private database at `path`.
 
-    It is made under another name and renamed when it is complete, so that a database file without content
-    always means damage and never a first start that was interrupted.
+    It gets its name when it is complete: a database file without content always means damage, never a first
+    start that was interrupted.
     """
-    new = companion(path, ".new")
-    for leftover in (new, *(companion(new, ending) for ending in COMPANIONS)):
-        leftover.unlink(missing_ok=True)
-    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    with closing(sqlite3.connect(new, isolation_level=None)) as connection:
+    with (
+        written_whole(path, owner_of=path.parent) as new,
+        closing(sqlite3.connect(new, isolation_level=None)) as connection,
+    ):
         connection.executescript(SCHEMA)
-    give(new, path.parent)
-    fsync(new)
-    new.rename(path)
-    fsync(path.parent)
 
 
 def prepare_file(path: Path) -> None:
@@ -168,12 +152,3 @@ def check_marks(connection: sqlite3.Connection, path: Path) -> int:
             "start the server that wrote it, or choose another path"
         )
     return version
-
-
-def fsync(path: Path) -> None:
-    """Bring the content of a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from ...directory.state.batch import Batch, Vitals
 from ...directory.state.columns import RecordColumns
 from ...directory.state.node import Record, Tombstone
+from ..private_files import create_folder
 from ..store import StoreError
 from .companions import Companions
 from .connecting import Checking, connect, truncate_log
@@ -36,7 +37,7 @@ from .rows import (
     refuse_rows,
     text_of,
 )
-from .schema import PAGE_BYTES, create_folder, prepare_file
+from .schema import PAGE_BYTES, prepare_file
 from .transaction import transaction
 from .wiping import Wiper
 

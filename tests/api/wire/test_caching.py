@@ -44,25 +44,22 @@ def test_a_page_is_sent_once() -> None:
     assert again.headers == first.headers == not_modified(page.headers).headers
 
 
-def test_what_few_ask_for_is_made_once_by_a_thread_for_all_who_ask_at_once() -> None:
+async def test_what_few_ask_for_is_made_once_by_a_thread_for_all_who_ask_at_once() -> None:
     threads: list[int] = []
 
     def make() -> Page:
         threads.append(threading.get_ident())
         return Page.of(b"1", "text/plain")
 
-    async def ask() -> None:
-        once = Once(make)
-        assert threads == []
-        first, *others = await asyncio.gather(*(once() for _ in range(3)), once())
-        assert all(other is first for other in [*others, await once()])
-
-    asyncio.run(ask())
+    once = Once(make)
+    assert threads == []
+    first, *others = await asyncio.gather(*(once() for _ in range(3)), once())
+    assert all(other is first for other in [*others, await once()])
     assert len(threads) == 1
     assert threads[0] != threading.get_ident()
 
 
-def test_what_could_not_be_made_is_tried_again() -> None:
+async def test_what_could_not_be_made_is_tried_again() -> None:
     outcomes = [ValueError("no"), None]
 
     def make() -> bytes:
@@ -71,10 +68,7 @@ def test_what_could_not_be_made_is_tried_again() -> None:
             raise outcome
         return b"1"
 
-    async def ask() -> None:
-        once = Once(make)
-        with pytest.raises(ValueError, match="no"):
-            await once()
-        assert await once() == b"1"
-
-    asyncio.run(ask())
+    once = Once(make)
+    with pytest.raises(ValueError, match="no"):
+        await once()
+    assert await once() == b"1"

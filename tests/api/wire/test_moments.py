@@ -6,9 +6,12 @@ import json
 
 from openred_central.api.wire.moments import Moments, times_told
 from openred_central.clock import Now
-from openred_central.directory.lifecycle import LifecycleOptions
 
 DAY_S = 86_400.0
+
+
+def due_at(now: Now) -> float:
+    return now.wall_s + 2 * DAY_S
 
 
 class Loop:
@@ -28,7 +31,7 @@ class Loop:
 
 def test_all_of_one_millisecond_are_told_the_same_moment() -> None:
     loop = Loop()
-    moments = Moments(loop.now, loop.time_s, LifecycleOptions())
+    moments = Moments(loop.now, loop.time_s, due_at)
     first = moments.current()
     assert moments.current() is first
     assert loop.asked == 1
@@ -36,7 +39,7 @@ def test_all_of_one_millisecond_are_told_the_same_moment() -> None:
 
 def test_the_next_millisecond_has_its_own() -> None:
     loop = Loop()
-    moments = Moments(loop.now, loop.time_s, LifecycleOptions())
+    moments = Moments(loop.now, loop.time_s, due_at)
     moments.current()
     loop.loop_s += 0.001
     assert moments.current().now == Now(102.0, 1_800_000_002.0, 7.0)
@@ -44,7 +47,7 @@ def test_the_next_millisecond_has_its_own() -> None:
 
 def test_it_tells_when_the_tolerance_ends() -> None:
     loop = Loop()
-    told = Moments(loop.now, loop.time_s, LifecycleOptions(heartbeat_tolerance_s=2 * DAY_S)).current().told
+    told = Moments(loop.now, loop.time_s, due_at).current().told
     assert json.loads(f"{{{told}}}") == {
         "last_heartbeat": "2027-01-15T08:00:01.000Z",
         "next_heartbeat_due": "2027-01-17T08:00:01.000Z",

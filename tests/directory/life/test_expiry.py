@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from ..building import (
     SHORT_LIFE,
     SILENT_STATES,
     at,
+    beat,
     day,
     expect_consistent,
     make_directory,
@@ -65,7 +67,7 @@ def test_a_heartbeat_revives_from_every_state_and_the_node_is_itself(state: Stat
     before = record_of(directory, "a")
     run_until(directory, now)
     later = at(now.attended_s + 10.0)
-    assert directory.heartbeat("a", later) is state
+    assert beat(directory, "a", later) is state
     after = record_of(directory, "a")
     assert after == before._replace(
         last_seen_at=later.wall_s,
@@ -139,7 +141,7 @@ def test_those_who_waited_and_came_back_are_passed_over_in_the_same_pieces() -> 
         register(directory, f"n{number}", at(0.0))
         directory.expiry._wait(directory.nodes.registry.slot_of(f"n{number}") or 0)
     for number in range(100):
-        directory.heartbeat(f"n{number}", at(1.0))
+        beat(directory, f"n{number}", at(1.0))
     assert [directory.expiry.expire_due(at(2.0), 40) for _ in range(4)] == [40, 40, 20, 0]
 
 
@@ -182,7 +184,7 @@ def test_a_node_that_was_set_aside_goes_on_when_it_is_heard() -> None:
     broken(directory, "b")
     run_until(directory, at(47.0))
     directory.nodes.registry._profiles[slot] = whole
-    directory.heartbeat("b", at(50.0))
+    beat(directory, "b", at(50.0))
     assert not directory.expiry.set_aside
     run_until(directory, at(60.0))
     assert state_of(directory, "b") is State.PENDING_FIRST_CHECK
@@ -224,10 +226,10 @@ def test_a_hold_ends_as_soon_as_enough_nodes_are_back() -> None:
     directory = fallen_silent()
     # Ten advanced and thirty wait: five silent ones are half of what is believed.
     for number in range(34):
-        directory.heartbeat(f"n{number}", at(10.0))
+        beat(directory, f"n{number}", at(10.0))
     run_until(directory, at(10.0))
     assert directory.expiry.silence.hold is not None
-    directory.heartbeat("n34", at(10.0))
+    beat(directory, "n34", at(10.0))
     run_until(directory, at(10.0))
     assert directory.expiry.silence.hold is None
     expect_consistent(directory, at(10.0))
@@ -237,7 +239,7 @@ def test_a_node_that_had_left_and_returns_again_and_again_does_not_end_a_hold() 
     directory = fallen_silent()
     for _ in range(100):
         directory.leave("n0", at(10.0))
-        directory.heartbeat("n0", at(10.0))
+        beat(directory, "n0", at(10.0))
     run_until(directory, at(10.0))
     assert directory.expiry.silence.hold is not None
 
@@ -257,7 +259,7 @@ def test_nodes_that_pass_many_states_within_the_hour_are_no_mass_silence() -> No
         register(directory, f"n{number}", at(0.0))
     for tenth in range(1, 40):
         for number in range(30, 2_000) if tenth % 15 == 0 else ():
-            directory.heartbeat(f"n{number}", at(tenth / 10))
+            beat(directory, f"n{number}", at(tenth / 10))
         run_until(directory, at(tenth / 10))
     assert directory.expiry.silence.hold is None
     assert directory.nodes.registry.state_counts[State.COMA] == 30
@@ -271,7 +273,7 @@ def test_as_many_as_are_believed_may_go_through_all_their_states() -> None:
         register(directory, f"n{number}", at(0.0))
     for second in range(1, 33):
         for number in range(10, 40):
-            directory.heartbeat(f"n{number}", at(float(second)))
+            beat(directory, f"n{number}", at(float(second)))
         run_until(directory, at(float(second)))
     assert directory.nodes.registry.state_counts[State.COMA] == 10
     assert directory.expiry.silence.hold is None
@@ -282,7 +284,7 @@ def test_a_second_look_of_no_length_makes_nobody_count_twice() -> None:
     for number in range(200):
         register(directory, f"n{number}", at(0.0))
     for number in range(60, 200):
-        directory.heartbeat(f"n{number}", day(100))
+        beat(directory, f"n{number}", day(100))
     run_until(directory, day(180))
     run_until(directory, day(182))
     assert directory.expiry.silence.hold is None
@@ -307,7 +309,7 @@ def checked_once(count: int = 10_000) -> Directory:
 def test_of_nodes_that_were_silent_already_a_hold_ends_with_half_of_what_is_believed() -> None:
     directory = checked_once()
     for number in range(10_000):
-        directory.heartbeat(f"n{number}", day(2))
+        beat(directory, f"n{number}", day(2))
         if number in (4_874, 9_748):
             run_until(directory, day(2))
             assert directory.expiry.silence.hold is not None
@@ -324,16 +326,16 @@ def test_who_waits_and_counts_already_is_one_silent_node() -> None:
     assert directory.expiry.waiting_count == 40
     for number in range(5, 40):
         assert directory.expiry.silence.hold is not None
-        directory.heartbeat(f"n{number}", at(10.5))
+        beat(directory, f"n{number}", at(10.5))
         run_until(directory, at(10.5))
     assert directory.expiry.silence.hold is None
 
 
-@pytest.mark.parametrize("goes", ["heartbeat", "leave", "forget"])
-def test_a_hold_ends_when_everybody_is_back_or_gone(goes: str) -> None:
+@pytest.mark.parametrize("go", [beat, Directory.leave, Directory.forget])
+def test_a_hold_ends_when_everybody_is_back_or_gone(go: Callable[[Directory, str, Now], object]) -> None:
     directory = fallen_silent()
     for number in range(40):
-        getattr(directory, goes)(f"n{number}", at(10.0))
+        go(directory, f"n{number}", at(10.0))
     run_until(directory, at(10.0))
     assert directory.expiry.silence.hold is None
     assert directory.expiry.silence.recent == 0
@@ -394,7 +396,7 @@ def test_a_node_that_is_held_may_be_heard_changed_left_and_forgotten() -> None:
     directory = fallen_silent()
     held = [f"n{number}" for number in range(40) if state_of(directory, f"n{number}") is State.ACTIVE]
     register(directory, held[0], at(10.0), region="eu")
-    directory.heartbeat(held[1], at(10.0))
+    beat(directory, held[1], at(10.0))
     directory.leave(held[2], at(10.0))
     directory.forget(held[3], at(10.0))
     assert directory.expiry.waiting_count == 26
@@ -410,7 +412,9 @@ def test_amending_a_node_that_is_held_or_set_aside_does_not_let_it_go() -> None:
     directory = fallen_silent()
     held = next(slot for slot in range(40) if directory.expiry.is_waiting(slot))
     said = registration(directory.nodes.registry.node_id(held), region="eu")
-    directory.amend(held, said, at(10.0))
+    record = directory.amended(held, said, at(10.0))
+    assert record is not None
+    directory.amend(record)
     assert directory.expiry.is_waiting(held)
     assert directory.nodes.deadlines.armed_s(held) is None
     expect_consistent(directory, at(10.0))
@@ -480,7 +484,7 @@ def test_an_answer_that_never_comes_counts_as_none_after_a_minute() -> None:
 
 def test_a_heartbeat_while_the_answer_is_awaited_makes_it_unimportant() -> None:
     directory = probing()
-    directory.heartbeat("a", at(11.0))
+    beat(directory, "a", at(11.0))
     slot = directory.nodes.registry.slot_of("a")
     assert slot is not None
     assert not directory.expiry.is_asked(slot)
@@ -522,7 +526,7 @@ def test_one_that_cannot_be_asked_for_our_reasons_is_asked_later_and_is_not_sile
         assert directory.expiry.is_postponed(0)
         assert state_of(directory, "a") is State.ACTIVE
         expect_consistent(directory, at(round_s))
-    directory.heartbeat("a", at(620.0))
+    beat(directory, "a", at(620.0))
     assert not directory.expiry.is_postponed(0)
     expect_consistent(directory, at(620.0))
     run_until(directory, at(630.0))
@@ -555,7 +559,7 @@ def test_one_that_is_to_be_asked_later_takes_no_place_of_the_others() -> None:
 
 def test_nobody_is_postponed_who_is_not_being_asked() -> None:
     directory = probing()
-    directory.heartbeat("a", at(11.0))
+    beat(directory, "a", at(11.0))
     directory.expiry.postpone(0, "a", at(11.0))
     assert not directory.expiry.is_postponed(0)
     run_until(directory, at(21.0))
@@ -642,7 +646,7 @@ def populated(seed: int, *, absences: bool) -> Directory:
                 directory.nodes.rewrite(record_of(directory, name)._replace(away_until_s=away_until_s))
                 directory.expiry.let_go(slot)
             case 3 | 4:
-                directory.heartbeat(name, now)
+                beat(directory, name, now)
             case 5:
                 directory.forget(name, now)
     directory.nodes.transitions.clear()
@@ -681,8 +685,8 @@ def test_many_due_at_once_become_what_they_become_one_by_one(
         # A heartbeat in between lets some of them be looked at too early the next time.
         for name in ("n1", "n2", "n3"):
             if state_of(single, name) in LIVE_STATES:
-                together.heartbeat(name, now)
-                single.heartbeat(name, now)
+                beat(together, name, now)
+                beat(single, name, now)
 
 
 def test_a_broken_record_among_many_that_are_due_is_set_aside_alone() -> None:

@@ -22,7 +22,7 @@ from openred_central.storage.copies.snapshots import (
     Snapshots,
     copy_database,
 )
-from openred_central.storage.scratch import PREFIX
+from openred_central.storage.private_files import PREFIX
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 
@@ -244,7 +244,7 @@ made.take(1.8e9, kept=1, progress=kill if moment == "copy" else (lambda done, to
 """
 
 
-@pytest.mark.parametrize("moment", ["copy", "sha256_of", "_write", "_drop_from_memory", "discard"])
+@pytest.mark.parametrize("moment", ["copy", "sha256_of", "write_whole", "_drop_from_memory", "discard"])
 def test_a_kill_at_any_moment_leaves_the_older_ones_and_no_junk_after_the_next_start(
     store: SqliteStore, snapshots: Snapshots, tmp_path: Path, moment: str
 ) -> None:

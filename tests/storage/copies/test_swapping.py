@@ -88,7 +88,7 @@ def test_wherever_the_process_dies_either_all_is_old_or_the_next_one_finishes(
     database = make(tmp_path)
     with monkeypatch.context() as patched, contextlib.suppress(Died):
         patched.setattr(Path, "rename", dying(Path.rename))
-        patched.setattr(swapping, "fsync", dying(swapping.fsync))
+        patched.setattr(swapping, "sync", dying(swapping.sync))
         swap_in(database, tmp_path / "copy", "damaged")
     assert done == steps
     finish_swap(database)

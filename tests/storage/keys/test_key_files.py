@@ -81,13 +81,11 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     elsewhere.write_bytes(b"untouched")
     elsewhere.chmod(0o600)
     (tmp_path / "keys" / "root-h.key").symlink_to(elsewhere)
-    with pytest.raises(KeyFileError, match="cannot be used"):
+    with pytest.raises(KeyFileError, match=r"cannot use .*root-h\.key"):
         keys.read("root-h.key")
-    # Not even where it lies in the way of a new file.
-    (tmp_path / "keys" / "root-R.key.new").symlink_to(elsewhere)
-    keys.write("root-R.key", b"one")
+    keys.write("root-h.key", b"one")
     assert elsewhere.read_bytes() == b"untouched"
-    assert keys.read("root-R.key") == b"one"
+    assert keys.read("root-h.key") == b"one"
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
@@ -106,7 +104,7 @@ def test_a_file_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "keys").write_bytes(b"")
-    with pytest.raises(KeyFileError, match=r"keys.* cannot be used: |is open to others"):
+    with pytest.raises(KeyFileError, match=r"cannot use .*keys: "):
         files(tmp_path)
 
 
@@ -125,9 +123,7 @@ def test_an_interrupted_write_changes_nothing_and_is_cleared_away(
             keys.write("root-h.key", b"two")
     assert keys.read("root-h.key") == b"one"
     assert keys.names() == ["root-h.key"]
-    assert (tmp_path / "keys" / "root-h.key.new").exists()
-    files(tmp_path)
-    assert not (tmp_path / "keys" / "root-h.key.new").exists()
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["root-h.key"]
 
 
 def test_an_erased_file_is_overwritten_and_gone(tmp_path: Path) -> None:
@@ -168,7 +164,7 @@ def test_what_was_not_encrypted_is_encrypted_when_it_is_read(tmp_path: Path) -> 
     assert b"private" not in (tmp_path / "keys" / "root-h.key").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["", "../root-h.key", "/etc/passwd", ".hidden", "a b", "root.key.new"])
+@pytest.mark.parametrize("name", ["", "../root-h.key", "/etc/passwd", ".hidden", "a b"])
 def test_files_have_plain_names(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="is no name for a file here"):
         files(tmp_path).write(name, b"one")

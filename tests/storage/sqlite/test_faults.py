@@ -73,7 +73,7 @@ def test_a_damaged_file_on_a_full_disk_is_damaged(tmp_path: Path, monkeypatch: p
     assert "disk is full" not in str(told(sqlite_error(sqlite3.SQLITE_CORRUPT), tmp_path / "a.db"))
 
 
-@pytest.mark.parametrize("name", ["a.db", "a.db-wal", "a.db.new", "a.db.new-wal"])
+@pytest.mark.parametrize("name", ["a.db", "a.db-wal"])
 def test_a_limit_of_the_size_of_files_is_told(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from openred_central.directory.state.node import Record, Tombstone
-from openred_central.storage.sqlite import schema
+from openred_central.storage import private_files
 from openred_central.storage.sqlite.schema import (
     APPLICATION_ID,
     SCHEMA_VERSION,
     check_marks,
     create_database,
-    create_folder,
 )
 from openred_central.storage.store import StoreError
 
@@ -25,20 +24,6 @@ from ..records import alter
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def test_a_new_folder_is_ours_alone_and_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[Path] = []
-    monkeypatch.setattr(schema, "fsync", synced.append)
-    create_folder(tmp_path / "a" / "b")
-    assert mode(tmp_path / "a") == mode(tmp_path / "a" / "b") == 0o700
-    assert synced == [tmp_path, tmp_path / "a"]
-
-
-def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    create_folder(tmp_path)
-    assert mode(tmp_path) == 0o755
 
 
 def test_a_new_database_is_ours_alone_marked_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -58,16 +43,12 @@ def test_a_new_database_is_on_the_disk_before_it_has_its_name(
 ) -> None:
     path = tmp_path / "openred.db"
     synced: list[tuple[Path, bool]] = []
-    monkeypatch.setattr(schema, "fsync", lambda synced_path: synced.append((synced_path, path.exists())))
+    monkeypatch.setattr(
+        private_files, "sync", lambda synced_path: synced.append((synced_path, path.exists()))
+    )
     create_database(path)
-    assert synced == [(tmp_path / "openred.db.new", False), (tmp_path, True)]
-
-
-def test_what_an_interrupted_first_start_left_is_begun_anew(tmp_path: Path) -> None:
-    for name in ("openred.db.new", "openred.db.new-journal", "openred.db.new-wal"):
-        (tmp_path / name).write_bytes(b"half")
-    create_database(tmp_path / "openred.db")
-    assert [path.name for path in tmp_path.iterdir()] == ["openred.db"]
+    assert [(folder == tmp_path, named) for folder, named in synced] == [(False, False), (True, True)]
+    assert synced[0][0].name == path.name
 
 
 @pytest.mark.parametrize(("table", "fields"), [("node", Record._fields), ("tombstone", Tombstone._fields)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.api.admin.secret_file import SECRET_BYTES, SecretError, read_or_make
+from openred_central.storage.keys.admin_secret import SECRET_BYTES, SecretError, read_or_make
 
 
 def zeros(count: int) -> bytes:
@@ -70,5 +70,5 @@ def test_a_file_that_holds_no_secret_is_refused_and_left_alone(tmp_path: Path, c
 def test_a_place_where_no_file_can_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file" / "secret"):
-        with pytest.raises(SecretError, match="cannot be used"):
+        with pytest.raises(SecretError, match=r"cannot use the secret file .*; "):
             read_or_make(path, zeros)
