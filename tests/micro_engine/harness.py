@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from openred_central.clock import VirtualClock
 from openred_central.micro_engine.connection import Connection
@@ -95,6 +95,29 @@ class FakeTransport(asyncio.Transport):
         if not self.lost:
             self.lost = True
             self.loop.call_soon(self.protocol.connection_lost, None)
+
+
+class Seen(NamedTuple):
+    """One exchange as it was reported."""
+
+    method: str
+    path: str
+    status: int
+    sent_bytes: int
+    duration_s: float
+
+
+class Observed:
+    """An observer of exchanges. Before each one it sees, it lets pass as many as `pauses` say, then none."""
+
+    def __init__(self, pauses: Sequence[int] = ()) -> None:
+        self.seen: list[Seen] = []
+        self.pauses = list(pauses)
+        self.passes = self.pauses.pop(0) if self.pauses else 0
+
+    def __call__(self, request: Request, status: int, sent_bytes: int, duration_s: float) -> None:
+        self.passes = self.pauses.pop(0) if self.pauses else 0
+        self.seen.append(Seen(request.method, request.path, status, sent_bytes, duration_s))
 
 
 class World:

@@ -141,9 +141,9 @@ class RequestParser:
 
         Raises `ProtocolError` 400, 413, 414, 421, 431, 501 or 505 (RFC 9112 §3, §5, §6.3).
         """
-        assert self._content_length == 0, "read_head() before the body was read"
         if not self._buffer:
             return None
+        assert self._content_length == 0, "read_head() before the body was read"
         try:
             request = self._read_head()
             if request is None and self._eof and self._buffer:
@@ -162,6 +162,8 @@ class RequestParser:
         Raises `ProtocolError` 413 for a larger body as soon as its size is announced; 400 or 431 for wrong
         framing; 400 if the client closed its side before the end (RFC 9112 §6, §7, §8).
         """
+        if self._ended:
+            return None
         try:
             body = self._read_body(min(bytes_max, self._body_bytes_max), keep)
             if body is None and self._eof and not self.rests:
