@@ -11,9 +11,9 @@ from ..errors import CallerError
 from ..micro_engine.router import Answer, Answered
 from ..micro_engine.wire.messages import Request
 from .caller.proving import PROOF_FIELDS
-from .heartbeating import NOTED, reply
 from .service import Api
 
+NOTED = "Noted."
 _ACTIVE = State.ACTIVE.wire
 
 
@@ -41,7 +41,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
         slot = slot_of(node_id)
         if slot is None or states[slot] != State.ACTIVE or flags(slot) & undecided or is_away(slot):
             return None
-        now, told = moment()
+        now, times = moment()
         if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):
             return None
         try:
@@ -50,6 +50,20 @@ def prepare(api: Api, request: Request) -> Answer | None:
             # A refused request is not charged; the handler refuses it again.
             return None
         beat(slot, now)
-        return reply(node_id, _ACTIVE, told, advice_s(), NOTED, session), limits
+        return reply(node_id, _ACTIVE, times, advice_s(), NOTED, session), limits
 
     return answer
+
+
+def reply(
+    node_id: str, previous: str, times: str, advice_s: float, message: str, session: str | None
+) -> bytes:
+    """Build the reply from its parts; `times` are as `heartbeat_times` returns them.
+
+    It joins text: nothing in it needs escaping, and every heartbeat makes one.
+    """
+    granted = "" if session is None else f',"session":"{session}"'
+    return (
+        f'{{"status":"heartbeat_received","node_id":"{node_id}","current_state":"active",'
+        f'"previous_state":"{previous}",{times},"heartbeat_advice_s":{advice_s},"message":"{message}"{granted}}}'
+    ).encode()

@@ -18,10 +18,11 @@ from openred_central.clock import VirtualClock
 from openred_central.listening import listen_tcp, tls_context
 from openred_central.micro_engine import Engine, EngineLimits, Request, Response
 from openred_central.micro_engine.engine import SWEEP_CONNECTIONS_MAX
+from tests.support.certificates import certificate
+from tests.support.serving import Client, client_of, reset, running
 
 from ..support.waiting import until
 from .harness import answers, get, post
-from .serving import Client, certificate, client_of, reset, running
 
 
 async def test_get_and_post_are_served_over_one_connection() -> None:

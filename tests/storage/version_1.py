@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import Record, Tombstone
 
 SCHEMA = """

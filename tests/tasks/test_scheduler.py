@@ -16,8 +16,7 @@ from openred_central.directory.state.node import Transition
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import PAUSE_S_MIN, PIECE_NODES, Scheduler
-
-from ..directory.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
+from tests.support.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
 
 SUSPICIOUS = MassSilenceOptions(share=0.25, nodes_min=4, hold_s_max=100.0)
 

@@ -9,7 +9,7 @@ from ...security.claims import SCHEME as CLAIM
 from ...security.proof_errors import ProofError
 from ...security.sessions import SCHEME as SESSION
 from ...security.signatures import AGE_S_MAX, accept_signature
-from ..wire.times import rfc3339
+from ...wording import rfc3339
 from .limiting import PROOFS, QUOTA_EXCEEDED
 
 

@@ -62,7 +62,7 @@ def _parse_unusual(line: str, scheme: str) -> RequestLine:
     match = _LINE.fullmatch(line)
     if match is None:
         raise bad_request(
-            f"The request line {quoted(line)} is not a method, a target and a version with one space between.",
+            f"The request line {quoted(line)} is not a method, a target and a version, one space apart.",
             "Send it like: GET /path HTTP/1.1",
         )
     method, target, protocol = match.groups()

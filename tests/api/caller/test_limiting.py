@@ -11,9 +11,8 @@ from openred_central.errors import CallerError
 from openred_central.limits.gcra import Policy
 from openred_central.micro_engine.wire.messages import PROBLEM_TYPE
 from openred_central.security.signing import PrivateKey
-
-from ..helpers import PEER, Reply, World, assert_problem
-from ..minting import Here
+from tests.support.minting import Here
+from tests.support.world import PEER, Reply, World, assert_problem
 
 DEFAULTS = LimitOptions()
 UNBOUNDED = LimitOptions(register=None, new_nodes=None)

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import SignOfLife
-from openred_central.storage.sqlite.migrations import MIGRATIONS, migrate
+from openred_central.storage.sqlite.connecting import MIGRATIONS, migrate
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION, create_database
 from openred_central.storage.sqlite.sqlite import SqliteStore
+from tests.support.records import batch, opened, record, records_of, tombstone, tombstones_of
 
 from .. import version_1
-from ..records import batch, opened, record, records_of, tombstone, tombstones_of
 
 RECORDS = [record(slot, profile=f'["é",{slot},"key",[],{{}}]'.encode()) for slot in range(0, 600, 3)]
 TOMBSTONES = [tombstone(f"hash-{number}", float(number)) for number in range(20)]
