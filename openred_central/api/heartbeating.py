@@ -13,11 +13,11 @@ from ..directory.registration import Registration
 from ..directory.state.node import DISCOVERABLE, KEYED, OBSERVED, Profile
 from ..micro_engine.wire.messages import Request, Response
 from . import registering
+from .caller.addresses import check_addresses, is_observed
 from .caller.limiting import HeaderFields
 from .caller.proving import NOTHING, Means, Shown
 from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SESSION, SIGNATURE, Endpoint, Reply
 from .fast_heartbeat import NOTED, prepare, reply
-from .registering import check_addresses, is_observed
 from .service import Api, heartbeat_times
 from .wire import schemas, values
 from .wire.fields import Field, Fields, Wrong, only
@@ -56,7 +56,7 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
         return await _update(api, request, node_id, now)
     slot = api.directory.slot(node_id, now)
     shown = api.prover.for_sign_of_life(request, slot, now)
-    limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
+    limits = api.limits.heartbeat_charge(request, proved=bool(shown))(slot)
     previous = api.directory.heartbeat(slot, now)
     session, change = _grant(api, shown, slot, now) if shown is not NOTHING else (None, None)
     body = _describe(api, node_id, slot, previous, now, session)
@@ -92,7 +92,7 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     changed = api.directory.amended(slot, registration, now)
     # A change needs a proof also from a node that is asleep, before the change revives it.
     shown = (api.prover.require if changed else api.prover.for_sign_of_life)(request, slot, now)
-    limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
+    limits = api.limits.heartbeat_charge(request, proved=bool(shown))(slot)
     # Amends first: if there is no room, nothing has happened.
     change = api.directory.amend(changed) if changed else None
     body = _describe(api, node_id, slot, api.directory.heartbeat(slot, now), now)
@@ -139,10 +139,11 @@ def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Regis
     services = fields.take(SERVICES, record.services)
     fields.finish()
     moved = address != profile.address
+    origin = api.limits.origin(request)
     profile = profile._replace(address=address, port=port)
     if moved:
         # The further endpoints were checked when they were registered.
-        check_addresses(api, request, profile._replace(addresses=()))
+        check_addresses(origin, profile._replace(addresses=()), strict=api.prover.strict)
     return Registration(
         node_id=record.node_id,
         profile=profile,
@@ -150,7 +151,7 @@ def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Regis
         region=record.region,
         discoverable=bool(record.flags & DISCOVERABLE),
         is_keyed=bool(record.flags & KEYED),
-        is_observed=is_observed(api, request, profile) if moved else bool(record.flags & OBSERVED),
+        is_observed=is_observed(origin, profile) if moved else bool(record.flags & OBSERVED),
     )
 
 
