@@ -17,7 +17,8 @@ from benchmarks.load.tally import Tally
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 CLOSING = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n"
+NONSENSE = b"SSH-2.0-OpenSSH\r\n"
+ENDLESS = b"HTTP/1.1 200 OK\r\n\r\nup to the end"
 
 
 class Misbehaving(asyncio.Protocol):
@@ -79,7 +80,13 @@ def test_unanswered_requests_are_timed_up_to_the_end() -> None:
 
 
 def test_unreadable_answer_ends_the_run_with_the_reason() -> None:
-    assert load(ENDLESS).error == "an answer has neither a Content-Length nor chunks"
+    assert load(NONSENSE).error.startswith("an answer cannot be read: ")
+
+
+def test_answer_up_to_the_end_of_its_connection_counts_as_lost() -> None:
+    tally = load(ENDLESS)
+    assert tally.answered == 0
+    assert tally.error == "the server closed all connections"
 
 
 def test_answer_without_request_is_an_error() -> None:
