@@ -5,14 +5,14 @@ ARG BASE=python:3.12-slim-bookworm
 FROM ${BASE} AS build
 WORKDIR /src
 RUN python -m venv /opt/openred
-# The dependencies change seldom: their layer is kept until pyproject.toml, or the version, changes.
+# The layer of the dependencies is kept until their lock changes. `make lock` writes it.
+COPY .ci/image-requirements.txt ./
+RUN /opt/openred/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r image-requirements.txt
 COPY pyproject.toml LICENSE ./
-COPY openred_central/__init__.py openred_central/
-RUN /opt/openred/bin/pip install --no-cache-dir .
 COPY openred_central openred_central
-# What runs needs no pip.
-RUN /opt/openred/bin/pip install --no-cache-dir --no-deps --force-reinstall . \
-    && /opt/openred/bin/pip uninstall --yes pip
+# A running server needs neither pip nor setuptools.
+RUN /opt/openred/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
+    && /opt/openred/bin/pip uninstall --yes pip setuptools
 
 FROM ${BASE}
 # Labels that a registry and `docker inspect` show; the publisher adds version, revision and source.

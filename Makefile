@@ -5,7 +5,7 @@ VENV := .venv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all soak check lint format bench clean
+.PHONY: help run test test-all soak check lint format bench lock clean
 .DELETE_ON_ERROR:
 # Two installations into one environment at the same time would spoil it.
 .NOTPARALLEL:
@@ -45,6 +45,10 @@ lint: $(VENV)/dev.stamp ## Check formatting, lint, types and the directions of i
 format: $(VENV)/dev.stamp ## Format the code and mend what can be mended by itself
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+lock: $(VENV)/dev.stamp ## Pin what the image installs, with hashes, to the newest versions that pyproject.toml allows
+	$(VENV)/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
+		--no-emit-find-links --build-deps-for wheel --output-file .ci/image-requirements.txt pyproject.toml
 
 bench: $(VENV)/bench.stamp ## Compare the server with others on this machine; options go in ARGS: make bench ARGS="--quick"
 	@exec $(VENV)/bin/python -m benchmarks suite $(ARGS)

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import DISCOVERABLE, KEYED, Profile, Record, SignOfLife
 from openred_central.storage.sqlite.sqlite import SqliteStore
 

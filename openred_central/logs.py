@@ -219,8 +219,12 @@ def formatter_for(kind: str, stream: TextIO, environment: Mapping[str, str]) -> 
     if kind == "json":
         return JsonFormatter()
     terminal = kind == "auto" and stream.isatty()
-    colour = terminal and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
-    return TextFormatter(terminal=terminal, colour=colour)
+    return TextFormatter(terminal=terminal, colour=terminal and takes_colours(environment))
+
+
+def takes_colours(environment: Mapping[str, str]) -> bool:
+    """Return whether `environment` allows colours on a terminal; NO_COLOR counts unless it is empty."""
+    return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
 
 
 class LogHandler(logging.Handler):

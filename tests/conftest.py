@@ -1,4 +1,4 @@
-"""What all tests share: the seed of everything random, how hard hypothesis tries, and no skipping.
+"""The seed of everything random, the profiles of hypothesis, the loops of coroutine tests, and no skipping.
 
 Environment: `OPENRED_SEED` repeats a run that failed; `OPENRED_PROFILE=soak` lets hypothesis try a hundred
 times as many examples; `OPENRED_NO_SKIP=1` makes a test fail that would be skipped.
@@ -6,15 +6,19 @@ times as many examples; `OPENRED_NO_SKIP=1` makes a test fail that would be skip
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import os
 import secrets
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
 
 import hypothesis
 import pytest
+import uvloop
 
-# Taken out of the environment at once: no server that a test starts may take what the person at the
-# keyboard has set, nor these three, for its own settings.
+# Taken out at once: no server under test may read the settings of the person at the keyboard.
 ENVIRONMENT = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENRED_")}
 
 SEED = int(ENVIRONMENT.get("OPENRED_SEED") or secrets.randbits(32))
@@ -39,6 +43,32 @@ def seed() -> int:
     """The seed of this run, for `random.Random(seed)`. Printed beside the test if it fails."""
     print(f"repeat with OPENRED_SEED={SEED}")
     return SEED
+
+
+# Only a test that hangs takes so long.
+TEST_S_MAX = 120.0
+LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run coroutine tests on uvloop, as the server runs; those marked `both_loops` on asyncio's loop, too."""
+    return LOOPS if item.get_closest_marker("both_loops") else {"uvloop": LOOPS["uvloop"]}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        item.obj = bounded(item.obj)
+
+
+def bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Return `test` as a coroutine that fails instead of hanging."""
+
+    @functools.wraps(test)
+    async def within(*args: Any, **fixtures: Any) -> None:
+        async with asyncio.timeout(TEST_S_MAX):
+            await test(*args, **fixtures)
+
+    return within
 
 
 @pytest.hookimpl(trylast=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from . import conftest
 
 SKIPPING = """
 import pytest
@@ -80,3 +85,15 @@ def test_what_is_set_at_the_keyboard_does_not_reach_the_servers_under_test(tmp_p
 
 def test_the_environment_of_the_tests_holds_no_settings() -> None:
     assert [name for name in os.environ if name.startswith("OPENRED_")] == []
+
+
+async def test_a_coroutine_test_that_hangs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conftest, "TEST_S_MAX", 0.0)
+    with pytest.raises(TimeoutError):
+        await conftest.bounded(asyncio.Event().wait)()
+
+
+@pytest.mark.both_loops
+async def test_a_marked_test_runs_on_both_loops(request: pytest.FixtureRequest) -> None:
+    named = request.node.name.partition("[")[2].rstrip("]")
+    assert type(asyncio.get_running_loop()).__module__.startswith(named)

@@ -32,10 +32,10 @@ from openred_central.listening import (
     listeners,
     tls_context,
 )
+from tests.support.certificates import certificate as make_certificate
+from tests.support.serving import client_of, running
 
 from .micro_engine.harness import get
-from .micro_engine.serving import certificate as make_certificate
-from .micro_engine.serving import client_of, running, serve
 
 
 def test_port_0_takes_a_free_port() -> None:
@@ -178,37 +178,31 @@ def test_unusable_path_is_named(tmp_path: Path, name: str) -> None:
     assert str(caught.value.strerror).startswith(f"cannot listen at {tmp_path / name}: ")
 
 
-def test_engine_serves_at_a_path(tmp_path: Path) -> None:
+async def test_engine_serves_at_a_path(tmp_path: Path) -> None:
     path = tmp_path / "engine.sock"
 
-    async def test() -> None:
-        async with running(listeners=[listen_unix(path, backlog=5)]) as served:
-            assert served.addresses == [f"unix:{path}"]
-            reader, writer = await asyncio.open_unix_connection(path)
-            writer.write(get("/hello/a", "Connection: close"))
-            assert b'{"hello":"a","peer":""}' in await reader.read()
-            writer.close()
-
-    serve(test)
+    async with running(listeners=[listen_unix(path, backlog=5)]) as served:
+        assert served.addresses == [f"unix:{path}"]
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(get("/hello/a", "Connection: close"))
+        assert b'{"hello":"a","peer":""}' in await reader.read()
+        writer.close()
 
 
-def test_engine_serves_tls_with_the_given_files(tmp_path: Path) -> None:
+async def test_engine_serves_tls_with_the_given_files(tmp_path: Path) -> None:
     paths = make_certificate(tmp_path)
 
-    async def test() -> None:
-        async with running(tls=tls_context(*paths)) as served:
-            trusting = ssl.create_default_context(cafile=paths[0])
-            async with client_of(served, trusting) as client:
-                for target in ("/hello/a", "https://127.0.0.1/hello/a"):
-                    assert (await client.ask(get(target)))[0] == 200
-                status, headers, _ = await client.ask(get("/hello/b", "Connection: close"))
-                assert (status, headers["connection"]) == (200, "close")
-                assert await client.rest() == b""
-            async with client_of(served) as plain:
-                plain.writer.write(get("/hello/a"))
-                assert await plain.rest() == b""
-
-    serve(test)
+    async with running(tls=tls_context(*paths)) as served:
+        trusting = ssl.create_default_context(cafile=paths[0])
+        async with client_of(served, trusting) as client:
+            for target in ("/hello/a", "https://127.0.0.1/hello/a"):
+                assert (await client.ask(get(target)))[0] == 200
+            status, headers, _ = await client.ask(get("/hello/b", "Connection: close"))
+            assert (status, headers["connection"]) == (200, "close")
+            assert await client.rest() == b""
+        async with client_of(served) as plain:
+            plain.writer.write(get("/hello/a"))
+            assert await plain.rest() == b""
 
 
 def test_tls_is_1_2_at_least(tmp_path: Path) -> None:

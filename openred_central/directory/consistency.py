@@ -10,10 +10,10 @@ from .directory import Directory
 from .life.expiry import POSTPONE_S
 from .lifecycle import DEADLINE_STEP_S, LIVE_STATES
 from .soundness import ROUNDING_S
-from .state.digests import DIGEST_MASK, record_digest
+from .state.columns import DIGEST_MASK, record_digest
 from .state.node import hash_id
 from .state.registry import shard_of
-from .weights import set_bytes
+from .state.service_sets import set_bytes
 
 
 def check(directory: Directory, now: Now) -> list[str]:

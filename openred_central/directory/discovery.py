@@ -1,9 +1,9 @@
-"""Finding peers: a fair draw among all that match, the better available first.
+"""Discovery: a fair draw among all nodes that match, the most available first.
 
-The draw picks members by random positions, so that its cost depends on how many are asked for and not on how
-many match; what it picked is ranked by availability. Filters that the index does not know (the last sign of
-life; of nodes in crowds also the region and all services but one) reject within the draw. Where they reject
-nearly all, the draw gives way to a walk over all matches, taken in steps so that nobody else waits for it.
+The draw picks members by random positions, so its cost depends on the number of results and not on the
+number of matches. The candidates are ranked by availability. Filters that the index does not know reject
+candidates within the draw: the last sign of life and, for nodes in crowds, the region and all services but
+one. If they reject nearly all, a walk over all matches replaces the draw, in steps so that nobody waits long.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from .lifecycle import LIVE_STATES, State
 from .nodes import Nodes
 from .state.node import is_discoverable
 from .state.registry import Registry
-from .state.service_index import Pool, ServiceIndex
+from .state.service_index import Pool
 
-# Twice as many are drawn as are asked for, so that ranking by availability has a choice.
+# More candidates than results, so that ranking by availability has a choice.
 CANDIDATES_PER_RESULT = 2
-# So many positions are tried for each candidate before the draw gives way to the walk.
+# Positions tried for each candidate before a walk replaces the draw.
 TRIES_PER_CANDIDATE = 4
-# Members looked at in one step of the walk: about two milliseconds.
+# Members looked at in one step of the walk, which holds up all other requests.
 WALK_STEP_MEMBERS = 2_000
-# So many members that may lack services are looked at for the total; beyond that it is estimated.
+# Members that may lack services are counted up to this number; beyond it the total is estimated.
 COUNTED_MAX = 1_000
-# A shorter gap is not taken for usual: a node that beats every second is not away after two.
+# Shortest gap that counts as usual: a node that sends heartbeats every second is not away after two.
 USUAL_GAP_S_MIN = 60.0
 
 
 class Query(NamedTuple):
-    """What to look for: nodes in one of `states` that offer all of `names`.
+    """A search for up to `max_results` nodes in one of `states` that offer all of `names`.
 
-    At most `max_results` come back. `min_last_seen_at` is a wall time before which a last sign of life is
-    not recent enough; if it and `states` leave nobody, `fallback_states` are looked through without it.
-    `region` is required, `near` only preferred; None where they do not matter.
+    `min_last_seen_at` is the wall time since which a node must have been heard. If it and `states` leave no
+    node, `fallback_states` are searched without it. `region` is required, `near` only preferred; either may
+    be None.
     """
 
     names: frozenset[str]
@@ -51,11 +51,11 @@ class Query(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a query found: `slots` with their `availabilities`, best first; `total` matches in all.
+    """The result of a query: `slots` with their `availabilities`, best first, and the `total` of matches.
 
-    `total` counts services and states only. It is exact but where several services are asked for and more
-    than `COUNTED_MAX` nodes in crowds may offer them: of those it is estimated from a random sample.
-    `degraded` says that nobody healthy matched and these are the best of the rest.
+    `total` counts services and states only. It is exact unless the query names several services and more than
+    `COUNTED_MAX` nodes in crowds may offer them: these are estimated from a random sample. With `degraded`,
+    no node matched and these come from `Query.fallback_states`.
     """
 
     slots: list[int]
@@ -65,16 +65,16 @@ class Found(NamedTuple):
 
 
 def availability(silent_s: float, usual_gap_s: float) -> float:
-    """How likely a node answers, from 0 to 1, by how long it is silent against its usual gap."""
+    """Return how likely a node answers, from 0 to 1, by its silence compared with its usual gap."""
     gap_s = max(usual_gap_s, USUAL_GAP_S_MIN)
     return 1.0 if silent_s <= gap_s else gap_s / silent_s
 
 
 def availability_of(registry: Registry, slot: int, now_s: float, tolerance_s: float) -> float:
-    """The `availability` of the node in `slot` at attended `now_s`.
+    """Return the `availability` of the node in `slot` at attended `now_s`.
 
-    A node in coma is not available; nor is one that announced its absence and was not heard since, until its
-    return. Where a node is silent for longer than `tolerance_s`, no longer gap than that counts as usual.
+    It is 0 for a node in coma, and during an announced absence unless the node was heard since it began. For
+    a node that is not active, `tolerance_s` is the longest gap that counts as usual.
     """
     last_seen_s, state = registry.last_seen_s[slot], registry.states[slot]
     if state == State.COMA:
@@ -83,41 +83,12 @@ def availability_of(registry: Registry, slot: int, now_s: float, tolerance_s: fl
     if away_until_s > now_s and last_seen_s <= away_from_s:
         return 0.0
     silent_s = now_s - last_seen_s
-    told = availability(silent_s, registry.usual_gap_s[slot])
-    return told if state == State.ACTIVE else min(told, tolerance_s / max(silent_s, tolerance_s))
-
-
-class Sample:
-    """What a query found by positions alone, among very many: it may be told again while it is still so."""
-
-    def __init__(self, index: ServiceIndex, query: Query, found: Found) -> None:
-        self._index = index
-        self._query = query
-        self._slots = found.slots
-        self._total = found.total
-        self._moves = index.moves
-
-    def total(self) -> int | None:
-        """How many match by now; None where anything has changed that was told of a node, or it is gone.
-
-        Signs of life do not count. If no node at all has changed 0.1 µs, otherwise 6 µs.
-        """
-        index = self._index
-        if index.moves == self._moves:
-            return self._total
-        moved = index.moved_since(self._moves)
-        if moved is None or not set(moved).isdisjoint(self._slots):
-            return None
-        pools = list(index.pools(self._query.names, self._query.states))
-        if not all(pool.is_certain for pool in pools):
-            return None
-        self._total = sum(pool.size for pool in pools)
-        self._moves = index.moves
-        return self._total
+    usual = availability(silent_s, registry.usual_gap_s[slot])
+    return usual if state == State.ACTIVE else min(usual, tolerance_s / max(silent_s, tolerance_s))
 
 
 class Draw:
-    """One query on its way. Call `step` until it returns what was found; let others run in between."""
+    """One query on its way. Call `step` until it returns a result; let others run in between."""
 
     def __init__(self, nodes: Nodes, query: Query, now_s: float, random: Callable[[], float]) -> None:
         self._registry = nodes.registry
@@ -129,14 +100,13 @@ class Draw:
         self._walk: _Walk | None = None
         self._total = 0
         self._degraded = False
-        # Whether every member of the pools must be looked at before it is taken.
+        # True if each member of the pools must be looked at before it becomes a candidate.
         self._filters = False
-        # Whether it drew from very many without looking at anybody first; whether all whom it drew are well.
-        self._is_blind = False
+        # True if all candidates are as available as a node can be.
         self._are_well = False
 
     def step(self) -> Found | None:
-        """Do a bounded piece of work; None where there is more to do."""
+        """Do a bounded piece of work. Return None if there is more to do."""
         if self._walk is None:
             pools = list(self._index.pools(self._query.names, self._query.states))
             self._total = self._count(pools)
@@ -154,18 +124,8 @@ class Draw:
                 return None
         return self._ranked(candidates)
 
-    def sample(self, found: Found) -> Sample | None:
-        """What was `found`, this moment, as a sample; None where it is none.
-
-        It is one where nobody was looked at before being drawn, and whoever had matched besides would hardly
-        have been drawn: there were more than eight times as many as were asked for.
-        """
-        if not self._is_blind or self._degraded:
-            return None
-        return Sample(self._index, self._query, found)
-
     def _count(self, pools: list[Pool]) -> int:
-        """How many members of `pools` offer all services that are asked for."""
+        """Return how many members of `pools` offer all services of the query, estimated for very many."""
         sure = sum(pool.size for pool in pools if pool.is_certain)
         parts = [part for pool in pools if not pool.is_certain for part in pool.parts]
         if not parts:
@@ -182,7 +142,7 @@ class Draw:
         return sure + round(estimated)
 
     def _from(self, pools: list[Pool]) -> list[int] | None:
-        """Candidates drawn from `pools`; None after beginning the walk."""
+        """Return candidates drawn from `pools`; None if a walk has begun instead."""
         wanted = self._query.max_results * CANDIDATES_PER_RESULT
         region = self._query.region
         uncertain = any(not pool.is_certain or (region and pool.region is None) for pool in pools)
@@ -199,13 +159,10 @@ class Draw:
             parts = [part for pool in pools for part in pool.parts if part]
             self._walk = _Walk(parts, wanted, self._accepts, self._random)
             return None
-        if near is not None:
-            # All that are near are among them, and so must be whoever is added there.
-            self._is_blind = False
         return taken + rest
 
     def _sample(self, pools: list[Pool], wanted: int) -> list[int] | None:
-        """Up to `wanted` random members that pass the filters; None where the tries were not enough."""
+        """Return up to `wanted` random members that pass the filters; None if the tries were not enough."""
         ends = list(accumulate(pool.size for pool in pools))
         total = ends[-1] if ends else 0
         tries = wanted * TRIES_PER_CANDIDATE
@@ -217,7 +174,7 @@ class Draw:
         return self._draw(pools, total, wanted, tries)
 
     def _draw(self, pools: list[Pool], total: int, wanted: int, tries: int) -> list[int] | None:
-        """The same by random positions among the `total` members, each of which is tried once."""
+        """Draw as `_sample` does, by random positions among the `total` members, each tried once."""
         parts = [part for pool in pools for part in pool.parts if part]
         ends = list(accumulate(map(len, parts)))
         random, max_results = self._random, self._query.max_results
@@ -232,7 +189,7 @@ class Draw:
             if len(fresh := dict.fromkeys(positions)) < count or not tried.isdisjoint(fresh):
                 positions = [position for position in fresh if position not in tried]
             tried.update(positions)
-            # From the end of the part that it lies in.
+            # Counted back from the end of the part in which the position lies.
             numbers = [bisect_right(ends, position) for position in positions]
             slots = [parts[number][at - ends[number]] for number, at in zip(numbers, positions, strict=True)]
             taken += filter(accepts, slots) if accepts else slots
@@ -240,15 +197,13 @@ class Draw:
             missing = min(wanted - len(taken), max_results - best)
         if missing and len(taken) < max_results:
             return None
-        self._is_blind = accepts is None
         self._are_well = 0 < best == len(taken)
         return taken
 
     def _count_best(self, slots: list[int]) -> int:
-        """How many of `slots` nothing that is drawn after them can be ranked before.
+        """Return how many of `slots` no later candidate can outrank.
 
-        Once as many are drawn as are asked for, further candidates change nothing: that halves the draw where
-        nearly all are well.
+        Once there are `max_results` of them, further candidates change nothing.
         """
         registry, now_s = self._registry, self._now_s
         if self._query.near is not None or registry.has_absences:
@@ -268,7 +223,7 @@ class Draw:
         return query.region in (None, service_set.region) and query.names <= service_set.names
 
     def _still_matches(self, slot: int) -> bool:
-        """Whether a member found some steps ago is still one that the query asks for."""
+        """Return whether a member found some steps ago still matches the query."""
         registry = self._registry
         if registry.is_free(slot) or not is_discoverable(registry.flags(slot)):
             return False
@@ -278,13 +233,13 @@ class Draw:
     def _ranked(self, candidates: list[int]) -> Found:
         registry, now_s, near = self._registry, self._now_s, self._query.near
         if self._are_well:
-            # Nothing to rank, as nearly always: 7 µs less for fifty.
+            # Nearly always there is nothing to rank.
             return Found(candidates, [1.0] * len(candidates), self._total, self._degraded)
         last_seen_s, usual_gap_s, states = registry.last_seen_s, registry.usual_gap_s, registry.states
         if self._degraded:
-            # Among those that are not available at all, the last to be heard come first.
+            # Among nodes that are equally unavailable, those heard last come first.
             candidates = sorted(candidates, key=last_seen_s.__getitem__, reverse=True)
-        # Nearly all are well, which is seen without a call: 0.1 instead of 0.3 µs.
+        # Nearly all are well: this spares them the call of `availability_of`.
         active = () if registry.has_absences else (State.ACTIVE,)
         scored = [
             (
@@ -311,7 +266,7 @@ class Draw:
 class _Walk:
     """A walk over all members of some pools, from a random place, until enough are accepted.
 
-    Members that move between two steps may be met twice or missed: a discovery is a sample, not a listing.
+    It may meet twice, or miss, members that move between two steps: a discovery is a sample, not a listing.
     """
 
     def __init__(
@@ -323,7 +278,7 @@ class _Walk:
     ) -> None:
         place = int(random() * len(pools))
         cut = int(random() * len(pools[place]))
-        # What is left of each pool as (slots, start, end), the first one being taken up again at the end.
+        # The rest of each pool as (slots, start, end). The first pool is cut in two, and ends the walk.
         parts = [(slots, 0, len(slots)) for slots in pools[place + 1 :] + pools[:place]]
         self._parts = deque([(pools[place], cut, len(pools[place])), *parts, (pools[place], 0, cut)])
         self._wanted = wanted
@@ -332,11 +287,11 @@ class _Walk:
 
     @property
     def taken(self) -> list[int]:
-        """The members accepted so far, each once."""
+        """Members accepted so far, each once."""
         return list(self._taken)
 
     def step(self) -> bool:
-        """Look at some more members; True once enough were accepted or all were seen."""
+        """Look at some more members. Return True once enough were accepted or all were seen."""
         left = WALK_STEP_MEMBERS
         while self._parts and left > 0:
             slots, start, end = self._parts[0]
@@ -355,7 +310,7 @@ class _Walk:
 
 
 def _shuffled(slots: list[int], wanted: int, random: Callable[[], float]) -> list[int]:
-    """`wanted` of `slots` in random order (Fisher and Yates, as far as needed); `slots` is used up."""
+    """Return `wanted` of `slots` in random order (Fisher and Yates, as far as needed); uses up `slots`."""
     taken: list[int] = []
     while slots and len(taken) < wanted:
         place = int(random() * len(slots))

@@ -10,7 +10,7 @@ from ..errors import InternalBug
 from .life.expiry import Expiry
 from .nodes import Nodes
 from .soundness import Screen, Unserved
-from .state.batch import Batch, Vitals
+from .state.changes import Batch, Vitals
 from .state.columns import RecordColumns
 from .state.node import Record, SignOfLife, Tombstone
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
-from ..directory.state.batch import Vitals
-from ..directory.state.digests import DIGEST_MASK, record_digest
+from ..directory.state.changes import Vitals
+from ..directory.state.columns import DIGEST_MASK, record_digest
 from ..directory.state.node import (
     DISCOVERABLE,
     HELD,

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from ..clock import Now
-from ..directory.state.batch import Batch
+from ..directory.state.changes import Batch
 from ..errors import InternalBug
 from ..histogram import Histogram
-from ..storage.sqlite.state import StoreState
-from ..storage.store import RowsRefused, Store
+from ..storage.store import RowsRefused, Store, StoreState
 from .trouble import Trouble
 
 log = logging.getLogger("openred.saver")

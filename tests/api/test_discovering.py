@@ -14,9 +14,8 @@ from openred_central.api.discovering import read_query
 from openred_central.directory.discovery import Query
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.errors import CallerError
-from openred_central.micro_engine.wire.messages import Response
+from tests.support.world import DAY_S, World, assert_problem, read_reply, run
 
-from .helpers import DAY_S, World, assert_problem, read_reply, run
 from .test_nodes import SHORT_KEYS
 
 AWAKE = tuple(state for state in LIVE_STATES if state is not State.COMA)
@@ -247,21 +246,18 @@ def test_a_search_that_takes_long_lets_others_run_and_is_answered_whole() -> Non
     assert names(read_reply(run(endpoint))) == {"late"}
 
 
-def test_searches_that_take_long_go_one_after_the_other() -> None:
+async def test_searches_that_take_long_go_one_after_the_other() -> None:
     world = World(nodes_max=5_000)
     for number in range(2_000):
         world.register(node_id=f"n{number}")
     request = world.request("GET", "/discover?min_last_seen=2028-01-01T00:00:00Z&max_results=5")
 
-    async def scenario() -> Response:
-        async with world.api.walks:
-            searching = asyncio.create_task(world.start(request))
-            for _ in range(10):
-                await asyncio.sleep(0)
-            assert not searching.done()
-        return await searching
-
-    assert read_reply(asyncio.run(scenario())).document["degraded"] is True
+    async with world.api.walks:
+        searching = asyncio.create_task(world.start(request))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not searching.done()
+    assert read_reply(await searching).document["degraded"] is True
 
 
 def test_each_caller_gets_a_draw_of_its_own() -> None:

@@ -13,8 +13,7 @@ from openred_central.api.heartbeating import _merged
 from openred_central.directory.operating import hold
 from openred_central.micro_engine.shortcut import Answer, Answered
 from openred_central.security.signing import PrivateKey
-
-from .helpers import DAY_S, NODE, Commit, World, assert_problem, run
+from tests.support.world import DAY_S, NODE, Commit, World, assert_problem, run
 
 KEY = PrivateKey.generate_ed25519()
 KEYS = {

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import cast
 
 import pytest
-import uvloop
 
 from benchmarks.load.generator import Generator, Schedule
 from benchmarks.load.requests import LoadOptions
@@ -39,58 +38,56 @@ class Misbehaving(asyncio.Protocol):
                 self._transport.close()
 
 
-def load(*answers: bytes, protocol: Callable[[], asyncio.Protocol] | None = None, **options: object) -> Tally:
+async def load(
+    *answers: bytes, protocol: Callable[[], asyncio.Protocol] | None = None, **options: object
+) -> Tally:
     """Load such a server, or one of `protocol`, for a moment over two connections."""
+    serving = protocol or type("Here", (Misbehaving,), {"answers": answers})
+    listener = await asyncio.get_running_loop().create_server(serving, "127.0.0.1", 0)
+    given = {"mix": {"root": 1}, "duration_s": 0.3, "warm_up_s": 0.0, "connections": 2, **options}
+    port = listener.sockets[0].getsockname()[1]
+    generator = Generator(LoadOptions("127.0.0.1", port, **given), lambda second: None)  # type: ignore[arg-type]
 
-    async def main() -> Tally:
-        serving = protocol or type("Here", (Misbehaving,), {"answers": answers})
-        listener = await asyncio.get_running_loop().create_server(serving, "127.0.0.1", 0)
-        given = {"mix": {"root": 1}, "duration_s": 0.3, "warm_up_s": 0.0, "connections": 2, **options}
-        port = listener.sockets[0].getsockname()[1]
-        generator = Generator(LoadOptions("127.0.0.1", port, **given), lambda second: None)  # type: ignore[arg-type]
+    async def at_once() -> float:
+        return perf_counter()
 
-        async def at_once() -> float:
-            return perf_counter()
-
-        tally = await generator.run(at_once)
-        listener.close()
-        return tally
-
-    return uvloop.run(main())
+    tally = await generator.run(at_once)
+    listener.close()
+    return tally
 
 
 @pytest.mark.parametrize("answers", [(CLOSING,), (ANSWER, ANSWER, CLOSING)])
-def test_connections_closed_in_order_are_replaced(answers: tuple[bytes, ...]) -> None:
-    tally = load(*answers)
+async def test_connections_closed_in_order_are_replaced(answers: tuple[bytes, ...]) -> None:
+    tally = await load(*answers)
     assert tally.answered > 6
     assert (tally.failed, tally.error) == (0, "")
 
 
-def test_requests_lost_with_their_connection_are_counted() -> None:
-    tally = load(ANSWER, ANSWER, pipeline=4)
+async def test_requests_lost_with_their_connection_are_counted() -> None:
+    tally = await load(ANSWER, ANSWER, pipeline=4)
     assert tally.failed > 0
 
 
-def test_unanswered_requests_are_timed_up_to_the_end() -> None:
-    tally = load(rate=100.0)
+async def test_unanswered_requests_are_timed_up_to_the_end() -> None:
+    tally = await load(rate=100.0)
     # Two are in flight. All others wait for a connection, and count although they were never sent.
     assert tally.answered == 0
     assert tally.unanswered == tally.all_times().count >= 29
     assert tally.all_times().quantile_us(0.5) > 1_000_000
 
 
-def test_unreadable_answer_ends_the_run_with_the_reason() -> None:
-    assert load(NONSENSE).error.startswith("an answer cannot be read: ")
+async def test_unreadable_answer_ends_the_run_with_the_reason() -> None:
+    assert (await load(NONSENSE)).error.startswith("an answer cannot be read: ")
 
 
-def test_answer_up_to_the_end_of_its_connection_counts_as_lost() -> None:
-    tally = load(ENDLESS)
+async def test_answer_up_to_the_end_of_its_connection_counts_as_lost() -> None:
+    tally = await load(ENDLESS)
     assert tally.answered == 0
     assert tally.error == "the server closed all connections"
 
 
-def test_answer_without_request_is_an_error() -> None:
-    assert load(ANSWER * 2).error == "an answer came without a request"
+async def test_answer_without_request_is_an_error() -> None:
+    assert (await load(ANSWER * 2)).error == "an answer came without a request"
 
 
 class Slow(asyncio.Protocol):
@@ -104,8 +101,8 @@ class Slow(asyncio.Protocol):
         asyncio.get_running_loop().call_later(0.5, self._transport.write, answers)
 
 
-def test_late_answers_are_no_throughput() -> None:
-    tally = load(protocol=Slow, rate=100.0, connections=50)
+async def test_late_answers_are_no_throughput() -> None:
+    tally = await load(protocol=Slow, rate=100.0, connections=50)
     assert tally.answered == sum(tally.overdue) > 0
     assert tally.requests_per_s == 0
     assert tally.all_times().count == tally.answered + tally.unanswered
@@ -121,8 +118,8 @@ class Refusing(asyncio.Protocol):
         self._transport.write(ANSWER.replace(b"200 OK", b"503 Busy"))
 
 
-def test_idle_connection_reports_a_refusal() -> None:
-    tally = load(protocol=Refusing, idle_connections=1, idle_request=b"GET / HTTP/1.1\r\n\r\n")
+async def test_idle_connection_reports_a_refusal() -> None:
+    tally = await load(protocol=Refusing, idle_connections=1, idle_request=b"GET / HTTP/1.1\r\n\r\n")
     assert tally.error.startswith("an idle connection was answered b'HTTP/1.1 503")
 
 

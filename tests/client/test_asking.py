@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from datetime import UTC, datetime
 from typing import Any
@@ -20,9 +19,8 @@ from openred_central.client.errors import (
 )
 from openred_central.client.identity import Identity, Proof
 from openred_central.security.signatures import Message, read_signature
-
-from ..security.signed_requests import ed25519_key
-from .fake import Asked, FakeServer, Handler, Told
+from tests.support.fake_server import Asked, FakeServer, Handler, Told
+from tests.support.signed_requests import ed25519_key
 
 SESSION = "or3s.1.1.0.x"
 
@@ -46,9 +44,9 @@ class Case:
         self.identity = Identity(None, ed25519_key(), None, self.server.clock, random.Random(2).randbytes)
         self.asker = Asker(self.server.connections(), self.identity, self.server.sleep, wait_s_max)
 
-    def ask(self, proof: Proof = Proof.LIFE, said: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def ask(self, proof: Proof = Proof.LIFE, said: dict[str, Any] | None = None) -> dict[str, Any]:
         prove = ask_for(self.identity, proof, "POST")
-        return asyncio.run(self.asker.ask("POST", "/x", said, prove))
+        return await self.asker.ask("POST", "/x", said, prove)
 
     @property
     def proofs(self) -> list[str]:
@@ -60,24 +58,24 @@ def created(asked: Asked) -> int:
     return read_signature(Message(asked.method, "a", asked.target, "", asked.body, fields)).created
 
 
-def test_what_is_granted_is_kept_and_used() -> None:
+async def test_what_is_granted_is_kept_and_used() -> None:
     case = Case(in_turn((200, {"session": SESSION}), (200, {"ok": 1})))
-    case.ask()
-    assert case.ask() == {"ok": 1}
+    await case.ask()
+    assert (await case.ask()) == {"ok": 1}
     assert case.proofs == ["signature", "openred"]
 
 
 @pytest.mark.parametrize("reason", ["bad_session", "session_expired", "session_revoked", "session_syntax"])
-def test_a_session_that_ended_gives_way_to_a_signature(reason: str) -> None:
+async def test_a_session_that_ended_gives_way_to_a_signature(reason: str) -> None:
     case = Case(in_turn(refusal(reason), (200, {"session": "or3s.2.2.0.x"})))
     case.identity.take({"session": SESSION})
-    case.ask()
+    await case.ask()
     assert case.proofs == ["openred", "signature"]
     assert case.identity.session == "or3s.2.2.0.x"
 
 
 @pytest.mark.parametrize("ahead_s", [-500.0, 500.0])
-def test_a_wrong_clock_is_corrected_once(ahead_s: float) -> None:
+async def test_a_wrong_clock_is_corrected_once(ahead_s: float) -> None:
     """The device has no NTP; the directory tells what time it is."""
 
     def answer(asked: Asked) -> Told:
@@ -87,33 +85,33 @@ def test_a_wrong_clock_is_corrected_once(ahead_s: float) -> None:
         return 200, {}
 
     case = Case(answer)
-    case.ask(Proof.NODE)
+    await case.ask(Proof.NODE)
     assert len(case.server.asked) == 2
     assert case.identity.offset_s == pytest.approx(ahead_s, abs=0.01)
-    case.ask(Proof.NODE)
+    await case.ask(Proof.NODE)
     assert len(case.server.asked) == 3
 
 
 @pytest.mark.parametrize("ahead_s", [-90 * 86_400.0, 86_401.0, 90 * 86_400.0])
-def test_a_time_that_is_further_off_than_a_day_is_not_signed_for(ahead_s: float) -> None:
+async def test_a_time_that_is_further_off_than_a_day_is_not_signed_for(ahead_s: float) -> None:
     case = Case(lambda _: refusal("signature_early", case.server.clock.wall_s() + ahead_s))
     with pytest.raises(ClockError, match=r"Set the clock of this machine") as caught:
-        case.ask(Proof.NODE)
+        await case.ask(Proof.NODE)
     assert caught.value.ahead_s == pytest.approx(ahead_s, abs=0.01)
     assert len(case.server.asked) == 1
     assert case.identity.offset_s == 0.0
 
 
 @pytest.mark.parametrize("time", ["noon", "2027-01-15T08:00:00", "0001-01-01T00:00:00+14:00", None])
-def test_a_time_that_can_be_read_in_two_ways_or_in_none_is_not_believed(time: str | None) -> None:
+async def test_a_time_that_can_be_read_in_two_ways_or_in_none_is_not_believed(time: str | None) -> None:
     told = {"error": "proof_required", "reason": "signature_early", "server_time": time}
     case = Case(in_turn((401, told)))
     with pytest.raises(ClientError):
-        case.ask(Proof.NODE)
+        await case.ask(Proof.NODE)
     assert case.identity.offset_s == 0.0
 
 
-def test_right_after_a_servers_start_the_next_whole_second_is_waited_for() -> None:
+async def test_right_after_a_servers_start_the_next_whole_second_is_waited_for() -> None:
     def answer(asked: Asked) -> Told:
         if created(asked) < started_s:
             return refusal("signature_expired", case.server.clock.wall_s())
@@ -122,7 +120,7 @@ def test_right_after_a_servers_start_the_next_whole_second_is_waited_for() -> No
     case = Case(answer)
     case.server.clock.jump_wall(0.7)
     started_s = case.server.clock.wall_s() - 0.1
-    case.ask(Proof.NODE)
+    await case.ask(Proof.NODE)
     assert len(case.server.asked) == 2
     assert case.server.waited_s == [pytest.approx(0.32, abs=0.001)]
 
@@ -140,79 +138,79 @@ def test_right_after_a_servers_start_the_next_whole_second_is_waited_for() -> No
         (503, {}),
     ],
 )
-def test_what_is_refused_again_is_not_sent_a_third_time(told: Told) -> None:
+async def test_what_is_refused_again_is_not_sent_a_third_time(told: Told) -> None:
     case = Case(in_turn(told))
     with pytest.raises(ProblemError):
-        case.ask(Proof.NODE)
+        await case.ask(Proof.NODE)
     assert len(case.server.asked) <= 2
 
 
-def test_a_server_that_says_when_is_returned_to_then() -> None:
+async def test_a_server_that_says_when_is_returned_to_then() -> None:
     case = Case(in_turn((429, {}, {"Retry-After": "4"}), (503, {}, {"Retry-After": "5"}), (200, {})))
-    case.ask()
+    await case.ask()
     assert case.server.waited_s == [4.0, 5.0]
 
 
-def test_nobody_waits_longer_than_allowed_in_all() -> None:
+async def test_nobody_waits_longer_than_allowed_in_all() -> None:
     case = Case(in_turn((429, {"error": "rate_limited"}, {"Retry-After": "6"})))
     with pytest.raises(RetryLater) as caught:
-        case.ask()
+        await case.ask()
     assert (caught.value.retry_after_s, caught.value.error) == (6.0, "rate_limited")
     assert case.server.waited_s == [6.0]
 
 
-def test_a_server_that_always_says_now_is_not_asked_without_end() -> None:
+async def test_a_server_that_always_says_now_is_not_asked_without_end() -> None:
     case = Case(in_turn((429, {}, {"Retry-After": "0"})), wait_s_max=3.0)
     with pytest.raises(RetryLater):
-        case.ask()
+        await case.ask()
     assert len(case.server.asked) == 4
 
 
-def test_a_strict_directory_gets_the_claim_for_signs_of_life_too() -> None:
+async def test_a_strict_directory_gets_the_claim_for_signs_of_life_too() -> None:
     def answer(asked: Asked) -> Told:
         return (200, {}) if asked.proof == "claim" else refusal("proof_required")
 
     case = Case(answer)
     case.identity.key, case.identity.claim = None, "secret"
-    case.ask()
-    case.ask()
+    await case.ask()
+    await case.ask()
     assert case.proofs == ["nothing", "claim", "claim"]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b"\xff"])
-def test_what_answers_in_another_language_is_no_directory(body: bytes) -> None:
+async def test_what_answers_in_another_language_is_no_directory(body: bytes) -> None:
     content = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     with pytest.raises(BadAnswer, match="does not answer as a directory does"):
-        Case(lambda _: content).ask()
+        await Case(lambda _: content).ask()
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 401, 404, 421, 502])
 @pytest.mark.parametrize("said", [b'{"moved":true}', b"<html>"])
-def test_an_answer_that_is_no_success_and_not_the_directorys_word_is_foreign(
+async def test_an_answer_that_is_no_success_and_not_the_directorys_word_is_foreign(
     status: int, said: bytes
 ) -> None:
     head = f"HTTP/1.1 {status} X\r\nLocation: /x\r\nContent-Type: application/json\r\n"
     case = Case(lambda _: f"{head}Content-Length: {len(said)}\r\n\r\n".encode() + said)
     with pytest.raises(ForeignAnswer, match=str(status)):
-        case.ask()
+        await case.ask()
     assert len(case.server.asked) == 1
 
 
 @pytest.mark.parametrize("said", [{"a": "\ud800"}, {"a": 2**70}, {"a": object()}, {1: 2}])
-def test_what_cannot_be_sent_is_an_error_of_the_client(said: dict[str, Any]) -> None:
+async def test_what_cannot_be_sent_is_an_error_of_the_client(said: dict[str, Any]) -> None:
     case = Case(lambda _: (200, {}))
     with pytest.raises(ClientError, match="cannot be sent as JSON"):
-        case.ask(Proof.NODE, said)
+        await case.ask(Proof.NODE, said)
     case.identity.key, case.identity.claim = None, "clé"
     with pytest.raises(ClientError, match="characters that a header cannot have"):
-        case.ask(Proof.NODE)
+        await case.ask(Proof.NODE)
     assert case.server.asked == []
 
 
-def test_a_request_has_what_it_needs_and_no_more() -> None:
+async def test_a_request_has_what_it_needs_and_no_more() -> None:
     case = Case(lambda _: (200, {}))
-    case.ask(Proof.NOTHING)
-    case.ask(Proof.NOTHING, {"a": 1})
+    await case.ask(Proof.NOTHING)
+    await case.ask(Proof.NOTHING, {"a": 1})
     bare, full = case.server.asked
     assert bare.headers.keys() == {"host", "user-agent", "accept", "content-length"}
     assert full.headers.keys() == {"host", "user-agent", "accept", "content-type", "content-length"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,10 +22,10 @@ from openred_central.client import (
     RetryLater,
 )
 from openred_central.security.refused import Refused
+from tests.support.fake_server import Asked, FakeServer, Handler, Lost, Told
+from tests.support.keys import NOW, directory_key, keyset
+from tests.support.signed_requests import ed25519_key, other_key
 
-from ..security.keys import NOW, directory_key, keyset
-from ..security.signed_requests import ed25519_key, other_key
-from .fake import Asked, FakeServer, Handler, Lost, Told
 from .test_trust import OTHER_ROOT, vouched
 
 OWN = f"k-{ed25519_key().key_id}"
@@ -43,17 +43,14 @@ def client(server: FakeServer, *, keyed: bool = True, **options: Any) -> Client:
     )
 
 
-def asked_by(
+async def asked_by(
     method: Callable[[Client], Awaitable[object]], answer: Told = (200, {}), **options: Any
 ) -> list[Asked]:
     """What a client sends when `method` is called."""
     server = FakeServer(lambda _: answer)
 
-    async def main() -> None:
-        async with client(server, **options) as node:
-            await method(node)
-
-    asyncio.run(main())
+    async with client(server, **options) as node:
+        await method(node)
     return server.asked
 
 
@@ -88,17 +85,19 @@ def asked_by(
         (lambda c: c.revoke(), "POST /security/revoke", {"node_id": OWN, "all": True}, "signature"),
     ],
 )
-def test_what_each_method_sends(
+async def test_what_each_method_sends(
     method: Callable[[Client], Awaitable[object]], line: str, said: object, proof: str
 ) -> None:
-    (asked,) = asked_by(method)
+    (asked,) = await asked_by(method)
     assert f"{asked.method} {asked.target}" == line
     assert (asked.said if asked.body else None) == said
     assert asked.proof == proof
 
 
-def test_a_registration_is_signed_and_says_the_key() -> None:
-    (asked,) = asked_by(lambda c: c.register("192.0.2.1", 7, services=["a"], metadata={"b": 1}, region="eu"))
+async def test_a_registration_is_signed_and_says_the_key() -> None:
+    (asked,) = await asked_by(
+        lambda c: c.register("192.0.2.1", 7, services=["a"], metadata={"b": 1}, region="eu")
+    )
     assert asked.said == {
         "node_id": OWN,
         "address": "192.0.2.1",
@@ -111,67 +110,61 @@ def test_a_registration_is_signed_and_says_the_key() -> None:
     assert (asked.target, asked.proof) == ("/register", "signature")
 
 
-def test_a_node_without_a_key_registers_and_keeps_its_claim() -> None:
+async def test_a_node_without_a_key_registers_and_keeps_its_claim() -> None:
     server = FakeServer(lambda _: (201, {"claim": "secret"}))
 
-    async def main() -> None:
-        node = client(server, keyed=False, node_id="bob")
-        with pytest.raises(ValueError, match="needs a key"):
-            await node.register("192.0.2.1", 7)
-        await node.register("192.0.2.1", 7, public_key="some text")
-        assert node.claim == "secret"
-        await node.heartbeat()
-        await node.heartbeat(port=8)
-        await node.leave()
-
-    asyncio.run(main())
+    node = client(server, keyed=False, node_id="bob")
+    with pytest.raises(ValueError, match="needs a key"):
+        await node.register("192.0.2.1", 7)
+    await node.register("192.0.2.1", 7, public_key="some text")
+    assert node.claim == "secret"
+    await node.heartbeat()
+    await node.heartbeat(port=8)
+    await node.leave()
     assert [asked.proof for asked in server.asked] == ["nothing", "nothing", "claim", "claim"]
 
 
-def test_many_ids_are_looked_up_a_hundred_at_a_time() -> None:
+async def test_many_ids_are_looked_up_a_hundred_at_a_time() -> None:
     def answer(asked: Asked) -> Told:
         ids = asked.said["node_ids"]
         return 200, {"nodes": [{"node_id": ids[0]}], "missing": ids[1:]}
 
     server = FakeServer(answer)
-    found = asyncio.run(client(server).lookup([str(number) for number in range(250)]))
+    found = await client(server).lookup([str(number) for number in range(250)])
     assert [len(asked.said["node_ids"]) for asked in server.asked] == [100, 100, 50]
     assert [node["node_id"] for node in found["nodes"]] == ["0", "100", "200"]
     assert len(found["missing"]) == 247
 
 
 @pytest.mark.parametrize("services", [[""], ["", ""]])
-def test_names_that_are_empty_do_not_find_everybody(services: list[str]) -> None:
+async def test_names_that_are_empty_do_not_find_everybody(services: list[str]) -> None:
     with pytest.raises(ClientError, match="have no name"):
-        asked_by(lambda c: c.discover(services))
+        await asked_by(lambda c: c.discover(services))
 
 
-def test_names_that_are_no_text_are_left_to_the_directory() -> None:
-    (asked,) = asked_by(lambda c: c.node("\udcff"))
+async def test_names_that_are_no_text_are_left_to_the_directory() -> None:
+    (asked,) = await asked_by(lambda c: c.node("\udcff"))
     assert asked.target == "/nodes/%ED%B3%BF"
-    (asked,) = asked_by(lambda c: c.discover(["\udcff"]))
+    (asked,) = await asked_by(lambda c: c.discover(["\udcff"]))
     assert asked.target == "/discover?services=%ED%B3%BF"
 
 
-def test_one_that_hides_is_seen_by_itself() -> None:
+async def test_one_that_hides_is_seen_by_itself() -> None:
     def answer(asked: Asked) -> Told:
         return (200, {"node_id": OWN}) if asked.proof == "signature" else (404, {"error": "node_not_found"})
 
-    assert asyncio.run(client(FakeServer(answer)).node()) == {"node_id": OWN}
+    assert (await client(FakeServer(answer)).node()) == {"node_id": OWN}
     with pytest.raises(ProblemError, match="node_not_found"):
-        asyncio.run(client(FakeServer(answer)).node("bob"))
+        await client(FakeServer(answer)).node("bob")
 
 
-def test_after_a_change_of_keys_the_new_one_signs_under_the_former_name() -> None:
+async def test_after_a_change_of_keys_the_new_one_signs_under_the_former_name() -> None:
     server = FakeServer(lambda _: (200, {}))
 
-    async def main() -> None:
-        node = client(server)
-        await node.change_key(other_key(), next_key="n" * 43)
-        assert (node.key, node.node_id) == (other_key(), OWN)
-        await node.heartbeat()
-
-    asyncio.run(main())
+    node = client(server)
+    await node.change_key(other_key(), next_key="n" * 43)
+    assert (node.key, node.node_id) == (other_key(), OWN)
+    await node.heartbeat()
     change, beat = server.asked
     assert change.target == f"/nodes/{OWN}/key"
     assert change.said == {"public_key": other_key().public_text, "next_key": "n" * 43}
@@ -179,28 +172,25 @@ def test_after_a_change_of_keys_the_new_one_signs_under_the_former_name() -> Non
     assert f'keyid="{other_key().key_id}"' in beat.headers["signature-input"]
 
 
-def test_after_a_change_of_keys_a_node_that_is_gone_registers_without_its_former_commitment() -> None:
+async def test_after_a_change_of_keys_a_node_that_is_gone_registers_without_its_former_commitment() -> None:
     server = FakeServer(
         lambda asked: (404, {"error": "node_not_found"}) if "heart" in asked.target else (200, {})
     )
 
-    async def main() -> None:
-        node = client(server)
-        await node.register("192.0.2.1", 7, next_key=other_key().key_id)
-        await node.change_key(other_key())
-        task = asyncio.create_task(node.keep_alive())
-        while len(server.asked) < 4:
-            await asyncio.sleep(0)
-        task.cancel()
-
-    asyncio.run(main())
+    node = client(server)
+    await node.register("192.0.2.1", 7, next_key=other_key().key_id)
+    await node.change_key(other_key())
+    task = asyncio.create_task(node.keep_alive())
+    while len(server.asked) < 4:
+        await asyncio.sleep(0)
+    task.cancel()
     again = server.asked[3]
     assert again.target == "/register"
     assert again.said is not None
     assert "next_key" not in again.said
 
 
-def test_a_change_of_keys_is_never_sent_twice() -> None:
+async def test_a_change_of_keys_is_never_sent_twice() -> None:
     """The first one may have arrived; the second would be refused, and nobody would know which key counts."""
 
     def lose(_: Asked) -> Told:
@@ -208,42 +198,36 @@ def test_a_change_of_keys_is_never_sent_twice() -> None:
 
     server = FakeServer(lambda _: (200, {}))
 
-    async def main() -> None:
-        node = client(server)
-        await node.stats()
-        server.handler = lose
-        with pytest.raises(ConnectionFailed):
-            await node.change_key(other_key())
-        assert node.key == ed25519_key()
-
-    asyncio.run(main())
+    node = client(server)
+    await node.stats()
+    server.handler = lose
+    with pytest.raises(ConnectionFailed):
+        await node.change_key(other_key())
+    assert node.key == ed25519_key()
     assert len(server.asked) == 2
 
 
-def test_a_session_is_asked_for_by_a_signature_and_used() -> None:
+async def test_a_session_is_asked_for_by_a_signature_and_used() -> None:
     server = FakeServer(lambda _: (200, {"session": SESSION}))
 
-    async def main() -> None:
-        node = client(server)
-        assert await node.session() == SESSION
-        await node.heartbeat()
-        await node.tokens("bob")
-        await node.revoke()
-        await node.heartbeat()
-
-    asyncio.run(main())
+    node = client(server)
+    assert await node.session() == SESSION
+    await node.heartbeat()
+    await node.tokens("bob")
+    await node.revoke()
+    await node.heartbeat()
     assert server.asked[0].said == {"node_id": OWN, "purpose": "session"}
     assert [asked.proof for asked in server.asked] == [
         *("signature", "openred", "openred", "signature", "signature")
     ]
 
 
-def test_an_answer_without_a_session_is_none() -> None:
+async def test_an_answer_without_a_session_is_none() -> None:
     with pytest.raises(BadAnswer, match="without session"):
-        asked_by(lambda c: c.session())
+        await asked_by(lambda c: c.session())
 
 
-def test_a_key_set_is_fetched_once_as_long_as_it_is_the_same() -> None:
+async def test_a_key_set_is_fetched_once_as_long_as_it_is_the_same() -> None:
     def answer(asked: Asked) -> Told:
         if asked.headers.get("if-none-match") == '"1"':
             return b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\n\r\n'
@@ -253,21 +237,18 @@ def test_a_key_set_is_fetched_once_as_long_as_it_is_the_same() -> None:
     content = vouched(keyset(directory_key()))
     server = FakeServer(answer)
 
-    async def main() -> None:
-        node = client(server)
-        first = await node.key_set()
-        assert await node.key_set() is first
-        assert node.trusted.root_key_id
-        other = client(server, root_key_id=OTHER_ROOT.public.key_id)
-        with pytest.raises(Refused, match="root key"):
-            await other.key_set()
-
     server.clock.jump_wall(NOW - server.clock.wall_s())
-    asyncio.run(main())
+    node = client(server)
+    first = await node.key_set()
+    assert await node.key_set() is first
+    assert node.trusted.root_key_id
+    other = client(server, root_key_id=OTHER_ROOT.public.key_id)
+    with pytest.raises(Refused, match="root key"):
+        await other.key_set()
     assert [asked.headers.get("if-none-match") for asked in server.asked] == [None, '"1"', None]
 
 
-def test_key_sets_and_tokens_are_judged_by_our_own_clock_whatever_a_server_says() -> None:
+async def test_key_sets_and_tokens_are_judged_by_our_own_clock_whatever_a_server_says() -> None:
     """Somebody in between moves the time that requests are signed for; a key set of then stays expired."""
     content = vouched(keyset(directory_key()))
 
@@ -283,17 +264,14 @@ def test_key_sets_and_tokens_are_judged_by_our_own_clock_whatever_a_server_says(
     server.clock.jump_wall(NOW + 400 * 86_400.0 - server.clock.wall_s())
     server_time = datetime.fromtimestamp(server.clock.wall_s() - 80_000, UTC).isoformat()
 
-    async def main() -> None:
-        node = client(server)
-        await node.heartbeat()
-        assert node.clock_offset_s == pytest.approx(-80_000, abs=0.01)
-        assert node.now_s() == server.clock.wall_s()
-        expires_s = keyset(directory_key()).expires_at
-        server.clock.jump_wall(expires_s + 100 - server.clock.wall_s())
-        with pytest.raises(Refused, match="was valid until"):
-            await node.key_set()
-
-    asyncio.run(main())
+    node = client(server)
+    await node.heartbeat()
+    assert node.clock_offset_s == pytest.approx(-80_000, abs=0.01)
+    assert node.now_s() == server.clock.wall_s()
+    expires_s = keyset(directory_key()).expires_at
+    server.clock.jump_wall(expires_s + 100 - server.clock.wall_s())
+    with pytest.raises(Refused, match="was valid until"):
+        await node.key_set()
 
 
 def test_a_url_is_all_that_a_client_needs() -> None:
@@ -312,7 +290,9 @@ class Stopped(Exception):
     """Ends a loop that has no end."""
 
 
-def kept_alive(handler: Handler, pauses: int, *, registered: bool = True) -> tuple[FakeServer, list[Any]]:
+async def kept_alive(
+    handler: Handler, pauses: int, *, registered: bool = True
+) -> tuple[FakeServer, list[Any]]:
     """Let a client beat until it has paused so often; the server, and what the client told."""
     server, told = FakeServer(handler), list[Any]()
 
@@ -321,47 +301,40 @@ def kept_alive(handler: Handler, pauses: int, *, registered: bool = True) -> tup
         if len(server.waited_s) >= pauses:
             raise Stopped
 
-    async def main() -> None:
-        node = Client(
-            server.connections(),
-            ed25519_key(),
-            clock=server.clock,
-            entropy=random.Random(3).randbytes,
-            sleep=sleep,
-            wait_s_max=0.0,
-        )
-        if registered:
-            await node.register("192.0.2.1", 7)
-        await node.keep_alive(told.append)
-
+    node = Client(
+        server.connections(),
+        ed25519_key(),
+        clock=server.clock,
+        entropy=random.Random(3).randbytes,
+        sleep=sleep,
+        wait_s_max=0.0,
+    )
+    if registered:
+        await node.register("192.0.2.1", 7)
     with pytest.raises(Stopped):
-        run(main())
+        await node.keep_alive(told.append)
     return server, told
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(main)
-
-
-def test_a_node_beats_at_the_pace_that_is_advised() -> None:
-    server, told = kept_alive(lambda _: (200, {"heartbeat_advice_s": 1_000}), 5)
+async def test_a_node_beats_at_the_pace_that_is_advised() -> None:
+    server, told = await kept_alive(lambda _: (200, {"heartbeat_advice_s": 1_000}), 5)
     assert all(900 <= pause_s <= 1_000 for pause_s in server.waited_s)
     assert len(set(server.waited_s)) == 5
     assert len(told) == 5
 
 
-def test_a_directory_that_is_away_is_asked_more_and_more_seldom() -> None:
+async def test_a_directory_that_is_away_is_asked_more_and_more_seldom() -> None:
     def lose(asked: Asked) -> Told:
         if asked.target == "/register":
             return 201, {}
         raise Lost
 
-    server, told = kept_alive(lose, 14)
+    server, told = await kept_alive(lose, 14)
     assert server.waited_s[0] <= 2 < server.waited_s[3] < 300 <= server.waited_s[-1] <= 600
     assert all(isinstance(error, ConnectionFailed) for error in told)
 
 
-def test_a_node_whose_clock_was_never_set_goes_on_until_somebody_sets_it() -> None:
+async def test_a_node_whose_clock_was_never_set_goes_on_until_somebody_sets_it() -> None:
     def answer(asked: Asked) -> Told:
         if asked.target == "/register":
             return 201, {}
@@ -374,31 +347,31 @@ def test_a_node_whose_clock_was_never_set_goes_on_until_somebody_sets_it() -> No
         return 200, {"heartbeat_advice_s": 60}
 
     server_times = ["2100-01-01T00:00:00+00:00"] * 3
-    server, told = kept_alive(answer, 3)
+    server, told = await kept_alive(answer, 3)
     assert [type(said) for said in told] == [ClockError, ClockError, dict]
     assert server.waited_s[0] <= 2
 
 
 @pytest.mark.parametrize("status", [500, 502, 503])
-def test_a_directory_that_cannot_just_now_is_asked_again(status: int) -> None:
+async def test_a_directory_that_cannot_just_now_is_asked_again(status: int) -> None:
     answers = [(201, {}), (status, {}), (200, {"heartbeat_advice_s": 60})]
-    server, told = kept_alive(lambda _: answers.pop(0), 2)
+    server, told = await kept_alive(lambda _: answers.pop(0), 2)
     assert server.waited_s[0] <= 2
     assert server.waited_s[1] >= 54
     assert isinstance(told[0], ProblemError)
 
 
-def test_a_directory_that_says_when_is_asked_then() -> None:
+async def test_a_directory_that_says_when_is_asked_then() -> None:
     answers = [(201, {}), (429, {}, {"Retry-After": "60"}), (200, {"heartbeat_advice_s": 60})]
-    server, told = kept_alive(lambda _: answers.pop(0), 2)
+    server, told = await kept_alive(lambda _: answers.pop(0), 2)
     assert 60 <= server.waited_s[0] <= 66
     assert isinstance(told[0], RetryLater)
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_a_node_that_is_known_no_more_registers_again(status: int) -> None:
+async def test_a_node_that_is_known_no_more_registers_again(status: int) -> None:
     answers = [(201, {}), (status, {}), (201, {"heartbeat_advice_s": 60}), (200, {"heartbeat_advice_s": 60})]
-    server, _ = kept_alive(lambda _: answers.pop(0), 2)
+    server, _ = await kept_alive(lambda _: answers.pop(0), 2)
     assert [asked.target for asked in server.asked] == [
         *("/register", f"/heartbeat/{OWN}", "/register", f"/heartbeat/{OWN}")
     ]
@@ -406,7 +379,7 @@ def test_a_node_that_is_known_no_more_registers_again(status: int) -> None:
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 410, 421, 429, 502])
 @pytest.mark.parametrize("body", [b"", b"<h1>No</h1>", b'{"error":"node_not_found"}'])
-def test_what_a_proxy_says_ends_nothing_and_registers_nothing(status: int, body: bytes) -> None:
+async def test_what_a_proxy_says_ends_nothing_and_registers_nothing(status: int, body: bytes) -> None:
     def answer(asked: Asked) -> Told:
         if len(server_answers) > 1:
             return server_answers.pop(0)
@@ -414,22 +387,22 @@ def test_what_a_proxy_says_ends_nothing_and_registers_nothing(status: int, body:
 
     proxy = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     server_answers: list[Told] = [(201, {}), proxy, proxy, (200, {})]
-    server, told = kept_alive(answer, 3)
+    server, told = await kept_alive(answer, 3)
     assert [type(said) for said in told] == [ForeignAnswer, ForeignAnswer, dict]
     assert [asked.target for asked in server.asked].count("/register") == 1
     assert server.waited_s[0] <= 2
 
 
 @pytest.mark.parametrize("status", [408, 429])
-def test_a_directory_that_had_too_much_of_us_is_asked_again(status: int) -> None:
+async def test_a_directory_that_had_too_much_of_us_is_asked_again(status: int) -> None:
     answers = [(201, {}), (status, {}), (200, {"heartbeat_advice_s": 60})]
-    _, told = kept_alive(lambda _: answers.pop(0), 2)
+    _, told = await kept_alive(lambda _: answers.pop(0), 2)
     assert [type(said) for said in told] == [ProblemError, dict]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410])
-def test_a_refusal_that_will_not_pass_ends_it(status: int) -> None:
+async def test_a_refusal_that_will_not_pass_ends_it(status: int) -> None:
     server = FakeServer(lambda _: (status, {"error": "x"}))
     with pytest.raises(ClientError, match=str(status)):
-        asyncio.run(client(server).keep_alive())
+        await client(server).keep_alive()
     assert server.waited_s == []

@@ -13,8 +13,7 @@ from openred_central.client.address import Address
 from openred_central.client.connections import Connections, Reader, Writer
 from openred_central.client.errors import BadAnswer, ClientError, ConnectionFailed
 from openred_central.clock import VirtualClock
-
-from .fake import Asked, FakeServer, Lost, Stream, Told, respond
+from tests.support.fake_server import Asked, FakeServer, Lost, Stream, Told, respond
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -27,21 +26,18 @@ def build() -> bytes:
     return REQUEST
 
 
-def test_one_connection_serves_one_request_after_the_other() -> None:
+async def test_one_connection_serves_one_request_after_the_other() -> None:
     server = FakeServer(ok)
 
-    async def main() -> None:
-        connections = server.connections()
-        for _ in range(3):
-            assert (await connections.ask(build)).status == 200
-        await connections.close()
-
-    asyncio.run(main())
+    connections = server.connections()
+    for _ in range(3):
+        assert (await connections.ask(build)).status == 200
+    await connections.close()
     assert [len(server.asked), len(server.streams)] == [3, 1]
     assert server.streams[0].closed
 
 
-def test_requests_wait_for_their_turn() -> None:
+async def test_requests_wait_for_their_turn() -> None:
     """Two connections at most, and never two requests in flight on one."""
     in_flight: dict[int, int] = {}
 
@@ -65,15 +61,12 @@ def test_requests_wait_for_their_turn() -> None:
         server.streams.append(stream)
         return stream, stream
 
-    async def main() -> None:
-        connections = Connections(Address.of("http://a"), server.clock, connect=connect, connections_max=2)
-        await asyncio.gather(*(connections.ask(build) for _ in range(20)))
-
-    asyncio.run(main())
+    connections = Connections(Address.of("http://a"), server.clock, connect=connect, connections_max=2)
+    await asyncio.gather(*(connections.ask(build) for _ in range(20)))
     assert [len(server.asked), len(server.streams)] == [20, 2]
 
 
-def test_a_connection_that_ended_while_idle_is_replaced_and_the_request_built_anew() -> None:
+async def test_a_connection_that_ended_while_idle_is_replaced_and_the_request_built_anew() -> None:
     lost = [False, True, False]
     built = []
 
@@ -88,49 +81,40 @@ def test_a_connection_that_ended_while_idle_is_replaced_and_the_request_built_an
 
     server = FakeServer(answer)
 
-    async def main() -> None:
-        connections = server.connections()
-        await connections.ask(count)
-        assert (await connections.ask(count)).status == 200
-
-    asyncio.run(main())
+    connections = server.connections()
+    await connections.ask(count)
+    assert (await connections.ask(count)).status == 200
     assert [len(built), len(server.streams)] == [3, 2]
 
 
 @pytest.mark.parametrize("how", ["ended", "old", "told to close", "unasked", "unasked, then ended"])
-def test_a_connection_that_is_ending_is_not_used_again(how: str) -> None:
+async def test_a_connection_that_is_ending_is_not_used_again(how: str) -> None:
     close = {"Connection": "close"} if how == "told to close" else {}
     server = FakeServer(lambda _: (200, {}, close))
 
-    async def main() -> None:
-        connections = server.connections()
-        await connections.ask(build)
-        if how == "ended":
-            server.ended = True
-        elif how.startswith("unasked"):
-            server.streams[0].push(respond(200, {"node_id": "somebody else"}))
-            server.ended = "ended" in how
-        elif how == "old":
-            server.clock.advance(51.0)
-        assert (await connections.ask(build)).body == b"{}"
-
-    asyncio.run(main())
+    connections = server.connections()
+    await connections.ask(build)
+    if how == "ended":
+        server.ended = True
+    elif how.startswith("unasked"):
+        server.streams[0].push(respond(200, {"node_id": "somebody else"}))
+        server.ended = "ended" in how
+    elif how == "old":
+        server.clock.advance(51.0)
+    assert (await connections.ask(build)).body == b"{}"
     assert len(server.streams) == 2
     assert server.streams[0].closed
 
 
-def test_what_must_not_be_sent_twice_goes_over_a_new_connection() -> None:
+async def test_what_must_not_be_sent_twice_goes_over_a_new_connection() -> None:
     server = FakeServer(ok)
 
-    async def main() -> None:
-        connections = server.connections()
-        await connections.ask(build)
+    connections = server.connections()
+    await connections.ask(build)
+    await connections.ask(build, repeatable=False)
+    server.handler = lambda _: lose()
+    with pytest.raises(ConnectionFailed, match="without an answer"):
         await connections.ask(build, repeatable=False)
-        server.handler = lambda _: lose()
-        with pytest.raises(ConnectionFailed, match="without an answer"):
-            await connections.ask(build, repeatable=False)
-
-    asyncio.run(main())
     assert [len(server.asked), len(server.streams)] == [3, 3]
 
 
@@ -138,23 +122,23 @@ def lose() -> Told:
     raise Lost
 
 
-def test_a_fresh_connection_that_ends_is_an_error_and_not_tried_for_ever() -> None:
+async def test_a_fresh_connection_that_ends_is_an_error_and_not_tried_for_ever() -> None:
     server = FakeServer(lambda _: lose())
     with pytest.raises(ConnectionFailed, match="ended the connection without an answer"):
-        asyncio.run(server.connections().ask(build))
+        await server.connections().ask(build)
     server.reset_on_write = True
     with pytest.raises(ConnectionFailed, match="ended the connection without an answer"):
-        asyncio.run(server.connections().ask(build))
+        await server.connections().ask(build)
     assert len(server.asked) == 2
 
 
-def test_half_an_answer_is_an_error_and_ends_the_connection() -> None:
+async def test_half_an_answer_is_an_error_and_ends_the_connection() -> None:
     server = FakeServer(lambda _: respond(200, {"a": 1})[:-3])
     server.ended = True
     with pytest.raises(
         BadAnswer, match=r"http://directory\.example:8000: the connection ended in the middle"
     ):
-        asyncio.run(server.connections().ask(build))
+        await server.connections().ask(build)
     assert server.streams[0].closed
 
 
@@ -173,27 +157,24 @@ def silent(server: FakeServer) -> Callable[[], object]:
     return connect
 
 
-def test_nobody_waits_longer_than_told() -> None:
+async def test_nobody_waits_longer_than_told() -> None:
     server = FakeServer(ok)
     server.connect = silent(server)  # type: ignore[method-assign,assignment]
     with pytest.raises(ConnectionFailed, match=r"no answer from http://directory\.example:8000 within 0 s"):
-        asyncio.run(server.connections(timeout_s=0.0).ask(build))
+        await server.connections(timeout_s=0.0).ask(build)
     assert server.streams[0].closed
 
 
-def test_a_request_that_is_cancelled_leaves_no_connection_on_which_its_answer_may_come() -> None:
+async def test_a_request_that_is_cancelled_leaves_no_connection_on_which_its_answer_may_come() -> None:
     server = FakeServer(ok)
     server.connect = silent(server)  # type: ignore[method-assign,assignment]
 
-    async def main() -> None:
-        task = asyncio.create_task(server.connections().ask(build))
-        while not server.asked:
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
+    task = asyncio.create_task(server.connections().ask(build))
+    while not server.asked:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert server.streams[0].closed
 
 
@@ -213,17 +194,17 @@ def test_a_request_that_is_cancelled_leaves_no_connection_on_which_its_answer_ma
         (OSError(113, "No route to host"), "no connection to http://a:8000: No route to host"),
     ],
 )
-def test_why_nobody_can_be_reached_is_said_in_one_line(error: Exception, told: str) -> None:
+async def test_why_nobody_can_be_reached_is_said_in_one_line(error: Exception, told: str) -> None:
     async def connect() -> tuple[Reader, Writer]:
         raise error
 
     connections = Connections(Address.of("http://a:8000"), VirtualClock(), connect=connect)
     with pytest.raises(ConnectionFailed) as caught:
-        asyncio.run(connections.ask(build))
+        await connections.ask(build)
     assert told in str(caught.value)
 
 
-def test_a_certificate_that_is_not_trusted_is_said_so() -> None:
+async def test_a_certificate_that_is_not_trusted_is_said_so() -> None:
     error = ssl.SSLCertVerificationError(1, "failed")
     error.verify_message = "self-signed certificate"
 
@@ -232,7 +213,7 @@ def test_a_certificate_that_is_not_trusted_is_said_so() -> None:
 
     connections = Connections(Address.of("http://a:8000"), VirtualClock(), connect=connect)
     with pytest.raises(ConnectionFailed, match="cannot be trusted: self-signed certificate"):
-        asyncio.run(connections.ask(build))
+        await connections.ask(build)
 
 
 def test_another_loop_gets_connections_of_its_own() -> None:
@@ -248,14 +229,11 @@ def test_another_loop_gets_connections_of_its_own() -> None:
     asyncio.run(connections.close())
 
 
-def test_two_loops_at_once_are_told_that_they_need_two() -> None:
+async def test_two_loops_at_once_are_told_that_they_need_two() -> None:
     server = FakeServer(ok)
     connections = server.connections()
 
-    async def main() -> None:
-        await connections.ask(build)
-        with pytest.raises(ClientError, match="one event loop at a time"):
-            await asyncio.to_thread(asyncio.run, connections.ask(build))
-
-    asyncio.run(main())
+    await connections.ask(build)
+    with pytest.raises(ClientError, match="one event loop at a time"):
+        await asyncio.to_thread(asyncio.run, connections.ask(build))
     assert len(server.asked) == 1

@@ -11,12 +11,11 @@ import pytest
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.lifecycle import DAY_S, LIVE_STATES, State
 from openred_central.directory.registration import Registration
-from openred_central.directory.state.batch import Vitals
+from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import LEFT, Profile
 from openred_central.directory.state.tombstones import GRANTED_S_MAX
 from openred_central.errors import CallerError
-
-from .building import (
+from tests.support.building import (
     EPOCH_S,
     SHORT_LIFE,
     DictStore,

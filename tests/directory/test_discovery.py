@@ -1,10 +1,9 @@
-"""Finding peers: exact totals, a fair draw, the better available first, and the best of the rest."""
+"""Discovery: exact totals, a fair draw, the most available first, and the best of the rest."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from copy import copy
 
 import pytest
 
@@ -16,15 +15,12 @@ from openred_central.directory.discovery import (
     Draw,
     Found,
     Query,
-    Sample,
     availability,
     availability_of,
 )
-from openred_central.directory.lifecycle import LIVE_STATES, Event, State
-from openred_central.directory.state.service_index import MOVES_KEPT
+from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.service_sets import ServiceSet, ServiceSets
-
-from .building import (
+from tests.support.building import (
     DAY_S,
     EPOCH_S,
     SHORT_LIFE,
@@ -263,7 +259,7 @@ def test_a_region_stays_required_where_the_best_of_the_rest_come_back() -> None:
 
 def test_a_flood_of_ever_new_sets_is_answered_all_the_same() -> None:
     directory = make_directory()
-    directory.nodes.index._groups_max = 8
+    directory.nodes.index.groups_max = 8
     for number in range(300):
         register(directory, f"n{number}", at(0.0), services=f"chat,s{number}", region=f"r{number % 7}")
     register(directory, "other", at(0.0), services="mail")
@@ -280,7 +276,7 @@ def test_a_flood_of_ever_new_sets_is_answered_all_the_same() -> None:
 def flooded(count: int) -> Directory:
     """Very many nodes in sets of their own: all offer `chat`, every second `mail`, every third `files`."""
     directory = make_directory(nodes_max=count)
-    directory.nodes.index._groups_max = 8
+    directory.nodes.index.groups_max = 8
     for number in range(count):
         said = ["chat", *(["files"] if number % 3 == 0 else []), *(["mail"] if number % 2 == 0 else [])]
         register(directory, f"n{number}", at(0.0), services=",".join([*said, f"s{number}"]))
@@ -314,7 +310,7 @@ def test_in_a_flood_who_lacks_a_service_is_not_found() -> None:
 def test_what_a_query_looks_at_at_once_is_bounded_in_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the nodes offer one service, half the other: nobody offers both, each may have to be seen."""
     directory = make_directory(nodes_max=10 * WALK_STEP_MEMBERS)
-    directory.nodes.index._groups_max = 8
+    directory.nodes.index.groups_max = 8
     for number in range(5 * WALK_STEP_MEMBERS):
         register(directory, f"n{number}", at(0.0), services=f"{'ab'[number % 2]},s{number}")
     looks = 0
@@ -458,8 +454,7 @@ def test_a_draw_that_ends_early_finds_what_a_whole_one_finds(
     now, asked = at(5_000.0), query("chat", max_results=20)
 
     def found() -> Found:
-        directory._random = random.Random(seed).random
-        return finish(directory.discover(asked, now))
+        return finish(Draw(directory.nodes, asked, now.attended_s, random.Random(seed).random))
 
     early = found()
     monkeypatch.setattr(Draw, "_count_best", lambda draw, slots: 0)
@@ -476,110 +471,3 @@ def test_what_a_walk_finds_is_ranked_whatever_the_draw_before_it_met() -> None:
         found = discover(directory, query(min_last_seen_at=EPOCH_S + 500.0))
         assert len(found.slots) == 5
         assert found.availabilities == sorted(found.availabilities, reverse=True)
-
-
-# Samples: what was found may be told again while it is still so.
-
-
-def sampled(directory: Directory, asked: Query) -> Sample | None:
-    draw = directory.discover(asked, at(1_000.0))
-    return draw.sample(finish(draw))
-
-
-@pytest.mark.parametrize(
-    ("asked", "is_sample"),
-    [
-        (query("chat"), True),
-        (query(), True),
-        (query("mail"), True),
-        (query("mail", max_results=13), False),
-        (query("mail", max_results=12), True),
-        (query("files"), False),
-        (query("nothing"), False),
-        (query("chat", region="eu"), True),
-        (query("chat", near="eu"), True),
-        (query("mail", near="us"), False),
-        (query("files", near="us"), False),
-        (query("chat", min_last_seen_at=EPOCH_S), False),
-        (query("chat", states=(State.COMA,)), False),
-        (query("chat", states=(State.COMA,), min_last_seen_at=EPOCH_S), False),
-    ],
-)
-def test_a_sample_is_drawn_blindly_from_more_than_eight_times_as_many(asked: Query, is_sample: bool) -> None:
-    directory = populated(1_000)
-    assert (sampled(directory, asked) is not None) is is_sample
-
-
-def test_what_is_looked_for_in_crowds_is_no_sample() -> None:
-    directory = make_directory()
-    directory.nodes.index._groups_max = 0
-    for number in range(200):
-        register(directory, f"n{number}", at(0.0), services="chat,mail")
-    assert sampled(directory, query("chat")) is not None
-    assert sampled(directory, query("chat", "mail")) is None
-
-
-def test_a_sample_counts_who_comes_and_goes() -> None:
-    directory = populated(100)
-    sample = sampled(directory, query("chat"))
-    assert sample is not None
-    slots = set(sample._slots)
-    totals = [sample.total()]
-    others = (f"n{number}" for number in range(100) if number not in slots)
-    register(directory, "new", at(1_000.0), services="chat")
-    totals.append(sample.total())
-    directory.leave(next(others), at(1_000.0))
-    totals.append(sample.total())
-    directory.forget(next(others), at(1_000.0))
-    totals.append(sample.total())
-    register(directory, next(others), at(1_000.0), services="mail")
-    totals.append(sample.total())
-    beat(directory, next(others), at(1_000.0))
-    totals.append(sample.total())
-    assert totals == [100, 101, 100, 99, 98, 98]
-
-
-@pytest.mark.parametrize("deed", ["leave", "forget", "rewrite", "silence", "hide"])
-def test_a_sample_is_void_once_one_of_its_nodes_has_changed(deed: str) -> None:
-    directory = populated(100)
-    sample = sampled(directory, query("chat"))
-    assert sample is not None
-    slot, now = sample._slots[2], at(1_000.0)
-    name = directory.nodes.registry.node_id(slot)
-    services = directory.nodes.registry.service_set(slot).services
-    beat(directory, name, now)
-    assert sample.total() == 100, "a sign of life changes nothing"
-    match deed:
-        case "leave":
-            directory.leave(name, now)
-        case "forget":
-            directory.forget(name, now)
-        case "rewrite":
-            directory.bind(slot)
-        case "silence":
-            directory.nodes.enter(slot, Event.DEADLINE, at=now.wall_s, at_s=now.attended_s)
-        case "hide":
-            register(directory, name, now, services=services, discoverable=False)
-    assert sample.total() is None
-
-
-def test_a_sample_is_void_after_too_many_changes_to_know() -> None:
-    directory = populated(100)
-    sample = sampled(directory, query("chat"))
-    assert sample is not None
-    other = next(slot for slot in range(100) if slot not in sample._slots)
-    for count in range(MOVES_KEPT // 2 + 1):
-        # Each time it goes and comes.
-        directory.bind(other)
-        if count == MOVES_KEPT // 2 - 1:
-            assert Sample.total(copy(sample)) == 100
-    assert sample.total() is None
-
-
-def test_a_sample_is_void_once_some_who_may_match_stand_in_crowds() -> None:
-    directory = populated(100)
-    sample = sampled(directory, query("chat", "mail", max_results=1))
-    assert sample is not None
-    directory.nodes.index._groups_max = 0
-    register(directory, "new", at(1_000.0), services="chat,mail,relay")
-    assert sample.total() is None

@@ -9,17 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from openred_central.api.feed.broadcast import LAG_TICKS_MAX, Broadcast
-from openred_central.api.feed.event_feed import EventFeed
-from openred_central.api.feed.event_log import EventLog
+from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.nodes import Nodes
 from openred_central.listening import address_of, listen_tcp
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
-from tests.api.sse import Event, read_events
-
-from .conftest import Start
-from .running import WAIT_S_MAX, Client, Server
+from tests.support.running import WAIT_S_MAX, Client, Server, Start
+from tests.support.sse import Event, read_events
 
 
 class Stream:
@@ -140,48 +137,41 @@ def test_a_stop_ends_open_streams_at_once_and_in_good_order(start: Start) -> Non
             assert opened.events
 
 
-def test_one_who_does_not_read_is_dropped_while_another_gets_everything() -> None:
+async def test_one_who_does_not_read_is_dropped_while_another_gets_everything() -> None:
     """A real engine, with ticks as fast as they are taken and figures that soon fill every buffer."""
+    figures = {"padding": "x" * 200_000}
+    nodes = Nodes(LifecycleOptions(), shards=1, nodes_max=1)
+    feed = EventFeed(EventLog("run"), nodes)
+    broadcast = Broadcast(feed, lambda: figures, lambda: 0.0, subscribers_max=10)
+    engine = Engine()
 
-    async def test() -> None:
-        figures = {"padding": "x" * 200_000}
-        nodes = Nodes(LifecycleOptions(), shards=1, nodes_max=1)
-        broadcast = Broadcast(EventFeed(EventLog("run"), nodes), lambda: figures, lambda: 0.0, readers_max=10)
-        engine = Engine()
+    @engine.route("/events")
+    async def events(request: Request) -> StreamingResponse:
+        return StreamingResponse(broadcast.join(b"", broadcast.log.last))
 
-        @engine.route("/events")
-        async def events(request: Request) -> StreamingResponse:
-            return StreamingResponse(broadcast.join(b"", broadcast.log.last))
-
-        listeners = listen_tcp("127.0.0.1", 0, backlog=10)
-        host, _, port = address_of(listeners[0]).rpartition(":")
-        await engine.start(listeners)
-        request = b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n"
-        _, slow = await asyncio.open_connection(host, int(port), limit=1_000)
-        fast_reader, fast = await asyncio.open_connection(host, int(port))
-        slow.write(request)
-        fast.write(request)
-        received = await fast_reader.readuntil(b"figures")
-        for number in range(4 * LAG_TICKS_MAX):
-            if broadcast.dropped:
-                break
-            broadcast.tick()
-            while received.count(b"event: figures") < number + 2:
-                received += await fast_reader.read(1 << 20)
-        assert broadcast.dropped == 1
-        assert len(broadcast.readers) == 1
-        broadcast.stop()
-        while piece := await fast_reader.read(1 << 20):
-            received += piece
-            if received.endswith(b"0\r\n\r\n"):
-                break
-        assert received.endswith(b"0\r\n\r\n")
-        for writer in (slow, fast):
-            writer.transport.abort()
-        assert await engine.drain() == 0
-
-    async def bounded() -> None:
-        async with asyncio.timeout(WAIT_S_MAX):
-            await test()
-
-    asyncio.run(bounded())
+    listeners = listen_tcp("127.0.0.1", 0, backlog=10)
+    host, _, port = address_of(listeners[0]).rpartition(":")
+    await engine.start(listeners)
+    request = b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n"
+    _, slow = await asyncio.open_connection(host, int(port), limit=1_000)
+    fast_reader, fast = await asyncio.open_connection(host, int(port))
+    slow.write(request)
+    fast.write(request)
+    received = await fast_reader.readuntil(b"figures")
+    for number in range(4 * LAG_TICKS_MAX):
+        if broadcast.dropped:
+            break
+        broadcast.tick()
+        while received.count(b"event: figures") < number + 2:
+            received += await fast_reader.read(1 << 20)
+    assert broadcast.dropped == 1
+    assert len(broadcast.subscribers) == 1
+    broadcast.stop()
+    while piece := await fast_reader.read(1 << 20):
+        received += piece
+        if received.endswith(b"0\r\n\r\n"):
+            break
+    assert received.endswith(b"0\r\n\r\n")
+    for writer in (slow, fast):
+        writer.transport.abort()
+    assert await engine.drain() == 0

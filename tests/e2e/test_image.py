@@ -9,6 +9,7 @@ not run by root, or user 10001 cannot reach that Python, its user.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -21,15 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
-from tests.house.project import ROOT, ignored
+from tests.support.project import ROOT, ignored
+from tests.support.running import WAIT_S_MAX, Client, until
 
 from .image import Image, is_ignored, steps, wheels_of
-from .running import WAIT_S_MAX, Client, until
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DOCKERIGNORE = (ROOT / ".dockerignore").read_text(encoding="utf-8")
+LOCK = ".ci/image-requirements.txt"
 READY = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 
 
@@ -45,9 +48,21 @@ def image() -> Iterator[Image]:
             (context / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / path, context / path)
         wheels_of(["uvloop", "orjson", "cryptography", "setuptools"], wheels)
+        # The packed wheels have hashes of their own.
+        (context / LOCK).write_text(pins(wheels))
         yield Image(DOCKERFILE, context, scratch / "root", wheels)
     finally:
         shutil.rmtree(scratch)
+
+
+def pins(wheels: Path) -> str:
+    """Return the requirements that pin these wheels, as the lock pins those of the package index."""
+    lines = []
+    for wheel in wheels.iterdir():
+        name, version = wheel.name.split("-")[:2]
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        lines.append(f"{name}=={version} --hash=sha256:{digest}\n")
+    return "".join(lines)
 
 
 def context_files() -> list[str]:
@@ -82,7 +97,8 @@ def as_its_user(image: Image) -> dict[str, Any]:
 
 def test_the_context_holds_the_program_and_nothing_else() -> None:
     top = {path.partition("/")[0] for path in context_files()}
-    assert top == {"openred_central", "pyproject.toml", "LICENSE"}
+    assert top == {"openred_central", "pyproject.toml", "LICENSE", ".ci"}
+    assert [path for path in context_files() if path.startswith(".ci/")] == [LOCK]
     for path in (
         *(".git/config", ".venv/bin/python", "data/openred.db", "tests/conftest.py", ".env"),
         *("openred_central/__pycache__/cli.cpython-312.pyc", "openred_central/api/__pycache__/nodes.pyc"),
@@ -120,14 +136,17 @@ def test_the_processes_are_run_without_a_shell_and_not_by_root() -> None:
     assert by_name["STOPSIGNAL"].value == "SIGTERM"
 
 
-def test_the_code_is_copied_after_its_dependencies_are_installed() -> None:
-    """So that a change of the code leaves the layer with the dependencies as it is."""
+def test_dependencies_are_locked_and_installed_before_the_code() -> None:
+    """A change of the code leaves the layer with the dependencies as it is."""
     names = [f"{step.instruction} {step.value}" for step in steps(DOCKERFILE)]
-    installed = next(
-        place for place, name in enumerate(names) if name.endswith("pip install --no-cache-dir .")
+    (installed,) = [place for place, name in enumerate(names) if "--require-hashes" in name]
+    assert [name for name in names[:installed] if name.startswith("COPY")] == [f"COPY {LOCK} ./"]
+    locked = dict(
+        re.findall(r"^([\w-]+)==([\w.]+) \\\n    --hash=sha256:", (ROOT / LOCK).read_text(), re.MULTILINE)
     )
-    before = [name for name in names[:installed] if name.startswith("COPY")]
-    assert before == ["COPY pyproject.toml LICENSE ./", "COPY openred_central/__init__.py openred_central/"]
+    wanted = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["build-system"]["requires"]]
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(locked[requirement.name]), requirement
 
 
 def test_the_image_serves_is_healthy_stops_and_writes_only_its_data(image: Image) -> None:

@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 import orjson
 
-from .conftest import Start
-from .running import WAIT_S_MAX, Answer, Client, Server, answers, until
-from .signing import Node, wait_for_the_next_second
+from tests.support.running import WAIT_S_MAX, Answer, Client, Server, Start, answers, until
+from tests.support.signing import Node, wait_for_the_next_second
 
 CONNECTIONS = 60
 PIPELINED_MAX = 8
@@ -148,10 +147,10 @@ class Load:
         self.closed_by.append("answer" if got else "silence")
 
 
-def test_stopping_under_pipelined_load_loses_nothing_that_was_accepted(start: Start, seed: int) -> None:
+async def test_stopping_under_pipelined_load_loses_nothing_that_was_accepted(start: Start, seed: int) -> None:
     server = start("--connections-per-address-max", "1000")
     load = Load(server, seed)
-    asyncio.run(load.run())
+    await load.run()
     assert server.wait() == 0
     assert "Traceback" not in server.log
     assert "0 connections were cut" in server.log

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.directory.lifecycle import LIVE_STATES, State
-from openred_central.directory.state.batch import Vitals
-from openred_central.directory.state.digests import record_digest
+from openred_central.directory.state.changes import Vitals
+from openred_central.directory.state.columns import record_digest
 from openred_central.directory.state.node import (
     DISCOVERABLE,
     HELD,
@@ -25,8 +25,9 @@ from openred_central.directory.state.node import (
     append_history,
     hash_id,
 )
-from openred_central.maintenance.line_fields import NUMBER_MAX, LineError
 from openred_central.maintenance.portable import (
+    NUMBER_MAX,
+    LineError,
     Secret,
     Totals,
     decode,
@@ -35,8 +36,7 @@ from openred_central.maintenance.portable import (
     encode_footer,
     encode_header,
 )
-
-from ..storage.records import record, tombstone
+from tests.support.records import record, tombstone
 
 FLOATS = st.floats(-NUMBER_MAX, NUMBER_MAX)
 TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))

@@ -15,9 +15,11 @@ import pytest
 from openred_central.listening import listen_tcp, listen_unix, tls_context
 from openred_central.micro_engine.acceptor import PARTING_MAX
 from openred_central.micro_engine.limits import EngineLimits
+from tests.support.certificates import certificate
+from tests.support.serving import Client, client_of, reset, running
 
+from ..support.waiting import until
 from .harness import answers, get
-from .serving import Client, certificate, client_of, reset, running, serve, until
 
 
 def limits(total: int, per_address: int, exempt: tuple[str, ...] = ()) -> EngineLimits:
@@ -27,180 +29,147 @@ def limits(total: int, per_address: int, exempt: tuple[str, ...] = ()) -> Engine
 
 
 @pytest.mark.parametrize("caps", [limits(2, 2), limits(9, 2), limits(2, 1, ("127.0.0.0/8",))])
-def test_a_client_above_a_cap_is_told_so_and_closed(caps: EngineLimits) -> None:
-    async def test() -> None:
-        async with running(caps) as served, client_of(served) as first, client_of(served) as second:
-            assert (await first.ask(get("/hello/a")))[0] == 200
-            assert (await second.ask(get("/hello/a")))[0] == 200
-            async with client_of(served) as third:
-                (answer,) = answers(await third.rest())
-                assert (answer.status, answer.headers["connection"]) == (503, "close")
-                assert "retry-after" in answer.headers
-                assert "date" in answer.headers
-            assert served.engine.stats.connections_refused == 1
-            assert (await first.ask(get("/hello/b")))[0] == 200
-
-    serve(test)
+async def test_a_client_above_a_cap_is_told_so_and_closed(caps: EngineLimits) -> None:
+    async with running(caps) as served, client_of(served) as first, client_of(served) as second:
+        assert (await first.ask(get("/hello/a")))[0] == 200
+        assert (await second.ask(get("/hello/a")))[0] == 200
+        async with client_of(served) as third:
+            (answer,) = answers(await third.rest())
+            assert (answer.status, answer.headers["connection"]) == (503, "close")
+            assert "retry-after" in answer.headers
+            assert "date" in answer.headers
+        assert served.engine.stats.connections_refused == 1
+        assert (await first.ask(get("/hello/b")))[0] == 200
 
 
-def test_a_refused_client_that_has_sent_its_request_gets_the_answer_and_no_reset() -> None:
-    async def test() -> None:
-        async with running(limits(1, 1)) as served, client_of(served) as first:
-            await first.ask(get("/hello/a"))
-            async with client_of(served) as second:
-                second.writer.write(get("/hello/b"))
-                assert answers(await second.rest())[0].status == 503
-
-    serve(test)
+async def test_a_refused_client_that_has_sent_its_request_gets_the_answer_and_no_reset() -> None:
+    async with running(limits(1, 1)) as served, client_of(served) as first:
+        await first.ask(get("/hello/a"))
+        async with client_of(served) as second:
+            second.writer.write(get("/hello/b"))
+            assert answers(await second.rest())[0].status == 503
 
 
-def test_who_leaves_makes_room_for_the_next() -> None:
-    async def test() -> None:
-        async with running(limits(1, 1)) as served:
-            for _ in range(5):
-                async with client_of(served) as client:
-                    assert (await client.ask(get("/hello/a")))[0] == 200
-                await until(lambda: served.engine.connections_open == 0)
-            assert served.engine.stats.connections_total == 5
-
-    serve(test)
-
-
-def test_refused_clients_do_not_pile_up() -> None:
-    async def test() -> None:
-        async with running(limits(1, 1)) as served, client_of(served) as first:
-            await first.ask(get("/hello/a"))
-            refused = [await Client.open(served) for _ in range(PARTING_MAX + 20)]
-            for client in refused:
-                await reset(client.rest())
-            acceptor = served.engine._acceptor
-            assert acceptor is not None
-            assert len(acceptor._parting) == PARTING_MAX
-            acceptor.tick()
-            acceptor.tick()
-            assert len(acceptor._parting) == 0
-            for client in refused:
-                await client.close()
-
-    serve(test)
-
-
-def test_those_turned_away_are_closed_once_when_the_engine_closes_between_two_ticks() -> None:
-    async def test() -> None:
-        async with running(limits(1, 1)) as served, client_of(served) as first:
-            await first.ask(get("/hello/a"))
-            async with client_of(served) as refused:
-                await refused.rest()
-            acceptor = served.engine._acceptor
-            assert acceptor is not None
-            acceptor.tick()
-            acceptor.close()
-            acceptor.tick()
-
-    serve(test)
-
-
-def test_where_places_are_kept_who_waited_longest_gives_way_to_who_comes() -> None:
-    async def test() -> None:
-        async with running(limits(3, 3), places_kept=1) as served:
-            first, second = await Client.open(served), await Client.open(served)
-            assert (await first.ask(get("/hello/a")))[0] == 200
-            assert (await second.ask(get("/hello/a")))[0] == 200
-            assert (await first.ask(get("/hello/b")))[0] == 200
-            async with client_of(served) as third:
-                assert (await third.ask(get("/hello/c")))[0] == 200
-                assert await reset(second.rest()) == b"", "the first was heard later"
-                assert (await first.ask(get("/hello/d")))[0] == 200
-            await first.close()
-            await second.close()
-
-    serve(test)
-
-
-def test_nobody_gives_way_who_waits_for_an_answer() -> None:
-    async def test() -> None:
-        async with (
-            running(limits(3, 3), places_kept=1) as served,
-            client_of(served) as first,
-            client_of(served) as second,
-        ):
-            for client in (first, second):
-                client.writer.write(get("/waiting"))
-            await until(lambda: served.started == 2)
-            async with client_of(served) as third:
-                assert await reset(third.rest()) == b"", "it alone waits for nothing"
-            served.gate.set()
-            assert [(await client.answer())[0] for client in (first, second)] == [200, 200]
-
-    serve(test)
-
-
-def test_tls_is_for_tcp_and_a_proxy_at_a_unix_socket_speaks_in_clear(tmp_path: Path) -> None:
-    paths = certificate(tmp_path)
-
-    async def test() -> None:
-        listeners = [*listen_tcp("127.0.0.1", 0, backlog=5), listen_unix(tmp_path / "s", backlog=5)]
-        async with running(limits(2, 2), listeners, tls_context(*paths)) as served:
-            trusting = ssl.create_default_context(cafile=paths[0])
-            async with client_of(served, trusting) as over_tls:
-                assert (await over_tls.ask(get("/hello/a")))[0] == 200
-                proxy = Client(*await asyncio.open_unix_connection(tmp_path / "s"))
-                assert (await proxy.ask(get("http://test/hello/a")))[0] == 200
-                refused = Client(*await asyncio.open_unix_connection(tmp_path / "s"))
-                assert answers(await refused.rest())[0].status == 503
-                await proxy.close()
-                await refused.close()
-
-    serve(test)
-
-
-def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path) -> None:
-    paths = certificate(tmp_path)
-
-    async def test() -> None:
-        async with running(limits(1, 1), tls=tls_context(*paths)) as served:
+async def test_who_leaves_makes_room_for_the_next() -> None:
+    async with running(limits(1, 1)) as served:
+        for _ in range(5):
             async with client_of(served) as client:
-                client.writer.write(b"this is no handshake\r\n\r\n")
-                await reset(client.rest())
-            await until(lambda: served.engine.connections_open == 0)
-            trusting = ssl.create_default_context(cafile=paths[0])
-            async with client_of(served, trusting) as client:
                 assert (await client.ask(get("/hello/a")))[0] == 200
-                async with client_of(served) as refused:
-                    assert await reset(refused.rest()) == b""
-            assert served.engine.stats.connections_refused == 1
-
-    serve(test)
+            await until(lambda: served.engine.connections_open == 0)
+        assert served.engine.stats.connections_total == 5
 
 
-def test_a_client_that_never_finishes_its_handshake_is_closed(tmp_path: Path) -> None:
+async def test_refused_clients_do_not_pile_up() -> None:
+    async with running(limits(1, 1)) as served, client_of(served) as first:
+        await first.ask(get("/hello/a"))
+        refused = [await Client.open(served) for _ in range(PARTING_MAX + 20)]
+        for client in refused:
+            await reset(client.rest())
+        acceptor = served.engine._acceptor
+        assert acceptor is not None
+        assert len(acceptor._parting) == PARTING_MAX
+        acceptor.tick()
+        acceptor.tick()
+        assert len(acceptor._parting) == 0
+        for client in refused:
+            await client.close()
+
+
+async def test_those_turned_away_are_closed_once_when_the_engine_closes_between_two_ticks() -> None:
+    async with running(limits(1, 1)) as served, client_of(served) as first:
+        await first.ask(get("/hello/a"))
+        async with client_of(served) as refused:
+            await refused.rest()
+        acceptor = served.engine._acceptor
+        assert acceptor is not None
+        acceptor.tick()
+        acceptor.close()
+        acceptor.tick()
+
+
+async def test_where_places_are_kept_who_waited_longest_gives_way_to_who_comes() -> None:
+    async with running(limits(3, 3), places_kept=1) as served:
+        first, second = await Client.open(served), await Client.open(served)
+        assert (await first.ask(get("/hello/a")))[0] == 200
+        assert (await second.ask(get("/hello/a")))[0] == 200
+        assert (await first.ask(get("/hello/b")))[0] == 200
+        async with client_of(served) as third:
+            assert (await third.ask(get("/hello/c")))[0] == 200
+            assert await reset(second.rest()) == b"", "the first was heard later"
+            assert (await first.ask(get("/hello/d")))[0] == 200
+        await first.close()
+        await second.close()
+
+
+async def test_nobody_gives_way_who_waits_for_an_answer() -> None:
+    async with (
+        running(limits(3, 3), places_kept=1) as served,
+        client_of(served) as first,
+        client_of(served) as second,
+    ):
+        for client in (first, second):
+            client.writer.write(get("/waiting"))
+        await until(lambda: served.started == 2)
+        async with client_of(served) as third:
+            assert await reset(third.rest()) == b"", "it alone waits for nothing"
+        served.gate.set()
+        assert [(await client.answer())[0] for client in (first, second)] == [200, 200]
+
+
+async def test_tls_is_for_tcp_and_a_proxy_at_a_unix_socket_speaks_in_clear(tmp_path: Path) -> None:
     paths = certificate(tmp_path)
 
-    async def test() -> None:
-        async with running(EngineLimits(head_timeout_s=0.2), tls=tls_context(*paths)) as served:
-            async with client_of(served) as client:
-                assert await reset(client.rest()) == b""
-            await until(lambda: served.engine.connections_open == 0)
+    listeners = [*listen_tcp("127.0.0.1", 0, backlog=5), listen_unix(tmp_path / "s", backlog=5)]
+    async with running(limits(2, 2), listeners, tls_context(*paths)) as served:
+        trusting = ssl.create_default_context(cafile=paths[0])
+        async with client_of(served, trusting) as over_tls:
+            assert (await over_tls.ask(get("/hello/a")))[0] == 200
+            proxy = Client(*await asyncio.open_unix_connection(tmp_path / "s"))
+            assert (await proxy.ask(get("http://test/hello/a")))[0] == 200
+            refused = Client(*await asyncio.open_unix_connection(tmp_path / "s"))
+            assert answers(await refused.rest())[0].status == 503
+            await proxy.close()
+            await refused.close()
 
-    serve(test)
+
+async def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path) -> None:
+    paths = certificate(tmp_path)
+
+    async with running(limits(1, 1), tls=tls_context(*paths)) as served:
+        async with client_of(served) as client:
+            client.writer.write(b"this is no handshake\r\n\r\n")
+            await reset(client.rest())
+        await until(lambda: served.engine.connections_open == 0)
+        trusting = ssl.create_default_context(cafile=paths[0])
+        async with client_of(served, trusting) as client:
+            assert (await client.ask(get("/hello/a")))[0] == 200
+            async with client_of(served) as refused:
+                assert await reset(refused.rest()) == b""
+        assert served.engine.stats.connections_refused == 1
 
 
-def test_what_the_kernel_has_connected_is_served_when_accepting_stops() -> None:
-    async def test() -> None:
-        async with running() as served:
-            client = socket.create_connection(served.address)
-            acceptor = served.engine._acceptor
-            assert acceptor is not None
-            acceptor.stop()
-            client.sendall(get("/hello/a", "Connection: close"))
-            client.setblocking(False)
-            received = await asyncio.get_running_loop().sock_recv(client, 10_000)
-            assert answers(received)[0].status == 200
-            client.close()
-            with pytest.raises(ConnectionRefusedError):
-                await Client.open(served)
+async def test_a_client_that_never_finishes_its_handshake_is_closed(tmp_path: Path) -> None:
+    paths = certificate(tmp_path)
 
-    serve(test)
+    async with running(EngineLimits(head_timeout_s=0.2), tls=tls_context(*paths)) as served:
+        async with client_of(served) as client:
+            assert await reset(client.rest()) == b""
+        await until(lambda: served.engine.connections_open == 0)
+
+
+async def test_what_the_kernel_has_connected_is_served_when_accepting_stops() -> None:
+    async with running() as served:
+        client = socket.create_connection(served.address)
+        acceptor = served.engine._acceptor
+        assert acceptor is not None
+        acceptor.stop()
+        client.sendall(get("/hello/a", "Connection: close"))
+        client.setblocking(False)
+        received = await asyncio.get_running_loop().sock_recv(client, 10_000)
+        assert answers(received)[0].status == 200
+        client.close()
+        with pytest.raises(ConnectionRefusedError):
+            await Client.open(served)
 
 
 class Exhausted(socket.socket):
@@ -210,24 +179,21 @@ class Exhausted(socket.socket):
         raise OSError(errno.EMFILE, "Too many open files")
 
 
-def test_without_descriptors_a_drain_closes_all_listeners_and_resumes_on_none() -> None:
-    async def test() -> None:
-        listeners = [
-            Exhausted(fileno=listen_tcp("127.0.0.1", 0, backlog=5)[0].detach()),
-            *listen_tcp("127.0.0.1", 0, backlog=5),
-            Exhausted(fileno=listen_tcp("127.0.0.1", 0, backlog=5)[0].detach()),
-        ]
-        async with running(listeners=listeners) as served:
-            assert await served.engine.drain() == 0
-            assert served.engine.stats.accept_pauses == 2
-            assert [listener.fileno() for listener in listeners] == [-1, -1, -1]
-            acceptor = served.engine._acceptor
-            assert acceptor is not None
-            assert acceptor._resume is not None
-            assert acceptor._resume.cancelled()
-            acceptor.start()
-
-    serve(test)
+async def test_without_descriptors_a_drain_closes_all_listeners_and_resumes_on_none() -> None:
+    listeners = [
+        Exhausted(fileno=listen_tcp("127.0.0.1", 0, backlog=5)[0].detach()),
+        *listen_tcp("127.0.0.1", 0, backlog=5),
+        Exhausted(fileno=listen_tcp("127.0.0.1", 0, backlog=5)[0].detach()),
+    ]
+    async with running(listeners=listeners) as served:
+        assert await served.engine.drain() == 0
+        assert served.engine.stats.accept_pauses == 2
+        assert [listener.fileno() for listener in listeners] == [-1, -1, -1]
+        acceptor = served.engine._acceptor
+        assert acceptor is not None
+        assert acceptor._resume is not None
+        assert acceptor._resume.cancelled()
+        acceptor.start()
 
 
 # A server that may have few descriptors. It tells its port, and at its end how often it paused.

@@ -18,216 +18,179 @@ from openred_central.clock import VirtualClock
 from openred_central.listening import listen_tcp, tls_context
 from openred_central.micro_engine import Engine, EngineLimits, Request, Response
 from openred_central.micro_engine.engine import SWEEP_CONNECTIONS_MAX
+from tests.support.certificates import certificate
+from tests.support.serving import Client, client_of, reset, running
 
+from ..support.waiting import until
 from .harness import answers, get, post
-from .serving import Client, certificate, client_of, reset, running, serve, until
 
 
-def test_get_and_post_are_served_over_one_connection() -> None:
-    async def test() -> None:
-        async with running() as served, client_of(served) as client:
-            status, headers, body = await client.ask(get("/hello/j%C3%B6"))
-            assert (status, body) == (200, '{"hello":"jö","peer":"127.0.0.1"}'.encode())
-            assert headers["server"] == "openred-central"
-            assert (await client.ask(post("/echo", b'{"a":[1,2]}')))[2] == b'{"a":[1,2]}'
-            assert served.engine.stats.connections_total == 1
-
-    serve(test)
+async def test_get_and_post_are_served_over_one_connection() -> None:
+    async with running() as served, client_of(served) as client:
+        status, headers, body = await client.ask(get("/hello/j%C3%B6"))
+        assert (status, body) == (200, '{"hello":"jö","peer":"127.0.0.1"}'.encode())
+        assert headers["server"] == "openred-central"
+        assert (await client.ask(post("/echo", b'{"a":[1,2]}')))[2] == b'{"a":[1,2]}'
+        assert served.engine.stats.connections_total == 1
 
 
-def test_many_pipelined_requests_come_back_in_order() -> None:
-    async def test() -> None:
-        async with running() as served, client_of(served) as client:
-            count = 2000
-            client.writer.write(b"".join(get(f"/hello/{number}") for number in range(count)))
-            for number in range(count):
-                status, _, body = await client.answer()
-                assert status == 200
-                assert body.startswith(b'{"hello":"%d"' % number)
-
-    serve(test)
+async def test_many_pipelined_requests_come_back_in_order() -> None:
+    async with running() as served, client_of(served) as client:
+        count = 2000
+        client.writer.write(b"".join(get(f"/hello/{number}") for number in range(count)))
+        for number in range(count):
+            status, _, body = await client.answer()
+            assert status == 200
+            assert body.startswith(b'{"hello":"%d"' % number)
 
 
-def test_a_client_that_half_closes_gets_its_answer() -> None:
-    async def test() -> None:
-        async with running() as served, client_of(served) as client:
-            client.writer.write(get("/waiting"))
-            client.writer.write_eof()
-            await until(lambda: served.started == 1)
-            served.gate.set()
-            assert answers(await client.rest())[0].status == 200
-
-    serve(test)
+async def test_a_client_that_half_closes_gets_its_answer() -> None:
+    async with running() as served, client_of(served) as client:
+        client.writer.write(get("/waiting"))
+        client.writer.write_eof()
+        await until(lambda: served.started == 1)
+        served.gate.set()
+        assert answers(await client.rest())[0].status == 200
 
 
-def test_an_answer_to_a_client_that_still_sends_arrives_and_is_not_reset_away() -> None:
-    async def test() -> None:
-        async with running() as served, client_of(served) as client:
-            # Refused by its announced length; the body itself is still on its way.
-            client.writer.write(post("/echo", b"x" * 2_000_000)[:-2_000_000])
-            client.writer.write(b"x" * 200_000)
-            assert answers(await client.rest())[0].status == 413
-
-    serve(test)
+async def test_an_answer_to_a_client_that_still_sends_arrives_and_is_not_reset_away() -> None:
+    async with running() as served, client_of(served) as client:
+        # Refused by its announced length; the body itself is still on its way.
+        client.writer.write(post("/echo", b"x" * 2_000_000)[:-2_000_000])
+        client.writer.write(b"x" * 200_000)
+        assert answers(await client.rest())[0].status == 413
 
 
-def test_a_client_that_resets_costs_nobody_else_anything() -> None:
-    async def test() -> None:
-        async with running() as served, client_of(served) as other:
-            for request in (get("/waiting"), get("/waiting")[:20], post("/echo", b"12345")[:-2], b""):
-                client = socket.create_connection(served.address)
-                client.sendall(request)
-                await asyncio.sleep(0.02)
-                # Closing now sends a reset.
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                client.close()
-            await until(lambda: served.engine.connections_open == 2)
-            served.gate.set()
-            await until(lambda: served.finished == 1)
-            await until(lambda: served.engine.connections_open == 1)
-            assert (await other.ask(get("/hello/a")))[0] == 200
-
-    serve(test)
+async def test_a_client_that_resets_costs_nobody_else_anything() -> None:
+    async with running() as served, client_of(served) as other:
+        for request in (get("/waiting"), get("/waiting")[:20], post("/echo", b"12345")[:-2], b""):
+            client = socket.create_connection(served.address)
+            client.sendall(request)
+            await asyncio.sleep(0.02)
+            # Closing now sends a reset.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        await until(lambda: served.engine.connections_open == 2)
+        served.gate.set()
+        await until(lambda: served.finished == 1)
+        await until(lambda: served.engine.connections_open == 1)
+        assert (await other.ask(get("/hello/a")))[0] == 200
 
 
-def test_a_client_that_does_not_read_costs_bounded_memory_and_nobody_else_anything() -> None:
-    async def test() -> None:
-        async with running() as served, client_of(served) as other:
-            hog = socket.create_connection(served.address)
-            hog.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            hog.setblocking(False)
-            flood = get("/hello/a") * 1000
-            sent = 0
-            idle = 0
-            while idle < 20:
-                try:
-                    sent += hog.send(flood)
-                    idle = 0
-                except BlockingIOError:
-                    idle += 1
-                await asyncio.sleep(0.005)
-            requests = served.engine.stats.requests
-            await asyncio.sleep(0.05)
-            assert served.engine.stats.requests == requests
-            (connection,) = [
-                held
-                for held in served.engine._shared.connections  # type: ignore[union-attr]
-                if held._out.paused  # type: ignore[attr-defined]
-            ]
-            assert connection._out.bytes_unsent < 400_000  # type: ignore[attr-defined]
-            assert connection._parser.buffered_bytes < 400_000  # type: ignore[attr-defined]
-            assert (await other.ask(get("/hello/a")))[0] == 200
-            hog.close()
-
-    serve(test)
+async def test_a_client_that_does_not_read_costs_bounded_memory_and_nobody_else_anything() -> None:
+    async with running() as served, client_of(served) as other:
+        hog = socket.create_connection(served.address)
+        hog.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        hog.setblocking(False)
+        flood = get("/hello/a") * 1000
+        sent = 0
+        idle = 0
+        while idle < 20:
+            try:
+                sent += hog.send(flood)
+                idle = 0
+            except BlockingIOError:
+                idle += 1
+            await asyncio.sleep(0.005)
+        requests = served.engine.stats.requests
+        await asyncio.sleep(0.05)
+        assert served.engine.stats.requests == requests
+        (connection,) = [
+            held
+            for held in served.engine._shared.connections  # type: ignore[union-attr]
+            if held._out.paused  # type: ignore[attr-defined]
+        ]
+        assert connection._out.bytes_unsent < 400_000  # type: ignore[attr-defined]
+        assert connection._parser.buffered_bytes < 400_000  # type: ignore[attr-defined]
+        assert (await other.ask(get("/hello/a")))[0] == 200
+        hog.close()
 
 
-def test_a_stream_ends_when_its_client_leaves() -> None:
-    async def test() -> None:
-        async with running() as served:
-            async with client_of(served) as client:
-                client.writer.write(get("/stream"))
-                await client.reader.readuntil(b"piece 2\n")
-                assert not served.stream_closed
-            await until(lambda: served.stream_closed)
-            await until(lambda: served.engine.connections_open == 0)
-
-    serve(test)
+async def test_a_stream_ends_when_its_client_leaves() -> None:
+    async with running() as served:
+        async with client_of(served) as client:
+            client.writer.write(get("/stream"))
+            await client.reader.readuntil(b"piece 2\n")
+            assert not served.stream_closed
+        await until(lambda: served.stream_closed)
+        await until(lambda: served.engine.connections_open == 0)
 
 
 # Draining
 
 
-def test_a_drain_finishes_what_is_in_flight_and_closes_what_is_idle() -> None:
-    async def test() -> None:
-        async with running() as served, client_of(served) as idle, client_of(served) as busy:
-            await idle.ask(get("/hello/a"))
-            busy.writer.write(get("/waiting"))
-            await until(lambda: served.started == 1)
-            draining = asyncio.get_running_loop().create_task(served.engine.drain())
-            assert await idle.rest() == b""
-            with pytest.raises(ConnectionRefusedError):
-                await Client.open(served)
-            assert not draining.done()
-            served.gate.set()
-            (answer,) = answers(await busy.rest())
-            assert (answer.status, answer.headers["connection"]) == (200, "close")
-            await busy.close()
-            assert await draining == 0
-            assert served.engine.connections_open == 0
-
-    serve(test)
+async def test_a_drain_finishes_what_is_in_flight_and_closes_what_is_idle() -> None:
+    async with running() as served, client_of(served) as idle, client_of(served) as busy:
+        await idle.ask(get("/hello/a"))
+        busy.writer.write(get("/waiting"))
+        await until(lambda: served.started == 1)
+        draining = asyncio.get_running_loop().create_task(served.engine.drain())
+        assert await idle.rest() == b""
+        with pytest.raises(ConnectionRefusedError):
+            await Client.open(served)
+        assert not draining.done()
+        served.gate.set()
+        (answer,) = answers(await busy.rest())
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        await busy.close()
+        assert await draining == 0
+        assert served.engine.connections_open == 0
 
 
-def test_a_drain_cuts_what_does_not_finish_in_time() -> None:
-    async def test() -> None:
-        async with running(EngineLimits(drain_timeout_s=0.1)) as served, client_of(served) as client:
-            client.writer.write(get("/waiting"))
-            await until(lambda: served.started == 1)
-            assert await served.engine.drain() == 1
-            assert await reset(client.rest()) == b""
-            assert served.engine.connections_open == 0
-            assert served.finished == 0
-
-    serve(test)
+async def test_a_drain_cuts_what_does_not_finish_in_time() -> None:
+    async with running(EngineLimits(drain_timeout_s=0.1)) as served, client_of(served) as client:
+        client.writer.write(get("/waiting"))
+        await until(lambda: served.started == 1)
+        assert await served.engine.drain() == 1
+        assert await reset(client.rest()) == b""
+        assert served.engine.connections_open == 0
+        assert served.finished == 0
 
 
-def test_a_drain_that_is_hurried_cuts_what_is_in_flight() -> None:
-    async def test() -> None:
-        async with running(EngineLimits(drain_timeout_s=3600)) as served, client_of(served) as client:
-            client.writer.write(get("/waiting"))
-            await until(lambda: served.started == 1)
-            draining = asyncio.get_running_loop().create_task(served.engine.drain())
-            await until(lambda: served.engine._shared is not None and served.engine._shared.draining)
-            assert not draining.done()
-            served.engine.hurry()
-            assert await draining == 1
-            assert served.engine.connections_open == 0
-            assert served.finished == 0
-
-    serve(test)
+async def test_a_drain_that_is_hurried_cuts_what_is_in_flight() -> None:
+    async with running(EngineLimits(drain_timeout_s=3600)) as served, client_of(served) as client:
+        client.writer.write(get("/waiting"))
+        await until(lambda: served.started == 1)
+        draining = asyncio.get_running_loop().create_task(served.engine.drain())
+        await until(lambda: served.engine._shared is not None and served.engine._shared.draining)
+        assert not draining.done()
+        served.engine.hurry()
+        assert await draining == 1
+        assert served.engine.connections_open == 0
+        assert served.finished == 0
 
 
-def test_a_drain_ends_streams_without_waiting_for_them() -> None:
-    async def test() -> None:
-        async with running() as served, client_of(served) as client:
-            client.writer.write(get("/stream"))
-            await client.reader.readuntil(b"piece 1\n")
-            assert await served.engine.drain() == 0
-            assert served.stream_closed
-            assert not (await client.rest()).endswith(b"0\r\n\r\n")
-
-    serve(test)
+async def test_a_drain_ends_streams_without_waiting_for_them() -> None:
+    async with running() as served, client_of(served) as client:
+        client.writer.write(get("/stream"))
+        await client.reader.readuntil(b"piece 1\n")
+        assert await served.engine.drain() == 0
+        assert served.stream_closed
+        assert not (await client.rest()).endswith(b"0\r\n\r\n")
 
 
 @pytest.mark.parametrize("begins", [b"", b"\x16\x03\x01\x00\xfa\x01"])
-def test_a_drain_does_not_wait_for_handshakes(tmp_path: Path, begins: bytes) -> None:
+async def test_a_drain_does_not_wait_for_handshakes(tmp_path: Path, begins: bytes) -> None:
     patient = EngineLimits(head_timeout_s=3600, drain_timeout_s=3600)
 
-    async def test() -> None:
-        async with running(patient, tls=tls_context(*certificate(tmp_path))) as served:
-            async with client_of(served) as client:
-                client.writer.write(begins)
-                await until(lambda: served.engine.connections_open == 1)
-                assert await served.engine.drain() == 0
-                assert await reset(client.rest()) == b""
-            assert served.engine.connections_open == 0
-
-    serve(test)
+    async with running(patient, tls=tls_context(*certificate(tmp_path))) as served:
+        async with client_of(served) as client:
+            client.writer.write(begins)
+            await until(lambda: served.engine.connections_open == 1)
+            assert await served.engine.drain() == 0
+            assert await reset(client.rest()) == b""
+        assert served.engine.connections_open == 0
 
 
-def test_a_drain_does_not_wait_for_clients_that_do_not_end_tls(tmp_path: Path) -> None:
+async def test_a_drain_does_not_wait_for_clients_that_do_not_end_tls(tmp_path: Path) -> None:
     patient = EngineLimits(write_timeout_s=3600, drain_timeout_s=3600)
     paths = certificate(tmp_path)
 
-    async def test() -> None:
-        async with running(patient, tls=tls_context(*paths)) as served:
-            client = await asyncio.to_thread(idle_over_tls, served.address, paths[0])
-            assert await served.engine.drain() == 0
-            assert served.engine.connections_open == 0
-            client.close()
-
-    serve(test)
+    async with running(patient, tls=tls_context(*paths)) as served:
+        client = await asyncio.to_thread(idle_over_tls, served.address, paths[0])
+        assert await served.engine.drain() == 0
+        assert served.engine.connections_open == 0
+        client.close()
 
 
 def idle_over_tls(address: tuple[str, int], trusted: Path) -> ssl.SSLSocket:
@@ -239,56 +202,44 @@ def idle_over_tls(address: tuple[str, int], trusted: Path) -> ssl.SSLSocket:
     return client
 
 
-def test_a_request_on_its_way_when_a_drain_begins_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_on_its_way_when_a_drain_begins_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     # Long enough for any machine; the client is answered at once.
     monkeypatch.setattr("openred_central.micro_engine.engine.DRAIN_GRACE_S", 1.0)
 
-    async def test() -> None:
-        async with running() as served, client_of(served) as client:
-            await client.ask(get("/hello/a"))
-            draining = asyncio.get_running_loop().create_task(served.engine.drain())
-            await asyncio.sleep(0)
-            client.writer.write(get("/hello/b"))
-            (answer,) = answers(await client.rest())
-            assert (answer.status, answer.headers["connection"]) == (200, "close")
-            await client.close()
-            assert await draining == 0
-
-    serve(test)
+    async with running() as served, client_of(served) as client:
+        await client.ask(get("/hello/a"))
+        draining = asyncio.get_running_loop().create_task(served.engine.drain())
+        await asyncio.sleep(0)
+        client.writer.write(get("/hello/b"))
+        (answer,) = answers(await client.rest())
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        await client.close()
+        assert await draining == 0
 
 
-def test_an_engine_that_never_started_has_nothing_to_drain() -> None:
-    async def test() -> None:
-        engine = Engine()
-        assert await engine.drain() == 0
-        assert engine.connections_open == 0
-
-    serve(test)
+async def test_an_engine_that_never_started_has_nothing_to_drain() -> None:
+    engine = Engine()
+    assert await engine.drain() == 0
+    assert engine.connections_open == 0
 
 
-def test_an_engine_starts_once() -> None:
-    async def test() -> None:
-        async with running() as served:
-            with pytest.raises(RuntimeError):
-                await served.engine.start([])
-
-    serve(test)
+async def test_an_engine_starts_once() -> None:
+    async with running() as served:
+        with pytest.raises(RuntimeError):
+            await served.engine.start([])
 
 
 # Time
 
 
-def test_deadlines_are_kept_for_more_connections_than_one_turn_looks_at() -> None:
-    async def test() -> None:
-        count = SWEEP_CONNECTIONS_MAX + 20
-        async with running(EngineLimits(head_timeout_s=0.1, connections_per_address_max=count)) as served:
-            clients = [await Client.open(served) for _ in range(count)]
-            for client in clients:
-                assert answers(await client.rest())[0].status == 408
-                await client.close()
-            assert served.engine.stats.timeouts == count
-
-    serve(test)
+async def test_deadlines_are_kept_for_more_connections_than_one_turn_looks_at() -> None:
+    count = SWEEP_CONNECTIONS_MAX + 20
+    async with running(EngineLimits(head_timeout_s=0.1, connections_per_address_max=count)) as served:
+        clients = [await Client.open(served) for _ in range(count)]
+        for client in clients:
+            assert answers(await client.rest())[0].status == 408
+            await client.close()
+        assert served.engine.stats.timeouts == count
 
 
 class Watched:
@@ -304,43 +255,37 @@ class Watched:
     def cut(self) -> None: ...
 
 
-def test_each_connection_is_checked_once_a_tick_and_few_in_one_turn() -> None:
-    async def test() -> None:
-        async with running() as served:
-            shared = served.engine._shared
-            assert shared is not None
-            watched = [Watched() for _ in range(2 * SWEEP_CONNECTIONS_MAX + 1)]
-            shared.connections.update(watched)
-            served.engine._tick()
-            checked = [sum(one.checks for one in watched)]
-            for _ in range(3):
-                await asyncio.sleep(0)
-                checked.append(sum(one.checks for one in watched))
-            assert checked == [256, 512, 513, 513]
-            assert {one.checks for one in watched} == {1}
-            shared.connections.clear()
-
-    serve(test)
+async def test_each_connection_is_checked_once_a_tick_and_few_in_one_turn() -> None:
+    async with running() as served:
+        shared = served.engine._shared
+        assert shared is not None
+        watched = [Watched() for _ in range(2 * SWEEP_CONNECTIONS_MAX + 1)]
+        shared.connections.update(watched)
+        served.engine._tick()
+        checked = [sum(one.checks for one in watched)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+            checked.append(sum(one.checks for one in watched))
+        assert checked == [256, 512, 513, 513]
+        assert {one.checks for one in watched} == {1}
+        shared.connections.clear()
 
 
-def test_the_date_is_that_of_the_clock_it_was_given() -> None:
-    async def test() -> None:
-        engine = Engine(clock=VirtualClock(wall_s=0), server_name="own-name")
+async def test_the_date_is_that_of_the_clock_it_was_given() -> None:
+    engine = Engine(clock=VirtualClock(wall_s=0), server_name="own-name")
 
-        @engine.route("/")
-        async def root(request: Request) -> Response:
-            return Response(b"here", content_type="text/plain")
+    @engine.route("/")
+    async def root(request: Request) -> Response:
+        return Response(b"here", content_type="text/plain")
 
-        (address,) = await engine.start(listen_tcp("127.0.0.1", 0, backlog=5))
-        host, port = address.split(":")
-        client = Client(*await asyncio.open_connection(host, int(port)))
-        _, headers, _ = await client.ask(get("/"))
-        assert headers["date"] == "Thu, 01 Jan 1970 00:00:00 GMT"
-        assert headers["server"] == "own-name"
-        await client.close()
-        await engine.drain()
-
-    serve(test)
+    (address,) = await engine.start(listen_tcp("127.0.0.1", 0, backlog=5))
+    host, port = address.split(":")
+    client = Client(*await asyncio.open_connection(host, int(port)))
+    _, headers, _ = await client.ask(get("/"))
+    assert headers["date"] == "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert headers["server"] == "own-name"
+    await client.close()
+    await engine.drain()
 
 
 # Alone, in ten lines

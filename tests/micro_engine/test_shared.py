@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -71,7 +70,9 @@ def test_what_runs_aside_runs_to_its_end(world: World) -> None:
 
 
 @pytest.mark.parametrize(("body", "unread_bytes_max"), [("raw", 2 * 2**30), ("none", UNREAD_BYTES_MAX)])
-def test_the_longest_body_that_a_handler_wants_fits_beside_others(body: Any, unread_bytes_max: int) -> None:
+async def test_the_longest_body_that_a_handler_wants_fits_beside_others(
+    body: Any, unread_bytes_max: int
+) -> None:
     async def handler(request: Request) -> None: ...
 
     engine = Engine(limits=EngineLimits(body_bytes_max=2**30))
@@ -82,6 +83,6 @@ def test_the_longest_body_that_a_handler_wants_fits_beside_others(body: Any, unr
         await engine.drain()
         return engine._shared
 
-    shared = asyncio.run(started())
+    shared = await started()
     assert shared is not None
     assert shared.unread_bytes_max == unread_bytes_max

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import stat
 from pathlib import Path
@@ -10,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from openred_central.api.admin.options import OperatorsOptions
+from openred_central.api.admin.admission import OperatorsOptions
 from openred_central.clock import SystemClock
 from openred_central.errors import CallerError
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.server.operators import Operators, make_desk
-from openred_central.storage.copies.manifest import Manifest
+from openred_central.storage.copies.snapshots import Manifest
 from openred_central.storage.keys.key_files import KeyFileError
 from openred_central.tasks.snapshotter import SnapshotFailed
-from tests.api.helpers import World
+from tests.support.world import World
 
 
 def operators(options: OperatorsOptions, secret_file: Path | None = None) -> Operators:
@@ -44,7 +43,7 @@ class NoKeys:
         raise KeyFileError("the disk is full")
 
 
-def test_keys_that_cannot_be_changed_are_told_as_errors() -> None:
+async def test_keys_that_cannot_be_changed_are_told_as_errors() -> None:
     desk = make_desk(World().api, lambda: b"", None, NoKeys())
     for what, status, code in (
         (desk.rotate_keys(), 503, "store_unavailable"),
@@ -52,7 +51,7 @@ def test_keys_that_cannot_be_changed_are_told_as_errors() -> None:
         (desk.revoke_key("other"), 404, "key_not_found"),
     ):
         with pytest.raises(CallerError) as raised:
-            asyncio.run(what)  # type: ignore[arg-type]
+            await what  # type: ignore[misc]
         assert (raised.value.status, raised.value.code) == (status, code)
 
 
@@ -62,42 +61,41 @@ async def started(made: Operators) -> list[str]:
     return addresses
 
 
-def test_nobody_is_heard_where_nobody_wants_to(tmp_path: Path) -> None:
+async def test_nobody_is_heard_where_nobody_wants_to(tmp_path: Path) -> None:
     secret_file = tmp_path / "secret"
-    assert asyncio.run(started(operators(OperatorsOptions(port=None), secret_file))) == []
+    assert await started(operators(OperatorsOptions(port=None), secret_file)) == []
     assert not secret_file.exists()
 
 
-def test_a_unix_socket_is_only_for_its_owner(tmp_path: Path) -> None:
-    async def listening() -> None:
-        path = tmp_path / "admin.sock"
-        made = operators(OperatorsOptions(port=None, socket=path))
-        assert await made.start(make_desk(World().api, lambda: b"", None, NoKeys())) == [f"unix:{path}"]
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        await made.drain()
-
-    asyncio.run(listening())
+async def test_a_unix_socket_is_only_for_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    made = operators(OperatorsOptions(port=None, socket=path))
+    assert await made.start(make_desk(World().api, lambda: b"", None, NoKeys())) == [f"unix:{path}"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    await made.drain()
 
 
-def test_without_a_place_for_the_secret_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    (address,) = asyncio.run(started(operators(OperatorsOptions(port=0))))
+async def test_without_a_place_for_the_secret_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    (address,) = await started(operators(OperatorsOptions(port=0)))
     assert address.startswith("127.0.0.1:")
     assert "OPENRED_ADMIN_SECRET_FILE" in caplog.text
 
 
-def test_a_secret_that_others_may_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_secret_that_others_may_read_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "secret"
     path.write_text("x" * 43)
     path.chmod(0o644)
-    asyncio.run(started(operators(OperatorsOptions(port=0), path)))
+    await started(operators(OperatorsOptions(port=0), path))
     assert f"others than its owner may read the secret file {path}" in caplog.text
 
 
-def test_a_port_that_is_taken_is_told() -> None:
+async def test_a_port_that_is_taken_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1, port {port}"):
-            asyncio.run(started(operators(OperatorsOptions(port=port))))
+            await started(operators(OperatorsOptions(port=port)))
 
 
 class FakeSnapshotter:
@@ -110,18 +108,18 @@ class FakeSnapshotter:
         return self.outcome
 
 
-def snapshot(outcome: Any) -> Any:
+async def snapshot(outcome: Any) -> Any:
     taker = None if outcome is None else FakeSnapshotter(outcome)
-    return asyncio.run(make_desk(World().api, lambda: b"", taker, NoKeys()).snapshot())  # type: ignore[arg-type]
+    return await make_desk(World().api, lambda: b"", taker, NoKeys()).snapshot()  # type: ignore[arg-type]
 
 
-def test_what_a_snapshot_holds_is_told() -> None:
-    told = snapshot(Manifest("openred.db", 1_800_000_000.0, 1, 4_096, "00", 3, 2, None))
+async def test_what_a_snapshot_holds_is_told() -> None:
+    told = await snapshot(Manifest("openred.db", 1_800_000_000.0, 1, 4_096, "00", 3, 2, None))
     assert told == {"taken_at": "2027-01-15T08:00:00.000Z", "bytes": 4_096, "nodes": 3, "tombstones": 2}
 
 
-def test_a_snapshot_that_failed_or_cannot_be_is_told() -> None:
+async def test_a_snapshot_that_failed_or_cannot_be_is_told() -> None:
     with pytest.raises(CallerError, match=r"503 snapshot_failed: .* no room"):
-        snapshot(SnapshotFailed("no room"))
+        await snapshot(SnapshotFailed("no room"))
     with pytest.raises(CallerError, match="409 nothing_to_copy"):
-        snapshot(None)
+        await snapshot(None)

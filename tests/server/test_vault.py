@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -14,49 +13,45 @@ from openred_central.settings.config import Configuration
 from openred_central.storage.keys.key_files import KeyFileError
 
 
-def made_in(configuration: Configuration) -> tuple[Path, list[str], str | None]:
+async def made_in(configuration: Configuration) -> tuple[Path, list[str], str | None]:
     """Open the keys once. Returns their folder, the files in it then, and the letter of the root's suite."""
     vault = Vault(configuration, SystemClock(), os.urandom)
-
-    async def open_once() -> None:
+    try:
         await vault.keykeeper.open()
         vault.keykeeper.stop()
         await vault.keykeeper.run()
-
-    try:
-        asyncio.run(open_once())
         folder = vault.folder
         return folder, sorted(path.name for path in folder.iterdir()), vault.keykeeper.root_suite
     finally:
         vault.close()
 
 
-def test_keys_lie_beside_the_database_unless_told_otherwise(tmp_path: Path) -> None:
+async def test_keys_lie_beside_the_database_unless_told_otherwise(tmp_path: Path) -> None:
     database = str(tmp_path / "openred.db")
-    folder, names, suite = made_in(Configuration(database=database, pq="off"))
+    folder, names, suite = await made_in(Configuration(database=database, pq="off"))
     assert folder == tmp_path / "keys" == keys_folder(database)
     assert (names[0], names[1], suite) == ("keyring.json", "root-R.key", "R")
     elsewhere = tmp_path / "elsewhere"
-    folder, _, _ = made_in(Configuration(database=database, key_folder=str(elsewhere), pq="off"))
+    folder, _, _ = await made_in(Configuration(database=database, key_folder=str(elsewhere), pq="off"))
     assert folder == elsewhere
 
 
-def test_a_directory_that_keeps_nothing_leaves_no_keys_behind() -> None:
+async def test_a_directory_that_keeps_nothing_leaves_no_keys_behind() -> None:
     assert keys_folder("memory:") is None
-    folder, names, _ = made_in(Configuration(database="memory:", pq="off"))
+    folder, names, _ = await made_in(Configuration(database="memory:", pq="off"))
     assert "root-R.key" in names
     assert not folder.exists()
 
 
-def test_keys_are_encrypted_by_the_secret_in_a_file(tmp_path: Path) -> None:
+async def test_keys_are_encrypted_by_the_secret_in_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     # One line: what is behind its end is not read.
     secret.write_text(os.urandom(32).hex())
     secret.chmod(0o600)
     database = str(tmp_path / "openred.db")
-    folder, _, _ = made_in(Configuration(database=database, pq="off", key_secret_file=str(secret)))
+    folder, _, _ = await made_in(Configuration(database=database, pq="off", key_secret_file=str(secret)))
     assert b"PRIVATE KEY" not in (folder / "root-R.key").read_bytes()
     with pytest.raises(KeyFileError):
-        made_in(Configuration(database=database, pq="off"))
+        await made_in(Configuration(database=database, pq="off"))
     with pytest.raises(KeyFileError):
-        made_in(Configuration(database=database, pq="off", key_secret_file=str(tmp_path / "none")))
+        await made_in(Configuration(database=database, pq="off", key_secret_file=str(tmp_path / "none")))

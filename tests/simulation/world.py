@@ -20,13 +20,13 @@ from openred_central.directory.life.expiry import ProbeRequest
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LIVE_STATES, LifecycleOptions, State
 from openred_central.directory.registration import Registration
-from openred_central.directory.state.batch import Batch
+from openred_central.directory.state.changes import Batch
 from openred_central.directory.state.node import LEFT, Profile, Record, Transition, decode_history, hash_id
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
+from tests.support.building import NEVER_HOLDS, DictStore
 
-from ..directory.building import NEVER_HOLDS, DictStore
 from .model import Grave, Model, Node, Refused, Said
 
 YEAR_S = 365 * 86_400.0

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,7 @@ from openred_central.tasks.keykeeper import (
     NoKey,
     NoThread,
 )
-
-from ..security.keys import NOW, directory_key
+from tests.support.keys import NOW, directory_key
 
 # Nothing here waits longer than this for what has to happen at once.
 WAIT_S = 20.0
@@ -91,10 +90,6 @@ class Held(ThreadPoolExecutor):
         return super().submit(held)
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, WAIT_S))
-
-
 def token(number: int = 0) -> PeerToken:
     return PeerToken(f"{number:022}", "node-a", None, "node-b", None, NOW, NOW + 300, 0, "peer")
 
@@ -107,203 +102,172 @@ def on_disk(folder: Path, options: KeyOptions = CLASSICAL) -> DirectoryKeys:
     return DirectoryKeys(KeyFiles(folder / "keys", random.Random(1).randbytes), options)
 
 
-def test_from_the_disk_to_a_token_that_a_peer_checks(tmp_path: Path) -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(2) as executor:
-            keykeeper = keeper(on_disk(tmp_path, KeyOptions()), executor)
-            assert keykeeper.signing is None
-            assert keykeeper.root_suite is None
-            await keykeeper.open()
-            assert keykeeper.root_suite == "h"
-            texts = await keykeeper.mint(token(1), token(2))
-            publication = keykeeper.publication
-            assert publication is not None
-            root_id = orjson.loads(publication.document)["root"]["kid"]
-            keys = read_document(publication.document, root_id, NOW)
-            assert [verify_token(text, keys, NOW) for text in texts] == [token(1), token(2)]
-            assert keykeeper.stats.tokens == 2
-
-    run(test())
+async def test_from_the_disk_to_a_token_that_a_peer_checks(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        keykeeper = keeper(on_disk(tmp_path, KeyOptions()), executor)
+        assert keykeeper.signing is None
+        assert keykeeper.root_suite is None
+        await keykeeper.open()
+        assert keykeeper.root_suite == "h"
+        texts = await keykeeper.mint(token(1), token(2))
+        publication = keykeeper.publication
+        assert publication is not None
+        root_id = orjson.loads(publication.document)["root"]["kid"]
+        keys = read_document(publication.document, root_id, NOW)
+        assert [verify_token(text, keys, NOW) for text in texts] == [token(1), token(2)]
+        assert keykeeper.stats.tokens == 2
 
 
-def test_the_first_who_needs_the_keys_has_them_opened_and_all_who_ask_meanwhile_wait(tmp_path: Path) -> None:
-    async def test() -> None:
-        with Held() as executor:
-            loaded = []
+async def test_the_first_who_needs_the_keys_has_them_opened_and_all_who_ask_meanwhile_wait(
+    tmp_path: Path,
+) -> None:
+    with Held() as executor:
+        loaded = []
 
-            def load() -> DirectoryKeys:
-                loaded.append(on_disk(tmp_path))
-                return loaded[-1]
+        def load() -> DirectoryKeys:
+            loaded.append(on_disk(tmp_path))
+            return loaded[-1]
 
-            keykeeper = Keykeeper(load, VirtualClock(NOW), executor, "R")
-            assert (keykeeper.publication, keykeeper.public_key, keykeeper.root_suite) == (None, None, "R")
-            assert not (tmp_path / "keys").exists()
-            executor.hold()
-            given_up = asyncio.create_task(keykeeper.ready())
-            waiting = [asyncio.create_task(keykeeper.mint(token(number))) for number in range(3)]
-            published = asyncio.create_task(keykeeper.ready())
-            await asyncio.sleep(0)
-            # That one gives up does not matter to the others.
-            given_up.cancel()
-            await asyncio.sleep(0)
-            assert not any(each.done() for each in (*waiting, published))
-            executor.gate.set()
-            assert len(await asyncio.gather(*waiting)) == 3
-            await published
-            assert keykeeper.publication is not None
-            assert len(loaded) == 1
-
-    run(test())
+        keykeeper = Keykeeper(load, VirtualClock(NOW), executor, "R")
+        assert (keykeeper.publication, keykeeper.public_key, keykeeper.root_suite) == (None, None, "R")
+        assert not (tmp_path / "keys").exists()
+        executor.hold()
+        given_up = asyncio.create_task(keykeeper.ready())
+        waiting = [asyncio.create_task(keykeeper.mint(token(number))) for number in range(3)]
+        published = asyncio.create_task(keykeeper.ready())
+        await asyncio.sleep(0)
+        # That one gives up does not matter to the others.
+        given_up.cancel()
+        await asyncio.sleep(0)
+        assert not any(each.done() for each in (*waiting, published))
+        executor.gate.set()
+        assert len(await asyncio.gather(*waiting)) == 3
+        await published
+        assert keykeeper.publication is not None
+        assert len(loaded) == 1
 
 
-def test_keys_that_cannot_be_used_are_told_once_and_tried_again_in_a_minute(
+async def test_keys_that_cannot_be_used_are_told_once_and_tried_again_in_a_minute(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            clock, attempts = VirtualClock(NOW), []
+    with caplog.at_level(logging.WARNING, "openred.keykeeper"), ThreadPoolExecutor(1) as executor:
+        clock, attempts = VirtualClock(NOW), []
 
-            def load() -> DirectoryKeys:
-                attempts.append(clock.monotonic_s())
-                return on_disk(tmp_path)
+        def load() -> DirectoryKeys:
+            attempts.append(clock.monotonic_s())
+            return on_disk(tmp_path)
 
-            keykeeper = Keykeeper(load, clock, executor)
-            (tmp_path / "keys").mkdir(mode=0o755)
-            (tmp_path / "keys").chmod(0o755)
-            for _ in range(3):
-                with pytest.raises(NoKey):
-                    await keykeeper.mint(token())
-                assert keykeeper.publication is None
-            with pytest.raises(KeyFileError):
-                await keykeeper.rotate()
-            assert len(attempts) == 1
-            (tmp_path / "keys").chmod(0o700)
-            clock.advance(RETRY_S)
-            assert await keykeeper.mint(token())
-            assert keykeeper.publication is not None
-            assert (len(attempts), keykeeper.stats.failures, keykeeper.stats.last_error) == (2, 1, None)
-
-    with caplog.at_level(logging.WARNING, "openred.keykeeper"):
-        run(test())
+        keykeeper = Keykeeper(load, clock, executor)
+        (tmp_path / "keys").mkdir(mode=0o755)
+        (tmp_path / "keys").chmod(0o755)
+        for _ in range(3):
+            with pytest.raises(NoKey):
+                await keykeeper.mint(token())
+            assert keykeeper.publication is None
+        with pytest.raises(KeyFileError):
+            await keykeeper.rotate()
+        assert len(attempts) == 1
+        (tmp_path / "keys").chmod(0o700)
+        clock.advance(RETRY_S)
+        assert await keykeeper.mint(token())
+        assert keykeeper.publication is not None
+        assert (len(attempts), keykeeper.stats.failures, keykeeper.stats.last_error) == (2, 1, None)
     told = [record.getMessage() for record in caplog.records]
     assert told[0].startswith("the keys cannot be used, to be tried again: ")
     assert (told[2], len(told)) == ("the keys can be used again", 3)
 
 
-def test_until_somebody_needs_them_nothing_becomes_of_the_keys(tmp_path: Path) -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            keys = FakeKeys()
-            keykeeper = paced(keys, executor, 3, lambda number: None)
-            await keykeeper.run()
-            assert (keys.calls, keykeeper.signing) == ([], None)
-
-    run(test())
+async def test_until_somebody_needs_them_nothing_becomes_of_the_keys(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        keys = FakeKeys()
+        keykeeper = paced(keys, executor, 3, lambda number: None)
+        await keykeeper.run()
+        assert (keys.calls, keykeeper.signing) == ([], None)
 
 
-def test_a_start_that_must_not_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            monkeypatch.setattr(
-                "openred_central.security.directory_keys.composite.is_supported", lambda: False
-            )
-            with pytest.raises(RootRefused):
-                await keeper(on_disk(tmp_path, KeyOptions(quantum=QuantumPolicy.REQUIRE)), executor).open()
-            (tmp_path / "keys").chmod(0o755)
-            with pytest.raises(KeyFileError):
-                await keeper(on_disk(tmp_path), executor).open()
-
-    run(test())
+async def test_a_start_that_must_not_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        monkeypatch.setattr("openred_central.security.directory_keys.composite.is_supported", lambda: False)
+        with pytest.raises(RootRefused):
+            await keeper(on_disk(tmp_path, KeyOptions(quantum=QuantumPolicy.REQUIRE)), executor).open()
+        (tmp_path / "keys").chmod(0o755)
+        with pytest.raises(KeyFileError):
+            await keeper(on_disk(tmp_path), executor).open()
 
 
-def test_so_many_tokens_wait_and_no_more() -> None:
-    async def test() -> None:
-        with Held() as executor:
-            keykeeper = keeper(FakeKeys(), executor)
-            await keykeeper.open()
-            executor.hold()
-            waiting = [asyncio.create_task(keykeeper.mint(token(n))) for n in range(QUEUE_TOKENS_MAX - 1)]
+async def test_so_many_tokens_wait_and_no_more() -> None:
+    with Held() as executor:
+        keykeeper = keeper(FakeKeys(), executor)
+        await keykeeper.open()
+        executor.hold()
+        waiting = [asyncio.create_task(keykeeper.mint(token(n))) for n in range(QUEUE_TOKENS_MAX - 1)]
+        await asyncio.sleep(0)
+        # A pair counts as two.
+        with pytest.raises(Busy) as busy:
+            await keykeeper.mint(token(), token(1))
+        assert busy.value.retry_after_s == 1
+        waiting.append(asyncio.create_task(keykeeper.mint(token(999))))
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await keykeeper.mint(token())
+        executor.gate.set()
+        minted = await asyncio.gather(*waiting)
+        assert len({text for texts in minted for text in texts}) == QUEUE_TOKENS_MAX
+        assert keykeeper.stats.busy == 2
+        # The places are free again.
+        assert await keykeeper.mint(*(token(n) for n in range(QUEUE_TOKENS_MAX)))
+
+
+async def test_whoever_gives_up_gives_its_place_back() -> None:
+    with Held() as executor:
+        keykeeper = keeper(FakeKeys(), executor)
+        await keykeeper.open()
+        executor.hold()
+        for _ in range(3):
+            waiting = asyncio.create_task(keykeeper.mint(*(token(n) for n in range(QUEUE_TOKENS_MAX))))
             await asyncio.sleep(0)
-            # A pair counts as two.
-            with pytest.raises(Busy) as busy:
-                await keykeeper.mint(token(), token(1))
-            assert busy.value.retry_after_s == 1
-            waiting.append(asyncio.create_task(keykeeper.mint(token(999))))
-            await asyncio.sleep(0)
-            with pytest.raises(Busy):
-                await keykeeper.mint(token())
-            executor.gate.set()
-            minted = await asyncio.gather(*waiting)
-            assert len({text for texts in minted for text in texts}) == QUEUE_TOKENS_MAX
-            assert keykeeper.stats.busy == 2
-            # The places are free again.
-            assert await keykeeper.mint(*(token(n) for n in range(QUEUE_TOKENS_MAX)))
-
-    run(test())
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        executor.gate.set()
+        assert await keykeeper.mint(token())
 
 
-def test_whoever_gives_up_gives_its_place_back() -> None:
-    async def test() -> None:
-        with Held() as executor:
-            keykeeper = keeper(FakeKeys(), executor)
-            await keykeeper.open()
-            executor.hold()
-            for _ in range(3):
-                waiting = asyncio.create_task(keykeeper.mint(*(token(n) for n in range(QUEUE_TOKENS_MAX))))
-                await asyncio.sleep(0)
-                waiting.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await waiting
-            executor.gate.set()
-            assert await keykeeper.mint(token())
-
-    run(test())
+async def test_a_token_is_signed_by_the_key_it_names_even_if_that_changes_meanwhile() -> None:
+    with Held() as executor:
+        keys = FakeKeys()
+        keykeeper = keeper(keys, executor)
+        await keykeeper.open()
+        executor.hold()
+        waiting = asyncio.create_task(keykeeper.mint(token()))
+        await asyncio.sleep(0)
+        keys.signing = directory_key("r", 1)
+        executor.gate.set()
+        (text,) = await waiting
+        assert text.split(".")[2] == directory_key().public.short_id
 
 
-def test_a_token_is_signed_by_the_key_it_names_even_if_that_changes_meanwhile() -> None:
-    async def test() -> None:
-        with Held() as executor:
-            keys = FakeKeys()
-            keykeeper = keeper(keys, executor)
-            await keykeeper.open()
-            executor.hold()
-            waiting = asyncio.create_task(keykeeper.mint(token()))
-            await asyncio.sleep(0)
-            keys.signing = directory_key("r", 1)
-            executor.gate.set()
-            (text,) = await waiting
-            assert text.split(".")[2] == directory_key().public.short_id
-
-    run(test())
+async def test_a_token_that_makes_no_sense_is_our_own_mistake() -> None:
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="exp lies not within"):
+        await keeper(FakeKeys(), executor).mint(token()._replace(expires_at=NOW))
 
 
-def test_a_token_that_makes_no_sense_is_our_own_mistake() -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="exp lies not within"):
-            await keeper(FakeKeys(), executor).mint(token()._replace(expires_at=NOW))
-
-    run(test())
-
-
-def test_nothing_is_done_in_the_event_loop() -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            keys = FakeKeys()
-            keykeeper = keeper(keys, executor)
-            await keykeeper.open()
-            await keykeeper.rotate()
-            await keykeeper.revoke("key")
-            assert threading.get_ident() not in keys.threads
-            assert [name for name, _ in keys.calls] == [
-                "open",
-                "advance",
-                "rotate",
-                "advance",
-                "revoke",
-                "advance",
-            ]
-
-    run(test())
+async def test_nothing_is_done_in_the_event_loop() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        keys = FakeKeys()
+        keykeeper = keeper(keys, executor)
+        await keykeeper.open()
+        await keykeeper.rotate()
+        await keykeeper.revoke("key")
+        assert threading.get_ident() not in keys.threads
+        assert [name for name, _ in keys.calls] == [
+            "open",
+            "advance",
+            "rotate",
+            "advance",
+            "revoke",
+            "advance",
+        ]
 
 
 class Paced(Keykeeper):
@@ -328,43 +292,38 @@ def paced(keys: Any, executor: ThreadPoolExecutor, rounds: int, before: Callable
     return made
 
 
-def test_a_jump_of_the_wall_clock_is_passed_on() -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            keys = FakeKeys()
+async def test_a_jump_of_the_wall_clock_is_passed_on() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        keys = FakeKeys()
 
-            def jump(number: int) -> None:
-                if number == 2:
-                    keykeeper.virtual.jump_wall(-7_200.0)
-                if number == 4:
-                    keykeeper.virtual.jump_wall(3.0)
+        def jump(number: int) -> None:
+            if number == 2:
+                keykeeper.virtual.jump_wall(-7_200.0)
+            if number == 4:
+                keykeeper.virtual.jump_wall(3.0)
 
-            keykeeper = paced(keys, executor, 5, jump)
-            await keykeeper.open()
-            await keykeeper.run()
-            assert [call for call in keys.calls if call[0] == "shift"] == [("shift", -7_200)]
-            assert [name for name, _ in keys.calls].count("advance") == 6
-
-    run(test())
+        keykeeper = paced(keys, executor, 5, jump)
+        await keykeeper.open()
+        await keykeeper.run()
+        assert [call for call in keys.calls if call[0] == "shift"] == [("shift", -7_200)]
+        assert [name for name, _ in keys.calls].count("advance") == 6
 
 
-def test_a_disk_that_cannot_be_written_is_told_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            keys = FakeKeys()
+async def test_a_disk_that_cannot_be_written_is_told_once_and_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING, "openred.keykeeper"), ThreadPoolExecutor(1) as executor:
+        keys = FakeKeys()
 
-            def fail(number: int) -> None:
-                keys.error = KeyFileError("No space left on device") if 2 <= number <= 4 else None
+        def fail(number: int) -> None:
+            keys.error = KeyFileError("No space left on device") if 2 <= number <= 4 else None
 
-            keykeeper = paced(keys, executor, 5, fail)
-            await keykeeper.open()
-            await keykeeper.run()
-            assert keykeeper.pauses == [TICK_S, TICK_S, RETRY_S, RETRY_S, RETRY_S, TICK_S]
-            assert keykeeper.stats.failures == 3
-            assert keykeeper.stats.last_error is None
-
-    with caplog.at_level(logging.WARNING, "openred.keykeeper"):
-        run(test())
+        keykeeper = paced(keys, executor, 5, fail)
+        await keykeeper.open()
+        await keykeeper.run()
+        assert keykeeper.pauses == [TICK_S, TICK_S, RETRY_S, RETRY_S, RETRY_S, TICK_S]
+        assert keykeeper.stats.failures == 3
+        assert keykeeper.stats.last_error is None
     assert [record.getMessage() for record in caplog.records] == [
         "the keys cannot be written, to be tried again: No space left on device",
         "the keys are written again",
@@ -372,33 +331,30 @@ def test_a_disk_that_cannot_be_written_is_told_once_and_tried_again(caplog: pyte
 
 
 @pytest.mark.parametrize("mended", [True, False])
-def test_what_could_not_be_written_is_tried_once_more_at_the_end(
+async def test_what_could_not_be_written_is_tried_once_more_at_the_end(
     mended: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     keyring = tmp_path / "keys" / "keyring.json"
     revoked: list[str] = []
 
-    async def test() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            keykeeper = paced(on_disk(tmp_path), executor, 0, lambda number: None)
-            await keykeeper.mint(token())
-            signing = keykeeper.signing
-            assert signing is not None
-            kept = keyring.read_bytes()
-            # A file cannot take the place of a folder.
-            keyring.unlink()
-            keyring.mkdir()
-            with pytest.raises(KeyFileError):
-                await keykeeper.revoke(signing.public.key_id)
-            if mended:
-                keyring.rmdir()
-                keyring.write_bytes(kept)
-                keyring.chmod(0o600)
-            await keykeeper.run()
-            assert keykeeper.gave_up is not mended
-            revoked.append(signing.public.key_id)
-
-    run(test())
+    with ThreadPoolExecutor(1) as executor:
+        keykeeper = paced(on_disk(tmp_path), executor, 0, lambda number: None)
+        await keykeeper.mint(token())
+        signing = keykeeper.signing
+        assert signing is not None
+        kept = keyring.read_bytes()
+        # A file cannot take the place of a folder.
+        keyring.unlink()
+        keyring.mkdir()
+        with pytest.raises(KeyFileError):
+            await keykeeper.revoke(signing.public.key_id)
+        if mended:
+            keyring.rmdir()
+            keyring.write_bytes(kept)
+            keyring.chmod(0o600)
+        await keykeeper.run()
+        assert keykeeper.gave_up is not mended
+        revoked.append(signing.public.key_id)
     assert ("gave up writing the last changes of the keys: " in caplog.text) is not mended
     if mended:
         again = on_disk(tmp_path)
@@ -408,86 +364,68 @@ def test_what_could_not_be_written_is_tried_once_more_at_the_end(
         assert revoked[0] in again.served.keyset.revoked_key_ids
 
 
-def test_what_the_operator_should_know_is_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            keys = FakeKeys()
-            keys.notices.append("the root key is classical")
-            keykeeper = paced(keys, executor, 3, lambda number: None)
-            await keykeeper.open()
-            await keykeeper.run()
-
-    with caplog.at_level(logging.WARNING, "openred.keykeeper"):
-        run(test())
+async def test_what_the_operator_should_know_is_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "openred.keykeeper"), ThreadPoolExecutor(1) as executor:
+        keys = FakeKeys()
+        keys.notices.append("the root key is classical")
+        keykeeper = paced(keys, executor, 3, lambda number: None)
+        await keykeeper.open()
+        await keykeeper.run()
     assert [record.getMessage() for record in caplog.records] == ["the root key is classical"]
 
 
-def test_it_ends_when_it_is_told_to() -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            keykeeper = keeper(FakeKeys(), executor)
-            await keykeeper.open()
-            running = asyncio.create_task(keykeeper.run())
-            await asyncio.sleep(0)
-            keykeeper.stop()
-            await running
-
-    run(test())
+async def test_it_ends_when_it_is_told_to() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        keykeeper = keeper(FakeKeys(), executor)
+        await keykeeper.open()
+        running = asyncio.create_task(keykeeper.run())
+        await asyncio.sleep(0)
+        keykeeper.stop()
+        await running
 
 
-def test_a_day_later_there_is_another_key_and_another_key_set(tmp_path: Path) -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(2) as executor:
-            keykeeper = paced(
-                on_disk(tmp_path), executor, 50, lambda number: keykeeper.virtual.advance(1_800)
-            )
-            await keykeeper.open()
-            first = keykeeper.publication
-            signer = keykeeper.signing
-            assert first is not None
-            await keykeeper.run()
-            second = keykeeper.publication
-            assert second is not None
-            assert keykeeper.signing is not signer
-            assert second.keyset.version > first.keyset.version
-            assert second.etag != first.etag
-            assert second.etag[0] == second.etag[-1] == '"'
-
-    run(test())
+async def test_a_day_later_there_is_another_key_and_another_key_set(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        keykeeper = paced(on_disk(tmp_path), executor, 50, lambda number: keykeeper.virtual.advance(1_800))
+        await keykeeper.open()
+        first = keykeeper.publication
+        signer = keykeeper.signing
+        assert first is not None
+        await keykeeper.run()
+        second = keykeeper.publication
+        assert second is not None
+        assert keykeeper.signing is not signer
+        assert second.keyset.version > first.keyset.version
+        assert second.etag != first.etag
+        assert second.etag[0] == second.etag[-1] == '"'
 
 
-def test_the_bytes_of_the_key_set_are_made_once(tmp_path: Path) -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(2) as executor:
-            keykeeper = paced(on_disk(tmp_path), executor, 10, lambda number: None)
-            await keykeeper.open()
-            before = keykeeper.publication
-            await keykeeper.run()
-            assert keykeeper.publication is before
-
-    run(test())
+async def test_the_bytes_of_the_key_set_are_made_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        keykeeper = paced(on_disk(tmp_path), executor, 10, lambda number: None)
+        await keykeeper.open()
+        before = keykeeper.publication
+        await keykeeper.run()
+        assert keykeeper.publication is before
 
 
-def test_without_a_thread_nothing_is_signed_and_nothing_ends(
+async def test_without_a_thread_nothing_is_signed_and_nothing_ends(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def test() -> None:
-        with ThreadPoolExecutor(1) as executor:
-            keykeeper = keeper(FakeKeys(), executor)
-            with monkeypatch.context() as patched:
-                patched.setattr(threading.Thread, "start", starved)
-                await keykeeper.ready()
-                with pytest.raises(Busy):
-                    await keykeeper.mint(token())
-                with pytest.raises(NoThread):
-                    await keykeeper.rotate()
-            assert keykeeper.publication is None
-            keykeeper._retry_at_s = 0.0
-            assert len(await keykeeper.mint(token())) == 1
-            assert keykeeper.stats.failures > 0
-
     def starved(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    run(test())
+    with ThreadPoolExecutor(1) as executor:
+        keykeeper = keeper(FakeKeys(), executor)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", starved)
+            await keykeeper.ready()
+            with pytest.raises(Busy):
+                await keykeeper.mint(token())
+            with pytest.raises(NoThread):
+                await keykeeper.rotate()
+        assert keykeeper.publication is None
+        keykeeper._retry_at_s = 0.0
+        assert len(await keykeeper.mint(token())) == 1
+        assert keykeeper.stats.failures > 0
     assert "the system gives no thread: can't start new thread" in caplog.text

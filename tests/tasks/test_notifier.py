@@ -90,27 +90,27 @@ async def let_run(notifier: Notifier, turns: int, pauses: list[float], status: C
 
 
 @pytest.mark.parametrize(("watchdog", "pause_s"), [("4000000", 2.0), ("60000000", STATUS_S)])
-def test_signs_of_life_come_at_half_the_interval_of_the_watchdog_at_least(
+async def test_signs_of_life_come_at_half_the_interval_of_the_watchdog_at_least(
     manager: Manager, open_notifier: Open, watchdog: str, pause_s: float
 ) -> None:
     notifier = open_notifier(NOTIFY_SOCKET=manager.named, WATCHDOG_USEC=watchdog, WATCHDOG_PID=str(PROCESS))
     pauses: list[float] = []
     statuses = iter(["a", "a", "b"])
-    asyncio.run(let_run(notifier, 3, pauses, lambda: next(statuses)))
+    await let_run(notifier, 3, pauses, lambda: next(statuses))
     assert pauses == [pause_s] * 3
     assert manager.heard() == ["WATCHDOG=1\nSTATUS=a", "WATCHDOG=1", "WATCHDOG=1\nSTATUS=b"]
 
 
-def test_a_server_that_stops_still_gives_signs_of_life(manager: Manager, open_notifier: Open) -> None:
+async def test_a_server_that_stops_still_gives_signs_of_life(manager: Manager, open_notifier: Open) -> None:
     notifier = open_notifier(NOTIFY_SOCKET=manager.named, WATCHDOG_USEC="4000000")
     notifier.stopping()
-    asyncio.run(let_run(notifier, 1, [], lambda: "3 nodes"))
+    await let_run(notifier, 1, [], lambda: "3 nodes")
     assert manager.heard() == ["STOPPING=1\nSTATUS=stopping", "WATCHDOG=1"]
 
 
-def test_without_a_watchdog_only_changes_are_told(manager: Manager, open_notifier: Open) -> None:
+async def test_without_a_watchdog_only_changes_are_told(manager: Manager, open_notifier: Open) -> None:
     notifier = open_notifier(NOTIFY_SOCKET=manager.named)
-    asyncio.run(let_run(notifier, 3, [], lambda: "same"))
+    await let_run(notifier, 3, [], lambda: "same")
     assert manager.heard() == ["STATUS=same"]
 
 

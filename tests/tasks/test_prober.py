@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
-import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,54 +193,46 @@ def closed_port() -> int:
         return server.getsockname()[1]
 
 
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-def test_an_open_port_is_a_sign_of_life_and_a_closed_one_is_not(
-    run: Callable[[Coroutine[Any, Any, None]], None],
-) -> None:
-    async def scenario() -> None:
-        greeted = asyncio.get_running_loop().create_future()
+@pytest.mark.both_loops
+async def test_an_open_port_is_a_sign_of_life_and_a_closed_one_is_not() -> None:
+    greeted = asyncio.get_running_loop().create_future()
 
-        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            greeted.set_result(await reader.read())
-            writer.close()
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeted.set_result(await reader.read())
+        writer.close()
 
-        server = await asyncio.start_server(greet, HERE, 0)
-        port = server.sockets[0].getsockname()[1]
-        results = Results()
-        clock = VirtualClock()
-        probes = prober(clock, on_result=results)
-        task = asyncio.create_task(probes.run())
-        assert probes.submit(7, "open", HERE, port) is Submission.ACCEPTED
-        await results.wait(1)
-        clock.advance(NETWORK_INTERVAL_S)
-        assert probes.submit(8, "closed", HERE, closed_port()) is Submission.ACCEPTED
-        assert await results.wait(2) == [(7, "open", True), (8, "closed", False)]
-        assert await greeted == b"", "a probe sends nothing"
-        await probes.stop()
-        await task
-        server.close()
-        await server.wait_closed()
-
-    run(scenario())
+    server = await asyncio.start_server(greet, HERE, 0)
+    port = server.sockets[0].getsockname()[1]
+    results = Results()
+    clock = VirtualClock()
+    probes = prober(clock, on_result=results)
+    task = asyncio.create_task(probes.run())
+    assert probes.submit(7, "open", HERE, port) is Submission.ACCEPTED
+    await results.wait(1)
+    clock.advance(NETWORK_INTERVAL_S)
+    assert probes.submit(8, "closed", HERE, closed_port()) is Submission.ACCEPTED
+    assert await results.wait(2) == [(7, "open", True), (8, "closed", False)]
+    assert await greeted == b"", "a probe sends nothing"
+    await probes.stop()
+    await task
+    server.close()
+    await server.wait_closed()
 
 
-def test_without_a_descriptor_left_here_nothing_is_said_of_the_node() -> None:
-    async def scenario() -> None:
-        results = Results()
-        probes = prober(on_result=results)
-        task = asyncio.create_task(probes.run())
-        await asyncio.sleep(0)
-        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (0, allowed[1]))
-        try:
-            assert probes.submit(7, "node", HERE, 9) is Submission.ACCEPTED
-            assert await results.wait(1) == [(7, "node", None)]
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
-        await probes.stop()
-        await task
-
-    asyncio.run(scenario())
+async def test_without_a_descriptor_left_here_nothing_is_said_of_the_node() -> None:
+    results = Results()
+    probes = prober(on_result=results)
+    task = asyncio.create_task(probes.run())
+    await asyncio.sleep(0)
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, allowed[1]))
+    try:
+        assert probes.submit(7, "node", HERE, 9) is Submission.ACCEPTED
+        assert await results.wait(1) == [(7, "node", None)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+    await probes.stop()
+    await task
 
 
 @pytest.mark.parametrize(
@@ -255,19 +246,16 @@ def test_without_a_descriptor_left_here_nothing_is_said_of_the_node() -> None:
         ([HERE], False),
     ],
 )
-def test_while_this_machine_has_no_network_nothing_is_said_of_the_node(
+async def test_while_this_machine_has_no_network_nothing_is_said_of_the_node(
     ways: list[str], alive: bool | None
 ) -> None:
-    async def scenario() -> None:
-        results = Results()
-        probes = prober(on_result=results, has_route=ways.__contains__)
-        task = asyncio.create_task(probes.run())
-        assert probes.submit(7, "node", HERE, closed_port()) is Submission.ACCEPTED
-        assert await results.wait(1) == [(7, "node", alive)]
-        await probes.stop()
-        await task
-
-    asyncio.run(scenario())
+    results = Results()
+    probes = prober(on_result=results, has_route=ways.__contains__)
+    task = asyncio.create_task(probes.run())
+    assert probes.submit(7, "node", HERE, closed_port()) is Submission.ACCEPTED
+    assert await results.wait(1) == [(7, "node", alive)]
+    await probes.stop()
+    await task
 
 
 def test_a_route_is_known_of_what_the_machine_can_reach() -> None:
@@ -276,32 +264,27 @@ def test_a_route_is_known_of_what_the_machine_can_reach() -> None:
     assert not has_route("fe80::1")
 
 
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-def test_an_address_that_does_not_answer_is_given_up(
-    run: Callable[[Coroutine[Any, Any, None]], None],
-) -> None:
-    async def scenario() -> None:
-        # A listener whose backlog is full lets a connection hang, as a silent host does.
-        with socket.socket() as server:
-            server.bind((HERE, 0))
-            server.listen(0)
-            fillers = []
-            for _ in range(4):
-                filler = socket.socket()
-                filler.setblocking(False)
-                filler.connect_ex(server.getsockname())
-                fillers.append(filler)
-            results = Results()
-            probes = prober(on_result=results, connect_timeout_s=0.05)
-            task = asyncio.create_task(probes.run())
-            assert probes.submit(1, "silent", HERE, server.getsockname()[1]) is Submission.ACCEPTED
-            assert await results.wait(1) == [(1, "silent", False)]
-            await probes.stop()
-            await task
-            for filler in fillers:
-                filler.close()
-
-    run(scenario())
+@pytest.mark.both_loops
+async def test_an_address_that_does_not_answer_is_given_up() -> None:
+    # A listener whose backlog is full lets a connection hang, as a silent host does.
+    with socket.socket() as server:
+        server.bind((HERE, 0))
+        server.listen(0)
+        fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(server.getsockname())
+            fillers.append(filler)
+        results = Results()
+        probes = prober(on_result=results, connect_timeout_s=0.05)
+        task = asyncio.create_task(probes.run())
+        assert probes.submit(1, "silent", HERE, server.getsockname()[1]) is Submission.ACCEPTED
+        assert await results.wait(1) == [(1, "silent", False)]
+        await probes.stop()
+        await task
+        for filler in fillers:
+            filler.close()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1", "example.org", "10.0.0.1"])
@@ -335,24 +318,21 @@ def test_a_network_is_probed_at_most_once_in_ten_minutes(first: str, second: str
     assert probes.submit(2, "b", second, 4243) is Submission.ACCEPTED
 
 
-def test_the_ten_minutes_begin_anew_when_the_connection_is_made() -> None:
-    async def scenario() -> None:
-        clock = VirtualClock()
-        results = Results()
-        probes = prober(clock, on_result=results)
-        port = closed_port()
-        assert probes.submit(1, "a", HERE, port) is Submission.ACCEPTED
-        clock.advance(NETWORK_INTERVAL_S - 1)
-        task = asyncio.create_task(probes.run())
-        await results.wait(1)
-        clock.advance(NETWORK_INTERVAL_S - 1)
-        assert probes.submit(1, "a", HERE, port) is Submission.LATER
-        clock.advance(1)
-        assert probes.submit(1, "a", HERE, port) is Submission.ACCEPTED
-        await probes.stop()
-        await task
-
-    asyncio.run(scenario())
+async def test_the_ten_minutes_begin_anew_when_the_connection_is_made() -> None:
+    clock = VirtualClock()
+    results = Results()
+    probes = prober(clock, on_result=results)
+    port = closed_port()
+    assert probes.submit(1, "a", HERE, port) is Submission.ACCEPTED
+    clock.advance(NETWORK_INTERVAL_S - 1)
+    task = asyncio.create_task(probes.run())
+    await results.wait(1)
+    clock.advance(NETWORK_INTERVAL_S - 1)
+    assert probes.submit(1, "a", HERE, port) is Submission.LATER
+    clock.advance(1)
+    assert probes.submit(1, "a", HERE, port) is Submission.ACCEPTED
+    await probes.stop()
+    await task
 
 
 def test_the_table_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,137 +366,121 @@ def test_an_accepted_probe_is_answered_while_its_answer_is_awaited(
     assert (rounds_before + 1) * connect_timeout_s <= PROBE_ANSWER_S - connect_timeout_s
 
 
-def test_who_has_nothing_to_probe_keeps_no_workers() -> None:
-    async def scenario() -> None:
-        results = Results()
-        clock = VirtualClock()
-        probes = prober(clock, on_result=results, concurrency=2)
-        task = asyncio.create_task(probes.run())
-        for count in range(3):
-            await asyncio.sleep(0)
-            assert len(asyncio.all_tasks()) == 2, "this one and the one that runs"
-            assert probes.submit(1, "a", HERE, closed_port()) is Submission.ACCEPTED
-            assert len(asyncio.all_tasks()) == 3
-            clock.advance(NETWORK_INTERVAL_S)
-            await results.wait(count + 1)
-            await asyncio.sleep(0)
-            clock.advance(NETWORK_INTERVAL_S)
-        await probes.stop()
-        await task
-
-    asyncio.run(scenario())
-
-
-def test_who_submits_as_the_last_worker_ends_is_not_forgotten() -> None:
-    async def scenario() -> None:
-        results = Results()
-        probes = prober(on_result=results, concurrency=1)
-
-        async def connect(address: str, port: int) -> bool:
-            # Comes after the worker's last look at the queue, and before its task is done.
-            asyncio.get_running_loop().call_soon(submit_another)
-            return True
-
-        def submit_another() -> None:
-            if len(results.results) == 1:
-                assert probes.submit(2, "b", "8.8.9.8", 4242) is Submission.ACCEPTED
-
-        probes._is_open = connect  # type: ignore[method-assign]
-        task = asyncio.create_task(probes.run())
-        assert probes.submit(1, "a", "8.8.8.8", 4242) is Submission.ACCEPTED
-        assert await results.wait(2) == [(1, "a", True), (2, "b", True)]
-        await probes.stop()
-        await task
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-def test_no_more_connections_than_allowed_at_once(run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
-    async def scenario() -> None:
-        under_way, most = 0, 0
-        release = asyncio.Event()
-        results = Results()
-        probes = prober(on_result=results, concurrency=2)
-
-        async def connect(address: str, port: int) -> bool:
-            nonlocal under_way, most
-            under_way += 1
-            most = max(most, under_way)
-            await release.wait()
-            under_way -= 1
-            return True
-
-        probes._is_open = connect  # type: ignore[method-assign]
-        for number in range(6):
-            assert probes.submit(number, "a", f"8.8.{number}.8", 4242) is Submission.ACCEPTED
-        task = asyncio.create_task(probes.run())
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert under_way == 2
-        release.set()
-        await results.wait(6)
-        assert most == 2
-        await probes.stop()
-        await task
-
-    run(scenario())
-
-
-def test_a_result_that_nobody_can_take_does_not_end_the_probing(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        results = Results()
-
-        def take(slot: int, node_id: str, alive: bool) -> None:
-            results(slot, node_id, alive)
-            if slot == 1:
-                raise RuntimeError("no such node")
-
-        clock = VirtualClock()
-        probes = prober(clock, on_result=take, concurrency=1)
-        task = asyncio.create_task(probes.run())
+async def test_who_has_nothing_to_probe_keeps_no_workers() -> None:
+    results = Results()
+    clock = VirtualClock()
+    probes = prober(clock, on_result=results, concurrency=2)
+    task = asyncio.create_task(probes.run())
+    for count in range(3):
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 2, "this one and the one that runs"
         assert probes.submit(1, "a", HERE, closed_port()) is Submission.ACCEPTED
-        await results.wait(1)
+        assert len(asyncio.all_tasks()) == 3
         clock.advance(NETWORK_INTERVAL_S)
-        assert probes.submit(2, "b", HERE, closed_port()) is Submission.ACCEPTED
-        await results.wait(2)
-        await probes.stop()
-        await task
+        await results.wait(count + 1)
+        await asyncio.sleep(0)
+        clock.advance(NETWORK_INTERVAL_S)
+    await probes.stop()
+    await task
 
-    asyncio.run(scenario())
+
+async def test_who_submits_as_the_last_worker_ends_is_not_forgotten() -> None:
+    results = Results()
+    probes = prober(on_result=results, concurrency=1)
+
+    async def connect(address: str, port: int) -> bool:
+        # Comes after the worker's last look at the queue, and before its task is done.
+        asyncio.get_running_loop().call_soon(submit_another)
+        return True
+
+    def submit_another() -> None:
+        if len(results.results) == 1:
+            assert probes.submit(2, "b", "8.8.9.8", 4242) is Submission.ACCEPTED
+
+    probes._is_open = connect  # type: ignore[method-assign]
+    task = asyncio.create_task(probes.run())
+    assert probes.submit(1, "a", "8.8.8.8", 4242) is Submission.ACCEPTED
+    assert await results.wait(2) == [(1, "a", True), (2, "b", True)]
+    await probes.stop()
+    await task
+
+
+@pytest.mark.both_loops
+async def test_no_more_connections_than_allowed_at_once() -> None:
+    under_way, most = 0, 0
+    release = asyncio.Event()
+    results = Results()
+    probes = prober(on_result=results, concurrency=2)
+
+    async def connect(address: str, port: int) -> bool:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await release.wait()
+        under_way -= 1
+        return True
+
+    probes._is_open = connect  # type: ignore[method-assign]
+    for number in range(6):
+        assert probes.submit(number, "a", f"8.8.{number}.8", 4242) is Submission.ACCEPTED
+    task = asyncio.create_task(probes.run())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert under_way == 2
+    release.set()
+    await results.wait(6)
+    assert most == 2
+    await probes.stop()
+    await task
+
+
+async def test_a_result_that_nobody_can_take_does_not_end_the_probing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    results = Results()
+
+    def take(slot: int, node_id: str, alive: bool) -> None:
+        results(slot, node_id, alive)
+        if slot == 1:
+            raise RuntimeError("no such node")
+
+    clock = VirtualClock()
+    probes = prober(clock, on_result=take, concurrency=1)
+    task = asyncio.create_task(probes.run())
+    assert probes.submit(1, "a", HERE, closed_port()) is Submission.ACCEPTED
+    await results.wait(1)
+    clock.advance(NETWORK_INTERVAL_S)
+    assert probes.submit(2, "b", HERE, closed_port()) is Submission.ACCEPTED
+    await results.wait(2)
+    await probes.stop()
+    await task
     assert "the node in slot 1 was lost" in caplog.text
 
 
-def test_stop_breaks_off_what_is_under_way_and_no_result_comes() -> None:
-    async def scenario() -> None:
-        results = Results()
-        probes = prober(on_result=results)
-        begun = asyncio.Event()
+async def test_stop_breaks_off_what_is_under_way_and_no_result_comes() -> None:
+    results = Results()
+    probes = prober(on_result=results)
+    begun = asyncio.Event()
 
-        async def connect(address: str, port: int) -> bool:
-            begun.set()
-            await asyncio.Event().wait()
-            return True
+    async def connect(address: str, port: int) -> bool:
+        begun.set()
+        await asyncio.Event().wait()
+        return True
 
-        probes._is_open = connect  # type: ignore[method-assign]
-        task = asyncio.create_task(probes.run())
-        assert probes.submit(1, "a", "8.8.8.8", 4242) is Submission.ACCEPTED
-        await begun.wait()
-        await probes.stop()
-        await task
-        assert results.results == []
-        assert probes.submit(2, "b", "8.8.9.8", 4242) is Submission.LATER
-
-    asyncio.run(scenario())
+    probes._is_open = connect  # type: ignore[method-assign]
+    task = asyncio.create_task(probes.run())
+    assert probes.submit(1, "a", "8.8.8.8", 4242) is Submission.ACCEPTED
+    await begun.wait()
+    await probes.stop()
+    await task
+    assert results.results == []
+    assert probes.submit(2, "b", "8.8.9.8", 4242) is Submission.LATER
 
 
-def test_run_after_stop_ends_at_once() -> None:
-    async def scenario() -> None:
-        probes = prober()
-        await probes.stop()
-        await probes.run()
-
-    asyncio.run(scenario())
+async def test_run_after_stop_ends_at_once() -> None:
+    probes = prober()
+    await probes.stop()
+    await probes.run()
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,10 @@ import pytest
 from openred_central.clock import Now
 from openred_central.security.refused import LIFETIME_S_MAX
 from openred_central.security.tokens.revocations import SWEPT_MAX, TOKENS_MAX, Revocations
-from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from openred_central.storage.store import Store, StoreError
+from openred_central.storage.store import MemoryStore, Store, StoreError
 from openred_central.tasks.revocation_saver import RevocationSaver, load_revocations
-from tests.storage.records import alter, opened
+from tests.support.records import alter, opened
 
 TOKEN = "A" * 22
 OTHER = "B" * 22
@@ -46,14 +45,14 @@ class Here(Executor):
         return future
 
 
-def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
+async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "openred.db")
     store.open()
     revocations = Revocations()
     revocations.revoke(TOKEN, 200.0, at(100.0))
     revocations.revoke(OTHER, 150.0, at(100.0))
     with ThreadPoolExecutor(1) as writer:
-        assert asyncio.run(_save(revocations, store, writer))
+        assert await _save(revocations, store, writer)
     store.close()
     store.open()
     assert load_revocations(store) == ({TOKEN: 200.0, OTHER: 150.0}, [])
@@ -100,32 +99,29 @@ async def _save(revocations: Revocations, store: Store, writer: Executor) -> boo
     return await RevocationSaver(revocations, store, writer, stop_timeout_s=1.0).save()
 
 
-def test_a_store_that_keeps_nothing_or_fails_promises_nothing() -> None:
+async def test_a_store_that_keeps_nothing_or_fails_promises_nothing() -> None:
     writer, store = Here(), MemoryStore()
     store.open()
-    assert not asyncio.run(_save(Revocations(), store, writer))
+    assert not (await _save(Revocations(), store, writer))
     writer.fails = True
-    assert not asyncio.run(_save(Revocations(), store, writer))
+    assert not (await _save(Revocations(), store, writer))
 
 
-def test_what_was_not_durable_becomes_so_without_another_word(tmp_path: Path) -> None:
+async def test_what_was_not_durable_becomes_so_without_another_word(tmp_path: Path) -> None:
     store, writer = SqliteStore(tmp_path / "openred.db"), Here()
     store.open()
     revocations = Revocations()
     revocations.revoke(TOKEN, 200.0, at(100.0))
 
-    async def save_while_it_fails() -> None:
-        saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0, retry_s=0.001)
-        writer.fails = True
-        assert not await saver.save()
-        assert not await saver.save()
-        assert len(asyncio.all_tasks()) == 2, "this one, and one that tries again"
-        writer.fails = False
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            await task
-        assert await saver.save()
-
-    asyncio.run(save_while_it_fails())
+    saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0, retry_s=0.001)
+    writer.fails = True
+    assert not await saver.save()
+    assert not await saver.save()
+    assert len(asyncio.all_tasks()) == 2, "this one, and one that tries again"
+    writer.fails = False
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        await task
+    assert await saver.save()
     assert TOKEN in load_revocations(store)[0]
     assert writer.runs <= 5
     store.close()

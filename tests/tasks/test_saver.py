@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
 from openred_central.clock import AttendedTime, Now, VirtualClock
-from openred_central.directory.state.batch import Batch, Vitals
+from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, SignOfLife
 from openred_central.errors import InternalBug
-from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from openred_central.storage.sqlite.state import StoreState
-from openred_central.storage.store import RowsRefused, StoreError
+from openred_central.storage.store import MemoryStore, RowsRefused, StoreError, StoreState
 from openred_central.tasks.saver import BEHIND_S, FLUSH_S_MAX, Saver, SaverOptions
 from openred_central.tasks.supervisor import Supervisor
+
+from ..support.waiting import until
+
+pytestmark = pytest.mark.both_loops
 
 # Longer than any test: what happens before it happened because somebody asked for it.
 NEVER_S = 3_600.0
@@ -153,11 +154,6 @@ class Parts:
             SaverOptions(**{"flush_interval_s": NEVER_S, "retry_s_max": 0.001, **options}),
         )
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.001)
-
 
 @asynccontextmanager
 async def at_work(store: FakeStore | MemoryStore | None = None, **options: Any) -> AsyncIterator[Parts]:
@@ -174,27 +170,12 @@ async def at_work(store: FakeStore | MemoryStore | None = None, **options: Any) 
         await task
 
 
-def on_both_loops(scenario: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[str], None]:
-    """A test that is a coroutine, run on the loop of asyncio and on that of uvloop."""
-
-    @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-    def test(loop: str) -> None:
-        {"asyncio": asyncio.run, "uvloop": uvloop.run}[loop](asyncio.wait_for(scenario(), 30))
-
-    return test
-
-
-def run(scenario: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(scenario, 30))
-
-
-@on_both_loops
 async def test_a_change_is_durable_only_after_its_commit() -> None:
     async with at_work() as parts:
         parts.store.gate.clear()
         change = parts.directory.change(7)
         waiter = asyncio.create_task(parts.saver.saved(change))
-        await parts.until(lambda: parts.store.attempts == 1)
+        await until(lambda: parts.store.attempts == 1)
         for _ in range(10):
             await asyncio.sleep(0)
         assert not waiter.done()
@@ -203,7 +184,6 @@ async def test_a_change_is_durable_only_after_its_commit() -> None:
         assert parts.store.slots == [7]
 
 
-@on_both_loops
 async def test_every_answer_comes_after_the_commit_that_holds_the_change() -> None:
     async with at_work(batch_rows_max=3) as parts:
 
@@ -216,12 +196,11 @@ async def test_every_answer_comes_after_the_commit_that_holds_the_change() -> No
         assert parts.store.slots == list(range(50)), "in the order of the changes"
 
 
-@on_both_loops
 async def test_what_queued_during_a_commit_is_the_next_batch() -> None:
     async with at_work() as parts:
         parts.store.gate.clear()
         first = asyncio.create_task(parts.saver.saved(parts.directory.change(0)))
-        await parts.until(lambda: parts.store.attempts == 1)
+        await until(lambda: parts.store.attempts == 1)
         others = [asyncio.create_task(parts.saver.saved(parts.directory.change(slot))) for slot in (1, 2, 3)]
         await asyncio.sleep(0)
         parts.store.gate.set()
@@ -229,7 +208,6 @@ async def test_what_queued_during_a_commit_is_the_next_batch() -> None:
         assert [[row.slot for row in batch.records] for batch in parts.store.committed] == [[0], [1, 2, 3]]
 
 
-@on_both_loops
 async def test_what_is_saved_already_is_answered_at_once() -> None:
     async with at_work() as parts:
         change = parts.directory.change()
@@ -239,7 +217,6 @@ async def test_what_is_saved_already_is_answered_at_once() -> None:
         assert parts.store.attempts == attempts
 
 
-@on_both_loops
 async def test_what_was_too_much_for_one_batch_is_not_saved_with_it() -> None:
     class OneByOne(FakeStore):
         def commit(self, batch: Batch) -> None:
@@ -256,7 +233,6 @@ async def test_what_was_too_much_for_one_batch_is_not_saved_with_it() -> None:
         assert await waiter
 
 
-@on_both_loops
 async def test_a_change_that_came_to_nothing_is_answered() -> None:
     async with at_work() as parts:
         change = parts.directory.change()
@@ -264,14 +240,12 @@ async def test_a_change_that_came_to_nothing_is_answered() -> None:
         assert await parts.saver.saved(change)
 
 
-@on_both_loops
 async def test_asking_for_a_change_that_never_was_is_a_bug() -> None:
     async with at_work() as parts:
         with pytest.raises(InternalBug, match="asked for change 1, the newest is 0"):
             await parts.saver.saved(1)
 
 
-@on_both_loops
 async def test_signs_of_life_alone_wait_for_the_flush() -> None:
     async with at_work() as parts:
         parts.directory.signs = [1, 2, 3]
@@ -281,19 +255,17 @@ async def test_signs_of_life_alone_wait_for_the_flush() -> None:
     assert [len(batch.signs_of_life) for batch in parts.store.committed] == [3], "stop saves them"
     async with at_work(flush_interval_s=0.001) as parts:
         parts.directory.signs = [1, 2, 3]
-        await parts.until(lambda: bool(parts.store.committed))
+        await until(lambda: bool(parts.store.committed))
 
 
-@on_both_loops
 async def test_more_than_a_batch_does_not_wait_for_the_next_flush() -> None:
     async with at_work(batch_rows_max=10) as parts:
         parts.directory.signs = list(range(95))
         assert await parts.saver.saved(parts.directory.change())
-        await parts.until(lambda: parts.saver.stats.batches == 9)
+        await until(lambda: parts.saver.stats.batches == 9)
         assert parts.directory.pending == 6
 
 
-@on_both_loops
 async def test_who_waits_does_not_wait_for_the_pauses_between_batches() -> None:
     async with at_work(batch_rows_max=10) as parts:
         parts.directory.signs = list(range(40))
@@ -324,20 +296,18 @@ def test_a_long_time_between_flushes_makes_no_long_pauses() -> None:
     parts.writer.shutdown()
 
 
-@on_both_loops
 async def test_a_store_that_keeps_nothing_promises_nothing_and_nothing_piles_up() -> None:
     async with at_work(MemoryStore(), flush_interval_s=0.001) as parts:
         assert not await parts.saver.saved(parts.directory.change())
-        await parts.until(lambda: parts.directory.pending == 0)
+        await until(lambda: parts.directory.pending == 0)
 
 
-@on_both_loops
 async def test_after_a_failed_commit_nothing_is_promised_and_nothing_is_lost() -> None:
     async with at_work(retry_s_max=NEVER_S) as parts:
         parts.store.error = StoreError("the disk is full")
         parts.store.gate.clear()
         held = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
-        await parts.until(lambda: parts.store.attempts == 1)
+        await until(lambda: parts.store.attempts == 1)
         behind = asyncio.create_task(parts.saver.saved(parts.directory.change(2)))
         await asyncio.sleep(0)
         parts.store.gate.set()
@@ -352,28 +322,26 @@ async def test_after_a_failed_commit_nothing_is_promised_and_nothing_is_lost() -
     assert parts.store.slots == [1, 2, 3]
 
 
-@on_both_loops
 async def test_when_the_store_returns_all_goes_on_by_itself() -> None:
     async with at_work() as parts:
         parts.store.error = StoreError("the disk is full")
         assert not await parts.saver.saved(parts.directory.change(1))
-        await parts.until(lambda: parts.store.attempts >= 3)
+        await until(lambda: parts.store.attempts >= 3)
         assert parts.saver.stats.pending_since_s is not None
         parts.store.error = None
-        await parts.until(lambda: not parts.saver.failing)
+        await until(lambda: not parts.saver.failing)
         assert await parts.saver.saved(parts.directory.change(2))
         assert parts.store.slots == [1, 2]
         assert parts.saver.stats.pending_since_s is None
         assert parts.saver.stats.last_error == "the disk is full", "kept for whoever asks later"
 
 
-@on_both_loops
 async def test_the_state_tells_how_the_store_keeps_up() -> None:
     async with at_work(retry_s_max=NEVER_S) as parts:
         assert parts.saver.state is StoreState.OK
         parts.store.gate.clear()
         held = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
-        await parts.until(lambda: parts.store.attempts == 1)
+        await until(lambda: parts.store.attempts == 1)
         assert parts.saver.state is StoreState.OK
         parts.clock.advance(BEHIND_S + 1)
         assert parts.saver.state is StoreState.BEHIND
@@ -386,7 +354,6 @@ async def test_the_state_tells_how_the_store_keeps_up() -> None:
         parts.store.error = None
 
 
-@on_both_loops
 async def test_a_commit_that_does_not_return_keeps_nobody_waiting_and_may_still_succeed() -> None:
     async with at_work(commit_timeout_s=0.01) as parts:
         parts.store.gate.clear()
@@ -395,32 +362,28 @@ async def test_a_commit_that_does_not_return_keeps_nobody_waiting_and_may_still_
         assert parts.saver.stats.last_error == "a commit did not return within 0.01 s"
         assert not await parts.saver.saved(parts.directory.change(2)), "at once"
         parts.store.gate.set()
-        await parts.until(lambda: not parts.saver.failing)
+        await until(lambda: not parts.saver.failing)
         assert await parts.saver.saved(parts.directory.change(3))
         assert parts.store.slots == [1, 2, 3]
 
 
-@on_both_loops
 async def test_an_error_that_no_store_should_raise_ends_nothing() -> None:
     async with at_work() as parts:
         parts.store.error = ZeroDivisionError()
         assert not await parts.saver.saved(parts.directory.change(1))
         assert parts.saver.stats.last_error == "ZeroDivisionError()"
         parts.store.error = None
-        await parts.until(lambda: not parts.saver.failing)
+        await until(lambda: not parts.saver.failing)
         assert parts.store.slots == [1]
 
 
-def test_the_log_tells_changes_of_state_and_not_every_attempt(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        async with at_work() as parts:
-            parts.store.error = StoreError("the disk is full")
-            assert not await parts.saver.saved(parts.directory.change(1))
-            await parts.until(lambda: parts.store.attempts >= 5)
-            parts.store.error = None
-            await parts.until(lambda: not parts.saver.failing)
-
-    run(scenario())
+async def test_the_log_tells_changes_of_state_and_not_every_attempt(caplog: pytest.LogCaptureFixture) -> None:
+    async with at_work() as parts:
+        parts.store.error = StoreError("the disk is full")
+        assert not await parts.saver.saved(parts.directory.change(1))
+        await until(lambda: parts.store.attempts >= 5)
+        parts.store.error = None
+        await until(lambda: not parts.saver.failing)
     assert [(entry.levelno, entry.message.partition(",")[0]) for entry in caplog.records] == [
         (logging.ERROR, "changes cannot be saved"),
         (logging.WARNING, "changes are saved again"),
@@ -428,7 +391,7 @@ def test_the_log_tells_changes_of_state_and_not_every_attempt(caplog: pytest.Log
     assert "the disk is full" in caplog.text
 
 
-def test_the_pause_between_attempts_grows_and_is_bounded() -> None:
+async def test_the_pause_between_attempts_grows_and_is_bounded() -> None:
     async def scenario() -> list[float]:
         parts = Parts(retry_s_max=1.0)
         parts.store.error = StoreError("gone")
@@ -440,10 +403,9 @@ def test_the_pause_between_attempts_grows_and_is_bounded() -> None:
         parts.writer.shutdown()
         return pauses
 
-    assert run(scenario()) == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert (await scenario()) == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
 
 
-@on_both_loops
 async def test_a_row_that_cannot_be_stored_is_left_out_and_promised_to_nobody() -> None:
     async with at_work() as parts:
         parts.store.refused_slots = {13}
@@ -460,42 +422,38 @@ async def test_a_row_that_cannot_be_stored_is_left_out_and_promised_to_nobody() 
         assert not parts.saver.gave_up
 
 
-@on_both_loops
 async def test_thousands_may_wait() -> None:
     async with at_work() as parts:
         parts.store.gate.clear()
         waiters = [asyncio.create_task(parts.saver.saved(parts.directory.change(n))) for n in range(10_000)]
-        await parts.until(lambda: parts.store.attempts == 1)
+        await until(lambda: parts.store.attempts == 1)
         assert not any(waiter.done() for waiter in waiters)
         parts.store.gate.set()
         assert all(await asyncio.gather(*waiters))
         assert parts.saver.stats.batches == 10_000 / SaverOptions().batch_rows_max
 
 
-@on_both_loops
 async def test_one_who_gave_up_waiting_disturbs_nobody() -> None:
     async with at_work() as parts:
         parts.store.gate.clear()
         impatient = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
         patient = asyncio.create_task(parts.saver.saved(parts.directory.change(2)))
-        await parts.until(lambda: parts.store.attempts == 1)
+        await until(lambda: parts.store.attempts == 1)
         impatient.cancel()
         parts.store.gate.set()
         assert await patient
         assert impatient.cancelled()
 
 
-@on_both_loops
 async def test_only_the_writer_thread_touches_the_store() -> None:
     async with at_work() as parts:
         parts.store.tidy_due, parts.store.tidy_steps = True, 3
         assert await parts.saver.saved(parts.directory.change())
-        await parts.until(lambda: parts.store.tidied == 3)
+        await until(lambda: parts.store.tidied == 3)
     assert len(parts.store.threads) == 1
     assert threading.get_ident() not in parts.store.threads
 
 
-@on_both_loops
 async def test_housekeeping_lets_those_who_wait_go_first_and_still_gets_on() -> None:
     class Ordered(FakeStore):
         order = ""
@@ -514,22 +472,20 @@ async def test_housekeeping_lets_those_who_wait_go_first_and_still_gets_on() -> 
         for _ in range(20):
             assert await parts.saver.saved(parts.directory.change())
         assert store.tidied < 1_000, "nobody waits for the end of it"
-        await parts.until(lambda: store.tidied == 1_000)
+        await until(lambda: store.tidied == 1_000)
         assert "cc" not in store.order, "a step after each batch, however many there are"
 
 
-@on_both_loops
 async def test_a_flush_does_not_wait_for_the_end_of_housekeeping() -> None:
     async with at_work(flush_interval_s=0.001) as parts:
         parts.store.tidy_due, parts.store.tidy_steps = True, 1_000_000
         parts.directory.signs = [1]
-        await parts.until(lambda: len(parts.store.committed) == 1)
+        await until(lambda: len(parts.store.committed) == 1)
         parts.directory.signs = [2]
-        await parts.until(lambda: len(parts.store.committed) == 2)
+        await until(lambda: len(parts.store.committed) == 2)
         parts.store.tidy_steps = 0
 
 
-@on_both_loops
 async def test_stop_saves_the_attended_time_even_where_nothing_else_is_pending() -> None:
     async with at_work() as parts:
         assert await parts.saver.saved(parts.directory.change())
@@ -541,27 +497,23 @@ async def test_stop_saves_the_attended_time_even_where_nothing_else_is_pending()
         assert last.vitals.attended_s > before.vitals.attended_s
 
 
-def test_housekeeping_that_fails_is_told_and_harmless(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        async with at_work() as parts:
-            parts.store.tidy_due = True
-            parts.store.tidy_error = StoreError("the disk is full")
-            for _ in range(5):
-                parts.store.tidied, parts.store.tidy_due = 0, True
-                assert await parts.saver.saved(parts.directory.change())
-                await parts.until(lambda: parts.store.tidied == 1)
-            parts.store.tidied, parts.store.tidy_due, parts.store.tidy_error = 0, True, None
+async def test_housekeeping_that_fails_is_told_and_harmless(caplog: pytest.LogCaptureFixture) -> None:
+    async with at_work() as parts:
+        parts.store.tidy_due = True
+        parts.store.tidy_error = StoreError("the disk is full")
+        for _ in range(5):
+            parts.store.tidied, parts.store.tidy_due = 0, True
             assert await parts.saver.saved(parts.directory.change())
-            await parts.until(lambda: parts.store.tidied == 1)
-
-    run(scenario())
+            await until(lambda: parts.store.tidied == 1)
+        parts.store.tidied, parts.store.tidy_due, parts.store.tidy_error = 0, True, None
+        assert await parts.saver.saved(parts.directory.change())
+        await until(lambda: parts.store.tidied == 1)
     assert [entry.message for entry in caplog.records] == [
         "housekeeping of the store failed, to be tried again: the disk is full",
         "housekeeping works again, after 5 failures in all",
     ]
 
 
-@on_both_loops
 async def test_the_numbers_tell_what_was_done() -> None:
     async with at_work() as parts:
         parts.directory.signs = [1, 2]
@@ -573,7 +525,6 @@ async def test_the_numbers_tell_what_was_done() -> None:
         assert (stats.commits.sum_s, stats.commits.count) == (0.5, stats.batches)
 
 
-@on_both_loops
 async def test_stop_saves_everything_in_however_many_batches() -> None:
     async with at_work(batch_rows_max=10) as parts:
         for slot in range(95):
@@ -585,7 +536,6 @@ async def test_stop_saves_everything_in_however_many_batches() -> None:
         assert not await parts.saver.saved(parts.directory.change()), "nothing is saved any more"
 
 
-@on_both_loops
 async def test_stop_tries_again_where_the_store_fails() -> None:
     async with at_work(retry_s_max=NEVER_S) as parts:
         parts.store.error = StoreError("busy")
@@ -605,16 +555,16 @@ async def test_a_lost_store_is_noticed_and_found_again_while_there_is_nothing_to
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with at_work() as parts:
-        await parts.until(lambda: len(parts.store.looks) == 1)
+        await until(lambda: len(parts.store.looks) == 1)
         parts.store.error = parts.store.look_error = StoreError("the file is gone")
         parts.clock.advance(1.0)
-        await parts.until(lambda: parts.saver.failing)
+        await until(lambda: parts.saver.failing)
         assert parts.saver.state is StoreState.DETACHED
         assert not await parts.saver.saved(parts.directory.change(1))
-        await parts.until(lambda: parts.saver.stats.failures >= 3)
+        await until(lambda: parts.saver.stats.failures >= 3)
         parts.directory.changes.clear()
         parts.store.error = parts.store.look_error = None
-        await parts.until(lambda: not parts.saver.failing)
+        await until(lambda: not parts.saver.failing)
         assert await parts.saver.saved(parts.directory.change(2))
         assert [message for message in caplog.messages if "the file is gone" in message] == [
             "changes cannot be saved, to be tried again: the file is gone"
@@ -625,11 +575,11 @@ async def test_a_lost_store_is_noticed_and_found_again_while_there_is_nothing_to
 @pytest.mark.usefixtures("often_looked_at")
 async def test_looks_go_on_under_load_and_flush_nothing_before_its_time() -> None:
     async with at_work() as parts:
-        await parts.until(lambda: len(parts.store.looks) == 1)
+        await until(lambda: len(parts.store.looks) == 1)
         parts.directory.signs.append(7)
         for times in range(2, 5):
             parts.clock.advance(1.0)
-            await parts.until(lambda: len(parts.store.looks) == times)  # noqa: B023
+            await until(lambda: len(parts.store.looks) == times)  # noqa: B023
         assert parts.store.attempts == 0
         for slot in range(20):
             parts.clock.advance(1.0)
@@ -638,22 +588,19 @@ async def test_looks_go_on_under_load_and_flush_nothing_before_its_time() -> Non
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
-def test_stop_is_bounded_says_so_and_leaves_nobody_waiting(
+async def test_stop_is_bounded_says_so_and_leaves_nobody_waiting(
     hangs: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> None:
-        async with at_work(stop_timeout_s=0.05) as parts:
-            if hangs:
-                parts.store.gate.clear()
-            else:
-                parts.store.error = StoreError("the disk is gone")
-            waiter = asyncio.create_task(parts.saver.saved(parts.directory.change()))
-            await parts.until(lambda: parts.store.attempts >= 1)
-            await parts.saver.stop()
-            assert not await waiter
-            assert parts.saver.gave_up
-
-    run(scenario())
+    async with at_work(stop_timeout_s=0.05) as parts:
+        if hangs:
+            parts.store.gate.clear()
+        else:
+            parts.store.error = StoreError("the disk is gone")
+        waiter = asyncio.create_task(parts.saver.saved(parts.directory.change()))
+        await until(lambda: parts.store.attempts >= 1)
+        await parts.saver.stop()
+        assert not await waiter
+        assert parts.saver.gave_up
     assert "gave up saving the last changes after 0.05 s; last error: " in caplog.text
     assert ("the last commit still runs" if hangs else "the disk is gone") in caplog.text
 
@@ -675,7 +622,7 @@ async def test_what_a_run_that_failed_left_is_saved_at_the_stop_or_told_to_be_lo
     supervisor = Supervisor(parts.clock)
     task = asyncio.create_task(supervisor.run("saver", parts.saver.run))
     parts.directory.change(7)
-    await parts.until(lambda: supervisor.failures["saver"] == 1)
+    await until(lambda: supervisor.failures["saver"] == 1)
     broken[0] = not mended
     supervisor.stop()
     await parts.saver.stop()
@@ -685,49 +632,40 @@ async def test_what_a_run_that_failed_left_is_saved_at_the_stop_or_told_to_be_lo
     parts.writer.shutdown()
 
 
-def test_whoever_asks_before_the_saver_runs_is_answered_when_it_does() -> None:
-    async def scenario() -> None:
-        parts = Parts()
-        waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
-        await asyncio.sleep(0)
-        assert not waiter.done()
-        task = asyncio.create_task(parts.saver.run())
-        assert await waiter
-        assert parts.store.slots == [1]
-        await parts.saver.stop()
-        await task
-        parts.writer.shutdown()
-
-    run(scenario())
+async def test_whoever_asks_before_the_saver_runs_is_answered_when_it_does() -> None:
+    parts = Parts()
+    waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
+    await asyncio.sleep(0)
+    assert not waiter.done()
+    task = asyncio.create_task(parts.saver.run())
+    assert await waiter
+    assert parts.store.slots == [1]
+    await parts.saver.stop()
+    await task
+    parts.writer.shutdown()
 
 
-def test_a_saver_that_never_ran_promises_nothing_and_stops() -> None:
-    async def scenario() -> None:
-        parts = Parts()
-        waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
-        await asyncio.sleep(0)
-        await parts.saver.stop()
-        assert not await waiter
-        assert not await parts.saver.saved(parts.directory.change(2))
-        parts.writer.shutdown()
-
-    run(scenario())
+async def test_a_saver_that_never_ran_promises_nothing_and_stops() -> None:
+    parts = Parts()
+    waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
+    await asyncio.sleep(0)
+    await parts.saver.stop()
+    assert not await waiter
+    assert not await parts.saver.saved(parts.directory.change(2))
+    parts.writer.shutdown()
 
 
-def test_a_saver_that_is_cancelled_leaves_nobody_waiting() -> None:
-    async def scenario() -> None:
-        parts = Parts()
-        parts.store.gate.clear()
-        task = asyncio.create_task(parts.saver.run())
-        waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
-        await parts.until(lambda: parts.store.attempts == 1)
-        task.cancel()
-        assert not await waiter
-        assert task.cancelled()
-        parts.store.gate.set()
-        parts.writer.shutdown()
-
-    run(scenario())
+async def test_a_saver_that_is_cancelled_leaves_nobody_waiting() -> None:
+    parts = Parts()
+    parts.store.gate.clear()
+    task = asyncio.create_task(parts.saver.run())
+    waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
+    await until(lambda: parts.store.attempts == 1)
+    task.cancel()
+    assert not await waiter
+    assert task.cancelled()
+    parts.store.gate.set()
+    parts.writer.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -738,66 +676,57 @@ def test_an_option_of_nothing_is_refused(name: str) -> None:
         SaverOptions(**{name: 0})
 
 
-def test_with_the_embedded_store_what_was_promised_is_in_the_file(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        path = tmp_path / "openred.db"
-        store = SqliteStore(path)
-        store.open()
-        async with at_work(store) as parts:  # type: ignore[arg-type]
-            changes = [parts.directory.change(slot) for slot in range(100)]
-            assert all(await asyncio.gather(*map(parts.saver.saved, changes)))
-        store.close()
-        store.open()
-        assert [row.slot for rows in store.load_records(1_000) for row in rows] == list(range(100))
-        store.close()
-
-    run(scenario())
+async def test_with_the_embedded_store_what_was_promised_is_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "openred.db"
+    store = SqliteStore(path)
+    store.open()
+    async with at_work(store) as parts:  # type: ignore[arg-type]
+        changes = [parts.directory.change(slot) for slot in range(100)]
+        assert all(await asyncio.gather(*map(parts.saver.saved, changes)))
+    store.close()
+    store.open()
+    assert [row.slot for rows in store.load_records(1_000) for row in rows] == list(range(100))
+    store.close()
 
 
-def test_changes_are_kept_until_the_system_gives_a_thread(
+async def test_changes_are_kept_until_the_system_gives_a_thread(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = without_threads(monkeypatch, 3)
 
-    async def test() -> None:
-        parts = Parts()
-        change = parts.directory.change(7)
-        task = asyncio.create_task(parts.saver.run())
-        assert not await parts.saver.saved(change)
-        while not parts.saver.stats.batches:
-            await asyncio.sleep(0.001)
-        assert 7 in parts.store.slots
-        assert not task.done()
-        await parts.saver.stop()
-        await task
-        assert not parts.saver.gave_up
-
-    asyncio.run(asyncio.wait_for(test(), 20))
+    parts = Parts()
+    change = parts.directory.change(7)
+    task = asyncio.create_task(parts.saver.run())
+    assert not await parts.saver.saved(change)
+    while not parts.saver.stats.batches:
+        await asyncio.sleep(0.001)
+    assert 7 in parts.store.slots
+    assert not task.done()
+    await parts.saver.stop()
+    await task
+    assert not parts.saver.gave_up
     assert len(refused) == 3
     assert caplog.text.count("changes cannot be saved, to be tried again: can't start new thread") == 1
 
 
-def test_a_saver_that_failed_goes_on_where_it_is_begun_anew() -> None:
-    async def test() -> None:
-        parts = Parts()
-        take, errors = parts.directory.take_changes, [MemoryError()]
+async def test_a_saver_that_failed_goes_on_where_it_is_begun_anew() -> None:
+    parts = Parts()
+    take, errors = parts.directory.take_changes, [MemoryError()]
 
-        def failing(limit: int, now: Now, *, closing: bool) -> Batch | None:
-            if errors:
-                raise errors.pop()
-            return take(limit, now, closing=closing)
+    def failing(limit: int, now: Now, *, closing: bool) -> Batch | None:
+        if errors:
+            raise errors.pop()
+        return take(limit, now, closing=closing)
 
-        parts.directory.take_changes = failing  # type: ignore[method-assign]
-        change = parts.directory.change(7)
-        with pytest.raises(MemoryError):
-            await parts.saver.run()
-        assert not await parts.saver.saved(change)
-        task = asyncio.create_task(parts.saver.run())
-        while not parts.saver.stats.batches:
-            await asyncio.sleep(0.001)
-        assert await parts.saver.saved(parts.directory.change(8))
-        assert parts.store.slots == [7, 8]
-        await parts.saver.stop()
-        await task
-
-    asyncio.run(asyncio.wait_for(test(), 20))
+    parts.directory.take_changes = failing  # type: ignore[method-assign]
+    change = parts.directory.change(7)
+    with pytest.raises(MemoryError):
+        await parts.saver.run()
+    assert not await parts.saver.saved(change)
+    task = asyncio.create_task(parts.saver.run())
+    while not parts.saver.stats.batches:
+        await asyncio.sleep(0.001)
+    assert await parts.saver.saved(parts.directory.change(8))
+    assert parts.store.slots == [7, 8]
+    await parts.saver.stop()
+    await task

@@ -16,8 +16,7 @@ from openred_central.directory.state.node import Transition
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import PAUSE_S_MIN, PIECE_NODES, Scheduler
-
-from ..directory.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
+from tests.support.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
 
 SUSPICIOUS = MassSilenceOptions(share=0.25, nodes_min=4, hold_s_max=100.0)
 
@@ -248,39 +247,33 @@ def test_how_late_it_ever_was_is_known() -> None:
     assert run.scheduler.late_s_max == 0.5
 
 
-def test_it_runs_until_it_is_stopped_and_lets_others_run_meanwhile() -> None:
-    async def scenario() -> None:
-        run = Run()
-        run.register(*(f"n{number}" for number in range(10 * PIECE_NODES)))
-        for _ in range(10):
-            run.clock.advance(1.0)
-            run.attended.tick(attending=True)
-        task = asyncio.get_running_loop().create_task(run.scheduler.run())
-        turns = 0
-        while not run.scheduler.ticks > 10:
-            turns += 1
-            await asyncio.sleep(0)
-        # Between two pieces of work everybody else had a turn.
-        assert turns >= 10
-        assert run.directory.nodes.registry.state_counts[State.ACTIVE] == 0
-        run.scheduler.stop()
-        await asyncio.wait_for(task, 5.0)
-
-    asyncio.run(scenario())
+async def test_it_runs_until_it_is_stopped_and_lets_others_run_meanwhile() -> None:
+    run = Run()
+    run.register(*(f"n{number}" for number in range(10 * PIECE_NODES)))
+    for _ in range(10):
+        run.clock.advance(1.0)
+        run.attended.tick(attending=True)
+    task = asyncio.get_running_loop().create_task(run.scheduler.run())
+    turns = 0
+    while not run.scheduler.ticks > 10:
+        turns += 1
+        await asyncio.sleep(0)
+    # Between two pieces of work everybody else had a turn.
+    assert turns >= 10
+    assert run.directory.nodes.registry.state_counts[State.ACTIVE] == 0
+    run.scheduler.stop()
+    await asyncio.wait_for(task, 5.0)
 
 
-def test_who_stops_it_while_it_sleeps_does_not_wait_for_the_tick() -> None:
-    async def scenario() -> None:
-        run = Run()
-        task = asyncio.get_running_loop().create_task(run.scheduler.run())
-        while run.scheduler.ticks == 0:
-            await asyncio.sleep(0)
-        run.scheduler.stop()
-        while not task.done():
-            await asyncio.sleep(0)
-        assert run.scheduler.ticks == 1
-
-    asyncio.run(scenario())
+async def test_who_stops_it_while_it_sleeps_does_not_wait_for_the_tick() -> None:
+    run = Run()
+    task = asyncio.get_running_loop().create_task(run.scheduler.run())
+    while run.scheduler.ticks == 0:
+        await asyncio.sleep(0)
+    run.scheduler.stop()
+    while not task.done():
+        await asyncio.sleep(0)
+    assert run.scheduler.ticks == 1
 
 
 def test_it_is_told_once_that_the_nodes_take_all_their_bytes_until_there_is_room_again(

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from openred_central.clock import VirtualClock
-from openred_central.storage.copies.manifest import Manifest
+from openred_central.storage.copies.snapshots import Manifest
 from openred_central.tasks.snapshotter import (
     FIRST_S,
     NICENESS,
@@ -145,22 +145,19 @@ def test_a_failing_snapshot_is_told_once_in_each_direction_and_tried_again(
     assert (stats.snapshots, stats.failures, stats.last_error) == (2, 3, None)
 
 
-def test_snapshots_are_taken_again_and_again_beside_the_loop() -> None:
-    async def taken_twice() -> None:
-        parts = Parts(snapshot_interval_s=0.01)
-        running = asyncio.create_task(parts.snapshotter.run())
-        async with asyncio.timeout(WAIT_S):
-            while parts.snapshotter.stats.snapshots < 2:
-                await asyncio.sleep(0.001)
-        parts.snapshotter.stop()
-        await running
-        assert len(parts.source.threads) == 1
-        assert threading.get_ident() not in parts.source.threads
-        if sys.platform == "linux":
-            assert parts.source.niceness == NICENESS, "everybody else goes first"
-            assert os.getpriority(os.PRIO_PROCESS, 0) < NICENESS
-
-    asyncio.run(taken_twice())
+async def test_snapshots_are_taken_again_and_again_beside_the_loop() -> None:
+    parts = Parts(snapshot_interval_s=0.01)
+    running = asyncio.create_task(parts.snapshotter.run())
+    async with asyncio.timeout(WAIT_S):
+        while parts.snapshotter.stats.snapshots < 2:
+            await asyncio.sleep(0.001)
+    parts.snapshotter.stop()
+    await running
+    assert len(parts.source.threads) == 1
+    assert threading.get_ident() not in parts.source.threads
+    if sys.platform == "linux":
+        assert parts.source.niceness == NICENESS, "everybody else goes first"
+        assert os.getpriority(os.PRIO_PROCESS, 0) < NICENESS
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
@@ -181,38 +178,32 @@ async def test_a_system_that_forbids_a_lower_priority_takes_snapshots_all_the_sa
     await running
 
 
-def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> None:
-    async def stopped_in_the_middle() -> None:
-        parts = Parts(snapshot_interval_s=0.01)
-        parts.source.gate.clear()
-        running = asyncio.create_task(parts.snapshotter.run())
-        async with asyncio.timeout(WAIT_S):
-            while not parts.source.took.is_set():
-                await asyncio.sleep(0.001)
-        parts.snapshotter.stop()
-        parts.source.gate.set()
-        await running
-        assert (parts.snapshotter.stats.snapshots, parts.snapshotter.stats.failures) == (0, 0)
-        assert len(parts.source.taken) == 1
-
-    asyncio.run(stopped_in_the_middle())
+async def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> None:
+    parts = Parts(snapshot_interval_s=0.01)
+    parts.source.gate.clear()
+    running = asyncio.create_task(parts.snapshotter.run())
+    async with asyncio.timeout(WAIT_S):
+        while not parts.source.took.is_set():
+            await asyncio.sleep(0.001)
+    parts.snapshotter.stop()
+    parts.source.gate.set()
+    await running
+    assert (parts.snapshotter.stats.snapshots, parts.snapshotter.stats.failures) == (0, 0)
+    assert len(parts.source.taken) == 1
 
 
-def test_an_interval_of_nothing_is_never() -> None:
-    async def idle() -> None:
-        parts = Parts(snapshot_interval_s=0.0)
-        running = asyncio.create_task(parts.snapshotter.run())
-        async with asyncio.timeout(WAIT_S):
-            while not parts.source.cleared:
-                await asyncio.sleep(0.001)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert not running.done()
-        parts.snapshotter.stop()
-        await running
-        assert parts.source.taken == []
-
-    asyncio.run(idle())
+async def test_an_interval_of_nothing_is_never() -> None:
+    parts = Parts(snapshot_interval_s=0.0)
+    running = asyncio.create_task(parts.snapshotter.run())
+    async with asyncio.timeout(WAIT_S):
+        while not parts.source.cleared:
+            await asyncio.sleep(0.001)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not running.done()
+    parts.snapshotter.stop()
+    await running
+    assert parts.source.taken == []
 
 
 @pytest.mark.parametrize("options", [{"snapshot_interval_s": -1.0}, {"snapshots_kept": 0}])
@@ -222,64 +213,55 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> No
 
 
 @pytest.mark.parametrize("interval_s", [0.0, INTERVAL_S])
-def test_a_snapshot_can_be_asked_for_at_any_time(interval_s: float) -> None:
-    async def asked() -> None:
-        parts = Parts(snapshot_interval_s=interval_s)
-        running = asyncio.create_task(parts.snapshotter.run())
-        async with asyncio.timeout(WAIT_S):
-            assert (await parts.snapshotter.take_now()).records == 3
-            assert (await parts.snapshotter.take_now()).records == 3
-        assert parts.snapshotter.stats.snapshots == 2
+async def test_a_snapshot_can_be_asked_for_at_any_time(interval_s: float) -> None:
+    parts = Parts(snapshot_interval_s=interval_s)
+    running = asyncio.create_task(parts.snapshotter.run())
+    async with asyncio.timeout(WAIT_S):
+        assert (await parts.snapshotter.take_now()).records == 3
+        assert (await parts.snapshotter.take_now()).records == 3
+    assert parts.snapshotter.stats.snapshots == 2
+    parts.snapshotter.stop()
+    await running
+
+
+async def test_one_asked_for_while_another_is_under_way_comes_behind_it() -> None:
+    parts = Parts()
+    parts.source.gate.clear()
+    running = asyncio.create_task(parts.snapshotter.run())
+    first = asyncio.create_task(parts.snapshotter.take_now())
+    async with asyncio.timeout(WAIT_S):
+        while not parts.source.took.is_set():
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(parts.snapshotter.take_now())
+        await asyncio.sleep(0)
+        parts.source.gate.set()
+        await asyncio.gather(first, second)
+    assert parts.snapshotter.stats.snapshots == 2
+    parts.snapshotter.stop()
+    await running
+
+
+async def test_whoever_asked_is_told_why_there_is_none() -> None:
+    parts = Parts()
+    parts.source.error = OSError("no room")
+    running = asyncio.create_task(parts.snapshotter.run())
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(SnapshotFailed, match="no room"):
+            await parts.snapshotter.take_now()
+    parts.source.gate.clear()
+    parts.source.took.clear()
+    under_way = asyncio.create_task(parts.snapshotter.take_now())
+    async with asyncio.timeout(WAIT_S):
+        while not parts.source.took.is_set():
+            await asyncio.sleep(0.001)
+        behind = asyncio.create_task(parts.snapshotter.take_now())
+        await asyncio.sleep(0)
         parts.snapshotter.stop()
+        parts.source.gate.set()
         await running
-
-    asyncio.run(asked())
-
-
-def test_one_asked_for_while_another_is_under_way_comes_behind_it() -> None:
-    async def asked_twice() -> None:
-        parts = Parts()
-        parts.source.gate.clear()
-        running = asyncio.create_task(parts.snapshotter.run())
-        first = asyncio.create_task(parts.snapshotter.take_now())
-        async with asyncio.timeout(WAIT_S):
-            while not parts.source.took.is_set():
-                await asyncio.sleep(0.001)
-            second = asyncio.create_task(parts.snapshotter.take_now())
-            await asyncio.sleep(0)
-            parts.source.gate.set()
-            await asyncio.gather(first, second)
-        assert parts.snapshotter.stats.snapshots == 2
-        parts.snapshotter.stop()
-        await running
-
-    asyncio.run(asked_twice())
-
-
-def test_whoever_asked_is_told_why_there_is_none() -> None:
-    async def failing() -> None:
-        parts = Parts()
-        parts.source.error = OSError("no room")
-        running = asyncio.create_task(parts.snapshotter.run())
-        async with asyncio.timeout(WAIT_S):
-            with pytest.raises(SnapshotFailed, match="no room"):
-                await parts.snapshotter.take_now()
-        parts.source.gate.clear()
-        parts.source.took.clear()
-        under_way = asyncio.create_task(parts.snapshotter.take_now())
-        async with asyncio.timeout(WAIT_S):
-            while not parts.source.took.is_set():
-                await asyncio.sleep(0.001)
-            behind = asyncio.create_task(parts.snapshotter.take_now())
-            await asyncio.sleep(0)
-            parts.snapshotter.stop()
-            parts.source.gate.set()
-            await running
-            for asked in (under_way, behind, parts.snapshotter.take_now()):
-                with pytest.raises(SnapshotFailed, match="the server is stopping"):
-                    await asked
-
-    asyncio.run(failing())
+        for asked in (under_way, behind, parts.snapshotter.take_now()):
+            with pytest.raises(SnapshotFailed, match="the server is stopping"):
+                await asked
 
 
 def test_a_file_that_is_not_the_database_is_not_copied() -> None:
@@ -297,7 +279,7 @@ def test_a_file_that_is_not_the_database_is_not_copied() -> None:
 @pytest.mark.parametrize(
     ("interval_s", "pause_s"), [(INTERVAL_S, min(RETRY_S, INTERVAL_S)), (2.0, 2.0), (0.0, None)]
 )
-def test_without_a_thread_the_next_attempt_keeps_to_the_interval(
+async def test_without_a_thread_the_next_attempt_keeps_to_the_interval(
     monkeypatch: pytest.MonkeyPatch, interval_s: float, pause_s: float | None
 ) -> None:
     """A server that takes no snapshots by itself takes none after one that was asked for and failed."""
@@ -313,27 +295,26 @@ def test_without_a_thread_the_next_attempt_keeps_to_the_interval(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(parts.snapshotter, "_stops_within", stops_within)
-    asyncio.run(asyncio.wait_for(parts.snapshotter.run(), WAIT_S))
+    await parts.snapshotter.run()
     assert pauses[1:] == [pause_s]
 
 
-def test_without_a_thread_no_snapshot_is_taken_and_the_task_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        parts = Parts()
-        task = asyncio.create_task(parts.snapshotter.run())
-        while not parts.source.cleared:
-            await asyncio.sleep(0.001)
-        with monkeypatch.context() as patched:
-            patched.setattr(ThreadPoolExecutor, "submit", starved)
-            for _ in range(3):
-                with pytest.raises(SnapshotFailed, match="can't start new thread"):
-                    await parts.snapshotter.take_now()
-        assert parts.snapshotter.stats.failures == 3
-        assert (await parts.snapshotter.take_now()).records == 3
-        parts.snapshotter.stop()
-        await task
-
+async def test_without_a_thread_no_snapshot_is_taken_and_the_task_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def starved(executor: ThreadPoolExecutor, *args: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    asyncio.run(asyncio.wait_for(test(), WAIT_S))
+    parts = Parts()
+    task = asyncio.create_task(parts.snapshotter.run())
+    while not parts.source.cleared:
+        await asyncio.sleep(0.001)
+    with monkeypatch.context() as patched:
+        patched.setattr(ThreadPoolExecutor, "submit", starved)
+        for _ in range(3):
+            with pytest.raises(SnapshotFailed, match="can't start new thread"):
+                await parts.snapshotter.take_now()
+    assert parts.snapshotter.stats.failures == 3
+    assert (await parts.snapshotter.take_now()).records == 3
+    parts.snapshotter.stop()
+    await task

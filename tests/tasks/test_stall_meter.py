@@ -29,14 +29,11 @@ def test_a_period_that_was_as_long_as_it_should_be_is_no_stall() -> None:
     assert meter.stalls.sum_s < 1e-9
 
 
-def test_it_ends_when_it_is_told_to() -> None:
-    async def stopped() -> None:
-        meter = StallMeter(SystemClock())
-        running = asyncio.create_task(meter.run())
-        async with asyncio.timeout(20):
-            while not meter.stalls.count:
-                await asyncio.sleep(0.01)
-            meter.stop()
-            await running
-
-    asyncio.run(stopped())
+async def test_it_ends_when_it_is_told_to() -> None:
+    meter = StallMeter(SystemClock())
+    running = asyncio.create_task(meter.run())
+    async with asyncio.timeout(20):
+        while not meter.stalls.count:
+            await asyncio.sleep(0.01)
+        meter.stop()
+        await running

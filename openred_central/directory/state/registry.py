@@ -1,97 +1,313 @@
-"""All nodes, in memory: an index of ids in shards over columns of plain values.
+"""All nodes in memory: an index of ids in shards over columns of plain values.
 
-A node is a slot, a small integer, and its values stand in columns at that slot. A million nodes are so a few
-dozen arrays instead of a million objects: a third of the memory, nothing for the garbage collector to walk,
-and a heartbeat writes three numbers. The id → slot index is split into shards by a hash of the id, so
-that no dictionary ever grows by more than its share at once; shards are the unit of long work.
+A node is a slot, a small integer, and its values stand in columns at that slot. A million nodes are a few
+dozen arrays instead of a million objects. They take a third of the memory and the garbage collector walks
+none of them. The index from id to slot is split into shards by a hash of the id, so that no dictionary ever
+grows by more than its share at once. Shards are the unit of long work.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, compress, repeat
 from operator import eq, is_not, lt, mod, not_, rshift
+from typing import Any
 
 from ...errors import InternalBug
-from ..lifecycle import State
-from ..weights import text_bytes
-from .columns import RecordColumns, record_of, spread
-from .digests import DIGEST_MASK, record_digest, record_digests
-from .node import Record
-from .slots import Slots
+from ..lifecycle import STATES, State
+from .columns import DIGEST_MASK, RecordColumns, picker, record_digest, record_digests, record_of, spread
+from .node import HELD, Record, SignOfLife, is_discoverable, text_bytes
+from .service_sets import ServiceSet, ServiceSets
 
-# Slots are 32-bit in the deadlines and in stores.
+# For `bytes.translate`: 1 for the flags of nodes that may be discovered, and of held nodes. Free slots have
+# no flags and so are neither.
+_DISCOVERABLE = bytes(map(is_discoverable, range(256)))
+_HELD = bytes(bool(flags & HELD) for flags in range(256))
+
+
+# Slots have 32 bits in the deadlines and in stores.
 SLOTS_MAX = 1 << 32
-
-
-# Dictionaries go by the lower bits of the same hash, which would then be alike for all ids of a shard.
+# Dictionaries use the lower bits of the same hash, which would be alike for all ids of a shard.
 SHARD_SHIFT = 20
 
 
 def shard_of(node_id: str, shards: int) -> int:
-    """The shard, 0 to `shards` - 1, that an id belongs to: always the same one in a process, and only there.
+    """Return the shard of an id, 0 to `shards` - 1, which is constant within one process only.
 
-    Python keys its hash of text anew for each process (SipHash, PEP 456), so that nobody can choose ids that
-    all fall into one shard. Nothing that is stored, or passed on, may depend on it.
+    Python keys its hash of text anew for each process (SipHash, PEP 456), so nobody can choose ids that all
+    fall into one shard. Nothing that is stored or passed on may depend on the shard.
     """
     return (hash(node_id) >> SHARD_SHIFT) % shards
 
 
-class Registry(Slots):
-    """Records by slot, slots by id. Knows no rules: whoever writes here has already decided.
+class Registry:
+    """Records by slot, slots by id. It knows no rules: its callers have decided already.
 
-    The columns `states`, `last_seen_at`, `last_seen_s` and `usual_gap_s` are open to the heartbeat path,
-    which reads and writes them at a slot it got from `slot_of`; all else is changed by the methods.
+    A free slot has no id, no flags and state ABSENT. The columns `states`, `last_seen_at`, `last_seen_s` and
+    `usual_gap_s` are open to the heartbeat path, which reads and writes them at a slot that it got from
+    `slot_of`. The methods change everything else.
     """
 
     def __init__(self, shards: int) -> None:
-        super().__init__()
         self._shards: tuple[dict[str, int], ...] = tuple({} for _ in range(shards))
         self.shards_count = shards
         self.shard_digests = [0] * shards
         self.state_counts = [0] * len(State)
         self._free: list[int] = []
-        # Slots that nobody may have, and how many of them lie below `slots_count`.
+        # Slots that no node may have, and how many of them lie below `slots_count`.
         self._barred: set[int] = set()
         self._barred_below = 0
+        self.sets = ServiceSets()
+        self._node_ids: list[str | None] = []
+        self._profiles: list[bytes] = []
+        self._histories: list[str] = []
+        self._away: dict[int, tuple[float, float]] = {}
+        # Few nodes ever change their key or name the next one.
+        self._key_changes: dict[int, tuple[int, str]] = {}
+        # Sum of the `text_bytes` of all nodes.
+        self._text_bytes = 0
+        self.states = array("B")
+        self._flags = array("B")
+        self._registered_at = array("d")
+        self.last_seen_at = array("d")
+        self.last_seen_s = array("d")
+        self._since_s = array("d")
+        self.usual_gap_s = array("f")
+        self._revisions = array("Q")
+        self._digests = array("Q")
+        self._set_ids = array("I")
+        self._columns: tuple[array[int] | array[float], ...] = (
+            *(self.states, self._flags, self._registered_at, self.last_seen_at, self.last_seen_s),
+            *(self._since_s, self.usual_gap_s, self._revisions, self._digests, self._set_ids),
+        )
 
     def __len__(self) -> int:
-        """How many nodes are registered; the dead are not."""
+        """Return how many nodes are registered. The dead are not."""
         return len(self._node_ids) - len(self._free) - self._barred_below
 
+    @property
+    def slots_count(self) -> int:
+        """End of the range of slots, exclusive. Some of them may be free."""
+        return len(self._node_ids)
+
+    @property
+    def bytes_held(self) -> int:
+        """Approximate memory of all records in bytes, without the columns, which `nodes_max` bounds."""
+        return self._text_bytes + self.sets.bytes_held
+
     def slot_of(self, node_id: str) -> int | None:
-        """The slot of a node by its id; None where it is not registered."""
-        # `shard_of` written out: nearly every request comes by here.
+        """Return the slot of a node by its id; None if it is not registered."""
+        # `shard_of` written out, because nearly every request needs it.
         return self._shards[(hash(node_id) >> SHARD_SHIFT) % self.shards_count].get(node_id)
 
     def slots_in_shard(self, shard: int) -> Iterator[tuple[str, int]]:
-        """The (node_id, slot) pairs of one shard, which must not change meanwhile."""
+        """Iterate over the (node_id, slot) pairs of one shard, which must not change meanwhile."""
         return iter(self._shards[shard].items())
 
     @property
     def ids_count(self) -> int:
-        """How many ids lead to a slot; as many as there are nodes."""
+        """Number of ids that lead to a slot: as many as there are nodes."""
         return sum(map(len, self._shards))
 
     def node_ids(self) -> Iterator[str]:
-        """The ids of all nodes, shard by shard, which must not change meanwhile."""
+        """Iterate over the ids of all nodes, shard by shard. They must not change meanwhile."""
         return chain.from_iterable(self._shards)
 
     def taken_slots(self) -> list[int]:
-        """All slots that are not free, rising."""
+        """Return all slots that are not free, in rising order."""
         slots = range(len(self._node_ids))
         all_taken = len(self) == len(slots)
         return list(slots if all_taken else compress(slots, map(is_not, self._node_ids, repeat(None))))
 
+    def text_bytes(self, slot: int) -> int:
+        """Return the `node.text_bytes` of the node in `slot`."""
+        return text_bytes(
+            self.node_id(slot), self._profiles[slot], self._histories[slot], self.next_key(slot)
+        )
+
+    def is_free(self, slot: int) -> bool:
+        """Return whether no node is in `slot`."""
+        return slot >= len(self._node_ids) or self._node_ids[slot] is None
+
+    def node_id(self, slot: int) -> str:
+        """Return the id of the node in `slot`. Raise `InternalBug` if the slot is free."""
+        node_id = self._node_ids[slot]
+        if node_id is None:
+            raise InternalBug(f"slot {slot} is free")
+        return node_id
+
+    def node_ids_of(self, slots: Iterable[int]) -> Iterator[Any]:
+        """Iterate over the ids of the nodes in `slots`, none of which is free."""
+        return map(self._node_ids.__getitem__, slots)
+
+    def discoverable_slots(self) -> list[int]:
+        """Return the slots of all nodes that may be discovered in some state, in rising order."""
+        return list(compress(range(len(self._flags)), self._flags.tobytes().translate(_DISCOVERABLE)))
+
+    def state(self, slot: int) -> State:
+        """Return the state of the node in `slot`."""
+        return STATES[self.states[slot]]
+
+    def since_s(self, slot: int) -> float:
+        """Return when the node in `slot` entered its state, in attended seconds."""
+        return self._since_s[slot]
+
+    def silent_since_s(self, slots: Iterable[int]) -> list[float]:
+        """Return the start of the dwell time of the state of each of these nodes, in attended seconds.
+
+        For an active node it is the last sign of life; for any other it is when the node entered its state.
+        """
+        states, last_seen_s, since_s, active = self.states, self.last_seen_s, self._since_s, State.ACTIVE
+        return [last_seen_s[slot] if states[slot] == active else since_s[slot] for slot in slots]
+
+    def flags(self, slot: int) -> int:
+        """Return the `Record.flags` of the node in `slot`."""
+        return self._flags[slot]
+
+    def any_held(self, slots: Iterable[int]) -> bool:
+        """Return whether an operator holds any of the nodes in `slots`."""
+        return any(bytes(map(self._flags.__getitem__, slots)).translate(_HELD))
+
+    def discoverable(self, slots: Iterable[int]) -> bytes:
+        """Return 1 for each of `slots` whose node may be discovered in some state, 0 for the others."""
+        return bytes(map(self._flags.__getitem__, slots)).translate(_DISCOVERABLE)
+
+    def profile(self, slot: int) -> bytes:
+        """Return the encoded `Profile` of the node in `slot`."""
+        return self._profiles[slot]
+
+    def registered_at(self, slot: int) -> float:
+        """Return when the node in `slot` was registered, in wall time."""
+        return self._registered_at[slot]
+
+    def service_set(self, slot: int) -> ServiceSet:
+        """Return the services and the region of the node in `slot`."""
+        return self.sets[self._set_ids[slot]]
+
+    def count_offering(self, slots: Iterable[int], names: frozenset[str]) -> int:
+        """Return how many of the nodes in `slots` offer all of `names`."""
+        sets, set_ids = self.sets, self._set_ids
+        return sum(names <= sets[set_ids[slot]].names for slot in slots)
+
+    def set_id(self, slot: int) -> int:
+        """Return the number in `sets` of the service set of the node in `slot`."""
+        return self._set_ids[slot]
+
+    def set_ids(self, slots: Iterable[int]) -> Iterator[int]:
+        """Iterate over the `set_id` of each of `slots`."""
+        return map(self._set_ids.__getitem__, slots)
+
+    @property
+    def has_absences(self) -> bool:
+        """Whether any node has announced an absence."""
+        return bool(self._away)
+
+    def is_away(self, slot: int) -> bool:
+        """Return whether the node in `slot` has announced an absence."""
+        return slot in self._away
+
+    def away_s(self, slot: int) -> tuple[float, float]:
+        """Return begin and end of an announced absence in attended seconds; both are 0 without one."""
+        return self._away.get(slot, (0.0, 0.0))
+
+    def generation(self, slot: int) -> int:
+        """Return the `Record.generation` of the node in `slot`."""
+        return self._key_changes[slot][0] if slot in self._key_changes else 0
+
+    def next_key(self, slot: int) -> str:
+        """Return the `Record.next_key` of the node in `slot`."""
+        return self._key_changes[slot][1] if slot in self._key_changes else ""
+
+    def history(self, slot: int) -> str:
+        """Return the last transitions of the node in `slot` as text (`append_history`)."""
+        return self._histories[slot]
+
+    def histories(self, slots: Iterable[int]) -> Iterator[str]:
+        """Iterate over the `history` of each of `slots`."""
+        return map(self._histories.__getitem__, slots)
+
+    def record(self, slot: int) -> Record:
+        """Return the whole record in `slot`. Raise `InternalBug` if the slot is free."""
+        service_set = self.service_set(slot)
+        away_from_s, away_until_s = self.away_s(slot)
+        return Record(
+            slot,
+            self.node_id(slot),
+            self.states[slot],
+            self._flags[slot],
+            self._registered_at[slot],
+            self.last_seen_at[slot],
+            self.last_seen_s[slot],
+            self._since_s[slot],
+            self.usual_gap_s[slot],
+            self._revisions[slot],
+            service_set.services,
+            service_set.region,
+            self._profiles[slot],
+            away_from_s,
+            away_until_s,
+            self._histories[slot],
+            *self._key_changes.get(slot, (0, "")),
+        )
+
+    def records(self, slots: Sequence[int]) -> list[Record]:
+        """Return the `record` of each of `slots`, none of which is free: cheaper than one by one."""
+        set_ids = list(self.set_ids(slots))
+        sets = {set_id: self.sets[set_id] for set_id in set(set_ids)}
+        columns = (
+            *(self._node_ids, self.states, self._flags, self._registered_at, self.last_seen_at),
+            *(self.last_seen_s, self._since_s, self.usual_gap_s, self._revisions),
+        )
+        rows = zip(
+            slots,
+            *(map(column.__getitem__, slots) for column in columns),
+            [sets[set_id].services for set_id in set_ids],
+            [sets[set_id].region for set_id in set_ids],
+            map(self._profiles.__getitem__, slots),
+            *(repeat(0.0), repeat(0.0)),
+            self.histories(slots),
+            *(repeat(0), repeat("")),
+            strict=False,
+        )
+        records = list(map(tuple.__new__, repeat(Record), rows))
+        if self._away or self._key_changes:
+            for place, slot in enumerate(slots):
+                if slot in self._away or slot in self._key_changes:
+                    records[place] = self.record(slot)
+        return records
+
+    def signs_of_life(self, slots: Sequence[int]) -> list[SignOfLife]:
+        """Return what heartbeats changed in `slots`, without the free ones.
+
+        It reads column by column, so that the processor fetches the memory of many slots at once.
+        """
+        count = self.slots_count
+        taken = [slot for slot in slots if slot < count]
+        states = picker(taken)(self.states)
+        if State.ABSENT in states:
+            taken = list(compress(taken, states))
+        columns = (self.last_seen_at, self.last_seen_s, self.usual_gap_s)
+        rows = zip(taken, *map(picker(taken), columns), strict=True)
+        return list(map(tuple.__new__, repeat(SignOfLife), rows))
+
+    def shown(self, slots: Sequence[int]) -> Iterator[tuple[Any, int, int, float, int, bytes]]:
+        """Iterate over id, state, flags, last sign of life, set and profile of `slots`, none of them free."""
+        columns: tuple[Sequence[Any], ...] = (
+            *(self._node_ids, self.states, self._flags),
+            *(self.last_seen_at, self._set_ids, self._profiles),
+        )
+        return zip(*map(picker(slots), columns), strict=True)
+
     def next_slot(self) -> int:
-        """The slot that a new node is to have."""
+        """Return the slot of the next new node."""
         return self._free[-1] if self._free else len(self._node_ids)
 
     def insert(self, record: Record) -> None:
-        """Write a new node to the slot that `next_slot` told.
+        """Write a new node to the slot that `next_slot` returned.
 
-        Raises `InternalBug` where it is another slot or the id is registered already.
+        Raise `InternalBug` for another slot, or if the id is registered already.
         """
         if record.slot != self.next_slot() or self.slot_of(record.node_id) is not None:
             raise InternalBug(f"cannot insert {record.node_id!r} into slot {record.slot}")
@@ -102,9 +318,9 @@ class Registry(Slots):
         self._write(record)
 
     def put(self, record: Record) -> None:
-        """Write a node that is not registered to a slot in which nobody is, whichever it is.
+        """Write a node that is not registered to any free slot.
 
-        Raises `InternalBug` where the id is registered already.
+        Raise `InternalBug` if the id is registered already.
         """
         if self.slot_of(record.node_id) is not None:
             raise InternalBug(f"cannot put {record.node_id!r} into slot {record.slot}: it is registered")
@@ -115,7 +331,7 @@ class Registry(Slots):
         self._write(record)
 
     def bar(self, slots: Iterable[int]) -> None:
-        """Give `slots`, in none of which a node is, to nobody: a store keeps something there."""
+        """Keep `slots`, all of them free, from new nodes: the store holds something there."""
         self._barred.update(slots)
         free = [slot for slot in self._free if slot not in self._barred]
         self._barred_below += len(self._free) - len(free)
@@ -123,10 +339,10 @@ class Registry(Slots):
         self._pass_barred()
 
     def restore(self, columns: RecordColumns) -> list[Record]:
-        """Write records as loaded from a store; slots rise within and from call to call, left out are free.
+        """Write records as loaded from a store. Slots rise within and between calls; missing ones are free.
 
-        Returns those whose id is registered already, which are left out. Raises `InternalBug` where a slot
-        comes out of order. Column by column costs a quarter of one record after the other.
+        Return the records whose id is registered already; they are left out. Raise `InternalBug` if a slot
+        comes out of order. Whole columns cost far less than one record after the other.
         """
         slots, first = columns.slot, len(self._node_ids)
         if not (first <= slots[0] and slots[-1] < SLOTS_MAX and all(map(lt, slots, slots[1:]))):
@@ -140,7 +356,7 @@ class Registry(Slots):
         if not all(map(eq, found, slots)):
             return self._restore_once(columns, list(map(eq, found, slots)))
         self._restore_digests(shards, columns)
-        # Most nodes have none.
+        # Most nodes have no history.
         histories = list(map(bytes.decode, columns.history)) if any(columns.history) else [""] * len(slots)
         for state, count in Counter(columns.state).items():
             self.state_counts[state] += count
@@ -173,11 +389,10 @@ class Registry(Slots):
             self._key_changes.update(
                 (slot, (count, named)) for slot, count, named in changes if count or named
             )
-
         return []
 
     def _restore_once(self, columns: RecordColumns, is_first: list[bool]) -> list[Record]:
-        """The `restore` of those records that are the first of their id; returns the others."""
+        """Restore the records that are the first of their id. Return the others."""
         rows = list(zip(*columns, strict=True))
         firsts = list(compress(rows, is_first))
         if firsts:
@@ -185,7 +400,7 @@ class Registry(Slots):
         return [record_of(row) for row in compress(rows, map(not_, is_first))]
 
     def _restore_digests(self, shards: list[int], columns: RecordColumns) -> None:
-        """Take in the digests of records, which lie in `shards`."""
+        """Write the digests of records, which lie in `shards`."""
         sums, digests = self.shard_digests, record_digests(columns)
         for shard, digest in zip(shards, digests, strict=True):
             sums[shard] += digest
@@ -193,7 +408,7 @@ class Registry(Slots):
         self._digests.extend(spread(digests, columns.slot, len(self._digests), 0))
 
     def bytes_added(self, record: Record) -> int:
-        """How many more bytes would be held with `record`, new or instead of the one in its slot."""
+        """Return by how much `record`, new or in place of the one in its slot, increases `bytes_held`."""
         added = text_bytes(record.node_id, record.profile, record.history, record.next_key)
         if self.is_free(record.slot):
             return added + self.sets.bytes_added(record.services, record.region)
@@ -205,21 +420,21 @@ class Registry(Slots):
         return added + self.sets.bytes_added(record.services, record.region) - freed
 
     def replace(self, record: Record) -> None:
-        """Write a changed record over the one of the same node. Raises `InternalBug` for another node."""
+        """Replace the record of a node. Raise `InternalBug` if another node is in that slot."""
         if self.node_id(record.slot) != record.node_id:
             raise InternalBug(f"slot {record.slot} does not hold {record.node_id!r}")
         self._unwrite(record.slot)
         self._write(record)
 
     def remove(self, slot: int) -> None:
-        """Free `slot`. Raises `InternalBug` where it is free already."""
+        """Free `slot`. Raise `InternalBug` if it is free already."""
         node_id = self.node_id(slot)
         self._unwrite(slot)
         del self._shards[shard_of(node_id, self.shards_count)][node_id]
         self._node_ids[slot] = None
         self._profiles[slot] = b""
         self._histories[slot] = ""
-        # What looks at a whole column sees that nobody is there.
+        # Readers of a whole column see that the slot is free.
         self.states[slot] = self._flags[slot] = 0
         self._free.append(slot)
 
@@ -231,7 +446,7 @@ class Registry(Slots):
         since_s: Sequence[float],
         histories: Sequence[str],
     ) -> None:
-        """The `set_state` of many, all of which leave one state for another."""
+        """Move many nodes, as `set_state` does, from one state to another."""
         self.state_counts[from_state] -= len(slots)
         self.state_counts[to_state] += len(slots)
         states, sinces_s, kept = self.states, self._since_s, self._histories
@@ -256,7 +471,7 @@ class Registry(Slots):
         self._pass_barred()
 
     def _pass_barred(self) -> None:
-        """Leave the barred slots behind that come next: the one at the end may always be given."""
+        """Skip the barred slots that come next, so that the slot at the end may always be given."""
         while len(self._node_ids) in self._barred:
             self._append_empty()
             self._barred_below += 1
@@ -295,7 +510,7 @@ class Registry(Slots):
         self._text_bytes += self.text_bytes(slot)
 
     def _unwrite(self, slot: int) -> None:
-        """Take back what `_write` counted and held for the record in `slot`."""
+        """Undo what `_write` counted and held for the record in `slot`."""
         shard = shard_of(self.node_id(slot), self.shards_count)
         self.shard_digests[shard] = (self.shard_digests[shard] - self._digests[slot]) & DIGEST_MASK
         self.state_counts[self.states[slot]] -= 1

@@ -1,32 +1,32 @@
-"""Which discoverable nodes offer which services, arranged so that a random few are found at once.
+"""Index of discoverable nodes by service, region and state, from which a random few are drawn fast.
 
-Nodes are grouped by their exact set of services and region, within a group by state. A query unites the
-groups that contain all it asks for, whose sizes give the exact total; a member is drawn by its position.
-What a query costs depends on how many distinct sets there are, not on how many nodes. A hostile flood of
-ever new sets is capped: beyond `groups_max` groups, a node stands in a crowd for each of its services, and
-a query draws from the smallest crowd of those it asks for, whose members may lack the other ones.
+Nodes are grouped by their exact set of services and region, and within a group by state. A query unites the
+groups that contain all services that it asks for. Their sizes give the exact total, and a member is drawn by
+its position. The cost of a query depends on the number of distinct sets, not on the number of nodes.
+
+A hostile flood of ever new sets is capped: beyond `groups_max` groups, a node joins a crowd for each of its
+services. A query then draws from the smallest crowd of the services that it asks for, whose members may lack
+the other ones.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from typing import NamedTuple
 
 from ..lifecycle import STATES, State
 from .registry import Registry
 
 GROUPS_MAX = 1_024
-# Who wants to know whether some node has moved asks within so many moves, or takes it that it has.
-MOVES_KEPT = 1_024
 
 
 class Pool(NamedTuple):
-    """Slots among which a draw may choose: `size` of them in `parts`, all in `region` where that is not None.
+    """Slots among which a draw may choose: `size` of them in `parts`, all in `region` unless that is None.
 
-    `is_certain` says that all of them offer what was asked for; otherwise each is still to be looked at.
+    With `is_certain`, all of them offer the services of the query; otherwise each has to be looked at.
     """
 
     parts: Sequence[Sequence[int]]
@@ -36,7 +36,7 @@ class Pool(NamedTuple):
 
 
 class _Group:
-    """The members that share one set of services and one region, by state."""
+    """Members that share one set of services and one region, by state."""
 
     __slots__ = ("by_state", "names", "region")
 
@@ -49,41 +49,37 @@ class _Group:
         return not any(self.by_state)
 
 
-# The crowd of all ungrouped nodes; no service can have this name.
+# Names the crowd of all ungrouped nodes. No service can have this name.
 _EVERY = ""
 
 
 class ServiceIndex:
-    """The discoverable nodes of a registry by service, region and state."""
+    """Discoverable nodes of a registry by service, region and state."""
 
     def __init__(self, registry: Registry, *, groups_max: int = GROUPS_MAX) -> None:
         self._registry = registry
-        self._groups_max = groups_max
+        self.groups_max = groups_max
         self._groups: dict[int, _Group] = {}
         self._groups_by_service: dict[str, set[int]] = {_EVERY: set()}
-        # The place of a grouped slot among its group's members of its state.
+        # Place of each grouped slot among the members of its group and state.
         self._places = array("I")
-        # By state and service. A crowd of one is the bare slot: a flood of unique names is made of these.
+        # By state and service. A crowd of one is a bare slot: a flood of unique names consists of these.
         self._crowds: tuple[dict[str, array[int] | int], ...] = tuple({} for _ in State)
-        # The places of an ungrouped slot in the crowd of all and in those of its services, in their order.
+        # Places of each ungrouped slot in the crowd of all and in those of its services, in their order.
         self._ungrouped: dict[int, array[int]] = {}
-        # How often a node came, went or moved, and which ones lately; one that is rewritten goes and comes.
-        self.moves = 0
-        self._moved: deque[int] = deque(maxlen=MOVES_KEPT)
 
     @property
     def ungrouped_count(self) -> int:
-        """How many nodes offer sets beyond the most groups."""
+        """Number of nodes that found no group, because there are `groups_max` of them."""
         return len(self._ungrouped)
 
     def __len__(self) -> int:
-        """How many nodes may be discovered, their states aside."""
+        """Return how many nodes may be discovered, in whatever state."""
         grouped = sum(len(members) for group in self._groups.values() for members in group.by_state)
         return grouped + len(self._ungrouped)
 
     def add(self, slot: int) -> None:
-        """Take in the node in `slot`, by its services, region and state in the registry."""
-        self._note(slot)
+        """Add the node in `slot`, by its services, region and state in the registry."""
         group = self._group(self._registry.set_id(slot))
         state = self._registry.state(slot)
         if group is None:
@@ -92,8 +88,7 @@ class ServiceIndex:
             self._join(group, slot, state)
 
     def add_all(self, slots: Sequence[int]) -> None:
-        """Take in the nodes in `slots`, none of which is there: a fifth of the cost of one by one."""
-        self._note_all(slots)
+        """Add the nodes in `slots`, none of which is in the index: cheaper than one by one."""
         together: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         states = map(self._registry.states.__getitem__, slots)
         for key, slot in zip(zip(self._registry.set_ids(slots), states, strict=True), slots, strict=True):
@@ -111,9 +106,9 @@ class ServiceIndex:
             members.extend(joining)
 
     def _group(self, set_id: int) -> _Group | None:
-        """The group of a service set, which is made where there is none; None where there are too many."""
+        """Return the group of a service set, made if needed; None if there are too many groups."""
         group = self._groups.get(set_id)
-        if group is None and len(self._groups) < self._groups_max:
+        if group is None and len(self._groups) < self.groups_max:
             service_set = self._registry.sets[set_id]
             group = self._groups[set_id] = _Group(service_set.names, service_set.region)
             for name in (*service_set.names, _EVERY):
@@ -124,15 +119,14 @@ class ServiceIndex:
         self._places.extend(repeat(0, slot + 1 - len(self._places)))
 
     def remove(self, slot: int) -> None:
-        """Take out the node in `slot`; its services and state in the registry are still what they were."""
-        self._note(slot)
+        """Remove the node in `slot`, whose services and state in the registry have not changed yet."""
         state = self._registry.state(slot)
         if slot in self._ungrouped:
-            self._part_from_crowds(slot, state)
+            self._leave_crowds(slot, state)
             return
         set_id = self._registry.set_id(slot)
         group = self._groups[set_id]
-        self._part(group, slot, state)
+        self._leave(group, slot, state)
         if group.is_empty():
             del self._groups[set_id]
             for name in (*group.names, _EVERY):
@@ -141,33 +135,31 @@ class ServiceIndex:
                     del self._groups_by_service[name]
 
     def move(self, slot: int, from_state: State, to_state: State) -> None:
-        """Follow the node in `slot` from one state to another."""
-        self._note(slot)
+        """Move the node in `slot` from one state to another."""
         if slot in self._ungrouped:
-            self._part_from_crowds(slot, from_state)
+            self._leave_crowds(slot, from_state)
             self._join_crowds(slot, to_state)
             return
         group = self._groups[self._registry.set_id(slot)]
-        self._part(group, slot, from_state)
+        self._leave(group, slot, from_state)
         self._join(group, slot, to_state)
 
     def move_all(self, slots: Sequence[int], from_state: State, to_state: State) -> None:
-        """Follow many nodes, all of which are here, from one state to another: half of one by one."""
+        """Move many nodes, all of them in the index, from one state to another: cheaper than one by one."""
         ungrouped: list[int] = []
         together: defaultdict[int, list[int]] = defaultdict(list)
         for slot, set_id in zip(slots, self._registry.set_ids(slots), strict=True):
             (ungrouped if slot in self._ungrouped else together[set_id]).append(slot)
-        # All groups are found before the first node is moved.
+        # Find all groups before the first node moves: an error then leaves the index as it was.
         groups = [(self._groups[set_id].by_state, moving) for set_id, moving in together.items()]
         places = self._places
         for by_state, moving in groups:
-            self._note_all(moving)
-            parting, joined = by_state[from_state], by_state[to_state]
+            leaving, joined = by_state[from_state], by_state[to_state]
             for slot in moving:
-                last = parting.pop()
+                last = leaving.pop()
                 if last != slot:
                     place = places[slot]
-                    parting[place] = last
+                    leaving[place] = last
                     places[last] = place
                 places[slot] = len(joined)
                 joined.append(slot)
@@ -175,7 +167,7 @@ class ServiceIndex:
             self.move(slot, from_state, to_state)
 
     def pools(self, names: frozenset[str], states: Iterable[State]) -> Iterator[Pool]:
-        """The members in one of `states` that offer all of `names`. They must not change meanwhile."""
+        """Yield the members in `states` that offer all of `names`. They must not change meanwhile."""
         wanted = tuple(map(int, states))
         for set_id in self._fewest_groups(names):
             group = self._groups[set_id]
@@ -191,13 +183,8 @@ class ServiceIndex:
             if size:
                 yield Pool(smallest, size, None, len(names) < 2)
 
-    def moved_since(self, moves: int) -> list[int] | None:
-        """The slots of all who came, went or moved since there were so many `moves`; None for too many."""
-        count = self.moves - moves
-        return list(islice(reversed(self._moved), count)) if count <= len(self._moved) else None
-
     def members(self) -> Iterator[tuple[int, State]]:
-        """Every (slot, state) that the index holds, once for each place it stands in; for the check."""
+        """Yield (slot, state) for each place of each node in the index; for the consistency check."""
         for group in self._groups.values():
             for state in State:
                 yield from ((slot, state) for slot in group.by_state[state])
@@ -205,20 +192,12 @@ class ServiceIndex:
             for crowd in self._crowds_of(_EVERY, (state,)):
                 yield from ((slot, state) for slot in crowd)
 
-    def _note(self, slot: int) -> None:
-        self.moves += 1
-        self._moved.append(slot)
-
-    def _note_all(self, slots: Sequence[int]) -> None:
-        self.moves += len(slots)
-        self._moved.extend(slots[-MOVES_KEPT:])
-
     def _fewest_groups(self, names: frozenset[str]) -> Iterable[int]:
         nothing: set[int] = set()
         return min((self._groups_by_service.get(name, nothing) for name in names or (_EVERY,)), key=len)
 
     def _crowds_of(self, name: str, states: Iterable[int]) -> list[Sequence[int]]:
-        """Those who offer `name`, by state, among all that stand in crowds."""
+        """Return the ungrouped nodes that offer `name`, by state."""
         crowds = [self._crowds[state].get(name, ()) for state in states]
         return [(crowd,) if isinstance(crowd, int) else crowd for crowd in crowds]
 
@@ -229,7 +208,7 @@ class ServiceIndex:
         self._places[slot] = len(members)
         members.append(slot)
 
-    def _part(self, group: _Group, slot: int, state: State) -> None:
+    def _leave(self, group: _Group, slot: int, state: State) -> None:
         members = group.by_state[state]
         last = members.pop()
         if last != slot:
@@ -251,7 +230,7 @@ class ServiceIndex:
             crowd.append(slot)
         self._ungrouped[slot] = places
 
-    def _part_from_crowds(self, slot: int, state: State) -> None:
+    def _leave_crowds(self, slot: int, state: State) -> None:
         crowds, service_set = self._crowds[state], self._registry.service_set
         names = chain((_EVERY,), service_set(slot).listed)
         for name, place in zip(names, self._ungrouped.pop(slot), strict=True):

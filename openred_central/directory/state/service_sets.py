@@ -1,4 +1,4 @@
-"""The sets of services that nodes offer, each kept once: few distinct sets exist in practice."""
+"""Sets of services that nodes offer, each held once, since few distinct sets exist in practice."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ...errors import InternalBug
-from ..weights import set_bytes
+
+# A set holds its names joined and one by one. Each name also stands in a `frozenset`, in the table of
+# interned text, and in the service index.
+SET_BYTES_PER_CHARACTER = 2
+SET_BYTES_PER_NAME = 300
+
+
+def set_bytes(services: str, region: str) -> int:
+    """Return the approximate memory of one set of services in one region, in bytes."""
+    names = services.count(",") + bool(services)
+    return SET_BYTES_PER_CHARACTER * (len(services) + len(region)) + SET_BYTES_PER_NAME * names
 
 
 class ServiceSet:
-    """One set of services in one region.
+    """One set of services in one region, shared by `nodes` nodes.
 
-    `services` are the names joined by commas, sorted; `listed` and `names` the same names as a list and a
-    set, made once for all nodes that share them.
+    `services` are the sorted names joined by commas; `listed` and `names` are the names as a list and a set.
     """
 
     __slots__ = ("listed", "names", "nodes", "region", "services")
@@ -22,7 +31,7 @@ class ServiceSet:
     def __init__(self, services: str, region: str) -> None:
         self.services = services
         self.region = region
-        # Many sets may share a name: it is kept once.
+        # Many sets may share a name, which memory then holds once.
         self.listed = list(map(sys.intern, services.split(","))) if services else []
         self.names = frozenset(self.listed)
         self.nodes = 0
@@ -35,7 +44,7 @@ class ServiceSets:
         self._sets: list[ServiceSet | None] = []
         self._free: list[int] = []
         self._ids: dict[tuple[str, str], int] = {}
-        # The `set_bytes` of all sets that are in use.
+        # Sum of the `set_bytes` of all sets in use.
         self.bytes_held = 0
 
     def __len__(self) -> int:
@@ -48,7 +57,7 @@ class ServiceSets:
         return service_set
 
     def acquire(self, services: str, region: str, nodes: int = 1) -> int:
-        """The number of this set, to which one more node refers, or so many more."""
+        """Return the number of this set, to which `nodes` more nodes refer from now on."""
         key = (services, region)
         set_id = self._ids.get(key)
         if set_id is None:
@@ -62,10 +71,10 @@ class ServiceSets:
         return set_id
 
     def acquire_many(self, services: Iterable[bytes], regions: Iterable[bytes]) -> list[int]:
-        """The same for many nodes, whose services and regions are given in UTF-8: a number for each."""
+        """Return the number of the set of each node; services and regions are in UTF-8."""
         services, regions = list(services), list(regions)
         if len(kinds := set(regions)) == 1:
-            # Nearly always: the services alone tell the sets apart, which is less work than pairs.
+            # Usually all share one region, and the services alone tell the sets apart.
             region = kinds.pop().decode()
             numbers = {
                 names: self.acquire(names.decode(), region, nodes)
@@ -79,16 +88,16 @@ class ServiceSets:
         return list(map(set_ids.__getitem__, keys))
 
     def bytes_added(self, services: str, region: str) -> int:
-        """How many more bytes would be held if one more node referred to this set."""
+        """Return how many more bytes would be held if one more node referred to this set."""
         return 0 if (services, region) in self._ids else set_bytes(services, region)
 
     def bytes_freed(self, set_id: int) -> int:
-        """How many fewer bytes would be held if one node fewer referred to this set."""
+        """Return how many fewer bytes would be held if one node fewer referred to this set."""
         service_set = self[set_id]
         return set_bytes(service_set.services, service_set.region) if service_set.nodes == 1 else 0
 
     def release(self, set_id: int) -> None:
-        """One node fewer refers to this set."""
+        """Count one node fewer that refers to this set, and drop the set with the last one."""
         service_set = self[set_id]
         service_set.nodes -= 1
         if service_set.nodes == 0:

@@ -1,10 +1,8 @@
-"""Many readers of one stream of events."""
+"""Many subscribers of one stream of events."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from openred_central.api.feed.broadcast import (
     COMMENT_TICKS,
@@ -12,15 +10,13 @@ from openred_central.api.feed.broadcast import (
     LAG_TICKS_MAX,
     WAKES_PER_TURN,
     Broadcast,
-    Reader,
+    Subscriber,
 )
-from openred_central.api.feed.event_feed import EventFeed
-from openred_central.api.feed.event_log import EventLog
+from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.directory.lifecycle import LifecycleOptions, State
 from openred_central.directory.nodes import Nodes
 from openred_central.directory.state.node import Transition
-
-from ..sse import Event, read_events
+from tests.support.sse import Event, read_events
 
 WAIT_S = 20.0
 
@@ -28,11 +24,11 @@ WAIT_S = 20.0
 class Party:
     """A broadcast whose time is told by hand, and figures that count how often they were asked for."""
 
-    def __init__(self, *, readers_max: int = 1_000, bytes_max: int = 100_000) -> None:
+    def __init__(self, *, subscribers_max: int = 1_000, bytes_max: int = 100_000) -> None:
         self.figures_made = 0
         self.log = EventLog("run", bytes_max=bytes_max)
         self.feed = EventFeed(self.log, Nodes(LifecycleOptions(), shards=4, nodes_max=10))
-        self.broadcast = Broadcast(self.feed, self.figures, lambda: 0.0, readers_max=readers_max)
+        self.broadcast = Broadcast(self.feed, self.figures, lambda: 0.0, subscribers_max=subscribers_max)
 
     def figures(self) -> dict[str, int]:
         self.figures_made += 1
@@ -42,7 +38,7 @@ class Party:
         silent = Transition(0.0, 0.0, "a", State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
         self.feed.offer([silent] * count)
 
-    def join(self, number: int | None = None) -> Reader:
+    def join(self, number: int | None = None) -> Subscriber:
         return self.broadcast.join(b"", self.log.last if number is None else number)
 
 
@@ -51,18 +47,10 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def run(test: Callable[[], Awaitable[Any]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(WAIT_S):
-            await test()
-
-    asyncio.run(bounded())
-
-
-async def collect(reader: Reader, pieces: list[bytes]) -> None:
+async def collect(subscriber: Subscriber, pieces: list[bytes]) -> None:
     """Take all that comes, each piece when it comes."""
     take = pieces.append
-    async for piece in reader:
+    async for piece in subscriber:
         take(piece)
 
 
@@ -70,41 +58,35 @@ def events(pieces: list[bytes]) -> list[Event]:
     return read_events(b"".join(pieces))[0]
 
 
-def test_a_reader_gets_figures_at_once_and_with_every_tick() -> None:
-    async def test() -> None:
-        party, pieces = Party(), list[bytes]()
-        task = asyncio.create_task(collect(party.join(), pieces))
-        await settle()
-        assert [event.document for event in events(pieces)] == [{"made": 1}]
+async def test_a_reader_gets_figures_at_once_and_with_every_tick() -> None:
+    party, pieces = Party(), list[bytes]()
+    task = asyncio.create_task(collect(party.join(), pieces))
+    await settle()
+    assert [event.document for event in events(pieces)] == [{"made": 1}]
+    party.happen()
+    party.broadcast.tick()
+    await settle()
+    assert [event.name for event in events(pieces)] == ["figures", "transition", "transitions", "figures"]
+    assert [event.last_id for event in events(pieces)] == ["run-0", "run-1", "run-2", "run-2"]
+    party.broadcast.stop()
+    await task
+
+
+async def test_what_all_readers_get_is_made_once() -> None:
+    party = Party()
+    received = [list[bytes]() for _ in range(200)]
+    tasks = [asyncio.create_task(collect(party.join(), pieces)) for pieces in received]
+    await settle()
+    for _ in range(3):
         party.happen()
         party.broadcast.tick()
         await settle()
-        assert [event.name for event in events(pieces)] == ["figures", "transition", "transitions", "figures"]
-        assert [event.last_id for event in events(pieces)] == ["run-0", "run-1", "run-2", "run-2"]
-        party.broadcast.stop()
-        await task
-
-    run(test)
-
-
-def test_what_all_readers_get_is_made_once() -> None:
-    async def test() -> None:
-        party = Party()
-        received = [list[bytes]() for _ in range(200)]
-        tasks = [asyncio.create_task(collect(party.join(), pieces)) for pieces in received]
-        await settle()
-        for _ in range(3):
-            party.happen()
-            party.broadcast.tick()
-            await settle()
-        assert party.figures_made == 4
-        assert all(pieces == received[0] for pieces in received)
-        for place in range(1, 4):
-            assert len({id(pieces[place]) for pieces in received}) == 1
-        party.broadcast.stop()
-        await asyncio.gather(*tasks)
-
-    run(test)
+    assert party.figures_made == 4
+    assert all(pieces == received[0] for pieces in received)
+    for place in range(1, 4):
+        assert len({id(pieces[place]) for pieces in received}) == 1
+    party.broadcast.stop()
+    await asyncio.gather(*tasks)
 
 
 def test_while_nobody_reads_no_figures_are_made_but_what_happens_is_kept() -> None:
@@ -123,163 +105,133 @@ def test_a_history_is_kept_whoever_reads() -> None:
     assert (len(party.broadcast.history), party.figures_made) == (2, 2)
 
 
-def test_while_anybody_reads_the_history_is_made_of_the_same_figures() -> None:
-    async def test() -> None:
-        party = Party()
-        task = asyncio.create_task(collect(party.join(), []))
-        for _ in range(HISTORY_TICKS):
-            party.broadcast.tick()
-        assert (len(party.broadcast.history), party.figures_made) == (1, 1 + HISTORY_TICKS)
-        await settle()
-        party.broadcast.stop()
-        await task
-
-    run(test)
-
-
-def test_readers_are_woken_in_several_turns_of_the_loop() -> None:
-    async def test() -> None:
-        party = Party()
-        futures = [party.broadcast.next_tick() for _ in range(WAKES_PER_TURN * 3)]
-        party.join()
+async def test_while_anybody_reads_the_history_is_made_of_the_same_figures() -> None:
+    party = Party()
+    task = asyncio.create_task(collect(party.join(), []))
+    for _ in range(HISTORY_TICKS):
         party.broadcast.tick()
-        counts = []
-        for _ in range(4):
-            counts.append(sum(future.done() for future in futures))
-            await asyncio.sleep(0)
-        assert counts == [WAKES_PER_TURN, WAKES_PER_TURN * 2, WAKES_PER_TURN * 3, WAKES_PER_TURN * 3]
-
-    run(test)
+    assert (len(party.broadcast.history), party.figures_made) == (1, 1 + HISTORY_TICKS)
+    await settle()
+    party.broadcast.stop()
+    await task
 
 
-def test_one_who_resumes_gets_everything_before_the_figures() -> None:
-    async def test() -> None:
-        party, pieces = Party(), list[bytes]()
-        for _ in range(300):
-            party.happen(50)
-            party.broadcast.tick()
-        start = party.log.first + 9
-        task = asyncio.create_task(collect(party.join(start), pieces))
-        await settle()
-        found = events(pieces)
-        numbers = [int(event.last_id.removeprefix("run-")) for event in found]
-        assert numbers == [*range(start + 1, party.log.last + 1), party.log.last]
-        assert found[-1].name == "figures"
-        assert len(pieces) > 1
-        party.broadcast.stop()
-        await task
-
-    run(test)
+async def test_readers_are_woken_in_several_turns_of_the_loop() -> None:
+    party = Party()
+    futures = [party.broadcast.next_tick() for _ in range(WAKES_PER_TURN * 3)]
+    party.join()
+    party.broadcast.tick()
+    counts = []
+    for _ in range(4):
+        counts.append(sum(future.done() for future in futures))
+        await asyncio.sleep(0)
+    assert counts == [WAKES_PER_TURN, WAKES_PER_TURN * 2, WAKES_PER_TURN * 3, WAKES_PER_TURN * 3]
 
 
-def test_one_who_resumes_between_two_ticks_misses_nothing() -> None:
-    async def test() -> None:
-        party, pieces = Party(), list[bytes]()
-        other = asyncio.create_task(collect(party.join(), []))
-        for _ in range(5):
-            party.happen()
-            party.broadcast.tick()
-        task = asyncio.create_task(collect(party.join(4), pieces))
+async def test_one_who_resumes_gets_everything_before_the_figures() -> None:
+    party, pieces = Party(), list[bytes]()
+    for _ in range(300):
+        party.happen(50)
+        party.broadcast.tick()
+    start = party.log.first + 9
+    task = asyncio.create_task(collect(party.join(start), pieces))
+    await settle()
+    found = events(pieces)
+    numbers = [int(event.last_id.removeprefix("run-")) for event in found]
+    assert numbers == [*range(start + 1, party.log.last + 1), party.log.last]
+    assert found[-1].name == "figures"
+    assert len(pieces) > 1
+    party.broadcast.stop()
+    await task
+
+
+async def test_one_who_resumes_between_two_ticks_misses_nothing() -> None:
+    party, pieces = Party(), list[bytes]()
+    other = asyncio.create_task(collect(party.join(), []))
+    for _ in range(5):
         party.happen()
         party.broadcast.tick()
-        await settle()
-        assert [event.last_id for event in events(pieces) if event.name != "figures"] == [
-            f"run-{number}" for number in range(5, 13)
-        ]
-        party.broadcast.stop()
-        await asyncio.gather(task, other)
+    task = asyncio.create_task(collect(party.join(4), pieces))
+    party.happen()
+    party.broadcast.tick()
+    await settle()
+    assert [event.last_id for event in events(pieces) if event.name != "figures"] == [
+        f"run-{number}" for number in range(5, 13)
+    ]
+    party.broadcast.stop()
+    await asyncio.gather(task, other)
 
-    run(test)
 
+async def test_a_reader_who_takes_nothing_is_dropped_and_the_others_are_served() -> None:
+    party, pieces = Party(), list[bytes]()
+    stuck, released = party.join(), asyncio.Event()
 
-def test_a_reader_who_takes_nothing_is_dropped_and_the_others_are_served() -> None:
-    async def test() -> None:
-        party, pieces = Party(), list[bytes]()
-        stuck, released = party.join(), asyncio.Event()
+    async def takes_one_and_no_more() -> None:
+        await anext(stuck)
+        await released.wait()
 
-        async def takes_one_and_no_more() -> None:
-            await anext(stuck)
-            await released.wait()
-
-        slow = asyncio.create_task(takes_one_and_no_more())
-        fast = asyncio.create_task(collect(party.join(), pieces))
-        await settle()
-        for _ in range(LAG_TICKS_MAX):
-            party.broadcast.tick()
-            await settle()
-        assert (len(party.broadcast.readers), party.broadcast.dropped) == (2, 0)
+    slow = asyncio.create_task(takes_one_and_no_more())
+    fast = asyncio.create_task(collect(party.join(), pieces))
+    await settle()
+    for _ in range(LAG_TICKS_MAX):
         party.broadcast.tick()
         await settle()
-        assert (len(party.broadcast.readers), party.broadcast.dropped) == (1, 1)
-        assert slow.cancelled()
-        assert len(pieces) == LAG_TICKS_MAX + 2
-        party.broadcast.stop()
-        await fast
-
-    run(test)
-
-
-def test_a_reader_whom_the_ring_has_overtaken_is_dropped() -> None:
-    async def test() -> None:
-        party = Party(bytes_max=2_000)
-        party.join()
-        for _ in range(5):
-            party.happen(10)
-            party.broadcast.tick()
-        assert (len(party.broadcast.readers), party.broadcast.dropped) == (0, 1)
-
-    run(test)
+    assert (len(party.broadcast.subscribers), party.broadcast.dropped) == (2, 0)
+    party.broadcast.tick()
+    await settle()
+    assert (len(party.broadcast.subscribers), party.broadcast.dropped) == (1, 1)
+    assert slow.cancelled()
+    assert len(pieces) == LAG_TICKS_MAX + 2
+    party.broadcast.stop()
+    await fast
 
 
-def test_a_comment_comes_now_and_then() -> None:
-    async def test() -> None:
-        party, pieces = Party(), list[bytes]()
-        task = asyncio.create_task(collect(party.join(), pieces))
-        await settle()
-        for _ in range(2 * COMMENT_TICKS):
-            party.broadcast.tick()
-            await settle()
-        assert len(read_events(b"".join(pieces))[1]) == 2
-        party.broadcast.stop()
-        await task
-
-    run(test)
-
-
-def test_stopping_ends_streams_and_the_timer_and_those_who_come_after() -> None:
-    async def test() -> None:
-        party, pieces = Party(), list[bytes]()
-        timer = asyncio.create_task(party.broadcast.run())
-        task = asyncio.create_task(collect(party.join(), pieces))
-        await settle()
-        party.broadcast.stop()
-        await asyncio.gather(timer, task)
-        await collect(party.join(), pieces)
-        assert len(pieces) == 2
-
-    run(test)
-
-
-def test_a_reader_who_leaves_frees_its_place_once() -> None:
-    async def test() -> None:
-        party = Party(readers_max=1)
-        reader = party.join()
-        assert party.broadcast.full
-        await reader.aclose()
-        await reader.aclose()
-        assert not party.broadcast.full
-
-    run(test)
-
-
-def test_one_who_comes_after_a_pause_gets_the_figures_of_this_moment() -> None:
-    async def test() -> None:
-        party = Party()
-        first = party.join()
+async def test_a_reader_whom_the_ring_has_overtaken_is_dropped() -> None:
+    party = Party(bytes_max=2_000)
+    party.join()
+    for _ in range(5):
+        party.happen(10)
         party.broadcast.tick()
-        await first.aclose()
-        party.broadcast.tick()
-        (figures,) = events([await anext(party.join())])
-        assert figures.document == {"made": party.figures_made} == {"made": 3}
+    assert (len(party.broadcast.subscribers), party.broadcast.dropped) == (0, 1)
 
-    run(test)
+
+async def test_a_comment_comes_now_and_then() -> None:
+    party, pieces = Party(), list[bytes]()
+    task = asyncio.create_task(collect(party.join(), pieces))
+    await settle()
+    for _ in range(2 * COMMENT_TICKS):
+        party.broadcast.tick()
+        await settle()
+    assert len(read_events(b"".join(pieces))[1]) == 2
+    party.broadcast.stop()
+    await task
+
+
+async def test_stopping_ends_streams_and_the_timer_and_those_who_come_after() -> None:
+    party, pieces = Party(), list[bytes]()
+    timer = asyncio.create_task(party.broadcast.run())
+    task = asyncio.create_task(collect(party.join(), pieces))
+    await settle()
+    party.broadcast.stop()
+    await asyncio.gather(timer, task)
+    await collect(party.join(), pieces)
+    assert len(pieces) == 2
+
+
+async def test_a_reader_who_leaves_frees_its_place_once() -> None:
+    party = Party(subscribers_max=1)
+    subscriber = party.join()
+    assert party.broadcast.full
+    await subscriber.aclose()
+    await subscriber.aclose()
+    assert not party.broadcast.full
+
+
+async def test_one_who_comes_after_a_pause_gets_the_figures_of_this_moment() -> None:
+    party = Party()
+    first = party.join()
+    party.broadcast.tick()
+    await first.aclose()
+    party.broadcast.tick()
+    (figures,) = events([await anext(party.join())])
+    assert figures.document == {"made": party.figures_made} == {"made": 3}

@@ -12,8 +12,7 @@ from openred_central.directory.life.crowding import UNHEARD_S, is_crowded, makes
 from openred_central.directory.lifecycle import State
 from openred_central.directory.operating import hold, release
 from openred_central.errors import CallerError
-
-from ..building import (
+from tests.support.building import (
     DictStore,
     day,
     expect_consistent,

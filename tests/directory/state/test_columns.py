@@ -1,11 +1,21 @@
-"""Columns have the fields of records, and gaps where no node is."""
+"""Columns hold the fields of records, with gaps for free slots; digests cover what was acknowledged."""
 
 from __future__ import annotations
 
-from openred_central.directory.state.columns import RecordColumns, picker, record_of, row_of, spread
-from openred_central.directory.state.node import Record
+import pytest
 
-from ..building import record
+from openred_central.directory.lifecycle import State
+from openred_central.directory.state.columns import (
+    RecordColumns,
+    picker,
+    record_digest,
+    record_digests,
+    record_of,
+    row_of,
+    spread,
+)
+from openred_central.directory.state.node import DISCOVERABLE, LEFT, Record
+from tests.support.building import columns_of, record
 
 
 def test_the_columns_are_the_fields_of_a_record_in_their_order() -> None:
@@ -30,3 +40,34 @@ def test_of_a_column_is_picked_what_stands_at_the_slots_in_their_order() -> None
     for slots, values in (([2, 0, 1, 2], ("c", "a", "b", "c")), ([1], ("b",)), ([], ())):
         assert picker(slots)("abc") == values
         assert picker(slots)(["a", "b", "c"]) == values
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"revision": 8},
+        {"flags": DISCOVERABLE | LEFT},
+        {"registered_at": 9.0},
+        {"services": "chat"},
+        {"services": "chat,mai", "region": "leu"},
+        {"region": "us"},
+        {"profile": b"{}"},
+        {"away_until_s": 5.0},
+        {"generation": 1},
+        {"next_key": "key"},
+    ],
+)
+def test_whatever_was_acknowledged_shows_in_the_digest(changed: dict[str, object]) -> None:
+    assert record_digest(record(0, **changed)) != record_digest(record(0))
+
+
+def test_what_follows_from_time_and_where_a_record_lies_do_not_show_in_the_digest() -> None:
+    moved = record(5, state=State.COMA, last_seen_s=9.0, since_s=9.0, history="1.000,active,coma,left")
+    assert record_digest(moved) == record_digest(record(0))
+
+
+def test_the_digests_of_many_are_those_of_each() -> None:
+    records = [record(0), record(1, "ü", away_until_s=5.0), record(2, services="", revision=2**63 - 1)]
+    rare = [record(3, generation=2), record(4, next_key="key")]
+    for many in (records, records + rare):
+        assert list(record_digests(columns_of(many))) == list(map(record_digest, many))

@@ -15,13 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.directory.lifecycle import LIVE_STATES, State
-from openred_central.directory.state.digests import DIGEST_MASK, record_digest
-from openred_central.directory.state.node import DISCOVERABLE, LEFT, SignOfLife, is_discoverable
+from openred_central.directory.state.columns import DIGEST_MASK, record_digest
+from openred_central.directory.state.node import (
+    DISCOVERABLE,
+    HELD,
+    LEFT,
+    Record,
+    SignOfLife,
+    is_discoverable,
+    text_bytes,
+)
 from openred_central.directory.state.registry import Registry, shard_of
-from openred_central.directory.weights import set_bytes, text_bytes
+from openred_central.directory.state.service_sets import set_bytes
 from openred_central.errors import InternalBug
-
-from ..building import columns_of, record
+from tests.support.building import columns_of, record
 
 
 def digests(registry: Registry) -> list[int]:
@@ -232,9 +239,7 @@ def test_restored_records_are_what_inserted_ones_would_be(seed: int) -> None:
     for one in range(records[-1].slot + 1):
         inserted.remove(one)
     for one in records:
-        inserted._free.remove(one.slot)
-        inserted._free.append(one.slot)
-        inserted.insert(one)
+        inserted.put(one)
     assert [restored.record(one.slot) for one in records] == records
     for registry in (restored, inserted):
         assert registry.taken_slots() == [one.slot for one in records]
@@ -255,6 +260,61 @@ def test_an_id_or_history_that_is_no_text_is_not_restored() -> None:
     for changed in ({"node_id": [b"\xff"]}, {"history": [b"\xff"]}, {"region": [b"\xff"]}):
         with pytest.raises(UnicodeDecodeError):
             Registry(4).restore(columns_of([record(0)])._replace(**changed))
+
+
+def test_what_is_shown_of_many_is_what_is_known_of_each() -> None:
+    registry = Registry(4)
+    for slot, node_id in enumerate("abc"):
+        registry.insert(record(slot, node_id, services=node_id, last_seen_at=float(slot)))
+    assert list(registry.shown([2, 0])) == [
+        (
+            registry.node_id(slot),
+            registry.state(slot),
+            registry.flags(slot),
+            registry.last_seen_at[slot],
+            registry.set_id(slot),
+            registry.profile(slot),
+        )
+        for slot in (2, 0)
+    ]
+
+
+def test_many_records_are_those_of_each(seed: int) -> None:
+    chance = random.Random(seed)
+    registry = Registry(4)
+    for slot in range(60):
+        services, away_until_s = chance.choice(("", "chat", "chat,mail")), chance.choice((0.0, 9.5))
+        generation, next_key = chance.choice([(0, ""), (0, ""), (2, "key")])
+        registry.insert(
+            record(
+                slot,
+                f"n{slot}",
+                state=chance.choice(LIVE_STATES),
+                services=services,
+                region=chance.choice(("", "eu")),
+                since_s=chance.random(),
+                profile=b"[%d]" % slot,
+                away_from_s=away_until_s and 1.5,
+                away_until_s=away_until_s,
+                history=f"{slot}",
+                generation=generation,
+                next_key=next_key,
+            )
+        )
+    slots = chance.sample(range(60), 40)
+    assert registry.records(slots) == [registry.record(slot) for slot in slots]
+    assert all(type(each) is Record for each in registry.records(slots))
+    assert registry.records([]) == []
+
+
+def test_flags_of_many_are_looked_at_together() -> None:
+    registry = Registry(4)
+    for slot, flags in enumerate((0, DISCOVERABLE, DISCOVERABLE | LEFT, DISCOVERABLE | HELD)):
+        registry.insert(record(slot, f"n{slot}", flags=flags))
+    assert registry.discoverable([3, 2, 1, 0]) == bytes([1, 0, 1, 0])
+    assert registry.any_held([0, 3])
+    assert not registry.any_held([0, 1, 2])
+    assert not registry.any_held([])
 
 
 texts = st.text("abc", max_size=8)

@@ -9,23 +9,29 @@ import pytest
 
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.registry import Registry
-from openred_central.directory.state.service_index import MOVES_KEPT, ServiceIndex
-
-from ..building import record
+from openred_central.directory.state.service_index import ServiceIndex
+from tests.support.building import record
 
 NAMES = ("chat", "files", "mail", "relay")
 
 
-def found(index: ServiceIndex, *names: str, states: tuple[State, ...] = (State.ACTIVE,)) -> list[int]:
+def found(
+    filled: tuple[Registry, ServiceIndex], *names: str, states: tuple[State, ...] = (State.ACTIVE,)
+) -> list[int]:
     """The slots in all pools that offer `names`, sorted; a slot that is found twice shows twice."""
+    registry, index = filled
     slots = []
     for pool in index.pools(frozenset(names), states):
         members = [slot for part in pool.parts for slot in part]
         assert len(members) == pool.size > 0
-        offering = [slot for slot in members if set(names) <= index._registry.service_set(slot).names]
+        offering = [slot for slot in members if set(names) <= registry.service_set(slot).names]
         assert offering == members or not pool.is_certain
         slots += offering
     return sorted(slots)
+
+
+def groups_count(index: ServiceIndex) -> int:
+    return sum(pool.region is not None for pool in index.pools(frozenset(), LIVE_STATES))
 
 
 def filled(services: list[str], *, groups_max: int = 100) -> tuple[Registry, ServiceIndex]:
@@ -39,27 +45,26 @@ def filled(services: list[str], *, groups_max: int = 100) -> tuple[Registry, Ser
 
 @pytest.mark.parametrize("groups_max", [0, 1, 100])
 def test_a_query_finds_exactly_those_that_offer_all_it_asks_for(groups_max: int) -> None:
-    _, index = filled(["chat", "chat,mail", "mail", "chat,files,mail", ""], groups_max=groups_max)
-    assert found(index, "chat") == [0, 1, 3]
-    assert found(index, "chat", "mail") == [1, 3]
-    assert found(index, "chat", "files", "mail") == [3]
-    assert found(index) == [0, 1, 2, 3, 4]
-    assert found(index, "relay") == []
-    assert found(index, "chat", states=(State.COMA,)) == []
+    nodes = filled(["chat", "chat,mail", "mail", "chat,files,mail", ""], groups_max=groups_max)
+    assert found(nodes, "chat") == [0, 1, 3]
+    assert found(nodes, "chat", "mail") == [1, 3]
+    assert found(nodes, "chat", "files", "mail") == [3]
+    assert found(nodes) == [0, 1, 2, 3, 4]
+    assert found(nodes, "relay") == []
+    assert found(nodes, "chat", states=(State.COMA,)) == []
 
 
 def test_nodes_of_one_set_and_region_are_one_group() -> None:
     _, index = filled(["chat,mail"] * 10)
-    assert len(index._groups) == 2
-    assert {pool.region for pool in index.pools(frozenset(), LIVE_STATES)} == {"", "eu"}
+    assert [pool.region for pool in index.pools(frozenset(), LIVE_STATES)] == ["", "eu"]
 
 
 def test_a_flood_of_ever_new_sets_makes_no_more_groups_and_is_found_all_the_same() -> None:
     flood = [f"s{number}" for number in range(500)]
-    _, index = filled(["chat", *(f"chat,{name}" for name in flood)], groups_max=10)
-    assert (len(index._groups), index.ungrouped_count) == (10, 491)
-    assert found(index, "chat") == list(range(501))
-    assert all(found(index, "chat", name) == [number + 1] for number, name in enumerate(flood))
+    nodes = filled(["chat", *(f"chat,{name}" for name in flood)], groups_max=10)
+    assert (groups_count(nodes[1]), nodes[1].ungrouped_count) == (10, 491)
+    assert found(nodes, "chat") == list(range(501))
+    assert all(found(nodes, "chat", name) == [number + 1] for number, name in enumerate(flood))
 
 
 def test_when_the_flood_is_over_groups_are_made_again() -> None:
@@ -68,8 +73,8 @@ def test_when_the_flood_is_over_groups_are_made_again() -> None:
     index.remove(0)
     registry.insert(record(3, "n3", services="c"))
     index.add(3)
-    assert (len(index._groups), index.ungrouped_count) == (2, 1)
-    assert found(index, "c") == [2, 3]
+    assert (groups_count(index), index.ungrouped_count) == (2, 1)
+    assert found((registry, index), "c") == [2, 3]
 
 
 @pytest.mark.parametrize("groups_max", [0, 5, 100])
@@ -102,14 +107,12 @@ def test_the_index_holds_what_a_plain_dictionary_would(groups_max: int, seed: in
         expected = sorted(
             slot for slot, (names, state) in plain.items() if wanted <= names and state in states
         )
-        assert found(index, *wanted, states=states) == expected
+        assert found((registry, index), *wanted, states=states) == expected
         if chance.random() < 0.05:
             assert Counter(index.members()) == Counter((slot, state) for slot, (_, state) in plain.items())
     for slot in plain:
         index.remove(slot)
-    assert (len(index._groups), index.ungrouped_count, found(index)) == (0, 0, [])
-    assert index._groups_by_service.keys() == {""}
-    assert not any(index._crowds)
+    assert (len(index), index.ungrouped_count, list(index.pools(frozenset(), LIVE_STATES))) == (0, 0, [])
 
 
 @pytest.mark.parametrize("groups_max", [0, 2, 100])
@@ -129,38 +132,12 @@ def test_many_taken_in_at_once_are_found_like_one_by_one(groups_max: int, seed: 
     assert Counter(together.members()) == Counter(single.members())
     assert (len(together), together.ungrouped_count) == (50, single.ungrouped_count)
     for name in NAMES:
-        assert found(together, name, states=LIVE_STATES) == found(single, name, states=LIVE_STATES)
+        expected = found((registry, single), name, states=LIVE_STATES)
+        assert found((registry, together), name, states=LIVE_STATES) == expected
     # Each knows its place.
     for slot in slots:
         together.remove(slot)
     assert len(together) == len(list(together.members())) == 0
-
-
-def test_who_moved_lately_is_known() -> None:
-    registry, index = filled(["chat", "chat,mail", "mail"])
-    moves = index.moves
-    assert index.moved_since(moves) == []
-    index.remove(1)
-    index.add(1)
-    index.move(2, State.ACTIVE, State.COMA)
-    registry.set_state(2, State.COMA, 0.0, "")
-    index.remove(0)
-    assert Counter(index.moved_since(moves) or ()) == {1: 2, 2: 1, 0: 1}
-    assert index.moved_since(index.moves - 1) == [0]
-    index.add_all([0])
-    assert index.moved_since(index.moves - 1) == [0]
-    index.move_all([1], State.ACTIVE, State.COMA)
-    assert index.moved_since(index.moves - 1) == [1]
-
-
-@pytest.mark.parametrize("together", [False, True])
-def test_so_many_moves_are_known_and_no_more(together: bool) -> None:
-    registry, index = filled(["chat"] * (MOVES_KEPT + 1))
-    if together:
-        index = ServiceIndex(registry)
-        index.add_all(range(MOVES_KEPT + 1))
-    assert index.moved_since(1) == list(range(MOVES_KEPT, 0, -1))
-    assert index.moved_since(0) is None
 
 
 @pytest.mark.parametrize("groups_max", [0, 2, 100])

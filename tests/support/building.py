@@ -1,0 +1,191 @@
+"""What the tests of the directory are built from: moments, registrations, directories, a store in memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+from openred_central.clock import Now
+from openred_central.directory.consistency import check
+from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.lifecycle import DAY_S, LifecycleOptions, State
+from openred_central.directory.registration import Registration
+from openred_central.directory.state.changes import Batch, Vitals
+from openred_central.directory.state.columns import RecordColumns
+from openred_central.directory.state.node import DISCOVERABLE, Profile, Record, Tombstone, hash_id
+
+EPOCH_S = 1_800_000_000.0
+HOUR_S = 3_600.0
+NEVER_HOLDS = MassSilenceOptions(share=1.0)
+
+# A whole life in 57 seconds, each dwell time another power of two or sum of two.
+SHORT_LIFE = LifecycleOptions(
+    heartbeat_tolerance_s=10.0,
+    grace_s=2.0,
+    second_look_s=1.0,
+    retry_48h_s=4.0,
+    retry_2w_s=6.0,
+    retry_2m_s=8.0,
+    coma_s=16.0,
+    tombstone_s=10.0,
+)
+SILENT_STATES = (
+    State.PENDING_FIRST_CHECK,
+    State.FAILED_FIRST_CHECK,
+    State.RETRY_48H,
+    State.RETRY_2W,
+    State.RETRY_2M,
+    State.COMA,
+)
+
+
+def at(attended_s: float, *, wall_shift_s: float = 0.0) -> Now:
+    """The moment when so many attended seconds have passed and no time was lost."""
+    return Now(attended_s, EPOCH_S + attended_s + wall_shift_s, 1_000.0 + attended_s)
+
+
+def day(days: float, hours: float = 0.0) -> Now:
+    return at(days * DAY_S + hours * HOUR_S)
+
+
+def registration(node_id: str = "node", **changed: Any) -> Registration:
+    """A registration; `key` and `metadata` go to the profile, all else are fields of `Registration`."""
+    profile = Profile(
+        "192.0.2.1", 9_000, changed.pop("key", f"key of {node_id}"), metadata=changed.pop("metadata", {})
+    )
+    return Registration(node_id, changed.pop("profile", profile), **changed)
+
+
+def make_directory(
+    *,
+    life: LifecycleOptions | None = None,
+    silence: MassSilenceOptions = NEVER_HOLDS,
+    seed: int = 1,
+    **options: Any,
+) -> Directory:
+    return Directory(
+        DirectoryOptions(**{"shards": 4, **options}),
+        life or LifecycleOptions(),
+        silence,
+        random.Random(seed).random,
+    )
+
+
+def run_until(directory: Directory, now: Now) -> None:
+    """Handle all that is due at `now`."""
+    while directory.expiry.expire_due(now, 100) >= 100:
+        pass
+
+
+def register(directory: Directory, node_id: str, now: Now, **changed: Any) -> int:
+    """Register with proof; the node's slot."""
+    return directory.register(registration(node_id, **changed), proved=True, now=now).slot
+
+
+def beat(directory: Directory, node_id: str, now: Now) -> State:
+    """Let a node send a heartbeat; the state in which that finds it."""
+    return directory.heartbeat(directory.slot(node_id, now), now)
+
+
+def state_of(directory: Directory, node_id: str) -> State:
+    """The state of a node: ABSENT where nothing is known of it, DEAD where a tombstone stands."""
+    slot = directory.nodes.registry.slot_of(node_id)
+    if slot is not None:
+        return directory.nodes.registry.state(slot)
+    return State.ABSENT if directory.nodes.tombstones.of_node(node_id) is None else State.DEAD
+
+
+def record_of(directory: Directory, node_id: str) -> Record:
+    slot = directory.nodes.registry.slot_of(node_id)
+    assert slot is not None, f"{node_id} is not registered"
+    return directory.nodes.registry.record(slot)
+
+
+def expect_consistent(directory: Directory, now: Now) -> None:
+    assert check(directory, now) == []
+
+
+def record(slot: int, node_id: str = "node", **changed: object) -> Record:
+    """A record, with all that every node has; `changed` are other fields of `Record`."""
+    filled = Record(
+        slot=slot,
+        node_id=node_id,
+        state=State.ACTIVE,
+        flags=DISCOVERABLE,
+        registered_at=1.5,
+        last_seen_at=2.5,
+        last_seen_s=3.5,
+        since_s=4.5,
+        usual_gap_s=60.0,
+        revision=7,
+        services="chat,mail",
+        region="eu",
+        profile=b"[]",
+        away_from_s=0.0,
+        away_until_s=0.0,
+        history="",
+    )
+    return filled._replace(**changed)
+
+
+def columns_of(records: Iterable[Record]) -> RecordColumns:
+    """Records as a store gives them to be restored."""
+    rows = [[value.encode() if isinstance(value, str) else value for value in record] for record in records]
+    return RecordColumns._make(zip(*rows, strict=True))
+
+
+class DictStore:
+    """A store in two dictionaries that refuses to hold what no directory could be restored from."""
+
+    def __init__(self) -> None:
+        self.records: dict[int, Record] = {}
+        self.tombstones: dict[str, Tombstone] = {}
+        self._slots: dict[str, int] = {}
+        self.vitals: Vitals | None = None
+        self.last_change = 0
+
+    def commit(self, batch: Batch) -> None:
+        for slot in (*batch.freed_slots, *(record.slot for record in batch.records)):
+            former = self.records.pop(slot, None)
+            if former is not None:
+                del self._slots[former.node_id]
+        for record in batch.records:
+            assert record.node_id not in self._slots, f"{record.node_id} stands in two slots"
+            self.records[record.slot] = record
+            self._slots[record.node_id] = record.slot
+        for sign in batch.signs_of_life:
+            self.records[sign.slot] = self.records[sign.slot]._replace(**sign._asdict())
+        for id_hash in batch.lifted_id_hashes:
+            self.tombstones.pop(id_hash, None)
+        for tombstone in batch.tombstones:
+            self.tombstones[tombstone.id_hash] = tombstone
+        for record in batch.records:
+            assert hash_id(record.node_id) not in self.tombstones, f"{record.node_id} is alive and dead"
+        self.vitals = batch.vitals
+        self.last_change = max(self.last_change, batch.last_change)
+
+    def restore_into(self, directory: Directory) -> float:
+        """Fill an empty directory; the attended time to go on from."""
+        if self.vitals is None:
+            return 0.0
+        directory.saving.restore_vitals(self.vitals)
+        records = [self.records[slot] for slot in sorted(self.records)]
+        directory.saving.restore_records([columns_of(records)] if records else [])
+        tombstones = sorted(self.tombstones.values(), key=lambda tombstone: tombstone.died_s)
+        directory.saving.restore_tombstones(tombstones)
+        return self.vitals.attended_s
+
+
+def save_all(directory: Directory, store: DictStore, now: Now, limit: int = 1_000) -> None:
+    """Commit until nothing is pending."""
+    while (batch := directory.saving.take_changes(limit, now)) is not None:
+        store.commit(batch)
+
+
+def restarted(store: DictStore, **options: Any) -> Directory:
+    """A new directory with what the store holds."""
+    directory = make_directory(**options)
+    store.restore_into(directory)
+    return directory
