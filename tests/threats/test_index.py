@@ -99,7 +99,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_a_revoked_token_counts_no_more_and_its_siblings_do",
         "test_all_is_revoked_at_once_for_good",
         "test_a_revocation_that_was_accepted_outlives_an_orderly_stop",
-        "test_revocations_become_rows_and_what_cannot_be_read_stays",
+        "test_revocations_become_rows_and_unreadable_ones_stay",
         "test_what_was_revoked_stays_so_where_the_node_is_forgotten_and_registers_anew",
         "test_a_proof_answers_one_challenge",
     ),
