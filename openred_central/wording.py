@@ -1,4 +1,4 @@
-"""Numbers and durations in words, for messages that people read."""
+"""Numbers and durations in words, for messages to people."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ...directory.operating import hold, release, wake
 from ...micro_engine.wire.messages import Request, Response
 from .desk import Desk
 from .exposition import CONTENT_TYPE
@@ -15,17 +14,17 @@ async def metrics(desk: Desk, request: Request) -> Response:
 
 async def wake_node(desk: Desk, request: Request, node_id: str) -> Response:
     """Answer 200 once a node counts as heard."""
-    return await _changed(desk, node_id, "woken", wake(desk.api.directory, node_id, desk.api.now()))
+    return await _changed(desk, node_id, "woken", desk.api.directory.wake(node_id, desk.api.now()))
 
 
 async def hold_node(desk: Desk, request: Request, node_id: str) -> Response:
     """Answer 200 once silence does not move a node on any more."""
-    return await _changed(desk, node_id, "held", hold(desk.api.directory, node_id, desk.api.now()))
+    return await _changed(desk, node_id, "held", desk.api.directory.hold(node_id, desk.api.now()))
 
 
 async def release_node(desk: Desk, request: Request, node_id: str) -> Response:
     """Answer 200 once a node is not held any more."""
-    return await _changed(desk, node_id, "released", release(desk.api.directory, node_id, desk.api.now()))
+    return await _changed(desk, node_id, "released", desk.api.directory.release(node_id, desk.api.now()))
 
 
 async def purge_node(desk: Desk, request: Request, node_id: str) -> Response:

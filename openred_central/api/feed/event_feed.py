@@ -64,7 +64,7 @@ class EventFeed:
                 "reason": kind[2],
                 "count": count,
                 # With totals a reader that also asks for statistics counts nothing twice.
-                "total": self._nodes.transition_counts[kind],
+                "total": self._nodes.transitions.counts[kind],
             }
             for kind, count in self._counts.items()
         ]
