@@ -15,6 +15,7 @@ from collections.abc import Iterable
 # Begin of the DER of every Ed25519 SubjectPublicKeyInfo (RFC 8410 §4); the key's 32 bytes follow.
 ED25519_SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 ED25519_KEY_BYTES = 32
+ENTITY_TAG_BYTES = 16
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -96,3 +97,8 @@ def kept_spki(text: str) -> bytes:
 def key_id(spki: bytes) -> str:
     """Return the name of a key (``kid``), 43 characters: base64url SHA-256 of its SubjectPublicKeyInfo."""
     return base64url(hashlib.sha256(spki).digest())
+
+
+def entity_tag(content: bytes) -> str:
+    """Return a strong entity tag (RFC 9110 §8.8.3) that follows from `content`."""
+    return f'"{base64url(hashlib.sha256(content).digest()[:ENTITY_TAG_BYTES])}"'

@@ -1,55 +1,19 @@
-"""Which exit code a failed start ends with: one that lets a service manager try again, or one that does not.
-
-A cause that passes by itself is worth another try: a port or a database that another process still has, an
-address that comes up later, a disk without room. Everything else stays as it is until somebody mends a
-setting or a file: to try that every two seconds fills logs and mends nothing.
-"""
+"""The exit codes of every command."""
 
 from __future__ import annotations
 
-import errno
-import sqlite3
-import ssl
-from typing import Final
-
-from .storage.sqlite.faults import result_code
-from .storage.store import PassingError
-
-FAILED: Final = 1
-# EX_CONFIG of sysexits.h.
-TO_BE_MENDED: Final = 78
-
-_PASSING_ERRORS: Final = frozenset(
-    {
-        *(errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENOBUFS, errno.ETIMEDOUT),
-        *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EBUSY),
-        *(errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
-    }
-)
-_PASSING_RESULTS: Final = frozenset(
-    {
-        *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL),
-        *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL),
-    }
-)
+from enum import IntEnum
 
 
-def exit_code(error: BaseException) -> int:
-    """The exit code for a start that ended with `error`, judged by that and by what caused it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if _passes(cause):
-            return FAILED
-        cause = cause.__cause__
-    return TO_BE_MENDED
+class ExitCode(IntEnum):
+    """How a command ended. A service manager starts a server again after `FAILED`, not after `CONFIG`."""
 
-
-def _passes(error: BaseException) -> bool:
-    if isinstance(error, PassingError):
-        return True
-    if isinstance(error, sqlite3.Error):
-        return result_code(error) in _PASSING_RESULTS
-    # The numbers of TLS errors are their own.
-    return (
-        isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno in _PASSING_ERRORS
-    )
+    DONE = 0
+    # Also a start that may succeed later: another process holds the port or the database, the disk is full.
+    FAILED = 1
+    USAGE = 2
+    UNREACHED = 3
+    LATER = 4
+    # The server cannot start until the operator fixes a setting or a file: EX_CONFIG of sysexits.h.
+    CONFIG = 78
+    INTERRUPTED = 130

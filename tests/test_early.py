@@ -93,7 +93,7 @@ def test_signals_that_mean_nothing_to_a_server_are_ignored_from_its_first_moment
 
 def test_ctrl_c_at_the_end_of_an_interrupted_command_shows_no_traceback() -> None:
     program = (
-        "import atexit, os, signal, sys\nfrom openred_central.terminal import guarded\n"
+        "import atexit, os, signal, sys\nfrom openred_central.cli.console import guarded\n"
         "interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
         "atexit.register(interrupt)\n"
         "sys.exit(guarded(interrupt, print, serving=True))"

@@ -32,10 +32,10 @@ from openred_central.listening import (
     listeners,
     tls_context,
 )
+from tests.support.certificates import certificate as make_certificate
+from tests.support.serving import client_of, running
 
 from .micro_engine.harness import get
-from .micro_engine.serving import certificate as make_certificate
-from .micro_engine.serving import client_of, running
 
 
 def test_port_0_takes_a_free_port() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.project import ROOT, ignored
+from tests.support.project import ROOT, ignored
 
 BUILD = """
 import sys

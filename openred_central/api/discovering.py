@@ -1,4 +1,4 @@
-"""``GET /discover``: peers by service, a fair draw, the better available first."""
+"""``GET /discover``: peers by service, in a fair draw, the more available first."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import orjson
 from ..directory.discovery import Query
 from ..directory.lifecycle import LIVE_STATES, State
 from ..micro_engine.wire.messages import Request, Response
+from .endpoint import LIMITED, Endpoint, Reply
 from .service import Api
 from .wire import values
 from .wire.describing import descriptions
 from .wire.fields import Field, Fields
+from .wire.schemas import COUNT, IGNORED, NODE, listing, thing
 
 RESULTS_DEFAULT = 50
 EXCLUDED_BY_DEFAULT = frozenset({State.COMA, State.DEAD})
@@ -21,24 +23,36 @@ EXCLUDED_BY_DEFAULT = frozenset({State.COMA, State.DEAD})
 SERVICES = Field(
     "services",
     values.service_query,
-    f"Names joined by commas, at most {values.SERVICES_MAX}; the nodes offer all of them.",
+    f"At most {values.SERVICES_MAX} names joined by commas; the nodes offer all of them.",
     alias="capabilities",
 )
 MAX_RESULTS = Field(
-    "max_results", values.max_results, f"So many nodes at most; {RESULTS_DEFAULT} where it is not said."
+    "max_results", values.max_results, f"The largest number of nodes to return; {RESULTS_DEFAULT} by default."
 )
-STATES = Field("states", values.states, "Names of states, joined by commas, in any case: only these.")
+STATES = Field("states", values.states, "Only nodes in these states: names joined by commas, in any case.")
 EXCLUDE_STATES = Field(
     "exclude_states",
     values.states,
-    "States that do not count; `coma,dead` where neither this nor `states` is said.",
+    "No nodes in these states; `coma,dead` if neither this nor `states` is sent.",
 )
-MIN_LAST_SEEN = Field("min_last_seen", values.time, "Only nodes that were heard since.")
+MIN_LAST_SEEN = Field("min_last_seen", values.time, "Only nodes with a sign of life since this time.")
 REGION = Field("region", values.region_query, "Only nodes of this region.")
 NEAR = Field("near", values.region_query, "Nodes of this region first.")
 FIELDS: tuple[Field[Any], ...] = (
     *(SERVICES, MAX_RESULTS, STATES, EXCLUDE_STATES),
     *(MIN_LAST_SEEN, REGION, NEAR),
+)
+DISCOVERED = thing(
+    "Discovered",
+    {
+        "nodes": listing(NODE),
+        "total_found": {**COUNT, "description": "All nodes that match services and states."},
+        "returned": COUNT,
+        "query_time_ms": {"type": "number", "minimum": 0},
+        "degraded": {"type": "boolean", "description": "Whether no healthy node matched."},
+        "ignored": IGNORED,
+    },
+    optional=("ignored",),
 )
 
 
@@ -49,7 +63,7 @@ async def discover(api: Api, request: Request) -> Response:
     draw = api.directory.discover(query, started)
     found = draw.step()
     if found is None:
-        # One walk at a time: many together would each take their step in the same turn of the loop.
+        # One walk at a time: several would all take their steps in each turn of the loop.
         async with api.walks:
             while found is None:
                 await asyncio.sleep(0)
@@ -65,6 +79,23 @@ async def discover(api: Api, request: Request) -> Response:
     return Response(b'{"nodes":[%b%b}' % (b",".join(nodes), end))
 
 
+DISCOVER = Endpoint(
+    "GET",
+    "/discover",
+    discover,
+    name="discover",
+    tag="Nodes",
+    summary="Find peers by the services they offer",
+    description="A fair draw among all matching nodes, the more available first. If no healthy node matches, "
+    "the best of the others come with `degraded`. Each request gets a draw of its own.",
+    query=FIELDS,
+    replies={200: Reply("Peers, perhaps none.", DISCOVERED, headers=LIMITED)},
+    problems=("rate_limited",),
+    aliases=("/api/v3/nodes/discover",),
+    limit="discover",
+)
+
+
 def read_query(text: str) -> tuple[Query, list[str]]:
     """Return the query of a request, and the parameters in it that are ignored.
 
@@ -73,14 +104,14 @@ def read_query(text: str) -> tuple[Query, list[str]]:
     fields = Fields.of_query(text, FIELDS)
     asked = fields.take(STATES)
     refused = fields.take(EXCLUDE_STATES)
-    # Whoever names states wants them, also those that are left out by default.
+    # A caller that names states wants them, also those that are excluded by default.
     excluded = refused if refused is not None else frozenset() if asked else EXCLUDED_BY_DEFAULT
     wanted = asked or frozenset(LIVE_STATES)
     states = tuple(state for state in LIVE_STATES if state in wanted and state not in excluded)
     query = Query(
         names=fields.take(SERVICES, frozenset[str]()),
         states=states,
-        # Who was refused by name is no answer, not even where nobody else is left.
+        # States excluded by name are no answer, not even if no other node is left.
         fallback_states=tuple(state for state in LIVE_STATES if state not in (refused or ()))
         if states
         else (),

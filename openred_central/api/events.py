@@ -1,4 +1,4 @@
-"""``GET /events``: what happens, as it happens (server-sent events, WHATWG HTML §9.2)."""
+"""``GET /events``: live events (server-sent events, WHATWG HTML §9.2)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import orjson
 
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, StreamingResponse
+from ..wording import counted
+from .endpoint import Endpoint, Reply
 from .feed.event_log import event_bytes
 from .service import Api
-from .wire.fields import Field, Fields, Wrong
-from .wire.kinds import takes
+from .wire.fields import Field, Fields, Wrong, takes
 
 EVENT_STREAM_TYPE = "text/event-stream"
-# Clients that were all cut off at once come back spread over this time.
+# Subscribers that lost their connections together reconnect spread over this time.
 RETRY_MS_MIN = 2_000
 RETRY_MS_MAX = 5_000
 FULL_RETRY_AFTER_S = 30
 RECENT_MAX = 1_000
-# Proxies that gather answers would hold events back (nginx reads this field).
+# Keeps proxies from buffering events (nginx reads this field).
 _HEADERS = (("X-Accel-Buffering", "no"),)
 
 
@@ -43,15 +44,15 @@ def _history(value: Any) -> bool:
 
 
 LAST_EVENT_ID = Field(
-    "last_event_id", _event_id, "The same as the header `Last-Event-ID`, for who cannot send that."
+    "last_event_id", _event_id, "For callers that cannot send the header `Last-Event-ID`, which it replaces."
 )
-RECENT = Field("recent", _recent, "So many of the last events come first.")
-HISTORY = Field("history", _history, "Whether the figures of the last hour come before all else.")
+RECENT = Field("recent", _recent, "The number of past events to send first.")
+HISTORY = Field("history", _history, "Whether to send the figures of the last hour first.")
 FIELDS: tuple[Field[Any], ...] = (LAST_EVENT_ID, RECENT, HISTORY)
 
 
 async def events(api: Api, request: Request) -> StreamingResponse:
-    """Answer 200 with a stream that begins behind ``Last-Event-ID``, or with the figures of this moment.
+    """Answer 200 with a stream from behind ``Last-Event-ID``, or from the current figures on.
 
     Raises `CallerError`: 400 ``bad_request``, 503 ``too_many_subscribers``.
     """
@@ -66,20 +67,37 @@ async def events(api: Api, request: Request) -> StreamingResponse:
         raise CallerError(
             503,
             "too_many_subscribers",
-            f"{broadcast.readers_max} clients follow the events already, which is all that may.",
-            suggestion="Come back later, or ask for GET /stats now and then.",
+            f"The limit of {counted(broadcast.subscribers_max, 'event subscriber')} is reached.",
+            suggestion="Try again later, or poll GET /stats.",
             headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),
         )
     log = broadcast.log
     head = b"retry: %d\n\n" % (RETRY_MS_MIN + int(api.random() * (RETRY_MS_MAX - RETRY_MS_MIN)))
     if fields.ignored:
-        # A comment (§9.2.5): clients pass over it, people see it.
+        # A comment (§9.2.5): clients skip it, people see it.
         head += b": ignored %b\n\n" % orjson.dumps(fields.ignored)
     number = log.number(last_event_id) if last_event_id else max(log.first - 1, log.last - recent)
     if number is None:
         number = log.last
-        reason = {"reason": "What came behind your last event is not known any more."}
+        reason = {"reason": "The events behind your last one are no longer kept."}
         head += event_bytes(log.event_id(number), "reset", reason)
     if history:
         head += event_bytes(log.event_id(number), "history", broadcast.history.document())
     return StreamingResponse(broadcast.join(head, number), content_type=EVENT_STREAM_TYPE, headers=_HEADERS)
+
+
+EVENTS = Endpoint(
+    "GET",
+    "/events",
+    events,
+    name="followEvents",
+    tag="Server",
+    summary="Follow events live",
+    description="Server-sent events: transitions of nodes, and figures. The stream begins behind the last "
+    "event that the caller received, or with the current figures. `reset` means that the events behind that "
+    "one are no longer kept.",
+    query=FIELDS,
+    headers={"Last-Event-ID": "The id of the last event received; it takes precedence over the query."},
+    replies={200: Reply("Events without end.", {"type": "string"}, EVENT_STREAM_TYPE)},
+    problems=("too_many_subscribers",),
+)

@@ -1,11 +1,10 @@
-"""``POST /security/token``: sessions for a node, and tokens by which two nodes know each other."""
+"""``POST /security/token``: sessions for a node, and tokens by which two nodes identify each other."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..clock import Now
-from ..directory.lifecycle import State
 from ..directory.state.node import PROVEN, Record, key_fingerprint, profile_parts
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
@@ -14,33 +13,58 @@ from ..security.tokens.link import Side, new_pair
 from ..security.tokens.minting import Busy
 from ..security.tokens.revocations import RecentToken
 from ..security.tokens.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
+from ..wording import rfc3339
 from .caller.proving import Means, Shown
+from .endpoint import CLAIM, LIMITED, PROOF, SIGNATURE, Endpoint, Reply
+from .endpoint import SESSION as BY_SESSION
 from .service import Api
-from .wire import values
-from .wire.fields import Field, Fields
-from .wire.times import rfc3339
+from .wire import schemas, values
+from .wire.fields import Field, Fields, or_null
+from .wire.schemas import TEXT, TIME, thing
 
 SESSION = "session"
 PURPOSE = "peer"
 
-NODE_ID = Field("node_id", values.node_id, "The node that the token is about.", required=True)
-PEER_ID = Field(
-    "peer_id", values.node_id, "The other node of a pair; without it the token is for whoever it is shown to."
-)
+NODE_ID = Field("node_id", values.node_id, "The node that the token identifies.", required=True)
+PEER_ID = Field("peer_id", values.node_id, "The other node of a pair; without it the token is for any peer.")
 PURPOSE_FIELD = Field(
-    "purpose", values.purpose, f"What it is for; `{PURPOSE}` by default, and `{SESSION}` asks for a session."
+    "purpose",
+    values.purpose,
+    f"The purpose of the token; `{PURPOSE}` by default. `{SESSION}` asks for a session.",
 )
-LIFETIME_S = Field(
-    "lifetime_s", values.lifetime, "How long it counts, in seconds: 30 to 3,600, by default 300."
+LIFETIME_S = Field("lifetime_s", values.lifetime, "The lifetime in seconds: 30 to 3,600, by default 300.")
+SESSION_GRANTED = thing(
+    "SessionGranted",
+    {"node_id": schemas.NODE_ID, "session": or_null(schemas.SESSION), "expires_at": TIME, "usage": TEXT},
 )
-FIELDS: tuple[Field[Any], ...] = (NODE_ID, PEER_ID, PURPOSE_FIELD, LIFETIME_S)
+TOKEN_GRANTED = thing(
+    "TokenGranted",
+    {
+        "token_id": TEXT,
+        "token": TEXT,
+        "node_id": schemas.NODE_ID,
+        "expires_at": TIME,
+        "kid": {"type": "string", "description": "The id of the key that signed it."},
+        "public_verification_key": or_null(TEXT),
+        "mathematical_link": or_null(TEXT),
+        "usage": TEXT,
+        "peer_token": TEXT,
+        "peer_token_id": TEXT,
+        "pair": TEXT,
+        "durable": {
+            **schemas.DURABLE,
+            "description": "Whether the binding of the node to its key is on disk.",
+        },
+    },
+    optional=("peer_token", "peer_token_id", "pair", "durable"),
+)
 
 
 async def grant(api: Api, request: Request) -> Response:
-    """Answer 200 with a session, with a token for whoever it is shown to, or with a pair for two nodes.
+    """Answer 200 with a session, with a token for any peer, or with a pair of tokens for two nodes.
 
-    A proved request is a sign of life: it revives the node first. It is 202 where that bound the node to its
-    key, and the store failed just now.
+    A proved request is a sign of life: it revives the node first. The answer is 202 if that bound the node to
+    its key, and the store failed just now.
     """
     fields, now = Fields.of_body(request.json()), api.now()
     node_id = fields.take(NODE_ID, "")
@@ -51,12 +75,12 @@ async def grant(api: Api, request: Request) -> Response:
         fields.reject("peer_id", "has to be another node than node_id")
     fields.finish()
     slot = api.directory.slot(node_id, now)
-    shown = _shown(api, request, slot, now)
+    shown = api.prover.for_grant(request, slot, now)
     if purpose == SESSION:
         return _session(api, request, shown, slot, now)
     registry = api.directory.nodes.registry
     peer = None if peer_id is None else _side(registry.record(api.directory.visible_slot(peer_id)))
-    limits = api.limits.charge_token(request, slot, proved=bool(shown))
+    limits = api.limits.token_charge(request, proved=bool(shown))(slot)
     bound: dict[str, bool] = {}
     if shown:
         api.directory.heartbeat(slot, now)
@@ -78,34 +102,44 @@ async def grant(api: Api, request: Request) -> Response:
     return Response.json(_describe(api, tokens, texts) | bound, status=status, headers=limits)
 
 
+GRANT = Endpoint(
+    "POST",
+    "/security/token",
+    grant,
+    name="grantToken",
+    tag="Security",
+    summary="Get a token, a pair of tokens, or a session",
+    description="With `peer_id`, two tokens that belong together. A proved request is a sign of life.",
+    body=(NODE_ID, PEER_ID, PURPOSE_FIELD, LIFETIME_S),
+    replies={
+        200: Reply("The grant.", {"anyOf": [TOKEN_GRANTED, SESSION_GRANTED]}, headers=LIMITED),
+        202: Reply(
+            "The tokens. The binding of the node to its key is not on disk yet.",
+            TOKEN_GRANTED,
+            headers=LIMITED,
+        ),
+    },
+    problems=(*PROOF, "tokens_unavailable"),
+    proofs=(None, SIGNATURE, BY_SESSION, CLAIM),
+    aliases=("/api/v3/tokens/request",),
+)
+
+
 def tokens_unavailable(retry_after_s: int) -> CallerError:
-    """The error that tells that nothing can be signed, or checked, just now."""
+    """Make the error for tokens that cannot be signed or checked now."""
     return CallerError(
         503,
         "tokens_unavailable",
-        "The directory cannot sign at the moment: its keys are being made, or too much waits to be signed.",
+        "The directory cannot sign now: its keys are being made, or too many tokens wait to be signed.",
         suggestion=f"Try again in {retry_after_s} s.",
         headers=(("Retry-After", str(retry_after_s)),),
     )
 
 
-def _shown(api: Api, request: Request, slot: int, now: Now) -> Shown:
-    """By what the request is the node's; 403 where it shows nothing, and the node is not awake."""
-    shown = api.prover.for_sign_of_life(request, slot, now)
-    if not shown and api.directory.nodes.registry.state(slot) is not State.ACTIVE:
-        raise CallerError(
-            403,
-            "forbidden",
-            "The node is not active, and a request that does not prove to come from it does not wake it.",
-            suggestion="Send a heartbeat first, or prove who you are.",
-        )
-    return shown
-
-
 def _session(api: Api, request: Request, shown: Shown, slot: int, now: Now) -> Response:
     if shown.means is not Means.KEY:
         raise api.prover.missing(request, now)
-    limits = api.limits.charge_token(request, slot, proved=bool(shown))
+    limits = api.limits.token_charge(request, proved=bool(shown))(slot)
     node_id = api.directory.nodes.registry.node_id(slot)
     api.directory.heartbeat(slot, now)
     document = {
@@ -156,7 +190,7 @@ def _describe(api: Api, tokens: tuple[PeerToken, ...], texts: tuple[str, ...]) -
         "kid": text.split(".")[2],
         "public_verification_key": api.mint.public_key,
         "mathematical_link": token.link,
-        "usage": "Show it to the peer, who checks it with the key set of GET /security/keys, offline.",
+        "usage": "Show it to the peer, which checks it offline with the key set of GET /security/keys.",
     }
     if len(tokens) > 1:
         document |= {"peer_token": texts[1], "peer_token_id": tokens[1].token_id, "pair": token.pair}

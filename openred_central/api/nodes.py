@@ -6,39 +6,66 @@ from typing import Any
 
 import orjson
 
-from ..clock import Now
 from ..directory.state.node import DISCOVERABLE
-from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
+from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SIGNATURE, Endpoint, Reply
 from .service import Api
 from .wire import values
 from .wire.describing import descriptions, explain
 from .wire.fields import Field, Fields
+from .wire.schemas import DURABLE, EXPLAINED_NODE, IGNORED, NODE, NODE_ID, TEXT, listing, thing
 
 MODE = Field(
     "mode",
     values.departure,
-    "`leave` hides the node and keeps its identity; `forget` erases it. It leaves by default.",
+    "`leave`, the default, hides the node and keeps its identity; `forget` erases it.",
 )
-NODE_IDS = Field("node_ids", values.node_ids, "The nodes that are asked for.", required=True)
-DEPARTURE_FIELDS: tuple[Field[Any], ...] = (MODE,)
-LOOKUP_FIELDS: tuple[Field[Any], ...] = (NODE_IDS,)
+NODE_IDS = Field("node_ids", values.node_ids, "The ids of the nodes to look up.", required=True)
+FOUND = thing("Found", {"nodes": listing(NODE), "missing": listing(NODE_ID)})
+DEPARTED = thing(
+    "Departed",
+    {
+        "status": {"enum": ["left", "forgotten"]},
+        "node_id": TEXT,
+        "state": {"enum": ["coma", "dead"]},
+        "durable": DURABLE,
+        "message": TEXT,
+        "ignored": IGNORED,
+    },
+    optional=("ignored",),
+)
 
 
 async def get_node(api: Api, request: Request, node_id: str) -> Response:
-    """Answer 200 with all of a node, explained."""
+    """Answer 200 with everything about a node, explained."""
     now = api.now()
     slot = api.directory.nodes.registry.slot_of(node_id)
-    if slot is None or not _shows_itself(api, request, slot, now):
-        slot = api.directory.visible_slot(node_id)
+    if slot is None or not api.prover.may_see(request, slot, now):
+        raise api.directory.not_found(node_id)
     return Response.json(explain(api.directory, slot, now))
+
+
+GET_NODE = Endpoint(
+    "GET",
+    "/nodes/{node_id}",
+    get_node,
+    name="getNode",
+    tag="Nodes",
+    summary="Look at one node, explained",
+    description="Why the node is in its state, and every deadline ahead. A node that is not discoverable is "
+    "shown to itself alone; others get the answer for an unknown node, as for a dead one.",
+    replies={200: Reply("The node.", EXPLAINED_NODE, headers=LIMITED)},
+    problems=("node_not_found", "rate_limited"),
+    proofs=(None, SIGNATURE, CLAIM),
+    limit="discover",
+)
 
 
 async def delete_node(api: Api, request: Request, node_id: str) -> Response:
     """Answer 200 once the departure is durable: ``mode`` is ``leave`` (the default) or ``forget``.
 
-    It stands in the query, or in the body, which a signature covers. The answer is 202 where the store failed
-    just now; a departure that is known to fail is not begun with.
+    The mode is in the query, or in the body, which a signature covers. The answer is 202 if the store failed
+    just now; if it is known to fail, the departure is refused.
     """
     mode, ignored = _read_mode(request)
     now = api.now()
@@ -66,9 +93,27 @@ async def delete_node(api: Api, request: Request, node_id: str) -> Response:
     return Response.json(document, status=api.status(200, durable=durable))
 
 
+DELETE_NODE = Endpoint(
+    "DELETE",
+    "/nodes/{node_id}",
+    delete_node,
+    name="deleteNode",
+    tag="Nodes",
+    summary="Leave, or be forgotten",
+    description="The mode is in the query, or in the body, which a signature covers. The answer comes once "
+    "the departure is durable.",
+    query=(MODE,),
+    body=(MODE,),
+    body_required=False,
+    replies={200: Reply("The node is gone.", DEPARTED), 202: Reply(PENDING, DEPARTED)},
+    problems=(*PROOF, "store_unavailable"),
+    proofs=(SIGNATURE, CLAIM),
+)
+
+
 def _read_mode(request: Request) -> tuple[str, list[str]]:
-    """Return the mode, and the parameters of the query that are ignored."""
-    fields = Fields.of_query(request.query, DEPARTURE_FIELDS)
+    """Return the mode, and the ignored parameters of the query."""
+    fields = Fields.of_query(request.query, (MODE,))
     asked, ignored = fields.take(MODE), fields.ignored
     fields.finish()
     if not request.body:
@@ -76,13 +121,13 @@ def _read_mode(request: Request) -> tuple[str, list[str]]:
     fields = Fields.of_body(request.json())
     mode = fields.take(MODE, asked or values.LEAVE)
     if asked not in (None, mode):
-        fields.reject(MODE.name, "differs from that of the query; say it once")
+        fields.reject(MODE.name, "differs from the query; send it once")
     fields.finish()
     return mode, ignored
 
 
 async def lookup(api: Api, request: Request) -> Response:
-    """Answer 200 with up to 100 nodes at once, in the order asked for, and the ids that are missing."""
+    """Answer 200 with up to 100 nodes, in the order asked for, and the ids that are missing."""
     fields = Fields.of_body(request.json())
     node_ids = fields.take(NODE_IDS, list[str]())
     fields.finish()
@@ -97,11 +142,15 @@ async def lookup(api: Api, request: Request) -> Response:
     return Response(b'{"nodes":[%b],"missing":%b}' % (b",".join(nodes), orjson.dumps(missing)))
 
 
-def _shows_itself(api: Api, request: Request, slot: int, now: Now) -> bool:
-    """Whether the node in `slot`, which hides from others, asks for itself; a void proof shows nothing."""
-    if api.directory.nodes.registry.flags(slot) & DISCOVERABLE:
-        return False
-    try:
-        return bool(api.prover.shown(request, slot, now))
-    except CallerError:
-        return False
+LOOKUP = Endpoint(
+    "POST",
+    "/lookup",
+    lookup,
+    name="lookup",
+    tag="Nodes",
+    summary="Look up many nodes by their ids",
+    description="Nodes come in the order asked for; hidden nodes count as missing.",
+    body=(NODE_IDS,),
+    replies={200: Reply("The nodes found, and the ids of the missing ones.", FOUND)},
+    limit="discover",
+)

@@ -1,33 +1,33 @@
-"""Every error that a caller may meet: its code, its status, and when it comes."""
+"""Every error that a caller may get: its code, its status, and when it occurs."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from .wire.kinds import Schema
+from .wire.fields import Schema
 
 
 class Problem(NamedTuple):
-    """`status` of HTTP, and `when` the error comes."""
+    """The HTTP `status` of an error, and `when` it occurs."""
 
     status: int
     when: str
 
 
 PROBLEMS = {
-    "bad_request": Problem(400, "malformed HTTP, or fields or parameters that cannot be taken"),
+    "bad_request": Problem(400, "malformed HTTP, or invalid fields or parameters"),
     "bad_json": Problem(400, "the body is not JSON, or has a whole number beyond 64 bits"),
     "invalid_key": Problem(400, "the `public_key` is weak, or is no key where one is needed"),
-    "proof_required": Problem(401, "only the node itself may do this"),
+    "proof_required": Problem(401, "only the node itself may do this, and the proof is missing or invalid"),
     "forbidden": Problem(
-        403, "the claim is another node's, or void; or the node has committed to another next key"
+        403, "the claim is void or another node's, or the node has committed to another next key"
     ),
     "not_found": Problem(404, "no such path"),
     "node_not_found": Problem(404, "no such node"),
     "token_not_found": Problem(404, "no such token is remembered; send it whole"),
     "method_not_allowed": Problem(405, "the path does not answer this method; see `Allow`"),
-    "request_timeout": Problem(408, "the request did not come in time"),
-    "node_id_taken": Problem(409, "the name is another node's, or that of a damaged record"),
+    "request_timeout": Problem(408, "the request did not arrive in time"),
+    "node_id_taken": Problem(409, "the name belongs to another node, or to a damaged record"),
     "node_dead": Problem(410, "the node was removed; register it again"),
     "content_too_large": Problem(413, "the body is larger than allowed"),
     "uri_too_long": Problem(414, "the request line is longer than 8 KiB"),
@@ -38,41 +38,41 @@ PROBLEMS = {
     "header_fields_too_large": Problem(
         431, "too many or too large header fields, or too many members in one"
     ),
-    "internal_error": Problem(500, "our bug; `id`, which is that of the request, finds it in the log"),
+    "internal_error": Problem(500, "a bug of the server; the request's `id` finds it in the log"),
     "not_implemented": Problem(501, "CONNECT, or a transfer coding other than chunked"),
-    "method_not_implemented": Problem(501, "a method that neither HTTP nor a path knows"),
-    "directory_full": Problem(503, "new nodes or longer records are refused; known nodes are served"),
-    "store_unavailable": Problem(503, "the store cannot be written, so this cannot be promised"),
-    "tokens_unavailable": Problem(503, "nothing can be signed just now; see `Retry-After`"),
-    "too_many_subscribers": Problem(503, "as many follow the events as may; see `Retry-After`"),
+    "method_not_implemented": Problem(501, "a method that neither HTTP nor a path defines"),
+    "directory_full": Problem(503, "new nodes and longer records are refused; known nodes are served"),
+    "store_unavailable": Problem(503, "the store cannot be written, so the change would not be durable"),
+    "tokens_unavailable": Problem(503, "nothing can be signed now; see `Retry-After`"),
+    "too_many_subscribers": Problem(503, "the limit of event subscribers is reached; see `Retry-After`"),
     "too_many_connections": Problem(
-        503, "beyond the connections allowed, or the bytes that they may hold unread"
+        503, "the limit of connections, or of the unread bytes they hold, is reached"
     ),
     "http_version_not_supported": Problem(505, "not HTTP/1.x"),
 }
-# What besides those only operators meet, on a listener of their own.
+# Errors that only operators get, on their own listener.
 FOR_OPERATORS = {
     "nothing_to_copy": Problem(409, "a snapshot of a server that keeps nothing on disk"),
-    "node_left": Problem(409, "an operator cannot wake a node that left by its own word"),
-    "node_not_held": Problem(409, "an operator cannot release what is not held"),
+    "node_left": Problem(409, "an operator cannot wake a node that left on its own request"),
+    "node_not_held": Problem(409, "an operator cannot release a node that is not held"),
     "key_not_found": Problem(404, "the directory has no key of that id"),
     "snapshot_failed": Problem(503, "a snapshot for an operator could not be taken"),
 }
 
-# What any request may meet, whatever it asks for.
+# Errors of any request.
 ALWAYS = (
     *("bad_request", "request_timeout", "content_too_large", "uri_too_long", "expectation_failed"),
     *("misdirected_request", "header_fields_too_large", "internal_error", "not_implemented"),
     *("too_many_connections", "http_version_not_supported"),
 )
-# What besides those any request may meet that has a body of JSON.
+# Further errors of any request with a JSON body.
 WITH_A_BODY = ("bad_json", "unsupported_media_type")
-# What a request meets that asks for something that no path, or no method of it, is.
+# Errors of a request for an unknown path or method.
 ELSEWHERE = ("not_found", "method_not_allowed", "method_not_implemented")
 
 PROBLEM: Schema = {
     "title": "Problem",
-    "description": "What was wrong, for programs and for people (RFC 9457).",
+    "description": "What went wrong, for programs and for people (RFC 9457).",
     "type": "object",
     "properties": {
         "type": {"type": "string", "format": "uri", "examples": ["urn:openred:problem:node_not_found"]},
@@ -80,17 +80,17 @@ PROBLEM: Schema = {
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": {"type": "string", "description": "What was wrong, and where."},
         "error": {"enum": list(PROBLEMS), "description": "The stable code."},
-        "message": {"type": "string", "description": "The same as `detail`."},
+        "message": {"type": "string", "description": "Equal to `detail`."},
         "suggestion": {"type": "string", "description": "What to do."},
         "fields": {
             "type": "object",
             "additionalProperties": {"type": "string"},
-            "description": "For each field that is wrong: what it has to be.",
+            "description": "For each invalid field: what is allowed.",
         },
         "reason": {"type": "string", "description": "Why a proof was refused."},
-        "server_time": {"type": "string", "format": "date-time", "description": "The time here."},
+        "server_time": {"type": "string", "format": "date-time", "description": "The time of the server."},
         "violated-policies": {"type": "array", "items": {"type": "string"}},
-        "id": {"type": "string", "description": "By which the log knows the request."},
+        "id": {"type": "string", "description": "The id of the request in the log."},
     },
     "required": ["type", "title", "status", "detail", "error", "message"],
 }

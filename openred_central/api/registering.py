@@ -1,4 +1,4 @@
-"""``POST /register``: add a node, or update or revive the one that is already there."""
+"""``POST /register``: add, update or revive a node. ``POST /nodes/{node_id}/key``: give it another key."""
 
 from __future__ import annotations
 
@@ -9,70 +9,106 @@ from ..directory.directory import Registered
 from ..directory.registration import Registration
 from ..directory.state.node import PROVEN, Profile
 from ..errors import CallerError
-from ..limits.origins import is_at, may_be_at
 from ..micro_engine.wire.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
-from .caller.proving import Means, Shown
+from ..wording import rfc3339
+from .caller.addresses import check_addresses, is_observed
+from .caller.proving import BY_KEY
+from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SIGNATURE, Endpoint, Reply
 from .service import Api
-from .wire import values
+from .wire import schemas, values
 from .wire.describing import address_source_of, identity_of, key_status_of
-from .wire.fields import Field, Fields
-from .wire.times import rfc3339
+from .wire.fields import Field, Fields, only, or_null
+from .wire.schemas import TEXT, thing
 
 NODE_ID = Field("node_id", values.node_id, "The name of the node.", required=True)
 ADDRESS = Field("address", values.address, "Where the node listens.", required=True, alias="ip_address")
 PORT = Field("port", values.port, "The port on which it listens.", required=True)
-PUBLIC_KEY = Field("public_key", values.public_key, "The key that the node signs with.", required=True)
+PUBLIC_KEY = Field("public_key", values.public_key, "The public key of the node.", required=True)
 SERVICES = Field("services", values.services, "What the node offers.", alias="capabilities")
-METADATA = Field("metadata", values.metadata, "Whatever else peers should know.")
-REGION = Field("region", values.region, "Where in the world the node is, in a word of its own.")
+METADATA = Field("metadata", values.metadata, "Anything else that peers should know.")
+REGION = Field("region", values.region, "The region of the node, named as the operator of the node likes.")
 ADDRESSES = Field("addresses", values.addresses, "More endpoints of the node.")
-DISCOVERABLE = Field("discoverable", values.flag, "Whether others may find the node; they may by default.")
+DISCOVERABLE = Field("discoverable", values.flag, "Whether others may find the node, as by default.")
 AWAY_UNTIL = Field(
     "away_until",
     values.time_or_none,
-    "Nobody checks before this time. It lies ahead, and no further than a coma lasts; null takes it back.",
+    "Announces an absence: no check happens before this time, which is at most a coma ahead; null withdraws "
+    "it.",
 )
 NEXT_KEY = Field(
     "next_key",
     values.next_key,
-    "Commits the node to its next key, by its id: no other one may take over, and only the change to that "
-    "names another. Only with a signature.",
+    "The id of the node's next key: commits the node to it. Only that key may follow, and only the change to "
+    "it names another. Needs a signature.",
 )
-FIELDS: tuple[Field[Any], ...] = (
-    *(NODE_ID, ADDRESS, PORT, PUBLIC_KEY, SERVICES, METADATA, REGION),
-    *(ADDRESSES, DISCOVERABLE, AWAY_UNTIL, NEXT_KEY),
+NEW_KEY = Field("public_key", values.public_key, "The new key of the node.", required=True)
+FOLLOWING_KEY = Field(
+    "next_key",
+    values.next_key,
+    "The id of the key after the new one: commits the node to it; none by default.",
+)
+REGISTERED = thing(
+    "Registered",
+    {
+        "status": {"enum": ["registered", "updated", "revived"]},
+        "node_id": schemas.NODE_ID,
+        "state": schemas.STATE,
+        "registered_at": schemas.TIME,
+        "last_seen": schemas.TIME,
+        "next_heartbeat_due": schemas.TIME,
+        "heartbeat_advice_s": schemas.ADVICE_S,
+        "observed_address": {**or_null(TEXT), "description": "The address that the request came from."},
+        "identity": schemas.IDENTITY,
+        "address_source": schemas.ADDRESS_SOURCE,
+        "key_status": schemas.KEY_STATUS,
+        "durable": schemas.DURABLE,
+        "revision": schemas.COUNT,
+        "message": TEXT,
+        "claim": {
+            "type": "string",
+            "description": "Sent once: proves later changes, as `Authorization: Claim <secret>`.",
+        },
+        "session": schemas.SESSION,
+        "previous_state": schemas.STATE,
+        "asleep_s": schemas.DURATION_S,
+    },
+    optional=("claim", "session", "previous_state", "asleep_s"),
+)
+KEY_CHANGED = thing(
+    "KeyChanged",
+    {
+        "status": only("key_changed"),
+        "node_id": TEXT,
+        "public_key_fingerprint": TEXT,
+        "key_generation": schemas.COUNT,
+        "next_key": or_null(TEXT),
+        "revision": schemas.COUNT,
+        "session": or_null(schemas.SESSION),
+        "message": TEXT,
+        "durable": schemas.DURABLE,
+    },
 )
 
 
 async def register(api: Api, request: Request) -> Response:
-    """Answer 201 ``registered``, 200 ``updated`` or ``revived``, 202 where it is not durable yet."""
+    """Answer 201 ``registered``, 200 ``updated`` or ``revived``, 202 if it is not durable yet."""
     fields, now = Fields.of_body(request.json()), api.now()
     registration, key = read_registration(
         fields, now, api.directory.lifecycle.coma_s, api.rsa_bits_min, takes_text=not api.prover.strict
     )
-    check_addresses(api, request, registration.profile)
-    registration = registration._replace(is_observed=is_observed(api, request, registration.profile))
+    origin = api.limits.origin(request)
+    check_addresses(origin, registration.profile, strict=api.prover.strict)
+    registration = registration._replace(is_observed=is_observed(origin, registration.profile))
     known = api.directory.nodes.registry.slot_of(registration.node_id)
-    means = Means.NOTHING
-    # Who repeats what is known needs no proof, so a void one does not keep a node from coming back.
-    if (
-        known is None
-        or api.prover.needs_proof(request, known)
-        or api.directory.amended(known, registration, now)
-    ):
-        means = api.prover.for_registration(request, registration.node_id, key, known, now)
-    if registration.next_key and means is not Means.KEY:
-        raise _next_key_unsigned()
+    permit = api.prover.for_registration(request, registration, key, known, now)
     if known is None:
         api.limits.charge_new_node(request)
-    registered = api.directory.register(
-        registration, proved=api.prover.proves(means, known, key), signed=means is Means.KEY, now=now
-    )
+    registered = api.directory.register(registration, proved=permit.proved, signed=permit.signed, now=now)
     if registered.outcome == "registered":
         api.limits.node_added(request, registered.slot)
     document = _describe(api, request, registered, now)
-    if session := api.prover.fresh_session(Shown(means), registered.slot, now):
+    if session := api.prover.fresh_session(permit.shown, registered.slot, now):
         document["session"] = session
     durable = document["durable"] = await api.saved(registered.change)
     status = api.status(201 if registered.outcome == "registered" else 200, durable=durable)
@@ -83,14 +119,92 @@ async def register(api: Api, request: Request) -> Response:
     return Response.json(document, status=status)
 
 
+REGISTER = Endpoint(
+    "POST",
+    "/register",
+    register,
+    name="register",
+    tag="Nodes",
+    summary="Add a node, or update or revive it",
+    description="A proof updates a known node, and revives it if it was silent. Repeating known data needs "
+    "no proof, unless the node is bound to its key.",
+    body=(
+        *(NODE_ID, ADDRESS, PORT, PUBLIC_KEY, SERVICES, METADATA, REGION),
+        *(ADDRESSES, DISCOVERABLE, AWAY_UNTIL, NEXT_KEY),
+    ),
+    replies={
+        200: Reply("The node was updated or revived.", REGISTERED, headers=LIMITED),
+        201: Reply("The node was registered.", REGISTERED, headers=LIMITED),
+        202: Reply(PENDING, REGISTERED, headers=LIMITED),
+    },
+    problems=(
+        *("invalid_key", "proof_required", "forbidden", "node_id_taken", "rate_limited"),
+        "directory_full",
+    ),
+    proofs=(None, SIGNATURE, CLAIM),
+    leads_to=("heartbeat", "getNode", "deleteNode", "changeKey"),
+    aliases=("/api/v3/nodes/register",),
+    limit="register",
+)
+
+
+async def change_key(api: Api, request: Request, node_id: str) -> Response:
+    """Answer 200 once the new key is durable, 202 if the store failed just now.
+
+    Grants of the former key are void from then on.
+    """
+    fields, now = Fields.of_body(request.json()), api.now()
+    given = fields.take(NEW_KEY, "")
+    next_key = fields.take(FOLLOWING_KEY, "")
+    fields.finish()
+    try:
+        key = load_node_key(given, rsa_bits_min=api.rsa_bits_min)
+    except InvalidKey as error:
+        raise invalid_key(error) from None
+    slot = api.directory.slot(node_id, now)
+    api.prover.for_key_change(request, slot, key, now)
+    # A crash must not bring a former key back.
+    api.require_store()
+    change = api.directory.change_key(slot, key.text, next_key)
+    record = api.directory.nodes.registry.record(slot)
+    document = {
+        "status": "key_changed",
+        "node_id": node_id,
+        "public_key_fingerprint": key.key_id,
+        "key_generation": record.generation,
+        "next_key": next_key or None,
+        "revision": record.revision,
+        "session": api.prover.fresh_session(BY_KEY, slot, now),
+        "message": "The new key counts; the former key and its grants are void.",
+    }
+    durable = document["durable"] = await api.saved(change)
+    return Response.json(document, status=api.status(200, durable=durable))
+
+
+CHANGE_KEY = Endpoint(
+    "POST",
+    "/nodes/{node_id}/key",
+    change_key,
+    name="changeKey",
+    tag="Security",
+    summary="Give the node another key",
+    description="Signed by both keys, under the labels `old` and `new`; by the new key alone if it was "
+    "named as the next. Grants of the former key are void from then on.",
+    body=(NEW_KEY, FOLLOWING_KEY),
+    replies={200: Reply("The key was changed.", KEY_CHANGED), 202: Reply(PENDING, KEY_CHANGED)},
+    problems=("invalid_key", *PROOF, "store_unavailable"),
+    proofs=(SIGNATURE, CLAIM),
+)
+
+
 def read_registration(
     fields: Fields, now: Now, away_s_max: float, rsa_bits_min: int, *, takes_text: bool
 ) -> tuple[Registration, NodeKey | None]:
-    """The registration in the fields of a body, and its key; None where that is only text.
+    """Return the registration in the fields of a body, and its key, None if that is only text.
 
-    An absence may be announced for at most `away_s_max` seconds ahead; an RSA key has at least `rsa_bits_min`
-    bits; `takes_text` says that a ``public_key`` that cannot be read is taken as text. Raises `CallerError`
-    400 ``bad_request`` and ``invalid_key``.
+    An announced absence ends at most `away_s_max` seconds ahead; an RSA key has at least `rsa_bits_min` bits;
+    `takes_text` allows a ``public_key`` that is no key. Raises `CallerError` 400 ``bad_request`` and
+    ``invalid_key``.
     """
     profile = Profile(
         address=fields.take(ADDRESS, ""),
@@ -120,41 +234,8 @@ def read_registration(
     return registration._replace(profile=profile._replace(public_key=key.text), is_keyed=True), key
 
 
-def check_addresses(api: Api, request: Request, named: Profile) -> None:
-    """Raise `CallerError` 400 ``bad_request`` where a strict directory is told of another network's endpoint.
-
-    `named` holds the endpoints that the request names. One in another network than the caller's may be a
-    victim's. Names are not looked up, and only told as declared.
-    """
-    origin = api.limits.origin(request)
-    if not api.prover.strict or origin.exempt:
-        return
-    told = [(ADDRESS.name, "", named.address)]
-    told += [
-        (ADDRESSES.name, f"[{place}] ", endpoint.address) for place, endpoint in enumerate(named.addresses)
-    ]
-    wrong = [each for each in told if not may_be_at(origin, each[2])]
-    if wrong:
-        rule = f"has to be in the network that you were seen in, as {origin.address} is"
-        raise CallerError(
-            400,
-            "bad_request",
-            f"You were seen at {origin.address}, and register {wrong[0][2]}, which is in another network.",
-            suggestion="Register from the network of the address, or register a DNS name.",
-            # Where one field has several, the reply names the first.
-            fields={name: f"{place}{rule}" for name, place, _ in reversed(wrong)},
-        )
-
-
-def is_observed(api: Api, request: Request, profile: Profile) -> bool:
-    """Whether the caller was seen at the one address of all endpoints of `profile`."""
-    origin = api.limits.origin(request)
-    addresses = (profile.address, *(endpoint.address for endpoint in profile.addresses))
-    return all(is_at(origin, address) for address in addresses)
-
-
 def invalid_key(error: InvalidKey) -> CallerError:
-    """The error that tells why a ``public_key`` is not taken."""
+    """Make the error for a ``public_key`` that is refused."""
     return CallerError(
         400,
         "invalid_key",
@@ -164,25 +245,15 @@ def invalid_key(error: InvalidKey) -> CallerError:
     )
 
 
-def _next_key_unsigned() -> CallerError:
-    return CallerError(
-        400,
-        "bad_request",
-        "Only a signed registration may name the next key.",
-        suggestion="Sign the request with the node's key, or leave out next_key.",
-        fields={"next_key": "needs a signature"},
-    )
-
-
 def _read_away(fields: Fields, now: Now, away_s_max: float) -> float | None:
     if not fields.has(AWAY_UNTIL):
         return None
     away_until_at = fields.take(AWAY_UNTIL)
     if away_until_at is None:
-        # Null takes an announcement back.
+        # Null withdraws an announcement.
         return 0.0
     if away_until_at <= now.wall_s:
-        fields.reject(AWAY_UNTIL.name, "has to lie ahead; null takes an announced absence back")
+        fields.reject(AWAY_UNTIL.name, "has to lie ahead; null withdraws an announced absence")
     if away_until_at > now.wall_s + away_s_max:
         fields.reject(AWAY_UNTIL.name, f"may be at most {away_s_max:.0f} seconds ahead")
     return away_until_at
@@ -208,16 +279,14 @@ def _describe(api: Api, request: Request, registered: Registered, now: Now) -> d
     }
     if registered.outcome == "registered":
         if record.flags & PROVEN:
-            document["message"] = "Welcome. You are bound to your key: sign what you send from now on."
+            document["message"] = "Welcome. The node is bound to its key: sign every change from now on."
         else:
             document["claim"] = api.prover.claims.claim(record.node_id, record.registered_at)
-            document["message"] = (
-                "Welcome. Keep the claim: it proves later changes to be yours, and is told once."
-            )
+            document["message"] = "Welcome. Keep the claim: it proves later changes, and is sent only once."
     elif registered.outcome == "revived":
         document["previous_state"] = registered.previous_state.wire
         document["asleep_s"] = round(registered.slept_s, 3)
         document["message"] = "Welcome back. Your identity was kept."
     else:
-        document["message"] = "You are known, and your record is up to date."
+        document["message"] = "The record is up to date."
     return document

@@ -1,4 +1,4 @@
-"""What the endpoints share: the directory, the time, and how to wait until something is durable."""
+"""What the endpoints share: the directory, the time, the advised pace, and waiting for durability."""
 
 from __future__ import annotations
 
@@ -12,43 +12,88 @@ from ..directory.directory import Directory
 from ..errors import CallerError
 from ..security.tokens.minting import Mint
 from ..security.tokens.revocations import RecentTokens, Revocations
-from ..storage.sqlite.state import StoreState
+from ..storage.store import StoreState
+from ..wording import rfc3339
 from .caller.limiting import Limits
 from .caller.proving import Prover
 from .feed.broadcast import Broadcast
-from .front_page import make_front_page
-from .wire.caching import Once, Page
-from .wire.moments import Moments
+from .wire.caching import StaticDocument
 
-# The advised pace is spread by this much to either side, so that nodes do not beat in step.
+# The advised pace is spread by this share to either side, so that nodes do not beat in step.
 ADVICE_SPREAD = 0.1
-# Two heartbeats have to fit into the tolerance, whatever an operator advises.
+# The tolerance has to cover two heartbeats, whatever an operator advises.
 HEARTBEATS_PER_TOLERANCE = 2
-# Advice is in whole seconds, except where a life is watched in seconds.
+# Advice is in whole seconds from here on.
 WHOLE_ADVICE_S_MIN = 10.0
 
 
 class Documents(NamedTuple):
     """The description of the API: `openapi` for programs, `reference` for people."""
 
-    openapi: Page
-    reference: Page
+    openapi: StaticDocument
+    reference: StaticDocument
+
+
+class Moment(NamedTuple):
+    """One moment: `now`, and the times that an active node is sent for a sign of life, as JSON.
+
+    `times` are the members ``last_heartbeat`` and ``next_heartbeat_due``, the end of the tolerance of a node
+    that is neither held nor away.
+    """
+
+    now: Now
+    times: str
+
+
+class Moments:
+    """The current moment, computed once a millisecond for all heartbeats in it.
+
+    `time_s` returns another value for each millisecond, as `AbstractEventLoop.time` of uvloop does; `due_at`
+    is `Directory.heartbeat_due_at`.
+    """
+
+    __slots__ = ("_due_at", "_moment", "_now", "_time_s", "_time_s_of")
+
+    def __init__(
+        self, now: Callable[[], Now], time_s: Callable[[], float], due_at: Callable[[Now], float]
+    ) -> None:
+        self._now = now
+        self._time_s_of = time_s
+        self._due_at = due_at
+        self._time_s = time_s()
+        self._moment = self._compute()
+
+    def current(self) -> Moment:
+        """Return the moment of this millisecond."""
+        time_s = self._time_s_of()
+        if time_s != self._time_s:
+            self._time_s = time_s
+            self._moment = self._compute()
+        return self._moment
+
+    def _compute(self) -> Moment:
+        now = self._now()
+        return Moment(now, heartbeat_times(now.wall_s, self._due_at(now)))
+
+
+def heartbeat_times(heard_at: float, due_at: float) -> str:
+    """Return the wall times of a sign of life and of the end of the tolerance, as members of JSON."""
+    return f'"last_heartbeat":"{rfc3339(heard_at)}","next_heartbeat_due":"{rfc3339(due_at)}"'
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
     """The endpoints' view of the server.
 
-    `prover` knows who is who, `limits` who asks too often; `rsa_bits_min` is the least size of a node's RSA
-    key; `mint` signs tokens, `recent_tokens` and `revocations` are what is remembered of them,
-    `save_revocations` waits until the latter are stored and returns whether they are; `entropy` gives so many
-    random bytes; `now` tells the time, `moments` the time of signs of life; `saved` waits until a change, by
-    its number, is stored and returns whether it is; `store_state` tells how the store keeps up,
-    `store_durable` whether what it takes survives; `random` returns floats in [0, 1); `figures` gives what
-    other parts count, for ``GET /stats``; `endpoints` are the methods and paths served, `documents` tell of
-    them at length; `stopping` tells whether the server is on its way out; `broadcast` tells what happens to
-    all who listen; `front_page` is the dashboard; `walks` is held by the one discovery that looks through
-    very many nodes.
+    `prover` checks proofs, `limits` charges callers; `rsa_bits_min` is the least size of a node's RSA key.
+    `mint` signs tokens; `recent_tokens` and `revocations` remember them; `save_revocations` waits until
+    revocations are stored and returns whether they are. `entropy` returns random bytes, `random` floats in
+    [0, 1). `now` reads the clocks, `moments` does so once a millisecond. `saved` waits until the change of a
+    number is stored and returns whether it is; `store_state` is the state of the store, `store_durable`
+    whether its content survives a restart. `figures` returns figures of other parts for ``GET /stats``;
+    `endpoints` are methods and paths; `documents` describe them; `stopping` returns whether the server is
+    stopping; `broadcast` serves subscribers; `front_page` is the dashboard. The one discovery that walks over
+    very many nodes holds `walks`.
     """
 
     directory: Directory
@@ -70,9 +115,9 @@ class Api:
     version: str
     endpoints: tuple[str, ...]
     documents: Callable[[], Awaitable[Documents]]
+    front_page: Callable[[], Awaitable[StaticDocument]]
     stopping: Callable[[], bool]
     broadcast: Broadcast
-    front_page: Callable[[], Awaitable[Page]] = field(default_factory=lambda: Once(make_front_page))
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
     _usual_advice_s: float = field(init=False)
 
@@ -83,24 +128,24 @@ class Api:
         object.__setattr__(self, "_usual_advice_s", usual_s)
 
     def heartbeat_advice_s(self) -> float:
-        """The pace in seconds that a node is advised this time."""
+        """Draw the pace in seconds that a node is advised this time."""
         advice_s = self._usual_advice_s * (1 + ADVICE_SPREAD * (2 * self.random() - 1))
         return round(advice_s) if advice_s >= WHOLE_ADVICE_S_MIN else max(0.001, round(advice_s, 3))
 
     def status(self, status: int, *, durable: bool) -> int:
-        """`status`, or 202 where a change is accepted and not yet on disk, as it will be."""
+        """Return `status`, or 202 for a change that is accepted and will be on disk later."""
         return status if durable or not self.store_durable else 202
 
     def require_store(self) -> None:
-        """Raise `CallerError` 503 ``store_unavailable`` where nothing can be made durable at present.
+        """Raise `CallerError` 503 ``store_unavailable`` while nothing can be made durable.
 
-        For what must not be undone by a crash: a departure that is forgotten would bring a node back.
+        Call it before a change that a crash must not undo: a lost departure would bring a node back.
         """
         if self.store_state() is StoreState.DETACHED:
             raise CallerError(
                 503,
                 "store_unavailable",
-                "The directory cannot write to its store at present, so it cannot promise to remember this.",
-                suggestion="Try again in a minute; reading and heartbeats go on.",
+                "The directory cannot write to its store now, so it cannot make this change durable.",
+                suggestion="Try again in a minute; reads and heartbeats still work.",
                 headers=(("Retry-After", "60"),),
             )

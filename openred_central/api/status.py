@@ -1,24 +1,122 @@
-"""``GET /``, ``GET /stats`` and the health endpoints: the server about itself."""
+"""``GET /stats``, the health endpoints, ``GET /openapi.json`` and ``/docs``: the server about itself."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES, State
 from ..directory.state.columns import DIGEST_MASK
-from ..micro_engine.wire.messages import Request, Response
-from ..storage.sqlite.state import StoreState
+from ..micro_engine.wire.messages import HTML_TYPE, Request, Response
+from ..security.directory_keys.suites import SUITES
+from ..storage.store import StoreState
+from ..wording import rfc3339
 from .discovering import RESULTS_DEFAULT
+from .endpoint import CACHED, UNCHANGED, Endpoint, Reply
 from .service import Api
 from .wire import values
-from .wire.times import rfc3339
+from .wire.fields import only, or_null
+from .wire.schemas import ANY_STATE, COUNT, DURATION_S, FLAG, TEXT, TIME, listing, thing
 
 SERVICE_NAME = "OpenRed Central"
 
+_LIMITS = (
+    *("nodes_max", "services_max", "addresses_max", "metadata_bytes_max", "metadata_depth_max"),
+    *("public_key_bytes_max", "lookup_ids_max", "results_default", "results_max"),
+)
+WELCOME = thing(
+    "Welcome",
+    {
+        "name": TEXT,
+        "version": TEXT,
+        "endpoints": listing(TEXT),
+        "limits": thing("Limits", dict.fromkeys(_LIMITS, COUNT)),
+        "auth": {"enum": ["open", "strict"]},
+        "quantum": thing("Quantum", {"root": or_null(TEXT), "pq": FLAG}),
+    },
+)
+MASS_SILENCE = thing(
+    "MassSilence",
+    {
+        "held": FLAG,
+        "since": or_null(TIME),
+        "reason": or_null(TEXT),
+        "waiting": COUNT,
+        "releasing": FLAG,
+        "transitions_last_hour": COUNT,
+        "transitions_usual_per_h": {"type": "number", "minimum": 0},
+    },
+)
+FIGURES = thing(
+    "Stats",
+    {
+        "directory": thing(
+            "DirectoryFigures",
+            {
+                "nodes": COUNT,
+                "nodes_max": COUNT,
+                "nodes_bytes": COUNT,
+                "nodes_bytes_max": COUNT,
+                "by_state": thing("NodesByState", {state.wire: COUNT for state in LIVE_STATES}),
+                "tombstones": COUNT,
+                "service_sets": COUNT,
+                "nodes_in_rare_sets": COUNT,
+                "shards": COUNT,
+                "revision": COUNT,
+                "digest": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+            },
+        ),
+        "lifecycle": thing(
+            "LifecycleFigures",
+            {
+                "dwell_s": thing(
+                    "DwellTimes", {state.wire: DURATION_S for state in (*LIVE_STATES, State.DEAD)}
+                ),
+                "transitions": listing(
+                    thing(
+                        "TransitionCount",
+                        {"from": ANY_STATE, "to": ANY_STATE, "reason": TEXT, "count": COUNT},
+                    )
+                ),
+                "set_aside": COUNT,
+            },
+        ),
+        "empathy": thing(
+            "EmpathyFigures",
+            {
+                "patience_left_for": COUNT,
+                "revived": COUNT,
+                "attended_s": DURATION_S,
+                "mass_silence": MASS_SILENCE,
+            },
+        ),
+        "performance": {
+            "type": "object",
+            "description": "Figures of the parts of this server; their names may change.",
+            "additionalProperties": True,
+        },
+        "time": TIME,
+        "version": TEXT,
+    },
+)
+READINESS = thing(
+    "Health",
+    {
+        "status": {"enum": ["ok", "degraded"]},
+        "checks": thing(
+            "Checks",
+            {
+                "directory": {"enum": ["ok", "stopping"]},
+                "store": {"enum": ["ok", "behind", "detached"]},
+            },
+        ),
+    },
+)
 
-async def welcome(api: Api, request: Request) -> Response:
-    """Answer 200 with what this server is and what it offers."""
+
+def welcome(api: Api) -> Response:
+    """Return the description of this server: what it is and offers."""
     document = {
         "name": SERVICE_NAME,
         "version": api.version,
@@ -41,17 +139,15 @@ async def welcome(api: Api, request: Request) -> Response:
 
 
 def _quantum(root_suite: str | None) -> dict[str, Any]:
-    """How the key set is signed; ``root`` is null until there are keys."""
+    """Return how the key set is signed; ``root`` is null until there are keys."""
     if root_suite is None:
         return {"root": None, "pq": False}
-    from ..security.directory_keys.suites import SUITES
-
     suite = SUITES[root_suite]
     return {"root": suite.name, "pq": suite.quantum_safe}
 
 
 async def stats(api: Api, request: Request) -> Response:
-    """Answer 200 with figures of the directory, its life cycle, its performance and its empathy."""
+    """Answer 200 with figures of the directory, its life cycle, its empathy and its performance."""
     now = api.now()
     document = {
         "directory": _directory_figures(api),
@@ -64,19 +160,102 @@ async def stats(api: Api, request: Request) -> Response:
     return Response.json(document)
 
 
+STATS = Endpoint(
+    "GET",
+    "/stats",
+    stats,
+    name="getStats",
+    tag="Server",
+    summary="See the figures",
+    description="Figures of the directory, the life cycle of its nodes, its patience, and this process.",
+    replies={200: Reply("The figures.", FIGURES)},
+)
+
+
 async def live(api: Api, request: Request) -> Response:
     """Answer 200: the process is up."""
     return Response.json({"status": "ok"})
 
 
+LIVE = Endpoint(
+    "GET",
+    "/health/live",
+    live,
+    name="isLive",
+    tag="Server",
+    summary="Check that the process is up",
+    description="Liveness probe: restart the server if this fails.",
+    replies={200: Reply("The process is up.", thing("Live", {"status": only("ok")}))},
+)
+
+
 async def ready(api: Api, request: Request) -> Response:
-    """Answer 200 where the store takes changes and the server is not about to stop, else 503."""
+    """Answer 200 if the store takes changes and the server is not about to stop, else 503."""
     store, stopping = api.store_state(), api.stopping()
     document = {
         "status": "ok" if store is StoreState.OK and not stopping else "degraded",
         "checks": {"directory": "stopping" if stopping else "ok", "store": store.value},
     }
     return Response.json(document, status=503 if stopping or store is StoreState.DETACHED else 200)
+
+
+READY = Endpoint(
+    "GET",
+    "/health/ready",
+    ready,
+    name="isReady",
+    tag="Server",
+    summary="Check that the server takes changes",
+    description="Readiness probe: send requests only while this succeeds.",
+    replies={
+        200: Reply("The server is ready.", READINESS),
+        503: Reply("The server is stopping, or its store takes no changes.", READINESS),
+    },
+)
+HEALTH = replace(
+    READY,
+    path="/health",
+    name="isHealthy",
+    summary="Check the health of the server",
+    description="Answers as `/health/ready` does.",
+    aliases=("/api/v3/health",),
+)
+
+
+async def openapi(api: Api, request: Request) -> Response:
+    """Answer 200 with the OpenAPI document, 304 if the caller has it."""
+    return (await api.documents()).openapi.answer(request)
+
+
+OPENAPI = Endpoint(
+    "GET",
+    "/openapi.json",
+    openapi,
+    name="getDescription",
+    tag="Server",
+    summary="Get this description",
+    description="OpenAPI 3.1, for programs.",
+    replies={200: Reply("The description.", {"type": "object"}, headers=CACHED), 304: UNCHANGED},
+    caches=True,
+)
+
+
+async def reference(api: Api, request: Request) -> Response:
+    """Answer 200 with the reference page, 304 if the caller has it."""
+    return (await api.documents()).reference.answer(request)
+
+
+REFERENCE = Endpoint(
+    "GET",
+    "/docs",
+    reference,
+    name="readDescription",
+    tag="Server",
+    summary="Read this description",
+    description="This description for people: one page that needs no other server.",
+    replies={200: Reply("The page.", {"type": "string"}, HTML_TYPE, CACHED), 304: UNCHANGED},
+    caches=True,
+)
 
 
 def _directory_figures(api: Api) -> dict[str, Any]:
@@ -126,7 +305,7 @@ def _empathy_figures(api: Api, attended_s: float) -> dict[str, Any]:
 
 
 def mass_silence_figures(directory: Directory) -> dict[str, Any]:
-    """Whether transitions are held, since when and why."""
+    """Return whether mass silence holds transitions, since when and why."""
     silence = directory.expiry.silence
     hold = silence.hold
     return {

@@ -1,4 +1,4 @@
-"""``POST /security/verify`` and ``/revoke``, ``GET /security/keys``: whether tokens still count."""
+"""``POST /security/verify`` and ``/revoke``, ``GET /security/keys``: whether tokens are valid."""
 
 from __future__ import annotations
 
@@ -13,30 +13,61 @@ from ..security.tokens.link import cross_verify
 from ..security.tokens.minting import RETRY_AFTER_S, Publication
 from ..security.tokens.revocations import RevocationsFull
 from ..security.tokens.tokens import verify_token
+from ..wording import rfc3339
+from .endpoint import CACHED, CLAIM, PENDING, PROOF, SIGNATURE, UNCHANGED, Endpoint, Reply
 from .granting import tokens_unavailable
 from .service import Api
-from .wire import values
+from .wire import schemas, values
 from .wire.caching import has_already, not_modified
-from .wire.fields import Field, Fields
-from .wire.times import rfc3339
+from .wire.fields import Field, Fields, only, or_null
+from .wire.schemas import DURABLE, TEXT, TIME, listing, thing
 
-# Peers may go by a key set for so long before they ask again: a key is published as long before it signs.
+# Peers may keep a key set this long. A key is published as long before it signs.
 KEYS_AGE_S = 3_600
-# Why a token is refused that looks like one of ours.
+# The reason for a token that looks like one of this directory, but is not.
 FORGED = "signature"
 
-TOKEN = Field("token", values.token, "The one token to look at, or to revoke: whole, or its id.")
-TOKEN_A = Field("token_a", values.token, "One of two tokens, whole or by its id.")
-TOKEN_B = Field("token_b", values.token, "The other one.")
-NODE_ID = Field("node_id", values.node_id, "The node that takes back what it was granted.", required=True)
-TOKEN_ID = Field("token_id", values.token, "The id of the token.")
-ALL = Field("all", values.flag, "Whether all that the node was ever granted is meant.")
-VERIFY_FIELDS: tuple[Field[Any], ...] = (TOKEN, TOKEN_A, TOKEN_B)
-REVOKE_FIELDS: tuple[Field[Any], ...] = (NODE_ID, TOKEN_ID, TOKEN, ALL)
+TOKEN = Field("token", values.token, "One token to check or revoke: whole, or its id.")
+TOKEN_A = Field("token_a", values.token, "One of two tokens: whole, or its id.")
+TOKEN_B = Field("token_b", values.token, "The other token.")
+NODE_ID = Field("node_id", values.node_id, "The node whose grants to revoke.", required=True)
+TOKEN_ID = Field("token_id", values.token, "The id of the token to revoke.")
+ALL = Field("all", values.flag, "Whether to revoke everything ever granted to the node.")
+VERIFIED = thing(
+    "Verified",
+    {
+        "valid": schemas.FLAG,
+        "linked": schemas.FLAG,
+        "reason": {"type": "string", "description": "Why not; empty if the tokens are valid."},
+        "tokens": listing(
+            thing(
+                "TokenState",
+                {
+                    "token_id": TEXT,
+                    "node_id": schemas.NODE_ID,
+                    "expires_at": TIME,
+                    "node_state": or_null(schemas.ANY_STATE),
+                },
+            )
+        ),
+    },
+)
+REVOKED = thing(
+    "Revoked",
+    {"status": only("revoked"), "node_id": schemas.NODE_ID, "durable": DURABLE, "message": TEXT},
+)
+KEY_SET = thing(
+    "KeySet",
+    {
+        "keyset": {"type": "string", "description": "The keys with their periods: base64url of JSON."},
+        "signature": {"type": "string", "description": "The root key's signature of the key set: base64url."},
+        "root": thing("RootKey", {"kid": TEXT, "suite": TEXT, "public_key": TEXT}),
+    },
+)
 
 
-class Held(NamedTuple):
-    """What the directory knows of a token that was shown to it."""
+class KnownToken(NamedTuple):
+    """A token that a caller presented; `text` is None if the caller sent only its id."""
 
     token_id: str
     node_id: str
@@ -47,7 +78,7 @@ class Held(NamedTuple):
 
 
 async def keys(api: Api, request: Request) -> Response:
-    """Answer 200 with the key set as its root key signed it, 304 where the caller has that one already."""
+    """Answer 200 with the key set as the root key signed it, 304 if the caller has it."""
     published = await _published(api)
     headers = (("ETag", published.etag), ("Cache-Control", f"public, max-age={KEYS_AGE_S}"))
     if has_already(request, published.etag):
@@ -55,50 +86,80 @@ async def keys(api: Api, request: Request) -> Response:
     return Response(published.document, headers=headers)
 
 
-async def verify(api: Api, request: Request) -> Response:
-    """Answer 200 with whether a token, or two that belong together, count now: also revocation is known here.
+KEYS = Endpoint(
+    "GET",
+    "/security/keys",
+    keys,
+    name="getKeys",
+    tag="Security",
+    summary="Get the keys that sign tokens",
+    description="Signed by the root key, whose id peers pin.",
+    replies={200: Reply("The key set.", KEY_SET, headers=CACHED), 304: UNCHANGED},
+    problems=("tokens_unavailable",),
+    caches=True,
+)
 
-    Each is given whole, or by its id as long as the directory remembers it.
+
+async def verify(api: Api, request: Request) -> Response:
+    """Answer 200 with whether a token, or two that belong together, are valid now; knows revocations.
+
+    Each is sent whole, or as its id while the directory remembers it.
     """
     fields, now = Fields.of_body(request.json()), api.now()
     single = fields.has(TOKEN)
-    given = {field.name: fields.take(field, "") for field in VERIFY_FIELDS if fields.has(field)}
+    given = {field.name: fields.take(field, "") for field in (TOKEN, TOKEN_A, TOKEN_B) if fields.has(field)}
     names = (TOKEN.name,) if single else (TOKEN_A.name, TOKEN_B.name)
     for name in names:
         if name not in given:
             fields.reject(name, "is required")
     fields.finish()
     published = await _published(api)
-    held, reason = [], ""
+    tokens, reason = [], ""
     for name in names:
-        # Who has forged tokens checked all the time costs as much as who sends bad signatures.
+        # Checking a forged token costs as much as checking a bad signature, and is limited as that is.
         api.limits.may_try_proof(request)
         try:
-            found = _held(api, given[name], published, now)
+            found = _find(api, given[name], published, now)
         except Refused as refused:
             if refused.reason == FORGED:
                 api.limits.proof_failed(request)
             reason = reason or f"{name}: {refused.message}"
             continue
-        held.append(found)
+        tokens.append(found)
         reason = reason or _void(api, name, found)
     valid = not reason
     linked = False
     if valid and not single:
-        linked, reason = _linked(held[0], held[1], published, now)
+        linked, reason = _linked(tokens[0], tokens[1], published, now)
     document = {
         "valid": valid,
         "linked": linked,
         "reason": reason,
-        "tokens": [_describe(api, token) for token in held],
+        "tokens": [_describe(api, token) for token in tokens],
     }
     return Response.json(document)
 
 
-async def revoke(api: Api, request: Request) -> Response:
-    """Answer 200 once it is durable that a token counts no more, or with ``all`` none of the node's.
+VERIFY = Endpoint(
+    "POST",
+    "/security/verify",
+    verify,
+    name="verifyTokens",
+    tag="Security",
+    summary="Check whether tokens are valid",
+    description="One `token`, or `token_a` and `token_b`, which have to belong together.",
+    body=(TOKEN, TOKEN_A, TOKEN_B),
+    rules={"anyOf": [{"required": ["token"]}, {"required": ["token_a", "token_b"]}]},
+    replies={200: Reply("Whether the tokens are valid, and if not, why.", VERIFIED)},
+    problems=("rate_limited", "tokens_unavailable"),
+)
 
-    Peers that check offline learn of it when the token expires. It is 202 where the store failed just now.
+
+async def revoke(api: Api, request: Request) -> Response:
+    """Answer 200 once the revocation of a token, or with ``all`` of everything, is durable.
+
+    Peers that check offline accept the token until it expires. The answer is 202 if the store failed just
+    now.
     """
     fields, now = Fields.of_body(request.json()), api.now()
     node_id = fields.take(NODE_ID, "")
@@ -113,30 +174,53 @@ async def revoke(api: Api, request: Request) -> Response:
     api.require_store()
     if everything:
         durable = await api.saved(api.directory.revoke_all(slot))
-        what = "All that the node was granted is void."
+        what = "Everything granted to the node is void."
     else:
         durable = await _revoke_one(api, node_id, text or "", now)
-        what = "The token counts no more."
+        what = "The token is void."
     document = {"status": "revoked", "node_id": node_id, "durable": durable, "message": what}
     return Response.json(document, status=api.status(200, durable=durable))
 
 
+REVOKE = Endpoint(
+    "POST",
+    "/security/revoke",
+    revoke,
+    name="revokeTokens",
+    tag="Security",
+    summary="Revoke grants of the node",
+    description="One token, or with `all` everything. Peers that check offline accept a token until it "
+    "expires.",
+    body=(NODE_ID, TOKEN_ID, TOKEN, ALL),
+    rules={
+        "anyOf": [
+            {"required": ["token_id"]},
+            {"required": ["token"]},
+            {"required": ["all"], "properties": {"all": only(True)}},
+        ]
+    },
+    replies={200: Reply("The grant is void.", REVOKED), 202: Reply(PENDING, REVOKED)},
+    problems=(*PROOF, "token_not_found", "store_unavailable", "tokens_unavailable"),
+    proofs=(SIGNATURE, CLAIM),
+)
+
+
 async def _revoke_one(api: Api, node_id: str, text: str, now: Now) -> bool:
     try:
-        token = _held(api, text, await _published(api), now)
+        token = _find(api, text, await _published(api), now)
     except Refused as refused:
         raise CallerError(
             404,
             "token_not_found",
-            f"There is nothing to revoke: {refused.message}.",
+            f"No such token can be revoked: {refused.message}.",
             suggestion="Send the whole token as `token`, or revoke all with `all`.",
         ) from None
     if token.node_id != node_id:
         raise CallerError(
             403,
             "forbidden",
-            "The token is about another node.",
-            suggestion="Revoke the tokens that are about you; the others expire within the hour.",
+            "The token was granted to another node.",
+            suggestion="Revoke only tokens of this node; others expire within the hour.",
         )
     try:
         api.revocations.revoke(token.token_id, token.expires_at, now)
@@ -144,7 +228,7 @@ async def _revoke_one(api: Api, node_id: str, text: str, now: Now) -> bool:
         raise CallerError(
             503,
             "store_unavailable",
-            f"The token cannot be revoked at present: {error}.",
+            f"The token cannot be revoked now: {error}.",
             suggestion="Revoke all tokens of the node with `all`, or try again in a minute.",
             headers=(("Retry-After", "60"),),
         ) from None
@@ -159,18 +243,18 @@ async def _published(api: Api) -> Publication:
     return published
 
 
-def _held(api: Api, text: str, published: Publication, now: Now) -> Held:
-    """The token `text`, given whole or by its id. Raises `Refused`."""
+def _find(api: Api, text: str, published: Publication, now: Now) -> KnownToken:
+    """Find the token `text`, sent whole or as its id. Raises `Refused`."""
     if "." not in text:
         recent = api.recent_tokens.get(text, now.wall_s)
         if recent is None:
             raise Refused("unknown", "no token of that id is remembered; send it whole")
-        return Held(
+        return KnownToken(
             text, recent.node_id, recent.expires_at, recent.generation, recent.peer_token_id, text=None
         )
     token = verify_token(text, published.keyset, now.wall_s)
     recent = api.recent_tokens.get(token.token_id, now.wall_s)
-    return Held(
+    return KnownToken(
         token.token_id,
         token.node_id,
         token.expires_at,
@@ -180,31 +264,31 @@ def _held(api: Api, text: str, published: Publication, now: Now) -> Held:
     )
 
 
-def _void(api: Api, name: str, token: Held) -> str:
-    """Why a genuine token counts no more; empty where it does."""
+def _void(api: Api, name: str, token: KnownToken) -> str:
+    """Return why a genuine token is void; empty if it is valid."""
     registry = api.directory.nodes.registry
     slot = registry.slot_of(token.node_id)
     if slot is None:
-        return f"{name}: its node is not registered any more"
+        return f"{name}: its node is no longer registered"
     if token.token_id in api.revocations:
         return f"{name}: it was revoked"
     if registry.generation(slot) != token.generation:
-        return f"{name}: all that its node was granted then was revoked, or its key was changed"
+        return f"{name}: all grants of its node were revoked, or its key was changed"
     return ""
 
 
-def _linked(a: Held, b: Held, published: Publication, now: Now) -> tuple[bool, str]:
-    """Whether two valid tokens belong together, and why not."""
+def _linked(a: KnownToken, b: KnownToken, published: Publication, now: Now) -> tuple[bool, str]:
+    """Return whether two valid tokens belong together, and if not, why."""
     if a.text is not None and b.text is not None:
         result = cross_verify(a.text, b.text, published.keyset, now.wall_s)
         return result.linked, result.reason
-    # By their ids: what the directory remembers of having made them together.
+    # Sent as ids: compares what the directory remembers of them.
     if a.peer_token_id == b.token_id and b.peer_token_id == a.token_id:
         return True, ""
     return False, "the tokens were not made together"
 
 
-def _describe(api: Api, token: Held) -> dict[str, Any]:
+def _describe(api: Api, token: KnownToken) -> dict[str, Any]:
     registry = api.directory.nodes.registry
     slot = registry.slot_of(token.node_id)
     return {

@@ -1,11 +1,17 @@
-"""Scripts by which shells complete the words of the program, made of its own parser. Pure."""
+"""`completion`: print a script by which a shell completes the words of the program."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import shlex
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from ..exit_codes import ExitCode
+from .command import Argument, Command, argument
+from .console import PROGRAM, Console
+from .main import commands
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -19,8 +25,8 @@ class Flag(NamedTuple):
     meaning: str
 
 
-class Command(NamedTuple):
-    """A command: what it does, the words that may stand behind it, and its flags."""
+class Completed(NamedTuple):
+    """A command as a shell completes it: the words that may follow it, and its flags."""
 
     name: str
     meaning: str
@@ -28,33 +34,43 @@ class Command(NamedTuple):
     flags: tuple[Flag, ...]
 
 
-def commands_of(parser: argparse.ArgumentParser) -> list[Command]:
-    """What a parser understands."""
-    found = []
-    for action in parser._actions:
-        if not isinstance(action, argparse._SubParsersAction):
-            continue
-        meanings = {choice.dest: choice.help or "" for choice in action._choices_actions}
-        for name, command in action.choices.items():
-            flags, words = list[Flag](), tuple[str, ...]()
-            for taken in command._actions:
-                choices = tuple(map(str, taken.choices or ()))
-                if taken.option_strings:
-                    meaning = _first_sentence(taken.help or "")
-                    flags.append(Flag(taken.option_strings[-1], taken.nargs != 0, choices, meaning))
-                else:
-                    words += choices
-            found.append(Command(name, meanings.get(name, ""), words, tuple(flags)))
-    return found
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Print the script for one shell."""
+    console.say(script(options.shell, PROGRAM, completed(commands().values())).rstrip("\n"))
+    return ExitCode.DONE
 
 
-def script(shell: str, program: str, commands: list[Command]) -> str:
-    """The script for one of `SHELLS`."""
+def completed(known: Iterable[Command]) -> list[Completed]:
+    """Return what a shell may complete of the commands in `known`."""
+    return [
+        Completed(
+            command.name,
+            command.help,
+            tuple(
+                word
+                for each in command.arguments
+                if not each.flag
+                for word in each.options.get("choices", ())
+            ),
+            (Flag("--help", False, (), "show this help message and exit"), *map(_flag, command.flags)),
+        )
+        for command in known
+    ]
+
+
+def _flag(flag: Argument) -> Flag:
+    options = flag.options
+    meaning = _first_sentence(options.get("help", ""))
+    return Flag(flag.names[0], "action" not in options, tuple(options.get("choices", ())), meaning)
+
+
+def script(shell: str, program: str, commands: list[Completed]) -> str:
+    """Return the script for one of `SHELLS`."""
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](program, commands)
 
 
 def _first_sentence(text: str) -> str:
-    """Enough for a list: without the defaults and what is allowed."""
+    """Return enough of a help text for a list: no defaults, no allowed values."""
     return text.replace("%%", "%").split(". ")[0].split("; ")[0].rstrip(".")
 
 
@@ -62,7 +78,7 @@ def _function(program: str) -> str:
     return f"_{program.replace('-', '_')}"
 
 
-def _bash(program: str, commands: list[Command]) -> str:
+def _bash(program: str, commands: list[Completed]) -> str:
     function = _function(program)
     names = shlex.quote(" ".join(command.name for command in commands))
     cases = []
@@ -105,7 +121,7 @@ def _bash(program: str, commands: list[Command]) -> str:
     )
 
 
-def _zsh(program: str, commands: list[Command]) -> str:
+def _zsh(program: str, commands: list[Completed]) -> str:
     function = _function(program)
     lines = [f"#compdef {program}", f"{function}() {{", "    local -a words_of=()"]
     lines.append("    if (( CURRENT == 2 )); then")
@@ -122,7 +138,7 @@ def _zsh(program: str, commands: list[Command]) -> str:
         rest = f"*: :({' '.join(command.words)})" if command.words else "*: :_files"
         lines += [f"            {shlex.quote(rest)}", "        ;;"]
     lines += ["    esac", "}"]
-    # Read as a file of functions, or by eval.
+    # The script is either autoloaded as a function or read by eval.
     lines.append(f'if [ "${{funcstack[1]}}" = {shlex.quote(f"_{program}")} ]; then')
     lines += [f'    {function} "$@"', "else", f"    compdef {function} {program}", "fi", ""]
     return "\n".join(lines)
@@ -133,11 +149,11 @@ def _described(name: str, meaning: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """`text` with nothing in it that zsh would take for the end of a description."""
+    """Escape the characters that zsh would take for the end of a description."""
     return re.sub(r"([\\\[\]:])", r"\\\1", text)
 
 
-def _fish(program: str, commands: list[Command]) -> str:
+def _fish(program: str, commands: list[Completed]) -> str:
     lines = [
         f"complete -c {program} -f -n __fish_use_subcommand -a {command.name} "
         f"-d {_fish_quoted(command.meaning)}"
@@ -158,6 +174,22 @@ def _fish(program: str, commands: list[Command]) -> str:
 
 
 def _fish_quoted(text: str) -> str:
-    """In single quotes, where only the quote and the backslash have to be escaped."""
+    """Return `text` in single quotes, within which the quote and the backslash are escaped."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
+
+
+COMMANDS = (
+    Command(
+        "completion",
+        "print a script that lets a shell complete the words of this program",
+        run,
+        (argument("shell", choices=SHELLS),),
+        """\
+  eval "$(openred-central completion bash)"      # in ~/.bashrc
+  eval "$(openred-central completion zsh)"       # in ~/.zshrc, after compinit
+  openred-central completion fish > ~/.config/fish/completions/openred-central.fish
+""",
+        settings=False,
+    ),
+)

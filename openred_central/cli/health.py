@@ -1,14 +1,16 @@
-"""`health`: asks a running server how it is, for people, scripts and containers."""
+"""`health`: check a running server, for people, scripts and containers."""
 
 from __future__ import annotations
 
-import http.client
-import ssl
+import argparse
 from pathlib import Path, PurePath
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
 
-from ..settings.config import SETTINGS, Configuration
+from ..exit_codes import ExitCode
+from ..http_requests import NoReply, request
+from ..settings.config import Configuration
+from .command import Command, UsageError, add_settings, argument, configuration_of, settings_in
+from .console import Console
 
 TIMEOUT_S: Final = 5.0
 LIVE: Final = "/health/live"
@@ -19,14 +21,33 @@ PROGRAMS: Final = ("openred-central", "openred_central")
 
 
 class Health(NamedTuple):
-    """Whether all is well, and one line that says it."""
+    """Whether the server is well, and one line that says so."""
 
     well: bool
     line: str
 
 
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Print whether the server is ready, or live."""
+    flags = flags_of(options.process) if options.process else {}
+    configuration = configuration_of(options, console, flags)
+    try:
+        health = ask(
+            options.url or own_url(configuration),
+            LIVE if options.live else READY,
+            verified=bool(options.url),
+        )
+    except ValueError as error:
+        raise UsageError(f"--url: {error}") from error
+    if not health.well:
+        console.errors.write(f"{health.line}\n")
+        return ExitCode.FAILED
+    console.say(health.line)
+    return ExitCode.DONE
+
+
 def own_url(configuration: Configuration) -> str:
-    """Where the server with these settings is reached from its own machine."""
+    """Return where the server with these settings is reached from its own machine."""
     everywhere = configuration.host in ("", "0.0.0.0", "::")
     host = "127.0.0.1" if everywhere else configuration.host
     scheme = "https" if configuration.tls_certificate else "http"
@@ -34,78 +55,54 @@ def own_url(configuration: Configuration) -> str:
 
 
 def flags_of(process_id: str, processes: Path = PROCESSES) -> dict[str, str]:
-    """The settings, name → text, that the command line of the server with this process id gives.
+    """Return the settings, name → text, in the command line of the server with this process id.
 
-    For a health check in a container, which has the variables of the server and not its flags. `processes` is
-    where the system tells of processes (proc(5)). None are found where that process runs no server: in a
-    container whose first process is another, the variables have to do.
+    A health check in a container has the variables of the server, but not its flags. `processes` is where the
+    system describes processes (proc(5)). The result is empty if that process is no server: if the first
+    process of a container is another program, the variables have to do.
     """
     try:
         written = (processes / process_id / "cmdline").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return {}
-    words = iter(written.split("\0"))
-    names = {setting.flag: setting.name for setting in SETTINGS.values()}
-    found: dict[str, str] = {}
+    words = iter(written.removesuffix("\0").split("\0"))
     # An interpreter may stand before the program, and an init process before that.
     if not any(PurePath(word).name in PROGRAMS for word in words):
-        return found
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if flag in names:
-            found[names[flag]] = value if equals else next(words, "")
-    return found
-
-
-def ask_server(configuration: Configuration, url: str | None, *, live: bool) -> Health:
-    """Ask the server at `url`, by default the one with these settings, whether it is ready, or `live`.
-
-    Raises `ValueError` where `url` is none.
-    """
-    try:
-        return ask(url or own_url(configuration), LIVE if live else READY, verified=bool(url))
-    except ValueError as error:
-        raise ValueError(f"--url: {error}") from error
+        return {}
+    parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
+    add_settings(parser)
+    return settings_in(parser.parse_known_args(list(words))[0])
 
 
 def ask(url: str, path: str, *, verified: bool, timeout_s: float = TIMEOUT_S) -> Health:
-    """Ask the server at `url` for `path`: `LIVE`, that it answers, or `READY`, that it takes changes too.
+    """Ask the server at `url` for `path`: `LIVE`, that it answers, or `READY`, that it accepts changes too.
 
-    Over TLS its certificate has to be good where `verified`; it is not verified where a server is asked by
-    the address of its own machine, for which no certificate is made out.
-
-    Raises `ValueError` where `url` is none.
+    Over TLS its certificate is checked if `verified`. No certificate names the address at which a server is
+    reached from its own machine. Raises `ValueError` if `url` is no URL of a server.
     """
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or parts.query
-        or parts.fragment
-        or not parts.netloc.isascii()
-    ):
-        raise ValueError(f"{url!r} is no address of a server, allowed is one such as http://127.0.0.1:8000")
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        if not verified:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        connection = http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=timeout_s, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
     try:
-        connection.request("GET", parts.path.rstrip("/") + path, headers={"Connection": "close"})
-        response = connection.getresponse()
-    except ConnectionRefusedError:
-        return Health(False, f"nobody answers at {url}: connection refused; is the server running there?")
-    except (OSError, http.client.HTTPException) as error:
-        return Health(False, f"no answer from {url}: {error or type(error).__name__}")
-    finally:
-        connection.close()
+        reply = request("GET", url, path, timeout_s=timeout_s, verified=verified)
+    except NoReply as error:
+        return Health(False, str(error))
     word = "ready" if path == READY else "live"
-    if response.status == 200:
+    if reply.status == 200:
         return Health(True, f"{url} is {word}")
-    return Health(False, f"{url} is not {word}: it answers {path} with {response.status} {response.reason}")
+    return Health(False, f"{url} is not {word}: it answers {path} with {reply.status} {reply.reason}")
+
+
+COMMANDS = (
+    Command(
+        "health",
+        "check whether a running server is ready; exit code 0 if it is, 1 if not",
+        run,
+        (
+            argument("--url", metavar="URL", help="address of the server; default: as the settings say"),
+            argument(
+                "--process",
+                metavar="ID",
+                help="id of a process; if it is a server, use the settings of its command line",
+            ),
+            argument("--live", action="store_true", help="check only that the server answers"),
+        ),
+    ),
+)

@@ -12,7 +12,6 @@ from typing import Any
 
 from ..api.wire import values
 from ..api.wire.fields import Wrong
-from ..api.wire.times import WALL_S_MAX
 from ..directory.lifecycle import DWELL_S_MAX, Event
 from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
 from ..directory.state.changes import Vitals
@@ -22,6 +21,7 @@ from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.node_keys import InvalidKey, load_node_key
 from ..security.tokens.revocations import decode_revocations
 from ..tasks.revocation_saver import REVOCATIONS
+from ..wording import WALL_S_MAX
 from .line_fields import LineError
 from .portable import Item, Secret
 

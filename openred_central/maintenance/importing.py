@@ -12,10 +12,10 @@ from typing import BinaryIO, TypeVar
 from ..directory.state.changes import Batch, Vitals
 from ..directory.state.node import Record, Tombstone, hash_id
 from ..security.tokens.revocations import decode_revocations
+from ..storage.copies.restoring import decided_swaps, finish_swap, swap_in
 from ..storage.copies.snapshots import read_only, utc_stamp
-from ..storage.copies.swapping import decided_swaps, finish_swap, swap_in
 from ..storage.private_files import create_folder, scratch_folder, sync
-from ..storage.sqlite.faults import telling
+from ..storage.sqlite.faults import reported
 from ..storage.sqlite.lock import FileLock
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import RowsRefused, StoreError
@@ -52,7 +52,7 @@ def import_into(
     Raises `StoreError`: a bad line, an export that is cut short or was changed, a database that is there or
     in use. Then everything is as before.
     """
-    with telling("import into", database):
+    with reported("import into", database):
         create_folder(database.parent)
         lock = FileLock(database)
         lock.acquire()

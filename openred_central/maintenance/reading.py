@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..storage.copies.restoring import database_path
 from ..storage.copies.snapshots import Snapshot, copy_database
+from ..storage.loading import database_path
 from ..storage.private_files import scratch_folder
-from ..storage.sqlite.faults import telling
+from ..storage.sqlite.faults import reported
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import StoreError
 
@@ -50,7 +50,7 @@ def reading_snapshot(database: Path, snapshot: Snapshot) -> Iterator[SqliteStore
 @contextmanager
 def _opened_copy(database: Path, make: Copy) -> Iterator[SqliteStore]:
     with ExitStack() as stack:
-        with telling("read", database):
+        with reported("read", database):
             copy = stack.enter_context(scratch_folder(database.parent)) / database.name
             make(copy)
             store = SqliteStore(copy)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +15,13 @@ from ..directory.soundness import Unserved, find_fault
 from ..directory.state.columns import DIGEST_MASK, record_digest, row_of
 from ..directory.state.node import Record, hash_id
 from ..directory.state.registry import shard_of
+from ..http_requests import NoReply, request
 from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..storage.copies.runs import Run, is_earlier, load_runs
 from ..storage.copies.snapshots import Snapshot, Snapshots
 from ..storage.loading import MISFITS, load
 from ..storage.sqlite.sqlite import SqliteStore
-from ..storage.sqlite.state import StoreState
-from ..storage.store import DamageError, StoreError
+from ..storage.store import DamageError, StoreError, StoreState
 from ..tasks.revocation_saver import load_revocations
 from ..wording import counted
 from .comparing import Difference, older_record, same_record, state_contradiction
@@ -128,14 +126,13 @@ class Verifier:
 
     def verify_server(self, url: str, loaded: Loaded, pause: Callable[[], None]) -> None:
         """Compare the store with the memory of a running server; `pause` lets it save what is under way."""
-        address = f"{url.rstrip('/')}/stats"
         digest, before, after = loaded.digest, "", ""
         try:
             for attempt in range(URL_ATTEMPTS):
-                before = self._served_digest(address, loaded.runs)
+                before = self._served_digest(url, loaded.runs)
                 if attempt:
                     digest = self._digest_now(loaded.unserved)
-                after = self._served_digest(address, loaded.runs)
+                after = self._served_digest(url, loaded.runs)
                 if f"{digest:016x}" in (before, after):
                     self._say(f"server {url}: its memory has the digest of the store")
                     return
@@ -143,7 +140,7 @@ class Verifier:
         except StoreError as error:
             self._problem(f"server {url}: {error}")
             return
-        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+        except (NoReply, ValueError, LookupError, TypeError) as error:
             self._problem(f"server {url}: cannot be compared: {error!r}")
             return
         if before != after:
@@ -264,12 +261,12 @@ class Verifier:
             return comparison.rows, agreeing, explanation
         return comparison.rows, agreeing, [one for one in (comparison.damage, comparison.change) if one]
 
-    def _served_digest(self, address: str, runs: list[Run]) -> str:
+    def _served_digest(self, url: str, runs: list[Run]) -> str:
         """The digest that a running server shows, which must be one that saves into this database.
 
         Raises `StoreError` where it is another one, `OSError`, and `ValueError` and such for its reply.
         """
-        document = _served(address)
+        document = _served(url)
         store = document["performance"]["store"]
         if not runs or store["run"] != runs[-1].name.hex():
             raise StoreError(f"it does not run on {self._database}, or not on what is there now")
@@ -362,9 +359,9 @@ def _sound_rows(store: SqliteStore, unserved: frozenset[int]) -> Iterator[list[R
         yield [record for record in records if record.slot not in unserved] if unserved else records
 
 
-def _served(address: str) -> Any:
-    """Return the reply of a running server at `address`. Raises `OSError`, or `ValueError` for the reply."""
-    if not address.startswith(("http://", "https://")):
-        raise ValueError(f"{address} is no http address")
-    with urllib.request.urlopen(address, timeout=URL_TIMEOUT_S) as reply:
-        return orjson.loads(reply.read())
+def _served(url: str) -> Any:
+    """Return the figures of the running server at `url`. Raises `NoReply` and `ValueError`."""
+    reply = request("GET", url, "/stats", timeout_s=URL_TIMEOUT_S)
+    if reply.status != 200:
+        raise ValueError(f"the answer is {reply.status} {reply.reason}")
+    return orjson.loads(reply.body)

@@ -1,4 +1,4 @@
-"""What the parts of a running server count, put together for ``GET /stats`` and ``GET /events``."""
+"""Figures of all parts of a running server, for ``GET /stats`` and ``GET /events``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..api.status import mass_silence_figures
-from ..api.wire.times import rfc3339
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES
@@ -18,17 +17,18 @@ from ..storage.store import Store
 from ..tasks.saver import Saver
 from ..tasks.scheduler import Scheduler
 from ..tasks.snapshotter import Snapshotter
+from ..wording import rfc3339
 
-# Rates over less than this would be those of a few requests.
+# A rate over less time would follow a few requests.
 RATE_S_MIN = 0.5
 HEARTBEAT = "/heartbeat/{node_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts that count. `started_s` is the monotonic time at which the server began to start.
+    """The parts that have figures. `started_s` is the monotonic time at which the start began.
 
-    `run` is the name of this run, as the store has it.
+    `run` is the name of this run in the store.
     """
 
     clock: Clock
@@ -46,12 +46,12 @@ class Parts:
 
     @property
     def uptime_s(self) -> float:
-        """How long the server has been up."""
+        """Seconds since the start of the server."""
         return self.clock.monotonic_s() - self.started_s
 
 
 def performance(parts: Parts) -> dict[str, Any]:
-    """What the parts around the directory have done since the start."""
+    """Return the figures of the parts around the directory since the start."""
     engine, saver, scheduler = parts.engine, parts.saver, parts.scheduler
     counted, saved = engine.stats, saver.stats
     return {
@@ -86,7 +86,7 @@ def performance(parts: Parts) -> dict[str, Any]:
 
 
 class _Counts(NamedTuple):
-    """What rates are made of, at a monotonic time."""
+    """Counts at a monotonic time, of which rates are computed."""
 
     at_s: float
     requests: int
@@ -96,7 +96,7 @@ class _Counts(NamedTuple):
 
 
 class LiveFigures:
-    """The figures of this moment as anybody may see them; rates are those since they were made last."""
+    """The current public figures; rates are since the previous call."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -160,7 +160,7 @@ def _in_ms(duration_s: float | None) -> float | None:
 
 
 def _describe_restored(restored: Restored | None) -> dict[str, Any] | None:
-    """What the store was restored from at start, where it was damaged. Names without their folders."""
+    """Describe the snapshot that replaced a damaged store at start. File names have no folders."""
     if restored is None:
         return None
     return {

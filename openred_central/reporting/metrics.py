@@ -1,28 +1,58 @@
 """Every figure of a running server, for Prometheus. All of them are there from the start, at zero.
 
-Names end with their unit; ``process_*`` are those that Prometheus's own libraries use.
+Names end with their unit; ``process_*`` are the names of Prometheus's own libraries.
 """
 
 from __future__ import annotations
 
+import os
 import platform
+import resource
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 from .. import __version__
-from ..api.admin.exposition import Family, Labels, choice, counter, gauge, histogram, render
 from ..api.caller.limiting import Refusals
 from ..api.feed.broadcast import Broadcast
 from ..directory.lifecycle import LIVE_STATES, TABLE
 from ..logs import lines_dropped
 from ..micro_engine.router import Route
-from ..storage.sqlite.state import StoreState
+from ..storage.store import StoreState
 from ..tasks.stall_meter import StallMeter
+from .exposition import Family, Labels, choice, counter, gauge, histogram, render
 from .figures import Parts
-from .process import process_figures
 
-# Answers that no route gave: unknown paths and methods, and what is no HTTP.
+_STATM = Path("/proc/self/statm")
+_DESCRIPTORS = Path("/proc/self/fd")
+# Answers without a route: unknown paths and methods, and invalid HTTP.
 NO_ROUTE = "none"
 _CLASSES = (2, 3, 4, 5)
+
+
+class ProcessFigures(NamedTuple):
+    """The system's figures of this process; those from /proc are None on a system without it."""
+
+    processor_s: float
+    resident_bytes: int | None
+    descriptors_open: int | None
+    descriptors_max: int
+
+
+def process_figures() -> ProcessFigures:
+    """Read the current figures."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    descriptors_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resident_bytes: int | None
+    descriptors_open: int | None
+    try:
+        # The second number is the resident set in pages (proc_pid_statm(5)).
+        resident_bytes = int(_STATM.read_text().split()[1]) * resource.getpagesize()
+        # One of them belongs to the listing itself.
+        descriptors_open = len(os.listdir(_DESCRIPTORS)) - 1
+    except OSError:
+        resident_bytes = descriptors_open = None
+    return ProcessFigures(used.ru_utime + used.ru_stime, resident_bytes, descriptors_open, descriptors_max)
 
 
 def metrics_text(
@@ -32,7 +62,7 @@ def metrics_text(
     refusals: Refusals,
     task_failures: Mapping[str, int],
 ) -> bytes:
-    """The answer to ``GET /metrics``. `task_failures`: by name, how often each background task failed."""
+    """Return the answer to ``GET /metrics``; `task_failures` counts failures of background tasks by name."""
     return render(
         [
             *_process(parts),
@@ -45,7 +75,7 @@ def metrics_text(
             *_time(parts, stalls),
             counter(
                 "openred_task_failures_total",
-                "How often a background task failed, and went on after a pause.",
+                "Failures of background tasks, which restart after a pause.",
                 {(("task", name),): count for name, count in sorted(task_failures.items())},
             ),
         ]
@@ -54,18 +84,18 @@ def metrics_text(
 
 def _process(parts: Parts) -> Iterator[Family]:
     build = (("version", __version__), ("python", platform.python_version()))
-    yield gauge("openred_build_info", "What runs here; always 1.", {build: 1})
-    yield gauge("openred_uptime_seconds", "How long the server has been up.", parts.uptime_s)
+    yield gauge("openred_build_info", "The version that runs; always 1.", {build: 1})
+    yield gauge("openred_uptime_seconds", "Time since the start of the server.", parts.uptime_s)
     figures = process_figures()
     yield counter("process_cpu_seconds_total", "Processor time used.", figures.processor_s)
-    yield gauge("process_max_fds", "File descriptors that may be open.", figures.descriptors_max)
+    yield gauge("process_max_fds", "Limit of open file descriptors.", figures.descriptors_max)
     if figures.resident_bytes is not None:
         yield gauge("process_resident_memory_bytes", "Memory in use.", figures.resident_bytes)
     if figures.descriptors_open is not None:
-        yield gauge("process_open_fds", "File descriptors that are open.", figures.descriptors_open)
+        yield gauge("process_open_fds", "Open file descriptors.", figures.descriptors_open)
     yield counter(
         "openred_log_lines_dropped_total",
-        "Lines of the log that nobody read in time, or that could not be written.",
+        "Log lines dropped: not read in time, or not writable.",
         lines_dropped(),
     )
 
@@ -77,15 +107,17 @@ def _directory(parts: Parts) -> Iterator[Family]:
         (("state", state.wire),): nodes.registry.state_counts[state] for state in LIVE_STATES
     }
     yield gauge("openred_nodes", "Registered nodes by state.", by_state)
-    yield gauge("openred_nodes_max", "Nodes that may be registered.", directory.options.nodes_max)
-    yield gauge("openred_nodes_bytes", "Bytes of all records in memory, about.", nodes.registry.bytes_held)
-    yield gauge("openred_nodes_bytes_max", "Bytes that all records may take.", directory.options.bytes_max)
+    yield gauge("openred_nodes_max", "Limit of registered nodes.", directory.options.nodes_max)
+    yield gauge(
+        "openred_nodes_bytes", "Approximate bytes of all records in memory.", nodes.registry.bytes_held
+    )
+    yield gauge("openred_nodes_bytes_max", "Limit of the bytes of all records.", directory.options.bytes_max)
     yield counter(
         "openred_nodes_bytes_refusals_total",
-        "New nodes and longer records refused for want of bytes.",
+        "New nodes and longer records refused at the limit of bytes.",
         directory.bytes_refusals,
     )
-    yield gauge("openred_tombstones", "Names of dead nodes that are kept.", len(nodes.tombstones))
+    yield gauge("openred_tombstones", "Tombstones kept of dead nodes.", len(nodes.tombstones))
     kinds = {(before, after, event.value) for (before, event), after in TABLE.items() if after is not before}
     transitions: dict[Labels, float] = {
         (("from", before.wire), ("to", after.wire), ("reason", reason)): nodes.transitions.counts[
@@ -101,10 +133,18 @@ def _directory(parts: Parts) -> Iterator[Family]:
         silence.hold is not None,
     )
     yield gauge(
-        "openred_mass_silence_waiting_nodes", "Nodes that are due and held.", directory.expiry.waiting_count
+        "openred_mass_silence_waiting_nodes",
+        "Nodes whose transitions mass silence holds.",
+        directory.expiry.waiting_count,
     )
-    yield gauge("openred_mass_silence_recent_nodes", "Nodes that fell silent within an hour.", silence.recent)
-    yield gauge("openred_mass_silence_usual_nodes", "How many an hour are usual.", silence.usual_per_h)
+    yield gauge(
+        "openred_mass_silence_recent_nodes", "Nodes that became silent within an hour.", silence.recent
+    )
+    yield gauge(
+        "openred_mass_silence_usual_nodes",
+        "The usual number of nodes that become silent within an hour.",
+        silence.usual_per_h,
+    )
 
 
 def _requests(parts: Parts) -> Iterator[Family]:
@@ -119,33 +159,33 @@ def _requests(parts: Parts) -> Iterator[Family]:
     for kind in _CLASSES:
         answers[_answer_labels(NO_ROUTE, NO_ROUTE, kind)] = unrouted[kind]
     yield counter("openred_http_responses_total", "Answers by route and class of status.", answers)
-    yield counter("openred_http_requests_total", "Requests whose head was read.", stats.requests)
+    yield counter("openred_http_requests_total", "Requests with a complete head.", stats.requests)
     yield histogram(
         "openred_http_request_duration_seconds",
-        "From the head of a request to its answer, or the head of a stream.",
+        "Time from the head of a request to its answer, or to the head of a stream.",
         stats.latency,
     )
     yield counter("openred_http_received_bytes_total", "Bytes received.", stats.bytes_in)
     yield counter("openred_http_sent_bytes_total", "Bytes sent.", stats.bytes_out)
-    yield gauge("openred_http_connections", "Connections that are open.", engine.connections_open)
-    yield gauge(
-        "openred_http_connections_max", "Connections that may be open.", engine.limits.connections_max
-    )
+    yield gauge("openred_http_connections", "Open connections.", engine.connections_open)
+    yield gauge("openred_http_connections_max", "Limit of open connections.", engine.limits.connections_max)
     yield counter("openred_http_connections_total", "Connections accepted.", stats.connections_total)
     yield counter(
         "openred_http_connections_refused_total",
-        "Connections turned away by a cap.",
+        "Connections refused at a limit.",
         stats.connections_refused,
     )
     yield counter(
         "openred_http_connections_reset_total",
-        "Connections cut because the client did not read.",
+        "Connections reset because the client did not read.",
         stats.connections_reset,
     )
-    yield counter("openred_http_timeouts_total", "Requests that did not come in time.", stats.timeouts)
-    yield counter("openred_http_failures_total", "Answers 500: our bugs.", stats.handler_failures)
+    yield counter("openred_http_timeouts_total", "Requests that did not arrive in time.", stats.timeouts)
+    yield counter("openred_http_failures_total", "Answers 500: bugs of the server.", stats.handler_failures)
     yield counter(
-        "openred_http_accept_pauses_total", "Pauses for want of file descriptors.", stats.accept_pauses
+        "openred_http_accept_pauses_total",
+        "Pauses in accepting for lack of file descriptors.",
+        stats.accept_pauses,
     )
 
 
@@ -153,13 +193,13 @@ def _refusals(refusals: Refusals) -> Iterator[Family]:
     limited: dict[Labels, float] = {(("policy", name),): count for name, count in refusals.by_policy.items()}
     yield counter("openred_requests_limited_total", "Answers 429, by the policy violated.", limited)
     failed: dict[Labels, float] = {(("reason", name),): count for name, count in refusals.by_reason.items()}
-    yield counter("openred_proofs_failed_total", "Requests not shown to come from the node.", failed)
+    yield counter("openred_proofs_failed_total", "Requests whose proof failed, by reason.", failed)
 
 
 def _certificate(parts: Parts) -> Iterator[Family]:
     yield gauge(
         "openred_tls_certificate_expiry_timestamp_seconds",
-        "When the certificate of the public listener ends, in Unix time; 0 for none.",
+        "End of the public listener's certificate, in Unix time; 0 for none.",
         parts.certificate.expires_at if parts.certificate else 0,
     )
 
@@ -173,21 +213,25 @@ def _answer_labels(method: str, template: str, kind: int) -> Labels:
 
 
 def _events(broadcast: Broadcast) -> Iterator[Family]:
-    yield gauge("openred_events_subscribers", "Clients that follow GET /events.", len(broadcast.readers))
-    yield gauge("openred_events_subscribers_max", "Clients that may.", broadcast.readers_max)
-    yield counter("openred_events_total", "Events written down, figures left out.", broadcast.log.last)
-    yield counter("openred_events_dropped_total", "Clients cut off for not reading.", broadcast.dropped)
-    yield counter("openred_events_refused_total", "Clients refused, there were too many.", broadcast.refused)
+    yield gauge("openred_events_subscribers", "Subscribers of GET /events.", len(broadcast.subscribers))
+    yield gauge("openred_events_subscribers_max", "Limit of subscribers.", broadcast.subscribers_max)
+    yield counter("openred_events_total", "Events written, without figures.", broadcast.log.last)
+    yield counter(
+        "openred_events_dropped_total",
+        "Subscribers disconnected because they did not read.",
+        broadcast.dropped,
+    )
+    yield counter("openred_events_refused_total", "Subscribers refused at the limit.", broadcast.refused)
 
 
 def _store(parts: Parts) -> Iterator[Family]:
     saver = parts.saver
     states = [state.value for state in StoreState]
-    yield choice("openred_store_state", "How the store keeps up.", "state", states, saver.state.value)
+    yield choice("openred_store_state", "State of the store.", "state", states, saver.state.value)
     yield gauge(
-        "openred_store_pending_changes", "Changes that wait to be stored.", parts.directory.saving.pending
+        "openred_store_pending_changes", "Changes waiting for the store.", parts.directory.saving.pending
     )
-    yield histogram("openred_store_commit_duration_seconds", "How long commits took.", saver.stats.commits)
+    yield histogram("openred_store_commit_duration_seconds", "Time that commits took.", saver.stats.commits)
     yield counter("openred_store_rows_total", "Rows stored.", saver.stats.rows)
     yield counter("openred_store_rows_refused_total", "Rows that cannot be stored.", saver.stats.rows_refused)
     yield counter("openred_store_failures_total", "Commits that failed.", saver.stats.failures)
@@ -197,10 +241,10 @@ def _store(parts: Parts) -> Iterator[Family]:
     yield counter("openred_snapshots_failed_total", "Snapshots that failed.", taken.failures if taken else 0)
     yield gauge(
         "openred_snapshot_last_timestamp_seconds",
-        "When the last snapshot of this run was taken, in Unix time; 0 for not yet.",
+        "Time of the last snapshot of this run, in Unix time; 0 before the first.",
         (taken.last_at or 0) if taken else 0,
     )
-    yield gauge("openred_snapshot_last_bytes", "How large it was.", taken.last_bytes if taken else 0)
+    yield gauge("openred_snapshot_last_bytes", "Size of the last snapshot.", taken.last_bytes if taken else 0)
 
 
 def _time(parts: Parts, stalls: StallMeter) -> Iterator[Family]:
@@ -211,13 +255,15 @@ def _time(parts: Parts, stalls: StallMeter) -> Iterator[Family]:
     )
     yield gauge(
         "openred_attending",
-        "1 while that clock runs: the store is reachable and nothing is held.",
+        "1 while that clock runs: the store is reachable and no transition is held.",
         parts.attended.attending,
     )
-    yield counter("openred_scheduler_ticks_total", "Looks for due nodes.", parts.scheduler.ticks)
+    yield counter("openred_scheduler_ticks_total", "Ticks of the scheduler.", parts.scheduler.ticks)
     yield histogram(
-        "openred_scheduler_lateness_seconds", "How late what was due was handled.", parts.scheduler.lateness
+        "openred_scheduler_lateness_seconds",
+        "Delay between a deadline and its handling.",
+        parts.scheduler.lateness,
     )
     yield histogram(
-        "openred_loop_stall_seconds", "How late timers fire: the wait before anything is done.", stalls.stalls
+        "openred_loop_stall_seconds", "Delay of timers: the wait for the event loop.", stalls.stalls
     )

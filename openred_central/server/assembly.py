@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..api.caller.limiting import Limits
 from ..api.caller.proving import Prover
+from ..api.dashboard import make_front_page
 from ..api.feed.broadcast import Broadcast
-from ..api.feed.event_feed import EventFeed
+from ..api.feed.event_log import EventFeed
 from ..api.routes import NAMES
-from ..api.service import Api, Documents
+from ..api.service import Api, Documents, Moments
 from ..api.wire.caching import Once
-from ..api.wire.moments import Moments
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.life.expiry import ProbeRequest
@@ -38,8 +38,8 @@ from ..security.sessions import SESSION_KEY_BYTES, Sessions
 from ..security.tokens.minting import Mint
 from ..security.tokens.revocations import RecentTokens, Revocations
 from ..settings.config import Configuration
-from ..storage.copies.restoring import Restored, database_path, snapshots_of
-from ..storage.loading import load
+from ..storage.copies.restoring import Restored, snapshots_of
+from ..storage.loading import database_path, load
 from ..storage.store import Store
 from ..tasks.prober import Prober, Submission, probe_refusal
 from ..tasks.revocation_saver import RevocationSaver, load_revocations
@@ -176,6 +176,7 @@ class Assembly:
             version=__version__,
             endpoints=NAMES,
             documents=Once(_documents),
+            front_page=Once(make_front_page),
             stopping=stopping,
             broadcast=broadcast,
         )
@@ -219,7 +220,8 @@ class Assembly:
             limits=make_room(self.configuration.engine(), self.configuration.probes_max),
             clock=self.clock,
             new_request_id=new_request_id,
-            observe=AccessLog(share, self.random, new_request_id, self._client()) if share else None,
+            observer=AccessLog(share, self.random, new_request_id, self._client()) if share else None,
+            fast_path=self.configuration.fast_path,
         )
 
     def _client(self) -> Callable[[Request], str]:
@@ -235,7 +237,7 @@ class Assembly:
         if database is None:
             return None
         snapshots = snapshots_of(database, configuration.snapshot_folder)
-        return Snapshotter(snapshots, self.clock, configuration.snapshotter(), lambda: store.loss)
+        return Snapshotter(snapshots, self.clock, configuration.snapshotter(), store.find_loss)
 
     def _prover(self, directory: Directory, limits: Limits, store: Store) -> Prover:
         configuration = self.configuration

@@ -11,13 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..api.admin.admission import Admission
+from ..api.admin.admission import Admission, Hosts, OperatorsOptions
 from ..api.admin.desk import Desk
-from ..api.admin.hosts import Hosts
-from ..api.admin.options import OperatorsOptions
 from ..api.admin.routes import install
 from ..api.service import Api
-from ..api.wire.times import rfc3339
 from ..clock import Clock
 from ..errors import CallerError
 from ..listening import listen_tcp, listen_unix
@@ -27,6 +24,7 @@ from ..security.directory_keys.root import RootRefused
 from ..storage.keys.admin_secret import read_or_make
 from ..storage.keys.key_files import KeyFileError
 from ..tasks.snapshotter import SnapshotFailed, Snapshotter
+from ..wording import rfc3339
 
 log = logging.getLogger("openred.operators")
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import random
 import signal
+import sqlite3
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import uvloop
 
 from ..api.feed.broadcast import Broadcast
-from ..api.feed.event_feed import EventFeed
-from ..api.feed.event_log import EventLog
+from ..api.feed.event_log import EventFeed, EventLog
 from ..api.routes import install
 from ..clock import AttendedTime, SystemClock
 from ..directory.directory import Directory
-from ..exit_codes import exit_code
+from ..exit_codes import ExitCode
 from ..listening import Certificate, StartError, certificate_of
 from ..logs import configure
 from ..micro_engine.engine import Engine
@@ -29,7 +31,9 @@ from ..reporting.figures import LiveFigures
 from ..settings.config import SETTINGS, Configuration
 from ..storage.copies.restoring import Restored, open_or_restore
 from ..storage.copies.runs import RUN_BYTES, begin_run
-from ..storage.store import Store, StoreError
+from ..storage.private_files import NO_ROOM
+from ..storage.sqlite.faults import result_code
+from ..storage.store import PassingError, Store, StoreError
 from ..tasks.notifier import Notifier
 from ..tasks.saver import Saver
 from ..tasks.stall_meter import StallMeter
@@ -55,6 +59,18 @@ STOPPING = tuple(
 # A background task, and what it is called.
 Work = tuple[str, Callable[[], Awaitable[None]]]
 
+# Causes that may pass by themselves: a port or a database that another process still holds, an address that
+# comes up later, a full disk. Another start may succeed.
+_PASSING_ERRORS: Final = NO_ROOM | {
+    *(errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENOBUFS, errno.ETIMEDOUT),
+    *(errno.EIO, errno.ESTALE, errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ENOMEM),
+    *(errno.EMFILE, errno.ENFILE),
+}
+_PASSING_RESULTS: Final = {
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL),
+    *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL),
+}
+
 UNNAMED = (
     "%s is not set: a request that was signed for another directory is not told from one for us; "
     "set it to what clients call this one, such as directory.example"
@@ -66,8 +82,8 @@ def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
 
     `begin_anew` makes an empty database where it is missing although there are snapshots of it.
 
-    Returns the exit code: 0; 1 where it could not save all changes, or could not start and might do so
-    later; 78 where it cannot start until somebody mends what the log names.
+    Return the exit code: `DONE`; `FAILED` if it could not save all changes, or if a later start may succeed;
+    `CONFIG` if it cannot start until the operator fixes what the log names.
     """
     configure(configuration.log, configuration.log_level, sys.stderr, os.environ)
     try:
@@ -77,11 +93,30 @@ def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
         log.error("cannot start: %s", error)
         return exit_code(error)
     if saved:
-        return 0
+        return ExitCode.DONE
     log.error("ended without having saved all changes; the lines before name what is lost")
     logging.shutdown()
     # A commit that never returns would keep an orderly exit waiting for ever.
-    os._exit(1)
+    os._exit(ExitCode.FAILED)
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """Return the exit code for a start that ended with `error`, judged by it and its causes."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if _passes(cause):
+            return ExitCode.FAILED
+        cause = cause.__cause__
+    return ExitCode.CONFIG
+
+
+def _passes(error: BaseException) -> bool:
+    if isinstance(error, sqlite3.Error):
+        return result_code(error) in _PASSING_RESULTS
+    # The numbers of TLS errors are their own.
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        return error.errno in _PASSING_ERRORS
+    return isinstance(error, PassingError)
 
 
 class End(NamedTuple):
@@ -165,7 +200,7 @@ class Server:
         certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
         parts = assembly.parts(directory, attended, saver, prober, feed, restored, store, run, certificate)
         broadcast = Broadcast(
-            feed, LiveFigures(parts), self._clock.wall_s, readers_max=configuration.events_subscribers_max
+            feed, LiveFigures(parts), self._clock.wall_s, subscribers_max=configuration.events_subscribers_max
         )
         engine, scheduler, snapshotter = parts.engine, parts.scheduler, parts.snapshotter
         stalls = StallMeter(self._clock)

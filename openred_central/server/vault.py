@@ -15,9 +15,8 @@ from ..clock import Clock
 from ..listening import StartError
 from ..security.directory_keys.root import COMPOSITE, KeyOptions, QuantumPolicy, RootRefused
 from ..settings.config import Configuration
-from ..storage.copies.restoring import database_path
-from ..storage.keys.key_check import check_keys
-from ..storage.keys.key_files import KeyFileError, KeyFiles, read_secret
+from ..storage.keys.key_files import KeyFileError, KeyFiles, check_keys, read_secret
+from ..storage.loading import database_path
 from ..tasks.keykeeper import Keykeeper, NoThread
 
 if TYPE_CHECKING:

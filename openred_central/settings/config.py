@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..api.admin.options import OperatorsOptions
+from ..api.admin.admission import OperatorsOptions
 from ..api.caller.limiting import LimitOptions
 from ..directory.directory import DirectoryOptions
 from ..directory.life.mass_silence import MassSilenceOptions

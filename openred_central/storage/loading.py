@@ -1,56 +1,82 @@
-"""From a store to a directory, checked: at the start of a server, and wherever a store is verified."""
+"""From the `database` setting to a store, and from a store to a checked directory."""
 
 from __future__ import annotations
 
-import gc
+import os
 import struct
+from pathlib import Path
 
 from ..clock import AttendedTime, Clock
+from ..collector import exempt_all, paused
 from ..directory.consistency import check_restored
 from ..directory.directory import Directory
 from ..directory.soundness import COUNTER_MAX, TIME_S_MAX
 from ..directory.state.changes import Vitals
 from ..errors import InternalBug
-from .store import DamageError, Store
+from .sqlite.sqlite import SqliteStore
+from .store import DamageError, MemoryStore, Store, StoreError
 
-# So many rows, their columns and what is made of them fit into the processor's nearer caches: with 10,000 a
-# start took a third longer.
+MEMORY = "memory:"
+
+# Rows, columns and results of so many records fit into the processor's nearer caches.
 LOAD_ROWS = 500
-# What a value that no directory ever wrote can do to one.
+# Errors that a value which no directory ever wrote can cause.
 MISFITS = (InternalBug, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 
 
-def load(directory: Directory, store: Store, clock: Clock, *, tick_s: float) -> AttendedTime:
-    """Fill an empty `directory` from `store` and check it; attended time goes on where it stood.
+def database_path(database: str) -> Path | None:
+    """Return the file that the setting `database` names; None where it names none."""
+    return None if database == MEMORY else Path(os.path.realpath(database))
 
-    Rows that cannot be served are set aside and left as they are in the store: `directory.nodes.unserved`
-    tells which and why. Raises `DamageError` where what the store holds does not fit together as a whole,
-    `StoreError` where it cannot be read.
+
+def open_store(database: str, *, check_beside: bool = False) -> Store:
+    """Return the opened store that `database` names: ``memory:``, or the path of a file.
+
+    `check_beside` as in `Store.open`. Raises `StoreError` where the text names no store, or where the store
+    cannot be opened.
+    """
+    store: Store
+    if database == MEMORY:
+        store = MemoryStore()
+    elif not database or "\0" in database or "://" in database or database.startswith(":"):
+        raise StoreError(
+            f"{database!r} names no database; give the path of a file such as data/openred.db, "
+            f"or {MEMORY!r} to keep nothing"
+        )
+    else:
+        store = SqliteStore(Path(database))
+    store.open(check_beside=check_beside)
+    return store
+
+
+def load(directory: Directory, store: Store, clock: Clock, *, tick_s: float) -> AttendedTime:
+    """Fill an empty `directory` from `store`, check it, and return attended time, which goes on.
+
+    Rows that cannot be served stay as they are in the store: `directory.nodes.unserved` has them with the
+    reason. Raises `DamageError` where the content of the store does not fit together as a whole, `StoreError`
+    where it cannot be read.
     """
     vitals = store.load_vitals()
     if vitals is not None:
         _check_vitals(store, vitals)
     attended_s = vitals.attended_s if vitals is not None else 0.0
     attended = AttendedTime(clock, attended_s=attended_s, tick_s=tick_s)
-    # What is loaded stays; walking it again and again would only cost time.
-    gc.disable()
-    try:
-        if vitals is not None:
-            directory.saving.restore_vitals(vitals)
-        directory.saving.restore_records(store.load_columns(LOAD_ROWS))
-        for tombstones in store.load_tombstones(LOAD_ROWS):
-            directory.saving.restore_tombstones(tombstones)
-        _check_time(directory, store, vitals)
-        problems = check_restored(directory, attended.now())
-        if problems and directory.saving.set_dead_aside():
+    with paused():
+        try:
+            if vitals is not None:
+                directory.saving.restore_vitals(vitals)
+            directory.saving.restore_records(store.load_columns(LOAD_ROWS))
+            for tombstones in store.load_tombstones(LOAD_ROWS):
+                directory.saving.restore_tombstones(tombstones)
+            _check_time(directory, store, vitals)
             problems = check_restored(directory, attended.now())
-        if problems:
-            raise DamageError(f"{store.location} does not fit together: {problems[0]}")
-    except MISFITS as error:
-        raise DamageError(f"{store.location} cannot be loaded: {error}") from error
-    finally:
-        gc.enable()
-    gc.freeze()
+            if problems and directory.saving.set_dead_aside():
+                problems = check_restored(directory, attended.now())
+            if problems:
+                raise DamageError(f"{store.location} does not fit together: {problems[0]}")
+        except MISFITS as error:
+            raise DamageError(f"{store.location} cannot be loaded: {error}") from error
+    exempt_all()
     store.leave_alone(row.slot for row in directory.nodes.unserved)
     return attended
 
@@ -66,7 +92,7 @@ def _check_vitals(store: Store, vitals: Vitals) -> None:
 
 
 def _check_time(directory: Directory, store: Store, vitals: Vitals | None) -> None:
-    """Raise `DamageError` where it is the vitals that are wrong, and not single rows."""
+    """Raise `DamageError` where the vitals are wrong, and not single rows."""
     unserved = directory.nodes.unserved
     if vitals is None and (unserved or len(directory)):
         raise DamageError(f"{store.location} does not fit together: it holds nodes, and no vitals")

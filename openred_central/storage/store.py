@@ -1,8 +1,9 @@
-"""What the directory asks of a store: the durable truth behind the registry in memory."""
+"""The interface of a store, which keeps the directory durably, and the store that keeps nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from typing import Protocol
 
 from ..directory.state.changes import Batch, Vitals
@@ -11,15 +12,15 @@ from ..directory.state.node import Record, Tombstone
 
 
 class StoreError(Exception):
-    """The store cannot do what was asked. The message is one line for the operator."""
+    """The store cannot do what it was asked for. The message is one line for the operator."""
 
 
 class DamageError(StoreError):
-    """What is stored was ours and cannot be read any more, or does not fit together. A backup is needed."""
+    """The stored data was ours and cannot be read any more, or does not fit together: a backup is needed."""
 
 
 class PassingError(StoreError):
-    """The store cannot do it now; it may later, although nobody mends a setting or a file."""
+    """The store cannot do it now, and may later, although nobody fixes a setting or a file."""
 
 
 class RowsRefused(StoreError):
@@ -35,86 +36,160 @@ class RowsRefused(StoreError):
         self.refused = refused
 
 
+class StoreState(StrEnum):
+    """`BEHIND`: changes wait longer than they should; `DETACHED`: the store takes no changes."""
+
+    OK = "ok"
+    BEHIND = "behind"
+    DETACHED = "detached"
+
+
 class Store(Protocol):
     """Where records survive. Called from one thread at a time; every method may raise `StoreError`."""
 
     @property
     def durable(self) -> bool:
-        """Whether what is committed survives the process."""
+        """True if commits survive the process."""
 
     @property
     def location(self) -> str:
         """Where the data lies, for people."""
 
     def open(self, *, check_beside: bool = False) -> None:
-        """Make the store ready; creates it where there is none. Opening twice is harmless.
+        """Make the store ready; create it where there is none. Opening twice is harmless.
 
-        What is checked then may run on beside what comes next, where `check_beside` is true.
+        With `check_beside`, the check of the stored data runs on beside what the caller does next.
         """
 
     def finish_check(self) -> None:
         """Wait for the check that `open` has left running. Raises `DamageError`."""
 
     def load_vitals(self) -> Vitals | None:
-        """What the last batch said of the directory itself; None in a new store."""
+        """Return the vitals of the last batch; None in a new store."""
 
     def load_records(self, rows_max: int) -> Iterator[list[Record]]:
-        """All records in the order of their slots, in lists of at most `rows_max`."""
+        """Yield all records in the order of their slots, in lists of at most `rows_max`."""
 
     def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
-        """The same by columns, never empty ones: at half the cost, to be restored."""
+        """Yield all records as `load_records` does, but by columns, which are never empty."""
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
-        """All tombstones, oldest first, in lists of at most `rows_max`."""
+        """Yield all tombstones, oldest first, in lists of at most `rows_max`."""
 
     def leave_alone(self, slots: Iterable[int]) -> None:
-        """Change nothing in the rows of `slots`, whatever signs of life are still to be applied to them."""
+        """Change nothing in the rows of `slots`, not even by signs of life that are still to be applied."""
 
     def load_secret(self, name: str) -> bytes | None:
-        """The secret kept under `name`; None where there is none."""
+        """Return the secret kept under `name`; None where there is none."""
 
     def save_secret(self, name: str, value: bytes) -> None:
         """Keep a secret under `name`, durably before this returns."""
 
     def load_revocations(self) -> list[tuple[bytes, float]]:
-        """The id of each revoked token as the bytes that are stored, and the wall time when it expires."""
+        """Return the id of each revoked token, as the stored bytes, and the wall time when it expires."""
 
     def save_revocations(self, changes: Mapping[str, float | None]) -> None:
-        """Keep revocations, by id when the token expires, or remove those that are None; durably."""
+        """Keep revocations, by token id when the token expires, or remove those that are None; durably."""
 
     def commit(self, batch: Batch) -> None:
         """Make a batch durable, as a whole or not at all.
 
-        What frees comes before what fills: a slot that is both freed and in `records` holds the record
-        afterwards, a tombstone that is both lifted and put up stands. Raises `RowsRefused` too.
+        Removals come first: a slot that is both freed and in `records` holds the record afterwards, a
+        tombstone that is both lifted and put up stands. Raises `RowsRefused` too.
         """
 
-    @property
-    def loss(self) -> str | None:
-        """How the file has ceased to be what its name leads to; None while all is well.
+    def find_loss(self) -> str | None:
+        """Return how the file has ceased to be what its name leads to; None while all is well.
 
-        Cheap, and may be asked from any thread. May raise `OSError`.
+        Asks the system, without waiting for the disk. Any thread may call it. Raises `OSError`.
         """
 
     @property
     def log_bytes(self) -> int:
-        """The size of the log of changes, as it was when it was last looked at."""
+        """The size of the log of changes, as it was last seen."""
 
     def look(self, now_s: float) -> None:
-        """See that the files are still those that were opened, and what is to be tidied.
+        """Check that the files are still those that were opened, and plan what `tidy` has to do.
 
-        `now_s` is monotonic time. To be called about once a second; takes no longer than `tidy`.
+        `now_s` is monotonic time. Call this about once a second; it takes no longer than `tidy`.
         """
 
     @property
     def tidy_due(self) -> bool:
-        """Whether `tidy` has something to do. Cheap, and may be asked from any thread."""
+        """True if `tidy` has something to do. Cheap, for any thread."""
 
     def tidy(self) -> None:
-        """One short step of housekeeping, to be called between two commits as long as `tidy_due`."""
+        """Do one short step of housekeeping. Call this between two commits as long as `tidy_due`."""
 
     def close(self) -> None:
         """Release everything. Closing twice is harmless."""
 
     def release(self) -> None:
-        """Release everything and tidy nothing, because it may be damaged. Raises nothing."""
+        """Release everything and tidy nothing, because the data may be damaged. Raises nothing."""
+
+
+class MemoryStore:
+    """A store that takes every change and keeps none: the directory lives in this process alone."""
+
+    durable = False
+    location = "memory (nothing is kept)"
+    log_bytes = 0
+    tidy_due = False
+
+    def open(self, *, check_beside: bool = False) -> None:
+        """Do nothing."""
+
+    def finish_check(self) -> None:
+        """Do nothing."""
+
+    def load_vitals(self) -> Vitals | None:
+        """Return None: there never was an earlier batch."""
+        return None
+
+    def load_records(self, rows_max: int) -> Iterator[list[Record]]:
+        """Yield nothing."""
+        return iter(())
+
+    def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
+        """Yield nothing."""
+        return iter(())
+
+    def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
+        """Yield nothing."""
+        return iter(())
+
+    def leave_alone(self, slots: Iterable[int]) -> None:
+        """Do nothing."""
+
+    def load_secret(self, name: str) -> bytes | None:
+        """Return None: every process makes its own secrets."""
+        return None
+
+    def save_secret(self, name: str, value: bytes) -> None:
+        """Do nothing."""
+
+    def load_revocations(self) -> list[tuple[bytes, float]]:
+        """Return no revocations."""
+        return []
+
+    def save_revocations(self, changes: Mapping[str, float | None]) -> None:
+        """Do nothing."""
+
+    def commit(self, batch: Batch) -> None:
+        """Do nothing."""
+
+    def find_loss(self) -> str | None:
+        """Return None: there is nothing to lose."""
+        return None
+
+    def look(self, now_s: float) -> None:
+        """Do nothing."""
+
+    def tidy(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def release(self) -> None:
+        """Do nothing."""

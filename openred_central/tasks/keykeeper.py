@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..clock import CLOCK_JUMP_S, Clock
-from ..encoding import base64url
+from ..encoding import entity_tag
 from ..security.directory_keys.root import RootRefused
 from ..security.tokens.minting import Busy, NoKey, Publication
 from ..storage.keys.key_files import KeyFileError
@@ -270,8 +269,7 @@ class Keykeeper:
     def _publish(self, served: Served | None) -> None:
         if served is None or (self._publication and self._publication.document is served.document):
             return
-        tag = base64url(hashlib.sha256(served.document).digest()[:16])
-        self._publication = Publication(served.keyset, served.document, f'"{tag}"')
+        self._publication = Publication(served.keyset, served.document, entity_tag(served.document))
 
     def _note_failure(self, what: str, error: Exception) -> None:
         self.stats.failures += 1

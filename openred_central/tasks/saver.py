@@ -20,8 +20,7 @@ from ..clock import Now
 from ..directory.state.changes import Batch
 from ..errors import InternalBug
 from ..histogram import Histogram
-from ..storage.sqlite.state import StoreState
-from ..storage.store import RowsRefused, Store
+from ..storage.store import RowsRefused, Store, StoreState
 from .trouble import Trouble
 
 log = logging.getLogger("openred.saver")

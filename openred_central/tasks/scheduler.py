@@ -18,7 +18,7 @@ from ..wording import counted
 from .prober import Submission
 
 log = logging.getLogger("openred.scheduler")
-transition_log = logging.getLogger("openred.server")
+_transition_log = logging.getLogger("openred.server")
 
 # Nodes handled in one piece of work, after which everybody else gets a turn: two or three milliseconds.
 PIECE_NODES = 200
@@ -147,7 +147,7 @@ def log_transitions(transitions: Sequence[Transition]) -> None:
     """Log one line for each transition, or for each kind if there are more than `TRANSITIONS_LOGGED_MAX`."""
     if len(transitions) <= TRANSITIONS_LOGGED_MAX:
         for change in transitions:
-            transition_log.info(
+            _transition_log.info(
                 "node %s: %s → %s (%s)",
                 change.node_id,
                 change.from_state.wire,
@@ -156,6 +156,6 @@ def log_transitions(transitions: Sequence[Transition]) -> None:
             )
         return
     for (from_state, to_state, reason), count in Counter(map(transition_kind, transitions)).items():
-        transition_log.info(
+        _transition_log.info(
             "%s: %s → %s (%s)", counted(count, "node"), from_state.wire, to_state.wire, reason
         )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..clock import Clock
-from ..storage.copies.manifest import Manifest
+from ..storage.copies.snapshots import Manifest
 
 log = logging.getLogger("openred.snapshotter")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openred_central.security.signing import PrivateKey
-
-from .helpers import DAY_S, NODE, World, assert_problem
+from tests.support.world import DAY_S, NODE, World, assert_problem
 
 KEY = PrivateKey.generate_ed25519()
 

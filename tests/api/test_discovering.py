@@ -14,8 +14,8 @@ from openred_central.api.discovering import read_query
 from openred_central.directory.discovery import Query
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.errors import CallerError
+from tests.support.world import DAY_S, World, assert_problem, read_reply, run
 
-from .helpers import DAY_S, World, assert_problem, read_reply, run
 from .test_nodes import SHORT_KEYS
 
 AWAKE = tuple(state for state in LIVE_STATES if state is not State.COMA)

@@ -6,9 +6,8 @@ import pytest
 
 from openred_central.api.events import RETRY_MS_MAX, RETRY_MS_MIN
 from openred_central.micro_engine.wire.messages import StreamingResponse
-
-from .helpers import World, assert_problem, run
-from .sse import Event, read_events
+from tests.support.sse import Event, read_events
+from tests.support.world import World, assert_problem, run
 
 
 async def begun(world: World, target: str = "/events", **headers: str) -> tuple[StreamingResponse, bytes]:

@@ -12,9 +12,8 @@ from openred_central.directory.state.node import PROVEN
 from openred_central.security.signing import PrivateKey
 from openred_central.security.tokens.link import cross_verify
 from openred_central.security.tokens.tokens import verify_token
-
-from .helpers import DAY_S, NODE, Reply, World, assert_problem
-from .minting import Here
+from tests.support.minting import Here
+from tests.support.world import DAY_S, NODE, Reply, World, assert_problem
 
 ALICE = PrivateKey.generate_ed25519()
 BOB = PrivateKey.generate_ed25519()

@@ -8,9 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from openred_central.storage.sqlite.state import StoreState
-
-from .helpers import DAY_S, Commit, World, assert_problem, run
+from openred_central.storage.store import StoreState
+from tests.support.world import DAY_S, Commit, World, assert_problem, run
 
 SHORT_KEYS = {
     *("node_id", "address", "port", "addresses", "services", "state", "last_seen", "metadata"),

@@ -8,8 +8,8 @@ from jsonschema import Draft202012Validator
 
 from openred_central.api.problems import ALWAYS, ELSEWHERE, FOR_OPERATORS, PROBLEM, PROBLEMS, WITH_A_BODY
 from openred_central.errors import CallerError
-from tests.house.project import documents, sources
 from tests.house.test_docs import all_codes
+from tests.support.project import documents, sources
 
 ALL = PROBLEMS | FOR_OPERATORS
 

@@ -9,8 +9,10 @@ import pytest
 from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.security.signing import PrivateKey
+from openred_central.storage.store import StoreState
+from tests.support.world import DAY_S, NODE, PEER, Commit, Reply, World, assert_problem
 
-from .helpers import DAY_S, NODE, PEER, Commit, Reply, World, assert_problem
+from .caller.test_proving import NEW, OWNER, enrol, rotate
 
 ALWAYS = {
     *("status", "node_id", "state", "registered_at", "last_seen", "next_heartbeat_due"),
@@ -56,7 +58,7 @@ def test_a_new_node_is_answered_201_with_everything_it_needs_to_know() -> None:
         "key_status": "opaque",
         "durable": True,
         "revision": 1,
-        "message": "Welcome. Keep the claim: it proves later changes to be yours, and is told once.",
+        "message": "Welcome. Keep the claim: it proves later changes, and is sent only once.",
     }
     assert len(claim) == 22
     assert 0.9 * DAY_S <= reply.document["heartbeat_advice_s"] <= 1.1 * DAY_S
@@ -534,3 +536,37 @@ def test_a_strict_directory_lets_a_node_move_that_names_endpoints_of_an_open_tim
     object.__setattr__(world.prover, "strict", True)
     assert world.signed(key, "POST", "/heartbeat/node-1", {"address": PEER}).status == 200
     assert world.call("GET", "/nodes/node-1").document["address_source"] == "declared"
+
+
+def test_a_key_change_without_a_valid_key_is_refused() -> None:
+    world = World()
+    enrol(world)
+    assert_problem(world.call("POST", "/nodes/node-1/key", {}), 400, "bad_request", fields=["public_key"])
+    reply = world.call("POST", "/nodes/node-1/key", {"public_key": "text"})
+    assert_problem(reply, 400, "invalid_key", fields=["public_key"])
+    reply = world.call("POST", "/nodes/node-1/key", {"public_key": NEW.public_text, "next_key": "short"})
+    assert_problem(reply, 400, "bad_request", fields=["next_key"])
+
+
+def test_the_key_of_an_unknown_node_cannot_change() -> None:
+    reply = World().call("POST", "/nodes/node-1/key", {"public_key": NEW.public_text})
+    assert_problem(reply, 404, "node_not_found")
+
+
+def test_a_key_change_waits_for_the_store() -> None:
+    world = World()
+    enrol(world)
+    world.store_state = StoreState.DETACHED
+    assert_problem(rotate(world, OWNER, NEW), 503, "store_unavailable")
+    world.store_state = StoreState.OK
+    world.durable = False
+    reply = rotate(world, OWNER, NEW)
+    assert (reply.status, reply.document["durable"]) == (202, False)
+
+
+def test_a_key_change_can_name_the_next_key() -> None:
+    world = World()
+    enrol(world, next_key=NEW.key_id)
+    reply = rotate(world, None, NEW, {"public_key": NEW.public_text, "next_key": OWNER.key_id})
+    assert reply.document["next_key"] == OWNER.key_id
+    assert world.call("GET", "/nodes/node-1").document["next_key"] == OWNER.key_id

@@ -9,8 +9,7 @@ import pytest
 from openred_central.api.routes import ENDPOINTS, NAMES, RECORD_BYTES_MAX, install
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.wire.messages import Headers, Request
-
-from .helpers import World, assert_problem
+from tests.support.world import World, assert_problem
 
 CONTRACT = [
     ("GET", "/", "root"),

@@ -1,15 +1,17 @@
-"""The server about itself: what it offers, its figures, its health."""
+"""The server about itself: what it offers, its figures, its health, the description of its API."""
 
 from __future__ import annotations
 
+import orjson
+import pytest
+
 from openred_central.api.routes import NAMES
 from openred_central.directory.lifecycle import LIVE_STATES
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
+from tests.support.world import DAY_S, DOCUMENTS, World, run
 
-from .helpers import DAY_S, World
 
-
-def test_the_root_tells_what_this_is_and_what_it_takes() -> None:
+def test_the_root_describes_the_server_and_its_limits() -> None:
     reply = World(nodes_max=77).call("GET", "/")
     assert reply.status == 200
     assert reply.document == {
@@ -49,7 +51,7 @@ def test_the_figures_are_complete() -> None:
     assert (document["time"], document["version"]) == ("2027-01-15T08:00:00.000Z", "9.9.9")
 
 
-def test_the_dwell_time_of_every_state_is_told() -> None:
+def test_the_figures_have_the_dwell_time_of_each_state() -> None:
     assert World().call("GET", "/stats").document["lifecycle"]["dwell_s"] == {
         "active": 15_552_000.0,
         "pending_1st": 172_800.0,
@@ -94,7 +96,7 @@ def test_every_kind_of_transition_is_counted() -> None:
     assert document["empathy"]["patience_left_for"] == 1
 
 
-def test_a_hold_against_mass_silence_is_told_with_its_reason() -> None:
+def test_the_figures_explain_a_hold_for_mass_silence() -> None:
     world = World()
     assert world.call("GET", "/stats").document["empathy"]["mass_silence"]["held"] is False
     for number in range(300):
@@ -107,13 +109,13 @@ def test_a_hold_against_mass_silence_is_told_with_its_reason() -> None:
     assert told["waiting"] > 0
 
 
-def test_a_process_that_is_up_says_so() -> None:
+def test_a_running_process_is_live() -> None:
     world = World()
     world.store_state = StoreState.DETACHED
     assert world.call("GET", "/health/live")[:2] == (200, {"status": "ok"})
 
 
-def test_health_tells_whether_the_store_is_there() -> None:
+def test_readiness_follows_the_store() -> None:
     world = World()
     for path in ("/health/ready", "/health", "/api/v3/health"):
         world.store_state = StoreState.OK
@@ -122,14 +124,45 @@ def test_health_tells_whether_the_store_is_there() -> None:
         world.store_state = StoreState.DETACHED
         ill = {"status": "degraded", "checks": {"directory": "ok", "store": "detached"}}
         assert world.call("GET", path)[:2] == (503, ill)
-        # Who is behind can still be relied on: no reason to send nobody here.
+        # A store that is behind still takes changes, so requests may come.
         world.store_state = StoreState.BEHIND
         slow = {"status": "degraded", "checks": {"directory": "ok", "store": "behind"}}
         assert world.call("GET", path)[:2] == (200, slow)
 
 
-def test_a_server_on_its_way_out_is_not_ready() -> None:
+def test_a_stopping_server_is_not_ready() -> None:
     world = World()
     world.stopping = True
     told = {"status": "degraded", "checks": {"directory": "stopping", "store": "ok"}}
     assert world.call("GET", "/health/ready")[:2] == (503, told)
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"), [("/openapi.json", "application/json"), ("/docs", "text/html; charset=utf-8")]
+)
+def test_a_cached_description_is_not_sent_again(path: str, content_type: str) -> None:
+    world = World()
+    first = run(world.start(world.request("GET", path)))
+    assert (first.status, first.content_type) == (200, content_type)
+    tag = dict(first.headers)["ETag"]
+    again = run(world.start(world.request("GET", path, if_none_match=tag)))
+    assert (again.status, again.body) == (304, b"")
+
+
+def test_the_description_has_the_version_of_the_server() -> None:
+    assert World().call("GET", "/openapi.json").document["info"]["version"] == "9.9.9"
+
+
+def test_the_description_is_made_once() -> None:
+    world = World()
+    bodies = [run(world.start(world.request("GET", "/openapi.json"))).body for _ in range(2)]
+    assert bodies[0] is bodies[1] is DOCUMENTS.openapi.body
+    assert orjson.loads(bodies[0])["openapi"] == "3.1.0"
+
+
+def test_the_reference_page_may_run_and_load_nothing() -> None:
+    world = World()
+    headers = dict(run(world.start(world.request("GET", "/docs"))).headers)
+    policy = headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'none'", "style-src 'unsafe-inline'", "frame-ancestors 'none'"} <= set(policy)
+    assert not any("script" in rule or "http" in rule for rule in policy)

@@ -10,11 +10,11 @@ import pytest
 from openred_central.api.caller.limiting import LimitOptions
 from openred_central.security.directory_keys.keyset import read_document
 from openred_central.security.signing import PrivateKey
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.storage.store import StoreState
+from tests.support.minting import root_key
+from tests.support.world import NODE, Reply, World, assert_problem
 
 from .caller.test_proving import rotate
-from .helpers import NODE, Reply, World, assert_problem
-from .minting import root_key
 from .test_granting import ALICE, BOB, ask, keys_of, world_of_two
 
 VERIFY = "/security/verify"

@@ -14,8 +14,7 @@ from benchmarks.load import command
 from benchmarks.load.requests import KINDS, LoadError, LoadOptions
 from benchmarks.load.running import shares
 from benchmarks.load.tally import Tally
-from tests.e2e.conftest import servers_in
-from tests.e2e.running import ROOT, environment
+from tests.support.running import ROOT, environment, servers_in
 
 
 def arguments(*given: str) -> argparse.Namespace:

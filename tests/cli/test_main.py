@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from openred_central import __version__
 from openred_central.cli import main as cli
-from openred_central.cli.arguments import MEANINGS
+from openred_central.cli.main import MODULES, commands, guard_key_ids, make_parser
 from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
 from openred_central.security.directory_keys.suites import generate_key
+from openred_central.server import server as composition
 from openred_central.settings.config import SETTINGS, Configuration
 from openred_central.settings.texts import settings_markdown
-from tests.maintenance.helpers import fill
-from tests.storage.records import record
+from tests.support.maintenance import fill
+from tests.support.records import record
 
 
 class Server:
-    """Stands in for the server: remembers what it was started with."""
+    """A stand-in for the server that remembers its configuration."""
 
     def __init__(self) -> None:
         self.exit_code = 0
@@ -43,13 +42,12 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
-    module = SimpleNamespace(serve=server.serve)
-    monkeypatch.setitem(sys.modules, "openred_central.server.server", module)
+    monkeypatch.setattr(composition, "serve", server.serve)
     return server
 
 
 def run(*arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the program as a process of its own; `given` is its standard input."""
+    """Run the program as a process; `given` is its standard input."""
     return subprocess.run(
         [sys.executable, "-m", "openred_central", *arguments],
         env=os.environ | environment,
@@ -64,45 +62,84 @@ def run(*arguments: str, given: str = "", **environment: str) -> subprocess.Comp
 @pytest.mark.parametrize(
     "arguments", [["--port", "9000"], ["--port=9000"], ["serve", "--port", "9000"]], ids=" ".join
 )
-def test_serve_is_what_is_done_where_no_command_is_given(server: Server, arguments: list[str]) -> None:
+def test_serve_is_the_default_command(server: Server, arguments: list[str]) -> None:
     assert cli.main(arguments) == 0
     (configuration,) = server.started
     assert (configuration.port, configuration.given_as) == (9_000, {"port": "--port"})
 
 
 @pytest.mark.parametrize("arguments", [["--begin-anew"], ["serve", "--port", "9000", "--begin-anew"]])
-def test_to_begin_anew_is_said_for_one_start(server: Server, arguments: list[str]) -> None:
+def test_begin_anew_holds_for_one_start(server: Server, arguments: list[str]) -> None:
     assert cli.main(["--port", "9000"]) == 0
     assert not server.begun_anew
     assert cli.main(arguments) == 0
     assert server.begun_anew
 
 
-def test_nothing_at_all_starts_the_server_with_its_defaults(server: Server) -> None:
+def test_no_arguments_start_the_server_with_its_defaults(server: Server) -> None:
     assert cli.main([]) == 0
     assert server.started == [Configuration()]
 
 
-PARSER = cli._parser()
-WORDS = st.one_of(
-    st.sampled_from(["--port", "--host", "--port=9000", "--host=", "9000", "", "-", "--", "--help", "--por"]),
-    st.sampled_from([setting.flag for setting in SETTINGS.values()]),
-    st.text(alphabet="-=a9 ", max_size=4),
-)
+COMMANDS = commands()
+PARSER = make_parser(COMMANDS.values())
 
 
-@given(st.lists(WORDS, max_size=5))
-def test_settings_are_read_without_a_parser_as_the_parser_reads_them(words: list[str]) -> None:
-    settings = cli.settings_alone(["serve", *words])
-    if settings is not None:
-        options, unknown = PARSER.parse_known_args(["serve", *words])
-        assert (cli._given_in(options), unknown, options.command) == (settings, [], "serve")
+def test_each_module_declares_the_commands_that_are_named_for_it() -> None:
+    assert list(COMMANDS) == list(MODULES)
 
 
-def test_all_but_settings_is_left_to_the_parser() -> None:
-    assert cli.settings_alone(["serve", "--port", "9000", "--host=::"]) == {"port": "9000", "host": "::"}
-    for words in (["serve", "--port"], ["serve", "--help"], ["serve", "x"], ["config"], ["serve", "--por=1"]):
-        assert cli.settings_alone(words) is None
+def words_of(example: str) -> list[str]:
+    """Return the arguments of an example, without what a shell takes for itself."""
+    line = example.strip().removeprefix('eval "$(').split(" > ")[0].split(')"')[0]
+    (part,) = [part for part in line.split("|") if "openred-central" in part]
+    words = shlex.split(part)
+    return words[words.index("openred-central") + 1 :]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_command_are_good_command_lines(name: str) -> None:
+    for example in COMMANDS[name].examples.splitlines():
+        options, unknown = PARSER.parse_known_args(words_of(example))
+        assert (options.command, unknown) == (name, [])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_help_of_a_command_shows_all_about_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main([name, "--help"])
+    assert exited.value.code == 0
+    printed, command = capsys.readouterr().out, COMMANDS[name]
+    assert command.examples in printed
+    assert command.notes in printed
+    shown = " ".join(printed.split())
+    for flag in command.flags:
+        assert flag.names[0] in shown
+    for setting in SETTINGS.values() if command.settings else ():
+        assert f"{setting.flag} VALUE" in shown
+        assert f"Default: {setting.kind.show(setting.default) or 'nothing'}." in shown
+
+
+# As SHA-256 and base64url may have it.
+KEY_ID = "-h" + "Z_-9" * 10 + "A"
+
+
+@pytest.mark.parametrize("key_id", [KEY_ID, f"-{KEY_ID[:-1]}"])
+@pytest.mark.parametrize("settings", [[], ["--port", "9000"]])
+def test_a_key_id_may_begin_as_a_flag_does(key_id: str, settings: list[str]) -> None:
+    for words in (["keys", "revoke", key_id, *settings], ["keys", "revoke", *settings, key_id]):
+        options, unknown = PARSER.parse_known_args(guard_key_ids(words))
+        assert (options.action, options.request, unknown) == ("revoke", key_id, [])
+        assert vars(options).get("port") == (settings[1] if settings else None)
+    words = ["register", "192.0.2.1", "7000", "--next-key", key_id, "--key", "node.pem"]
+    options, unknown = PARSER.parse_known_args(guard_key_ids(words))
+    assert (options.next_key, options.key, unknown) == (key_id, "node.pem", [])
+
+
+def test_other_words_than_key_ids_are_left_as_they_are() -> None:
+    words = ["serve", "--port", "9000", "-x", "--max-node", KEY_ID[:-1], f"{KEY_ID}A", f"--key={KEY_ID}"]
+    assert guard_key_ids([*words, KEY_ID]) == [*words, KEY_ID]
+    assert guard_key_ids(words) == words
 
 
 def test_the_exit_code_is_the_servers(server: Server) -> None:
@@ -116,7 +153,7 @@ def test_an_interrupt_before_the_server_stands_is_no_traceback(
     def serve(configuration: Configuration, *, begin_anew: bool) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, "openred_central.server.server", SimpleNamespace(serve=serve))
+    monkeypatch.setattr(composition, "serve", serve)
     assert cli.main([]) == 130
 
 
@@ -155,9 +192,16 @@ def test_a_wrong_value_ends_with_one_line_and_exit_code_2(
         (["serve", "--markdown"], "--markdown is not known to serve"),
         (["sevre"], "invalid choice: 'sevre'"),
         (["--port"], "--port: expected one argument"),
+        (["discover", "--ner", "eu"], "--ner is not known to discover; the nearest flag is --near"),
+        (["register", "a", "1"], "the following arguments are required: --key"),
+        (["register", "a", "x", "--key", "f"], "argument PORT: invalid int value: 'x'"),
+        (["keygen", "f", "--kind", "dsa"], "argument --kind: invalid choice: 'dsa'"),
+        (["export"], "the following arguments are required: FILE"),
+        (["verify", "--url"], "--url: expected one argument"),
+        (["snapshot", "x"], "x is not known to snapshot; flags begin with --"),
     ],
 )
-def test_wrong_usage_ends_with_what_is_wrong_and_exit_code_2(
+def test_wrong_usage_is_explained_with_exit_code_2(
     server: Server, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ) -> None:
     with pytest.raises(SystemExit) as exited:
@@ -176,7 +220,7 @@ def test_an_unknown_variable_is_warned_of_and_the_server_starts(
     assert capsys.readouterr().err == f"openred-central: warning: {warning}\n"
 
 
-def test_config_prints_every_setting_its_value_and_where_it_comes_from(
+def test_config_prints_every_setting_with_its_origin(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENRED_PORT", "9000")
@@ -189,30 +233,17 @@ def test_config_prints_every_setting_its_value_and_where_it_comes_from(
     assert ["unix_socket", "nothing", "default"] in printed
 
 
-def test_config_refuses_what_serve_would_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_refuses_settings_that_serve_refuses(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["config", "--tls-key", "key.pem"]) == 2
     assert capsys.readouterr().out == ""
 
 
-def test_config_prints_the_table_of_the_readme_whatever_is_set(
+def test_config_prints_the_table_of_settings_whatever_is_set(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENRED_PORT", "many")
     assert cli.main(["config", "--markdown"]) == 0
     assert capsys.readouterr().out == settings_markdown()
-
-
-@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name not in MEANINGS])
-def test_the_help_of_a_command_lists_every_flag_with_its_default(
-    capsys: pytest.CaptureFixture[str], command: str
-) -> None:
-    with pytest.raises(SystemExit) as exited:
-        cli.main([command, "--help"])
-    assert exited.value.code == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    for setting in SETTINGS.values():
-        assert f"{setting.flag} VALUE" in shown
-        assert f"Default: {setting.kind.show(setting.default) or 'nothing'}." in shown
 
 
 def test_the_help_shows_commands_examples_and_units(capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,23 +291,13 @@ def test_a_command_that_fails_ends_with_one_line_and_exit_code_1(
     assert complaint in line
 
 
-@pytest.mark.parametrize("arguments", [["export"], ["import"], ["verify", "--url"], ["snapshot", "x"]])
-def test_a_command_used_wrongly_ends_with_exit_code_2(
-    capsys: pytest.CaptureFixture[str], arguments: list[str]
-) -> None:
-    with pytest.raises(SystemExit) as exited:
-        cli.main(arguments)
-    assert exited.value.code == 2
-    assert capsys.readouterr().err
-
-
-def test_health_ends_with_one_line_and_exit_code_1_where_nobody_answers(
+def test_health_without_a_server_ends_with_exit_code_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     assert cli.main(["health", "--port", str(port)]) == 1
-    assert "is the server running there?" in capsys.readouterr().err
+    assert "is the server running on" in capsys.readouterr().err
     assert cli.main(["health", "--live", "--url", "nowhere"]) == 2
     assert "'nowhere' is no address of a server" in capsys.readouterr().err
 
@@ -295,7 +316,7 @@ def test_systemd_unit_prints_a_unit_with_the_settings_given(
     assert cli.main(["systemd-unit", "--socket", "--port", "0"]) == 2
 
 
-def test_systemd_unit_warns_where_the_unit_could_not_see_the_program(
+def test_systemd_unit_warns_if_the_unit_hides_the_program(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/home/me/venv/bin/python")
@@ -304,7 +325,7 @@ def test_systemd_unit_warns_where_the_unit_could_not_see_the_program(
 
 
 def test_commands_work_in_a_pipe(tmp_path: Path) -> None:
-    """From a server's database through a pipe into another one, which then is verified."""
+    """Export one database through a pipe into another one, and verify it."""
     fill(tmp_path / "first.db", [record(slot) for slot in range(3)])
     database = ("--database", str(tmp_path / "first.db"))
     assert run("snapshot", *database).returncode == 0
@@ -322,7 +343,7 @@ def test_commands_work_in_a_pipe(tmp_path: Path) -> None:
     assert verified.stdout.endswith("1 of these are wrong\n")
 
 
-def test_the_program_runs_and_tells_its_version() -> None:
+def test_the_program_prints_its_version() -> None:
     finished = run("--version")
     assert (finished.returncode, finished.stdout) == (0, f"openred-central {__version__}\n")
 
@@ -333,22 +354,27 @@ def test_the_exit_code_of_the_process_is_that_of_the_command() -> None:
     assert finished.stderr.startswith("openred-central: OPENRED_PORT is 'many'")
 
 
-def test_help_and_config_do_not_wait_for_the_libraries_of_the_server() -> None:
-    libraries = "{'openred_central.server.server', 'cryptography', 'sqlite3'}"
-    program = f"import sys, openred_central.cli.main; print({libraries} & set(sys.modules))"
+def test_config_does_not_wait_for_the_server() -> None:
+    libraries = "{'openred_central.server.server', 'openred_central.client', 'cryptography'}"
+    program = f"""if True:
+        import sys
+        from openred_central.cli import main
+        main.main(["config"])
+        print({libraries} & set(sys.modules))
+        """
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert finished.stdout == "set()\n"
+    assert finished.stdout.endswith("set()\n")
 
 
-def test_keygen_prints_what_to_register_with(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_keygen_prints_the_key_to_register(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["keygen", str(tmp_path / "node.pem")]) == 0
     rows = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert rows["node id"] == f"k-{rows['key id']}"
     assert cli.main(["keygen", str(tmp_path / "node.pem"), "--json"]) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
-def test_the_example_is_printed_and_a_wrong_url_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_is_printed_and_a_wrong_url_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["example", "sign", "--url", "http://directory.example"]) == 0
     assert capsys.readouterr().out.startswith("#!/bin/sh\n")
     assert cli.main(["example", "sign", "--url", "nowhere"]) == 2
@@ -360,16 +386,7 @@ def test_known_answers_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -
     assert {"nodes", "pair", "keyset", "session"} <= orjson.loads(capsys.readouterr().out).keys()
 
 
-def test_completion_knows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    for shell in ("bash", "zsh", "fish"):
-        assert cli.main(["completion", shell]) == 0
-        printed = capsys.readouterr().out
-        assert all(name in printed for name in ("heartbeat", "systemd-unit"))
-
-
-def test_keys_are_listed_and_sign_what_is_carried_to_them(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_keys_are_listed_and_sign_a_request(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = ["--key-folder", str(tmp_path / "keys")]
     assert cli.main(["keys", "show", *folder]) == 1
     assert "a server makes them when they are needed" in capsys.readouterr().err
@@ -388,7 +405,7 @@ def test_keys_are_listed_and_sign_what_is_carried_to_them(
     assert capsys.readouterr().out.endswith(" root\n")
 
 
-def test_who_asks_where_nobody_answers_is_told_and_gets_exit_code_3(
+def test_a_request_without_an_answer_ends_with_exit_code_3(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -402,14 +419,8 @@ def test_who_asks_where_nobody_answers_is_told_and_gets_exit_code_3(
     assert cli.main(["stats", "--url", "nowhere"]) == 2
 
 
-def test_a_flag_of_another_command_is_not_proposed(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["discover", "--ner", "eu"])
-    assert "--ner is not known to discover; the nearest flag is --near" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("command", [["completion", "bash"], ["example", "sign"]], ids=" ".join)
-def test_a_reader_that_has_seen_enough_is_no_error(command: list[str]) -> None:
+def test_a_closed_pipe_is_no_error(command: list[str]) -> None:
     """As in ``openred-central config | head -1``."""
     reading, writing = os.pipe()
     os.close(reading)

@@ -19,9 +19,8 @@ from openred_central.client.errors import (
 )
 from openred_central.client.identity import Identity, Proof
 from openred_central.security.signatures import Message, read_signature
-
-from ..security.signed_requests import ed25519_key
-from .fake import Asked, FakeServer, Handler, Told
+from tests.support.fake_server import Asked, FakeServer, Handler, Told
+from tests.support.signed_requests import ed25519_key
 
 SESSION = "or3s.1.1.0.x"
 

@@ -22,10 +22,10 @@ from openred_central.client import (
     RetryLater,
 )
 from openred_central.security.refused import Refused
+from tests.support.fake_server import Asked, FakeServer, Handler, Lost, Told
+from tests.support.keys import NOW, directory_key, keyset
+from tests.support.signed_requests import ed25519_key, other_key
 
-from ..security.keys import NOW, directory_key, keyset
-from ..security.signed_requests import ed25519_key, other_key
-from .fake import Asked, FakeServer, Handler, Lost, Told
 from .test_trust import OTHER_ROOT, vouched
 
 OWN = f"k-{ed25519_key().key_id}"

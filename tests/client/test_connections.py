@@ -13,8 +13,7 @@ from openred_central.client.address import Address
 from openred_central.client.connections import Connections, Reader, Writer
 from openred_central.client.errors import BadAnswer, ClientError, ConnectionFailed
 from openred_central.clock import VirtualClock
-
-from .fake import Asked, FakeServer, Lost, Stream, Told, respond
+from tests.support.fake_server import Asked, FakeServer, Lost, Stream, Told, respond
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 

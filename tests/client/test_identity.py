@@ -17,8 +17,7 @@ from openred_central.security.signatures import (
     read_signature,
 )
 from openred_central.security.signing import PrivateKey
-
-from ..security.signed_requests import ed25519_key, other_key
+from tests.support.signed_requests import ed25519_key, other_key
 
 SESSION = "or3s.1.1.0.x"
 

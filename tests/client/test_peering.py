@@ -12,9 +12,8 @@ from openred_central.security.refused import Refused
 from openred_central.security.tokens.holder import challenge
 from openred_central.security.tokens.link import Side, new_pair
 from openred_central.security.tokens.tokens import PeerToken, unsigned
-
-from ..security.keys import NOW, directory_key, keyset
-from ..security.signed_requests import ed25519_key, other_key, rsa_key
+from tests.support.keys import NOW, directory_key, keyset
+from tests.support.signed_requests import ed25519_key, other_key, rsa_key
 
 ENTROPY = random.Random(7).randbytes
 A, B = Side("alice", ed25519_key().key_id, 0), Side("bob", rsa_key().key_id, 0)

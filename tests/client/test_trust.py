@@ -8,8 +8,7 @@ from openred_central.client.trust import TrustedKeys
 from openred_central.security.directory_keys.keyset import KeySet, document, message
 from openred_central.security.directory_keys.suites import DirectoryKey
 from openred_central.security.refused import Refused
-
-from ..security.keys import NOW, directory_key, keyset
+from tests.support.keys import NOW, directory_key, keyset
 
 ROOT = directory_key("R", 1)
 OTHER_ROOT = directory_key("R", 2)

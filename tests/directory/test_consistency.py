@@ -11,8 +11,7 @@ from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import State
 from openred_central.directory.state.node import Tombstone, hash_id
 from openred_central.directory.state.registry import shard_of
-
-from .building import SHORT_LIFE, DictStore, at, make_directory, register, restarted, save_all
+from tests.support.building import SHORT_LIFE, DictStore, at, make_directory, register, restarted, save_all
 
 NOW = at(5.0)
 

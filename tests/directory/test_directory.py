@@ -15,8 +15,7 @@ from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import LEFT, Profile
 from openred_central.directory.state.tombstones import GRANTED_S_MAX
 from openred_central.errors import CallerError
-
-from .building import (
+from tests.support.building import (
     EPOCH_S,
     SHORT_LIFE,
     DictStore,

@@ -20,8 +20,7 @@ from openred_central.directory.discovery import (
 )
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.service_sets import ServiceSet, ServiceSets
-
-from .building import (
+from tests.support.building import (
     DAY_S,
     EPOCH_S,
     SHORT_LIFE,

@@ -16,8 +16,7 @@ from openred_central.directory.lifecycle import (
 from openred_central.directory.nodes import Transitions
 from openred_central.directory.state.node import HELD, LEFT, Transition, decode_history, hash_id
 from openred_central.errors import InternalBug
-
-from .building import (
+from tests.support.building import (
     EPOCH_S,
     at,
     beat,

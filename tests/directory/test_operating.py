@@ -12,8 +12,7 @@ from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import State
 from openred_central.directory.state.node import HELD
 from openred_central.errors import CallerError
-
-from .building import (
+from tests.support.building import (
     SHORT_LIFE,
     SILENT_STATES,
     DictStore,

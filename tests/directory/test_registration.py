@@ -15,8 +15,7 @@ from openred_central.directory.registration import (
 )
 from openred_central.directory.state.node import DISCOVERABLE, KEYED, OBSERVED, PROVEN, Profile, Record
 from openred_central.encoding import ED25519_SPKI_PREFIX, key_text
-
-from .building import EPOCH_S, HOUR_S, at, registration
+from tests.support.building import EPOCH_S, HOUR_S, at, registration
 
 AWAY_S_MAX = 100 * HOUR_S
 CANONICAL = key_text(ED25519_SPKI_PREFIX + bytes(range(32)))

@@ -12,8 +12,7 @@ from openred_central.directory.saving import VITALS_INTERVAL_S
 from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import Record, Tombstone, decode_history, hash_id
 from openred_central.errors import CallerError
-
-from .building import (
+from tests.support.building import (
     SHORT_LIFE,
     DictStore,
     at,

@@ -23,9 +23,8 @@ from openred_central.directory.soundness import (
 )
 from openred_central.directory.state.columns import RecordColumns, row_of
 from openred_central.directory.state.node import KEYED, Endpoint, Profile, Record
-from tests.storage.records import record
-
-from .building import columns_of
+from tests.support.building import columns_of
+from tests.support.records import record
 
 NOW_S = 1_000.0
 KEY = base64.b64encode(bytes(range(32))).decode()

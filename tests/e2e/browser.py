@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.running import Server
+
 from ..support.parts import needs_module, needs_program
-from .running import Server
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Nothing here waits longer than this, however slow the machine is.

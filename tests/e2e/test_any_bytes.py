@@ -6,8 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from .conftest import Start
-from .running import Answer, Client, Server, answers, send
+from tests.support.running import Answer, Client, Server, Start, answers, send
 
 CONNECTIONS = 600
 SENDERS = 4

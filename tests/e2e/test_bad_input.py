@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.api.helpers import assert_problem
+from tests.support.running import Client, Server, answers, proof, send
+from tests.support.world import assert_problem
 
 from .conftest import servers_in
-from .running import Client, Server, answers, proof, send
 
 NODE = b'"node_id":"node-1","address":"192.0.2.1","port":8001,"public_key":"k"'
 DEEP = 5_000

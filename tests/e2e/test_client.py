@@ -30,9 +30,7 @@ from openred_central.client import (
 from openred_central.clock import Clock, SystemClock
 from openred_central.security.refused import Refused
 from openred_central.security.signing import PrivateKey
-
-from .conftest import Start
-from .running import Server
+from tests.support.running import Server, Start
 
 
 class WrongClock:

@@ -16,9 +16,7 @@ from openred_central.security.signing import PrivateKey
 from tests.house import curl
 from tests.security import openssl
 from tests.security.test_example import has_openssl
-
-from .conftest import Start
-from .running import ROOT, WAIT_S_MAX, Client, Server, environment, until
+from tests.support.running import ROOT, WAIT_S_MAX, Client, Server, Start, environment, until
 
 
 def run(folder: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.storage.records import alter
-
-from .conftest import Start
-from .running import Client, run, until
+from tests.support.records import alter
+from tests.support.running import Client, Start, run, until
 
 NAMES = ("n0", "n1", "n2")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from tests.support.running import Client, Start
+
 from .browser import FOCUSED, LINK, MEMORY, NODES, assert_well_behaved, open_page
-from .conftest import Start
-from .running import Client
 
 # What would run if any of it were taken for markup.
 HOSTILE = (

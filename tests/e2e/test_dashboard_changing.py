@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.support.running import Client, Start
+
 from .browser import FOCUSED, LINK, MEMORY, NODES, assert_well_behaved, open_page
-from .conftest import Start
-from .running import Client
 
 
 def test_a_server_that_died_is_never_said_to_be_asked_every_few_seconds(browser: Any, start: Start) -> None:

@@ -9,17 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from openred_central.api.feed.broadcast import LAG_TICKS_MAX, Broadcast
-from openred_central.api.feed.event_feed import EventFeed
-from openred_central.api.feed.event_log import EventLog
+from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.nodes import Nodes
 from openred_central.listening import address_of, listen_tcp
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
-from tests.api.sse import Event, read_events
-
-from .conftest import Start
-from .running import WAIT_S_MAX, Client, Server
+from tests.support.running import WAIT_S_MAX, Client, Server, Start
+from tests.support.sse import Event, read_events
 
 
 class Stream:
@@ -144,7 +141,8 @@ async def test_one_who_does_not_read_is_dropped_while_another_gets_everything() 
     """A real engine, with ticks as fast as they are taken and figures that soon fill every buffer."""
     figures = {"padding": "x" * 200_000}
     nodes = Nodes(LifecycleOptions(), shards=1, nodes_max=1)
-    broadcast = Broadcast(EventFeed(EventLog("run"), nodes), lambda: figures, lambda: 0.0, readers_max=10)
+    feed = EventFeed(EventLog("run"), nodes)
+    broadcast = Broadcast(feed, lambda: figures, lambda: 0.0, subscribers_max=10)
     engine = Engine()
 
     @engine.route("/events")
@@ -167,7 +165,7 @@ async def test_one_who_does_not_read_is_dropped_while_another_gets_everything() 
         while received.count(b"event: figures") < number + 2:
             received += await fast_reader.read(1 << 20)
     assert broadcast.dropped == 1
-    assert len(broadcast.readers) == 1
+    assert len(broadcast.subscribers) == 1
     broadcast.stop()
     while piece := await fast_reader.read(1 << 20):
         received += piece

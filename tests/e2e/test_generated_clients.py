@@ -14,10 +14,9 @@ import pytest
 
 from openred_central import __version__
 from openred_central.api.description.openapi import describe
+from tests.support.running import ROOT, Start
 
 from ..support.parts import needs_module, needs_program
-from .conftest import Start
-from .running import ROOT
 
 PACKAGE = "generated_openred_client"
 # Where `.ci/run` installs them; a person may as well: npm install --prefix .node PACKAGES

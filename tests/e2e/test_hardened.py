@@ -8,12 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from openred_central.cli.service_unit import service_unit
+from openred_central.cli.systemd_unit import service_unit
 from openred_central.settings.config import load
+from tests.support.running import Client, Server, Start, until
 
 from . import system_calls
-from .conftest import Start
-from .running import Client, Server, until
 from .test_operators import scrape, tcp
 
 # prctl(2): no memory is ever both writable and executable, nor becomes executable once it was writable.

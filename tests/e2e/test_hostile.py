@@ -10,9 +10,10 @@ from itertools import count
 import orjson
 import pytest
 
+from tests.support.running import WAIT_S_MAX, Answer, Client, Server, answers, send
+from tests.support.signing import Fields, Node, wait_for_the_next_second
+
 from .conftest import Start, servers_in
-from .running import WAIT_S_MAX, Answer, Client, Server, answers, send
-from .signing import Fields, Node, wait_for_the_next_second
 
 SLOW = 200
 HEAD_TIMEOUT_S = 3.0

@@ -24,10 +24,10 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from tests.house.project import ROOT, ignored
+from tests.support.project import ROOT, ignored
+from tests.support.running import WAIT_S_MAX, Client, until
 
 from .image import Image, is_ignored, steps, wheels_of
-from .running import WAIT_S_MAX, Client, until
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

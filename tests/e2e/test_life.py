@@ -6,8 +6,7 @@ import re
 import time
 from typing import Any
 
-from .conftest import Start
-from .running import Client, proof, until
+from tests.support.running import Client, Start, proof, until
 
 DWELL_S = 0.7
 WATCH_S_MAX = 40.0

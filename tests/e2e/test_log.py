@@ -12,11 +12,9 @@ from urllib.parse import quote
 
 import orjson
 
-from openred_central.exit_codes import TO_BE_MENDED
-
-from .conftest import Start
-from .running import READY, Client, Server, answers, send, until
-from .signing import Node, wait_for_the_next_second
+from openred_central.exit_codes import ExitCode
+from tests.support.running import READY, Client, Server, Start, answers, send, until
+from tests.support.signing import Node, wait_for_the_next_second
 
 
 def lines(server: Server) -> list[dict[str, Any]]:
@@ -94,7 +92,7 @@ def test_no_secret_of_a_node_or_of_the_directory_is_in_the_log(start: Start, tmp
 
 def test_a_start_that_fails_is_a_line_of_json_too(start: Start) -> None:
     server = start("--database", "postgres://x", "--log", "json", ready=False)
-    assert server.wait() == TO_BE_MENDED
+    assert server.wait() == ExitCode.CONFIG
     (line,) = lines(server)
     assert (line["level"], line["message"][:12]) == ("error", "cannot start")
 

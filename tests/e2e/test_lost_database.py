@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.records import opened, records_of
-
-from .conftest import Start
-from .running import Client, Server, run, until
+from tests.support.records import opened, records_of
+from tests.support.running import Client, Server, Start, run, until
 
 # Far more than a look at the files takes to come round, far less than forgotten data may stay.
 NOTICED_S = 10.0
@@ -54,8 +52,8 @@ def test_a_lost_database_detaches_the_store_at_once_and_loses_nothing_promised(
         late = client.register("late")
         assert (late.status, late.document["durable"]) == (202, False)
         assert client.ask("GET", "/nodes/kept").status == 200
-        until(lambda: "what was saved is in" in server.log, "the log to say where that is")
-        told = [line for line in server.log.splitlines() if "what was saved is in" in line]
+        until(lambda: "the saved data is in" in server.log, "the log to say where that is")
+        told = [line for line in server.log.splitlines() if "the saved data is in" in line]
         assert len(told) == 1, server.log
         if database.exists():
             done = run("verify", "--database", str(database), "--url", "http://{}:{}".format(*server.address))
@@ -63,7 +61,7 @@ def test_a_lost_database_detaches_the_store_at_once_and_loses_nothing_promised(
             assert "all agree" not in done.stdout
         server.kill()
     # The way out that the log tells.
-    kept = Path(told[0].partition("what was saved is in ")[2].partition(":")[0])
+    kept = Path(told[0].partition("the saved data is in ")[2].partition(":")[0])
     kept.rename(database)
     with Client(start().address) as client:
         assert client.ask("GET", "/nodes/kept").status == 200

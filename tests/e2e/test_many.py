@@ -9,8 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from .conftest import Start
-from .running import WAIT_S_MAX, Answer, Client, Server, answers
+from tests.support.running import WAIT_S_MAX, Answer, Client, Server, Start, answers
 
 NODES = 5_000
 # So many requests are on their way at once on one connection.

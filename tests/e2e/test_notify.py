@@ -6,8 +6,7 @@ import signal
 import socket
 from pathlib import Path
 
-from .conftest import Start
-from .running import WAIT_S_MAX, Client, until
+from tests.support.running import WAIT_S_MAX, Client, Start, until
 
 # Long beside a tick of the scheduler, short beside a test.
 WATCHDOG_S = 1.0

@@ -16,9 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.server.operators import CONNECTIONS_MAX
-
-from .conftest import Start
-from .running import WAIT_S_MAX, Client, Server, environment, until
+from tests.support.running import WAIT_S_MAX, Client, Server, Start, environment, until
 
 PATHS = [
     (one.method, one.path.replace("{node_id}", "node-1").replace("{key_id}", "key"))

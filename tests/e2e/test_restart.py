@@ -10,9 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.conftest import ENVIRONMENT
-
-from .conftest import Start
-from .running import Client, Server, proof, run, until
+from tests.support.running import Client, Server, Start, proof, run, until
 
 CLIENTS = 4
 ACKNOWLEDGED_MIN = 60

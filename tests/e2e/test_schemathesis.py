@@ -12,10 +12,9 @@ import sys
 from pathlib import Path
 
 from tests.conftest import SOAK
+from tests.support.running import UNLIMITED, Start, environment
 
 from ..support.parts import needs_module
-from .conftest import Start
-from .running import UNLIMITED, environment
 
 # `use_after_free`: a node that has left is still there, and may be looked at.
 EXCLUDED = "use_after_free"

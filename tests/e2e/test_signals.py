@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.micro_engine.serving import certificate as make_certificate
-
-from .conftest import Start
-from .running import Client, until
+from tests.support.certificates import certificate as make_certificate
+from tests.support.running import Client, Start, until
 
 # Signals that end a process that does not handle them, without faults of a program and KILL.
 HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)

@@ -11,10 +11,9 @@ import pytest
 from openred_central.directory.state.columns import record_digest
 from openred_central.directory.state.node import Record, Tombstone, hash_id
 from openred_central.storage.copies.snapshots import Snapshots
-from tests.storage.records import alter, opened, records_of, tombstones_of
+from tests.support.records import alter, opened, records_of, tombstones_of
+from tests.support.running import Client, Start, run, until
 
-from .conftest import Start
-from .running import Client, run, until
 from .test_restart import Writer, acknowledged_enough
 
 CLIENTS = 4

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from openred_central.exit_codes import TO_BE_MENDED
-from tests.storage.records import alter
-
-from .conftest import Start
-from .running import Client, Server, run, until
+from openred_central.exit_codes import ExitCode
+from tests.support.records import alter
+from tests.support.running import Client, Server, Start, run, until
 
 # Puts its own process id where the service manager would, then becomes the server.
 AS_THE_SERVICE_MANAGER = (
@@ -124,9 +122,9 @@ def test_a_file_of_another_program_is_left_alone(start: Start, tmp_path: Path) -
     connection.commit()
     connection.close()
     before = path.read_bytes()
-    assert "another program" in refused(start(database="other.db", ready=False), TO_BE_MENDED)
+    assert "another program" in refused(start(database="other.db", ready=False), ExitCode.CONFIG)
     (tmp_path / "text.db").write_text("Dear diary,\n" * 1_000)
-    assert str(tmp_path / "text.db") in refused(start(database="text.db", ready=False), TO_BE_MENDED)
+    assert str(tmp_path / "text.db") in refused(start(database="text.db", ready=False), ExitCode.CONFIG)
     assert path.read_bytes() == before
     assert (tmp_path / "text.db").read_text().startswith("Dear diary")
 
@@ -140,7 +138,7 @@ def test_a_database_that_cannot_be_is_told(start: Start, tmp_path: Path) -> None
     servers = [start(database=database, ready=False) for database in wrong]
     servers.append(start("--database", "postgres://x", ready=False))
     for server, told in zip(servers, [*wrong.values(), "names no database"], strict=True):
-        assert told in refused(server, TO_BE_MENDED)
+        assert told in refused(server, ExitCode.CONFIG)
 
 
 def test_a_database_of_a_newer_version_is_left_alone(start: Start, tmp_path: Path) -> None:
@@ -148,7 +146,7 @@ def test_a_database_of_a_newer_version_is_left_alone(start: Start, tmp_path: Pat
     path = tmp_path / "nodes.db"
     alter(path, "PRAGMA user_version = 99")
     before = path.read_bytes()
-    line = refused(start(ready=False), TO_BE_MENDED)
+    line = refused(start(ready=False), ExitCode.CONFIG)
     assert f"cannot start: {path} has schema version 99, this server knows versions up to" in line
     assert "start the server that wrote it" in line
     assert path.read_bytes() == before
@@ -163,9 +161,9 @@ def test_a_folder_that_may_not_be_read_is_told(start: Start, tmp_path: Path) -> 
     try:
         servers = [start(database=name, command=WITHOUT_PRIVILEGES, ready=False) for name in wrong]
         for server, folder in zip(servers, wrong.values(), strict=True):
-            line = refused(server, TO_BE_MENDED)
+            line = refused(server, ExitCode.CONFIG)
             assert str(tmp_path / folder) in line
-            assert "Permission denied; let the user of this server read and write it" in line
+            assert "Permission denied; let the user of this program read and write it" in line
     finally:
         for folder in ("there", "closed"):
             (tmp_path / folder).chmod(0o700)
@@ -173,7 +171,7 @@ def test_a_folder_that_may_not_be_read_is_told(start: Start, tmp_path: Path) -> 
 
 def assert_stopped_by(path: Path, server: Server) -> None:
     """The server may have listened before it looked at its keys."""
-    assert server.wait() == TO_BE_MENDED, server.log
+    assert server.wait() == ExitCode.CONFIG, server.log
     assert "Traceback" not in server.log
     assert str(path) in server.log.splitlines()[-1], server.log
 
@@ -250,7 +248,7 @@ def test_tls_files_that_are_missing_or_wrong_are_told(
         for given in files
     ]
     for given, server in zip(files, servers, strict=True):
-        line = refused(server, TO_BE_MENDED)
+        line = refused(server, ExitCode.CONFIG)
         assert "cannot use the certificate" in line
         assert str(given) in line
 
@@ -280,14 +278,14 @@ def test_a_unix_socket_that_cannot_be_is_told(start: Start, tmp_path: Path) -> N
         for number, path in enumerate(paths)
     ]
     for server, path in zip(servers, paths, strict=True):
-        assert f"cannot start: cannot listen at {path}: " in refused(server, TO_BE_MENDED)
+        assert f"cannot start: cannot listen at {path}: " in refused(server, ExitCode.CONFIG)
 
 
 def test_what_was_handed_over_and_is_no_socket_is_told(start: Start, tmp_path: Path) -> None:
     with handed_over_as_3(os.open(tmp_path, os.O_RDONLY)):
         server = start(command=AS_THE_SERVICE_MANAGER, pass_fds=[3], LISTEN_FDS="1", ready=False)
     assert "cannot start: descriptor 3 was passed, but it is no listening socket" in refused(
-        server, TO_BE_MENDED
+        server, ExitCode.CONFIG
     )
 
 

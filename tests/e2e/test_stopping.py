@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 import orjson
 
-from .conftest import Start
-from .running import WAIT_S_MAX, Answer, Client, Server, answers, until
-from .signing import Node, wait_for_the_next_second
+from tests.support.running import WAIT_S_MAX, Answer, Client, Server, Start, answers, until
+from tests.support.signing import Node, wait_for_the_next_second
 
 CONNECTIONS = 60
 PIPELINED_MAX = 8

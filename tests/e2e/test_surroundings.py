@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.cli.main import COMMANDS
-
-from .running import environment
+from openred_central.cli.main import MODULES
+from tests.support.running import environment
 
 # With words that need no server, or find none; no command of the settings can start one.
 NOWHERE = "http://127.0.0.1:1"
@@ -69,14 +68,14 @@ def expect_sound(done: subprocess.CompletedProcess[bytes], codes: set[int] = EXI
     assert b"Exception ignored" not in told
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", MODULES)
 def test_each_command_does_with_a_poor_encoding(name: str, tmp_path: Path) -> None:
     expect_sound(run(tmp_path, name, *WORDS.get(name, ()), LC_ALL="C", PYTHONIOENCODING="ascii"))
     helped = run(tmp_path, name, "--help", PYTHONIOENCODING="ascii")
     expect_sound(helped, {0})
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", MODULES)
 def test_each_command_tells_that_its_output_has_no_room(name: str, tmp_path: Path) -> None:
     done = run(tmp_path, name, *WORDS.get(name, ()), output="/dev/full")
     expect_sound(done, EXIT_CODES - {0})
@@ -85,7 +84,7 @@ def test_each_command_tells_that_its_output_has_no_room(name: str, tmp_path: Pat
     assert helped.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", MODULES)
 def test_each_command_takes_any_bytes_as_arguments(name: str, tmp_path: Path) -> None:
     expect_sound(run(tmp_path, name, *WORDS.get(name, ()), b"\xff"))
     expect_sound(run(tmp_path, name, *WORDS.get(name, ()), b"--url", b"http://\xff"))
@@ -93,7 +92,7 @@ def test_each_command_takes_any_bytes_as_arguments(name: str, tmp_path: Path) ->
     expect_sound(run(tmp_path, name, *words))
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", MODULES)
 def test_each_command_does_in_a_folder_that_is_gone(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()

@@ -19,10 +19,8 @@ from openred_central.security.refused import Refused
 from openred_central.security.signing import PrivateKey
 from openred_central.security.tokens.holder import challenge, check_holder, prove
 from openred_central.security.tokens.link import Pair, cross_verify
-
-from .conftest import Start
-from .running import Client, Server, until
-from .signing import Node, wait_for_the_next_second
+from tests.support.running import Client, Server, Start, until
+from tests.support.signing import Node, wait_for_the_next_second
 
 BASE64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 CHANGES = 2_000

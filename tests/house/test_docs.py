@@ -28,19 +28,18 @@ import pytest
 
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.api.routes import ENDPOINTS
-from openred_central.cli.completion import commands_of
-from openred_central.cli.main import COMMANDS, _parser
+from openred_central.cli.main import MODULES, commands
 from openred_central.settings.config import PREFIX, SETTINGS
 from openred_central.settings.texts import CLIENT_VARIABLES, settings_markdown
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION
+from tests.support.project import PACKAGE, ROOT, documents, expect_none, sources, text_files
 
 from . import curl
-from .project import PACKAGE, ROOT, documents, expect_none, sources, text_files
 from .transcripts import mismatches, run, transcripts
 
 # Variables of the tests, and flags that are no settings.
 TEST_VARIABLES = {"OPENRED_SEED", "OPENRED_PROFILE", "OPENRED_NO_SKIP"}
-FLAGS = {flag.name for command in commands_of(_parser()) for flag in command.flags} | {"--version"}
+FLAGS = {flag.names[0] for command in commands().values() for flag in command.flags} | {"--help", "--version"}
 # Programs with flags of their own, although their arguments may contain ours.
 FOREIGN_PROGRAMS = ("docker ", "systemctl ")
 ERRORS = {"CallerError", "ProtocolError"}
@@ -233,7 +232,7 @@ def test_documents_name_what_exists_and_invent_nothing() -> None:
         [
             *gaps("endpoint", in_tables(texts, "endpoint", "operators' endpoint"), served),
             *gaps("error", in_tables(texts, "error"), all_codes()),
-            *gaps("command", words_after("openred-central", texts), COMMANDS),
+            *gaps("command", words_after("openred-central", texts), set(MODULES)),
             *gaps("target of make", words_after("make", texts), make_targets(makefile)),
             *gaps("setting", variables_in(texts), known_variables),
             *gaps("flag", flags_in(texts), FLAGS & flags_in(texts).keys()),

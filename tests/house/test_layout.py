@@ -9,7 +9,7 @@ import tomllib
 import warnings
 from collections.abc import Iterable, Iterator
 
-from .project import ROOT, expect_none, ignored, sources
+from tests.support.project import ROOT, expect_none, ignored, sources
 
 TOP_LEVEL = {
     "openred_central",

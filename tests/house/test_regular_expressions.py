@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.project import expect_none, module_name, sources
+
 from .ambiguity import is_slow
-from .project import expect_none, module_name, sources
 
 METHODS = ("fullmatch", "match", "search", "sub", "findall")
 MAKERS = {"compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer"}

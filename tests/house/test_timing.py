@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from .project import expect_none, sources
+from tests.support.project import expect_none, sources
 
 # What ends the name of something that a caller must not be able to guess piece by piece.
 SECRETS = {"mac", "secret", "claim", "signature", "digest", "link", "password", "session", "hmac"}

@@ -17,8 +17,7 @@ from openred_central.security.directory_keys import keyset
 from openred_central.security.directory_keys.composite import CONTEXT, message_representative
 from openred_central.security.example import known_answers
 from openred_central.security.tokens.tokens import Unsigned
-
-from .project import documents
+from tests.support.project import documents
 
 VECTORS: dict[str, Any] = json.loads(known_answers())
 TEXT = documents()["openred_central/docs/wire-formats.md"]

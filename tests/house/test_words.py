@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from .project import expect_none, text_files
+from tests.support.project import expect_none, text_files
 
 # Written in two pieces, so that this file is not the first to break its own rule. The second column says
 # what to do instead.

@@ -10,12 +10,10 @@ import pytest
 from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import KEYED, Endpoint, Profile, hash_id
 from openred_central.maintenance.admitting import admit
-from openred_central.maintenance.line_fields import LineError
-from openred_central.maintenance.portable import Item, Secret
+from openred_central.maintenance.portable import Item, LineError, Secret
 from openred_central.security.tokens.revocations import TOKENS_MAX
-from tests.storage.records import record, tombstone
-
-from .helpers import VITALS
+from tests.support.maintenance import VITALS
+from tests.support.records import record, tombstone
 
 POINT = base64.b64encode(bytes(range(32))).decode()
 SMALL_ORDER = base64.b64encode(bytes(32)).decode()

@@ -15,7 +15,7 @@ from openred_central.maintenance.comparing import (
     same_record,
     state_contradiction,
 )
-from tests.storage.records import record
+from tests.support.records import record
 
 SHARDS = 64
 OTHER: dict[str, Any] = {

@@ -12,9 +12,8 @@ from openred_central.maintenance.exporting import output_file
 from openred_central.security.tokens.revocations import TOKENS_MAX
 from openred_central.storage.store import StoreError
 from openred_central.tasks.revocation_saver import load_revocations
-from tests.storage.records import alter, opened, record, tombstone
-
-from .helpers import VITALS, command, fill
+from tests.support.maintenance import VITALS, command, fill
+from tests.support.records import alter, opened, record, tombstone
 
 
 @pytest.fixture

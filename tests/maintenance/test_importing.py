@@ -15,9 +15,8 @@ from openred_central.directory.state.node import PROVEN, Endpoint, Profile, Reco
 from openred_central.maintenance.portable import LINE_BYTES_MAX, encode
 from openred_central.storage.sqlite.lock import FileLock
 from openred_central.storage.store import StoreError
-from tests.storage.records import opened, record, records_of, tombstone, tombstones_of
-
-from .helpers import CLAIM_KEY, VITALS, command, fill
+from tests.support.maintenance import CLAIM_KEY, VITALS, command, fill
+from tests.support.records import opened, record, records_of, tombstone, tombstones_of
 
 WALL_TIMES = st.floats(0.0, 1e11)
 ATTENDED_TIMES = st.floats(0.0, VITALS.attended_s)

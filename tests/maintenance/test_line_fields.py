@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.directory.lifecycle import STATE_BY_WIRE_NAME, State
-from openred_central.maintenance.line_fields import Fields, LineError, object_of
+from openred_central.maintenance.portable import Fields, LineError, object_of
 
 TAKERS: dict[str, Callable[[Fields], Any]] = {
     "text": lambda fields: fields.text("it"),

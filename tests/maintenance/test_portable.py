@@ -25,8 +25,9 @@ from openred_central.directory.state.node import (
     append_history,
     hash_id,
 )
-from openred_central.maintenance.line_fields import NUMBER_MAX, LineError
 from openred_central.maintenance.portable import (
+    NUMBER_MAX,
+    LineError,
     Secret,
     Totals,
     decode,
@@ -35,8 +36,7 @@ from openred_central.maintenance.portable import (
     encode_footer,
     encode_header,
 )
-
-from ..storage.records import record, tombstone
+from tests.support.records import record, tombstone
 
 FLOATS = st.floats(-NUMBER_MAX, NUMBER_MAX)
 TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))

@@ -8,9 +8,8 @@ import pytest
 
 from openred_central.maintenance.reading import existing_database, reading, reading_snapshot
 from openred_central.storage.store import StoreError
-from tests.storage.records import batch, opened, record, records_of
-
-from .helpers import fill, take
+from tests.support.maintenance import fill, take
+from tests.support.records import batch, opened, record, records_of
 
 
 def nothing(done: int, total: int) -> None:

@@ -13,18 +13,17 @@ from typing import Any
 import orjson
 import pytest
 
+from openred_central.cli import maintaining
 from openred_central.directory.state.columns import record_digest
 from openred_central.directory.state.deadlines import Deadlines
 from openred_central.directory.state.node import hash_id
 from openred_central.directory.state.registry import shard_of
-from openred_central.maintenance import commands, verifying
-from openred_central.storage.copies.manifest import Manifest
+from openred_central.maintenance import verifying
 from openred_central.storage.copies.runs import RUNS, begin_run
-from openred_central.storage.copies.snapshots import MANIFEST
+from openred_central.storage.copies.snapshots import MANIFEST, Manifest
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from tests.storage.records import alter, batch, opened, record, tombstone
-
-from .helpers import VITALS, Outcome, command, fill, take
+from tests.support.maintenance import VITALS, Outcome, command, fill, take
+from tests.support.records import alter, batch, opened, record, tombstone
 
 NODES = 40
 
@@ -388,7 +387,7 @@ def serving(*digests: str, run: bytes = RUN, state: str = "ok") -> Iterator[str]
 def test_the_memory_of_a_running_server_is_compared_a_few_times(
     database: Path, monkeypatch: pytest.MonkeyPatch, digests: list[str], code: int, told: str
 ) -> None:
-    monkeypatch.setattr(commands, "PAUSE_S", 0.0)
+    monkeypatch.setattr(maintaining, "PAUSE_S", 0.0)
     with opened(database) as store:
         begin_run(store, RUN)
     right = f"{sum(record_digest(record(slot)) for slot in range(NODES)) % 2**64:016x}"

@@ -15,10 +15,11 @@ import pytest
 from openred_central.listening import listen_tcp, listen_unix, tls_context
 from openred_central.micro_engine.acceptor import PARTING_MAX
 from openred_central.micro_engine.limits import EngineLimits
+from tests.support.certificates import certificate
+from tests.support.serving import Client, client_of, reset, running
 
 from ..support.waiting import until
 from .harness import answers, get
-from .serving import Client, certificate, client_of, reset, running
 
 
 def limits(total: int, per_address: int, exempt: tuple[str, ...] = ()) -> EngineLimits:

@@ -13,7 +13,7 @@ from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions, State
 from openred_central.micro_engine.engine import Engine
 from openred_central.reporting.figures import LiveFigures, Parts, performance
-from openred_central.storage.memory import MemoryStore
+from openred_central.storage.store import MemoryStore
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.saver import Saver, SaverOptions
 from openred_central.tasks.scheduler import Scheduler

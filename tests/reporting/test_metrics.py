@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from openred_central.api.caller.limiting import Refusals
 from openred_central.api.feed.broadcast import Broadcast
-from openred_central.api.feed.event_feed import EventFeed
-from openred_central.api.feed.event_log import EventLog
+from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.directory.lifecycle import State
+from openred_central.reporting import metrics
 from openred_central.reporting.figures import Parts
-from openred_central.reporting.metrics import metrics_text
+from openred_central.reporting.metrics import metrics_text, process_figures
 from openred_central.tasks.stall_meter import StallMeter
 
 from .test_figures import advance, make_parts
@@ -26,7 +28,7 @@ class Scraped:
 
     def __init__(self, parts: Parts, refusals: Refusals | None = None) -> None:
         feed = EventFeed(EventLog("run"), parts.directory.nodes)
-        broadcast = Broadcast(feed, dict, parts.clock.wall_s, readers_max=7)
+        broadcast = Broadcast(feed, dict, parts.clock.wall_s, subscribers_max=7)
         text = metrics_text(
             parts, broadcast, StallMeter(parts.clock), refusals or Refusals([]), {"saver": 0}
         ).decode()
@@ -130,3 +132,25 @@ def test_refusals_are_told_by_policy_and_by_reason(parts: Parts) -> None:
     for reason in ("signature_expired", "too_many_proofs", "replayed"):
         expected = 0 if reason == "replayed" else 1
         assert scraped.value("openred_proofs_failed_total", reason=reason) == expected
+
+
+def test_process_figures_are_those_of_this_process() -> None:
+    before = process_figures()
+    assert before.resident_bytes is not None
+    assert before.resident_bytes > 1 << 20
+    assert before.processor_s > 0
+    assert before.descriptors_open is not None
+    assert before.descriptors_max >= before.descriptors_open
+    reading, writing = os.pipe()
+    try:
+        assert process_figures().descriptors_open == before.descriptors_open + 2
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_figures_from_proc_are_missing_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(metrics, "_STATM", tmp_path / "none")
+    figures = process_figures()
+    assert (figures.resident_bytes, figures.descriptors_open) == (None, None)
+    assert figures.processor_s > 0

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from openred_central.security.authority import Authorities, signed_authority
 from openred_central.security.proof_errors import ProofError
-
-from .signed_requests import refusal
+from tests.support.signed_requests import refusal
 
 OURS = Authorities(
     ["Directory.Example", "192.0.2.1:8000", "[2001:DB8:0::1]:8000", "[::1]:443", "a.example:80"]

@@ -15,9 +15,9 @@ import pytest
 from openred_central.security.example import sign_example
 from openred_central.security.signatures import Message, check_proof, check_time, read_signature
 from openred_central.security.signing import PrivateKey
+from tests.support.signed_requests import ed25519_key, rsa_key
 
 from . import openssl
-from .signed_requests import ed25519_key, rsa_key
 
 ROOT = Path(__file__).parents[2]
 URL = "http://directory.example:8000"

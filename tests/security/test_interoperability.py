@@ -21,8 +21,7 @@ from openred_central.security.signatures import (
     read_signature,
 )
 from openred_central.security.signing import PrivateKey, signed_headers
-
-from .signed_requests import BODY, NONCE, NOW, ed25519_key, message, refusal, rsa_key
+from tests.support.signed_requests import BODY, NONCE, NOW, ed25519_key, message, refusal, rsa_key
 
 
 class Their:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from openred_central.encoding import ED25519_SPKI_PREFIX, key_id, spki_of
 from openred_central.security.node_keys import ALGORITHMS, InvalidKey, NodeKey, kind_of, load_node_key, verify
-
-from .signed_requests import RFC_9421_RSA_PSS, ed25519_key, rsa_key
+from tests.support.signed_requests import RFC_9421_RSA_PSS, ed25519_key, rsa_key
 
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P

@@ -6,8 +6,7 @@ import ast
 import re
 
 from openred_central.security.refused import Refused
-
-from ..house.project import PACKAGE, sources
+from tests.support.project import PACKAGE, sources
 
 
 def test_a_refusal_has_a_name_and_words() -> None:

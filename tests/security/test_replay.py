@@ -10,8 +10,7 @@ from openred_central.clock import Now
 from openred_central.security.proof_errors import ProofError
 from openred_central.security.replay import ENTRIES_MAX, ENTRY_BYTES, ReplayRings, admit
 from openred_central.security.signatures import AGE_S_MAX, EARLY_S_MAX, Proof
-
-from .signed_requests import NOW, refusal
+from tests.support.signed_requests import NOW, refusal
 
 
 def at(wall_s: float, *, jumped_s: float = 0.0) -> Now:

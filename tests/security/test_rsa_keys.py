@@ -6,8 +6,7 @@ import pytest
 
 from openred_central.encoding import ED25519_SPKI_PREFIX
 from openred_central.security.rsa_keys import SALT_BYTES, is_signed_by_rsa, read_spki
-
-from .signed_requests import ed25519_key, rsa_key
+from tests.support.signed_requests import ed25519_key, rsa_key
 
 
 def test_rsa_signs_by_pss_with_sha_512_and_a_salt_of_64_bytes_and_no_other_way() -> None:

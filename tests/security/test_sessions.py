@@ -22,8 +22,7 @@ from openred_central.security.sessions import (
     Session,
     Sessions,
 )
-
-from .signed_requests import NOW, ed25519_key, other_key, refusal
+from tests.support.signed_requests import NOW, ed25519_key, other_key, refusal
 
 KEY = bytes(range(SESSION_KEY_BYTES))
 SESSIONS = Sessions(KEY)

@@ -31,8 +31,7 @@ from openred_central.security.signatures import (
     signature_base,
 )
 from openred_central.security.signing import PrivateKey, rotation_headers, signed_headers
-
-from .signed_requests import (
+from tests.support.signed_requests import (
     BODY,
     NONCE,
     NOW,

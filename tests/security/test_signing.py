@@ -15,8 +15,17 @@ from openred_central.security.signatures import (
     request_base,
 )
 from openred_central.security.signing import PrivateKey, rotation_headers
-
-from .signed_requests import BODY, NONCE, NOW, ed25519_key, field, message, other_key, rsa_key, signed
+from tests.support.signed_requests import (
+    BODY,
+    NONCE,
+    NOW,
+    ed25519_key,
+    field,
+    message,
+    other_key,
+    rsa_key,
+    signed,
+)
 
 
 @pytest.mark.parametrize("make", [PrivateKey.generate_ed25519, PrivateKey.generate_rsa])

@@ -10,8 +10,7 @@ import pytest
 
 from openred_central.encoding import ED25519_SPKI_PREFIX
 from openred_central.security.verifying import is_signed
-
-from .signed_requests import ed25519_key, rsa_key
+from tests.support.signed_requests import ed25519_key, rsa_key
 
 # RFC 8032 §7.1, tests 1 to 3: public key, message, signature.
 RFC_8032 = [

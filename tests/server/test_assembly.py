@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from openred_central.api.feed.broadcast import Broadcast
-from openred_central.api.feed.event_feed import EventFeed
-from openred_central.api.feed.event_log import EventLog
+from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.api.service import Api
 from openred_central.clock import VirtualClock
 from openred_central.reporting.figures import LiveFigures, Parts
@@ -20,11 +19,10 @@ from openred_central.security.claims import CLAIM_KEY
 from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
 from openred_central.server.descriptors import needed
 from openred_central.settings.config import Configuration
-from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from openred_central.storage.store import Store
-from tests.api.minting import Here
-from tests.storage.records import alter, batch, opened, record
+from openred_central.storage.store import MemoryStore, Store
+from tests.support.minting import Here
+from tests.support.records import alter, batch, opened, record
 
 
 class Assembled:
@@ -45,7 +43,7 @@ class Assembled:
         self.parts: Parts = assembly.parts(
             directory, attended, saver, prober, feed, None, store, b"run", None
         )
-        broadcast = Broadcast(feed, LiveFigures(self.parts), assembly.clock.wall_s, readers_max=1)
+        broadcast = Broadcast(feed, LiveFigures(self.parts), assembly.clock.wall_s, subscribers_max=1)
         self.api: Api = assembly.api(
             self.parts,
             broadcast,

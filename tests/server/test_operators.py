@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from openred_central.api.admin.options import OperatorsOptions
+from openred_central.api.admin.admission import OperatorsOptions
 from openred_central.clock import SystemClock
 from openred_central.errors import CallerError
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.server.operators import Operators, make_desk
-from openred_central.storage.copies.manifest import Manifest
+from openred_central.storage.copies.snapshots import Manifest
 from openred_central.storage.keys.key_files import KeyFileError
 from openred_central.tasks.snapshotter import SnapshotFailed
-from tests.api.helpers import World
+from tests.support.world import World
 
 
 def operators(options: OperatorsOptions, secret_file: Path | None = None) -> Operators:

@@ -1,23 +1,25 @@
-"""The composition root, as far as it decides anything. That all parts work together is shown in tests/e2e."""
+"""The composition root. tests/e2e shows that all parts work together."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from openred_central.listening import StartError
-from openred_central.server.server import _close, _until, serve
+from openred_central.server.server import STOPPING, _close, _until, serve
 from openred_central.settings.config import load
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from tests.maintenance.helpers import fill, take
+from tests.support.maintenance import fill, take
 
 
-async def test_the_server_runs_until_it_is_told_to_stop() -> None:
+async def test_the_server_runs_until_it_has_to_stop() -> None:
     stop = asyncio.Event()
     part = asyncio.create_task(asyncio.Event().wait())
     waiting = asyncio.create_task(_until(stop, [part]))  # type: ignore[list-item]
@@ -29,7 +31,7 @@ async def test_the_server_runs_until_it_is_told_to_stop() -> None:
     part.cancel()
 
 
-async def test_what_a_part_must_not_go_on_from_ends_the_server() -> None:
+async def test_a_start_error_of_a_part_ends_the_server() -> None:
     async def breaks() -> None:
         raise StartError("a part broke")
 
@@ -37,15 +39,25 @@ async def test_what_a_part_must_not_go_on_from_ends_the_server() -> None:
         await _until(asyncio.Event(), [asyncio.create_task(breaks())])
 
 
-def test_what_keeps_the_server_from_starting_is_one_line_and_exit_code_78(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Restore what a server that ends ignores for good."""
+    numbers = (*STOPPING, signal.SIGHUP, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_an_impossible_start_is_one_line_and_exit_code_78(caplog: pytest.LogCaptureFixture) -> None:
     assert serve(load({"database": "postgres://x"}, {})) == 78
     (message,) = caplog.messages
     assert message.startswith("cannot start: 'postgres://x' names no database")
 
 
-def test_a_missing_database_of_which_there_are_snapshots_is_exit_code_78(
+@pytest.mark.usefixtures("signals")
+def test_a_missing_database_with_snapshots_is_exit_code_78(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = tmp_path / "openred.db"
@@ -58,10 +70,8 @@ def test_a_missing_database_of_which_there_are_snapshots_is_exit_code_78(
     assert not database.exists()
 
 
-def test_a_store_that_cannot_be_closed_is_no_start_that_failed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As on a disk that is full: what is in the log of changes cannot be copied into the database."""
+def test_a_failed_close_is_no_failed_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """On a full disk the log of changes cannot be copied into the database."""
     store = SqliteStore(tmp_path / "nodes.db")
     store.open()
     store.save_secret("name", b"value")
@@ -80,32 +90,18 @@ def test_a_store_that_cannot_be_closed_is_no_start_that_failed(
     store.close()
 
 
-# What most servers never need, or not before somebody asks for it.
-LATE = {
-    *("argparse", "difflib", "shutil", "tempfile", "html", "importlib.resources", "encodings.idna"),
-    *("cryptography.hazmat", "openred_central.api.description.openapi", "openred_central.api.operations"),
-    *(
-        "openred_central.api.granting",
-        "openred_central.api.vouching",
-        "openred_central.security.tokens.tokens",
-    ),
-    *("openred_central.security.directory_keys.keyring", "openred_central.storage.keys.directory_keys"),
-    *(
-        "openred_central.server.operators",
-        "openred_central.reporting.metrics",
-        "openred_central.dashboard.page",
-    ),
-}
+# Few servers need these, or not before a request asks for them.
+LATE = ("cryptography.hazmat", "openred_central.client", "openred_central.maintenance.verifying")
 
 
-def test_a_start_does_not_wait_for_what_it_does_not_need(tmp_path: Path) -> None:
+def test_a_start_does_not_wait_for_rare_needs(tmp_path: Path) -> None:
     program = f"""if True:
         import os, signal, sys
         from openred_central.cli import main as cli
         from openred_central.tasks.notifier import Notifier
 
         def ready(self, status):
-            print(sorted({LATE!r} & set(sys.modules)))
+            print(sorted(set({LATE!r}) & set(sys.modules)))
             os.kill(os.getpid(), signal.SIGTERM)
 
         Notifier.ready = ready

@@ -11,9 +11,9 @@ from dataclasses import astuple, replace
 
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import DAY_S, TABLE, Event, LifecycleOptions, State
+from tests.support.building import HOUR_S, NEVER_HOLDS, SHORT_LIFE
 
 from ..conftest import ENVIRONMENT
-from ..directory.building import HOUR_S, NEVER_HOLDS, SHORT_LIFE
 from .model import Said
 from .world import YEAR_S, World, WorldOptions
 

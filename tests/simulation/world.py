@@ -25,8 +25,8 @@ from openred_central.directory.state.node import LEFT, Profile, Record, Transiti
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
+from tests.support.building import NEVER_HOLDS, DictStore
 
-from ..directory.building import NEVER_HOLDS, DictStore
 from .model import Grave, Model, Node, Refused, Said
 
 YEAR_S = 365 * 86_400.0

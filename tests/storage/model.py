@@ -13,8 +13,7 @@ from random import Random
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, SignOfLife, Tombstone
 from openred_central.storage.sqlite.sqlite import SqliteStore
-
-from .records import opened, record, records_of, tombstone, tombstones_of
+from tests.support.records import opened, record, records_of, tombstone, tombstones_of
 
 SLOTS = range(12)
 NAMES = "abcdef"

@@ -23,13 +23,11 @@ from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.state.node import Record, SignOfLife, hash_id
 from openred_central.errors import CallerError
-from openred_central.storage.loading import load
-from openred_central.storage.memory import MemoryStore
+from openred_central.storage.loading import load, open_store
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from openred_central.storage.store import DamageError
-
-from ..api.helpers import DAY_S, NODE, World, run
-from .records import alter, batch, opened, record, tombstone
+from openred_central.storage.store import DamageError, MemoryStore, StoreError
+from tests.support.records import alter, batch, opened, record, tombstone
+from tests.support.world import DAY_S, NODE, World, run
 
 
 def directory() -> Directory:
@@ -244,3 +242,28 @@ def rows_of(path: Path) -> list[tuple[Any, ...]]:
         connection.text_factory = bytes
         types = ", ".join(f"typeof({name})" for name in COLUMNS)
         return connection.execute(f"SELECT {', '.join(COLUMNS)}, {types} FROM node ORDER BY slot").fetchall()
+
+
+def test_memory_keeps_nothing() -> None:
+    store = open_store("memory:")
+    assert not store.durable
+    store.close()
+
+
+def test_anything_else_is_a_path_and_the_store_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "openred.db"
+    store = open_store(str(path))
+    assert store.durable
+    assert store.location == str(path)
+    assert store.load_vitals() is None
+    store.close()
+
+
+@pytest.mark.parametrize("database", ["", ":memory:", "postgresql://localhost/openred", "data/\0.db"])
+def test_text_that_names_no_store_is_refused_and_creates_nothing(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=r"names no database; give the path of a file .* 'memory:'"):
+        open_store(database)
+    assert list(tmp_path.iterdir()) == []

@@ -13,8 +13,7 @@ import pytest
 from openred_central.directory.state.node import Record
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
-
-from .records import alter, batch, opened, record, records_of
+from tests.support.records import alter, batch, opened, record, records_of
 
 
 @pytest.fixture
@@ -40,16 +39,16 @@ def test_what_is_written_into_a_lost_file_is_promised_to_nobody(
     store = SqliteStore(path)
     store.open()
     store.commit(batch(record(1)))
-    assert store.loss is None
+    assert store.find_loss() is None
     happens(path)
-    assert store.loss is not None
+    assert store.find_loss() is not None
     for doing in (
         lambda: store.commit(batch(record(2))),
         lambda: store.save_secret("key", b"value"),
         lambda: store.look(0.0),
         store.tidy,
     ):
-        with pytest.raises(StoreError, match=rf"^{path} (is gone|was replaced): .*; what was saved is in"):
+        with pytest.raises(StoreError, match=rf"^{path} (is gone|was replaced): .*; the saved data is in"):
             doing()
     store.release()
     assert not path.exists() or records_of_closed(path) == []
@@ -68,7 +67,7 @@ def test_what_a_lost_file_held_is_kept_once_as_the_error_says(path: Path) -> Non
     all_removed(path)
     kept = path.with_name("openred.db.lost-1")
     for _ in range(2):
-        with pytest.raises(StoreError, match=rf"; what was saved is in {kept}: stop this server, and put"):
+        with pytest.raises(StoreError, match=rf"; the saved data is in {kept}: stop this server, and put"):
             store.commit(batch(record(3)))
     store.release()
     assert [file.name for file in path.parent.iterdir() if "lost" in file.name] == [kept.name]
@@ -82,7 +81,7 @@ def test_where_what_was_saved_cannot_be_kept_that_is_told(path: Path) -> None:
     store.open()
     store.commit(batch(record(1)))
     shutil.rmtree(path.parent)
-    with pytest.raises(StoreError, match=r"put that very file back, no copy; what was saved could not be"):
+    with pytest.raises(StoreError, match=r"put that very file back, no copy; the saved data could not be"):
         store.look(0.0)
     store.release()
 
@@ -139,7 +138,9 @@ def test_nothing_is_written_behind_the_commit_of_a_stranger(path: Path, before: 
             lambda: store.save_secret("key", b"value"),
             lambda: store.look(0.0),
         ):
-            with pytest.raises(StoreError, match=rf"holds {before} commits where 1 were made: somebody has"):
+            with pytest.raises(
+                StoreError, match=rf"holds {before} commits where 1 were made: another program"
+            ):
                 doing()
         alter(path, "UPDATE vitals SET commit_number = 1")
         store.commit(batch(record(2)))
@@ -152,8 +153,8 @@ def test_nothing_is_written_behind_the_commit_of_a_stranger(path: Path, before: 
 def test_a_log_that_a_reader_holds_is_told_bounded_and_shortened(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("openred_central.storage.sqlite.log_size.LOG_BYTES_WARNED", 1_000_000)
-    monkeypatch.setattr("openred_central.storage.sqlite.log_size.LOG_BYTES_MAX", 4_000_000)
+    monkeypatch.setattr("openred_central.storage.sqlite.open_files.LOG_BYTES_WARNED", 1_000_000)
+    monkeypatch.setattr("openred_central.storage.sqlite.open_files.LOG_BYTES_MAX", 4_000_000)
     log = path.with_name("openred.db-wal")
     many = batch(*(record(slot) for slot in range(1_000)))
     with opened(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as reader:

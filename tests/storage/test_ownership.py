@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from openred_central.storage.copies.restoring import swap_in
 from openred_central.storage.copies.snapshots import Snapshots
-from openred_central.storage.copies.swapping import swap_in
 from openred_central.storage.keys.admin_secret import read_or_make
 from openred_central.storage.keys.key_files import KeyFiles
 from openred_central.storage.private_files import clear, create_folder, give, scratch_folder

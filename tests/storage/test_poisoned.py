@@ -18,8 +18,8 @@ from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.sqlite.journal import FOLD_INTERVAL_S
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
+from tests.support.records import alter, batch, opened, record, records_of
 
-from .records import alter, batch, opened, record, records_of
 from .sqlite.test_faults import sqlite_error
 
 FSYNC_FAILED = sqlite3.SQLITE_IOERR_FSYNC
@@ -241,7 +241,7 @@ import resource, sys
 from pathlib import Path
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
-from tests.storage.records import batch, record, records_of
+from tests.support.records import batch, record, records_of
 
 store = SqliteStore(Path(sys.argv[1]))
 store.open()

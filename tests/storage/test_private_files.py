@@ -23,8 +23,7 @@ from openred_central.storage.private_files import (
     write_whole,
     written_whole,
 )
-
-from .records import ROOT
+from tests.support.records import ROOT
 
 
 def mode(path: Path) -> int:

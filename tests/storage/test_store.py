@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from openred_central.storage.store import RowsRefused, Store, StoreError
-
-from .records import batch, record
+from openred_central.storage.store import MemoryStore, RowsRefused, Store, StoreError
+from tests.support.records import batch, record
 
 
 @pytest.mark.parametrize("kind", [MemoryStore, SqliteStore])
@@ -27,3 +25,26 @@ def test_refused_rows_are_told_in_one_line_and_the_rest_is_at_hand() -> None:
     assert isinstance(error, StoreError)
     assert str(error) == "2 rows cannot be stored: Record of 5: region contains a NUL character"
     assert error.remaining is remaining
+
+
+def test_it_takes_everything_keeps_nothing_and_says_so() -> None:
+    store: Store = MemoryStore()
+    store.open()
+    store.commit(batch(record(1)))
+    store.save_secret("key", b"secret")
+    store.save_revocations({"token": 1.0})
+    store.look(0.0)
+    store.tidy()
+    assert (store.find_loss(), store.log_bytes) == (None, 0)
+    assert not store.durable
+    assert not store.tidy_due
+    assert "nothing is kept" in store.location
+    assert store.load_vitals() is None
+    assert store.load_secret("key") is None
+    assert store.load_revocations() == []
+    assert list(store.load_records(10)) == []
+    assert list(store.load_columns(10)) == []
+    store.leave_alone([1])
+    assert list(store.load_tombstones(10)) == []
+    store.close()
+    store.close()

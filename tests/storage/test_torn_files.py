@@ -14,9 +14,9 @@ from hypothesis import settings
 from openred_central.directory.state.changes import Batch
 from openred_central.storage.sqlite import journal, sqlite
 from openred_central.storage.sqlite.sqlite import SqliteStore
+from tests.support.records import opened
 
 from .model import Model, held, random_batch
-from .records import opened
 
 COMMITS = 60
 # Nothing of the log is copied into the database: that part could not be torn with it any more.

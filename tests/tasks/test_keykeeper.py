@@ -29,8 +29,7 @@ from openred_central.tasks.keykeeper import (
     NoKey,
     NoThread,
 )
-
-from ..security.keys import NOW, directory_key
+from tests.support.keys import NOW, directory_key
 
 # Nothing here waits longer than this for what has to happen at once.
 WAIT_S = 20.0

@@ -14,11 +14,10 @@ import pytest
 from openred_central.clock import Now
 from openred_central.security.refused import LIFETIME_S_MAX
 from openred_central.security.tokens.revocations import SWEPT_MAX, TOKENS_MAX, Revocations
-from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from openred_central.storage.store import Store, StoreError
+from openred_central.storage.store import MemoryStore, Store, StoreError
 from openred_central.tasks.revocation_saver import RevocationSaver, load_revocations
-from tests.storage.records import alter, opened
+from tests.support.records import alter, opened
 
 TOKEN = "A" * 22
 OTHER = "B" * 22

@@ -17,10 +17,8 @@ from openred_central.clock import AttendedTime, Now, VirtualClock
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, SignOfLife
 from openred_central.errors import InternalBug
-from openred_central.storage.memory import MemoryStore
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from openred_central.storage.sqlite.state import StoreState
-from openred_central.storage.store import RowsRefused, StoreError
+from openred_central.storage.store import MemoryStore, RowsRefused, StoreError, StoreState
 from openred_central.tasks.saver import BEHIND_S, FLUSH_S_MAX, Saver, SaverOptions
 from openred_central.tasks.supervisor import Supervisor
 

@@ -22,8 +22,7 @@ from openred_central.tasks.scheduler import (
     Scheduler,
     log_transitions,
 )
-
-from ..directory.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
+from tests.support.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
 
 SUSPICIOUS = MassSilenceOptions(share=0.25, nodes_min=4, hold_s_max=100.0)
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from openred_central.clock import VirtualClock
-from openred_central.storage.copies.manifest import Manifest
+from openred_central.storage.copies.snapshots import Manifest
 from openred_central.tasks.snapshotter import (
     FIRST_S,
     NICENESS,

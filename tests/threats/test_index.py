@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 
-from tests.house.project import ROOT, documents, expect_none, sources
+from tests.support.project import ROOT, documents, expect_none, sources
 
 TESTS: dict[str, tuple[str, ...]] = {
     "somebody speaks for another node, awake, asleep or dead": (

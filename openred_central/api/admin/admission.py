@@ -1,35 +1,101 @@
-"""Who may speak as an operator, and the record of what they did.
+"""Who may act as an operator, and the audit log ``openred.audit`` of all attempts.
 
-Whoever reaches the Unix socket may, since the file's mode decides who does; over TCP whoever knows the
-secret. Every action leaves one line in the log ``openred.audit``, also one that was refused.
+Over the Unix socket, anybody who can open it is an operator: the mode of its file decides. Over TCP, the
+secret decides. `Hosts` protects against pages that reach the listener by DNS rebinding: a browser takes this
+machine for the page's own server, but the field ``Host`` shows the name that the page asked for.
 """
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...errors import CallerError
 from ...logs import AUDIT
 from ...micro_engine.wire.messages import Request, Response
-from .hosts import Hosts
 
 log = logging.getLogger(AUDIT)
 
 SCHEME = "Bearer"
+# Never resolved by DNS (RFC 6761 §6.3).
+_LOOPBACK_NAME = "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorsOptions:
+    """Where operators are served, and how they are admitted.
+
+    They are served at `host` and `port`, 0 for any free one, None for none, and at the path `socket`, None
+    for none. `names` are further names of this server. `secret_file` holds the secret for TCP; None: it lies
+    beside the database.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = 8_001
+    socket: Path | None = None
+    secret_file: Path | None = None
+    names: tuple[str, ...] = ()
+
+
+class Hosts:
+    """The hosts that a listener answers for: loopback in any spelling, and `known` names and addresses.
+
+    `known` have no ports. An unspecified address among them, such as ``0.0.0.0``, stands for every address:
+    addresses are not resolved, so DNS rebinding cannot use them.
+    """
+
+    def __init__(self, known: Iterable[str]) -> None:
+        hosts = [_host(each) for each in known]
+        self._known = frozenset(hosts)
+        self._every_address = any(not isinstance(each, str) and each.is_unspecified for each in hosts)
+
+    def check(self, authority: str) -> None:
+        """Raise `CallerError` 421 unless the host of `authority`, which may have a port, is one of them."""
+        host = _host(_without_port(authority))
+        if host in self._known:
+            return
+        if isinstance(host, str):
+            allowed = host == _LOOPBACK_NAME or host.endswith(f".{_LOOPBACK_NAME}")
+        else:
+            allowed = self._every_address or host.is_loopback
+        if not allowed:
+            raise CallerError(
+                421,
+                "misdirected_request",
+                f"The operators' listener does not answer for the host {authority!r}.",
+                suggestion="Use localhost, OPENRED_ADMIN_HOST, or one of OPENRED_ADMIN_NAMES.",
+            )
+
+
+def _without_port(authority: str) -> str:
+    """Return the host of `authority`; brackets around an IPv6 address are removed."""
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority.partition(":")[0]
+
+
+def _host(text: str) -> str | ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address (an IPv4-mapped one as IPv4), or a name in lower case."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text.lower().removesuffix(".")
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
     """How operators are admitted at one listener.
 
-    `trusted`: everybody who reaches it is one. `secret`: what admits the others; None admits nobody.
-    `metrics_open`: whether ``GET /metrics`` is answered without it. `hosts`: whom it answers for; None: any,
-    where no browser gets.
+    `trusted`: every caller that reaches it is one. `secret` admits callers; None admits none.
+    `metrics_open`: whether ``GET /metrics`` needs no secret. `hosts` are those it answers for; None: all,
+    for a listener that no browser reaches.
     """
 
     trusted: bool
@@ -38,12 +104,12 @@ class Admission:
     hosts: Hosts | None = None
 
     def check_host(self, request: Request) -> None:
-        """Raise `CallerError` 421 ``misdirected_request`` where somebody else was asked."""
+        """Raise `CallerError` 421 ``misdirected_request`` if the request is for another host."""
         if self.hosts is not None:
             self.hosts.check(request.authority)
 
     def require(self, request: Request) -> None:
-        """Raise `CallerError` 401 ``proof_required`` or 403 ``forbidden`` unless an operator asks."""
+        """Raise `CallerError` 401 ``proof_required`` or 403 ``forbidden`` unless an operator calls."""
         if self.trusted:
             return
         presented = request.headers.get("authorization")
@@ -51,7 +117,7 @@ class Admission:
             raise CallerError(
                 401,
                 "proof_required",
-                "Only operators may do this, and nothing in the request proves that you are one.",
+                "Only operators may do this, and the request has no Authorization header.",
                 suggestion=f"Send `Authorization: {SCHEME} <secret>` with the content of the secret file.",
                 headers=(("WWW-Authenticate", SCHEME),),
             )
@@ -63,7 +129,7 @@ class Admission:
             raise CallerError(
                 403,
                 "forbidden",
-                "What the Authorization header presents is not the secret of this server's operators.",
+                "The Authorization header does not hold the secret of this server's operators.",
                 suggestion=f"Send `Authorization: {SCHEME} <secret>` with the content of the secret file.",
             )
 
@@ -74,7 +140,7 @@ class Admission:
         subject: str | None,
         act: Callable[[], Awaitable[Response]],
     ) -> Response:
-        """What `act` answers, if an operator asks for it. `subject` is the node that it is about."""
+        """Return the answer of `act` if an operator calls. `subject` is the node or key concerned."""
         outcome: Any = "failed"
         try:
             self.check_host(request)

@@ -1,7 +1,7 @@
-"""The description of the API as an OpenAPI document (3.1), made of the route table and what it leads to.
+"""The description of the API as an OpenAPI document (3.1), generated from `routes.ENDPOINTS`.
 
-One source: paths, methods, limits and bodies are those of `routes.ENDPOINTS`, fields and what they may be
-those that the endpoints read by, errors those of `problems.PROBLEMS`.
+Each endpoint declares its path, fields, replies and problems; fields have schemas; `problems.PROBLEMS` are
+the errors.
 """
 
 from __future__ import annotations
@@ -13,24 +13,28 @@ from typing import Any
 import orjson
 
 from ...micro_engine.wire.messages import HTML_TYPE, JSON_TYPE, PROBLEM_TYPE
-from ..operations import CLAIM, OPERATIONS, SESSION, SIGNATURE, TAGS, Operation
+from ..endpoint import CLAIM, SESSION, SIGNATURE, Endpoint
 from ..problems import ALWAYS, ELSEWHERE, PROBLEM, PROBLEMS, WITH_A_BODY
 from ..registering import NODE_ID
-from ..routes import ENDPOINTS, Endpoint
+from ..routes import ENDPOINTS
 from ..service import Documents
-from ..wire.caching import Page
-from ..wire.fields import Field
-from ..wire.kinds import Schema, only, schema_of
+from ..wire.caching import StaticDocument
+from ..wire.fields import Field, Schema, only, schema_of
 from . import reference_page
 
 VERSION = "3.1.0"
 DESCRIPTION = """\
-Nodes register, give signs of life, and find each other by what they offer.
+Nodes register, give signs of life, and find each other by the services they offer.
 
-HTTP/1.1 and JSON in UTF-8. Times are RFC 3339 in UTC, durations are seconds. Fields that are not known here \
-are ignored. `HEAD` works wherever `GET` does, and `OPTIONS` everywhere. Every error is a problem document \
-(RFC 9457) with a stable code. In an open directory a node that never signed proves nothing; once it has \
-signed, and everywhere in a strict directory, only its signature speaks for it."""
+HTTP/1.1 and JSON in UTF-8. Times are RFC 3339 in UTC, durations are seconds. Unknown fields are ignored. \
+`HEAD` works wherever `GET` does, and `OPTIONS` everywhere. Every error is a problem document (RFC 9457) \
+with a stable code. In an open directory, a node that never signed needs no proof. Once a node has signed, \
+and in a strict directory always, only its signature proves a request."""
+TAGS = {
+    "Nodes": "Register, give signs of life, and find others.",
+    "Security": "Keys and tokens, by which nodes identify each other.",
+    "Server": "The server itself.",
+}
 # The page runs nothing, loads nothing, and cannot be framed.
 PAGE_POLICY = "; ".join(
     (
@@ -45,20 +49,20 @@ SECURITY_SCHEMES = {
         "in": "header",
         "name": "Signature",
         "description": "An HTTP message signature (RFC 9421) by the node's key, with `Signature-Input` and, "
-        "where there is a body, `Content-Digest` (RFC 9530). A 401 tells in `Accept-Signature` what to sign; "
+        "with a body, `Content-Digest` (RFC 9530). The field `Accept-Signature` of a 401 says what to sign; "
         "`openred-central example sign` shows how.",
     },
     SESSION: {
         "type": "http",
         "scheme": "OpenRed",
-        "description": "`Authorization: OpenRed <session>`, as the answer to a signed request gave it. Good "
-        "for heartbeats without a body and for tokens.",
+        "description": "`Authorization: OpenRed <session>`, from the answer to a signed request. It is "
+        "accepted for heartbeats without a body and for tokens.",
     },
     CLAIM: {
         "type": "http",
         "scheme": "Claim",
-        "description": "`Authorization: Claim <secret>`, as the answer to the registration told it once. It "
-        "counts until the node signs for the first time.",
+        "description": "`Authorization: Claim <secret>`, from the answer to the registration. It is accepted "
+        "until the node signs for the first time.",
     },
 }
 HEADERS: dict[str, Schema] = {
@@ -67,11 +71,11 @@ HEADERS: dict[str, Schema] = {
     "Vary": {"type": "string"},
     "RateLimit-Policy": {"type": "string", "examples": ['"register";q=10;w=60']},
     "RateLimit": {"type": "string", "examples": ['"register";r=9;t=6']},
-    "Retry-After": {"type": "integer", "minimum": 1, "description": "In so many seconds."},
+    "Retry-After": {"type": "integer", "minimum": 1, "description": "When to try again, in seconds."},
     "WWW-Authenticate": {"type": "string"},
     "Accept-Signature": {"type": "string", "description": "What to sign."},
 }
-# What the answers of a status tell besides, where they do.
+# Further header fields of error replies, by status.
 PROBLEM_HEADERS = {
     401: ("WWW-Authenticate", "Accept-Signature"),
     429: ("Retry-After", "RateLimit-Policy", "RateLimit"),
@@ -80,25 +84,24 @@ PROBLEM_HEADERS = {
 
 
 def documents(version: str) -> Documents:
-    """The documents that a server of this `version` serves."""
+    """Make the documents that a server of this `version` serves."""
     document = describe(version)
     return Documents(
-        openapi=Page.of(orjson.dumps(document), JSON_TYPE),
-        reference=Page.of(reference_page.render(document).encode(), HTML_TYPE, PAGE_HEADERS),
+        openapi=StaticDocument.of(orjson.dumps(document), JSON_TYPE),
+        reference=StaticDocument.of(reference_page.render(document).encode(), HTML_TYPE, PAGE_HEADERS),
     )
 
 
 def describe(version: str) -> dict[str, Any]:
-    """The OpenAPI document of a server of this `version`."""
+    """Return the OpenAPI document of a server of this `version`."""
     named: dict[str, Schema] = {}
     paths: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
-        operation = OPERATIONS[f"{endpoint.method} {endpoint.path}"]
         method = endpoint.method.lower()
-        paths.setdefault(endpoint.path, {})[method] = _operation(endpoint, operation)
+        paths.setdefault(endpoint.path, {})[method] = _operation(endpoint)
         for number, path in enumerate(endpoint.aliases, 1):
-            older = _operation(endpoint, operation)
-            older["operationId"] = f"{operation.name}Older{number}"
+            older = _operation(endpoint)
+            older["operationId"] = f"{endpoint.name}Older{number}"
             older["summary"] += " (older path)"
             paths.setdefault(path, {})[method] = older | {"deprecated": True}
     return {
@@ -123,24 +126,24 @@ def describe(version: str) -> dict[str, Any]:
     }
 
 
-def _operation(endpoint: Endpoint, operation: Operation) -> dict[str, Any]:
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
     document: dict[str, Any] = {
-        "operationId": operation.name,
-        "tags": [operation.tag],
-        "summary": operation.summary,
-        "description": operation.description,
-        "parameters": list(_parameters(endpoint, operation)),
-        "responses": _responses(endpoint, operation),
+        "operationId": endpoint.name,
+        "tags": [endpoint.tag],
+        "summary": endpoint.summary,
+        "description": endpoint.description,
+        "parameters": list(_parameters(endpoint)),
+        "responses": _responses(endpoint),
     }
-    if operation.body:
-        content = {JSON_TYPE: {"schema": _body(operation)}}
-        document["requestBody"] = {"content": content, "required": operation.body_required}
-    if operation.proofs:
-        document["security"] = [{} if name is None else {name: []} for name in operation.proofs]
+    if endpoint.body:
+        content = {JSON_TYPE: {"schema": _body(endpoint)}}
+        document["requestBody"] = {"content": content, "required": endpoint.body_required}
+    if endpoint.proofs:
+        document["security"] = [{} if name is None else {name: []} for name in endpoint.proofs]
     return document
 
 
-def _parameters(endpoint: Endpoint, operation: Operation) -> Iterable[dict[str, Any]]:
+def _parameters(endpoint: Endpoint) -> Iterable[dict[str, Any]]:
     if "{node_id}" in endpoint.path:
         yield {
             "name": NODE_ID.name,
@@ -149,7 +152,7 @@ def _parameters(endpoint: Endpoint, operation: Operation) -> Iterable[dict[str, 
             "description": NODE_ID.description,
             "schema": schema_of(NODE_ID.read),
         }
-    for field in operation.query:
+    for field in endpoint.query:
         for name, older in _spellings(field):
             yield {
                 "name": name,
@@ -159,8 +162,8 @@ def _parameters(endpoint: Endpoint, operation: Operation) -> Iterable[dict[str, 
                 "schema": schema_of(field.read),
                 **older,
             }
-    headers = dict(operation.headers)
-    if operation.caches:
+    headers = dict(endpoint.headers)
+    if endpoint.caches:
         headers["If-None-Match"] = "The `ETag` of what the caller has."
     for name, description in headers.items():
         yield {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
@@ -172,21 +175,21 @@ def _spellings(field: Field[Any]) -> Iterable[tuple[str, dict[str, Any]]]:
         yield field.alias, {"deprecated": True, "description": f"The older spelling of `{field.name}`."}
 
 
-def _body(operation: Operation) -> Schema:
+def _body(endpoint: Endpoint) -> Schema:
     """Return the schema of a body.
 
-    Where one of several sets of fields is needed, each set has an object of its own: generators of clients
-    make a type of an object, and nothing of a rule that names members only.
+    Each of several alternative sets of fields is an object of its own: generators of clients make types of
+    objects, and ignore rules that only name members.
     """
     properties: dict[str, Schema] = {}
-    choices: list[list[Schema]] = [operation.rules["anyOf"]] if operation.rules else []
-    for field in operation.body:
+    choices: list[list[Schema]] = [endpoint.rules["anyOf"]] if endpoint.rules else []
+    for field in endpoint.body:
         for name, older in _spellings(field):
             properties[name] = {"description": field.description, **older, "allOf": [schema_of(field.read)]}
         # Both spellings may be sent with the same value, which a schema cannot say.
         if field.alias is not None and field.required:
             choices.append([{"required": [field.name]}, {"required": [field.alias]}])
-    required = [field.name for field in operation.body if field.required and field.alias is None]
+    required = [field.name for field in endpoint.body if field.required and field.alias is None]
     shapes = [_shape(properties, required, chosen) for chosen in product(*choices)]
     return shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
 
@@ -199,9 +202,9 @@ def _shape(properties: dict[str, Schema], required: list[str], chosen: Sequence[
     return {**shape, "required": needed} if needed else shape
 
 
-def _responses(endpoint: Endpoint, operation: Operation) -> dict[str, Any]:
-    codes = {*ALWAYS, *operation.problems}
-    if operation.body:
+def _responses(endpoint: Endpoint) -> dict[str, Any]:
+    codes = {*ALWAYS, *endpoint.problems}
+    if endpoint.body:
         codes.update(WITH_A_BODY)
     if "{" in endpoint.path:
         codes.add("not_found")
@@ -212,13 +215,13 @@ def _responses(endpoint: Endpoint, operation: Operation) -> dict[str, Any]:
         if code in codes:
             by_status.setdefault(problem.status, []).append(code)
     responses: dict[str, Any] = {}
-    for status in sorted(by_status.keys() | operation.replies.keys()):
-        responses[str(status)] = _response(status, operation, by_status.get(status, []))
+    for status in sorted(by_status.keys() | endpoint.replies.keys()):
+        responses[str(status)] = _response(status, endpoint, by_status.get(status, []))
     return responses
 
 
-def _response(status: int, operation: Operation, codes: list[str]) -> dict[str, Any]:
-    reply = operation.replies.get(status)
+def _response(status: int, endpoint: Endpoint, codes: list[str]) -> dict[str, Any]:
+    reply = endpoint.replies.get(status)
     content: dict[str, Any] = {}
     texts, headers = list[str](), list[str]()
     if reply is not None:
@@ -238,16 +241,16 @@ def _response(status: int, operation: Operation, codes: list[str]) -> dict[str, 
         response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
     if content:
         response["content"] = content
-    if reply is not None and status in (200, 201) and operation.leads_to:
+    if reply is not None and status in (200, 201) and endpoint.leads_to:
         response["links"] = {
             name: {"operationId": name, "parameters": {"node_id": "$response.body#/node_id"}}
-            for name in operation.leads_to
+            for name in endpoint.leads_to
         }
     return response
 
 
 def _hoisted(value: Any, named: dict[str, Schema]) -> Any:
-    """`value` with each schema that has a title in `named`, and a reference in its place."""
+    """Return `value` with each titled schema moved to `named`, and a reference in its place."""
     if isinstance(value, list):
         return [_hoisted(item, named) for item in value]
     if not isinstance(value, dict):
@@ -262,7 +265,7 @@ def _hoisted(value: Any, named: dict[str, Schema]) -> Any:
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema`, with the one schema that it extends by a description put in its place."""
+    """Return `schema`; if it only adds a description to another schema, merge the two."""
     match schema:
         case {"allOf": [{"$ref": reference}], "description": description}:
             rest = {name: value for name, value in schema.items() if name not in ("allOf", "description")}

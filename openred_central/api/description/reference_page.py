@@ -1,4 +1,4 @@
-"""The reference page: an OpenAPI document as one page of HTML that loads nothing and runs nothing. Pure."""
+"""The reference page: an OpenAPI document as one HTML page that loads and runs nothing. Pure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,93 @@ from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any, NamedTuple
 
-from .reference_style import STYLE
-
 SCHEMAS = "#/components/schemas/"
-# A longer expression helps nobody who reads; what it means stands in the description.
+# A longer expression is unreadable; the description explains it.
 PATTERN_SHOWN_MAX = 60
 CHOICES_SHOWN_MAX = 12
 KINDS = {"array": "list", "boolean": "true or false", "string": "text"}
 
 Json = Mapping[str, Any]
 
+# Light and dark, for desk, phone and paper.
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --page: #fbfbfa; --card: #fff; --ink: #1d2126; --soft: #5b6470; --line: #e1e3e6; --link: #0b57a4;
+  --code: #f1f2f4; --get: #0b6b4f; --post: #0b57a4; --delete: #a3271b; --good: #0b6b4f; --bad: #a3271b;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #14171b; --card: #1b1f24; --ink: #e4e7eb; --soft: #9aa4b0; --line: #30363d; --link: #7ab8f5;
+    --code: #262c33; --get: #4cc38a; --post: #7ab8f5; --delete: #f0857a; --good: #4cc38a; --bad: #f0857a;
+  }
+}
+* { box-sizing: border-box; }
+html { scroll-padding-top: 1rem; }
+body {
+  margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+}
+a { color: var(--link); text-underline-offset: 0.15em; }
+a:focus-visible, summary:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
+code, .path { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }
+code { font-size: 0.88em; background: var(--code); padding: 0.1em 0.3em; border-radius: 4px;
+  overflow-wrap: anywhere; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 0.25rem; }
+h2 { font-size: 1.3rem; margin: 3rem 0 0.25rem; }
+h3 { font-size: 1.02rem; margin: 0; display: flex; flex-wrap: wrap; gap: 0.3rem 0.6rem;
+  align-items: baseline; }
+h4 { font-size: 0.78rem; letter-spacing: 0.06em; text-transform: uppercase; color: var(--soft);
+  margin: 1.4rem 0 0.3rem; }
+p { margin: 0.5rem 0; max-width: 70ch; }
+.skip { position: absolute; left: -999px; }
+.skip:focus { left: 1rem; top: 1rem; background: var(--card); padding: 0.5rem; z-index: 1; }
+.soft { color: var(--soft); }
+.frame { display: grid; grid-template-columns: 17rem minmax(0, 1fr); max-width: 76rem; margin: 0 auto; }
+nav { position: sticky; top: 0; align-self: start; height: 100vh; overflow: auto;
+  padding: 2rem 1rem 2rem 1.5rem; font-size: 0.9rem; border-right: 1px solid var(--line); }
+nav ul { list-style: none; margin: 0 0 1.1rem; padding: 0; }
+nav li a { display: flex; gap: 0.5rem; padding: 0.2rem 0; color: var(--ink); text-decoration: none; }
+nav li a:hover { color: var(--link); }
+nav .method { font-size: 0.68rem; width: 3.4rem; flex: none; padding-top: 0.15rem; }
+nav .path { font-size: 0.8rem; overflow-wrap: anywhere; }
+main { padding: 2rem 2.5rem 6rem; min-width: 0; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; margin: 1rem 0;
+  padding: 1.1rem 1.3rem 1.3rem; }
+.card h3 .path { font-size: 1rem; overflow-wrap: anywhere; }
+.card .summary { font-weight: 600; margin-top: 0.5rem; }
+.method { font-weight: 700; font-size: 0.8rem; letter-spacing: 0.04em; }
+.get { color: var(--get); } .post { color: var(--post); } .delete { color: var(--delete); }
+table { width: 100%; border-collapse: collapse; font-size: 0.92rem; }
+td, th { text-align: left; vertical-align: top; padding: 0.45rem 0.8rem 0.45rem 0;
+  border-top: 1px solid var(--line); overflow-wrap: anywhere; }
+tr:first-child > td, tr:first-child > th { border-top: 0; }
+th { width: 12.5rem; font-weight: 400; }
+td p { margin: 0; }
+.must { color: var(--bad); font-size: 0.78rem; white-space: nowrap; }
+.old { color: var(--soft); font-size: 0.78rem; white-space: nowrap; }
+.status { width: 4rem; font-variant-numeric: tabular-nums; font-weight: 600; }
+.ok { color: var(--good); } .no { color: var(--bad); }
+.pattern { font-size: 0.8em; }
+footer { color: var(--soft); font-size: 0.85rem; margin-top: 3rem; }
+@media (max-width: 52rem) {
+  .frame { display: block; }
+  nav { position: static; height: auto; max-height: 15rem; border: 0; border-bottom: 1px solid var(--line);
+    padding: 0.7rem 1rem; }
+  nav li a { padding: 0.4rem 0; }
+  main { padding: 1.2rem 1rem 4rem; }
+  .card { padding: 0.9rem 1rem 1rem; }
+  table, tbody, tr, td, th { display: block; width: auto; }
+  td, th { border: 0; padding: 0.1rem 0; }
+  tr { border-top: 1px solid var(--line); padding: 0.5rem 0; }
+  tr:first-child { border-top: 0; }
+}
+@media print { nav { display: none; } .frame { display: block; } .card { break-inside: avoid; } }
+"""
 
-class Entry(NamedTuple):
-    """One operation of the document, and the older paths that lead to the same."""
+
+class DescribedOperation(NamedTuple):
+    """One operation of the document, with its older paths."""
 
     method: str
     path: str
@@ -28,7 +102,7 @@ class Entry(NamedTuple):
 
 
 def render(document: Json) -> str:
-    """`document`, an OpenAPI 3.1 document such as `openapi.describe` makes, as HTML."""
+    """Return `document`, an OpenAPI 3.1 document as `openapi.describe` makes it, as HTML."""
     entries = list(_entries(document["paths"]))
     info = document["info"]
     common = _common_codes(entries)
@@ -53,8 +127,8 @@ def render(document: Json) -> str:
     return "".join(parts)
 
 
-def _entries(paths: Json) -> Iterator[Entry]:
-    """The operations that are not merely older paths to another."""
+def _entries(paths: Json) -> Iterator[DescribedOperation]:
+    """Yield the operations; older paths are merged into them."""
     older: dict[str, list[str]] = {}
     for path, item in paths.items():
         for operation in item.values():
@@ -63,10 +137,10 @@ def _entries(paths: Json) -> Iterator[Entry]:
     for path, item in paths.items():
         for method, operation in item.items():
             if not operation.get("deprecated"):
-                yield Entry(method, path, operation, older.get(operation["operationId"], []))
+                yield DescribedOperation(method, path, operation, older.get(operation["operationId"], []))
 
 
-def _navigation(document: Json, entries: list[Entry]) -> Iterator[str]:
+def _navigation(document: Json, entries: list[DescribedOperation]) -> Iterator[str]:
     yield '<nav aria-label="Contents">'
     for tag in document["tags"]:
         yield f"<h4>{escape(tag['name'])}</h4><ul>"
@@ -74,12 +148,12 @@ def _navigation(document: Json, entries: list[Entry]) -> Iterator[str]:
             yield f'<li><a href="#{_anchor(entry)}">{_method(entry.method)}'
             yield f'<span class="path">{_breakable(entry.path)}</span></a></li>'
         yield "</ul>"
-    yield '<h4>More</h4><ul><li><a href="#proofs">Who asks</a></li>'
+    yield '<h4>More</h4><ul><li><a href="#proofs">Proofs</a></li>'
     yield '<li><a href="#errors">Errors</a></li><li><a href="#schemas">Objects</a></li></ul></nav>'
 
 
 def _proofs(schemes: Json) -> Iterator[str]:
-    yield '<h2 id="proofs">Who asks</h2><table>'
+    yield '<h2 id="proofs">Proofs</h2><table>'
     for name, scheme in schemes.items():
         yield f'<tr id="proof-{escape(name)}"><th><code>{escape(name)}</code></th>'
         yield f"<td>{_prose(scheme['description'])}</td></tr>"
@@ -87,7 +161,7 @@ def _proofs(schemes: Json) -> Iterator[str]:
 
 
 def _operations(
-    tags: Iterable[Json], entries: list[Entry], common: set[str], problems: Json
+    tags: Iterable[Json], entries: list[DescribedOperation], common: set[str], problems: Json
 ) -> Iterator[str]:
     for tag in tags:
         yield f"<h2>{escape(tag['name'])}</h2><p class='soft'>{_prose(tag['description'])}</p>"
@@ -95,7 +169,7 @@ def _operations(
             yield from _card(entry, common, problems)
 
 
-def _card(entry: Entry, common: set[str], problems: Json) -> Iterator[str]:
+def _card(entry: DescribedOperation, common: set[str], problems: Json) -> Iterator[str]:
     operation = entry.operation
     yield f'<section class="card" id="{_anchor(entry)}"><h3>{_method(entry.method)}'
     yield f'<span class="path">{_breakable(entry.path)}</span></h3>'
@@ -116,17 +190,17 @@ def _card(entry: Entry, common: set[str], problems: Json) -> Iterator[str]:
             yield f"<h4>{heading}</h4><table>{''.join(rows)}</table>"
     if "requestBody" in operation:
         ((_, content),) = operation["requestBody"]["content"].items()
-        needed = "" if operation["requestBody"]["required"] else ", which may be left out"
+        needed = "" if operation["requestBody"]["required"] else " (optional)"
         yield f"<h4>JSON body{needed}</h4>"
         yield from _members(content["schema"])
     yield "<h4>Answers</h4><table>"
     for status, response in operation["responses"].items():
         yield from _answer(status, response, common, problems)
-    yield '</table><p class="soft">And <a href="#errors">what any request may meet</a>.</p></section>'
+    yield '</table><p class="soft">And <a href="#errors">the errors of any request</a>.</p></section>'
 
 
 def _answer(status: str, response: Json, common: set[str], problems: Json) -> Iterator[str]:
-    """The rows of one status: what is answered, and each error that is not common to all requests."""
+    """Yield the rows of one status: the reply, and each error that is not common to all requests."""
     codes = _codes(response)
     kind = "ok" if status < "400" else "no"
     successes = {
@@ -146,8 +220,8 @@ def _answer(status: str, response: Json, common: set[str], problems: Json) -> It
 
 def _problems(problems: Json, common: set[str], elsewhere: Iterable[str]) -> Iterator[str]:
     yield '<h2 id="errors">Errors</h2><p>Every error is a '
-    yield f"{_kind({'$ref': SCHEMAS + 'Problem'})}. Any request may meet these; "
-    yield "the others stand with theirs.</p>"
+    yield f"{_kind({'$ref': SCHEMAS + 'Problem'})}. Any request may get these; "
+    yield "each endpoint lists its own.</p>"
     yield '<div class="card"><table>'
     for code, problem in problems.items():
         if code in common or code in elsewhere:
@@ -170,11 +244,11 @@ def _schemas(schemas: Json) -> Iterator[str]:
 
 
 def _members(schema: Json) -> Iterator[str]:
-    """A table of the members of an object."""
+    """Yield a table of the members of an object."""
     shapes = schema.get("anyOf", [schema])
     members = {name: member for shape in reversed(shapes) for name, member in shape["properties"].items()}
     older = {name for name, member in members.items() if member.get("deprecated")}
-    # What is needed in one of two spellings counts as needed in the one that is not old.
+    # A member with two spellings is required in its newer one.
     needed = [set(shape.get("required", ())) for shape in shapes]
     required = {name for name in members if all(name in names or names & older for names in needed)}
     yield "<table>"
@@ -197,7 +271,7 @@ def _row(name: str, schema: Json, required: bool | None, old: bool | None, descr
 
 
 def _kind(schema: Json) -> str:
-    """What a value may be, in a few words of HTML."""
+    """Describe a schema in a few words of HTML."""
     if "$ref" in schema:
         name = escape(schema["$ref"].removeprefix(SCHEMAS))
         return f'<a href="#schema-{name}">{name}</a>'
@@ -237,7 +311,7 @@ def _bounds(schema: Json) -> Iterator[str]:
 
 
 def _codes(response: Json) -> list[str]:
-    """The codes of the errors that an answer may tell of."""
+    """Return the error codes of a response."""
     for media, content in response.get("content", {}).items():
         if "problem" in media:
             codes: list[str] = content["schema"]["allOf"][1]["properties"]["error"]["enum"]
@@ -245,8 +319,8 @@ def _codes(response: Json) -> list[str]:
     return []
 
 
-def _common_codes(entries: list[Entry]) -> set[str]:
-    """The codes that every operation may answer with."""
+def _common_codes(entries: list[DescribedOperation]) -> set[str]:
+    """Return the error codes that every operation has."""
     sets = [
         {code for response in entry.operation["responses"].values() for code in _codes(response)}
         for entry in entries
@@ -254,11 +328,11 @@ def _common_codes(entries: list[Entry]) -> set[str]:
     return set.intersection(*sets) if sets else set()
 
 
-def _tagged(entries: Iterable[Entry], tag: str) -> list[Entry]:
+def _tagged(entries: Iterable[DescribedOperation], tag: str) -> list[DescribedOperation]:
     return [entry for entry in entries if tag in entry.operation["tags"]]
 
 
-def _anchor(entry: Entry) -> str:
+def _anchor(entry: DescribedOperation) -> str:
     return escape(str(entry.operation["operationId"]))
 
 
@@ -268,12 +342,12 @@ def _method(method: str) -> str:
 
 def _proof(way: Json) -> str:
     if not way:
-        return "none where the node never signed"
+        return "none if the node never signed"
     return " and ".join(f'<a href="#proof-{escape(name)}">{escape(name)}</a>' for name in way)
 
 
 def _breakable(path: str) -> str:
-    """A path that may be broken behind its slashes."""
+    """Escape a path, and allow line breaks behind its slashes."""
     return escape(path).replace("/", "/<wbr>")
 
 
@@ -283,5 +357,5 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _prose(text: str) -> str:
-    """Text as HTML, with what stands between backquotes as code."""
+    """Escape text as HTML, with code between backquotes."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))

@@ -1,36 +1,74 @@
-"""Server-sent events to very many readers at once: one timer, one piece of bytes, one write for each reader.
+"""Server-sent events for very many subscribers: one timer, one piece of bytes, one write for each subscriber.
 
-A reader is a number in the log of events and a future that it waits on. Nothing is queued for it: one that
-is slow is given the newest figures when it comes again, and one that does not come again for long is dropped.
+A subscriber is a number in the log of events and a future that it waits on; nothing is queued for it. A slow
+subscriber gets the newest figures when it returns, and is disconnected if it does not return for long.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .event_feed import EventFeed
-from .event_log import event_bytes
-from .figure_history import FigureHistory
+from ...directory.lifecycle import LIVE_STATES
+from .event_log import EventFeed, event_bytes
 
 TICK_S = 1.0
-# A comment this often keeps proxies and address translators from believing that the connection is dead.
+# Comments keep proxies and address translators from dropping the connection.
 COMMENT_TICKS = 15
 COMMENT = b": alive\n\n"
-# A reader that took nothing for so many ticks while there was something for it is dropped.
+# A subscriber that takes nothing of what it is offered for so many ticks is disconnected.
 LAG_TICKS_MAX = 30
-# A point of the history of figures is kept this often, whoever reads.
+# A point of the history of figures is kept this often, also without subscribers.
 HISTORY_TICKS = 10
-# So many readers are woken in one turn of the loop: a millisecond.
+# An hour of points.
+HISTORY_POINTS_MAX = 360
+# The most subscribers woken in one turn of the loop.
 WAKES_PER_TURN = 64
 
+_STATES = tuple(state.wire for state in LIVE_STATES)
+_RATES = ("requests_per_s", "heartbeats_per_s", "transitions_per_s")
+_LATENCIES = ("p50", "p99")
 
-class Reader:
-    """One subscription: the pieces of its stream, one after the other. Ends when it is closed.
 
-    `number` is the last event that it has, `tick` the tick of which it has the figures.
+class FigureHistory:
+    """The last `points_max` points of live figures, for plots; sent column by column."""
+
+    def __init__(self, *, points_max: int = HISTORY_POINTS_MAX) -> None:
+        self._rows: deque[tuple[Any, ...]] = deque(maxlen=points_max)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, figures: Mapping[str, Any]) -> None:
+        """Keep what a plot needs of the document of the event ``figures``; a missing value is None."""
+        by_state, latency = figures.get("by_state", {}), figures.get("latency_ms", {})
+        self._rows.append(
+            (
+                figures.get("time"),
+                *(by_state.get(state) for state in _STATES),
+                *(figures.get(rate) for rate in _RATES),
+                *(latency.get(quantile) for quantile in _LATENCIES),
+            )
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the points, oldest first, as lists of equal length: time, states, rates and quantiles."""
+        columns = iter([list(column) for column in zip(*self._rows, strict=True)])
+        return {
+            "time": next(columns, []),
+            "by_state": {state: next(columns, []) for state in _STATES},
+            **{rate: next(columns, []) for rate in _RATES},
+            "latency_ms": {quantile: next(columns, []) for quantile in _LATENCIES},
+        }
+
+
+class Subscriber:
+    """One subscriber: iterates over the pieces of its stream until it is closed.
+
+    `number` is the last event that it got, `tick` the tick whose figures it got.
     """
 
     def __init__(self, broadcast: Broadcast, first_piece: bytes, number: int) -> None:
@@ -40,15 +78,15 @@ class Reader:
         self.tick = 0
         self.task: asyncio.Task[Any] | None = None
 
-    def __aiter__(self) -> Reader:
+    def __aiter__(self) -> Subscriber:
         return self
 
     async def __anext__(self) -> bytes:
         if self.task is None:
-            # Who sends this stream is kept, to end it where its client does not read.
+            # The task that sends this stream: cancelled if its client does not read.
             self.task = asyncio.current_task()
             return self._first_piece + self._broadcast.take(self)
-        while self in self._broadcast.readers:
+        while self in self._broadcast.subscribers:
             piece = self._broadcast.take(self)
             if piece:
                 return piece
@@ -58,16 +96,15 @@ class Reader:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Leave, once or again."""
-        self._broadcast.readers.discard(self)
+        """Unsubscribe; may be called again."""
+        self._broadcast.subscribers.discard(self)
 
 
 class Broadcast:
-    """All readers, and the timer that serves them. Run it with `run`, end it with `stop`.
+    """All subscribers, and the timer that serves them. Run it with `run`, end it with `stop`.
 
-    Arguments: `feed` writes down what happened; `figures` makes the document of the event ``figures``, asked
-    while anybody reads, and for the `history`; `wall_s` tells the time; `readers_max` is how many may read at
-    once.
+    Arguments: `feed` writes events; `figures` makes the document of the event ``figures``, for subscribers
+    and for the `history`; `wall_s` reads the wall clock; `subscribers_max` is the limit of subscribers.
     """
 
     def __init__(
@@ -76,14 +113,14 @@ class Broadcast:
         figures: Callable[[], Mapping[str, Any]],
         wall_s: Callable[[], float],
         *,
-        readers_max: int,
+        subscribers_max: int,
     ) -> None:
         self._feed = feed
         self.log = feed.log
         self._figures = figures
         self._wall_s = wall_s
-        self.readers_max = readers_max
-        self.readers: set[Reader] = set()
+        self.subscribers_max = subscribers_max
+        self.subscribers: set[Subscriber] = set()
         self.history = FigureHistory()
         self.ticks = 0
         self.dropped = 0
@@ -91,77 +128,77 @@ class Broadcast:
         self.stopped = False
         self._waiting: list[asyncio.Future[None]] = []
         self._stopping = asyncio.Event()
-        # What the figures of this tick look like, and what a reader gets who had everything before it.
+        # The figures of this tick, and the piece for subscribers that had everything before it.
         self._latest = b""
         self._piece = b""
         self._piece_from = 0
 
     @property
     def full(self) -> bool:
-        """Whether no more readers may come."""
-        return len(self.readers) >= self.readers_max
+        """Whether the limit of subscribers is reached."""
+        return len(self.subscribers) >= self.subscribers_max
 
-    def join(self, head: bytes, number: int) -> Reader:
-        """A new reader behind the event `number`, which the log holds. `head` is sent first."""
-        if not self.readers:
-            # Nobody has asked for a while.
+    def join(self, head: bytes, number: int) -> Subscriber:
+        """Add a subscriber behind the event `number`, which the log holds; it gets `head` first."""
+        if not self.subscribers:
+            # Without subscribers, ticks make no figures.
             self._latest = self._figures_event(self._figures())
-        reader = Reader(self, head, number)
-        # The figures name the last event as theirs, so they come behind all that is still to be told.
-        reader.tick = self.ticks - 1
-        self.readers.add(reader)
-        return reader
+        subscriber = Subscriber(self, head, number)
+        # The figures carry the id of the last event, so they come behind all other events.
+        subscriber.tick = self.ticks - 1
+        self.subscribers.add(subscriber)
+        return subscriber
 
-    def take(self, reader: Reader) -> bytes:
-        """What `reader` has not got yet, or a part of it; nothing where it has all."""
-        if reader.tick == self.ticks and reader.number == self.log.last:
+    def take(self, subscriber: Subscriber) -> bytes:
+        """Return what `subscriber` has not got yet, or a part of it; nothing if it has everything."""
+        if subscriber.tick == self.ticks and subscriber.number == self.log.last:
             return b""
         if self._feed.conceal():
-            # It was made before, and may tell a name that nobody is to be told any more.
+            # The piece may hold a name that was concealed since.
             self._piece = b""
-        if self._piece and reader.tick == self.ticks - 1 and reader.number == self._piece_from:
-            reader.tick, reader.number = self.ticks, self.log.last
+        if self._piece and subscriber.tick == self.ticks - 1 and subscriber.number == self._piece_from:
+            subscriber.tick, subscriber.number = self.ticks, self.log.last
             return self._piece
-        piece, reader.number = self.log.read(reader.number)
-        if reader.number == self.log.last and reader.tick != self.ticks:
-            reader.tick = self.ticks
+        piece, subscriber.number = self.log.read(subscriber.number)
+        if subscriber.number == self.log.last and subscriber.tick != self.ticks:
+            subscriber.tick = self.ticks
             piece += self._latest
         return piece
 
     def next_tick(self) -> asyncio.Future[None]:
-        """Done when there may be something new."""
+        """Return a future that is done when there may be something new."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         return future
 
     def tick(self) -> None:
-        """Write down what happened, drop who does not read, and have the others served."""
+        """Write events, disconnect subscribers that do not read, and wake the others."""
         before = self.log.last
         self._feed.tick(self._wall_s())
         self.ticks += 1
         self._piece = b""
         to_keep = self.ticks % HISTORY_TICKS == 0
-        if not self.readers and not to_keep:
+        if not self.subscribers and not to_keep:
             return
         figures = self._figures()
         if to_keep:
             self.history.add(figures)
-        if not self.readers:
+        if not self.subscribers:
             return
         self._latest = self._figures_event(figures)
         if self.ticks % COMMENT_TICKS == 0:
             self._latest = COMMENT + self._latest
         self._piece_from = before
         news, end = self.log.read(before)
-        # More news than one piece is read by everybody on their own.
+        # News of more than one piece is read by each subscriber on its own.
         if end == self.log.last:
             self._piece = news + self._latest
-        for reader in [reader for reader in self.readers if self._lags(reader)]:
-            self._drop(reader)
+        for subscriber in [subscriber for subscriber in self.subscribers if self._lags(subscriber)]:
+            self._drop(subscriber)
         self._wake()
 
     async def run(self) -> None:
-        """Tick until `stop`. To be run as a task, once."""
+        """Tick until `stop`. Run it as a task, once."""
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), TICK_S)
@@ -169,30 +206,30 @@ class Broadcast:
                 self.tick()
 
     def stop(self) -> None:
-        """End every stream in good order, and `run`."""
+        """End every stream and `run`."""
         self.stopped = True
         self._stopping.set()
         self._wake()
 
     def _figures_event(self, figures: Mapping[str, Any]) -> bytes:
-        # With the id of the last event: whoever saw no event yet can go on from here.
+        # With the id of the last event: a subscriber that got no event yet can resume from here.
         return event_bytes(self.log.event_id(self.log.last), "figures", figures)
 
-    def _lags(self, reader: Reader) -> bool:
-        return self.ticks - reader.tick > LAG_TICKS_MAX or not self.log.holds(reader.number)
+    def _lags(self, subscriber: Subscriber) -> bool:
+        return self.ticks - subscriber.tick > LAG_TICKS_MAX or not self.log.holds(subscriber.number)
 
-    def _drop(self, reader: Reader) -> None:
+    def _drop(self, subscriber: Subscriber) -> None:
         self.dropped += 1
-        self.readers.discard(reader)
-        if reader.task is not None:
-            reader.task.cancel()
+        self.subscribers.discard(subscriber)
+        if subscriber.task is not None:
+            subscriber.task.cancel()
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
         self._wake_some(waiting)
 
     def _wake_some(self, waiting: list[asyncio.Future[None]]) -> None:
-        """Wake some now and the others in later turns of the loop, between which everybody else is served."""
+        """Wake some now, the others in later turns of the loop, so that requests are served in between."""
         for future in waiting[-WAKES_PER_TURN:]:
             if not future.done():
                 future.set_result(None)

@@ -1,34 +1,43 @@
-"""What happened lately, as server-sent events (WHATWG HTML §9.2) that are ready to be sent. Pure.
+"""Recent events, encoded as server-sent events (WHATWG HTML §9.2), and the transitions they report. Pure.
 
-The log is a ring bounded in bytes. A reader is no more than a number, its place in the ring, so that a
-thousand readers cost what one does, and one that is slow costs nothing.
+The log is a ring bounded in bytes. A subscriber is only a number, its place in the ring, so a slow one costs
+nothing. Each tick reports the exact count of each kind of transition, and names a bounded number of nodes.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
 
+from ...directory.lifecycle import State
+from ...directory.nodes import Nodes
+from ...directory.state.node import DISCOVERABLE, Transition, transition_kind
+from ...wording import rfc3339
+
 # A few minutes of a busy directory, days of a quiet one.
 LOG_BYTES_MAX = 256 * 1024
-# What a reader that lies behind is given at once, so that it never holds more than this beside the ring.
+# The most that one subscriber is sent at once, and so holds beside the ring.
 PIECE_BYTES_MAX = 32 * 1024
+# The most nodes named in one tick.
+NAMED_PER_TICK_MAX = 50
 
 _EVENT_ID = re.compile(r"([0-9A-Za-z_]{1,32})-([0-9]{1,16})")
+# Stands in an event for a node that nobody may see.
+_HIDDEN = {"node_id": None, "hidden": True}
 
 
 def event_bytes(event_id: str, name: str, document: Mapping[str, Any]) -> bytes:
-    """One event as it goes over the wire; the document is JSON, which never has a line break."""
+    """Encode one event; its document becomes JSON, which never has a line break."""
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (event_id.encode(), name.encode(), orjson.dumps(document))
 
 
-class Kept(NamedTuple):
-    """One event of the ring; `subject` is the node that it names, with the `document` to say it without."""
+class KeptEvent(NamedTuple):
+    """One event of the ring; `subject` is the node that it names, `document` its content for a rewrite."""
 
     encoded: bytes
     name: str
@@ -37,9 +46,9 @@ class Kept(NamedTuple):
 
 
 class EventLog:
-    """The last events, numbered from 1 on without gaps, in at most `bytes_max` bytes.
+    """The last events, numbered from 1 without gaps, in at most `bytes_max` bytes.
 
-    `epoch` names this run of the server and stands in every id: numbers of another run mean nothing here.
+    `epoch` identifies this run of the server in every id: numbers of another run mean nothing here.
     """
 
     def __init__(self, epoch: str, *, bytes_max: int = LOG_BYTES_MAX) -> None:
@@ -47,25 +56,25 @@ class EventLog:
             raise ValueError(f"the epoch is {epoch!r}, allowed are 1 to 32 letters, digits and _")
         self._epoch = epoch
         self._bytes_max = bytes_max
-        self._kept: deque[Kept] = deque()
+        self._kept: deque[KeptEvent] = deque()
         self._bytes = 0
-        # The number of the newest event, 0 as long as there is none.
+        # The number of the newest event, 0 before the first.
         self.last = 0
-        # What the last reader was given, for those at the same place: made once for all of them.
+        # The last piece that was read, for all subscribers at the same place.
         self._read_from = -1
         self._read: tuple[bytes, int] = (b"", 0)
 
     @property
     def first(self) -> int:
-        """The number of the oldest event that is kept; that of the next one where none is."""
+        """The number of the oldest event kept, or of the next event if none is kept."""
         return self.last - len(self._kept) + 1
 
     def event_id(self, number: int) -> str:
-        """The id of an event, by which a reader may go on behind it."""
+        """Return the id of an event, by which a subscriber can resume behind it."""
         return f"{self._epoch}-{number}"
 
     def number(self, event_id: str) -> int | None:
-        """The number of the event called `event_id`; None where what came behind it is not known any more."""
+        """Return the number of the event `event_id`; None if the events behind it are no longer kept."""
         match = _EVENT_ID.fullmatch(event_id)
         if match is None or match[1] != self._epoch:
             return None
@@ -73,21 +82,24 @@ class EventLog:
         return number if self.holds(number) else None
 
     def holds(self, number: int) -> bool:
-        """Whether everything behind the event of that number is still here."""
+        """Return whether everything behind the event `number` is still kept."""
         return self.first - 1 <= number <= self.last
 
     def append(self, name: str, document: Mapping[str, Any], *, subject: str | None = None) -> None:
-        """Add an event; the oldest ones give way. `subject` is the node that the document names."""
+        """Add an event, and drop the oldest ones if needed. `subject` is the node that the document names."""
         self.last += 1
         encoded = event_bytes(self.event_id(self.last), name, document)
-        self._kept.append(Kept(encoded, name, subject, document if subject is not None else None))
+        self._kept.append(KeptEvent(encoded, name, subject, document if subject is not None else None))
         self._bytes += len(encoded)
         while self._bytes > self._bytes_max:
             self._bytes -= len(self._kept.popleft().encoded)
         self._read_from = -1
 
     def read(self, number: int) -> tuple[bytes, int]:
-        """What came behind `number`, which `holds`: at most `PIECE_BYTES_MAX`, or one event; and the last."""
+        """Return the events behind `number`, and the number of the last of them; `holds(number)` is true.
+
+        They are at most `PIECE_BYTES_MAX` bytes, or one event.
+        """
         if number != self._read_from:
             piece = bytearray()
             end = number
@@ -100,11 +112,84 @@ class EventLog:
         return self._read
 
     def forget(self, subjects: set[str], changes: Mapping[str, Any]) -> None:
-        """Have `changes` applied to every event that names one of `subjects`."""
+        """Apply `changes` to every event that names one of `subjects`."""
         first = self.first
         for place, kept in enumerate(self._kept):
             if kept.subject in subjects and kept.document is not None:
                 encoded = event_bytes(self.event_id(first + place), kept.name, {**kept.document, **changes})
                 self._bytes += len(encoded) - len(kept.encoded)
-                self._kept[place] = Kept(encoded, kept.name, None, None)
+                self._kept[place] = KeptEvent(encoded, kept.name, None, None)
         self._read_from = -1
+
+
+class EventFeed:
+    """Collects transitions and writes them to `log`; `nodes` decides which nodes may be named."""
+
+    def __init__(self, log: EventLog, nodes: Nodes) -> None:
+        self.log = log
+        self._nodes = nodes
+        self._counts: Counter[tuple[State, State, str]] = Counter()
+        self._named: list[Transition] = []
+
+    def offer(self, transitions: Sequence[Transition]) -> None:
+        """Collect the transitions since the last call."""
+        room = NAMED_PER_TICK_MAX - len(self._named)
+        self._named += transitions[:room]
+        self._counts.update(map(transition_kind, transitions))
+
+    def conceal(self) -> bool:
+        """Remove the names of nodes that hid or were forgotten since the last call from the log.
+
+        Call it before anything is read from the log. Returns whether there were any.
+        """
+        concealed = self._nodes.concealed
+        if not concealed:
+            return False
+        self.log.forget(concealed, _HIDDEN)
+        concealed.clear()
+        return True
+
+    def tick(self, wall_s: float) -> None:
+        """Write the collected transitions as events."""
+        self.conceal()
+        if not self._counts:
+            return
+        for transition in self._named:
+            self._append(transition)
+        kinds = [
+            {
+                "from": kind[0].wire,
+                "to": kind[1].wire,
+                "reason": kind[2],
+                "count": count,
+                # With totals, a subscriber that also reads the figures counts nothing twice.
+                "total": self._nodes.transitions.counts[kind],
+            }
+            for kind, count in self._counts.items()
+        ]
+        summary = {
+            "at": rfc3339(wall_s),
+            "count": self._counts.total(),
+            "named": len(self._named),
+            "kinds": kinds,
+        }
+        self.log.append("transitions", summary)
+        self._counts.clear()
+        self._named.clear()
+
+    def _append(self, transition: Transition) -> None:
+        name = transition.node_id if self._may_be_seen(transition.node_id) else None
+        document: dict[str, Any] = {
+            "at": rfc3339(transition.at),
+            **({"node_id": name, "hidden": False} if name is not None else _HIDDEN),
+            "from": transition.from_state.wire,
+            "to": transition.to_state.wire,
+            "reason": transition.reason,
+        }
+        self.log.append("transition", document, subject=name)
+
+    def _may_be_seen(self, node_id: str) -> bool:
+        """Return whether anybody may see the node; a removed node may have been hidden, so it may not."""
+        registry = self._nodes.registry
+        slot = registry.slot_of(node_id)
+        return slot is not None and bool(registry.flags(slot) & DISCOVERABLE)

@@ -1,7 +1,8 @@
-"""Reading the fields of a body or query: all that is wrong is told at once."""
+"""Fields of a body or query: declared once, read with all faults at once, described as JSON Schema."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
@@ -10,24 +11,29 @@ from ...errors import CallerError
 from ...micro_engine.wire.target import parse_query
 
 T = TypeVar("T")
+Schema = dict[str, Any]
+Read = Callable[[Any], Any]
+R = TypeVar("R", bound=Read)
 
-# A parameter that differs from a declared one by so many edits is a slip, not one of a newer protocol.
+# An unknown parameter within this many edits of a declared one is a slip, not one of a newer protocol.
 SLIP_EDITS_MAX = 2
-# Each undeclared parameter is compared with all that are declared.
+# Each unknown parameter is compared with all declared ones.
 UNDECLARED_MAX = 16
+
+_SCHEMAS: dict[Read, Schema] = {}
 
 
 class Wrong(ValueError):
-    """A value that cannot be taken. The message says what is allowed, without the field's name."""
+    """A value that is refused. The message says what is allowed, without the field's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field(Generic[T]):
-    """A field that an endpoint takes: declared once, read by `Fields.take`, told by ``GET /openapi.json``.
+    """A field that an endpoint takes: read by `Fields.take`, described in ``GET /openapi.json``.
 
-    `read` turns the JSON value, or in a query the text, into the checked one, or raises `Wrong`;
-    `description` is for whoever sends it; a field that is not `required` may be left out; `alias` is an
-    older spelling of the name.
+    `read` turns the JSON value, or the text of a query, into the checked value, or raises `Wrong`.
+    `description` is for callers; a field that is not `required` may be left out; `alias` is an older
+    spelling of the name.
     """
 
     name: str
@@ -40,8 +46,8 @@ class Field(Generic[T]):
 class Fields:
     """The fields of one request. Read each with `take`, then let `finish` raise what was wrong.
 
-    Fields that nobody reads are ignored, so that newer nodes can speak to older servers; those of a query
-    are named in `ignored`.
+    Unknown fields are ignored, so that newer nodes can speak to older servers; `ignored` names those of a
+    query.
     """
 
     def __init__(self, document: Mapping[str, Any], where: str) -> None:
@@ -52,10 +58,10 @@ class Fields:
 
     @classmethod
     def of_query(cls, text: str, declared: Iterable[Field[Any]]) -> Fields:
-        """Return the parameters of the raw query `text`, of which an endpoint has `declared` some.
+        """Return the parameters of the raw query `text`; the endpoint has `declared` those it knows.
 
-        One that is a slip for a declared one is wrong; any other that is not declared is `ignored`.
-        Raises `CallerError` 400 ``bad_request`` for a query that cannot be read.
+        A slip for a declared parameter is wrong; any other unknown one is `ignored`. Raises `CallerError`
+        400 ``bad_request`` for a query that cannot be read.
         """
         fields = cls(parse_query(text), "query")
         names = [name for field in declared for name in (field.name, field.alias) if name is not None]
@@ -64,8 +70,7 @@ class Fields:
             raise CallerError(
                 400,
                 "bad_request",
-                f"The query has {len(fields.ignored)} parameters that are not known here, "
-                f"{UNDECLARED_MAX} are allowed.",
+                f"The query has {len(fields.ignored)} unknown parameters, {UNDECLARED_MAX} are allowed.",
                 suggestion=f"Send only these: {', '.join(names)}." if names else "Send no query.",
             )
         for name in fields.ignored:
@@ -76,7 +81,7 @@ class Fields:
 
     @classmethod
     def of_body(cls, document: Any) -> Fields:
-        """The fields of a JSON body. Raises `CallerError` 400 ``bad_request`` where it is not an object."""
+        """Return the fields of a JSON body. Raises `CallerError` 400 ``bad_request`` if it is no object."""
         if not isinstance(document, dict):
             raise CallerError(
                 400,
@@ -87,7 +92,7 @@ class Fields:
         return cls(document, "body")
 
     def has(self, field: Field[Any]) -> bool:
-        """Whether the field was sent, under its name or its older spelling."""
+        """Return whether the field was sent, under its name or its older spelling."""
         return field.name in self._document or (field.alias is not None and field.alias in self._document)
 
     @overload
@@ -97,9 +102,9 @@ class Fields:
     def take(self, field: Field[T], default: T) -> T: ...
 
     def take(self, field: Field[T], default: T | None = None) -> T | None:
-        """The value of a field as it is read; `default` where it was not sent, or is wrong.
+        """Return the value of a field as read; `default` if it was not sent, or is wrong.
 
-        A field that is required and was not sent is wrong.
+        A required field that was not sent is wrong.
         """
         name, alias = field.name, field.alias
         if field.required and not self.has(field):
@@ -109,7 +114,7 @@ class Fields:
         if alias is None or alias not in self._document:
             return taken
         older = self._read(alias, field.read, default)
-        # What was read is compared, not what was sent: that may be nested deeper than Python can compare.
+        # Compares the values read: those sent may be nested deeper than Python can compare.
         if name in self._document and older != taken and not self._wrong.keys() & {name, alias}:
             self._wrong[name] = f"differs from {alias}, its older spelling; send only {name}"
         return older
@@ -122,7 +127,7 @@ class Fields:
             return default
 
     def reject(self, name: str, wrong: str) -> None:
-        """Find fault with a field for a reason that only the whole request shows."""
+        """Note a fault of a field that only the whole request shows."""
         self._wrong.setdefault(name, wrong)
 
     def finish(self) -> None:
@@ -135,13 +140,13 @@ class Fields:
             400,
             "bad_request",
             f"{count} of the {self._where} cannot be taken: {names}.",
-            suggestion="Mend what `fields` tells, then send it again.",
+            suggestion="Fix the fields listed in `fields` and send the request again.",
             fields=self._wrong,
         )
 
 
 def is_slip(name: str, known: str) -> bool:
-    """Return whether `name` becomes `known` by at most two edits.
+    """Return whether at most two edits turn `name` into `known`.
 
     An edit inserts, deletes or replaces one character (Levenshtein distance).
     """
@@ -153,6 +158,50 @@ def is_slip(name: str, known: str) -> bool:
         for place, other in enumerate(known, 1):
             row.append(min(above[place] + 1, row[-1] + 1, above[place - 1] + (letter != other)))
     return row[-1] <= SLIP_EDITS_MAX
+
+
+def takes(schema: Schema) -> Callable[[R], R]:
+    """Register `schema` (JSON Schema, draft 2020-12) as exactly what the decorated reader takes.
+
+    The schema's description says what JSON Schema cannot, such as a size in bytes. A schema with a `title`
+    is described once for all its uses.
+    """
+
+    def note(read: R) -> R:
+        _SCHEMAS[read] = schema
+        return read
+
+    return note
+
+
+def schema_of(read: Read) -> Schema:
+    """Return the schema of what `read` takes. Raises `KeyError` for a reader without one."""
+    return _SCHEMAS[read]
+
+
+def text_like(form: re.Pattern[str], **more: Any) -> Schema:
+    """Return the schema of text that matches `form` as a whole.
+
+    ECMA-262, whose expressions JSON Schema uses, has to read `form` as Python does. Those match anywhere
+    unless anchored.
+    """
+    return {"type": "string", "pattern": f"^(?:{form.pattern})$", **more}
+
+
+def only(value: str | int) -> Schema:
+    """Return the schema of one value alone.
+
+    It is an enumeration of one with its type: generators of clients cannot narrow a type by ``const``.
+    """
+    kind = "boolean" if isinstance(value, bool) else "integer" if isinstance(value, int) else "string"
+    return {"type": kind, "enum": [value]}
+
+
+def or_null(schema: Schema) -> Schema:
+    """Return the schema of a value of `schema`, or null."""
+    if isinstance(schema.get("type"), str) and "enum" not in schema and "title" not in schema:
+        return {**schema, "type": [schema["type"], "null"]}
+    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def _json_kind(value: Any) -> str:

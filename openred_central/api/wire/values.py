@@ -1,6 +1,6 @@
-"""What each kind of value may be: functions from a JSON value to the checked one, which raise `Wrong`.
+"""Readers of values: functions from a JSON value to the checked one, which raise `Wrong`.
 
-Beside each stands in JSON Schema what it takes. A test holds the two against each other.
+Each has a JSON Schema of exactly what it takes beside it; a test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import orjson
 from ...directory.lifecycle import STATE_BY_WIRE_NAME, State
 from ...directory.state.node import Endpoint
 from ...security.refused import TOKEN_CHARS_MAX
-from .fields import Wrong
-from .kinds import Schema, only, or_null, schema_of, takes, text_like
-from .times import RFC_3339, parse_rfc3339
+from ...wording import RFC_3339, parse_rfc3339
+from .fields import Schema, Wrong, only, or_null, schema_of, takes, text_like
 
 PUBLIC_KEY_BYTES_MAX = 4_096
 SERVICES_MAX = 32
@@ -32,9 +31,9 @@ _KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 _DNS_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-# IPv4 in its one usual form, as nearly all addresses come: 0.5 µs, where `ipaddress` takes 4.
+# IPv4 in its usual form, as nearly all addresses come: much cheaper than `ipaddress`.
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
-# How IPv4 and IPv6 addresses begin at which no host is found by all its peers; `_reachable` says of each why.
+# Beginnings of IPv4 and IPv6 addresses that peers cannot connect to; `_reachable` gives the reasons.
 _NO_HOST = re.compile(r"0\.|169\.254\.|2(?:2[4-9]|[3-5][0-9])\.")
 _NO_HOST_6 = re.compile(r"^(?:[0:.]+$|[Ff]{2}[0-9A-Fa-f]{2}:|[Ff][Ee][89ABab][0-9A-Fa-f]:|[0:]*:[Ff]{4}:)")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
@@ -45,7 +44,7 @@ LEAVE = "leave"
 FORGET = "forget"
 _STATES = tuple(name for name in STATE_BY_WIRE_NAME if name != "absent")
 
-# The name of a host whose last label is no number.
+# A host name whose last label is no number.
 _DNS_NAME = re.compile(rf"(?:{_DNS_LABEL.pattern}\.)*(?!(?:{_NUMBER.pattern})\.?$){_DNS_LABEL.pattern}\.?")
 _SERVICE: Schema = text_like(_NAME, title="Name")
 _NODE_ID_SCHEMA: Schema = text_like(_NODE_ID, title="NodeId", examples=["node-1"])
@@ -68,7 +67,7 @@ _TIME_SCHEMA: Schema = text_like(
 
 
 def _nested(depth: int) -> Schema:
-    """The schema of a JSON value with at most `depth` objects and lists one within the other."""
+    """Return the schema of a JSON value with at most `depth` objects and lists nested in each other."""
     if not depth:
         return {"type": ["string", "number", "boolean", "null"]}
     inner = _nested(depth - 1)
@@ -82,7 +81,7 @@ def _object(title: str, description: str) -> Schema:
 
 
 def _listed(name: str, names_max: int | None = None) -> re.Pattern[str]:
-    """The form of names joined by commas, where commas too many do no harm."""
+    """Return the form of names joined by commas, surplus commas allowed."""
     more = "*" if names_max is None else f"{{0,{names_max - 1}}}"
     return re.compile(f"(?:,*{name}(?:,+{name}){more})?,*")
 
@@ -99,7 +98,7 @@ def _text(value: Any) -> str:
 
 @takes(_NODE_ID_SCHEMA)
 def node_id(value: Any) -> str:
-    """A node's id: 1 to 128 characters."""
+    """Read a node's id: 1 to 128 characters."""
     if not _NODE_ID.fullmatch(_text(value)):
         raise Wrong("has to be 1 to 128 of A-Z a-z 0-9 _ . : - and begin with a letter or digit")
     return str(value)
@@ -109,12 +108,12 @@ def node_id(value: Any) -> str:
 def address(value: Any) -> str:
     """Return an IPv4 or IPv6 address or a DNS name in its usual form; an IPv4-mapped one as IPv4.
 
-    Raises `Wrong` for what no peer can connect to, such as an unspecified or a multicast address.
+    Raises `Wrong` for an address that no peer can connect to, such as an unspecified or a multicast one.
     """
     text = _text(value)
     if _IPV4.fullmatch(text):
         return _reachable(ipaddress.IPv4Address(text)) if _NO_HOST.match(text) else text
-    # A zone means something on the node's own machine only, and may be any text (RFC 4007 §11.2).
+    # A zone is local to the node's own machine, and may be any text (RFC 4007 §11.2).
     if "%" not in text:
         try:
             found = ipaddress.ip_address(text)
@@ -137,8 +136,8 @@ def address(value: Any) -> str:
 def _reachable(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     """Return the text of an address at which a peer may find a node.
 
-    Raises `Wrong` where the registries of special addresses say that no host has it as its own (RFC 6890), or
-    that it means another host on each link (RFC 3927, RFC 4291 §2.5.6).
+    Raises `Wrong` for special addresses that no host has as its own (RFC 6890), and for those that mean
+    another host on each link (RFC 3927, RFC 4291 §2.5.6).
     """
     kinds = (
         ("an unspecified", found.is_unspecified or (found.version == 4 and int(found) >> 24 == 0)),
@@ -154,8 +153,8 @@ def _reachable(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 
 @takes(_PORT_SCHEMA)
 def port(value: Any) -> int:
-    """A TCP or UDP port."""
-    # JSON has one kind of number: 8001.0 is the same as 8001.
+    """Read a TCP or UDP port."""
+    # JSON has one kind of number: 8001.0 equals 8001.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65_535:
@@ -172,7 +171,7 @@ def port(value: Any) -> int:
     )
 )
 def public_key(value: Any) -> str:
-    """A public key as text; what it says is not looked into."""
+    """Read a public key as text, without parsing it."""
     text = _text(value)
     if not _NO_CONTROL.fullmatch(text) or len(text.encode()) > PUBLIC_KEY_BYTES_MAX:
         raise Wrong(f"has to be text of 1 to {PUBLIC_KEY_BYTES_MAX} bytes without control characters")
@@ -181,7 +180,7 @@ def public_key(value: Any) -> str:
 
 @takes(text_like(_KEY_ID))
 def key_id(value: Any) -> str:
-    """The id of a key: the base64url SHA-256 of its DER SubjectPublicKeyInfo."""
+    """Read the id of a key: the base64url SHA-256 of its DER SubjectPublicKeyInfo."""
     if not _KEY_ID.fullmatch(_text(value)):
         raise Wrong("has to be the base64url SHA-256 of a key's DER SubjectPublicKeyInfo, 43 characters")
     return str(value)
@@ -189,7 +188,7 @@ def key_id(value: Any) -> str:
 
 @takes({"type": "array", "items": _SERVICE, "maxItems": SERVICES_MAX})
 def services(value: Any) -> str:
-    """A list of service names, as the sorted names joined by commas."""
+    """Read a list of service names. Returns the sorted names joined by commas."""
     if not isinstance(value, list) or len(value) > SERVICES_MAX:
         raise Wrong(f"has to be a list of at most {SERVICES_MAX} names")
     return ",".join(sorted({_name(name) for name in value}))
@@ -197,7 +196,7 @@ def services(value: Any) -> str:
 
 @takes(text_like(_listed(_NAME.pattern, SERVICES_MAX), examples=["storage,relay"]))
 def service_query(value: Any) -> frozenset[str]:
-    """Service names joined by commas, as in a query."""
+    """Read service names joined by commas, as in a query."""
     names = [name for name in _text(value).split(",") if name]
     if len(names) > SERVICES_MAX:
         raise Wrong(f"has to be at most {SERVICES_MAX} names")
@@ -206,20 +205,20 @@ def service_query(value: Any) -> frozenset[str]:
 
 @takes({"anyOf": [_SERVICE, only(""), {"type": "null"}]})
 def region(value: Any) -> str:
-    """The name of a region; null and the empty string are none."""
+    """Read the name of a region; null and the empty string mean none."""
     return "" if value in (None, "") else _name(value)
 
 
 @takes({"anyOf": [_SERVICE, only("")]})
 def region_query(value: Any) -> str:
-    """The same in a query, which has no null."""
+    """Read the name of a region as `region` does, in a query, which has no null."""
     return _name(value) if value != "" else ""
 
 
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         shown = value if isinstance(value, str) and len(value) <= 64 else "one of them"
-        raise Wrong(f"has to consist of names of 1 to 64 of a-z 0-9 _ . -, which {shown!r} is not")
+        raise Wrong(f"has to consist of names of 1 to 64 of a-z 0-9 _ . -; {shown!r} is not one")
     return value
 
 
@@ -230,7 +229,7 @@ def _name(value: Any) -> str:
     )
 )
 def metadata(value: Any) -> dict[str, Any]:
-    """A JSON object of bounded size and depth."""
+    """Read a JSON object of bounded size and depth."""
     if not isinstance(value, dict):
         raise Wrong("has to be an object")
     if _depth(value) > METADATA_DEPTH_MAX:
@@ -257,14 +256,14 @@ def _depth(value: Any) -> int:
 @takes(
     _object(
         "MetadataPatch",
-        "A merge patch (RFC 7396): null takes a member away. What comes of it is bounded as Metadata is.",
+        "A merge patch (RFC 7396): null removes a member. The limits of Metadata hold for the result.",
     )
 )
 def merge_patch(value: Any) -> dict[str, Any]:
-    """A merge patch for metadata (RFC 7396), which is an object; its size is checked after merging."""
+    """Read a merge patch for metadata (RFC 7396), an object; its size is checked after merging."""
     if not isinstance(value, dict):
         raise Wrong("has to be an object")
-    # What comes of a patch is at least as deep as the patch.
+    # The result of a patch is at least as deep as the patch.
     if _depth(value) > METADATA_DEPTH_MAX:
         raise Wrong(f"may be nested at most {METADATA_DEPTH_MAX} deep")
     return value
@@ -283,7 +282,7 @@ def merge_patch(value: Any) -> dict[str, Any]:
     }
 )
 def addresses(value: Any) -> tuple[Endpoint, ...]:
-    """More endpoints of a node, each an object of an address and a port."""
+    """Read further endpoints of a node, each an object of an address and a port."""
     if not isinstance(value, list) or len(value) > ADDRESSES_MAX:
         raise Wrong(f"has to be a list of at most {ADDRESSES_MAX} endpoints")
     return tuple(_endpoint(number, item) for number, item in enumerate(value))
@@ -302,7 +301,7 @@ def _endpoint(number: int, value: Any) -> Endpoint:
 
 @takes({"type": "boolean"})
 def flag(value: Any) -> bool:
-    """A boolean."""
+    """Read a boolean."""
     if not isinstance(value, bool):
         raise Wrong("has to be true or false")
     return value
@@ -310,13 +309,13 @@ def flag(value: Any) -> bool:
 
 @takes(_SERVICE)
 def purpose(value: Any) -> str:
-    """What a token is for: a short name."""
+    """Read the purpose of a token: a short name."""
     return _name(value)
 
 
 @takes({"type": "number", "exclusiveMinimum": 0})
 def lifetime(value: Any) -> float:
-    """How long a token is wanted for, in seconds; it is clamped later."""
+    """Read the requested lifetime of a token in seconds; it is clamped later."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
         raise Wrong("has to be a number of seconds above 0")
     return float(value)
@@ -324,7 +323,7 @@ def lifetime(value: Any) -> float:
 
 @takes(text_like(_TOKEN))
 def token(value: Any) -> str:
-    """A token, or the id of one."""
+    """Read a token, or the id of one."""
     if not _TOKEN.fullmatch(_text(value)):
         raise Wrong(f"has to be a token of at most {TOKEN_CHARS_MAX} characters, or the 22 of its id")
     return str(value)
@@ -332,7 +331,7 @@ def token(value: Any) -> str:
 
 @takes(_TIME_SCHEMA)
 def time(value: Any) -> float:
-    """An RFC 3339 time, as seconds since the epoch."""
+    """Read an RFC 3339 time. Returns seconds since the epoch."""
     return _moment(value)
 
 
@@ -345,19 +344,19 @@ def _moment(value: Any) -> float:
 
 @takes(or_null(schema_of(key_id)))
 def next_key(value: Any) -> str:
-    """The id of a key, or null for none, which is the empty string."""
+    """Read the id of a key, or null. Returns the empty string for null."""
     return "" if value is None else key_id(value)
 
 
 @takes(or_null(_TIME_SCHEMA))
 def time_or_none(value: Any) -> float | None:
-    """A time as `time` reads it, or null."""
+    """Read a time as `time` does, or null."""
     return None if value is None else _moment(value)
 
 
 @takes({"enum": [LEAVE, FORGET]})
 def departure(value: Any) -> str:
-    """How a node goes: it leaves, or is forgotten."""
+    """Read how a node departs: it leaves, or is forgotten."""
     if value not in (LEAVE, FORGET):
         raise Wrong(f"has to be {LEAVE} or {FORGET}")
     return str(value)
@@ -365,7 +364,7 @@ def departure(value: Any) -> str:
 
 @takes({"type": "integer", "minimum": 1, "maximum": RESULTS_MAX})
 def max_results(value: Any) -> int:
-    """How many results a query wants, from its text."""
+    """Read the number of results that a query wants."""
     text = _text(value)
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= RESULTS_MAX):
         raise Wrong(f"has to be a whole number from 1 to {RESULTS_MAX}")
@@ -374,7 +373,7 @@ def max_results(value: Any) -> int:
 
 @takes(text_like(_listed(f"(?:{'|'.join(map(_in_any_case, _STATES))})"), examples=["active,pending_1st"]))
 def states(value: Any) -> frozenset[State]:
-    """State names joined by commas, in any case."""
+    """Read state names joined by commas, in any case."""
     names = [name for name in _text(value).lower().split(",") if name]
     for name in names:
         if name not in _STATES:
@@ -384,7 +383,7 @@ def states(value: Any) -> frozenset[State]:
 
 @takes({"type": "array", "items": _NODE_ID_SCHEMA, "minItems": 1, "maxItems": LOOKUP_IDS_MAX})
 def node_ids(value: Any) -> list[str]:
-    """A list of node ids, each once, in order."""
+    """Read a list of node ids. Returns each once, in order."""
     if not isinstance(value, list) or not 1 <= len(value) <= LOOKUP_IDS_MAX:
         raise Wrong(f"has to be a list of 1 to {LOOKUP_IDS_MAX} ids")
     return list(dict.fromkeys(node_id(item) for item in value))

@@ -1,9 +1,15 @@
-"""What happens at start where the database is damaged: the newest good snapshot takes its place.
+"""Restores a damaged database at start: the newest good snapshot takes its place.
 
-Damage is what a backup mends and nothing else does: SQLite calls the file malformed or no database, pages
-are missing or do not fit, the file is empty, or what is in it does not fit together as a directory. A file of
-another program or of a newer version, a disk that fails or is full, a lack of permission, another server:
-those are no damage. They keep the server from starting, and the error tells what is to be done about them.
+Only a backup fixes damage: SQLite calls the file malformed or no database, pages are missing or do not fit,
+the file is empty, or its content does not fit together as a directory. A file of another program or of a
+newer version, a disk that fails or is full, a lack of permission, another server: those are no damage. They
+keep the server from starting, and the error says what to do about them.
+
+A database that makes room is set aside: it gets another name, and is never overwritten. A database is up to
+three files, and three files cannot be renamed at once. So the new one first gets a name that says what is to
+happen, `<database>.instead-of.<later name of the old one>`. From then on the swap is decided, and if the
+process dies in the middle, the next one finishes it before it opens anything. A new database never meets the
+log of the old one, and a start never finds nothing and takes it for a first start.
 """
 
 from __future__ import annotations
@@ -17,30 +23,31 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from ..locate import MEMORY, open_store
-from ..private_files import clear, create_file, describe, scratch_folder, sync
-from ..sqlite.faults import telling
+from ...errors import InternalBug
+from ..loading import database_path, open_store
+from ..private_files import clear, create_file, describe, give, scratch_folder, sync
+from ..sqlite.faults import reported
 from ..sqlite.lock import FileLock
 from ..sqlite.schema import APPLICATION_ID, COMPANIONS, SCHEMA_VERSION, companion, log_left
 from ..sqlite.sqlite import SqliteStore
 from ..store import DamageError, Store, StoreError
-from .manifest import Manifest
-from .snapshots import Snapshot, Snapshots, read_only, utc_stamp
-from .swapping import decided_swaps, finish_swap, swap_in
+from .snapshots import Manifest, Snapshot, Snapshots, read_only, utc_stamp
 
 log = logging.getLogger("openred.restore")
 
-Loaded = TypeVar("Loaded")
+LoadedT = TypeVar("LoadedT")
 
 DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 DEFAULT_FOLDER = "snapshots"
+# A database with this in its name, before the later name of the old one, takes the place of that one.
+DECIDED = ".instead-of."
 
 
 class Restored(NamedTuple):
-    """A server that runs on a snapshot: why, where the damaged database is now, and which snapshot it is.
+    """A restore: the damage, the new place of the damaged database, and the snapshot.
 
-    `taken_at` is the wall time of the snapshot, `age_s` how old it was when it was restored: what was
-    acknowledged in between is in the file that was set aside, if anywhere.
+    `taken_at` is the wall time of the snapshot, `age_s` its age when it was restored. Only the file that was
+    set aside may hold later changes.
     """
 
     reason: str
@@ -52,17 +59,12 @@ class Restored(NamedTuple):
     def __str__(self) -> str:
         return (
             f"the database was damaged ({self.reason}) and is now {self.set_aside}; restored snapshot "
-            f"{self.snapshot}, which is {self.age_s:.0f} s old; what came after it is missing"
+            f"{self.snapshot}, which is {self.age_s:.0f} s old; later changes are missing"
         )
 
 
-def database_path(database: str) -> Path | None:
-    """The file that the setting `database` stands for; None where it stands for none."""
-    return None if database == MEMORY else Path(os.path.realpath(database))
-
-
 def snapshots_of(database: Path, snapshot_folder: str) -> Snapshots:
-    """The snapshots of a database; they lie beside it where the setting `snapshot_folder` is empty."""
+    """Return the snapshots of a database; they lie beside it where `snapshot_folder` is empty."""
     folder = Path(snapshot_folder) if snapshot_folder else database.parent / DEFAULT_FOLDER
     return Snapshots(database, folder)
 
@@ -70,23 +72,23 @@ def snapshots_of(database: Path, snapshot_folder: str) -> Snapshots:
 def open_or_restore(
     database: str,
     snapshot_folder: str,
-    load: Callable[[Store], Loaded],
+    load: Callable[[Store], LoadedT],
     *,
     restore: bool,
     begin_anew: bool = False,
     wall_s: float,
-) -> tuple[Store, Loaded, Restored | None]:
-    """Open the store that the settings name and load it; where it is damaged, its newest good snapshot.
+) -> tuple[Store, LoadedT, Restored | None]:
+    """Open the store that the settings name and load it; if it is damaged, restore its newest good snapshot.
 
-    `load` may be called several times and raises `DamageError` where what the store holds does not fit
-    together. `restore` False leaves a damaged database where it is; `begin_anew` makes an empty database
+    `load` may be called several times and raises `DamageError` where the content of the store does not fit
+    together. With `restore` false, a damaged database stays where it is; `begin_anew` makes an empty database
     where there is none, although there are snapshots of it. Raises `StoreError` where the store cannot be
     opened, is damaged and no snapshot is good, or is gone.
     """
     path = database_path(database)
     if path is None:
         return *_open_and_load(database, load), None
-    with telling("open", path):
+    with reported("open", path):
         clear(path.parent)
         _finish_swap(path)
         if not begin_anew:
@@ -98,9 +100,7 @@ def open_or_restore(
         if reason is None:
             raise
         if not restore:
-            raise StoreError(
-                f"{error} (snapshots are not restored by themselves: restore is never)"
-            ) from error
+            raise StoreError(f"{error} (no snapshot is restored: the setting restore is never)") from error
         snapshots = snapshots_of(path, snapshot_folder)
         restored = _restore(path, snapshots, load, reason, wall_s)
         if restored is None:
@@ -109,11 +109,11 @@ def open_or_restore(
     return *_open_and_load(database, load), restored
 
 
-def _open_and_load(database: str, load: Callable[[Store], Loaded]) -> tuple[Store, Loaded]:
+def _open_and_load(database: str, load: Callable[[Store], LoadedT]) -> tuple[Store, LoadedT]:
     store = open_store(database, check_beside=True)
     try:
         loaded = load(store)
-        # What was loaded counts only if the file is sound.
+        # The loaded data counts only if the file is sound.
         store.finish_check()
         return store, loaded
     except BaseException:
@@ -124,7 +124,7 @@ def _open_and_load(database: str, load: Callable[[Store], Loaded]) -> tuple[Stor
 def _refuse_missing(path: Path, snapshots: Snapshots) -> None:
     """Raise `StoreError` where there is no database at `path` and there are snapshots of it."""
     if path.exists() or log_left(path):
-        # The log alone is told of by the store, with or without snapshots.
+        # The store reports a log that is left alone, with or without snapshots.
         return
     newest = next(iter(snapshots.newest_first()), None)
     if newest is not None:
@@ -145,14 +145,14 @@ def _finish_swap(path: Path) -> None:
         raise StoreError(f"cannot put a database in its place: {describe(error, path)}") from error
     finally:
         lock.release()
-    log.warning("finished what an earlier process had begun: %s was exchanged", path)
+    log.warning("finished the swap that an earlier process had begun: %s was exchanged", path)
 
 
 def _damage(error: StoreError, path: Path) -> str | None:
-    """What is damaged, where `error` came of damage of the database at `path`; None where it did not."""
+    """Return the damage of the database at `path` that caused `error`; None where damage did not."""
     if is_damage(error):
         return str(error.__cause__ or error)
-    # Another server may be writing into it; then this raises, and says so.
+    # Another server may be writing into it; then this raises.
     lock = FileLock(path)
     try:
         lock.acquire()
@@ -165,25 +165,25 @@ def _damage(error: StoreError, path: Path) -> str | None:
 
 
 def is_damage(error: StoreError) -> bool:
-    """Whether `error` says by itself that what is stored is damaged."""
+    """Return whether `error` by itself shows that the stored data is damaged."""
     cause = error.__cause__
     if isinstance(error, DamageError):
         return True
     if not isinstance(cause, sqlite3.Error):
         return False
-    # SQLite's own errors have a code; one without was raised on a text that is no text.
+    # SQLite's own errors have a code; Python raises one without for text that is no UTF-8.
     code = getattr(cause, "sqlite_errorcode", None)
     return code & 0xFF in DAMAGE_CODES if code is not None else isinstance(cause, sqlite3.OperationalError)
 
 
 def find_damage(path: Path) -> str | None:
-    """What is damaged in the database at `path`, which nobody has open; None where that cannot be said."""
+    """Return the damage of the database at `path`, which no process has open; None if that is unclear."""
     try:
         if not path.is_file():
             return None
         if path.stat().st_size == 0:
             return "the file is empty, which no database of ours ever is"
-        # Without a log there is no need to leave one beside a file that may not be ours.
+        # Leave no log beside a file that may not be ours, if there is none.
         log_there = companion(path, "-wal").exists()
         with closing(read_only(path, immutable=not log_there)) as connection:
             (application_id,) = connection.execute("PRAGMA application_id").fetchone()
@@ -200,11 +200,11 @@ def find_damage(path: Path) -> str | None:
 
 
 def _restore(
-    path: Path, snapshots: Snapshots, load: Callable[[Store], Loaded], reason: str, wall_s: float
+    path: Path, snapshots: Snapshots, load: Callable[[Store], LoadedT], reason: str, wall_s: float
 ) -> Restored | None:
     """Set the database at `path` aside and put the newest snapshot that can be loaded in its place.
 
-    None, and nothing is touched, where there is none.
+    Return None, and touch nothing, where there is none.
     """
     lock = FileLock(path)
     try:
@@ -225,11 +225,11 @@ def _restore(
 
 
 def _copy_loadable(
-    snapshots: Snapshots, snapshot: Snapshot, copy: Path, load: Callable[[Store], Loaded]
+    snapshots: Snapshots, snapshot: Snapshot, copy: Path, load: Callable[[Store], LoadedT]
 ) -> Manifest | None:
-    """Copy a snapshot and load the copy once: a restored database must not turn out to be damaged, too.
+    """Copy a snapshot and load the copy once: a restored database must not be damaged, too.
 
-    None where it is not good.
+    Return its manifest; None where it is not good.
     """
     for leftover in (copy, *(companion(copy, ending) for ending in COMPANIONS)):
         leftover.unlink(missing_ok=True)
@@ -248,3 +248,47 @@ def _copy_loadable(
         log.warning("snapshot %s cannot be used: %s", snapshot.name, error)
         return None
     return manifest
+
+
+def swap_in(database: Path, new: Path, called: str) -> Path:
+    """Put the file `new` in the place of `database`; return the new place of the old one, if there was one.
+
+    `new` is complete, synced, on the same file system, and needs no file beside it. `called` is added to the
+    name of the old one, such as ``damaged-20270115T080000Z``; a number follows where there is such a file
+    already. Call this with the database locked and closed. Raises `OSError`.
+    """
+    if any(path.exists() for path in _files(new)[1:]):
+        raise InternalBug(f"{new} was not closed: a part of it is still beside it")
+    free, count = called, 1
+    while any(path.exists() for path in _files(database.with_name(f"{database.name}.{free}"))):
+        count += 1
+        free = f"{called}-{count}"
+    give(new, database if database.exists() else database.parent)
+    new.rename(database.with_name(f"{database.name}{DECIDED}{free}"))
+    sync(database.parent)
+    finish_swap(database)
+    return database.with_name(f"{database.name}.{free}")
+
+
+def decided_swaps(database: Path) -> list[Path]:
+    """Return the new databases that were to take the place of `database` when a process died."""
+    prefix = f"{database.name}{DECIDED}"
+    if not database.parent.is_dir():
+        return []
+    return sorted(path for path in database.parent.iterdir() if path.name.startswith(prefix))
+
+
+def finish_swap(database: Path) -> None:
+    """Finish a swap that `swap_in` has decided; harmless where there is none. Call this like `swap_in`."""
+    for new in decided_swaps(database):
+        aside = database.with_name(f"{database.name}.{new.name.removeprefix(database.name + DECIDED)}")
+        for old, kept in zip(_files(database), _files(aside), strict=True):
+            if old.exists() and not kept.exists():
+                old.rename(kept)
+        sync(database.parent)
+        new.rename(database)
+        sync(database.parent)
+
+
+def _files(database: Path) -> list[Path]:
+    return [database, *(companion(database, ending) for ending in COMPANIONS)]

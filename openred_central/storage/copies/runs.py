@@ -1,9 +1,9 @@
-"""Which runs of a server have made a database: so two copies tell if one is an earlier state of the other.
+"""The runs of a server that made a database: they show if one copy is an earlier state of another.
 
-Who puts an older snapshot in the place of the database gives up what came after it, and revisions are counted
-on from there: the numbers in newer snapshots are given out again, to other changes. So every run leaves a
-mark when it begins, a random name and where the directory stood, and a copy has the marks of all runs that
-led to it.
+If an operator puts an older snapshot in the place of the database, later changes are lost, and revisions are
+counted on from there: other changes get the numbers that newer snapshots have already. So every run leaves a
+mark when it begins, a random name and the vitals at that time, and a copy has the marks of all runs that led
+to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger("openred.storage")
 # The name under which a store keeps the marks.
 RUNS = "runs"
 RUN_BYTES = 8
-# 24 bytes each. Of a copy from before as many runs it can no longer be told what it is.
+# 24 bytes each. A copy from before so many runs can no longer be compared.
 RUNS_MAX = 1_000
 _RUN = struct.Struct(f"<{RUN_BYTES}sqd")
 
@@ -34,7 +34,7 @@ class Run(NamedTuple):
 
 
 def load_runs(store: Store) -> list[Run]:
-    """The runs that have made what is in `store`, oldest first. Raises `StoreError`."""
+    """Return the runs that have made the content of `store`, oldest first. Raises `StoreError`."""
     packed = store.load_secret(RUNS) or b""
     if len(packed) % _RUN.size:
         raise DamageError(f"{store.location} does not fit together: its runs have {len(packed)} bytes")
@@ -44,24 +44,24 @@ def load_runs(store: Store) -> list[Run]:
 def begin_run(store: Store, name: bytes) -> None:
     """Leave the mark of a new run, before anything is changed. Raises `StoreError`.
 
-    Marks that are damaged tell nothing, and nobody is served by them: they are given up.
+    Damaged marks are dropped: nobody is served by them.
     """
     vitals = store.load_vitals()
     run = Run(name, vitals.revision, vitals.attended_s) if vitals is not None else Run(name, 0, 0.0)
     try:
         former = load_runs(store)
     except DamageError as error:
-        log.error("%s; the marks of earlier runs are given up, and older snapshots cannot be compared", error)
+        log.error("%s; the marks of earlier runs are dropped: older snapshots cannot be compared", error)
         former = []
     runs = [*former, run][-RUNS_MAX:]
     store.save_secret(RUNS, b"".join(_RUN.pack(*one) for one in runs))
 
 
 def is_earlier(then: list[Run], then_vitals: Vitals | None, now: list[Run]) -> bool:
-    """Whether a copy with the runs `then` is an earlier state of one with the runs `now`, or may be.
+    """Return whether a copy with the runs `then` is, or may be, an earlier state of one with the runs `now`.
 
-    It is where its last run is one of those, unless the next one began before the copy was made: then the
-    copy holds what that run has never seen. A copy without any mark is older than they are.
+    Its last run must be one of `now`, and the next of those must not have begun before the copy was made:
+    the copy would hold changes that this run has never seen. A copy without any mark is older than the marks.
     """
     if not then:
         return True

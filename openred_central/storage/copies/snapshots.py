@@ -1,12 +1,12 @@
 """Snapshots: whole, verified copies of the database, made while a server writes into it.
 
 A snapshot is a folder, `<database>-<number>-<time>`, that holds a copy of the database and its manifest. It
-is made under another name, checked as it came to the disk, and renamed when all of that is done: a folder
-with such a name is complete. Numbers rise, whatever the clock says, so the highest is the newest.
+is made under another name, checked as it was written to the disk, and then renamed: a folder with such a name
+is complete. Numbers rise, whatever the clock says, so the highest is the newest.
 
 All pages are copied within one read transaction: the copy is the database at one moment, with everything that
-was acknowledged before it began. It needs no log beside it. No row passes through Python, and what SQLite and
-the digest do, they do without the interpreter's lock, so a server can do this in a thread.
+was acknowledged before it began. It needs no log beside it. No row passes through Python, and SQLite and the
+digest work without the interpreter's lock, so a server can do this in a thread.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
+
+import orjson
 
 from ...directory.state.changes import Vitals
 from ..private_files import (
@@ -36,13 +38,61 @@ from ..private_files import (
 from ..sqlite.schema import APPLICATION_ID
 from ..sqlite.sqlite import SELECT_VITALS
 from ..store import StoreError
-from .manifest import Manifest
 
 MANIFEST = "manifest.json"
-# 1 MiB: what is brought to the disk at once, so that commits beside it wait for little.
+# 1 MiB is synced at once, so that the commits of a server do not wait for long.
 STEP_PAGES = 256
 
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "database": str,
+    "taken_at": (int, float),
+    "schema_version": int,
+    "file_bytes": int,
+    "sha256": str,
+    "records": int,
+    "tombstones": int,
+}
+
 Progress = Callable[[int, int], None]
+
+
+class Manifest(NamedTuple):
+    """A JSON document beside the copy: the facts about a snapshot that need no look into the copy.
+
+    `taken_at` is wall time; `file_bytes` and `sha256` (hexadecimal) are those of the copy.
+    """
+
+    database: str
+    taken_at: float
+    schema_version: int
+    file_bytes: int
+    sha256: str
+    records: int
+    tombstones: int
+    vitals: Vitals | None
+
+    def encode(self) -> bytes:
+        """Return the manifest as JSON for people and programs."""
+        fields = self._asdict()
+        fields["vitals"] = None if self.vitals is None else self.vitals._asdict()
+        return orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Manifest:
+        """Return the manifest that `encode` wrote. Raises `ValueError` for anything else."""
+        fields = orjson.loads(encoded)
+        if not isinstance(fields, dict) or fields.keys() != set(cls._fields):
+            raise ValueError(f"a manifest has the fields {', '.join(cls._fields)}")
+        vitals = fields["vitals"]
+        if vitals is not None:
+            if not isinstance(vitals, dict) or vitals.keys() != set(Vitals._fields):
+                raise ValueError(f"the vitals of a manifest are {', '.join(Vitals._fields)}")
+            fields["vitals"] = Vitals(**vitals)
+        manifest = cls(**fields)
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(manifest, name), kind):
+                raise ValueError(f"the manifest's {name} is {getattr(manifest, name)!r}")
+        return manifest
 
 
 class SnapshotError(StoreError):
@@ -62,7 +112,7 @@ class Snapshot(NamedTuple):
 
 
 def utc_stamp(wall_s: float) -> str:
-    """A wall time as it stands in the names of files: ``20270115T080000Z``."""
+    """Return a wall time as it stands in the names of files: ``20270115T080000Z``."""
     return datetime.fromtimestamp(wall_s, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
@@ -70,15 +120,15 @@ class Snapshots:
     """The snapshots of the database at `database`, in `folder`, which may hold those of others as well."""
 
     def __init__(self, database: Path, folder: Path) -> None:
-        # Named after the file itself, by whatever link it is reached.
+        # Named after the file itself, through whatever link it is reached.
         self.database = Path(os.path.realpath(database))
         self.folder = folder
         self._name = re.compile(re.escape(self.database.name) + r"-(\d{6,})-\d{8}T\d{6}Z")
 
     def newest_first(self) -> list[Snapshot]:
-        """All finished snapshots, whether they still verify or not."""
+        """Return all finished snapshots, also those that no longer verify."""
         found = []
-        with self._telling("list"):
+        with self._reported("list"):
             names = os.listdir(self.folder) if self.folder.is_dir() else []
         for name in names:
             if match := self._name.fullmatch(name):
@@ -89,10 +139,10 @@ class Snapshots:
     def take(self, wall_s: float, *, kept: int, progress: Progress) -> tuple[Snapshot, Manifest]:
         """Make a snapshot at wall time `wall_s`, verify it, and remove all but the newest `kept`.
 
-        `progress` is told the pages copied so far and all of them; what it raises ends the work and leaves
-        nothing behind. Raises `StoreError`.
+        `progress` is called with the pages copied so far and all pages; an error that it raises ends the work
+        and leaves nothing behind. Raises `StoreError`.
         """
-        with self._telling("make"):
+        with self._reported("make"):
             new = [] if self.folder.is_dir() else [self.folder]
             create_folder(self.folder)
             with scratch_folder(self.folder) as scratch:
@@ -100,11 +150,11 @@ class Snapshots:
                 copy_database(self.database, copy, progress)
                 manifest = self._describe(copy, wall_s)
                 write_whole(scratch / MANIFEST, manifest.encode())
-                # The server has to read, keep and remove what root has taken.
+                # The server has to read, keep and remove a snapshot that root has taken.
                 for made in (copy, scratch / MANIFEST, scratch, *new):
                     give(made, self.database)
                 sync(scratch)
-                # From the disk, not from memory: that is what a restore will find.
+                # Compare the bytes on the disk, not in memory: a restore will find those.
                 _drop_from_memory(copy)
                 self._compare(copy, manifest)
                 snapshot = self._finish(scratch, wall_s)
@@ -114,15 +164,15 @@ class Snapshots:
         return snapshot, manifest
 
     def verify(self, snapshot: Snapshot) -> Manifest:
-        """The manifest of a snapshot that is what it says. Raises `SnapshotError` where it is not."""
-        with self._telling("verify", snapshot.name):
+        """Return the manifest of a snapshot that agrees with it. Raises `SnapshotError` where it does not."""
+        with self._reported("verify", snapshot.name):
             manifest = self.manifest(snapshot)
             self._compare(snapshot.database, manifest)
         return manifest
 
     def manifest(self, snapshot: Snapshot) -> Manifest:
-        """What a snapshot says of itself. Raises `SnapshotError` where that cannot be read."""
-        with self._telling("read the manifest of", snapshot.name):
+        """Return the manifest of a snapshot. Raises `SnapshotError` where that cannot be read."""
+        with self._reported("read the manifest of", snapshot.name):
             try:
                 return Manifest.decode((snapshot.folder / MANIFEST).read_bytes())
             except ValueError as error:
@@ -131,7 +181,7 @@ class Snapshots:
                 ) from error
 
     def newest_at(self) -> float | None:
-        """The wall time of the newest snapshot; None where there is none that tells."""
+        """Return the wall time of the newest snapshot; None where no manifest has it."""
         snapshots = self.newest_first()
         try:
             return self.manifest(snapshots[0]).taken_at if snapshots else None
@@ -139,8 +189,8 @@ class Snapshots:
             return None
 
     def clear(self) -> None:
-        """Remove what killed processes have left in the folder."""
-        with self._telling("clear"):
+        """Remove the unfinished work of killed processes in the folder."""
+        with self._reported("clear"):
             clear(self.folder)
 
     def _describe(self, copy: Path, wall_s: float) -> Manifest:
@@ -170,7 +220,7 @@ class Snapshots:
         if size != manifest.file_bytes:
             raise SnapshotError(f"{where} has {size} bytes, its manifest says {manifest.file_bytes}")
         if sha256_of(copy) != manifest.sha256:
-            raise SnapshotError(f"{where} is not what was written: its SHA-256 is another one")
+            raise SnapshotError(f"{where} is not the file that was written: its SHA-256 is another one")
         with closing(read_only(copy, immutable=True)) as connection:
             (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
@@ -194,8 +244,8 @@ class Snapshots:
             return Snapshot(folder, number, folder / self.database.name)
 
     @contextmanager
-    def _telling(self, doing: str, name: str = "") -> Iterator[None]:
-        """Tells of errors by SQLite and by the system, as `SnapshotError`."""
+    def _reported(self, doing: str, name: str = "") -> Iterator[None]:
+        """Raise `SnapshotError` for errors of SQLite and of the system."""
         what = f"snapshot {name}" if name else f"snapshots of {self.database} in {self.folder}"
         try:
             yield
@@ -206,14 +256,14 @@ class Snapshots:
 
 
 def copy_database(source: Path, target: Path, progress: Progress) -> None:
-    """Copy the database at `source`, which may be in use, to the new file `target`, and bring it to the disk.
+    """Copy the database at `source`, which may be in use, to the new file `target`, durably.
 
     `progress` as in `Snapshots.take`. Raises `sqlite3.Error` and `OSError`.
     """
     descriptor = create_file(target)
 
     def step(status: int, remaining: int, total: int) -> None:
-        # Little by little: an fsync of everything at once would let the commits of a server wait for it.
+        # Little by little: the commits of a server would have to wait for an fsync of everything at once.
         os.fsync(descriptor)
         progress(total - remaining, total)
 
@@ -222,9 +272,9 @@ def copy_database(source: Path, target: Path, progress: Progress) -> None:
             closing(read_only(source)) as reader,
             closing(sqlite3.connect(target, isolation_level=None)) as writer,
         ):
-            # Until it is complete the copy is worth nothing, so nothing guards it.
+            # An unfinished copy is thrown away, so it needs no journal.
             writer.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
-            # One read transaction around all steps: they all see the same moment.
+            # One read transaction around all steps: they all see one moment.
             reader.executescript("BEGIN; SELECT count(*) FROM sqlite_schema;")
             reader.backup(writer, pages=STEP_PAGES, progress=step)
             # A plain file, which needs no log and can be opened where nothing can be written.
@@ -235,19 +285,19 @@ def copy_database(source: Path, target: Path, progress: Progress) -> None:
 
 
 def read_only(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
-    """A connection that cannot write. `immutable` promises that nobody else does either."""
+    """Return a connection that cannot write. `immutable` promises that no other program does."""
     mode = "mode=ro&immutable=1" if immutable else "mode=ro"
     return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _drop_from_memory(path: Path) -> None:
-    """Let the system forget what it remembers of a file that is on the disk, where it knows how to."""
+    """Drop the pages of a synced file from the memory of the system, where it can."""
     if hasattr(os, "posix_fadvise"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...encoding import base64url
-from ..copies.restoring import database_path
+from ..loading import database_path
 from ..private_files import create_folder, describe, write_whole
 
 SECRET_BYTES = 32

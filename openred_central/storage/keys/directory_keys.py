@@ -2,11 +2,11 @@
 
 ``root-h.key`` or ``root-R.key`` is the root key of that suite, ``signing-<id>.key`` are the signing keys, all
 in PEM; ``keyring.json`` is their schedule. Where the root key lies elsewhere, ``keyset-request.json`` waits
-to be carried there, and ``keyset-signed.json`` is what came back.
+to be carried there, and ``keyset-signed.json`` is the answer.
 
-All of this takes its time and is for a thread, one at a time. What others read, `signing` and `served`, is
-exchanged whole. It does not depend on a disk that can be written; only private halves are not erased, and no
-new keys are used, before that is so.
+These calls take long and are for a thread, one at a time. Other threads read `signing` and `served`, which
+are exchanged whole, and which do not depend on a disk that can be written. Until it can, no private half is
+erased and no new key is used.
 """
 
 from __future__ import annotations
@@ -34,12 +34,21 @@ from ...security.directory_keys.suites import (
     private_pem,
 )
 from ...security.refused import CLOCK_SKEW_S, Refused
-from .key_check import expect_root, keyring_damaged, root_file
-from .key_files import KEY, KEYRING, SIGNING, KeyFileError, KeyFiles, damaged
+from .key_files import (
+    KEY,
+    KEYRING,
+    SIGNING,
+    KeyFileError,
+    KeyFiles,
+    damaged,
+    expect_root,
+    keyring_damaged,
+    root_file,
+)
 
 REQUEST = "keyset-request.json"
 SIGNED = "keyset-signed.json"
-# The hour for which a next key must be published is saved this often: so much of it a crash takes back.
+# How often the time is saved for which a next key was published: a crash takes back at most so much of it.
 SAVE_S = 300.0
 
 
@@ -70,11 +79,11 @@ class DirectoryKeys:
         self.notices: list[str] = []
 
     def open(self, now_s: float) -> None:
-        """Read what there is. Raises `KeyFileError` or `RootRefused` where the server must not start."""
+        """Read the files. Raises `KeyFileError` or `RootRefused` where the server must not start."""
         self._files.open()
         if self._options.token_suite == COMPOSITE and not composite.is_supported():
             raise RootRefused(
-                "hybrid tokens were asked for, but this installation has no ML-DSA-65, which comes with "
+                "hybrid tokens are configured, but this installation has no ML-DSA-65, which comes with "
                 "cryptography 48 or newer"
             )
         if self._options.offline_root:
@@ -98,14 +107,14 @@ class DirectoryKeys:
             self._ring.rotate(now_s)
 
     def advance(self, now_s: float) -> None:
-        """Do what is due at wall time `now_s`. What the operator should know is added to `notices`.
+        """Do the steps that are due at wall time `now_s`. Lines for the operator are added to `notices`.
 
-        Raises `KeyFileError`; what could not be done then is tried again next time.
+        Raises `KeyFileError`; the next call tries again.
         """
         failed: KeyFileError | None = None
         try:
             if self.unsaved:
-                # From a state that a crash would take back no key goes on to the next one.
+                # No key may advance from a state that a crash would take back.
                 self._save(now_s)
             self.unsaved |= self._ring.advance(now_s)
             self._make_key(now_s)
@@ -128,12 +137,12 @@ class DirectoryKeys:
         self.unsaved = True
 
     def rotate(self, now_s: float) -> None:
-        """Have the signing key replaced in an hour, as soon as peers know the next one."""
+        """Plan the replacement of the signing key, as soon as peers have known the next one for an hour."""
         self._ring.rotate(now_s)
         self.unsaved = True
 
     def revoke(self, key_id: str, now_s: float) -> None:
-        """Let a signing key count no more, at once. Raises `ValueError` where there is none of that id."""
+        """Revoke a signing key at once. Raises `ValueError` where there is none of that id."""
         self._ring.revoke(key_id, now_s)
         self.unsaved = True
 
@@ -155,7 +164,7 @@ class DirectoryKeys:
         self.unsaved = True
 
     def _sign(self, now_s: float) -> None:
-        """Sign the key set until there is nothing new to tell: the very first key becomes active at once."""
+        """Sign the key set until it is current: the very first key becomes active at once."""
         assert self._root is not None
         while self._ring.stale(now_s):
             made = self._ring.issue(now_s)
@@ -173,7 +182,7 @@ class DirectoryKeys:
         self.unsaved = True
 
     def _exchange(self, now_s: float) -> None:
-        """Take in what came back from the root key, and ask for what is to be carried there."""
+        """Take in the key set that came back from the root key, and write a request for the next one."""
         signed = self._files.read(SIGNED)
         if signed is not None and signed != self._signed:
             self._take(signed, now_s)
@@ -199,7 +208,7 @@ class DirectoryKeys:
         """Serve a key set that was signed elsewhere, where it lists our keys and is newer than the last."""
         before = self.served
         try:
-            # The folder is ours alone: who puts the first one there decides who the root is.
+            # The folder is private: its user decides with the first key set who the root is.
             root = orjson.loads(signed)["root"]
             root_id = str(root["kid"]) if before is None else before.root_key_id
             taken = keyset.read_document(signed, root_id, now_s)
@@ -223,7 +232,7 @@ class DirectoryKeys:
             return None
 
     def _save(self, now_s: float) -> None:
-        """Bring the schedule to the disk; then erase the private halves that are needed no more."""
+        """Save the schedule; then erase the private halves that are needed no more."""
         if self.unsaved or (self._ring.waiting and now_s - self._saved_at >= SAVE_S):
             self._files.write(KEYRING, self._ring.encode())
             self.unsaved, self._saved_at = False, now_s
@@ -236,7 +245,7 @@ class DirectoryKeys:
 
 
 def open_root(files: KeyFiles, quantum: QuantumPolicy) -> tuple[DirectoryKey, str]:
-    """The root key in `files`, made where there never was one, and a warning for the operator or nothing.
+    """Return the root key in `files`, made where there never was one, and a warning for the operator or "".
 
     Raises `KeyFileError`, also where there was one and it is gone, or `RootRefused`.
     """
@@ -257,9 +266,9 @@ def open_root(files: KeyFiles, quantum: QuantumPolicy) -> tuple[DirectoryKey, st
 
 
 def sign_request(root: DirectoryKey, request: bytes) -> bytes:
-    """The document of a key set that a server without root key has asked for.
+    """Return the signed document of a key set that a server without root key has requested.
 
-    Raises `ValueError` for what no server asks for.
+    Raises `ValueError` for a request that no server makes.
     """
     try:
         beyond = keyset.excess(keyset.decode_keyset(request))

@@ -1,7 +1,12 @@
-"""Files with secrets in them: for us alone, whole or not there, and encrypted where that is wanted.
+"""Key files: private, written whole, encrypted if the operator gives a secret; and their check at start.
 
-A file that others can read or write is no secret any more, so it is refused with a line for the operator,
-never mended silently: who knows who has read it.
+A file that others can read or write is no secret any more. It is refused with a line for the operator and
+never fixed silently: others may have read it.
+
+A server checks its keys at start without opening them, because loading `cryptography` takes long, and refuses
+to start where the operator must fix something. Two faults show only when the keys are opened: content that is
+damaged inside its PEM, and a `cryptography` that is new enough for a composite root key but was built without
+ML-DSA.
 """
 
 from __future__ import annotations
@@ -9,16 +14,22 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cryptography
+import orjson
+
 from ...encoding import pem_content
 from ...security.directory_keys.envelope import is_envelope, seal, unseal
+from ...security.directory_keys.root import CLASSICAL, COMPOSITE, KeyOptions, QuantumPolicy, choose_root
 from ..private_files import PREFIX, clear, create_folder, describe, sync, write_whole
 
 FILE_BYTES_MAX = 65_536
-# A secret shorter than this is guessed, whatever it is stretched with.
+# The version of `cryptography` in which ML-DSA came.
+ML_DSA_SINCE = 48
+# A shorter secret can be guessed, however it is stretched.
 SECRET_BYTES_MIN = 12
 
 KEY = ".key"
@@ -43,9 +54,9 @@ class KeyFiles:
         self._secret = secret
 
     def open(self) -> None:
-        """Make the folder where it is missing, check it, and remove what was never finished.
+        """Make the folder where it is missing, check it, and remove unfinished files.
 
-        Raises `KeyFileError` where others can get at it.
+        Raises `KeyFileError` where others can read or write it.
         """
         with _reported(self.folder):
             create_folder(self.folder)
@@ -53,14 +64,14 @@ class KeyFiles:
             clear(self.folder)
 
     def names(self) -> list[str]:
-        """The names of the files, sorted."""
+        """Return the names of the files, sorted."""
         with _reported(self.folder):
             return sorted(name for name in os.listdir(self.folder) if not name.startswith(PREFIX))
 
     def read(self, name: str) -> bytes | None:
-        """The content of the file called `name`, decrypted; None where there is none.
+        """Return the content of the file called `name`, decrypted; None where there is none.
 
-        A key that is not encrypted although there is a secret is encrypted now. Raises `KeyFileError`.
+        If there is a secret, a key that is not encrypted yet is encrypted now. Raises `KeyFileError`.
         """
         path = self._path(name)
         with _reported(path):
@@ -77,7 +88,7 @@ class KeyFiles:
             raise KeyFileError(f"{path} cannot be decrypted: {error}") from None
 
     def check(self, name: str) -> None:
-        """Tell what is wrong with the file called `name` as far as that shows without `cryptography`.
+        """Check the file called `name`, as far as possible without `cryptography`.
 
         Raises `KeyFileError`, as `read` would, also where a key that is not encrypted is no PEM.
         """
@@ -95,7 +106,7 @@ class KeyFiles:
                 raise damaged(name, error) from None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write the file called `name`, durably before this returns; a former content is replaced at once.
+        """Write the file called `name`, durably before this returns; former content is replaced as a whole.
 
         Raises `KeyFileError`.
         """
@@ -130,18 +141,16 @@ class KeyFiles:
 
 
 def damaged(name: str, error: ValueError) -> KeyFileError:
-    """The error that tells what is wrong with the content of the key file called `name`."""
+    """Return the error for damaged content of the key file called `name`."""
     return KeyFileError(f"the key file {name} is damaged: {error}; bring it back from a backup")
 
 
 def read_secret(path: Path) -> bytes:
-    """The secret in a file of the operator's: its first line. Raises `KeyFileError`."""
+    """Return the first line of a file of the operator's, the secret. Raises `KeyFileError`."""
     with _reported(path):
         content = _read(path)
     if content is None:
-        raise KeyFileError(
-            f"{path} does not exist; it is to hold the secret that key files are encrypted with"
-        )
+        raise KeyFileError(f"{path} does not exist; it must hold the secret that encrypts key files")
     secret = content.split(b"\n", 1)[0].rstrip(b"\r")
     if len(secret) < SECRET_BYTES_MIN:
         raise KeyFileError(
@@ -150,8 +159,55 @@ def read_secret(path: Path) -> bytes:
     return secret
 
 
+def check_keys(files: KeyFiles, options: KeyOptions) -> str | None:
+    """Return the suite of the root key in `files`; None where none was made yet.
+
+    Raises `KeyFileError` where others can read or write them, the root key is missing, a file is damaged, or
+    no key can be made; `RootRefused` where the root key cannot be used here.
+    """
+    files.open()
+    names = files.names()
+    on_disk = [suite for suite in (COMPOSITE, CLASSICAL) if root_file(suite) in names]
+    expect_root(files, on_disk)
+    if not on_disk and not os.access(files.folder, os.W_OK | os.X_OK):
+        raise KeyFileError(f"there are no keys in {files.folder}, and none can be made: it cannot be written")
+    used = CLASSICAL if options.quantum is QuantumPolicy.OFF else next(iter(on_disk), "")
+    if used == COMPOSITE and not _may_be_supported():
+        # Refuses it in the words that opening the keys would use.
+        choose_root(options.quantum, on_disk, supported=False)
+    for name in names:
+        if name in (KEYRING, root_file(used)) or (name.startswith(SIGNING) and name.endswith(KEY)):
+            files.check(name)
+    content = files.read(KEYRING)
+    if content is not None:
+        _check_keyring(files, content)
+    return used if used in on_disk else None
+
+
+def expect_root(files: KeyFiles, on_disk: Collection[str]) -> None:
+    """Raise `KeyFileError` if there was a root key and it is gone. `on_disk` are the suites of root keys."""
+    if not on_disk and KEYRING in files.names():
+        raise KeyFileError(
+            f"the root key is missing in {files.folder}: bring it back from a backup, or move {KEYRING} away "
+            "to begin with another root key, which peers must pin anew"
+        )
+
+
+def root_file(suite: str) -> str:
+    """Return the file name of the root key of a suite."""
+    return f"root-{suite}{KEY}"
+
+
+def keyring_damaged(files: KeyFiles, error: Exception) -> KeyFileError:
+    """Return the error for a schedule of the signing keys that cannot be read."""
+    return KeyFileError(
+        f"{files.folder / KEYRING} is damaged ({error}); without it new signing keys are made: "
+        "move it away, and peers will fetch the new ones"
+    )
+
+
 def _read(path: Path) -> bytes | None:
-    """The content of a file that nobody else can get at; None where there is none."""
+    """Return the content of a private file; None where there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -183,7 +239,7 @@ def _expect_private(path: Path, found: os.stat_result, mode: str) -> None:
         )
     if found.st_mode & 0o077:
         raise KeyFileError(
-            f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o}); what is in it may be known: "
+            f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o}); its content may be known: "
             f"replace it, or, if nobody has read it: chmod {mode} {path}"
         )
 
@@ -205,3 +261,20 @@ def _reported(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise KeyFileError(f"cannot use {describe(error, path)}") from error
+
+
+def _may_be_supported() -> bool:
+    """Return whether this `cryptography` is new enough for composite keys; its version is quick to load."""
+    major = cryptography.__version__.partition(".")[0]
+    return not major.isdecimal() or int(major) >= ML_DSA_SINCE
+
+
+def _check_keyring(files: KeyFiles, content: bytes) -> None:
+    try:
+        state = orjson.loads(content)
+        if not isinstance(state["version"], int):
+            raise TypeError("version is no number")
+        for row in state["keys"]:
+            str(row["public_key"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise keyring_damaged(files, error) from None

@@ -1,22 +1,27 @@
-"""A connection to a database that is there already: checked, brought to our schema, and set up."""
+"""A connection to an existing database: checked, migrated to our schema, and set up; and one transaction."""
 
 from __future__ import annotations
 
+import logging
+import re
 import sqlite3
+import struct
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from ..store import StoreError
 from .faults import Damage
-from .migrations import migrate
 from .schema import SCHEMA_VERSION, check_marks
+
+log = logging.getLogger("openred.storage")
 
 # As many pages as a batch of 5,000 rows can change; a transaction that outgrows the cache is written twice.
 CACHE_KIB = 32 * 1024
-# Another program may look into the file; one that writes into it is waited for this long.
+# How long another program that writes into the file is waited for.
 BUSY_TIMEOUT_S = 5.0
-# A log that a reader let grow is cut to this once it is begun anew: four times its usual size.
+# Four times the usual size of the log: a log that a reader let grow is cut to this when it is begun anew.
 LOG_BYTES_KEPT = 8 * 1024 * 1024
 
 SETTINGS = f"""
@@ -30,11 +35,36 @@ PRAGMA trusted_schema = OFF;
 PRAGMA secure_delete = ON;
 """
 
+# From each version to the next one. This is history and stays as it is, whatever becomes of the schema.
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    # Signs of life are written to a journal first; commit numbers order them and the records.
+    1: (
+        "ALTER TABLE node ADD COLUMN commit_number INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE vitals ADD COLUMN commit_number INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE journal (commit_number INTEGER PRIMARY KEY, signs BLOB NOT NULL) STRICT",
+    ),
+    # Nodes are bound to their keys and may change them.
+    2: (
+        "ALTER TABLE node ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE node ADD COLUMN next_key TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE tombstone ADD COLUMN flags INTEGER NOT NULL DEFAULT 0",
+    ),
+    # The commitment to a next key outlives its node.
+    3: ("ALTER TABLE tombstone ADD COLUMN next_key TEXT NOT NULL DEFAULT ''",),
+    # Each revocation is a row; before, all were one secret that every further one wrote anew.
+    4: (
+        "CREATE TABLE revocation (token_id TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID",
+    ),
+}
+# The parts of the former secret: the id of a token, and when it expires.
+_REVOCATION = struct.Struct("<22sd")
+_TOKEN_ID = re.compile(rb"[A-Za-z0-9_-]{22}")
+
 
 def connect(path: Path, *, check: bool = True) -> sqlite3.Connection:
-    """A connection to the database at the absolute `path`, which any thread may use, one at a time.
+    """Return a connection to the database at the absolute `path`, for any thread, one at a time.
 
-    `check` False leaves it to the caller to have a file of our version checked (`Checking`). Raises errors of
+    With `check` false the caller must have a file of our version checked (`Checking`). Raises errors of
     SQLite as they are, `Damage` where the file is damaged all the same, and `StoreError` where it is not for
     us. Never creates a file.
     """
@@ -45,7 +75,7 @@ def connect(path: Path, *, check: bool = True) -> sqlite3.Connection:
         (journal_mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if journal_mode != "wal":
             raise StoreError(f"{path} lies where no write-ahead log can be; choose a local disk")
-        # A file that can only be read complains of nothing but a change.
+        # A file that can only be read raises no error before the first change.
         connection.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version}; ROLLBACK;")
         if check or version != SCHEMA_VERSION:
             _quick_check(connection)
@@ -57,10 +87,9 @@ def connect(path: Path, *, check: bool = True) -> sqlite3.Connection:
 
 
 class Checking:
-    """Checks the database at `path` in a thread, on a connection of its own, while it is loaded already.
+    """A check of the database at `path` that runs in a thread while the database is loaded.
 
-    SQLite does that in one call, without the interpreter's lock: with a million nodes loading takes 0.4 s
-    less than if it came after.
+    It has a connection of its own, and SQLite checks in one call, without the interpreter's lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,8 +98,49 @@ class Checking:
         self._executor.shutdown(wait=False)
 
     def finish(self) -> None:
-        """Wait for it. Raises `Damage`, and errors of SQLite as they are."""
+        """Wait for the check. Raises `Damage`, and errors of SQLite as they are."""
         self._future.result()
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit the changes of the block, or none of them if it or the commit raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # Some errors have rolled back already; none may hide the first one.
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring a database of schema `version` to ours, in one transaction for each version."""
+    for former in range(version, SCHEMA_VERSION):
+        with transaction(connection):
+            for statement in MIGRATIONS[former]:
+                connection.execute(statement)
+            if former == 4:
+                _move_revocations(connection)
+            connection.execute(f"PRAGMA user_version = {former + 1}")
+        log.info("the database was brought from schema version %d to %d", former, former + 1)
+
+
+def truncate_log(connection: sqlite3.Connection, *, wait: bool = True) -> bool:
+    """Copy the whole log into the database and empty it. Return False where a reader prevented that.
+
+    With `wait` true, a reader is waited for up to `BUSY_TIMEOUT_S`.
+    """
+    if not wait:
+        connection.execute("PRAGMA busy_timeout = 0").fetchone()
+    try:
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        if not wait:
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1_000:.0f}").fetchone()
+    return not busy
 
 
 def _check_file(path: Path) -> None:
@@ -89,22 +159,25 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _quick_check(connection: sqlite3.Connection) -> None:
-    """Finds damage that would let rows vanish silently; about half a second for a million of them."""
+    """Raise `Damage` where rows could be missing without any error."""
     (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
         raise Damage(" ".join(finding.split()))
 
 
-def truncate_log(connection: sqlite3.Connection, *, wait: bool = True) -> bool:
-    """Copy the whole log into the database and empty it; False where a reader of it kept us from that.
-
-    `wait` says that a reader is waited for, for `BUSY_TIMEOUT_S`.
-    """
-    if not wait:
-        connection.execute("PRAGMA busy_timeout = 0").fetchone()
-    try:
-        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    finally:
-        if not wait:
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1_000:.0f}").fetchone()
-    return not busy
+def _move_revocations(connection: sqlite3.Connection) -> None:
+    """Turn the former secret into rows; the secret stays where a part of it cannot be read."""
+    row = connection.execute("SELECT value FROM secret WHERE name = 'revocations'").fetchone()
+    if row is None:
+        return
+    whole = len(row[0]) // _REVOCATION.size * _REVOCATION.size
+    found = list(_REVOCATION.iter_unpack(row[0][:whole]))
+    sound = [
+        (token_id.decode("ascii"), expires_at)
+        for token_id, expires_at in found
+        # NaN is not equal to itself, and no row could hold it.
+        if _TOKEN_ID.fullmatch(token_id) and expires_at == expires_at
+    ]
+    connection.executemany("REPLACE INTO revocation VALUES (?, ?)", sound)
+    if len(sound) * _REVOCATION.size == len(row[0]):
+        connection.execute("DELETE FROM secret WHERE name = 'revocations'")

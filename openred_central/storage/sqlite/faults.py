@@ -1,4 +1,4 @@
-"""What went wrong below a store: told in one line with what to do, and whether the connection may live on."""
+"""Errors below a store: one line for the operator with what to do, and which of them spoil a connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..private_files import NO_ROOM, advice
 from ..store import DamageError, PassingError, StoreError
 from .schema import COMPANIONS, companion
 
-# What to do, by SQLite's primary result code.
+# Advice by SQLite's primary result code.
 ADVICE = {
     sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it from a backup, or move it away to start empty",
     sqlite3.SQLITE_NOTADB: "it is damaged or no database: restore it from a backup, or choose another path",
@@ -24,38 +24,38 @@ ADVICE = {
     sqlite3.SQLITE_IOERR: "the disk or its file system failed: see the system's log",
     sqlite3.SQLITE_BUSY: "another program is using it: let it finish or stop it",
 }
-# After one of these nobody knows what a connection has really written, itself included.
+# After one of these a connection cannot know what it has really written.
 POISONOUS = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # The least that any step needs: eight pages of the log's index, a few of the log and of the file.
 ROOM_BYTES_MIN = 64 * 1024
 
 
 class Damage(Exception):
-    """What the file holds cannot be what this server wrote. The message says where and what."""
+    """Content of the file that this server cannot have written. The message says where it is."""
 
 
 def result_code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; 0 for an error that is not SQLite's own."""
+    """Return SQLite's primary result code; 0 for an error that is not SQLite's own."""
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF
 
 
 def poisons(error: BaseException | None) -> bool:
-    """Whether the connection that raised `error` must not be used again."""
+    """Return whether the connection that raised `error` must not be used again."""
     return isinstance(error, sqlite3.Error) and result_code(error) in POISONOUS
 
 
 @contextmanager
-def telling(doing: str, path: Path) -> Iterator[None]:
-    """Tells the operator of errors by SQLite and by the system, as `StoreError` with the error as its cause.
+def reported(doing: str, path: Path) -> Iterator[None]:
+    """Raise `StoreError` for errors of SQLite and of the system, with the error as its cause.
 
-    Of `Damage` as `DamageError`. `doing` is a verb, `path` the database.
+    `Damage` becomes `DamageError`. `doing` is a verb, `path` the database.
     """
     try:
         yield
     except sqlite3.Error as error:
         code = result_code(error)
-        # A file system without room shows itself to SQLite in many ways, some of them misleading.
+        # SQLite shows a file system without room in many ways, some of them misleading.
         room = None if code in ADVICE and code != sqlite3.SQLITE_IOERR else lack_of_room(path)
         kind = PassingError if room else StoreError
         what_to_do = room or ADVICE.get(code, "see the system's log")
@@ -64,14 +64,14 @@ def telling(doing: str, path: Path) -> Iterator[None]:
         raise DamageError(f"cannot {doing} {path}: {error}; {ADVICE[sqlite3.SQLITE_CORRUPT]}") from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        kind, room = StoreError, None
-        if error.errno in NO_ROOM:
-            kind, room = PassingError, lack_of_room(path)
-        raise kind(f"cannot {doing} {path}: {where}{error.strerror}; {room or advice(error)}") from error
+        room = lack_of_room(path) if error.errno in NO_ROOM else None
+        raise StoreError(
+            f"cannot {doing} {path}: {where}{error.strerror}; {room or advice(error)}"
+        ) from error
 
 
 def lack_of_room(path: Path) -> str | None:
-    """What keeps the database at `path` from growing, and what to do; None where it may grow."""
+    """Return what keeps the database at `path` from growing, and what to do; None where it may grow."""
     try:
         disk = os.statvfs(path.parent)
     except OSError:

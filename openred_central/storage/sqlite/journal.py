@@ -1,7 +1,7 @@
-"""Signs of life: written down packed as they come, folded into the records later.
+"""The journal of signs of life: each commit adds a packed row; a fold brings them into the records later.
 
-A commit writes all its signs of life as one row of the journal, under its number. What counts for a slot is
-decided by these numbers alone, never by the times, which a slot's next node may have in any order:
+A commit writes all its signs of life as one row of the journal, under its number. These numbers alone decide
+which sign of life holds for a slot, never the times, which a slot's next node may have in any order:
 
 1. The latest sign of life of a slot is the one with the highest number.
 2. It holds for the record in its slot if its number is not lower than that of the commit that wrote the
@@ -28,10 +28,10 @@ FORMAT_VERSION = 1
 # Little-endian, one after the other: slot, last_seen_at, last_seen_s, usual_gap_s.
 _SIGN = struct.Struct("<qddd")
 
-# When to fold: what was said this long ago, in attended seconds, or so much that it would delay a start.
+# When to fold: after so long in attended time, or so many signs of life that they would delay a start.
 FOLD_INTERVAL_S = 60.0
 FOLD_SIGNS = 200_000
-# The steps of a fold, each about ten milliseconds at most: signs of life, and rows of the journal.
+# The steps of a fold, kept short because commits wait for them: signs of life, and rows of the journal.
 STEP_SIGNS = 5_000
 STEP_ROWS = 1_000
 # A record may lie on a page of its own.
@@ -40,7 +40,7 @@ STEP_RECORDS = 1_000
 STATEMENT_SIGNS = 2_500
 
 INSERT_SIGNS = "INSERT INTO journal (commit_number, signs) VALUES (?1, ?2)"
-# The journal as far as it was read, the latest sign of life of each slot: in memory, in order of the slots.
+# The latest sign of life of each slot, as far as the journal was read: in memory, in order of the slots.
 CREATE_LATEST = """
 CREATE TEMP TABLE latest (
     slot INTEGER PRIMARY KEY,
@@ -63,7 +63,7 @@ SELECT {", ".join(_READ_LATEST_AS.get(name, f"node.{name}") for name in Record._
 FROM node LEFT JOIN latest ON latest.slot = node.slot AND {HOLDS}
 WHERE node.slot >= ? ORDER BY node.slot LIMIT ?
 """
-# And where it did not: a fifth faster.
+# For the case that it left nothing there, which is faster.
 SELECT_FOLDED_RECORDS = f"""
 SELECT {", ".join(_READ_AS.get(name, name) for name in Record._fields)}
 FROM node WHERE slot >= ? ORDER BY slot LIMIT ?
@@ -97,7 +97,7 @@ COMMIT_NUMBER_MAX = 1 << 62
 
 
 def last_commit_number(connection: sqlite3.Connection) -> int:
-    """The number of the last commit, 0 where there is none. Raises `Damage` where none could follow."""
+    """Return the number of the last commit, 0 where there is none. Raises `Damage` where none can follow."""
     number: int
     (number,) = connection.execute(SELECT_COMMIT_NUMBER).fetchone()
     if number > COMMIT_NUMBER_MAX:
@@ -106,15 +106,15 @@ def last_commit_number(connection: sqlite3.Connection) -> int:
 
 
 def pack(signs_of_life: Iterable[SignOfLife]) -> bytes:
-    """The signs of life of a commit as a row of the journal keeps them.
+    """Return the signs of life of a commit as a row of the journal holds them.
 
-    Raises `struct.error` where a slot does not fit into 64 bits. What is not a finite number is kept too.
+    Raises `struct.error` where a slot does not fit into 64 bits. Infinity and NaN are kept too.
     """
     return bytes([FORMAT_VERSION]) + b"".join(starmap(_SIGN.pack, signs_of_life))
 
 
 def unpack(packed: bytes) -> Iterator[tuple[int, float, float, float]]:
-    """What `pack` was given. Raises `ValueError` for what it cannot have written."""
+    """Return the argument of `pack` for its result. Raises `ValueError` for other bytes."""
     if not packed or packed[0] != FORMAT_VERSION:
         raise ValueError(f"is of format {packed[:1].hex() or 'none'}, this server knows {FORMAT_VERSION:02x}")
     if (len(packed) - 1) % _SIGN.size:
@@ -125,7 +125,7 @@ def unpack(packed: bytes) -> Iterator[tuple[int, float, float, float]]:
 class Journal:
     """The journal as seen through one `connection`: reading it, and folding it step by step.
 
-    Raises errors of SQLite as they are, and `Damage` where a row of the journal is not one.
+    Raises errors of SQLite as they are, and `Damage` where a row of the journal cannot be read.
     """
 
     def __init__(self, connection: sqlite3.Connection, left_alone: frozenset[int] = frozenset()) -> None:
@@ -133,16 +133,16 @@ class Journal:
         # Slots to which no sign of life is applied.
         self._left_alone = left_alone
         connection.execute(CREATE_LATEST)
-        # `latest` holds what rows up to this one say; those of earlier folds are in the records already.
+        # `latest` holds rows up to this one; those of earlier folds are in the records already.
         self._read = 0
         self._folding: Iterator[int] | None = None
         (self._signs,) = connection.execute(SELECT_TOTAL).fetchone()
         self._began_s: float | None = None
-        # What a server left that was killed is folded before all else.
+        # Rows that a killed server left are folded first of all.
         self.fold_due = self._signs > 0
 
     def leave_alone(self, slots: frozenset[int]) -> None:
-        """Apply no sign of life to the records in `slots`, neither to those read already."""
+        """Apply no sign of life to the records in `slots`, not even those that were read already."""
         self._left_alone = slots
         self._connection.executemany("DELETE FROM latest WHERE slot = ?", ((slot,) for slot in slots))
 
@@ -158,28 +158,28 @@ class Journal:
 
     @property
     def folding(self) -> bool:
-        """Whether a fold is under way."""
+        """True if a fold is under way."""
         return self._folding is not None
 
     @property
     def latest_any(self) -> bool:
-        """Whether `latest` tells anything."""
+        """True if `latest` has rows."""
         return self._connection.execute("SELECT 1 FROM latest LIMIT 1").fetchone() is not None
 
     def catch_up(self) -> None:
-        """Read all that the journal holds: now `latest` tells what the records do not."""
+        """Read the whole journal: `latest` then holds all that the records lack."""
         (last,) = self._connection.execute(SELECT_LAST).fetchone()
         while self._read_some(last):
             pass
 
     def fold_some(self) -> int:
-        """One step of a fold, which begins with the first one; returns about how many pages it wrote."""
+        """Do one step of a fold, or begin one. Return about how many pages the step wrote."""
         if self._folding is None:
             self._folding = self._fold()
         try:
             pages = next(self._folding, None)
         except BaseException:
-            # To be begun anew, which is always possible.
+            # The fold begins anew, which is always possible.
             self._folding, self.fold_due = None, True
             raise
         if pages is None:
@@ -188,7 +188,7 @@ class Journal:
         return pages or 0
 
     def fold_all(self) -> None:
-        """Fold all that the journal holds."""
+        """Fold the whole journal."""
         while self._folding is not None:
             self.fold_some()
         for _ in self._fold():
@@ -196,7 +196,7 @@ class Journal:
 
     def _fold(self) -> Iterator[int]:
         (last,) = self._connection.execute(SELECT_LAST).fetchone()
-        # What is said from here on waits for the next fold.
+        # Signs of life from here on wait for the next fold.
         self._signs, self._began_s = 0, None
         while self._read_some(last):
             yield 0
@@ -208,7 +208,7 @@ class Journal:
             self._connection.execute(FOLD_SLICE, (slot, slot_end))
             yield min(records, (slot_end - slot) // RECORDS_PER_PAGE + 1)
             slot = slot_end
-        # Somebody may have read on meanwhile, and of that not all was folded.
+        # `catch_up` may have read on meanwhile, and not all of that was folded.
         self._connection.execute("DELETE FROM latest")
         self._read = last
         yield 0
@@ -219,7 +219,7 @@ class Journal:
             first = end
 
     def _end_of_step(self, past: int, last: int) -> int | None:
-        """The last of the rows after `past` that one step takes on, up to `last`; None where none are."""
+        """Return the last of the rows after `past`, up to `last`, for one step; None where there are none."""
         end, signs = None, 0
         with closing(self._connection.execute(SELECT_COUNTS, (past, last))) as rows:
             for number, count in rows:
@@ -230,7 +230,7 @@ class Journal:
         return end
 
     def _read_some(self, last: int) -> bool:
-        """Take some rows up to `last` into `latest`, whole ones and in their order; False where none are."""
+        """Take some rows up to `last` into `latest`, in their order. Return False where there are none."""
         end = self._end_of_step(self._read, last)
         if end is None:
             return False

@@ -2,15 +2,15 @@
 
 The lock is `flock`, on a file of its own beside the database and on the database itself, because
 
-- the kernel lets go of it when the process ends, however it ends, so that `kill -9` leaves nothing stale;
+- the kernel releases it when the process ends, however it ends, so that `kill -9` leaves nothing stale;
   the file stays, and its presence means nothing;
 - the file beside it survives a change of the database file (a snapshot renamed into place);
 - the database itself has one lock under all its names: hard links, and mounts in several containers, each of
   which would have a write-ahead log of its own;
 - SQLite's exclusive locking mode would shut out readers too: online backup, `verify`, the sqlite3 shell.
 
-SQLite loses its own locks on the database when any other descriptor of that file is closed. So ours is closed
-when no connection is left.
+SQLite loses its own locks on the database when any other descriptor of that file is closed. So our descriptor
+is closed when no connection is left.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ UNUSED_BYTE = 0x40000000 + 1_024
 class FileLock:
     """The right to be the only server on the database at `database`.
 
-    `name` is how the operator calls that file, such as a symbolic link to it.
+    `name` is the operator's path to that file, such as a symbolic link.
     """
 
     def __init__(self, database: Path, name: Path | None = None) -> None:
         self._database = database
-        # A link may be given another target, and a process another folder to work in.
+        # A link can get another target, and a process another working folder.
         self._name = Path(os.path.abspath(name or database))
         self._path = database.with_name(database.name + ".lock")
         self._descriptor: int | None = None
@@ -45,19 +45,19 @@ class FileLock:
 
     @property
     def held(self) -> bool:
-        """Whether it was taken and not let go."""
+        """True if this process holds the lock."""
         return self._descriptor is not None
 
     @property
     def database_descriptor(self) -> int | None:
-        """The descriptor of the database on which the lock is; None where there is no database yet."""
+        """The locked descriptor of the database; None where there is no database yet."""
         return self._database_descriptor
 
     def acquire(self) -> None:
-        """Take the lock. Raises `PassingError` where another process, or another store of this, has it."""
+        """Take the lock. Raises `PassingError` where another process, or another store here, holds it."""
         self._descriptor = self._lock_beside()
         try:
-            # The store, which opens the file next, tells why it cannot be opened.
+            # If the file cannot be opened, the store reports why when it opens the file next.
             with suppress(OSError):
                 self.acquire_database()
         except BaseException:
@@ -65,9 +65,9 @@ class FileLock:
             raise
 
     def acquire_database(self) -> None:
-        """Take the lock on the database itself, where it is not taken yet.
+        """Take the lock on the database itself, if that is not taken yet.
 
-        Raises `PassingError` where another process has it, by whatever name, and `OSError` where the file
+        Raises `PassingError` where another process holds it, by whatever name, and `OSError` where the file
         cannot be opened.
         """
         if self._database_descriptor is not None:
@@ -87,13 +87,13 @@ class FileLock:
             os.close(descriptor)
             raise
         self._database_descriptor = descriptor
-        # Some file systems do not count.
+        # Some file systems do not count links.
         self._counts_links = os.fstat(descriptor).st_nlink > 0
 
-    def loss(self) -> str | None:
-        """How the database has ceased to be the file that is locked; None while its name leads to it.
+    def find_loss(self) -> str | None:
+        """Return how the database has ceased to be the locked file; None while its name leads to it.
 
-        Cheap, and may be asked from any thread. Raises `OSError` where that cannot be seen.
+        Any thread may call this. Raises `OSError`.
         """
         descriptor = self._database_descriptor
         if descriptor is None:
@@ -105,15 +105,15 @@ class FileLock:
             return "is gone: it was removed or renamed"
         if not os.path.samestat(held, there):
             return "was replaced: another file has its name"
-        # Where the file alone is mounted, its name stays after it was removed outside.
+        # If the file alone is mounted, its name stays after the file was removed outside.
         if self._counts_links and not held.st_nlink:
             return "is gone: it was removed outside of this container"
         return None
 
     def renew(self) -> bool:
-        """Make the file beside the database again where it is gone or another one; True where it was.
+        """Make the lock file again, and return True, where it is gone or was replaced.
 
-        Nobody could have started meanwhile: the lock on the database was held all along.
+        No other server can have started meanwhile: the lock on the database was held all along.
         """
         if self._descriptor is None or _is_at(self._descriptor, self._path):
             return False
@@ -123,7 +123,7 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Let go of the lock; harmless where it is not held."""
+        """Release the lock; harmless where it is not held."""
         descriptors = (self._database_descriptor, self._descriptor)
         self._database_descriptor = self._descriptor = None
         for descriptor in descriptors:
@@ -131,7 +131,7 @@ class FileLock:
                 os.close(descriptor)
 
     def _lock_beside(self) -> int:
-        # Root may act here for a user who has put a link there: nothing is to be written to what it leads to.
+        # This may be root, acting in a folder of a user who has put a link there: never write through it.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(self._path, flags, 0o600)
         try:
@@ -154,7 +154,7 @@ class FileLock:
 
 
 def _shuts_out_sqlite(descriptor: int) -> bool:
-    """Whether the lock on a database keeps SQLite from its own, as on NFS: there both are one (flock(2)).
+    """Return whether the lock on a database shuts out SQLite's own locks, as on NFS (flock(2)).
 
     There a second name is not refused, and one server can run all the same.
     """
@@ -167,7 +167,7 @@ def _shuts_out_sqlite(descriptor: int) -> bool:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether `path` still leads to the open file `descriptor`."""
+    """Return whether `path` still leads to the open file `descriptor`."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Keeps what is in a database that no name leads to any more: with the process it would be gone."""
+"""Copies a database that lost its name while in use: its content would end with the process."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ BACK = "put that very file back, no copy"
 
 
 class Rescue:
-    """Rescues what the server had saved in the database at `path`, once."""
+    """The rescue, made once, of what the server has saved in the database at `path`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._kept: Path | None = None
 
     def make(self, lock: FileLock, connection: sqlite3.Connection | None) -> str:
-        """Bring all that was committed into the file that `lock` has open, and copy it where it has no name.
+        """Bring all commits into the file that `lock` has open, and copy it where it has no name.
 
-        `connection` is the one that has the log open, if there is one. Returns what the operator is to do.
+        `connection` is the one that has the log open, if there is one. Return what the operator is to do.
         """
         descriptor = lock.database_descriptor
         try:
@@ -33,18 +33,19 @@ class Rescue:
             if self._kept is None and is_whole and descriptor is not None:
                 self._kept = keep_copy(descriptor, self._path)
         except (sqlite3.Error, OSError) as error:
-            return f"{BACK}; what was saved could not be copied: {error}"
+            return f"{BACK}; the saved data could not be copied: {error}"
         if self._kept is None:
             return BACK
         return (
-            f"what was saved is in {self._kept}: stop this server, and put that in the place of the database"
+            f"the saved data is in {self._kept}: stop this server, and put that file in the place of the "
+            "database"
         )
 
 
 def keep_copy(descriptor: int, database: Path) -> Path | None:
-    """Copy the open file `descriptor` beside `database`, where it was; returns `<database>.lost-<n>`.
+    """Copy the open file `descriptor` to `<database>.lost-<n>`, and return that; None if it has a name.
 
-    None where the file still has a name. Nothing of it may be in a log. Raises `OSError`.
+    No part of it may be in a log. Raises `OSError`.
     """
     if os.fstat(descriptor).st_nlink:
         return None

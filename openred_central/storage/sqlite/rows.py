@@ -1,9 +1,7 @@
 """A batch as SQL statements, each for some of its rows.
 
-A statement runs without the interpreter's lock, and is given it for as long as its values are handed over:
-those of 64 rows at a time, which holds the event loop up for 0.1 ms. Row by row, as `executemany` would go,
-they would fight for that lock; and to take rows out of one JSON document cost SQLite 11 µs for each record,
-where values take 2.
+SQLite runs a statement without the interpreter's lock, and holds the lock while it takes the values over.
+With 64 rows a statement the event loop waits only shortly. `executemany` would take the lock at each row.
 """
 
 from __future__ import annotations
@@ -24,8 +22,8 @@ from ..store import RowsRefused
 from .journal import INSERT_SIGNS, pack
 from .schema import PAGE_BYTES, RECORDS_PER_PAGE
 
-# Rows of one statement: a power of two, as are the parts of what is left, so that there are few statements
-# to be prepared and all stay prepared. SQLite allows 32,766 parameters.
+# Rows of one statement. The rest is split into powers of two, so that there are few different statements
+# and all stay prepared. SQLite allows 32,766 parameters.
 STATEMENT_ROWS = 64
 
 # The parameter arrives as bytes and becomes text inside SQLite, which saves two conversions here.
@@ -42,7 +40,7 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 class Statement(NamedTuple):
     """One statement. Its first parameter, `?1`, is the number of the commit, the others are `values`.
 
-    `bytes_given` is about how much text or JSON they are.
+    `bytes_given` is their approximate length as text or JSON.
     """
 
     sql: str
@@ -51,11 +49,11 @@ class Statement(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """A table whose rows are `fields`, a type of named tuples, by which it tells what stands where."""
+    """A table whose columns are the fields of `fields`, a type of named tuples."""
 
     name: str
     fields: type[Record] | type[Tombstone]
-    # Whether each row ends with the number of the commit that wrote it.
+    # True if each row ends with the number of the commit that wrote it.
     is_numbered: bool
 
 
@@ -66,7 +64,7 @@ TOMBSTONE = _Table("tombstone", Tombstone, is_numbered=False)
 
 @cache
 def _replace(table: _Table, rows: int) -> str:
-    """The statement that writes so many rows over those with the same keys."""
+    """Return the statement that writes so many rows over those with the same keys."""
     columns, numbers = list(table.fields._fields), count(2)
     written = [[f"?{next(numbers)}" for _ in columns] for _ in range(rows)]
     if table.is_numbered:
@@ -78,7 +76,7 @@ def _replace(table: _Table, rows: int) -> str:
 
 @cache
 def _places(table: _Table) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Where in a row of `table` integers, floats, texts, and texts in UTF-8 stand."""
+    """Return the places of integers, floats, texts, and texts in UTF-8 in a row of `table`."""
     kinds = list(get_type_hints(table.fields).values())
     integers, floats, texts, encoded = (
         [place for place, kind in enumerate(kinds) if kind is wanted] for wanted in (int, float, str, bytes)
@@ -87,7 +85,7 @@ def _places(table: _Table) -> tuple[list[int], list[int], list[int], list[int]]:
 
 
 def encode(batch: Batch) -> list[Statement]:
-    """The statements of `batch` in the order in which they must run.
+    """Return the statements of `batch` in the order in which they must run.
 
     Raises `RowsRefused` where a row is found that cannot be stored.
     """
@@ -117,7 +115,7 @@ def _deleting(sql: str, keys: Sequence[int | str]) -> Iterator[Statement]:
 
 
 def _replacing(table: _Table, batch: Batch, rows: Sequence[Record | Tombstone]) -> Iterator[Statement]:
-    """The statements that write `rows`, column by column: 0.5 µs for each row."""
+    """Yield the statements that write `rows`, made column by column."""
     integers, floats, texts, encoded = _places(table)
     first = 0
     while first < len(rows):
@@ -127,7 +125,7 @@ def _replacing(table: _Table, batch: Batch, rows: Sequence[Record | Tombstone]) 
         first += taken
         for place in encoded:
             columns[place] = list(map(bytes.decode, columns[place]))
-        # What SQLite would not take, or take and give back as something else, is found in whole columns.
+        # Values that SQLite refuses, or returns as something else, are found in whole columns.
         for place in integers:
             array("q", columns[place])
         text = "".join(chain.from_iterable(columns[place] for place in (*texts, *encoded))).encode()
@@ -140,9 +138,9 @@ def _replacing(table: _Table, batch: Batch, rows: Sequence[Record | Tombstone]) 
 
 
 def pages_written(batch: Batch, bytes_given: int) -> int:
-    """About how many pages a commit has added to the log, which cannot be asked without a checkpoint.
+    """Return about how many pages a commit has added to the log: SQLite tells only at a checkpoint.
 
-    The size of the log's file tells nothing, because it is written over and never cut.
+    The size of the log's file does not show it, because the file is written over and never cut.
     """
     slots = chain((row.slot for row in batch.records), batch.freed_slots)
     leaves = {slot // RECORDS_PER_PAGE for slot in slots}
@@ -171,12 +169,12 @@ def refuse_rows(batch: Batch) -> None:
 
 
 def text_of(stored: bytes) -> str:
-    """Text as it is stored; bytes that are no UTF-8 become lone surrogates, which no text has."""
+    """Return stored text; bytes that are no UTF-8 become lone surrogates, which no text has."""
     return stored.decode("utf-8", "surrogateescape")
 
 
 def _refusal(value: object) -> str | None:
-    """Why `value` cannot be stored; None where it can."""
+    """Return why `value` cannot be stored; None where it can."""
     if isinstance(value, int):
         return None if INTEGER_MIN <= value <= INTEGER_MAX else "does not fit into 64 bits"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""The file format of the embedded database: its tables, its marks, and how a new file comes to be."""
+"""The file format of the embedded database: tables, marks, and how a new file is made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ APPLICATION_ID = 0x4F526564
 SCHEMA_VERSION = 5
 
 PAGE_BYTES = 4_096
-# Records of usual size; larger ones are seen by their bytes.
+# Records of usual size; larger ones are counted by their bytes.
 RECORDS_PER_PAGE = 16
 
 # Rows of `node` are addressed by slot, and no column that changes has an index: a change then touches one
@@ -22,8 +22,7 @@ RECORDS_PER_PAGE = 16
 # numbered: a record has the number of the commit that wrote it, the vitals that of the last one, and the
 # journal holds the signs of life of one commit, packed, until they are folded into the records.
 #
-# In one transaction without a journal, and nothing brought to the disk before all of it is there: a file that
-# was not finished is never looked at. 1 ms instead of 6, and more on a slow disk.
+# One transaction without a journal and without syncs: nobody looks at a file that was not finished.
 SCHEMA = f"""
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -75,19 +74,19 @@ COMMIT;
 PRAGMA journal_mode = WAL;
 """
 
-# What SQLite may leave beside a database that was not closed.
+# Files that SQLite may leave beside a database that was not closed.
 COMPANIONS = ("-wal", "-shm", "-journal")
 
 
 def companion(path: Path, ending: str) -> Path:
-    """The file beside the database at `path` whose name ends in `ending`."""
+    """Return the file beside the database at `path` whose name ends in `ending`."""
     return path.with_name(path.name + ending)
 
 
 def log_left(path: Path) -> bool:
-    """Whether a log lies beside the database at `path`, or where that was, and may hold records.
+    """Return whether a log that may hold records lies beside the database at `path`, or where that was.
 
-    A reader of a database that is closed leaves one without content.
+    A reader of a closed database leaves a log without content.
     """
     log = companion(path, "-wal")
     return log.exists() and log.stat().st_size > 0
@@ -107,9 +106,9 @@ def create_database(path: Path) -> None:
 
 
 def prepare_file(path: Path) -> None:
-    """Make the database at `path` where there is none, and see that it is a file, not empty, for us alone.
+    """Create the database at `path` where there is none; make an existing one private.
 
-    Raises `StoreError`.
+    Raises `StoreError` where it is no file, is empty, or has left its log alone.
     """
     try:
         status = path.stat()
@@ -134,7 +133,7 @@ def prepare_file(path: Path) -> None:
 
 
 def check_marks(connection: sqlite3.Connection, path: Path) -> int:
-    """The schema version of a file, which may be one of ours or an earlier one.
+    """Return the schema version of a file, which may be ours or an earlier one.
 
     Raises `StoreError` where the file is of another program or of a version that we do not know.
     """

@@ -1,7 +1,7 @@
 """The embedded store: one SQLite file, written by one thread.
 
 The connection may move between threads (it is opened and loaded before the writer thread takes over), but
-serves one at a time: `Store` asks that of its callers, and SQLite needs no more than that.
+serves one at a time: `Store` requires that of its callers, and SQLite needs no more than that.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from ...directory.state.columns import RecordColumns
 from ...directory.state.node import Record, Tombstone
 from ..private_files import create_folder
 from ..store import StoreError
-from .companions import Companions
-from .connecting import Checking, connect, truncate_log
-from .faults import ADVICE, poisons, telling
+from .connecting import Checking, connect, transaction, truncate_log
+from .faults import ADVICE, poisons, reported
 from .journal import SELECT_FOLDED_RECORDS, SELECT_RECORDS, Journal, last_commit_number
-from .length import Length
 from .lock import FileLock
-from .log_size import LogSize
+from .open_files import Companions, FileLength, LogSize
 from .rescuing import Rescue
 from .rows import (
     INTEGER_MAX,
@@ -38,14 +36,12 @@ from .rows import (
     text_of,
 )
 from .schema import PAGE_BYTES, prepare_file
-from .transaction import transaction
 from .wiping import Wiper
 
 log = logging.getLogger("openred.storage")
 
-# Above this the log is copied into the database, between two commits, of which the next one waits for that.
-# Measured with changes all over the file: 20 ms at 2 MiB, 60 ms at 8 MiB, and no fewer commits a second. On a
-# connection of its own, beside the commits, it gains nothing: their fsyncs wait for its writes all the same.
+# Above this the log is copied into the database between two commits; the next one waits. A larger log makes
+# it wait longer, and a connection of its own gains nothing: the fsyncs of commits wait for its writes, too.
 WAL_BYTES_DUE = 2 * 1024 * 1024
 
 SELECT_TOMBSTONES = f"SELECT {', '.join(Tombstone._fields)} FROM tombstone ORDER BY died_s, id_hash"
@@ -60,7 +56,7 @@ REPLACE_VITALS = (
 
 
 class _Session(NamedTuple):
-    """What ends with a connection."""
+    """A connection and the objects that end with it."""
 
     connection: sqlite3.Connection
     journal: Journal
@@ -71,28 +67,28 @@ class _Session(NamedTuple):
 class SqliteStore:
     """Keeps the directory in the SQLite database at `path`. Implements `Store`.
 
-    After an error of the disk the connection is poisoned: what it believes to have written may be known to
-    the system's memory alone, and asking again would only hide that. It is closed, and whatever is asked
-    next begins with a new one, which tells by the number of the last commit what the file really holds.
-    The lock is held all the while.
+    After an error of the disk the connection is poisoned: pages that it believes to have written may be in
+    the system's memory alone, and a second attempt would only hide that. It is closed, and the next call
+    opens a new one, which finds by the number of the last commit what the file really holds. The lock is held
+    all the while.
     """
 
     durable = True
 
     def __init__(self, path: Path) -> None:
-        # The lock and the log belong to the file itself, by whatever link it is reached.
+        # Lock and log belong to the file itself, through whatever link it is reached.
         self._path = Path(os.path.realpath(path))
         self._lock = FileLock(self._path, path)
         self._session: _Session | None = None
         self._poisoned = False
-        # Of the last commit that the file is known to hold.
+        # The number of the last commit that the file is known to hold.
         self._commit_number = 0
         self._wal_pages = 0
         self._log_size = LogSize(self._path)
         self._checking: Checking | None = None
         self._left_alone: frozenset[int] = frozenset()
         self._rescue = Rescue(self._path)
-        self._length = Length(self._path)
+        self._length = FileLength(self._path)
 
     @property
     def location(self) -> str:
@@ -101,7 +97,7 @@ class SqliteStore:
 
     @property
     def tidy_due(self) -> bool:
-        """Whether the log has grown enough for a checkpoint, or the journal for a fold."""
+        """True if the log has grown enough for a checkpoint, or the journal for a fold."""
         session = self._session
         return session is not None and (self._checkpoint_due or session.journal.fold_due or session.wiper.due)
 
@@ -110,10 +106,9 @@ class SqliteStore:
         """The size of the log as it was last seen."""
         return self._log_size.bytes
 
-    @property
-    def loss(self) -> str | None:
-        """How the file has ceased to be what its name leads to. See `Store.loss`."""
-        return self._lock.loss()
+    def find_loss(self) -> str | None:
+        """Return how the file has ceased to be what its name leads to. See `Store.find_loss`."""
+        return self._lock.find_loss()
 
     def open(self, *, check_beside: bool = False) -> None:
         """Create the database where there is none, lock it against a second server, and check it.
@@ -123,13 +118,13 @@ class SqliteStore:
         """
         if self._lock.held:
             return
-        with self._telling("open"):
+        with self._reported("open"):
             create_folder(self._path.parent)
             self._lock.acquire()
             try:
                 prepare_file(self._path)
                 connection = connect(self._path, check=not check_beside)
-                # Now the file is there, and what keeps it from being opened would have been told.
+                # The file exists now, and an error that keeps it from being opened was raised above.
                 self._lock.acquire_database()
                 self._begin(connection)
                 if check_beside:
@@ -142,7 +137,7 @@ class SqliteStore:
         """Wait for the check that `open` began. Raises `DamageError`, or `StoreError` where it failed."""
         checking, self._checking = self._checking, None
         if checking is not None:
-            with self._telling("check"):
+            with self._reported("check"):
                 checking.finish()
 
     def _begin(self, connection: sqlite3.Connection) -> _Session:
@@ -158,15 +153,15 @@ class SqliteStore:
         return session
 
     def _reopen(self) -> _Session:
-        """Begin anew after an error of the disk. Raises `StoreError` where the file is not what it was."""
+        """Begin anew after an error of the disk. Raises `StoreError` where the file has changed."""
         self._end()
         connection = connect(self._path)
         try:
-            # No commit may come to stand in the log behind one that has perhaps not reached the disk.
+            # No commit may follow in the log one that has perhaps not reached the disk.
             if not truncate_log(connection):
                 raise StoreError(f"cannot reopen {self._path}: {ADVICE[sqlite3.SQLITE_BUSY]}")
             found = last_commit_number(connection)
-            # The commit that failed may be there nevertheless; to save it again changes nothing.
+            # The failed commit may be there nevertheless; to save it again changes nothing.
             if found not in (self._commit_number, self._commit_number + 1):
                 raise StoreError(self._altered(found))
         except BaseException:
@@ -186,30 +181,31 @@ class SqliteStore:
                 session.connection.close()
 
     def load_vitals(self) -> Vitals | None:
-        """What the last batch said of the directory itself; None in a new store."""
-        with self._telling("read"):
+        """Return the vitals of the last batch; None in a new store."""
+        with self._reported("read"):
             row = self._connection.execute(SELECT_VITALS).fetchone()
         return None if row is None else Vitals._make(row)
 
     def load_records(self, rows_max: int) -> Iterator[list[Record]]:
-        """All records by slots, in lists of at most `rows_max`, each a query that leaves nothing open."""
-        # The columns stand in the order of the fields; `Record._make` would take six times as long.
+        """Yield all records by slots, in lists of at most `rows_max`; no query stays open in between."""
+        # The columns stand in the order of the fields; `Record._make` would take much longer.
         for rows in self._load_rows(rows_max, text_of):
             yield list(map(tuple.__new__, repeat(Record), rows))
 
     def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
-        """The same by columns. See `Store.load_columns`."""
+        """Yield all records by columns. See `Store.load_columns`."""
         for rows in self._load_rows(rows_max, bytes):
             yield RecordColumns._make(zip(*rows, strict=True))
 
     def _load_rows(self, rows_max: int, text: Callable[[bytes], Any]) -> Iterator[list[tuple[Any, ...]]]:
-        """Rows of records, `text` being what makes their text of bytes, the profile aside."""
+        """Yield rows of records; `text` converts their text from bytes, except for the profile."""
         first_slot = INTEGER_MIN
         while first_slot <= INTEGER_MAX:
-            with self._telling("read"):
-                connection, journal, _, _ = self._usable
-                journal.catch_up()
-                select = SELECT_RECORDS if journal.latest_any else SELECT_FOLDED_RECORDS
+            with self._reported("read"):
+                session = self._usable
+                connection = session.connection
+                session.journal.catch_up()
+                select = SELECT_RECORDS if session.journal.latest_any else SELECT_FOLDED_RECORDS
                 connection.text_factory = text
                 try:
                     rows = connection.execute(select, (first_slot, rows_max)).fetchall()
@@ -221,8 +217,8 @@ class SqliteStore:
             yield rows
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
-        """All tombstones, oldest first, in lists of at most `rows_max`."""
-        with self._telling("read"):
+        """Yield all tombstones, oldest first, in lists of at most `rows_max`."""
+        with self._reported("read"):
             cursor = self._connection.execute(SELECT_TOMBSTONES)
             while rows := cursor.fetchmany(rows_max):
                 yield list(map(Tombstone._make, rows))
@@ -230,23 +226,23 @@ class SqliteStore:
     def leave_alone(self, slots: Iterable[int]) -> None:
         """Apply no sign of life to the rows of `slots`."""
         self._left_alone = frozenset(slots)
-        with self._telling("write"):
+        with self._reported("write"):
             self._usable.journal.leave_alone(self._left_alone)
 
     def load_secret(self, name: str) -> bytes | None:
-        """The secret kept under `name`; None where there is none."""
-        with self._telling("read"):
+        """Return the secret kept under `name`; None where there is none."""
+        with self._reported("read"):
             row = self._connection.execute("SELECT value FROM secret WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
     def save_secret(self, name: str, value: bytes) -> None:
         """Keep a secret under `name`, durably before this returns."""
-        # The former value as well, whose pages are wiped.
+        # The pages of the former value are wiped as well.
         self._write((REPLACE_SECRET, [(name, value)]), pages=2 * len(value) // PAGE_BYTES)
 
     def load_revocations(self) -> list[tuple[bytes, float]]:
-        """The id of each revoked token, and when it expires. See `Store.load_revocations`."""
-        with self._telling("read"):
+        """Return the id of each revoked token, and when it expires. See `Store.load_revocations`."""
+        with self._reported("read"):
             return self._connection.execute(SELECT_REVOCATIONS).fetchall()
 
     def save_revocations(self, changes: Mapping[str, float | None]) -> None:
@@ -258,7 +254,7 @@ class SqliteStore:
 
     def _write(self, *statements: tuple[str, Sequence[tuple[Any, ...]]], pages: int) -> None:
         """Run each statement for its rows in one transaction, which writes about so many pages."""
-        with self._telling("write"):
+        with self._reported("write"):
             with self._transaction() as session:
                 for sql, rows in statements:
                     session.connection.executemany(sql, rows)
@@ -268,7 +264,7 @@ class SqliteStore:
     def commit(self, batch: Batch) -> None:
         """Make a batch durable, as a whole or not at all. See `Store.commit`."""
         statements = encode(batch)
-        with self._telling("write"):
+        with self._reported("write"):
             try:
                 with self._transaction() as session:
                     number = self._commit_number + 1
@@ -283,13 +279,13 @@ class SqliteStore:
             session.journal.committed(len(batch.signs_of_life), batch.vitals.attended_s)
             if batch.freed_slots or batch.tombstones:
                 session.wiper.want()
-            # A commit into a file that is no longer ours is promised to nobody.
+            # A commit into a file that is no longer ours must not be acknowledged.
             self._check_place()
-            self._log_size.see(session.companions.log_bytes)
+            self._log_size.update(session.companions.measure_log())
 
     @contextmanager
     def _transaction(self) -> Iterator[_Session]:
-        """A transaction on the file that holds our last commit, and no other one's. Raises `StoreError`."""
+        """Run a transaction on a file that still ends with our last commit. Raises `StoreError`."""
         session = self._usable
         self._log_size.refuse_more()
         with transaction(session.connection):
@@ -297,14 +293,14 @@ class SqliteStore:
             yield session
 
     def look(self, now_s: float) -> None:
-        """See that the files are still those that were opened. See `Store.look`."""
-        with self._telling("use"):
+        """Check that the files are still those that were opened. See `Store.look`."""
+        with self._reported("use"):
             session = self._usable
             self._check_number(session.connection)
             session.wiper.look(now_s)
             if self._log_size.is_long:
                 truncate_log(session.connection, wait=False)
-            self._log_size.see(session.companions.log_bytes)
+            self._log_size.update(session.companions.measure_log())
 
     @property
     def _checkpoint_due(self) -> bool:
@@ -312,37 +308,37 @@ class SqliteStore:
 
     def tidy(self) -> None:
         """Copy the log into the database, as far as no reader needs it, or fold or wipe a little."""
-        with self._telling("write"):
-            connection, journal, _, wiper = self._usable
+        with self._reported("write"):
+            session = self._usable
             if self._checkpoint_due:
                 self._wal_pages = 0
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                session.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 return
-            self._check_number(connection)
-            if wiper.due:
-                wiper.step()
+            self._check_number(session.connection)
+            if session.wiper.due:
+                session.wiper.step()
             else:
-                self._wal_pages += PAGES_PER_COMMIT + journal.fold_some()
+                self._wal_pages += PAGES_PER_COMMIT + session.journal.fold_some()
 
     def close(self) -> None:
         """Fold the journal, copy the log into the database, and release the file.
 
-        Closing twice is harmless. Where it fails the file is released all the same, and nothing is lost.
+        Closing twice is harmless. If it fails, the file is released all the same, and nothing is lost.
         """
         if not self._lock.held:
             return
         try:
-            with self._telling("close"):
-                connection, journal, _, _ = self._usable
-                journal.fold_all()
-                truncate_log(connection)
+            with self._reported("close"):
+                session = self._usable
+                session.journal.fold_all()
+                truncate_log(session.connection)
         finally:
             self.release()
 
     def release(self) -> None:
-        """Release the file as it is: nothing is folded through what may be damaged. Raises nothing."""
+        """Release the file as it is: nothing is folded in a file that may be damaged. Raises nothing."""
         with suppress(StoreError):
-            # It still reads the file, which may be moved once it is released.
+            # The check still reads the file, which may be moved once it is released.
             self.finish_check()
         self._end()
         self._lock.release()
@@ -353,7 +349,7 @@ class SqliteStore:
 
     @property
     def _usable(self) -> _Session:
-        """The connection with what belongs to it, a new one if need be."""
+        """The connection with the objects that belong to it, a new one if need be."""
         if not self._lock.held:
             raise StoreError(f"{self._path} is not open")
         self._check_place()
@@ -362,9 +358,9 @@ class SqliteStore:
         return self._session
 
     def _check_place(self) -> None:
-        """Raise `StoreError` where a name leads to another file than the one that is open, or to none."""
+        """Raise `StoreError` where a name leads to another file than the open one, or to none."""
         session = None if self._poisoned else self._session
-        loss = self._lock.loss()
+        loss = self._lock.find_loss()
         if loss is not None:
             connection = None if session is None else session.connection
             raise StoreError(f"{self._path} {loss}; {self._rescue.make(self._lock, connection)}")
@@ -372,16 +368,16 @@ class SqliteStore:
             log.warning("%s.lock was removed or replaced, and has been made again", self._path)
         lost = session.companions.lost() if session is not None else None
         if session is not None and lost is not None:
-            # The content of the log must not be lost with it. The next caller is given a new connection.
+            # The content of the log must not be lost with it. The next call opens a new connection.
             self._poisoned = truncate_log(session.connection, wait=False)
             raise StoreError(
                 f"{lost} was removed or replaced while in use; leave alone what lies beside {self._path}"
             )
         if session is not None and self._lock.database_descriptor is not None:
-            self._length.see(self._lock.database_descriptor, session.connection)
+            self._length.check(self._lock.database_descriptor, session.connection)
 
     def _check_number(self, connection: sqlite3.Connection) -> None:
-        """Raise `StoreError` where somebody else has committed to the file."""
+        """Raise `StoreError` where another program has committed to the file."""
         found = last_commit_number(connection)
         if found != self._commit_number:
             raise StoreError(self._altered(found))
@@ -389,13 +385,13 @@ class SqliteStore:
     def _altered(self, found: int) -> str:
         where = f"{self._path} holds {found} commits where {self._commit_number} were made"
         right = "put the right file back, or restart this server to go on with this one"
-        return f"{where}: somebody has changed it; {right}"
+        return f"{where}: another program has changed it; {right}"
 
     @contextmanager
-    def _telling(self, doing: str) -> Iterator[None]:
-        """Tells the operator of errors, and remembers those after which the connection cannot be used."""
+    def _reported(self, doing: str) -> Iterator[None]:
+        """Raise `StoreError` for errors, and note those after which the connection cannot be used."""
         try:
-            with telling(doing, self._path):
+            with reported(doing, self._path):
                 yield
         except StoreError as error:
             self._poisoned |= poisons(error.__cause__)

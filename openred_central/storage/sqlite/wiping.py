@@ -1,11 +1,11 @@
-"""Brings what was deleted out of the files: the records, and what the journal and the log still say of them.
+"""Wipes deleted records out of the files: out of the database, the journal and the log.
 
-In the database SQLite overwrites what is deleted (`secure_delete`). Two places remain: signs of life that are
+In the database SQLite overwrites deleted rows (`secure_delete`). Two places remain: signs of life that are
 not folded yet, and the log, which holds former pages until it is written over. So the journal is folded, and
-the log copied into the database and emptied, in steps between commits.
+the log is copied into the database and emptied, in steps between commits.
 
-SQLite does not overwrite the former place of a record that it moved when it split or joined pages. From
-outside only making the whole file anew reaches that place, which would hold up commits for seconds.
+SQLite does not overwrite the former place of a record that it moved when it split or joined pages. Only a
+VACUUM reaches that place, and it would hold up commits for seconds.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .journal import Journal
 
 log = logging.getLogger("openred.storage")
 
-# However often something is deleted, the log is emptied no more often than this.
+# However often records are deleted, the log is emptied no more often than this.
 WIPE_INTERVAL_S = 4.0
-# A reader that keeps the log from being emptied longer than this is told of.
+# The operator is warned of a reader that keeps the log from being emptied for longer than this.
 HELD_S = 10.0
 
 
@@ -36,7 +36,7 @@ class Wiper:
         self._steps: Iterator[None] | None = None
         self._held = False
         self._began_s: float | None = None
-        self._told = False
+        self._warned = False
 
     def want(self) -> None:
         """Note that a commit has deleted something."""
@@ -44,22 +44,22 @@ class Wiper:
 
     @property
     def due(self) -> bool:
-        """Whether `step` has something to do now."""
+        """True if `step` has something to do now."""
         return self._steps is not None and not self._held
 
     def look(self, now_s: float) -> None:
         """Begin where something was deleted, or go on where a reader was in the way.
 
-        `now_s` is monotonic time; to be called about once a second.
+        `now_s` is monotonic time. Call this about once a second.
         """
         began_s = self._began_s
         if self._steps is not None:
             self._held = False
-            if began_s is not None and now_s - began_s > HELD_S and not self._told:
-                self._told = True
+            if began_s is not None and now_s - began_s > HELD_S and not self._warned:
+                self._warned = True
                 log.warning(
                     "forgotten records are still in the log of the database after %g s: a program that reads "
-                    "the database keeps it from being emptied; find that one and end it",
+                    "the database keeps it from being emptied; find that program and end it",
                     HELD_S,
                 )
         elif self._wanted and (began_s is None or now_s - began_s >= WIPE_INTERVAL_S):
@@ -77,12 +77,12 @@ class Wiper:
             raise
         if done:
             self._steps = None
-            if self._told:
-                self._told = False
+            if self._warned:
+                self._warned = False
                 log.warning("forgotten records are out of the log of the database")
 
     def _wipe(self) -> Iterator[None]:
-        # A fold under way may have begun before what was deleted was written.
+        # A fold under way may have begun before the deleted records were written.
         while self._journal.folding:
             self._journal.fold_some()
             yield

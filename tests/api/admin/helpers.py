@@ -11,7 +11,7 @@ from openred_central.api.admin.routes import install
 from openred_central.errors import CallerError
 from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.wire.messages import Response
-from tests.api.helpers import Reply, World, _Routes, read_reply, run
+from tests.support.world import Reply, World, _Routes, read_reply, run
 
 SECRET = "s" * 43
 OPEN = Admission(trusted=True, secret=None, metrics_open=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from openred_central.api.admin.exposition import CONTENT_TYPE
-from openred_central.storage.sqlite.state import StoreState
-from tests.api.helpers import DAY_S, assert_problem
+from openred_central.api.admin.acting import METRICS_TYPE
+from openred_central.storage.store import StoreState
+from tests.support.world import DAY_S, assert_problem
 
 from .helpers import Office
 
@@ -94,7 +94,7 @@ def test_a_hold_against_mass_silence_is_released_on_an_operators_word() -> None:
 
 def test_metrics_are_what_prometheus_reads(office: Office) -> None:
     response = office.ask("GET", "/metrics")
-    assert (response.status, response.content_type, response.body) == (200, CONTENT_TYPE, b"figure 1\n")
+    assert (response.status, response.content_type, response.body) == (200, METRICS_TYPE, b"figure 1\n")
 
 
 def test_keys_are_rotated_and_revoked_on_an_operator_s_word() -> None:

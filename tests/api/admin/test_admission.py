@@ -8,7 +8,7 @@ import pytest
 
 from openred_central.api.admin.admission import Admission
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS
-from tests.api.helpers import assert_problem
+from tests.support.world import assert_problem
 
 from .helpers import GUARDED, SECRET, Office
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from openred_central.api.admin.admission import Admission
-from openred_central.api.admin.hosts import Hosts
+from openred_central.api.admin.admission import Admission, Hosts
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.errors import CallerError
 

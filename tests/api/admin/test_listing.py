@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from openred_central.api.admin import listing
-from tests.api.helpers import DAY_S, assert_problem
+from tests.support.world import DAY_S, assert_problem
 
 from .helpers import Office
 

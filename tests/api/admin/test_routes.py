@@ -7,7 +7,7 @@ import pytest
 from openred_central.api.admin.routes import ADMIN_ENDPOINTS, METRICS
 from openred_central.api.routes import ENDPOINTS
 from openred_central.micro_engine.wire.messages import Request
-from tests.api.helpers import World, assert_problem
+from tests.support.world import World, assert_problem
 
 from .helpers import Office
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from openred_central.api.caller.limiting import PROOF_FAIL, QUOTA_EXCEEDED, LimitOptions
 from openred_central.errors import CallerError
 from openred_central.limits.gcra import Policy
-from openred_central.micro_engine.wire.messages import PROBLEM_TYPE
+from openred_central.micro_engine.wire.messages import PROBLEM_TYPE, Request
 from openred_central.security.signing import PrivateKey
-
-from ..helpers import PEER, Reply, World, assert_problem
-from ..minting import Here
+from tests.support.minting import Here
+from tests.support.world import PEER, Reply, World, assert_problem
 
 DEFAULTS = LimitOptions()
 UNBOUNDED = LimitOptions(register=None, new_nodes=None)
@@ -131,7 +129,7 @@ def test_a_policy_that_is_off_refuses_nobody() -> None:
         assert reply.status == 201
         assert "RateLimit" not in reply.headers
         request = world.request("POST", "/heartbeat/n-0")
-        assert world.api.limits.charge_heartbeat(request, 0, proved=True) == ()
+        assert world.api.limits.heartbeat_charge(request, proved=True)(0) == ()
 
 
 def test_one_64_is_filled_like_one_address_and_a_48_eight_times_as_far() -> None:
@@ -242,7 +240,7 @@ def test_failed_proofs_of_others_leave_the_node_its_heartbeats() -> None:
     for _ in range(1_000):
         limits.proof_failed(attacker)
     owner = world.request("POST", "/heartbeat/n-1")
-    assert dict(limits.charge_heartbeat(owner, 0, proved=False)) == {
+    assert dict(limits.heartbeat_charge(owner, proved=False)(0)) == {
         "RateLimit-Policy": '"heartbeat";q=1;w=60',
         "RateLimit": '"heartbeat";r=1;t=60',
     }
@@ -252,8 +250,13 @@ def test_heartbeats_and_tokens_of_a_node_have_quotas_of_their_own() -> None:
     world = World(limits=DEFAULTS)
     claim = add(world, 1).document["claim"]
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
-    beat = partial(limits.charge_heartbeat, proved=True)
-    ask = partial(limits.charge_token, proved=True)
+
+    def beat(request: Request, slot: int) -> None:
+        limits.heartbeat_charge(request, proved=True)(slot)
+
+    def ask(request: Request, slot: int) -> None:
+        limits.token_charge(request, proved=True)(slot)
+
     assert [raised(beat, request, 0) is None for _ in range(4)] == [
         True,
         True,
@@ -278,8 +281,8 @@ def test_an_exempt_caller_is_not_charged_for_its_node_nor_for_its_proofs() -> No
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
     world.register()
     for _ in range(100):
-        assert limits.charge_heartbeat(request, 0, proved=False) == ()
-        assert limits.charge_token(request, 0, proved=False) == ()
+        assert limits.heartbeat_charge(request, proved=False)(0) == ()
+        assert limits.token_charge(request, proved=False)(0) == ()
         limits.proof_failed(request)
         limits.may_try_proof(request)
 

@@ -14,8 +14,7 @@ from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.node import PROVEN
 from openred_central.security.signatures import accept_signature
 from openred_central.security.signing import PrivateKey, rotation_headers, signed_headers
-
-from ..helpers import AUTHORITY, DAY_S, NODE, Reply, World, assert_problem, named
+from tests.support.world import AUTHORITY, DAY_S, NODE, Reply, World, assert_problem, named
 
 OWNER = PrivateKey.generate_ed25519()
 FOREIGN = PrivateKey.generate_ed25519()

@@ -1,4 +1,4 @@
-"""The description of the API: valid, complete, of one source with what it describes, true of every answer."""
+"""The description of the API: valid, complete, and true of every answer."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import openred_central.api
 from openred_central.api.description import openapi
-from openred_central.api.operations import OPERATIONS
+from openred_central.api.endpoint import Endpoint
 from openred_central.api.problems import ALWAYS, PROBLEMS
-from openred_central.api.routes import ENDPOINTS, NAMES
-from openred_central.api.wire import kinds
-from openred_central.api.wire.fields import Field
-from openred_central.storage.sqlite.state import StoreState
+from openred_central.api.routes import ENDPOINTS
+from openred_central.api.wire.fields import Field, schema_of
+from openred_central.storage.store import StoreState
+from tests.support.described import DOCUMENT, faults, label
+from tests.support.minting import Here
+from tests.support.world import NODE, World, run
 
 from ..caller.test_proving import NEW, OWNER, enrol, rotate
-from ..described import DOCUMENT, faults, label
-from ..helpers import NODE, World, run
-from ..minting import Here
 from ..test_granting import ALICE
 
 OPERATION_ROWS = [
@@ -30,16 +29,14 @@ OPERATION_ROWS = [
     for path, item in DOCUMENT["paths"].items()
     for method, operation in item.items()
 ]
-FIELDS = [
-    (name, field) for name, operation in OPERATIONS.items() for field in (*operation.query, *operation.body)
-]
+FIELDS = [(endpoint, field) for endpoint in ENDPOINTS for field in (*endpoint.query, *endpoint.body)]
 
-# What takes any text cannot be found to be read by refusing some.
-CHOOSY = [(name, field) for name, field in FIELDS if kinds.schema_of(field.read) != {"type": "string"}]
+# Fields that refuse some values; others cannot be shown to be read.
+CHOOSY = [(endpoint, field) for endpoint, field in FIELDS if schema_of(field.read) != {"type": "string"}]
 
 
 def codes_of(operation: dict[str, Any]) -> set[str]:
-    """The codes of the errors that an operation is described with."""
+    """Return the error codes in the description of an operation."""
     return {
         code
         for response in operation["responses"].values()
@@ -53,10 +50,9 @@ def test_the_document_is_valid() -> None:
     assert [str(error) for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
 
 
-def test_every_endpoint_and_older_path_is_described_and_nothing_else() -> None:
+def test_exactly_the_endpoints_and_older_paths_are_described() -> None:
     served = {(path, one.method.lower()) for one in ENDPOINTS for path in (one.path, *one.aliases)}
     assert {(path, method) for path, method, _ in OPERATION_ROWS} == served
-    assert OPERATIONS.keys() == set(NAMES)
 
 
 def test_older_paths_are_marked_and_every_operation_has_its_own_name() -> None:
@@ -78,13 +74,13 @@ def test_every_field_that_is_declared_is_described() -> None:
     assert {field.name for field in declared() if id(field) not in described} == set()
 
 
-@pytest.mark.parametrize(("name", "field"), CHOOSY, ids=lambda value: getattr(value, "name", value))
-def test_every_field_that_is_described_is_read(name: str, field: Field[Any]) -> None:
+@pytest.mark.parametrize(("endpoint", "field"), CHOOSY, ids=lambda value: value.name)
+def test_every_described_field_is_read(endpoint: Endpoint, field: Field[Any]) -> None:
     world = World(mint=Here())
     world.register()
-    method, _, path = name.replace("{node_id}", NODE["node_id"]).partition(" ")
+    method, path = endpoint.method, endpoint.path.replace("{node_id}", str(NODE["node_id"]))
     for spelling in filter(None, (field.name, field.alias)):
-        if field in OPERATIONS[name].body:
+        if field in endpoint.body:
             reply = world.call(method, path, {spelling: {"no": [{"such": [{"value": []}]}]}})
         else:
             reply = world.call(method, f"{path}?{spelling}=No+such+value!")
@@ -93,16 +89,15 @@ def test_every_field_that_is_described_is_read(name: str, field: Field[Any]) -> 
 
 
 def test_every_field_is_described_as_it_is_read() -> None:
-    for name, field in FIELDS:
-        method, _, path = name.partition(" ")
-        operation = DOCUMENT["paths"][path][method.lower()]
+    for endpoint, field in FIELDS:
+        operation = DOCUMENT["paths"][endpoint.path][endpoint.method.lower()]
         told = {one["name"]: one["schema"] for one in operation["parameters"]}
         body = (
             operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
         )
         shapes = body.get("anyOf", [body])
         told |= shapes[0].get("properties", {})
-        schema = kinds.schema_of(field.read)
+        schema = schema_of(field.read)
         for spelling in filter(None, (field.name, field.alias)):
             if "title" in schema:
                 assert told[spelling]["$ref"] == f"#/components/schemas/{schema['title']}"
@@ -112,12 +107,12 @@ def test_every_field_is_described_as_it_is_read() -> None:
             assert all(field.name in shape["required"] for shape in shapes)
 
 
-def test_what_the_route_table_limits_may_be_limited() -> None:
+def test_limited_endpoints_can_answer_rate_limited() -> None:
     for endpoint in ENDPOINTS:
         codes = codes_of(DOCUMENT["paths"][endpoint.path][endpoint.method.lower()])
         assert set(ALWAYS) <= codes <= PROBLEMS.keys()
         assert endpoint.limit is None or "rate_limited" in codes
-        assert ("bad_json" in codes) == (endpoint.body == "json" or endpoint.method == "POST")
+        assert ("bad_json" in codes) == bool(endpoint.body)
 
 
 def test_statuses_and_codes_belong_together() -> None:
@@ -142,13 +137,13 @@ def test_links_lead_to_operations() -> None:
     assert set(links) <= names
 
 
-def test_two_schemas_of_one_name_are_a_mistake() -> None:
+def test_two_schemas_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="two schemas are called A"):
         openapi._hoisted([{"title": "A", "type": "string"}, {"title": "A", "type": "integer"}], {})
 
 
 class Story:
-    """Calls of a world, which itself holds each answer against the description; notes what was answered."""
+    """Calls of a world, which compares each answer with the description; notes the statuses."""
 
     def __init__(self) -> None:
         self.world = World()
@@ -164,7 +159,7 @@ class Story:
 
 
 def successes() -> set[str]:
-    """Every answer with a JSON body that is described as a success, and being unready."""
+    """Return every described success with a JSON body, and being unready."""
     return {
         f"{method.upper()} {path} {status}"
         for path, method, operation in OPERATION_ROWS
@@ -221,7 +216,7 @@ def tokens_are_made_and_void(story: Story) -> None:
     story.note("POST", path, world.signed(ALICE, "POST", path, {"node_id": "carol"}))
 
 
-def test_every_success_is_answered_as_described() -> None:
+def test_every_success_is_as_described() -> None:
     story = Story()
     nodes_come_and_go(story)
     keys_change(story)
@@ -253,7 +248,7 @@ def test_the_stream_of_events_is_described_as_one() -> None:
         (400, "application/problem+json", b'{"status":400,"error":"bad_json"}', "bad_json"),
     ],
 )
-def test_an_answer_that_is_not_as_described_is_found(
+def test_an_answer_that_differs_from_its_description_is_found(
     status: int, content_type: str, body: bytes, fault: str | None
 ) -> None:
     found = faults("GET", "/health/live", status, content_type, body)

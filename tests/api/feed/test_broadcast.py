@@ -1,4 +1,4 @@
-"""Many readers of one stream of events."""
+"""Many subscribers of one stream of events."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from openred_central.api.feed.broadcast import (
     LAG_TICKS_MAX,
     WAKES_PER_TURN,
     Broadcast,
-    Reader,
+    Subscriber,
 )
-from openred_central.api.feed.event_feed import EventFeed
-from openred_central.api.feed.event_log import EventLog
+from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.directory.lifecycle import LifecycleOptions, State
 from openred_central.directory.nodes import Nodes
 from openred_central.directory.state.node import Transition
-
-from ..sse import Event, read_events
+from tests.support.sse import Event, read_events
 
 WAIT_S = 20.0
 
@@ -26,11 +24,11 @@ WAIT_S = 20.0
 class Party:
     """A broadcast whose time is told by hand, and figures that count how often they were asked for."""
 
-    def __init__(self, *, readers_max: int = 1_000, bytes_max: int = 100_000) -> None:
+    def __init__(self, *, subscribers_max: int = 1_000, bytes_max: int = 100_000) -> None:
         self.figures_made = 0
         self.log = EventLog("run", bytes_max=bytes_max)
         self.feed = EventFeed(self.log, Nodes(LifecycleOptions(), shards=4, nodes_max=10))
-        self.broadcast = Broadcast(self.feed, self.figures, lambda: 0.0, readers_max=readers_max)
+        self.broadcast = Broadcast(self.feed, self.figures, lambda: 0.0, subscribers_max=subscribers_max)
 
     def figures(self) -> dict[str, int]:
         self.figures_made += 1
@@ -40,7 +38,7 @@ class Party:
         silent = Transition(0.0, 0.0, "a", State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
         self.feed.offer([silent] * count)
 
-    def join(self, number: int | None = None) -> Reader:
+    def join(self, number: int | None = None) -> Subscriber:
         return self.broadcast.join(b"", self.log.last if number is None else number)
 
 
@@ -49,10 +47,10 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def collect(reader: Reader, pieces: list[bytes]) -> None:
+async def collect(subscriber: Subscriber, pieces: list[bytes]) -> None:
     """Take all that comes, each piece when it comes."""
     take = pieces.append
-    async for piece in reader:
+    async for piece in subscriber:
         take(piece)
 
 
@@ -178,10 +176,10 @@ async def test_a_reader_who_takes_nothing_is_dropped_and_the_others_are_served()
     for _ in range(LAG_TICKS_MAX):
         party.broadcast.tick()
         await settle()
-    assert (len(party.broadcast.readers), party.broadcast.dropped) == (2, 0)
+    assert (len(party.broadcast.subscribers), party.broadcast.dropped) == (2, 0)
     party.broadcast.tick()
     await settle()
-    assert (len(party.broadcast.readers), party.broadcast.dropped) == (1, 1)
+    assert (len(party.broadcast.subscribers), party.broadcast.dropped) == (1, 1)
     assert slow.cancelled()
     assert len(pieces) == LAG_TICKS_MAX + 2
     party.broadcast.stop()
@@ -194,7 +192,7 @@ async def test_a_reader_whom_the_ring_has_overtaken_is_dropped() -> None:
     for _ in range(5):
         party.happen(10)
         party.broadcast.tick()
-    assert (len(party.broadcast.readers), party.broadcast.dropped) == (0, 1)
+    assert (len(party.broadcast.subscribers), party.broadcast.dropped) == (0, 1)
 
 
 async def test_a_comment_comes_now_and_then() -> None:
@@ -221,11 +219,11 @@ async def test_stopping_ends_streams_and_the_timer_and_those_who_come_after() ->
 
 
 async def test_a_reader_who_leaves_frees_its_place_once() -> None:
-    party = Party(readers_max=1)
-    reader = party.join()
+    party = Party(subscribers_max=1)
+    subscriber = party.join()
     assert party.broadcast.full
-    await reader.aclose()
-    await reader.aclose()
+    await subscriber.aclose()
+    await subscriber.aclose()
     assert not party.broadcast.full
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from openred_central.api.feed.event_feed import NAMED_PER_TICK_MAX, EventFeed
-from openred_central.api.feed.event_log import EventLog
+from openred_central.api.feed.event_log import NAMED_PER_TICK_MAX, EventFeed, EventLog
 from openred_central.directory.lifecycle import State
 from openred_central.directory.state.node import Transition
-
-from ..helpers import World
-from ..sse import Event, read_events
+from tests.support.sse import Event, read_events
+from tests.support.world import World
 
 
 def told(world: World) -> list[Event]:
@@ -74,7 +72,7 @@ def test_a_node_that_hid_before_it_was_told_of_has_no_name() -> None:
 
 @pytest.mark.parametrize("way", ["hides", "is forgotten", "is purged"])
 def test_the_name_of_a_node_that_hides_or_is_forgotten_leaves_the_log_at_once(way: str) -> None:
-    """Also what a reader takes that was there before, and one that goes on where it was cut off."""
+    """Also what a subscriber takes that was there before, and one that goes on where it was cut off."""
     world = World()
     broadcast = world.api.broadcast
     before = broadcast.join(b"", broadcast.log.last)
@@ -89,8 +87,8 @@ def test_the_name_of_a_node_that_hides_or_is_forgotten_leaves_the_log_at_once(wa
         assert world.call("DELETE", "/nodes/node-1?mode=forget", claim=claim).status == 200
     else:
         world.directory.forget("node-1", world.now())
-    for reader in (before, broadcast.join(b"", 0)):
-        piece = broadcast.take(reader)
+    for subscriber in (before, broadcast.join(b"", 0)):
+        piece = broadcast.take(subscriber)
         assert b"node-1" not in piece
         names = [event.document["node_id"] for event in read_events(piece)[0] if event.name == "transition"]
         assert names == [None, "node-2"]
@@ -136,7 +134,7 @@ def test_a_million_transitions_are_a_few_events_with_exact_counts() -> None:
 
 
 def test_each_kind_is_told_with_its_total_since_the_start() -> None:
-    """A reader that also asks for statistics knows by it what these counted already."""
+    """A subscriber that also asks for statistics knows by it what these counted already."""
     world = World()
     log = EventLog("run")
     feed = EventFeed(log, world.directory.nodes)

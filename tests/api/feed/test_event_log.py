@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.feed.event_log import PIECE_BYTES_MAX, EventLog
-
-from ..sse import read_events
+from tests.support.sse import read_events
 
 texts = st.text(max_size=60)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from openred_central.api.feed.figure_history import POINTS_MAX, FigureHistory
+from openred_central.api.feed.broadcast import HISTORY_POINTS_MAX, FigureHistory
 from openred_central.directory.lifecycle import LIVE_STATES
 
 STATES = [state.wire for state in LIVE_STATES]
@@ -46,9 +46,9 @@ def test_a_history_that_has_not_begun_has_all_its_columns() -> None:
 
 def test_it_is_bounded_and_the_oldest_go_first() -> None:
     history = FigureHistory()
-    for number in range(POINTS_MAX + 5):
+    for number in range(HISTORY_POINTS_MAX + 5):
         history.add(figures(number))
-    assert len(history) == POINTS_MAX
+    assert len(history) == HISTORY_POINTS_MAX
     assert history.document()["time"][0] == "time 5"
 
 

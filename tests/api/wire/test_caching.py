@@ -1,4 +1,4 @@
-"""Pages that stay the same, and who has them already."""
+"""Replies that callers may cache, and conditional requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from openred_central.api.wire.caching import Once, Page, has_already, not_modified
+from openred_central.api.wire.caching import Once, StaticDocument, has_already, not_modified
 from openred_central.micro_engine.limits import LIST_MEMBERS_MAX
 from openred_central.micro_engine.wire.messages import Headers, Request
 
@@ -20,23 +20,26 @@ def asking(known: str | None) -> Request:
 @pytest.mark.parametrize(
     "known", ['"a"', '"b",' * (LIST_MEMBERS_MAX - 1) + '"a"', 'W/"a"', '"b", "a"', '"b",W/"a"', "*", " * "]
 )
-def test_who_has_it_is_told_so(known: str) -> None:
+def test_a_caller_that_has_it_is_recognized(known: str) -> None:
     assert has_already(asking(known), '"a"')
 
 
 @pytest.mark.parametrize("known", [None, "", '"b"', "a", '"a" "b"', '"b",' * LIST_MEMBERS_MAX + '"a"'])
-def test_who_has_something_else_is_not(known: str | None) -> None:
+def test_a_caller_that_has_something_else_is_not(known: str | None) -> None:
     assert not has_already(asking(known), '"a"')
 
 
-def test_a_page_has_a_tag_of_its_bytes_and_is_asked_for_anew() -> None:
-    page, other = Page.of(b"1", "text/plain", (("X-More", "1"),)), Page.of(b"2", "text/plain")
-    assert page.etag == Page.of(b"1", "text/html").etag != other.etag
+def test_a_document_has_a_tag_of_its_bytes_and_is_revalidated() -> None:
+    page, other = (
+        StaticDocument.of(b"1", "text/plain", (("X-More", "1"),)),
+        StaticDocument.of(b"2", "text/plain"),
+    )
+    assert page.etag == StaticDocument.of(b"1", "text/html").etag != other.etag
     assert page.headers == (("ETag", page.etag), ("Cache-Control", "no-cache"), ("X-More", "1"))
 
 
-def test_a_page_is_sent_once() -> None:
-    page = Page.of(b"content", "text/plain")
+def test_a_document_is_sent_once() -> None:
+    page = StaticDocument.of(b"content", "text/plain")
     first = page.answer(asking(None))
     assert (first.status, first.body, first.content_type) == (200, b"content", "text/plain")
     again = page.answer(asking(dict(first.headers)["ETag"]))
@@ -44,12 +47,12 @@ def test_a_page_is_sent_once() -> None:
     assert again.headers == first.headers == not_modified(page.headers).headers
 
 
-async def test_what_few_ask_for_is_made_once_by_a_thread_for_all_who_ask_at_once() -> None:
+async def test_a_thread_makes_the_value_once_for_all_callers() -> None:
     threads: list[int] = []
 
-    def make() -> Page:
+    def make() -> StaticDocument:
         threads.append(threading.get_ident())
-        return Page.of(b"1", "text/plain")
+        return StaticDocument.of(b"1", "text/plain")
 
     once = Once(make)
     assert threads == []
@@ -59,7 +62,7 @@ async def test_what_few_ask_for_is_made_once_by_a_thread_for_all_who_ask_at_once
     assert threads[0] != threading.get_ident()
 
 
-async def test_what_could_not_be_made_is_tried_again() -> None:
+async def test_a_failure_to_make_the_value_is_retried() -> None:
     outcomes = [ValueError("no"), None]
 
     def make() -> bytes:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from openred_central.api.wire.describing import _profile_as_json, describe, descriptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.state.node import HISTORY_ENTRIES_MAX, Endpoint, Profile
-
-from ..helpers import DAY_S, World
+from tests.support.world import DAY_S, World
 
 EXPLAIN_KEYS = {
     *("why", "silent_s", "usual_gap_s", "in_state_since", "what_to_do", "deadlines", "history"),
@@ -135,7 +134,7 @@ def test_an_announced_absence_moves_all_deadlines_and_is_told() -> None:
         "in_s": 365 * DAY_S,
     }
     world.wait(200 * DAY_S)
-    assert "away until 2028-01-15T08:00:00.000Z" in explained(world)["why"]
+    assert "absence until 2028-01-15T08:00:00.000Z" in explained(world)["why"]
     world.wait(165 * DAY_S)
     shown = world.call("GET", "/nodes/node-1").document
     assert (shown["state"], shown["away_until"]) == ("pending_1st", None)
@@ -158,7 +157,7 @@ def test_who_left_is_told_to_have_left() -> None:
     claim = world.claim_of()
     world.call("DELETE", "/nodes/node-1", claim=claim)
     explain = explained(world)
-    assert "left by its own word" in explain["why"]
+    assert "left on its own request" in explain["why"]
     assert "brings it back as itself" in explain["what_to_do"]
 
 

@@ -248,7 +248,7 @@ def test_services_have_to_be_a_list(value: Any) -> None:
 
 
 def test_the_service_name_that_is_wrong_is_shown_unless_it_is_long() -> None:
-    assert "which 'No' is not" in refused(values.services, ["No"])
+    assert "'No' is not one" in refused(values.services, ["No"])
     assert len(refused(values.services, ["a" * 60_000])) < 200
 
 

@@ -11,8 +11,7 @@ from openred_central.directory.directory import Directory
 from openred_central.directory.life.expiry import UNHEARD_S, is_crowded, makes_room
 from openred_central.directory.lifecycle import State
 from openred_central.errors import CallerError
-
-from ..building import (
+from tests.support.building import (
     DictStore,
     day,
     expect_consistent,

@@ -14,8 +14,7 @@ from openred_central.directory.life.expiry import POSTPONE_S
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LIVE_STATES, Event, LifecycleOptions, State
 from openred_central.directory.state.node import LEFT, Transition, decode_history
-
-from ..building import (
+from tests.support.building import (
     DAY_S,
     SHORT_LIFE,
     SILENT_STATES,

@@ -8,8 +8,7 @@ from itertools import count
 import pytest
 
 from openred_central.directory.life.mass_silence import NAME_PARTS, MassSilence, MassSilenceOptions
-
-from ..building import DAY_S, HOUR_S, at
+from tests.support.building import DAY_S, HOUR_S, at
 
 NODES = 10_000
 # Slots that no test names.

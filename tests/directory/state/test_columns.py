@@ -15,8 +15,7 @@ from openred_central.directory.state.columns import (
     spread,
 )
 from openred_central.directory.state.node import DISCOVERABLE, LEFT, Record
-
-from ..building import columns_of, record
+from tests.support.building import columns_of, record
 
 
 def test_the_columns_are_the_fields_of_a_record_in_their_order() -> None:

@@ -28,8 +28,7 @@ from openred_central.directory.state.node import (
 from openred_central.directory.state.registry import Registry, shard_of
 from openred_central.directory.state.service_sets import set_bytes
 from openred_central.errors import InternalBug
-
-from ..building import columns_of, record
+from tests.support.building import columns_of, record
 
 
 def digests(registry: Registry) -> list[int]:

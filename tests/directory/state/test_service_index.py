@@ -10,8 +10,7 @@ import pytest
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.registry import Registry
 from openred_central.directory.state.service_index import ServiceIndex
-
-from ..building import record
+from tests.support.building import record
 
 NAMES = ("chat", "files", "mail", "relay")
 

@@ -19,8 +19,7 @@ from openred_central.security.directory_keys.keyset import (
     excess,
 )
 from openred_central.security.directory_keys.suites import VerifyingKey
-
-from ..keys import NOW, directory_key
+from tests.support.keys import NOW, directory_key
 
 SCHEDULE = Schedule()
 TICK_S = 5.0

@@ -27,8 +27,7 @@ from openred_central.security.directory_keys.keyset import (
 )
 from openred_central.security.directory_keys.suites import DirectoryKey, directory_key_id
 from openred_central.security.refused import Refused
-
-from ..keys import NOW, directory_key, keyset
+from tests.support.keys import NOW, directory_key, keyset
 
 REVOKED = "R" * 43
 KEYS = keyset(directory_key(), directory_key("R"), version=7, revoked=(REVOKED,))

@@ -19,8 +19,7 @@ from openred_central.security.directory_keys.suites import (
     private_pem,
     suite_of,
 )
-
-from ..keys import directory_key
+from tests.support.keys import directory_key
 
 LETTERS = ("r", "R", "h")
 VECTORS = json.loads(Path(__file__).with_name("composite_vectors.json").read_text())

@@ -14,8 +14,7 @@ from openred_central.security.refused import Refused
 from openred_central.security.tokens.holder import Proof, challenge, check_holder, message, prove
 from openred_central.security.tokens.link import Pair, Side, cross_verify, new_pair
 from openred_central.security.tokens.tokens import unsigned
-
-from ..keys import NOW, directory_key, keyset
+from tests.support.keys import NOW, directory_key, keyset
 
 ALICE, BOB, MALLORY = (Ed25519PrivateKey.from_private_bytes(bytes([number] * 32)) for number in (1, 2, 3))
 CHALLENGE = bytes(range(32))

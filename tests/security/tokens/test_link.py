@@ -10,8 +10,7 @@ import pytest
 
 from openred_central.security.tokens.link import Side, cross_verify, link, new_pair, triple_hash
 from openred_central.security.tokens.tokens import PeerToken, unsigned
-
-from ..keys import NOW, directory_key, keyset
+from tests.support.keys import NOW, directory_key, keyset
 
 A, B, C = Side("node-a", "A" * 43, 0), Side("node-b", "B" * 43, 3), Side("node-c", None, 0)
 KEYS = keyset(directory_key())

@@ -25,8 +25,7 @@ from openred_central.security.tokens.tokens import (
     unsigned,
     verify_token,
 )
-
-from ..keys import NOW, directory_key, keyset
+from tests.support.keys import NOW, directory_key, keyset
 
 KEY_A, KEY_B = "A" * 43, "B" * 43
 TOKEN = PeerToken("j" * 22, "node-a", KEY_A, "node-b", KEY_B, NOW, NOW + 300, 0, "peer")

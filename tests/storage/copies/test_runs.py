@@ -8,10 +8,8 @@ import pytest
 
 from openred_central.directory.state.changes import Vitals
 from openred_central.storage.copies.runs import RUNS, RUNS_MAX, Run, begin_run, is_earlier, load_runs
-from openred_central.storage.memory import MemoryStore
-from openred_central.storage.store import DamageError
-
-from ..records import VITALS, batch, opened, record
+from openred_central.storage.store import DamageError, MemoryStore
+from tests.support.records import VITALS, batch, opened, record
 
 FIRST, SECOND, OTHER = (Run(name * 8, 10, 5.0) for name in (b"1", b"2", b"3"))
 
@@ -46,7 +44,7 @@ def test_marks_that_are_none_are_damage(tmp_path: Path, caplog: pytest.LogCaptur
         # They serve nobody: a server that begins gives them up, and says so.
         begin_run(store, b"first123")
         assert load_runs(store) == [Run(b"first123", 0, 0.0)]
-    assert "its runs have 5 bytes; the marks of earlier runs are given up" in caplog.text
+    assert "its runs have 5 bytes; the marks of earlier runs are dropped" in caplog.text
 
 
 def test_a_store_that_keeps_nothing_keeps_no_marks() -> None:

@@ -11,12 +11,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
+from openred_central.directory.state.changes import Vitals
 from openred_central.storage.copies import snapshots as module
 from openred_central.storage.copies.snapshots import (
     MANIFEST,
+    Manifest,
     Snapshot,
     SnapshotError,
     Snapshots,
@@ -25,8 +29,7 @@ from openred_central.storage.copies.snapshots import (
 from openred_central.storage.private_files import PREFIX
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
-
-from ..records import ROOT, VITALS, alter, batch, opened, record, records_of, tombstone
+from tests.support.records import ROOT, VITALS, alter, batch, opened, record, records_of, tombstone
 
 AT = 1_800_000_000.0
 NAME = "openred.db-000001-20270115T080000Z"
@@ -145,7 +148,7 @@ def test_older_snapshots_stay_where_a_new_one_does_not_verify(
             file.write(b"\xff" * 64)
 
     monkeypatch.setattr(module, "_drop_from_memory", spoil)
-    with pytest.raises(SnapshotError, match="is not what was written"):
+    with pytest.raises(SnapshotError, match="is not the file that was written"):
         take(snapshots, kept=1)
     assert [path.name for path in snapshots.folder.iterdir()] == [older.name]
     assert snapshots.verify(older).records == 50
@@ -259,3 +262,34 @@ def test_a_kill_at_any_moment_leaves_the_older_ones_and_no_junk_after_the_next_s
     assert sorted(path.name for path in snapshots.folder.iterdir()) == sorted(one.name for one in left)
     assert [snapshots.verify(one).records for one in left] == [50] * len(left)
     assert len(left) == (2 if moment == "discard" else 1)
+
+
+SAMPLE = Manifest("openred.db", 1_800_000_000.25, 1, 4_096, "00ff", 3, 2, Vitals(1.5, 7, 0.25))
+
+
+@pytest.mark.parametrize("vitals", [SAMPLE.vitals, None])
+def test_a_manifest_is_read_as_it_was_written(vitals: Vitals | None) -> None:
+    manifest = SAMPLE._replace(vitals=vitals)
+    assert Manifest.decode(manifest.encode()) == manifest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"records": None},
+        {"records": "3"},
+        {"taken_at": "now"},
+        {"vitals": {"attended_s": 1.0}},
+        {"vitals": 3},
+        {"more": 1},
+    ],
+)
+def test_a_manifest_with_other_values_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="manifest"):
+        Manifest.decode(orjson.dumps(orjson.loads(SAMPLE.encode()) | change))
+
+
+@pytest.mark.parametrize("written", [b"", b"[]", b"{", b"{}", SAMPLE.encode()[:-20]])
+def test_what_is_no_manifest_is_refused(written: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 (whatever is wrong with it)
+        Manifest.decode(written)

@@ -16,8 +16,7 @@ from openred_central.security.directory_keys.root import KeyOptions, QuantumPoli
 from openred_central.security.tokens.tokens import PeerToken, unsigned, verify_token
 from openred_central.storage.keys.directory_keys import DirectoryKeys, open_root, sign_request
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
-
-from ...security.keys import NOW, directory_key, keyset
+from tests.support.keys import NOW, directory_key, keyset
 
 DAY_S = 86_400.0
 OFFLINE = KeyOptions(token_suite="R", offline_root=True)
@@ -237,7 +236,7 @@ def test_a_composite_root_without_ml_dsa_stops_the_start(
 def test_hybrid_tokens_without_ml_dsa_stop_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started(tmp_path, KeyOptions(token_suite="h"))
     monkeypatch.setattr(composite, "is_supported", lambda: False)
-    with pytest.raises(RootRefused, match="hybrid tokens were asked for"):
+    with pytest.raises(RootRefused, match="hybrid tokens are configured"):
         started(tmp_path, KeyOptions(token_suite="h", quantum=QuantumPolicy.OFF))
 
 

@@ -18,7 +18,7 @@ from openred_central.storage.sqlite.faults import (
     Damage,
     lack_of_room,
     poisons,
-    telling,
+    reported,
 )
 from openred_central.storage.store import DamageError, StoreError
 
@@ -31,7 +31,7 @@ def sqlite_error(code: int, message: str = "it failed") -> sqlite3.Error:
 
 
 def told(error: Exception, path: Path) -> StoreError:
-    with pytest.raises(StoreError) as told, telling("open", path):
+    with pytest.raises(StoreError) as told, reported("open", path):
         raise error
     assert told.value.__cause__ is error
     return told.value

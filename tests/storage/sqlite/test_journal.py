@@ -20,9 +20,9 @@ from openred_central.storage.sqlite import journal
 from openred_central.storage.sqlite.journal import FOLD_INTERVAL_S, pack, unpack
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
+from tests.support.records import alter, batch, opened, record, records_of
 
 from ..model import Model, copy_of, expect_after_a_crash, held, random_batch
-from ..records import alter, batch, opened, record, records_of
 
 FLOATS = st.floats(allow_nan=False)
 SIGNS = st.builds(SignOfLife, st.integers(-(2**63), 2**63 - 1), FLOATS, FLOATS, FLOATS)

@@ -117,7 +117,7 @@ def test_a_database_that_is_made_after_the_lock_is_locked_as_well(tmp_path: Path
     database = tmp_path / "openred.db"
     lock = FileLock(database)
     lock.acquire()
-    assert lock.loss() is None
+    assert lock.find_loss() is None
     database.touch()
     lock.acquire_database()
     os.link(database, tmp_path / "second.db")
@@ -141,9 +141,9 @@ def test_a_name_that_leads_elsewhere_is_seen(
     database.write_bytes(b"content")
     lock = FileLock(database)
     lock.acquire()
-    assert lock.loss() is None
+    assert lock.find_loss() is None
     happens(database)
-    assert lock.loss() == told
+    assert lock.find_loss() == told
     lock.release()
 
 
@@ -160,10 +160,10 @@ def test_a_link_that_is_given_another_target_is_seen(tmp_path: Path) -> None:
     link.symlink_to(database)
     lock = FileLock(database, link)
     lock.acquire()
-    assert lock.loss() is None
+    assert lock.find_loss() is None
     link.unlink()
     link.symlink_to(tmp_path / "other.db")
-    assert lock.loss() == "was replaced: another file has its name"
+    assert lock.find_loss() == "was replaced: another file has its name"
     lock.release()
 
 

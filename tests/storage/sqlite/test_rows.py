@@ -9,8 +9,7 @@ import pytest
 from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.sqlite.rows import encode, refuse_rows, text_of
 from openred_central.storage.store import RowsRefused
-
-from ..records import batch, record, tombstone
+from tests.support.records import batch, record, tombstone
 
 GOOD = record(7)
 

@@ -18,8 +18,7 @@ from openred_central.storage.sqlite.schema import (
     create_database,
 )
 from openred_central.storage.store import StoreError
-
-from ..records import alter
+from tests.support.records import alter
 
 
 def mode(path: Path) -> int:

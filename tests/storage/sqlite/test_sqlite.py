@@ -27,8 +27,8 @@ from openred_central.directory.state.node import Record, SignOfLife, Tombstone
 from openred_central.storage.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION
 from openred_central.storage.sqlite.sqlite import WAL_BYTES_DUE, SqliteStore
 from openred_central.storage.store import RowsRefused, Store, StoreError
+from tests.support.records import VITALS, alter, batch, opened, record, records_of, tombstone, tombstones_of
 
-from ..records import VITALS, alter, batch, opened, record, records_of, tombstone, tombstones_of
 from .test_rows import BAD
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)

@@ -13,8 +13,7 @@ from openred_central.directory.state.node import SignOfLife
 from openred_central.storage.sqlite.schema import companion
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.sqlite.wiping import HELD_S, WIPE_INTERVAL_S
-
-from ..records import batch, opened, record, records_of, tombstone
+from tests.support.records import batch, opened, record, records_of, tombstone
 
 NAME = b"forgotten-name"
 PROFILE = b'["198.51.100.99",1,"its key",[],{}]'
@@ -121,7 +120,7 @@ def test_a_reader_holds_it_up_and_is_told_of_once(path: Path, caplog: pytest.Log
         (told,) = caplog.messages
         assert told == (
             "forgotten records are still in the log of the database after 10 s: a program that reads the "
-            "database keeps it from being emptied; find that one and end it"
+            "database keeps it from being emptied; find that program and end it"
         )
         assert HELD_S < 15.0
         reader.execute("COMMIT")

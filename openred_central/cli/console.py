@@ -1,0 +1,133 @@
+"""The process around a command: its streams and clock, and how a full disk or Ctrl-C ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO, Final, NamedTuple, TextIO
+
+from ..clock import Clock, SystemClock
+from ..early import begun, interrupted
+from ..exit_codes import ExitCode
+from ..logs import takes_colours
+
+PROGRAM: Final = "openred-central"
+
+
+class Style(NamedTuple):
+    """Whether to lay out for people, and whether in colour."""
+
+    terminal: bool = False
+    colour: bool = False
+
+
+class Console(NamedTuple):
+    """What a command is given by its process.
+
+    `say` prints a line, `complain` prints one where errors go. `input` and `output` are the standard streams,
+    `errors` takes progress; `entropy` returns random bytes.
+    """
+
+    say: Callable[[str], None]
+    complain: Callable[[str], None]
+    input: BinaryIO
+    output: BinaryIO
+    errors: TextIO
+    clock: Clock
+    entropy: Callable[[int], bytes]
+    environment: Mapping[str, str]
+    style: Style
+
+
+def system_console() -> Console:
+    """Return the console of this process."""
+    terminal = sys.stdout.isatty()
+    return Console(
+        say=lambda line: print(line, flush=True),
+        complain=complain,
+        input=sys.stdin.buffer,
+        output=sys.stdout.buffer,
+        errors=sys.stderr,
+        clock=SystemClock(),
+        entropy=os.urandom,
+        environment=os.environ,
+        style=Style(terminal, terminal and takes_colours(os.environ)),
+    )
+
+
+def complain(line: str) -> None:
+    """Print a line where errors go. If that fails, the exit code still reports the error."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{PROGRAM}: {line}\n")
+
+
+def guarded(run: Callable[[], int], complain: Callable[[str], None], *, serving: bool) -> int:
+    """Run a command and return its exit code; report an error of the process around it in one line.
+
+    An `OSError` of a server that is `serving` is raised on: it is a bug, and the log shall show where. The
+    exception is a working folder that is gone.
+    """
+    _show_anything()
+    try:
+        begun()
+        try:
+            code = run()
+        except SystemExit:
+            # `argparse` ends so, after help as after wrong usage.
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return interrupted()
+    except BrokenPipeError:
+        # The reader has seen enough.
+        _forget_output()
+        return ExitCode.DONE
+    except OSError as error:
+        if not _has_folder():
+            complain("the working folder is gone: change into one that exists, and try again")
+        elif serving:
+            raise
+        else:
+            where = f"{error.filename}: " if error.filename else "the output cannot be written: "
+            complain(f"{where}{error.strerror or error}")
+        _forget_output()
+        return ExitCode.FAILED
+    return code
+
+
+@contextlib.contextmanager
+def printed_aloud() -> Iterator[None]:
+    """Raise `OSError` where the printed text cannot be written: `argparse` alone would ignore that."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        sys.stdout.write(printed.getvalue())
+
+
+def _show_anything() -> None:
+    """Let the standard output escape characters that its encoding lacks."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
+
+
+def _forget_output() -> None:
+    """Discard what is still buffered, so that writing it does not fail once more at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,247 @@
+"""`keys`: the directory's own keys, on disk and in a running server."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import orjson
+
+from ..exit_codes import ExitCode
+from ..http_requests import NoReply, request
+from ..security.directory_keys.keyring import Keyring
+from ..security.directory_keys.keyset import KeySet, decode_keyset, excess
+from ..security.directory_keys.root import CLASSICAL, COMPOSITE, RootRefused
+from ..security.directory_keys.suites import SuiteUnsupported, load_private_pem
+from ..security.refused import CLOCK_SKEW_S
+from ..server.vault import keys_folder
+from ..settings.config import ConfigError, Configuration
+from ..storage.keys.admin_secret import secret_file_beside
+from ..storage.keys.directory_keys import open_root, sign_request
+from ..storage.keys.key_files import KEYRING, KeyFileError, KeyFiles, read_secret, root_file
+from .command import Command, CommandFailed, UsageError, argument, configuration_of
+from .console import Console
+from .showing import safe
+
+# A new key takes up to half a second to make.
+TIMEOUT_S: Final = 10.0
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """List the keys, have a running server change them, or sign a key set."""
+    configuration = configuration_of(options, console)
+    now_s = console.clock.wall_s()
+    try:
+        if options.action == "show":
+            for line in show(configuration, console.entropy, now_s):
+                console.say(line)
+        elif options.action == "rotate":
+            console.say(operate(configuration, "/admin/keys/rotate"))
+        elif options.request is None:
+            needed = "the id of a key" if options.action == "revoke" else "the file keyset-request.json"
+            raise UsageError(f"keys {options.action} needs {needed}")
+        elif options.action == "revoke":
+            console.say(operate(configuration, f"/admin/keys/{quote(options.request, safe='')}/revoke"))
+        else:
+            console.say(
+                sign_keyset(
+                    configuration,
+                    console.entropy,
+                    Path(options.request),
+                    console.complain,
+                    now_s,
+                    any_time=options.accept_time,
+                )
+            )
+    except (KeyFileError, RootRefused) as error:
+        raise CommandFailed(str(error)) from error
+    return ExitCode.DONE
+
+
+def show(configuration: Configuration, entropy: Callable[[int], bytes], now_s: float) -> Iterator[str]:
+    """Yield a line for each key in the folder of the settings. Change, make and remove nothing.
+
+    Raises `ConfigError`, and `KeyFileError` where a file cannot be read.
+    """
+    files = _files(configuration, entropy)
+    # A server may be writing to the folder, so `open`, which sweeps it, is not for us.
+    if not files.folder.is_dir():
+        raise KeyFileError(f"there are no keys in {files.folder}; a server makes them when they are needed")
+    for suite in (COMPOSITE, CLASSICAL):
+        name = root_file(suite)
+        if (pem := files.read(name)) is not None:
+            try:
+                root = load_private_pem(suite, pem).public
+            except SuiteUnsupported as error:
+                raise KeyFileError(f"{files.folder / name} cannot be used here: {error}") from None
+            except ValueError as error:
+                raise KeyFileError(f"{files.folder / name} is damaged: {error}") from None
+            yield f"{root.key_id} {root.suite.name} root"
+    if (content := files.read(KEYRING)) is not None:
+        try:
+            ring = Keyring.decode(configuration.keys().schedule, content)
+        except SuiteUnsupported as error:
+            raise KeyFileError(f"{files.folder / KEYRING} cannot be used here: {error}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise KeyFileError(f"{files.folder / KEYRING} is damaged: {error}") from None
+        yield from _listed(ring.issue(now_s))
+
+
+def sign_keyset(
+    configuration: Configuration,
+    entropy: Callable[[int], bytes],
+    request: Path,
+    tell: Callable[[str], None],
+    now_s: float,
+    *,
+    any_time: bool = False,
+) -> str:
+    """Sign the key set that the file `request` of a server asks for with the root key here; return it.
+
+    `tell` is given a line for each thing that is signed. A key set beyond what a server requests is refused,
+    and, unless `any_time`, one that is not valid at wall time `now_s`. A missing root key is made. Raises
+    `ConfigError`, `KeyFileError` and `RootRefused`.
+    """
+    try:
+        content = request.read_bytes()
+        asked = decode_keyset(content)
+    except OSError as error:
+        raise KeyFileError(f"{request} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise KeyFileError(f"{request} is no request for a key set: {error}") from None
+    files = _files(configuration, entropy)
+    tell(
+        f"version {asked.version}, issued at {_time(asked.issued_at)}, valid until {_time(asked.expires_at)}"
+    )
+    for line in _listed(asked):
+        tell(line)
+    if (beyond := excess(asked)) is not None:
+        raise KeyFileError(f"{request} is not signed: {beyond}; no server requests that")
+    timely = asked.issued_at <= now_s + CLOCK_SKEW_S and now_s < asked.expires_at
+    if not timely and not any_time:
+        raise KeyFileError(
+            f"{request} is not signed: it is valid from {_time(asked.issued_at)} to "
+            f"{_time(asked.expires_at)}, and here it is {_time(int(now_s))}; set the clock that is wrong, or "
+            "sign it anyway with --accept-time"
+        )
+    files.open()
+    root, warning = open_root(files, configuration.keys().quantum)
+    if warning:
+        tell(f"warning: {warning}")
+    tell(f"signed by the root key {root.public.key_id}")
+    return sign_request(root, content).decode()
+
+
+def _files(configuration: Configuration, entropy: Callable[[int], bytes]) -> KeyFiles:
+    """Return the folder of keys that the settings name."""
+    written = configuration.key_folder
+    folder = Path(written) if written else keys_folder(configuration.database)
+    if folder is None:
+        raise ConfigError("a directory in memory keeps no keys; name their folder with --key-folder")
+    secret_file = configuration.key_secret_file
+    return KeyFiles(folder, entropy, secret=read_secret(Path(secret_file)) if secret_file else None)
+
+
+def _listed(keyset: KeySet) -> Iterator[str]:
+    """Yield a line for each key of a key set, with the times between which its tokens are valid."""
+    for published in keyset.keys:
+        key = published.key
+        since, until = _time(published.not_before), _time(published.not_after)
+        yield f"{key.key_id} {key.suite.name} {published.status.value} from {since} to {until}"
+    for revoked in keyset.revoked_key_ids:
+        yield f"{revoked} revoked"
+
+
+def _time(time_s: int) -> str:
+    """Return a time in whole seconds since the Unix epoch as RFC 3339."""
+    return datetime.fromtimestamp(time_s, UTC).isoformat().replace("+00:00", "Z")
+
+
+def operate(configuration: Configuration, path: str) -> str:
+    """Send a POST for `path` to the operators' listener of the server with these settings.
+
+    Return the message of its answer. Raises `KeyFileError` where the server is not reached, or refuses.
+    """
+    url, headers = _operators(configuration)
+    try:
+        reply = request(
+            "POST", url, path, headers=headers, timeout_s=TIMEOUT_S, unix_socket=configuration.admin_socket
+        )
+        answer = orjson.loads(reply.body)
+    except (NoReply, orjson.JSONDecodeError) as error:
+        raise KeyFileError(
+            f"cannot reach the operators' listener: {error}; is the server running with these settings? A "
+            "running server rotates its keys daily anyway"
+        ) from None
+    if reply.status != 200:
+        raise KeyFileError(f"{safe(answer.get('message'))} {safe(answer.get('suggestion'))}")
+    return safe(answer["message"])
+
+
+def _operators(configuration: Configuration) -> tuple[str, dict[str, str]]:
+    """Return the URL of the operators' listener, and the headers that admit to it."""
+    options = configuration.operators()
+    if options.socket is not None:
+        return "http://localhost", {}
+    if not options.port:
+        raise ConfigError(
+            "name the operators' listener by --admin-port or --admin-socket, as the server does"
+        )
+    secret_file = options.secret_file or secret_file_beside(configuration.database)
+    if secret_file is None:
+        raise ConfigError("a directory in memory has no secret file; name it with --admin-secret-file")
+    try:
+        secret = secret_file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyFileError(f"the operators' secret in {secret_file} cannot be read: {error}") from None
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    return f"http://{host}:{options.port}", {"Authorization": f"Bearer {secret}"}
+
+
+COMMANDS = (
+    Command(
+        "keys",
+        "list the directory's own keys, rotate or revoke them, or sign a key set with the root key",
+        run,
+        (
+            argument(
+                "action",
+                metavar="show|rotate|revoke|sign-keyset",
+                choices=("show", "rotate", "revoke", "sign-keyset"),
+            ),
+            argument(
+                "request",
+                metavar="KEY|REQUEST",
+                nargs="?",
+                # If it is missing it must not undo the flag below.
+                default=argparse.SUPPRESS,
+                help="id of the key to revoke, or the file keyset-request.json to sign",
+            ),
+            # See `main.guard_key_ids`.
+            argument("--key-id", dest="request", default=None, help=argparse.SUPPRESS),
+            argument(
+                "--accept-time",
+                action="store_true",
+                help="sign a key set although it is not valid by the clock of this machine",
+            ),
+        ),
+        """\
+  openred-central keys show
+  openred-central keys rotate
+  openred-central keys revoke Y2dc87BCHSk3OaSQFKgaHOgiT_-nQvK2bH8sduWLR0c
+  openred-central keys sign-keyset keyset-request.json --key-folder root > keyset-signed.json
+""",
+        """\
+A running server rotates its keys every day; `rotate` begins a rotation now, `revoke` invalidates a stolen
+key. Both reach the server by the operators' listener of its settings.
+
+With OPENRED_OFFLINE_ROOT a server writes keyset-request.json to its folder of keys. Carry the file to the
+machine with the root key, check the keys that `sign-keyset` lists, and put keyset-signed.json beside the
+request. The first call makes the root key.
+""",
+    ),
+)

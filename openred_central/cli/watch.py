@@ -1,0 +1,194 @@
+"""`watch`: print what happens at a directory, a line for each event, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+import orjson
+
+from ..client.address import Address
+from ..client.answers import Answer
+from ..client.errors import ForeignAnswer, problem
+from ..exit_codes import ExitCode
+from ..http_requests import NoReply, opened, read_reply
+from ..wording import counted
+from .command import JSON, URL, Command, UsageError, argument, url_of
+from .console import Console, Style
+from .nodes import EXIT_CODES
+from .showing import Document, coloured, safe
+
+# The server sends a comment every 15 s.
+SILENCE_S_MAX: Final = 60.0
+RETRY_S: Final = 3.0
+LINE_BYTES_MAX: Final = 1 << 20
+# No other id can be sent back in a header.
+_EVENT_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
+_PASSING: Final = (408, 429, 500, 502, 503, 504)
+
+
+class StreamEvent(NamedTuple):
+    """One event of a stream: the `id` to resume after, its `name`, and its data."""
+
+    id: str
+    name: str
+    data: Document
+
+
+class WatchRefused(Exception):
+    """The directory refuses to be watched. The message says why."""
+
+
+class WatchLater(WatchRefused):
+    """The directory refuses for now: it has too many subscribers, or is asked too often."""
+
+
+def read_events(lines: Iterable[bytes]) -> Iterator[StreamEvent]:
+    """Yield the events in the lines of a stream (WHATWG HTML §9.2.6), and skip events that cannot be read."""
+    event_id, name, data = "", "message", list[str]()
+    for line in lines:
+        field, _, value = line.decode("utf-8", "replace").rstrip("\r\n").partition(":")
+        value = value.removeprefix(" ")
+        if field == "id":
+            event_id = value if _EVENT_ID.fullmatch(value) else ""
+        elif field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+        elif not field and not value:
+            if data and (document := _document("\n".join(data))) is not None:
+                yield StreamEvent(event_id, name, document)
+            name, data = "message", []
+
+
+def show(event: StreamEvent, style: Style) -> list[str]:
+    """Return the lines for people of an event; none for figures, which come every second."""
+    data = event.data
+    if event.name == "transition":
+        who = "a hidden node" if data.get("hidden") else safe(data.get("node_id"))
+        return [f"{safe(data.get('at'))}  {who}  {_change(data, style)}"]
+    # These are counts. There is nothing to add where each transition was named already.
+    if event.name == "transitions" and data.get("count") != data.get("named"):
+        kinds = data.get("kinds")
+        return [
+            f"{safe(data.get('at'))}  {_nodes(kind.get('count'))}  {_change(kind, style)}"
+            for kind in (kinds if isinstance(kinds, list) else [])
+            if isinstance(kind, dict)
+        ]
+    if event.name == "reset":
+        return ["events in between are lost; the stream goes on from here"]
+    return []
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Print every event, until the directory refuses or Ctrl-C."""
+    url = url_of(options, console)
+    try:
+        Address.of(url)
+    except ValueError as error:
+        raise UsageError(f"--url: {error}") from None
+
+    def report(event: StreamEvent) -> None:
+        if options.json:
+            document = {"event": event.name, "id": event.id, "data": event.data}
+            console.say(orjson.dumps(document).decode())
+        for line in [] if options.json else show(event, console.style):
+            console.say(line)
+
+    # An event that never comes: a pause that Ctrl-C ends.
+    pause = threading.Event().wait
+    return watch(url, recent=options.recent, report=report, complain=console.complain, pause=pause)
+
+
+def watch(
+    url: str,
+    *,
+    recent: int,
+    report: Callable[[StreamEvent], None],
+    complain: Callable[[str], None],
+    pause: Callable[[float], object],
+) -> int:
+    """Report every event at the directory `url`, beginning `recent` ones ago.
+
+    A stream that breaks is resumed after its last event, after a `pause`. Return an exit code when the
+    directory itself refuses, or was never reached.
+    """
+    last_id, reached = "", False
+    while True:
+        try:
+            for event in _stream(url, recent, last_id):
+                reached, last_id = True, event.id or last_id
+                report(event)
+            raise NoReply(f"{url} has ended the stream")
+        except (WatchRefused, NoReply) as error:
+            passes = isinstance(error, NoReply | WatchLater)
+            if not passes or not reached:
+                complain(str(error))
+                return ExitCode.FAILED if isinstance(error, WatchRefused) else ExitCode.UNREACHED
+            complain(f"{error}; trying again")
+            pause(RETRY_S)
+
+
+def _stream(url: str, recent: int, last_id: str) -> Iterator[StreamEvent]:
+    target = "/events" + (f"?recent={recent}" if recent and not last_id else "")
+    headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
+    with opened("GET", url, target, headers=headers, timeout_s=SILENCE_S_MAX) as response:
+        if response.status != 200:
+            reply = read_reply(response, LINE_BYTES_MAX)
+            raise _refusal(url, Answer(reply.status, reply.headers, reply.body, keep_alive=False))
+        yield from read_events(iter(lambda: response.readline(LINE_BYTES_MAX), b""))
+
+
+def _refusal(url: str, answer: Answer) -> WatchRefused | NoReply:
+    """Return why there is no stream; an answer that is not the directory's own counts as none."""
+    refused = problem(answer, 0.0)
+    if isinstance(refused, ForeignAnswer):
+        return NoReply(f"{url}: {refused}")
+    kind = WatchLater if refused.status in _PASSING else WatchRefused
+    return kind(f"{refused.status}: {safe(refused.message)}")
+
+
+def _document(text: str) -> Document | None:
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _change(data: Document, style: Style) -> str:
+    states = [coloured(safe(data.get(name)), style) for name in ("from", "to")]
+    return f"{states[0]} → {states[1]}  ({safe(data.get('reason'))})"
+
+
+def _nodes(count: object) -> str:
+    return counted(count, "node") if isinstance(count, int) else f"{safe(count)} nodes"
+
+
+COMMANDS = (
+    Command(
+        "watch",
+        "print what happens at a directory, as it happens",
+        run,
+        (
+            argument(
+                "--recent",
+                metavar="COUNT",
+                type=int,
+                default=0,
+                help="begin with so many past events; at most 1000",
+            ),
+            URL,
+            JSON,
+        ),
+        """\
+  openred-central watch
+  openred-central watch --recent 50 --json | jq -r 'select(.event == "transition") | .data.node_id'
+""",
+        EXIT_CODES,
+        settings=False,
+    ),
+)
