@@ -10,9 +10,9 @@ import re
 from typing import NamedTuple
 
 from ..micro_engine.limits import CONTENT_LENGTH_DIGITS_MAX
-from ..micro_engine.protocol_errors import ProtocolError
 from ..micro_engine.wire.chunked import ChunkedDecoder
 from ..micro_engine.wire.fields import find_line_end, find_section_end, parse_fields
+from ..micro_engine.wire.protocol import ProtocolError
 
 # A hundred nodes with all that they may say of themselves are less than this.
 ANSWER_BYTES_MAX = 4 * 1024 * 1024

@@ -227,7 +227,8 @@ class Assembly:
             limits=make_room(self.configuration.engine(), self.configuration.probes_max),
             clock=self.clock,
             new_request_id=new_request_id,
-            observe=AccessLog(share, self.random, new_request_id, self._client()) if share else None,
+            observer=AccessLog(share, self.random, new_request_id, self._client()) if share else None,
+            fast_path=self.configuration.fast_path,
         )
 
     def _client(self) -> Callable[[Request], str]:

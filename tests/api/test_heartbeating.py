@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openred_central.api.caller.limiting import HEARTBEAT, LimitOptions
 from openred_central.api.heartbeating import _merged
 from openred_central.directory.operating import hold
-from openred_central.micro_engine.shortcut import Answer, Answered
+from openred_central.micro_engine.router import Answer, Answered
 from openred_central.security.signing import PrivateKey
 from tests.support.world import DAY_S, NODE, Commit, World, assert_problem, run
 

@@ -55,20 +55,6 @@ def test_it_is_told_when_the_last_connection_left(world: World) -> None:
     assert world.shared.connections == set()
 
 
-def test_what_runs_aside_runs_to_its_end(world: World) -> None:
-    done: list[bool] = []
-
-    async def cleaning() -> None:
-        future = world.loop.create_future()
-        world.waiting.append(future)
-        await future
-        done.append(True)
-
-    world.call(world.shared.run_aside, cleaning())
-    world.release()
-    assert done == [True]
-
-
 @pytest.mark.parametrize(("body", "unread_bytes_max"), [("raw", 2 * 2**30), ("none", UNREAD_BYTES_MAX)])
 async def test_the_longest_body_that_a_handler_wants_fits_beside_others(
     body: Any, unread_bytes_max: int

@@ -15,6 +15,9 @@ from openred_central.storage.sqlite.sqlite import SqliteStore
 # What a process of its own is started in, to find the package.
 ROOT = Path(__file__).resolve().parents[2]
 
+# A database, as SQL, and an export of the last server of each schema version; version 1 had no exports.
+RELEASES = Path(__file__).resolve().parents[1] / "storage" / "releases"
+
 VITALS = Vitals(attended_s=12.5, revision=3, transitions_per_h=0.25)
 
 
@@ -71,3 +74,10 @@ def alter(path: Path, *statements: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement).fetchall()
+
+
+def build_released(version: int, path: Path) -> Path:
+    """Make the database at `path` that a server of schema `version` left when it was killed."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((RELEASES / f"version_{version}.sql").read_text("utf-8"))
+    return path
