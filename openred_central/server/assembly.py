@@ -25,7 +25,6 @@ from ..api.wire.caching import Once
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.life.expiry import ProbeRequest
-from ..directory.state.node import Transition
 from ..limits.origins import Origins
 from ..listening import Certificate, listeners
 from ..logs import AccessLog
@@ -44,9 +43,8 @@ from ..storage.store import Store
 from ..tasks.prober import Prober, Submission, probe_refusal
 from ..tasks.revocation_saver import RevocationSaver, load_revocations
 from ..tasks.saver import Saver
-from ..tasks.scheduler import Scheduler
+from ..tasks.scheduler import Scheduler, log_transitions
 from ..tasks.snapshotter import Snapshotter
-from ..transition_log import log_transitions
 from .descriptors import make_room
 
 if TYPE_CHECKING:
@@ -122,17 +120,12 @@ class Assembly:
         certificate: Certificate | None,
     ) -> Parts:
         """The parts that count: those given, with engine, scheduler and snapshotter; `run` as in `Run`."""
-
-        def tell(transitions: Sequence[Transition]) -> None:
-            log_transitions(transitions)
-            feed.offer(transitions)
-
+        directory.nodes.transitions.observers += (log_transitions, feed.offer)
         scheduler = Scheduler(
             directory,
             attended,
             tick_s=self.configuration.tick_s,
             store_reachable=lambda: not saver.failing,
-            on_transitions=tell,
             ask=lambda request: _submit(prober, request),
         )
         return Parts(
