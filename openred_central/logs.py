@@ -13,6 +13,7 @@ or a path with a line break in it forges no second line, and one with an escape 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
 import threading
@@ -168,15 +169,15 @@ def _rfc3339(when: datetime) -> str:
 
 
 class AccessLog:
-    """A line for a share of all requests, to be the `observe` of an `Engine`.
+    """A line for a share of all requests, to be the `observer` of an `Engine`.
 
-    Arguments: `share` of the requests, 0 to 1, each chosen by itself; `random` returns floats in [0, 1);
-    `new_id` makes the id of a request that brings none; `client` returns the address that a request counts
-    as, which trusted proxies tell.
+    Arguments: `share` of the requests, above 0 up to 1, each chosen independently; `random` returns floats in
+    [0, 1); `new_id` makes the id of a request that brings none; `client` returns the address that a request
+    counts as, which trusted proxies report.
 
-    A line tells the method, the path without its query, status, bytes sent, milliseconds, the address that
-    connected and the client's behind it, its user agent and the id of the request. No other header field, and
-    never a body: what proves who somebody is stands in those.
+    A line has the method, the path without its query, status, bytes sent, milliseconds, the address that
+    connected and the client's behind it, its user agent and the id of the request. It has no other header
+    field, and never a body, since those may prove an identity.
     """
 
     def __init__(
@@ -190,12 +191,20 @@ class AccessLog:
         self._random = random
         self._new_id = new_id
         self._client = client
+        self.passes = self._draw()
+
+    def _draw(self) -> int:
+        """Return how many requests pass before the next one that is logged.
+
+        If each is chosen independently, this number has the geometric distribution.
+        """
+        if self._share >= 1.0:
+            return 0
+        return int(math.log(1.0 - self._random()) / math.log1p(-self._share))
 
     def __call__(self, request: Request, status: int, sent_bytes: int, duration_s: float) -> None:
-        """Log this exchange, or let it pass."""
-        # `random` never returns 1, so that a share of 1 is all of them.
-        if self._random() >= self._share:
-            return
+        """Log this exchange, and choose the next one."""
+        self.passes = self._draw()
         fields = {
             "method": request.method,
             "path": request.path,

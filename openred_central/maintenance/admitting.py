@@ -17,8 +17,8 @@ from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
 from ..directory.state.changes import Vitals
 from ..directory.state.columns import row_of
 from ..directory.state.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombstone, decode_history
-from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.node_keys import InvalidKey, load_node_key
+from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.tokens.revocations import decode_revocations
 from ..tasks.revocation_saver import REVOCATIONS
 from ..wording import WALL_S_MAX

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..security.claims import CLAIM_KEY
+from ..security.sessions import CLAIM_KEY
 from ..security.tokens.revocations import encode_revocations
 from ..storage.private_files import written_whole
 from ..storage.sqlite.sqlite import SqliteStore

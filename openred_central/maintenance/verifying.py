@@ -16,7 +16,7 @@ from ..directory.state.columns import DIGEST_MASK, record_digest, row_of
 from ..directory.state.node import Record, hash_id
 from ..directory.state.registry import shard_of
 from ..http_requests import NoReply, request
-from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
+from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..storage.copies.runs import Run, is_earlier, load_runs
 from ..storage.copies.snapshots import Snapshot, Snapshots
 from ..storage.loading import MISFITS, load

@@ -25,7 +25,6 @@ from ..api.wire.caching import Once
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.life.expiry import ProbeRequest
-from ..directory.state.node import Transition
 from ..limits.origins import Origins
 from ..listening import Certificate, listeners
 from ..logs import AccessLog
@@ -33,11 +32,10 @@ from ..micro_engine.engine import Engine
 from ..micro_engine.wire.messages import Request
 from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities
-from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from ..security.replay import ReplayRings
-from ..security.sessions import SESSION_KEY_BYTES, Sessions
-from ..security.tokens.minting import Mint
+from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES, SESSION_KEY_BYTES, Claims, Sessions
 from ..security.tokens.revocations import RecentTokens, Revocations
+from ..security.tokens.tokens import Mint
 from ..settings.config import Configuration
 from ..storage.copies.restoring import Restored, snapshots_of
 from ..storage.loading import database_path, load
@@ -45,9 +43,8 @@ from ..storage.store import Store
 from ..tasks.prober import Prober, Submission, probe_refusal
 from ..tasks.revocation_saver import RevocationSaver, load_revocations
 from ..tasks.saver import Saver
-from ..tasks.scheduler import Scheduler
+from ..tasks.scheduler import Scheduler, log_transitions
 from ..tasks.snapshotter import Snapshotter
-from ..transition_log import log_transitions
 from .descriptors import make_room
 
 if TYPE_CHECKING:
@@ -123,17 +120,12 @@ class Assembly:
         certificate: Certificate | None,
     ) -> Parts:
         """The parts that count: those given, with engine, scheduler and snapshotter; `run` as in `Run`."""
-
-        def tell(transitions: Sequence[Transition]) -> None:
-            log_transitions(transitions)
-            feed.offer(transitions)
-
+        directory.nodes.transitions.observers += (log_transitions, feed.offer)
         scheduler = Scheduler(
             directory,
             attended,
             tick_s=self.configuration.tick_s,
             store_reachable=lambda: not saver.failing,
-            on_transitions=tell,
             ask=lambda request: _submit(prober, request),
         )
         return Parts(
@@ -227,7 +219,8 @@ class Assembly:
             limits=make_room(self.configuration.engine(), self.configuration.probes_max),
             clock=self.clock,
             new_request_id=new_request_id,
-            observe=AccessLog(share, self.random, new_request_id, self._client()) if share else None,
+            observer=AccessLog(share, self.random, new_request_id, self._client()) if share else None,
+            fast_path=self.configuration.fast_path,
         )
 
     def _client(self) -> Callable[[Request], str]:

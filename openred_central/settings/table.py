@@ -86,6 +86,7 @@ class Settings:
     access_log: float = number(
         0.0, 0.0, 1.0, "Share of the requests that get a line in the log; 0: none, 1: all."
     )
+    fast_path: bool = switch(True, "Answer heartbeats that repeat on a connection without parsing them anew.")
 
     database: str = path(
         "data/openred.db", "Where the directory is kept; memory: keeps nothing.", word="memory:"

@@ -39,7 +39,7 @@ def database(start: Start, tmp_path: Path) -> Path:
         (
             "UPDATE node SET flags = flags | 8 WHERE slot = 1",
             1,
-            "its public_key is marked as the text of a key",
+            "its public_key is marked as a key",
         ),
         ("UPDATE node SET state = 9 WHERE slot = 2", 2, "its state is 9"),
         ("UPDATE node SET slot = 100000000 WHERE slot = 2", 100_000_000, "slots below it"),

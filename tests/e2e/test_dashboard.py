@@ -70,7 +70,7 @@ def test_one_who_asks_for_nobody_is_told_so(browser: Any, start: Start) -> None:
     visit.until("document.querySelector('#answer').innerText.includes(\"No node is registered as 'nobody'\")")
     for wrong in ("..", "../stats", "a b", "%"):
         page.evaluate(f"location.hash = hashOf({wrong!r})")
-        visit.until("document.querySelector('#answer').innerText.includes('No node can be called so.')")
+        visit.until("document.querySelector('#answer').innerText.includes('This is no valid node_id.')")
         page.evaluate("location.hash = hashOf('nobody')")
         visit.until("document.querySelector('#answer').innerText.includes('is registered as')")
     assert {url.rpartition("/")[2] for url in visit.requested if "/nodes/" in url} == {"nobody"}
@@ -150,7 +150,7 @@ def test_where_the_server_is_gone_the_page_says_from_when_it_is(browser: Any, st
     # As if so much time had passed: the page asks its own clock.
     page.evaluate("Date.now = ((now) => () => now() + 60_000)(Date.now), true")
     visit.until(f"{LINK} === 'stale'")
-    assert "Nothing comes from the server. What you see is from " in page.inner_text("#notices")
+    assert "The server sends nothing. These figures are from " in page.inner_text("#notices")
 
 
 def test_an_empty_directory_says_what_to_do_first(browser: Any, start: Start) -> None:
@@ -178,7 +178,7 @@ def test_a_directory_whose_nodes_are_all_gone_was_not_always_empty(browser: Any,
         client.ask("DELETE", "/nodes/node-1?mode=forget", None, Authorization=f"Claim {claim}")
     visit = open_page(browser, server)
     page = visit.page
-    visit.until("document.querySelector('#nodes-note').textContent.includes('nobody is registered any more')")
+    visit.until("document.querySelector('#nodes-note').textContent.includes('all nodes are gone')")
     assert page.evaluate("document.querySelector('#first-step').hidden")
 
 

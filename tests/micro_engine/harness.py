@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from openred_central.clock import VirtualClock
 from openred_central.micro_engine.connection import Connection
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.shared import Shared
-from openred_central.micro_engine.stats import Stats
 from openred_central.micro_engine.wire.messages import Request, Response
 from openred_central.micro_engine.wire.responses import ResponseEncoder
 
@@ -98,20 +97,43 @@ class FakeTransport(asyncio.Transport):
             self.loop.call_soon(self.protocol.connection_lost, None)
 
 
+class Seen(NamedTuple):
+    """One exchange as it was reported."""
+
+    method: str
+    path: str
+    status: int
+    sent_bytes: int
+    duration_s: float
+
+
+class Observed:
+    """An observer of exchanges. Before each one it sees, it lets pass as many as `pauses` say, then none."""
+
+    def __init__(self, pauses: Sequence[int] = ()) -> None:
+        self.seen: list[Seen] = []
+        self.pauses = list(pauses)
+        self.passes = self.pauses.pop(0) if self.pauses else 0
+
+    def __call__(self, request: Request, status: int, sent_bytes: int, duration_s: float) -> None:
+        self.passes = self.pauses.pop(0) if self.pauses else 0
+        self.seen.append(Seen(request.method, request.path, status, sent_bytes, duration_s))
+
+
 class World:
     """One connection of an engine whose routes a test adds; time moves by `wait`."""
 
-    def __init__(self, limits: EngineLimits | None = None, *, tls: bool = False) -> None:
+    def __init__(
+        self, limits: EngineLimits | None = None, *, tls: bool = False, fast_path: bool = True
+    ) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock = VirtualClock()
-        self.router = Router((limits or EngineLimits()).body_bytes_max)
+        self.router = Router((limits or EngineLimits()).body_bytes_max, fast_path=fast_path)
         self.shared = Shared(
-            loop=self.loop,
             limits=limits or EngineLimits(),
             clock=self.clock,
             router=self.router,
             encoder=ResponseEncoder("test", 75, self.clock.wall_s()),
-            stats=Stats(),
             new_request_id=(f"error-{number}" for number in itertools.count(1)).__next__,
         )
         # What handlers that wait, wait for: `release` lets the first of them go on.

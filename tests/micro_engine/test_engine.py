@@ -152,7 +152,7 @@ async def test_a_drain_that_is_hurried_cuts_what_is_in_flight() -> None:
         client.writer.write(get("/waiting"))
         await until(lambda: served.started == 1)
         draining = asyncio.get_running_loop().create_task(served.engine.drain())
-        await until(lambda: served.engine._shared is not None and served.engine._shared.draining)
+        await until(lambda: served.engine._shared.draining)
         assert not draining.done()
         served.engine.hurry()
         assert await draining == 1
@@ -258,10 +258,9 @@ class Watched:
 async def test_each_connection_is_checked_once_a_tick_and_few_in_one_turn() -> None:
     async with running() as served:
         shared = served.engine._shared
-        assert shared is not None
         watched = [Watched() for _ in range(2 * SWEEP_CONNECTIONS_MAX + 1)]
         shared.connections.update(watched)
-        served.engine._tick()
+        served.engine._sweep(list(shared.connections))
         checked = [sum(one.checks for one in watched)]
         for _ in range(3):
             await asyncio.sleep(0)
@@ -292,7 +291,8 @@ async def test_the_date_is_that_of_the_clock_it_was_given() -> None:
 
 WAITING_FOR_EVER = textwrap.dedent("""
     import asyncio, logging
-    from openred_central.micro_engine import Engine, EngineLimits
+    from openred_central.micro_engine.engine import Engine
+    from openred_central.micro_engine.limits import EngineLimits
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     engine = Engine(limits=EngineLimits(drain_timeout_s=3600))
@@ -325,7 +325,7 @@ def test_a_second_signal_cuts_the_drain_short() -> None:
 
 TEN_LINES = textwrap.dedent("""
     import logging
-    from openred_central.micro_engine import Engine
+    from openred_central.micro_engine.engine import Engine
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     engine = Engine()

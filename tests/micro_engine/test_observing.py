@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import NamedTuple
 
 import pytest
 
 from openred_central.micro_engine.shared import CLIENT_LEFT
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
 
-from .harness import World, answers, get, post
-
-
-class Seen(NamedTuple):
-    """One exchange as it was told."""
-
-    method: str
-    path: str
-    status: int
-    sent_bytes: int
-    duration_s: float
+from .harness import Observed, Seen, World, answers, get, post
 
 
 @pytest.fixture
@@ -33,9 +22,8 @@ def world() -> Iterator[World]:
 
 @pytest.fixture
 def seen(world: World) -> list[Seen]:
-    told: list[Seen] = []
-    world.shared.observe = lambda request, *rest: told.append(Seen(request.method, request.path, *rest))
-    return told
+    world.shared.observer = observed = Observed()
+    return observed.seen
 
 
 def test_an_error_tells_the_id_that_the_request_brought(world: World) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from openred_central.micro_engine.outgoing import Outgoing
-from openred_central.micro_engine.stats import Stats
+from openred_central.micro_engine.shared import Stats
 
 from .harness import FakeTransport
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.micro_engine.protocol_errors import (
+from openred_central.micro_engine.wire.protocol import (
     ProtocolError,
     bad_request,
     bare_line_break,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from openred_central.errors import CallerError, InternalBug
-from openred_central.micro_engine import Engine, EngineLimits
-from openred_central.micro_engine.limits import UNREAD_BYTES_MAX
+from openred_central.micro_engine.engine import Engine
+from openred_central.micro_engine.limits import UNREAD_BYTES_MAX, EngineLimits
 from openred_central.micro_engine.shared import Shared
 from openred_central.micro_engine.wire.messages import Request
 
@@ -53,20 +53,6 @@ def test_it_is_told_when_the_last_connection_left(world: World) -> None:
     world.call(world.transport.close)
     assert told == [True]
     assert world.shared.connections == set()
-
-
-def test_what_runs_aside_runs_to_its_end(world: World) -> None:
-    done: list[bool] = []
-
-    async def cleaning() -> None:
-        future = world.loop.create_future()
-        world.waiting.append(future)
-        await future
-        done.append(True)
-
-    world.call(world.shared.run_aside, cleaning())
-    world.release()
-    assert done == [True]
 
 
 @pytest.mark.parametrize(("body", "unread_bytes_max"), [("raw", 2 * 2**30), ("none", UNREAD_BYTES_MAX)])

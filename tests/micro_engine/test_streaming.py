@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from openred_central.micro_engine.channel import HEAD, LOST, STREAM
+from openred_central.micro_engine.connection import HEAD, LOST, STREAM
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
 
 from .harness import World, answers, get

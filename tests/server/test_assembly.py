@@ -15,7 +15,7 @@ from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.api.service import Api
 from openred_central.clock import VirtualClock
 from openred_central.reporting.figures import LiveFigures, Parts
-from openred_central.security.claims import CLAIM_KEY
+from openred_central.security.sessions import CLAIM_KEY
 from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
 from openred_central.server.descriptors import needed
 from openred_central.settings.config import Configuration

@@ -15,7 +15,7 @@ def told(world: World) -> list[Event]:
     """What the transitions so far are told as."""
     log = EventLog("run")
     feed = EventFeed(log, world.directory.nodes)
-    feed.offer(list(world.directory.nodes.transitions))
+    feed.offer(world.directory.nodes.transitions.take())
     feed.tick(world.clock.wall_s())
     return everything(log)
 
@@ -78,7 +78,7 @@ def test_the_name_of_a_node_that_hides_or_is_forgotten_leaves_the_log_at_once(wa
     before = broadcast.join(b"", broadcast.log.last)
     claim = world.claim_of()
     world.register(node_id="node-2")
-    world.feed.offer(list(world.directory.nodes.transitions))
+    world.feed.offer(world.directory.nodes.transitions.take())
     broadcast.tick()
     assert b"node-1" in broadcast.log.read(0)[0]
     if way == "hides":
@@ -109,8 +109,7 @@ def test_who_is_forgotten_is_taken_out_of_what_was_told_before() -> None:
     log = EventLog("run")
     feed = EventFeed(log, world.directory.nodes)
     for _ in range(2):
-        feed.offer(list(world.directory.nodes.transitions))
-        world.directory.nodes.transitions.clear()
+        feed.offer(world.directory.nodes.transitions.take())
         feed.tick(world.clock.wall_s())
         world.call("DELETE", "/nodes/node-1?mode=forget", claim=claim)
     names = [event.document["node_id"] for event in everything(log) if event.name == "transition"]
@@ -143,8 +142,7 @@ def test_each_kind_is_told_with_its_total_since_the_start() -> None:
     for numbers in ((1, 2), (3,)):
         for number in numbers:
             world.register(node_id=f"node-{number}")
-        feed.offer(list(world.directory.nodes.transitions))
-        world.directory.nodes.transitions.clear()
+        feed.offer(world.directory.nodes.transitions.take())
         feed.tick(world.clock.wall_s())
         (kind,) = everything(log)[-1].document["kinds"]
         totals.append((kind["count"], kind["total"]))

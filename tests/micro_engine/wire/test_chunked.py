@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.micro_engine.limits import CHUNKS_PER_READ_MAX, SMALL_CHUNK_BYTES, SMALL_CHUNKS_MAX
-from openred_central.micro_engine.protocol_errors import ProtocolError
 from openred_central.micro_engine.wire.chunked import ChunkedDecoder
+from openred_central.micro_engine.wire.protocol import ProtocolError
 
 from ..wire_examples import BAD_CHUNKS, GOOD_CHUNKS
 

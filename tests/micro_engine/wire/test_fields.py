@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from openred_central.micro_engine.limits import LIST_MEMBERS_MAX
-from openred_central.micro_engine.protocol_errors import ProtocolError
 from openred_central.micro_engine.wire.fields import (
     find_line_end,
     find_section_end,
     parse_fields,
     parse_header_section,
 )
+from openred_central.micro_engine.wire.protocol import ProtocolError
 
 PLACE = "header section"
 

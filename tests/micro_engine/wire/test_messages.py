@@ -67,7 +67,7 @@ def test_numbers_that_64_bits_hold_are_taken(number: float) -> None:
 @pytest.mark.parametrize("text", ["18446744073709551616", "-9223372036854775809", "1" * 300, "-" + "9" * 40])
 def test_a_whole_number_beyond_64_bits_is_refused_and_not_rounded(text: str) -> None:
     for body in (text, f'{{"a": {text}}}', f'["\\\\", {text}]', f'{{"{text[1:]}": [{text} ]}}'):
-        with pytest.raises(CallerError, match="whole numbers of 64 bits are allowed") as raised:
+        with pytest.raises(CallerError, match="whole numbers of at most 64 bits are allowed") as raised:
             Request("POST", "/", body=body.encode()).json()
         assert (raised.value.status, raised.value.code) == (400, "bad_json")
 

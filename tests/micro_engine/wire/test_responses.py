@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.errors import CallerError, InternalBug
+from openred_central.errors import InternalBug
 from openred_central.micro_engine.wire.messages import Response, StreamingResponse
 from openred_central.micro_engine.wire.responses import (
     HEADS_KEPT_MAX,
@@ -16,7 +16,6 @@ from openred_central.micro_engine.wire.responses import (
     as_response,
     chunk,
     http_date,
-    internal_error,
 )
 
 from ..harness import Answer, answers
@@ -182,15 +181,6 @@ def test_what_handlers_return_becomes_a_response() -> None:
 def test_what_is_no_response_is_a_bug(result: object) -> None:
     with pytest.raises(InternalBug):
         as_response(result)
-
-
-def test_an_internal_error_has_the_shape_of_every_error_and_an_id() -> None:
-    response = internal_error("abc")
-    problem = CallerError(500, "internal_error", "").problem()
-    assert response.status == 500
-    assert response.content_type == "application/problem+json"
-    assert b'"id":"abc"' in response.body
-    assert all(f'"{name}":'.encode() in response.body for name in problem)
 
 
 @given(st.floats(0.0, 253_402_300_799.0))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.errors import CallerError
-from openred_central.micro_engine.protocol_errors import ProtocolError
+from openred_central.micro_engine.wire.protocol import ProtocolError
 from openred_central.micro_engine.wire.target import (
     parse_authority,
     parse_query,
@@ -43,10 +43,13 @@ def test_an_address_is_served_only_with_the_scheme_of_its_connection(served: str
         with pytest.raises(ProtocolError) as caught:
             parse_request_line(f"GET {scheme}://b/p HTTP/1.1", served)
         assert (caught.value.status, caught.value.code) == (421, "misdirected_request")
-        assert caught.value.suggestion == f"Ask for the path alone, or for the address with {served}."
+        assert caught.value.suggestion == f"Request the path alone, or the address with {served}."
     with pytest.raises(ProtocolError) as caught:
         parse_request_line("GET ftp://b/p HTTP/1.1", served)
-    assert (caught.value.status, caught.value.suggestion) == (400, f"Ask for an {served} address.")
+    assert (caught.value.status, caught.value.suggestion) == (
+        400,
+        f"Send a path that begins with a slash, or an {served} address.",
+    )
 
 
 def test_a_character_that_no_address_has_is_refused_with_its_escape() -> None:
@@ -69,7 +72,8 @@ def test_a_fragment_is_refused_and_the_connection_kept() -> None:
     for target in ("/a#b", "/#", "/?#", "/a?b#c?d", "http://a/#b", "http://a#b", "http://a?b#c"):
         refusal = parse_request_line(f"GET {target} HTTP/1.1", "http")[-1]
         assert refusal is not None, target
-        assert "fragment" in refusal.message
+        assert "'#'" in refusal.message
+        assert refusal.suggestion == "Send it as %23."
         assert not refusal.close
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from openred_central.micro_engine.channel import BODY, DISCARD, HEAD, LINGER, LOST
+from openred_central.micro_engine.connection import BODY, HEAD, LINGER, LOST
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.wire.messages import Request, Response
 
@@ -237,7 +237,7 @@ def test_a_body_waited_for_when_writing_pauses_gets_its_time_anew(world: World) 
 
 def test_a_thrown_away_body_pauses_like_any_other_input(world: World) -> None:
     world.send(post("/nowhere", b"12")[:-1])
-    assert world.connection.phase == DISCARD
+    assert world.connection.phase == BODY
     world.call(world.connection.pause_writing)
     assert not world.transport.reading
     world.call(world.connection.resume_writing)
