@@ -58,7 +58,7 @@ class Terminal(io.StringIO):
 
 
 def record(message: str, *args: Any, level: int = logging.INFO, **more: Any) -> logging.LogRecord:
-    """What `log.info(message, *args)` would hand to a formatter at a known time."""
+    """Return the record that `log.info(message, *args)` hands to a formatter, made at a known time."""
     made = logging.LogRecord("openred.test", level, "test.py", 1, message, args, more.get("exc_info"))
     made.created = 1_800_000_000.25
     if "fields" in more:
