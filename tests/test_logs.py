@@ -34,7 +34,7 @@ from openred_central.logs import (
 )
 from openred_central.micro_engine.wire.messages import Headers, Request
 
-# What may be sent to seem to be more: a second line, a colour, a text that runs backwards.
+# Texts that pretend to be more: a second line, a colour, a text that runs backwards.
 HOSTILE = [
     "a\n2026-01-01T00:00:00.000Z error openred.server: all is lost",
     "a\r\nb",
