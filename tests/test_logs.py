@@ -196,7 +196,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [made.fields for made in caplog.records]
 
 
-def test_a_request_is_told_with_all_that_is_public_and_nothing_that_is_secret(
+def test_request_lines_hold_public_facts_and_no_secrets(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     request = asked(
