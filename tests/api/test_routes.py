@@ -73,7 +73,7 @@ def test_head_works_wherever_get_does(path: str) -> None:
         ("POST", "/api/v3/health", "GET, HEAD, OPTIONS"),
     ],
 )
-def test_another_method_is_405_with_what_is_allowed(method: str, path: str, allow: str) -> None:
+def test_another_method_is_405_with_the_allowed_ones(method: str, path: str, allow: str) -> None:
     reply = World().call(method, path)
     assert_problem(reply, 405, "method_not_allowed")
     assert reply.headers["Allow"] == allow

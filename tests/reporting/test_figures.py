@@ -102,7 +102,7 @@ def test_figures_asked_for_again_at_once_keep_their_rates(parts: Parts) -> None:
     assert live()["requests_per_s"] == 1.0
 
 
-def test_performance_tells_what_was_counted(parts: Parts) -> None:
+def test_performance_has_all_counts(parts: Parts) -> None:
     parts.engine.stats.requests = 7
     parts.engine.stats.responses[4] = 3
     advance(parts, 5.0)
