@@ -24,8 +24,7 @@ from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import Record
 from openred_central.tasks.prober import Submission
-from openred_central.tasks.scheduler import Scheduler
-from openred_central.transition_log import log_transitions
+from openred_central.tasks.scheduler import Scheduler, log_transitions
 
 from ..load.tally import Histogram
 from ..population import ATTENDED_S, records
@@ -70,12 +69,12 @@ def deadlines(nodes: int) -> dict[str, float]:
     """Have all nodes due at the same moment; return transitions a second and the times of ticks."""
     directory = filled_directory(nodes, ATTENDED_S - TOLERANCE_S - 1.0)
     attended = AttendedTime(SystemClock(), attended_s=ATTENDED_S)
+    directory.nodes.transitions.observers.append(log_transitions)
     scheduler = Scheduler(
         directory,
         attended,
         tick_s=1.0,
         store_reachable=lambda: True,
-        on_transitions=log_transitions,
         ask=lambda request: Submission.REFUSED,
     )
     pieces, more = Histogram(), True

@@ -5,30 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 
 from ..clock import AttendedTime, Now
 from ..directory.directory import Directory
-from ..directory.life.crowding import is_crowded
-from ..directory.life.expiry import ProbeRequest
-from ..directory.state.node import Transition
+from ..directory.life.expiry import ProbeRequest, is_crowded
+from ..directory.state.node import Transition, transition_kind
 from ..histogram import Histogram
+from ..wording import counted
 from .prober import Submission
 
 log = logging.getLogger("openred.scheduler")
+_transition_log = logging.getLogger("openred.server")
 
 # Nodes handled in one piece of work, after which everybody else gets a turn: two or three milliseconds.
 PIECE_NODES = 200
 # A deadline this close is not worth being early for.
 PAUSE_S_MIN = 0.001
+# Transitions of one tick that are logged one by one. Beyond it, each kind is logged as a count.
+TRANSITIONS_LOGGED_MAX = 50
 
 
 class Scheduler:
     """Moves time on and handles deadlines, in bounded pieces.
 
     `tick_s` is the longest sleep; `store_reachable` tells whether changes can be kept, without which time
-    stands still; `on_transitions` is given what happened; `ask` hands a probe to whoever can make it.
+    stands still; `ask` hands a probe to whoever can make it.
     """
 
     def __init__(
@@ -38,14 +42,12 @@ class Scheduler:
         *,
         tick_s: float,
         store_reachable: Callable[[], bool],
-        on_transitions: Callable[[Sequence[Transition]], None],
         ask: Callable[[ProbeRequest], Submission],
     ) -> None:
         self._directory = directory
         self._attended = attended
         self._tick_s = tick_s
         self._store_reachable = store_reachable
-        self._on_transitions = on_transitions
         self._ask = ask
         self._stopping = asyncio.Event()
         # How many refusals for want of bytes there were by the last tick, and whether that was told.
@@ -60,10 +62,6 @@ class Scheduler:
         """Take in the time that passed and do one piece of work. True where more is due at once."""
         self.ticks += 1
         expiry = self._directory.expiry
-        attending = expiry.silence.hold is None and self._store_reachable()
-        jump = self._attended.tick(attending=attending)
-        if jump is not None:
-            log.warning("the wall clock jumped by %+.1f s; deadlines do not follow it", jump.jump_s)
         now = self._attended.now()
         due_s = expiry.next_s()
         if due_s is not None:
@@ -75,12 +73,15 @@ class Scheduler:
         handled = expiry.expire_due(now, PIECE_NODES)
         for slot, reason in islice(expiry.set_aside.items(), aside, None):
             log.error("the transition of the node in slot %d failed, it is set aside: %s", slot, reason)
+        # After the deadlines: while transitions are held, and until the tick after that, no node ages.
+        holds = held is not None or expiry.silence.hold is not None
+        jump = self._attended.tick(attending=not holds and self._store_reachable())
+        if jump is not None:
+            log.warning("the wall clock jumped by %+.1f s; deadlines do not follow it", jump.jump_s)
         if expiry.silence.hold is not held:
-            # Who is held must not age until the next tick.
-            self._attended.tick(attending=expiry.silence.hold is None and attending)
             self._tell_hold()
         self._have_asked(now)
-        self._tell_transitions()
+        self._directory.nodes.transitions.report()
         self._tell_bytes()
         return handled >= PIECE_NODES
 
@@ -117,14 +118,6 @@ class Scheduler:
             elif submission is Submission.LATER:
                 expiry.postpone(request.slot, request.node_id, now)
 
-    def _tell_transitions(self) -> None:
-        transitions = self._directory.nodes.transitions
-        if transitions:
-            told = list(transitions)
-            # Before, so that those of which the telling fails are not told again and again.
-            transitions.clear()
-            self._on_transitions(told)
-
     def _tell_hold(self) -> None:
         hold = self._directory.expiry.silence.hold
         if hold is not None:
@@ -148,3 +141,21 @@ class Scheduler:
             self._bytes_told = False
             log.info("the records of all nodes take %d of %d bytes: there is room again", held, bytes_max)
         self._bytes_refusals = directory.bytes_refusals
+
+
+def log_transitions(transitions: Sequence[Transition]) -> None:
+    """Log one line for each transition, or for each kind if there are more than `TRANSITIONS_LOGGED_MAX`."""
+    if len(transitions) <= TRANSITIONS_LOGGED_MAX:
+        for change in transitions:
+            _transition_log.info(
+                "node %s: %s → %s (%s)",
+                change.node_id,
+                change.from_state.wire,
+                change.to_state.wire,
+                change.reason,
+            )
+        return
+    for (from_state, to_state, reason), count in Counter(map(transition_kind, transitions)).items():
+        _transition_log.info(
+            "%s: %s → %s (%s)", counted(count, "node"), from_state.wire, to_state.wire, reason
+        )

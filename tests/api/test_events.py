@@ -31,8 +31,7 @@ def busy_world(transitions: int = 5) -> World:
     world = World()
     for number in range(transitions):
         world.register(node_id=f"node-{number}")
-        world.feed.offer(list(world.directory.nodes.transitions))
-        world.directory.nodes.transitions.clear()
+        world.feed.offer(world.directory.nodes.transitions.take())
         world.api.broadcast.tick()
     return world
 
@@ -103,7 +102,7 @@ async def test_nothing_private_shows(seed: int) -> None:
     world.register(
         node_id="secret-node", address="198.51.100.77", discoverable=False, public_key="secret-key"
     )
-    world.feed.offer(list(world.directory.nodes.transitions))
+    world.feed.offer(world.directory.nodes.transitions.take())
     world.api.broadcast.tick()
     content = (await begun(world, "/events?recent=10"))[1]
     assert b"registered" in content

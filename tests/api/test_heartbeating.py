@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from openred_central.api.caller.limiting import HEARTBEAT, LimitOptions
 from openred_central.api.heartbeating import _merged
-from openred_central.directory.operating import hold
 from openred_central.micro_engine.router import Answer, Answered
 from openred_central.security.signing import PrivateKey
 from tests.support.world import DAY_S, NODE, Commit, World, assert_problem, run
@@ -344,7 +343,7 @@ def test_away_and_held_nodes_go_to_the_handler() -> None:
     assert answer_of(world) is None
     world = World()
     world.register()
-    hold(world.directory, "node-1", world.now())
+    world.directory.hold("node-1", world.now())
     assert answer_of(world) is None
 
 

@@ -177,13 +177,6 @@ def test_the_usual_gap_follows_the_pace_of_the_node() -> None:
     assert 10.0 <= record_of(directory, "a").usual_gap_s < 10.1
 
 
-def test_who_is_unknown_is_told_to_register() -> None:
-    directory = make_directory()
-    for deed in (directory.leave, directory.forget, directory.slot):
-        with refused(404, "node_not_found"):
-            deed("nobody", at(0.0))
-
-
 # Departure.
 
 

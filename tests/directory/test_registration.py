@@ -11,7 +11,7 @@ from openred_central.directory.registration import (
     fingerprints,
     names_key_of,
     new_record,
-    tells_absence_again,
+    repeats_absence,
 )
 from openred_central.directory.state.node import DISCOVERABLE, KEYED, OBSERVED, PROVEN, Profile, Record
 from openred_central.encoding import ED25519_SPKI_PREFIX, key_text
@@ -93,12 +93,12 @@ def test_an_absence_told_again_lies_elsewhere_where_the_directory_was_away_itsel
     behind = at(60.0, wall_shift_s=HOUR_S)
     after = amended(known, said, behind, AWAY_S_MAX)
     assert after is not None
-    assert tells_absence_again(known, after, said)
+    assert repeats_absence(known, after, said)
     more = said._replace(services="chat")
     changed = amended(known, more, behind, AWAY_S_MAX)
     assert changed is not None
-    assert not tells_absence_again(known, changed, more)
+    assert not repeats_absence(known, changed, more)
     back = said._replace(away_until_at=0.0)
     ended = amended(known, back, behind, AWAY_S_MAX)
     assert ended is not None
-    assert not tells_absence_again(known, ended, back)
+    assert not repeats_absence(known, ended, back)

@@ -123,7 +123,7 @@ def test_what_a_directory_writes_is_sound_one_by_one_and_by_columns() -> None:
         ({"profile": b'["\xff",1,"k",[],{}]'}, "its profile is"),
         ({"profile": b'["a",1,"k",[],' + b'{"a":' * 300 + b"1" + b"}" * 300 + b"]"}, "is nested deeper than"),
         ({"profile": b'["a",1,"k",[],{"a":"%b"}]' % (b"x" * TEXT_BYTES_MAX)}, "its profile has"),
-        ({"flags": KEYED, "profile": profile("zzz")}, "its public_key is marked as the text of a key"),
+        ({"flags": KEYED, "profile": profile("zzz")}, "its public_key is marked as a key"),
         ({"flags": KEYED, "profile": profile(KEY[:-2] + "9=")}, "its public_key is marked"),
         ({"flags": KEYED, "profile": profile(KEY[:-1])}, "its public_key is marked"),
         ({"flags": KEYED, "profile": profile("é" + KEY[1:])}, "its public_key is marked"),

@@ -28,7 +28,7 @@ from openred_central.client import (
     verify_pair,
 )
 from openred_central.clock import Clock, SystemClock
-from openred_central.security.refused import Refused
+from openred_central.security.refusals import VerificationError
 from openred_central.security.signing import PrivateKey
 from tests.support.running import Server, Start
 
@@ -280,9 +280,9 @@ async def test_two_nodes_know_each_other_when_the_directory_is_gone(start: Start
             challenged = os.urandom(32)
             check_answer(pair, name, challenged, answer_challenge(pair, name, challenged, key))
         for mixed in ((ours, other["peer_token"]), (other["token"], theirs), (ours, ours)):
-            with pytest.raises(Refused):
+            with pytest.raises(VerificationError):
                 verify_pair(*mixed, bobs.key_set, clock.wall_s())
-        with pytest.raises(Refused, match="not the one that the token"):
+        with pytest.raises(VerificationError, match="not the one that the token"):
             check_answer(
                 pair, bob.node_id, challenged, answer_challenge(pair, bob.node_id, challenged, first)
             )

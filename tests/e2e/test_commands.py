@@ -15,7 +15,7 @@ import pytest
 from openred_central.security.signing import PrivateKey
 from tests.house import curl
 from tests.security import openssl
-from tests.security.test_example import has_openssl
+from tests.security.test_signing import has_openssl
 from tests.support.running import ROOT, WAIT_S_MAX, Client, Server, Start, environment, until
 
 

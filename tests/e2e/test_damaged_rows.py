@@ -39,7 +39,7 @@ def database(start: Start, tmp_path: Path) -> Path:
         (
             "UPDATE node SET flags = flags | 8 WHERE slot = 1",
             1,
-            "its public_key is marked as the text of a key",
+            "its public_key is marked as a key",
         ),
         ("UPDATE node SET state = 9 WHERE slot = 2", 2, "its state is 9"),
         ("UPDATE node SET slot = 100000000 WHERE slot = 2", 100_000_000, "slots below it"),
@@ -53,7 +53,7 @@ def test_a_damaged_record_is_set_aside_and_stays_as_it_is(
     (name,) = (name for name in NAMES if name.encode() in before[0])
     done = run("verify", "--database", str(database))
     assert done.returncode == 1
-    assert f"set aside: slot {slot}, node '{name}': " in done.stdout
+    assert f"unusable: slot {slot}, node '{name}': " in done.stdout
     assert told in done.stdout
 
     server = start()

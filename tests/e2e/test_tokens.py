@@ -15,7 +15,7 @@ import pytest
 from openred_central.encoding import spki_of
 from openred_central.security.directory_keys.keyset import KeySet, read_document
 from openred_central.security.node_keys import verify
-from openred_central.security.refused import Refused
+from openred_central.security.refusals import VerificationError
 from openred_central.security.signing import PrivateKey
 from openred_central.security.tokens.holder import challenge, check_holder, prove
 from openred_central.security.tokens.link import Pair, cross_verify
@@ -91,14 +91,14 @@ def check_holders(known: Known) -> None:
         sent = challenge(os.urandom)
         proof = prove(pair, node.node_id, sent, spki_of(node.key.public_text), node.key.sign)
         check_holder(pair, node.node_id, sent, proof, verify)
-        with pytest.raises(Refused):
+        with pytest.raises(VerificationError):
             check_holder(pair, node.node_id, challenge(os.urandom), proof, verify)
-        with pytest.raises(Refused):
+        with pytest.raises(VerificationError):
             check_holder(other, node.node_id, sent, proof, verify)
         stolen = prove(pair, node.node_id, sent, spki_of(thief.public_text), thief.sign)
-        with pytest.raises(Refused):
+        with pytest.raises(VerificationError):
             check_holder(pair, node.node_id, sent, stolen, verify)
-        with pytest.raises(Refused):
+        with pytest.raises(VerificationError):
             check_holder(pair, node.node_id, sent, proof._replace(signature=stolen.signature), verify)
 
 

@@ -311,7 +311,7 @@ def test_transcripts_of_the_documents_are_true(document: str, tmp_path: Path) ->
 
 
 def test_the_engine_alone_runs_as_shown(tmp_path: Path) -> None:
-    (program,) = programs_with("openred_central.micro_engine")
+    (program,) = programs_with("openred_central.micro_engine.engine")
     assert len([line for line in program.splitlines() if line.strip()]) <= 10
     port = free_port()
     (tmp_path / "hello.py").write_text(program.replace("port=8080", f"port={port}"))

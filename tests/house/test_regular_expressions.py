@@ -18,7 +18,7 @@ MAKERS = {"compile", "match", "fullmatch", "search", "sub", "split", "findall", 
 # Where a pattern is put together of what is known only while the program runs.
 PUT_TOGETHER = {
     "openred_central/api/wire/values.py": "names joined by commas; the result has a name, and is tested",
-    "openred_central/security/example.py": "a few fixed words, in a fixed text",
+    "openred_central/security/signing.py": "a few fixed words, in a fixed text",
     "openred_central/storage/copies/snapshots.py": "the name of a file as it is, between digits",
 }
 Found = tuple[str, str | bytes, int, set[str]]

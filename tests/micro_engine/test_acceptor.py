@@ -200,7 +200,7 @@ async def test_without_descriptors_a_drain_closes_all_listeners_and_resumes_on_n
 EXHAUSTED = """
 import asyncio, resource, sys, uvloop
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-from openred_central.micro_engine import Engine
+from openred_central.micro_engine.engine import Engine
 from openred_central.listening import listen_tcp
 
 engine = Engine()

@@ -291,7 +291,8 @@ async def test_the_date_is_that_of_the_clock_it_was_given() -> None:
 
 WAITING_FOR_EVER = textwrap.dedent("""
     import asyncio, logging
-    from openred_central.micro_engine import Engine, EngineLimits
+    from openred_central.micro_engine.engine import Engine
+    from openred_central.micro_engine.limits import EngineLimits
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     engine = Engine(limits=EngineLimits(drain_timeout_s=3600))
@@ -324,7 +325,7 @@ def test_a_second_signal_cuts_the_drain_short() -> None:
 
 TEN_LINES = textwrap.dedent("""
     import logging
-    from openred_central.micro_engine import Engine
+    from openred_central.micro_engine.engine import Engine
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     engine = Engine()

@@ -31,7 +31,6 @@ def make_parts() -> Parts:
         attended,
         tick_s=1.0,
         store_reachable=lambda: True,
-        on_transitions=lambda transitions: None,
         ask=lambda request: Submission.REFUSED,
     )
     engine = Engine()
@@ -80,7 +79,7 @@ def test_rates_are_those_since_the_last_figures(parts: Parts) -> None:
         advance(parts, 2.0)
         parts.engine.stats.requests += 100 * times
         route.responses[2] += 60 * times
-        parts.directory.nodes.transition_counts[State.COMA, State.DEAD, "deadline"] += 10 * times
+        parts.directory.nodes.transitions.counts[State.COMA, State.DEAD, "deadline"] += 10 * times
         for _ in range(100):
             parts.engine.stats.latency.observe(0.001 * times)
         figures = live()

@@ -87,7 +87,7 @@ def test_counts_appear_in_the_metrics(parts: Parts) -> None:
     stats.requests, stats.responses[2], stats.responses[4] = 12, 9, 3
     route.responses[2], route.responses[4] = 9, 1
     stats.latency.observe(0.004)
-    parts.directory.nodes.transition_counts[State.COMA, State.DEAD, "deadline"] = 4
+    parts.directory.nodes.transitions.counts[State.COMA, State.DEAD, "deadline"] = 4
     parts.saver.stats.rows = 17
     advance(parts, 2.5)
     scraped = Scraped(parts)

@@ -91,9 +91,9 @@ class World:
             self.attended,
             tick_s=options.tick_s,
             store_reachable=lambda: self.store_reachable,
-            on_transitions=self._take_transitions,
             ask=self._ask,
         )
+        self.directory.nodes.transitions.observers.append(self._take_transitions)
         self.ticked_monotonic_s = self.clock.monotonic_s()
         self.held_since_s: float | None = None
         self.releasing = False
@@ -418,7 +418,7 @@ class World:
         assert [nodes.registry.state_counts[state] for state in State] == [counts[state] for state in State]
         assert {self.names_by_hash[one.id_hash] for one in nodes.tombstones} == model.graves.keys()
         if not model.expected:
-            assert nodes.transition_counts == model.happened
+            assert nodes.transitions.counts == model.happened
         self._compare_discovery(now)
 
     def _compare_discovery(self, now: Now) -> None:

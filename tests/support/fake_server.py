@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from openred_central.client.address import Address
-from openred_central.client.connections import Connections
+from openred_central.client.connections import Address, Connections
 from openred_central.clock import VirtualClock
 
 URL = "http://directory.example:8000"

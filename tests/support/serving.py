@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 from openred_central.listening import listen_tcp
-from openred_central.micro_engine import Engine, EngineLimits, Request, StreamingResponse
+from openred_central.micro_engine.engine import Engine
+from openred_central.micro_engine.limits import EngineLimits
+from openred_central.micro_engine.wire.messages import Request, StreamingResponse
 
 
 class Served:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from openred_central.security.proof_errors import ProofError
+from openred_central.security.refusals import ProofError
 from openred_central.security.signatures import Message
 from openred_central.security.signing import PrivateKey, signed_headers
 

@@ -25,14 +25,12 @@ from openred_central.errors import CallerError
 from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.wire.messages import PROBLEM_TYPE, Headers, Request, Response
 from openred_central.security.authority import Authorities
-from openred_central.security.claims import CLAIM_KEY_BYTES, Claims
 from openred_central.security.node_keys import RSA_BITS_MIN
 from openred_central.security.replay import ReplayRings
-from openred_central.security.sessions import SESSION_KEY_BYTES, Sessions
+from openred_central.security.sessions import CLAIM_KEY_BYTES, SESSION_KEY_BYTES, Claims, Sessions
 from openred_central.security.signing import PrivateKey, signed_headers
-from openred_central.security.tokens.minting import Mint, NoKey, Publication
 from openred_central.security.tokens.revocations import RecentTokens, Revocations
-from openred_central.security.tokens.tokens import PeerToken
+from openred_central.security.tokens.tokens import Mint, NoKey, PeerToken, Publication
 from openred_central.storage.store import StoreState
 from tests.support.described import faults
 

@@ -15,7 +15,13 @@ from openred_central.directory.lifecycle import LifecycleOptions, State
 from openred_central.directory.state.node import Transition
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
-from openred_central.tasks.scheduler import PAUSE_S_MIN, PIECE_NODES, Scheduler
+from openred_central.tasks.scheduler import (
+    PAUSE_S_MIN,
+    PIECE_NODES,
+    TRANSITIONS_LOGGED_MAX,
+    Scheduler,
+    log_transitions,
+)
 from tests.support.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
 
 SUSPICIOUS = MassSilenceOptions(share=0.25, nodes_min=4, hold_s_max=100.0)
@@ -38,12 +44,12 @@ class Run:
         self.directory = make_directory(life=life, silence=silence, probing=probing, **options)
         self.reachable = True
         self.told: list[Sequence[Transition]] = []
+        self.directory.nodes.transitions.observers.append(self.told.append)
         self.scheduler = Scheduler(
             self.directory,
             self.attended,
             tick_s=1.0,
             store_reachable=lambda: self.reachable,
-            on_transitions=self.told.append,
             ask=ask,
         )
 
@@ -131,7 +137,7 @@ def test_every_transition_is_told_once_in_order() -> None:
     ]
     assert [state for _, state in told[-3:]] == [State.COMA, State.DEAD, State.ABSENT]
     assert len(told) == 9
-    assert not run.directory.nodes.transitions
+    assert not run.directory.nodes.transitions.take()
 
 
 def test_nobody_is_told_of_nothing() -> None:
@@ -301,3 +307,28 @@ def test_it_is_told_once_that_the_nodes_take_all_their_bytes_until_there_is_room
     assert told()[1:] == ["the records of all nodes take 0 of 1000 bytes: there is room again"]
     fill()
     assert len(told()) == 3
+
+
+def fallen_silent(count: int) -> list[Transition]:
+    return [
+        Transition(0.0, 0.0, f"node-{number}", State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
+        for number in range(count)
+    ]
+
+
+def test_each_transition_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        log_transitions(fallen_silent(TRANSITIONS_LOGGED_MAX))
+    assert caplog.messages == [
+        f"node node-{number}: active → pending_1st (deadline)" for number in range(TRANSITIONS_LOGGED_MAX)
+    ]
+
+
+def test_very_many_transitions_are_logged_as_counts(caplog: pytest.LogCaptureFixture) -> None:
+    gone = [Transition(0.0, 0.0, "gone", State.COMA, State.DEAD, "deadline")]
+    with caplog.at_level(logging.INFO):
+        log_transitions(fallen_silent(1_000) + gone)
+    assert caplog.messages == [
+        "1000 nodes: active → pending_1st (deadline)",
+        "1 node: coma → dead (deadline)",
+    ]

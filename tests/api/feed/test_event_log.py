@@ -121,7 +121,7 @@ def reported(world: World) -> list[Event]:
     """Return the events of all transitions so far."""
     log = EventLog("run")
     feed = EventFeed(log, world.directory.nodes)
-    feed.offer(list(world.directory.nodes.transitions))
+    feed.offer(world.directory.nodes.transitions.take())
     feed.tick(world.clock.wall_s())
     return everything(log)
 
@@ -184,7 +184,7 @@ def test_names_of_hidden_and_forgotten_nodes_leave_the_log(way: str) -> None:
     before = broadcast.join(b"", broadcast.log.last)
     claim = world.claim_of()
     world.register(node_id="node-2")
-    world.feed.offer(list(world.directory.nodes.transitions))
+    world.feed.offer(world.directory.nodes.transitions.take())
     broadcast.tick()
     assert b"node-1" in broadcast.log.read(0)[0]
     if way == "hides":
@@ -215,8 +215,7 @@ def test_a_forgotten_node_is_removed_from_earlier_events() -> None:
     log = EventLog("run")
     feed = EventFeed(log, world.directory.nodes)
     for _ in range(2):
-        feed.offer(list(world.directory.nodes.transitions))
-        world.directory.nodes.transitions.clear()
+        feed.offer(world.directory.nodes.transitions.take())
         feed.tick(world.clock.wall_s())
         world.call("DELETE", "/nodes/node-1?mode=forget", claim=claim)
     names = [event.document["node_id"] for event in everything(log) if event.name == "transition"]
@@ -249,8 +248,7 @@ def test_each_kind_has_its_total_since_the_start() -> None:
     for numbers in ((1, 2), (3,)):
         for number in numbers:
             world.register(node_id=f"node-{number}")
-        feed.offer(list(world.directory.nodes.transitions))
-        world.directory.nodes.transitions.clear()
+        feed.offer(world.directory.nodes.transitions.take())
         feed.tick(world.clock.wall_s())
         (kind,) = everything(log)[-1].document["kinds"]
         totals.append((kind["count"], kind["total"]))

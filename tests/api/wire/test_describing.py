@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from openred_central.api.wire.describing import _profile_as_json, describe, descriptions
 from openred_central.directory.lifecycle import LifecycleOptions
-from openred_central.directory.operating import hold
 from openred_central.directory.state.node import HISTORY_ENTRIES_MAX, Endpoint, Profile
 from tests.support.world import DAY_S, World
 
@@ -144,7 +143,7 @@ def test_an_absence_moves_all_deadlines_and_is_explained() -> None:
 def test_a_held_node_is_explained_without_deadlines() -> None:
     world = World()
     world.register()
-    hold(world.directory, "node-1", world.now())
+    world.directory.hold("node-1", world.now())
     world.wait(1_000 * DAY_S)
     shown = world.call("GET", "/nodes/node-1").document
     assert shown["state"] == "active"

@@ -8,9 +8,8 @@ import pytest
 
 from openred_central.clock import Now
 from openred_central.directory.directory import Directory
-from openred_central.directory.life.crowding import UNHEARD_S, is_crowded, makes_room
+from openred_central.directory.life.expiry import UNHEARD_S, is_crowded, makes_room
 from openred_central.directory.lifecycle import State
-from openred_central.directory.operating import hold, release
 from openred_central.errors import CallerError
 from tests.support.building import (
     DictStore,
@@ -88,7 +87,7 @@ def refused(directory: Directory, now: Now) -> bool:
 def test_nodes_that_an_operator_holds_never_make_room_also_after_a_restart() -> None:
     directory = full_directory()
     for number in range(10):
-        hold(directory, f"old-{number}", day(0, 1))
+        directory.hold(f"old-{number}", day(0, 1))
     assert refused(directory, day(3))
     assert len(directory) == 10
     store = DictStore()
@@ -102,8 +101,8 @@ def test_nodes_that_an_operator_holds_never_make_room_also_after_a_restart() -> 
 def test_the_time_of_a_hold_is_not_silence_for_which_a_node_makes_room() -> None:
     directory = full_directory()
     for number in range(10):
-        hold(directory, f"old-{number}", day(0, 1))
-        release(directory, f"old-{number}", day(3))
+        directory.hold(f"old-{number}", day(0, 1))
+        directory.release(f"old-{number}", day(3))
     assert refused(directory, day(4, 23))
     assert not refused(directory, day(5))
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from openred_central.clock import Now
-from openred_central.directory import operating
 from openred_central.directory.directory import Directory
 from openred_central.directory.life.expiry import POSTPONE_S
 from openred_central.directory.life.mass_silence import MassSilenceOptions
@@ -91,7 +90,7 @@ def test_a_second_look_of_no_length_is_skipped_and_still_recorded() -> None:
     states = [entry.to_state for entry in decode_history(record_of(directory, "a").history)]
     assert states == [State.PENDING_FIRST_CHECK, State.FAILED_FIRST_CHECK, State.RETRY_48H]
     assert (
-        directory.nodes.transition_counts[State.PENDING_FIRST_CHECK, State.FAILED_FIRST_CHECK, "deadline"]
+        directory.nodes.transitions.counts[State.PENDING_FIRST_CHECK, State.FAILED_FIRST_CHECK, "deadline"]
         == 1
     )
 
@@ -636,7 +635,7 @@ def populated(seed: int, *, absences: bool) -> Directory:
         now, name = at(3.0 + number / 100), f"n{number}"
         match chance.randrange(8):
             case 0:
-                operating.hold(directory, name, now)
+                directory.hold(name, now)
             case 1:
                 directory.leave(name, now)
             case 2 if absences:
@@ -648,15 +647,13 @@ def populated(seed: int, *, absences: bool) -> Directory:
                 beat(directory, name, now)
             case 5:
                 directory.forget(name, now)
-    directory.nodes.transitions.clear()
+    directory.nodes.transitions.take()
     return directory
 
 
 def lived_through(directory: Directory) -> list[Transition]:
     """All transitions of the living. When tombstones go depends on the order in which they were put up."""
-    nodes = directory.nodes
-    assert nodes.transition_counts.total() > len(nodes.transitions)
-    return sorted(each for each in nodes.transitions if each.from_state is not State.DEAD)
+    return sorted(each for each in directory.nodes.transitions.take() if each.from_state is not State.DEAD)
 
 
 @pytest.mark.parametrize("absences", [False, True])
