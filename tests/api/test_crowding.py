@@ -11,7 +11,7 @@ KEY = PrivateKey.generate_ed25519()
 
 
 def crowded(nodes: int, **options: Any) -> World:
-    """A directory with room for 100 nodes, of which so many were registered three days ago."""
+    """Make a directory with room for 100 nodes; some were registered three days ago."""
     world = World(nodes_max=100, **options)
     for number in range(nodes):
         assert world.register(node_id=f"old-{number}").status == 201

@@ -1,4 +1,4 @@
-"""``GET /events``: who gets which stream."""
+"""``GET /events``: the stream that each caller gets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.world import World, assert_problem, run
 
 
 async def begun(world: World, target: str = "/events", **headers: str) -> tuple[StreamingResponse, bytes]:
-    """The stream and all of it that there is at once."""
+    """Return the stream and everything it sends at once."""
     response = run(world.start(world.request("GET", target, **headers)))
     assert isinstance(response, StreamingResponse)
     content = await anext(response.chunks)
@@ -116,7 +116,7 @@ async def test_the_history_comes_first() -> None:
     events = await read(world, "/events?history=true&recent=1")
     assert [event.name for event in events] == ["history", "transitions", "figures"]
     assert events[0].document["time"] == ["then"]
-    # Its id is that of the event before: who is cut off right behind it misses nothing.
+    # It has the id of the previous event: a stream cut off behind it misses nothing.
     last_id = events[0].last_id
     assert next(event.name for event in await read(world, last_event_id=last_id)) == "transitions"
 

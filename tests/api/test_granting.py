@@ -1,4 +1,4 @@
-"""Who gets tokens for whom, and what they say."""
+"""``POST /security/token``: sessions, tokens and pairs of tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOKEN = "/security/token"
 
 
 def world_of_two(**options: Any) -> World:
-    """A world in which ``alice`` and ``bob`` are bound to their keys, and tokens are signed."""
+    """Make a world in which ``alice`` and ``bob`` are bound to their keys, and tokens are signed."""
     world = World(mint=Here(), **options)
     for node_id, key in (("alice", ALICE), ("bob", BOB)):
         body = {**NODE, "node_id": node_id, "public_key": key.public_text}

@@ -285,11 +285,11 @@ def test_a_deeply_nested_patch_is_refused() -> None:
     assert_problem(world.call("POST", BEAT, body), 400, "bad_request", fields=["metadata"])
 
 
-# Those that repeat
+# Repeated heartbeats
 
 
 def prepared(world: World, **headers: str) -> Answer | None:
-    """What answers further requests like a heartbeat with these fields."""
+    """Return what answers further heartbeats with these header fields."""
     request = world.request("POST", BEAT, **headers)
     route, _ = world.router.admit(request)
     assert route.prepare is not None
@@ -391,7 +391,7 @@ def test_repeated_sessions_have_their_own_limit() -> None:
 
 
 def enrolled(**options: Any) -> tuple[World, str]:
-    """A world with a node that is bound to `KEY`, and what its session is sent as."""
+    """Make a world with a node bound to `KEY`; return it with the Authorization of its session."""
     world = World(**options)
     reply = world.signed(KEY, "POST", "/register", {**NODE, "public_key": KEY.public_text})
     return world, f"OpenRed {reply.document['session']}"

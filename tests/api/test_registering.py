@@ -159,7 +159,7 @@ def test_peers_see_the_registered_data() -> None:
     assert {name: shown[name] for name in said} == {**said, "services": ["a", "b"]}
 
 
-# Who may change what
+# Changes and their proofs
 
 
 def test_identical_data_from_any_caller_revives_a_node() -> None:
@@ -332,7 +332,7 @@ def test_an_absence_lasts_at_most_as_long_as_a_coma() -> None:
     assert "8640000 seconds" in reply.document["fields"]["away_until"]
 
 
-# What an acknowledgement means
+# Acknowledgements
 
 
 def test_the_answer_waits_for_the_commit() -> None:

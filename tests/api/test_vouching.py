@@ -1,4 +1,4 @@
-"""Whether tokens count, as only the directory knows: revoked, of a former key, of a node that is gone."""
+"""``POST /security/verify`` and ``/revoke``: tokens that are revoked, of a former key, or of a removed node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written is what Prometheus reads."""
+"""The text format of Prometheus, as its own parser reads it."""
 
 from __future__ import annotations
 

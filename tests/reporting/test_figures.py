@@ -1,4 +1,4 @@
-"""What a running server says of itself. That it is true of a real one is shown in tests/e2e."""
+"""The figures of a running server, without a server; tests/e2e compares them with a real one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from openred_central.tasks.scheduler import Scheduler
 
 
 def make_parts() -> Parts:
-    """The parts of a server that does not run, on a clock that moves only when told to."""
+    """Make the parts of a server that does not run, on a virtual clock."""
     clock = VirtualClock()
     attended = AttendedTime(clock)
     directory = Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), lambda: 0.5)

@@ -1,4 +1,4 @@
-"""What operators do to nodes and to the server."""
+"""Actions of operators on nodes and on the server."""
 
 from __future__ import annotations
 

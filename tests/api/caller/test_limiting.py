@@ -24,7 +24,7 @@ def add(world: World, number: int, peer: str = PEER, **headers: str) -> Reply:
 
 
 def assert_limited(reply: Reply, policy: str, retry_after_s: int) -> None:
-    """A 429 in the one shape of every error, with what its registered type adds."""
+    """Check a 429: the form of every error, with the members of its registered type."""
     assert (reply.status, reply.content_type) == (429, PROBLEM_TYPE)
     assert reply.headers["Retry-After"] == str(retry_after_s)
     document = reply.document

@@ -44,7 +44,7 @@ def enrol(world: World, key: PrivateKey = OWNER, **changes: Any) -> Reply:
 
 
 def bound_world(state: State = State.ACTIVE, **options: Any) -> World:
-    """A world in which ``node-1`` is bound to `OWNER`, and in `state` by now."""
+    """Make a world in which ``node-1`` is bound to `OWNER`, and in `state`."""
     world = World(**options)
     enrol(world)
     world.wait(SILENT_DAYS[state] * DAY_S)
@@ -388,7 +388,7 @@ def test_half_a_signature_is_no_request_without_one(name: str) -> None:
 
 
 def counted_checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Gets an entry for each signature that is checked from now on."""
+    """Return a list that gets an entry for each signature checked from now on."""
     checked: list[str] = []
     checks: Callable[..., Any] = proving.check_proof
 
@@ -447,7 +447,7 @@ def test_a_session_is_renewed_by_each_heartbeat_for_an_hour() -> None:
         world.clock.advance(240)
         reply = world.call("POST", "/heartbeat/node-1", authorization=f"OpenRed {session}")
         session = reply.document["session"]
-    # Whether used or not, it ends an hour after the last real signature.
+    # Used or not, the session ends an hour after the last signature.
     world.clock.advance(240)
     reply = world.call("POST", "/heartbeat/node-1", authorization=f"OpenRed {session}")
     assert (reply.status, reply.document["reason"]) == (401, "session_expired")

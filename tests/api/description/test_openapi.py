@@ -139,7 +139,7 @@ def test_links_lead_to_operations() -> None:
 
 def test_two_schemas_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="two schemas are called A"):
-        openapi._hoisted([{"title": "A", "type": "string"}, {"title": "A", "type": "integer"}], {})
+        openapi.hoisted([{"title": "A", "type": "string"}, {"title": "A", "type": "integer"}], {})
 
 
 class Story:

@@ -216,7 +216,7 @@ def test_a_life_after_death_begins_its_history_with_that() -> None:
 def test_downtime_does_not_move_the_time_in_a_state() -> None:
     world = World()
     world.register()
-    # What a restart after three days does: wall time went on, attended time did not.
+    # A restart after three days: wall time went on, attended time did not.
     world.clock.jump_wall(3 * DAY_S)
     explain = explained(world)
     assert explain["in_state_since"] == "2027-01-15T08:00:00.000Z"
@@ -230,7 +230,7 @@ def test_availability_has_three_digits() -> None:
     assert world.call("GET", "/nodes/node-1").document["availability"] == 0.333
 
 
-# What is joined by hand
+# Text joined by hand
 
 TEXTS = st.text(max_size=12) | st.sampled_from(['"', "\\", '",[],', '\\",[],{', ",", "ключ", "\u2028"])
 
