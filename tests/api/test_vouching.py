@@ -1,4 +1,4 @@
-"""``POST /security/verify`` and ``/revoke``: tokens that are revoked, of a former key, or of a removed node."""
+"""``POST /security/verify`` and ``/revoke``: revoked tokens, and those of former keys and removed nodes."""
 
 from __future__ import annotations
 
