@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,6 +22,7 @@ from openred_central.security.signatures import (
     request_base,
 )
 from openred_central.security.signing import PrivateKey, rotation_headers, sign_example
+from tests.support.parts import needs_program
 from tests.support.signed_requests import (
     BODY,
     NONCE,
@@ -37,9 +35,6 @@ from tests.support.signed_requests import (
     signed,
 )
 
-from . import openssl
-
-ROOT = Path(__file__).parents[2]
 URL = "http://directory.example:8000"
 SHELL_BODY = '{"node_id":"node-1","note":"it\'s \\"so\\" — %s $HOME `id` \\\\n"}'
 
@@ -132,27 +127,15 @@ def test_an_exchange_of_keys_is_signed_by_both_or_by_the_new_one(with_old: bool)
         check_proof(by_old, request, ed25519_key().public.spki)
 
 
-def has_openssl() -> bool:
-    """Whether this machine has an openssl that signs with Ed25519 keys in files."""
-    program = shutil.which("openssl")
-    if program is None:
-        return False
-    version = subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout
-    return re.match(r"OpenSSL ([3-9]|\d\d)\.", version) is not None
-
-
-def sign(folder: Path, key: PrivateKey, *arguments: str, url: str = URL, stand_in: bool = False) -> list[str]:
-    """Run the example in `folder`; returns what it calls curl with. openssl is real where there is one."""
+def sign(folder: Path, key: PrivateKey, *arguments: str, url: str = URL) -> list[str]:
+    """Run the example in `folder` and return the arguments that it calls curl with."""
+    needs_program("openssl")
     (folder / "node.pem").write_bytes(key.to_pem())
     (folder / "sign.sh").write_text(sign_example(url, "node-1"))
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
     (programs / "curl").write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\0" "$word"; done\n')
-    if stand_in or not has_openssl():
-        run = f'exec "{sys.executable}" "{openssl.__file__}" "$@"'
-        (programs / "openssl").write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" {run}\n')
-    for program in programs.iterdir():
-        program.chmod(0o755)
+    (programs / "curl").chmod(0o755)
     environment = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(folder)}
     command = ["sh", "sign.sh", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
@@ -161,7 +144,7 @@ def sign(folder: Path, key: PrivateKey, *arguments: str, url: str = URL, stand_i
 
 
 def sent(words: list[str], authority: str) -> Message:
-    """The request that curl would send."""
+    """Return the request that curl would send."""
     assert words[:2] == ["-s", "-X"]
     headers = [words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H"]
     body = words[words.index("--data-raw") + 1].encode() if "--data-raw" in words else b""
@@ -170,18 +153,15 @@ def sent(words: list[str], authority: str) -> Message:
     return Message(words[2], authority, f"/{path}", "", body, (("host", authority), *fields))
 
 
-@pytest.mark.parametrize("stand_in", [False, True], ids=["openssl", "stand-in"])
 @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
 @pytest.mark.parametrize(
     "arguments",
     [("POST", "/register", SHELL_BODY), ("POST", "/heartbeat/node-1"), ("DELETE", "/nodes/node-1")],
 )
-def test_what_the_example_sends_is_proven(
-    kind: str, arguments: tuple[str, ...], stand_in: bool, tmp_path: Path
-) -> None:
+def test_what_the_example_sends_is_proven(kind: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
     key = ed25519_key() if kind == "ed25519" else rsa_key()
     before_s = time.time()
-    request = sent(sign(tmp_path, key, *arguments, stand_in=stand_in), "directory.example:8000")
+    request = sent(sign(tmp_path, key, *arguments), "directory.example:8000")
     assert (request.method, request.path) == arguments[:2]
     assert request.body.decode() == "".join(arguments[2:])
     signature = read_signature(request)
