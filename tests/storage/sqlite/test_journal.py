@@ -22,6 +22,7 @@ from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 from tests.support.records import alter, batch, opened, record, records_of
 
+from ..conftest import Fallible
 from ..model import Model, copy_of, expect_after_a_crash, held, random_batch
 
 FLOATS = st.floats(allow_nan=False)
@@ -261,7 +262,9 @@ def test_a_crash_between_any_two_transactions_loses_nothing(path: Path, seed: in
 
 
 @pytest.mark.parametrize("read_before", [False, True])
-def test_nothing_is_applied_to_a_slot_that_is_left_alone(path: Path, read_before: bool) -> None:
+def test_nothing_is_applied_to_a_slot_that_is_left_alone(
+    connections: list[Fallible], path: Path, read_before: bool
+) -> None:
     with opened(path) as store:
         store.commit(batch(record(1, last_seen_s=1.0), record(2, last_seen_s=1.0), vitals=at(0.0)))
         store.commit(batch(signs_of_life=[heard(1, 7.0), heard(2, 8.0)], vitals=at(0.0)))
@@ -272,7 +275,9 @@ def test_nothing_is_applied_to_a_slot_that_is_left_alone(path: Path, read_before
         store.commit(batch(signs_of_life=[heard(1, 9.0), heard(2, 9.0)], vitals=at(0.0)))
         assert seen(store) == {1: 9.0, 2: 1.0}
         # Also where the connection has to be made anew.
-        store._poisoned = True
+        connections[-1].fail("BEGIN")
+        with pytest.raises(StoreError):
+            store.commit(batch(vitals=at(0.0)))
         assert seen(store) == {1: 9.0, 2: 1.0}
     assert in_table(path) == {1: 9.0, 2: 1.0}
 
@@ -348,14 +353,14 @@ def test_closing_folds_all(path: Path) -> None:
     assert in_table(path) == dict.fromkeys(range(5_000), 2.0)
 
 
-def test_a_fold_that_failed_begins_anew(path: Path, small_steps: None) -> None:
+def test_a_fold_that_failed_begins_anew(connections: list[Fallible], path: Path, small_steps: None) -> None:
     with opened(path) as store:
         store.commit(batch(*(record(slot) for slot in range(10)), vitals=at(0.0)))
         store.commit(batch(signs_of_life=[heard(slot, 7.0) for slot in range(10)], vitals=at(4.0)))
         store.commit(batch(vitals=at(9.0)))
         store.tidy()
         store.tidy()
-        connection = store._connection
+        connection = connections[-1]
         connection.execute(
             "CREATE TEMP TRIGGER full BEFORE UPDATE ON node BEGIN SELECT raise(FAIL, 'full'); END"
         )

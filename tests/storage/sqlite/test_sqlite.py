@@ -29,6 +29,7 @@ from openred_central.storage.sqlite.sqlite import WAL_BYTES_DUE, SqliteStore
 from openred_central.storage.store import RowsRefused, Store, StoreError
 from tests.support.records import VITALS, alter, batch, opened, record, records_of, tombstone, tombstones_of
 
+from ..conftest import Fallible
 from .test_rows import BAD
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
@@ -248,15 +249,17 @@ def test_opened_here_and_written_by_another_thread(path: Path) -> None:
         assert records_of(store) == [record(1)]
 
 
-def test_a_commit_is_on_the_disk_before_it_returns(path: Path) -> None:
-    with opened(path) as store:
-        assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,), "2 is FULL"
-        assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+def test_a_commit_is_on_the_disk_before_it_returns(connections: list[Fallible], path: Path) -> None:
+    with opened(path):
+        assert connections[-1].execute("PRAGMA synchronous").fetchone() == (2,), "2 is FULL"
+        assert connections[-1].execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_the_log_is_copied_when_asked_and_not_during_a_commit(path: Path) -> None:
+def test_the_log_is_copied_when_asked_and_not_during_a_commit(
+    connections: list[Fallible], path: Path
+) -> None:
     with opened(path) as store:
-        assert store._connection.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+        assert connections[-1].execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
         new_bytes = path.stat().st_size
         log = path.with_name("openred.db-wal")
         commits = 0
@@ -480,16 +483,16 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     assert refusal(path).startswith(f"cannot open {path}: {tmp_path / 'data'}: File exists; ")
 
 
-def test_a_full_disk_is_told_and_survived(path: Path) -> None:
+def test_a_full_disk_is_told_and_survived(connections: list[Fallible], path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
-        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-        store._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+        pages = connections[-1].execute("PRAGMA page_count").fetchone()[0]
+        connections[-1].execute(f"PRAGMA max_page_count = {pages + 1}")
         many = batch(*(record(slot) for slot in range(1_000)))
         with pytest.raises(StoreError, match=rf"cannot write {path}: database or disk is full; make room on"):
             store.commit(many)
         assert records_of(store) == [record(1)]
-        store._connection.execute(f"PRAGMA max_page_count = {pages + 1_000}")
+        connections[-1].execute(f"PRAGMA max_page_count = {pages + 1_000}")
         store.commit(many)
         assert len(records_of(store)) == 1_000
 
