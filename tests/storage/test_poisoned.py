@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("code", [FSYNC_FAILED, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CORRUPT])
 @pytest.mark.parametrize("done", [False, True], ids=["not committed", "committed after all"])
-def test_a_commit_that_failed_is_made_again_on_a_new_connection(
+def test_a_failed_commit_is_made_again_on_a_new_connection(
     connections: list[Fallible], done: bool, code: int, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     signs = [SignOfLife(1, 7.0, 8.0, 9.0)]
@@ -55,9 +55,7 @@ def test_a_commit_that_failed_is_made_again_on_a_new_connection(
     assert f"the commit under way is {'in it' if done else 'not in it'}" in caplog.text
 
 
-def test_nothing_stands_in_the_log_behind_what_may_not_have_reached_the_disk(
-    connections: list[Fallible], path: Path
-) -> None:
+def test_nothing_follows_an_unsynced_commit_in_the_log(connections: list[Fallible], path: Path) -> None:
     log = path.with_name("openred.db-wal")
     # Another connection, or a disk that still fails, keeps SQLite from emptying the log by itself.
     with opened(path) as store, closing(sqlite3.connect(path)) as onlooker:
@@ -97,10 +95,10 @@ def test_a_full_disk_poisons_nothing(connections: list[Fallible], path: Path) ->
         assert connections == [failing]
 
 
-def test_a_file_that_is_no_longer_ours_is_refused_until_it_is_back(
+def test_a_replaced_file_is_refused_until_it_is_back(
     connections: list[Fallible], path: Path, tmp_path: Path
 ) -> None:
-    """What was acknowledged must not be lost without a word, nor an older file taken for the newest one."""
+    """No commit may be lost silently, and no older file taken for the newest one."""
     with opened(path) as store:
         store.commit(batch(record(1)))
     older = tmp_path / "older.db"
@@ -126,7 +124,7 @@ def test_a_file_that_is_no_longer_ours_is_refused_until_it_is_back(
     store.close()
 
 
-def test_a_stranger_who_wrote_is_noticed(connections: list[Fallible], path: Path) -> None:
+def test_a_commit_of_another_program_is_noticed(connections: list[Fallible], path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
         connections[-1].fail("COMMIT")
@@ -192,7 +190,7 @@ def test_a_poisoned_store_can_be_closed_and_opened(connections: list[Fallible], 
     assert sorted(os.listdir(path.parent)) == ["openred.db", "openred.db.lock"]
 
 
-def test_a_store_that_cannot_be_reopened_is_released_by_closing(
+def test_closing_releases_a_store_that_cannot_be_reopened(
     connections: list[Fallible], path: Path, tmp_path: Path
 ) -> None:
     store = SqliteStore(path)
@@ -241,7 +239,7 @@ print(acknowledged)
 """
 
 
-def test_a_limit_of_the_size_of_files_is_told_and_recovered_from(path: Path) -> None:
+def test_a_limit_of_file_sizes_is_reported_and_survived(path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHIN_A_LIMIT, str(path)], capture_output=True, text=True, check=False
     )
@@ -266,7 +264,7 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("bytes_max", [1, 5_000, 20_000])
-def test_a_first_start_without_room_says_so_and_can_be_repeated(bytes_max: int, path: Path) -> None:
+def test_a_first_start_without_room_can_be_repeated(bytes_max: int, path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", BEGIN_WITHIN_A_LIMIT, str(path), str(bytes_max)],
         capture_output=True,

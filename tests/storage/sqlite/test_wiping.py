@@ -58,7 +58,7 @@ def found_in(path: Path) -> list[bytes]:
     return [part for part in (NAME, PROFILE, PACKED) if part in content]
 
 
-def test_what_was_forgotten_is_out_of_database_and_log(path: Path) -> None:
+def test_forgotten_records_are_wiped_from_database_and_log(path: Path) -> None:
     with opened(path) as store:
         remember(store, path)
         tidied(store, 0.0)
@@ -72,7 +72,7 @@ def test_what_was_forgotten_is_out_of_database_and_log(path: Path) -> None:
         assert len(records_of(store)) == 99
 
 
-def test_where_nothing_is_forgotten_the_log_is_left_as_it_is(path: Path) -> None:
+def test_the_log_stays_if_nothing_is_forgotten(path: Path) -> None:
     with opened(path) as store:
         tidied(store, 0.0)
         remember(store, path)
@@ -81,7 +81,7 @@ def test_where_nothing_is_forgotten_the_log_is_left_as_it_is(path: Path) -> None
         assert companion(path, "-wal").stat().st_size == log_bytes > 0
 
 
-def test_a_fold_that_began_before_is_finished_and_another_one_made(path: Path) -> None:
+def test_a_running_fold_is_followed_by_another_one(path: Path) -> None:
     """Signs of life that came while the former fold ran would stay in the journal."""
     with opened(path) as store:
         tidied(store, 0.0)
