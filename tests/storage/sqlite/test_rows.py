@@ -13,7 +13,7 @@ from tests.support.records import batch, record, tombstone
 
 GOOD = record(7)
 
-# Values that `encode` finds by itself; numbers that are not finite, or just beyond 64 bits, the columns refuse.
+# Values that `encode` finds by itself; the columns refuse infinite numbers and those beyond 64 bits.
 SEEN = {
     "a NUL": ({"region": "eu\0west"}, "region contains a NUL character"),
     "half a character": ({"node_id": "node\ud800"}, "node_id is not Unicode text"),
