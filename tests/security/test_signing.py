@@ -1,12 +1,9 @@
-"""Private keys are made, kept and signed with; what they sign is what the directory reads."""
+"""Private keys are made, kept and signed with; the directory reads what they sign."""
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,26 +17,19 @@ from openred_central.security.signatures import (
     check_proof,
     check_time,
     content_digest,
-    read_rotation,
     read_signature,
     request_base,
 )
-from openred_central.security.signing import PrivateKey, rotation_headers, sign_example
+from openred_central.security.signing import PrivateKey, sign_example
+from tests.support.parts import needs_program
 from tests.support.signed_requests import (
     BODY,
-    NONCE,
-    NOW,
     ed25519_key,
     field,
-    message,
-    other_key,
     rsa_key,
     signed,
 )
 
-from . import openssl
-
-ROOT = Path(__file__).parents[2]
 URL = "http://directory.example:8000"
 SHELL_BODY = '{"node_id":"node-1","note":"it\'s \\"so\\" — %s $HOME `id` \\\\n"}'
 
@@ -66,7 +56,7 @@ def test_a_key_kept_as_pem_is_the_same_key(password: bytes | None) -> None:
         assert PrivateKey.from_pem(pem, password).public == key.public
 
 
-def test_a_password_that_is_missing_wrong_or_not_needed_is_said_so() -> None:
+def test_password_errors_are_named() -> None:
     encrypted = ed25519_key().to_pem(b"secret")
     with pytest.raises(ValueError, match="its password is needed"):
         PrivateKey.from_pem(encrypted)
@@ -120,39 +110,15 @@ def test_a_request_without_a_body_has_no_digest() -> None:
     check_proof(read_signature(request), request, rsa_key().public.spki)
 
 
-@pytest.mark.parametrize("with_old", [True, False])
-def test_an_exchange_of_keys_is_signed_by_both_or_by_the_new_one(with_old: bool) -> None:
-    old = ed25519_key() if with_old else None
-    headers = rotation_headers("directory.example", "/nodes/n/key", BODY, old, other_key(), NOW, NONCE)
-    request = message(path="/nodes/n/key", headers=headers)
-    by_old, by_new = read_rotation(request)
-    check_proof(by_new, request, other_key().public.spki)
-    assert (by_old is not None) == with_old
-    if by_old is not None:
-        check_proof(by_old, request, ed25519_key().public.spki)
-
-
-def has_openssl() -> bool:
-    """Whether this machine has an openssl that signs with Ed25519 keys in files."""
-    program = shutil.which("openssl")
-    if program is None:
-        return False
-    version = subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout
-    return re.match(r"OpenSSL ([3-9]|\d\d)\.", version) is not None
-
-
-def sign(folder: Path, key: PrivateKey, *arguments: str, url: str = URL, stand_in: bool = False) -> list[str]:
-    """Run the example in `folder`; returns what it calls curl with. openssl is real where there is one."""
+def sign(folder: Path, key: PrivateKey, *arguments: str, url: str = URL) -> list[str]:
+    """Run the example in `folder` and return the arguments that it calls curl with."""
+    needs_program("openssl")
     (folder / "node.pem").write_bytes(key.to_pem())
     (folder / "sign.sh").write_text(sign_example(url, "node-1"))
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
     (programs / "curl").write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\0" "$word"; done\n')
-    if stand_in or not has_openssl():
-        run = f'exec "{sys.executable}" "{openssl.__file__}" "$@"'
-        (programs / "openssl").write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" {run}\n')
-    for program in programs.iterdir():
-        program.chmod(0o755)
+    (programs / "curl").chmod(0o755)
     environment = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(folder)}
     command = ["sh", "sign.sh", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
@@ -161,7 +127,7 @@ def sign(folder: Path, key: PrivateKey, *arguments: str, url: str = URL, stand_i
 
 
 def sent(words: list[str], authority: str) -> Message:
-    """The request that curl would send."""
+    """Return the request that curl would send."""
     assert words[:2] == ["-s", "-X"]
     headers = [words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H"]
     body = words[words.index("--data-raw") + 1].encode() if "--data-raw" in words else b""
@@ -170,18 +136,15 @@ def sent(words: list[str], authority: str) -> Message:
     return Message(words[2], authority, f"/{path}", "", body, (("host", authority), *fields))
 
 
-@pytest.mark.parametrize("stand_in", [False, True], ids=["openssl", "stand-in"])
 @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
 @pytest.mark.parametrize(
     "arguments",
     [("POST", "/register", SHELL_BODY), ("POST", "/heartbeat/node-1"), ("DELETE", "/nodes/node-1")],
 )
-def test_what_the_example_sends_is_proven(
-    kind: str, arguments: tuple[str, ...], stand_in: bool, tmp_path: Path
-) -> None:
+def test_what_the_example_sends_is_proven(kind: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
     key = ed25519_key() if kind == "ed25519" else rsa_key()
     before_s = time.time()
-    request = sent(sign(tmp_path, key, *arguments, stand_in=stand_in), "directory.example:8000")
+    request = sent(sign(tmp_path, key, *arguments), "directory.example:8000")
     assert (request.method, request.path) == arguments[:2]
     assert request.body.decode() == "".join(arguments[2:])
     signature = read_signature(request)
