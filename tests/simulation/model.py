@@ -35,7 +35,7 @@ class Refused(Exception):
 
 @dataclass
 class Said:
-    """What a node says of itself when it registers."""
+    """The data that a node registers."""
 
     key: str
     services: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Said:
 
 
 def remembered(said: Said) -> Said:
-    """What stays of it: the end of an absence is kept apart, in attended time."""
+    """The data that stays; the end of an absence is held apart, in attended time."""
     return replace(said, away_until_at=None)
 
 
@@ -64,7 +64,7 @@ class Node:
     history: list[tuple[State, State, str]] = field(default_factory=list)
 
     def identity(self) -> tuple[object, ...]:
-        """What must survive everything but death: what was acknowledged of it."""
+        """The acknowledged data, which survives everything but death."""
         said = self.said
         return (
             said.key,
@@ -78,7 +78,7 @@ class Node:
 
 @dataclass
 class Grave:
-    """What stays of a dead node."""
+    """The remains of a dead node."""
 
     key: str
     died_s: float
@@ -140,7 +140,7 @@ class Model:
         return self._heard(node_id, "sign_of_life", now)
 
     def amend(self, node_id: str, said: Said, now: Now) -> None:
-        """What a node says of itself with a heartbeat."""
+        """Change the data that came with a heartbeat."""
         node = self.nodes[node_id]
         node.away_until_s = self._away_until_s(said, now, node.away_until_s)
         node.said = remembered(said)
@@ -177,7 +177,7 @@ class Model:
         self.expected.pop()
 
     def due(self, now: Now) -> list[str]:
-        """Who should have moved on by now."""
+        """The nodes that should have moved on by now."""
         return [node_id for node_id, node in self.nodes.items() if self.due_s(node) <= now.attended_s]
 
     def silent_since(self, attended_s: float) -> int:
@@ -185,7 +185,7 @@ class Model:
         return sum(at_s > attended_s for at_s in self.silent_s.values())
 
     def grave_due(self, now: Now) -> bool:
-        """Whether the oldest grave of a kind should be gone by now; a younger one may wait for an older."""
+        """Return whether the oldest grave of a kind should be gone; a younger one may wait for it."""
         return any(self.grave_ends_s(self.graves[name]) <= now.attended_s for name in self._oldest_graves())
 
     def rolled_back(self, nodes: dict[str, Node], graves: dict[str, Grave], attended_s: float) -> None:

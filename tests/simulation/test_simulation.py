@@ -1,6 +1,6 @@
 """Whole worlds, run from a seed: first with everything going wrong, then all must come to rest.
 
-What a world does is compared with a naive model after every step, and every invariant is checked.
+After every step, each world is compared with a naive model, and every invariant is checked.
 `OPENRED_PROFILE=soak` runs a hundred times as many worlds.
 """
 
@@ -88,7 +88,7 @@ def come_to_rest(world: World) -> None:
     world.faults, world.store_reachable = False, True
     beating = world.names[: min(len(world.names) // 2, world.options.nodes_max // 2)]
     longest_s = sum(astuple(life))
-    # Who was away or asked in vain takes longer, and after a hold only so many go on in a minute.
+    # Absences and unanswered probes take longer, and after a hold few nodes move on in a minute.
     longest_s += life.coma_s + 500.0 + (0.0 if world.options.silence is NEVER_HOLDS else 3 * HOUR_S)
     beat_every_s, beaten_s, rest_s = life.heartbeat_tolerance_s / 3, -1e9, 0.0
     while rest_s < longest_s and not at_rest(world, beating):
@@ -130,17 +130,17 @@ def seeds(seed: int, kind: str) -> list[int]:
     return [chance.randrange(1 << 32) for _ in range(WORLDS)]
 
 
-def test_short_lives_with_everything_going_wrong(seed: int) -> None:
+def test_short_lives_with_all_faults(seed: int) -> None:
     for one in seeds(seed, "short"):
         run(WorldOptions(SHORT_LIFE), one, STEPS)
 
 
-def test_a_state_that_lasts_no_time_is_passed_through_in_every_world(seed: int) -> None:
+def test_short_lives_without_a_second_look(seed: int) -> None:
     for one in seeds(seed, "no second look"):
         run(WorldOptions(replace(SHORT_LIFE, second_look_s=0.0)), one, STEPS)
 
 
-def test_short_lives_where_silence_is_asked_first(seed: int) -> None:
+def test_short_lives_with_probing(seed: int) -> None:
     for one in seeds(seed, "probing"):
         run(WorldOptions(SHORT_LIFE, probing=True), one, STEPS)
 
@@ -159,7 +159,7 @@ def test_years_of_thousands_of_nodes(seed: int) -> None:
         run(options, one, 150)
 
 
-def test_short_lives_where_mass_silence_is_not_believed(seed: int) -> None:
+def test_short_lives_with_mass_silence(seed: int) -> None:
     holds = 0
     for one in seeds(seed, "mass silence"):
         for probing in (False, True):

@@ -36,7 +36,7 @@ HOUR_S = 3_600.0
 
 @dataclass(frozen=True)
 class WorldOptions:
-    """What kind of world: how many names there are, how fast they live, and what may go wrong."""
+    """The kind of world: how many names there are, how fast they live, and what may fail."""
 
     life: LifecycleOptions
     silence: MassSilenceOptions = NEVER_HOLDS
@@ -59,14 +59,14 @@ class World:
         self.faults = options.faults
         self.clock = VirtualClock(wall_s=1_800_000_000.0, monotonic_s=1_000.0)
         self.store = DictStore()
-        # What the store holds, in the words of the model.
+        # The content of the store, in terms of the model.
         self.stored_nodes: dict[str, Node] = {}
         self.stored_graves: dict[str, Grave] = {}
         self.store_reachable = True
         self.model = Model(options.life, options.nodes_max, options.tick_s)
         self.names = [f"node-{number}" for number in range(options.names)]
         self.names_by_hash = {hash_id(name): name for name in self.names}
-        # What was acknowledged of each node, as (number of the change, identity or None), oldest first.
+        # Acknowledged data of each node as (number of the change, identity or None), oldest first.
         self.acknowledged: dict[str, list[tuple[int, object]]] = {}
         self.holds = 0
         # Every kind of transition that ever happened here.
@@ -127,7 +127,7 @@ class World:
         self._boot()
 
     def _expect_acknowledged_in_store(self) -> None:
-        """Whoever was told that a change is durable finds it, or a later one, in the store."""
+        """Expect each change that was acknowledged as durable, or a later one, in the store."""
         for name, versions in self.acknowledged.items():
             durable = [
                 place for place, (number, _) in enumerate(versions) if number <= self.store.last_change
@@ -247,7 +247,7 @@ class World:
                 case 2:
                     self.probes.append(request)
 
-    # What nodes do.
+    # Acts of nodes.
 
     def beat(self, name: str) -> None:
         now = self.now
@@ -300,7 +300,7 @@ class World:
         self._acknowledge(name, change if isinstance(change, int) else self.directory.saving.last_change)
 
     def said(self, name: str) -> Said:
-        """What a node might say of itself; often the same as before."""
+        """The data that a node might register; often that from before."""
         chance, node = self.chance, self.model.nodes.get(name)
         if node is not None and chance.random() < 0.4:
             return node.said

@@ -122,7 +122,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_not_more_than_200_new_nodes_a_second_in_all_and_known_ones_go_on",
         "test_whoever_was_heard_or_is_bound_to_its_key_stays",
         "test_who_was_never_heard_makes_room_once_it_is_crowded",
-        "test_nodes_that_an_operator_holds_never_make_room_also_after_a_restart",
+        "test_held_nodes_never_make_room",
     ),
     "all nodes listed by one client": (
         "test_nobody_pages_through_all_nodes",
@@ -179,7 +179,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_the_table_of_networks_is_bounded",
         "test_a_body_that_nobody_reads_is_thrown_away_as_it_comes",
         "test_where_all_hold_too_much_who_adds_to_it_is_refused",
-        "test_beyond_its_bytes_a_directory_takes_no_new_nodes_and_no_longer_records",
+        "test_a_full_byte_budget_refuses_new_nodes_and_longer_records",
         "test_ids_cannot_be_chosen_for_one_shard",
     ),
     "secrets guessed by timing": ("test_no_secret_in_the_package_is_compared_in_a_time_that_tells_of_it",),
