@@ -213,8 +213,9 @@ class Connection(asyncio.Protocol):
         """
         if self._out.paused or self._resting or not self._parser.at_start:
             return data
+        began_s = self._shared.clock.monotonic_s()
         try:
-            rest = shortcut.take(data, self._shared, self._out)
+            rest = shortcut.take(data, began_s, self._shared, self._out)
         except Exception as error:  # noqa: BLE001
             # The handler answers, or fails in its own way.
             self._shortcut = None
@@ -222,7 +223,7 @@ class Connection(asyncio.Protocol):
             self._shared.report(error, Request(route.method, route.template, peer=self._peer))
             return data
         if rest is not data:
-            self._now_s = self._since_s = self._shared.clock.monotonic_s()
+            self._now_s = self._since_s = began_s
         return rest
 
     def _advance(self) -> None:

@@ -71,14 +71,18 @@ def read_all(data: bytes) -> list[str]:
 
 @given(st.lists(PIECES, max_size=8).map(b"".join))
 def test_shortcut_accepts_only_what_the_parser_reads(data: bytes) -> None:
-    parameters = SHORTCUT.parameters(data)
+    parameter, parameters = SHORTCUT.parameter(data), SHORTCUT.parameters(data)
+    if parameter is not None:
+        assert parameters == [parameter]
     if parameters:
         assert read_all(data) == parameters
 
 
 @given(st.lists(st.from_regex(r"[A-Za-z0-9._~:-]{1,40}", fullmatch=True), min_size=1, max_size=5))
 def test_shortcut_accepts_requests_that_repeat(segments: list[str]) -> None:
-    assert SHORTCUT.parameters(b"".join(request(segment.encode()) for segment in segments)) == segments
+    data = b"".join(request(segment.encode()) for segment in segments)
+    assert SHORTCUT.parameters(data) == segments
+    assert SHORTCUT.parameter(data) == (segments[0] if len(segments) == 1 else None)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +107,7 @@ def test_shortcut_accepts_requests_that_repeat(segments: list[str]) -> None:
     ids=repr,
 )
 def test_shortcut_accepts_nothing_else(data: bytes) -> None:
+    assert SHORTCUT.parameter(data) is None
     assert SHORTCUT.parameters(data) == []
     assert SHORTCUT.parameters(request(b"n") + data) == (["n"] if data == b"" else [])
 

@@ -102,7 +102,8 @@ class ResponseEncoder:
 
     def json(self, body: bytes, headers: tuple[tuple[str, str], ...], *, cors: bool) -> bytes:
         """Return the answer with status 200 and the JSON `body` on a connection that is kept."""
-        head = self._head((200, JSON_TYPE, headers, cors) if headers else _JSON_KEYS[cors])
+        key = (200, JSON_TYPE, headers, cors) if headers else _JSON_KEYS[cors]
+        head = self._heads.get(key) or self._make_head(key)
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), self._keep, body)
 
     def streaming_head(
