@@ -347,7 +347,7 @@ def test_drain_makes_the_next_answer_the_last(world: World, beats: Beats) -> Non
 def test_rest_of_a_begun_request_is_no_request(world: World, beats: Beats) -> None:
     repeat(world)
     assert world.send(b"POST /beat/c HTTP/1.1\r\nHost: test\r\nX-Other: ") == b""
-    # What comes now is the rest of a header section, whatever it looks like.
+    # This is the rest of a header section, although it looks like a request.
     (answer,) = answers(world.send(beat("d")))
     assert answer.status == 400
     assert beats.taken == []
