@@ -146,14 +146,14 @@ def replaced(old: bytes, new: bytes) -> Edit:
 @pytest.mark.parametrize(
     ("edit", "complaint"),
     [
-        (lambda lines: lines[:-1], "the export is cut off: there is no footer behind line 9"),
+        (lambda lines: lines[:-1], "the export is cut off: no footer follows line 9"),
         (lambda lines: [*lines[:-1], lines[-1][:20]], "line 10: it is not JSON"),
-        (lambda lines: lines[:1], "there is no footer behind line 1"),
+        (lambda lines: lines[:1], "no footer follows line 1"),
         (lambda lines: [], "line 1: this is no export"),
         (lambda lines: lines[1:], "line 1: this is no export"),
         (lambda lines: [*lines[:5], *lines[6:]], "line 9: the footer says 5 nodes, .* make 4 nodes"),
         (lambda lines: [*lines[:5], lines[4], *lines[5:]], "line 11: the footer says 5 nodes"),
-        (lambda lines: [*lines, lines[4]], "line 11: there is something behind the footer"),
+        (lambda lines: [*lines, lines[4]], "line 11: a line follows the footer"),
         (lambda lines: [*lines[:1], *lines[2:]], "line 3: the vitals are missing"),
         (lambda lines: [*lines[:4], lines[1], *lines[4:]], "line 5: the vitals come once"),
         (replaced(b'"version":2', b'"version":3'), "line 1: the export has version 3"),

@@ -145,38 +145,38 @@ def test_a_planted_difference_is_named_exactly(database: Path, statement: str, t
         ),
         (
             "UPDATE node SET profile = '[1]' WHERE slot = 9",
-            "set aside: slot 9, node 'node-9': its profile is b'[1]', which is no profile",
+            "unusable: slot 9, node 'node-9': its profile is b'[1]', which is no profile",
         ),
         (
             "UPDATE node SET history = 'never' WHERE slot = 9",
-            "set aside: slot 9, node 'node-9': its history is b'never'",
+            "unusable: slot 9, node 'node-9': its history is b'never'",
         ),
         ("UPDATE node SET flags = 129 WHERE slot = 9", "node 'node-9': flags 0x80 are not known"),
-        ("UPDATE node SET state = 99 WHERE slot = 9", "set aside: slot 9, node 'node-9': its state is 99"),
+        ("UPDATE node SET state = 99 WHERE slot = 9", "unusable: slot 9, node 'node-9': its state is 99"),
         (
             "UPDATE node SET node_id = 'node-8' WHERE slot = 9",
-            "set aside: slot 8, node 'node-8': the node is also in slot 9",
+            "unusable: slot 8, node 'node-8': the node is also in slot 9",
         ),
-        ("UPDATE node SET slot = -9 WHERE slot = 9", "set aside: slot -9, node 'node-9': its slot is -9"),
-        ("UPDATE node SET slot = 99000000 WHERE slot = 9", "set aside: slot 99000000, node 'node-9'"),
+        ("UPDATE node SET slot = -9 WHERE slot = 9", "unusable: slot -9, node 'node-9': its slot is -9"),
+        ("UPDATE node SET slot = 99000000 WHERE slot = 9", "unusable: slot 99000000, node 'node-9'"),
         ("UPDATE vitals SET attended_s = 1.0", "40 nodes were seen after that, more than before"),
         ("DELETE FROM vitals", "it holds nodes, and no vitals"),
         (
             "UPDATE node SET region = CAST(x'fffe' AS TEXT) WHERE slot = 9",
-            "set aside: slot 9, node 'node-9': its region is b'\\xff\\xfe', which is not UTF-8",
+            "unusable: slot 9, node 'node-9': its region is b'\\xff\\xfe', which is not UTF-8",
         ),
         (
             "UPDATE node SET node_id = CAST(x'ff' AS TEXT) WHERE slot = 9",
-            "set aside: slot 9: its node_id is b'\\xff', which is not UTF-8",
+            "unusable: slot 9: its node_id is b'\\xff', which is not UTF-8",
         ),
         ("UPDATE secret SET value = x'00' WHERE name = 'claim_key'", "the key of claims has 1 bytes"),
         (
             "INSERT INTO secret VALUES ('revocations', x'0102')",
-            "set aside: not all revocations of an earlier version can be read, in 2 bytes",
+            "unusable: not all revocations of an earlier version can be read, in 2 bytes",
         ),
         (
             "INSERT INTO revocation VALUES ('torn', 2e9)",
-            "set aside: b'torn' is revoked, which is no id of a token",
+            "unusable: b'torn' is revoked, which is no id of a token",
         ),
         ("INSERT INTO secret VALUES ('runs', x'00')", "its runs have 1 bytes"),
         ("INSERT INTO journal VALUES (999, x'00')", "row 999 of the journal is of format 00"),
@@ -198,10 +198,10 @@ def test_rows_that_are_set_aside_are_named_one_by_one_and_the_others_agree(datab
     alter(database, "UPDATE node SET state = 9 WHERE slot IN (3, 5)")
     done = verify(database)
     assert done.code == 1
-    assert [line.partition("set aside: ")[2] for line in done.said[:2]] == [
+    assert [line.partition("unusable: ")[2] for line in done.said[:2]] == [
         f"slot {slot}, node 'node-{slot}': its state is 9, which is not in 1 to 7" for slot in (3, 5)
     ]
-    assert "38 nodes and 2 set aside, " in done.said[2]
+    assert "38 nodes and 2 unusable, " in done.said[2]
     assert "memory agrees in 64 of 64 shards, every invariant holds" in done.said[2]
     assert done.said[-1] == "2 of these are wrong"
 
@@ -401,8 +401,8 @@ def test_the_memory_of_a_running_server_is_compared_a_few_times(
 @pytest.mark.parametrize(
     ("served", "told"),
     [
-        ({"run": b"a former"}, "it does not run on {}, or not on what is there now"),
-        ({"state": "detached"}, "its store is detached: nothing is saved; its log says why"),
+        ({"run": b"a former"}, "it does not run on {}, or that file was replaced since"),
+        ({"state": "detached"}, "its store is detached and saves nothing; its log says why"),
     ],
 )
 def test_a_server_that_does_not_save_into_this_database_does_not_agree_with_it(

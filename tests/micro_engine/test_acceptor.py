@@ -198,7 +198,7 @@ async def test_drain_without_descriptors_closes_all_listeners() -> None:
 EXHAUSTED = """
 import asyncio, resource, sys, uvloop
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-from openred_central.micro_engine import Engine
+from openred_central.micro_engine.engine import Engine
 from openred_central.listening import listen_tcp
 
 engine = Engine()

@@ -16,8 +16,9 @@ import pytest
 
 from openred_central.clock import VirtualClock
 from openred_central.listening import listen_tcp, tls_context
-from openred_central.micro_engine import Engine, EngineLimits, Request, Response
-from openred_central.micro_engine.engine import SWEEP_CONNECTIONS_MAX
+from openred_central.micro_engine.engine import SWEEP_CONNECTIONS_MAX, Engine
+from openred_central.micro_engine.limits import EngineLimits
+from openred_central.micro_engine.wire.messages import Request, Response
 from tests.support.certificates import certificate
 from tests.support.serving import Client, client_of, reset, running
 
@@ -291,7 +292,8 @@ async def test_date_is_that_of_the_clock_it_was_given() -> None:
 
 WAITING_FOR_EVER = textwrap.dedent("""
     import asyncio, logging
-    from openred_central.micro_engine import Engine, EngineLimits
+    from openred_central.micro_engine.engine import Engine
+    from openred_central.micro_engine.limits import EngineLimits
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     engine = Engine(limits=EngineLimits(drain_timeout_s=3600))
@@ -324,7 +326,7 @@ def test_second_signal_cuts_the_drain_short() -> None:
 
 TEN_LINES = textwrap.dedent("""
     import logging
-    from openred_central.micro_engine import Engine
+    from openred_central.micro_engine.engine import Engine
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     engine = Engine()

@@ -14,7 +14,7 @@ from openred_central.api.caller.proof_problems import (
 )
 from openred_central.clock import Now
 from openred_central.micro_engine.wire.messages import Request
-from openred_central.security.proof_errors import REASONS, ProofError
+from openred_central.security.refusals import REASONS, ProofError
 from openred_central.security.signatures import WITH_BODY, WITHOUT_BODY
 
 NOW = Now(0.0, 1_800_000_000.0, 0.0)
