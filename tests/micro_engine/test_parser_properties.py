@@ -1,4 +1,4 @@
-"""Valid messages parse to themselves; any bytes, however cut, give the same requests and one error at most."""
+"""Valid messages parse to themselves; any bytes, however cut, give the same requests, and at most one error."""
 
 from __future__ import annotations
 

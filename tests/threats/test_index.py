@@ -160,15 +160,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_list_of_too_many_members_is_refused",
     ),
     "requests that two readers take for different ones": (
-<<<<<<< HEAD
         "test_decision_table_holds_however_the_bytes_are_cut",
         "test_next_request_is_served_only_if_the_connection_stays",
-        "test_what_the_engine_refuses_has_the_same_shape_and_closes",
-=======
-        "test_the_decision_table_holds_whole_and_however_cut",
-        "test_a_request_behind_a_message_is_served_only_if_the_connection_stays",
         "test_refusals_of_the_engine_are_problems_and_close",
->>>>>>> main
     ),
     "JSON made to hurt": (
         "test_every_bad_body_is_answered_by_a_problem_document",
