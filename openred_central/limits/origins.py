@@ -12,13 +12,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-<<<<<<< HEAD
 from ..micro_engine.wire.protocol import TOKEN
 
-# The word for the peers of the Unix socket among the trusted proxies: they have no address.
-=======
 # The word for peers of the Unix socket among the trusted proxies: they have no address.
->>>>>>> main
 UNIX: Final = "unix"
 X_FORWARDED_FOR: Final = "x-forwarded-for"
 # RFC 7239.
@@ -39,14 +35,8 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORT: Final = r"(?::[0-9]{1,5})?"
 _IPV4_HOP: Final = re.compile(rf"([0-9.]+){_PORT}")
 _IPV6_HOP: Final = re.compile(rf"\[([0-9A-Fa-f:.]+)\]{_PORT}|([0-9A-Fa-f:.]+)")
-<<<<<<< HEAD
-# One pair of RFC 7239 §4, or none, and what ends it. Values that lack their quotes are taken, too.
-# White space gives nothing back: no input makes the match take longer than its length.
-=======
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # One pair of RFC 7239 §4, or none, and its delimiter. Values that lack their quotes are accepted, too.
 # White space matches possessively, so that the time is in proportion to the length of any input.
->>>>>>> main
 _PAIR: Final = re.compile(
     rf'[ \t]*+(?:({TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*+)?([,;]|$)', re.DOTALL
 )

@@ -1,4 +1,4 @@
-"""Valid messages parse to themselves; any bytes, however cut, give the same requests, and at most one error."""
+"""Valid messages parse to themselves; any bytes give the same requests however cut, and one error at most."""
 
 from __future__ import annotations
 

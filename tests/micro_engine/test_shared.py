@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 
 from openred_central.errors import CallerError, InternalBug
-<<<<<<< HEAD
-from openred_central.micro_engine import Engine, EngineLimits
-from openred_central.micro_engine.limits import UNREAD_BYTES_MAX
-=======
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.limits import UNREAD_BYTES_MAX, EngineLimits
-from openred_central.micro_engine.shared import Shared
->>>>>>> main
 from openred_central.micro_engine.wire.messages import Request
 
 from .harness import World, get
