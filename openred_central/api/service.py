@@ -1,4 +1,4 @@
-"""What the endpoints share: the directory, the time, the advised pace, and waiting for durability."""
+"""Shared by the endpoints: the directory, the time, the advised pace, and waiting for durability."""
 
 from __future__ import annotations
 

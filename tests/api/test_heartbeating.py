@@ -30,7 +30,7 @@ JSON = st.recursive(
 BEAT = "/heartbeat/node-1"
 
 
-def test_heartbeat_answer_has_every_field() -> None:
+def test_a_heartbeat_is_answered_with_all_fields() -> None:
     world = World()
     world.register()
     world.wait(DAY_S)
@@ -53,7 +53,7 @@ def test_heartbeat_answer_has_every_field() -> None:
     assert 0.9 * DAY_S <= advice_s <= 1.1 * DAY_S
 
 
-def test_heartbeat_without_a_body_waits_for_no_commit() -> None:
+def test_a_heartbeat_without_a_body_waits_for_no_commit() -> None:
     world = World()
     world.register()
     world.commit = Commit()
@@ -74,7 +74,7 @@ def test_heartbeat_without_a_body_waits_for_no_commit() -> None:
         (987, "coma"),
     ],
 )
-def test_heartbeat_revives_from_every_state_with_identity(asleep_days: float, state: str) -> None:
+def test_a_heartbeat_revives_from_every_state_with_identity(asleep_days: float, state: str) -> None:
     world = World()
     claim = world.claim_of(services=["relay"], metadata={"a": 1})
     before = world.call("GET", "/nodes/node-1").document
@@ -88,7 +88,7 @@ def test_heartbeat_revives_from_every_state_with_identity(asleep_days: float, st
     assert world.register(port=9_999, claim=claim).status == 200
 
 
-def test_unknown_node_is_refused_and_may_register() -> None:
+def test_a_heartbeat_of_an_unknown_node_is_404() -> None:
     reply = World().call("POST", BEAT)
     assert_problem(reply, 404, "node_not_found")
     assert "POST /register" in reply.document["suggestion"]
@@ -96,7 +96,7 @@ def test_unknown_node_is_refused_and_may_register() -> None:
 
 
 @pytest.mark.parametrize("body", [None, {"port": 9_999}])
-def test_dead_node_is_refused(body: Any) -> None:
+def test_a_heartbeat_of_a_dead_node_is_410(body: Any) -> None:
     world = World()
     world.register()
     world.wait(1_000 * DAY_S)
@@ -105,7 +105,7 @@ def test_dead_node_is_refused(body: Any) -> None:
     assert "same public key" in reply.document["suggestion"]
 
 
-def test_encoded_id_is_decoded() -> None:
+def test_an_encoded_id_is_decoded() -> None:
     world = World()
     world.register(node_id="a:b.c")
     assert world.call("POST", "/heartbeat/a%3Ab%2Ec").document["node_id"] == "a:b.c"
@@ -114,7 +114,7 @@ def test_encoded_id_is_decoded() -> None:
 # A heartbeat that brings changes
 
 
-def test_change_with_the_claim_is_answered_when_durable() -> None:
+def test_a_change_with_the_claim_is_answered_once_durable() -> None:
     world = World()
     claim = world.claim_of(services=["a"])
     world.saved_changes.clear()
@@ -130,7 +130,7 @@ def test_change_with_the_claim_is_answered_when_durable() -> None:
     assert {name: shown[name] for name in body} == {**body, "services": ["b", "c"]}
 
 
-def test_change_adds_revision_and_durability_to_the_answer() -> None:
+def test_a_change_adds_revision_and_durability_to_the_answer() -> None:
     world = World()
     claim = world.claim_of()
     reply = world.call("POST", BEAT, {"port": 9_999}, claim=claim)
@@ -141,7 +141,7 @@ def test_change_adds_revision_and_durability_to_the_answer() -> None:
     assert (reply.status, reply.document["durable"]) == (202, False)
 
 
-def test_binding_signature_is_durable_only_after_its_commit() -> None:
+def test_a_binding_signature_is_durable_only_once_stored() -> None:
     for durable, status in ((True, 200), (False, 202)):
         world, key = World(), PrivateKey.generate_ed25519()
         world.register(public_key=key.public_text)
@@ -154,7 +154,7 @@ def test_binding_signature_is_durable_only_after_its_commit() -> None:
         assert "durable" not in again.document
 
 
-def test_body_without_a_change_needs_no_proof_and_no_commit() -> None:
+def test_a_body_without_changes_needs_no_proof() -> None:
     world = World()
     world.register(services=["a"], metadata={"x": 1})
     world.saved_changes.clear()
@@ -170,7 +170,7 @@ def test_body_without_a_change_needs_no_proof_and_no_commit() -> None:
     [{"port": 9_999}, {"address": "192.0.2.66"}, {"services": ["x"]}, {"metadata": {"x": 1}}],
     ids=lambda body: next(iter(body)),
 )
-def test_change_without_the_claim_is_no_sign_of_life(body: dict[str, Any], asleep_days: int) -> None:
+def test_a_change_without_proof_is_no_sign_of_life(body: dict[str, Any], asleep_days: int) -> None:
     world = World()
     claim = world.claim_of()
     foreign = world.claim_of(node_id="node-2")
@@ -187,7 +187,7 @@ def test_change_without_the_claim_is_no_sign_of_life(body: dict[str, Any], aslee
     assert world.call("POST", BEAT, body, claim=claim).status == 200
 
 
-def test_older_spellings_are_accepted() -> None:
+def test_the_older_spellings_are_taken() -> None:
     world = World()
     claim = world.claim_of()
     world.call("POST", BEAT, {"ip_address": "192.0.2.9", "capabilities": ["old"]}, claim=claim)
@@ -208,19 +208,19 @@ def test_all_wrong_fields_are_named_and_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"7", b'"a"', b"true"])
-def test_body_of_the_wrong_shape_is_refused(body: bytes) -> None:
+def test_a_body_of_the_wrong_shape_is_refused(body: bytes) -> None:
     world = World()
     world.register()
     assert_problem(world.call("POST", BEAT, body), 400, "bad_request")
 
 
-def test_body_that_is_no_json_is_refused() -> None:
+def test_a_body_without_json_is_refused() -> None:
     world = World()
     world.register()
     assert_problem(world.call("POST", BEAT, b"{"), 400, "bad_json")
 
 
-def test_unchangeable_fields_are_ignored() -> None:
+def test_fields_a_heartbeat_cannot_change_are_ignored() -> None:
     world = World()
     claim = world.claim_of()
     body = {"public_key": "another", "node_id": "node-9", "discoverable": False, "region": "eu"}
@@ -261,7 +261,7 @@ def test_patches_are_merged_as_rfc_7396_appendix_a_shows(target: Any, patch: Any
 
 
 @given(JSON, JSON)
-def test_patch_is_idempotent_and_alters_neither_side(target: Any, patch: Any) -> None:
+def test_a_patch_is_idempotent_and_alters_no_argument(target: Any, patch: Any) -> None:
     shown = repr((target, patch))
     once = _merged(target, patch)
     assert _merged(once, patch) == once
@@ -278,18 +278,18 @@ def test_metadata_is_measured_after_merging() -> None:
     assert world.call("POST", BEAT, swap, claim=claim).status == 200
 
 
-def test_deepest_possible_patch_is_refused() -> None:
+def test_a_deeply_nested_patch_is_refused() -> None:
     world = World()
     world.register()
     body = b'{"metadata":' + b'{"a":' * 1_000 + b"null" + b"}" * 1_000 + b"}"
     assert_problem(world.call("POST", BEAT, body), 400, "bad_request", fields=["metadata"])
 
 
-# Those that repeat
+# Repeated heartbeats
 
 
 def prepared(world: World, **headers: str) -> Answer | None:
-    """Return what answers further requests like a heartbeat with these header fields."""
+    """Return what answers further heartbeats with these header fields."""
     request = world.request("POST", BEAT, **headers)
     route, _ = world.router.admit(request)
     assert route.prepare is not None
@@ -302,7 +302,7 @@ def answer_of(world: World, node_id: str = "node-1", **headers: str) -> Answered
 
 
 @pytest.mark.parametrize("silent_s", [0.0, 0.25, 70.0, DAY_S, 179 * DAY_S])
-def test_fast_heartbeat_does_and_answers_what_the_handler_does(silent_s: float) -> None:
+def test_a_repeated_heartbeat_has_the_effect_of_the_first(silent_s: float) -> None:
     handled, taken = World(), World()
     for world in (handled, taken):
         world.register()
@@ -317,7 +317,7 @@ def test_fast_heartbeat_does_and_answers_what_the_handler_does(silent_s: float) 
     assert noted[0] == noted[1] == {0: None}
 
 
-def test_only_active_nodes_take_the_fast_path() -> None:
+def test_only_active_nodes_are_answered_without_their_handler() -> None:
     world = World()
     world.register()
     assert answer_of(world, "node-2") is None
@@ -327,7 +327,7 @@ def test_only_active_nodes_take_the_fast_path() -> None:
     assert answer_of(world) is not None
 
 
-def test_bound_node_takes_no_fast_path_without_a_proof() -> None:
+def test_a_bound_node_needs_a_proof_for_each_heartbeat() -> None:
     world = World()
     world.register()
     answer = prepared(world)
@@ -337,7 +337,7 @@ def test_bound_node_takes_no_fast_path_without_a_proof() -> None:
     assert answer("node-1") is None
 
 
-def test_node_that_is_away_or_held_takes_the_ordinary_way() -> None:
+def test_away_and_held_nodes_go_to_the_handler() -> None:
     world = World()
     world.register(away_until="2027-12-01T00:00:00Z")
     assert answer_of(world) is None
@@ -348,17 +348,17 @@ def test_node_that_is_away_or_held_takes_the_ordinary_way() -> None:
 
 
 @pytest.mark.parametrize("field", ["authorization", "signature", "signature_input"])
-def test_requests_with_a_proof_take_the_ordinary_way(field: str) -> None:
+def test_requests_with_other_proofs_go_to_the_handler(field: str) -> None:
     world = World()
     world.register()
     assert prepared(world, **{field: "x"}) is None
 
 
-def test_strict_directory_prepares_nothing_without_a_proof() -> None:
+def test_a_strict_directory_prepares_nothing_without_a_session() -> None:
     assert prepared(World(strict=True)) is None
 
 
-def test_rate_limit_holds_for_the_fast_path() -> None:
+def test_repeated_heartbeats_are_limited() -> None:
     handled, taken = World(limits=LimitOptions()), World(limits=LimitOptions())
     for world in (handled, taken):
         world.register()
@@ -379,7 +379,7 @@ def test_rate_limit_holds_for_the_fast_path() -> None:
     assert answer("node-1") is not None
 
 
-def test_fast_session_is_charged_apart_from_unproved_heartbeats() -> None:
+def test_repeated_sessions_have_their_own_limit() -> None:
     world, session = enrolled(limits=LimitOptions())
     answer = prepared(world, authorization=session)
     assert answer is not None
@@ -391,14 +391,14 @@ def test_fast_session_is_charged_apart_from_unproved_heartbeats() -> None:
 
 
 def enrolled(**options: Any) -> tuple[World, str]:
-    """Return a world with a node bound to `KEY`, and the header that sends its session."""
+    """Make a world with a node bound to `KEY`; return it with the Authorization of its session."""
     world = World(**options)
     reply = world.signed(KEY, "POST", "/register", {**NODE, "public_key": KEY.public_text})
     return world, f"OpenRed {reply.document['session']}"
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_fast_heartbeat_with_a_session_equals_the_handler(strict: bool) -> None:
+def test_a_repeated_session_has_the_effect_of_the_first(strict: bool) -> None:
     handled, taken = (enrolled(strict=strict) for _ in range(2))
     assert handled[1] == taken[1]
     answer = prepared(taken[0], authorization=taken[1])
@@ -411,7 +411,7 @@ def test_fast_heartbeat_with_a_session_equals_the_handler(strict: bool) -> None:
     assert registries[0].record(0) == registries[1].record(0)
 
 
-def test_session_to_renew_takes_the_ordinary_way() -> None:
+def test_a_session_due_for_renewal_goes_to_the_handler() -> None:
     world, session = enrolled()
     answer = prepared(world, authorization=session)
     assert answer is not None
@@ -420,7 +420,7 @@ def test_session_to_renew_takes_the_ordinary_way() -> None:
     assert world.call("POST", BEAT, authorization=session).document["session"] not in session
 
 
-def test_fast_session_is_for_its_node_alone() -> None:
+def test_a_repeated_session_is_of_its_node_alone() -> None:
     world, session = enrolled()
     world.signed(KEY, "POST", "/register", {**NODE, "node_id": "node-2", "public_key": KEY.public_text})
     answer = prepared(world, authorization=session)
@@ -429,7 +429,7 @@ def test_fast_session_is_for_its_node_alone() -> None:
     assert answer("node-1") is not None
 
 
-def test_fast_path_ends_with_the_generation_of_the_session() -> None:
+def test_a_repeated_session_ends_with_its_generation() -> None:
     world, session = enrolled()
     answer = prepared(world, authorization=session)
     assert answer is not None
@@ -439,7 +439,7 @@ def test_fast_path_ends_with_the_generation_of_the_session() -> None:
     assert_problem(world.call("POST", BEAT, authorization=session), 401, "proof_required")
 
 
-def test_fast_path_ends_with_the_key_of_the_session() -> None:
+def test_a_repeated_session_ends_with_its_key() -> None:
     """Also where the name is somebody else's by now, and nothing counts how often its key was changed."""
     world, session = enrolled()
     answer = prepared(world, authorization=session)
@@ -454,7 +454,7 @@ def test_fast_path_ends_with_the_key_of_the_session() -> None:
     assert_problem(world.call("POST", BEAT, authorization=session), 401, "proof_required")
 
 
-def test_only_a_valid_session_alone_takes_the_fast_path() -> None:
+def test_only_a_valid_session_alone_is_prepared() -> None:
     world, session = enrolled()
     assert prepared(world, authorization=session) is not None
     assert prepared(world, authorization=session[:-1] + "!") is None
@@ -467,7 +467,7 @@ def test_only_a_valid_session_alone_takes_the_fast_path() -> None:
     assert prepared(world, authorization=session) is None
 
 
-def test_fast_heartbeat_clears_a_failed_expiry() -> None:
+def test_a_heartbeat_ends_a_probe() -> None:
     world = World()
     world.register()
     expiry = world.directory.expiry

@@ -169,7 +169,7 @@ class World:
             ),
         )
         self.router = Router(1024 * 1024)
-        install(_Routes(self.router), self.api)  # type: ignore[arg-type]
+        install(Routes(self.router), self.api)  # type: ignore[arg-type]
 
     def now(self) -> Now:
         return Now(self.clock.monotonic_s(), self.clock.wall_s(), self.clock.monotonic_s())
@@ -231,12 +231,12 @@ class World:
         except CallerError as error:
             response = Response.problem(error)
         finally:
-            self._check()
+            self.check()
         path = target.partition("?")[0]
         assert faults(method, path, response.status, response.content_type, response.body) == []
         return read_reply(response)
 
-    def _check(self) -> None:
+    def check(self) -> None:
         # Looking at all nodes after every step is for small worlds.
         if len(self.directory) <= CHECKED_NODES_MAX:
             assert check(self.directory, self.now()) == []
@@ -272,7 +272,7 @@ class World:
         return claim
 
 
-class _Routes:
+class Routes:
     """The part of an engine that `install` needs."""
 
     def __init__(self, router: Router) -> None:

@@ -1,4 +1,4 @@
-"""Who may act as an operator, and the audit log ``openred.audit`` of all attempts.
+"""Admission of operators, and the audit log ``openred.audit`` of all attempts.
 
 Over the Unix socket, anybody who can open it is an operator: the mode of its file decides. Over TCP, the
 secret decides. `Hosts` protects against pages that reach the listener by DNS rebinding: a browser takes this

@@ -80,14 +80,14 @@ BY_KEY = Shown(Means.KEY)
 
 
 class Permit(NamedTuple):
-    """What a registration may do: by which proof, and whether that proves the node already registered."""
+    """The proof in a registration, and whether it proves the node that is registered already."""
 
     shown: Shown
     proved: bool
 
     @property
     def signed(self) -> bool:
-        """Whether the registration is signed with its own key, which binds the node to that key."""
+        """True for a registration signed with its own key, which binds the node to that key."""
         return self.shown.means is Means.KEY
 
 
