@@ -9,12 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 import struct
 from collections.abc import Iterable
 
 # Begin of the DER of every Ed25519 SubjectPublicKeyInfo (RFC 8410 §4); the key's 32 bytes follow.
 ED25519_SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 ED25519_KEY_BYTES = 32
+# The ids of keys (a SHA-256) and of tokens (128 random bits), both as `base64url`.
+KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
+TOKEN_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 ENTITY_TAG_BYTES = 16
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 

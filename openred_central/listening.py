@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from . import crypto
+
 # The first descriptor that systemd passes (sd_listen_fds(3)).
 LISTEN_FDS_START: Final = 3
 # This machine does not have the address, or not the protocol; no other process is in the way.
@@ -85,11 +87,8 @@ def certificate_of(certificate: str, key: str) -> Certificate | None:
 
 
 def _expires_at(content: bytes) -> float:
-    # A start without TLS must not wait for this import.
-    from cryptography.x509 import load_pem_x509_certificate
-
     try:
-        return load_pem_x509_certificate(content).not_valid_after_utc.timestamp()
+        return crypto.x509.load_pem_x509_certificate(content).not_valid_after_utc.timestamp()
     except ValueError:
         # OpenSSL has accepted it nevertheless.
         return 0.0

@@ -45,7 +45,7 @@ def test_different_pieces_never_encode_alike(first: list[bytes], second: list[by
 
 
 @given(st.binary(max_size=100))
-def test_encoded_content_is_decoded(content: bytes) -> None:
+def test_encoded_bytes_are_decoded(content: bytes) -> None:
     assert decode_base64url(base64url(content)) == content
     assert decode_base64(base64.b64encode(content).decode()) == content
 
@@ -80,5 +80,5 @@ def test_digests_are_encoded_together_as_one_by_one(digests: list[bytes]) -> Non
 
 
 @pytest.mark.parametrize("spki", [ED25519, OTHER])
-def test_a_kept_key_is_read_whole(spki: bytes) -> None:
+def test_a_stored_key_is_read_back(spki: bytes) -> None:
     assert kept_spki(key_text(spki)) == spki_of(key_text(spki)) == spki

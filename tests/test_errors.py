@@ -5,7 +5,7 @@ from __future__ import annotations
 from openred_central.errors import CallerError
 
 
-def test_a_problem_says_what_was_wrong_and_what_to_do() -> None:
+def test_a_problem_holds_cause_and_advice() -> None:
     error = CallerError(
         404,
         "node_not_found",
@@ -52,5 +52,5 @@ def test_changing_a_problem_document_does_not_change_the_error() -> None:
     assert error.fields == {"port": "is missing"}
 
 
-def test_the_log_line_of_an_error_has_status_code_and_message() -> None:
+def test_error_lines_hold_status_code_and_message() -> None:
     assert str(CallerError(410, "node_dead", "It is dead.")) == "410 node_dead: It is dead."

@@ -34,7 +34,7 @@ from openred_central.logs import (
 )
 from openred_central.micro_engine.wire.messages import Headers, Request
 
-# What may be sent to seem to be more: a second line, a colour, a text that runs backwards.
+# Texts that pretend to be more: a second line, a colour, a text that runs backwards.
 HOSTILE = [
     "a\n2026-01-01T00:00:00.000Z error openred.server: all is lost",
     "a\r\nb",
@@ -58,7 +58,7 @@ class Terminal(io.StringIO):
 
 
 def record(message: str, *args: Any, level: int = logging.INFO, **more: Any) -> logging.LogRecord:
-    """What `log.info(message, *args)` would hand to a formatter at a known time."""
+    """Return the record that `log.info(message, *args)` hands to a formatter, made at a known time."""
     made = logging.LogRecord("openred.test", level, "test.py", 1, message, args, more.get("exc_info"))
     made.created = 1_800_000_000.25
     if "fields" in more:
@@ -196,7 +196,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [made.fields for made in caplog.records]
 
 
-def test_a_request_is_told_with_all_that_is_public_and_nothing_that_is_secret(
+def test_request_lines_hold_public_facts_and_no_secrets(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     request = asked(

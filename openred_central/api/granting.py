@@ -10,9 +10,8 @@ from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from ..security.sessions import LIFE_S
 from ..security.tokens.link import Side, new_pair
-from ..security.tokens.minting import Busy
 from ..security.tokens.revocations import RecentToken
-from ..security.tokens.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
+from ..security.tokens.tokens import ANYONE, Busy, PeerToken, lifetime_s, new_token_id
 from ..wording import rfc3339
 from .caller.proving import Means, Shown
 from .endpoint import CLAIM, LIMITED, PROOF, SIGNATURE, Endpoint, Reply

@@ -17,7 +17,7 @@ from ..security.directory_keys.keyring import Keyring
 from ..security.directory_keys.keyset import KeySet, decode_keyset, excess
 from ..security.directory_keys.root import CLASSICAL, COMPOSITE, RootRefused
 from ..security.directory_keys.suites import SuiteUnsupported, load_private_pem
-from ..security.refused import CLOCK_SKEW_S
+from ..security.refusals import CLOCK_SKEW_S
 from ..server.vault import keys_folder
 from ..settings.config import ConfigError, Configuration
 from ..storage.keys.admin_secret import secret_file_beside

@@ -32,11 +32,10 @@ from ..micro_engine.engine import Engine
 from ..micro_engine.wire.messages import Request
 from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities
-from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from ..security.replay import ReplayRings
-from ..security.sessions import SESSION_KEY_BYTES, Sessions
-from ..security.tokens.minting import Mint
+from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES, SESSION_KEY_BYTES, Claims, Sessions
 from ..security.tokens.revocations import RecentTokens, Revocations
+from ..security.tokens.tokens import Mint
 from ..settings.config import Configuration
 from ..storage.copies.restoring import Restored, snapshots_of
 from ..storage.loading import database_path, load
@@ -90,7 +89,7 @@ class Assembly:
     def revocation_saver(self, store: Store, writer: Executor) -> RevocationSaver:
         """Return the part that saves revocations, with those in `store` taken in; tell of damaged ones."""
         revoked, damaged = load_revocations(store)
-        _log_aside(damaged, store.location)
+        _log_unusable(damaged, store.location)
         revocations = Revocations()
         revocations.restore(revoked, self.clock.monotonic_s())
         stop_timeout_s = self.configuration.saver().stop_timeout_s
@@ -285,15 +284,15 @@ def _documents() -> Documents:
 
 def log_unserved(directory: Directory, location: str) -> None:
     """Tell of each row of the store at `location` that cannot be served; of very many, how many there are."""
-    _log_aside(directory.nodes.unserved, location)
+    _log_unusable(directory.nodes.unserved, location)
 
 
-def _log_aside(unserved: Sequence[object], location: str) -> None:
+def _log_unusable(unserved: Sequence[object], location: str) -> None:
     for row in unserved[:UNSERVED_LOGGED_MAX]:
-        log.error("set aside in %s, where it stays as it is: %s", location, row)
+        log.error("unusable row in %s, where it stays as it is: %s", location, row)
     more = len(unserved) - UNSERVED_LOGGED_MAX
     if more > 0:
-        log.error("%d more rows are set aside; `openred-central verify` names them all", more)
+        log.error("%d more rows are unusable; `openred-central verify` names them all", more)
 
 
 def _submit(prober: Prober, request: ProbeRequest) -> Submission:

@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from ..clock import CLOCK_JUMP_S, Clock
 from ..encoding import entity_tag
 from ..security.directory_keys.root import RootRefused
-from ..security.tokens.minting import Busy, NoKey, Publication
+from ..security.tokens.tokens import Busy, NoKey, PeerToken, Publication, Unsigned, unsigned
 from ..storage.keys.key_files import KeyFileError
 
 if TYPE_CHECKING:
     from ..security.directory_keys.suites import DirectoryKey
-    from ..security.tokens.tokens import PeerToken, Unsigned
     from ..storage.keys.directory_keys import Served
 
 log = logging.getLogger("openred.keykeeper")
@@ -198,8 +197,6 @@ class Keykeeper:
 
         Raises `Busy`, where too many wait already, or `NoKey`.
         """
-        from ..security.tokens.tokens import unsigned
-
         if self._waiting + len(tokens) > QUEUE_TOKENS_MAX:
             self.stats.busy += 1
             raise Busy(f"{self._waiting} tokens wait for their signature already")

@@ -1,4 +1,4 @@
-"""What the endpoints share: the advised pace, the current moment, and a store that may be unavailable."""
+"""The advised pace, the current moment, and a store that may be unavailable."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def rows_of(database: Path, slot: int) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def database(start: Start, tmp_path: Path) -> Path:
-    """A database as a server has left it: three nodes in the slots 0 to 2."""
+    """Return a database as a server has left it: three nodes in the slots 0 to 2."""
     server = start()
     with Client(server.address) as client:
         for name in NAMES:
@@ -45,7 +45,7 @@ def database(start: Start, tmp_path: Path) -> Path:
         ("UPDATE node SET slot = 100000000 WHERE slot = 2", 100_000_000, "slots below it"),
     ],
 )
-def test_a_damaged_record_is_set_aside_and_stays_as_it_is(
+def test_a_damaged_record_is_set_aside_unchanged(
     start: Start, database: Path, statement: str, slot: int, told: str
 ) -> None:
     alter(database, statement)
@@ -53,7 +53,7 @@ def test_a_damaged_record_is_set_aside_and_stays_as_it_is(
     (name,) = (name for name in NAMES if name.encode() in before[0])
     done = run("verify", "--database", str(database))
     assert done.returncode == 1
-    assert f"set aside: slot {slot}, node '{name}': " in done.stdout
+    assert f"unusable: slot {slot}, node '{name}': " in done.stdout
     assert told in done.stdout
 
     server = start()

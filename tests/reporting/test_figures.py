@@ -1,4 +1,4 @@
-"""What a running server says of itself. That it is true of a real one is shown in tests/e2e."""
+"""The figures of a running server, without a server; tests/e2e compares them with a real one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from openred_central.tasks.scheduler import Scheduler
 
 
 def make_parts() -> Parts:
-    """The parts of a server that does not run, on a clock that moves only when told to."""
+    """Make the parts of a server that does not run, on a virtual clock."""
     clock = VirtualClock()
     attended = AttendedTime(clock)
     directory = Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), lambda: 0.5)
@@ -101,7 +101,7 @@ def test_figures_asked_for_again_at_once_keep_their_rates(parts: Parts) -> None:
     assert live()["requests_per_s"] == 1.0
 
 
-def test_performance_tells_what_was_counted(parts: Parts) -> None:
+def test_performance_has_all_counts(parts: Parts) -> None:
     parts.engine.stats.requests = 7
     parts.engine.stats.responses[4] = 3
     advance(parts, 5.0)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.security.node_keys import load_node_key, verify
-from openred_central.security.proof_errors import ProofError
+from openred_central.security.refusals import ProofError
 from openred_central.security.signatures import (
     AGE_S_MAX,
     EARLY_S_MAX,

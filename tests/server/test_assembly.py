@@ -15,7 +15,7 @@ from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.api.service import Api
 from openred_central.clock import VirtualClock
 from openred_central.reporting.figures import LiveFigures, Parts
-from openred_central.security.claims import CLAIM_KEY
+from openred_central.security.sessions import CLAIM_KEY
 from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
 from openred_central.server.descriptors import needed
 from openred_central.settings.config import Configuration
@@ -112,10 +112,10 @@ def test_rows_that_are_set_aside_are_told_with_their_slots_up_to_a_number(
         log_unserved(server.parts.directory, "openred.db")
     lines = [entry.getMessage() for entry in caplog.records]
     assert lines[0] == (
-        "set aside in openred.db, where it stays as it is: slot 0, node 'node-0': "
+        "unusable row in openred.db, where it stays as it is: slot 0, node 'node-0': "
         "its state is 9, which is not in 1 to 7"
     )
-    assert lines[-1] == "3 more rows are set aside; `openred-central verify` names them all"
+    assert lines[-1] == "3 more rows are unusable; `openred-central verify` names them all"
     assert len(lines) == UNSERVED_LOGGED_MAX + 1
 
 

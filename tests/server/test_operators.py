@@ -91,7 +91,7 @@ async def test_a_secret_that_others_may_read_is_told(
     assert f"others than its owner may read the secret file {path}" in caplog.text
 
 
-async def test_a_port_that_is_taken_is_told() -> None:
+async def test_a_taken_port_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1, port {port}"):

@@ -1,6 +1,6 @@
 """Whole worlds, run from a seed: first with everything going wrong, then all must come to rest.
 
-After every step, each world is compared with a naive model, and every invariant is checked.
+After every step a naive model is compared with the world, and every invariant is checked.
 `OPENRED_PROFILE=soak` runs a hundred times as many worlds.
 """
 
@@ -24,7 +24,7 @@ STEPS = 250
 
 
 def step(world: World) -> None:
-    """Some time passes, nodes do what nodes do, the scheduler ticks, and something may fail."""
+    """Let time pass, nodes act, the scheduler tick, and perhaps something fail."""
     chance, options = world.chance, world.options
     world.pass_time(round(chance.choice((0.0, 0.25, 0.5, 1.0, 1.0, 2.0)) * options.tick_s * 8) / 8)
     if world.faults:
@@ -88,7 +88,7 @@ def come_to_rest(world: World) -> None:
     world.faults, world.store_reachable = False, True
     beating = world.names[: min(len(world.names) // 2, world.options.nodes_max // 2)]
     longest_s = sum(astuple(life))
-    # Absences and unanswered probes take longer, and after a hold few nodes move on in a minute.
+    # Nodes that were away or probed in vain take longer; a hold limits how many go on in a minute.
     longest_s += life.coma_s + 500.0 + (0.0 if world.options.silence is NEVER_HOLDS else 3 * HOUR_S)
     beat_every_s, beaten_s, rest_s = life.heartbeat_tolerance_s / 3, -1e9, 0.0
     while rest_s < longest_s and not at_rest(world, beating):
@@ -135,7 +135,7 @@ def test_short_lives_with_all_faults(seed: int) -> None:
         run(WorldOptions(SHORT_LIFE), one, STEPS)
 
 
-def test_short_lives_without_a_second_look(seed: int) -> None:
+def test_states_without_duration_are_passed_through(seed: int) -> None:
     for one in seeds(seed, "no second look"):
         run(WorldOptions(replace(SHORT_LIFE, second_look_s=0.0)), one, STEPS)
 

@@ -36,7 +36,7 @@ HOUR_S = 3_600.0
 
 @dataclass(frozen=True)
 class WorldOptions:
-    """The kind of world: how many names there are, how fast they live, and what may fail."""
+    """The kind of world: how many names there are, how fast they live, and what may go wrong."""
 
     life: LifecycleOptions
     silence: MassSilenceOptions = NEVER_HOLDS
@@ -59,14 +59,14 @@ class World:
         self.faults = options.faults
         self.clock = VirtualClock(wall_s=1_800_000_000.0, monotonic_s=1_000.0)
         self.store = DictStore()
-        # The content of the store, in terms of the model.
+        # The content of the store, in the words of the model.
         self.stored_nodes: dict[str, Node] = {}
         self.stored_graves: dict[str, Grave] = {}
         self.store_reachable = True
         self.model = Model(options.life, options.nodes_max, options.tick_s)
         self.names = [f"node-{number}" for number in range(options.names)]
         self.names_by_hash = {hash_id(name): name for name in self.names}
-        # Acknowledged data of each node as (number of the change, identity or None), oldest first.
+        # Acknowledged facts of each node, as (number of the change, identity or None), oldest first.
         self.acknowledged: dict[str, list[tuple[int, object]]] = {}
         self.holds = 0
         # Every kind of transition that ever happened here.
@@ -127,7 +127,7 @@ class World:
         self._boot()
 
     def _expect_acknowledged_in_store(self) -> None:
-        """Expect each change that was acknowledged as durable, or a later one, in the store."""
+        """Check that the store holds each change acknowledged as durable, or a later one."""
         for name, versions in self.acknowledged.items():
             durable = [
                 place for place, (number, _) in enumerate(versions) if number <= self.store.last_change
@@ -177,7 +177,7 @@ class World:
         assert now.monotonic_s - self.held_since_s <= options.hold_s_max + 2 * self.longest_step_s()
 
     def longest_step_s(self) -> float:
-        """The most that passes between two ticks when nothing is suspended."""
+        """Return the longest time between two ticks when nothing is suspended."""
         return 2 * self.options.tick_s
 
     def _expect_nothing_due(self, now: Now) -> None:
@@ -228,7 +228,7 @@ class World:
         return Submission.ACCEPTED
 
     def answer_probes(self) -> None:
-        """Some answer, some do not, some never come back, and some come late.
+        """Answer some probes, some late, and some never.
 
         Without faults, nobody answers.
         """
@@ -247,7 +247,7 @@ class World:
                 case 2:
                     self.probes.append(request)
 
-    # Acts of nodes.
+    # The acts of nodes.
 
     def beat(self, name: str) -> None:
         now = self.now
@@ -273,7 +273,7 @@ class World:
         self._acknowledge(name, change or self.directory.saving.last_change)
 
     def beat_with_news(self, name: str, said: Said) -> None:
-        """A heartbeat that also changes data, as the API does it."""
+        """Send a heartbeat that also changes data, as the API does."""
         if name not in self.model.nodes:
             return
         self.beat(name)
@@ -300,7 +300,7 @@ class World:
         self._acknowledge(name, change if isinstance(change, int) else self.directory.saving.last_change)
 
     def said(self, name: str) -> Said:
-        """The data that a node might register; often that from before."""
+        """Return what a node might state; often the same as before."""
         chance, node = self.chance, self.model.nodes.get(name)
         if node is not None and chance.random() < 0.4:
             return node.said
@@ -389,7 +389,7 @@ class World:
     # Model and directory, side by side.
 
     def expect_same(self, record: Record) -> None:
-        """The directory knows of one node what the model knows."""
+        """Compare one node of the directory with that of the model."""
         node = self.model.nodes[record.node_id]
         assert record.state == node.state
         assert (record.last_seen_s, record.last_seen_at) == (node.last_seen_s, node.last_seen_at)

@@ -1,4 +1,4 @@
-"""Parts for the tests of the directory: moments, registrations, directories, a store in memory."""
+"""Parts of tests of the directory: moments, registrations, directories, a store in memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SILENT_STATES = (
 
 
 def at(attended_s: float, *, wall_shift_s: float = 0.0) -> Now:
-    """The moment when so many attended seconds have passed and no time was lost."""
+    """Return the moment when so many attended seconds have passed and no time was lost."""
     return Now(attended_s, EPOCH_S + attended_s + wall_shift_s, 1_000.0 + attended_s)
 
 
@@ -52,7 +52,7 @@ def day(days: float, hours: float = 0.0) -> Now:
 
 
 def registration(node_id: str = "node", **changed: Any) -> Registration:
-    """A registration; `key` and `metadata` go to the profile, all else are fields of `Registration`."""
+    """Return a registration; `key` and `metadata` go to the profile, all else to `Registration`."""
     profile = Profile(
         "192.0.2.1", 9_000, changed.pop("key", f"key of {node_id}"), metadata=changed.pop("metadata", {})
     )
@@ -91,7 +91,7 @@ def beat(directory: Directory, node_id: str, now: Now) -> State:
 
 
 def state_of(directory: Directory, node_id: str) -> State:
-    """The state of a node: ABSENT where nothing is known of it, DEAD where a tombstone stands."""
+    """Return the state of a node: ABSENT where nothing is known of it, DEAD where a tombstone stands."""
     slot = directory.nodes.registry.slot_of(node_id)
     if slot is not None:
         return directory.nodes.registry.state(slot)
@@ -121,7 +121,7 @@ def reachable(root: object) -> list[object]:
 
 
 def record(slot: int, node_id: str = "node", **changed: object) -> Record:
-    """A record, with all that every node has; `changed` are other fields of `Record`."""
+    """Return a record, with all that every node has; `changed` are other fields of `Record`."""
     filled = Record(
         slot=slot,
         node_id=node_id,
@@ -144,7 +144,7 @@ def record(slot: int, node_id: str = "node", **changed: object) -> Record:
 
 
 def columns_of(records: Iterable[Record]) -> RecordColumns:
-    """Records as a store gives them to be restored."""
+    """Return records as a store gives them to be restored."""
     rows = [[value.encode() if isinstance(value, str) else value for value in record] for record in records]
     return RecordColumns._make(zip(*rows, strict=True))
 
@@ -198,7 +198,7 @@ def save_all(directory: Directory, store: DictStore, now: Now, limit: int = 1_00
 
 
 def restarted(store: DictStore, **options: Any) -> Directory:
-    """A new directory with what the store holds."""
+    """Return a new directory with what the store holds."""
     directory = make_directory(**options)
     store.restore_into(directory)
     return directory

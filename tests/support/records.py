@@ -12,7 +12,7 @@ from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, Tombstone
 from openred_central.storage.sqlite.sqlite import SqliteStore
 
-# What a process of its own is started in, to find the package.
+# The folder in which a process finds the package.
 ROOT = Path(__file__).resolve().parents[2]
 
 # A database, as SQL, and an export of the last server of each schema version; version 1 had no exports.
@@ -60,7 +60,7 @@ def tombstones_of(store: SqliteStore) -> list[Tombstone]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[SqliteStore]:
-    """A store on `path`, closed at the end."""
+    """Yield a store on `path`, closed at the end."""
     store = SqliteStore(path)
     store.open()
     try:

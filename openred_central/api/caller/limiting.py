@@ -13,12 +13,11 @@ from typing import Any
 
 from ...directory.state.registry import Registry
 from ...errors import CallerError
-from ...limits.gcra import UNUSED_S, Policy, Table, Verdict, charge
+from ...limits.gcra import UNUSED_S, NodeLimit, Policy, Table, Verdict, charge
 from ...limits.network_quota import NODES_MAX, NetworkQuota
-from ...limits.node_limits import NodeLimit
 from ...limits.origins import IPV6_NETWORK_BYTES, X_FORWARDED_FOR, Origin, Origins, network_key
 from ...micro_engine.wire.messages import Request, Response, StreamingResponse
-from ...security.proof_errors import REASONS
+from ...security.refusals import REASONS
 
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 # The limit of an IPv6 /48, as a multiple of the limit of a /64.

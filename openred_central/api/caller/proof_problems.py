@@ -5,9 +5,8 @@ from __future__ import annotations
 from ...clock import Now
 from ...errors import CallerError
 from ...micro_engine.wire.messages import Request
-from ...security.claims import SCHEME as CLAIM
-from ...security.proof_errors import ProofError
-from ...security.sessions import SCHEME as SESSION
+from ...security.refusals import ProofError
+from ...security.sessions import CLAIM_SCHEME, SESSION_SCHEME
 from ...security.signatures import AGE_S_MAX, accept_signature
 from ...wording import rfc3339
 from .limiting import PROOFS, QUOTA_EXCEEDED
@@ -39,9 +38,9 @@ def refused(request: Request, error: ProofError, now: Now) -> CallerError:
         "proof_required",
         error.message,
         suggestion="Sign the request with the node's key (RFC 9421), as Accept-Signature says; a node "
-        f"that never signed may send `Authorization: {CLAIM} <secret>` with its claim.",
+        f"that never signed may send `Authorization: {CLAIM_SCHEME} <secret>` with its claim.",
         headers=(
-            ("WWW-Authenticate", f"{SESSION}, {CLAIM}"),
+            ("WWW-Authenticate", f"{SESSION_SCHEME}, {CLAIM_SCHEME}"),
             ("Accept-Signature", accept_signature(with_body=bool(request.body))),
         ),
         members=members,
@@ -54,7 +53,7 @@ def not_the_claim() -> CallerError:
         403,
         "forbidden",
         "The Authorization header does not hold the claim of this node.",
-        suggestion=f"Send `Authorization: {CLAIM} <secret>` with the claim from its registration.",
+        suggestion=f"Send `Authorization: {CLAIM_SCHEME} <secret>` with the claim from its registration.",
     )
 
 
@@ -64,8 +63,9 @@ def key_is_text() -> CallerError:
         401,
         "proof_required",
         "The node has no key to check a signature with: it registered only text.",
-        suggestion=f"Register a public key, and prove the change with `Authorization: {CLAIM} <secret>`.",
-        headers=(("WWW-Authenticate", CLAIM),),
+        suggestion="Register a public key, and prove the change with "
+        f"`Authorization: {CLAIM_SCHEME} <secret>`.",
+        headers=(("WWW-Authenticate", CLAIM_SCHEME),),
     )
 
 

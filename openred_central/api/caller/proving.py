@@ -20,13 +20,10 @@ from ...encoding import kept_spki, key_id
 from ...errors import CallerError
 from ...micro_engine.wire.messages import Request
 from ...security.authority import Authorities
-from ...security.claims import SCHEME as CLAIM
-from ...security.claims import Claims
 from ...security.node_keys import NodeKey
-from ...security.proof_errors import ProofError
+from ...security.refusals import ProofError
 from ...security.replay import ReplayRings
-from ...security.sessions import SCHEME as SESSION
-from ...security.sessions import Session, Sessions
+from ...security.sessions import CLAIM_SCHEME, SESSION_SCHEME, Claims, Session, Sessions
 from ...security.signatures import Message, Signature, check_proof, check_time, read_rotation, read_signature
 from .limiting import WRONG_CLAIM, Limits
 from .proof_problems import (
@@ -42,8 +39,8 @@ SIGNATURE_FIELDS = frozenset({"signature-input", "signature"})
 # A request without these fields has no proof.
 PROOF_FIELDS = SIGNATURE_FIELDS | {"authorization"}
 # Schemes are compared in lower case (RFC 9110 §11.1).
-_SESSION_SCHEME = SESSION.lower()
-_CLAIM_SCHEME = CLAIM.lower()
+_SESSION_SCHEME = SESSION_SCHEME.lower()
+_CLAIM_SCHEME = CLAIM_SCHEME.lower()
 # Rings of expired proofs that are removed with each proof that is remembered.
 SWEPT_PER_PROOF = 4
 # An id that begins like this and continues with a key id belongs to that key alone.
@@ -83,14 +80,14 @@ BY_KEY = Shown(Means.KEY)
 
 
 class Permit(NamedTuple):
-    """What a registration may do: by which proof, and whether that proves the node already registered."""
+    """The proof in a registration, and whether it proves the node that is registered already."""
 
     shown: Shown
     proved: bool
 
     @property
     def signed(self) -> bool:
-        """Whether the registration is signed with its own key, which binds the node to that key."""
+        """True for a registration signed with its own key, which binds the node to that key."""
         return self.shown.means is Means.KEY
 
 

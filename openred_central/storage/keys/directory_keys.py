@@ -33,7 +33,7 @@ from ...security.directory_keys.suites import (
     load_private_pem,
     private_pem,
 )
-from ...security.refused import CLOCK_SKEW_S, Refused
+from ...security.refusals import CLOCK_SKEW_S, VerificationError
 from .key_files import (
     KEY,
     KEYRING,
@@ -215,11 +215,11 @@ class DirectoryKeys:
             # Peers have refused a key set that was served while the clock was ahead.
             known = before is not None and before.keyset.issued_at <= now_s + CLOCK_SKEW_S
             if before is not None and known and taken.version <= before.keyset.version:
-                raise Refused("rollback", f"version {before.keyset.version} is served already")
+                raise VerificationError("rollback", f"version {before.keyset.version} is served already")
             listed = {published.key.key_id for published in taken.keys}
             if not set(self._ring.private_ids) & listed:
-                raise Refused("unknown_key", "it lists none of the keys that sign here")
-        except (ValueError, KeyError, TypeError, Refused) as error:
+                raise VerificationError("unknown_key", "it lists none of the keys that sign here")
+        except (ValueError, KeyError, TypeError, VerificationError) as error:
             self.notices.append(f"{self._files.folder / SIGNED} is not served: {error}")
             return
         self._serve(Served(taken, signed, root_id, root["suite"]), now_s)

@@ -18,9 +18,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cryptography
 import orjson
 
+from ... import crypto
 from ...encoding import pem_content
 from ...security.directory_keys.envelope import is_envelope, seal, unseal
 from ...security.directory_keys.root import CLASSICAL, COMPOSITE, KeyOptions, QuantumPolicy, choose_root
@@ -265,7 +265,7 @@ def _reported(path: Path) -> Iterator[None]:
 
 def _may_be_supported() -> bool:
     """Return whether this `cryptography` is new enough for composite keys; its version is quick to load."""
-    major = cryptography.__version__.partition(".")[0]
+    major = crypto.about.__version__.partition(".")[0]
     return not major.isdecimal() or int(major) >= ML_DSA_SINCE
 
 

@@ -24,7 +24,7 @@ def add(world: World, number: int, peer: str = PEER, **headers: str) -> Reply:
 
 
 def assert_limited(reply: Reply, policy: str, retry_after_s: int) -> None:
-    """A 429 in the one shape of every error, with what its registered type adds."""
+    """Check a 429: the form of every error, with the members of its registered type."""
     assert (reply.status, reply.content_type) == (429, PROBLEM_TYPE)
     assert reply.headers["Retry-After"] == str(retry_after_s)
     document = reply.document
@@ -70,7 +70,7 @@ def test_an_alias_has_no_quota_of_its_own() -> None:
     assert_limited(world.call("POST", "/api/v3/nodes/register", {}), "register", 6)
 
 
-def test_a_refusal_comes_before_the_body_is_read_and_errors_are_charged_like_answers() -> None:
+def test_a_refusal_precedes_the_body_and_errors_are_charged() -> None:
     world = World(limits=DEFAULTS)
     for _ in range(10):
         reply = world.call("POST", "/register", b"{")
@@ -103,7 +103,7 @@ def test_look_ups_count_as_discoveries_also_of_one_node() -> None:
     assert world.call("GET", "/nodes/n-1", peer="192.0.2.2").status == 200
 
 
-def test_what_is_not_limited_says_nothing_of_limits() -> None:
+def test_unlimited_answers_have_no_limit_fields() -> None:
     world = World(limits=DEFAULTS)
     add(world, 1)
     for method, path in [("GET", "/health"), ("GET", "/stats"), ("GET", "/")]:
@@ -121,7 +121,7 @@ def test_limits_are_off_for_exempt_networks_only() -> None:
     assert [add(world, number, "198.51.101.1").status for number in range(30, 34)] == [201, 201, 201, 429]
 
 
-def test_a_policy_that_is_off_refuses_nobody() -> None:
+def test_an_inactive_policy_refuses_no_caller() -> None:
     options = replace(DEFAULTS, **dict.fromkeys(["register", "discover", "heartbeat"]))
     world = World(limits=options)
     for number in range(100):
@@ -132,7 +132,7 @@ def test_a_policy_that_is_off_refuses_nobody() -> None:
         assert world.api.limits.heartbeat_charge(request, proved=True)(0) == ()
 
 
-def test_one_64_is_filled_like_one_address_and_a_48_eight_times_as_far() -> None:
+def test_an_ipv6_64_is_one_caller_and_a_48_eight() -> None:
     world = World(limits=DEFAULTS)
     for number in range(200):
         status = add(world, number, f"2001:db8:0:1::{number:x}").status
@@ -144,7 +144,7 @@ def test_one_64_is_filled_like_one_address_and_a_48_eight_times_as_far() -> None
     assert add(world, 400, "2001:db8:1::1").status == 201
 
 
-def test_one_network_brings_256_nodes_and_those_it_has_are_served() -> None:
+def test_a_network_has_256_nodes_which_are_served() -> None:
     world = World(limits=UNBOUNDED, nodes_max=2_000)
     claims = [add(world, number, f"203.0.113.{number % 200}").document["claim"] for number in range(256)]
     for _ in range(2):
@@ -165,7 +165,7 @@ def test_of_ipv6_a_56_is_one_network() -> None:
     assert add(world, 3, "2001:db8:0:100::1").status == 201
 
 
-def test_not_more_than_200_new_nodes_a_second_in_all_and_known_ones_go_on() -> None:
+def test_new_nodes_are_limited_to_200_a_second() -> None:
     world = World(limits=replace(DEFAULTS, new_nodes=Policy("new-nodes", 20, 1, 20)))
     peers = [f"10.{number}.0.1" for number in range(22)]
     assert [add(world, number, peers[number]).status for number in range(20)] == [201] * 20
@@ -175,7 +175,7 @@ def test_not_more_than_200_new_nodes_a_second_in_all_and_known_ones_go_on() -> N
     assert add(world, 20, peers[20]).status == 201
 
 
-def test_new_nodes_that_were_not_added_take_no_room() -> None:
+def test_refused_nodes_take_no_room_in_a_network() -> None:
     world = World(limits=replace(UNBOUNDED, nodes_per_network_max=1), nodes_max=1)
     add(world, 0, "192.0.2.1")
     for number in range(1, 5):
@@ -193,7 +193,7 @@ def claim_of(world: World, slot: int) -> str:
     return world.prover.claims.claim(registry.node_id(slot), registry.registered_at(slot))
 
 
-def test_a_client_behind_a_trusted_proxy_counts_by_itself_and_is_told_so() -> None:
+def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:
     world = World(limits=LimitOptions(trusted_proxies=("10.0.0.0/8",)))
     for client in ("203.0.113.1", "203.0.113.2"):
         for number in range(11):
@@ -204,14 +204,14 @@ def test_a_client_behind_a_trusted_proxy_counts_by_itself_and_is_told_so() -> No
     assert world.api.limits.origin(world.request("GET", "/", peer="10.0.0.1")).address == "10.0.0.1"
 
 
-def test_whoever_is_no_proxy_gains_nothing_by_the_header() -> None:
+def test_an_untrusted_forwarding_header_is_ignored() -> None:
     world = World(limits=LimitOptions(trusted_proxies=("10.0.0.0/8",)))
     statuses = [add(world, n, x_forwarded_for=f"203.0.113.{n}").status for n in range(12)]
     assert statuses == [201] * 10 + [429] * 2
     assert add(world, 20, "192.0.2.7", x_forwarded_for=PEER).document["observed_address"] == "192.0.2.7"
 
 
-def test_after_thirty_failed_proofs_none_is_tried_from_that_address() -> None:
+def test_thirty_failed_proofs_block_an_address() -> None:
     world = World(limits=DEFAULTS)
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
     tried = 0
@@ -246,7 +246,7 @@ def test_failed_proofs_of_others_leave_the_node_its_heartbeats() -> None:
     }
 
 
-def test_heartbeats_and_tokens_of_a_node_have_quotas_of_their_own() -> None:
+def test_heartbeats_and_tokens_of_a_node_have_own_quotas() -> None:
     world = World(limits=DEFAULTS)
     claim = add(world, 1).document["claim"]
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
@@ -276,7 +276,7 @@ def test_heartbeats_and_tokens_of_a_node_have_quotas_of_their_own() -> None:
     assert raised(beat, request, 0) is None
 
 
-def test_an_exempt_caller_is_not_charged_for_its_node_nor_for_its_proofs() -> None:
+def test_an_exempt_caller_is_never_charged() -> None:
     world = World()
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
     world.register()
@@ -287,7 +287,7 @@ def test_an_exempt_caller_is_not_charged_for_its_node_nor_for_its_proofs() -> No
         limits.may_try_proof(request)
 
 
-def test_strangers_use_up_nothing_of_a_node_that_shows_who_it_is() -> None:
+def test_strangers_cannot_use_up_the_quota_of_a_node() -> None:
     world = World(limits=DEFAULTS, mint=Here())
     claim = add(world, 1).document["claim"]
     stranger, about = "192.0.2.66", {"node_id": "n-1"}
@@ -301,7 +301,7 @@ def test_strangers_use_up_nothing_of_a_node_that_shows_who_it_is() -> None:
     assert mine == [200] * 5 + [429]
 
 
-def test_strangers_do_not_keep_a_node_from_being_bound_to_its_key() -> None:
+def test_strangers_cannot_keep_a_node_from_binding_its_key() -> None:
     world, key = World(limits=DEFAULTS), PrivateKey.generate_ed25519()
     assert world.register(node_id="n-1", public_key=key.public_text).status == 201
     for _ in range(3):
@@ -310,7 +310,7 @@ def test_strangers_do_not_keep_a_node_from_being_bound_to_its_key() -> None:
     assert world.call("POST", "/heartbeat/n-1", peer="192.0.2.66").status == 401
 
 
-def test_what_is_refused_is_counted_by_its_policy() -> None:
+def test_refusals_are_counted_by_policy() -> None:
     world = World(limits=DEFAULTS)
     for number in range(12):
         add(world, number)

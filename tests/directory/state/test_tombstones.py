@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openred_central.directory.state.node import Tombstone, hash_id
 from openred_central.directory.state.tombstones import GRANTED_S_MAX, Tombstones
-from openred_central.security.refused import LIFETIME_S_MAX
+from openred_central.security.refusals import LIFETIME_S_MAX
 
 
 def tombstone(node_id: str, died_s: float, reason: str = "deadline") -> Tombstone:

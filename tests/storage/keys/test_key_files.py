@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.security.directory_keys.root import TOKEN_SUITES, KeyOptions, QuantumPolicy, RootRefused
-from openred_central.security.directory_keys.suites import SUITES
+from openred_central.security.directory_keys.root import KeyOptions, QuantumPolicy, RootRefused
 from openred_central.storage.keys.directory_keys import DirectoryKeys
 from openred_central.storage.keys.key_files import (
     FILE_BYTES_MAX,
@@ -36,7 +35,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_what_is_written_is_read_and_is_for_us_alone(tmp_path: Path) -> None:
+def test_a_key_file_is_read_back_and_private(tmp_path: Path) -> None:
     keys = files(tmp_path)
     assert keys.read("root-h.key") is None
     keys.write("root-h.key", b"one")
@@ -100,7 +99,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert keys.read("root-h.key") == b"one"
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_pipe_is_no_key_file(tmp_path: Path) -> None:
     keys = files(tmp_path)
     os.mkfifo(tmp_path / "keys" / "pipe.key", 0o600)
     with pytest.raises(KeyFileError, match="is no regular file"):
@@ -120,9 +119,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         files(tmp_path)
 
 
-def test_an_interrupted_write_changes_nothing_and_is_cleared_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = files(tmp_path)
     keys.write("root-h.key", b"one")
 
@@ -170,7 +167,7 @@ def test_encrypted_files_cannot_be_exchanged(tmp_path: Path) -> None:
         keys.read("root-R.key")
 
 
-def test_what_was_not_encrypted_is_encrypted_when_it_is_read(tmp_path: Path) -> None:
+def test_a_plain_key_is_encrypted_when_it_is_read(tmp_path: Path) -> None:
     files(tmp_path).write("root-h.key", b"the private key")
     assert files(tmp_path, SECRET).read("root-h.key") == b"the private key"
     assert b"private" not in (tmp_path / "keys" / "root-h.key").read_bytes()
@@ -288,9 +285,7 @@ def test_keys_that_are_encrypted_need_a_secret(tmp_path: Path) -> None:
     assert check_keys(unopened(tmp_path, SECRET), CLASSICAL) == "R"
 
 
-def test_a_folder_in_which_no_key_can_be_made_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_for_no_key_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_keys(unopened(tmp_path), CLASSICAL)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert "none can be made: it cannot be written" in refused(tmp_path)
@@ -300,10 +295,10 @@ def test_a_composite_root_key_needs_a_new_cryptography(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made(tmp_path, options=KeyOptions())
-    monkeypatch.setattr("cryptography.__version__", "47.0.1")
+    monkeypatch.setattr("cryptography.__about__.__version__", "47.0.1")
     with pytest.raises(RootRefused, match="composite, but this installation has no ML-DSA-65"):
         check_keys(unopened(tmp_path), KeyOptions())
-    monkeypatch.setattr("cryptography.__version__", "48.0.0")
+    monkeypatch.setattr("cryptography.__about__.__version__", "48.0.0")
     assert check_keys(unopened(tmp_path), KeyOptions()) == "h"
 
 
@@ -320,7 +315,3 @@ def test_the_check_does_without_cryptography(tmp_path: Path) -> None:
         """
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["h", "False"]
-
-
-def test_the_suites_that_may_sign_tokens_are_all_that_there_are() -> None:
-    assert tuple(SUITES) == TOKEN_SUITES

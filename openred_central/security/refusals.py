@@ -1,4 +1,4 @@
-"""The one error of everything that should show who sent a request, and does not."""
+"""Why a request proves nothing, and why a token, a pair, a proof of possession or a key set is refused."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ REASONS = {
     "bad_session": 401,
 }
 
+# A pair token of the longest suite has about 5,400 characters, 6,000 with the longest ids.
+TOKEN_CHARS_MAX = 8_192
+# The longest life of a token, in seconds.
+LIFETIME_S_MAX = 3_600
+# How far the clocks of the directory and of a peer may lie apart.
+CLOCK_SKEW_S = 30
+
 
 class ProofError(Exception):
     """A request is not shown to come from the node it speaks for.
@@ -34,4 +41,16 @@ class ProofError(Exception):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.status = REASONS[code]
+        self.message = message
+
+
+class VerificationError(Exception):
+    """A signed token, pair, proof of possession or key set does not verify.
+
+    `reason` is the stable name of what is wrong, such as ``expired``; `message` explains it to a person.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
         self.message = message

@@ -5,14 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from openred_central.security.refused import Refused
 from tests.support.project import PACKAGE, sources
-
-
-def test_a_refusal_has_a_name_and_words() -> None:
-    refused = Refused("expired", "the token was valid until noon; ask for a new one")
-    assert refused.reason == "expired"
-    assert refused.message == str(refused) == "the token was valid until noon; ask for a new one"
 
 
 def test_every_reason_is_a_plain_name_that_the_documentation_tells() -> None:
@@ -24,7 +17,7 @@ def test_every_reason_is_a_plain_name_that_the_documentation_tells() -> None:
             for node in ast.walk(tree)
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
-            and node.func.id == "Refused"
+            and node.func.id == "VerificationError"
             and isinstance(node.args[0], ast.Constant)
         ]
         told = re.findall(r"``(\w+)``", source)
