@@ -38,7 +38,7 @@ def profile(**changed: Any) -> bytes:
         record(1, last_seen_s=VITALS.attended_s),
     ],
 )
-def test_what_a_directory_holds_is_admitted(item: Item) -> None:
+def test_every_record_of_a_directory_is_admitted(item: Item) -> None:
     admit(item, VITALS)
 
 
@@ -121,7 +121,7 @@ def test_a_node_that_the_api_would_not_take_is_refused(change: dict[str, Any], t
         (tombstone("a")._replace(revision=1_001), "revision is 1001"),
     ],
 )
-def test_what_else_breaks_a_rule_is_refused(item: Item, told: str) -> None:
+def test_every_broken_rule_is_refused(item: Item, told: str) -> None:
     with pytest.raises(LineError) as caught:
         admit(item, VITALS)
     assert told in str(caught.value)

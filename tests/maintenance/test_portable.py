@@ -1,4 +1,4 @@
-"""What is exported says everything, and only what it says is taken in."""
+"""An export expresses everything, and an import takes in nothing else."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_node_is_told_by_names() -> None:
     }
 
 
-def test_the_digest_does_not_depend_on_order_spaces_or_the_names_order() -> None:
+def test_the_digest_ignores_order_and_spaces() -> None:
     items = [record(1), record(2), tombstone("a")]
     totals, reversed_totals = Totals(), Totals()
     for item in items:
@@ -242,9 +242,7 @@ NODE = orjson.loads(encode(record(1, history="1.000,active,coma,left")))
         ({"more": 1}, "node more is not known"),
     ],
 )
-def test_a_line_with_another_value_is_refused_and_the_value_named(
-    change: dict[str, Any], complaint: str
-) -> None:
+def test_a_line_with_a_wrong_value_is_refused(change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(LineError, match=complaint):
         decode(orjson.dumps(NODE | change), 0)
 
@@ -269,7 +267,7 @@ def test_a_field_that_is_missing_is_named(field: str) -> None:
         ),
     ],
 )
-def test_what_is_no_line_is_told(line: bytes, complaint: str) -> None:
+def test_a_bad_line_is_reported(line: bytes, complaint: str) -> None:
     with pytest.raises(LineError, match=complaint):
         decode(line, 0)
 
@@ -326,7 +324,7 @@ def test_any_value_is_taken_or_refused_by_its_name(taker: str, value: object) ->
 
 
 @pytest.mark.parametrize("taker", TAKERS)
-def test_what_is_missing_is_named(taker: str) -> None:
+def test_a_missing_field_is_named(taker: str) -> None:
     with pytest.raises(LineError, match=r"^node it is missing$"):
         TAKERS[taker](LineFields({}, "node "))
 
@@ -344,7 +342,7 @@ def test_what_is_missing_is_named(taker: str) -> None:
         ("object", {"a": 1}, {"a": 1}),
     ],
 )
-def test_what_is_as_it_has_to_be_is_taken(taker: str, good: object, taken: object) -> None:
+def test_good_values_are_taken(taker: str, good: object, taken: object) -> None:
     assert TAKERS[taker](LineFields({"it": good}, "")) == taken
 
 
@@ -382,7 +380,7 @@ def test_a_flag_may_have_a_default() -> None:
     assert not fields.flag("proven", default=False)
 
 
-def test_what_is_inside_is_named_by_its_place() -> None:
+def test_inner_fields_are_named_by_their_place() -> None:
     fields = LineFields({"list": [{"a": 1}, {"a": "x"}], "one": {"b": 1}}, "node ")
     first, second = fields.objects("list")
     assert first.whole("a") == 1
@@ -392,14 +390,14 @@ def test_what_is_inside_is_named_by_its_place() -> None:
         fields.inside("one").done()
 
 
-def test_a_field_is_taken_once_and_what_is_left_is_named() -> None:
+def test_leftover_fields_are_named() -> None:
     fields = LineFields({"a": 1, "b": 2}, "node ")
     assert (fields.has("a"), fields.whole("a"), fields.has("a")) == (True, 1, False)
     with pytest.raises(LineError, match=r"^node b is not known$"):
         fields.done()
 
 
-def test_what_is_refused_is_not_repeated_at_length() -> None:
+def test_refused_values_are_cut_in_messages() -> None:
     with pytest.raises(LineError) as caught:
         LineFields({"a": ["x" * 10_000]}, "").text("a")
     assert len(str(caught.value)) < 120

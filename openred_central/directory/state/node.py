@@ -95,7 +95,7 @@ class Tombstone(NamedTuple):
 
     `id_hash` is made by `hash_id`. `key_fingerprint` names the key that may register the name again at once.
     `died_at` is wall time, `died_s` attended seconds; `reason` is the wire name of the event. `revision`
-    tells which is newer, a record or a tombstone of the same name. Of `flags` only PROVEN remains. `next_key`
+    tells which is newer, a record or a tombstone of the same name. Only PROVEN remains of `flags`. `next_key`
     is as in `Record` and binds the next bearer of the name.
     """
 

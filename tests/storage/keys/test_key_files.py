@@ -35,7 +35,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_what_is_written_is_read_and_is_for_us_alone(tmp_path: Path) -> None:
+def test_a_key_file_is_read_back_and_private(tmp_path: Path) -> None:
     keys = files(tmp_path)
     assert keys.read("root-h.key") is None
     keys.write("root-h.key", b"one")
@@ -99,7 +99,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert keys.read("root-h.key") == b"one"
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_pipe_is_no_key_file(tmp_path: Path) -> None:
     keys = files(tmp_path)
     os.mkfifo(tmp_path / "keys" / "pipe.key", 0o600)
     with pytest.raises(KeyFileError, match="is no regular file"):
@@ -119,9 +119,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         files(tmp_path)
 
 
-def test_an_interrupted_write_changes_nothing_and_is_cleared_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = files(tmp_path)
     keys.write("root-h.key", b"one")
 
@@ -169,7 +167,7 @@ def test_encrypted_files_cannot_be_exchanged(tmp_path: Path) -> None:
         keys.read("root-R.key")
 
 
-def test_what_was_not_encrypted_is_encrypted_when_it_is_read(tmp_path: Path) -> None:
+def test_a_plain_key_is_encrypted_when_it_is_read(tmp_path: Path) -> None:
     files(tmp_path).write("root-h.key", b"the private key")
     assert files(tmp_path, SECRET).read("root-h.key") == b"the private key"
     assert b"private" not in (tmp_path / "keys" / "root-h.key").read_bytes()
@@ -287,9 +285,7 @@ def test_keys_that_are_encrypted_need_a_secret(tmp_path: Path) -> None:
     assert check_keys(unopened(tmp_path, SECRET), CLASSICAL) == "R"
 
 
-def test_a_folder_in_which_no_key_can_be_made_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_for_no_key_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_keys(unopened(tmp_path), CLASSICAL)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert "none can be made: it cannot be written" in refused(tmp_path)

@@ -49,7 +49,7 @@ def test_the_size_of_the_log_is_that_of_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left_bytes", [0, 4_096, 16_384])
 @pytest.mark.parametrize("copied", [False, True])
-def test_nothing_is_promised_in_a_file_that_was_cut(tmp_path: Path, left_bytes: int, copied: bool) -> None:
+def test_a_cut_file_takes_no_commits(tmp_path: Path, left_bytes: int, copied: bool) -> None:
     path = tmp_path / "openred.db"
     with opened(path):
         pass
@@ -65,7 +65,7 @@ def test_nothing_is_promised_in_a_file_that_was_cut(tmp_path: Path, left_bytes: 
         store.release()
 
 
-def test_a_file_that_was_made_compact_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_vacuumed_file_is_used_on(tmp_path: Path) -> None:
     path = tmp_path / "openred.db"
     many = [record(slot) for slot in range(1_000)]
     with opened(path) as store:
@@ -81,7 +81,7 @@ def test_a_file_that_was_made_compact_is_gone_on_with(tmp_path: Path) -> None:
         assert records_of(store) == many[:2]
 
 
-def test_passing_the_first_bound_is_told_once_each_way(caplog: pytest.LogCaptureFixture) -> None:
+def test_passing_the_first_limit_is_reported_once_each_way(caplog: pytest.LogCaptureFixture) -> None:
     size = LogSize(Path("/data/openred.db"))
     for log_bytes in (0, LOG_BYTES_WARNED, LOG_BYTES_WARNED + 1, LOG_BYTES_MAX, 4_096, 0):
         size.update(log_bytes)
@@ -93,7 +93,7 @@ def test_passing_the_first_bound_is_told_once_each_way(caplog: pytest.LogCapture
     assert short == "the log of /data/openred.db is short again: 4096 bytes"
 
 
-def test_beyond_the_second_bound_nothing_more_is_taken() -> None:
+def test_a_log_beyond_the_second_limit_takes_no_more() -> None:
     size = LogSize(Path("/data/openred.db"))
     size.update(LOG_BYTES_MAX)
     size.refuse_more()

@@ -25,7 +25,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_new_database_is_ours_alone_marked_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_new_database_is_private_and_marked(tmp_path: Path) -> None:
     path = tmp_path / "openred.db"
     create_database(path)
     assert mode(path) == 0o600
@@ -37,7 +37,7 @@ def test_a_new_database_is_ours_alone_marked_and_leaves_nothing_beside_it(tmp_pa
         assert check_marks(connection, path) == SCHEMA_VERSION
 
 
-def test_a_new_database_is_on_the_disk_before_it_has_its_name(
+def test_a_new_database_is_synced_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "openred.db"
@@ -73,7 +73,7 @@ def test_the_columns_are_the_fields(table: str, fields: tuple[str, ...], tmp_pat
         ("PRAGMA user_version = 0", "has schema version 0, this server knows versions up to"),
     ],
 )
-def test_a_file_that_is_not_ours_or_not_of_our_time_is_named(change: str, found: str, tmp_path: Path) -> None:
+def test_a_file_of_another_program_or_version_is_named(change: str, found: str, tmp_path: Path) -> None:
     path = tmp_path / "openred.db"
     create_database(path)
     alter(path, change)

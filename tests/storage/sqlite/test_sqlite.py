@@ -1,4 +1,4 @@
-"""What is committed is kept, whole and as it was; what is wrong with a file is told, and nothing is lost."""
+"""Commits are kept whole and exactly; the fault of a file is named."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from openred_central.storage.sqlite.sqlite import WAL_BYTES_DUE, SqliteStore
 from openred_central.storage.store import RowsRefused, Store, StoreError
 from tests.support.records import VITALS, alter, batch, opened, record, records_of, tombstone, tombstones_of
 
+from ..conftest import Fallible
 from .test_rows import BAD
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
@@ -62,7 +63,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "openred.db"
 
 
-def test_every_field_of_a_record_comes_back_as_it_was(path: Path) -> None:
+def test_every_field_of_a_record_comes_back(path: Path) -> None:
     @given(st.lists(RECORDS, max_size=5, unique_by=lambda record: record.slot))
     def round_trip(records: list[Record]) -> None:
         store.commit(batch(*records, freed_slots=[former.slot for former in records_of(store)]))
@@ -72,7 +73,7 @@ def test_every_field_of_a_record_comes_back_as_it_was(path: Path) -> None:
         round_trip()
 
 
-def test_every_field_of_a_tombstone_comes_back_as_it_was(path: Path) -> None:
+def test_every_field_of_a_tombstone_comes_back(path: Path) -> None:
     @given(st.builds(Tombstone, TEXTS, TEXTS, FLOATS, FLOATS, TEXTS, INTEGERS, INTEGERS, TEXTS))
     def round_trip(stone: Tombstone) -> None:
         lifted = [former.id_hash for former in tombstones_of(store)]
@@ -83,7 +84,7 @@ def test_every_field_of_a_tombstone_comes_back_as_it_was(path: Path) -> None:
         round_trip()
 
 
-def test_every_field_of_a_sign_of_life_comes_back_as_it_was(path: Path) -> None:
+def test_every_field_of_a_sign_of_life_comes_back(path: Path) -> None:
     @given(st.builds(SignOfLife, st.integers(0, 2**62), FLOATS, FLOATS, FLOATS))
     def round_trip(sign: SignOfLife) -> None:
         freed_slots = [former.slot for former in records_of(store)]
@@ -95,7 +96,7 @@ def test_every_field_of_a_sign_of_life_comes_back_as_it_was(path: Path) -> None:
         round_trip()
 
 
-def test_what_was_committed_is_there_after_closing_and_opening(path: Path) -> None:
+def test_commits_survive_closing_and_opening(path: Path) -> None:
     with opened(path) as store:
         assert store.load_vitals() is None
         store.commit(
@@ -134,7 +135,7 @@ def test_records_come_by_columns_with_what_the_journal_knows(path: Path) -> None
         store.commit(batch(signs_of_life=[heard]))
         rows[3] = rows[3]._replace(**heard._asdict())
         assert [of(columns) for columns in store.load_columns(10)] == [rows]
-        # What is read otherwise is text as before.
+        # Other text is read as before.
         assert records_of(store) == rows
     with opened(path) as store:
         assert [of(columns) for columns in store.load_columns(10)] == [rows]
@@ -153,7 +154,7 @@ def of(columns: RecordColumns) -> list[Record]:
     ]
 
 
-def test_a_slot_freed_and_filled_in_one_batch_holds_the_new_record(path: Path) -> None:
+def test_a_slot_freed_and_filled_at_once_holds_the_record(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1), record(2), tombstones=[tombstone("name"), tombstone("other")]))
         store.commit(
@@ -248,15 +249,15 @@ def test_opened_here_and_written_by_another_thread(path: Path) -> None:
         assert records_of(store) == [record(1)]
 
 
-def test_a_commit_is_on_the_disk_before_it_returns(path: Path) -> None:
-    with opened(path) as store:
-        assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,), "2 is FULL"
-        assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+def test_a_commit_is_on_the_disk_before_it_returns(connections: list[Fallible], path: Path) -> None:
+    with opened(path):
+        assert connections[-1].execute("PRAGMA synchronous").fetchone() == (2,), "2 is FULL"
+        assert connections[-1].execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_the_log_is_copied_when_asked_and_not_during_a_commit(path: Path) -> None:
+def test_the_log_is_copied_between_commits(connections: list[Fallible], path: Path) -> None:
     with opened(path) as store:
-        assert store._connection.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+        assert connections[-1].execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
         new_bytes = path.stat().st_size
         log = path.with_name("openred.db-wal")
         commits = 0
@@ -274,7 +275,7 @@ def test_the_log_is_copied_when_asked_and_not_during_a_commit(path: Path) -> Non
         assert len(records_of(store)) == commits * 500
 
 
-def test_changes_all_over_the_file_count_as_the_pages_they_touch(path: Path) -> None:
+def test_scattered_changes_count_as_the_pages_they_touch(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(*(record(slot) for slot in range(20_000))))
         store.tidy()
@@ -327,7 +328,7 @@ def test_closing_copies_the_log_and_leaves_one_file(path: Path) -> None:
     assert sorted(file.name for file in path.parent.iterdir()) == ["openred.db", "openred.db.lock"]
 
 
-def test_closing_copies_the_log_even_while_somebody_looks_on(path: Path) -> None:
+def test_closing_copies_the_log_beside_a_reader(path: Path) -> None:
     with opened(path) as store, closing(sqlite3.connect(path)) as onlooker:
         assert onlooker.execute("SELECT count(*) FROM node").fetchone() == (0,)
         store.commit(batch(record(1)))
@@ -357,7 +358,7 @@ def test_a_database_that_others_may_read_is_closed_to_them(path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_second_server_is_refused_by_whatever_link_it_comes(path: Path, tmp_path: Path) -> None:
+def test_a_second_server_is_refused_through_any_link(path: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.db"
     link.symlink_to(path)
     with opened(path) as store:
@@ -376,7 +377,7 @@ def test_a_reader_beside_the_server_is_not_shut_out(path: Path) -> None:
         alter(path, "SELECT count(*) FROM node")
 
 
-def test_a_store_that_could_not_be_opened_lets_go_of_the_lock(path: Path) -> None:
+def test_a_store_that_could_not_be_opened_holds_no_lock(path: Path) -> None:
     path.touch()
     with pytest.raises(StoreError):
         SqliteStore(path).open()
@@ -422,7 +423,7 @@ def test_a_log_without_its_database_is_not_thrown_away(path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_file_that_is_no_database_is_named_and_left_alone(path: Path) -> None:
+def test_a_file_that_is_no_database_is_left_alone(path: Path) -> None:
     path.write_text("Dear diary, " * 1_000)
     assert refusal(path).startswith(
         f"cannot open {path}: file is not a database; it is damaged or no database"
@@ -480,16 +481,16 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     assert refusal(path).startswith(f"cannot open {path}: {tmp_path / 'data'}: File exists; ")
 
 
-def test_a_full_disk_is_told_and_survived(path: Path) -> None:
+def test_a_full_disk_is_told_and_survived(connections: list[Fallible], path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
-        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-        store._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+        pages = connections[-1].execute("PRAGMA page_count").fetchone()[0]
+        connections[-1].execute(f"PRAGMA max_page_count = {pages + 1}")
         many = batch(*(record(slot) for slot in range(1_000)))
         with pytest.raises(StoreError, match=rf"cannot write {path}: database or disk is full; make room on"):
             store.commit(many)
         assert records_of(store) == [record(1)]
-        store._connection.execute(f"PRAGMA max_page_count = {pages + 1_000}")
+        connections[-1].execute(f"PRAGMA max_page_count = {pages + 1_000}")
         store.commit(many)
         assert len(records_of(store)) == 1_000
 
@@ -581,7 +582,7 @@ for number in count(vitals.revision + 1 if vitals else 0):
 
 EARLY_KILLS_MAX = 20
 ROWS_PER_BATCH = 200
-# Who was registered by a batch is heard in so many after it.
+# A node that a batch registered is heard in so many after it.
 HEARD_BATCHES = 8
 # A hundred times as many when soaking.
 KILLS = 3 * settings().max_examples // 50
@@ -633,11 +634,11 @@ def kill_and_look_often(path: Path, random: Random, rounds: int, *how: str) -> N
         kill_and_look(path, random, *how)
 
 
-def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half_done(path: Path, seed: int) -> None:
+def test_kill_9_loses_no_acknowledged_commit(path: Path, seed: int) -> None:
     kill_and_look_often(path, Random(seed), KILLS)
 
 
-def test_an_acknowledgement_before_its_commit_would_be_noticed(path: Path, seed: int) -> None:
+def test_an_early_acknowledgement_would_be_noticed(path: Path, seed: int) -> None:
     with pytest.raises(AssertionError, match=r"nothing is there|an acknowledged batch is lost"):
         # A kill finds the server between the two in nearly every round.
         kill_and_look_often(path, Random(seed), EARLY_KILLS_MAX, "early")
