@@ -19,7 +19,7 @@ from openred_central.directory.soundness import (
     readable_id,
 )
 from openred_central.directory.state.columns import RecordColumns, row_of
-from openred_central.directory.state.node import KEYED, Endpoint, Profile, Record
+from openred_central.directory.state.node import KEYED, NodeEndpoint, Profile, Record
 from tests.support.building import columns_of
 from tests.support.records import record
 
@@ -34,7 +34,7 @@ def profile(key: str = KEY, address: str = "192.0.2.1", **metadata: Any) -> byte
 
 def sound_records() -> list[Record]:
     """Records of every form that a directory writes."""
-    more = Profile("192.0.2.1", 1, "text", (Endpoint("node.example", 65_535),), {"a": [1, {"b": None}]})
+    more = Profile("192.0.2.1", 1, "text", (NodeEndpoint("node.example", 65_535),), {"a": [1, {"b": None}]})
     return [
         record(0),
         record(1, flags=KEYED, profile=profile()),

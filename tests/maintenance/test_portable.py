@@ -19,7 +19,7 @@ from openred_central.directory.state.node import (
     DISCOVERABLE,
     HELD,
     PROVEN,
-    Endpoint,
+    NodeEndpoint,
     Profile,
     Record,
     Tombstone,
@@ -57,7 +57,7 @@ PROFILES = st.builds(
     TEXTS,
     PORTS,
     TEXTS,
-    st.lists(st.builds(Endpoint, TEXTS, PORTS), max_size=3).map(tuple),
+    st.lists(st.builds(NodeEndpoint, TEXTS, PORTS), max_size=3).map(tuple),
     st.dictionaries(TEXTS, JSON, max_size=3),
 )
 TRANSITIONS = st.builds(

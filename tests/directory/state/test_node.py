@@ -12,7 +12,7 @@ from openred_central.directory.state.node import (
     HISTORY_ENTRIES_MAX,
     KEYED,
     LEFT,
-    Endpoint,
+    NodeEndpoint,
     Profile,
     Transition,
     append_history,
@@ -24,7 +24,7 @@ from openred_central.directory.state.node import (
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-endpoints = st.builds(Endpoint, texts, st.integers(1, 65_535))
+endpoints = st.builds(NodeEndpoint, texts, st.integers(1, 65_535))
 profiles = st.builds(
     Profile,
     address=texts,
