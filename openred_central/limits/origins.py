@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from ..micro_engine.wire.protocol import TOKEN
+
 # The word for peers of the Unix socket among the trusted proxies: they have no address.
 UNIX: Final = "unix"
 X_FORWARDED_FOR: Final = "x-forwarded-for"
@@ -33,11 +35,10 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORT: Final = r"(?::[0-9]{1,5})?"
 _IPV4_HOP: Final = re.compile(rf"([0-9.]+){_PORT}")
 _IPV6_HOP: Final = re.compile(rf"\[([0-9A-Fa-f:.]+)\]{_PORT}|([0-9A-Fa-f:.]+)")
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # One pair of RFC 7239 §4, or none, and its delimiter. Values that lack their quotes are accepted, too.
 # White space matches possessively, so that the time is in proportion to the length of any input.
 _PAIR: Final = re.compile(
-    rf'[ \t]*+(?:({_TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*+)?([,;]|$)', re.DOTALL
+    rf'[ \t]*+(?:({TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^\s",;=]+))[ \t]*+)?([,;]|$)', re.DOTALL
 )
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 

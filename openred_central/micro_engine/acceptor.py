@@ -60,7 +60,7 @@ class Acceptor:
         }
         self._resume: asyncio.TimerHandle | None = None
         self._adopting: set[asyncio.Task[None]] = set()
-        self._parting: deque[socket.socket] = deque()
+        self.parting: deque[socket.socket] = deque()
         self._parting_before = 0
 
     def renew(self, tls: ssl.SSLContext) -> None:
@@ -93,15 +93,15 @@ class Acceptor:
     def close(self) -> None:
         """Close those turned away, and those that are not connections yet."""
         self.break_off()
-        while self._parting:
-            self._parting.popleft().close()
+        while self.parting:
+            self.parting.popleft().close()
         self._parting_before = 0
 
     def tick(self) -> None:
         """Close those turned away before the last tick."""
         for _ in range(self._parting_before):
-            self._parting.popleft().close()
-        self._parting_before = len(self._parting)
+            self.parting.popleft().close()
+        self._parting_before = len(self.parting)
 
     def _accept(self, listener: socket.socket, accepts_max: int = ACCEPTS_PER_TURN_MAX) -> None:
         gate = self._shared.gate
@@ -166,7 +166,7 @@ class Acceptor:
         with contextlib.suppress(OSError):
             client.send(shared.encoder.whole(_TOO_MANY, keep_alive=False, head_only=False, cors=False))
             client.shutdown(socket.SHUT_WR)
-        if len(self._parting) < PARTING_MAX:
-            self._parting.append(client)
+        if len(self.parting) < PARTING_MAX:
+            self.parting.append(client)
         else:
             client.close()

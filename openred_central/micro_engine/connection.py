@@ -58,8 +58,6 @@ class Connection(asyncio.Protocol):
         "_limits",
         "_linger_bytes",
         "_now_s",
-        "_out",
-        "_parser",
         "_peer",
         "_pending",
         "_reading_paused",
@@ -70,18 +68,20 @@ class Connection(asyncio.Protocol):
         "_task",
         "_transport",
         "made",
+        "out",
+        "parser",
         "phase",
     )
     # Set by `connection_made`, before which nothing else is called.
     _transport: asyncio.Transport
-    _out: Outgoing
+    out: Outgoing
 
     def __init__(self, shared: Shared, peer: str, gate_key: GateKey, *, scheme: str) -> None:
         self._shared = shared
         self._limits = shared.limits
         self._peer = peer
         self._gate_key = gate_key
-        self._parser = RequestParser(shared.limits, scheme)
+        self.parser = RequestParser(shared.limits, scheme)
         self.made = False
         self.phase: int = HEAD
         # When something last happened here, and when the head of the request at hand had come.
@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes_max)
-        self._out = Outgoing(self._transport, self._shared.stats, self._now_s)
+        self.out = Outgoing(self._transport, self._shared.stats, self._now_s)
         self._shared.connections.add(self)
         self.made = True
 
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
             if self._linger_bytes > self._limits.linger_bytes_max:
                 self._close()
             return
-        self._parser.feed(data)
+        self.parser.feed(data)
         self._advance()
 
     def eof_received(self) -> bool:
@@ -131,16 +131,16 @@ class Connection(asyncio.Protocol):
         if self.phase >= LINGER:
             return False
         self._input_ended = True
-        self._parser.feed_eof()
+        self.parser.feed_eof()
         self._advance()
         return self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
-        self._out.paused = True
+        self.out.paused = True
         self._balance_reading()
 
     def resume_writing(self) -> None:
-        self._out.resume()
+        self.out.resume()
         if self.phase == BODY:
             # The client could not send while reading was paused: its time starts anew.
             self._since_s = self._shared.clock.monotonic_s()
@@ -173,13 +173,13 @@ class Connection(asyncio.Protocol):
         if self.phase == LOST:
             return
         self._now_s = now_s
-        if self._out.stalled_s(now_s) >= self._limits.write_timeout_s:
+        if self.out.stalled_s(now_s) >= self._limits.write_timeout_s:
             self._shared.stats.connections_reset += 1
             self._transport.abort()
-        elif self.phase >= LINGER and self._out.bytes_unsent:
+        elif self.phase >= LINGER and self.out.bytes_unsent:
             # The time to linger begins when the client has the answer.
             self._since_s = now_s
-        elif now_s - self._since_s >= self._allowed_s and not self._out.paused and not self._resting:
+        elif now_s - self._since_s >= self._allowed_s and not self.out.paused and not self._resting:
             self._time_out()
 
     def give_way(self) -> None:
@@ -194,7 +194,7 @@ class Connection(asyncio.Protocol):
         """
         if self.phase == STREAM and self._task is not None:
             self._task.cancel()
-        elif self.phase == HEAD and self._parser.idle:
+        elif self.phase == HEAD and self.parser.idle:
             self._close()
 
     def cut(self) -> None:
@@ -211,10 +211,11 @@ class Connection(asyncio.Protocol):
 
         Returns the rest of `data`.
         """
-        if self._out.paused or self._resting or not self._parser.at_start:
+        if self.out.paused or self._resting or not self.parser.at_start:
             return data
+        began_s = self._shared.clock.monotonic_s()
         try:
-            rest = shortcut.take(data, self._shared, self._out)
+            rest = shortcut.take(data, began_s, self._shared, self.out)
         except Exception as error:  # noqa: BLE001
             # The handler answers, or fails in its own way.
             self._shortcut = None
@@ -222,7 +223,7 @@ class Connection(asyncio.Protocol):
             self._shared.report(error, Request(route.method, route.template, peer=self._peer))
             return data
         if rest is not data:
-            self._now_s = self._since_s = self._shared.clock.monotonic_s()
+            self._now_s = self._since_s = began_s
         return rest
 
     def _advance(self) -> None:
@@ -235,17 +236,17 @@ class Connection(asyncio.Protocol):
                 self._take_requests()
             except CallerError as error:
                 self._refuse_framing(error)
-            self._out.flush()
-            if self.phase == HEAD and not self._out.paused and not self._resting:
+            self.out.flush()
+            if self.phase == HEAD and not self.out.paused and not self._resting:
                 self._await_head()
-        if self._parser.unread_bytes or self._counted_bytes:
+        if self.parser.unread_bytes or self._counted_bytes:
             self._count_unread()
         if self._reading_paused or self.phase != HEAD or self._resting:
             self._balance_reading()
 
     def _take_requests(self) -> None:
         """Answer until more must come, a handler waits, the client must read, or the turn is over."""
-        parser, out = self._parser, self._out
+        parser, out = self.parser, self.out
         turn_ends_s, first = self._now_s + TURN_S_MAX, True
         while not out.paused:
             if first:
@@ -290,11 +291,11 @@ class Connection(asyncio.Protocol):
         if request.content_length != 0:
             self._pending = request, route, parameters
             self._await_body()
-            if request.expects_continue and not self._parser.body_started:
-                self._out.add(CONTINUE)
+            if request.expects_continue and not self.parser.body_started:
+                self.out.add(CONTINUE)
             return
         if route.prepare is not None:
-            section, shortcut = self._parser.repeated_section, self._shortcut
+            section, shortcut = self.parser.repeated_section, self._shortcut
             if section is not None and (shortcut is None or not shortcut.is_for(route, section)):
                 self._shortcut = shortcut_for(request, route, section, shared.router)
         self._serve(request, route, parameters)
@@ -303,11 +304,11 @@ class Connection(asyncio.Protocol):
         """Take a body, or as much of it as is read at once, and answer. Return False if more must come."""
         pending = self._pending
         if pending is None:
-            body = self._parser.read_body(self._limits.body_bytes_max, keep=False)
+            body = self.parser.read_body(self._limits.body_bytes_max, keep=False)
         else:
-            body = self._parser.read_body(pending[1].body_bytes_max, keep=pending[1].body != "none")
+            body = self.parser.read_body(pending[1].body_bytes_max, keep=pending[1].body != "none")
         if body is None:
-            return self._parser.rests
+            return self.parser.rests
         self.phase = HEAD
         if pending is not None:
             self._pending = None
@@ -377,7 +378,7 @@ class Connection(asyncio.Protocol):
             closes
             or not request.keep_alive
             or shared.draining
-            or (self._input_ended and self._parser.idle)
+            or (self._input_ended and self.parser.idle)
             or (isinstance(response, StreamingResponse) and request.version == 10)
         )
         took_s = shared.clock.monotonic_s() - self._head_at_s
@@ -396,14 +397,14 @@ class Connection(asyncio.Protocol):
                 request_id=request_id,
             )
             shared.observe(request, response.status, len(data), took_s)
-        self._out.add(data)
+        self.out.add(data)
         shared.stats.latency.observe(took_s)
         shared.stats.responses[response.status // 100] += 1
         return keep_alive
 
     async def _stream(self, request: Request, response: StreamingResponse, keep_alive: bool) -> bool:
         """Send the body of `response`, whose head is ready. Return whether another request may follow."""
-        shared, out = self._shared, self._out
+        shared, out = self._shared, self.out
         chunked = request.version > 10
         before_bytes = out.bytes_written
         out.flush()
@@ -439,10 +440,10 @@ class Connection(asyncio.Protocol):
 
     def _await_head(self) -> None:
         """Set the deadline of the next head; close if none can come, or if the engine drains."""
-        if self._input_ended or (self._shared.draining and self._parser.idle):
+        if self._input_ended or (self._shared.draining and self.parser.idle):
             self._close()
-        elif self._parser.idle:
-            if self._out.bytes_written:
+        elif self.parser.idle:
+            if self.out.bytes_written:
                 # Also after half an empty line began a head that came to nothing.
                 self._head_timed = False
                 self._since_s, self._allowed_s = self._now_s, self._limits.idle_timeout_s
@@ -455,7 +456,7 @@ class Connection(asyncio.Protocol):
         self._since_s, self._allowed_s = self._now_s, self._limits.body_timeout_s
 
     def _time_out(self) -> None:
-        idle = self.phase == HEAD and self._parser.idle and self._out.bytes_written
+        idle = self.phase == HEAD and self.parser.idle and self.out.bytes_written
         thrown_away = self.phase == BODY and self._pending is None
         if self.phase == CLOSING:
             self._transport.abort()
@@ -490,7 +491,7 @@ class Connection(asyncio.Protocol):
                 cors=False,
                 request_id=unread.identify(shared.new_request_id),
             )
-            self._out.add(data)
+            self.out.add(data)
             shared.stats.responses[response.status // 100] += 1
             shared.observe(unread, response.status, len(data), 0.0)
         self._linger()
@@ -500,7 +501,7 @@ class Connection(asyncio.Protocol):
 
         A client that is reset while it sends may never see the answer (RFC 9112 §9.6).
         """
-        self._out.flush()
+        self.out.flush()
         if self._input_ended or self._transport.is_closing() or not self._transport.can_write_eof():
             self._close()
             return
@@ -513,7 +514,7 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         """Close when all that was written is sent."""
         if self.phase < CLOSING:
-            self._out.flush()
+            self.out.flush()
             self.phase = CLOSING
             self._end_input()
             # When all is sent, the other side need not end TLS, too (RFC 8446 §6.1).
@@ -523,7 +524,7 @@ class Connection(asyncio.Protocol):
     def _end_input(self) -> None:
         """Read and keep nothing any more."""
         self._pending = None
-        self._parser.end()
+        self.parser.end()
         self._count_unread()
 
     # Back-pressure
@@ -531,7 +532,7 @@ class Connection(asyncio.Protocol):
     def _count_unread(self) -> None:
         """Count what is unread here; if all connections hold too much, refuse what makes it more."""
         shared = self._shared
-        grown_bytes = max(0, self._parser.unread_bytes - UNREAD_BYTES_FREE) - self._counted_bytes
+        grown_bytes = max(0, self.parser.unread_bytes - UNREAD_BYTES_FREE) - self._counted_bytes
         self._counted_bytes += grown_bytes
         shared.unread_bytes += grown_bytes
         if grown_bytes > 0 and shared.unread_bytes > shared.unread_bytes_max and self.phase < LINGER:
@@ -545,7 +546,7 @@ class Connection(asyncio.Protocol):
         """Pause reading while the client does not read, or has sent enough ahead; else resume it."""
         busy = self.phase >= HANDLER or self._resting
         pause = self.phase < LINGER and (
-            self._out.paused or (busy and self._parser.buffered_bytes > READ_AHEAD_BYTES_MAX)
+            self.out.paused or (busy and self.parser.buffered_bytes > READ_AHEAD_BYTES_MAX)
         )
         if pause == self._reading_paused or self._input_ended:
             return

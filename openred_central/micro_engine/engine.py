@@ -69,7 +69,7 @@ class Engine:
         fast_path: bool = True,
     ) -> None:
         limits, clock = limits or EngineLimits(), clock or SystemClock()
-        self._shared = Shared(
+        self.shared = Shared(
             limits=limits,
             clock=clock,
             router=Router(limits.body_bytes_max, fast_path=fast_path),
@@ -79,8 +79,8 @@ class Engine:
             places_kept=places_kept,
         )
         self.limits = limits
-        self.stats = self._shared.stats
-        self._acceptor: Acceptor | None = None
+        self.stats = self.shared.stats
+        self.acceptor: Acceptor | None = None
         self._timer: asyncio.TimerHandle | None = None
         # Ends the wait of a drain: nothing is in flight any more, or the wait is cut short.
         self._settled = asyncio.Event()
@@ -98,7 +98,7 @@ class Engine:
         """Register the decorated coroutine function; arguments and errors as for `Router.add`."""
 
         def register(handler: H) -> H:
-            self._shared.router.add(
+            self.shared.router.add(
                 template,
                 methods,
                 handler,
@@ -113,12 +113,12 @@ class Engine:
 
     def routes(self) -> Iterator[Route]:
         """Yield every route, with the counts of its answers."""
-        return self._shared.router.routes()
+        return self.shared.router.routes()
 
     @property
     def connections_open(self) -> int:
         """Return how many connections are open, or gone with a handler that still works for them."""
-        return self._shared.gate.open
+        return self.shared.gate.open
 
     async def start(
         self, listeners: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None
@@ -130,25 +130,25 @@ class Engine:
 
         Returns the addresses, such as ``127.0.0.1:8000``.
         """
-        if self._acceptor is not None:
+        if self.acceptor is not None:
             raise RuntimeError("the engine has been started already")
-        self._acceptor = Acceptor(self._shared, listeners, tls)
+        self.acceptor = Acceptor(self.shared, listeners, tls)
         addresses = [address_of(listener) for listener in listeners]
-        self._tick(self._acceptor)
-        self._acceptor.start()
+        self._tick(self.acceptor)
+        self.acceptor.start()
         return addresses
 
     def renew_tls(self, tls: ssl.SSLContext) -> None:
         """Serve new connections with another certificate. For an engine that has been started with one."""
-        if self._acceptor is not None:
-            self._acceptor.renew(tls)
+        if self.acceptor is not None:
+            self.acceptor.renew(tls)
 
     async def drain(self) -> int:
         """Stop accepting, finish what is in flight, close what is idle.
 
         Streams are ended; handlers have `drain_timeout_s`. Returns how many connections had to be cut then.
         """
-        shared, acceptor = self._shared, self._acceptor
+        shared, acceptor = self.shared, self.acceptor
         if acceptor is None:
             return 0
         acceptor.stop()
@@ -176,7 +176,7 @@ class Engine:
         self._settled.set()
 
     async def _wait_settled(self, timeout_s: float) -> None:
-        if self._shared.gate.open:
+        if self.shared.gate.open:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._settled.wait(), timeout_s)
 
@@ -217,15 +217,15 @@ class Engine:
 
     def _tick(self, acceptor: Acceptor) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick, acceptor)
-        self._shared.encoder.tick(self._shared.clock.wall_s())
+        self.shared.encoder.tick(self.shared.clock.wall_s())
         acceptor.tick()
-        self._sweep(list(self._shared.connections))
+        self.sweep(list(self.shared.connections))
 
-    def _sweep(self, connections: list[Held]) -> None:
+    def sweep(self, connections: list[Held]) -> None:
         """Check the deadlines of `connections`, some now and the others in later turns of the loop."""
-        now_s = self._shared.clock.monotonic_s()
+        now_s = self.shared.clock.monotonic_s()
         for connection in connections[-SWEEP_CONNECTIONS_MAX:]:
             connection.check_deadlines(now_s)
         del connections[-SWEEP_CONNECTIONS_MAX:]
         if connections:
-            asyncio.get_running_loop().call_soon(self._sweep, connections)
+            asyncio.get_running_loop().call_soon(self.sweep, connections)

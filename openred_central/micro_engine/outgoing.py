@@ -68,7 +68,7 @@ class Outgoing:
     async def stream(self, chunks: AsyncIterator[bytes], *, chunked: bool) -> None:
         """Write all that `chunks` yields, each piece at once, and close `chunks` whatever happens.
 
-        `chunked` frames the pieces and ends them with the last chunk (RFC 9112 §7.1). That one is missing if
+        `chunked` frames the pieces and ends them with the last chunk (RFC 9112 §7.1). It is missing if
         `chunks` raised or this was cancelled, so that the client can tell a cut body from a whole one.
 
         A client that left is noticed when a piece is written to it: a stream that may pause for long should

@@ -29,7 +29,7 @@ _PLAIN: Final = f"{string.ascii_letters}{string.digits}-._~:".encode()
 class Shortcut:
     """Answers the requests of one connection to `route` whose header section is `section`, by `answer`."""
 
-    __slots__ = ("_answer", "_beginning", "_ending", "_section", "route")
+    __slots__ = ("_answer", "_beginning", "_bytes_max", "_ending", "_section", "route")
 
     def __init__(self, route: Route, section: bytes, answer: Answer) -> None:
         self.route = route
@@ -38,36 +38,63 @@ class Shortcut:
         # All bytes of a request before its parameter, and behind it.
         self._beginning = f"{route.method} {_beginning_of(route)}".encode()
         self._ending = b" HTTP/1.1\r\n" + section
+        self._bytes_max = len(self._beginning) + SEGMENT_BYTES_MAX + len(self._ending)
 
     def is_for(self, route: Route, section: bytes) -> bool:
         """Return whether it is for requests to `route` with this header section."""
         return self.route is route and self._section == section
+
+    def parameter(self, data: bytes) -> str | None:
+        """Return the parameter of the request that `data` is; None if it is something else, or several."""
+        beginning, ending = self._beginning, self._ending
+        if len(data) > self._bytes_max or not (data.endswith(ending) and data.startswith(beginning)):
+            return None
+        segment = data[len(beginning) : -len(ending)]
+        return segment.decode("ascii") if segment and not segment.translate(None, _PLAIN) else None
 
     def parameters(self, data: bytes) -> list[str]:
         """Return the parameters of the requests that `data` is; none if any of it is something else."""
         beginning, ending = self._beginning, self._ending
         if not (data.endswith(ending) and data.startswith(beginning)):
             return []
-        segments = [data[len(beginning) : -len(ending)]]
-        if segments[0].translate(None, _PLAIN):
-            # Several requests, or one that is not plain.
-            segments = segments[0].split(ending + beginning, PIPELINED_MAX)
-            if len(segments) > PIPELINED_MAX or b"".join(segments).translate(None, _PLAIN):
-                return []
+        segments = data[len(beginning) : -len(ending)].split(ending + beginning, PIPELINED_MAX)
+        if len(segments) > PIPELINED_MAX or b"".join(segments).translate(None, _PLAIN):
+            return []
         if not all(0 < len(segment) <= SEGMENT_BYTES_MAX for segment in segments):
             return []
         return [segment.decode("ascii") for segment in segments]
 
-    def take(self, data: bytes, shared: Shared, out: Outgoing) -> bytes:
-        """Answer the requests at the front of `data` as far as possible. Return the rest of `data`.
+    def take(self, data: bytes, began_s: float, shared: Shared, out: Outgoing) -> bytes:
+        """Answer the requests at the front of `data`, which came at `began_s`. Return the rest of `data`.
 
         Raises what `answer` raises; nothing is written then.
         """
         observer = shared.observer
-        passes = PIPELINED_MAX if observer is None else observer.passes
-        if not passes or shared.draining:
+        if shared.draining or (observer is not None and not observer.passes):
             return data
-        began_s = shared.clock.monotonic_s()
+        parameter = self.parameter(data)
+        if parameter is not None:
+            answer = self._answer(parameter)
+            if answer is None:
+                return data
+            out.write(shared.encoder.json(*answer, cors=self.route.cors))
+            answered, rest = 1, b""
+        else:
+            answered, rest = self._take_pipelined(data, shared, out)
+            if not answered:
+                return data
+        if observer is not None:
+            observer.passes -= answered
+        stats = shared.stats
+        stats.requests += answered
+        stats.responses[2] += answered
+        self.route.responses[2] += answered
+        stats.latency.observe(shared.clock.monotonic_s() - began_s, answered)
+        return rest
+
+    def _take_pipelined(self, data: bytes, shared: Shared, out: Outgoing) -> tuple[int, bytes]:
+        """Answer as many requests as possible with one write. Return their number, and the rest of `data`."""
+        passes = PIPELINED_MAX if shared.observer is None else shared.observer.passes
         replies: list[bytes] = []
         taken_bytes = 0
         for parameter in self.parameters(data)[:passes]:
@@ -76,18 +103,9 @@ class Shortcut:
                 break
             replies.append(shared.encoder.json(*answer, cors=self.route.cors))
             taken_bytes += len(self._beginning) + len(parameter) + len(self._ending)
-        answered = len(replies)
-        if not answered:
-            return data
-        out.write(b"".join(replies))
-        if observer is not None:
-            observer.passes -= answered
-        stats = shared.stats
-        stats.requests += answered
-        stats.responses[2] += answered
-        self.route.responses[2] += answered
-        stats.latency.observe(shared.clock.monotonic_s() - began_s, answered)
-        return data[taken_bytes:]
+        if replies:
+            out.write(b"".join(replies))
+        return len(replies), data[taken_bytes:]
 
 
 def shortcut_for(request: Request, route: Route, section: bytes, router: Router) -> Shortcut | None:

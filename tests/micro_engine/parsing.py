@@ -15,7 +15,7 @@ BODY_BYTES_MAX = 1024 * 1024
 
 @dataclass(frozen=True)
 class Served:
-    """What a parser gave for one request."""
+    """One request as a parser read it."""
 
     method: str
     path: str

@@ -34,7 +34,7 @@ def last(world: World) -> tuple[int, str]:
 # Deadlines
 
 
-def test_a_client_that_connects_and_sends_nothing_is_told_after_ten_seconds(world: World) -> None:
+def test_silent_client_gets_a_408_after_ten_seconds(world: World) -> None:
     world.wait(9)
     assert world.transport.sent == b""
     world.wait(1)
@@ -42,7 +42,7 @@ def test_a_client_that_connects_and_sends_nothing_is_told_after_ten_seconds(worl
     assert world.transport.ended
 
 
-def test_a_first_head_must_be_complete_ten_seconds_after_connecting(world: World) -> None:
+def test_first_head_has_ten_seconds_from_connecting(world: World) -> None:
     world.wait(5)
     world.send(b"GET /plain/a")
     world.wait(4)
@@ -51,7 +51,7 @@ def test_a_first_head_must_be_complete_ten_seconds_after_connecting(world: World
     assert last(world) == (408, "close")
 
 
-def test_a_later_head_must_be_complete_ten_seconds_after_its_first_byte(world: World) -> None:
+def test_later_head_has_ten_seconds_from_its_first_byte(world: World) -> None:
     world.send(get("/plain/a"))
     world.wait(60)
     for byte in b"GET /plai":
@@ -62,7 +62,7 @@ def test_a_later_head_must_be_complete_ten_seconds_after_its_first_byte(world: W
     assert last(world) == (408, "close")
 
 
-def test_the_time_of_a_head_begins_anew_with_each_request(world: World) -> None:
+def test_time_of_a_head_begins_anew_with_each_request(world: World) -> None:
     message = get("/plain/a")
     world.send(message + message[:5])
     world.wait(8)
@@ -73,7 +73,7 @@ def test_the_time_of_a_head_begins_anew_with_each_request(world: World) -> None:
     assert last(world) == (408, "close")
 
 
-def test_a_body_must_be_complete_twenty_seconds_after_its_head(world: World) -> None:
+def test_body_has_twenty_seconds_from_its_head(world: World) -> None:
     message = post("/echo", b'{"abc":"' + b"x" * 100 + b'"}')
     world.send(message[:-100])
     for _ in range(19):
@@ -84,7 +84,7 @@ def test_a_body_must_be_complete_twenty_seconds_after_its_head(world: World) -> 
     assert world.served == []
 
 
-def test_an_idle_connection_is_closed_without_a_word_after_75_seconds(world: World) -> None:
+def test_idle_connection_is_closed_after_75_seconds(world: World) -> None:
     world.send(get("/plain/a"))
     sent = world.transport.sent
     world.wait(74)
@@ -102,7 +102,7 @@ def test_each_request_renews_the_idle_time(world: World) -> None:
     assert world.connection.phase == HEAD
 
 
-def test_a_handler_has_no_deadline_and_the_idle_time_begins_with_its_answer(world: World) -> None:
+def test_handler_has_no_deadline(world: World) -> None:
     world.send(get("/waiting/a"))
     world.wait(500)
     world.release()
@@ -113,7 +113,7 @@ def test_a_handler_has_no_deadline_and_the_idle_time_begins_with_its_answer(worl
     assert world.connection.phase == LOST
 
 
-def test_a_client_that_takes_nothing_of_an_answer_for_thirty_seconds_is_reset(world: World) -> None:
+def test_client_that_reads_nothing_for_thirty_seconds_is_reset(world: World) -> None:
     world.transport.client_reads = False
     world.send(get("/large"))
     assert world.transport.unsent < world.transport.high
@@ -124,7 +124,7 @@ def test_a_client_that_takes_nothing_of_an_answer_for_thirty_seconds_is_reset(wo
     assert world.shared.stats.connections_reset == 1
 
 
-def test_a_client_that_reads_slowly_is_not_reset(world: World) -> None:
+def test_client_that_reads_slowly_is_not_reset(world: World) -> None:
     world.transport.client_reads = False
     world.send(get("/large"))
     for _ in range(4):
@@ -146,7 +146,7 @@ def test_lingering_begins_when_the_client_has_its_answer(world: World) -> None:
     assert not world.transport.aborted
 
 
-def test_over_tls_a_close_that_the_client_does_not_complete_ends_in_a_reset() -> None:
+def test_unfinished_tls_close_ends_in_a_reset() -> None:
     world = World(tls=True)
     world.transport.client_reads = False
     world.send(get("/plain/a", "Connection: close"))
@@ -159,7 +159,7 @@ def test_over_tls_a_close_that_the_client_does_not_complete_ends_in_a_reset() ->
     world.close()
 
 
-def test_a_head_has_its_own_time_also_behind_an_empty_line_that_came_in_halves(world: World) -> None:
+def test_head_behind_a_split_empty_line_has_its_own_time(world: World) -> None:
     world.send(get("/plain/a"))
     for piece in (b"\r", b"\n", b"GET /plain/b"):
         world.send(piece)
@@ -168,7 +168,7 @@ def test_a_head_has_its_own_time_also_behind_an_empty_line_that_came_in_halves(w
 
 
 @pytest.mark.parametrize(("allowed_s", "told"), [(1, b"within 1 second."), (2, b"within 2 seconds.")])
-def test_a_head_that_is_late_is_told_what_time_it_had(allowed_s: int, told: bytes) -> None:
+def test_408_names_the_time_allowed(allowed_s: int, told: bytes) -> None:
     world = World(EngineLimits(head_timeout_s=allowed_s))
     world.send(b"GET /plain/a")
     world.wait(allowed_s)
@@ -180,7 +180,7 @@ def test_a_head_that_is_late_is_told_what_time_it_had(allowed_s: int, told: byte
 # Back-pressure
 
 
-def test_an_unread_pipeline_stops_being_parsed_and_read(world: World) -> None:
+def test_unread_pipeline_stops_being_parsed_and_read(world: World) -> None:
     world.transport.client_reads = False
     world.send(get("/large") * 50)
     assert len(world.served) == 2
@@ -216,7 +216,7 @@ def test_no_deadline_runs_while_the_client_is_kept_from_sending(world: World) ->
     assert last(world) == (408, "close")
 
 
-def test_reading_goes_on_after_a_handler_that_had_enough_sent_ahead(world: World) -> None:
+def test_reading_resumes_after_a_handler(world: World) -> None:
     world.send(get("/waiting/a") + get("/plain/b") * 2000)
     assert not world.transport.reading
     world.release()
@@ -224,7 +224,7 @@ def test_reading_goes_on_after_a_handler_that_had_enough_sent_ahead(world: World
     assert len(answers(world.transport.sent)) == 2001
 
 
-def test_a_body_waited_for_when_writing_pauses_gets_its_time_anew(world: World) -> None:
+def test_paused_writing_renews_the_time_of_a_body(world: World) -> None:
     world.send(post("/echo", b"{}")[:-1])
     world.wait(15)
     world.call(world.connection.pause_writing)
@@ -235,7 +235,7 @@ def test_a_body_waited_for_when_writing_pauses_gets_its_time_anew(world: World) 
     assert answers(world.send(b"}"))[0].status == 200
 
 
-def test_a_thrown_away_body_pauses_like_any_other_input(world: World) -> None:
+def test_thrown_away_body_pauses_like_any_other_input(world: World) -> None:
     world.send(post("/nowhere", b"12")[:-1])
     assert world.connection.phase == BODY
     world.call(world.connection.pause_writing)
@@ -255,7 +255,7 @@ def test_cutting_ends_the_handler_and_the_connection(world: World) -> None:
     assert world.waiting[0].cancelled()
 
 
-def test_the_limits_are_those_of_the_engine() -> None:
+def test_limits_are_those_of_the_engine() -> None:
     world = World(EngineLimits(head_timeout_s=3, linger_s=1))
     world.wait(2)
     assert world.transport.sent == b""

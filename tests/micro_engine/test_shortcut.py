@@ -71,14 +71,18 @@ def read_all(data: bytes) -> list[str]:
 
 @given(st.lists(PIECES, max_size=8).map(b"".join))
 def test_shortcut_accepts_only_what_the_parser_reads(data: bytes) -> None:
-    parameters = SHORTCUT.parameters(data)
+    parameter, parameters = SHORTCUT.parameter(data), SHORTCUT.parameters(data)
+    if parameter is not None:
+        assert parameters == [parameter]
     if parameters:
         assert read_all(data) == parameters
 
 
 @given(st.lists(st.from_regex(r"[A-Za-z0-9._~:-]{1,40}", fullmatch=True), min_size=1, max_size=5))
 def test_shortcut_accepts_requests_that_repeat(segments: list[str]) -> None:
-    assert SHORTCUT.parameters(b"".join(request(segment.encode()) for segment in segments)) == segments
+    data = b"".join(request(segment.encode()) for segment in segments)
+    assert SHORTCUT.parameters(data) == segments
+    assert SHORTCUT.parameter(data) == (segments[0] if len(segments) == 1 else None)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +107,7 @@ def test_shortcut_accepts_requests_that_repeat(segments: list[str]) -> None:
     ids=repr,
 )
 def test_shortcut_accepts_nothing_else(data: bytes) -> None:
+    assert SHORTCUT.parameter(data) is None
     assert SHORTCUT.parameters(data) == []
     assert SHORTCUT.parameters(request(b"n") + data) == (["n"] if data == b"" else [])
 
@@ -342,7 +347,7 @@ def test_drain_makes_the_next_answer_the_last(world: World, beats: Beats) -> Non
 def test_rest_of_a_begun_request_is_no_request(world: World, beats: Beats) -> None:
     repeat(world)
     assert world.send(b"POST /beat/c HTTP/1.1\r\nHost: test\r\nX-Other: ") == b""
-    # What comes now is the rest of a header section, whatever it looks like.
+    # This is the rest of a header section, although it looks like a request.
     (answer,) = answers(world.send(beat("d")))
     assert answer.status == 400
     assert beats.taken == []

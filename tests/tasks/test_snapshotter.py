@@ -23,6 +23,7 @@ from openred_central.tasks.snapshotter import (
     SnapshotOptions,
     Snapshotter,
 )
+from tests.support.waiting import until
 
 INTERVAL_S = 3_600.0
 # Nothing here waits longer than this for what has to happen at once.
@@ -148,9 +149,7 @@ def test_a_failing_snapshot_is_told_once_in_each_direction_and_tried_again(
 async def test_snapshots_are_taken_again_and_again_beside_the_loop() -> None:
     parts = Parts(snapshot_interval_s=0.01)
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        while parts.snapshotter.stats.snapshots < 2:
-            await asyncio.sleep(0.001)
+    await until(lambda: parts.snapshotter.stats.snapshots >= 2)
     parts.snapshotter.stop()
     await running
     assert len(parts.source.threads) == 1
@@ -172,8 +171,7 @@ async def test_a_system_that_forbids_a_lower_priority_takes_snapshots_all_the_sa
     monkeypatch.setattr(os, "setpriority", refuse)
     parts = Parts()
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        assert (await parts.snapshotter.take_now()).records == 3
+    assert (await parts.snapshotter.take_now()).records == 3
     parts.snapshotter.stop()
     await running
 
@@ -182,9 +180,7 @@ async def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> 
     parts = Parts(snapshot_interval_s=0.01)
     parts.source.gate.clear()
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        while not parts.source.took.is_set():
-            await asyncio.sleep(0.001)
+    await until(parts.source.took.is_set)
     parts.snapshotter.stop()
     parts.source.gate.set()
     await running
@@ -195,9 +191,7 @@ async def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> 
 async def test_an_interval_of_nothing_is_never() -> None:
     parts = Parts(snapshot_interval_s=0.0)
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        while not parts.source.cleared:
-            await asyncio.sleep(0.001)
+    await until(lambda: parts.source.cleared)
     for _ in range(5):
         await asyncio.sleep(0)
     assert not running.done()
@@ -216,9 +210,8 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> No
 async def test_a_snapshot_can_be_asked_for_at_any_time(interval_s: float) -> None:
     parts = Parts(snapshot_interval_s=interval_s)
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        assert (await parts.snapshotter.take_now()).records == 3
-        assert (await parts.snapshotter.take_now()).records == 3
+    assert (await parts.snapshotter.take_now()).records == 3
+    assert (await parts.snapshotter.take_now()).records == 3
     assert parts.snapshotter.stats.snapshots == 2
     parts.snapshotter.stop()
     await running
@@ -229,13 +222,11 @@ async def test_one_asked_for_while_another_is_under_way_comes_behind_it() -> Non
     parts.source.gate.clear()
     running = asyncio.create_task(parts.snapshotter.run())
     first = asyncio.create_task(parts.snapshotter.take_now())
-    async with asyncio.timeout(WAIT_S):
-        while not parts.source.took.is_set():
-            await asyncio.sleep(0.001)
-        second = asyncio.create_task(parts.snapshotter.take_now())
-        await asyncio.sleep(0)
-        parts.source.gate.set()
-        await asyncio.gather(first, second)
+    await until(parts.source.took.is_set)
+    second = asyncio.create_task(parts.snapshotter.take_now())
+    await asyncio.sleep(0)
+    parts.source.gate.set()
+    await asyncio.gather(first, second)
     assert parts.snapshotter.stats.snapshots == 2
     parts.snapshotter.stop()
     await running
@@ -245,23 +236,20 @@ async def test_whoever_asked_is_told_why_there_is_none() -> None:
     parts = Parts()
     parts.source.error = OSError("no room")
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        with pytest.raises(SnapshotFailed, match="no room"):
-            await parts.snapshotter.take_now()
+    with pytest.raises(SnapshotFailed, match="no room"):
+        await parts.snapshotter.take_now()
     parts.source.gate.clear()
     parts.source.took.clear()
     under_way = asyncio.create_task(parts.snapshotter.take_now())
-    async with asyncio.timeout(WAIT_S):
-        while not parts.source.took.is_set():
-            await asyncio.sleep(0.001)
-        behind = asyncio.create_task(parts.snapshotter.take_now())
-        await asyncio.sleep(0)
-        parts.snapshotter.stop()
-        parts.source.gate.set()
-        await running
-        for asked in (under_way, behind, parts.snapshotter.take_now()):
-            with pytest.raises(SnapshotFailed, match="the server is stopping"):
-                await asked
+    await until(parts.source.took.is_set)
+    behind = asyncio.create_task(parts.snapshotter.take_now())
+    await asyncio.sleep(0)
+    parts.snapshotter.stop()
+    parts.source.gate.set()
+    await running
+    for asked in (under_way, behind, parts.snapshotter.take_now()):
+        with pytest.raises(SnapshotFailed, match="the server is stopping"):
+            await asked
 
 
 def test_a_file_that_is_not_the_database_is_not_copied() -> None:
@@ -307,8 +295,7 @@ async def test_without_a_thread_no_snapshot_is_taken_and_the_task_goes_on(
 
     parts = Parts()
     task = asyncio.create_task(parts.snapshotter.run())
-    while not parts.source.cleared:
-        await asyncio.sleep(0.001)
+    await until(lambda: parts.source.cleared)
     with monkeypatch.context() as patched:
         patched.setattr(ThreadPoolExecutor, "submit", starved)
         for _ in range(3):

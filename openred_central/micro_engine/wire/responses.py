@@ -58,7 +58,7 @@ class ResponseEncoder:
     Keep-Alive. `tick` must be called once a second with the wall time.
     """
 
-    __slots__ = ("_date", "_heads", "_keep", "_server_name")
+    __slots__ = ("_date", "_keep", "_server_name", "heads")
 
     def __init__(self, server_name: str, idle_timeout_s: float, wall_s: float) -> None:
         if _FORBIDDEN.search(server_name):
@@ -66,13 +66,13 @@ class ResponseEncoder:
         self._server_name = server_name
         self._keep = b"\r\nConnection: keep-alive\r\nKeep-Alive: timeout=%d\r\n\r\n" % int(idle_timeout_s)
         # Each second, only the first response of its kind has its head made anew.
-        self._heads: dict[_HeadKey, bytes] = {}
+        self.heads: dict[_HeadKey, bytes] = {}
         self.tick(wall_s)
 
     def tick(self, wall_s: float) -> None:
         """Renew the Date field (RFC 9110 §6.6.1); `wall_s` is in seconds since the Unix epoch."""
         self._date = http_date(wall_s)
-        self._heads.clear()
+        self.heads.clear()
 
     def whole(
         self, response: Response, *, keep_alive: bool, head_only: bool, cors: bool, request_id: str = ""
@@ -102,7 +102,8 @@ class ResponseEncoder:
 
     def json(self, body: bytes, headers: tuple[tuple[str, str], ...], *, cors: bool) -> bytes:
         """Return the answer with status 200 and the JSON `body` on a connection that is kept."""
-        head = self._head((200, JSON_TYPE, headers, cors) if headers else _JSON_KEYS[cors])
+        key = (200, JSON_TYPE, headers, cors) if headers else _JSON_KEYS[cors]
+        head = self.heads.get(key) or self._make_head(key)
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), self._keep, body)
 
     def streaming_head(
@@ -117,7 +118,7 @@ class ResponseEncoder:
 
     def _head(self, key: _HeadKey) -> bytes:
         """Return the status line and all fields that do not frame the message, without the last CRLF."""
-        return self._heads.get(key) or self._make_head(key)
+        return self.heads.get(key) or self._make_head(key)
 
     def _make_head(self, key: _HeadKey) -> bytes:
         status, content_type, headers, cors = key
@@ -146,9 +147,9 @@ class ResponseEncoder:
             head = "\r\n".join(lines).encode("latin-1")
         except UnicodeEncodeError as error:
             raise InternalBug(f"a field of the response is not Latin-1: {error}") from error
-        if len(self._heads) >= HEADS_KEPT_MAX:
-            self._heads.clear()
-        self._heads[key] = head
+        if len(self.heads) >= HEADS_KEPT_MAX:
+            self.heads.clear()
+        self.heads[key] = head
         return head
 
 
