@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -12,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
+from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.columns import record_digest
 from openred_central.directory.state.node import (
@@ -30,7 +28,6 @@ from openred_central.directory.state.node import (
 from openred_central.maintenance.portable import (
     NUMBER_MAX,
     LineError,
-    LineFields,
     Secret,
     Totals,
     decode,
@@ -38,7 +35,6 @@ from openred_central.maintenance.portable import (
     encode,
     encode_footer,
     encode_header,
-    object_of,
 )
 from tests.support.records import record, tombstone
 

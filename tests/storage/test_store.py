@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from openred_central.storage.sqlite.sqlite import SqliteStore
-from openred_central.storage.store import MemoryStore, RowsRefused, Store, StoreError
+from openred_central.storage.store import MemoryStore, Store
 from tests.support.records import batch, record
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.storage.sqlite.connecting import CACHE_KIB, Checking, connect, transaction, truncate_log
-from openred_central.storage.sqlite.faults import Damage
+from openred_central.storage.sqlite.connecting import CACHE_KIB, connect, transaction, truncate_log
 from openred_central.storage.sqlite.schema import create_database
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError

@@ -12,10 +12,7 @@ import pytest
 
 from openred_central.storage.sqlite.open_files import (
     ENDINGS,
-    LOG_BYTES_MAX,
-    LOG_BYTES_WARNED,
     Companions,
-    LogSize,
 )
 from openred_central.storage.sqlite.schema import companion
 from openred_central.storage.store import StoreError
@@ -70,5 +67,3 @@ def test_a_vacuumed_file_is_used_on(tmp_path: Path) -> None:
         store.look(0.0)
         store.commit(batch(record(1)))
         assert records_of(store) == many[:2]
-
-
