@@ -44,7 +44,7 @@ def printable(text: str, *, escaped: str = "") -> str:
     Those are control characters, line separators, marks of direction, and unpaired surrogates; `escaped` are
     further characters to escape.
     """
-    if text.isprintable() and not escaped:
+    if text.isprintable() and not any(map(text.__contains__, escaped)):
         return text
     return "".join(
         character

@@ -17,7 +17,7 @@ from openred_central.directory.state.node import (
     DISCOVERABLE,
     HELD,
     PROVEN,
-    Endpoint,
+    NodeEndpoint,
     Profile,
     Record,
     Tombstone,
@@ -53,7 +53,7 @@ PROFILES = st.builds(
     TEXTS,
     PORTS,
     TEXTS,
-    st.lists(st.builds(Endpoint, TEXTS, PORTS), max_size=3).map(tuple),
+    st.lists(st.builds(NodeEndpoint, TEXTS, PORTS), max_size=3).map(tuple),
     st.dictionaries(TEXTS, JSON, max_size=3),
 )
 TRANSITIONS = st.builds(

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from ...directory.lifecycle import STATE_BY_WIRE_NAME, State
-from ...directory.state.node import Endpoint
+from ...directory.state.node import NodeEndpoint
 from ...encoding import KEY_ID, TOKEN_ID
 from ...limits.origins import parse_address
 from ...security.refusals import TOKEN_CHARS_MAX
@@ -278,20 +278,20 @@ def merge_patch(value: Any) -> dict[str, Any]:
         },
     }
 )
-def addresses(value: Any) -> tuple[Endpoint, ...]:
+def addresses(value: Any) -> tuple[NodeEndpoint, ...]:
     """Read further endpoints of a node, each an object of an address and a port."""
     if not isinstance(value, list) or len(value) > ADDRESSES_MAX:
         raise Wrong(f"has to be a list of at most {ADDRESSES_MAX} endpoints")
     return tuple(_endpoint(number, item) for number, item in enumerate(value))
 
 
-def _endpoint(number: int, value: Any) -> Endpoint:
+def _endpoint(number: int, value: Any) -> NodeEndpoint:
     if not isinstance(value, dict) or not {"address", "port"} <= value.keys():
         raise Wrong(
             f'has to consist of objects such as {{"address": "192.0.2.1", "port": 8001}}; [{number}] is not'
         )
     try:
-        return Endpoint(address(value["address"]), port(value["port"]))
+        return NodeEndpoint(address(value["address"]), port(value["port"]))
     except Wrong as wrong:
         raise Wrong(f"[{number}] {wrong}") from None
 
