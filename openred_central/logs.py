@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import sys
 import threading
 import warnings
@@ -27,6 +26,7 @@ import orjson
 
 from .log_writer import LogWriter
 from .micro_engine.wire.messages import Request
+from .wording import printable, rfc3339
 
 SHOWN_CHARACTERS_MAX: Final = 256
 # Errors may say at length what to do; they hold no more than this of what was sent.
@@ -37,8 +37,6 @@ TRACEBACK_CHARACTERS_MAX: Final = 16_384
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
 # What is drawn as it is: numbers, whose formats, such as %d or %.1f, want them unchanged.
 _NUMBERS: Final = (int, float)
-# Plain ASCII, which nearly everything is, needs no look at each character.
-_PLAIN: Final = re.compile(r"[ -\[\]-~]*")
 
 # The log of what operators do.
 AUDIT: Final = "openred.audit"
@@ -53,15 +51,7 @@ def shown(text: str, characters_max: int = SHOWN_CHARACTERS_MAX) -> str:
     not printable: control characters (C0, DEL, C1), line separators, marks of direction, unpaired surrogates.
     """
     cut = text if len(text) <= characters_max else text[:characters_max] + "…"
-    if _PLAIN.fullmatch(cut):
-        return cut
-    return "".join(map(_shown_character, cut))
-
-
-def _shown_character(character: str) -> str:
-    if character != "\\" and character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode("ascii")
+    return printable(cut, escaped="\\")
 
 
 class _Shown:
@@ -110,8 +100,10 @@ class TextFormatter(logging.Formatter):
         level = record.levelname.lower()
         if self._colour:
             level = f"\x1b[{_COLOURS.get(level, '0')}m{level}\x1b[0m" + " " * (7 - len(level))
-        when = datetime.fromtimestamp(record.created, UTC)
-        begins = f"{when.astimezone():%H:%M:%S} {level:7}" if self._terminal else f"{_rfc3339(when)} {level}"
+        if self._terminal:
+            begins = f"{datetime.fromtimestamp(record.created, UTC).astimezone():%H:%M:%S} {level:7}"
+        else:
+            begins = f"{rfc3339(record.created)} {level}"
         line = f"{begins} {shown(record.name)}: {message_of(record)}"
         fields = getattr(record, "fields", None)
         if fields:
@@ -129,7 +121,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         document: dict[str, Any] = {
-            "time": _rfc3339(datetime.fromtimestamp(record.created, UTC)),
+            "time": rfc3339(record.created),
             "level": record.levelname.lower(),
             "part": shown(record.name),
             "message": message_of(record),
@@ -162,10 +154,6 @@ def _text(value: object) -> str:
         return f"{value:g}" if isinstance(value, float) else str(value)
     text = shown(value)
     return text if text and not set(' "=') & set(text) else '"' + text.replace('"', '\\"') + '"'
-
-
-def _rfc3339(when: datetime) -> str:
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class AccessLog:

@@ -45,7 +45,7 @@ def test_attended_time_runs_smoothly_between_two_ticks() -> None:
     assert attended.now().attended_s == 2.5
 
 
-def test_a_suspended_process_credits_every_node_all_but_two_ticks() -> None:
+def test_a_suspended_process_ages_nodes_by_two_ticks_at_most() -> None:
     clock = VirtualClock()
     attended = AttendedTime(clock, tick_s=1.0)
     clock.advance(30 * 86_400.0)
@@ -99,7 +99,7 @@ def test_only_the_last_jumps_are_kept() -> None:
     assert attended.jumps[-1].jump_s == 20.0 * CLOCK_JUMPS_KEPT
 
 
-def test_time_stands_still_while_nobody_attends() -> None:
+def test_time_stands_still_while_not_attending() -> None:
     clock = VirtualClock()
     attended = AttendedTime(clock, tick_s=1.0)
     clock.advance(1.0)

@@ -34,7 +34,7 @@ OTHER = bytes(range(200))
         ((b"test",), b"\x01" + b"\x00" * 7 + b"\x04" + b"\x00" * 7 + b"test"),
     ],
 )
-def test_pieces_are_encoded_as_the_examples_of_paseto_show(pieces: tuple[bytes, ...], encoded: bytes) -> None:
+def test_pieces_are_encoded_like_the_examples_of_paseto(pieces: tuple[bytes, ...], encoded: bytes) -> None:
     assert pre_authentication_encoding(*pieces) == encoded
 
 

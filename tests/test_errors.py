@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openred_central.errors import CallerError, InternalBug
+from openred_central.errors import CallerError
 
 
 def test_a_problem_holds_cause_and_advice() -> None:
@@ -52,17 +52,5 @@ def test_changing_a_problem_document_does_not_change_the_error() -> None:
     assert error.fields == {"port": "is missing"}
 
 
-def test_an_error_holds_the_parts_of_its_reply() -> None:
-    error = CallerError(
-        429, "rate_limited", "Too many requests.", headers=(("Retry-After", "60"),), close=True
-    )
-    assert (error.status, error.headers, error.close) == (429, (("Retry-After", "60"),), True)
-
-
 def test_error_lines_hold_status_code_and_message() -> None:
     assert str(CallerError(410, "node_dead", "It is dead.")) == "410 node_dead: It is dead."
-
-
-def test_internal_bugs_are_no_caller_errors() -> None:
-    assert not issubclass(InternalBug, CallerError)
-    assert not issubclass(CallerError, InternalBug)

@@ -40,7 +40,7 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(given_s: list[float], sha
     assert lower * (1 - 1e-9) <= found <= BOUNDS_S[bucket] * (1 + 1e-9)
 
 
-def test_of_nothing_there_is_no_quantile() -> None:
+def test_a_quantile_of_nothing_is_none() -> None:
     assert quantile(BOUNDS_S, [0] * (len(BOUNDS_S) + 1), 0.5) is None
 
 

@@ -26,7 +26,7 @@ from ..directory.state.node import (
     LEFT,
     OBSERVED,
     PROVEN,
-    Endpoint,
+    NodeEndpoint,
     Profile,
     Record,
     Tombstone,
@@ -355,8 +355,8 @@ def _read_profile(fields: LineFields) -> bytes:
     return profile.encode()
 
 
-def _read_endpoint(fields: LineFields) -> Endpoint:
-    endpoint = Endpoint(fields.text("address"), fields.whole("port", 65_535))
+def _read_endpoint(fields: LineFields) -> NodeEndpoint:
+    endpoint = NodeEndpoint(fields.text("address"), fields.whole("port", 65_535))
     fields.done()
     return endpoint
 

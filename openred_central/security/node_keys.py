@@ -124,7 +124,7 @@ def rsa_padding() -> padding.PSS:
 
 def _verify_rsa(spki: bytes, signature: bytes, message: bytes) -> bool:
     try:
-        # Parsed anew for each check: to keep parsed keys would cost more memory than a node.
+        # Parsed for each check: to keep parsed keys would cost more memory than a node.
         key = crypto.serialization.load_der_public_key(spki)
         if not isinstance(key, crypto.rsa.RSAPublicKey):
             return False

@@ -43,7 +43,7 @@ def admit(ring: bytes, created: int, nonce: str, now: Now) -> bytes:
         if _is_live(entry, now)
     ]
     if any(entry.startswith(name) for entry in live):
-        raise ProofError("replayed", "This request was accepted before. Sign anew, with a fresh nonce.")
+        raise ProofError("replayed", "This request was accepted before. Sign again, with a fresh nonce.")
     if len(live) >= ENTRIES_MAX:
         raise ProofError(
             "too_many_proofs",

@@ -120,8 +120,8 @@ class Sessions:
         return Session(text, node_id, key_id, generation, expires_s, int(signed))
 
     def _mac(self, node_id: str, key_id: str, expires: str, signed: str, generation: str) -> str:
-        pieces = (node_id, key_id, expires, signed, generation)
-        return _mac(self._key, b"openred/3 session", *(piece.encode() for piece in pieces))
+        numbers = (expires.encode(), signed.encode(), generation.encode())
+        return _mac(self._key, b"openred/3 session", node_id.encode(), key_id.encode(), *numbers)
 
 
 class Claims:

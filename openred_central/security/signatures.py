@@ -142,19 +142,19 @@ def check_time(signature: Signature, wall_s: float, started_wall_s: float) -> No
     if created < wall_s - AGE_S_MAX:
         raise ProofError(
             "signature_expired",
-            f"The signature is {wall_s - created:.0f} s old, allowed are {AGE_S_MAX} s. Sign anew; "
+            f"The signature is {wall_s - created:.0f} s old, allowed are {AGE_S_MAX} s. Sign again; "
             "set your clock if it is slow.",
         )
     if created < started_wall_s:
-        raise ProofError("signature_expired", "The directory has started since this was signed. Sign anew.")
+        raise ProofError("signature_expired", "The directory has started since this was signed. Sign again.")
     if created > wall_s + EARLY_S_MAX:
         raise ProofError(
             "signature_early",
             f"The signature is from {created - wall_s:.0f} s in the future, allowed are {EARLY_S_MAX} s. "
-            "Your clock is fast: set it, and sign anew.",
+            "Your clock is fast: set it, and sign again.",
         )
     if signature.expires is not None and signature.expires <= wall_s:
-        raise ProofError("signature_expired", "The signature has expired by its own `expires`. Sign anew.")
+        raise ProofError("signature_expired", "The signature has expired by its own `expires`. Sign again.")
 
 
 def check_proof(signature: Signature, message: Message, spki: bytes) -> Proof:

@@ -34,7 +34,7 @@ _SCRIPT = r"""#!/bin/sh
 # Save this as sign.sh. It signs one request with the key in node.pem, and sends it. Make the key once:
 #   openssl genpkey -algorithm ed25519 -out node.pem
 #   (or: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out node.pem)
-# Then register, and beat:
+# Then register, and send heartbeats:
 #   key=$(openssl pkey -in node.pem -pubout -outform DER | openssl base64 -A)
 #   sh sign.sh POST /register '{"node_id":"NODE","address":"192.0.2.1","port":9000,"public_key":"'"$key"'"}'
 #   sh sign.sh POST /heartbeat/NODE

@@ -41,7 +41,7 @@ def test_a_new_node_is_indexed_armed_noted_and_announced() -> None:
     ]
 
 
-def test_every_transition_is_counted_also_those_that_nobody_fetched() -> None:
+def test_every_transition_is_counted_even_if_not_reported() -> None:
     directory = make_directory()
     nodes = directory.nodes
     nodes.transitions = Transitions(kept_max=20)
@@ -78,7 +78,7 @@ def test_an_event_that_changes_no_state_is_no_transition() -> None:
     assert not directory.nodes.transitions.take()
 
 
-def test_a_hidden_node_is_not_indexed_and_comes_back_to_the_index() -> None:
+def test_a_hidden_node_is_not_indexed() -> None:
     directory = make_directory()
     slot = register(directory, "a", at(0.0), discoverable=False)
     assert list(directory.nodes.index.members()) == []
@@ -115,7 +115,7 @@ def test_a_buried_node_leaves_a_tombstone_and_nothing_else() -> None:
         nodes.bury(slot, Event.FORGOTTEN, at=7.0, at_s=5.0)
 
 
-def test_a_forgotten_tombstone_is_told_by_its_hash_for_the_name_is_not_known_any_more() -> None:
+def test_the_end_of_a_tombstone_is_reported_by_its_hash() -> None:
     directory = make_directory()
     register(directory, "a", at(0.0))
     directory.forget("a", at(0.0))

@@ -1,4 +1,4 @@
-"""What an operator may do with a node."""
+"""The acts of an operator on a node."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_released_node_waits_out_its_state_anew(state: State) -> None:
     assert state_of(directory, "node") is State(state + 1)
 
 
-def test_a_released_node_whose_tolerance_is_over_begins_with_its_grace() -> None:
+def test_a_released_node_beyond_its_tolerance_begins_its_grace() -> None:
     directory, _ = silent_in(State.ACTIVE)
     directory.hold("node", at(1.0))
     directory.release("node", at(1_000.0))
@@ -95,7 +95,7 @@ def test_a_hold_outlives_the_server() -> None:
     loaded.release("node", at(500.0))
 
 
-def test_a_held_node_is_revived_by_a_sign_of_life_and_stays_held() -> None:
+def test_a_sign_of_life_revives_a_held_node_and_keeps_the_hold() -> None:
     directory, now_s = silent_in(State.COMA)
     directory.hold("node", at(now_s))
     beat(directory, "node", at(now_s + 1.0))
@@ -114,7 +114,7 @@ def test_a_held_node_may_leave_and_be_forgotten() -> None:
     expect_consistent(directory, at(3.0))
 
 
-def test_one_that_waits_for_the_end_of_a_mass_silence_can_be_held() -> None:
+def test_a_waiting_node_can_be_held() -> None:
     directory = make_directory(life=SHORT_LIFE, silence=MassSilenceOptions(share=0.1, nodes_min=1))
     for number in range(10):
         register(directory, f"node-{number}", at(0.0))
@@ -155,7 +155,7 @@ def test_a_woken_node_is_as_if_heard(state: State) -> None:
     assert directory.nodes.transitions.take()[-1].reason == "sign_of_life"
 
 
-def test_one_that_left_is_not_woken() -> None:
+def test_a_node_that_left_is_not_woken() -> None:
     directory, _ = silent_in(State.ACTIVE)
     directory.leave("node", at(1.0))
     with pytest.raises(CallerError, match="node_left"):

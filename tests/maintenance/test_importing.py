@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openred_central.directory.lifecycle import LIVE_STATES, Event
-from openred_central.directory.state.node import PROVEN, Endpoint, Profile, Record, Tombstone, hash_id
+from openred_central.directory.state.node import PROVEN, NodeEndpoint, Profile, Record, Tombstone, hash_id
 from openred_central.maintenance.portable import LINE_BYTES_MAX, encode
 from openred_central.storage.sqlite.lock import FileLock
 from openred_central.storage.store import StoreError
@@ -47,7 +47,7 @@ RECORDS = st.builds(
         st.sampled_from(["192.0.2.1", "2001:db8::1", "node.example"]),
         st.integers(1, 65_535),
         st.text('ab"\\é', min_size=1, max_size=5),
-        st.just(()) | st.just((Endpoint("192.0.2.2", 80),)),
+        st.just(()) | st.just((NodeEndpoint("192.0.2.2", 80),)),
         st.dictionaries(st.text(max_size=4), st.none() | st.integers(0, 9) | st.text(max_size=4), max_size=3),
     ).map(Profile.encode),
     away_from_s=ATTENDED_TIMES,

@@ -130,7 +130,7 @@ def seeds(seed: int, kind: str) -> list[int]:
     return [chance.randrange(1 << 32) for _ in range(WORLDS)]
 
 
-def test_short_lives_with_everything_going_wrong(seed: int) -> None:
+def test_short_lives_with_all_faults(seed: int) -> None:
     for one in seeds(seed, "short"):
         run(WorldOptions(SHORT_LIFE), one, STEPS)
 
@@ -140,7 +140,7 @@ def test_states_without_duration_are_passed_through(seed: int) -> None:
         run(WorldOptions(replace(SHORT_LIFE, second_look_s=0.0)), one, STEPS)
 
 
-def test_short_lives_where_silence_is_asked_first(seed: int) -> None:
+def test_short_lives_with_probing(seed: int) -> None:
     for one in seeds(seed, "probing"):
         run(WorldOptions(SHORT_LIFE, probing=True), one, STEPS)
 
@@ -159,7 +159,7 @@ def test_years_of_thousands_of_nodes(seed: int) -> None:
         run(options, one, 150)
 
 
-def test_short_lives_where_mass_silence_is_not_believed(seed: int) -> None:
+def test_short_lives_with_mass_silence(seed: int) -> None:
     holds = 0
     for one in seeds(seed, "mass silence"):
         for probing in (False, True):

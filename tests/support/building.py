@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -105,6 +106,18 @@ def record_of(directory: Directory, node_id: str) -> Record:
 
 def expect_consistent(directory: Directory, now: Now) -> None:
     assert check(directory, now) == []
+
+
+def reachable(root: object) -> list[object]:
+    """Every object to which `root` refers, directly or not, as the garbage collector would find them."""
+    found: dict[int, object] = {}
+    pending = [root]
+    while pending:
+        one = pending.pop()
+        if id(one) not in found and not isinstance(one, type):
+            found[id(one)] = one
+            pending += gc.get_referents(one)
+    return list(found.values())
 
 
 def record(slot: int, node_id: str = "node", **changed: object) -> Record:

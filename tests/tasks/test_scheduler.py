@@ -166,7 +166,8 @@ def test_each_node_that_is_set_aside_is_reported(caplog: pytest.LogCaptureFixtur
     run = Run()
     run.register("a", "b", "c")
     for slot in (0, 2):
-        run.directory.nodes.registry._profiles[slot] = b"broken"
+        registry = run.directory.nodes.registry
+        registry.replace(registry.record(slot)._replace(profile=b"broken"))
     run.seconds(47)
     reported = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert [line.partition(" failed")[0] for line in reported] == [

@@ -122,7 +122,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_new_nodes_are_limited_to_200_a_second",
         "test_heard_and_bound_nodes_stay_in_a_crowd",
         "test_nodes_never_heard_make_room_in_a_crowd",
-        "test_nodes_that_an_operator_holds_never_make_room_also_after_a_restart",
+        "test_held_nodes_never_make_room",
     ),
     "all nodes listed by one client": (
         "test_no_caller_can_page_through_all_nodes",
@@ -179,7 +179,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_the_table_of_networks_is_bounded",
         "test_unwanted_body_is_thrown_away_as_it_comes",
         "test_unread_bytes_of_all_connections_are_bounded",
-        "test_beyond_its_bytes_a_directory_takes_no_new_nodes_and_no_longer_records",
+        "test_a_full_byte_budget_refuses_new_nodes_and_longer_records",
         "test_ids_cannot_be_chosen_for_one_shard",
     ),
     "secrets guessed by timing": ("test_secrets_are_compared_in_constant_time",),

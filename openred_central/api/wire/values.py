@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from ...directory.lifecycle import STATE_BY_WIRE_NAME, State
-from ...directory.state.node import Endpoint
+from ...directory.state.node import NodeEndpoint
 from ...encoding import KEY_ID, TOKEN_ID
 from ...limits.origins import parse_address
 from ...security.refusals import TOKEN_CHARS_MAX
@@ -278,20 +279,20 @@ def merge_patch(value: Any) -> dict[str, Any]:
         },
     }
 )
-def addresses(value: Any) -> tuple[Endpoint, ...]:
+def addresses(value: Any) -> tuple[NodeEndpoint, ...]:
     """Read further endpoints of a node, each an object of an address and a port."""
     if not isinstance(value, list) or len(value) > ADDRESSES_MAX:
         raise Wrong(f"has to be a list of at most {ADDRESSES_MAX} endpoints")
     return tuple(_endpoint(number, item) for number, item in enumerate(value))
 
 
-def _endpoint(number: int, value: Any) -> Endpoint:
+def _endpoint(number: int, value: Any) -> NodeEndpoint:
     if not isinstance(value, dict) or not {"address", "port"} <= value.keys():
         raise Wrong(
             f'has to consist of objects such as {{"address": "192.0.2.1", "port": 8001}}; [{number}] is not'
         )
     try:
-        return Endpoint(address(value["address"]), port(value["port"]))
+        return NodeEndpoint(address(value["address"]), port(value["port"]))
     except Wrong as wrong:
         raise Wrong(f"[{number}] {wrong}") from None
 
@@ -359,13 +360,20 @@ def departure(value: Any) -> str:
     return str(value)
 
 
-@takes({"type": "integer", "minimum": 1, "maximum": RESULTS_MAX})
-def max_results(value: Any) -> int:
-    """Read the number of results that a query wants."""
-    text = _text(value)
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= RESULTS_MAX):
-        raise Wrong(f"has to be a whole number from 1 to {RESULTS_MAX}")
-    return int(text)
+def whole_number(minimum: int, maximum: int) -> Callable[[Any], int]:
+    """Make a reader of a whole number in a query."""
+
+    @takes({"type": "integer", "minimum": minimum, "maximum": maximum})
+    def read(value: Any) -> int:
+        text = _text(value)
+        if not (text.isascii() and text.isdigit() and len(text) <= 10 and minimum <= int(text) <= maximum):
+            raise Wrong(f"has to be a whole number from {minimum} to {maximum}")
+        return int(text)
+
+    return read
+
+
+max_results = whole_number(1, RESULTS_MAX)
 
 
 @takes(text_like(_listed(f"(?:{'|'.join(map(_in_any_case, _STATES))})"), examples=["active,pending_1st"]))

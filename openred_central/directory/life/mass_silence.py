@@ -101,7 +101,7 @@ class MassSilence:
 
     @property
     def releasing(self) -> bool:
-        """Whether the backlog of a hold is being worked off, at a bounded pace."""
+        """True while the backlog of a hold moves on, at a bounded pace."""
         return self._releasing
 
     @property

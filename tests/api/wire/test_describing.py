@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openred_central.api.wire.describing import _profile_as_json, describe, descriptions
 from openred_central.directory.lifecycle import LifecycleOptions
-from openred_central.directory.state.node import HISTORY_ENTRIES_MAX, Endpoint, Profile
+from openred_central.directory.state.node import HISTORY_ENTRIES_MAX, NodeEndpoint, Profile
 from tests.support.world import DAY_S, World
 
 EXPLAIN_KEYS = {
@@ -244,7 +244,7 @@ TEXTS = st.text(max_size=12) | st.sampled_from(['"', "\\", '",[],', '\\",[],{', 
 def test_any_profile_is_described_as_stored(
     address: str, key: str, more: list[tuple[str, int]], metadata: dict[str, Any]
 ) -> None:
-    profile = Profile(address, 9_000, key, tuple(Endpoint(*endpoint) for endpoint in more), metadata)
+    profile = Profile(address, 9_000, key, tuple(NodeEndpoint(*endpoint) for endpoint in more), metadata)
     endpoints, public_key, told = _profile_as_json(profile.encode())
     assert orjson.loads(f"{{{endpoints}}}") == {
         "address": address,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from openred_central.api.wire import values
 from openred_central.api.wire.fields import Wrong
 from openred_central.directory.lifecycle import LIVE_STATES, State
-from openred_central.directory.state.node import Endpoint
+from openred_central.directory.state.node import NodeEndpoint
 
 JSON = st.recursive(
     st.none()
@@ -260,7 +260,7 @@ def test_a_patch_may_be_as_deep_as_metadata() -> None:
 
 def test_there_may_be_eight_more_endpoints_and_no_ninth() -> None:
     more = [{"address": f"192.0.2.{number}", "port": 80, "later": 1} for number in range(9)]
-    assert values.addresses(more[:8])[7] == Endpoint("192.0.2.7", 80)
+    assert values.addresses(more[:8])[7] == NodeEndpoint("192.0.2.7", 80)
     assert values.addresses([]) == ()
     assert refused(values.addresses, more) == "has to be a list of at most 8 endpoints"
 

@@ -216,43 +216,12 @@ def test_a_record_that_cannot_be_stored_is_refused_alone(
         assert records_of(store) == [record(1), record(3)]
 
 
-@pytest.mark.parametrize(
-    "text", ['["\\u0000"]', '{"a":"\\ud800"}', "[1, 2]", "not json", "\ufeff\uffff\U0010ffff"]
-)
-def test_a_profile_is_kept_to_the_byte_whatever_it_says(text: str, path: Path) -> None:
-    with opened(path) as store:
-        store.commit(batch(record(1, profile=text.encode())))
-        assert records_of(store)[0].profile == text.encode()
-
-
-def test_times_are_kept_exactly(path: Path, seed: int) -> None:
-    random = Random(seed)
-    records = [
-        record(
-            slot,
-            last_seen_at=1.8e9 + random.random() * 1e8,
-            last_seen_s=random.uniform(0, 1e8),
-            usual_gap_s=random.expovariate(1e-3),
-        )
-        for slot in range(5_000)
-    ]
-    with opened(path) as store:
-        store.commit(batch(*records))
-        assert records_of(store) == records
-
-
 def test_opened_here_and_written_by_another_thread(path: Path) -> None:
     with opened(path) as store:
         writer = threading.Thread(target=store.commit, args=(batch(record(1)),))
         writer.start()
         writer.join()
         assert records_of(store) == [record(1)]
-
-
-def test_a_commit_is_on_the_disk_before_it_returns(connections: list[Fallible], path: Path) -> None:
-    with opened(path):
-        assert connections[-1].execute("PRAGMA synchronous").fetchone() == (2,), "2 is FULL"
-        assert connections[-1].execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_the_log_is_copied_between_commits(connections: list[Fallible], path: Path) -> None:
