@@ -23,7 +23,7 @@ from .lifecycle import (
     next_state,
 )
 from .soundness import FREE_SLOTS_MIN, Unserved
-from .state.changes import Changes
+from .state.changes import PendingChanges
 from .state.deadlines import Deadlines
 from .state.node import (
     DISCOVERABLE,
@@ -100,7 +100,7 @@ class Nodes:
         # Rows of the store that cannot be served. No other node gets their slots or names.
         self.unserved: list[Unserved] = []
         self._reserved: set[str] = set()
-        self.changes = Changes()
+        self.changes = PendingChanges()
         self.revision = 0
         self.transitions = Transitions()
         # Names of nodes that hid or were forgotten, which earlier events may still hold (`event_feed`).

@@ -53,9 +53,7 @@ def import_into(
     """
     with reported("import into", database):
         create_folder(database.parent)
-        lock = FileLock(database)
-        lock.acquire()
-        try:
+        with FileLock(database).hold():
             if decided_swaps(database):
                 finish_swap(database)
             if not (replace or _is_free(database)):
@@ -67,8 +65,6 @@ def import_into(
                 copy = scratch / database.name
                 totals = _build(copy, lines, progress)
                 aside = swap_in(database, copy, f"replaced-{utc_stamp(wall_s)}")
-        finally:
-            lock.release()
     return totals, aside if aside.exists() else None
 
 

@@ -15,10 +15,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..errors import CallerError
 from .connection import Connection
 from .gate import GateKey, plain_address
-from .shared import Shared
+from .shared import Shared, too_many_connections
 from .wire.messages import Response
 
 # So many are accepted at once; then those that are connected already have their turn.
@@ -28,12 +27,9 @@ ACCEPT_PAUSE_S: Final = 1.0
 PARTING_MAX: Final = 64
 
 _TOO_MANY: Final = Response.problem(
-    CallerError(
-        503,
-        "too_many_connections",
+    too_many_connections(
         "The limit of connections is reached, in all or from your address.",
-        suggestion="Use fewer connections and keep them open, or come back later.",
-        headers=(("Retry-After", "5"),),
+        "Use fewer connections and keep them open, or come back later.",
     )
 )
 

@@ -26,7 +26,7 @@ from .gate import GateKey
 from .limits import UNREAD_BYTES_FREE
 from .outgoing import Outgoing, close
 from .router import Parameters, Route
-from .shared import CLIENT_LEFT, Shared
+from .shared import CLIENT_LEFT, Shared, too_many_connections
 from .shortcut import Shortcut, shortcut_for
 from .wire.messages import Request, Response, StreamingResponse
 from .wire.parser import RequestParser
@@ -538,7 +538,13 @@ class Connection(asyncio.Protocol):
         if grown_bytes > 0 and shared.unread_bytes > shared.unread_bytes_max and self.phase < LINGER:
             shared.stats.connections_refused += 1
             if self.phase <= BODY:
-                self._refuse_framing(_too_much_unread(shared.unread_bytes_max))
+                self._refuse_framing(
+                    too_many_connections(
+                        "Unfinished requests take up more than the "
+                        f"{shared.unread_bytes_max} bytes allowed for all connections.",
+                        "Come back later, and send each request at once.",
+                    )
+                )
             else:
                 self._transport.abort()
 
@@ -555,14 +561,3 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
-
-
-def _too_much_unread(bytes_max: int) -> CallerError:
-    return CallerError(
-        503,
-        "too_many_connections",
-        f"Unfinished requests take up more than the {bytes_max} bytes allowed for all connections.",
-        suggestion="Come back later, and send each request at once.",
-        headers=(("Retry-After", "5"),),
-        close=True,
-    )

@@ -10,13 +10,12 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Final, TypeVar
 
 import uvloop
 
 from ..clock import Clock, SystemClock
-from ..listening import address_of, listen_tcp, listen_unix, tls_context
+from ..listening import address_of, listen_tcp
 from .acceptor import Acceptor
 from .limits import EngineLimits
 from .router import BodyKind, Handler, Prepare, Route, Router
@@ -180,35 +179,19 @@ class Engine:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._settled.wait(), timeout_s)
 
-    def run(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 8000,
-        *,
-        unix_path: Path | None = None,
-        certificate: Path | None = None,
-        key: Path | None = None,
-    ) -> None:
+    def run(self, host: str = "127.0.0.1", port: int = 8000) -> None:
         """Serve until SIGTERM or SIGINT, then drain; a second one cuts that short. Only for the main thread.
 
-        `unix_path` is served instead of `host` and `port`. With `certificate` and `key` it serves TLS, except
-        at a path.
-
-        Raises `OSError` if it cannot listen.
+        For Unix sockets and TLS see `start`. Raises `OSError` if it cannot listen.
         """
-        if unix_path is not None:
-            listeners = [listen_unix(unix_path, backlog=self.limits.backlog)]
-        else:
-            listeners = listen_tcp(host, port, backlog=self.limits.backlog)
-        tls = tls_context(certificate, key) if certificate is not None and key is not None else None
-        uvloop.run(self._serve(listeners, tls))
+        uvloop.run(self._serve(listen_tcp(host, port, backlog=self.limits.backlog)))
 
-    async def _serve(self, listeners: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+    async def _serve(self, listeners: Sequence[socket.socket]) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        log.info("listening on %s", ", ".join(await self.start(listeners, tls=tls)))
+        log.info("listening on %s", ", ".join(await self.start(listeners)))
         await stop.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.hurry)

@@ -79,8 +79,3 @@ class Gate:
     def _cap(self, part: str | bytes) -> int:
         times = IPV6_PREFIXES[len(part)] if isinstance(part, bytes) else 1
         return times * self._connections_per_address_max
-
-    def check(self) -> None:
-        """Assert that no count is empty and that none exceeds its cap."""
-        assert 0 <= self.open <= self._connections_max
-        assert all(0 < count <= min(self._cap(part), self.open) for part, count in self._by_key.items())

@@ -12,7 +12,7 @@ from .wire.messages import JSON_TYPE, Request, Response
 from .wire.protocol import content_too_large
 from .wire.target import split_path
 
-BodyKind = Literal["json", "raw", "none"]
+BodyKind = Literal["json", "none"]
 Handler = Callable[..., Coroutine[Any, Any, Any]]
 Parameters = tuple[Any, ...]
 
@@ -37,7 +37,7 @@ KNOWN_METHODS: Final = READING_METHODS | METHODS_WITH_A_BODY | {"DELETE", "OPTIO
 class Route:
     """One method of one path template: its handler, and the body that it takes.
 
-    `body` is ``json`` (anything else is a 415), ``raw`` (any bytes) or ``none`` (read and thrown away);
+    `body` is ``json`` (anything else is a 415) or ``none`` (read and thrown away);
     `body_bytes_max` is its limit; `cors` says whether pages of any origin may read the answer; `prepare`
     makes the answers of the fast path; `responses` counts answers by status class, as `Stats.responses` does.
     """
@@ -302,27 +302,26 @@ def _check_body(request: Request, route: Route) -> None:
     No content coding is decoded (RFC 9110 §15.5.16, §12.5.3); the media type is compared without its case and
     parameters (§8.3.1).
     """
-    headers = request.headers
     if route.body == "json":
-        content_type = headers.get("content-type")
+        content_type = request.headers.get("content-type")
         if content_type is None or content_type.partition(";")[0].strip().lower() != JSON_TYPE:
-            raise CallerError(
-                415,
-                "unsupported_media_type",
-                f"{request.method} {route.template} takes JSON, "
-                + ("but Content-Type is missing." if content_type is None else f"not {content_type}."),
-                suggestion=f"Send the header `Content-Type: {JSON_TYPE}`.",
-                headers=(("Accept", JSON_TYPE),),
+            given = "but Content-Type is missing." if content_type is None else f"not {content_type}."
+            raise _unsupported(
+                f"{request.method} {route.template} takes JSON, {given}",
+                f"Send the header `Content-Type: {JSON_TYPE}`.",
+                ("Accept", JSON_TYPE),
             )
-    coding = headers.get("content-encoding")
-    if coding is not None and route.body != "none" and coding.strip().lower() not in ("", "identity"):
-        raise CallerError(
-            415,
-            "unsupported_media_type",
-            f"{request.method} {route.template} takes bodies without a content coding, not {coding}.",
-            suggestion="Send the body as it is, without the header `Content-Encoding`.",
-            headers=(("Accept-Encoding", "identity"),),
-        )
+        coding = request.headers.get("content-encoding")
+        if coding is not None and coding.strip().lower() not in ("", "identity"):
+            raise _unsupported(
+                f"{request.method} {route.template} takes bodies without a content coding, not {coding}.",
+                "Send the body as it is, without the header `Content-Encoding`.",
+                ("Accept-Encoding", "identity"),
+            )
     length = request.content_length
     if length is not None and length > route.body_bytes_max:
         raise content_too_large(route.body_bytes_max)
+
+
+def _unsupported(message: str, suggestion: str, accepted: tuple[str, str]) -> CallerError:
+    return CallerError(415, "unsupported_media_type", message, suggestion=suggestion, headers=(accepted,))

@@ -23,6 +23,12 @@ CLIENT_LEFT: Final = 499
 log = logging.getLogger(__name__)
 
 
+def too_many_connections(message: str, suggestion: str) -> CallerError:
+    """Return a 503 ``too_many_connections``, which closes the connection."""
+    retry = (("Retry-After", "5"),)
+    return CallerError(503, "too_many_connections", message, suggestion=suggestion, headers=retry, close=True)
+
+
 class Observer(Protocol):
     """An access log, as the engine sees it.
 

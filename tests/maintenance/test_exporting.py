@@ -101,7 +101,7 @@ def test_a_device_is_written_and_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["missing.db", "memory:"])
-def test_a_missing_secret_is_reported(tmp_path: Path, missing: str) -> None:
+def test_a_missing_database_is_reported(tmp_path: Path, missing: str) -> None:
     with pytest.raises(StoreError, match="with --database"):
         command("export", missing if missing == "memory:" else tmp_path / missing, file="-")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,13 +11,6 @@ from openred_central.micro_engine.shared import CLIENT_LEFT
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
 
 from .harness import Observed, Seen, World, answers, get, post
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.close()
 
 
 @pytest.fixture

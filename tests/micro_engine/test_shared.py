@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,13 +13,6 @@ from openred_central.micro_engine.limits import UNREAD_BYTES_MAX, EngineLimits
 from openred_central.micro_engine.wire.messages import Request
 
 from .harness import World, get
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.close()
 
 
 def test_callers_errors_are_sent_and_not_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -52,7 +44,7 @@ def test_end_of_the_last_connection_is_reported(world: World) -> None:
     assert world.shared.connections == set()
 
 
-@pytest.mark.parametrize(("body", "unread_bytes_max"), [("raw", 2 * 2**30), ("none", UNREAD_BYTES_MAX)])
+@pytest.mark.parametrize(("body", "unread_bytes_max"), [("json", 2 * 2**30), ("none", UNREAD_BYTES_MAX)])
 def test_longest_body_fits_beside_others(body: Any, unread_bytes_max: int) -> None:
     async def handler(request: Request) -> None: ...
 

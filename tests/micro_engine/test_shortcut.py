@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -153,13 +152,6 @@ class Beats:
         self.taken.append(name)
         headers = (("X-Long", "yes"),) if name == "long" else ()
         return b'{"beat":"%b"}' % name.encode(), headers
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.close()
 
 
 @pytest.fixture

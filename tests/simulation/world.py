@@ -25,13 +25,12 @@ from openred_central.directory.state.node import LEFT, Profile, Record, Transiti
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
-from tests.support.building import NEVER_HOLDS, DictStore
+from tests.support.building import HOUR_S, NEVER_HOLDS, DictStore, beat, registration
 
 from .model import Grave, Model, Node, Refused, Said
 
 YEAR_S = 365 * 86_400.0
 SERVICES = ("chat", "files", "mail", "relay")
-HOUR_S = 3_600.0
 
 
 @dataclass(frozen=True)
@@ -252,19 +251,17 @@ class World:
     def beat(self, name: str) -> None:
         now = self.now
         expected = self._outcome(lambda: self.model.heartbeat(name, now))
-        assert expected == self._outcome(
-            lambda: self.directory.heartbeat(self.directory.slot(name, now), now)
-        )
+        assert expected == self._outcome(lambda: beat(self.directory, name, now))
         self._acknowledge(name, self.directory.saving.last_change)
 
     def register(self, name: str, said: Said, *, proved: bool) -> None:
         now = self.now
-        registration = self._registration(name, said)
+        new = self._registration(name, said)
         change = 0
 
         def run() -> str:
             nonlocal change
-            registered = self.directory.register(registration, proved=proved, now=now)
+            registered = self.directory.register(new, proved=proved, now=now)
             change = registered.change
             return registered.outcome
 
@@ -280,22 +277,21 @@ class World:
         now = self.now
         self.model.amend(name, said, now)
         slot = self.directory.slot(name, now)
-        registration = self._registration(name, said)
-        record = self.directory.amended(slot, registration, now)
+        new = self._registration(name, said)
+        record = self.directory.amended(slot, new, now)
         change = self.directory.amend(record) if record is not None else self.directory.saving.last_change
         self._acknowledge(name, change)
 
     def leave(self, name: str) -> None:
-        now = self.now
-        expected = self._outcome(lambda: self.model.leave(name, now))
-        change = self._outcome(lambda: self.directory.leave(name, now))
-        assert expected == change or expected is None
-        self._acknowledge(name, change if isinstance(change, int) else self.directory.saving.last_change)
+        self._depart(name, self.model.leave, self.directory.leave)
 
     def forget(self, name: str) -> None:
+        self._depart(name, self.model.forget, self.directory.forget)
+
+    def _depart(self, name: str, model: Callable[[str, Now], None], real: Callable[[str, Now], int]) -> None:
         now = self.now
-        expected = self._outcome(lambda: self.model.forget(name, now))
-        change = self._outcome(lambda: self.directory.forget(name, now))
+        expected = self._outcome(lambda: model(name, now))
+        change = self._outcome(lambda: real(name, now))
         assert expected == change or expected is None
         self._acknowledge(name, change if isinstance(change, int) else self.directory.saving.last_change)
 
@@ -317,10 +313,10 @@ class World:
         )
 
     def _registration(self, name: str, said: Said) -> Registration:
-        profile = Profile("192.0.2.1", 9_000, said.key, metadata=said.metadata)
-        return Registration(
+        return registration(
             name,
-            profile,
+            key=said.key,
+            metadata=said.metadata,
             services=",".join(said.services),
             discoverable=said.discoverable,
             away_until_at=said.away_until_at,

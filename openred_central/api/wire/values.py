@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -359,13 +360,20 @@ def departure(value: Any) -> str:
     return str(value)
 
 
-@takes({"type": "integer", "minimum": 1, "maximum": RESULTS_MAX})
-def max_results(value: Any) -> int:
-    """Read the number of results that a query wants."""
-    text = _text(value)
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= RESULTS_MAX):
-        raise Wrong(f"has to be a whole number from 1 to {RESULTS_MAX}")
-    return int(text)
+def whole_number(minimum: int, maximum: int) -> Callable[[Any], int]:
+    """Make a reader of a whole number in a query."""
+
+    @takes({"type": "integer", "minimum": minimum, "maximum": maximum})
+    def read(value: Any) -> int:
+        text = _text(value)
+        if not (text.isascii() and text.isdigit() and len(text) <= 10 and minimum <= int(text) <= maximum):
+            raise Wrong(f"has to be a whole number from {minimum} to {maximum}")
+        return int(text)
+
+    return read
+
+
+max_results = whole_number(1, RESULTS_MAX)
 
 
 @takes(text_like(_listed(f"(?:{'|'.join(map(_in_any_case, _STATES))})"), examples=["active,pending_1st"]))

@@ -8,12 +8,12 @@ from itertools import pairwise
 
 import pytest
 
-from openred_central.directory.state.changes import RUN_KEYS, Changes
+from openred_central.directory.state.changes import RUN_KEYS, PendingChanges
 from tests.support.building import reachable
 
 
 def test_changes_of_one_node_keep_the_place_of_the_first() -> None:
-    changes = Changes()
+    changes = PendingChanges()
     assert [changes.note(1), changes.note(2), changes.note(1)] == [1, 2, 3]
     assert len(changes) == 2
     assert changes.take(10) == [1, 2]
@@ -21,7 +21,7 @@ def test_changes_of_one_node_keep_the_place_of_the_first() -> None:
 
 
 def test_a_change_is_covered_once_all_up_to_it_are_taken() -> None:
-    changes = Changes()
+    changes = PendingChanges()
     for slot in (1, 2, 3):
         changes.note(slot)
     assert changes.covered() == 0
@@ -36,7 +36,7 @@ def test_a_change_is_covered_once_all_up_to_it_are_taken() -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_a_tombstone_and_its_record_are_taken_together(limit: int) -> None:
-    changes = Changes()
+    changes = PendingChanges()
     changes.note(1)
     changes.note(2)
     changes.note_together("hash", 2)
@@ -50,7 +50,7 @@ def test_a_tombstone_and_its_record_are_taken_together(limit: int) -> None:
 
 def test_a_name_that_moves_takes_its_old_slot_along() -> None:
     """Otherwise a store would hold the node in two slots, or in none, between two batches."""
-    changes = Changes()
+    changes = PendingChanges()
     changes.note_together("a", 1)
     changes.note(1)
     changes.note_together("a", 2)
@@ -59,7 +59,7 @@ def test_a_name_that_moves_takes_its_old_slot_along() -> None:
 
 
 def test_unsaved_changes_come_first_and_cover_nothing() -> None:
-    changes = Changes()
+    changes = PendingChanges()
     changes.note(1)
     changes.note_together("a", 2)
     taken = changes.take(3)
@@ -72,7 +72,7 @@ def test_unsaved_changes_come_first_and_cover_nothing() -> None:
 
 
 def test_an_unsaved_batch_stays_together() -> None:
-    changes = Changes()
+    changes = PendingChanges()
     changes.note_together("a", 1)
     taken = changes.take(2)
     changes.note_together("a", 2)
@@ -81,7 +81,7 @@ def test_an_unsaved_batch_stays_together() -> None:
 
 
 def test_signs_of_life_are_kept_once_for_each_slot_in_order() -> None:
-    changes = Changes()
+    changes = PendingChanges()
     for slot in (5, 6, 5, 7):
         changes.signs_of_life[slot] = None
     assert len(changes) == 3
@@ -92,7 +92,7 @@ def test_signs_of_life_are_kept_once_for_each_slot_in_order() -> None:
 
 
 def test_slots_with_pending_records_are_filtered_out() -> None:
-    changes = Changes()
+    changes = PendingChanges()
     assert changes.unnoted([5, 6]) == [5, 6]
     changes.note(5)
     assert changes.unnoted([5, 6]) == [6]
@@ -102,7 +102,7 @@ class Watched:
     """Changes beside a plain account of what was promised."""
 
     def __init__(self) -> None:
-        self.changes = Changes()
+        self.changes = PendingChanges()
         # For each key the numbers of its changes not yet stored, and what it is tied to.
         self.open: dict[int | str, list[int]] = {}
         self.ties: dict[int | str, set[int | str]] = {}
@@ -164,7 +164,7 @@ def test_no_change_is_lost_split_or_promised_early(seed: int) -> None:
 
 
 def test_many_notes_leave_nothing_long_for_garbage_collection() -> None:
-    changes, noted = Changes(), list[int | str]()
+    changes, noted = PendingChanges(), list[int | str]()
     changes.note_all(range(50_000))
     for slot in range(50_000, 60_000):
         changes.note(slot)
@@ -181,7 +181,7 @@ def test_many_notes_leave_nothing_long_for_garbage_collection() -> None:
 
 
 def test_slots_noted_together_have_one_number_and_keep_their_place() -> None:
-    changes = Changes()
+    changes = PendingChanges()
     changes.put_back([7, 3], [])
     changes.note(5)
     changes.note("hash")
@@ -196,7 +196,7 @@ def test_slots_noted_together_have_one_number_and_keep_their_place() -> None:
 
 def test_notes_behave_like_a_plain_dictionary(seed: int) -> None:
     chance = random.Random(seed)
-    changes, plain, flying = Changes(), dict[int | str, int](), list[int | str]()
+    changes, plain, flying = PendingChanges(), dict[int | str, int](), list[int | str]()
     for _ in range(3_000):
         key: int | str = chance.choice([chance.randrange(9) << 14, chance.randrange(9), chance.choice("abc")])
         match chance.randrange(4):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.storage.sqlite.connecting import CACHE_KIB, Checking, connect, transaction, truncate_log
-from openred_central.storage.sqlite.faults import Damage
+from openred_central.storage.sqlite.connecting import CACHE_KIB, connect, transaction, truncate_log
 from openred_central.storage.sqlite.schema import create_database
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
@@ -59,22 +58,6 @@ def test_the_log_is_emptied_unless_somebody_reads_it(tmp_path: Path, monkeypatch
         reader.execute("COMMIT")
         assert truncate_log(connection)
         assert (tmp_path / "openred.db-wal").stat().st_size == 0
-
-
-def test_a_check_beside_finds_what_a_check_at_once_would(tmp_path: Path) -> None:
-    path = tmp_path / "openred.db"
-    with opened(path) as store:
-        store.commit(batch(*(record(slot) for slot in range(2_000))))
-    Checking(path).finish()
-    content = bytearray(path.read_bytes())
-    # A page in the middle of the records is turned into nothing.
-    content[20 * 4_096 : 21 * 4_096] = bytes(4_096)
-    path.write_bytes(content)
-    with pytest.raises((Damage, sqlite3.DatabaseError)):
-        Checking(path).finish()
-    with pytest.raises((Damage, sqlite3.DatabaseError)):
-        connect(path)
-    connect(path, check=False).close()
 
 
 def test_a_check_beside_the_loading_reports_damage(tmp_path: Path) -> None:
