@@ -130,13 +130,13 @@ class Keyring:
 
     @property
     def waiting(self) -> bool:
-        """Whether the next key is published and its hour runs. A crash takes back time that was not saved."""
+        """Return whether the next key is published and its hour runs; a crash takes back unsaved time."""
         entry = self._one(KeyStatus.NEXT)
         return entry is not None and entry.published_at is not None
 
     @property
     def unpublished(self) -> bool:
-        """Whether some key is in no key set yet."""
+        """Return whether some key is in no key set yet."""
         return any(entry.published_at is None for entry in self._entries)
 
     def stale(self, now_s: float) -> bool:
