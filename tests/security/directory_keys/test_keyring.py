@@ -44,7 +44,7 @@ class Server:
     def tick(self, now_s: float) -> KeySet | None:
         """Do one round of the rhythm. Return the key set that is served from now on, if it is new."""
         ring, before = self.ring, self.served
-        changed = ring.advance(now_s)
+        ring.advance(now_s)
         while ring.needs_key(now_s) or ring.stale(now_s):
             if ring.needs_key(now_s):
                 ring.add(key(self.made))
@@ -53,10 +53,9 @@ class Server:
             assert excess(self.served) is None
             ring.published(self.served, now_s)
             ring.advance(now_s)
-            changed = True
         ring.check()
-        if changed or (ring.waiting and now_s - self.saved_at >= 300):
-            self.disk, self.saved_at = ring.encode(), now_s
+        if ring.unsaved or (ring.waiting and now_s - self.saved_at >= 300):
+            self.disk, self.saved_at, ring.unsaved = ring.encode(), now_s, False
         return None if self.served is before else self.served
 
 
