@@ -14,6 +14,8 @@ from openred_central.client.errors import BadAnswer, ClientError, ConnectionFail
 from openred_central.clock import VirtualClock
 from tests.support.fake_server import Asked, FakeServer, Lost, Stream, Told, respond
 
+pytestmark = pytest.mark.both_loops
+
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
