@@ -100,7 +100,7 @@ class Keyring:
         # When the active key may have a successor, by the last key set.
         self._promised_at = math.inf
         self._changed = True
-        # Whether the state has changed since the caller last saved it.
+        # True if the state has changed since the caller last saved it.
         self.unsaved = True
 
     @property
