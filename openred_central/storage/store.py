@@ -12,7 +12,7 @@ from ..directory.state.node import Record, Tombstone
 
 
 class StoreError(Exception):
-    """The store cannot do what it was asked for. The message is one line for the operator."""
+    """The store cannot do a call. The message is one line for the operator."""
 
 
 class DamageError(StoreError):
@@ -20,7 +20,7 @@ class DamageError(StoreError):
 
 
 class PassingError(StoreError):
-    """The store cannot do it now, and may later, although nobody fixes a setting or a file."""
+    """The store cannot do it now, and may later, without a change of a setting or a file."""
 
 
 class RowsRefused(StoreError):

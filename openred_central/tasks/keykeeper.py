@@ -26,6 +26,7 @@ from ..security.tokens.tokens import Busy, NoKey, PeerToken, Publication, Unsign
 from ..storage.keys.key_files import KeyFileError
 
 if TYPE_CHECKING:
+    from ..security.directory_keys.keyring import Keyring
     from ..security.directory_keys.suites import DirectoryKey
     from ..storage.keys.directory_keys import Served
 
@@ -60,23 +61,14 @@ class Keys(Protocol):
     signing: DirectoryKey | None
     served: Served | None
     notices: list[str]
-    # Whether something became of the keys that is not on the disk.
-    unsaved: bool
+    # The schedule, for what comes from outside: a rotation, a revocation, a jump of the wall clock.
+    ring: Keyring
 
     def open(self, now_s: float) -> None:
         """Read what there is."""
 
     def advance(self, now_s: float) -> None:
         """Do what is due."""
-
-    def shift(self, jump_s: float) -> None:
-        """Take note of a jump of the wall clock."""
-
-    def rotate(self, now_s: float) -> None:
-        """Have the signing key replaced in an hour."""
-
-    def revoke(self, key_id: str, now_s: float) -> None:
-        """Let a signing key count no more."""
 
 
 class Keykeeper:
@@ -168,7 +160,7 @@ class Keykeeper:
             if self.stats.last_error is not None:
                 self.stats.last_error = None
                 log.warning("the keys are written again")
-        if self._keys is not None and self._keys.unsaved:
+        if self._keys is not None and self._keys.ring.unsaved:
             await self._save_at_last(self._keys)
 
     async def _save_at_last(self, keys: Keys) -> None:
@@ -186,11 +178,11 @@ class Keykeeper:
 
     async def rotate(self) -> None:
         """Have the signing key replaced as soon as peers have known its successor for an hour."""
-        await self._change(lambda keys: keys.rotate(self._clock.wall_s()))
+        await self._change(lambda keys: keys.ring.rotate(self._clock.wall_s()))
 
     async def revoke(self, key_id: str) -> None:
         """Let a signing key count no more, at once. Raises `ValueError` where there is none of that id."""
-        await self._change(lambda keys: keys.revoke(key_id, self._clock.wall_s()))
+        await self._change(lambda keys: keys.ring.revoke(key_id, self._clock.wall_s()))
 
     async def mint(self, *tokens: PeerToken) -> tuple[str, ...]:
         """The text of `tokens`, signed by the active key; all of them in one piece of work.
@@ -254,7 +246,7 @@ class Keykeeper:
         ahead_s = wall_s - self._clock.monotonic_s()
         jump_s, self._ahead_s = ahead_s - self._ahead_s, ahead_s
         if abs(jump_s) >= CLOCK_JUMP_S:
-            keys.shift(jump_s)
+            keys.ring.shift(jump_s)
         try:
             await self._in_thread(lambda: keys.advance(wall_s))
         finally:

@@ -21,6 +21,8 @@ from tests.support.serving import Client, client_of, reset, running
 from ..support.waiting import until
 from .harness import answers, get
 
+pytestmark = pytest.mark.both_loops
+
 
 def limits(total: int, per_address: int, exempt: tuple[str, ...] = ()) -> EngineLimits:
     return EngineLimits(

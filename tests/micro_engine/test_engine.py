@@ -25,6 +25,8 @@ from tests.support.serving import Client, client_of, reset, running
 from ..support.waiting import until
 from .harness import answers, get, post
 
+pytestmark = pytest.mark.both_loops
+
 
 async def test_get_and_post_are_served_over_one_connection() -> None:
     async with running() as served, client_of(served) as client:

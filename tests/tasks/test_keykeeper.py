@@ -36,6 +36,23 @@ WAIT_S = 20.0
 CLASSICAL = KeyOptions(quantum=QuantumPolicy.OFF)
 
 
+class FakeRing:
+    """A schedule that records what it is told."""
+
+    def __init__(self, calls: list[tuple[str, object]]) -> None:
+        self.calls = calls
+        self.unsaved = False
+
+    def shift(self, jump_s: float) -> None:
+        self.calls.append(("shift", round(jump_s)))
+
+    def rotate(self, now_s: float) -> None:
+        self.calls.append(("rotate", now_s))
+
+    def revoke(self, key_id: str, now_s: float) -> None:
+        self.calls.append(("revoke", key_id))
+
+
 class FakeKeys:
     """Keys that are there at once, and do what they are told to."""
 
@@ -43,8 +60,8 @@ class FakeKeys:
         self.signing = directory_key()
         self.served: Served | None = None
         self.notices: list[str] = []
-        self.unsaved = False
         self.calls: list[tuple[str, object]] = []
+        self.ring = FakeRing(self.calls)
         self.threads: set[int] = set()
         self.error: Exception | None = None
 
@@ -56,15 +73,6 @@ class FakeKeys:
         self.threads.add(threading.get_ident())
         if self.error is not None:
             raise self.error
-
-    def shift(self, jump_s: float) -> None:
-        self.calls.append(("shift", round(jump_s)))
-
-    def rotate(self, now_s: float) -> None:
-        self.calls.append(("rotate", now_s))
-
-    def revoke(self, key_id: str, now_s: float) -> None:
-        self.calls.append(("revoke", key_id))
 
 
 class Held(ThreadPoolExecutor):

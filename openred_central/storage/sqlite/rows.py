@@ -138,7 +138,7 @@ def _replacing(
 
 
 def pages_written(batch: Batch, bytes_given: int) -> int:
-    """Return about how many pages a commit has added to the log: SQLite tells only at a checkpoint.
+    """Return about how many pages a commit has added to the log: SQLite reports it only at a checkpoint.
 
     The size of the log's file does not show it, because the file is written over and never cut.
     """

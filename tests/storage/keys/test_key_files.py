@@ -72,7 +72,7 @@ def test_a_file_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.
     found = os.stat(path)
     foreign = os.stat_result([*found[:4], 12_345, *found[5:]])
     monkeypatch.setattr(os, "fstat", lambda descriptor: foreign)
-    with pytest.raises(KeyFileError, match=f"belongs to user 12345, not to {owner} who runs this server"):
+    with pytest.raises(KeyFileError, match=f"belongs to user 12345, and this server runs as user {owner}"):
         keys.read("root-h.key")
 
 

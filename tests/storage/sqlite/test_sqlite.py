@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import Record, SignOfLife, Tombstone
-from openred_central.storage.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION
+from openred_central.storage.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION, companion
 from openred_central.storage.sqlite.sqlite import WAL_BYTES_DUE, SqliteStore
 from openred_central.storage.store import RowsRefused, Store, StoreError
 from tests.support.records import VITALS, alter, batch, opened, record, records_of, tombstone, tombstones_of
@@ -346,15 +346,6 @@ def test_a_reader_beside_the_server_is_not_shut_out(path: Path) -> None:
         alter(path, "SELECT count(*) FROM node")
 
 
-def test_a_store_that_could_not_be_opened_holds_no_lock(path: Path) -> None:
-    path.touch()
-    with pytest.raises(StoreError):
-        SqliteStore(path).open()
-    path.unlink()
-    with opened(path):
-        pass
-
-
 # Files that cannot be opened.
 
 
@@ -376,56 +367,64 @@ def filled(path: Path) -> int:
 DAMAGED = "is damaged: restore it from a backup, or move it away to start empty"
 
 
-def test_an_empty_file_is_not_taken_for_a_first_start(path: Path) -> None:
-    path.touch()
-    assert refusal(path) == (
-        f"{path} is empty, which no database of ours ever is; "
-        "restore it from a backup, or remove it to start empty"
-    )
-
-
-def test_a_log_without_its_database_is_not_thrown_away(path: Path) -> None:
-    log = path.with_name("openred.db-wal")
-    log.write_bytes(b"records")
-    assert refusal(path).startswith(f"{path} is missing, but its log openred.db-wal is there")
-    assert log.read_bytes() == b"records"
-    assert not path.exists()
-
-
-def test_a_file_that_is_no_database_is_left_alone(path: Path) -> None:
-    path.write_text("Dear diary, " * 1_000)
-    assert refusal(path).startswith(
-        f"cannot open {path}: file is not a database; it is damaged or no database"
-    )
-    assert path.read_text() == "Dear diary, " * 1_000
-
-
-def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
-    alter(path, "CREATE TABLE diary (entry TEXT)")
-    before = path.read_bytes()
-    assert "is a database of another program" in refusal(path)
-    assert path.read_bytes() == before
-
-
-def test_a_database_from_a_newer_server_is_left_alone(path: Path) -> None:
+def changed(path: Path, statement: str) -> None:
     filled(path)
-    alter(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    before = path.read_bytes()
-    assert f"has schema version {SCHEMA_VERSION + 1}, this server knows versions up to" in refusal(path)
-    assert path.read_bytes() == before
+    alter(path, statement)
 
 
-def test_a_truncated_file_is_named(path: Path) -> None:
-    os.truncate(path, filled(path) // 2)
-    assert refusal(path).startswith(f"cannot open {path}: ")
-    assert DAMAGED in refusal(path)
-
-
-def test_a_damaged_header_is_named(path: Path) -> None:
+def without_header(path: Path) -> None:
     filled(path)
     with path.open("r+b") as file:
         file.write(b"\xff" * 100)
-    assert "file is not a database" in refusal(path)
+
+
+UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty": (Path.touch, "PATH is empty, which no database of ours ever is; restore it from a backup, or"),
+    "only a log": (
+        lambda path: companion(path, "-wal").write_bytes(b"records"),
+        "PATH is missing, but its log openred.db-wal is there",
+    ),
+    "text": (
+        lambda path: path.write_text("Dear diary, " * 1_000),
+        "cannot open PATH: file is not a database; it is damaged or no database",
+    ),
+    "no header": (without_header, "cannot open PATH: file is not a database"),
+    "cut": (lambda path: os.truncate(path, filled(path) // 2), DAMAGED),
+    "a folder": (Path.mkdir, "PATH is not a file; choose the path of a file"),
+    "another program": (
+        lambda path: alter(path, "CREATE TABLE diary (entry TEXT)"),
+        "PATH is a database of another program (application id 0x00000000",
+    ),
+    "a negative id": (
+        lambda path: changed(path, "PRAGMA application_id = -2"),
+        "PATH is a database of another program (application id 0xfffffffe",
+    ),
+    "a newer version": (
+        lambda path: changed(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}"),
+        f"PATH has schema version {SCHEMA_VERSION + 1}, this server knows versions up to {SCHEMA_VERSION};",
+    ),
+    "version 0": (lambda path: changed(path, "PRAGMA user_version = 0"), "PATH has schema version 0, this"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), UNUSABLE.values(), ids=UNUSABLE)
+def test_an_unusable_file_is_refused_and_left_alone(
+    spoil: Callable[[Path], object], message: str, path: Path
+) -> None:
+    spoil(path)
+    before = {file: file.is_file() and file.read_bytes() for file in path.parent.iterdir()}
+    for _ in range(2):
+        assert message in refusal(path).replace(str(path), "PATH"), "no lock is left either"
+    after = {file: file.is_file() and file.read_bytes() for file in path.parent.iterdir()}
+    after.pop(path.with_name("openred.db.lock"), None)
+    before.pop(path.with_name("openred.db.lock"), None)
+    assert after == before
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    path = tmp_path / "data" / "openred.db"
+    assert refusal(path).startswith(f"cannot open {path}: {tmp_path / 'data'}: File exists; ")
 
 
 def test_a_damaged_page_anywhere_is_named(path: Path, seed: int) -> None:
@@ -437,17 +436,6 @@ def test_a_damaged_page_anywhere_is_named(path: Path, seed: int) -> None:
             file.seek(page * PAGE_BYTES)
             file.write(b"\0" * PAGE_BYTES)
         assert DAMAGED in refusal(damaged), f"page {page}"
-
-
-def test_a_folder_in_place_of_the_file_is_named(path: Path) -> None:
-    path.mkdir()
-    assert refusal(path) == f"{path} is not a file; choose the path of a file"
-
-
-def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "data").touch()
-    path = tmp_path / "data" / "openred.db"
-    assert refusal(path).startswith(f"cannot open {path}: {tmp_path / 'data'}: File exists; ")
 
 
 def test_a_full_disk_is_told_and_survived(connections: list[Fallible], path: Path) -> None:
