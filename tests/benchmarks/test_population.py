@@ -7,13 +7,13 @@ from base64 import b64decode
 from pathlib import Path
 
 from benchmarks import population
-from openred_central.clock import VirtualClock
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.state.node import KEYED, Profile
 from openred_central.security.node_keys import load_node_key
 from openred_central.storage.loading import load
+from tests.support.clock import VirtualClock
 
 
 def directory() -> Directory:

@@ -11,7 +11,7 @@ import pytest
 
 from openred_central.client.connections import Address, ByteReader, ByteWriter, Connections
 from openred_central.client.errors import BadAnswer, ClientError, ConnectionFailed
-from openred_central.clock import VirtualClock
+from tests.support.clock import VirtualClock
 from tests.support.fake_server import Asked, FakeServer, Lost, Stream, Told, respond
 
 pytestmark = pytest.mark.both_loops

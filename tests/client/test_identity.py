@@ -7,7 +7,6 @@ import random
 import pytest
 
 from openred_central.client.identity import Identity, ProofLevel
-from openred_central.clock import VirtualClock
 from openred_central.security.node_keys import load_node_key
 from openred_central.security.signatures import (
     Message,
@@ -17,6 +16,7 @@ from openred_central.security.signatures import (
     read_signature,
 )
 from openred_central.security.signing import PrivateKey
+from tests.support.clock import VirtualClock
 from tests.support.signed_requests import ed25519_key, other_key
 
 SESSION = "or3s.1.1.0.x"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openred_central.clock import AttendedTime, VirtualClock
+from openred_central.clock import AttendedTime
 from openred_central.directory.directory import Directory, DirectoryOptions
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions, State
@@ -17,6 +17,7 @@ from openred_central.storage.store import MemoryStore
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.saver import Saver, SaverOptions
 from openred_central.tasks.scheduler import Scheduler
+from tests.support.clock import VirtualClock
 
 
 def make_parts() -> Parts:

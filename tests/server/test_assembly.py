@@ -14,7 +14,6 @@ from openred_central.api.feed.broadcast import Broadcast
 from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.api.routes import install
 from openred_central.api.service import Api
-from openred_central.clock import VirtualClock
 from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.sessions import CLAIM_KEY
 from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
@@ -22,6 +21,7 @@ from openred_central.server.descriptors import needed
 from openred_central.settings.config import Configuration
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, Store
+from tests.support.clock import VirtualClock
 from tests.support.minting import Here
 from tests.support.records import alter, batch, opened, record
 

@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 import pytest
 
-from openred_central.clock import VirtualClock
 from openred_central.security.directory_keys.keyset import read_document
 from openred_central.security.directory_keys.root import KeyOptions, QuantumPolicy, RootRefused
 from openred_central.security.tokens.tokens import PeerToken, verify_token
@@ -29,6 +28,7 @@ from openred_central.tasks.keykeeper import (
     NoKey,
     NoThread,
 )
+from tests.support.clock import VirtualClock
 from tests.support.keys import NOW, directory_key
 
 # Nothing here waits longer than this for what has to happen at once.

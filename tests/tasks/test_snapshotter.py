@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from openred_central.clock import VirtualClock
 from openred_central.storage.copies.snapshots import Manifest
 from openred_central.tasks.snapshotter import (
     FIRST_S,
@@ -23,6 +22,7 @@ from openred_central.tasks.snapshotter import (
     SnapshotOptions,
     Snapshotter,
 )
+from tests.support.clock import VirtualClock
 from tests.support.waiting import until
 
 INTERVAL_S = 3_600.0

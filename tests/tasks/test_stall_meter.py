@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from openred_central.clock import SystemClock, VirtualClock
+from openred_central.clock import SystemClock
 from openred_central.histogram import quantile
 from openred_central.tasks.stall_meter import PERIOD_S, StallMeter
+from tests.support.clock import VirtualClock
 
 
 def test_what_comes_late_is_counted_by_how_late_it_comes() -> None:

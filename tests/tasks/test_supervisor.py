@@ -7,10 +7,10 @@ import logging
 
 import pytest
 
-from openred_central.clock import VirtualClock
 from openred_central.listening import StartError
 from openred_central.tasks import supervisor
 from openred_central.tasks.supervisor import PAUSE_S_MAX, Supervisor, described
+from tests.support.clock import VirtualClock
 
 # Nothing here waits longer than this for what has to happen at once.
 WAIT_S = 20.0

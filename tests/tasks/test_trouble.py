@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from openred_central.clock import AttendedTime, VirtualClock
+from openred_central.clock import AttendedTime
 from openred_central.tasks.trouble import TELL_S, Trouble
+from tests.support.clock import VirtualClock
 
 
 @pytest.fixture
