@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 from contextlib import ExitStack
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +36,10 @@ def tcp(server: Server) -> tuple[str, int]:
 
 def scrape(address: tuple[str, int], **headers: str) -> dict[str, Any]:
     """Return the families of ``GET /metrics`` by name."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    with socket.create_connection(address, timeout=WAIT_S_MAX) as connection:
-        connection.sendall(
-            f"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n".encode()
-        )
-        with connection.makefile("rb") as file:
-            answered, _, body = file.read().partition(b"\r\n\r\n")
-    assert answered.startswith(b"HTTP/1.1 200 "), answered
-    assert b"Content-Type: text/plain; version=0.0.4; charset=utf-8" in answered
-    assert b"Access-Control" not in answered
+    with Client(address) as client:
+        status, fields, body = client.fetch("GET", "/metrics", **headers)
+    assert (status, fields["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert not [name for name in fields if name.startswith("Access-Control")]
     return {family.name: family for family in text_string_to_metric_families(body.decode())}
 
 
@@ -145,12 +138,8 @@ def test_pages_under_a_foreign_host_name_read_nothing(start: Start) -> None:
 
 def status(address: tuple[str, int], path: str, host: str = "localhost") -> int:
     """Return the status of the answer to a request of a new connection for `host`."""
-    connection = HTTPConnection(*address, timeout=WAIT_S_MAX)
-    try:
-        connection.request("GET", path, headers={"Host": host})
-        return connection.getresponse().status
-    finally:
-        connection.close()
+    with Client(address) as client:
+        return client.fetch("GET", path, Host=host)[0]
 
 
 def test_idle_connections_keep_no_operator_out(start: Start) -> None:

@@ -182,9 +182,15 @@ class Client:
         if body is not None:
             fields.setdefault("Content-Type", "application/json")
         content = body if isinstance(body, bytes | None) else orjson.dumps(body)
-        self._connection.request(method, target, content, fields)
+        return _reply(*self.fetch(method, target, content, **fields))
+
+    def fetch(
+        self, method: str, target: str, content: bytes | None = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send one request; return status, headers and body of the response."""
+        self._connection.request(method, target, content, headers)
         response = self._connection.getresponse()
-        return _reply(response.status, dict(response.getheaders()), response.read())
+        return response.status, dict(response.getheaders()), response.read()
 
     def register(self, node_id: str, *, claim: str | None = None, **fields: Any) -> Reply:
         """Register a node whose key is made of its name."""
