@@ -103,7 +103,7 @@ def test_an_error_with_hostile_text_forges_no_line(kind: str, text: str) -> None
 
 
 @given(st.text(), st.text())
-def test_any_text_gives_one_line_from_which_it_can_be_read(message: str, text: str) -> None:
+def test_any_text_is_one_reversible_line(message: str, text: str) -> None:
     made = record("%s", text, fields={"path": message})
     document = orjson.loads(JsonFormatter().format(made))
     assert document["message"] == shown(text)
@@ -112,17 +112,17 @@ def test_any_text_gives_one_line_from_which_it_can_be_read(message: str, text: s
 
 
 @given(st.text(max_size=SHOWN_CHARACTERS_MAX))
-def test_what_is_shown_is_printable_and_tells_texts_apart(text: str) -> None:
+def test_shown_text_is_printable_and_unambiguous(text: str) -> None:
     assert shown(text).isprintable()
     read_back = shown(text).encode("latin-1", "backslashreplace").decode("unicode_escape")
     assert read_back == text
 
 
-def test_text_of_a_program_that_formats_itself_is_shown_as_well() -> None:
+def test_preformatted_text_is_escaped_too() -> None:
     assert TextFormatter().format(record("a\nb %d")).endswith("openred.test: a\\nb %d")
 
 
-def test_a_line_for_people_tells_when_how_bad_where_and_what() -> None:
+def test_text_lines_hold_time_level_logger_and_message() -> None:
     line = TextFormatter().format(record("%d nodes in %.1f s", 3, 0.25, level=logging.WARNING))
     assert line == "2027-01-15T08:00:00.250Z warning openred.test: 3 nodes in 0.2 s"
 
@@ -154,7 +154,7 @@ def test_a_very_long_traceback_keeps_its_end() -> None:
     assert orjson.loads(line)["traceback"][-1].endswith(" at last")
 
 
-def test_fields_in_a_line_for_people_cannot_be_taken_for_others() -> None:
+def test_fields_in_text_lines_are_unambiguous() -> None:
     line = TextFormatter().format(
         record("request", fields={"path": "/a status=200", "agent": 'x" y', "n": 1})
     )
@@ -301,7 +301,7 @@ def test_whatever_happens_in_a_process_is_a_line_of_json(tmp_path: Path) -> None
     assert documents[5]["traceback"][-1] == "ValueError: too late"
 
 
-def test_what_operators_do_is_told_however_little_else_is_wanted(tmp_path: Path) -> None:
+def test_acts_of_operators_are_logged_at_every_level(tmp_path: Path) -> None:
     with unconfigured() as root, (tmp_path / "log").open("w", encoding="ascii") as stream:
         assert configure("text", "error", stream, {})
         logging.getLogger(AUDIT).info("alice purged a node")
@@ -312,7 +312,7 @@ def test_what_operators_do_is_told_however_little_else_is_wanted(tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", ["text", "json"])
-def test_lines_that_nobody_reads_are_dropped_counted_and_told(kind: str) -> None:
+def test_unread_lines_are_dropped_counted_and_reported(kind: str) -> None:
     """The pipe is full and nobody empties it: whoever logs goes on all the same."""
     reading, writing = os.pipe()
     with (
