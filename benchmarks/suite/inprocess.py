@@ -24,8 +24,7 @@ from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import Record
 from openred_central.tasks.prober import Submission
-from openred_central.tasks.scheduler import Scheduler
-from openred_central.transition_log import log_transitions
+from openred_central.tasks.scheduler import Scheduler, log_transitions
 
 from ..load.tally import Histogram
 from ..population import ATTENDED_S, records
@@ -76,7 +75,7 @@ def deadlines(nodes: int) -> dict[str, float]:
         tick_s=1.0,
         store_reachable=lambda: True,
         on_transitions=log_transitions,
-        ask=lambda request: Submission.REFUSED,
+        submit_probe=lambda request: Submission.REFUSED,
     )
     pieces, more = Histogram(), True
     gc.collect()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ..clock import Clock, SystemClock
+from ..clock import SYSTEM_CLOCK, Clock
 from ..security.directory_keys.keyset import KeySet
 from ..security.signing import PrivateKey
 from . import pace
@@ -24,7 +24,6 @@ from .trust import TrustedKeys
 # So many ids may be looked up with one request.
 LOOKUP_IDS_MAX = 100
 _CHANCES = 2**32
-_CLOCK = SystemClock()
 # Refusals of a directory that say nothing about the node: a request that came too slowly, or too many.
 _PASSING = (408, 429)
 
@@ -57,7 +56,7 @@ class Client:
         url: str | Connections,
         key: PrivateKey | None = None,
         *,
-        clock: Clock = _CLOCK,
+        clock: Clock = SYSTEM_CLOCK,
         entropy: Callable[[int], bytes] = os.urandom,
         node_id: str | None = None,
         claim: str | None = None,

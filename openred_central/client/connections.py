@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from ..clock import Clock, SystemClock
+from ..clock import SYSTEM_CLOCK, Clock
 from .address import Address
 from .answers import Answer, AnswerReader, BadAnswer
 from .errors import ClientError, ConnectionFailed
@@ -21,7 +21,6 @@ TIMEOUT_S = 10.0
 # not used any more.
 IDLE_S_MAX = 50.0
 _RECEIVE_BYTES = 64 * 1024
-_CLOCK = SystemClock()
 
 
 class Reader(Protocol):
@@ -103,7 +102,7 @@ class Connections:
     def __init__(
         self,
         address: Address,
-        clock: Clock = _CLOCK,
+        clock: Clock = SYSTEM_CLOCK,
         *,
         connections_max: int = CONNECTIONS_MAX,
         timeout_s: float = TIMEOUT_S,

@@ -84,7 +84,7 @@ def test_sighup_reads_the_certificate_and_its_key_again(start: Start, tmp_path: 
         # A certificate beside the key of another one: all stays as it was.
         shutil.copy(new[0], used[0])
         server.send_signal(signal.SIGHUP)
-        until(lambda: "the certificate stays as it was" in server.log, "the log to refuse it")
+        until(lambda: "the former certificate stays in use" in server.log, "the log to refuse it")
         assert [speaks(trust) for trust in trusts] == [True, False]
         shutil.copy(new[1], used[1])
         server.send_signal(signal.SIGHUP)

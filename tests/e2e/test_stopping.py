@@ -267,20 +267,20 @@ def test_the_store_is_closed_in_order_where_only_a_change_of_the_keys_is_lost(
 FAILS_ONCE = """
 import sys
 from openred_central.cli.main import main
-from openred_central.tasks import supervisor
+from openred_central.tasks import periodic
 from openred_central.tasks.saver import Saver
 save = Saver._save_batch
 async def fail(saver):
     Saver._save_batch = save
     raise ZeroDivisionError
-Saver._save_batch, supervisor.PAUSE_S_MIN = fail, 3_600.0
+Saver._save_batch, periodic.PAUSE_S_MIN = fail, 3_600.0
 sys.exit(main())
 """
 
 
 def test_what_a_saver_that_failed_has_not_saved_yet_is_saved_at_the_stop(start: Start) -> None:
     server = start(command=(sys.executable, "-c", FAILS_ONCE))
-    until(lambda: "the saver failed, and begins anew in 3600 s" in server.log, "the saver to fail")
+    until(lambda: "the saver failed and is restarted in 3600 s" in server.log, "the saver to fail")
     with Client(server.address) as client:
         assert client.register("alice").status == 202
     server.stop()

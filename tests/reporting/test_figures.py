@@ -32,7 +32,7 @@ def make_parts() -> Parts:
         tick_s=1.0,
         store_reachable=lambda: True,
         on_transitions=lambda transitions: None,
-        ask=lambda request: Submission.REFUSED,
+        submit_probe=lambda request: Submission.REFUSED,
     )
     engine = Engine()
 

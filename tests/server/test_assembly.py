@@ -16,8 +16,7 @@ from openred_central.api.service import Api
 from openred_central.clock import VirtualClock
 from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.claims import CLAIM_KEY
-from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
-from openred_central.server.descriptors import needed
+from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, descriptors_needed, log_unserved
 from openred_central.settings.config import Configuration
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, Store
@@ -155,6 +154,6 @@ def test_files_may_be_open_for_all_connections_and_probes() -> None:
     try:
         with assembled(Configuration(connections_max=1_000, probe="tcp", probe_concurrency=50)) as server:
             assert server.parts.engine.limits.connections_max == 1_000
-            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == needed(1_000, 50)
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == descriptors_needed(1_000, 50)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

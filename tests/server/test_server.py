@@ -83,7 +83,7 @@ def test_a_failed_close_is_no_failed_start(tmp_path: Path, caplog: pytest.LogCap
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     (message,) = caplog.messages
     assert message.startswith(
-        f"nothing is lost, but the next start has more to read: cannot close {tmp_path}"
+        f"no data is lost, but the next start has more to read: cannot close {tmp_path}"
     )
     store.open()
     assert store.load_secret("name") == b"value"

@@ -92,7 +92,7 @@ class World:
             tick_s=options.tick_s,
             store_reachable=lambda: self.store_reachable,
             on_transitions=self._take_transitions,
-            ask=self._ask,
+            submit_probe=self._ask,
         )
         self.ticked_monotonic_s = self.clock.monotonic_s()
         self.held_since_s: float | None = None

@@ -171,7 +171,7 @@ async def test_keys_that_cannot_be_used_are_told_once_and_tried_again_in_a_minut
         clock.advance(RETRY_S)
         assert await keykeeper.mint(token())
         assert keykeeper.publication is not None
-        assert (len(attempts), keykeeper.stats.failures, keykeeper.stats.last_error) == (2, 1, None)
+        assert (len(attempts), keykeeper.trouble.failures, keykeeper.trouble.last_error) == (2, 1, None)
     told = [record.getMessage() for record in caplog.records]
     assert told[0].startswith("the keys cannot be used, to be tried again: ")
     assert (told[2], len(told)) == ("the keys can be used again", 3)
@@ -322,8 +322,8 @@ async def test_a_disk_that_cannot_be_written_is_told_once_and_tried_again(
         await keykeeper.open()
         await keykeeper.run()
         assert keykeeper.pauses == [TICK_S, TICK_S, RETRY_S, RETRY_S, RETRY_S, TICK_S]
-        assert keykeeper.stats.failures == 3
-        assert keykeeper.stats.last_error is None
+        assert keykeeper.trouble.failures == 3
+        assert keykeeper.trouble.last_error is None
     assert [record.getMessage() for record in caplog.records] == [
         "the keys cannot be written, to be tried again: No space left on device",
         "the keys are written again",
@@ -427,5 +427,5 @@ async def test_without_a_thread_nothing_is_signed_and_nothing_ends(
         assert keykeeper.publication is None
         keykeeper._retry_at_s = 0.0
         assert len(await keykeeper.mint(token())) == 1
-        assert keykeeper.stats.failures > 0
+        assert keykeeper.trouble.failures > 0
     assert "the system gives no thread: can't start new thread" in caplog.text

@@ -15,7 +15,13 @@ from openred_central.directory.lifecycle import LifecycleOptions, State
 from openred_central.directory.state.node import Transition
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
-from openred_central.tasks.scheduler import PAUSE_S_MIN, PIECE_NODES, Scheduler
+from openred_central.tasks.scheduler import (
+    PAUSE_S_MIN,
+    PIECE_NODES,
+    TRANSITIONS_LOGGED_MAX,
+    Scheduler,
+    log_transitions,
+)
 from tests.support.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
 
 SUSPICIOUS = MassSilenceOptions(share=0.25, nodes_min=4, hold_s_max=100.0)
@@ -44,7 +50,7 @@ class Run:
             tick_s=1.0,
             store_reachable=lambda: self.reachable,
             on_transitions=self.told.append,
-            ask=ask,
+            submit_probe=ask,
         )
 
     def register(self, *names: str) -> None:
@@ -173,7 +179,7 @@ def test_each_node_that_is_set_aside_is_reported(caplog: pytest.LogCaptureFixtur
 
 def test_a_probe_that_cannot_be_made_now_is_made_later_and_counts_as_nothing() -> None:
     submissions = [Submission.LATER, Submission.LATER, Submission.REFUSED]
-    run = Run(probing=True, ask=lambda _: submissions.pop(0))
+    run = Run(probing=True, submit_probe=lambda _: submissions.pop(0))
     run.register("a")
     run.seconds(11)
     assert (run.state("a"), len(submissions)) == (State.ACTIVE, 2)
@@ -198,7 +204,7 @@ def test_a_probe_is_handed_over_and_its_answer_is_waited_for() -> None:
         asked.append(request)
         return Submission.ACCEPTED
 
-    run = Run(probing=True, ask=ask)
+    run = Run(probing=True, submit_probe=ask)
     run.register("a")
     run.seconds(12)
     assert [request.node_id for request in asked] == ["a"]
@@ -301,3 +307,28 @@ def test_it_is_told_once_that_the_nodes_take_all_their_bytes_until_there_is_room
     assert told()[1:] == ["the records of all nodes take 0 of 1000 bytes: there is room again"]
     fill()
     assert len(told()) == 3
+
+
+def fallen_silent(count: int) -> list[Transition]:
+    return [
+        Transition(0.0, 0.0, f"node-{number}", State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
+        for number in range(count)
+    ]
+
+
+def test_each_transition_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        log_transitions(fallen_silent(TRANSITIONS_LOGGED_MAX))
+    assert caplog.messages == [
+        f"node node-{number}: active → pending_1st (deadline)" for number in range(TRANSITIONS_LOGGED_MAX)
+    ]
+
+
+def test_very_many_transitions_are_logged_as_counts(caplog: pytest.LogCaptureFixture) -> None:
+    gone = [Transition(0.0, 0.0, "gone", State.COMA, State.DEAD, "deadline")]
+    with caplog.at_level(logging.INFO):
+        log_transitions(fallen_silent(1_000) + gone)
+    assert caplog.messages == [
+        "1000 nodes: active → pending_1st (deadline)",
+        "1 node: coma → dead (deadline)",
+    ]

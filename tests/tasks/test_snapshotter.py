@@ -111,7 +111,7 @@ def test_a_folder_that_cannot_be_read_does_not_end_it(caplog: pytest.LogCaptureF
     parts = Parts()
     parts.source.clear_error = PermissionError("no")
     assert parts.snapshotter._first_pause_s() == FIRST_S
-    assert parts.snapshotter.stats.last_error == "no"
+    assert parts.snapshotter.trouble.last_error == "no"
 
 
 def test_what_was_taken_is_counted() -> None:
@@ -134,7 +134,7 @@ def test_a_failing_snapshot_is_told_once_in_each_direction_and_tried_again(
     parts.source.error = OSError("no room")
     with caplog.at_level(logging.WARNING):
         assert [parts.snapshotter._take() for _ in range(3)] == [(RETRY_S, None)] * 3
-        assert parts.snapshotter.stats.last_error == "no room"
+        assert parts.snapshotter.trouble.last_error == "no room"
         parts.source.error = None
         assert [parts.snapshotter._take()[0] for _ in range(2)] == [INTERVAL_S] * 2
     assert caplog.messages == [
@@ -188,7 +188,7 @@ async def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> 
     parts.snapshotter.stop()
     parts.source.gate.set()
     await running
-    assert (parts.snapshotter.stats.snapshots, parts.snapshotter.stats.failures) == (0, 0)
+    assert (parts.snapshotter.stats.snapshots, parts.snapshotter.trouble.failures) == (0, 0)
     assert len(parts.source.taken) == 1
 
 
@@ -270,10 +270,10 @@ def test_a_file_that_is_not_the_database_is_not_copied() -> None:
     parts.loss = "was replaced: another file has its name"
     assert parts.snapshotter._take()[1] is None
     assert parts.source.taken == []
-    assert parts.snapshotter.stats.last_error == "the database was replaced: another file has its name"
+    assert parts.snapshotter.trouble.last_error == "the database was replaced: another file has its name"
     parts.loss = None
     assert parts.snapshotter._take()[1] is not None
-    assert parts.snapshotter.stats.last_error is None
+    assert parts.snapshotter.trouble.last_error is None
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ async def test_without_a_thread_no_snapshot_is_taken_and_the_task_goes_on(
         for _ in range(3):
             with pytest.raises(SnapshotFailed, match="can't start new thread"):
                 await parts.snapshotter.take_now()
-    assert parts.snapshotter.stats.failures == 3
+    assert parts.snapshotter.trouble.failures == 3
     assert (await parts.snapshotter.take_now()).records == 3
     parts.snapshotter.stop()
     await task
