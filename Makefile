@@ -36,13 +36,15 @@ soak: $(VENV)/test.stamp ## Run the tests that try harder with time: a hundred t
 
 check: lint test ## What must pass before a change goes in: formatting, lint, types, all tests
 
-lint: $(VENV)/dev.stamp ## Check formatting, lint, types and the directions of imports only
+lint: $(VENV)/dev.stamp ## Check formatting, lint, types, imports and subjects of commits only
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache --no-logo
+	@if git log --max-count=50 --format=%s 2>/dev/null | grep -E '^.{73}'; then \
+		echo "These subjects of commits are longer than 72 characters." >&2; exit 1; fi
 
-format: $(VENV)/dev.stamp ## Format the code and mend what can be mended by itself
+format: $(VENV)/dev.stamp ## Format the code and fix what can be fixed automatically
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 

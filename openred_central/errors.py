@@ -1,8 +1,8 @@
 """The two families of errors.
 
-`CallerError`: the caller did something that cannot be served. It carries all that the caller needs to mend
-it, and becomes one problem document (RFC 9457) at the one place where the engine maps errors to responses.
-`InternalBug`: we did. It becomes a 500 with an id; what happened stands in the log, never in the response.
+`CallerError`: the caller sent a request that cannot be served. It carries all that the caller needs to fix
+it. The engine turns it into a problem document (RFC 9457) in one place. `InternalBug`: our own fault. It
+becomes a 500 with an id; the log says what happened, the response does not.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from collections.abc import Mapping
 
 
 class CallerError(Exception):
-    """A request that cannot be served, told for the person who reads it.
+    """A request that cannot be served, explained to people.
 
     Arguments: `status`, an HTTP status code (RFC 9110 §15); `code`, the stable machine-readable name of the
-    error such as ``node_not_found``; `message`, what was wrong and where; `suggestion`, what to do;
-    `fields`, field name → what is wrong with it, for bodies and queries that fail validation; `headers`,
-    further header fields of the response such as ``("Retry-After", "60")``; `close`, whether the connection
-    cannot be used any more; `problem_type`, a registered one (RFC 9457 §4.2) instead
-    of our own, and `members`, what that type adds to the document.
+    error such as ``node_not_found``; `message`, the fault and its place; `suggestion`, how to fix it;
+    `fields`, field name → fault, for bodies and queries that fail validation; `headers`, further headers of
+    the response such as ``("Retry-After", "60")``; `close`, whether the connection cannot be used any more;
+    `problem_type`, a registered type (RFC 9457 §4.2) instead of our own, with its `members`.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class CallerError(Exception):
         self.members = members
 
     def problem(self) -> dict[str, object]:
-        """The error as a problem document (RFC 9457 §3), ready for JSON."""
+        """Return the error as a problem document (RFC 9457 §3), ready for JSON."""
         document: dict[str, object] = {
             "type": self.problem_type or f"urn:openred:problem:{self.code}",
             "title": self.code.replace("_", " ").capitalize(),
@@ -65,4 +64,4 @@ class CallerError(Exception):
 
 
 class InternalBug(Exception):
-    """A state that our own code promised could not be. Never the caller's fault."""
+    """A state that our own code excludes. Never the caller's fault."""

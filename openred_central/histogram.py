@@ -1,4 +1,4 @@
-"""Durations counted in buckets: a count for each bucket and a sum, which is all that is kept. Pure."""
+"""Durations counted in buckets, with their sum. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 
-# Upper bounds in seconds, three to a decade: a quantile read from them is right to a factor of two or so.
+# Upper bounds in seconds, three to a decade: a quantile read from them is right within a factor of two.
 BOUNDS_S = (
     *(0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
     *(0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
@@ -15,10 +15,10 @@ BOUNDS_S = (
 
 
 class Histogram:
-    """How often a duration fell into which bucket.
+    """Counts of durations by bucket.
 
-    `bounds` are the upper bounds of the buckets, rising, each within its bucket; `counts` has one more, for
-    what is above all of them. `sum_s` is the sum of all durations, in seconds. To observe one takes 0.4 µs.
+    `bounds` are the rising upper bounds of the buckets, inclusive; `counts` has one more, for durations above
+    all bounds. `sum_s` is the sum of all durations, in seconds.
     """
 
     __slots__ = ("bounds", "counts", "sum_s")
@@ -31,20 +31,20 @@ class Histogram:
         self.sum_s = 0.0
 
     def observe(self, duration_s: float, count: int = 1) -> None:
-        """Count a duration, `count` times where so many things took it together."""
+        """Count a duration, `count` times if that many things took it together."""
         self.counts[bisect_left(self.bounds, duration_s)] += count
         self.sum_s += duration_s * count
 
     @property
     def count(self) -> int:
-        """How many durations were observed."""
+        """Number of durations observed."""
         return sum(self.counts)
 
 
 def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
-    """The duration that `share` (0 to 1) of those counted stay below, about; None where none was counted.
+    """Return the duration below which `share` (0 to 1) of those counted lie; None if none was counted.
 
-    Durations are taken to lie evenly within their bucket; those above all bounds count as the last bound.
+    It assumes that durations lie evenly within their bucket; those above all bounds count as the last bound.
     """
     wanted = share * sum(counts)
     lower = 0.0

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from . import crypto
+
 # The largest port of TCP (RFC 9293 §3.1).
 PORT_MAX: Final = 65_535
 # The first descriptor that systemd passes (sd_listen_fds(3)).
@@ -87,11 +89,8 @@ def certificate_of(certificate: str, key: str) -> Certificate | None:
 
 
 def _expires_at(content: bytes) -> float:
-    # A start without TLS must not wait for this import.
-    from cryptography.x509 import load_pem_x509_certificate
-
     try:
-        return load_pem_x509_certificate(content).not_valid_after_utc.timestamp()
+        return crypto.x509.load_pem_x509_certificate(content).not_valid_after_utc.timestamp()
     except ValueError:
         # OpenSSL has accepted it nevertheless.
         return 0.0

@@ -13,7 +13,7 @@ or a path with a line break in it forges no second line, and one with an escape 
 from __future__ import annotations
 
 import logging
-import re
+import math
 import sys
 import threading
 import warnings
@@ -26,6 +26,7 @@ import orjson
 
 from .log_writer import LogWriter
 from .micro_engine.wire.messages import Request
+from .wording import printable, rfc3339
 
 SHOWN_CHARACTERS_MAX: Final = 256
 # Errors may say at length what to do; they hold no more than this of what was sent.
@@ -36,8 +37,6 @@ TRACEBACK_CHARACTERS_MAX: Final = 16_384
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
 # What is drawn as it is: numbers, whose formats, such as %d or %.1f, want them unchanged.
 _NUMBERS: Final = (int, float)
-# Plain ASCII, which nearly everything is, needs no look at each character.
-_PLAIN: Final = re.compile(r"[ -\[\]-~]*")
 
 # The log of what operators do.
 AUDIT: Final = "openred.audit"
@@ -52,15 +51,7 @@ def shown(text: str, characters_max: int = SHOWN_CHARACTERS_MAX) -> str:
     not printable: control characters (C0, DEL, C1), line separators, marks of direction, unpaired surrogates.
     """
     cut = text if len(text) <= characters_max else text[:characters_max] + "…"
-    if _PLAIN.fullmatch(cut):
-        return cut
-    return "".join(map(_shown_character, cut))
-
-
-def _shown_character(character: str) -> str:
-    if character != "\\" and character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode("ascii")
+    return printable(cut, escaped="\\")
 
 
 class _Shown:
@@ -109,8 +100,10 @@ class TextFormatter(logging.Formatter):
         level = record.levelname.lower()
         if self._colour:
             level = f"\x1b[{_COLOURS.get(level, '0')}m{level}\x1b[0m" + " " * (7 - len(level))
-        when = datetime.fromtimestamp(record.created, UTC)
-        begins = f"{when.astimezone():%H:%M:%S} {level:7}" if self._terminal else f"{_rfc3339(when)} {level}"
+        if self._terminal:
+            begins = f"{datetime.fromtimestamp(record.created, UTC).astimezone():%H:%M:%S} {level:7}"
+        else:
+            begins = f"{rfc3339(record.created)} {level}"
         line = f"{begins} {shown(record.name)}: {message_of(record)}"
         fields = getattr(record, "fields", None)
         if fields:
@@ -128,7 +121,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         document: dict[str, Any] = {
-            "time": _rfc3339(datetime.fromtimestamp(record.created, UTC)),
+            "time": rfc3339(record.created),
             "level": record.levelname.lower(),
             "part": shown(record.name),
             "message": message_of(record),
@@ -163,20 +156,16 @@ def _text(value: object) -> str:
     return text if text and not set(' "=') & set(text) else '"' + text.replace('"', '\\"') + '"'
 
 
-def _rfc3339(when: datetime) -> str:
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 class AccessLog:
-    """A line for a share of all requests, to be the `observe` of an `Engine`.
+    """A line for a share of all requests, to be the `observer` of an `Engine`.
 
-    Arguments: `share` of the requests, 0 to 1, each chosen by itself; `random` returns floats in [0, 1);
-    `new_id` makes the id of a request that brings none; `client` returns the address that a request counts
-    as, which trusted proxies tell.
+    Arguments: `share` of the requests, above 0 up to 1, each chosen independently; `random` returns floats in
+    [0, 1); `new_id` makes the id of a request that brings none; `client` returns the address that a request
+    counts as, which trusted proxies report.
 
-    A line tells the method, the path without its query, status, bytes sent, milliseconds, the address that
-    connected and the client's behind it, its user agent and the id of the request. No other header field, and
-    never a body: what proves who somebody is stands in those.
+    A line has the method, the path without its query, status, bytes sent, milliseconds, the address that
+    connected and the client's behind it, its user agent and the id of the request. It has no other header
+    field, and never a body, since those may prove an identity.
     """
 
     def __init__(
@@ -190,12 +179,20 @@ class AccessLog:
         self._random = random
         self._new_id = new_id
         self._client = client
+        self.passes = self._draw()
+
+    def _draw(self) -> int:
+        """Return how many requests pass before the next one that is logged.
+
+        If each is chosen independently, this number has the geometric distribution.
+        """
+        if self._share >= 1.0:
+            return 0
+        return int(math.log(1.0 - self._random()) / math.log1p(-self._share))
 
     def __call__(self, request: Request, status: int, sent_bytes: int, duration_s: float) -> None:
-        """Log this exchange, or let it pass."""
-        # `random` never returns 1, so that a share of 1 is all of them.
-        if self._random() >= self._share:
-            return
+        """Log this exchange, and choose the next one."""
+        self.passes = self._draw()
         fields = {
             "method": request.method,
             "path": request.path,

@@ -39,12 +39,12 @@ def span(seconds: float) -> str:
 
 
 def printable(text: str, *, escaped: str = "") -> str:
-    """Return `text` with all but printable characters escaped as in a Python literal.
+    """Return `text` with everything unprintable escaped as in a Python literal.
 
-    Those are control characters, line separators, marks of direction, and unpaired surrogates; `escaped` are
-    further characters to escape.
+    Escapes control characters, line separators, marks of direction, unpaired surrogates, and the characters
+    in `escaped`.
     """
-    if text.isprintable() and not escaped:
+    if text.isprintable() and not any(map(text.__contains__, escaped)):
         return text
     return "".join(
         character

@@ -40,7 +40,7 @@ hypothesis.settings.load_profile(PROFILE)
 
 @pytest.fixture
 def seed() -> int:
-    """The seed of this run, for `random.Random(seed)`. Printed beside the test if it fails."""
+    """Return the seed of this run, for `random.Random(seed)`. Printed beside the test if it fails."""
     print(f"repeat with OPENRED_SEED={SEED}")
     return SEED
 

@@ -11,14 +11,14 @@ from openred_central.clock import CLOCK_JUMPS_KEPT, AttendedTime, SystemClock, V
 YEAR_S = 365 * 86_400.0
 
 
-def test_the_clocks_of_the_machine_tell_seconds_and_the_monotonic_one_never_goes_back() -> None:
+def test_clocks_give_seconds_and_the_monotonic_one_never_goes_back() -> None:
     clock = SystemClock()
     assert clock.wall_s() > 1_700_000_000
     readings = [clock.monotonic_s() for _ in range(100)]
     assert readings == sorted(readings)
 
 
-def test_a_virtual_clock_moves_only_when_told() -> None:
+def test_a_virtual_clock_moves_only_by_calls() -> None:
     clock = VirtualClock(wall_s=100.0, monotonic_s=7.0)
     assert (clock.wall_s(), clock.monotonic_s()) == (100.0, 7.0)
     clock.advance(2.5)
@@ -45,7 +45,7 @@ def test_attended_time_runs_smoothly_between_two_ticks() -> None:
     assert attended.now().attended_s == 2.5
 
 
-def test_a_suspended_process_credits_every_node_all_but_two_ticks() -> None:
+def test_a_suspended_process_ages_nodes_by_two_ticks_at_most() -> None:
     clock = VirtualClock()
     attended = AttendedTime(clock, tick_s=1.0)
     clock.advance(30 * 86_400.0)
@@ -57,7 +57,7 @@ def test_a_suspended_process_credits_every_node_all_but_two_ticks() -> None:
 
 
 @pytest.mark.parametrize("jump_s", [2 * YEAR_S, -2 * YEAR_S, 5.0, -5.0])
-def test_a_jump_of_the_wall_clock_is_reported_and_moves_no_deadline(jump_s: float) -> None:
+def test_a_wall_clock_jump_is_reported_and_moves_no_deadline(jump_s: float) -> None:
     clock = VirtualClock()
     attended = AttendedTime(clock, tick_s=1.0)
     clock.advance(1.0)
@@ -79,7 +79,7 @@ def test_a_wall_clock_that_is_slewed_has_not_jumped() -> None:
     assert attended.jumps == []
 
 
-def test_a_machine_that_slept_shows_as_a_jump_of_the_wall_clock() -> None:
+def test_sleep_of_the_machine_is_a_jump_of_the_wall_clock() -> None:
     """The monotonic clock stands still while the machine is suspended, the wall clock does not."""
     clock = VirtualClock()
     attended = AttendedTime(clock)
@@ -99,7 +99,7 @@ def test_only_the_last_jumps_are_kept() -> None:
     assert attended.jumps[-1].jump_s == 20.0 * CLOCK_JUMPS_KEPT
 
 
-def test_time_stands_still_while_nobody_attends() -> None:
+def test_time_stands_still_while_not_attending() -> None:
     clock = VirtualClock()
     attended = AttendedTime(clock, tick_s=1.0)
     clock.advance(1.0)
@@ -114,7 +114,7 @@ def test_time_stands_still_while_nobody_attends() -> None:
     assert attended.now().attended_s == 2.0
 
 
-def test_attended_time_never_goes_back_nor_runs_ahead_of_the_monotonic_clock(seed: int) -> None:
+def test_attended_time_neither_goes_back_nor_runs_ahead(seed: int) -> None:
     chance = random.Random(seed)
     clock = VirtualClock()
     attended = AttendedTime(clock, tick_s=1.0)

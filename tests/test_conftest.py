@@ -1,4 +1,4 @@
-"""What the tests themselves promise: no test is skipped unseen, and a random run can be repeated."""
+"""The promises of tests: no test is skipped unseen, none hangs, and a random run can be repeated."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_where_every_test_must_run_a_skipped_one_fails(tmp_path: Path) -> None:
+def test_a_skipped_test_fails_where_skips_are_forbidden(tmp_path: Path) -> None:
     (tmp_path / "test_a.py").write_text(SKIPPING)
     finished = run(tmp_path, OPENRED_NO_SKIP="1")
     summary = finished.stdout.splitlines()[-1]
@@ -56,7 +56,7 @@ def test_where_every_test_must_run_a_skipped_one_fails(tmp_path: Path) -> None:
     assert "test_marked did not run to its end" in finished.stdout
 
 
-def test_where_every_test_must_run_a_skipped_file_fails(tmp_path: Path) -> None:
+def test_a_skipped_file_fails_where_skips_are_forbidden(tmp_path: Path) -> None:
     (tmp_path / "test_a.py").write_text(ABSENT + "def test_nothing(): pass\n")
     assert run(tmp_path, OPENRED_NO_SKIP="1").stdout.splitlines()[-1].startswith("1 error in")
 
@@ -76,7 +76,7 @@ def test_without_a_given_seed_every_run_has_its_own(tmp_path: Path, seed: int) -
     assert f"OPENRED_SEED={seed}" not in first
 
 
-def test_what_is_set_at_the_keyboard_does_not_reach_the_servers_under_test(tmp_path: Path) -> None:
+def test_settings_of_the_keyboard_do_not_reach_servers_under_test(tmp_path: Path) -> None:
     (tmp_path / "test_a.py").write_text(
         "import os\ndef test_port(): assert 'OPENRED_PORT' not in os.environ\n"
     )

@@ -45,7 +45,7 @@ os.write(9, json.dumps(told).encode())
         (["health", "serve"], False),
     ],
 )
-def test_the_server_is_what_starts_without_another_command(arguments: Sequence[str], expected: bool) -> None:
+def test_the_server_starts_without_another_command(arguments: Sequence[str], expected: bool) -> None:
     assert serves(arguments) is expected
 
 
@@ -71,7 +71,7 @@ def test_a_closed_standard_descriptor_is_the_null_device(closed: str) -> None:
         assert (path == os.devnull) is (str(number) in closed.split(",")), descriptors
 
 
-def test_signals_that_mean_nothing_to_a_server_are_ignored_from_its_first_moment_on() -> None:
+def test_meaningless_signals_are_ignored_from_the_start() -> None:
     tell = (
         "import signal\nfrom openred_central.early import IGNORED, begin\n"
         "begin({words})\n"
@@ -91,7 +91,7 @@ def test_signals_that_mean_nothing_to_a_server_are_ignored_from_its_first_moment
     assert signal.getsignal(signal.SIGUSR2) is not signal.SIG_IGN
 
 
-def test_ctrl_c_at_the_end_of_an_interrupted_command_shows_no_traceback() -> None:
+def test_a_late_ctrl_c_shows_no_traceback() -> None:
     program = (
         "import atexit, os, signal, sys\nfrom openred_central.cli.console import guarded\n"
         "interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)\n"

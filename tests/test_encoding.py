@@ -34,7 +34,7 @@ OTHER = bytes(range(200))
         ((b"test",), b"\x01" + b"\x00" * 7 + b"\x04" + b"\x00" * 7 + b"test"),
     ],
 )
-def test_pieces_are_encoded_as_the_examples_of_paseto_show(pieces: tuple[bytes, ...], encoded: bytes) -> None:
+def test_pieces_are_encoded_like_the_examples_of_paseto(pieces: tuple[bytes, ...], encoded: bytes) -> None:
     assert pre_authentication_encoding(*pieces) == encoded
 
 
@@ -45,7 +45,7 @@ def test_different_pieces_never_encode_alike(first: list[bytes], second: list[by
 
 
 @given(st.binary(max_size=100))
-def test_what_is_encoded_is_decoded(content: bytes) -> None:
+def test_encoded_bytes_are_decoded(content: bytes) -> None:
     assert decode_base64url(base64url(content)) == content
     assert decode_base64(base64.b64encode(content).decode()) == content
 
@@ -80,5 +80,5 @@ def test_digests_are_encoded_together_as_one_by_one(digests: list[bytes]) -> Non
 
 
 @pytest.mark.parametrize("spki", [ED25519, OTHER])
-def test_a_kept_key_is_read_as_what_it_is(spki: bytes) -> None:
+def test_a_stored_key_is_read_back(spki: bytes) -> None:
     assert kept_spki(key_text(spki)) == spki_of(key_text(spki)) == spki

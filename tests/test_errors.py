@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from openred_central.errors import CallerError, InternalBug
+from openred_central.errors import CallerError
 
 
-def test_a_problem_says_what_was_wrong_and_what_to_do() -> None:
+def test_a_problem_holds_cause_and_advice() -> None:
     error = CallerError(
         404,
         "node_not_found",
@@ -30,7 +30,7 @@ def test_a_problem_names_every_wrong_field() -> None:
     )
 
 
-def test_a_problem_leaves_out_what_there_is_nothing_to_say_about() -> None:
+def test_a_problem_leaves_out_empty_members() -> None:
     problem = CallerError(400, "bad_request", "The body is no JSON.", fields={}).problem()
     assert "suggestion" not in problem
     assert "fields" not in problem
@@ -52,17 +52,5 @@ def test_changing_a_problem_document_does_not_change_the_error() -> None:
     assert error.fields == {"port": "is missing"}
 
 
-def test_an_error_keeps_what_its_reply_needs() -> None:
-    error = CallerError(
-        429, "rate_limited", "Too many requests.", headers=(("Retry-After", "60"),), close=True
-    )
-    assert (error.status, error.headers, error.close) == (429, (("Retry-After", "60"),), True)
-
-
-def test_the_log_line_of_an_error_has_status_code_and_message() -> None:
+def test_error_lines_hold_status_code_and_message() -> None:
     assert str(CallerError(410, "node_dead", "It is dead.")) == "410 node_dead: It is dead."
-
-
-def test_a_bug_of_ours_is_never_taken_for_an_error_of_the_caller() -> None:
-    assert not issubclass(InternalBug, CallerError)
-    assert not issubclass(CallerError, InternalBug)

@@ -15,7 +15,7 @@ durations = st.lists(st.floats(0, 60), min_size=1, max_size=200)
 
 
 @given(durations)
-def test_each_duration_is_counted_in_the_bucket_whose_bound_it_does_not_exceed(given_s: list[float]) -> None:
+def test_durations_fall_into_the_bucket_that_bounds_them(given_s: list[float]) -> None:
     histogram = Histogram()
     for duration_s in given_s:
         histogram.observe(duration_s)
@@ -40,11 +40,11 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(given_s: list[float], sha
     assert lower * (1 - 1e-9) <= found <= BOUNDS_S[bucket] * (1 + 1e-9)
 
 
-def test_of_nothing_there_is_no_quantile() -> None:
+def test_a_quantile_of_nothing_is_none() -> None:
     assert quantile(BOUNDS_S, [0] * (len(BOUNDS_S) + 1), 0.5) is None
 
 
-def test_what_exceeds_all_bounds_counts_as_the_last() -> None:
+def test_the_last_bucket_has_no_bound() -> None:
     assert quantile((1.0, 2.0), [0, 0, 5], 0.5) == 2.0
 
 

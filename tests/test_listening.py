@@ -229,7 +229,7 @@ def test_count_that_is_no_number_is_refused(count: str) -> None:
 INHERITING = """
 import os, socket, sys
 os.dup2(int(sys.argv[1]), 3)
-from openred_central.micro_engine import Engine
+from openred_central.micro_engine.engine import Engine
 from openred_central.listening import inherited, address_of
 try:
     (listener,) = inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}, os.getpid())

@@ -21,13 +21,13 @@ def gap(lines: int) -> bytes:
 
 @pytest.fixture
 def stalled() -> Iterator[tuple[int, LogWriter]]:
-    """A pipe that nobody reads yet, and what writes into it."""
+    """Yield a pipe that nobody reads yet, and what writes into it."""
     reading, writing = os.pipe()
     yield reading, LogWriter(writing, gap)
     os.close(reading)
 
 
-def test_lines_of_many_threads_arrive_whole_and_in_each_ones_order(tmp_path: Path) -> None:
+def test_lines_of_threads_arrive_whole_and_in_order(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as file:
         writer = LogWriter(file.fileno(), gap)
 
@@ -47,7 +47,7 @@ def test_lines_of_many_threads_arrive_whole_and_in_each_ones_order(tmp_path: Pat
         assert [number for owner, number in lines if owner == name] == list(range(200))
 
 
-def test_a_reader_that_stalls_holds_nobody_up_and_learns_what_it_missed(
+def test_a_stalled_reader_blocks_nobody_and_learns_of_lost_lines(
     stalled: tuple[int, LogWriter],
 ) -> None:
     reading, writer = stalled
@@ -82,7 +82,7 @@ def test_a_pipe_that_does_not_block_is_waited_for() -> None:
     assert writer.dropped == 0
 
 
-def test_lines_that_cannot_be_written_are_counted_and_told_once_they_can(tmp_path: Path) -> None:
+def test_lost_lines_are_counted_and_reported_later(tmp_path: Path) -> None:
     """The reader has gone, and then somebody reads again, as with a named pipe."""
     path = tmp_path / "log"
     os.mkfifo(path)
@@ -101,7 +101,7 @@ def test_lines_that_cannot_be_written_are_counted_and_told_once_they_can(tmp_pat
     assert writer.dropped == 3
 
 
-def test_a_line_that_was_cut_does_not_run_into_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_line_does_not_run_into_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a disk that fills up in the middle of a line, and has room again later."""
     out, room = bytearray(), [8]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import sys
 import threading
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import orjson
@@ -32,7 +34,7 @@ from openred_central.logs import (
 )
 from openred_central.micro_engine.wire.messages import Headers, Request
 
-# What may be sent to seem to be more: a second line, a colour, a text that runs backwards.
+# Texts that pretend to be more: a second line, a colour, a text that runs backwards.
 HOSTILE = [
     "a\n2026-01-01T00:00:00.000Z error openred.server: all is lost",
     "a\r\nb",
@@ -56,7 +58,7 @@ class Terminal(io.StringIO):
 
 
 def record(message: str, *args: Any, level: int = logging.INFO, **more: Any) -> logging.LogRecord:
-    """What `log.info(message, *args)` would hand to a formatter at a known time."""
+    """Return the record that `log.info(message, *args)` hands to a formatter, made at a known time."""
     made = logging.LogRecord("openred.test", level, "test.py", 1, message, args, more.get("exc_info"))
     made.created = 1_800_000_000.25
     if "fields" in more:
@@ -194,7 +196,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [made.fields for made in caplog.records]
 
 
-def test_a_request_is_told_with_all_that_is_public_and_nothing_that_is_secret(
+def test_request_lines_hold_public_facts_and_no_secrets(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     request = asked(
@@ -223,19 +225,31 @@ def test_a_request_is_told_with_all_that_is_public_and_nothing_that_is_secret(
         assert "\x1b" not in line
 
 
-def test_a_share_of_the_requests_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    drawn = iter([0.0, 0.24, 0.25, 0.9])
-    with caplog.at_level(logging.INFO):
-        log = AccessLog(0.25, lambda: next(drawn), lambda: "id", lambda _: "")
-        for status in (200, 201, 202, 203):
-            log(asked(), status, 0, 0.0)
-    assert [fields["status"] for fields in logged(caplog)] == [200, 201]
+def test_access_log_of_everything_lets_nothing_pass() -> None:
+    log = AccessLog(1.0, Random(1).random, lambda: "id", lambda _: "")
+    for _ in range(10):
+        assert log.passes == 0
+        log(asked(), 200, 0, 0.0)
 
 
-def test_no_id_is_made_for_a_request_that_is_not_logged() -> None:
-    request = asked()
-    AccessLog(0.5, lambda: 0.5, lambda: "id", lambda _: "")(request, 200, 0, 0.0)
-    assert request.id == ""
+def test_each_request_is_logged_independently(seed: int) -> None:
+    # With independent choices, the number of requests that pass is geometric.
+    share, count = 0.25, 20_000
+    log = AccessLog(share, Random(seed).random, lambda: "id", lambda _: "")
+    passed = []
+    for _ in range(count):
+        passed.append(log.passes)
+        log(asked(), 200, 0, 0.0)
+    for number in range(8):
+        expected = share * (1 - share) ** number
+        # Seven standard deviations.
+        margin = 7 * math.sqrt(expected * (1 - expected) / count)
+        assert abs(passed.count(number) / count - expected) < margin
+
+
+@pytest.mark.parametrize("drawn", [0.0, 1.0 - 2.0**-53])
+def test_access_log_takes_the_least_and_the_largest_random_number(drawn: float) -> None:
+    assert AccessLog(1e-9, lambda: drawn, lambda: "id", lambda _: "").passes >= 0
 
 
 # The whole

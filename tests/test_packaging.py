@@ -29,7 +29,7 @@ NOT_PACKAGED = {".git"}
 
 
 def project_files(root: Path) -> set[str]:
-    """The paths of all files in `root` but those that ``.gitignore`` keeps out."""
+    """Return the paths of all files in `root` but those that ``.gitignore`` keeps out."""
     patterns = (root / ".gitignore").read_text(encoding="utf-8").splitlines()
     found = set()
     for folder, folders, names in os.walk(root):
@@ -41,7 +41,7 @@ def project_files(root: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the two packages, made of a copy of the project without a network."""
+    """Return a folder with the two packages, made of a copy of the project without a network."""
     folder = tmp_path_factory.mktemp("packages")
     project = tmp_path_factory.mktemp("project")
     for path in project_files(ROOT):
@@ -104,7 +104,7 @@ def test_tests_run_from_the_source_distribution(built: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_wheel_holds_the_package_and_what_it_reads_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_the_package_and_its_data_only(wheel: zipfile.ZipFile) -> None:
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     package = {path for path in project_files(ROOT) if path.startswith("openred_central/")}
     expected = {path for path in package if not path.endswith((".md", ".png"))}
@@ -112,7 +112,7 @@ def test_the_wheel_holds_the_package_and_what_it_reads_and_nothing_else(wheel: z
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())
 
 
-def test_the_metadata_say_what_an_index_asks_for(metadata: Message) -> None:
+def test_the_metadata_are_complete(metadata: Message) -> None:
     assert metadata["License-Expression"] == "MIT"
     classifiers = metadata.get_all("Classifier") or []
     assert "Programming Language :: Python :: 3.11" in classifiers
@@ -120,7 +120,7 @@ def test_the_metadata_say_what_an_index_asks_for(metadata: Message) -> None:
     assert metadata["Description-Content-Type"] == "text/markdown"
 
 
-def test_the_description_links_to_nothing_that_an_index_does_not_show(metadata: Message) -> None:
+def test_the_description_has_no_relative_links(metadata: Message) -> None:
     description = str(metadata.get_payload())
     assert "directory server" in description
     links = re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", description)

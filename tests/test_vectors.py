@@ -22,11 +22,10 @@ from openred_central.encoding import (
     spki_of,
 )
 from openred_central.security.directory_keys.keyset import KeySet, read_document
-from openred_central.security.example import known_answers
 from openred_central.security.sessions import Sessions
 from openred_central.security.signatures import Message, check_proof, read_signature, request_base
-from openred_central.security.signing import PrivateKey, signed_headers
-from openred_central.security.tokens.holder import Proof, check_holder, message, prove
+from openred_central.security.signing import PrivateKey, known_answers, signed_headers
+from openred_central.security.tokens.holder import PossessionProof, check_holder, message, prove
 from openred_central.security.tokens.link import Pair, cross_verify, link, triple_hash
 from openred_central.security.tokens.tokens import ANYONE, verify_token
 
@@ -133,7 +132,7 @@ def test_hybrid_token() -> None:
 def test_proof_of_possession(vector: dict[str, str]) -> None:
     prover, challenged = vector["prover"], bytes.fromhex(vector["challenge_hex"])
     assert message(pair(), prover, challenged).hex() == vector["message_hex"]
-    proof = Proof(spki_of(vector["public_key"]), base64.b64decode(vector["signature"]))
+    proof = PossessionProof(spki_of(vector["public_key"]), base64.b64decode(vector["signature"]))
     check_holder(pair(), prover, challenged, proof, verify)
     # Ed25519 is deterministic, so that signing can be checked as well.
     assert prove(pair(), prover, challenged, proof.spki, private_key(prover).sign) == proof

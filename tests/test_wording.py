@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central import wording
-from openred_central.wording import WALL_S_MAX, counted, parse_rfc3339, printable, rfc3339, span
+from openred_central.wording import (
+    _MINUTES_KEPT_MAX,
+    WALL_S_MAX,
+    _minutes,
+    counted,
+    parse_rfc3339,
+    printable,
+    rfc3339,
+    span,
+)
 
 FORM = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z")
 
@@ -29,7 +37,7 @@ FORM = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z")
         (2 * 86_400.0 + 7_200.0 + 59.0, "2 days 2 hours"),
     ],
 )
-def test_a_duration_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
+def test_a_duration_shows_its_two_largest_units(seconds: float, text: str) -> None:
     assert span(seconds) == text
 
 
@@ -79,7 +87,7 @@ def test_times_before_the_year_1_are_clamped(wall_s: float) -> None:
 def test_the_cache_of_minutes_is_bounded() -> None:
     for minute in range(20_000):
         rfc3339(minute * 60.0)
-    assert 0 < len(wording._minutes) <= wording._MINUTES_KEPT_MAX
+    assert 0 < len(_minutes) <= _MINUTES_KEPT_MAX
 
 
 @given(st.floats(min_value=-62_135_596_800.0, max_value=WALL_S_MAX))

@@ -14,7 +14,7 @@ QUANTILES = (0.5, 0.9, 0.99, 0.999)
 def bucket_end_us(time_us: int) -> int:
     """Return the longest time of the bucket of a time.
 
-    Below 256 µs each time has its own bucket. Above, each power of two has 128 buckets, as in HdrHistogram.
+    Each of the shortest 256 times has its own bucket. Each power of two above has 128, as in HdrHistogram.
     """
     return time_us | ((1 << max(time_us.bit_length() - PRECISION_BITS - 1, 0)) - 1)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from openred_central.micro_engine import Engine, Request, Response
+from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.limits import EngineLimits
+from openred_central.micro_engine.wire.messages import Request, Response
 from openred_central.micro_engine.wire.target import parse_query
 
 from .plain import Answer, PlainDirectory, read_options

@@ -18,11 +18,10 @@ import sys
 from time import perf_counter, process_time
 
 from openred_central.clock import AttendedTime, SystemClock
-from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import Record
+from openred_central.settings.config import Configuration
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler, log_transitions
 
@@ -36,12 +35,8 @@ TOLERANCE_S = 100.0
 
 def filled_directory(nodes: int, last_seen_s: float | None = None) -> Directory:
     """Return a directory with so many nodes, in which mass silence never holds deadlines."""
-    directory = Directory(
-        DirectoryOptions(nodes_max=nodes),
-        LifecycleOptions(heartbeat_tolerance_s=TOLERANCE_S),
-        MassSilenceOptions(share=1.0),
-        random.random,
-    )
+    settings = Configuration(max_nodes=nodes, heartbeat_tolerance_s=TOLERANCE_S, mass_silence_share=1.0)
+    directory = Directory(settings.directory(), settings.lifecycle(), settings.mass_silence(), random.random)
     directory.saving.restore_records(map(columns_of, records(nodes, last_seen_s)))
     return directory
 
@@ -69,12 +64,12 @@ def deadlines(nodes: int) -> dict[str, float]:
     """Have all nodes due at the same moment; return transitions a second and the times of ticks."""
     directory = filled_directory(nodes, ATTENDED_S - TOLERANCE_S - 1.0)
     attended = AttendedTime(SystemClock(), attended_s=ATTENDED_S)
+    directory.nodes.transitions.observers.append(log_transitions)
     scheduler = Scheduler(
         directory,
         attended,
         tick_s=1.0,
         store_reachable=lambda: True,
-        on_transitions=log_transitions,
         submit_probe=lambda request: Submission.REFUSED,
     )
     pieces, more = Histogram(), True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
 
-from ..micro_engine.shortcut import Answer
+from ..micro_engine.router import Answer
 from ..micro_engine.wire.messages import JSON_TYPE, Request
 from .caller.limiting import Handler
 from .service import Api

@@ -13,6 +13,7 @@ from .endpoint import Endpoint, Reply
 from .feed.event_log import event_bytes
 from .service import Api
 from .wire.fields import Field, Fields, Wrong, takes
+from .wire.values import whole_number
 
 EVENT_STREAM_TYPE = "text/event-stream"
 # Subscribers that lost their connections together reconnect spread over this time.
@@ -29,13 +30,6 @@ def _event_id(value: Any) -> str:
     return str(value)
 
 
-@takes({"type": "integer", "minimum": 0, "maximum": RECENT_MAX})
-def _recent(value: Any) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= 9 and int(value) <= RECENT_MAX):
-        raise Wrong(f"has to be a whole number from 0 to {RECENT_MAX}")
-    return int(value)
-
-
 @takes({"type": "boolean"})
 def _history(value: Any) -> bool:
     if value not in ("true", "false"):
@@ -46,7 +40,7 @@ def _history(value: Any) -> bool:
 LAST_EVENT_ID = Field(
     "last_event_id", _event_id, "For callers that cannot send the header `Last-Event-ID`, which it replaces."
 )
-RECENT = Field("recent", _recent, "The number of past events to send first.")
+RECENT = Field("recent", whole_number(0, RECENT_MAX), "The number of past events to send first.")
 HISTORY = Field("history", _history, "Whether to send the figures of the last hour first.")
 FIELDS: tuple[Field[Any], ...] = (LAST_EVENT_ID, RECENT, HISTORY)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ..clock import Now
-from ..directory.lifecycle import State
 from ..directory.state.node import PROVEN, Record, key_fingerprint, profile_parts
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from ..security.sessions import LIFE_S
 from ..security.tokens.link import Side, new_pair
-from ..security.tokens.minting import Busy
 from ..security.tokens.revocations import RecentToken
-from ..security.tokens.tokens import ANYONE, PeerToken, lifetime_s, new_token_id
+from ..security.tokens.tokens import ANYONE, Busy, PeerToken, lifetime_s, new_token_id
 from ..wording import rfc3339
 from .caller.proving import Means, Shown
 from .endpoint import CLAIM, LIMITED, PROOF, SIGNATURE, Endpoint, Reply
@@ -76,12 +74,12 @@ async def grant(api: Api, request: Request) -> Response:
         fields.reject("peer_id", "has to be another node than node_id")
     fields.finish()
     slot = api.directory.slot(node_id, now)
-    shown = _shown(api, request, slot, now)
+    shown = api.prover.for_grant(request, slot, now)
     if purpose == SESSION:
         return _session(api, request, shown, slot, now)
     registry = api.directory.nodes.registry
     peer = None if peer_id is None else _side(registry.record(api.directory.visible_slot(peer_id)))
-    limits = api.limits.charge_token(request, slot, proved=bool(shown))
+    limits = api.limits.token_charge(request, proved=bool(shown))(slot)
     bound: dict[str, bool] = {}
     if shown:
         api.directory.heartbeat(slot, now)
@@ -137,23 +135,10 @@ def tokens_unavailable(retry_after_s: int) -> CallerError:
     )
 
 
-def _shown(api: Api, request: Request, slot: int, now: Now) -> Shown:
-    """Return the proof of the request. Raises 403 if there is none, and the node is not active."""
-    shown = api.prover.for_sign_of_life(request, slot, now)
-    if not shown and api.directory.nodes.registry.state(slot) is not State.ACTIVE:
-        raise CallerError(
-            403,
-            "forbidden",
-            "The node is not active, and a request without proof does not revive it.",
-            suggestion="Send a heartbeat first, or sign the request.",
-        )
-    return shown
-
-
 def _session(api: Api, request: Request, shown: Shown, slot: int, now: Now) -> Response:
     if shown.means is not Means.KEY:
         raise api.prover.missing(request, now)
-    limits = api.limits.charge_token(request, slot, proved=bool(shown))
+    limits = api.limits.token_charge(request, proved=bool(shown))(slot)
     node_id = api.directory.nodes.registry.node_id(slot)
     api.directory.heartbeat(slot, now)
     document = {

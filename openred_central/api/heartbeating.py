@@ -10,21 +10,18 @@ import orjson
 from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES, State
 from ..directory.registration import Registration
-from ..directory.state.node import DISCOVERABLE, HELD, KEYED, OBSERVED, PROVEN, Profile
-from ..errors import CallerError
-from ..micro_engine.shortcut import Answer, Answered
+from ..directory.state.node import DISCOVERABLE, KEYED, OBSERVED, Profile
 from ..micro_engine.wire.messages import Request, Response
 from . import registering
+from .caller.addresses import check_addresses, is_observed
 from .caller.limiting import HeaderFields
-from .caller.proving import NOTHING, PROOF_FIELDS, Means, Shown
+from .caller.proving import NOTHING, Means, Shown
 from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SESSION, SIGNATURE, Endpoint, Reply
-from .registering import check_addresses, is_observed
+from .fast_heartbeat import NOTED, prepare, reply
 from .service import Api, heartbeat_times
 from .wire import schemas, values
 from .wire.fields import Field, Fields, Wrong, only
 
-_ACTIVE = State.ACTIVE.wire
-_NOTED = "Noted."
 _WELCOME_BACK = "Welcome back. Your identity was kept."
 METADATA = Field("metadata", values.merge_patch, "Changes to the metadata.")
 ADDRESS = replace(registering.ADDRESS, required=False)
@@ -59,51 +56,13 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
         return await _update(api, request, node_id, now)
     slot = api.directory.slot(node_id, now)
     shown = api.prover.for_sign_of_life(request, slot, now)
-    limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
+    limits = api.limits.heartbeat_charge(request, proved=bool(shown))(slot)
     previous = api.directory.heartbeat(slot, now)
     session, change = _grant(api, shown, slot, now) if shown is not NOTHING else (None, None)
     body = _describe(api, node_id, slot, previous, now, session)
     if change is None:
         return Response(body, headers=limits)
     return await _answer_change(api, slot, body, {}, change, limits)
-
-
-def prepare(api: Api, request: Request) -> Answer | None:
-    """Return a function that answers further requests like `request` as `heartbeat` would, or None.
-
-    It answers for active nodes, unproved or with the same session while that needs no renewal. It evaluates
-    the header fields once. The function returns None for everything else, which goes to the handler.
-    """
-    prover, repeated = api.prover, None
-    if request.headers.has_any(PROOF_FIELDS):
-        repeated = prover.repeated(request, request.path.rpartition("/")[2], api.now())
-        if repeated is None:
-            return None
-    elif prover.strict:
-        return None
-    undecided = PROVEN | HELD if repeated is None else HELD
-    session = None if repeated is None else repeated.session.text
-    registry = api.directory.nodes.registry
-    slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
-    moment, beat, advice_s = api.moments.current, api.directory.heartbeat, api.heartbeat_advice_s
-    charge = api.limits.heartbeat_charge(request, proved=repeated is not None)
-
-    def answer(node_id: str) -> Answered | None:
-        slot = slot_of(node_id)
-        if slot is None or states[slot] != State.ACTIVE or flags(slot) & undecided or is_away(slot):
-            return None
-        now, times = moment()
-        if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):
-            return None
-        try:
-            limits = charge(slot)
-        except CallerError:
-            # A refused request is not charged; the handler refuses it again.
-            return None
-        beat(slot, now)
-        return _reply(node_id, _ACTIVE, times, advice_s(), _NOTED, session), limits
-
-    return answer
 
 
 HEARTBEAT = Endpoint(
@@ -133,7 +92,7 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     changed = api.directory.amended(slot, registration, now)
     # A change needs a proof also from a node that is asleep, before the change revives it.
     shown = (api.prover.require if changed else api.prover.for_sign_of_life)(request, slot, now)
-    limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
+    limits = api.limits.heartbeat_charge(request, proved=bool(shown))(slot)
     # Amends first: if there is no room, nothing has happened.
     change = api.directory.amend(changed) if changed else None
     body = _describe(api, node_id, slot, api.directory.heartbeat(slot, now), now)
@@ -180,10 +139,11 @@ def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Regis
     services = fields.take(SERVICES, record.services)
     fields.finish()
     moved = address != profile.address
+    origin = api.limits.origin(request)
     profile = profile._replace(address=address, port=port)
     if moved:
         # The further endpoints were checked when they were registered.
-        check_addresses(api, request, profile._replace(addresses=()))
+        check_addresses(origin, profile._replace(addresses=()), strict=api.prover.strict)
     return Registration(
         node_id=record.node_id,
         profile=profile,
@@ -191,7 +151,7 @@ def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Regis
         region=record.region,
         discoverable=bool(record.flags & DISCOVERABLE),
         is_keyed=bool(record.flags & KEYED),
-        is_observed=is_observed(api, request, profile) if moved else bool(record.flags & OBSERVED),
+        is_observed=is_observed(origin, profile) if moved else bool(record.flags & OBSERVED),
     )
 
 
@@ -212,23 +172,9 @@ def _describe(
     api: Api, node_id: str, slot: int, previous: State, now: Now, session: str | None = None
 ) -> bytes:
     """Return the reply to a sign of life that found the node in state `previous`, as JSON."""
-    message = _NOTED if previous is State.ACTIVE else _WELCOME_BACK
+    message = NOTED if previous is State.ACTIVE else _WELCOME_BACK
     times = heartbeat_times(now.wall_s, api.directory.heartbeat_due_at(now, slot))
-    return _reply(node_id, WIRE_NAMES[previous], times, api.heartbeat_advice_s(), message, session)
-
-
-def _reply(
-    node_id: str, previous: str, times: str, advice_s: float, message: str, session: str | None
-) -> bytes:
-    """Build the reply from its parts; `times` are as `heartbeat_times` returns them.
-
-    Joins text, because nothing in it needs escaping.
-    """
-    granted = "" if session is None else f',"session":"{session}"'
-    return (
-        f'{{"status":"heartbeat_received","node_id":"{node_id}","current_state":"active",'
-        f'"previous_state":"{previous}",{times},"heartbeat_advice_s":{advice_s},"message":"{message}"{granted}}}'
-    ).encode()
+    return reply(node_id, WIRE_NAMES[previous], times, api.heartbeat_advice_s(), message, session)
 
 
 def _with(body: bytes, more: dict[str, Any]) -> bytes:

@@ -6,9 +6,7 @@ from typing import Any
 
 import orjson
 
-from ..clock import Now
 from ..directory.state.node import DISCOVERABLE
-from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SIGNATURE, Endpoint, Reply
 from .service import Api
@@ -42,8 +40,8 @@ async def get_node(api: Api, request: Request, node_id: str) -> Response:
     """Answer 200 with everything about a node, explained."""
     now = api.now()
     slot = api.directory.nodes.registry.slot_of(node_id)
-    if slot is None or not _shows_itself(api, request, slot, now):
-        slot = api.directory.visible_slot(node_id)
+    if slot is None or not api.prover.may_see(request, slot, now):
+        raise api.directory.not_found(node_id)
     return Response.json(explain(api.directory, slot, now))
 
 
@@ -156,13 +154,3 @@ LOOKUP = Endpoint(
     replies={200: Reply("The nodes found, and the ids of the missing ones.", FOUND)},
     limit="discover",
 )
-
-
-def _shows_itself(api: Api, request: Request, slot: int, now: Now) -> bool:
-    """Return whether the hidden node in `slot` asks for itself; an invalid proof shows nothing."""
-    if api.directory.nodes.registry.flags(slot) & DISCOVERABLE:
-        return False
-    try:
-        return bool(api.prover.shown(request, slot, now))
-    except CallerError:
-        return False

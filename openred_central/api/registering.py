@@ -9,11 +9,11 @@ from ..directory.directory import Registered
 from ..directory.registration import Registration
 from ..directory.state.node import PROVEN, Profile
 from ..errors import CallerError
-from ..limits.origins import is_at, may_be_at
 from ..micro_engine.wire.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
 from ..wording import rfc3339
-from .caller.proving import BY_KEY, Means, Shown
+from .caller.addresses import check_addresses, is_observed
+from .caller.proving import BY_KEY
 from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SIGNATURE, Endpoint, Reply
 from .service import Api
 from .wire import schemas, values
@@ -97,28 +97,18 @@ async def register(api: Api, request: Request) -> Response:
     registration, key = read_registration(
         fields, now, api.directory.lifecycle.coma_s, api.rsa_bits_min, takes_text=not api.prover.strict
     )
-    check_addresses(api, request, registration.profile)
-    registration = registration._replace(is_observed=is_observed(api, request, registration.profile))
+    origin = api.limits.origin(request)
+    check_addresses(origin, registration.profile, strict=api.prover.strict)
+    registration = registration._replace(is_observed=is_observed(origin, registration.profile))
     known = api.directory.nodes.registry.slot_of(registration.node_id)
-    means = Means.NOTHING
-    # A registration that repeats known data needs no proof, so an invalid one does not keep a node away.
-    if (
-        known is None
-        or api.prover.needs_proof(request, known)
-        or api.directory.amended(known, registration, now)
-    ):
-        means = api.prover.for_registration(request, registration.node_id, key, known, now)
-    if registration.next_key and means is not Means.KEY:
-        raise _next_key_unsigned()
+    permit = api.prover.for_registration(request, registration, key, known, now)
     if known is None:
         api.limits.charge_new_node(request)
-    registered = api.directory.register(
-        registration, proved=api.prover.proves(means, known, key), signed=means is Means.KEY, now=now
-    )
+    registered = api.directory.register(registration, proved=permit.proved, signed=permit.signed, now=now)
     if registered.outcome == "registered":
         api.limits.node_added(request, registered.slot)
     document = _describe(api, request, registered, now)
-    if session := api.prover.fresh_session(Shown(means), registered.slot, now):
+    if session := api.prover.fresh_session(permit.shown, registered.slot, now):
         document["session"] = session
     durable = document["durable"] = await api.saved(registered.change)
     status = api.status(201 if registered.outcome == "registered" else 200, durable=durable)
@@ -244,39 +234,6 @@ def read_registration(
     return registration._replace(profile=profile._replace(public_key=key.text), is_keyed=True), key
 
 
-def check_addresses(api: Api, request: Request, named: Profile) -> None:
-    """Raise `CallerError` 400 ``bad_request`` where a strict directory is told of another network's endpoint.
-
-    `named` holds the endpoints that the request names. One in another network than the caller's may be a
-    victim's. Names are not looked up, and only told as declared.
-    """
-    origin = api.limits.origin(request)
-    if not api.prover.strict or origin.exempt:
-        return
-    told = [(ADDRESS.name, "", named.address)]
-    told += [
-        (ADDRESSES.name, f"[{place}] ", endpoint.address) for place, endpoint in enumerate(named.addresses)
-    ]
-    wrong = [each for each in told if not may_be_at(origin, each[2])]
-    if wrong:
-        rule = f"has to be in the network that you were seen in, as {origin.address} is"
-        raise CallerError(
-            400,
-            "bad_request",
-            f"You were seen at {origin.address}, and register {wrong[0][2]}, which is in another network.",
-            suggestion="Register from the network of the address, or register a DNS name.",
-            # Where one field has several, the reply names the first.
-            fields={name: f"{place}{rule}" for name, place, _ in reversed(wrong)},
-        )
-
-
-def is_observed(api: Api, request: Request, profile: Profile) -> bool:
-    """Whether the caller was seen at the one address of all endpoints of `profile`."""
-    origin = api.limits.origin(request)
-    addresses = (profile.address, *(endpoint.address for endpoint in profile.addresses))
-    return all(is_at(origin, address) for address in addresses)
-
-
 def invalid_key(error: InvalidKey) -> CallerError:
     """Make the error for a ``public_key`` that is refused."""
     return CallerError(
@@ -285,16 +242,6 @@ def invalid_key(error: InvalidKey) -> CallerError:
         str(error),
         suggestion="Make one with `openred-central keygen`, or `openssl genpkey -algorithm ed25519`.",
         fields={"public_key": str(error)},
-    )
-
-
-def _next_key_unsigned() -> CallerError:
-    return CallerError(
-        400,
-        "bad_request",
-        "Only a signed registration may name the next key.",
-        suggestion="Sign the request with the node's key, or leave out next_key.",
-        fields={"next_key": "needs a signature"},
     )
 
 

@@ -1,4 +1,4 @@
-"""What the endpoints share: the directory, the time, the advised pace, and waiting for durability."""
+"""Shared by the endpoints: the directory, the time, the advised pace, and waiting for durability."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from ..clock import Now
 from ..directory.directory import Directory
 from ..errors import CallerError
-from ..security.tokens.minting import Mint
 from ..security.tokens.revocations import RecentTokens, Revocations
+from ..security.tokens.tokens import Mint
 from ..storage.store import StoreState
 from ..wording import rfc3339
 from .caller.limiting import Limits

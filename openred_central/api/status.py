@@ -279,7 +279,7 @@ def _lifecycle_figures(api: Api) -> dict[str, Any]:
     directory = api.directory
     transitions = [
         {"from": from_state.wire, "to": to_state.wire, "reason": reason, "count": count}
-        for (from_state, to_state, reason), count in directory.nodes.transition_counts.items()
+        for (from_state, to_state, reason), count in directory.nodes.transitions.counts.items()
     ]
     return {
         "dwell_s": {state.wire: directory.lifecycle.dwell_s(state) for state in (*LIVE_STATES, State.DEAD)},
@@ -293,7 +293,7 @@ def _empathy_figures(api: Api, attended_s: float) -> dict[str, Any]:
     counts = directory.nodes.registry.state_counts
     revived = sum(
         count
-        for (from_state, to_state, _), count in directory.nodes.transition_counts.items()
+        for (from_state, to_state, _), count in directory.nodes.transitions.counts.items()
         if to_state is State.ACTIVE and from_state in LIVE_STATES
     )
     return {

@@ -8,11 +8,10 @@ from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
-from ..security.refused import Refused
+from ..security.refusals import VerificationError
 from ..security.tokens.link import cross_verify
-from ..security.tokens.minting import RETRY_AFTER_S, Publication
 from ..security.tokens.revocations import RevocationsFull
-from ..security.tokens.tokens import verify_token
+from ..security.tokens.tokens import RETRY_AFTER_S, Publication, verify_token
 from ..wording import rfc3339
 from .endpoint import CACHED, CLAIM, PENDING, PROOF, SIGNATURE, UNCHANGED, Endpoint, Reply
 from .granting import tokens_unavailable
@@ -120,7 +119,7 @@ async def verify(api: Api, request: Request) -> Response:
         api.limits.may_try_proof(request)
         try:
             found = _find(api, given[name], published, now)
-        except Refused as refused:
+        except VerificationError as refused:
             if refused.reason == FORGED:
                 api.limits.proof_failed(request)
             reason = reason or f"{name}: {refused.message}"
@@ -208,7 +207,7 @@ REVOKE = Endpoint(
 async def _revoke_one(api: Api, node_id: str, text: str, now: Now) -> bool:
     try:
         token = _find(api, text, await _published(api), now)
-    except Refused as refused:
+    except VerificationError as refused:
         raise CallerError(
             404,
             "token_not_found",
@@ -244,11 +243,11 @@ async def _published(api: Api) -> Publication:
 
 
 def _find(api: Api, text: str, published: Publication, now: Now) -> KnownToken:
-    """Find the token `text`, sent whole or as its id. Raises `Refused`."""
+    """Find the token `text`, sent whole or as its id. Raises `VerificationError`."""
     if "." not in text:
         recent = api.recent_tokens.get(text, now.wall_s)
         if recent is None:
-            raise Refused("unknown", "no token of that id is remembered; send it whole")
+            raise VerificationError("unknown", "no token of that id is remembered; send it whole")
         return KnownToken(
             text, recent.node_id, recent.expires_at, recent.generation, recent.peer_token_id, text=None
         )

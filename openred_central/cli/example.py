@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..exit_codes import ExitCode
-from ..security.example import known_answers, sign_example
+from ..security.signing import known_answers, sign_example
 from .command import URL, Command, UsageError, argument, url_of
 from .console import Console
 

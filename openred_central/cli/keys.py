@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -17,12 +16,13 @@ from ..security.directory_keys.keyring import Keyring
 from ..security.directory_keys.keyset import KeySet, decode_keyset, excess
 from ..security.directory_keys.root import CLASSICAL, COMPOSITE, RootRefused
 from ..security.directory_keys.suites import SuiteUnsupported, load_private_pem
-from ..security.refused import CLOCK_SKEW_S
+from ..security.refusals import CLOCK_SKEW_S
 from ..server.vault import keys_folder
 from ..settings.config import ConfigError, Configuration
 from ..storage.keys.admin_secret import secret_file_beside
 from ..storage.keys.directory_keys import open_root, sign_request
 from ..storage.keys.key_files import KEYRING, KeyFileError, KeyFiles, read_secret, root_file
+from ..wording import rfc3339
 from .command import Command, CommandFailed, UsageError, argument, configuration_of
 from .console import Console
 from .showing import safe
@@ -158,7 +158,7 @@ def _listed(keyset: KeySet) -> Iterator[str]:
 
 def _time(time_s: int) -> str:
     """Return a time in whole seconds since the Unix epoch as RFC 3339."""
-    return datetime.fromtimestamp(time_s, UTC).isoformat().replace("+00:00", "Z")
+    return rfc3339(time_s).replace(".000Z", "Z")
 
 
 def operate(configuration: Configuration, path: str) -> str:

@@ -11,7 +11,7 @@ import orjson
 import uvloop
 
 from ..client import Client, ClientError, ConnectionFailed, ProblemError, RetryLater
-from ..client.address import Address
+from ..client.connections import Address
 from ..exit_codes import ExitCode
 from ..security.node_keys import InvalidKey
 from ..security.signing import PrivateKey

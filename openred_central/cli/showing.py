@@ -51,7 +51,7 @@ def safe(value: object) -> str:
         value = orjson.dumps(value).decode()
     if isinstance(value, list):
         value = ",".join(str(item) for item in value)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+    return wording.printable(str(value))
 
 
 def span(seconds: object) -> str:

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from ..client.address import Address
 from ..client.answers import Answer
+from ..client.connections import Address
 from ..client.errors import ForeignAnswer, problem
 from ..exit_codes import ExitCode
 from ..http_requests import NoReply, opened, read_reply

@@ -1,6 +1,6 @@
-"""The client of a node: registers, beats, finds peers, and proves who it is; to a directory, and to peers.
+"""The client of a node: it registers, sends heartbeats, finds peers, and proves its identity to all of them.
 
-It needs asyncio and nothing of the server. `Client` is where to begin; whatever goes with it is here, too.
+It runs on any asyncio event loop and imports neither uvloop nor the server. `Client` is where to begin.
 """
 
 from ..clock import Clock, SystemClock, VirtualClock
@@ -8,9 +8,8 @@ from ..security.directory_keys.keyset import KeySet
 from ..security.node_keys import InvalidKey
 from ..security.signing import PrivateKey
 from ..security.tokens.link import Pair
-from .address import Address
 from .client import Client
-from .connections import Connections
+from .connections import Address, Connections
 from .errors import (
     BadAnswer,
     ClientError,
@@ -21,8 +20,7 @@ from .errors import (
     RetryLater,
     Untrusted,
 )
-from .peering import answer_challenge, check_answer, verify_pair
-from .trust import TrustedKeys
+from .peering import TrustedKeys, answer_challenge, check_answer, verify_pair
 
 __all__ = [
     "Address",

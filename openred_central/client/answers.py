@@ -1,7 +1,7 @@
 """Reads HTTP/1.1 responses (RFC 9112). Pure: bytes come in, an answer comes out, or None for "more".
 
-A client trusts a server no further than a server trusts a client: every length is bounded, and what could be
-read in two ways is refused.
+A client trusts a server no further than a server trusts a client: every length is bounded, and ambiguous
+input is refused.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from typing import NamedTuple
 
 from ..micro_engine.limits import CONTENT_LENGTH_DIGITS_MAX
-from ..micro_engine.protocol_errors import ProtocolError
 from ..micro_engine.wire.chunked import ChunkedDecoder
 from ..micro_engine.wire.fields import find_line_end, find_section_end, parse_fields
+from ..micro_engine.wire.protocol import ProtocolError
 
-# A hundred nodes with all that they may say of themselves are less than this.
+# More than a hundred nodes with the largest records.
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 _STATUS_LINE_BYTES_MAX = 1_024
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?")
@@ -25,18 +25,18 @@ _WITHOUT_BODY = frozenset({204, 304})
 
 
 class ClientError(Exception):
-    """What all errors of the client have in common."""
+    """The base of all errors of the client."""
 
 
 class BadAnswer(ClientError):
-    """What came back is not what a directory answers; the message says what is wrong with it."""
+    """An answer that no directory gives; the message says what is wrong with it."""
 
 
 class Answer(NamedTuple):
     """One final response.
 
-    `headers` has lower-case names; the values of several fields of one name are joined by commas.
-    `keep_alive`: the connection can be used again.
+    `headers` has lower-case names; several values of one name are joined by commas. `keep_alive`: the
+    connection can be used again.
     """
 
     status: int
@@ -46,7 +46,7 @@ class Answer(NamedTuple):
 
 
 class _Head(NamedTuple):
-    """What stands before the body. `length` is in bytes, None for chunks, -1 for all up to the end."""
+    """The head of a response. `length` is in bytes, None for chunks, -1 for all up to the end."""
 
     status: int
     headers: dict[str, str]
@@ -58,9 +58,9 @@ _UNTIL_END = -1
 
 
 class AnswerReader:
-    """The answer to one request: `feed` what was received, then `read`; at the end of the input, `end`.
+    """Reads the answer to one request: `feed` the bytes, then `read`; at the end of the input, `end`.
 
-    Interim responses (1xx) are passed over. The body may have at most `bytes_max` bytes.
+    Interim responses (1xx) are skipped. The body may have at most `bytes_max` bytes.
     """
 
     def __init__(self, bytes_max: int = ANSWER_BYTES_MAX) -> None:
@@ -70,11 +70,11 @@ class AnswerReader:
         self._chunks = ChunkedDecoder()
 
     def feed(self, content: bytes) -> None:
-        """Take what was received."""
+        """Take received bytes."""
         self._buffer += content
 
     def read(self) -> Answer | None:
-        """The answer where it is complete. Raises `BadAnswer`."""
+        """Return the answer once it is complete. Raises `BadAnswer`."""
         try:
             while self._head is None:
                 head = self._read_head()
@@ -84,10 +84,10 @@ class AnswerReader:
                     self._head = head
             return self._read_body(self._head)
         except ProtocolError as error:
-            raise BadAnswer(f"the answer is not HTTP as it should be: {error.message}") from None
+            raise BadAnswer(f"the answer is not valid HTTP: {error.message}") from None
 
     def end(self) -> Answer:
-        """The answer where the end of the connection completes it. Raises `BadAnswer`."""
+        """Return the answer that the end of the connection completes. Raises `BadAnswer`."""
         if self._head is None or self._head.length != _UNTIL_END:
             raise BadAnswer("the connection ended in the middle of an answer")
         return Answer(self._head.status, self._head.headers, bytes(self._buffer), keep_alive=False)
@@ -97,11 +97,11 @@ class AnswerReader:
         line_end = find_line_end(buffer, 0, 0, _STATUS_LINE_BYTES_MAX, "status line")
         if line_end < 0:
             if len(buffer) > _STATUS_LINE_BYTES_MAX or not _may_begin(buffer):
-                raise BadAnswer("what answers does not speak HTTP/1.1")
+                raise BadAnswer("the server does not speak HTTP/1.1")
             return None
         status_line = _STATUS_LINE.fullmatch(buffer, 0, line_end)
         if status_line is None:
-            raise BadAnswer("what answers does not speak HTTP/1.1")
+            raise BadAnswer("the server does not speak HTTP/1.1")
         start = line_end + 2
         end = find_section_end(buffer, start, 0, _HEAD)
         if end < 0:
@@ -110,7 +110,7 @@ class AnswerReader:
         minor, status = status_line[1], int(status_line[2])
         del buffer[:end]
         if status == _SWITCHING_PROTOCOLS:
-            raise BadAnswer("the server switches to another protocol, which nobody has asked for")
+            raise BadAnswer("the server switches to another protocol, which the request did not ask for")
         headers: dict[str, str] = {}
         for name, value in fields:
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
@@ -119,27 +119,27 @@ class AnswerReader:
         return _Head(status, headers, self._length(status, headers), keep_alive)
 
     def _length(self, status: int, headers: dict[str, str]) -> int | None:
-        """How long the body is (RFC 9112 §6.3)."""
+        """Return the length of the body (RFC 9112 §6.3)."""
         coding, length = headers.get("transfer-encoding"), headers.get("content-length")
         if status < 200 or status in _WITHOUT_BODY:
             return 0
         if coding is not None:
             if coding.lower() != "chunked" or length is not None:
-                raise BadAnswer("the answer has a length that can be read in two ways")
+                raise BadAnswer("the answer has an ambiguous length")
             return None
         if length is None:
             return _UNTIL_END
         if not _LENGTH.fullmatch(length):
-            raise BadAnswer(f"the answer has a Content-Length that is none: {length[:40]!r}")
+            raise BadAnswer(f"the answer has an invalid Content-Length: {length[:40]!r}")
         if int(length) > self._bytes_max:
-            raise BadAnswer(f"the answer has {int(length):,} bytes, taken are {self._bytes_max:,}")
+            raise BadAnswer(f"the answer has {int(length):,} bytes, the limit is {self._bytes_max:,}")
         return int(length)
 
     def _read_body(self, head: _Head) -> Answer | None:
         buffer = self._buffer
         if head.length == _UNTIL_END:
             if len(buffer) > self._bytes_max:
-                raise BadAnswer(f"the answer has more than the {self._bytes_max:,} bytes that are taken")
+                raise BadAnswer(f"the answer has more than {self._bytes_max:,} bytes, which is the limit")
             return None
         if head.length is None:
             body = self._chunks.decode(buffer, self._bytes_max)
@@ -150,10 +150,10 @@ class AnswerReader:
                 return None
             body = bytes(buffer[: head.length])
             del buffer[: head.length]
-        # What nobody asked for must not be taken for the answer to the next request.
+        # Surplus bytes must not pass for the answer to the next request.
         return Answer(head.status, head.headers, body, head.keep_alive and not buffer)
 
 
 def _may_begin(buffer: bytearray) -> bool:
-    """Whether `buffer` may be the beginning of a status line."""
+    """Return whether `buffer` may be the beginning of a status line."""
     return b"HTTP/1.".startswith(buffer[:7])

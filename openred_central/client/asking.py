@@ -1,4 +1,4 @@
-"""One request, sent until it is answered for good: with another proof, by a corrected clock, or later."""
+"""One request, sent again where another proof, a corrected clock or a pause can help."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from .. import __version__
 from .answers import Answer, BadAnswer
 from .connections import Connections
 from .errors import ClientError, ForeignAnswer, ProblemError, RetryLater, problem
-from .identity import Headers, Identity, Proof
+from .identity import Headers, Identity, ProofLevel
 
 WAIT_S_MAX = 10.0
-# A server that always says "now" is not asked without end.
+# A server that always says "now" must not cause a busy loop.
 _PAUSE_S_MIN = 1.0
-# How much later than the next whole second of the directory, whose times are told to the millisecond.
+# A margin after the next whole second of the directory, which reports its time in milliseconds.
 _AFTER_SECOND_S = 0.02
 _NOT_MODIFIED = 304
 _WRONG_TIME = ("signature_expired", "signature_early")
 _WRONG_SESSION = ("session_expired", "session_revoked", "session_syntax", "bad_session")
 
-# Authority, path without query, and body → the header fields that prove a request.
+# Authority, path without query, and body → the headers that prove a request.
 Prove = Callable[[str, str, bytes], Headers]
 
 
-def ask_for(identity: Identity, proof: Proof, method: str) -> Prove:
-    """What proves a request of that `method` as far as `proof` asks for."""
-    return partial(identity.headers, proof, method)
+def ask_for(identity: Identity, level: ProofLevel, method: str) -> Prove:
+    """Return the function that proves a request of that `method` at that level."""
+    return partial(identity.headers, level, method)
 
 
 class Asker:
     """Sends the requests of `identity` over `connections`.
 
-    It waits by `sleep`, in all at most `wait_s_max` seconds for what the server would take later.
+    It waits by `sleep`, at most `wait_s_max` seconds in all, where the server would accept a request later.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Asker:
         *,
         repeatable: bool = True,
     ) -> dict[str, Any]:
-        """The document that answers a request; what it grants is kept. Raises as `fetch`, and `BadAnswer`."""
+        """Return the document that answers a request, and keep what it grants. Raises as `fetch`."""
         answer = await self.fetch(method, target, said, prove, repeatable=repeatable)
         try:
             document = orjson.loads(answer.body)
@@ -81,18 +81,18 @@ class Asker:
         *,
         repeatable: bool = True,
     ) -> Answer:
-        """The answer to a request, of status 2xx or 304. `said` becomes its JSON body, `prove` its proof.
+        """Return the answer to a request, of status 2xx or 304. `said` becomes its JSON body.
 
-        `repeatable` as in `Connections.ask`. Raises `ProblemError`, `RetryLater`, `ClockError`,
-        `ConnectionFailed` and `BadAnswer`.
+        `prove` makes its proof; `repeatable` as in `Connections.ask`. Raises `ProblemError`, `RetryLater`,
+        `ClockError`, `ConnectionFailed` and `BadAnswer`.
         """
         try:
             body = b"" if said is None else orjson.dumps(said)
         except TypeError as error:
             raise ClientError(f"this cannot be sent as JSON: {error}") from None
         build = partial(self._request, method, target, body, prove)
-        # Each cause is mended once: what happens again would happen for ever.
-        mended: set[str] = set()
+        # Each cause is fixed once: a second time it would recur for ever.
+        fixed: set[str] = set()
         waited_s = 0.0
         while True:
             answer = await self._connections.ask(build, repeatable=repeatable)
@@ -107,14 +107,14 @@ class Asker:
                 if waited_s > self._wait_s_max:
                     raise refused
                 await self._sleep(pause_s)
-            elif not await self._mend(refused, mended):
+            elif not await self._fix(refused, fixed):
                 raise refused
 
-    async def _mend(self, refused: ProblemError, mended: set[str]) -> bool:
-        """Whether the request may succeed now, because why it was `refused` is mended."""
-        if refused.status != 401 or refused.reason in mended:
+    async def _fix(self, refused: ProblemError, fixed: set[str]) -> bool:
+        """Fix the cause for which a request was `refused`. Return whether it may succeed now."""
+        if refused.status != 401 or refused.reason in fixed:
             return False
-        mended.add(refused.reason)
+        fixed.add(refused.reason)
         if refused.reason in _WRONG_SESSION:
             self._identity.end_session()
             return True
@@ -125,7 +125,7 @@ class Asker:
             return False
         self._identity.correct(server_time_s)
         if refused.reason == "signature_expired":
-            # A server that has just started takes nothing signed before that, and times are whole seconds.
+            # A server refuses signatures from before its start, and signatures have whole seconds.
             now_s = self._identity.signing_s()
             await self._sleep(math.floor(now_s) + 1 - now_s + _AFTER_SECOND_S)
         return True
@@ -150,10 +150,10 @@ class Asker:
 
 
 def _time_of(refused: ProblemError) -> float | None:
-    """The time of the directory that refused, in seconds since the Unix epoch, where it tells that."""
+    """Return the time that the directory reports, in seconds since the Unix epoch, or None."""
     try:
         moment = datetime.fromisoformat(str(refused.document.get("server_time")))
     except ValueError:
         return None
-    # Without an offset from UTC it could be the time of any place.
+    # Without an offset from UTC the time is ambiguous.
     return moment.timestamp() if moment.tzinfo else None

@@ -12,20 +12,28 @@ from urllib.parse import quote, urlencode
 from ..clock import SYSTEM_CLOCK, Clock
 from ..security.directory_keys.keyset import KeySet
 from ..security.signing import PrivateKey
-from . import pace
-from .address import Address
 from .answers import BadAnswer
 from .asking import WAIT_S_MAX, Asker, ask_for
-from .connections import Connections
+from .connections import Address, Connections
 from .errors import ClientError, ProblemError, RetryLater
-from .identity import Identity, Proof
-from .trust import TrustedKeys
+from .identity import Identity, ProofLevel
+from .peering import TrustedKeys
 
-# So many ids may be looked up with one request.
+# The limit of ids in one request.
 LOOKUP_IDS_MAX = 100
 _CHANCES = 2**32
-# Refusals of a directory that say nothing about the node: a request that came too slowly, or too many.
+# Refusals that say nothing about the node: a request that arrived too slowly, or too many requests.
 _PASSING = (408, 429)
+# Bounds for the advice of a server, and the pause where it gives none.
+ADVICE_S_MIN = 1.0
+ADVICE_S_MAX = 7 * 86_400.0
+ADVICE_S = 86_400.0
+# Never later than advised, up to a tenth earlier: nodes that were started together drift apart.
+EARLIER = 0.1
+# After a failure: doubled with each further one.
+BACK_OFF_S = 1.0
+BACK_OFF_S_MAX = 600.0
+_DOUBLINGS_MAX = 10
 
 Document = dict[str, Any]
 
@@ -33,22 +41,21 @@ Document = dict[str, Any]
 class Client:
     """One node, and the directory that it speaks to.
 
-    `url` is where that is, such as ``http://127.0.0.1:8000``, or `Connections` that several clients may
-    share. `key` is the node's key; a client without one can ask, and be a node that never signs. `node_id`
-    is by default ``k-`` and the id of the key, a name that nobody else can register; a node whose key was
-    changed goes on under its former id, which then has to be given. `claim` is the secret that a node
-    without a key was told when it registered, and `root_key_id` the id of the directory's root key as far
-    as it is known. `clock` tells the time, by default the machine's; `entropy` gives random bytes; `sleep`
-    waits. A request that the directory would take in at most `wait_s_max` seconds is sent again then.
+    `url` is its URL, such as ``http://127.0.0.1:8000``, or `Connections` that several clients may share.
+    `key` is the node's key; a client without one can query, and be a node that never signs. `node_id` is by
+    default ``k-`` and the id of the key, a name that no other key can register; a node whose key was changed
+    keeps its former id, which must then be given. `claim` is the secret that a node without a key got when
+    it registered. `root_key_id` is the id of the directory's root key, if known. `clock` is by default the
+    machine's; `entropy` gives random bytes; `sleep` waits. A request that the directory would accept within
+    `wait_s_max` seconds is sent again then.
 
     Methods return the answer of the directory, see ``docs/http-api.md``. They raise `ProblemError` where it
-    refuses, `RetryLater` where it would take the same later, `ClockError` where its time is more than a day
-    from ours, `ConnectionFailed` where nobody answers, and `BadAnswer` where what answers is no directory,
-    or `ForeignAnswer` where that is a proxy. All of them are `ClientError`.
+    refuses, `RetryLater` where it would accept the request later, `ClockError` where its time is more than a
+    day from ours, `ConnectionFailed` where nobody answers, and `BadAnswer` where the answer is not a
+    directory's, or `ForeignAnswer` where it is a proxy's. All of them are `ClientError`.
 
-    Methods may be called at the same time, in one event loop; when that has ended, in another one. Sessions
-    are used and renewed, requests are signed by the directory's time where ours is wrong, and connections are
-    opened anew, all without being asked for.
+    Methods may run concurrently in one event loop; when that has ended, in another one. The client uses and
+    renews sessions, signs by the directory's time where ours is wrong, and reopens connections by itself.
     """
 
     def __init__(
@@ -93,18 +100,18 @@ class Client:
 
     @property
     def claim(self) -> str | None:
-        """The secret of a node without a key: to be kept, it is told only once."""
+        """The secret of a node without a key. Keep it: the directory sends it only once."""
         return self._identity.claim
 
     def now_s(self) -> float:
-        """The time by which to judge key sets and tokens: our own clock's, in seconds since the epoch."""
+        """Return the time by which to judge key sets and tokens: our own clock's, in Unix seconds."""
         return self._identity.now_s()
 
     @property
     def clock_offset_s(self) -> float:
-        """How many seconds the directory last said that its clock is ahead of ours; 0.0 where it said none.
+        """The seconds by which the directory last reported its clock ahead of ours; 0.0 where it did not.
 
-        Nobody has proved it: requests are signed by it, within a day, and nothing else is judged by it.
+        The report is unproven: it only affects the time in our signatures, by a day at most.
         """
         return self._identity.offset_s
 
@@ -120,8 +127,8 @@ class Client:
     ) -> Document:
         """Register the node, or update or revive it.
 
-        `public_key` is only for clients without a key. `further` are the other fields of a registration, such
-        as ``region``.
+        `public_key` is only for clients without a key. `further` are the other fields of a registration,
+        such as ``region``.
         """
         if self.key is not None:
             public_key = self.key.public_text
@@ -135,52 +142,52 @@ class Client:
         return await self._register(said | further)
 
     async def heartbeat(self, **changes: object) -> Document:
-        """Say that the node lives, and with `changes` what has changed.
+        """Send a heartbeat, with `changes` of the record if any.
 
         ``services`` replaces, ``metadata`` is a merge patch (RFC 7396), ``address`` and ``port`` replace.
         """
         path = f"/heartbeat/{_segment(self.node_id)}"
-        return await self._ask("POST", path, changes or None, Proof.NODE if changes else Proof.LIFE)
+        return await self._ask("POST", path, changes or None, ProofLevel.NODE if changes else ProofLevel.LIFE)
 
-    async def keep_alive(self, tell: Callable[[Document | ClientError], object] | None = None) -> None:
-        """Beat at the pace that the directory advises, until cancelled.
+    async def keep_alive(self, report: Callable[[Document | ClientError], object] | None = None) -> None:
+        """Send heartbeats at the pace that the directory advises, until cancelled.
 
-        It goes on when the directory is away or something before it answers instead, more and more seldom.
-        Where the directory knows the node no more, a node that this client has registered is registered
-        again. `tell` is called with each answer and each failure. Raises `ProblemError` where the directory
-        itself refuses for another reason.
+        It continues, at growing intervals, while the directory is away or a proxy answers instead. It
+        registers the node again where the directory has forgotten it and this client has registered it
+        before. `report` is called with each answer and each failure. Raises `ProblemError` where the
+        directory itself refuses for another reason.
         """
         failures = 0
         while True:
-            told: Document | ClientError
+            outcome: Document | ClientError
             try:
-                told = await self._beat_or_return()
+                outcome = await self._beat_or_return()
             except RetryLater as later:
-                told, pause_s = later, pace.after_refusal(later.retry_after_s, self._chance())
+                outcome, pause_s = later, pause_after_refusal(later.retry_after_s, self._chance())
             except ClientError as error:
                 if isinstance(error, ProblemError) and error.status < 500 and error.status not in _PASSING:
                     raise
-                told, failures = error, failures + 1
-                pause_s = pace.after_failure(failures, self._chance())
+                outcome, failures = error, failures + 1
+                pause_s = pause_after_failure(failures, self._chance())
             else:
                 failures = 0
-                pause_s = pace.until_next(told.get("heartbeat_advice_s"), self._chance())
-            if tell is not None:
-                tell(told)
+                pause_s = pause_until_next(outcome.get("heartbeat_advice_s"), self._chance())
+            if report is not None:
+                report(outcome)
             await self._sleep(pause_s)
 
     async def discover(
         self, services: Iterable[str] = (), *, max_results: int | None = None, **filters: str
     ) -> Document:
-        """Peers that offer all of `services`; without any, whatever they offer.
+        """Return peers that offer all of `services`; without any, peers with any services.
 
-        `filters` are the others of a discovery: ``states``, ``exclude_states``, ``min_last_seen``,
+        `filters` are the other parameters of a discovery: ``states``, ``exclude_states``, ``min_last_seen``,
         ``region``, ``near``.
         """
         names = list(services)
         if names and not any(names):
             raise ClientError(
-                "the services to discover have no name; give none to find nodes whatever they offer"
+                "the services to discover have no name; give none to find nodes with any services"
             )
         query = {"services": ",".join(names)} if names else {}
         if max_results is not None:
@@ -190,7 +197,7 @@ class Client:
         return await self._ask("GET", target)
 
     async def node(self, node_id: str | None = None) -> Document:
-        """All of one node, by default our own. One that hides can be seen by itself only."""
+        """Return all of one node, by default our own. A hidden node is visible only to itself."""
         wanted = self.node_id if node_id is None else node_id
         path = f"/nodes/{_segment(wanted)}"
         try:
@@ -198,10 +205,10 @@ class Client:
         except ProblemError as error:
             if error.status != 404 or wanted != self.node_id or not (self.key or self.claim):
                 raise
-        return await self._ask("GET", path, proof=Proof.NODE)
+        return await self._ask("GET", path, level=ProofLevel.NODE)
 
     async def lookup(self, node_ids: Sequence[str]) -> Document:
-        """The nodes with these ids, and the ids that are ``missing``; a hundred with each request."""
+        """Return the nodes with these ids, and the ids that are ``missing``; a hundred per request."""
         found: Document = {"nodes": [], "missing": []}
         for start in range(0, len(node_ids), LOOKUP_IDS_MAX):
             asked = {"node_ids": list(node_ids[start : start + LOOKUP_IDS_MAX])}
@@ -211,15 +218,15 @@ class Client:
         return found
 
     async def stats(self) -> Document:
-        """Figures of the directory."""
+        """Return figures of the directory."""
         return await self._ask("GET", "/stats")
 
     async def leave(self) -> Document:
-        """Have the node hidden; its next heartbeat brings it back."""
+        """Hide the node; its next heartbeat brings it back."""
         return await self._depart("leave")
 
     async def forget(self) -> Document:
-        """Have the node erased."""
+        """Erase the node."""
         self._registration = None
         return await self._depart("forget")
 
@@ -228,13 +235,13 @@ class Client:
     ) -> Document:
         """Give the node the key `new`. The client signs with it from then on.
 
-        `next_key` commits to the key that is to come after it, by its id. `lost`: the key that the node has
-        is lost, and `new` is the one that it has committed to; no other is taken where there is one.
+        `next_key` commits to the key after it, by its id. `lost`: the present key is lost, and `new` is the
+        one that the node has committed to; where it has, the directory accepts no other.
         """
         path = f"/nodes/{_segment(self.node_id)}/key"
         said = {"public_key": new.public_text} | ({"next_key": next_key} if next_key else {})
         headers = partial(self._identity.rotation_headers, new, lost=lost)
-        # Were it sent twice, the second one would be refused: the first made the former key void.
+        # A second request would be refused: the first one voids the former key.
         answer = await self._asker.ask("POST", path, said, headers, repeatable=False)
         self._identity.key = new
         self._identity.end_session()
@@ -246,43 +253,43 @@ class Client:
         return answer
 
     async def session(self) -> str:
-        """A new session, by a signature. Others come with the answers to what was signed anyway."""
+        """Return a new session, by a signature. Answers to other signed requests bring sessions, too."""
         asked = {"node_id": self.node_id, "purpose": "session"}
-        answer = await self._ask("POST", "/security/token", asked, Proof.NODE)
+        answer = await self._ask("POST", "/security/token", asked, ProofLevel.NODE)
         return _expect_text(answer, "session")
 
     async def tokens(
         self, peer_id: str | None = None, *, purpose: str | None = None, lifetime_s: int | None = None
     ) -> Document:
-        """A pair of tokens for us and the node `peer_id`: ``token`` is about us, ``peer_token`` about it.
+        """Return a pair of tokens for us and the node `peer_id`, or one token for anybody.
 
-        Without a peer it is one token for anybody.
+        In a pair, ``token`` is about us and ``peer_token`` about the peer.
         """
         asked = {"node_id": self.node_id, "peer_id": peer_id, "purpose": purpose, "lifetime_s": lifetime_s}
         asked = {name: value for name, value in asked.items() if value is not None}
-        return await self._ask("POST", "/security/token", asked, Proof.LIFE)
+        return await self._ask("POST", "/security/token", asked, ProofLevel.LIFE)
 
     async def verify(self, token_a: str, token_b: str | None = None) -> Document:
-        """What the directory says of one token, or of two that should belong together.
+        """Have the directory verify one token, or two that should belong together.
 
-        Unlike `peering.verify_pair` it knows what was revoked. Ids of tokens are enough.
+        Unlike `peering.verify_pair` this finds revoked tokens. Ids of tokens are enough.
         """
         asked = {"token": token_a} if token_b is None else {"token_a": token_a, "token_b": token_b}
         return await self._ask("POST", "/security/verify", asked)
 
     async def revoke(self, token_id: str | None = None) -> Document:
-        """Let one token of ours count no more; without an id all of them, and all sessions."""
+        """Revoke one token of ours; without an id all of them, and all sessions."""
         asked = {"node_id": self.node_id} | ({"all": True} if token_id is None else {"token_id": token_id})
-        answer = await self._ask("POST", "/security/revoke", asked, Proof.NODE)
+        answer = await self._ask("POST", "/security/revoke", asked, ProofLevel.NODE)
         if token_id is None:
             self._identity.end_session()
         return answer
 
     async def key_set(self) -> KeySet:
-        """The keys that the directory signs tokens with; fetched only where there are others than before.
+        """Return the keys that the directory signs tokens with; they are fetched only if they have changed.
 
-        Raises `Untrusted` where the root key does not vouch for them. Where no `root_key_id` was given, the
-        first one seen is trusted from then on: it is in ``trusted.root_key_id``, to be kept.
+        Raises `Untrusted` where the root key has not signed them. Without a `root_key_id`, the first one
+        seen is trusted from then on: keep it from ``trusted.root_key_id``.
         """
         trusted = self.trusted
         headers = [("If-None-Match", trusted.etag)] if trusted.etag else []
@@ -292,7 +299,7 @@ class Client:
         return trusted.take(answer.body, self.now_s(), answer.headers.get("etag"))
 
     async def _register(self, said: Document) -> Document:
-        answer = await self._ask("POST", "/register", said, Proof.NODE)
+        answer = await self._ask("POST", "/register", said, ProofLevel.NODE)
         self._registration = said
         return answer
 
@@ -305,19 +312,43 @@ class Client:
         return await self._register(self._registration)
 
     async def _depart(self, mode: str) -> Document:
-        return await self._ask("DELETE", f"/nodes/{_segment(self.node_id)}", {"mode": mode}, Proof.NODE)
+        return await self._ask("DELETE", f"/nodes/{_segment(self.node_id)}", {"mode": mode}, ProofLevel.NODE)
 
     async def _ask(
-        self, method: str, target: str, said: Document | None = None, proof: Proof = Proof.NOTHING
+        self, method: str, target: str, said: Document | None = None, level: ProofLevel = ProofLevel.NOTHING
     ) -> Document:
-        return await self._asker.ask(method, target, said, ask_for(self._identity, proof, method))
+        return await self._asker.ask(method, target, said, ask_for(self._identity, level, method))
 
     def _chance(self) -> float:
         return int.from_bytes(self._entropy(4)) / _CHANCES
 
 
+def pause_until_next(advice_s: object, chance: float) -> float:
+    """Return the seconds until the next heartbeat, where the server advises `advice_s`.
+
+    `chance` is a random number from 0 to 1, here and below.
+    """
+    advised_s: float = advice_s if isinstance(advice_s, int | float) else ADVICE_S
+    pace_s = min(max(float(advised_s), ADVICE_S_MIN), ADVICE_S_MAX)
+    return pace_s * (1 - EARLIER * chance)
+
+
+def pause_after_refusal(retry_after_s: float, chance: float) -> float:
+    """Return the seconds until the next try at the time that the server gave, or up to a tenth later."""
+    return min(max(retry_after_s, ADVICE_S_MIN) * (1 + EARLIER * chance), ADVICE_S_MAX)
+
+
+def pause_after_failure(failures: int, chance: float) -> float:
+    """Return the seconds until the next try after so many failures in a row, at least one.
+
+    It is a random part of a time that doubles, so that the clients of one lost server do not return at once.
+    """
+    longest_s = min(BACK_OFF_S * 2.0 ** min(failures, _DOUBLINGS_MAX), BACK_OFF_S_MAX)
+    return longest_s * (1 + chance) / 2
+
+
 def _segment(node_id: str) -> str:
-    """Return a node's id as a segment of a path; halves of characters stay, for the directory to refuse."""
+    """Return a node's id as a segment of a path; lone surrogates stay, for the directory to refuse."""
     return quote(node_id, safe=":", errors="surrogatepass")
 
 

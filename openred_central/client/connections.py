@@ -8,29 +8,80 @@ import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from ..clock import SYSTEM_CLOCK, Clock
-from .address import Address
+from ..micro_engine.wire.target import parse_authority
+from ..security.authority import signed_authority
 from .answers import Answer, AnswerReader, BadAnswer
 from .errors import ClientError, ConnectionFailed
 
 CONNECTIONS_MAX = 2
 TIMEOUT_S = 10.0
-# Our server ends a connection that was idle for 75 s, many proxies after 60 s: what is about to be ended is
-# not used any more.
+# Our server ends a connection that was idle for 75 s, many proxies after 60 s. A connection that is about to
+# be ended is not used any more.
 IDLE_S_MAX = 50.0
 _RECEIVE_BYTES = 64 * 1024
+_PORTS = {"http": 80, "https": 443}
+# RFC 1035 §2.3.4.
+_NAME_CHARACTERS_MAX = 253
+_LABEL_CHARACTERS_MAX = 63
 
 
-class Reader(Protocol):
-    """What is needed of `asyncio.StreamReader`."""
+class Address(NamedTuple):
+    """The place of a directory: its URL, parsed by `of`.
+
+    `url` is without a slash at its end, `authority` is the value of Host, `tls` says whether to speak TLS,
+    and `unix_socket` is the path of a Unix socket to connect to instead of `host` and `port`.
+    """
+
+    url: str
+    host: str
+    port: int
+    authority: str
+    tls: bool
+    unix_socket: str | None = None
+
+    @classmethod
+    def of(cls, url: str, unix_socket: str | None = None) -> Address:
+        """Parse `url`, such as ``http://127.0.0.1:8000``. Raises `ValueError`."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        else:
+            extras = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+            if parts.scheme not in _PORTS or extras or not parts.netloc.isascii() or not _may_be_host(host):
+                host = None
+        if not host or parse_authority(parts.netloc) is None:
+            raise ValueError(
+                f"{url!r} is not where a directory is; allowed is a URL such as http://host:8000"
+            )
+        return cls(
+            url=f"{parts.scheme}://{parts.netloc}",
+            host=host,
+            port=_PORTS[parts.scheme] if port is None else port,
+            authority=parts.netloc.lower(),
+            tls=parts.scheme == "https",
+            unix_socket=unix_socket,
+        )
+
+    @property
+    def signed_authority(self) -> str:
+        """The authority as signatures cover it."""
+        return signed_authority(self.authority)
+
+
+class ByteReader(Protocol):
+    """The part of `asyncio.StreamReader` that is used."""
 
     async def read(self, n: int, /) -> bytes: ...
 
 
-class Writer(Protocol):
-    """What is needed of `asyncio.StreamWriter`."""
+class ByteWriter(Protocol):
+    """The part of `asyncio.StreamWriter` that is used."""
 
     def write(self, data: bytes, /) -> None: ...
     async def drain(self) -> None: ...
@@ -38,27 +89,24 @@ class Writer(Protocol):
     async def wait_closed(self) -> None: ...
 
 
-Connect = Callable[[], Awaitable[tuple[Reader, Writer]]]
+Connect = Callable[[], Awaitable[tuple[ByteReader, ByteWriter]]]
 
 
 class _Unanswered(Exception):
-    """The connection ended before anything was answered on it."""
+    """The connection ended before any byte of an answer."""
 
 
 class _Connection:
     """One connection; `idle_since_s` is monotonic time."""
 
-    def __init__(self, reader: Reader, writer: Writer) -> None:
+    def __init__(self, reader: ByteReader, writer: ByteWriter) -> None:
         self.reader = reader
         self.writer = writer
         self.idle_since_s = 0.0
 
     async def is_quiet(self) -> bool:
-        """Whether nothing came while nobody asked: neither its end, nor bytes that look like an answer.
-
-        Where something has come, reading does not wait; else it is given up at once.
-        """
-        # Two turns of the loop: in the first it looks at the socket, in the second the reader has the bytes.
+        """Return whether an idle connection has received nothing, neither its end nor surplus bytes."""
+        # Two turns of the loop: in the first it polls the socket, in the second the reader has the bytes.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         try:
@@ -92,9 +140,9 @@ class _Connection:
 
 
 class Connections:
-    """Connections to the server at `address`: at most `connections_max`, more requests wait their turn.
+    """Connections to the server at `address`: at most `connections_max`, further requests wait their turn.
 
-    `clock` tells how long one was idle. Connecting and answering together may take `timeout_s` seconds.
+    `clock` measures idle time. Connecting and answering together may take `timeout_s` seconds.
     `tls` is the context for ``https``, by default one that verifies the server's certificate; `connect`
     opens a connection, by default over TCP or the Unix socket of the address.
     """
@@ -122,9 +170,9 @@ class Connections:
     async def ask(self, build: Callable[[], bytes], *, repeatable: bool = True) -> Answer:
         """Send the request that `build` makes, and return the answer.
 
-        Where a connection turns out to have ended while it was idle, the request is built anew and sent on
-        another one; one that is not `repeatable` goes over a new connection at once. Raises
-        `ConnectionFailed` and `BadAnswer`, and `ClientError` where they serve another event loop meanwhile.
+        Where a connection has ended while it was idle, the request is built again and sent on another one. A
+        request that is not `repeatable` always goes over a new connection. Raises `ConnectionFailed` and
+        `BadAnswer`, and `ClientError` while another event loop uses them.
         """
         self._move_to_running_loop()
         async with self._turn:
@@ -139,7 +187,7 @@ class Connections:
                         ) from None
 
     async def close(self) -> None:
-        """End all connections that are idle."""
+        """End all idle connections."""
         self._move_to_running_loop()
         while self._idle:
             writer = self._idle.pop().writer
@@ -147,18 +195,18 @@ class Connections:
             try:
                 await writer.wait_closed()
             except OSError:
-                # It had ended before.
+                # The connection had ended before.
                 continue
 
     def _move_to_running_loop(self) -> None:
-        """Begin anew where the event loop is another one: nothing of a former one can be used any more."""
+        """Start with no connections in another event loop: those of a former one are useless."""
         loop, former = asyncio.get_running_loop(), self._loop
         if loop is former:
             return
         if former is not None and former.is_running():
-            raise ClientError("a client serves one event loop at a time; make another one for this loop")
+            raise ClientError("a client serves one event loop at a time; make another client for this loop")
         for connection in self._idle:
-            # Where the former loop has ended, it has closed them, or they end when they are forgotten.
+            # A former loop that has ended cannot close them; they end when they are collected.
             with contextlib.suppress(RuntimeError):
                 connection.writer.close()
         self._idle.clear()
@@ -173,13 +221,13 @@ class Connections:
                     connection = _Connection(*await self._opened())
                 answer = await connection.ask(build())
         except BaseException as error:
-            # Also where the caller was cancelled: what is answered then belongs to nobody.
+            # Also after a cancellation: a later answer would belong to no request.
             if connection is not None:
                 connection.writer.close()
             if isinstance(error, TimeoutError):
                 raise ConnectionFailed(f"no answer from {address.url} within {self._timeout_s:g} s") from None
             if isinstance(error, OSError):
-                raise ConnectionFailed(_told(error, address)) from error
+                raise ConnectionFailed(_explain(error, address)) from error
             if isinstance(error, BadAnswer):
                 raise BadAnswer(f"{address.url}: {error}") from None
             raise
@@ -191,7 +239,7 @@ class Connections:
         return answer
 
     async def _take_idle(self) -> _Connection | None:
-        """The connection that was used last, where it can still be used."""
+        """Return the connection that was used last and is still usable, or None."""
         while self._idle:
             connection = self._idle.pop()
             idle_s = self._clock.monotonic_s() - connection.idle_since_s
@@ -200,7 +248,7 @@ class Connections:
             connection.writer.close()
         return None
 
-    async def _opened(self) -> tuple[Reader, Writer]:
+    async def _opened(self) -> tuple[ByteReader, ByteWriter]:
         try:
             return await self._connect()
         except OSError:
@@ -209,7 +257,7 @@ class Connections:
             # Names that cannot be encoded for a look-up, paths that no socket can have.
             raise ConnectionFailed(f"{self.address.url} cannot be connected to: {error}") from None
 
-    async def _open_stream(self) -> tuple[Reader, Writer]:
+    async def _open_stream(self) -> tuple[ByteReader, ByteWriter]:
         address = self.address
         name = address.host if self._tls else None
         if address.unix_socket is not None:
@@ -219,8 +267,16 @@ class Connections:
         return await asyncio.open_connection(address.host, address.port, ssl=self._tls, server_hostname=name)
 
 
-def _told(error: OSError, address: Address) -> str:
-    """Why a server cannot be reached, and what to look at."""
+def _may_be_host(host: str | None) -> bool:
+    """Return whether a name can be looked up: no label is empty or too long."""
+    if not host or len(host) > _NAME_CHARACTERS_MAX:
+        return False
+    # The dot at the end of a full name stands for the root.
+    return all(0 < len(label) <= _LABEL_CHARACTERS_MAX for label in host.removesuffix(".").split("."))
+
+
+def _explain(error: OSError, address: Address) -> str:
+    """Return why a server cannot be reached, and what to look at."""
     where = address.url if address.unix_socket is None else address.unix_socket
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate of {where} cannot be trusted: {error.verify_message}"
@@ -230,7 +286,7 @@ def _told(error: OSError, address: Address) -> str:
         return f"the host {address.host} cannot be found: {error.strerror}"
     if isinstance(error, FileNotFoundError):
         return f"there is no socket {where}: is the server running?"
-    # Where a name has several addresses, one error tells of all of them in its text only.
+    # For a name with several addresses, one error lists all failures in its text only.
     if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
         return f"connection refused: is the server running on {where}?"
     return f"no connection to {where}: {error.strerror or error}"

@@ -1,15 +1,16 @@
-"""What can go wrong for a client: nobody answers, what answers is no directory, or the directory refuses."""
+"""Errors of a client: nobody answers, something else than a directory answers, or the directory refuses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 
 import orjson
 
 from ..micro_engine.wire.messages import PROBLEM_TYPE
-from ..security.refused import Refused
+from ..security.refusals import VerificationError
 from .answers import Answer, BadAnswer, ClientError
 
 __all__ = [
@@ -34,7 +35,7 @@ class ConnectionFailed(ClientError):
 
 
 class ForeignAnswer(BadAnswer):
-    """The answer is HTTP, but not the directory's own word: it comes from a proxy before it, say.
+    """An HTTP answer that is not the directory's own, such as that of a proxy before it.
 
     `status` is that of HTTP. It says nothing about the node; the directory may answer the same request later.
     """
@@ -44,35 +45,35 @@ class ForeignAnswer(BadAnswer):
         self.status = status
 
 
-class Untrusted(ClientError, Refused):
+class Untrusted(ClientError, VerificationError):
     """A key set, a token or the proof of a peer is not accepted.
 
-    `reason` is the stable name of what is wrong, such as ``expired``; `message` tells a person.
+    `reason` is the stable name of what is wrong, such as ``expired``; `message` explains it to a person.
     """
 
 
 @contextmanager
 def untrusted() -> Iterator[None]:
-    """Raise each `Refused` of what is done within as `Untrusted`."""
+    """Raise each `VerificationError` of the body as `Untrusted`."""
     try:
         yield
-    except Refused as refused:
-        raise Untrusted(refused.reason, refused.message) from None
+    except VerificationError as error:
+        raise Untrusted(error.reason, error.message) from None
 
 
 class ClockError(ClientError):
-    """The directory's time and ours are too far apart for a client to believe it and sign by it.
+    """The directory's time is too far from ours for a client to sign by it.
 
-    `ahead_s` is how many seconds the directory says to be ahead of us. The message says what to do.
+    `ahead_s` is how many seconds the directory reports to be ahead of us. The message says what to do.
     """
 
     def __init__(self, ahead_s: float, ahead_s_max: float) -> None:
         self.ahead_s = ahead_s
         where = "ahead of" if ahead_s > 0 else "behind"
         super().__init__(
-            f"the directory says that its clock is {abs(ahead_s):,.0f} s {where} this machine's; requests "
-            f"are signed by its time up to {ahead_s_max:,.0f} s. Set the clock of this machine; where it "
-            "is right, tell who runs the directory"
+            f"the directory reports its clock {abs(ahead_s):,.0f} s {where} this machine's; the limit is "
+            f"{ahead_s_max:,.0f} s. Set the clock of this machine; if it is right, report the fault to "
+            "the operator of the directory"
         )
 
 
@@ -89,7 +90,7 @@ class ProblemError(ClientError):
         self.document = document
         self.error = _text(document, "error") or f"http_{status}"
         self.reason = _text(document, "reason")
-        self.message = _text(document, "message") or f"The server answered {status}, and does not say why."
+        self.message = _text(document, "message") or f"The server answered {status} and gave no reason."
         self.suggestion = _text(document, "suggestion")
         fields = document.get("fields")
         self.fields = (
@@ -99,7 +100,7 @@ class ProblemError(ClientError):
 
 
 class RetryLater(ProblemError):
-    """The same for what may be taken in `retry_after_s` seconds, which is longer than the client waits."""
+    """A `ProblemError` for a request that may succeed in `retry_after_s` seconds."""
 
     def __init__(self, status: int, document: Mapping[str, object], retry_after_s: float) -> None:
         super().__init__(status, document)
@@ -107,11 +108,11 @@ class RetryLater(ProblemError):
 
 
 def problem(answer: Answer, now_s: float) -> ProblemError | ForeignAnswer:
-    """The error that an answer of status 300 and above tells; `RetryLater` where it says when to return.
+    """Return the error in an answer of status 300 and above; `RetryLater` where it says when to return.
 
-    `now_s` is our wall time in seconds, for a date to return at. The directory's own word is a problem
-    document (RFC 9457) of a type that it has: all else counts as a proxy's, of which only when to return is
-    believed.
+    `now_s` is our wall time in seconds, for a date to return at. The directory answers with a problem
+    document (RFC 9457) of one of its types. All else counts as a proxy's, of which only the time to return
+    is believed.
     """
     document = _own_document(answer)
     retry_after_s = _retry_after_s(answer.headers, now_s)
@@ -121,14 +122,14 @@ def problem(answer: Answer, now_s: float) -> ProblemError | ForeignAnswer:
         return ProblemError(answer.status, document)
     where = answer.headers.get("location", "")
     if 300 <= answer.status < 400 and where:
-        told = f"the answer is {answer.status}, and leads to {where[:200]!a}: give the directory's URL"
+        message = f"the answer is {answer.status}, and leads to {where[:200]!a}: give the directory's URL"
     else:
-        told = f"the answer is {answer.status}, and not of a directory: it may come from a proxy before it"
-    return ForeignAnswer(answer.status, told)
+        message = f"the answer is {answer.status}, and not of a directory: it may come from a proxy before it"
+    return ForeignAnswer(answer.status, message)
 
 
 def _own_document(answer: Answer) -> dict[str, object] | None:
-    """The problem that the directory itself tells, else None."""
+    """Return the problem document of the directory itself, or None."""
     content_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if answer.status < 400 or content_type != PROBLEM_TYPE:
         return None
@@ -142,9 +143,9 @@ def _own_document(answer: Answer) -> dict[str, object] | None:
 
 
 def _retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """How many seconds to wait, by ``Retry-After`` in either of its forms (RFC 9110 §10.2.3).
+    """Return the seconds to wait, by ``Retry-After`` in either of its forms (RFC 9110 §10.2.3), or None.
 
-    A date is held against that of the answer, else against our own time `now_s`.
+    A date is relative to that of the answer, or else to our own time `now_s`.
     """
     text = headers.get("retry-after", "")
     if text.isascii() and text.isdigit():
@@ -157,10 +158,7 @@ def _retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 
 def _date_s(text: str) -> float | None:
-    """The seconds since the Unix epoch of an HTTP date in its preferred form (RFC 9110 §5.6.7), else None."""
-    # Few ask for it, and it takes long to import.
-    from email.utils import parsedate_to_datetime
-
+    """Return an HTTP date in its preferred form (RFC 9110 §5.6.7) as Unix seconds, or None."""
     try:
         moment: datetime = parsedate_to_datetime(text)
     except (ValueError, IndexError, TypeError):

@@ -1,4 +1,4 @@
-"""Who a client is, and how its requests show that: by a signature, a session, or a claim."""
+"""The identity of a client, which its requests show by a signature, a session, or a claim."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ from enum import Enum
 
 from ..clock import Clock
 from ..encoding import base64url
-from ..security.claims import SCHEME as CLAIM
-from ..security.sessions import LIFE_S
-from ..security.sessions import SCHEME as SESSION
+from ..security.sessions import CLAIM_SCHEME, LIFE_S, SESSION_SCHEME
 from ..security.signing import PrivateKey, rotation_headers, signed_headers
 from .errors import ClockError
 
-# An id that begins so and goes on with the id of a key can be registered by that key alone.
+# Only the key itself can register this prefix with the id of the key.
 SELF_CERTIFYING = "k-"
 NONCE_BYTES = 16
-# A session is not used in its last seconds: it would end on the way.
+# A session is not used in its last seconds: it could expire on the way.
 SESSION_MARGIN_S = 10.0
-# Nobody has proved the time in a refusal. Somebody may keep a request that is signed for a later time, and
-# send it then: a day later at most. A day is enough for a time zone that was set wrongly; a clock that is
-# further off was never set, and could check no certificate and no key set either.
+# The time in a refusal is unproven: an attacker could keep a request that is signed for a later time, and
+# send it then, at most a day later. A day covers a wrong time zone; a clock that is further off was never
+# set, and could check no certificate and no key set either.
 CORRECTION_S_MAX = 86_400.0
 
 Headers = list[tuple[str, str]]
 
 
-class Proof(Enum):
-    """What a request has to show: nothing, that its node lives, or that it comes from the node itself."""
+class ProofLevel(Enum):
+    """The proof that a request needs: none, a sign of life, or that it comes from the node itself."""
 
     NOTHING = "nothing"
     LIFE = "life"
@@ -39,8 +37,8 @@ class Identity:
     """A node: its `node_id`, its `key` where it has one, and the proofs that it was granted.
 
     `claim` is the secret of a node without a key; `claims_life`: the directory wants it for signs of life,
-    too. `offset_s` is how many seconds the directory says that its clock is ahead of ours; only what is
-    signed goes by it. `entropy` gives random bytes.
+    too. `offset_s` is how many seconds the directory reports its clock to be ahead of ours; only signatures
+    use it. `entropy` gives random bytes.
     """
 
     def __init__(
@@ -66,15 +64,15 @@ class Identity:
         self._entropy = entropy
 
     def now_s(self) -> float:
-        """The time of our own clock, in seconds since the Unix epoch."""
+        """Return the time of our own clock, in seconds since the Unix epoch."""
         return self._clock.wall_s()
 
     def signing_s(self) -> float:
-        """The time to sign by: ours, corrected by what the directory says, in seconds since the epoch."""
+        """Return the time to sign by: ours, corrected by the directory's report, in Unix seconds."""
         return self._clock.wall_s() + self.offset_s
 
     def correct(self, server_time_s: float) -> None:
-        """Sign by `server_time_s` from now on, the time that the directory tells.
+        """Sign by `server_time_s` from now on, the time that the directory reports.
 
         Raises `ClockError` where that is further from our own than `CORRECTION_S_MAX`.
         """
@@ -86,7 +84,7 @@ class Identity:
     def take(self, document: Mapping[str, object]) -> None:
         """Keep the session or the claim that an answer grants."""
         session, claim = document.get("session"), document.get("claim")
-        # A session that was renewed by being given back ends no later for that.
+        # A session that is given back unchanged ends when it would have ended.
         known = (self.session or "").encode()
         if isinstance(session, str) and not hmac.compare_digest(session.encode(), known):
             self.session = session
@@ -95,33 +93,33 @@ class Identity:
             self.claim = claim
 
     def end_session(self) -> None:
-        """Sign the next time."""
+        """Drop the session, so that the next request is signed."""
         self.session = None
 
     def live_session(self) -> str | None:
-        """The session, where it is likely to be accepted."""
+        """Return the session if it is likely to be accepted, or None."""
         return self.session if self._clock.monotonic_s() < self._session_ends_s else None
 
-    def headers(self, proof: Proof, method: str, authority: str, path: str, body: bytes) -> Headers:
-        """The header fields that show `proof` with one request, made anew for each time that it is sent."""
-        if proof is Proof.NOTHING:
+    def headers(self, level: ProofLevel, method: str, authority: str, path: str, body: bytes) -> Headers:
+        """Return the headers that prove one request at that level; call it for each time it is sent."""
+        if level is ProofLevel.NOTHING:
             return []
         if self.key is None:
-            # A claim travels in clear: it is not sent for a mere sign of life, unless that is strict.
-            needed = self.claim and (proof is Proof.NODE or self.claims_life)
-            return [("Authorization", f"{CLAIM} {self.claim}")] if needed else []
-        if proof is Proof.LIFE and (session := self.live_session()):
-            return [("Authorization", f"{SESSION} {session}")]
+            # A claim travels in clear: a sign of life carries it only where the directory demands it.
+            needed = self.claim and (level is ProofLevel.NODE or self.claims_life)
+            return [("Authorization", f"{CLAIM_SCHEME} {self.claim}")] if needed else []
+        if level is ProofLevel.LIFE and (session := self.live_session()):
+            return [("Authorization", f"{SESSION_SCHEME} {session}")]
         return signed_headers(method, authority, path, body, self.key, self._created(), self._nonce())
 
     def rotation_headers(
         self, new: PrivateKey, authority: str, path: str, body: bytes, *, lost: bool
     ) -> Headers:
-        """The header fields of a request for the key `new`. `lost`: the node's own one cannot sign it."""
+        """Return the headers of a request for the key `new`. `lost`: the present key cannot sign it."""
         old = None if lost else self.key
         fields = rotation_headers(authority, path, body, old, new, self._created(), self._nonce())
         if self.key is None and self.claim:
-            fields.append(("Authorization", f"{CLAIM} {self.claim}"))
+            fields.append(("Authorization", f"{CLAIM_SCHEME} {self.claim}"))
         return fields
 
     def _created(self) -> int:

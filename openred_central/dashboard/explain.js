@@ -1,4 +1,4 @@
-// One node: why it is in its state, what lies ahead, and what its owner can do.
+// One node: the reason for its state, its deadlines, and what its owner can do.
 
 const NODE_ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$/;
 const RENEW_MS = 15_000;
@@ -40,12 +40,12 @@ class Explainer {
     this.shown = node;
     if (!node) return this.close();
     if (!NODE_ID.test(node)) {
-      return this.refuse(node, "No node can be called so.", "A node_id has 1 to 128 of A-Z a-z 0-9 _ . : - and begins with a letter or digit.");
+      return this.refuse(node, "This is no valid node_id.", "A node_id has 1 to 128 of A-Z a-z 0-9 _ . : - and begins with a letter or digit.");
     }
     return this.renew(node, true);
   }
 
-  /** Ask again, without a word unless something changed; `asked` says that a person is waiting. */
+  /** Fetch the node again; report failures only if a person waits (`asked`). */
   async renew(node, asked = false) {
     if (!node || !NODE_ID.test(node)) return;
     let response, told;
@@ -58,7 +58,7 @@ class Explainer {
     }
     if (this.shown !== node) return;
     if (response.ok) this.show(told, asked);
-    // The last answer stays where nobody waits for another, unless it says that the node is gone.
+    // Without a waiting person, the last answer stays, unless the node is gone.
     else if (asked || response.status === 404 || response.status === 410) this.refuse(node, told.message, told.suggestion);
   }
 
@@ -79,7 +79,7 @@ class Explainer {
   }
 
   fill(node, state, content) {
-    const close = element("button", { type: "button", class: "close", "aria-label": `Close what is said of ${node}` }, "Close");
+    const close = element("button", { type: "button", class: "close", "aria-label": `Close the explanation of ${node}` }, "Close");
     close.addEventListener("click", () => this.close());
     const stops = () => [...this.answer.querySelectorAll("button, summary")];
     const focused = stops().indexOf(document.activeElement);
@@ -106,15 +106,15 @@ function hashOf(node) {
   return `#node=${encodeURIComponent(node)}`;
 }
 
-/** What the nearest deadline means, in a sentence. */
+/** Explain the next deadline in a sentence. */
 function outlook({ state, explain }) {
   const [next] = explain.deadlines;
   if (!next) return "";
   const when = moment(next.at);
-  if (state === "active") return `It may stay silent until ${when} before anybody wonders.`;
+  if (state === "active") return `It may stay silent until ${when} before it is checked.`;
   if (state === "pending_1st") return `It is in grace until ${when}.`;
-  if (state === "coma") return `It sleeps until ${when}, and is removed then.`;
-  return `If it stays silent, it goes on to ${next.state} at ${when}.`;
+  if (state === "coma") return `It is removed at ${when}.`;
+  return `If it stays silent, it enters ${next.state} at ${when}.`;
 }
 
 function ahead({ deadlines }) {
@@ -131,7 +131,7 @@ function behind({ history }) {
   return element("section", {}, element("h4", {}, "So far, newest first"), element("ol", {}, ...items));
 }
 
-/** What is public of a node besides its life. Neither its address nor its key is shown. */
+/** List public data of a node. Neither its address nor its key is shown. */
 function facts(told) {
   const rows = [
     ["Silent for", span(told.explain.silent_s)],
@@ -149,5 +149,5 @@ function facts(told) {
   }
   const said = told.discoverable && Object.keys(told.metadata ?? {}).length ? JSON.stringify(told.metadata, null, 2) : null;
   const metadata = said && element("details", {}, element("summary", {}, "Metadata"), element("pre", {}, said));
-  return element("section", {}, element("h4", {}, "What is known"), list, metadata);
+  return element("section", {}, element("h4", {}, "Details"), list, metadata);
 }

@@ -1,19 +1,19 @@
-// What the server tells: events as they happen and, while none come, its statistics now and then.
+// Data from the server: live events, and polled statistics while no events arrive.
 
-const QUIET_S = 6; // Figures come each second: after so long without any, we ask by ourselves.
+const QUIET_S = 6; // Figures arrive each second; after this silence the page polls.
 const POLL_S = 5;
 const STALE_S = 15;
-const STATS_S = 30; // Totals are asked for again this often, also while events come.
-const REOPEN_S = 30; // A stream that was refused is tried again after this time.
+const STATS_S = 30; // Totals are fetched this often, also while events arrive.
+const REOPEN_S = 30; // A refused stream is opened again after this time.
 
 class Feed {
-  /** `on` has a function for each kind of news: figures, stats, history, transition, transitions, reset, link. */
+  /** `on` has a function for each kind of data: figures, stats, history, transition, transitions, reset, link. */
   constructor(on) {
     this.on = on;
     this.began = Date.now();
     this.heard = { live: 0, polled: 0 };
-    this.lost = false; // Whether the stream has ended and no figures came since.
-    this.answered = null; // Whether the last question was answered, of those asked because no figures came.
+    this.lost = false; // Whether the stream has ended and no figures arrived since.
+    this.answered = null; // Whether the last poll succeeded, of those made for lack of figures.
     this.asked = 0;
     this.asking = false;
     this.before = null;
@@ -45,13 +45,13 @@ class Feed {
     });
     source.addEventListener("error", () => {
       this.lost = true;
-      // A browser comes back by itself, except where it was refused.
+      // A browser reconnects by itself, unless it was refused.
       if (source.readyState === EventSource.CLOSED) setTimeout(() => this.open(), REOPEN_S * 1000);
       this.ask();
     });
   }
 
-  /** A new stream begins with events that an earlier one may have told. */
+  /** Take an event once: a new stream repeats events of the previous one. */
   once(id, take) {
     if (this.ids.has(id)) return;
     this.ids.add(id);
@@ -59,14 +59,14 @@ class Feed {
     take();
   }
 
-  /** Ask where nothing comes by itself, and tell how things stand. */
+  /** Poll if no events arrive, and report the state of the connection. */
   watch() {
     const wait_s = this.quiet ? POLL_S : STATS_S;
     if (Date.now() - this.asked >= wait_s * 1000) this.ask();
     this.tell();
   }
 
-  /** Whether no figures come by themselves. */
+  /** Whether no live figures arrive. */
   get quiet() {
     return this.lost || Date.now() - Math.max(this.heard.live, this.began) >= QUIET_S * 1000;
   }
@@ -86,7 +86,7 @@ class Feed {
       if (this.quiet) this.on.figures(figuresOf(stats, this.before));
       this.before = stats;
     } catch {
-      // It is not reachable, which `tell` says.
+      // The server is not reachable; `tell` reports it.
     } finally {
       this.asking = false;
       if (this.quiet) this.answered = answered;
@@ -102,7 +102,7 @@ class Feed {
   }
 }
 
-/** Statistics in the shape of live figures. Rates are those since `before`; what statistics lack is null. */
+/** Return statistics in the form of live figures; rates are since `before`, missing values null. */
 function figuresOf(stats, before) {
   const { directory, empathy, performance } = stats;
   const passed_s = before ? performance.uptime_s - before.performance.uptime_s : 0;

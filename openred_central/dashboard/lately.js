@@ -1,4 +1,4 @@
-// What happened lately, newest first. The list stands still while somebody is in it, so that nothing is taken from under them.
+// The latest events, newest first. The list does not change while a person uses it.
 
 const LATELY_MAX = 40;
 
@@ -7,8 +7,8 @@ class Lately {
     this.list = byId("lately");
     this.button = byId("lately-pause");
     this.paused = false;
-    this.waiting = []; // Rows that are not shown yet, oldest first.
-    this.newer = 0; // How many there were, also those that gave way meanwhile.
+    this.waiting = []; // Rows not shown yet, oldest first.
+    this.newer = 0; // The number of new rows, also those dropped meanwhile.
     this.button.addEventListener("click", () => {
       this.paused = !this.paused;
       this.button.setAttribute("aria-pressed", this.paused);
@@ -16,7 +16,7 @@ class Lately {
     });
   }
 
-  /** Have a row, made of these children, shown as soon as the list may move. */
+  /** Add a row of these children; it appears as soon as the list may change. */
   add(...row) {
     this.waiting.push(row);
     this.newer += 1;
@@ -24,7 +24,7 @@ class Lately {
     renew();
   }
 
-  /** Show what waits, unless the list is held; `rate` is what is said beside its title while nothing waits. */
+  /** Show waiting rows, unless the list is held; `rate` stands beside the title while none wait. */
   show(rate) {
     const { list, waiting } = this;
     const held = this.paused || (list.children.length > 0 && visited(list.parentElement));
@@ -40,7 +40,7 @@ class Lately {
   }
 }
 
-/** Whether the focus is in a region, or the pointer; a finger leaves none behind. */
+/** Return whether focus or pointer is in a region; touch leaves no pointer behind. */
 function visited(region) {
   return region.matches(matchMedia("(pointer: coarse)").matches ? ":focus-within" : ":hover, :focus-within");
 }

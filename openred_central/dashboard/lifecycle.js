@@ -1,4 +1,4 @@
-// The table of the life cycle as a diagram: a box for each state, and how many went which way.
+// The life cycle as a diagram: a box for each state, and counts of transitions.
 
 const FLOW_MS = 1500;
 
@@ -9,7 +9,7 @@ class LifeCycle {
     const names = [...STATES.keys()];
     names.forEach((state, place) => this.rows.set(state, this.row(state, names[place + 1])));
     list.replaceChildren(...[...this.rows.values()].map((row) => row.item));
-    this.totals = new Map(); // By kind of transition, how many there were since the server started.
+    this.totals = new Map(); // Transitions since the start of the server, by kind.
     this.known = false; // Whether the totals are all there.
   }
 
@@ -30,20 +30,20 @@ class LifeCycle {
     return row;
   }
 
-  /** How many nodes are in which state now. */
+  /** Show the number of nodes in each state. */
   show(figures) {
     for (const [state, row] of this.rows) {
       say(row.number, whole.format(state === "dead" ? figures.tombstones : figures.by_state[state]));
     }
   }
 
-  /** Forget the totals: those that follow may be of another run of the server. */
+  /** Forget the totals: the next ones may be of another run of the server. */
   forget() {
     this.totals.clear();
     this.known = false;
   }
 
-  /** Take the totals since the server started, and how long states last. `alone`: no events come besides. */
+  /** Take totals and durations from the statistics; `alone` means that no events arrive. */
   take(stats, alone) {
     if (alone) this.forget();
     stats.lifecycle.transitions.forEach((kind) => this.raise(kind, kind.count));
@@ -54,14 +54,14 @@ class LifeCycle {
     this.count();
   }
 
-  /** What has just happened. Each kind comes with its total, so nothing counts twice, in whatever order it is told. */
+  /** Take new transitions. Each kind has its total, so none counts twice, in any order of arrival. */
   flow(summary) {
     const raised = summary.kinds.filter((kind) => this.raise(kind, kind.total));
     if (this.known) raised.forEach((kind) => this.pulse(kind));
     this.count();
   }
 
-  /** Raise the total of one kind to `count`; whether that is news. Totals only grow while a server runs. */
+  /** Raise the total of a kind to `count`; return whether it grew. Totals only grow while a server runs. */
   raise({ from, to, reason }, count) {
     const name = [from, to, reason].join(" ");
     if (count <= (this.totals.get(name)?.count ?? 0)) return false;
@@ -80,8 +80,8 @@ class LifeCycle {
       if (state === "active") row.back.append(element("i", { "aria-hidden": "true" }));
     }
     tell(this.rows.get("active").beside, sum((kind) => kind.from === "absent" || kind.from === "dead" && kind.to === "active"), "registered");
-    tell(this.rows.get("coma").beside, sum((kind) => kind.reason === "left"), "left by their own word");
-    tell(this.rows.get("dead").beside, sum((kind) => kind.reason === "forgotten" && kind.to === "dead"), "erased by their own word");
+    tell(this.rows.get("coma").beside, sum((kind) => kind.reason === "left"), "left on request");
+    tell(this.rows.get("dead").beside, sum((kind) => kind.reason === "forgotten" && kind.to === "dead"), "erased on request");
   }
 
   pulse({ from, to, reason }) {
@@ -94,7 +94,7 @@ class LifeCycle {
   }
 }
 
-/** Say how many did what, and nothing where nobody did. */
+/** Show a count with its meaning; nothing for zero. */
 function tell(place, number, what) {
   place.replaceChildren(...(number ? [element("b", {}, short.format(number)), ` ${what}`] : []));
 }

@@ -1,12 +1,12 @@
-// Everything put together: what is told goes to the parts, which are drawn at most once a frame.
+// Passes data from the feed to the parts of the page, and draws them at most once a frame.
 
 const TABLE_ROWS_MAX = 60;
 const FIRST_NODE = '{"node_id": "alice", "address": "192.0.2.1", "port": 7000, "public_key": "alices-key"}';
 
 const STORE = {
-  ok: ["Keeps up", "Every change is saved as it comes."],
-  behind: ["Behind", "Changes wait longer than usual to be saved."],
-  detached: ["Detached", "It takes no changes at present."],
+  ok: ["OK", "Every change is stored at once."],
+  behind: ["Behind", "Changes wait longer than usual for the store."],
+  detached: ["Detached", "It takes no changes now."],
 };
 
 const points = new Points();
@@ -19,7 +19,7 @@ let figures = null;
 let nodesMax = null;
 let due = false;
 
-/** Draw soon. While the page is hidden nothing is drawn, and all of it when it is seen again. */
+/** Draw in the next frame. A hidden page draws nothing until it is visible again. */
 function renew() {
   if (due || !figures) return;
   due = true;
@@ -34,13 +34,13 @@ function draw() {
   say(byId("server-uptime"), `up for ${span(figures.uptime_s, 1)}`);
   say(byId("server-connections"), count(figures.connections, "connection", "connections"));
   say(byId("nodes"), whole.format(nodes));
-  const none = figures.tombstones ? "nobody is registered any more" : "nobody has registered yet";
+  const none = figures.tombstones ? "all nodes are gone" : "no node has registered yet";
   const awake = nodes ? `${percent.format(by_state.active / nodes)} active` : none;
   say(byId("nodes-note"), nodesMax ? `${awake}, room for ${whole.format(nodesMax)}` : awake);
   say(byId("heartbeats"), figure(figures.heartbeats_per_s));
   say(byId("requests-note"), pace(figures.requests_per_s, "request", "requests"));
   say(byId("latency"), figure(latency_ms.p50));
-  say(byId("latency-note"), latency_ms.p50 === null ? "nothing to time just now" : `99 % within ${figure(latency_ms.p99)} ms`);
+  say(byId("latency-note"), latency_ms.p50 === null ? "no requests now" : `99 % within ${figure(latency_ms.p99)} ms`);
   byId("first-step").hidden = nodes > 0 || figures.tombstones > 0;
   lately.show(pace(figures.transitions_per_s, "change", "changes"));
   drawShare(by_state);
@@ -52,7 +52,7 @@ function draw() {
   plot.points = points.list;
   plot.draw();
   say(byId("plot-summary"), summary());
-  // Like the list, the table stands still while somebody is in it.
+  // Like the list, the table does not change while a person uses it.
   const rows = byId("plot-rows");
   if (byId("plot-table").open && !(rows.children.length && visited(rows.closest(".scroll")))) drawTable();
 }
@@ -78,18 +78,18 @@ function drawStore(state) {
   say(byId("store"), word);
   say(byId("store-note"), meaning);
   byId("store-tile").classList.toggle("alarm", state !== "ok");
-  notice("store", state === "detached" && ["The store takes no changes.", "Reading and heartbeats go on, registrations are saved later, and nobody ages meanwhile."]);
+  notice("store", state === "detached" && ["The store takes no changes.", "Reads and heartbeats work, registrations are stored later, and no state changes by silence meanwhile."]);
 }
 
 function drawSilence({ held, since, reason, waiting, releasing, transitions_last_hour, transitions_usual_per_h }) {
-  say(byId("silence"), held ? "Held" : releasing ? "Going on" : "None");
-  const usual = `${whole.format(transitions_last_hour)} fell silent within an hour; usual: ${figure(transitions_usual_per_h)}`;
+  say(byId("silence"), held ? "Held" : releasing ? "Releasing" : "None");
+  const usual = `${whole.format(transitions_last_hour)} became silent within an hour; usual: ${figure(transitions_usual_per_h)}`;
   say(byId("silence-note"), held || releasing ? `${count(waiting, "node waits", "nodes wait")}` : usual);
   byId("silence-tile").classList.toggle("alarm", held);
-  notice("silence", held && ["Very many fell silent at once, so nobody moves on.", `Since ${moment(since)}: ${reason}.`]);
+  notice("silence", held && ["Very many nodes became silent at once, so transitions are held.", `Since ${moment(since)}: ${reason}.`]);
 }
 
-/** Show a notice under `name`, or take it away; one that stays as it is is not said again. */
+/** Show or remove the notice `name`; an unchanged notice is not announced again. */
 function notice(name, words) {
   const text = words ? words.join("\n") : "";
   if ((notices.get(name)?.text ?? "") === text) return;
@@ -129,10 +129,10 @@ function happenedInAll(told) {
 }
 
 function link(state, last) {
-  const texts = { live: "live", polling: "asking every few seconds", stale: "no figures", waiting: "connecting" };
+  const texts = { live: "live", polling: "polling every few seconds", stale: "no figures", waiting: "connecting" };
   byId("link").dataset.state = state;
   say(byId("link-text"), texts[state]);
-  notice("stale", state === "stale" && ["Nothing comes from the server.", figures ? `What you see is from ${moment(last)}. This page goes on trying.` : "This page goes on trying."]);
+  notice("stale", state === "stale" && ["The server sends nothing.", figures ? `These figures are from ${moment(last)}. This page keeps trying.` : "This page keeps trying."]);
 }
 
 function choose(all) {

@@ -1,4 +1,4 @@
-// The last hour: how many nodes were in which state.
+// The last hour: the number of nodes in each state.
 
 const WINDOW_MS = 3600_000;
 const POINTS_WANTED = 360;
@@ -6,13 +6,13 @@ const SPAN_MS_MIN = 20_000;
 const MARGIN = { left: 52, right: 10, top: 8, bottom: 24 };
 const TIME_STEPS_S = [10, 30, 60, 120, 300, 600, 900];
 
-/** Points in time, denser where they are few. Each has `at` (ms), `counts` by state, and rates. */
+/** Points in time, thinned out as they become many. Each has `at` (ms), `counts` by state, and rates. */
 class Points {
   constructor() {
     this.list = [];
   }
 
-  /** Take the figures of a moment; the last point gives way where the one before it is near enough. */
+  /** Add a point; it replaces the last one if the point before that is near enough. */
   add(figures) {
     const point = {
       at: Date.parse(figures.time),
@@ -28,7 +28,7 @@ class Points {
     while (point.at - list[0].at > WINDOW_MS) list.shift();
   }
 
-  /** Put what the server remembers before what this page saw itself. */
+  /** Put the history of the server before the points of this page. */
   precede(history) {
     const told = history.time.map((time, place) => ({
       at: Date.parse(time),
@@ -128,7 +128,7 @@ class Plot {
     return texts;
   }
 
-  /** The line under the pointer; what stands there is told above the plot. */
+  /** Draw the line under the pointer; its values stand above the plot. */
   cross(x, height) {
     const near = (point) => Math.abs(x(point.at) - this.pointed);
     const found =
@@ -142,7 +142,7 @@ class Plot {
   }
 }
 
-/** The top of a scale from 0 that holds `most`, and its step: 1, 2 or 5 times a power of ten. */
+/** Return the top of a scale from 0 that holds `most`, and its step: 1, 2 or 5 times a power of ten. */
 function scale(most) {
   const rough = Math.max(1, most / 4);
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -154,7 +154,7 @@ function marks(step, top) {
   return Array.from({ length: Math.round(top / step) + 1 }, (_, place) => place * step);
 }
 
-/** A small curve without axes, of numbers of which some may be missing. */
+/** Draw a small curve without axes; some numbers may be missing. */
 function drawSpark(svg, numbers) {
   const known = numbers.map((number) => number ?? 0);
   const most = Math.max(...known);

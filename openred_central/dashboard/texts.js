@@ -1,12 +1,12 @@
 "use strict";
 
-// Words, numbers and elements. All text enters the page as text: nothing here, or elsewhere, parses HTML.
+// Words, numbers and elements. All text enters the page as text: no code parses HTML.
 
-// The states in the order in which silence passes through them, with what their duration is.
+// The states in the order in which silence passes through them.
 const STATES = new Map([
-  ["active", { lasts: "silent for up to", meaning: "heard from within the tolerance" }],
+  ["active", { lasts: "silent for up to", meaning: "gave a sign of life within the tolerance" }],
   ["pending_1st", { lasts: "in grace for", meaning: "a heartbeat was missed" }],
-  ["failed_1st", { lasts: "second look in", meaning: "the first check failed" }],
+  ["failed_1st", { lasts: "next check in", meaning: "the first check failed" }],
   ["retry_48h", { lasts: "next step in", meaning: "waiting for the 48-hour retry" }],
   ["retry_2w", { lasts: "next step in", meaning: "waiting for the 2-week retry" }],
   ["retry_2m", { lasts: "next step in", meaning: "waiting for the 2-month retry" }],
@@ -25,12 +25,12 @@ const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
 const byId = (id) => document.getElementById(id);
 
-/** A new HTML element. `attributes` with a true value are present without one; false and null leave them out. */
+/** Make an HTML element. True makes an attribute without a value; false and null leave it out. */
 function element(name, attributes = {}, ...children) {
   return filled(document.createElement(name), attributes, children);
 }
 
-/** A new SVG element; `beside` is any SVG element of the page, whose namespace it shares. */
+/** Make an SVG element in the namespace of `beside`, any SVG element of the page. */
 function drawn(beside, name, attributes = {}, ...children) {
   return filled(document.createElementNS(beside.namespaceURI, name), attributes, children);
 }
@@ -43,7 +43,7 @@ function filled(node, attributes, children) {
   return node;
 }
 
-/** Set the text of an element, only where it changes: so nothing is said aloud or laid out twice. */
+/** Set the text of an element only if it changes, so that no screen reader repeats it. */
 function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -52,19 +52,19 @@ function count(number, one, many) {
   return `${whole.format(number)} ${number === 1 ? one : many}`;
 }
 
-/** A rate or a time for people: three digits, or a dash where it is not known. */
+/** Format a rate or a time with three digits; a dash if it is unknown. */
 function figure(number) {
   if (number === null || number === undefined) return "–";
   return number >= 100 ? whole.format(number) : precise.format(number);
 }
 
-/** A rate with what it counts, such as "1 request/s". */
+/** Format a rate with its unit, such as "1 request/s". */
 function pace(number, one, many) {
   const told = figure(number);
   return `${told} ${told === "1" ? one : many}/s`;
 }
 
-/** A duration in its largest units, at most `parts` of them. */
+/** Format a duration in its largest units, at most `parts` of them. */
 function span(seconds, parts = 2) {
   const found = [];
   for (const [unit, length_s] of UNITS) {
@@ -76,7 +76,7 @@ function span(seconds, parts = 2) {
   return found.join(" ") || "less than a second";
 }
 
-/** A moment: the time alone where it is today, the date with it else. */
+/** Format a moment: the time, and the date unless it is near. */
 function moment(at) {
   const date = new Date(at);
   const near = Math.abs(date - Date.now()) < 43200_000;
@@ -85,14 +85,14 @@ function moment(at) {
     : date.toLocaleString("en-GB", { day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit" });
 }
 
-/** The name of a state with its colour beside it. */
+/** Make the name of a state with its colour. */
 function badge(state) {
   return element("span", { class: "badge", "data-of": STATES.has(state) ? state : "absent" }, String(state));
 }
 
-/** What made a node change its state, for people. */
+/** Return the cause of a transition for people. */
 function cause(transition) {
   const { from, reason } = transition;
   if (reason === "registered") return STATES.has(from) && from !== "dead" ? "registered again" : "registered";
-  return { sign_of_life: "heard again", deadline: "by silence", left: "by its own word", forgotten: "erased" }[reason] ?? String(reason);
+  return { sign_of_life: "sign of life", deadline: "by silence", left: "on its own request", forgotten: "erased" }[reason] ?? String(reason);
 }

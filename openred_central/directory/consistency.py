@@ -1,4 +1,4 @@
-"""The invariants of the directory, stated once: for the tests after every step, and for operators."""
+"""The invariants of the directory, stated once, for tests after every step and for operators."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .state.service_sets import set_bytes
 
 
 def check(directory: Directory, now: Now) -> list[str]:
-    """Every invariant that does not hold, one sentence each; an empty list is what should be."""
+    """Return one sentence for each invariant that does not hold; an empty list if all is well."""
     return [problem for problems in check_in_steps(directory, now) for problem in problems]
 
 
 def check_in_steps(directory: Directory, now: Now) -> Iterator[list[str]]:
-    """The same, shard by shard, with what was found in each; the directory must not change meanwhile."""
+    """Yield the sentences of `check`, shard by shard. The directory must not change meanwhile."""
     for shard in range(directory.nodes.registry.shards_count):
         yield [*_check_shard(directory, shard, now), *_check_digest(directory, shard)]
     yield list(_check_sums(directory))
@@ -30,12 +30,11 @@ def check_in_steps(directory: Directory, now: Now) -> Iterator[list[str]]:
 
 
 def check_restored(directory: Directory, now: Now) -> list[str]:
-    """`check` for a directory that was restored this moment: a fortieth of the time where all is well.
+    """Check a directory that was just restored, as `check` does but much faster if all is well.
 
-    What a store may hold that no directory wrote shows in the columns: states, times, names of the living
-    among the dead. That ids come once and slots in order was seen when they were taken in. Digests,
-    deadlines and the service index were computed from these very records, so that only their numbers are
-    compared. Where anything is wrong, everything is checked, which tells what.
+    The columns show values that only a damaged store holds: states, times, living nodes with a tombstone. The
+    restore saw that ids come once and slots in order. Digests, deadlines and the service index were computed
+    from these very records, so only their numbers are compared. If anything is wrong, `check` says what.
     """
     nodes = directory.nodes
     registry = nodes.registry

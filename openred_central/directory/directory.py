@@ -1,7 +1,7 @@
-"""The directory: who may do what, and what it answers. The one mutator of everything that it holds.
+"""The directory: the operations of nodes, callers and operators, and the one mutator of all state.
 
-Pure and synchronous: no loop, no socket, no clock; `now` is an argument, randomness is passed in. What never
-waits cannot be interleaved, so there are no locks.
+Pure and synchronous: no loop, no socket, no clock; `now` and randomness are arguments. Nothing here waits, so
+nothing interleaves and there are no locks.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from ..clock import Now
 from ..errors import CallerError
 from ..wording import counted, span
 from .discovery import Draw, Query
-from .life.crowding import Crowding
-from .life.expiry import Expiry
+from .life.expiry import UNHEARD_S, Crowding, Expiry
 from .life.mass_silence import MassSilence, MassSilenceOptions
 from .lifecycle import Event, LifecycleOptions, State, deadline_s
 from .nodes import Nodes
@@ -27,32 +26,32 @@ from .registration import (
     has_key,
     names_key_of,
     new_record,
-    tells_absence_again,
+    repeats_absence,
 )
 from .saving import Saving
-from .state.node import DISCOVERABLE, GENERATION_BASE_MAX, KEYED, LEFT, PROVEN, Profile, Record
+from .state.node import DISCOVERABLE, GENERATION_BASE_MAX, HELD, KEYED, LEFT, PROVEN, Profile, Record
 
-# How much of a node's usual gap between signs of life is taken over from each new one.
+# Weight of each new gap between signs of life in a node's usual gap.
 USUAL_GAP_WEIGHT = 0.25
-# A caller that is told "full" may come back after this long.
+# Retry-After of the answer that the directory is full.
 FULL_RETRY_AFTER_S = 3_600
-# The budget of bytes where none is set: several times what most nodes take, and always some full ones.
+# Default budget of bytes: several times the size of most nodes, and never too small for a few full ones.
 BYTES_PER_NODE = 2_048
 BYTES_MAX_LEAST = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryOptions:
-    """Everything that an operator may set of the directory. Durations in seconds.
+    """Settings of the directory. Durations are in seconds.
 
-    `nodes_bytes_max` bounds `Registry.bytes_held`, the bytes of all records; 0: it follows from `nodes_max`.
+    `nodes_bytes_max` bounds `Registry.bytes_held`, the bytes of all records; with 0, `nodes_max` decides.
     """
 
-    nodes_max: int = 100_000
-    nodes_bytes_max: int = 0
-    shards: int = 64
-    heartbeat_advice_s: float = 86_400.0
-    probing: bool = False
+    nodes_max: int
+    nodes_bytes_max: int
+    shards: int
+    heartbeat_advice_s: float
+    probing: bool
 
     def __post_init__(self) -> None:
         for name in ("nodes_max", "shards", "heartbeat_advice_s"):
@@ -63,15 +62,15 @@ class DirectoryOptions:
 
     @property
     def bytes_max(self) -> int:
-        """`nodes_bytes_max`, or what follows from `nodes_max` where that is 0."""
+        """The value of `nodes_bytes_max`, or the default for `nodes_max` if that is 0."""
         return self.nodes_bytes_max or max(BYTES_MAX_LEAST, BYTES_PER_NODE * self.nodes_max)
 
 
 class Registered(NamedTuple):
-    """The outcome of a registration: ``registered``, ``updated`` or ``revived``.
+    """The result of a registration, with the outcome ``registered``, ``updated`` or ``revived``.
 
-    `slept_s` is how long the node had been silent; `change` is the number to wait for until the
-    outcome is durable.
+    `slept_s` is how long the node had been silent. The outcome is durable once the change numbered `change`
+    is stored.
     """
 
     outcome: str
@@ -82,10 +81,10 @@ class Registered(NamedTuple):
 
 
 class Directory:
-    """Nodes, their life cycle, and finding them.
+    """Nodes, their life cycle, and their discovery.
 
-    `random` returns floats in [0, 1). The parts `nodes`, `expiry` and `saving` serve the scheduler and the
-    saver; callers with requests use the methods here.
+    `random` returns floats in [0, 1). The scheduler and the saver use the parts `nodes`, `expiry` and
+    `saving`; requests use the methods here.
     """
 
     def __init__(
@@ -101,10 +100,10 @@ class Directory:
         self.expiry = Expiry(self.nodes, MassSilence(mass_silence), probing=options.probing)
         self.saving = Saving(self.nodes, self.expiry)
         self._crowding = Crowding(self.nodes.registry, options.nodes_max, options.bytes_max)
-        # How often a new node, or a longer record, was refused for the bytes that it would have taken.
+        # Number of new nodes and longer records that were refused because of `bytes_max`.
         self.bytes_refusals = 0
         self._random = random
-        # Another one in each run: what a crash or an older snapshot takes back is not given out once more.
+        # Differs in each run, so that no generation is used again after a crash or from an older snapshot.
         self._generation_base = int(random() * GENERATION_BASE_MAX)
 
     def __len__(self) -> int:
@@ -115,13 +114,13 @@ class Directory:
     ) -> Registered:
         """Add a node, or update or revive the one that is already there.
 
-        `proved` says that the caller showed to be the node itself; without it only a registration that
-        changes nothing is taken, as a sign of life, and that not of a node that is bound to its key. `signed`
-        says that the registration is signed with the key that it names, to which the node is then bound.
+        `proved`: the caller proved to be the node. Without a proof, only a registration that changes nothing
+        is accepted, as a sign of life, and not for a node that is bound to its key. `signed`: the
+        registration is signed with the key that it names, which binds the node to that key.
 
-        Raises `CallerError`: 403 ``forbidden`` where it breaks the commitment to a next key, 409
-        ``node_id_taken``, 503 ``directory_full``. A change by a known node is
-        refused only where it makes the record longer than there is room for.
+        Raise `CallerError`: 403 ``forbidden`` if it breaks the commitment to a next key, 409
+        ``node_id_taken``, 503 ``directory_full``. A known node may always change, unless its record grows by
+        more than there is room for.
         """
         slot = self.nodes.registry.slot_of(registration.node_id)
         if slot is None:
@@ -138,18 +137,19 @@ class Directory:
             raise committed(known.next_key)
         record = amended(known, registration, now, self.lifecycle.coma_s, signed=signed)
         if record is not None and not proved:
-            if not tells_absence_again(known, record, registration):
+            if not repeats_absence(known, record, registration):
                 raise _taken(
                     registration.node_id,
-                    "It is registered with other data, and nothing here proves that you are that node.",
-                    "Register what the directory holds, prove who you are, or choose another node_id.",
+                    "It is registered with other data, and nothing proves that you are the node.",
+                    "Register the data that the directory holds, prove that you are the node, "
+                    "or choose another node_id.",
                 )
             record = None
         slept_s = max(0.0, now.wall_s - self.nodes.registry.last_seen_at[slot])
         if record is not None:
             self.amend(record)
         previous = self.expiry.sign_of_life(slot, Event.REGISTERED, now)
-        # Also an unchanged registration is answered as durable, so it waits for what it repeats.
+        # The answer says whether the registration is durable, also if it only repeats another one.
         change = self.nodes.changes.note(slot)
         outcome = "updated" if previous is State.ACTIVE else "revived"
         return Registered(outcome, slot, previous, slept_s, change)
@@ -197,15 +197,15 @@ class Directory:
         return self.nodes.rewrite(record)
 
     def bind(self, slot: int) -> int:
-        """Bind the node in `slot` to its key, with which it signed. Returns the number of the change."""
+        """Bind the node in `slot` to its key, with which it signed. Return the number of the change."""
         record = self.nodes.registry.record(slot)
         return self.nodes.rewrite(record._replace(flags=record.flags | PROVEN))
 
     def change_key(self, slot: int, public_key: str, next_key: str) -> int:
-        """Give the node in `slot` a new key, with which it signed, and bind it to that.
+        """Give the node in `slot` a new key, with which it signed, and bind it to that key.
 
-        `public_key` is the canonical text, `next_key` as in `Record`, in place of the one that was committed
-        to. All that the former key had granted is void from now on. Returns the number of the change.
+        `public_key` is the canonical text; `next_key`, as in `Record`, replaces the former commitment.
+        Everything that the former key granted is void from now on. Return the number of the change.
         """
         record = self.nodes.registry.record(slot)
         profile = Profile.decode(record.profile)._replace(public_key=public_key)
@@ -219,12 +219,12 @@ class Directory:
         )
 
     def revoke_all(self, slot: int) -> int:
-        """Make void all that the node in `slot` was ever granted. Returns the number of the change."""
+        """Make void everything that the node in `slot` was granted. Return the number of the change."""
         record = self.nodes.registry.record(slot)
         return self.nodes.rewrite(record._replace(generation=record.generation + 1))
 
     def is_bound(self, node_id: str) -> bool:
-        """Whether a node of that name, alive or dead, is bound to a key: only its holder may be that node."""
+        """Return whether the node, alive or dead, is bound to a key that only its bearer can use."""
         slot = self.nodes.registry.slot_of(node_id)
         if slot is not None:
             return bool(self.nodes.registry.flags(slot) & PROVEN)
@@ -232,12 +232,12 @@ class Directory:
         return tombstone is not None and bool(tombstone.flags & PROVEN)
 
     def leave(self, node_id: str, now: Now) -> int:
-        """Hide a node, without suspicion, until it is heard again; its identity is kept.
+        """Hide a node, without suspicion, until it is heard again. It keeps its identity.
 
-        Returns the number of the change. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
+        Return the number of the change. Raise `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
         """
         slot = self.slot(node_id, now)
-        # Who proved itself is alive: its coma begins now, also where it was in a late one.
+        # A node that says goodbye is alive: its coma begins now, even if it was in a coma already.
         self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
         record = self.nodes.registry.record(slot)
         change = self.nodes.rewrite(
@@ -248,30 +248,90 @@ class Directory:
         return change
 
     def forget(self, node_id: str, now: Now) -> int:
-        """Erase a node now; only a tombstone stays, which keeps a hash of the id.
+        """Erase a node now. Only a tombstone remains, with a hash of the id.
 
-        Returns the number of the change. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
+        Return the number of the change. Raise `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
         """
         slot = self.slot(node_id, now)
         self.expiry.let_go(slot)
         return self.nodes.bury(slot, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
 
+    def wake(self, node_id: str, now: Now) -> int:
+        """Count a node as heard, on an operator's word. Return the number of the change.
+
+        Raise `CallerError`: 404 ``node_not_found``, 410 ``node_dead``, 409 ``node_left`` for a node that
+        left, because only the node itself may undo that.
+        """
+        slot = self.slot(node_id, now)
+        if self.nodes.registry.flags(slot) & LEFT:
+            raise CallerError(
+                409,
+                "node_left",
+                f"The node {node_id!r} has left, and waking it would make it discoverable against its wish.",
+                suggestion="Its own heartbeat brings it back.",
+            )
+        self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
+        return self.nodes.changes.note(slot)
+
+    def hold(self, node_id: str, now: Now) -> int:
+        """Keep a node from changing state by silence until `release`, on an operator's word.
+
+        The hold is part of the record and survives a restart. A sign of life still revives the node, and the
+        node may still leave. Return the number of the change. Raise `CallerError`: 404 ``node_not_found``,
+        410 ``node_dead``.
+        """
+        slot = self.slot(node_id, now)
+        record = self.nodes.registry.record(slot)
+        if record.flags & HELD:
+            return self.nodes.changes.note(slot)
+        change = self.nodes.rewrite(record._replace(flags=record.flags | HELD))
+        self.expiry.let_go(slot)
+        return change
+
+    def release(self, node_id: str, now: Now) -> int:
+        """End the hold of a node. Return the number of the change.
+
+        The time of the hold does not count as silence. If the tolerance of an active node ended meanwhile,
+        its silence counts from now on; a node that was silent already begins the dwell time of its state
+        anew.
+
+        Raise `CallerError`: 404 ``node_not_found``, 410 ``node_dead``, 409 ``node_not_held``.
+        """
+        slot = self.slot(node_id, now)
+        record = self.nodes.registry.record(slot)
+        if not record.flags & HELD:
+            raise CallerError(
+                409,
+                "node_not_held",
+                f"The node {node_id!r} is not held, so there is nothing to release.",
+                suggestion="GET /admin/nodes shows which nodes are held.",
+            )
+        record = record._replace(flags=record.flags & ~HELD)
+        if record.state != State.ACTIVE:
+            record = record._replace(since_s=now.attended_s)
+        silent_s_max = min(self.lifecycle.heartbeat_tolerance_s, UNHEARD_S)
+        if record.last_seen_s + silent_s_max < now.attended_s:
+            # As if the node had announced an absence until now, which also keeps it from making room.
+            away_from_s = record.away_from_s or record.last_seen_s
+            away_until_s = max(record.away_until_s, now.attended_s)
+            record = record._replace(away_from_s=away_from_s, away_until_s=away_until_s)
+        return self.nodes.rewrite(record)
+
     def discover(self, query: Query, now: Now) -> Draw:
-        """Begin to look for peers; `Draw.step` does the work."""
+        """Begin a search for peers; `Draw.step` does the work."""
         return Draw(self.nodes, query, now.attended_s, self._random)
 
     def slot(self, node_id: str, now: Now) -> int:
-        """The slot of a registered node. Raises `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
+        """Return the slot of a node. Raise `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
         slot = self.nodes.registry.slot_of(node_id)
         if slot is None:
             raise self._unknown(node_id, now)
         return slot
 
     def visible_slot(self, node_id: str) -> int:
-        """The slot of a node that anybody may see.
+        """Return the slot of a node that everybody may see.
 
-        Raises `CallerError` 404 ``node_not_found``, in the same words where the node is hidden, where it is
-        dead, and where there never was one.
+        Raise `CallerError` 404 ``node_not_found``, with one text for a node that is hidden, dead or unknown.
         """
         slot = self.nodes.registry.slot_of(node_id)
         if slot is None or not self.nodes.registry.flags(slot) & DISCOVERABLE:
@@ -283,8 +343,9 @@ class Directory:
         if nodes.is_reserved(registration.node_id):
             raise _taken(
                 registration.node_id,
-                "Its record is damaged, and kept as it is until the operator of this directory mends it.",
-                "Tell the operator, who finds it with `openred-central verify`, or choose another node_id.",
+                "Its record is damaged, and is kept as it is until the operator of this directory fixes it.",
+                "Report it to the operator, who finds it with `openred-central verify`, "
+                "or choose another node_id.",
             )
         tombstone = nodes.tombstones.of_node(registration.node_id)
         next_key = "" if tombstone is None else tombstone.next_key
@@ -299,9 +360,9 @@ class Directory:
             left = span(nodes.tombstones.ends_s(tombstone) - now.attended_s)
             raise _taken(
                 registration.node_id,
-                f"Its former bearer is dead; for others than its key, and the next one that it had committed "
-                f"to, the name is free in {left}.",
-                "Register with the key that the node had, signed where it used to sign, "
+                f"Its former bearer is dead. Only its key, or the next key that it committed to, may take it "
+                f"now; the name is free in {left}.",
+                "Register with the key of that node, signed if the node used to sign, "
                 "or choose another node_id.",
             )
         if breaks(registration, next_key) and not takes_over:
@@ -318,13 +379,13 @@ class Directory:
         )
         bytes_added = nodes.registry.bytes_added(record)
         giving_way = self._crowding.who_makes_room(bytes_added, now.attended_s)
-        # Nobody gives way to a node that finds no place after all.
+        # No node makes room for one that finds no place after all.
         if len(self) - len(giving_way) >= self.options.nodes_max:
             raise CallerError(
                 503,
                 "directory_full",
-                f"The directory holds {counted(len(self), 'node')}, which is all that it may; "
-                "known nodes may still update, beat and revive.",
+                f"The directory holds {counted(len(self), 'node')}, which is its limit; "
+                "known nodes may still update, send heartbeats and revive.",
                 suggestion="Try again later, or register with another directory.",
                 headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),
             )
@@ -332,13 +393,13 @@ class Directory:
         for freed in giving_way:
             self.expiry.let_go(freed)
             nodes.bury(freed, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
-        # It may have died within the hour, and even its tombstone be gone.
+        # The node may have died within the hour, and its tombstone may be gone already.
         self.expiry.silence.began_anew(registration.node_id)
         from_state = State.DEAD if tombstone is not None else State.ABSENT
         slot = nodes.registry.next_slot()
         record = record._replace(slot=slot, revision=nodes.next_revision())
         if nodes.tombstones.may_have_grants(registration.node_id, now.attended_s):
-            # Grants of its former bearer must not count for this one, nor those of a life that a crash lost.
+            # Grants of a former bearer of the name, or of a life that a crash lost, must not be valid here.
             record = record._replace(generation=self._generation_base + record.revision)
         if next_key and not takes_over:
             record = record._replace(next_key=next_key)
@@ -346,28 +407,28 @@ class Directory:
         return Registered("registered", slot, from_state, 0.0, change)
 
     def _require_bytes(self, bytes_added: int) -> None:
-        """Raise `CallerError` 503 ``directory_full`` where there is no room for so many bytes more."""
+        """Raise `CallerError` 503 ``directory_full`` if there is no room for so many more bytes."""
         held, bytes_max = self.nodes.registry.bytes_held, self.options.bytes_max
         if bytes_added > 0 and held + bytes_added > bytes_max:
             self.bytes_refusals += 1
             raise CallerError(
                 503,
                 "directory_full",
-                f"The records of all nodes take {held} of {bytes_max} bytes, and this would take "
-                f"{bytes_added} more; known nodes may still beat, revive, and say less.",
-                suggestion="Say less, try again later, or register with another directory.",
+                f"The records of all nodes take {held} of {bytes_max} bytes, and this one needs "
+                f"{bytes_added} more; known nodes may still send heartbeats, revive and register less data.",
+                suggestion="Register less data, try again later, or register with another directory.",
                 headers=(("Retry-After", str(FULL_RETRY_AFTER_S)),),
             )
 
     @staticmethod
     def not_found(node_id: str) -> CallerError:
-        """The error that tells that no such node is there; the same for those that nobody may see."""
+        """Return the error for a node that is unknown, or that the caller may not see."""
         return CallerError(
             404,
             "node_not_found",
             f"No node is registered as {node_id!r}.",
-            suggestion="Register it with POST /register. A node that hides looks like this to everybody "
-            "who does not prove to be it: its owner sends a proof.",
+            suggestion="Register it with POST /register. A hidden node looks like this to all callers that "
+            "do not prove to be the node: if it is yours, send a proof.",
         )
 
     def _unknown(self, node_id: str, now: Now) -> CallerError:
@@ -384,12 +445,12 @@ class Directory:
 
 
 def committed(next_key: str) -> CallerError:
-    """The error that tells that a node has committed to its next key, and that nothing else goes."""
+    """Return the error for a change that breaks the commitment of a node to its next key."""
     return CallerError(
         403,
         "forbidden",
-        f"The node has committed to its next key, {next_key}: no other key may take its place, and only the "
-        "change to it names another next key.",
+        f"The node has committed to its next key, {next_key}. No other key may replace the present one, and "
+        "only the change to that key may name another next key.",
         suggestion="Change the key with POST /nodes/{node_id}/key to that one, or leave next_key out.",
     )
 

@@ -2,11 +2,11 @@
 
 Rules of this file:
 
-- One table holds every (state, event) → state. A pair that is not in it is our bug and raises.
-- A state's deadline is a pure function of the record, the options and nothing else. It is computed, never
-  patched, so that a restart reaches exactly the state an uninterrupted run would have reached.
-- All times here are attended seconds (`clock.AttendedTime`): our own absence ages nobody.
-- A state that ends by its deadline ends *at* its deadline, however late we come to see it.
+- One table holds every (state, event) → state. A pair outside the table is our bug and raises.
+- The deadline of a state is a pure function of the record and the options. It is computed, never patched, so
+  that a restart reaches exactly the state that an uninterrupted run would have reached.
+- All times here are attended seconds (`clock.AttendedTime`): our own absence ages no node.
+- A state that ends by its deadline ends *at* its deadline, however late we handle it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import InternalBug
 
 
 class State(IntEnum):
-    """Where a node is in its life. `ABSENT` means that the directory knows nothing under this name."""
+    """State of a node. `ABSENT`: the directory knows nothing under this name."""
 
     ABSENT = 0
     ACTIVE = 1
@@ -31,12 +31,12 @@ class State(IntEnum):
     COMA = 7
     DEAD = 8
 
-    # States and events are looked up in tables at every turn; the hash of an enumeration is a slow one.
+    # States and events are looked up in tables all the time, and the hash of an enumeration is slow.
     __hash__ = int.__hash__
 
     @property
     def wire(self) -> str:
-        """The state's name on the wire, such as ``pending_1st``."""
+        """Name of the state on the wire, such as ``pending_1st``."""
         return WIRE_NAMES[self]
 
 
@@ -51,7 +51,7 @@ WIRE_NAMES = (
     "coma",
     "dead",
 )
-# By number. Measured: an element of a tuple comes in a tenth of the time that `State(number)` takes.
+# By number, because `State(number)` is slow.
 STATES = tuple(State)
 STATE_BY_WIRE_NAME = dict(zip(WIRE_NAMES, State, strict=True))
 
@@ -60,7 +60,7 @@ LIVE_STATES = tuple(state for state in State if state not in (State.ABSENT, Stat
 
 
 class Event(StrEnum):
-    """What can happen to a node."""
+    """An event in the life of a node."""
 
     REGISTERED = "registered"
     SIGN_OF_LIFE = "sign_of_life"
@@ -73,7 +73,7 @@ class Event(StrEnum):
 
 TABLE: dict[tuple[State, Event], State] = {
     (State.ABSENT, Event.REGISTERED): State.ACTIVE,
-    # Silence: each state waits out its dwell time.
+    # Silence: each state lasts its dwell time.
     (State.ACTIVE, Event.DEADLINE): State.PENDING_FIRST_CHECK,
     (State.PENDING_FIRST_CHECK, Event.DEADLINE): State.FAILED_FIRST_CHECK,
     (State.FAILED_FIRST_CHECK, Event.DEADLINE): State.RETRY_48H,
@@ -81,11 +81,11 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.RETRY_2W, Event.DEADLINE): State.RETRY_2M,
     (State.RETRY_2M, Event.DEADLINE): State.COMA,
     (State.COMA, Event.DEADLINE): State.DEAD,
-    # Death is final for the record, not for the name: a new record may begin under it.
+    # Death is final for the record, not for the name.
     (State.DEAD, Event.REGISTERED): State.ACTIVE,
     (State.DEAD, Event.DEADLINE): State.ABSENT,
     (State.DEAD, Event.FORGOTTEN): State.ABSENT,
-    # Any valid sign of life revives at once; departure hides without suspicion or erases on the spot.
+    # Any valid sign of life revives at once. A node that leaves is hidden, one that is forgotten is erased.
     **{(state, Event.REGISTERED): State.ACTIVE for state in LIVE_STATES},
     **{(state, Event.SIGN_OF_LIFE): State.ACTIVE for state in LIVE_STATES},
     **{(state, Event.LEFT): State.COMA for state in LIVE_STATES},
@@ -94,14 +94,14 @@ TABLE: dict[tuple[State, Event], State] = {
 
 
 def next_state(state: State, event: Event) -> State:
-    """The state that `event` leads to from `state`. Raises `InternalBug` for a pair outside the table."""
+    """Return the state after `event` in `state`. Raise `InternalBug` for a pair outside the table."""
     try:
         return TABLE[state, event]
     except KeyError:
         raise InternalBug(f"no life-cycle transition for {event.name} in state {state.name}") from None
 
 
-# Which setting of `LifecycleOptions` tells how long a state lasts.
+# The field of `LifecycleOptions` with the dwell time of each state.
 DWELL_SETTINGS = {
     State.ACTIVE: "heartbeat_tolerance_s",
     State.PENDING_FIRST_CHECK: "grace_s",
@@ -118,19 +118,19 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class LifecycleOptions:
-    """How long each state lasts, in attended seconds; fractions are allowed.
+    """Dwell time of each state, in attended seconds; fractions are allowed.
 
-    `second_look_s` may be 0: the state is then passed through at once, still recorded.
+    With `second_look_s` of 0, nodes pass that state at once, and it is still recorded.
     """
 
-    heartbeat_tolerance_s: float = 180 * DAY_S
-    grace_s: float = 2 * DAY_S
-    second_look_s: float = 3_600.0
-    retry_48h_s: float = 2 * DAY_S
-    retry_2w_s: float = 14 * DAY_S
-    retry_2m_s: float = 60 * DAY_S
-    coma_s: float = 730 * DAY_S
-    tombstone_s: float = 365 * DAY_S
+    heartbeat_tolerance_s: float
+    grace_s: float
+    second_look_s: float
+    retry_48h_s: float
+    retry_2w_s: float
+    retry_2m_s: float
+    coma_s: float
+    tombstone_s: float
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -140,7 +140,7 @@ class LifecycleOptions:
                 raise ValueError(f"{each.name} is {value}, allowed is {least:g} to {DWELL_S_MAX:g} seconds")
 
     def dwell_s(self, state: State) -> float:
-        """How long `state` lasts. Raises `InternalBug` for ABSENT, which does not end by itself."""
+        """Return how long `state` lasts. Raise `InternalBug` for ABSENT, which does not end by itself."""
         try:
             dwell_s: float = getattr(self, DWELL_SETTINGS[state])
         except KeyError:
@@ -148,25 +148,24 @@ class LifecycleOptions:
         return dwell_s
 
 
-# Deadlines fall on whole steps. A power of two, so that a deadline in seconds is exact as a float and
-# compares the same as its count of steps.
+# Deadlines are whole steps. A power of two makes a deadline in seconds exact as a float.
 DEADLINE_STEPS_PER_S = 1_024
 DEADLINE_STEP_S = 1 / DEADLINE_STEPS_PER_S
-# A hundred years: longer than any promise, and small enough that sums of dwell times stay exact in steps.
+# A hundred years: longer than any promise, and so small that sums of dwell times stay exact in steps.
 DWELL_S_MAX = 36_525 * DAY_S
 
 
 def deadline_s(
     state: State, since_s: float, last_seen_s: float, away_until_s: float, options: LifecycleOptions
 ) -> float:
-    """When `state` ends by silence, in attended seconds, on a whole deadline step.
+    """Return when silence ends `state`, in attended seconds, on a whole deadline step.
 
-    `since_s` is when the state was entered, `last_seen_s` the last sign of life, `away_until_s` the end of
-    an announced absence (0 where there is none), during which an active node is not checked.
+    `since_s` is when the node entered the state, `last_seen_s` its last sign of life, and `away_until_s` the
+    end of an announced absence (0 without one), before which an active node does not expire.
     """
     if state is State.ACTIVE:
         end_s = max(last_seen_s + options.heartbeat_tolerance_s, away_until_s)
     else:
         end_s = since_s + options.dwell_s(state)
-    # Rounded up: a promised delay is never shortened.
+    # Rounded up, because a promised delay is never shortened.
     return math.ceil(end_s * DEADLINE_STEPS_PER_S) / DEADLINE_STEPS_PER_S

@@ -1,4 +1,4 @@
-"""What a node says of itself, and the record that comes of it. Pure: who may say it stands in `directory`."""
+"""The data that a node registers, and the record made from it. Pure; `directory` decides who may register."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from .state.node import (
     profile_parts,
 )
 
-# The same wall time told again comes out a little different in attended time: the clocks are not in step.
+# A repeated wall time yields a slightly different attended time, because the clocks drift.
 SAME_TIME_S = 1.0
 
 
 class Registration(NamedTuple):
-    """What a node says of itself, already validated.
+    """The data that a node registers, already validated.
 
-    `services` are names joined by commas, sorted, each once. `away_until_at` announces an absence until
-    that wall time; 0 takes an announcement back, None leaves it as it is. `is_keyed` says that the profile's
-    `public_key` is the canonical text of a key; `key_as_given` is how the caller wrote it. `next_key` is the
-    id of the only key to change to, empty for none; None leaves it as it is, which is all that it may say
-    where there is one.
-    `is_observed` says that the caller was seen at each address of the profile.
+    `services` are sorted names joined by commas, each once. `away_until_at` announces an absence until that
+    wall time; 0 withdraws an announcement, None leaves it as it is. With `is_keyed`, the `public_key` of the
+    profile is the canonical text of a key, which the caller wrote as `key_as_given`. `next_key` is the id of
+    the only key to change to, empty for none; None leaves it as it is, and is required once there is one.
+    With `is_observed`, the caller was seen at each address of the profile.
     """
 
     node_id: str
@@ -54,10 +53,10 @@ def new_record(
     usual_gap_s: float,
     signed: bool,
 ) -> Record:
-    """The record of a node that registers at `now`; `signed` binds it to its key.
+    """Return the record of a node that registers at `now`; `signed` binds it to its key.
 
-    An announced absence is at most `away_s_max` seconds of it; `usual_gap_s` is what is thought to be the
-    node's pace until it shows one.
+    An announced absence counts for at most `away_s_max` seconds. `usual_gap_s` is the assumed time between
+    two signs of life until the node shows its own pace.
     """
     away_until_s = _away_until_s(registration.away_until_at or 0.0, now, away_s_max)
     return Record(
@@ -89,11 +88,11 @@ def new_record(
 def amended(
     record: Record, registration: Registration, now: Now, away_s_max: float, *, signed: bool = False
 ) -> Record | None:
-    """`record` with what the registration says; None where it says nothing new. The rest as `new_record`."""
+    """Return `record` with the data of the registration; None if nothing changes. See `new_record`."""
     profile, is_keyed = registration.profile, registration.is_keyed
     if not (signed or record.flags & KEYED) and is_keyed:
         known_key = profile_parts(record.profile)[2]
-        # Earlier servers kept any key as it was given: written so again, it is the same one.
+        # Earlier servers kept a key as it was given. Given that way again, it is the same key.
         if known_key == registration.key_as_given:
             profile, is_keyed = profile._replace(public_key=known_key), False
     changed = record._replace(
@@ -119,11 +118,11 @@ def amended(
     return changed._replace(flags=changed.flags & ~OBSERVED | registration.is_observed * OBSERVED)
 
 
-def tells_absence_again(known: Record, changed: Record, registration: Registration) -> bool:
-    """Whether all that a registration changes of the record `known` is when an announced absence ends.
+def repeats_absence(known: Record, changed: Record, registration: Registration) -> bool:
+    """Return whether a registration changes nothing in `known` but the end of an announced absence.
 
-    In attended time it then lies elsewhere by all the time in which the directory itself was away: that is no
-    reason to refuse the node, and none to believe that it is the node.
+    A repeated announcement ends at another attended time if the directory itself was away meanwhile. This is
+    no reason to refuse the caller, and no proof that the caller is the node.
     """
     if not (registration.away_until_at and known.away_until_s):
         return False
@@ -131,23 +130,23 @@ def tells_absence_again(known: Record, changed: Record, registration: Registrati
 
 
 def names_key_of(registration: Registration, record: Record) -> bool:
-    """Whether the registration is made with the key in `record`."""
+    """Return whether the registration names the key in `record`."""
     public_key: str = profile_parts(record.profile)[2]
     return public_key == registration.profile.public_key
 
 
 def breaks(registration: Registration, next_key: str) -> bool:
-    """Whether the registration names another next key, or none, where the node has committed to one."""
+    """Return whether the registration breaks the commitment of the node to `next_key`."""
     return bool(next_key) and registration.next_key not in (None, next_key)
 
 
 def has_key(registration: Registration, key_id: str) -> bool:
-    """Whether the registration is made with the key of that id, which may be empty."""
+    """Return whether the registration names the key with that id, which may be empty."""
     return registration.is_keyed and key_fingerprint(registration.profile.public_key, KEYED) == key_id
 
 
 def fingerprints(registration: Registration) -> set[str]:
-    """The names of the key of a registration: also that which it has where it was kept as it was given."""
+    """Return the fingerprints of the key of a registration, in canonical text and as it was given."""
     names = {key_fingerprint(registration.profile.public_key, registration.is_keyed * KEYED)}
     if registration.is_keyed:
         names.add(key_fingerprint(registration.key_as_given, 0))
@@ -155,6 +154,6 @@ def fingerprints(registration: Registration) -> set[str]:
 
 
 def _away_until_s(away_until_at: float, now: Now, away_s_max: float) -> float:
-    """The attended time of an announced return; 0 where there is none, or it has passed."""
+    """Return the attended time of an announced return; 0 if there is none or it has passed."""
     ahead_s = away_until_at - now.wall_s
     return now.attended_s + min(ahead_s, away_s_max) if ahead_s > 0 else 0.0

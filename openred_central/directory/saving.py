@@ -1,4 +1,4 @@
-"""Between the directory and its store: batches of changes out, records back in."""
+"""The way between the directory and its store: batches of changes out, records back in."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from .state.changes import Batch, Vitals
 from .state.columns import RecordColumns
 from .state.node import Record, SignOfLife, Tombstone
 
-# Attended time is saved this often even when nothing else happens, so that a crash gives little of it away.
+# Attended time is saved this often even if nothing else changes, so that a crash loses little of it.
 VITALS_INTERVAL_S = 60.0
 
 
 class Saving:
-    """Takes changes out for a store, and takes records in from it at start."""
+    """Source of batches for a store, and sink for its records at start."""
 
     def __init__(self, nodes: Nodes, expiry: Expiry) -> None:
         self._nodes = nodes
         self._expiry = expiry
         self._vitals_taken_s: float | None = None
-        # Without vitals nothing is known to be later than it may be.
+        # Without vitals no time is too late.
         self._restored_s = math.inf
-        # What the batch now being saved was made of, in order.
+        # Keys of the batch that is being saved, in order.
         self._in_flight: list[int | str] = []
 
     @property
     def last_change(self) -> int:
-        """The number of the newest change of a record or tombstone so far."""
+        """Number of the newest change of a record or tombstone."""
         return self._nodes.changes.last
 
     @property
     def pending(self) -> int:
-        """How many changes wait to be stored."""
+        """Number of changes that wait to be stored."""
         return len(self._nodes.changes)
 
     def take_changes(self, limit: int, now: Now, *, closing: bool = False) -> Batch | None:
-        """Up to `limit` pending changes, which are then no longer pending; None where nothing is to be saved.
+        """Remove and return up to `limit` pending changes; None if there is nothing to save.
 
         A batch without changes but with new vitals comes once a minute, and always when `closing`.
         """
@@ -55,7 +55,7 @@ class Saving:
         try:
             return self._batch(limit, now)
         except BaseException:
-            # Such as for want of memory: else nobody would save it any more.
+            # Memory may have run out, for example. Without this the changes would never be saved.
             changes.put_back(self._in_flight, [])
             raise
 
@@ -68,7 +68,7 @@ class Saving:
             slots = [slot for slot in slots if not nodes.registry.is_free(slot)]
         records = nodes.registry.records(slots)
         for slot in slots if changes.signs_of_life else ():
-            # The record tells it.
+            # The record includes it.
             changes.signs_of_life.pop(slot, None)
         tombstones: list[Tombstone] = []
         lifted: list[str] = []
@@ -84,23 +84,23 @@ class Saving:
         return Batch(records, freed_slots, signs_of_life, tombstones, lifted, vitals, changes.covered())
 
     def put_back(self, batch: Batch) -> None:
-        """Make what the last batch taken held pending again; it will be saved as it is then."""
-        # Also a batch of vitals alone is tried again, or nobody would learn that the store is back.
+        """Make the changes of the last batch pending again. They will be saved as they are then."""
+        # A batch of vitals alone is tried again, too; otherwise nothing would show that the store is back.
         self._vitals_taken_s = None
         self._nodes.changes.put_back(self._in_flight, [sign.slot for sign in batch.signs_of_life])
 
     def restore_vitals(self, vitals: Vitals) -> None:
-        """Remember what the directory knew of itself. To be called first."""
+        """Restore the state of the directory itself. To be called first."""
         self._nodes.revision = vitals.revision
         self._expiry.silence.usual_per_h = vitals.transitions_per_h
         self._nodes.tombstones.restart(vitals.attended_s)
         self._restored_s = vitals.attended_s
 
     def restore_records(self, parts: Iterable[RecordColumns]) -> None:
-        """Take in all records of a store, in the order of their slots. To be called once.
+        """Add all records of a store, in the order of their slots. To be called once.
 
-        Those that cannot be served are set aside: `Nodes.unserved` tells which and why. Raises `InternalBug`
-        where the slots are out of order.
+        Records that cannot be served are set aside in `Nodes.unserved`, with the reason. Raise `InternalBug`
+        if the slots are out of order.
         """
         nodes = self._nodes
         screen, aside = Screen(self._restored_s, nodes.free_slots_max), list[Unserved]()
@@ -113,7 +113,7 @@ class Saving:
         nodes.place_all()
 
     def _set_one_aside(self, record: Record) -> Unserved:
-        """Part with `record` or with the one of the same id that is there: the younger one is served."""
+        """Serve the younger one of `record` and the known one with its id. Return the other one."""
         registry = self._nodes.registry
         known = registry.slot_of(record.node_id)
         if known is None:
@@ -126,7 +126,7 @@ class Saving:
         return Unserved(aside.slot, aside.node_id, f"the node is also in slot {served}, which is served")
 
     def set_dead_aside(self) -> bool:
-        """Set nodes aside of which there is a tombstone as well. Returns whether there were any."""
+        """Set aside nodes that have a tombstone as well. Return whether there were any."""
         nodes = self._nodes
         found = [name for name in nodes.registry.node_ids() if nodes.tombstones.of_node(name) is not None]
         aside = []
@@ -139,9 +139,9 @@ class Saving:
         return bool(aside)
 
     def restore_tombstones(self, tombstones: list[Tombstone]) -> None:
-        """Take in tombstones as a store holds them, oldest first, over several calls.
+        """Add the tombstones of a store, oldest first, over several calls.
 
-        One that is later than the directory would keep all after it from expiring: it counts from now.
+        A tombstone from the future counts from now, since it would keep all after it from expiring.
         """
         for tombstone in tombstones:
             if tombstone.died_s > self._restored_s:
@@ -149,9 +149,9 @@ class Saving:
             for crowded_out in self._nodes.tombstones.put_up(tombstone, self._restored_s):
                 self._nodes.changes.note(crowded_out.id_hash)
 
-    def _take_signs_of_life(self, limit: int, told: set[int]) -> list[SignOfLife]:
-        """Up to `limit` signs of life of which no record tells: none that is `told` now, none still noted."""
+    def _take_signs_of_life(self, limit: int, recorded: set[int]) -> list[SignOfLife]:
+        """Remove and return up to `limit` signs of life that no record includes, now `recorded` or noted."""
         slots = self._nodes.changes.unnoted(self._nodes.changes.take_signs_of_life(limit))
-        if told:
-            slots = [slot for slot in slots if slot not in told]
+        if recorded:
+            slots = [slot for slot in slots if slot not in recorded]
         return self._nodes.registry.signs_of_life(slots)

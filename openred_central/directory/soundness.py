@@ -1,7 +1,7 @@
-"""Which stored rows can be served: by whole columns, and row by row only where one is odd. Pure.
+"""The check of stored rows that decides which can be served: by whole columns, row by row if needed. Pure.
 
-A row is set aside only where serving it would break something: an answer, a deadline, or the next commit of
-it. A row that the API of today would refuse as a registration is served all the same.
+A row is set aside only if serving it would break something: an answer, a deadline, or its next commit. A row
+that today's API would refuse as a registration is served.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .lifecycle import LIVE_STATES, WIRE_NAMES
 from .state.columns import RecordColumns
 from .state.node import KEYED, decode_history
 
-# Nine million years in seconds: more than any time of a directory, and no more than its arithmetic bears.
+# Nine million years in seconds: later than any time of a directory, and still exact in its arithmetic.
 TIME_S_MAX = float(1 << 48)
-# A counter can go on from here for as long as anybody likes, and still fits into 63 bits.
+# A counter that continues from here still fits into 63 bits.
 COUNTER_MAX = 1 << 62
-# A sign of life cannot be later than now by more than rounding.
+# A sign of life is later than now by rounding at most.
 ROUNDING_S = 1e-6
-# Several times what any text of a record may hold.
+# Several times the limit of any text of a record.
 TEXT_BYTES_MAX = 1 << 18
-# An answer nests a profile in a few levels of its own, and its JSON has 254 of them at most.
+# An answer nests a profile in a few levels of its own, and its JSON may have 254 levels.
 DEPTH_MAX = 200
 SLOT_MAX = (1 << 32) - 1
-# So many slots below the last row may be free, however small the directory is by its settings.
+# Free slots that are allowed below the last row, however small the directory is by its settings.
 FREE_SLOTS_MIN = 1 << 20
 
 _INTEGERS = ("slot", "state", "flags", "revision", "generation")
@@ -41,28 +41,28 @@ _FLOATS = (
 )
 _TEXTS = ("node_id", "services", "region", "profile", "history", "next_key")
 _LIVE = bytes(LIVE_STATES)
-# Bytes that an id may hold: answers are put together by hand, with ids as they are.
+# Bytes that an id may hold: answers contain ids without escapes.
 _OF_IDS = bytes(byte for byte in range(0x20, 0x100) if byte not in b'"\\')
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-# The characters of base64 that can stand before one "=": two of their bits mean nothing.
+# Characters of base64 that may precede one "=": their last two bits are unused.
 _BEFORE_PADDING = _BASE64[::4]
 _ED25519_CHARS = 4 * -(-ED25519_KEY_BYTES // 3)
-# Bytes that may stand in a profile before its metadata, where nothing is escaped, and between two of them.
+# Bytes that may stand in a profile before its metadata if nothing is escaped, and between two profiles.
 _OF_HEADS = _OF_IDS + b'"\n'
 # For `bytes.translate`: not 0 for the flags of nodes whose key is one.
 _KEYED = bytes(flags & KEYED for flags in range(0x100))
-# All bytes but those that part the entries of a history and their fields.
+# All bytes but the separators of the entries of a history and of their fields.
 _NO_SEPARATORS = bytes(byte for byte in range(0x100) if byte not in b",;")
 _STATE_NAMES = {name.encode() for name in WIRE_NAMES}
 _SHOWN_CHARS_MAX = 80
-# The errors that a value which no directory ever wrote may cause where a whole column is looked at.
+# Errors that a value which no directory wrote may cause in the check of a whole column.
 _ODD = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 
 
 class Unserved(NamedTuple):
-    """A row that is set aside: its slot, its id where that can be read, and the reason.
+    """A row that is set aside: its slot, its id if that is readable, and the reason.
 
-    `is_ahead` tells that it is later than the time at which the directory stands.
+    With `is_ahead`, the row is later than the attended time of the directory.
     """
 
     slot: int
@@ -76,10 +76,10 @@ class Unserved(NamedTuple):
 
 
 class Screen:
-    """Parts the rows of a store, which come by rising slots, into those to be served and those set aside.
+    """Filter that divides the rows of a store, by rising slots, into rows to serve and rows to set aside.
 
-    `now_s` is the attended time at which the directory stands; at most `free_slots_max` slots may be free
-    below the last row, since each of them takes memory.
+    `now_s` is the attended time of the directory. At most `free_slots_max` slots may be free below the last
+    row, since each takes memory.
     """
 
     def __init__(self, now_s: float, free_slots_max: int) -> None:
@@ -89,9 +89,9 @@ class Screen:
         self.unserved: list[Unserved] = []
 
     def sound_rows(self, columns: RecordColumns) -> RecordColumns | None:
-        """Those of some rows that can be served; None where there are none."""
+        """Return the rows that can be served; None if there are none."""
         slots = columns.slot
-        # Slots rise, and with them the number of those left out: the last row tells for all.
+        # Slots rise, and so does the number of gaps: the last row decides for all.
         if (
             slots[0] >= 0
             and slots[-1] <= SLOT_MAX
@@ -118,10 +118,10 @@ class Screen:
         is_ahead = reason is None and max(stored.last_seen_s, stored.since_s) > self._latest_s
         if is_ahead:
             ahead_s = max(stored.last_seen_s, stored.since_s) - self._latest_s
-            reason = f"it was seen, or came into its state, {ahead_s:.3f} s after the time of the directory"
+            reason = f"it was seen, or entered its state, {ahead_s:.3f} s after the time of the directory"
         elif reason is None and not self._is_near(stored.slot):
             reason = (
-                f"there is no row in more than {self._free_slots_max} slots below it; if it is right, raise "
+                f"more than {self._free_slots_max} slots below it have no row; if it is right, raise "
                 "OPENRED_MAX_NODES"
             )
         if reason is None:
@@ -132,7 +132,7 @@ class Screen:
 
 
 def readable_id(value: object) -> str | None:
-    """The id of a node in UTF-8; None where it is none."""
+    """Return the id of a node as text; None if it is not UTF-8."""
     try:
         return value.decode() if isinstance(value, bytes) else None
     except UnicodeDecodeError:
@@ -140,11 +140,11 @@ def readable_id(value: object) -> str | None:
 
 
 def are_sound(columns: RecordColumns, latest_s: float) -> bool:
-    """Whether all these rows can be served, by looking at whole columns.
+    """Return whether all these rows can be served, by whole columns.
 
-    False, or an error, says only that one is odd: then each has to be looked at.
+    False, or one of the errors in `_ODD`, means only that some row is odd, so each has to be checked.
     """
-    # A value that is no integer of the right size, or no text, raises here.
+    # A value that is no integer of the right size raises here.
     if bytes(columns.state).translate(None, _LIVE) or not bytes(columns.flags):
         return False
     array("Q", columns.revision)
@@ -154,7 +154,7 @@ def are_sound(columns: RecordColumns, latest_s: float) -> bool:
     if not (_are_times(columns.since_s) and _are_times(columns.usual_gap_s)):
         return False
     rows = len(columns.slot)
-    # Few rows have these values, so that they are looked at only where some row has one.
+    # Few rows have these values, so they are checked only if some row has one.
     for times in (columns.away_from_s, columns.away_until_s):
         if times.count(0.0) < rows and not _are_times(times):
             return False
@@ -173,7 +173,7 @@ def are_sound(columns: RecordColumns, latest_s: float) -> bool:
 
 
 def find_fault(row: RecordColumns) -> str | None:
-    """Why a row, given by columns of one value each, cannot be served; None where it can."""
+    """Return why a row, given by columns of one value each, cannot be served; None if it can."""
     values: Any = row
     for names, kind in ((_INTEGERS, int), (_FLOATS, float | int), (_TEXTS, bytes)):
         for name in names:
@@ -191,12 +191,12 @@ def find_fault(row: RecordColumns) -> str | None:
         try:
             spki_of(orjson.loads(values.profile)[2])
         except ValueError:
-            return "its public_key is marked as the text of a key, which it is not"
+            return "its public_key is marked as a key, but it is not the text of one"
     return None
 
 
 def _are_times(times: Sequence[float]) -> bool:
-    # None is below 0, so none is above the sum; infinity and what is no number show in it.
+    # None is below 0, so none exceeds the sum, which also shows infinity and NaN.
     return min(times) >= 0.0 and sum(times) <= TIME_S_MAX
 
 
@@ -223,7 +223,7 @@ def _are_histories(histories: Sequence[bytes]) -> bool:
 
 
 def _are_profiles(profiles: Sequence[bytes], flags: Sequence[int]) -> bool:
-    # ["<address>",<port>,"<key>",[],<metadata>] is the form of nearly all, and few kinds of metadata exist.
+    # Nearly all have the form ["<address>",<port>,"<key>",[],<metadata>], and few kinds of metadata exist.
     lines = b"\n".join(profiles).replace(b",[],", b"\n").split(b"\n")
     heads, tails = lines[::2], set(lines[1::2])
     if len(lines) != 2 * len(profiles) or len(tails) * 4 > len(heads) + 4 or max(map(len, tails)) > DEPTH_MAX:
@@ -245,7 +245,7 @@ def _are_profiles(profiles: Sequence[bytes], flags: Sequence[int]) -> bool:
 
 
 def _is_port(text: bytes) -> bool:
-    """Whether `text` is a port in JSON, between two commas."""
+    """Return whether `text` is a port in JSON, between two commas."""
     digits = text[1:-1]
     if not (text[:1] == text[-1:] == b"," and digits.isdigit() and len(digits) <= 5):
         return False
@@ -253,7 +253,7 @@ def _is_port(text: bytes) -> bool:
 
 
 def _keys_of(profiles: Sequence[bytes], flags: Sequence[int]) -> list[bytes]:
-    """The public keys of those that are marked as keys."""
+    """Return the public keys that are marked as keys."""
     return [
         orjson.loads(profile)[2].encode()
         for profile, of_key in zip(profiles, flags, strict=True)
@@ -266,7 +266,7 @@ def _may_be_deep(profile: bytes) -> bool:
 
 
 def _are_keys(keys: list[bytes]) -> bool:
-    """Whether each of `keys` is the canonical text of a key."""
+    """Return whether each of `keys` is the canonical text of a key."""
     if set(map(len, keys)) - {_ED25519_CHARS}:
         for key in keys:
             spki_of(key.decode())
@@ -345,7 +345,7 @@ def _is_profile(parts: list[Any]) -> bool:
 
 
 def _depth(value: Any) -> int:
-    """How many lists and objects lie within one another in `value`; not above `DEPTH_MAX` + 1."""
+    """Return the depth of nested lists and objects in `value`, up to `DEPTH_MAX` + 1."""
     depth, level = 0, [value]
     while level and depth <= DEPTH_MAX:
         depth += 1
@@ -369,7 +369,7 @@ _FAULTS: dict[str, Callable[[bytes], str | None]] = {
     "profile": _profile_fault,
     "history": _history_fault,
 }
-# Wall times may lie before 1970, where a clock was wrong; attended time begins with 0.
+# Wall times may lie before 1970 if a clock was wrong. Attended time begins with 0.
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("slot", 0, SLOT_MAX),
     ("state", min(LIVE_STATES), max(LIVE_STATES)),

@@ -1,7 +1,7 @@
-"""How many nodes may come from one network: a /24 of IPv4, a /56 of IPv6. Pure.
+"""The limit of nodes from one network: a /24 of IPv4, a /56 of IPv6. Pure.
 
-Counted are the nodes that were registered since the process started and are still there: where a node was
-registered from is not stored. Nobody is turned away who is known.
+It counts the nodes that were registered since the process started and still exist: the origin of a
+registration is not stored. A known node is never refused.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ NETWORKS_MAX: Final = 65_536
 
 
 class NetworkQuota:
-    """Remembers from which network the node in each slot came.
+    """The network that the node in each slot came from.
 
-    At most `nodes_max` nodes for each of at most `networks_max` networks; of more, the one that has had no
-    new node for longest is forgotten. `is_there` tells whether the node that was registered into a slot at
-    that wall time still is; it is asked for the nodes of a full network only.
+    At most `nodes_max` nodes for each of at most `networks_max` networks; beyond that, the network without a
+    new node for longest is forgotten. `is_there` returns whether the node that was registered into a slot at
+    that wall time still exists; only the nodes of a full network are checked.
     """
 
     def __init__(
@@ -31,18 +31,17 @@ class NetworkQuota:
         self._is_there = is_there
         self._nodes_max = nodes_max
         self._networks_max = networks_max
-        # In the order of their last new nodes.
+        # Network → slots, in the order of their last new nodes.
         self._slots: dict[bytes, array[int]] = {}
         # By slot. A slot stands in the list of one network at most, so that all of them are bounded.
         self._networks: list[bytes] = []
         self._registered_at = array("d")
 
     def __len__(self) -> int:
-        """How many networks are known."""
         return len(self._slots)
 
     def has_room(self, network: bytes) -> bool:
-        """Whether one more node may come from `network`. Takes 0.1 µs, and 40 µs where it is full."""
+        """Return whether one more node may come from `network`."""
         slots = self._slots.get(network)
         if slots is None or len(slots) < self._nodes_max:
             return True
@@ -51,7 +50,7 @@ class NetworkQuota:
         return len(there) < self._nodes_max
 
     def enter(self, network: bytes, slot: int, registered_at: float) -> None:
-        """A node from `network` was registered into `slot` at that wall time."""
+        """Count a node from `network` that was registered into `slot` at that wall time."""
         missing = slot + 1 - len(self._networks)
         if missing > 0:
             self._networks.extend([b""] * missing)

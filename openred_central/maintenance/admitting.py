@@ -1,7 +1,7 @@
-"""Holds each line of an import to the rules of the API for registrations. Pure.
+"""The check of each line of an import by the rules of the API for registrations. Pure.
 
-A directory serves what it has stored itself, also where a rule is younger than the record. An export may come
-from anywhere.
+A directory serves records that it has stored itself, also if a rule is younger than the record. An export may
+come from anywhere.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from ..directory.soundness import COUNTER_MAX, ROUNDING_S, find_fault
 from ..directory.state.changes import Vitals
 from ..directory.state.columns import row_of
 from ..directory.state.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, Tombstone, decode_history
-from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.node_keys import InvalidKey, load_node_key
+from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.tokens.revocations import decode_revocations
 from ..storage.loading import REVOCATIONS
 from ..wording import WALL_S_MAX
-from .line_fields import LineError
-from .portable import Item, Secret
+from .portable import Item, LineError, Secret
 
 _DEATHS = (Event.DEADLINE.value, Event.FORGOTTEN.value)
 

@@ -1,8 +1,8 @@
-"""What must be the same in two copies of one directory, of which one may be older. Pure.
+"""The comparison of two copies of one directory, of which one may be older. Pure.
 
-Four things follow from how a directory changes, whatever happened between the two copies: every change that
-is acknowledged gets a new revision, so what has the same revision is the same; the last sign of life never
-goes back; who has gone has left a tombstone, as long as those stand; who is new has a revision that the older
+Four rules follow from how a directory changes, whatever happened between the two copies: every acknowledged
+change gets a new revision, so records with equal revisions are equal; the last sign of life never goes back;
+a node that is gone has left a tombstone, as long as those stand; a new node has a revision that the older
 copy had not reached.
 """
 
@@ -14,7 +14,7 @@ from ..directory.lifecycle import State
 from ..directory.state.node import Record, decode_history
 from ..directory.state.registry import shard_of
 
-# What only changes together with the revision.
+# Fields that change only together with the revision.
 ACKNOWLEDGED = (
     "services",
     "region",
@@ -32,7 +32,7 @@ GAP_ROUNDING = 1e-6
 class Difference(NamedTuple):
     """Where two copies differ. `field` is empty where the whole record is only in one of them.
 
-    `is_damage` tells that no change of a directory explains it; `explanation` says why that is so.
+    `is_damage` is true if no change of a directory can cause it; `explanation` gives the reason.
     """
 
     shard: int
@@ -43,8 +43,8 @@ class Difference(NamedTuple):
     is_damage: bool
     explanation: str
 
-    def tell(self, former: str, latter: str) -> str:
-        """The difference for people; the names of the two copies stand with their values."""
+    def describe(self, former: str, latter: str) -> str:
+        """Return the difference for people; `former` and `latter` name the two copies."""
         where = f"shard {self.shard}, node {self.node_id!r}"
         if self.field:
             values = f"{_shown(self.former)} in {former}, {_shown(self.latter)} in {latter}"
@@ -53,7 +53,7 @@ class Difference(NamedTuple):
 
 
 def same_record(held: Record, stored: Record, shards: int) -> Difference | None:
-    """The first field in which two copies that must be equal differ."""
+    """Return the first difference between two copies that must be equal."""
     if held == stored:
         return None
     rounded = abs(held.usual_gap_s - stored.usual_gap_s) <= GAP_ROUNDING * abs(stored.usual_gap_s)
@@ -66,7 +66,7 @@ def same_record(held: Record, stored: Record, shards: int) -> Difference | None:
 
 
 def older_record(then: Record, now: Record, shards: int) -> Difference | None:
-    """The first difference between a record in an older copy and in a newer one, damage before change."""
+    """Return the first difference between a record in an older and in a newer copy, damage before change."""
     revisions = f"revision {then.revision} then, {now.revision} now"
 
     def differ(field: str, is_damage: bool, explanation: str) -> Difference:
@@ -95,7 +95,7 @@ def older_record(then: Record, now: Record, shards: int) -> Difference | None:
 
 
 def state_contradiction(record: Record, shards: int) -> Difference | None:
-    """Whether a record is in another state than its history says."""
+    """Return the difference between the state of a record and the last one in its history."""
     history = decode_history(record.history)
     expected = history[-1].to_state if history else State.ACTIVE
     if record.state == expected:

@@ -1,4 +1,4 @@
-"""`export`: everything that a database holds as JSON Lines, written while a server may be using it."""
+"""The export of a database as JSON Lines, also while a server uses it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..security.claims import CLAIM_KEY
+from ..security.sessions import CLAIM_KEY
 from ..security.tokens.revocations import encode_revocations
 from ..storage.loading import REVOCATIONS, load_revocations
 from ..storage.private_files import written_whole
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import StoreError
-from .line_fields import LineError
-from .portable import Item, Secret, Totals, encode, encode_footer, encode_header
+from .portable import Item, LineError, Secret, Totals, encode, encode_footer, encode_header
 from .reading import READ_ROWS
 
 
@@ -28,9 +27,9 @@ def export(
     created_at: float,
     progress: Callable[[int, int], None],
 ) -> Totals:
-    """Write all that `store` holds to `output`, and say what that was.
+    """Write the content of `store` to `output`, and return its totals.
 
-    `secrets` False leaves out what is secret. Raises `StoreError` where something cannot be exported.
+    With `secrets` false, secrets are left out. Raises `StoreError` where a row cannot be exported.
     """
     output.write(encode_header(created_at) + b"\n")
     totals = Totals()
@@ -70,7 +69,7 @@ def _items(store: SqliteStore, *, secrets: bool, created_at: float) -> Iterator[
     claim_key = store.load_secret(CLAIM_KEY)
     if secrets and claim_key is not None:
         yield Secret(CLAIM_KEY, claim_key)
-    # Revoked tokens stay so wherever the directory goes; their ids tell nobody anything.
+    # Revoked tokens stay revoked wherever the directory goes; their ids are no secret.
     revoked, damaged = load_revocations(store)
     if damaged:
         raise StoreError(f"cannot export the revocations: {damaged[0]}; see `openred-central verify`")

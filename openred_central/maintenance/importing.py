@@ -1,4 +1,4 @@
-"""`import`: an export becomes a new database, as a whole or not at all."""
+"""The import of an export into a new database, as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from ..storage.sqlite.lock import FileLock
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import RowsRefused, StoreError
 from .admitting import admit
-from .line_fields import LineError
-from .portable import LINE_BYTES_MAX, Item, Secret, Totals, decode, decode_header, encode
+from .portable import LINE_BYTES_MAX, Item, LineError, Secret, Totals, decode, decode_header, encode
 
 BATCH_ROWS = 5_000
-# The database is on the disk when it gets its name; until then it may do without.
+# The checks of all rows must not fill the memory.
 SPARING = "PRAGMA temp_store = FILE"
 
 ABSENT_NODES = "SELECT NOT EXISTS (SELECT 1 FROM node) AND NOT EXISTS (SELECT 1 FROM tombstone)"
@@ -46,17 +45,15 @@ def import_into(
     wall_s: float,
     progress: Callable[[int], None],
 ) -> tuple[Totals, Path | None]:
-    """Make the database `database` of an export, and say what it holds and where the former one is now.
+    """Make the database `database` from an export; return its totals and the new place of the former one.
 
-    `replace` says that a database with nodes may be set aside. `progress` is told the bytes read so far.
+    With `replace`, a database with nodes is set aside. `progress` is called with the bytes read so far.
     Raises `StoreError`: a bad line, an export that is cut short or was changed, a database that is there or
     in use. Then everything is as before.
     """
     with reported("import into", database):
         create_folder(database.parent)
-        lock = FileLock(database)
-        lock.acquire()
-        try:
+        with FileLock(database).hold():
             if decided_swaps(database):
                 finish_swap(database)
             if not (replace or _is_free(database)):
@@ -68,13 +65,11 @@ def import_into(
                 copy = scratch / database.name
                 totals = _build(copy, lines, progress)
                 aside = swap_in(database, copy, f"replaced-{utc_stamp(wall_s)}")
-        finally:
-            lock.release()
     return totals, aside if aside.exists() else None
 
 
 def _is_free(database: Path) -> bool:
-    """Whether there is no database, or one of ours without a node."""
+    """Return whether there is no database, or one of ours without a node."""
     if not database.exists():
         return not database.with_name(database.name + "-wal").exists()
     try:
@@ -86,7 +81,7 @@ def _is_free(database: Path) -> bool:
 
 
 def _build(copy: Path, lines: BinaryIO, progress: Callable[[int], None]) -> Totals:
-    """Make the database `copy`, complete and on the disk."""
+    """Make the database `copy`, complete and synced."""
     store = SqliteStore(copy)
     store.open()
     try:
@@ -105,18 +100,18 @@ def _build(copy: Path, lines: BinaryIO, progress: Callable[[int], None]) -> Tota
 
 
 def _fill(store: SqliteStore, lines: BinaryIO, progress: Callable[[int], None]) -> Totals:
-    """Write what the lines say to `store`, and return what that was."""
+    """Write the items of the lines to `store`, and return their totals."""
     numbered = enumerate(_lines(lines, progress), 1)
     number, header = next(numbered, (1, b""))
     _at(number, decode_header, header)
     totals, vitals, footer = Totals(), None, None
     rows = _Rows(store)
     for number, line in numbered:
-        # Editors leave one at the end; what was lost with a line is found by the footer.
+        # Editors leave an empty line at the end; the footer reveals lost lines.
         if not line.strip():
             continue
         if footer is not None:
-            raise StoreError(f"line {number}: there is something behind the footer; nothing was imported")
+            raise StoreError(f"line {number}: a line follows the footer; nothing was imported")
         item = _at(number, decode, line, totals.nodes)
         if isinstance(item, Totals):
             footer = item
@@ -130,9 +125,7 @@ def _fill(store: SqliteStore, lines: BinaryIO, progress: Callable[[int], None]) 
         totals = totals.with_line(item, encode(item))
     rows.flush(at_end=vitals is not None)
     if footer is None:
-        raise StoreError(
-            f"the export is cut off: there is no footer behind line {number}; nothing was imported"
-        )
+        raise StoreError(f"the export is cut off: no footer follows line {number}; nothing was imported")
     for name, said, found in zip(Totals._fields, footer, totals, strict=True):
         if said != found:
             raise StoreError(
@@ -147,7 +140,7 @@ def _shown(name: str, value: int) -> str:
 
 
 class _Rows:
-    """Gathers rows and commits them in batches."""
+    """Rows that are gathered and committed in batches."""
 
     def __init__(self, store: SqliteStore) -> None:
         self.vitals = Vitals(0.0, 0, 0.0)
@@ -169,7 +162,7 @@ class _Rows:
             self.flush()
 
     def flush(self, *, at_end: bool = False) -> None:
-        """Write what was gathered; the vitals alone where that is the end."""
+        """Write the gathered rows; at the end also the vitals alone."""
         if not (self._records or self._tombstones or at_end):
             return
         try:
@@ -186,7 +179,7 @@ def _lines(lines: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
     while line := lines.readline(LINE_BYTES_MAX):
         read += len(line)
         progress(read)
-        # Some programs begin every file with the mark, although UTF-8 needs none.
+        # Some programs begin every file with a byte order mark, although UTF-8 needs none.
         yield line.removeprefix(BOM_UTF8) if read == len(line) else line
 
 

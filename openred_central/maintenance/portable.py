@@ -2,8 +2,8 @@
 
 The first line is the header, with the version of this format; the last one the footer, with counts and
 digests; in between stand vitals, secrets, tombstones and nodes, the vitals first. The digest of a line is
-that of its content, written anew by this module: spaces, the order of fields and of lines do not matter,
-anything else does.
+that of its content as this module writes it: spaces and the order of fields and lines do not matter, anything
+else does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -26,7 +26,7 @@ from ..directory.state.node import (
     LEFT,
     OBSERVED,
     PROVEN,
-    Endpoint,
+    NodeEndpoint,
     Profile,
     Record,
     Tombstone,
@@ -34,27 +34,139 @@ from ..directory.state.node import (
     profile_parts,
 )
 from ..encoding import spki_of
-from .line_fields import Fields, LineError, object_of
 
 FORMAT = "openred-central-export"
 VERSION = 2
-# Version 1 knew nothing of keys and holds: what came since is told only where it is not what it was then.
+# Version 1 knew no keys and holds: later fields are written only where they differ from their value then.
 VERSIONS_READ = (1, 2)
 # All revocations that a directory remembers are 2.6 MB; no profile with its history comes near this.
 LINE_BYTES_MAX = 1 << 22
 
+WHOLE_MAX = 2**63 - 1
+# 30,000 years in seconds: far more than any time of a directory, and no more than its arithmetic bears.
+NUMBER_MAX = 1e12
+
 _STATES = {state.wire: state for state in LIVE_STATES}
 
 
+class LineError(ValueError):
+    """A line, or an item to become one, does not fit this format. The message says what is wrong."""
+
+
+def object_of(line: bytes) -> dict[str, Any]:
+    """Return the fields of `line`. Raises `LineError` where it is no JSON object."""
+    try:
+        fields = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise LineError(f"it is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise LineError("it is not a JSON object")
+    return fields
+
+
+class LineFields:
+    """The fields of an object, to be taken one by one; `done` refuses those that are left."""
+
+    def __init__(self, fields: dict[str, Any], where: str) -> None:
+        self._fields = fields
+        self._where = where
+
+    def _take(self, name: str, allowed: str, is_allowed: Callable[[Any], bool]) -> Any:
+        if name not in self._fields:
+            raise LineError(f"{self._where}{name} is missing")
+        value = self._fields.pop(name)
+        if not is_allowed(value):
+            shown = repr(value)
+            raise LineError(f"{self._where}{name} is {shown[:80]}, allowed is {allowed}")
+        return value
+
+    def text(self, name: str) -> str:
+        """Take text without a zero character, which no store takes."""
+        value: str = self._take(name, "text", lambda value: isinstance(value, str) and "\0" not in value)
+        return value
+
+    def name(self, name: str) -> str:
+        """Take text that can stand in a list separated by commas or semicolons."""
+        value = self.text(name)
+        if not value or "," in value or ";" in value:
+            raise LineError(f"{self._where}{name} is {value!r}, allowed is text without comma and semicolon")
+        return value
+
+    def number(self, name: str) -> float:
+        """Take a number that can be a time in seconds, or a rate."""
+
+        def is_allowed(value: Any) -> bool:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            return number and -NUMBER_MAX <= value <= NUMBER_MAX
+
+        return float(self._take(name, f"a number up to {NUMBER_MAX:g}", is_allowed))
+
+    def whole(self, name: str, maximum: int = WHOLE_MAX) -> int:
+        """Take a whole number from 0 to `maximum`."""
+        allowed = f"a whole number from 0 to {maximum}"
+        value: int = self._take(name, allowed, lambda value: type(value) is int and 0 <= value <= maximum)
+        return value
+
+    def flag(self, name: str, *, default: bool | None = None) -> bool:
+        """Take true or false; return `default`, where it is given, if the field is missing."""
+        if default is not None and name not in self._fields:
+            return default
+        return self._take(name, "true or false", lambda value: isinstance(value, bool)) is True
+
+    def has(self, name: str) -> bool:
+        """Return whether the field is there."""
+        return name in self._fields
+
+    def choice(self, name: str, choices: Mapping[str, State]) -> State:
+        """Take text that is a key of `choices`, and return its value."""
+        allowed = f"one of {', '.join(choices)}"
+        return choices[self._take(name, allowed, lambda value: isinstance(value, str) and value in choices)]
+
+    def texts(self, name: str) -> list[str]:
+        """Take a sorted list of different names, without commas."""
+
+        def is_allowed(value: Any) -> bool:
+            texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
+            return (
+                texts and value == sorted(set(value)) and not any(set(text) & {",", "\0"} for text in value)
+            )
+
+        value: list[str] = self._take(name, "a sorted list of different names", is_allowed)
+        return value
+
+    def objects(self, name: str) -> list[LineFields]:
+        """Take a list of objects, each with its own place in messages."""
+
+        def is_allowed(value: Any) -> bool:
+            return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+        taken = self._take(name, "a list of objects", is_allowed)
+        return [LineFields(one, f"{self._where}{name}[{index}].") for index, one in enumerate(taken)]
+
+    def object(self, name: str) -> dict[str, Any]:
+        """Take an object as it is."""
+        value: dict[str, Any] = self._take(name, "an object", lambda value: isinstance(value, dict))
+        return value
+
+    def inside(self, name: str) -> LineFields:
+        """Take an object, and return its fields to be taken."""
+        return LineFields(self.object(name), f"{self._where}{name}.")
+
+    def done(self) -> None:
+        """Raise `LineError` where a field was not taken."""
+        if self._fields:
+            raise LineError(f"{self._where}{next(iter(self._fields))} is not known")
+
+
 class Secret(NamedTuple):
-    """What a directory must keep to itself, such as the key of its claims."""
+    """A value that a directory must not publish, such as the key of its claims."""
 
     name: str
     value: bytes
 
 
 class Totals(NamedTuple):
-    """What the footer says: how much of each kind there is, and digests of everything and of the nodes.
+    """The content of the footer: how many items of each kind there are, and two digests.
 
     `digest` is the sum of the digests of all lines, `directory_digest` that of the records as
     ``GET /stats`` shows it; both modulo 2^64.
@@ -67,7 +179,7 @@ class Totals(NamedTuple):
     directory_digest: int = 0
 
     def with_line(self, item: Item, line: bytes) -> Totals:
-        """These totals and one more line."""
+        """Return these totals with one more line."""
         digest = int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "little")
         of_record = record_digest(item) if isinstance(item, Record) else 0
         return Totals(
@@ -83,12 +195,12 @@ Item = Record | Tombstone | Secret | Vitals
 
 
 def encode_header(created_at: float) -> bytes:
-    """The first line. `created_at` is wall time."""
+    """Return the first line. `created_at` is wall time."""
     return orjson.dumps({"type": "header", "format": FORMAT, "version": VERSION, "created_at": created_at})
 
 
 def encode_footer(totals: Totals) -> bytes:
-    """The last line."""
+    """Return the last line."""
     fields = totals._asdict()
     for name in ("digest", "directory_digest"):
         fields[name] = f"{fields[name]:016x}"
@@ -96,7 +208,7 @@ def encode_footer(totals: Totals) -> bytes:
 
 
 def encode(item: Item) -> bytes:
-    """One line, without its end. Raises `LineError` for what this format cannot say."""
+    """Return one line without its end. Raises `LineError` for an item that this format cannot express."""
     try:
         if isinstance(item, Record):
             return orjson.dumps({"type": "node", **_node(item)})
@@ -126,13 +238,13 @@ def decode_header(line: bytes) -> None:
 
 
 def decode(line: bytes, slot: int) -> Item | Totals:
-    """What a line behind the header says; a node gets `slot`. Raises `LineError`."""
+    """Return the item of a line after the header; a node gets `slot`. Raises `LineError`."""
     fields = object_of(line)
     kind = fields.pop("type", None)
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
         raise LineError(f"its type is {kind!r}, allowed is one of {', '.join(_READERS)}")
-    return reader(Fields(fields, f"{kind} "), slot)
+    return reader(LineFields(fields, f"{kind} "), slot)
 
 
 def _node(record: Record) -> dict[str, Any]:
@@ -142,7 +254,7 @@ def _node(record: Record) -> dict[str, Any]:
     if record.state not in LIVE_STATES:
         raise LineError(f"no node is in state {record.state}")
     profile = Profile.decode(record.profile)
-    told_where_set = {
+    written_where_set = {
         "proven": bool(record.flags & PROVEN),
         "keyed": bool(record.flags & KEYED),
         "held": bool(record.flags & HELD),
@@ -151,7 +263,7 @@ def _node(record: Record) -> dict[str, Any]:
         "next_key": record.next_key,
     }
     return {
-        **{name: value for name, value in told_where_set.items() if value},
+        **{name: value for name, value in written_where_set.items() if value},
         "node_id": record.node_id,
         "state": State(record.state).wire,
         "discoverable": bool(record.flags & DISCOVERABLE),
@@ -194,7 +306,7 @@ def _tombstone(tombstone: Tombstone) -> dict[str, Any]:
     return fields
 
 
-def _read_node(fields: Fields, slot: int) -> Record:
+def _read_node(fields: LineFields, slot: int) -> Record:
     record = Record(
         slot=slot,
         node_id=fields.text("node_id"),
@@ -231,7 +343,7 @@ def _read_node(fields: Fields, slot: int) -> Record:
     return record
 
 
-def _read_profile(fields: Fields) -> bytes:
+def _read_profile(fields: LineFields) -> bytes:
     profile = Profile(
         address=fields.text("address"),
         port=fields.whole("port", 65_535),
@@ -243,13 +355,13 @@ def _read_profile(fields: Fields) -> bytes:
     return profile.encode()
 
 
-def _read_endpoint(fields: Fields) -> Endpoint:
-    endpoint = Endpoint(fields.text("address"), fields.whole("port", 65_535))
+def _read_endpoint(fields: LineFields) -> NodeEndpoint:
+    endpoint = NodeEndpoint(fields.text("address"), fields.whole("port", 65_535))
     fields.done()
     return endpoint
 
 
-def _read_transition(fields: Fields) -> str:
+def _read_transition(fields: LineFields) -> str:
     at = fields.number("at")
     from_state = fields.choice("from", STATE_BY_WIRE_NAME)
     to_state = fields.choice("to", STATE_BY_WIRE_NAME)
@@ -258,7 +370,7 @@ def _read_transition(fields: Fields) -> str:
     return f"{at:.3f},{from_state.wire},{to_state.wire},{reason}"
 
 
-def _read_tombstone(fields: Fields, slot: int) -> Tombstone:
+def _read_tombstone(fields: LineFields, slot: int) -> Tombstone:
     tombstone = Tombstone(
         id_hash=fields.text("id_hash"),
         key_fingerprint=fields.text("key_fingerprint"),
@@ -273,13 +385,13 @@ def _read_tombstone(fields: Fields, slot: int) -> Tombstone:
     return tombstone
 
 
-def _read_vitals(fields: Fields, slot: int) -> Vitals:
+def _read_vitals(fields: LineFields, slot: int) -> Vitals:
     vitals = Vitals(fields.number("attended_s"), fields.whole("revision"), fields.number("transitions_per_h"))
     fields.done()
     return vitals
 
 
-def _read_secret(fields: Fields, slot: int) -> Secret:
+def _read_secret(fields: LineFields, slot: int) -> Secret:
     name, value = fields.text("name"), fields.text("value")
     fields.done()
     try:
@@ -288,7 +400,7 @@ def _read_secret(fields: Fields, slot: int) -> Secret:
         raise LineError(f"secret value is not base64: {error}") from error
 
 
-def _read_footer(fields: Fields, slot: int) -> Totals:
+def _read_footer(fields: LineFields, slot: int) -> Totals:
     try:
         totals = Totals(
             fields.whole("nodes"),
@@ -305,7 +417,7 @@ def _read_footer(fields: Fields, slot: int) -> Totals:
     return totals
 
 
-_READERS: dict[str, Callable[[Fields, int], Item | Totals]] = {
+_READERS: dict[str, Callable[[LineFields, int], Item | Totals]] = {
     "node": _read_node,
     "tombstone": _read_tombstone,
     "vitals": _read_vitals,

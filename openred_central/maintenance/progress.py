@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, now and then a line elsewhere."""
+"""The progress of a long command: a bar on a terminal, now and then a line elsewhere."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ LINE_S = 10.0
 
 
 class Progress:
-    """Shows on `stream` how far the step called `what` is. To be called with how much is done, and of what.
+    """Shows the progress of the step called `what` on `stream`. Call it with the work done and all work.
 
-    `monotonic_s` tells the time. Nothing is shown of what is over at once.
+    `monotonic_s` returns the time. A step that ends at once shows nothing.
     """
 
     def __init__(self, stream: TextIO, what: str, monotonic_s: Callable[[], float]) -> None:
@@ -25,7 +25,7 @@ class Progress:
         self._drawn = False
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total`; a `total` of 0 is not known."""
+        """Show `done` of `total`; a `total` of 0 is not known."""
         now_s = self._monotonic_s()
         if now_s - self._shown_s < (REDRAW_S if self._is_terminal else LINE_S):
             return

@@ -1,7 +1,7 @@
-"""Reading a database as it is at one moment, without being in the way of a server that uses it.
+"""Reading a database as it is at one moment, without getting in the way of a server that uses it.
 
-What is read is a copy: so the moment lasts as long as reading takes, the server's log does not have to be
-kept for it, and an older format is brought up to date without touching the original.
+A copy is read: so the moment lasts as long as reading takes, the server need not keep its log for it, and an
+older format is migrated without touching the original.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Copy = Callable[[Path], object]
 
 
 def existing_database(database: str) -> Path:
-    """The file that the setting `database` names. Raises `StoreError` where there is none."""
+    """Return the file that the setting `database` names. Raises `StoreError` where there is none."""
     path = database_path(database)
     if path is None:
         raise StoreError(f"{database} keeps nothing; name the file of a database with --database")
@@ -35,14 +35,14 @@ def existing_database(database: str) -> Path:
 
 @contextmanager
 def reading(database: Path, progress: Callable[[int, int], None]) -> Iterator[SqliteStore]:
-    """A store on a copy of `database` as it is now. Raises `StoreError` where it cannot be read."""
+    """Open a store on a copy of `database` as it is now. Raises `StoreError` where it cannot be read."""
     with _opened_copy(database, lambda copy: copy_database(database, copy, progress)) as store:
         yield store
 
 
 @contextmanager
 def reading_snapshot(database: Path, snapshot: Snapshot) -> Iterator[SqliteStore]:
-    """The same for a snapshot of `database`."""
+    """Open a store on a copy of a snapshot of `database`. Raises `StoreError` where it cannot be read."""
     with _opened_copy(database, lambda copy: shutil.copyfile(snapshot.database, copy)) as store:
         yield store
 
@@ -57,7 +57,7 @@ def _opened_copy(database: Path, make: Copy) -> Iterator[SqliteStore]:
             try:
                 store.open()
             except StoreError as error:
-                # Nobody knows the copy.
+                # The operator does not know the copy.
                 raise StoreError(str(error).replace(str(copy), str(database))) from error
         stack.callback(store.close)
         yield store

@@ -1,4 +1,4 @@
-"""`verify`: that memory, store and snapshots agree, by recomputing what each of them says of itself."""
+"""The check that memory, store and snapshots agree: their digests and counts are computed again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..directory.state.columns import DIGEST_MASK, record_digest, row_of
 from ..directory.state.node import Record, hash_id
 from ..directory.state.registry import shard_of
 from ..http_requests import NoReply, request
-from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES
+from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..storage.copies.runs import Run, is_earlier, load_runs
 from ..storage.copies.snapshots import Snapshot, Snapshots
 from ..storage.loading import MISFITS, load, load_revocations
@@ -24,8 +24,7 @@ from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import DamageError, StoreError, StoreState
 from ..wording import counted
 from .comparing import Difference, older_record, same_record, state_contradiction
-from .line_fields import LineError
-from .portable import encode
+from .portable import LineError, encode
 from .reading import READ_ROWS, reading, reading_snapshot
 
 TICK_S = 1.0
@@ -35,14 +34,14 @@ URL_ATTEMPTS = 5
 
 
 class Loaded(NamedTuple):
-    """A store in memory, and what it had to say of itself: `digests` by shard, from its rows."""
+    """A store in memory, with the `digests` of its rows by shard and other values of the store."""
 
     directory: Directory
     digests: list[int]
     attended_s: float
     claim_key: bytes | None
     runs: list[Run]
-    # The slots of rows that are set aside, which are in nobody's digest.
+    # The slots of rows that cannot be served, which are in no digest.
     unserved: frozenset[int]
 
     @property
@@ -51,10 +50,10 @@ class Loaded(NamedTuple):
 
 
 class Verifier:
-    """Verifies one database. `say` is given lines for people.
+    """Verifies one database.
 
     Arguments: `database`, its file; `make_directory`, which makes an empty directory with the settings;
-    `progress`, told how far a step is.
+    `say`, called with lines for people; `progress`, called with the rows or pages done and all of them.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class Verifier:
     def verify_store(self) -> Loaded | None:
         """Load the store into memory, check that, and compare it with the store's rows.
 
-        None where it cannot be loaded.
+        Return None where it cannot be loaded.
         """
         try:
             with reading(self._database, self._progress) as store:
@@ -110,21 +109,21 @@ class Verifier:
         if differences is None:
             self._problem(
                 f"{what}: {counts}; it is of another directory, with another key of claims: "
-                "move the database or the snapshot away, whichever is not of this one"
+                "move away the database or the snapshot, whichever is of another one"
             )
             return
         counts += f", {shards} of {len(loaded.digests)} shards as in the store"
         damage = next((one for one in differences if one.is_damage), None)
+        shown = [one.describe("the snapshot", "the store") for one in (damage, *differences) if one]
         if damage is not None:
-            self._problem(f"{what}: {counts}; first difference: {damage.tell('the snapshot', 'the store')}")
+            self._problem(f"{what}: {counts}; first difference: {shown[0]}")
         elif differences:
-            told = differences[0].tell("the snapshot", "the store")
-            self._say(f"{what}: {counts}; changed since, first {told}")
+            self._say(f"{what}: {counts}; changed since, first {shown[0]}")
         else:
             self._say(f"{what}: {counts}")
 
     def verify_server(self, url: str, loaded: Loaded, pause: Callable[[], None]) -> None:
-        """Compare the store with the memory of a running server; `pause` lets it save what is under way."""
+        """Compare the store with the memory of a running server; `pause` lets it save changes under way."""
         digest, before, after = loaded.digest, "", ""
         try:
             for attempt in range(URL_ATTEMPTS):
@@ -159,7 +158,7 @@ class Verifier:
         attended = load(directory, store, self._clock, tick_s=TICK_S)
         unserved = frozenset(row.slot for row in directory.nodes.unserved)
         for row in directory.nodes.unserved:
-            self._problem(f"store {self._database}: set aside: {row}")
+            self._problem(f"store {self._database}: unusable: {row}")
         registry = directory.nodes.registry
         digests = [0] * registry.shards_count
         broken = check(directory, attended.now())
@@ -188,7 +187,7 @@ class Verifier:
             self._verify_secrets(store),
             unserved,
         )
-        aside = f" and {len(unserved)} set aside" if unserved else ""
+        aside = f" and {len(unserved)} unusable" if unserved else ""
         summary = (
             f"store {self._database}: {counted(rows, 'node')}{aside}, "
             f"{counted(len(directory.nodes.tombstones), 'tombstone')}, "
@@ -202,7 +201,7 @@ class Verifier:
         return loaded
 
     def _verify_secrets(self, store: SqliteStore) -> list[Run]:
-        """Check what is kept besides nodes; returns the runs."""
+        """Check secrets and revocations, and return the runs."""
         key = store.load_secret(CLAIM_KEY)
         if key is not None and len(key) != CLAIM_KEY_BYTES:
             self._problem(
@@ -210,7 +209,7 @@ class Verifier:
                 f"{CLAIM_KEY_BYTES}: a start makes a new one, and all claims void"
             )
         for damaged in load_revocations(store)[1]:
-            self._problem(f"store {self._database}: set aside: {damaged}")
+            self._problem(f"store {self._database}: unusable: {damaged}")
         try:
             return load_runs(store)
         except DamageError as error:
@@ -218,29 +217,29 @@ class Verifier:
             return []
 
     def _check_row(self, directory: Directory, stored: Record) -> str | None:
-        """What is wrong with a row: in itself, or beside what memory has made of it."""
+        """Return the fault of a row, in itself or compared with memory; None where there is none."""
         registry = directory.nodes.registry
         shards = registry.shards_count
         try:
             encode(stored)
             difference = state_contradiction(stored, shards)
             if difference is not None:
-                return difference.tell("its history", "the store")
+                return difference.describe("its history", "the store")
         except (LineError, *MISFITS) as error:
             return f"shard {shard_of(stored.node_id, shards)}, node {stored.node_id!r}: {error}"
         slot = registry.slot_of(stored.node_id)
         if slot is None:
             return f"shard {shard_of(stored.node_id, shards)}, node {stored.node_id!r}: missing in memory"
         difference = same_record(registry.record(slot), stored, shards)
-        return None if difference is None else difference.tell("memory", "the store")
+        return None if difference is None else difference.describe("memory", "the store")
 
     def _compare_snapshot(
         self, store: SqliteStore, loaded: Loaded | None
     ) -> tuple[int, int, list[Difference] | str | None]:
-        """How many rows a snapshot has, how many shards are as in the store, and where they differ.
+        """Return the number of rows of a snapshot, the number of equal shards, and the differences.
 
-        At most one difference of each kind; why not where they cannot be compared; None where the snapshot is
-        of another directory.
+        There is at most one difference of each kind. Text instead says why the two cannot be compared, None
+        that the snapshot is of another directory.
         """
         if loaded is None:
             return sum(map(len, store.load_records(READ_ROWS))), 0, []
@@ -261,16 +260,16 @@ class Verifier:
         return comparison.rows, agreeing, [one for one in (comparison.damage, comparison.change) if one]
 
     def _served_digest(self, url: str, runs: list[Run]) -> str:
-        """The digest that a running server shows, which must be one that saves into this database.
+        """Return the digest that a running server shows, which must save into this database.
 
         Raises `StoreError` where it is another one, `OSError`, and `ValueError` and such for its reply.
         """
         document = _served(url)
         store = document["performance"]["store"]
         if not runs or store["run"] != runs[-1].name.hex():
-            raise StoreError(f"it does not run on {self._database}, or not on what is there now")
+            raise StoreError(f"it does not run on {self._database}, or that file was replaced since")
         if store["state"] == StoreState.DETACHED:
-            raise StoreError("its store is detached: nothing is saved; its log says why")
+            raise StoreError("its store is detached and saves nothing; its log says why")
         return str(document["directory"]["digest"])
 
     def _digest_now(self, unserved: frozenset[int]) -> int:
@@ -282,7 +281,7 @@ class Verifier:
 
 
 class _Comparison:
-    """Goes through a snapshot, row by row, and remembers the first difference of each kind."""
+    """The comparison of a snapshot, row by row, with a store: the first difference of each kind."""
 
     def __init__(self, loaded: Loaded, store: SqliteStore) -> None:
         self._directory = loaded.directory
@@ -320,7 +319,7 @@ class _Comparison:
             self._note(Difference(shard, then.node_id, "", then, None, True, explanation))
 
     def finish(self) -> None:
-        """Look for nodes that are in the store alone, when all rows were taken in."""
+        """Look for nodes that are only in the store, after all rows were taken in."""
         registry = self._directory.nodes.registry
         revision = self._vitals.revision if self._vitals is not None else 0
         for slot, seen in enumerate(self._seen):
@@ -338,7 +337,7 @@ class _Comparison:
         tombstones = self._directory.nodes.tombstones
         if tombstones.get(hash_id(then.node_id)) is not None:
             return True
-        # Tombstones fall after their time, and make room for others where there are as many as may be.
+        # Tombstones are removed after their time, and when others need room.
         then_s = self._vitals.attended_s if self._vitals is not None else 0.0
         passed = self._attended_s - then_s >= self._directory.lifecycle.tombstone_s
         return passed or len(tombstones) >= self._directory.options.nodes_max
@@ -353,7 +352,7 @@ class _Comparison:
 
 
 def _sound_rows(store: SqliteStore, unserved: frozenset[int]) -> Iterator[list[Record]]:
-    """The rows of `store` that are not set aside."""
+    """Yield the rows of `store` that can be served."""
     for records in store.load_records(READ_ROWS):
         yield [record for record in records if record.slot not in unserved] if unserved else records
 

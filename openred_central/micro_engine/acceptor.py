@@ -1,7 +1,7 @@
 """Accepts connections, turns away those above the caps, and survives having no file descriptors left.
 
-uvloop's own server closes its listening socket for good, and says nothing, when `accept` fails because the
-process has no descriptor left and libuv no spare one. So we accept ourselves.
+If `accept` fails because the process has no descriptor left and libuv no spare one, uvloop's own server
+silently closes its listening socket for good. So the engine accepts by itself.
 """
 
 from __future__ import annotations
@@ -15,25 +15,21 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..errors import CallerError
 from .connection import Connection
 from .gate import GateKey, plain_address
-from .shared import Shared
+from .shared import Shared, too_many_connections
 from .wire.messages import Response
 
-# After as many in one go, those that are connected already have their turn.
+# So many are accepted at once; then those that are connected already have their turn.
 ACCEPTS_PER_TURN_MAX: Final = 64
 ACCEPT_PAUSE_S: Final = 1.0
-# How many of those that were turned away are kept open for a moment, to receive the answer and not a reset.
+# So many of those turned away are kept open for a moment, to receive the answer and not a reset.
 PARTING_MAX: Final = 64
 
 _TOO_MANY: Final = Response.problem(
-    CallerError(
-        503,
-        "too_many_connections",
-        "There are too many connections, in all or from your address.",
-        suggestion="Use fewer connections and keep them open, or come back later.",
-        headers=(("Retry-After", "5"),),
+    too_many_connections(
+        "The limit of connections is reached, in all or from your address.",
+        "Use fewer connections and keep them open, or come back later.",
     )
 )
 
@@ -41,10 +37,9 @@ log = logging.getLogger(__name__)
 
 
 class Acceptor:
-    """Accepts from `listeners` for `shared`, on those of TCP over TLS where `tls` is given.
+    """Accepts from `listeners` for `shared`, those of TCP over TLS if `tls` is given.
 
-    At a Unix socket a proxy of this machine speaks in clear: it has ended TLS itself. `tick` must be called
-    about once a second.
+    At a Unix socket, a proxy of this machine has ended TLS itself. `tick` must be called about once a second.
     """
 
     def __init__(
@@ -53,7 +48,7 @@ class Acceptor:
         self._shared = shared
         self._listeners = list(listeners)
         self._tls = tls
-        # Whoever does not finish its handshake holds a place as long as one that sends no head.
+        # A client that does not finish its handshake holds a place as long as one that sends no head.
         self._tls_options: dict[str, Any] = {
             "ssl": tls,
             "ssl_handshake_timeout": shared.limits.head_timeout_s,
@@ -61,47 +56,48 @@ class Acceptor:
         }
         self._resume: asyncio.TimerHandle | None = None
         self._adopting: set[asyncio.Task[None]] = set()
-        self._parting: deque[socket.socket] = deque()
+        self.parting: deque[socket.socket] = deque()
         self._parting_before = 0
 
     def renew(self, tls: ssl.SSLContext) -> None:
-        """Serve over TLS with `tls` from the next connection on; those that are open stay as they are."""
+        """Serve TLS with `tls` from the next connection on; open ones stay as they are."""
         self._tls = self._tls_options["ssl"] = tls
 
     def start(self) -> None:
         """Accept from now on."""
+        loop = asyncio.get_running_loop()
         for listener in self._listeners:
-            self._shared.loop.add_reader(listener, self._accept, listener)
+            loop.add_reader(listener, self._accept, listener)
 
     def stop(self) -> None:
         """Accept what the kernel has already connected, then close the listening sockets."""
-        # Where accepting fails it pauses, and must find none of these: they are about to be closed.
+        # A pause must not watch these again afterwards: they are about to be closed.
         listeners, self._listeners = self._listeners, []
+        loop = asyncio.get_running_loop()
         for listener in listeners:
-            self._shared.loop.remove_reader(listener)
-        for listener in listeners:
+            loop.remove_reader(listener)
             self._accept(listener, self._shared.limits.backlog)
             listener.close()
         if self._resume is not None:
             self._resume.cancel()
 
     def break_off(self) -> None:
-        """End handshakes that are not done: none of these clients has asked for anything yet."""
+        """End handshakes that are not done: none of these clients has sent a request yet."""
         for task in self._adopting:
             task.cancel()
 
     def close(self) -> None:
-        """Close those turned away, and what is still to be made a connection."""
+        """Close those turned away, and those that are not connections yet."""
         self.break_off()
-        while self._parting:
-            self._parting.popleft().close()
+        while self.parting:
+            self.parting.popleft().close()
         self._parting_before = 0
 
     def tick(self) -> None:
         """Close those turned away before the last tick."""
         for _ in range(self._parting_before):
-            self._parting.popleft().close()
-        self._parting_before = len(self._parting)
+            self.parting.popleft().close()
+        self._parting_before = len(self.parting)
 
     def _accept(self, listener: socket.socket, accepts_max: int = ACCEPTS_PER_TURN_MAX) -> None:
         gate = self._shared.gate
@@ -120,7 +116,7 @@ class Acceptor:
             gate_key = gate.key(peer)
             if gate.enter(gate_key):
                 self._shared.stats.connections_total += 1
-                task = self._shared.loop.create_task(self._adopt(client, peer, gate_key))
+                task = asyncio.create_task(self._adopt(client, peer, gate_key))
                 self._adopting.add(task)
                 task.add_done_callback(self._adopting.discard)
             else:
@@ -132,10 +128,11 @@ class Acceptor:
         connection = Connection(self._shared, peer, gate_key, scheme="https" if tls else "http")
         options = self._tls_options if tls else {}
         try:
-            await self._shared.loop.connect_accepted_socket(lambda: connection, client, **options)
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: connection, client, **options)
         except OSError as error:
-            # A client that left, or failed its TLS handshake. That is nothing to trouble the operator with.
-            log.debug("a connection from %s came to nothing: %r", peer or "a Unix socket", error)
+            # A client that left, or failed its TLS handshake, is nothing to trouble the operator with.
+            log.debug("a connection from %s failed before a request: %r", peer or "a Unix socket", error)
         finally:
             if connection.made:
                 self._shared.make_room()
@@ -147,15 +144,16 @@ class Acceptor:
         return self._tls is not None and client.family != socket.AF_UNIX
 
     def _pause(self, error: OSError) -> None:
-        """Stop accepting for a moment: trying again at once would only burn the processor."""
+        """Stop accepting for a moment: another attempt at once would only burn the processor."""
         self._shared.stats.accept_pauses += 1
         log.warning("accepting pauses for %g s: %s", ACCEPT_PAUSE_S, error)
+        loop = asyncio.get_running_loop()
         for listener in self._listeners:
-            self._shared.loop.remove_reader(listener)
-        self._resume = self._shared.loop.call_later(ACCEPT_PAUSE_S, self.start)
+            loop.remove_reader(listener)
+        self._resume = loop.call_later(ACCEPT_PAUSE_S, self.start)
 
     def _turn_away(self, client: socket.socket) -> None:
-        """Tell `client` to come back later, as cheaply as can be; over TLS nothing can be told."""
+        """Answer `client` with a 503 and close it; over TLS, only close it."""
         shared = self._shared
         shared.stats.connections_refused += 1
         if self._speaks_tls(client):
@@ -164,7 +162,7 @@ class Acceptor:
         with contextlib.suppress(OSError):
             client.send(shared.encoder.whole(_TOO_MANY, keep_alive=False, head_only=False, cors=False))
             client.shutdown(socket.SHUT_WR)
-        if len(self._parting) < PARTING_MAX:
-            self._parting.append(client)
+        if len(self.parting) < PARTING_MAX:
+            self.parting.append(client)
         else:
             client.close()

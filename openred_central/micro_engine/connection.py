@@ -1,204 +1,277 @@
-"""One client's connection: bytes in, answers out (RFC 9112).
+"""One client's connection: bytes in, answers out (RFC 9112), with its phases, deadlines and back-pressure.
 
-Every callback has the same rhythm: feed → take → answer → one write for all answers that are ready. Only
-the parser raises for what the client sent; that ends in `_refuse_framing`, after which nothing is parsed.
+    phase     waits for                                    goes on to
+    HEAD      a complete head                              BODY, HANDLER, STREAM, LINGER, CLOSING
+    BODY      the rest of the body                         HEAD, HANDLER, STREAM, LINGER, CLOSING
+    HANDLER   the task of a handler                        HEAD, STREAM, LINGER, CLOSING
+    STREAM    pieces of a body, and the client to read     HEAD, LINGER, CLOSING
+    LINGER    the client to close; input is thrown away    CLOSING
+    CLOSING   the transport to be done                     –
+    LOST      the task of a handler, if one still runs     –
 
-The phases of a connection are described in `channel`.
+Any phase may become LOST. HEAD and BODY parse; the others do not. In each turn, a connection feeds the
+parser, takes and answers requests, and writes all answers that are ready at once. Only the parser raises for
+what the client sent; that ends in `_refuse_framing`, after which nothing is parsed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from functools import partial
-from typing import Any, Final
+from typing import Final, cast
 
 from ..errors import CallerError, InternalBug
-from .channel import BODY, DISCARD, HANDLER, HEAD, LINGER, LOST, STREAM, Channel
 from .driving import start
 from .gate import GateKey
+from .limits import UNREAD_BYTES_FREE
+from .outgoing import Outgoing, close
 from .router import Parameters, Route
-from .shared import CLIENT_LEFT, Shared
-from .shortcut import Shortcut
-from .streaming import close, pump
+from .shared import CLIENT_LEFT, Shared, too_many_connections
+from .shortcut import Shortcut, shortcut_for
 from .wire.messages import Request, Response, StreamingResponse
+from .wire.parser import RequestParser
 from .wire.responses import CONTINUE, as_response
 
-# A connection that has more requests ready than can be answered in this time lets others go first.
+# A client may send so much ahead while its handler works or while it does not read; then reading pauses.
+READ_AHEAD_BYTES_MAX: Final = 64 * 1024
+# A connection with more requests ready than can be answered in this time lets others go first.
 TURN_S_MAX: Final = 0.001
 
+# In the order of the table: comparisons such as `phase <= BODY`, which means that it parses, rely on it.
+HEAD, BODY, HANDLER, STREAM, LINGER, CLOSING, LOST = range(7)
 
-class Connection(Channel):
-    """The protocol of one connection: hears requests and answers them, in order, one at a time."""
 
-    __slots__ = ("_head_at_s", "_pending", "_shortcut")
-    # The request that waits for its body or its handler; absent while none does, to hold no memory.
-    _pending: tuple[Request, Route, Parameters]
-    # When the head of the request at hand was there.
-    _head_at_s: float
+class Connection(asyncio.Protocol):
+    """A connection from `peer`, which the gate counts under `gate_key`. It answers requests in order.
+
+    `scheme` is ``https`` over TLS, else ``http``. Beside the transport's callbacks, `check_deadlines` must be
+    called about once a second.
+    """
+
+    __slots__ = (
+        "_allowed_s",
+        "_counted_bytes",
+        "_gate_key",
+        "_head_at_s",
+        "_head_timed",
+        "_input_ended",
+        "_limits",
+        "_linger_bytes",
+        "_now_s",
+        "_peer",
+        "_pending",
+        "_reading_paused",
+        "_resting",
+        "_shared",
+        "_shortcut",
+        "_since_s",
+        "_task",
+        "_transport",
+        "made",
+        "out",
+        "parser",
+        "phase",
+    )
+    # Set by `connection_made`, before which nothing else is called.
+    _transport: asyncio.Transport
+    out: Outgoing
 
     def __init__(self, shared: Shared, peer: str, gate_key: GateKey, *, scheme: str) -> None:
-        super().__init__(shared, peer, gate_key, scheme=scheme)
-        # What answers the next request if it is as the last two were.
-        self._shortcut: tuple[Shortcut, Route] | None = None
+        self._shared = shared
+        self._limits = shared.limits
+        self._peer = peer
+        self._gate_key = gate_key
+        self.parser = RequestParser(shared.limits, scheme)
+        self.made = False
+        self.phase: int = HEAD
+        # When something last happened here, and when the head of the request at hand had come.
+        self._now_s = self._head_at_s = shared.clock.monotonic_s()
+        # The deadline of the phase: `_allowed_s` seconds after `_since_s`.
+        self._since_s, self._allowed_s = self._now_s, self._limits.head_timeout_s
+        # The deadline is that of a head that began to come; at first, it is that of connecting.
+        self._head_timed = True
+        # The request whose body is to come; None if that body is thrown away, and in all other phases.
+        self._pending: tuple[Request, Route, Parameters] | None = None
+        # The task of a handler that waits, or of a body that streams.
+        self._task: asyncio.Task[bool] | None = None
+        self._shortcut: Shortcut | None = None
+        self._input_ended = False
+        self._reading_paused = False
+        # Its turn is over with requests left; it goes on in the next turn of the loop.
+        self._resting = False
+        self._linger_bytes = 0
+        # The share of this connection in `Shared.unread_bytes`.
+        self._counted_bytes = 0
 
-    # What the transport calls
+    # Callbacks of the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes_max)
+        self.out = Outgoing(self._transport, self._shared.stats, self._now_s)
+        self._shared.connections.add(self)
+        self.made = True
 
     def data_received(self, data: bytes) -> None:
-        shared = self._shared
-        shared.stats.bytes_in += len(data)
-        if self._shortcut is not None:
-            try:
-                data = self._take_shortcut(data, *self._shortcut)
-            except Exception as error:  # noqa: BLE001
-                # Nothing of it is written yet: the handler answers, or fails in its own way.
-                route = self._shortcut[1]
-                self._shortcut = None
-                shared.report(error, Request(route.method, route.template, peer=self._peer))
+        self._shared.stats.bytes_in += len(data)
+        if self._shortcut is not None and self.phase == HEAD:
+            data = self._take_shortcut(self._shortcut, data)
             if not data:
                 return
         if self.phase >= LINGER:
-            self._throw_away(data)
+            self._linger_bytes += len(data)
+            if self._linger_bytes > self._limits.linger_bytes_max:
+                self._close()
             return
-        self._now_s = shared.clock.monotonic_s()
-        self._parser.feed(data)
-        if self.phase <= DISCARD and not self._resting:
-            self._advance()
-        else:
-            self._count_unread()
-            self._balance_reading()
+        self.parser.feed(data)
+        self._advance()
 
     def eof_received(self) -> bool:
-        """Keep the connection open for the answers that are due; over TLS that cannot be (RFC 9112 §9.6)."""
+        """Keep the connection open for the answers that are due; TLS cannot do that (RFC 9112 §9.6)."""
         if self.phase >= LINGER:
             return False
-        self._now_s = self._shared.clock.monotonic_s()
         self._input_ended = True
-        self._parser.feed_eof()
-        if self.phase <= DISCARD and not self._resting:
-            self._advance()
+        self.parser.feed_eof()
+        self._advance()
         return self._transport.can_write_eof()
 
-    def resume_writing(self) -> None:
-        self._out.resume()
-        self._now_s = self._shared.clock.monotonic_s()
-        if self.phase in (BODY, DISCARD):
-            # The client could not go on while reading was paused: its time starts anew.
-            self._deadline_s = self._now_s + self._limits.body_timeout_s
-        if self.phase <= DISCARD and not self._resting:
-            self._advance()
+    def pause_writing(self) -> None:
+        self.out.paused = True
         self._balance_reading()
 
-    # The same, where all of it follows from the requests before
+    def resume_writing(self) -> None:
+        self.out.resume()
+        if self.phase == BODY:
+            # The client could not send while reading was paused: its time starts anew.
+            self._since_s = self._shared.clock.monotonic_s()
+        self._advance()
 
-    def _take_shortcut(self, data: bytes, shortcut: Shortcut, route: Route) -> bytes:
-        """Answer what `shortcut` can of the requests that `data` is, unless something is under way.
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.phase == STREAM and self._task is not None:
+            self._task.cancel()
+        # A handler runs to its end: its change must not stop half-way. Its connection keeps its place at the
+        # gate until then, so that clients who leave early cannot pile up handlers.
+        self.phase = LOST
+        self._end_input()
+        if self._task is None:
+            self._shared.leave(self, self._gate_key)
 
-        Returns the rest, all of it where that is not what `data` is.
+    # Calls of the engine
+
+    @property
+    def leaving(self) -> bool:
+        """Return whether it is closing, or closed."""
+        return self.phase >= CLOSING
+
+    @property
+    def waits_since_s(self) -> float:
+        """Return since when it has waited for a request, in monotonic seconds; infinite if it does not."""
+        return math.inf if self.phase > BODY or self._resting else self._since_s
+
+    def check_deadlines(self, now_s: float) -> None:
+        """Close or reset the connection if its time is up at `now_s`, in monotonic seconds."""
+        if self.phase == LOST:
+            return
+        self._now_s = now_s
+        if self.out.stalled_s(now_s) >= self._limits.write_timeout_s:
+            self._shared.stats.connections_reset += 1
+            self._transport.abort()
+        elif self.phase >= LINGER and self.out.bytes_unsent:
+            # The time to linger begins when the client has the answer.
+            self._since_s = now_s
+        elif now_s - self._since_s >= self._allowed_s and not self.out.paused and not self._resting:
+            self._time_out()
+
+    def give_way(self) -> None:
+        """Close now, so that another connection gets the place."""
+        self._close()
+        self._transport.abort()
+
+    def drain(self) -> None:
+        """Close if nothing is in flight, end a stream; otherwise the next answer is the last.
+
+        If the last answer is sent already, but not yet at its end, it closes when it would wait for a head.
         """
-        shared, out = self._shared, self._out
-        if self.phase != HEAD or out.paused or self._resting or shared.draining or not self._parser.at_start:
+        if self.phase == STREAM and self._task is not None:
+            self._task.cancel()
+        elif self.phase == HEAD and self.parser.idle:
+            self._close()
+
+    def cut(self) -> None:
+        """End everything now, without an answer."""
+        if self._task is not None:
+            self._task.cancel()
+        if self.phase != LOST:
+            self._transport.abort()
+
+    # Requests
+
+    def _take_shortcut(self, shortcut: Shortcut, data: bytes) -> bytes:
+        """Answer the requests at the front of `data` by `shortcut`, unless something is under way.
+
+        Returns the rest of `data`.
+        """
+        if self.out.paused or self._resting or not self.parser.at_start:
             return data
-        head_at_s = shared.clock.monotonic_s()
-        parameter = shortcut.parameter(data)
-        if parameter is not None:
-            answer = shortcut.answer(parameter)
-            if answer is None:
-                return data
-            out.write(shared.encoder.json(*answer, cors=route.cors))
-            answered, data = 1, b""
-        else:
-            answered, data = self._take_pipelined(data, shortcut, route)
-            if not answered:
-                return data
-        stats = shared.stats
-        stats.requests += answered
-        stats.responses[2] += answered
-        route.responses[2] += answered
-        self._now_s = now_s = shared.clock.monotonic_s()
-        stats.latency.observe(now_s - head_at_s, answered)
-        self._deadline_s = now_s + self._limits.idle_timeout_s
-        return data
-
-    def _take_pipelined(self, data: bytes, shortcut: Shortcut, route: Route) -> tuple[int, bytes]:
-        """The same for several requests at once: how many were answered, and the rest."""
-        encoder, replies, taken_bytes = self._shared.encoder, list[bytes](), 0
-        for parameter in shortcut.parameters(data):
-            answer = shortcut.answer(parameter)
-            if answer is None:
-                break
-            replies.append(encoder.json(*answer, cors=route.cors))
-            taken_bytes += shortcut.framing_bytes + len(parameter)
-        if replies:
-            self._out.write(b"".join(replies))
-        return len(replies), data[taken_bytes:]
-
-    # Feed → take → answer → write
+        began_s = self._shared.clock.monotonic_s()
+        try:
+            rest = shortcut.take(data, began_s, self._shared, self.out)
+        except Exception as error:  # noqa: BLE001
+            # The handler answers, or fails in its own way.
+            self._shortcut = None
+            route = shortcut.route
+            self._shared.report(error, Request(route.method, route.template, peer=self._peer))
+            return data
+        if rest is not data:
+            self._now_s = self._since_s = began_s
+        return rest
 
     def _advance(self) -> None:
-        """Take and answer what has come, until more must come, a handler waits, the client must read, or
-        its turn is over."""
-        parser, out = self._parser, self._out
-        turn_ends_s, first = self._now_s + TURN_S_MAX, True
-        try:
-            while not out.paused:
-                if first:
-                    first = False
-                elif not parser.buffered_bytes:
-                    # Nearly always all is answered here: trying to read on takes 0.3 µs.
-                    if self.phase == HEAD:
-                        break
-                elif self._shared.clock.monotonic_s() > turn_ends_s:
-                    self._rest()
-                    break
-                if self.phase == HEAD:
-                    request = parser.read_head()
-                    if request is None:
-                        break
-                    self._take_head(request)
-                elif self.phase > DISCARD or not self._take_body():
-                    break
-                if out.bytes_ready >= self._limits.write_buffer_bytes_max:
-                    out.flush()
-        except CallerError as error:
-            self._refuse_framing(error)
-        out.flush()
-        if parser.unread_bytes or self._counted_bytes:
+        """Take and answer what has come, as far as the phase allows."""
+        self._now_s = self._shared.clock.monotonic_s()
+        if self.phase >= LINGER:
+            return
+        if self.phase <= BODY and not self._resting:
+            try:
+                self._take_requests()
+            except CallerError as error:
+                self._refuse_framing(error)
+            self.out.flush()
+            if self.phase == HEAD and not self.out.paused and not self._resting:
+                self._await_head()
+        if self.parser.unread_bytes or self._counted_bytes:
             self._count_unread()
-        if self.phase == HEAD and not out.paused and not self._resting:
-            self._await_head()
         if self._reading_paused or self.phase != HEAD or self._resting:
             self._balance_reading()
 
-    def _rest(self) -> None:
-        """Let the other connections go first, then go on."""
-        self._resting = True
-        self._shared.loop.call_soon(self._go_on)
+    def _take_requests(self) -> None:
+        """Answer until more must come, a handler waits, the client must read, or the turn is over."""
+        parser, out = self.parser, self.out
+        turn_ends_s, first = self._now_s + TURN_S_MAX, True
+        while not out.paused:
+            if first:
+                first = False
+            elif not parser.buffered_bytes:
+                # Nearly always everything is answered here.
+                if self.phase == HEAD:
+                    return
+            elif self._shared.clock.monotonic_s() > turn_ends_s:
+                self._resting = True
+                asyncio.get_running_loop().call_soon(self._go_on)
+                return
+            if self.phase == HEAD:
+                request = parser.read_head()
+                if request is None:
+                    return
+                self._take_head(request)
+            elif self.phase > BODY or not self._take_body():
+                return
+            if out.bytes_ready >= self._limits.write_buffer_bytes_max:
+                out.flush()
 
     def _go_on(self) -> None:
         self._resting = False
-        if self.phase <= DISCARD:
-            self._now_s = self._shared.clock.monotonic_s()
-            self._advance()
-            self._balance_reading()
-
-    def _take_body(self) -> bool:
-        """Take a body, or as much of it as is read at once, and answer where one is due. False: more must
-        come."""
-        if self.phase == DISCARD:
-            if self._parser.read_body(self._limits.body_bytes_max, keep=False) is None:
-                return self._parser.rests
-            self.phase = HEAD
-            return True
-        request, route, parameters = self._pending
-        body = self._parser.read_body(route.body_bytes_max, keep=route.body != "none")
-        if body is None:
-            return self._parser.rests
-        del self._pending
-        request.body = body
-        self._serve(request, route, parameters)
-        return True
+        self._advance()
 
     def _take_head(self, request: Request) -> None:
         """Answer a request without a body; have the body of any other read, or thrown away."""
@@ -210,180 +283,281 @@ class Connection(Channel):
         try:
             route, parameters = shared.router.admit(request)
         except CallerError as error:
-            self._refuse(request, error)
+            cors = shared.router.opens_refusal(request)
+            self._settle(self._respond(request, Response.problem(error), cors=cors, closes=error.close))
+            if self.phase == HEAD and request.content_length != 0:
+                self._await_body()
             return
-        if request.content_length == 0:
-            if route.prepare is not None:
-                self._prepare(request, route)
-            self._serve(request, route, parameters)
+        if request.content_length != 0:
+            self._pending = request, route, parameters
+            self._await_body()
+            if request.expects_continue and not self.parser.body_started:
+                self.out.add(CONTINUE)
             return
-        self._pending = request, route, parameters
-        self._await_body(BODY)
-        if request.expects_continue and not self._parser.body_started:
-            self._out.add(CONTINUE)
+        if route.prepare is not None:
+            section, shortcut = self.parser.repeated_section, self._shortcut
+            if section is not None and (shortcut is None or not shortcut.is_for(route, section)):
+                self._shortcut = shortcut_for(request, route, section, shared.router)
+        self._serve(request, route, parameters)
 
-    def _prepare(self, request: Request, route: Route) -> None:
-        """Keep what answers further requests like `request`, once there were two."""
-        section = self._parser.repeated_section
-        if section is None or self._shared.observe is not None:
-            return
-        if self._shortcut is None or self._shortcut[1] is not route or not self._shortcut[0].ends(section):
-            shortcut = self._shared.router.shortcut(request, route, section)
-            self._shortcut = (shortcut, route) if shortcut is not None else None
+    def _take_body(self) -> bool:
+        """Take a body, or as much of it as is read at once, and answer. Return False if more must come."""
+        pending = self._pending
+        if pending is None:
+            body = self.parser.read_body(self._limits.body_bytes_max, keep=False)
+        else:
+            body = self.parser.read_body(pending[1].body_bytes_max, keep=pending[1].body != "none")
+        if body is None:
+            return self.parser.rests
+        self.phase = HEAD
+        if pending is not None:
+            self._pending = None
+            pending[0].body = body
+            self._serve(*pending)
+        return True
 
     def _serve(self, request: Request, route: Route, parameters: Parameters) -> None:
-        """Run the handler in place; where it waits, a task goes on and parsing stops until it is done."""
-        try:
-            task, result = start(route.handler(request, *parameters), self._shared.loop)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
-            self._finish(request, route, None, error)
-            return
+        """Answer in place; if the handler waits or the answer streams, a task goes on and parsing stops."""
+        task, keep_alive = start(self._exchange(request, route, parameters))
         if task is None:
-            self._finish(request, route, result, None)
+            self._settle(keep_alive)
             return
-        self.phase = HANDLER
-        self._deadline_s = math.inf
-        self._pending = request, route, parameters
+        if self.phase != STREAM:
+            self.phase = HANDLER
+        self._allowed_s = math.inf
         self._task = task
-        task.add_done_callback(self._handler_done)
+        task.add_done_callback(self._exchange_done)
 
-    def _handler_done(self, task: asyncio.Task[Any]) -> None:
-        self._task = None
-        request, route, _ = self._pending
-        del self._pending
-        self._now_s = self._shared.clock.monotonic_s()
-        error: BaseException | None = asyncio.CancelledError("the handler was cancelled")
-        if not task.cancelled():
-            error = task.exception()
-        result = task.result() if error is None else None
-        if self.phase == LOST:
-            self._abandon(request, result, error)
-        else:
-            self._finish(request, route, result, error)
-            self._advance()
-
-    def _abandon(self, request: Request, result: object, error: BaseException | None) -> None:
-        """Nobody waits for the answer any more; failures are still told, and streams closed."""
-        if error is not None:
-            self._shared.error_response(error, request)
-        self._observe(request, CLIENT_LEFT, 0, self._now_s)
-        if isinstance(result, StreamingResponse):
-            self._shared.run_aside(close(result.chunks))
-        self._shared.leave(self, self._gate_key)
-
-    def _finish(self, request: Request, route: Route, result: object, error: BaseException | None) -> None:
-        """Answer with what the handler returned, or with the `error` that it raised."""
+    async def _exchange(self, request: Request, route: Route, parameters: Parameters) -> bool:
+        """Answer `request` with what its handler returns or raises. Return whether another may follow."""
+        shared = self._shared
         closes = False
         try:
-            if error is None:
-                response = result if type(result) is Response else as_response(result)
-            else:
-                closes = isinstance(error, CallerError) and error.close
-                response = self._shared.error_response(error, request)
-            self._respond(request, response, route.cors, closes)
+            response = as_response(await route.handler(request, *parameters))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+            response = shared.error_response(error, request)
+            closes = isinstance(error, CallerError) and error.close
+        if self.phase == LOST:
+            shared.observe(request, CLIENT_LEFT, 0, shared.clock.monotonic_s() - self._head_at_s)
+            if isinstance(response, StreamingResponse):
+                await close(response.chunks)
+            return False
+        try:
+            keep_alive = self._respond(request, response, cors=route.cors, closes=closes)
         except (InternalBug, TypeError) as bug:
-            # What the handler returned cannot be sent; nothing of it has been.
-            response = self._shared.error_response(bug, request)
-            self._respond(request, response, route.cors)
+            # The response cannot be sent; no byte of it has been.
+            response = shared.error_response(bug, request)
+            keep_alive = self._respond(request, response, cors=route.cors)
         route.responses[response.status // 100] += 1
+        if isinstance(response, StreamingResponse):
+            return await self._stream(request, response, keep_alive)
+        return keep_alive
 
-    def _refuse(self, request: Request, error: CallerError) -> None:
-        """Answer a request whose head is not acceptable; its body will be read and thrown away."""
-        cors = self._shared.router.opens_refusal(request)
-        self._respond(request, Response.problem(error), cors, error.close)
-        if self.phase == HEAD and request.content_length != 0:
-            self._await_body(DISCARD)
+    def _exchange_done(self, task: asyncio.Task[bool]) -> None:
+        self._task = None
+        if self.phase == LOST:
+            self._shared.leave(self, self._gate_key)
+        else:
+            self._settle(task.result())
+            self._advance()
 
     def _respond(
-        self, request: Request, response: Response | StreamingResponse, cors: bool, closes: bool = False
-    ) -> None:
-        """Have `response` sent, and decide what comes after it; `closes` says that nothing does.
+        self,
+        request: Request,
+        response: Response | StreamingResponse,
+        *,
+        cors: bool,
+        closes: bool = False,
+    ) -> bool:
+        """Have `response`, or the head of one that streams, sent. Return whether another request may follow.
 
-        `cors` lets pages of any origin read it. Raises what `ResponseEncoder` raises.
+        `cors` permits pages of any origin to read it. Raises what `ResponseEncoder` raises.
         """
         shared = self._shared
-        keep_alive = not closes and request.keep_alive and not shared.draining
-        if self._input_ended and self._parser.idle:
-            keep_alive = False
-        head_only = request.method == "HEAD"
-        answered_s = shared.clock.monotonic_s()
-        shared.stats.latency.observe(answered_s - self._head_at_s)
-        if isinstance(response, StreamingResponse):
-            self._stream(request, response, cors=cors, keep_alive=keep_alive, head_only=head_only)
-            return
-        status = response.status
-        # Who fails is told the id; all others are spared making one.
-        request_id = request.identify(shared.new_request_id) if status >= 400 else ""
-        data = shared.encoder.whole(
-            response, keep_alive=keep_alive, head_only=head_only, cors=cors, request_id=request_id
+        keep_alive = not (
+            closes
+            or not request.keep_alive
+            or shared.draining
+            or (self._input_ended and self.parser.idle)
+            or (isinstance(response, StreamingResponse) and request.version == 10)
         )
-        self._out.add(data)
-        shared.stats.responses[status // 100] += 1
-        if shared.observe is not None:
-            self._observe(request, status, len(data), answered_s)
+        took_s = shared.clock.monotonic_s() - self._head_at_s
+        if isinstance(response, StreamingResponse):
+            data = shared.encoder.streaming_head(
+                response, keep_alive=keep_alive, chunked=request.version > 10, cors=cors
+            )
+        else:
+            # Only error responses carry a request id.
+            request_id = request.identify(shared.new_request_id) if response.status >= 400 else ""
+            data = shared.encoder.whole(
+                response,
+                keep_alive=keep_alive,
+                head_only=request.method == "HEAD",
+                cors=cors,
+                request_id=request_id,
+            )
+            shared.observe(request, response.status, len(data), took_s)
+        self.out.add(data)
+        shared.stats.latency.observe(took_s)
+        shared.stats.responses[response.status // 100] += 1
+        return keep_alive
+
+    async def _stream(self, request: Request, response: StreamingResponse, keep_alive: bool) -> bool:
+        """Send the body of `response`, whose head is ready. Return whether another request may follow."""
+        shared, out = self._shared, self.out
+        chunked = request.version > 10
+        before_bytes = out.bytes_written
+        out.flush()
+        self.phase = STREAM
+        try:
+            if request.method == "HEAD":
+                await close(response.chunks)
+            else:
+                await out.stream(response.chunks, chunked=chunked)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+            if not isinstance(error, asyncio.CancelledError):
+                shared.report(error, request)
+            keep_alive = False
+            # The client must see that the body is cut: by the missing last chunk, or else by a reset.
+            if chunked:
+                self._close()
+            elif self.phase != LOST:
+                self._transport.abort()
+        took_s = shared.clock.monotonic_s() - self._head_at_s
+        shared.observe(request, response.status, out.bytes_written - before_bytes, took_s)
+        return keep_alive
+
+    def _settle(self, keep_alive: bool) -> None:
+        """Wait for the next request if the connection is kept, else linger."""
+        if self.phase >= LINGER:
+            return
         if keep_alive:
             self.phase = HEAD
         else:
             self._linger()
 
-    def _observe(self, request: Request, status: int, sent_bytes: int, ended_s: float) -> None:
-        """Tell whoever observes what became of `request`, which was done with at `ended_s`."""
-        observe = self._shared.observe
-        if observe is not None:
-            observe(request, status, sent_bytes, ended_s - self._head_at_s)
+    # Deadlines
 
-    def _stream(
-        self, request: Request, response: StreamingResponse, *, cors: bool, keep_alive: bool, head_only: bool
-    ) -> None:
-        """Send the head of `response` at once, and let a task send what `chunks` yields."""
+    def _await_head(self) -> None:
+        """Set the deadline of the next head; close if none can come, or if the engine drains."""
+        if self._input_ended or (self._shared.draining and self.parser.idle):
+            self._close()
+        elif self.parser.idle:
+            if self.out.bytes_written:
+                # Also after half an empty line began a head that came to nothing.
+                self._head_timed = False
+                self._since_s, self._allowed_s = self._now_s, self._limits.idle_timeout_s
+        elif not self._head_timed:
+            self._head_timed = True
+            self._since_s, self._allowed_s = self._now_s, self._limits.head_timeout_s
+
+    def _await_body(self) -> None:
+        self.phase = BODY
+        self._since_s, self._allowed_s = self._now_s, self._limits.body_timeout_s
+
+    def _time_out(self) -> None:
+        idle = self.phase == HEAD and self.parser.idle and self.out.bytes_written
+        thrown_away = self.phase == BODY and self._pending is None
+        if self.phase == CLOSING:
+            self._transport.abort()
+        elif self.phase > BODY or idle or thrown_away:
+            self._close()
+        else:
+            self._shared.stats.timeouts += 1
+            allowed_s = self._allowed_s
+            self._refuse_framing(
+                CallerError(
+                    408,
+                    "request_timeout",
+                    f"The {'head' if self.phase == HEAD else 'body'} of the request did not come within "
+                    f"{allowed_s:g} second{'' if allowed_s == 1 else 's'}.",
+                    suggestion="Send the whole request at once.",
+                    close=True,
+                )
+            )
+
+    # The end
+
+    def _refuse_framing(self, error: CallerError) -> None:
+        """Answer bytes that are no request, unless the request was answered, and never parse again."""
+        if self.phase == HEAD or self._pending is not None:
+            shared, response = self._shared, Response.problem(error)
+            # Nothing of the request is known, not even the id that it may bring.
+            unread = Request("", "", peer=self._peer)
+            data = shared.encoder.whole(
+                response,
+                keep_alive=False,
+                head_only=False,
+                cors=False,
+                request_id=unread.identify(shared.new_request_id),
+            )
+            self.out.add(data)
+            shared.stats.responses[response.status // 100] += 1
+            shared.observe(unread, response.status, len(data), 0.0)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Finish the write side, then throw away what still comes.
+
+        A client that is reset while it sends may never see the answer (RFC 9112 §9.6).
+        """
+        self.out.flush()
+        if self._input_ended or self._transport.is_closing() or not self._transport.can_write_eof():
+            self._close()
+            return
+        self._transport.write_eof()
+        self.phase = LINGER
+        self._end_input()
+        self._since_s, self._allowed_s = self._now_s, self._limits.linger_s
+        self._balance_reading()
+
+    def _close(self) -> None:
+        """Close when all that was written is sent."""
+        if self.phase < CLOSING:
+            self.out.flush()
+            self.phase = CLOSING
+            self._end_input()
+            # When all is sent, the other side need not end TLS, too (RFC 8446 §6.1).
+            self._since_s, self._allowed_s = self._now_s, self._limits.linger_s
+            self._transport.close()
+
+    def _end_input(self) -> None:
+        """Read and keep nothing any more."""
+        self._pending = None
+        self.parser.end()
+        self._count_unread()
+
+    # Back-pressure
+
+    def _count_unread(self) -> None:
+        """Count what is unread here; if all connections hold too much, refuse what makes it more."""
         shared = self._shared
-        chunked = request.version > 10
-        keep_alive = keep_alive and chunked
-        self._out.add(
-            shared.encoder.streaming_head(response, keep_alive=keep_alive, chunked=chunked, cors=cors)
-        )
-        shared.stats.responses[response.status // 100] += 1
-        before_bytes = self._out.bytes_written
-        self._out.flush()
-        self.phase = STREAM
-        self._deadline_s = math.inf
-        chunks = response.chunks
-        body = close(chunks) if head_only else pump(chunks, self._out, chunked=chunked)
-        self._task = shared.loop.create_task(body)
-        self._task.add_done_callback(
-            partial(self._stream_done, request, response.status, before_bytes, chunks, chunked, keep_alive)
-        )
-
-    def _stream_done(
-        self,
-        request: Request,
-        status: int,
-        before_bytes: int,
-        chunks: AsyncIterator[bytes],
-        chunked: bool,
-        keep_alive: bool,
-        task: asyncio.Task[Any],
-    ) -> None:
-        self._task = None
-        self._now_s = self._shared.clock.monotonic_s()
-        self._observe(request, status, self._out.bytes_written - before_bytes, self._now_s)
-        whole = not task.cancelled()
-        if not whole:
-            # A task that is cancelled before its first step runs none of its own code.
-            self._shared.run_aside(close(chunks))
-        if whole and (error := task.exception()) is not None:
-            self._shared.report(error, request)
-            whole = False
-        if self.phase == LOST:
-            self._shared.leave(self, self._gate_key)
-        elif not whole:
-            # The client must see that the body is cut: by the missing last chunk, or else by a reset.
-            if chunked:
-                self._close()
+        grown_bytes = max(0, self.parser.unread_bytes - UNREAD_BYTES_FREE) - self._counted_bytes
+        self._counted_bytes += grown_bytes
+        shared.unread_bytes += grown_bytes
+        if grown_bytes > 0 and shared.unread_bytes > shared.unread_bytes_max and self.phase < LINGER:
+            shared.stats.connections_refused += 1
+            if self.phase <= BODY:
+                self._refuse_framing(
+                    too_many_connections(
+                        "Unfinished requests take up more than the "
+                        f"{shared.unread_bytes_max} bytes allowed for all connections.",
+                        "Come back later, and send each request at once.",
+                    )
+                )
             else:
                 self._transport.abort()
-        elif keep_alive:
-            self.phase = HEAD
-            self._advance()
+
+    def _balance_reading(self) -> None:
+        """Pause reading while the client does not read, or has sent enough ahead; else resume it."""
+        busy = self.phase >= HANDLER or self._resting
+        pause = self.phase < LINGER and (
+            self.out.paused or (busy and self.parser.buffered_bytes > READ_AHEAD_BYTES_MAX)
+        )
+        if pause == self._reading_paused or self._input_ended:
+            return
+        self._reading_paused = pause
+        if pause:
+            self._transport.pause_reading()
         else:
-            self._linger()
+            self._transport.resume_reading()

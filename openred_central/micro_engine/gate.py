@@ -6,18 +6,16 @@ import ipaddress
 import socket
 from typing import Final
 
-# The holder of one IPv6 address as a rule holds its /64, a household its /56, a site a /48 (RFC 6177 §2).
-# The /64 counts as one address; the others may have so many times as many connections.
-IPV6_PREFIXES: Final = ((8, 1), (7, 4), (6, 8))
+# The bytes of an IPv6 network → how many times the connections of one address it may have. The holder of one
+# address as a rule holds its /64, a household its /56, a site a /48 (RFC 6177 §2).
+IPV6_PREFIXES: Final = {8: 1, 7: 4, 6: 8}
 
-_TIMES: Final = dict(IPV6_PREFIXES)
-
-# A connection is counted under its address or its networks; under none where it is not counted by address.
+# The address or the networks under which a connection is counted; empty if it is not counted by address.
 GateKey = tuple[str | bytes, ...]
 
 
 def plain_address(address: str) -> str:
-    """`address` without an IPv6 zone, and as IPv4 where it is one mapped into IPv6 (RFC 4291 §2.5.5.2)."""
+    """Return `address` without an IPv6 zone, and IPv4 mapped into IPv6 as IPv4 (RFC 4291 §2.5.5.2)."""
     address = address.partition("%")[0]
     if address.startswith("::ffff:") and "." in address:
         return address[len("::ffff:") :]
@@ -25,12 +23,12 @@ def plain_address(address: str) -> str:
 
 
 class Gate:
-    """Counts the connections that are open and says whether one more may come in.
+    """Counts the open connections and decides whether one more may come in.
 
     `connections_max` holds for all of them together, `connections_per_address_max` for one IPv4 address or
     one IPv6 /64; an IPv6 /56 may have four times, a /48 eight times as many. Addresses within
     `exempt_networks` (such as ``10.0.0.0/8``, for the proxy in front) count in all, but not by address; so do
-    Unix sockets, whose address is empty. Raises `ValueError` for networks that are none.
+    Unix sockets, whose address is empty. Raises `ValueError` for a text that is no network.
     """
 
     __slots__ = ("_by_key", "_connections_max", "_connections_per_address_max", "_exempt_networks", "open")
@@ -48,7 +46,7 @@ class Gate:
         self.open = 0
 
     def key(self, address: str) -> GateKey:
-        """Return the key under which connections from `address` count; empty where they only count in all."""
+        """Return the key under which connections from `address` count; empty if they only count in all."""
         if not address:
             return ()
         if self._exempt_networks:
@@ -57,11 +55,11 @@ class Gate:
                 return ()
         if ":" in address:
             packed = socket.inet_pton(socket.AF_INET6, address)
-            return tuple(packed[:prefix_bytes] for prefix_bytes, _ in IPV6_PREFIXES)
+            return tuple(packed[:prefix_bytes] for prefix_bytes in IPV6_PREFIXES)
         return (address,)
 
     def enter(self, key: GateKey) -> bool:
-        """Count one more connection under `key`. False, and nothing counted, where a cap is reached."""
+        """Count one more connection under `key`. Return False, and count nothing, if a cap is reached."""
         counts = self._by_key
         if self.open >= self._connections_max or any(counts.get(part, 0) >= self._cap(part) for part in key):
             return False
@@ -71,21 +69,13 @@ class Gate:
         return True
 
     def leave(self, key: GateKey) -> None:
-        """One connection that entered under `key` is gone."""
+        """Count one connection that entered under `key` no longer."""
         self.open -= 1
         for part in key:
-            count = self._by_key[part] - 1
-            if count:
-                self._by_key[part] = count
-            else:
+            self._by_key[part] -= 1
+            if not self._by_key[part]:
                 del self._by_key[part]
 
     def _cap(self, part: str | bytes) -> int:
-        """How many connections may be open under one `part` of a key."""
-        times = _TIMES[len(part)] if isinstance(part, bytes) else 1
+        times = IPV6_PREFIXES[len(part)] if isinstance(part, bytes) else 1
         return times * self._connections_per_address_max
-
-    def check(self) -> None:
-        """Assert what always holds: no count is empty, and none exceeds its cap."""
-        assert 0 <= self.open <= self._connections_max
-        assert all(0 < count <= min(self._cap(part), self.open) for part, count in self._by_key.items())

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
-from .stats import Stats
+from .shared import Stats
+from .wire.responses import LAST_CHUNK, chunk
 
 
 class Outgoing:
     """Gathers responses, writes them at once, and knows how far the client has read.
 
-    `paused` says that more is unsent than the transport's limit; `bytes_ready` counts what was given to
-    `add` and not yet flushed, `bytes_written` all that ever was flushed.
+    `paused` says that the transport holds more than its limit; `bytes_ready` counts what was added and not
+    yet flushed, `bytes_written` all that ever was written.
     """
 
     __slots__ = (
@@ -39,7 +41,7 @@ class Outgoing:
 
     @property
     def bytes_unsent(self) -> int:
-        """What the transport still holds because the client does not take it."""
+        """Return how many bytes the transport holds because the client does not read them."""
         return self._transport.get_write_buffer_size()
 
     def add(self, data: bytes) -> None:
@@ -58,28 +60,50 @@ class Outgoing:
         self.write(data)
 
     def write(self, data: bytes) -> None:
-        """Write `data` at once. Nothing may be ready: it would come later."""
+        """Write `data` at once. Nothing may be ready: it would be sent later."""
         self.bytes_written += len(data)
         self._stats.bytes_out += len(data)
         self._transport.write(data)
 
+    async def stream(self, chunks: AsyncIterator[bytes], *, chunked: bool) -> None:
+        """Write all that `chunks` yields, each piece at once, and close `chunks` whatever happens.
+
+        `chunked` frames the pieces and ends them with the last chunk (RFC 9112 §7.1). It is missing if
+        `chunks` raised or this was cancelled, so that the client can tell a cut body from a whole one.
+
+        A client that left is noticed when a piece is written to it: a stream that may pause for long should
+        send something now and then, such as a comment line in an event stream.
+
+        Raises what `chunks` raises.
+        """
+        try:
+            async for piece in chunks:
+                # An empty chunk would be the last one.
+                if piece:
+                    self.write(chunk(piece) if chunked else piece)
+                    await self.writable()
+        finally:
+            await close(chunks)
+        if chunked:
+            self.write(LAST_CHUNK)
+
+    async def writable(self) -> None:
+        """Wait until the transport takes more."""
+        if self.paused:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
     def resume(self) -> None:
-        """The transport takes more again."""
+        """Note that the transport takes more again."""
         self.paused = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._drained = None
 
-    async def writable(self) -> None:
-        """Wait until the transport takes more; at once where it does."""
-        if self.paused:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
-
     def stalled_s(self, now_s: float) -> float:
-        """For how many seconds something has been unsent without the client taking a byte of it.
+        """Return for how many seconds the client has read nothing of what is unsent.
 
-        To be called about once a second, with the monotonic time.
+        Must be called about once a second, with the monotonic time.
         """
         unsent = self.bytes_unsent
         sent = self.bytes_written - unsent
@@ -87,3 +111,10 @@ class Outgoing:
             self._sent_bytes = sent
             self._progress_s = now_s
         return now_s - self._progress_s
+
+
+async def close(chunks: AsyncIterator[bytes]) -> None:
+    """Let `chunks` clean up, if it is a generator or another iterator that can be closed."""
+    closing = getattr(chunks, "aclose", None)
+    if closing is not None:
+        await closing()

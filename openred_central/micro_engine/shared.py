@@ -1,32 +1,49 @@
-"""What all connections of one engine share, and the one place where errors become responses."""
+"""The parts that all connections of one engine share, its counters, and the responses to errors."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from ..clock import Clock
 from ..errors import CallerError
+from ..histogram import Histogram
 from .gate import Gate, GateKey
 from .limits import UNREAD_BYTES_MAX, EngineLimits
 from .router import Router
-from .stats import Stats
 from .wire.messages import Request, Response
-from .wire.responses import ResponseEncoder, internal_error
+from .wire.responses import ResponseEncoder
+
+# The status reported to the observer if the client left before its answer.
+CLIENT_LEFT: Final = 499
 
 log = logging.getLogger(__name__)
 
-# Told of every exchange: the request (without method and path where it could not be read), the status, the
-# bytes sent with the head, and the seconds from its head to its answer. Status 499: the client had left.
-Observe = Callable[[Request, int, int, float], None]
-CLIENT_LEFT: Final = 499
+
+def too_many_connections(message: str, suggestion: str) -> CallerError:
+    """Return a 503 ``too_many_connections``, which closes the connection."""
+    retry = (("Retry-After", "5"),)
+    return CallerError(503, "too_many_connections", message, suggestion=suggestion, headers=retry, close=True)
+
+
+class Observer(Protocol):
+    """An access log, as the engine sees it.
+
+    It is called with an exchange: the request (without method and path if it could not be read), the status,
+    the bytes sent with the head, and the seconds from its head to its answer. `passes` is how many exchanges
+    the engine completes without a call before the next one; the engine counts it down.
+    """
+
+    passes: int
+
+    def __call__(self, request: Request, status: int, sent_bytes: int, duration_s: float) -> None: ...
 
 
 class Held(Protocol):
-    """What the engine does with a connection; `Connection` says more."""
+    """A connection, as the engine sees it; see `Connection`."""
 
     @property
     def leaving(self) -> bool: ...
@@ -43,77 +60,71 @@ class Held(Protocol):
     def cut(self) -> None: ...
 
 
-class Shared:
-    """The shared parts of one running engine.
+@dataclass(slots=True, eq=False)
+class Stats:
+    """Counters of one engine, which only grow.
 
-    `new_request_id` makes the id of a request that brings none; `observe`, where anybody wants to know, is
-    told of every exchange; `connections` are all that hold a place at the gate, which a connection does until
-    its transport is closed and its handler is done; `unread_bytes` is what they hold together of requests
-    that are not complete or wait for their turn, at most `unread_bytes_max`; `places_kept` of those at the
-    gate are for connections to come (see `make_room`); `on_empty` is called when the last one left.
+    `responses` is indexed by status class, so that ``responses[4]`` counts the 4xx; `connections_refused`
+    counts those that a cap turned away, `connections_reset` those cut for not reading their answers;
+    `latency` is the time from the head of a request to its answer, or to the head of one that streams.
     """
 
-    __slots__ = (
-        "_aside",
-        "clock",
-        "connections",
-        "draining",
-        "encoder",
-        "gate",
-        "limits",
-        "loop",
-        "new_request_id",
-        "observe",
-        "on_empty",
-        "places_kept",
-        "router",
-        "stats",
-        "unread_bytes",
-        "unread_bytes_max",
-    )
+    accept_pauses: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    connections_refused: int = 0
+    connections_reset: int = 0
+    connections_total: int = 0
+    handler_failures: int = 0
+    latency: Histogram = field(default_factory=Histogram)
+    requests: int = 0
+    responses: list[int] = field(default_factory=lambda: [0] * 6)
+    timeouts: int = 0
 
-    def __init__(
-        self,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        limits: EngineLimits,
-        clock: Clock,
-        router: Router,
-        encoder: ResponseEncoder,
-        stats: Stats,
-        new_request_id: Callable[[], str],
-        observe: Observe | None = None,
-        places_kept: int = 0,
-    ) -> None:
-        self.loop = loop
-        self.limits = limits
-        self.clock = clock
-        self.router = router
-        self.encoder = encoder
-        self.stats = stats
-        self.new_request_id = new_request_id
-        self.observe = observe
+
+@dataclass(slots=True, eq=False)
+class Shared:
+    """The shared parts of one engine.
+
+    `new_request_id` makes the id of a request that brings none; `places_kept` of the places at the gate are
+    for connections to come (see `make_room`); `connections` are all that hold a place at the gate, which a
+    connection does until its transport is closed and its handler is done; `unread_bytes` is what they hold
+    together of requests that are incomplete or wait for their turn; `on_empty` is called when the last one
+    left.
+    """
+
+    limits: EngineLimits
+    clock: Clock
+    router: Router
+    encoder: ResponseEncoder
+    new_request_id: Callable[[], str]
+    observer: Observer | None = None
+    places_kept: int = 0
+    stats: Stats = field(default_factory=Stats)
+    gate: Gate = field(init=False)
+    connections: set[Held] = field(default_factory=set)
+    unread_bytes: int = 0
+    draining: bool = False
+    on_empty: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        limits = self.limits
         self.gate = Gate(limits.connections_max, limits.connections_per_address_max, limits.exempt_networks)
-        self.connections: set[Held] = set()
-        self.unread_bytes = 0
-        wanted_bytes = [route.body_bytes_max for route in router.routes() if route.body != "none"]
-        # The longest body that a handler wants must fit beside others.
-        self.unread_bytes_max = max(UNREAD_BYTES_MAX, *(2 * each for each in wanted_bytes), 0)
-        self.places_kept = places_kept
-        self.draining = False
-        # The loop keeps only weak references to its tasks.
-        self._aside: set[asyncio.Task[None]] = set()
-        self.on_empty: Callable[[], None] | None = None
+
+    @property
+    def unread_bytes_max(self) -> int:
+        """Return the limit of `unread_bytes`, in which the longest body that a handler takes fits twice."""
+        return max(UNREAD_BYTES_MAX, 2 * self.router.longest_body_bytes)
 
     def leave(self, connection: Held, gate_key: GateKey) -> None:
-        """`connection` is gone, and so is its handler."""
+        """Give up the place of `connection`, which is gone with its handler."""
         self.connections.discard(connection)
         self.gate.leave(gate_key)
         if self.on_empty is not None and not self.gate.open:
             self.on_empty()
 
     def make_room(self) -> None:
-        """Have those give way that have waited longest for a request, until the places kept are free."""
+        """Close the connections that have waited longest for a request, until the places kept are free."""
         if not self.places_kept:
             return
         staying = [connection for connection in self.connections if not connection.leaving]
@@ -123,24 +134,34 @@ class Shared:
             for connection in sorted(waiting, key=lambda each: each.waits_since_s)[:excess]:
                 connection.give_way()
 
-    def error_response(self, error: BaseException, request: Request) -> Response:
-        """`error`, raised while `request` was answered, as the response that the caller gets.
+    def observe(self, request: Request, status: int, sent_bytes: int, duration_s: float) -> None:
+        """Report an exchange to the observer, or let it pass."""
+        observer = self.observer
+        if observer is None:
+            return
+        if observer.passes:
+            observer.passes -= 1
+        else:
+            observer(request, status, sent_bytes, duration_s)
 
-        What the caller did is told in full; what we did stands in the log, under the id that the caller gets.
+    def error_response(self, error: BaseException, request: Request) -> Response:
+        """Return the response to `error`, raised while `request` was answered.
+
+        The caller gets its own faults in full; ours stand in the log, under the id that the caller gets.
         """
-        if isinstance(error, CallerError):
-            return Response.problem(error)
-        return internal_error(self.report(error, request))
+        if not isinstance(error, CallerError):
+            error = CallerError(
+                500,
+                "internal_error",
+                "The server failed to answer this request.",
+                suggestion="Try again later; if it still fails, report the id to the operator of the server.",
+                members={"id": self.report(error, request)},
+            )
+        return Response.problem(error)
 
     def report(self, error: BaseException, request: Request) -> str:
-        """Put `error` into the log. Returns the id of `request`, by which it is found there."""
+        """Log `error`. Return the id of `request`, under which the log has it."""
         self.stats.handler_failures += 1
         request_id = request.identify(self.new_request_id)
         log.error("internal error %s in %s %s", request_id, request.method, request.path, exc_info=error)
         return request_id
-
-    def run_aside(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run `coroutine`, which cleans something up, without anybody waiting for it."""
-        task = self.loop.create_task(coroutine)
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)

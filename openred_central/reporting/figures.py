@@ -132,7 +132,7 @@ class LiveFigures:
             self._parts.clock.monotonic_s(),
             stats.requests,
             sum(route.responses[2] for route in beats),
-            sum(self._parts.directory.nodes.transition_counts.values()),
+            sum(self._parts.directory.nodes.transitions.counts.values()),
             list(stats.latency.counts),
         )
 

@@ -120,7 +120,7 @@ def _directory(parts: Parts) -> Iterator[Family]:
     yield gauge("openred_tombstones", "Tombstones kept of dead nodes.", len(nodes.tombstones))
     kinds = {(before, after, event.value) for (before, event), after in TABLE.items() if after is not before}
     transitions: dict[Labels, float] = {
-        (("from", before.wire), ("to", after.wire), ("reason", reason)): nodes.transition_counts[
+        (("from", before.wire), ("to", after.wire), ("reason", reason)): nodes.transitions.counts[
             before, after, reason
         ]
         for before, after, reason in sorted(kinds)

@@ -11,20 +11,20 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ..listening import PORT_MAX
-from .proof_errors import ProofError
+from .refusals import ProofError
 
 # The default ports of http and https (RFC 9110 §4.2) are not part of a signed authority (RFC 9421 §2.2.3).
 _DEFAULT_PORTS = (":80", ":443")
-# Added where the cause may be a proxy, which the signer cannot mend.
+# Added where a proxy may be the cause, which the signer cannot fix.
 HOST_CHANGED = (
-    "Where this is not the host, with its port, of the URL that you asked, a proxy has changed the field "
+    "Where this is not the host, with its port, of the URL that you asked, a proxy has changed the header "
     "Host, and has to pass it on as it came (nginx: proxy_set_header Host $http_host)."
 )
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9](?:[a-z0-9._-]{0,252})))(?::([0-9]{1,5}))?", re.ASCII)
 
 
 def signed_authority(authority: str) -> str:
-    """`authority` as signatures cover it: lower-case, without the ports 80 and 443 (RFC 9421 §2.2.3)."""
+    """Return `authority` as signatures cover it: lower-case, without port 80 or 443 (RFC 9421 §2.2.3)."""
     authority = authority.lower()
     for port in _DEFAULT_PORTS:
         if authority.endswith(port):
@@ -33,7 +33,7 @@ def signed_authority(authority: str) -> str:
 
 
 class Authorities:
-    """The authorities that requests may be signed for. None at all means any.
+    """The authorities that requests may be signed for; an empty list allows any.
 
     Arguments: `texts`, each a host name, an IPv4 address or an IPv6 address in brackets, with ``:port``
     where the port is neither 80 nor 443. Raises `ValueError` for anything else.
@@ -49,7 +49,7 @@ class Authorities:
         return iter(sorted(self._allowed))
 
     def check(self, authority: str) -> None:
-        """Raises `ProofError` ``wrong_authority`` where a request is for an `authority` that is not ours."""
+        """Raise `ProofError` ``wrong_authority`` where a request is for an `authority` that is not ours."""
         if not self._allowed or signed_authority(authority) in self._allowed:
             return
         try:
@@ -66,7 +66,7 @@ class Authorities:
 
 
 def _one_form(text: str) -> str:
-    """`text` as a signed authority, IPv6 addresses as short as they can be. Raises `ValueError`."""
+    """Return `text` as a signed authority, an IPv6 address in its shortest form. Raises `ValueError`."""
     match = _AUTHORITY.fullmatch(text.strip().lower())
     if match is None or (match[3] and int(match[3]) > PORT_MAX):
         raise ValueError(

@@ -1,12 +1,13 @@
 """No signed request is accepted twice: each node's last proofs are remembered for as long as they are valid.
 
 A ring is at most 16 entries of 16 bytes: when the signature was made (u32), BLAKE2b-8 of its nonce, and until
-which second of monotonic time the entry is kept at least (u32). So an entry outlives a wall clock that is set
-forward and back: it goes when both clocks say that the signature is too old. A ring is exact, takes proofs in
-any order, and nobody but the node itself can fill it: only what `check_proof` returned is entered, and each
-key has a ring of its own, because anybody may sign a registration under the name of another with a key of
-their own. It is kept by the node's id, so that it outlives a node that leaves; it does not outlive the
-process, which refuses what was signed before it started (`signatures.check_time`).
+which second of monotonic time the entry is kept at least (u32). An entry goes only when both clocks say that
+the signature is too old, so it outlives a wall clock that is set forward and back.
+
+A ring is exact and takes proofs in any order. Only the node itself can fill it: only results of
+`check_proof` enter, and each key has a ring of its own, because anybody may sign a registration under the
+name of another node with their own key. Rings are kept by the node's id, so they outlive a node that leaves.
+They do not outlive the process, which refuses what was signed before it started (`signatures.check_time`).
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import struct
 from collections import OrderedDict
 
 from ..clock import Now
-from .proof_errors import ProofError
+from .refusals import ProofError
 from .signatures import AGE_S_MAX, Proof
 
 ENTRY_BYTES = 16
 _NONCE_HASH_BYTES = 8
 _NAME_BYTES = 12
 ENTRIES_MAX = 16
-# A full table refuses those who have none, since to forget one would let a proof in again.
+# A full table refuses nodes that have no ring yet: to forget one would let a proof in again.
 RINGS_MAX = 524_288
 
 
@@ -42,11 +43,11 @@ def admit(ring: bytes, created: int, nonce: str, now: Now) -> bytes:
         if _is_live(entry, now)
     ]
     if any(entry.startswith(name) for entry in live):
-        raise ProofError("replayed", "This request was accepted before. Sign anew, with a fresh nonce.")
+        raise ProofError("replayed", "This request was accepted before. Sign again, with a fresh nonce.")
     if len(live) >= ENTRIES_MAX:
         raise ProofError(
             "too_many_proofs",
-            f"The node has signed {ENTRIES_MAX} requests within {AGE_S_MAX} s, more are not taken. "
+            f"The node has signed {ENTRIES_MAX} requests within {AGE_S_MAX} s, which is the limit. "
             "Wait, and use a session for heartbeats.",
         )
     until_s = now.monotonic_s + max(0.0, created + AGE_S_MAX - now.wall_s)
@@ -54,7 +55,7 @@ def admit(ring: bytes, created: int, nonce: str, now: Now) -> bytes:
 
 
 def _is_live(entry: bytes, now: Now) -> bool:
-    """Return whether one of the clocks says that the signature may be accepted still."""
+    """Return whether one of the clocks says that the signature may still be accepted."""
     created, until_s = int.from_bytes(entry[:4]), int.from_bytes(entry[_NAME_BYTES:])
     return created >= now.wall_s - AGE_S_MAX or until_s > now.monotonic_s
 
@@ -64,9 +65,8 @@ class ReplayRings:
 
     def __init__(self, rings_max: int = RINGS_MAX) -> None:
         self._rings_max = rings_max
-        # Whoever was admitted last stands last. What stands first is dead within 90 s of its admission. Not a
-        # plain dictionary, which looks for its first key among all that were moved away: among 50,000
-        # nodes a proof took up to 27 µs here, instead of 4.
+        # The ring admitted last stands last; the first one is dead within 90 s of its admission. A plain
+        # dictionary would search for its first key among all that were moved away.
         self._rings: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 
     def __len__(self) -> int:
@@ -78,7 +78,8 @@ class ReplayRings:
         ring = admit(self._rings.get(name, b""), proof.created, proof.nonce, now)
         if name not in self._rings and len(self._rings) >= self._rings_max:
             raise ProofError(
-                "too_many_proofs", f"{self._rings_max} nodes have signed within {AGE_S_MAX} s. Wait."
+                "too_many_proofs",
+                f"{self._rings_max} nodes have signed within {AGE_S_MAX} s, which is the limit. Wait.",
             )
         self._rings[name] = ring
         self._rings.move_to_end(name)

@@ -1,31 +1,42 @@
-"""Sessions: a short text by which a node that has lately signed may beat without signing every time.
+"""Sessions and claims: short MACs by which a node speaks for itself without a signature.
 
-``or3s.<expires>.<signed>.<generation>.<mac>``: when it ends, when its node last really signed, and the
-node's generation, all decimal; then 128 bits of HMAC-SHA-256 over these, the node's id and its key id. It
-lives five minutes and is renewed by heartbeats, for at most an hour after a real signature: one that has more
-than four minutes left is given back as it is. It says "alive" and asks for tokens: what changes a record
-needs a signature. No jump of the wall clock moves the clock of its times, which only this process reads.
+A session, ``or3s.<expires>.<signed>.<generation>.<mac>``, lets a node with a key send heartbeats for a while
+after it has signed. It states when it ends, when the node last signed, and the node's generation, all in
+decimal; the MAC is 128 bits of HMAC-SHA-256 over these, the node's id and its key id. It lives five minutes
+and heartbeats renew it for at most an hour after a real signature. A session proves that the node lives and
+may ask for tokens; a change of the record needs a signature. Its times are of a clock that only this process
+reads, and that no jump of the wall clock moves.
+
+A claim is the one-time secret by which a node without a usable key proves later changes to be its own. It is
+a MAC over the node's id and the time of its registration: nothing needs to be stored but one key, and a new
+registration under an old name voids the former claim.
 """
 
 from __future__ import annotations
 
 import hmac
 import re
+import struct
 from typing import NamedTuple
 
 from ..encoding import base64url, pre_authentication_encoding
-from .proof_errors import ProofError
+from .refusals import ProofError
 
-SCHEME = "OpenRed"
+SESSION_SCHEME = "OpenRed"
 SESSION_KEY_BYTES = 32
 LIFE_S = 300
 # From the last real signature.
 RENEWED_S_MAX = 3_600
-# One with more than this left is renewed by being given back: nothing is made, and what its node sends and is
-# answered stays the same.
+# A session with more than this left is given back unchanged: nothing is computed, and the bytes that its node
+# sends and receives stay equal.
 LEFT_S_MIN = 240
 
-# 128 bits as base64url.
+CLAIM_SCHEME = "Claim"
+# The name under which a store keeps the key of all claims.
+CLAIM_KEY = "claim_key"
+CLAIM_KEY_BYTES = 32
+
+# 128 bits.
 _MAC_BYTES = 16
 # Up to 2^53, as in tokens.
 _NUMBER = "(0|[1-9][0-9]{0,15})"
@@ -33,7 +44,7 @@ _SESSION = re.compile(rf"or3s\.{_NUMBER}\.{_NUMBER}\.{_NUMBER}\.([A-Za-z0-9_-]{{
 
 
 class Session(NamedTuple):
-    """A session `text` that was checked and holds: whose it is, and in which generation of its node.
+    """A checked session: its `text`, its node and key, and the generation of the node.
 
     It ends at `expires_s`; its node last signed at `signed_s`, both in steady Unix seconds.
     """
@@ -46,7 +57,7 @@ class Session(NamedTuple):
     signed_s: int
 
     def is_fresh(self, now_s: float) -> bool:
-        """Whether it has more than `LEFT_S_MIN` left, so that it need not be made anew yet."""
+        """Return whether more than `LEFT_S_MIN` is left, so that it need not be renewed yet."""
         return self.expires_s - now_s > LEFT_S_MIN
 
 
@@ -59,11 +70,11 @@ class Sessions:
         self._key = key
 
     def mint(self, node_id: str, key_id: str, now_s: float, signed_s: float, generation: int) -> str:
-        """A session for the node `node_id` with the key `key_id`, which has signed at `signed_s`.
+        """Return a session for the node `node_id` with the key `key_id`, which has signed at `signed_s`.
 
         Times are steady Unix seconds, as in `Prover`. It ends after `LIFE_S`, and never later than
-        `RENEWED_S_MAX` after `signed_s`.
-        Call this for a signature that was just checked; `renew` for a session.
+        `RENEWED_S_MAX` after `signed_s`. Call this for a signature that was just checked; `renew` for a
+        session.
         """
         signed = int(signed_s)
         expires = min(int(now_s) + LIFE_S, signed + RENEWED_S_MAX)
@@ -71,26 +82,26 @@ class Sessions:
         return f"or3s.{expires}.{signed}.{generation}.{mac}"
 
     def renew(self, session: Session, now_s: float) -> str | None:
-        """A fresh session in place of one that `check` returned; None once its node has to sign again.
+        """Return a fresh session in place of one that `check` returned, or None once its node has to sign.
 
-        One that is fresh itself is given back.
+        A session that is fresh itself is returned unchanged.
         """
         if now_s >= session.signed_s + RENEWED_S_MAX:
             return None
-        # Saves 4 µs, and more where a head that came before need not be read again.
         if session.is_fresh(now_s):
             return session.text
         return self.mint(session.node_id, session.key_id, now_s, session.signed_s, session.generation)
 
     def check(self, text: str, node_id: str, key_id: str, now_s: float, generation: int) -> Session:
-        """The session `text`, which must be of this node, key and generation, and valid at `now_s`.
+        """Return the session `text`, which must be of this node, key and generation, and valid at `now_s`.
 
         Raises `ProofError` ``session_syntax``, ``session_revoked``, ``bad_session`` or ``session_expired``.
         """
         match = _SESSION.fullmatch(text)
         if match is None:
             raise ProofError(
-                "session_syntax", f"This is no session; expected is Authorization: {SCHEME} or3s.<...>"
+                "session_syntax",
+                f"This is no session; expected is Authorization: {SESSION_SCHEME} or3s.<...>",
             )
         expires, signed, given_generation, given_mac = match.groups()
         mac = self._mac(node_id, key_id, expires, signed, given_generation)
@@ -109,9 +120,28 @@ class Sessions:
         return Session(text, node_id, key_id, generation, expires_s, int(signed))
 
     def _mac(self, node_id: str, key_id: str, expires: str, signed: str, generation: str) -> str:
-        """The MAC over the pre-authentication encoding of the label and the arguments, numbers in decimal."""
-        message = pre_authentication_encoding(
-            b"openred/3 session",
-            *(node_id.encode(), key_id.encode(), expires.encode(), signed.encode(), generation.encode()),
-        )
-        return base64url(hmac.digest(self._key, message, "sha256")[:_MAC_BYTES])
+        numbers = (expires.encode(), signed.encode(), generation.encode())
+        return _mac(self._key, b"openred/3 session", node_id.encode(), key_id.encode(), *numbers)
+
+
+class Claims:
+    """Makes and checks claims with `key`, `CLAIM_KEY_BYTES` random bytes that outlive the server."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != CLAIM_KEY_BYTES:
+            raise ValueError(f"the claim key has {len(key)} bytes, allowed are exactly {CLAIM_KEY_BYTES}")
+        self._key = key
+
+    def claim(self, node_id: str, registered_at: float) -> str:
+        """Return the claim, 22 characters, of the node registered as `node_id` at that wall time."""
+        return _mac(self._key, b"openred/3 claim", node_id.encode(), struct.pack("<d", registered_at))
+
+    def is_valid(self, presented: str, node_id: str, registered_at: float) -> bool:
+        """Return whether `presented` is the claim of that node, in a time that does not depend on it."""
+        return hmac.compare_digest(presented.encode(), self.claim(node_id, registered_at).encode())
+
+
+def _mac(key: bytes, label: bytes, *pieces: bytes) -> str:
+    """Return the MAC over the pre-authentication encoding of `label` and `pieces` as base64url."""
+    message = pre_authentication_encoding(label, *pieces)
+    return base64url(hmac.digest(key, message, "sha256")[:_MAC_BYTES])

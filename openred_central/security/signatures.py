@@ -1,4 +1,4 @@
-"""Who sent a request: HTTP message signatures (RFC 9421) in one fixed profile, ``openred-3``.
+"""HTTP message signatures (RFC 9421) in one fixed profile, ``openred-3``: they show who sent a request.
 
     Content-Digest: sha-256=:<base64 of the SHA-256 of the body>:
     Signature-Input: sig1=("@method" "@authority" "@path" "content-digest");created=1766400000;nonce="<16 to
@@ -6,11 +6,12 @@
     Signature: sig1=:<base64>:
 
 A request with a body covers these four components in this order, one without a body the first three. The
-parameters stand in any order; ``expires`` and ``alg`` may be added. So strict a form is read by a regular
-expression, and the parameters go into the signature base as they were received.
+parameters stand in any order; ``expires`` and ``alg`` may be added. The form is so strict that a regular
+expression reads it, and the parameters go into the signature base as they were received.
 
-The order of work, cheap before dear: `read_signature`, the authority, `check_time`, then the caller's budget
-of failed proofs and its look-up of the key, then `check_proof`, and with its result `ReplayRings.admit`.
+The order of work goes from cheap to expensive: `read_signature`, the authority, `check_time`, then the
+caller's budget of failed proofs and its look-up of the key, then `check_proof`, and with its result
+`ReplayRings.admit`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..encoding import decode_base64, key_id
+from ..encoding import KEY_ID, decode_base64, key_id
 from .authority import HOST_CHANGED, signed_authority
 from .node_keys import ALGORITHMS, kind_of, verify
-from .proof_errors import ProofError
+from .refusals import ProofError
 
 TAG = "openred-3"
 LABEL = "sig1"
@@ -49,12 +50,11 @@ _INPUT = re.compile(rf"({_LABEL})=((\([^()]*\))((?:;[a-z]+=(?:[0-9]{{1,15}}|{_ST
 _PARAMETER = re.compile(rf";([a-z]+)=(?:([0-9]+)|({_STRING}))", re.ASCII)
 _BYTES = re.compile(rf"({_LABEL})=:([A-Za-z0-9+/]{{1,684}}={{0,2}}):", re.ASCII)
 _NEXT = re.compile(r"[ \t]*,[ \t]*")
-_KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):", re.ASCII)
 _NONCE_CHARACTERS_MIN = 16
 _NONCE_CHARACTERS_MAX = 64
 
-# Fields that must not come twice: which of two was signed would be anybody's guess.
+# Headers that must not come twice: nobody could say which of two was signed.
 _ONCE = frozenset({"host", "signature", "signature-input", "content-digest", "content-length"})
 _INTEGERS = frozenset({"created", "expires"})
 _STRINGS = frozenset({"nonce", "keyid", "tag", "alg"})
@@ -66,8 +66,8 @@ _EXAMPLE = f'{LABEL}={WITH_BODY};created=<seconds>;nonce="<16 to 64 characters>"
 class Message(NamedTuple):
     """A request as signatures see it.
 
-    `authority` is the host and port it is for, `path` and `query` are as received, `fields` are the header
-    fields in order, with names in lower case.
+    `authority` is the host and port it is for, `path` and `query` are as received, `fields` are the headers
+    in order, with names in lower case.
     """
 
     method: str
@@ -79,7 +79,7 @@ class Message(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What a request says about its signature; nothing of it is proven yet.
+    """A signature as a request states it; nothing of it is proven yet.
 
     `created` and `expires` are seconds of Unix time; `parameters` is the list of components and all after
     it, verbatim; `signature` is bytes; `digest` is the value of ``Content-Digest``, empty without a body.
@@ -105,9 +105,9 @@ class Proof(NamedTuple):
 
 
 def read_signature(message: Message) -> Signature:
-    """The one signature of a request, read and not yet checked. Any label will do.
+    """Return the one signature of a request, not yet checked. It may have any label.
 
-    Raises `ProofError` ``proof_required`` where there is none, and ``signature_syntax`` where it is none of
+    Raises `ProofError` ``proof_required`` where there is none, and ``signature_syntax`` where it is not of
     this profile.
     """
     signatures = _read(message)
@@ -117,7 +117,7 @@ def read_signature(message: Message) -> Signature:
 
 
 def read_rotation(message: Message) -> tuple[Signature | None, Signature]:
-    """The signatures of a request that exchanges a key: by the old key, where there is one, and by the new.
+    """Return the signatures of a request that exchanges a key: by the old key or None, and by the new one.
 
     Their labels are ``old`` and ``new``. Raises `ProofError` as `read_signature` does.
     """
@@ -131,37 +131,36 @@ def read_rotation(message: Message) -> tuple[Signature | None, Signature]:
 
 
 def check_time(signature: Signature, wall_s: float, started_wall_s: float) -> None:
-    """Raises `ProofError` where a signature is too old, from before the start of this process, or too new.
+    """Raise `ProofError` where a signature is too old, from before the start of this process, or too new.
 
-    What was accepted before a start is not remembered, so that what was made before it is refused. (What
-    remains: a node whose clock is fast signs for a time to come, up to `EARLY_S_MAX`; a restart quicker than
-    that forgets having accepted it.) `wall_s` is now and `started_wall_s` when the process started, both in
-    seconds of Unix time.
+    A process does not know what its predecessor accepted, so it refuses all that was signed before it
+    started. One gap remains: a node whose clock is fast signs for up to `EARLY_S_MAX` ahead, and a quicker
+    restart forgets having accepted that. `wall_s` is now and `started_wall_s` when the process started, both
+    in seconds of Unix time.
     """
     created = signature.created
     if created < wall_s - AGE_S_MAX:
         raise ProofError(
             "signature_expired",
-            f"The signature is {wall_s - created:.0f} s old, allowed are {AGE_S_MAX} s. Sign anew; "
+            f"The signature is {wall_s - created:.0f} s old, allowed are {AGE_S_MAX} s. Sign again; "
             "set your clock if it is slow.",
         )
     if created < started_wall_s:
-        raise ProofError("signature_expired", "The directory has started since this was signed. Sign anew.")
+        raise ProofError("signature_expired", "The directory has started since this was signed. Sign again.")
     if created > wall_s + EARLY_S_MAX:
         raise ProofError(
             "signature_early",
             f"The signature is from {created - wall_s:.0f} s in the future, allowed are {EARLY_S_MAX} s. "
-            "Your clock is fast: set it, and sign anew.",
+            "Your clock is fast: set it, and sign again.",
         )
     if signature.expires is not None and signature.expires <= wall_s:
-        raise ProofError("signature_expired", "The signature has expired by its own `expires`. Sign anew.")
+        raise ProofError("signature_expired", "The signature has expired by its own `expires`. Sign again.")
 
 
 def check_proof(signature: Signature, message: Message, spki: bytes) -> Proof:
-    """Check that `signature` is one of `message` by the accepted key `spki`; what it proves is returned.
+    """Return what `signature` proves, which must be one of `message` by the accepted key `spki`.
 
-    Raises `ProofError`: ``wrong_key``, ``wrong_algorithm``, ``digest_mismatch`` or ``bad_signature``. Takes
-    40–160 µs, by the kind of key.
+    Raises `ProofError`: ``wrong_key``, ``wrong_algorithm``, ``digest_mismatch`` or ``bad_signature``.
     """
     if signature.key_id != key_id(spki):
         raise ProofError(
@@ -174,7 +173,7 @@ def check_proof(signature: Signature, message: Message, spki: bytes) -> Proof:
             f"The signature says alg={signature.algorithm}, but this key signs by {expected}.",
         )
     check_digest(signature.digest, message.body)
-    # Which port is the default one depends on the scheme, which a proxy may have ended: with it, or without.
+    # The default port depends on the scheme, which a proxy may have changed: try both spellings.
     authorities = dict.fromkeys([signed_authority(message.authority), message.authority.lower()])
     bases = [
         _base(message.method, authority, message.path, signature.digest, signature.parameters)
@@ -191,18 +190,18 @@ def check_proof(signature: Signature, message: Message, spki: bytes) -> Proof:
 
 
 def check_digest(digest: str, body: bytes) -> None:
-    """Raises `ProofError` ``digest_mismatch`` where `digest`, a ``Content-Digest``, is not that of `body`.
+    """Raise `ProofError` ``digest_mismatch`` where `digest`, a ``Content-Digest``, is not that of `body`.
 
-    A request without a body has the empty `digest` (RFC 9530 §2 for all others).
+    A request without a body has the empty `digest`; RFC 9530 §2 holds for all others.
     """
     if not digest and not body:
         return
-    # Others may stand beside it (RFC 9530 §2); the signature covers all of them, we check this one.
+    # Others may stand beside it (RFC 9530 §2). The signature covers them all; only this one is checked.
     matches = [match for member in digest.split(",") if (match := _DIGEST.fullmatch(member.strip(" \t")))]
     if len(matches) != 1:
         raise _syntax(
             "Content-Digest is malformed; needed is sha-256=:<base64 of the SHA-256 of the body>:, once, and "
-            "digests by others may stand beside it."
+            "digests by other algorithms may stand beside it."
         )
     (match,) = matches
     if not hmac.compare_digest(_decode(match[1], "Content-Digest"), hashlib.sha256(body).digest()):
@@ -210,7 +209,7 @@ def check_digest(digest: str, body: bytes) -> None:
 
 
 def signature_base(components: Iterable[tuple[str, str]], parameters: str) -> bytes:
-    """What is signed (RFC 9421 §2.5).
+    """Return the bytes that are signed (RFC 9421 §2.5).
 
     `components` are pairs of an identifier, with its quotes and parameters, and its value; `parameters` is
     the list of the identifiers and all after it.
@@ -220,7 +219,7 @@ def signature_base(components: Iterable[tuple[str, str]], parameters: str) -> by
 
 
 def request_base(method: str, authority: str, path: str, digest: str, parameters: str) -> bytes:
-    """What is signed of a request in this profile. `digest` is empty where it has no body."""
+    """Return the signature base of a request in this profile. `digest` is empty where it has no body."""
     return _base(method, signed_authority(authority), path, digest, parameters)
 
 
@@ -236,12 +235,12 @@ def _base(method: str, authority: str, path: str, digest: str, parameters: str) 
 
 
 def content_digest(body: bytes) -> str:
-    """The value of ``Content-Digest`` for `body` (RFC 9530 §2)."""
+    """Return the value of ``Content-Digest`` for `body` (RFC 9530 §2)."""
     return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode('ascii')}:"
 
 
 def accept_signature(*, with_body: bool) -> str:
-    """The value of ``Accept-Signature`` that asks for a signature of this profile (RFC 9421 §5.1)."""
+    """Return the ``Accept-Signature`` that asks for a signature of this profile (RFC 9421 §5.1)."""
     return f'{LABEL}={WITH_BODY if with_body else WITHOUT_BODY};created;nonce;keyid;tag="{TAG}"'
 
 
@@ -264,7 +263,7 @@ def _read(message: Message) -> list[Signature]:
     components = WITH_BODY if message.body else WITHOUT_BODY
     inputs = _members(_INPUT, values.get("signature-input", ""), "Signature-Input", _EXAMPLE)
     signed = _members(_BYTES, values.get("signature", ""), "Signature", f"{LABEL}=:<base64>:")
-    # Signatures of others, such as a proxy's own, have another tag, and are not ours to check.
+    # A proxy may sign for itself under another tag: that is not ours to check.
     if len(inputs) > 1 and (
         ours := {label: match for label, match in inputs.items() if _OUR_TAG in match[4]}
     ):
@@ -278,27 +277,27 @@ def _read(message: Message) -> list[Signature]:
 
 
 def _once(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The fields that matter to signatures, none of them twice."""
+    """Return the headers that matter to signatures, none of them twice."""
     values: dict[str, str] = {}
     for name, value in fields:
         if name in _ONCE:
             if name in values:
-                raise _syntax(f"The field {name} stands in the request twice, allowed is once.")
+                raise _syntax(f"The request has the header {name} twice, allowed is once.")
             if not value.isascii():
-                raise _syntax(f"The field {name} holds characters outside of ASCII.")
+                raise _syntax(f"The header {name} has characters outside of ASCII.")
             values[name] = value
     return values
 
 
 def _members(pattern: re.Pattern[str], value: str, field: str, example: str) -> dict[str, re.Match[str]]:
-    """The few members of a dictionary (RFC 8941 §3.2), label → match."""
-    # Nearly always there is one: 1.0 µs instead of 1.7.
+    """Return the few members of a dictionary (RFC 8941 §3.2), label → match."""
+    # Nearly always there is one.
     match = pattern.fullmatch(value)
     if match is not None:
         return {match[1]: match}
     members: dict[str, re.Match[str]] = {}
     position = 0
-    # Two are ours at most; the others are those of proxies.
+    # At most two are the node's; the others are by proxies.
     while len(members) < _SIGNATURES_MAX:
         match = pattern.match(value, position)
         if match is None or match[1] in members:
@@ -314,7 +313,7 @@ def _members(pattern: re.Pattern[str], value: str, field: str, example: str) -> 
 
 
 def _signature(match: re.Match[str], components: str, signature: bytes, digest: str) -> Signature:
-    """One member of ``Signature-Input``, read, and its `signature`. It must cover `components`."""
+    """Return one member of ``Signature-Input`` with its `signature`. It must cover `components`."""
     if match[3] != components:
         raise _syntax(
             f"The signature covers {match[3][:200]}; expected for this request is exactly {components}"
@@ -322,7 +321,7 @@ def _signature(match: re.Match[str], components: str, signature: bytes, digest: 
     given: dict[str, str] = {}
     for name, number, quoted in _PARAMETER.findall(match[4]):
         if name in given:
-            raise _syntax(f"The parameter {name} of the signature stands there twice.")
+            raise _syntax(f"The signature has the parameter {name} twice, allowed is once.")
         if name not in (_INTEGERS if number else _STRINGS):
             raise _syntax(
                 f"The parameter {name} of the signature is unknown or of the wrong type; "
@@ -335,7 +334,7 @@ def _signature(match: re.Match[str], components: str, signature: bytes, digest: 
         raise _syntax(f'The signature has another tag than "{TAG}".')
     if not _NONCE_CHARACTERS_MIN <= len(given["nonce"]) <= _NONCE_CHARACTERS_MAX:
         raise _syntax(f"The nonce must have {_NONCE_CHARACTERS_MIN} to {_NONCE_CHARACTERS_MAX} characters.")
-    if _KEY_ID.fullmatch(given["keyid"]) is None:
+    if KEY_ID.fullmatch(given["keyid"]) is None:
         raise _syntax(
             "keyid must be the base64url SHA-256 of the key's DER SubjectPublicKeyInfo, 43 characters."
         )

@@ -28,7 +28,6 @@ from ..api.service import Api, Moments
 from ..api.wire.caching import Once
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
-from ..directory.state.node import Transition
 from ..limits.origins import Origins
 from ..listening import Certificate, listeners
 from ..logs import AccessLog
@@ -37,11 +36,10 @@ from ..micro_engine.limits import EngineLimits
 from ..micro_engine.wire.messages import Request
 from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities
-from ..security.claims import CLAIM_KEY, CLAIM_KEY_BYTES, Claims
 from ..security.replay import ReplayRings
-from ..security.sessions import SESSION_KEY_BYTES, Sessions
-from ..security.tokens.minting import Mint
+from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES, SESSION_KEY_BYTES, Claims, Sessions
 from ..security.tokens.revocations import RecentTokens, Revocations
+from ..security.tokens.tokens import Mint
 from ..settings.config import Configuration
 from ..storage.copies.restoring import Restored, snapshots_of
 from ..storage.keys.admin_secret import secret_file_beside
@@ -95,7 +93,7 @@ class Assembly:
     def revocation_saver(self, store: Store, writer: Executor) -> RevocationSaver:
         """Return the part that saves revocations, with those in `store` restored; log damaged ones."""
         revoked, damaged = load_revocations(store)
-        _log_aside(damaged, store.location)
+        _log_unusable(damaged, store.location)
         revocations = Revocations()
         revocations.restore(revoked, self.clock.monotonic_s())
         stop_timeout_s = self.configuration.saver().stop_timeout_s
@@ -129,17 +127,12 @@ class Assembly:
         certificate: Certificate | None,
     ) -> Parts:
         """Return the parts that have figures; make engine, scheduler and snapshotter. `run` as in `Run`."""
-
-        def report(transitions: Sequence[Transition]) -> None:
-            log_transitions(transitions)
-            feed.offer(transitions)
-
+        directory.nodes.transitions.observers += (log_transitions, feed.offer)
         scheduler = Scheduler(
             directory,
             attended,
             tick_s=self.configuration.tick_s,
             store_reachable=lambda: not saver.failing,
-            on_transitions=report,
             submit_probe=prober.submit,
         )
         return Parts(
@@ -229,7 +222,8 @@ class Assembly:
             limits=make_room(self.configuration.engine(), self.configuration.probes_max),
             clock=self.clock,
             new_request_id=new_request_id,
-            observe=AccessLog(share, self.random, new_request_id, self._client()) if share else None,
+            observer=AccessLog(share, self.random, new_request_id, self._client()) if share else None,
+            fast_path=self.configuration.fast_path,
         )
 
     def _client(self) -> Callable[[Request], str]:
@@ -286,15 +280,15 @@ class Assembly:
 
 def log_unserved(directory: Directory, location: str) -> None:
     """Log each row of the store at `location` that cannot be served; of very many, their number."""
-    _log_aside(directory.nodes.unserved, location)
+    _log_unusable(directory.nodes.unserved, location)
 
 
-def _log_aside(unserved: Sequence[object], location: str) -> None:
+def _log_unusable(unserved: Sequence[object], location: str) -> None:
     for row in unserved[:UNSERVED_LOGGED_MAX]:
-        log.error("set aside in %s, where it stays as it is: %s", location, row)
+        log.error("unusable row in %s, where it stays as it is: %s", location, row)
     more = len(unserved) - UNSERVED_LOGGED_MAX
     if more > 0:
-        log.error("%d more rows are set aside; `openred-central verify` names them all", more)
+        log.error("%d more rows are unusable; `openred-central verify` names them all", more)
 
 
 def descriptors_needed(connections_max: int, probes_max: int) -> int:

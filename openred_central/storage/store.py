@@ -12,7 +12,7 @@ from ..directory.state.node import Record, Tombstone
 
 
 class StoreError(Exception):
-    """The store cannot do what it was asked for. The message is one line for the operator."""
+    """The store cannot do a call. The message is one line for the operator."""
 
 
 class DamageError(StoreError):
@@ -20,7 +20,7 @@ class DamageError(StoreError):
 
 
 class PassingError(StoreError):
-    """The store cannot do it now, and may later, although nobody fixes a setting or a file."""
+    """The store cannot do it now, and may later, without a change of a setting or a file."""
 
 
 class RowsRefused(StoreError):
@@ -136,60 +136,43 @@ class MemoryStore:
     log_bytes = 0
     tidy_due = False
 
-    def open(self, *, check_beside: bool = False) -> None:
-        """Do nothing."""
+    def open(self, *, check_beside: bool = False) -> None: ...
 
-    def finish_check(self) -> None:
-        """Do nothing."""
+    def finish_check(self) -> None: ...
 
     def load_vitals(self) -> Vitals | None:
-        """Return None: there never was an earlier batch."""
         return None
 
     def load_records(self, rows_max: int) -> Iterator[list[Record]]:
-        """Yield nothing."""
         return iter(())
 
     def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
-        """Yield nothing."""
         return iter(())
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
-        """Yield nothing."""
         return iter(())
 
-    def leave_alone(self, slots: Iterable[int]) -> None:
-        """Do nothing."""
+    def leave_alone(self, slots: Iterable[int]) -> None: ...
 
     def load_secret(self, name: str) -> bytes | None:
-        """Return None: every process makes its own secrets."""
         return None
 
-    def save_secret(self, name: str, value: bytes) -> None:
-        """Do nothing."""
+    def save_secret(self, name: str, value: bytes) -> None: ...
 
     def load_revocations(self) -> list[tuple[bytes, float]]:
-        """Return no revocations."""
         return []
 
-    def save_revocations(self, changes: Mapping[str, float | None]) -> None:
-        """Do nothing."""
+    def save_revocations(self, changes: Mapping[str, float | None]) -> None: ...
 
-    def commit(self, batch: Batch) -> None:
-        """Do nothing."""
+    def commit(self, batch: Batch) -> None: ...
 
     def find_loss(self) -> str | None:
-        """Return None: there is nothing to lose."""
         return None
 
-    def look(self, now_s: float) -> None:
-        """Do nothing."""
+    def look(self, now_s: float) -> None: ...
 
-    def tidy(self) -> None:
-        """Do nothing."""
+    def tidy(self) -> None: ...
 
-    def close(self) -> None:
-        """Do nothing."""
+    def close(self) -> None: ...
 
-    def release(self) -> None:
-        """Do nothing."""
+    def release(self) -> None: ...

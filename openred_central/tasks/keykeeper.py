@@ -21,14 +21,12 @@ from typing import TYPE_CHECKING, Protocol
 from ..clock import CLOCK_JUMP_S, Clock
 from ..encoding import entity_tag
 from ..security.directory_keys.root import RootRefused
-from ..security.tokens.minting import Busy, NoKey, Publication
-from ..security.tokens.tokens import unsigned
+from ..security.tokens.tokens import Busy, NoKey, PeerToken, Publication, Unsigned, unsigned
 from ..storage.keys.key_files import KeyFileError
 from .periodic import NoThread, PeriodicTask, Trouble, in_thread
 
 if TYPE_CHECKING:
     from ..security.directory_keys.suites import DirectoryKey
-    from ..security.tokens.tokens import PeerToken, Unsigned
     from ..storage.keys.directory_keys import Served
 
 log = logging.getLogger("openred.keykeeper")

@@ -15,6 +15,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from ..clock import Clock
 from ..listening import StartError
+from ..wording import counted
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -167,4 +168,4 @@ class Trouble:
         self.last_error = None
         if self._reported:
             self._reported = False
-            self._log.warning("%s, after %d failures in all", self._works, self.failures)
+            self._log.warning("%s, after %s in all", self._works, counted(self.failures, "failure"))

@@ -9,8 +9,7 @@ from itertools import islice
 
 from ..clock import AttendedTime, Now
 from ..directory.directory import Directory
-from ..directory.life.crowding import is_crowded
-from ..directory.life.expiry import ProbeRequest
+from ..directory.life.expiry import ProbeRequest, is_crowded
 from ..directory.state.node import Transition, transition_kind
 from ..histogram import Histogram
 from ..wording import counted
@@ -32,7 +31,7 @@ class Scheduler(PeriodicTask):
     """Moves time on and handles deadlines, in bounded pieces.
 
     `tick_s` is the longest sleep; `store_reachable` returns whether changes can be stored, without which time
-    stands still; `on_transitions` is given what happened; `submit_probe` is `Prober.submit`.
+    stands still; `submit_probe` is `Prober.submit`.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class Scheduler(PeriodicTask):
         *,
         tick_s: float,
         store_reachable: Callable[[], bool],
-        on_transitions: Callable[[Sequence[Transition]], None],
         submit_probe: Callable[[ProbeRequest], Submission],
     ) -> None:
         super().__init__()
@@ -50,7 +48,6 @@ class Scheduler(PeriodicTask):
         self._attended = attended
         self._tick_s = tick_s
         self._store_reachable = store_reachable
-        self._on_transitions = on_transitions
         self._submit_probe = submit_probe
         # How many refusals for lack of bytes there were by the last tick, and whether the lack was logged.
         self._bytes_refusals = 0
@@ -64,10 +61,6 @@ class Scheduler(PeriodicTask):
         """Take in the time that passed and do one piece of work. Return whether more is due at once."""
         self.ticks += 1
         expiry = self._directory.expiry
-        attending = expiry.silence.hold is None and self._store_reachable()
-        jump = self._attended.tick(attending=attending)
-        if jump is not None:
-            log.warning("the wall clock jumped by %+.1f s; deadlines do not follow it", jump.jump_s)
         now = self._attended.now()
         due_s = expiry.next_s()
         if due_s is not None:
@@ -79,12 +72,15 @@ class Scheduler(PeriodicTask):
         handled = expiry.expire_due(now, PIECE_NODES)
         for slot, reason in islice(expiry.set_aside.items(), aside, None):
             log.error("the transition of the node in slot %d failed, it is set aside: %s", slot, reason)
+        # After the deadlines: while transitions are held, and until the tick after that, no node ages.
+        holds = held is not None or expiry.silence.hold is not None
+        jump = self._attended.tick(attending=not holds and self._store_reachable())
+        if jump is not None:
+            log.warning("the wall clock jumped by %+.1f s; deadlines do not follow it", jump.jump_s)
         if expiry.silence.hold is not held:
-            # Stop the clock now so that held nodes do not age until the next tick.
-            self._attended.tick(attending=expiry.silence.hold is None and attending)
             self._log_hold()
         self._submit_probes(now)
-        self._report_transitions()
+        self._directory.nodes.transitions.report()
         self._log_bytes()
         return handled >= PIECE_NODES
 
@@ -112,14 +108,6 @@ class Scheduler(PeriodicTask):
             elif submission is Submission.LATER:
                 expiry.postpone(request.slot, request.node_id, now)
 
-    def _report_transitions(self) -> None:
-        transitions = self._directory.nodes.transitions
-        if transitions:
-            reported = list(transitions)
-            # Clear them first: a report that fails must not be repeated for ever.
-            transitions.clear()
-            self._on_transitions(reported)
-
     def _log_hold(self) -> None:
         hold = self._directory.expiry.silence.hold
         if hold is not None:
@@ -146,7 +134,7 @@ class Scheduler(PeriodicTask):
 
 
 def log_transitions(transitions: Sequence[Transition]) -> None:
-    """Log each transition, or of very many the count of each kind."""
+    """Log one line for each transition, or for each kind if there are more than `TRANSITIONS_LOGGED_MAX`."""
     if len(transitions) <= TRANSITIONS_LOGGED_MAX:
         for change in transitions:
             server_log.info(

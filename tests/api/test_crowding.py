@@ -11,7 +11,7 @@ KEY = PrivateKey.generate_ed25519()
 
 
 def crowded(nodes: int, **options: Any) -> World:
-    """A directory with room for 100 nodes, of which so many were registered three days ago."""
+    """Make a directory with room for 100 nodes; some were registered three days ago."""
     world = World(nodes_max=100, **options)
     for number in range(nodes):
         assert world.register(node_id=f"old-{number}").status == 201
@@ -19,7 +19,7 @@ def crowded(nodes: int, **options: Any) -> World:
     return world
 
 
-def test_who_was_never_heard_makes_room_once_it_is_crowded() -> None:
+def test_nodes_never_heard_make_room_in_a_crowd() -> None:
     world = crowded(95)
     for number in range(200):
         reply = world.register(node_id=f"new-{number}")
@@ -29,7 +29,7 @@ def test_who_was_never_heard_makes_room_once_it_is_crowded() -> None:
     assert world.call("POST", "/heartbeat/old-7").status == 410
 
 
-def test_whoever_was_heard_or_is_bound_to_its_key_stays() -> None:
+def test_heard_and_bound_nodes_stay_in_a_crowd() -> None:
     world = World(nodes_max=100)
     for number in range(50):
         body = {**NODE, "node_id": f"bound-{number}", "public_key": KEY.public_text}
@@ -46,14 +46,14 @@ def test_whoever_was_heard_or_is_bound_to_its_key_stays() -> None:
     assert len(world.directory) == 100
 
 
-def test_nobody_makes_room_while_there_is_some() -> None:
+def test_no_node_makes_room_while_there_is_some() -> None:
     world = crowded(80)
     for number in range(9):
         world.register(node_id=f"new-{number}")
     assert len(world.directory) == 89
 
 
-def test_beyond_its_bytes_the_directory_refuses_what_is_longer_and_says_which_limit_holds() -> None:
+def test_longer_records_are_refused_at_the_limit_of_bytes() -> None:
     world = World(nodes_bytes_max=4_200)
     claim = world.claim_of(metadata={"padding": "x" * 3_000})
     world.wait(1)

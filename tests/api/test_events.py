@@ -1,4 +1,4 @@
-"""``GET /events``: who gets which stream."""
+"""``GET /events``: the stream that each caller gets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.world import World, assert_problem, run
 
 
 async def begun(world: World, target: str = "/events", **headers: str) -> tuple[StreamingResponse, bytes]:
-    """The stream and all of it that there is at once."""
+    """Return the stream and everything it sends at once."""
     response = run(world.start(world.request("GET", target, **headers)))
     assert isinstance(response, StreamingResponse)
     content = await anext(response.chunks)
@@ -31,13 +31,12 @@ def busy_world(transitions: int = 5) -> World:
     world = World()
     for number in range(transitions):
         world.register(node_id=f"node-{number}")
-        world.feed.offer(list(world.directory.nodes.transitions))
-        world.directory.nodes.transitions.clear()
+        world.feed.offer(world.directory.nodes.transitions.take())
         world.api.broadcast.tick()
     return world
 
 
-async def test_a_stream_begins_with_the_pace_to_come_back_at_and_the_figures() -> None:
+async def test_a_stream_begins_with_retry_and_figures() -> None:
     response, content = await begun(World())
     events, _, retry_ms = read_events(content)
     assert response.content_type == "text/event-stream"
@@ -46,7 +45,7 @@ async def test_a_stream_begins_with_the_pace_to_come_back_at_and_the_figures() -
     assert events == [("figures", {"nodes": 0}, "run-0")]
 
 
-async def test_those_who_come_back_do_not_come_back_together() -> None:
+async def test_subscribers_reconnect_spread_over_time() -> None:
     world = World()
     assert len({read_events((await begun(world))[1])[2] for _ in range(10)}) > 5
 
@@ -66,7 +65,7 @@ async def test_a_stream_goes_on_behind_the_last_event(target: str, headers: dict
 
 
 @pytest.mark.parametrize("event_id", ["old_run-4", "run-999", "garbage", "%00", "-1"])
-async def test_a_last_event_that_is_not_known_is_told_as_a_reset(event_id: str) -> None:
+async def test_an_unknown_last_event_causes_a_reset(event_id: str) -> None:
     events = await read(busy_world(), f"/events?last_event_id={event_id}")
     assert [event.name for event in events] == ["reset", "figures"]
     assert events[0].last_id == "run-10"
@@ -83,11 +82,11 @@ async def test_the_recent_past_can_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize("recent", ["-1", "1001", "x", "", "1" * 5_000, "٣"])
-def test_a_recent_past_that_is_no_number_is_refused(recent: str) -> None:
+def test_an_invalid_number_of_recent_events_is_refused(recent: str) -> None:
     assert_problem(World().call("GET", f"/events?recent={recent}"), 400, "bad_request", fields=["recent"])
 
 
-async def test_beyond_the_readers_allowed_one_is_told_to_come_back() -> None:
+async def test_a_subscriber_above_the_limit_is_503() -> None:
     world = World()
     streams = [run(world.start(world.request("GET", "/events"))) for _ in range(3)]
     reply = world.call("GET", "/events")
@@ -103,7 +102,7 @@ async def test_nothing_private_shows(seed: int) -> None:
     world.register(
         node_id="secret-node", address="198.51.100.77", discoverable=False, public_key="secret-key"
     )
-    world.feed.offer(list(world.directory.nodes.transitions))
+    world.feed.offer(world.directory.nodes.transitions.take())
     world.api.broadcast.tick()
     content = (await begun(world, "/events?recent=10"))[1]
     assert b"registered" in content
@@ -111,13 +110,13 @@ async def test_nothing_private_shows(seed: int) -> None:
         assert private not in content
 
 
-async def test_who_asks_for_the_history_gets_it_before_all_else() -> None:
+async def test_the_history_comes_first() -> None:
     world = busy_world(2)
     world.api.broadcast.history.add({"time": "then"})
     events = await read(world, "/events?history=true&recent=1")
     assert [event.name for event in events] == ["history", "transitions", "figures"]
     assert events[0].document["time"] == ["then"]
-    # Its id is that of the event before: who is cut off right behind it misses nothing.
+    # It has the id of the previous event: a stream cut off behind it misses nothing.
     last_id = events[0].last_id
     assert next(event.name for event in await read(world, last_event_id=last_id)) == "transitions"
 

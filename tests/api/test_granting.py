@@ -1,4 +1,4 @@
-"""Who gets tokens for whom, and what they say."""
+"""``POST /security/token``: sessions, tokens and pairs of tokens."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.lifecycle import State
 from openred_central.directory.state.node import PROVEN
 from openred_central.security.signing import PrivateKey
 from openred_central.security.tokens.link import cross_verify
 from openred_central.security.tokens.tokens import verify_token
 from tests.support.minting import Here
+from tests.support.options import limit_options
 from tests.support.world import DAY_S, NODE, Reply, World, assert_problem
 
 ALICE = PrivateKey.generate_ed25519()
@@ -21,7 +21,7 @@ TOKEN = "/security/token"
 
 
 def world_of_two(**options: Any) -> World:
-    """A world in which ``alice`` and ``bob`` are bound to their keys, and tokens are signed."""
+    """Make a world in which ``alice`` and ``bob`` are bound to their keys, and tokens are signed."""
     world = World(mint=Here(), **options)
     for node_id, key in (("alice", ALICE), ("bob", BOB)):
         body = {**NODE, "node_id": node_id, "public_key": key.public_text}
@@ -45,7 +45,7 @@ def state_of(world: World, node_id: str) -> State:
     return world.directory.nodes.registry.state(slot)
 
 
-def test_a_pair_is_one_token_for_each_that_belong_together() -> None:
+def test_a_pair_is_two_tokens_that_belong_together() -> None:
     world = world_of_two()
     document = ask(world, peer_id="bob").document
     result = cross_verify(document["token"], document["peer_token"], keys_of(world), world.clock.wall_s())
@@ -66,7 +66,7 @@ def test_a_token_alone_is_for_anybody_and_has_no_link() -> None:
     assert "peer_token" not in document
 
 
-def test_the_answer_has_the_names_that_nodes_know() -> None:
+def test_the_answer_keeps_the_names_of_earlier_servers() -> None:
     names = {
         "token_id",
         "expires_at",
@@ -80,7 +80,7 @@ def test_the_answer_has_the_names_that_nodes_know() -> None:
 
 
 @pytest.mark.parametrize(("asked", "given"), [(None, 300), (1, 30), (90, 90), (1e9, 3_600), (0.5, 30)])
-def test_a_token_lives_as_long_as_is_asked_within_what_is_allowed(asked: float | None, given: int) -> None:
+def test_a_lifetime_is_clamped_to_its_limits(asked: float | None, given: int) -> None:
     world = world_of_two()
     body = {} if asked is None else {"lifetime_s": asked}
     token = verify_token(ask(world, **body).document["token"], keys_of(world), world.clock.wall_s())
@@ -101,7 +101,7 @@ def test_a_session_is_enough_for_tokens() -> None:
 
 
 @pytest.mark.parametrize("days", [181, 300])
-def test_a_proved_request_wakes_the_node_an_unproved_one_does_not(days: int) -> None:
+def test_only_a_proved_request_revives_the_node(days: int) -> None:
     world = world_of_two()
     world.register(node_id="carol")
     world.wait(days * DAY_S)
@@ -112,7 +112,7 @@ def test_a_proved_request_wakes_the_node_an_unproved_one_does_not(days: int) -> 
     assert state_of(world, "alice") is State.ACTIVE
 
 
-def test_a_signature_that_binds_is_told_as_durable_only_when_it_is() -> None:
+def test_a_binding_signature_is_durable_only_once_stored() -> None:
     for durable, status in ((True, 200), (False, 202)):
         world = World(mint=Here())
         world.register(node_id="alice", public_key=ALICE.public_text)
@@ -125,7 +125,7 @@ def test_a_signature_that_binds_is_told_as_durable_only_when_it_is() -> None:
         assert "durable" not in again.document
 
 
-def test_a_node_without_a_proven_key_gets_tokens_that_name_none() -> None:
+def test_tokens_of_unproven_nodes_name_no_key() -> None:
     world = world_of_two()
     world.register(node_id="carol", public_key=BOB.public_text)
     reply = world.call("POST", TOKEN, {"node_id": "carol", "peer_id": "bob"})
@@ -153,7 +153,7 @@ def test_strict_gives_nothing_unproved() -> None:
     assert ask(world).status == 200
 
 
-def test_a_hidden_peer_is_as_unknown_as_one_that_is_not_there() -> None:
+def test_a_hidden_peer_is_unknown() -> None:
     world = world_of_two()
     world.register(node_id="carol", discoverable=False)
     hidden, unknown = ask(world, peer_id="carol"), ask(world, peer_id="dave")
@@ -161,13 +161,13 @@ def test_a_hidden_peer_is_as_unknown_as_one_that_is_not_there() -> None:
     assert hidden.document["message"].replace("carol", "dave") == unknown.document["message"]
 
 
-def test_what_is_wrong_is_told_at_once() -> None:
+def test_all_wrong_fields_are_named_at_once() -> None:
     world = world_of_two()
     reply = ask(world, peer_id="alice", purpose="Ärger", lifetime_s=-1)
     assert_problem(reply, 400, "bad_request", fields=["peer_id", "purpose", "lifetime_s"])
 
 
-def test_without_keys_or_with_a_full_queue_it_is_told_when_to_return() -> None:
+def test_unavailable_tokens_are_503_with_when_to_retry() -> None:
     world = world_of_two()
     world.api.mint.busy = True  # type: ignore[attr-defined]
     reply = ask(world, peer_id="bob")
@@ -175,7 +175,7 @@ def test_without_keys_or_with_a_full_queue_it_is_told_when_to_return() -> None:
     assert reply.headers["Retry-After"] == "1"
 
 
-def test_a_node_gets_five_in_a_minute_and_a_pair_counts_once() -> None:
-    world = world_of_two(limits=LimitOptions())
+def test_a_node_gets_five_grants_a_minute() -> None:
+    world = world_of_two(limits=limit_options())
     statuses = [ask(world, peer_id="bob").status for _ in range(6)]
     assert statuses == [200] * 5 + [429]

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.api.caller.limiting import HEARTBEAT, LimitOptions
 from openred_central.api.heartbeating import _merged
-from openred_central.directory.operating import hold
-from openred_central.micro_engine.shortcut import Answer, Answered
+from openred_central.micro_engine.router import Answer, Answered
 from openred_central.security.signing import PrivateKey
+from tests.support.options import limit_options
 from tests.support.world import DAY_S, NODE, Commit, World, assert_problem, run
 
 KEY = PrivateKey.generate_ed25519()
@@ -30,8 +29,11 @@ JSON = st.recursive(
 
 BEAT = "/heartbeat/node-1"
 
+# One more than the limit: the clock of a node may run fast.
+HEARTBEATS_AT_ONCE = 2
 
-def test_a_heartbeat_is_answered_with_everything_that_is_promised() -> None:
+
+def test_a_heartbeat_is_answered_with_all_fields() -> None:
     world = World()
     world.register()
     world.wait(DAY_S)
@@ -89,7 +91,7 @@ def test_a_heartbeat_revives_from_every_state_with_identity(asleep_days: float, 
     assert world.register(port=9_999, claim=claim).status == 200
 
 
-def test_an_unknown_node_is_told_to_register() -> None:
+def test_a_heartbeat_of_an_unknown_node_is_404() -> None:
     reply = World().call("POST", BEAT)
     assert_problem(reply, 404, "node_not_found")
     assert "POST /register" in reply.document["suggestion"]
@@ -97,7 +99,7 @@ def test_an_unknown_node_is_told_to_register() -> None:
 
 
 @pytest.mark.parametrize("body", [None, {"port": 9_999}])
-def test_a_dead_node_is_told_so(body: Any) -> None:
+def test_a_heartbeat_of_a_dead_node_is_410(body: Any) -> None:
     world = World()
     world.register()
     world.wait(1_000 * DAY_S)
@@ -115,7 +117,7 @@ def test_an_encoded_id_is_decoded() -> None:
 # A heartbeat that brings changes
 
 
-def test_a_change_is_taken_with_the_claim_and_answered_when_durable() -> None:
+def test_a_change_with_the_claim_is_answered_once_durable() -> None:
     world = World()
     claim = world.claim_of(services=["a"])
     world.saved_changes.clear()
@@ -142,7 +144,7 @@ def test_a_change_adds_revision_and_durability_to_the_answer() -> None:
     assert (reply.status, reply.document["durable"]) == (202, False)
 
 
-def test_a_signature_that_binds_is_told_as_durable_only_when_it_is() -> None:
+def test_a_binding_signature_is_durable_only_once_stored() -> None:
     for durable, status in ((True, 200), (False, 202)):
         world, key = World(), PrivateKey.generate_ed25519()
         world.register(public_key=key.public_text)
@@ -155,7 +157,7 @@ def test_a_signature_that_binds_is_told_as_durable_only_when_it_is() -> None:
         assert "durable" not in again.document
 
 
-def test_a_body_that_changes_nothing_needs_no_proof_and_waits_for_nothing() -> None:
+def test_a_body_without_changes_needs_no_proof() -> None:
     world = World()
     world.register(services=["a"], metadata={"x": 1})
     world.saved_changes.clear()
@@ -171,9 +173,7 @@ def test_a_body_that_changes_nothing_needs_no_proof_and_waits_for_nothing() -> N
     [{"port": 9_999}, {"address": "192.0.2.66"}, {"services": ["x"]}, {"metadata": {"x": 1}}],
     ids=lambda body: next(iter(body)),
 )
-def test_a_change_without_the_claim_changes_nothing_and_is_no_sign_of_life(
-    body: dict[str, Any], asleep_days: int
-) -> None:
+def test_a_change_without_proof_is_no_sign_of_life(body: dict[str, Any], asleep_days: int) -> None:
     world = World()
     claim = world.claim_of()
     foreign = world.claim_of(node_id="node-2")
@@ -201,7 +201,7 @@ def test_the_older_spellings_are_taken() -> None:
     assert_problem(reply, 400, "bad_request", fields=["services", "address"])
 
 
-def test_all_wrong_fields_are_named_at_once_and_nothing_is_taken() -> None:
+def test_all_wrong_fields_are_named_and_nothing_changes() -> None:
     world = World()
     claim = world.claim_of()
     body = {"services": ["No"], "metadata": [], "address": "", "port": 0, "later": 1}
@@ -217,13 +217,13 @@ def test_a_body_of_the_wrong_shape_is_refused(body: bytes) -> None:
     assert_problem(world.call("POST", BEAT, body), 400, "bad_request")
 
 
-def test_a_body_that_is_no_json_is_refused() -> None:
+def test_a_body_without_json_is_refused() -> None:
     world = World()
     world.register()
     assert_problem(world.call("POST", BEAT, b"{"), 400, "bad_json")
 
 
-def test_what_cannot_be_changed_by_a_heartbeat_is_ignored() -> None:
+def test_fields_a_heartbeat_cannot_change_are_ignored() -> None:
     world = World()
     claim = world.claim_of()
     body = {"public_key": "another", "node_id": "node-9", "discoverable": False, "region": "eu"}
@@ -264,7 +264,7 @@ def test_patches_are_merged_as_rfc_7396_appendix_a_shows(target: Any, patch: Any
 
 
 @given(JSON, JSON)
-def test_a_patch_applied_twice_is_as_applied_once_and_alters_neither_side(target: Any, patch: Any) -> None:
+def test_a_patch_is_idempotent_and_alters_no_argument(target: Any, patch: Any) -> None:
     shown = repr((target, patch))
     once = _merged(target, patch)
     assert _merged(once, patch) == once
@@ -281,18 +281,18 @@ def test_metadata_is_measured_after_merging() -> None:
     assert world.call("POST", BEAT, swap, claim=claim).status == 200
 
 
-def test_a_patch_nested_as_deep_as_json_can_be_is_refused() -> None:
+def test_a_deeply_nested_patch_is_refused() -> None:
     world = World()
     world.register()
     body = b'{"metadata":' + b'{"a":' * 1_000 + b"null" + b"}" * 1_000 + b"}"
     assert_problem(world.call("POST", BEAT, body), 400, "bad_request", fields=["metadata"])
 
 
-# Those that repeat
+# Repeated heartbeats
 
 
 def prepared(world: World, **headers: str) -> Answer | None:
-    """What answers further requests like a heartbeat with these fields."""
+    """Return what answers further heartbeats with these header fields."""
     request = world.request("POST", BEAT, **headers)
     route, _ = world.router.admit(request)
     assert route.prepare is not None
@@ -305,7 +305,7 @@ def answer_of(world: World, node_id: str = "node-1", **headers: str) -> Answered
 
 
 @pytest.mark.parametrize("silent_s", [0.0, 0.25, 70.0, DAY_S, 179 * DAY_S])
-def test_a_repeated_heartbeat_does_and_answers_what_the_first_did(silent_s: float) -> None:
+def test_a_repeated_heartbeat_has_the_effect_of_the_first(silent_s: float) -> None:
     handled, taken = World(), World()
     for world in (handled, taken):
         world.register()
@@ -330,7 +330,7 @@ def test_only_active_nodes_are_answered_without_their_handler() -> None:
     assert answer_of(world) is not None
 
 
-def test_who_is_bound_to_a_key_is_not_heard_without_a_proof() -> None:
+def test_a_bound_node_needs_a_proof_for_each_heartbeat() -> None:
     world = World()
     world.register()
     answer = prepared(world)
@@ -340,34 +340,34 @@ def test_who_is_bound_to_a_key_is_not_heard_without_a_proof() -> None:
     assert answer("node-1") is None
 
 
-def test_who_is_away_or_held_is_told_another_time_and_goes_the_usual_way() -> None:
+def test_away_and_held_nodes_go_to_the_handler() -> None:
     world = World()
     world.register(away_until="2027-12-01T00:00:00Z")
     assert answer_of(world) is None
     world = World()
     world.register()
-    hold(world.directory, "node-1", world.now())
+    world.directory.hold("node-1", world.now())
     assert answer_of(world) is None
 
 
 @pytest.mark.parametrize("field", ["authorization", "signature", "signature_input"])
-def test_what_may_prove_something_is_looked_at_each_time(field: str) -> None:
+def test_requests_with_other_proofs_go_to_the_handler(field: str) -> None:
     world = World()
     world.register()
     assert prepared(world, **{field: "x"}) is None
 
 
-def test_where_everybody_has_to_prove_himself_nothing_is_prepared() -> None:
+def test_a_strict_directory_prepares_nothing_without_a_session() -> None:
     assert prepared(World(strict=True)) is None
 
 
-def test_who_repeats_himself_is_limited_as_everybody_is() -> None:
-    handled, taken = World(limits=LimitOptions()), World(limits=LimitOptions())
+def test_repeated_heartbeats_are_limited() -> None:
+    handled, taken = World(limits=limit_options()), World(limits=limit_options())
     for world in (handled, taken):
         world.register()
     answer = prepared(taken)
     assert answer is not None
-    for _ in range(HEARTBEAT.burst):
+    for _ in range(HEARTBEATS_AT_ONCE):
         told = run(handled.start(handled.request("POST", BEAT)))
         assert dict(told.headers).keys() == {"RateLimit-Policy", "RateLimit"}
         assert answer("node-1") == (told.body, told.headers)
@@ -382,26 +382,26 @@ def test_who_repeats_himself_is_limited_as_everybody_is() -> None:
     assert answer("node-1") is not None
 
 
-def test_who_repeats_a_session_is_charged_apart_from_those_who_prove_nothing() -> None:
-    world, session = enrolled(limits=LimitOptions())
+def test_repeated_sessions_have_their_own_limit() -> None:
+    world, session = enrolled(limits=limit_options())
     answer = prepared(world, authorization=session)
     assert answer is not None
     unproved = world.api.limits.heartbeat_charge(world.request("POST", BEAT), proved=False)
-    for _ in range(HEARTBEAT.burst):
+    for _ in range(HEARTBEATS_AT_ONCE):
         unproved(0)
-    answers = [answer("node-1") for _ in range(HEARTBEAT.burst + 1)]
-    assert [told is not None for told in answers] == [True] * HEARTBEAT.burst + [False]
+    answers = [answer("node-1") for _ in range(HEARTBEATS_AT_ONCE + 1)]
+    assert [told is not None for told in answers] == [True] * HEARTBEATS_AT_ONCE + [False]
 
 
 def enrolled(**options: Any) -> tuple[World, str]:
-    """A world with a node that is bound to `KEY`, and what its session is sent as."""
+    """Make a world with a node bound to `KEY`; return it with the Authorization of its session."""
     world = World(**options)
     reply = world.signed(KEY, "POST", "/register", {**NODE, "public_key": KEY.public_text})
     return world, f"OpenRed {reply.document['session']}"
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_repeated_session_does_and_is_answered_what_the_first_was(strict: bool) -> None:
+def test_a_repeated_session_has_the_effect_of_the_first(strict: bool) -> None:
     handled, taken = (enrolled(strict=strict) for _ in range(2))
     assert handled[1] == taken[1]
     answer = prepared(taken[0], authorization=taken[1])
@@ -414,7 +414,7 @@ def test_a_repeated_session_does_and_is_answered_what_the_first_was(strict: bool
     assert registries[0].record(0) == registries[1].record(0)
 
 
-def test_a_repeated_session_that_is_to_be_renewed_goes_the_usual_way() -> None:
+def test_a_session_due_for_renewal_goes_to_the_handler() -> None:
     world, session = enrolled()
     answer = prepared(world, authorization=session)
     assert answer is not None
@@ -457,7 +457,7 @@ def test_a_repeated_session_ends_with_its_key() -> None:
     assert_problem(world.call("POST", BEAT, authorization=session), 401, "proof_required")
 
 
-def test_only_a_session_that_holds_and_is_all_that_is_shown_is_prepared_for() -> None:
+def test_only_a_valid_session_alone_is_prepared() -> None:
     world, session = enrolled()
     assert prepared(world, authorization=session) is not None
     assert prepared(world, authorization=session[:-1] + "!") is None
@@ -470,7 +470,7 @@ def test_only_a_session_that_holds_and_is_all_that_is_shown_is_prepared_for() ->
     assert prepared(world, authorization=session) is None
 
 
-def test_a_heartbeat_that_was_asked_for_ends_the_question() -> None:
+def test_a_heartbeat_ends_a_probe() -> None:
     world = World()
     world.register()
     expiry = world.directory.expiry

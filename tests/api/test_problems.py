@@ -14,7 +14,7 @@ from tests.support.project import documents, sources
 ALL = PROBLEMS | FOR_OPERATORS
 
 
-def test_every_error_that_the_code_makes_stands_there_and_no_other() -> None:
+def test_the_table_has_exactly_the_errors_of_the_code() -> None:
     assert ALL.keys() == all_codes()
     assert not PROBLEMS.keys() & FOR_OPERATORS.keys()
 
@@ -23,7 +23,7 @@ def test_the_groups_are_of_known_errors() -> None:
     assert {*ALWAYS, *ELSEWHERE, *WITH_A_BODY} <= PROBLEMS.keys()
 
 
-def test_the_status_is_that_with_which_it_is_made() -> None:
+def test_the_table_has_the_status_of_each_error() -> None:
     made = set()
     for source in sources().values():
         made |= set(re.findall(r'Error\(\s*([45]\d\d),\s*"([a-z_]+)"', source))

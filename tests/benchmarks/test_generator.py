@@ -16,7 +16,8 @@ from benchmarks.load.tally import Tally
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 CLOSING = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n"
+NONSENSE = b"SSH-2.0-OpenSSH\r\n"
+ENDLESS = b"HTTP/1.1 200 OK\r\n\r\nup to the end"
 
 
 class Misbehaving(asyncio.Protocol):
@@ -76,7 +77,13 @@ async def test_unanswered_requests_are_timed_up_to_the_end() -> None:
 
 
 async def test_unreadable_answer_ends_the_run_with_the_reason() -> None:
-    assert (await load(ENDLESS)).error == "an answer has neither a Content-Length nor chunks"
+    assert (await load(NONSENSE)).error.startswith("an answer cannot be read: ")
+
+
+async def test_answer_up_to_the_end_of_its_connection_counts_as_lost() -> None:
+    tally = await load(ENDLESS)
+    assert tally.answered == 0
+    assert tally.error == "the server closed all connections"
 
 
 async def test_answer_without_request_is_an_error() -> None:

@@ -17,7 +17,7 @@ from openred_central.client.errors import (
     ProblemError,
     RetryLater,
 )
-from openred_central.client.identity import Identity, Proof
+from openred_central.client.identity import Identity, ProofLevel
 from openred_central.security.signatures import Message, read_signature
 from tests.support.fake_server import Asked, FakeServer, Handler, Told
 from tests.support.signed_requests import ed25519_key
@@ -44,8 +44,10 @@ class Case:
         self.identity = Identity(None, ed25519_key(), None, self.server.clock, random.Random(2).randbytes)
         self.asker = Asker(self.server.connections(), self.identity, self.server.sleep, wait_s_max)
 
-    async def ask(self, proof: Proof = Proof.LIFE, said: dict[str, Any] | None = None) -> dict[str, Any]:
-        prove = ask_for(self.identity, proof, "POST")
+    async def ask(
+        self, level: ProofLevel = ProofLevel.LIFE, said: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        prove = ask_for(self.identity, level, "POST")
         return await self.asker.ask("POST", "/x", said, prove)
 
     @property
@@ -85,10 +87,10 @@ async def test_a_wrong_clock_is_corrected_once(ahead_s: float) -> None:
         return 200, {}
 
     case = Case(answer)
-    await case.ask(Proof.NODE)
+    await case.ask(ProofLevel.NODE)
     assert len(case.server.asked) == 2
     assert case.identity.offset_s == pytest.approx(ahead_s, abs=0.01)
-    await case.ask(Proof.NODE)
+    await case.ask(ProofLevel.NODE)
     assert len(case.server.asked) == 3
 
 
@@ -96,7 +98,7 @@ async def test_a_wrong_clock_is_corrected_once(ahead_s: float) -> None:
 async def test_a_time_that_is_further_off_than_a_day_is_not_signed_for(ahead_s: float) -> None:
     case = Case(lambda _: refusal("signature_early", case.server.clock.wall_s() + ahead_s))
     with pytest.raises(ClockError, match=r"Set the clock of this machine") as caught:
-        await case.ask(Proof.NODE)
+        await case.ask(ProofLevel.NODE)
     assert caught.value.ahead_s == pytest.approx(ahead_s, abs=0.01)
     assert len(case.server.asked) == 1
     assert case.identity.offset_s == 0.0
@@ -107,7 +109,7 @@ async def test_a_time_that_can_be_read_in_two_ways_or_in_none_is_not_believed(ti
     told = {"error": "proof_required", "reason": "signature_early", "server_time": time}
     case = Case(in_turn((401, told)))
     with pytest.raises(ClientError):
-        await case.ask(Proof.NODE)
+        await case.ask(ProofLevel.NODE)
     assert case.identity.offset_s == 0.0
 
 
@@ -120,7 +122,7 @@ async def test_right_after_a_servers_start_the_next_whole_second_is_waited_for()
     case = Case(answer)
     case.server.clock.jump_wall(0.7)
     started_s = case.server.clock.wall_s() - 0.1
-    await case.ask(Proof.NODE)
+    await case.ask(ProofLevel.NODE)
     assert len(case.server.asked) == 2
     assert case.server.waited_s == [pytest.approx(0.32, abs=0.001)]
 
@@ -141,7 +143,7 @@ async def test_right_after_a_servers_start_the_next_whole_second_is_waited_for()
 async def test_what_is_refused_again_is_not_sent_a_third_time(told: Told) -> None:
     case = Case(in_turn(told))
     with pytest.raises(ProblemError):
-        await case.ask(Proof.NODE)
+        await case.ask(ProofLevel.NODE)
     assert len(case.server.asked) <= 2
 
 
@@ -200,17 +202,17 @@ async def test_an_answer_that_is_no_success_and_not_the_directorys_word_is_forei
 async def test_what_cannot_be_sent_is_an_error_of_the_client(said: dict[str, Any]) -> None:
     case = Case(lambda _: (200, {}))
     with pytest.raises(ClientError, match="cannot be sent as JSON"):
-        await case.ask(Proof.NODE, said)
+        await case.ask(ProofLevel.NODE, said)
     case.identity.key, case.identity.claim = None, "clé"
     with pytest.raises(ClientError, match="characters that a header cannot have"):
-        await case.ask(Proof.NODE)
+        await case.ask(ProofLevel.NODE)
     assert case.server.asked == []
 
 
 async def test_a_request_has_what_it_needs_and_no_more() -> None:
     case = Case(lambda _: (200, {}))
-    await case.ask(Proof.NOTHING)
-    await case.ask(Proof.NOTHING, {"a": 1})
+    await case.ask(ProofLevel.NOTHING)
+    await case.ask(ProofLevel.NOTHING, {"a": 1})
     bare, full = case.server.asked
     assert bare.headers.keys() == {"host", "user-agent", "accept", "content-length"}
     assert full.headers.keys() == {"host", "user-agent", "accept", "content-type", "content-length"}

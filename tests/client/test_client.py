@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openred_central import client as client_package
 from openred_central.client import (
@@ -21,15 +23,17 @@ from openred_central.client import (
     ProblemError,
     RetryLater,
 )
-from openred_central.security.refused import Refused
+from openred_central.client.client import pause_after_failure, pause_after_refusal, pause_until_next
+from openred_central.security.refusals import VerificationError
 from tests.support.fake_server import Asked, FakeServer, Handler, Lost, Told
 from tests.support.keys import NOW, directory_key, keyset
 from tests.support.signed_requests import ed25519_key, other_key
 
-from .test_trust import OTHER_ROOT, vouched
+from .test_peering import OTHER_ROOT, vouched
 
 OWN = f"k-{ed25519_key().key_id}"
 SESSION = "or3s.1.1.0.x"
+CHANCE = st.floats(0, 1)
 
 
 def client(server: FakeServer, *, keyed: bool = True, **options: Any) -> Client:
@@ -243,7 +247,7 @@ async def test_a_key_set_is_fetched_once_as_long_as_it_is_the_same() -> None:
     assert await node.key_set() is first
     assert node.trusted.root_key_id
     other = client(server, root_key_id=OTHER_ROOT.public.key_id)
-    with pytest.raises(Refused, match="root key"):
+    with pytest.raises(VerificationError, match="root key"):
         await other.key_set()
     assert [asked.headers.get("if-none-match") for asked in server.asked] == [None, '"1"', None]
 
@@ -270,7 +274,7 @@ async def test_key_sets_and_tokens_are_judged_by_our_own_clock_whatever_a_server
     assert node.now_s() == server.clock.wall_s()
     expires_s = keyset(directory_key()).expires_at
     server.clock.jump_wall(expires_s + 100 - server.clock.wall_s())
-    with pytest.raises(Refused, match="was valid until"):
+    with pytest.raises(VerificationError, match="was valid until"):
         await node.key_set()
 
 
@@ -406,3 +410,26 @@ async def test_a_refusal_that_will_not_pass_ends_it(status: int) -> None:
     with pytest.raises(ClientError, match=str(status)):
         await client(server).keep_alive()
     assert server.waited_s == []
+
+
+@given(st.floats(1, 604_800), CHANCE)
+def test_a_heartbeat_is_never_later_than_advised_and_little_earlier(advice_s: float, chance: float) -> None:
+    assert 0.9 * advice_s <= pause_until_next(advice_s, chance) <= advice_s
+
+
+@pytest.mark.parametrize("advice_s", [None, "soon", -5, 0, 1e300, float("inf"), True, [1]])
+def test_advice_that_is_none_does_no_harm(advice_s: object) -> None:
+    assert 0.9 <= pause_until_next(advice_s, 1.0) <= 7 * 86_400
+
+
+@given(st.floats(0, 3_600), CHANCE)
+def test_nobody_returns_earlier_than_told(retry_after_s: float, chance: float) -> None:
+    assert max(1.0, retry_after_s) <= pause_after_refusal(retry_after_s, chance) <= 1.1 * retry_after_s + 1.1
+
+
+@given(st.integers(1, 10**6), CHANCE)
+def test_pauses_grow_to_ten_minutes_and_differ(failures: int, chance: float) -> None:
+    pause_s = pause_after_failure(failures, chance)
+    assert 1.0 <= pause_s <= 600.0
+    assert pause_s <= pause_after_failure(failures + 1, chance)
+    assert pause_after_failure(failures, 1.0) == 2 * pause_after_failure(failures, 0.0)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from openred_central.client.address import Address
-from openred_central.client.connections import Connections, Reader, Writer
+from openred_central.client.connections import Address, ByteReader, ByteWriter, Connections
 from openred_central.client.errors import BadAnswer, ClientError, ConnectionFailed
 from openred_central.clock import VirtualClock
 from tests.support.fake_server import Asked, FakeServer, Lost, Stream, Told, respond
+
+pytestmark = pytest.mark.both_loops
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -195,7 +196,7 @@ async def test_a_request_that_is_cancelled_leaves_no_connection_on_which_its_ans
     ],
 )
 async def test_why_nobody_can_be_reached_is_said_in_one_line(error: Exception, told: str) -> None:
-    async def connect() -> tuple[Reader, Writer]:
+    async def connect() -> tuple[ByteReader, ByteWriter]:
         raise error
 
     connections = Connections(Address.of("http://a:8000"), VirtualClock(), connect=connect)
@@ -208,7 +209,7 @@ async def test_a_certificate_that_is_not_trusted_is_said_so() -> None:
     error = ssl.SSLCertVerificationError(1, "failed")
     error.verify_message = "self-signed certificate"
 
-    async def connect() -> tuple[Reader, Writer]:
+    async def connect() -> tuple[ByteReader, ByteWriter]:
         raise error
 
     connections = Connections(Address.of("http://a:8000"), VirtualClock(), connect=connect)
@@ -237,3 +238,42 @@ async def test_two_loops_at_once_are_told_that_they_need_two() -> None:
     with pytest.raises(ClientError, match="one event loop at a time"):
         await asyncio.to_thread(asyncio.run, connections.ask(build))
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "authority", "signed"),
+    [
+        ("http://127.0.0.1:8000", "127.0.0.1", 8000, "127.0.0.1:8000", "127.0.0.1:8000"),
+        ("http://Directory.Example/", "directory.example", 80, "directory.example", "directory.example"),
+        ("https://directory.example", "directory.example", 443, "directory.example", "directory.example"),
+        ("https://a.example:443", "a.example", 443, "a.example:443", "a.example"),
+        ("http://a.example.:1", "a.example.", 1, "a.example.:1", "a.example.:1"),
+        ("http://[::1]:8000", "::1", 8000, "[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_a_url_says_where_to_connect_and_what_is_signed(
+    url: str, host: str, port: int, authority: str, signed: str
+) -> None:
+    address = Address.of(url)
+    assert (address.host, address.port, address.authority) == (host, port, authority)
+    assert address.signed_authority == signed
+    assert address.tls == url.startswith("https")
+    assert Address.of(address.url) == address
+
+
+def test_a_unix_socket_stands_for_host_and_port() -> None:
+    assert Address.of("http://localhost", "/run/openred.sock").unix_socket == "/run/openred.sock"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "directory.example:8000", "ftp://a", "http://", "http://a/b", "http://a?b", "http://a#b"),
+        *("http://u:p@a", "http://a:70000", "http://a:x", "http://[::1", "http://[::g]", "http://a b"),
+        "http://bücher.example",
+        *("http://a..b", "http://.a", "http://..", f"http://{'a' * 64}.b", f"http://{'a.' * 127}a"),
+    ],
+)
+def test_what_is_no_url_of_a_directory_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is not where a directory is; allowed is"):
+        Address.of(url)

@@ -14,7 +14,7 @@ from openred_central.client.errors import (
     problem,
     untrusted,
 )
-from openred_central.security.refused import Refused
+from openred_central.security.refusals import VerificationError
 
 NOW_S = 1_800_000_000.0
 NOW = "Fri, 15 Jan 2027 08:00:00 GMT"
@@ -110,7 +110,7 @@ def test_when_to_return_is_told_where_the_answer_says_it(
 
 def test_what_is_not_trusted_is_an_error_of_the_client_and_keeps_its_reason() -> None:
     with pytest.raises(Untrusted, match="too old") as caught, untrusted():
-        raise Refused("expired", "too old")
+        raise VerificationError("expired", "too old")
     assert isinstance(caught.value, ClientError)
-    assert isinstance(caught.value, Refused)
+    assert isinstance(caught.value, VerificationError)
     assert (caught.value.reason, caught.value.message) == ("expired", "too old")

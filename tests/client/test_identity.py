@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from openred_central.client.identity import Identity, Proof
+from openred_central.client.identity import Identity, ProofLevel
 from openred_central.clock import VirtualClock
 from openred_central.security.node_keys import load_node_key
 from openred_central.security.signatures import (
@@ -47,7 +47,7 @@ def test_a_signature_holds_and_has_a_nonce_of_its_own(body: bytes) -> None:
     node.correct(clock.wall_s() + 500)
     nonces = set()
     for _ in range(3):
-        asked = message("POST", "/x", body, node.headers(Proof.NODE, "POST", "a:1", "/x", body))
+        asked = message("POST", "/x", body, node.headers(ProofLevel.NODE, "POST", "a:1", "/x", body))
         signature = read_signature(asked)
         check_time(signature, clock.wall_s() + 500, 0)
         nonces.add(check_proof(signature, asked, ed25519_key().public.spki).nonce)
@@ -57,33 +57,33 @@ def test_a_signature_holds_and_has_a_nonce_of_its_own(body: bytes) -> None:
 def test_a_session_spares_signing_for_signs_of_life_only_and_until_it_ends() -> None:
     node, clock = identity(ed25519_key())
 
-    def shown(proof: Proof) -> str:
+    def shown(proof: ProofLevel) -> str:
         headers = dict(node.headers(proof, "POST", "a:1", "/x", b""))
         return headers.get("Authorization", "signed" if "Signature" in headers else "nothing")
 
-    assert shown(Proof.LIFE) == "signed"
+    assert shown(ProofLevel.LIFE) == "signed"
     node.take({"session": SESSION, "claim": 7})
-    assert [shown(proof) for proof in Proof] == ["nothing", f"OpenRed {SESSION}", "signed"]
+    assert [shown(proof) for proof in ProofLevel] == ["nothing", f"OpenRed {SESSION}", "signed"]
     clock.advance(289)
-    assert shown(Proof.LIFE) == f"OpenRed {SESSION}"
+    assert shown(ProofLevel.LIFE) == f"OpenRed {SESSION}"
     clock.advance(2)
-    assert shown(Proof.LIFE) == "signed"
+    assert shown(ProofLevel.LIFE) == "signed"
     # The same one again ends when it would have ended.
     node.take({"session": SESSION})
-    assert shown(Proof.LIFE) == "signed"
+    assert shown(ProofLevel.LIFE) == "signed"
     node.take({"session": f"{SESSION}2"})
-    assert shown(Proof.LIFE) == f"OpenRed {SESSION}2"
+    assert shown(ProofLevel.LIFE) == f"OpenRed {SESSION}2"
     node.end_session()
-    assert shown(Proof.LIFE) == "signed"
+    assert shown(ProofLevel.LIFE) == "signed"
 
 
 def test_a_claim_is_shown_only_where_it_is_needed() -> None:
     node, _ = identity(None, "bob")
-    assert node.headers(Proof.NODE, "POST", "a", "/x", b"") == []
+    assert node.headers(ProofLevel.NODE, "POST", "a", "/x", b"") == []
     node.take({"claim": "secret"})
-    assert node.headers(Proof.NODE, "POST", "a", "/x", b"") == [("Authorization", "Claim secret")]
-    assert node.headers(Proof.LIFE, "POST", "a", "/x", b"") == []
-    assert node.headers(Proof.NOTHING, "POST", "a", "/x", b"") == []
+    assert node.headers(ProofLevel.NODE, "POST", "a", "/x", b"") == [("Authorization", "Claim secret")]
+    assert node.headers(ProofLevel.LIFE, "POST", "a", "/x", b"") == []
+    assert node.headers(ProofLevel.NOTHING, "POST", "a", "/x", b"") == []
 
 
 def test_a_change_of_keys_is_signed_by_both_or_by_the_new_one_alone() -> None:

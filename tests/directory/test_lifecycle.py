@@ -23,8 +23,9 @@ from openred_central.directory.lifecycle import (
     next_state,
 )
 from openred_central.errors import InternalBug
+from tests.support.options import lifecycle_options
 
-DEFAULTS = LifecycleOptions()
+DEFAULTS = lifecycle_options()
 SILENCE = [
     # state, its name on the wire, its default dwell time, what follows
     (State.ACTIVE, "active", 15_552_000, State.PENDING_FIRST_CHECK),
@@ -41,7 +42,7 @@ SIGNS = [Event.REGISTERED, Event.SIGN_OF_LIFE]
 
 
 @pytest.mark.parametrize(("state", "wire", "dwell_s", "following"), SILENCE)
-def test_each_state_has_the_promised_name_dwell_time_and_successor(
+def test_each_state_has_its_name_dwell_time_and_successor(
     state: State, wire: str, dwell_s: float, following: State
 ) -> None:
     assert state.wire == wire
@@ -50,7 +51,7 @@ def test_each_state_has_the_promised_name_dwell_time_and_successor(
     assert next_state(state, Event.DEADLINE) is following
 
 
-def test_a_silent_node_is_in_coma_from_day_258_and_dead_from_day_988_and_an_hour_each() -> None:
+def test_a_silent_node_is_in_coma_on_day_258_and_dead_on_988() -> None:
     since_s, entered_s = 0.0, {}
     for state, _, _, following in SILENCE[:-1]:
         since_s = deadline_s(state, since_s, 0.0, 0.0, DEFAULTS)
@@ -72,7 +73,7 @@ def test_every_live_node_may_leave_and_be_forgotten(state: State) -> None:
     assert next_state(state, Event.FORGOTTEN) is State.DEAD
 
 
-def test_a_heartbeat_does_not_raise_the_dead_but_a_registration_begins_anew() -> None:
+def test_only_a_registration_follows_death() -> None:
     assert (State.DEAD, Event.SIGN_OF_LIFE) in OUTSIDE
     assert next_state(State.DEAD, Event.REGISTERED) is State.ACTIVE
     assert next_state(State.ABSENT, Event.REGISTERED) is State.ACTIVE
@@ -84,19 +85,19 @@ def test_a_pair_outside_the_table_is_our_bug(state: State, event: Event) -> None
         next_state(state, event)
 
 
-def test_what_is_absent_does_not_end() -> None:
+def test_the_state_absent_does_not_end() -> None:
     with pytest.raises(InternalBug, match="ABSENT"):
         DEFAULTS.dwell_s(State.ABSENT)
 
 
-def test_an_active_node_is_judged_by_its_last_sign_of_life_and_a_silent_one_by_when_it_fell_silent() -> None:
-    options = LifecycleOptions(heartbeat_tolerance_s=100.0, grace_s=10.0)
+def test_a_deadline_counts_from_the_last_sign_of_life_or_the_state() -> None:
+    options = lifecycle_options(heartbeat_tolerance_s=100.0, grace_s=10.0)
     assert deadline_s(State.ACTIVE, 5.0, 50.0, 0.0, options) == 150.0
     assert deadline_s(State.PENDING_FIRST_CHECK, 150.0, 50.0, 0.0, options) == 160.0
 
 
-def test_an_announced_absence_puts_off_the_first_check_and_never_brings_it_forward() -> None:
-    options = LifecycleOptions(heartbeat_tolerance_s=100.0)
+def test_an_absence_only_postpones_the_first_check() -> None:
+    options = lifecycle_options(heartbeat_tolerance_s=100.0)
     assert deadline_s(State.ACTIVE, 0.0, 0.0, 500.0, options) == 500.0
     assert deadline_s(State.ACTIVE, 0.0, 0.0, 30.0, options) == 100.0
 
@@ -107,7 +108,7 @@ times = st.floats(0.0, 1e10, allow_nan=False)
 @given(
     state=st.sampled_from([*LIVE_STATES, State.DEAD]), since_s=times, last_seen_s=times, away_until_s=times
 )
-def test_a_promised_delay_is_never_shortened_and_lengthened_by_less_than_a_step(
+def test_a_promised_delay_is_never_shortened(
     state: State, since_s: float, last_seen_s: float, away_until_s: float
 ) -> None:
     ends_s = since_s + DEFAULTS.dwell_s(state)
@@ -126,6 +127,6 @@ def test_a_dwell_time_out_of_range_is_refused_by_name(name: str, value: float) -
 
 
 def test_only_the_second_look_may_be_skipped() -> None:
-    assert LifecycleOptions(second_look_s=0.0).dwell_s(State.FAILED_FIRST_CHECK) == 0.0
+    assert lifecycle_options(second_look_s=0.0).dwell_s(State.FAILED_FIRST_CHECK) == 0.0
     with pytest.raises(ValueError, match="grace_s"):
-        LifecycleOptions(grace_s=0.0)
+        lifecycle_options(grace_s=0.0)

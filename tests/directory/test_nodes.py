@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 
 import pytest
 
@@ -11,10 +10,9 @@ from openred_central.directory.lifecycle import (
     DEADLINE_STEPS_PER_S,
     LIVE_STATES,
     Event,
-    LifecycleOptions,
     State,
 )
-from openred_central.directory.nodes import TRANSITIONS_KEPT
+from openred_central.directory.nodes import Transitions
 from openred_central.directory.state.node import HELD, LEFT, Transition, decode_history, hash_id
 from openred_central.errors import InternalBug
 from tests.support.building import (
@@ -28,6 +26,7 @@ from tests.support.building import (
     register,
     state_of,
 )
+from tests.support.options import lifecycle_options
 
 
 def test_a_new_node_is_indexed_armed_noted_and_announced() -> None:
@@ -37,22 +36,23 @@ def test_a_new_node_is_indexed_armed_noted_and_announced() -> None:
     assert list(nodes.index.members()) == [(slot, State.ACTIVE)]
     assert nodes.deadlines.armed_s(slot) == nodes.deadline_s(slot)
     assert nodes.changes.is_noted(slot)
-    assert list(nodes.transitions) == [
+    assert nodes.transitions.take() == [
         Transition(EPOCH_S + 5.0, 5.0, "a", State.ABSENT, State.ACTIVE, "registered")
     ]
 
 
-def test_every_transition_is_counted_also_those_that_nobody_fetched() -> None:
+def test_every_transition_is_counted_even_if_not_reported() -> None:
     directory = make_directory()
     nodes = directory.nodes
-    assert nodes.transitions.maxlen == TRANSITIONS_KEPT
-    nodes.transitions = deque(maxlen=20)
+    nodes.transitions = Transitions(kept_max=20)
     register(directory, "a", at(0.0))
     for second in range(30):
         directory.leave("a", at(float(second)))
         beat(directory, "a", at(float(second)))
-    assert [transition.at_s for transition in nodes.transitions] == [half // 2 for half in range(40, 60)]
-    assert nodes.transition_counts == {
+    assert [transition.at_s for transition in nodes.transitions.take()] == [
+        half // 2 for half in range(40, 60)
+    ]
+    assert nodes.transitions.counts == {
         (State.ABSENT, State.ACTIVE, "registered"): 1,
         (State.ACTIVE, State.COMA, "left"): 30,
         (State.COMA, State.ACTIVE, "sign_of_life"): 30,
@@ -73,12 +73,12 @@ def test_the_last_sixteen_transitions_stand_in_the_record() -> None:
 def test_an_event_that_changes_no_state_is_no_transition() -> None:
     directory = make_directory()
     slot = register(directory, "a", at(0.0))
-    directory.nodes.transitions.clear()
+    directory.nodes.transitions.take()
     assert directory.nodes.enter(slot, Event.SIGN_OF_LIFE, at=1.0, at_s=1.0) is State.ACTIVE
-    assert not directory.nodes.transitions
+    assert not directory.nodes.transitions.take()
 
 
-def test_a_hidden_node_is_not_indexed_and_comes_back_to_the_index() -> None:
+def test_a_hidden_node_is_not_indexed() -> None:
     directory = make_directory()
     slot = register(directory, "a", at(0.0), discoverable=False)
     assert list(directory.nodes.index.members()) == []
@@ -115,22 +115,22 @@ def test_a_buried_node_leaves_a_tombstone_and_nothing_else() -> None:
         nodes.bury(slot, Event.FORGOTTEN, at=7.0, at_s=5.0)
 
 
-def test_a_forgotten_tombstone_is_told_by_its_hash_for_the_name_is_not_known_any_more() -> None:
+def test_the_end_of_a_tombstone_is_reported_by_its_hash() -> None:
     directory = make_directory()
     register(directory, "a", at(0.0))
     directory.forget("a", at(0.0))
-    directory.nodes.transitions.clear()
+    directory.nodes.transitions.take()
     tombstone = directory.nodes.tombstones.lift(hash_id("a"))
     assert tombstone is not None
     directory.nodes.forget_tombstone(tombstone, at=9.0, at_s=8.0)
-    assert list(directory.nodes.transitions) == [
+    assert directory.nodes.transitions.take() == [
         Transition(9.0, 8.0, f"#{hash_id('a')}", State.DEAD, State.ABSENT, "deadline")
     ]
 
 
 def test_the_deadlines_of_many_are_those_of_each(seed: int) -> None:
     chance = random.Random(seed)
-    life = LifecycleOptions(second_look_s=0.0, grace_s=7.001)
+    life = lifecycle_options(second_look_s=0.0, grace_s=7.001)
     directory = make_directory(life=life)
     nodes = directory.nodes
     for slot in range(300):

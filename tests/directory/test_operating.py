@@ -1,13 +1,14 @@
-"""What an operator may do with a node."""
+"""The acts of an operator on a node."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from openred_central.clock import Now
 from openred_central.directory.directory import Directory
-from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import State
-from openred_central.directory.operating import hold, release, wake
 from openred_central.directory.state.node import HELD
 from openred_central.errors import CallerError
 from tests.support.building import (
@@ -24,6 +25,7 @@ from tests.support.building import (
     save_all,
     state_of,
 )
+from tests.support.options import mass_silence_options
 
 
 def silent_in(state: State) -> tuple[Directory, float]:
@@ -40,7 +42,7 @@ def silent_in(state: State) -> tuple[Directory, float]:
 @pytest.mark.parametrize("state", [State.ACTIVE, *SILENT_STATES])
 def test_a_held_node_is_never_moved_on_by_silence(state: State) -> None:
     directory, now_s = silent_in(state)
-    hold(directory, "node", at(now_s))
+    directory.hold("node", at(now_s))
     for later_s in (100.0, 1e4, 3e9):
         run_until(directory, at(now_s + later_s))
         assert state_of(directory, "node") is state
@@ -50,10 +52,10 @@ def test_a_held_node_is_never_moved_on_by_silence(state: State) -> None:
 @pytest.mark.parametrize("state", SILENT_STATES)
 def test_a_released_node_waits_out_its_state_anew(state: State) -> None:
     directory, now_s = silent_in(state)
-    hold(directory, "node", at(now_s))
+    directory.hold("node", at(now_s))
     released_s = now_s + 1_000.0
     run_until(directory, at(released_s))
-    release(directory, "node", at(released_s))
+    directory.release("node", at(released_s))
     dwell_s = SHORT_LIFE.dwell_s(state)
     run_until(directory, at(released_s + dwell_s - 0.01))
     assert state_of(directory, "node") is state
@@ -61,10 +63,10 @@ def test_a_released_node_waits_out_its_state_anew(state: State) -> None:
     assert state_of(directory, "node") is State(state + 1)
 
 
-def test_a_released_node_whose_tolerance_is_over_begins_with_its_grace() -> None:
+def test_a_released_node_beyond_its_tolerance_begins_its_grace() -> None:
     directory, _ = silent_in(State.ACTIVE)
-    hold(directory, "node", at(1.0))
-    release(directory, "node", at(1_000.0))
+    directory.hold("node", at(1.0))
+    directory.release("node", at(1_000.0))
     run_until(directory, at(1_000.0))
     assert state_of(directory, "node") is State.PENDING_FIRST_CHECK
     run_until(directory, at(1_001.9))
@@ -74,8 +76,8 @@ def test_a_released_node_whose_tolerance_is_over_begins_with_its_grace() -> None
 
 def test_a_short_hold_takes_nothing_from_the_tolerance() -> None:
     directory, _ = silent_in(State.ACTIVE)
-    hold(directory, "node", at(1.0))
-    release(directory, "node", at(2.0))
+    directory.hold("node", at(1.0))
+    directory.release("node", at(2.0))
     run_until(directory, at(9.9))
     assert state_of(directory, "node") is State.ACTIVE
     run_until(directory, at(10.0))
@@ -85,17 +87,17 @@ def test_a_short_hold_takes_nothing_from_the_tolerance() -> None:
 def test_a_hold_outlives_the_server() -> None:
     directory, _ = silent_in(State.ACTIVE)
     store = DictStore()
-    hold(directory, "node", at(1.0))
+    directory.hold("node", at(1.0))
     save_all(directory, store, at(1.0))
     loaded = restarted(store, life=SHORT_LIFE)
     run_until(loaded, at(500.0))
     assert state_of(loaded, "node") is State.ACTIVE
-    release(loaded, "node", at(500.0))
+    loaded.release("node", at(500.0))
 
 
-def test_a_held_node_is_revived_by_a_sign_of_life_and_stays_held() -> None:
+def test_a_sign_of_life_revives_a_held_node_and_keeps_the_hold() -> None:
     directory, now_s = silent_in(State.COMA)
-    hold(directory, "node", at(now_s))
+    directory.hold("node", at(now_s))
     beat(directory, "node", at(now_s + 1.0))
     assert state_of(directory, "node") is State.ACTIVE
     run_until(directory, at(now_s + 1_000.0))
@@ -104,7 +106,7 @@ def test_a_held_node_is_revived_by_a_sign_of_life_and_stays_held() -> None:
 
 def test_a_held_node_may_leave_and_be_forgotten() -> None:
     directory, _ = silent_in(State.ACTIVE)
-    hold(directory, "node", at(1.0))
+    directory.hold("node", at(1.0))
     directory.leave("node", at(2.0))
     assert state_of(directory, "node") is State.COMA
     directory.forget("node", at(3.0))
@@ -112,14 +114,14 @@ def test_a_held_node_may_leave_and_be_forgotten() -> None:
     expect_consistent(directory, at(3.0))
 
 
-def test_one_that_waits_for_the_end_of_a_mass_silence_can_be_held() -> None:
-    directory = make_directory(life=SHORT_LIFE, silence=MassSilenceOptions(share=0.1, nodes_min=1))
+def test_a_waiting_node_can_be_held() -> None:
+    directory = make_directory(life=SHORT_LIFE, silence=mass_silence_options(share=0.1, nodes_min=1))
     for number in range(10):
         register(directory, f"node-{number}", at(0.0))
     run_until(directory, at(10.0))
     waiting = [number for number in range(10) if state_of(directory, f"node-{number}") is State.ACTIVE]
     assert directory.expiry.waiting_count == len(waiting) > 5
-    hold(directory, f"node-{waiting[0]}", at(10.0))
+    directory.hold(f"node-{waiting[0]}", at(10.0))
     assert directory.expiry.waiting_count == len(waiting) - 1
     directory.expiry.release_hold(at(10.0))
     for later_s in range(11, 2_000, 60):
@@ -130,39 +132,41 @@ def test_one_that_waits_for_the_end_of_a_mass_silence_can_be_held() -> None:
 
 def test_holding_twice_is_holding_once() -> None:
     directory, _ = silent_in(State.ACTIVE)
-    hold(directory, "node", at(1.0))
+    directory.hold("node", at(1.0))
     revision = directory.nodes.revision
-    hold(directory, "node", at(2.0))
+    directory.hold("node", at(2.0))
     assert directory.nodes.revision == revision
-    release(directory, "node", at(3.0))
+    directory.release("node", at(3.0))
     slot = directory.nodes.registry.slot_of("node")
     assert slot is not None
     assert not directory.nodes.registry.flags(slot) & HELD
     with pytest.raises(CallerError, match="node_not_held"):
-        release(directory, "node", at(4.0))
+        directory.release("node", at(4.0))
 
 
 @pytest.mark.parametrize("state", SILENT_STATES)
 def test_a_woken_node_is_as_if_heard(state: State) -> None:
     directory, now_s = silent_in(state)
-    change = wake(directory, "node", at(now_s))
+    change = directory.wake("node", at(now_s))
     assert change == directory.saving.last_change
     assert state_of(directory, "node") is State.ACTIVE
     run_until(directory, at(now_s + 9.9))
     assert state_of(directory, "node") is State.ACTIVE
-    assert directory.nodes.transitions[-1].reason == "sign_of_life"
+    assert directory.nodes.transitions.take()[-1].reason == "sign_of_life"
 
 
-def test_one_that_left_is_not_woken() -> None:
+def test_a_node_that_left_is_not_woken() -> None:
     directory, _ = silent_in(State.ACTIVE)
     directory.leave("node", at(1.0))
     with pytest.raises(CallerError, match="node_left"):
-        wake(directory, "node", at(2.0))
+        directory.wake("node", at(2.0))
     assert state_of(directory, "node") is State.COMA
 
 
-@pytest.mark.parametrize("act", [wake, hold, release])
-def test_a_node_that_is_not_there_is_told(act: object) -> None:
+@pytest.mark.parametrize(
+    "act", [Directory.wake, Directory.hold, Directory.release, Directory.leave, Directory.forget, beat]
+)
+def test_an_unknown_node_is_not_found(act: Callable[[Directory, str, Now], object]) -> None:
     directory = make_directory()
     with pytest.raises(CallerError, match="node_not_found"):
-        act(directory, "nobody", at(0.0))  # type: ignore[operator]
+        act(directory, "nobody", at(0.0))

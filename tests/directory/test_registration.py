@@ -1,4 +1,4 @@
-"""What becomes of a registration. Who may register as what is shown in test_directory.py."""
+"""The record that a registration yields; test_directory.py shows the permissions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from openred_central.directory.registration import (
     fingerprints,
     names_key_of,
     new_record,
-    tells_absence_again,
+    repeats_absence,
 )
 from openred_central.directory.state.node import DISCOVERABLE, KEYED, OBSERVED, PROVEN, Profile, Record
 from openred_central.encoding import ED25519_SPKI_PREFIX, key_text
@@ -25,7 +25,7 @@ def first_record(said: Registration, *, signed: bool = False) -> Record:
     return new_record(said, at(0.0), AWAY_S_MAX, slot=3, revision=7, usual_gap_s=60.0, signed=signed)
 
 
-def test_a_record_begins_with_what_the_node_says_and_when_it_said_it() -> None:
+def test_a_new_record_holds_what_the_node_registers() -> None:
     said = registration("alice", services="chat", region="eu", is_observed=True)
     record = first_record(said)
     assert (record.slot, record.revision, record.usual_gap_s) == (3, 7, 60.0)
@@ -47,7 +47,7 @@ def test_a_record_begins_with_what_the_node_says_and_when_it_said_it() -> None:
         {"away_until_at": EPOCH_S + HOUR_S},
     ],
 )
-def test_whatever_is_said_anew_changes_the_record_and_said_again_does_not(changed: dict[str, object]) -> None:
+def test_new_data_changes_the_record_once(changed: dict[str, object]) -> None:
     record = first_record(registration())
     said = registration(**changed)
     after = amended(record, said, at(60.0), AWAY_S_MAX)
@@ -56,7 +56,7 @@ def test_whatever_is_said_anew_changes_the_record_and_said_again_does_not(change
     assert amended(after, said, at(120.0), AWAY_S_MAX) is None
 
 
-def test_where_a_node_was_seen_is_told_with_a_change_and_is_none_by_itself() -> None:
+def test_the_observed_address_alone_is_no_change() -> None:
     record = first_record(registration(is_observed=True))
     assert amended(record, registration(is_observed=False), at(60.0), AWAY_S_MAX) is None
     after = amended(record, registration(services="chat", is_observed=False), at(60.0), AWAY_S_MAX)
@@ -64,7 +64,7 @@ def test_where_a_node_was_seen_is_told_with_a_change_and_is_none_by_itself() -> 
     assert not after.flags & OBSERVED
 
 
-def test_a_key_that_was_kept_as_it_was_given_is_still_the_same_one_until_it_signs() -> None:
+def test_a_key_in_its_given_form_stays_until_it_signs() -> None:
     record = first_record(registration(key="as it was given"))
     said = registration(key=CANONICAL, is_keyed=True, key_as_given="as it was given")
     assert amended(record, said, at(60.0), AWAY_S_MAX) is None
@@ -78,14 +78,14 @@ def test_a_key_that_was_kept_as_it_was_given_is_still_the_same_one_until_it_sign
     assert fingerprints(registration(key="as it was given")) < fingerprints(said)
 
 
-def test_an_absence_lasts_no_longer_than_is_allowed_and_none_that_has_passed_is_kept() -> None:
+def test_an_absence_is_limited_and_a_past_one_is_ignored() -> None:
     far = first_record(registration(away_until_at=EPOCH_S + 10 * AWAY_S_MAX))
     assert (far.away_from_s, far.away_until_s) == (0.0, AWAY_S_MAX)
     past = first_record(registration(away_until_at=EPOCH_S - 1.0))
     assert (past.away_from_s, past.away_until_s) == (0.0, 0.0)
 
 
-def test_an_absence_told_again_lies_elsewhere_where_the_directory_was_away_itself() -> None:
+def test_a_repeated_absence_may_end_at_another_attended_time() -> None:
     said = registration(away_until_at=EPOCH_S + 50 * HOUR_S)
     known = first_record(said)
     in_step = amended(known, said, at(60.0, wall_shift_s=SAME_TIME_S / 2), AWAY_S_MAX)
@@ -93,12 +93,12 @@ def test_an_absence_told_again_lies_elsewhere_where_the_directory_was_away_itsel
     behind = at(60.0, wall_shift_s=HOUR_S)
     after = amended(known, said, behind, AWAY_S_MAX)
     assert after is not None
-    assert tells_absence_again(known, after, said)
+    assert repeats_absence(known, after, said)
     more = said._replace(services="chat")
     changed = amended(known, more, behind, AWAY_S_MAX)
     assert changed is not None
-    assert not tells_absence_again(known, changed, more)
+    assert not repeats_absence(known, changed, more)
     back = said._replace(away_until_at=0.0)
     ended = amended(known, back, behind, AWAY_S_MAX)
     assert ended is not None
-    assert not tells_absence_again(known, ended, back)
+    assert not repeats_absence(known, ended, back)

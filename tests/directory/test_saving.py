@@ -44,7 +44,7 @@ def test_fifty_heartbeats_between_two_flushes_are_one_row() -> None:
     assert batch.signs_of_life[0][:3] == (0, at(50.0).wall_s, 50.0)
 
 
-def test_a_heartbeat_of_a_node_that_is_written_anyway_costs_no_row_of_its_own() -> None:
+def test_a_heartbeat_of_a_changed_record_costs_no_row() -> None:
     directory = make_directory()
     register(directory, "a", at(0.0))
     beat(directory, "a", at(1.0))
@@ -54,7 +54,7 @@ def test_a_heartbeat_of_a_node_that_is_written_anyway_costs_no_row_of_its_own() 
     assert batch.records[0].last_seen_s == 1.0
 
 
-def test_a_batch_holds_at_most_its_limit_records_before_signs_of_life() -> None:
+def test_a_batch_holds_records_before_signs_of_life() -> None:
     directory = make_directory()
     store = DictStore()
     for number in range(8):
@@ -72,7 +72,7 @@ def test_a_batch_holds_at_most_its_limit_records_before_signs_of_life() -> None:
     assert directory.saving.pending == 0
 
 
-def test_attended_time_is_saved_with_every_batch_and_once_a_minute_without_one() -> None:
+def test_attended_time_is_saved_at_least_once_a_minute() -> None:
     directory = make_directory()
     first = directory.saving.take_changes(10, at(5.0))
     assert first is not None
@@ -86,7 +86,7 @@ def test_attended_time_is_saved_with_every_batch_and_once_a_minute_without_one()
     assert (last.rows, last.vitals.attended_s) == (0, 5.5 + VITALS_INTERVAL_S)
 
 
-def test_vitals_that_could_not_be_saved_are_tried_again_though_time_stands_still() -> None:
+def test_unsaved_vitals_are_tried_again() -> None:
     """Otherwise an idle directory would never learn that its store is back."""
     directory = make_directory()
     batch = directory.saving.take_changes(10, at(5.0))
@@ -95,7 +95,7 @@ def test_vitals_that_could_not_be_saved_are_tried_again_though_time_stands_still
     assert directory.saving.take_changes(10, at(5.0)) is not None
 
 
-def test_what_could_not_be_saved_is_saved_later_as_it_is_then() -> None:
+def test_unsaved_changes_are_saved_later_as_they_are_then() -> None:
     directory = make_directory()
     store = DictStore()
     for name in ("a", "b", "c"):
@@ -115,7 +115,7 @@ def test_what_could_not_be_saved_is_saved_later_as_it_is_then() -> None:
     assert store.tombstones.keys() == {hash_id("c")}
 
 
-def test_a_batch_tells_up_to_which_change_everything_is_in_it_or_before() -> None:
+def test_a_batch_names_the_last_change_it_covers() -> None:
     directory = make_directory()
     changes = [directory.register(registration(name), proved=True, now=at(0.0)).change for name in "abc"]
     first = directory.saving.take_changes(2, at(0.0))
@@ -174,7 +174,7 @@ def test_a_name_that_changed_slots_is_never_stored_twice() -> None:
     assert {record.node_id for record in store.records.values()} == {"a", "b"}
 
 
-def test_a_name_whose_tombstone_went_before_it_was_stored_is_never_stored_twice() -> None:
+def test_a_name_with_an_unstored_tombstone_is_never_stored_twice() -> None:
     directory, store = make_directory(nodes_max=2), DictStore()
     slots = {name: register(directory, name, at(0.0)) for name in ("a", "b")}
     save_all(directory, store, at(0.0))
@@ -226,7 +226,7 @@ def test_a_restart_reaches_exactly_the_states_of_an_uninterrupted_run(seed: int)
             run_until(directory, now)
 
 
-def test_states_skipped_while_nobody_looked_are_each_recorded_in_order_at_their_own_time() -> None:
+def test_skipped_states_are_recorded_at_their_own_time() -> None:
     directory, store = make_directory(), DictStore()
     register(directory, "a", at(0.0))
     save_all(directory, store, at(0.0))
@@ -272,7 +272,7 @@ def sound(slot: int, node_id: str, **changed: object) -> Record:
     )._replace(**changed)
 
 
-def test_a_row_that_is_set_aside_keeps_its_slot_and_its_name() -> None:
+def test_a_row_set_aside_keeps_its_slot_and_name() -> None:
     directory = stored(sound(0, "a"), sound(1, "b", state=9), sound(2, "c", history="never"))
     assert [(row.slot, row.node_id) for row in directory.nodes.unserved] == [(1, "b"), (2, "c")]
     assert len(directory) == 1
@@ -295,7 +295,7 @@ def test_a_row_that_is_set_aside_keeps_its_slot_and_its_name() -> None:
 
 
 @pytest.mark.parametrize(("revisions", "served"), [((3, 4), 2), ((4, 3), 0), ((3, 3), 0)])
-def test_of_two_rows_with_one_name_the_younger_is_served(revisions: tuple[int, int], served: int) -> None:
+def test_the_younger_row_of_a_name_is_served(revisions: tuple[int, int], served: int) -> None:
     first, second = revisions
     directory = stored(
         sound(0, "a", revision=first, region="eu"), sound(1, "b"), sound(2, "a", revision=second, region="us")
@@ -312,7 +312,7 @@ def test_of_two_rows_with_one_name_the_younger_is_served(revisions: tuple[int, i
         register(directory, "a", at(7.0))
 
 
-def test_a_node_of_which_there_is_a_tombstone_is_set_aside() -> None:
+def test_a_node_with_a_tombstone_is_set_aside() -> None:
     directory = stored(sound(0, "a"), sound(1, "b"))
     directory.saving.restore_tombstones([Tombstone(hash_id("b"), "fingerprint", 0.0, 1.0, "deadline", 1)])
     assert directory.saving.set_dead_aside()
@@ -334,7 +334,7 @@ def test_a_tombstone_from_the_future_expires_as_one_of_now() -> None:
     assert [stone.died_s for stone in directory.nodes.tombstones] == [2.0, 5.0]
 
 
-def test_tombstones_beyond_the_most_are_taken_out_of_the_store_after_a_restart() -> None:
+def test_surplus_tombstones_leave_the_store_after_a_restart() -> None:
     directory, store = make_directory(), DictStore()
     for name in ("a", "b", "c"):
         register(directory, name, at(0.0))
@@ -345,7 +345,7 @@ def test_tombstones_beyond_the_most_are_taken_out_of_the_store_after_a_restart()
     assert len(store.tombstones) == len(again.nodes.tombstones) == 2
 
 
-def test_what_could_not_be_made_a_batch_is_pending_still(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_stay_pending_if_the_batch_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     directory, store = make_directory(), DictStore()
     for name in "ab":
         register(directory, name, at(0.0))

@@ -15,9 +15,9 @@ from .browser import browser, chrome  # noqa: F401
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a server: flags as arguments, variables as keywords; `database` is its file's name.
+    """Yield a function that starts a server, given flags, variables and the name of a `database` file.
 
-    `ready=False` does not wait until it listens. Whatever the servers wrote is shown where the test fails.
+    `ready=False` does not wait until it listens. The output of the servers is shown if the test fails.
     """
     with servers_in(tmp_path) as run:
         yield run
@@ -25,5 +25,5 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for this machine, and its key."""
+    """Return a self-signed certificate for this machine, and its key."""
     return make_certificate(tmp_path_factory.mktemp("tls"))

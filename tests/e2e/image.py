@@ -25,7 +25,7 @@ import orjson
 STEP_S_MAX: Final = 120
 # The absolute paths of the image that its files name.
 PATHS: Final = re.compile(r"(?<![\w./-])/(?=(?:opt/openred|src|data)\b)")
-# What of an installed distribution is not of its wheel.
+# Files of an installed distribution that its wheel lacks.
 INSTALLED: Final = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
 
 
@@ -47,7 +47,7 @@ class Step(NamedTuple):
 
 
 def steps(dockerfile: str) -> Iterator[Step]:
-    """The instructions of a Dockerfile, in their order."""
+    """Yield the instructions of a Dockerfile, in their order."""
     lines = [line for line in dockerfile.splitlines() if not line.lstrip().startswith("#")]
     for line in "\n".join(lines).replace("\\\n", " ").splitlines():
         if not line.strip():
@@ -61,7 +61,7 @@ def steps(dockerfile: str) -> Iterator[Step]:
 
 
 def is_ignored(path: str, dockerignore: str) -> bool:
-    """Whether the file at `path` stays out of the build context: the last pattern that matches decides."""
+    """Return whether the file at `path` stays out of the build context; the last matching pattern decides."""
     ignored = False
     for line in dockerignore.splitlines():
         pattern, exception = line.strip().removeprefix("!"), line.strip().startswith("!")
@@ -136,7 +136,7 @@ class Image:
         return PATHS.sub(f"{self.root}/", text)
 
     def words(self, instruction: str) -> list[str]:
-        """The words of the last of these instructions, with paths where they lie."""
+        """Return the words of the last of these instructions, with paths where they lie."""
         last = [step for step in self.steps if step.instruction == instruction][-1]
         # A health check is a command behind its flags.
         words = last._replace(value=last.value.removeprefix("CMD ")).words
@@ -146,14 +146,14 @@ class Image:
         """Say nothing: what only a running container shows is asked for by `words`."""
 
     def _from(self, step: Step) -> None:
-        """Begin a stage on an empty root. What the last one left lies beside it, for COPY --from."""
+        """Begin a stage on an empty root. The result of the last one lies beside it, for COPY --from."""
         if self.root.exists():
             self.root.rename(self.root.with_name("built"))
         self.root.mkdir()
         python = self.root / "python"
         python.mkdir()
         # A stand-in for the image's own: the Python below this environment.
-        (python / "python").write_text(f'#!/bin/sh\nexec "{sys._base_executable}" "$@"\n')  # type: ignore[attr-defined]
+        (python / "python").write_text(f'#!/bin/sh\nexec "{os.path.realpath(sys.executable)}" "$@"\n')
         (python / "python").chmod(0o755)
         self.folder = self.root
 

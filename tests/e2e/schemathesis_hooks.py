@@ -1,4 +1,4 @@
-"""What schemathesis cannot know of the API from its description, told to it while it runs.
+"""Facts about the API that its description does not hold, for schemathesis.
 
 JSON Schema cannot say how values depend on one another, on the time, or on what was answered before. So a
 request that is valid by the description is made valid altogether, and what was claimed is proved.

@@ -25,7 +25,7 @@ ALWAYS = "@default"
 
 
 def allowed_by(filters: Iterable[str]) -> list[str] | None:
-    """The system calls that a unit with these lines ``SystemCallFilter`` may make, sorted.
+    """Return the system calls that a unit with these lines ``SystemCallFilter`` may make, sorted.
 
     None on a machine without ``systemd-analyze``, which knows the groups, or without libseccomp.
     """
@@ -44,7 +44,7 @@ def allowed_by(filters: Iterable[str]) -> list[str] | None:
 
 @cache
 def _calls_of(word: str) -> frozenset[str]:
-    """The system calls of a group such as ``@resources``, or the one that `word` is."""
+    """Return the system calls of a group such as ``@resources``, or the one that `word` is."""
     if not word.startswith("@"):
         return frozenset({word})
     listed = subprocess.run(

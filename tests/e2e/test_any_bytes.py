@@ -26,7 +26,7 @@ STATUSES = {200, 201, 204, *range(400, 432), 501, 503, 505}
 
 
 def mutated(source: random.Random) -> bytes:
-    """A few requests, one behind the other, with some bytes changed, lost, doubled or put in."""
+    """Return a few requests, one behind the other, with some bytes changed, lost, doubled or put in."""
     content = bytearray(b"".join(source.choices(REQUESTS, k=source.randint(1, 4))))
     for _ in range(source.randint(1, 6)):
         place = source.randrange(len(content) + 1)
@@ -50,7 +50,7 @@ def noise(source: random.Random) -> bytes:
 
 
 def odd_but_framed(source: random.Random) -> bytes:
-    """One request whose framing is right and whose content is anything."""
+    """Return one request whose framing is right and whose content is anything."""
     body = source.choice((noise, mutated))(source)[:2_000]
     name = "".join(source.choices("abcXYZ019-_.:%20", k=source.randint(1, 30)))
     line = source.choice(
@@ -64,7 +64,7 @@ def odd_but_framed(source: random.Random) -> bytes:
 
 
 def check(content: bytes, received: list[Answer], exactly: int | None) -> None:
-    """What has to be true of the answers to `content`."""
+    """Check the answers to `content`."""
     for answer in received:
         assert answer.status in STATUSES, (content, answer)
         assert b"Traceback" not in answer.body

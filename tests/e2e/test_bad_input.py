@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is one problem document, and nothing of our inside is told."""
+"""Every bad request is answered by a problem document that shows no internals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEEP = 5_000
 
 @pytest.fixture(scope="module")
 def the_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all the bad input of this file."""
+    """Yield one server for all the bad input of this file."""
     with servers_in(tmp_path_factory.mktemp("server")) as start:
         server = start()
         with Client(server.address) as client:
@@ -29,7 +29,7 @@ def the_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def server(the_server: Server) -> Iterator[Server]:
-    """The server, which has to be as well after the test as before, with the one node that it had."""
+    """Yield the server, which has to be as well after the test as before, with the one node that it had."""
     written = len(the_server.log)
     yield the_server
     print(the_server.log[written:])
@@ -85,11 +85,11 @@ BODIES: list[tuple[str, bytes, int, str]] = [
 ]
 
 
-def test_every_bad_body_is_the_callers_fault_and_told_in_one_shape(server: Server) -> None:
+def test_every_bad_body_is_answered_by_a_problem_document(server: Server) -> None:
     for meaning, body, status, code in BODIES:
         for path in ("/register", "/lookup", "/heartbeat/here"):
             if path != "/register" and (code == "bad_request" or not body):
-                # What is wrong there may be right here.
+                # A body that is wrong elsewhere may be right here.
                 continue
             with Client(server.address) as client:
                 reply = client.ask("POST", path, body)
@@ -142,7 +142,7 @@ REQUESTS: list[tuple[str, str, Any, dict[str, str], int, str]] = [
 ]
 
 
-def test_every_bad_request_is_told_in_one_shape_and_keeps_the_connection(server: Server) -> None:
+def test_bad_requests_keep_the_connection(server: Server) -> None:
     with Client(server.address) as client:
         for method, target, body, headers, status, code in REQUESTS:
             reply = client.ask(method, target, body, **headers)
@@ -183,7 +183,7 @@ FRAMING: list[tuple[bytes, int, str]] = [
 ]
 
 
-def test_what_the_engine_refuses_has_the_same_shape_and_closes(server: Server) -> None:
+def test_refusals_of_the_engine_are_problems_and_close(server: Server) -> None:
     for content, status, code in FRAMING:
         received = send(server.address, content + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         (answer,) = answers(received)
@@ -192,7 +192,7 @@ def test_what_the_engine_refuses_has_the_same_shape_and_closes(server: Server) -
         assert answer.closes
 
 
-def test_a_body_that_ends_early_is_answered_and_reaches_no_endpoint(server: Server) -> None:
+def test_a_truncated_body_reaches_no_endpoint(server: Server) -> None:
     for missing in (1, 100):
         body = b"{" + NODE + b"}"
         typed = ("Content-Type: application/json", f"Content-Length: {len(body) + missing}")
@@ -213,7 +213,7 @@ def test_a_body_of_5_mb_is_refused(server: Server, framing: str) -> None:
     assert_problem(answer.reply(), 413, "content_too_large")
 
 
-def test_a_body_announced_as_too_large_is_refused_before_it_is_sent(server: Server) -> None:
+def test_a_body_announced_as_too_large_is_refused_early(server: Server) -> None:
     announced = head(
         "POST /register HTTP/1.1",
         HOST,

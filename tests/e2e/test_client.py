@@ -28,7 +28,7 @@ from openred_central.client import (
     verify_pair,
 )
 from openred_central.clock import Clock, SystemClock
-from openred_central.security.refused import Refused
+from openred_central.security.refusals import VerificationError
 from openred_central.security.signing import PrivateKey
 from tests.support.running import Server, Start
 
@@ -126,7 +126,7 @@ for _ in range(3):
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("ended", [False, True])
-async def test_what_comes_unasked_is_no_answer(ended: bool) -> None:
+async def test_unrequested_bytes_are_no_answer(ended: bool) -> None:
     """A proxy may send 408 while it waits, and somebody may slip an answer in."""
     unasked, connections = (
         b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"bad":1}',
@@ -212,7 +212,7 @@ async def test_a_clock_that_is_off_by_hours_is_corrected(start: Start, ahead_s: 
         assert connections.proofs == ["signature"]
 
 
-async def test_a_clock_that_nobody_has_set_is_an_error_that_says_so(start: Start) -> None:
+async def test_an_unset_clock_is_reported(start: Start) -> None:
     server = start()
 
     async with node(url_of(server), clock=WrongClock(-90 * 86_400.0)) as alice:
@@ -220,7 +220,7 @@ async def test_a_clock_that_nobody_has_set_is_an_error_that_says_so(start: Start
             await alice.register("192.0.2.1", 7)
 
 
-async def test_a_key_gives_way_to_another_one_and_a_lost_one_to_the_one_named_before(start: Start) -> None:
+async def test_keys_are_replaced_and_lost_keys_recovered(start: Start) -> None:
     server = start()
     first, second, third = (PrivateKey.generate_ed25519() for _ in range(3))
 
@@ -270,7 +270,7 @@ async def test_two_nodes_know_each_other_when_the_directory_is_gone(start: Start
         assert alice.trusted.root_key_id
         bobs = TrustedKeys(alice.trusted.root_key_id)
         server.stop()
-        # What alice hands to bob, who has never asked the directory for a key.
+        # Bob never asked the directory for a key: he has the document from alice.
         bobs.take(alice.trusted.document, clock.wall_s())
         assert bobs.key_set is not None
         ours, theirs = granted["token"], granted["peer_token"]
@@ -280,15 +280,15 @@ async def test_two_nodes_know_each_other_when_the_directory_is_gone(start: Start
             challenged = os.urandom(32)
             check_answer(pair, name, challenged, answer_challenge(pair, name, challenged, key))
         for mixed in ((ours, other["peer_token"]), (other["token"], theirs), (ours, ours)):
-            with pytest.raises(Refused):
+            with pytest.raises(VerificationError):
                 verify_pair(*mixed, bobs.key_set, clock.wall_s())
-        with pytest.raises(Refused, match="not the one that the token"):
+        with pytest.raises(VerificationError, match="not the one that the token"):
             check_answer(
                 pair, bob.node_id, challenged, answer_challenge(pair, bob.node_id, challenged, first)
             )
 
 
-async def test_the_directory_knows_what_was_revoked(start: Start) -> None:
+async def test_revoked_tokens_are_known_to_the_directory(start: Start) -> None:
     server = start()
 
     async with node(url_of(server)) as alice, node(url_of(server)) as bob:
@@ -350,7 +350,7 @@ async def test_a_unix_socket_leads_to_the_directory(start: Start, tmp_path: Path
 
 
 @pytest.mark.both_loops
-async def test_a_server_is_told_from_another_one_by_its_certificate(
+async def test_servers_are_distinguished_by_their_certificate(
     start: Start, certificate: tuple[Path, Path]
 ) -> None:
     chain, key = certificate

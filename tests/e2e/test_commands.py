@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +12,8 @@ import orjson
 import pytest
 
 from openred_central.security.signing import PrivateKey
-from tests.house import curl
-from tests.security import openssl
-from tests.security.test_example import has_openssl
-from tests.support.running import ROOT, WAIT_S_MAX, Client, Server, Start, environment, until
+from tests.support.parts import needs_program
+from tests.support.running import WAIT_S_MAX, Client, Server, Start, environment, until
 
 
 def run(folder: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +34,7 @@ def url_of(server: Server) -> str:
     return f"http://{host}:{port}"
 
 
-def test_a_refusal_is_told_in_lines_and_by_the_exit_code(start: Start, tmp_path: Path) -> None:
+def test_a_refusal_is_reported_in_lines_and_exit_code(start: Start, tmp_path: Path) -> None:
     url = url_of(start())
     refused = run(tmp_path, url, "heartbeat", "--node-id", "nobody")
     assert (refused.returncode, refused.stdout) == (1, "")
@@ -76,7 +73,7 @@ def test_two_nodes_find_each_other_from_the_command_line(start: Start, tmp_path:
     assert nobody.stderr == f"openred-central: connection refused: is the server running on {url}?\n"
 
 
-def test_a_node_without_a_key_is_changed_and_taken_away_by_its_claim(start: Start, tmp_path: Path) -> None:
+def test_a_claim_changes_and_removes_a_node_without_a_key(start: Start, tmp_path: Path) -> None:
     server = start()
     url = url_of(server)
     with Client(server.address) as client:
@@ -91,29 +88,20 @@ def test_a_node_without_a_key_is_changed_and_taken_away_by_its_claim(start: Star
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
 def test_a_node_can_be_a_shell_script(start: Start, tmp_path: Path, kind: str) -> None:
-    """With the real openssl and curl where the machine has them."""
+    needs_program("openssl")
+    needs_program("curl")
     url = url_of(start())
     key = PrivateKey.generate_rsa() if kind == "rsa" else PrivateKey.generate_ed25519()
     (tmp_path / "node.pem").write_bytes(key.to_pem())
-    # Where the directory is, says OPENRED_URL.
+    # OPENRED_URL names the directory.
     printed = run(tmp_path, url, "example", "sign", "--node-id", "alice")
     (tmp_path / "sign.sh").write_text(printed.stdout)
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    stand_ins = {"openssl": openssl.__file__} if not has_openssl() else {}
-    if shutil.which("curl") is None:
-        stand_ins["curl"] = str(curl.__file__)
-    for name, path in stand_ins.items():
-        (programs / name).write_text(
-            f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "{path}" "$@"\n'
-        )
-        (programs / name).chmod(0o755)
 
     def signed(*words: str) -> dict[str, object]:
         done = subprocess.run(
             ["sh", "sign.sh", *words],
             cwd=tmp_path,
-            env={"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(tmp_path)},
+            env={**os.environ, "TMPDIR": str(tmp_path)},
             capture_output=True,
             timeout=60,
             check=True,
@@ -135,7 +123,7 @@ def test_a_node_can_be_a_shell_script(start: Start, tmp_path: Path, kind: str) -
     assert signed("DELETE", "/nodes/alice", '{"mode":"forget"}')["status"] == "forgotten"
 
 
-def test_what_happens_is_watched(start: Start) -> None:
+def test_watch_shows_events(start: Start) -> None:
     server = start()
     url = "http://{}:{}".format(*server.address)
     watching = subprocess.Popen(

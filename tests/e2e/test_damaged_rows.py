@@ -23,7 +23,7 @@ def rows_of(database: Path, slot: int) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def database(start: Start, tmp_path: Path) -> Path:
-    """A database as a server has left it: three nodes in the slots 0 to 2."""
+    """Return a database as a server has left it: three nodes in the slots 0 to 2."""
     server = start()
     with Client(server.address) as client:
         for name in NAMES:
@@ -39,13 +39,13 @@ def database(start: Start, tmp_path: Path) -> Path:
         (
             "UPDATE node SET flags = flags | 8 WHERE slot = 1",
             1,
-            "its public_key is marked as the text of a key",
+            "its public_key is marked as a key",
         ),
         ("UPDATE node SET state = 9 WHERE slot = 2", 2, "its state is 9"),
         ("UPDATE node SET slot = 100000000 WHERE slot = 2", 100_000_000, "slots below it"),
     ],
 )
-def test_a_damaged_record_is_set_aside_and_stays_as_it_is(
+def test_a_damaged_record_is_set_aside_unchanged(
     start: Start, database: Path, statement: str, slot: int, told: str
 ) -> None:
     alter(database, statement)
@@ -53,7 +53,7 @@ def test_a_damaged_record_is_set_aside_and_stays_as_it_is(
     (name,) = (name for name in NAMES if name.encode() in before[0])
     done = run("verify", "--database", str(database))
     assert done.returncode == 1
-    assert f"set aside: slot {slot}, node '{name}': " in done.stdout
+    assert f"unusable: slot {slot}, node '{name}': " in done.stdout
     assert told in done.stdout
 
     server = start()
@@ -88,7 +88,7 @@ def test_a_damaged_key_of_claims_keeps_nobody_from_starting(start: Start, databa
     assert done.returncode == 1
     assert "the key of claims has 1 bytes, needed are 32" in done.stdout
     server = start()
-    until(lambda: "is damaged, with 1 of 32 bytes: a new one was made" in server.log, "it to be told")
+    until(lambda: "is damaged, with 1 of 32 bytes: the server made a new one" in server.log, "it to be told")
     with Client(server.address) as client:
         claim = client.register("new").document["claim"]
         assert client.register("new", port=9, claim=claim).status == 200

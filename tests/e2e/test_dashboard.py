@@ -9,7 +9,7 @@ from tests.support.running import Client, Start
 
 from .browser import FOCUSED, LINK, MEMORY, NODES, assert_well_behaved, open_page
 
-# What would run if any of it were taken for markup.
+# Scripts that run if a page takes them for markup.
 HOSTILE = (
     "<img src=x onerror='window.ran=1'><script>window.ran=1</script>\"'&lt;b></script><svg onload=ran=1>"
 )
@@ -63,14 +63,14 @@ def test_a_node_is_explained_and_the_answer_follows_it(browser: Any, start: Star
     assert_well_behaved(visit, server)
 
 
-def test_one_who_asks_for_nobody_is_told_so(browser: Any, start: Start) -> None:
+def test_a_node_that_does_not_exist_is_reported(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     visit = open_page(browser, server, "/#node=nobody")
     page = visit.page
     visit.until("document.querySelector('#answer').innerText.includes(\"No node is registered as 'nobody'\")")
     for wrong in ("..", "../stats", "a b", "%"):
         page.evaluate(f"location.hash = hashOf({wrong!r})")
-        visit.until("document.querySelector('#answer').innerText.includes('No node can be called so.')")
+        visit.until("document.querySelector('#answer').innerText.includes('This is no valid node_id.')")
         page.evaluate("location.hash = hashOf('nobody')")
         visit.until("document.querySelector('#answer').innerText.includes('is registered as')")
     assert {url.rpartition("/")[2] for url in visit.requested if "/nodes/" in url} == {"nobody"}
@@ -137,11 +137,11 @@ def test_where_events_are_refused_the_page_asks_by_itself(browser: Any, start: S
     with Client(server.address) as client:
         client.register("node-1")
     visit.until(f"{NODES} === '1'")
-    # That a stream was refused is all there is to complain of.
+    # The refused stream is the only complaint.
     assert [one for one in visit.complaints if "/events" not in one] == []
 
 
-def test_where_the_server_is_gone_the_page_says_from_when_it_is(browser: Any, start: Start) -> None:
+def test_the_page_shows_the_age_of_its_data_without_a_server(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     visit = open_page(browser, server)
     page = visit.page
@@ -150,10 +150,10 @@ def test_where_the_server_is_gone_the_page_says_from_when_it_is(browser: Any, st
     # As if so much time had passed: the page asks its own clock.
     page.evaluate("Date.now = ((now) => () => now() + 60_000)(Date.now), true")
     visit.until(f"{LINK} === 'stale'")
-    assert "Nothing comes from the server. What you see is from " in page.inner_text("#notices")
+    assert "The server sends nothing. These figures are from " in page.inner_text("#notices")
 
 
-def test_an_empty_directory_says_what_to_do_first(browser: Any, start: Start) -> None:
+def test_an_empty_directory_shows_the_first_steps(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     visit = open_page(browser, server)
     page = visit.page
@@ -171,14 +171,14 @@ def test_an_empty_directory_says_what_to_do_first(browser: Any, start: Start) ->
     assert_well_behaved(visit, server)
 
 
-def test_a_directory_whose_nodes_are_all_gone_was_not_always_empty(browser: Any, start: Start) -> None:
+def test_a_directory_without_live_nodes_is_not_shown_as_new(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     with Client(server.address) as client:
         claim = client.register("node-1").document["claim"]
         client.ask("DELETE", "/nodes/node-1?mode=forget", None, Authorization=f"Claim {claim}")
     visit = open_page(browser, server)
     page = visit.page
-    visit.until("document.querySelector('#nodes-note').textContent.includes('nobody is registered any more')")
+    visit.until("document.querySelector('#nodes-note').textContent.includes('all nodes are gone')")
     assert page.evaluate("document.querySelector('#first-step').hidden")
 
 

@@ -9,7 +9,7 @@ from tests.support.running import Client, Start
 from .browser import FOCUSED, LINK, MEMORY, NODES, assert_well_behaved, open_page
 
 
-def test_a_server_that_died_is_never_said_to_be_asked_every_few_seconds(browser: Any, start: Start) -> None:
+def test_the_page_does_not_claim_to_poll_a_dead_server(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     visit = open_page(browser, server)
     page = visit.page
@@ -24,7 +24,7 @@ def test_a_server_that_died_is_never_said_to_be_asked_every_few_seconds(browser:
     assert page.inner_text("#link") == "no figures"
 
 
-def test_before_anything_came_the_page_does_not_say_that_it_is_live(browser: Any, start: Start) -> None:
+def test_the_page_is_not_live_before_the_first_event(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     visit = open_page(browser, server)
     page = visit.page
@@ -36,7 +36,7 @@ def test_before_anything_came_the_page_does_not_say_that_it_is_live(browser: Any
     assert set(page.evaluate("states")) == {"waiting"}
 
 
-def test_each_node_is_counted_once_however_often_the_page_is_loaded(browser: Any, start: Start) -> None:
+def test_reloading_the_page_counts_each_node_once(browser: Any, start: Start) -> None:
     """The totals at the loading have what the next events tell again."""
     server = start(*MEMORY)
     visit = open_page(browser, server)
@@ -57,9 +57,7 @@ def test_each_node_is_counted_once_however_often_the_page_is_loaded(browser: Any
         assert page.evaluate(registered) == "41 registered"
 
 
-def test_what_a_page_learns_of_a_server_that_began_anew_replaces_what_it_knew(
-    browser: Any, start: Start
-) -> None:
+def test_a_restarted_server_replaces_the_state_of_the_page(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     host, port = server.address
     with Client(server.address) as client:
@@ -77,7 +75,7 @@ def test_what_a_page_learns_of_a_server_that_began_anew_replaces_what_it_knew(
     visit.until(f"{LINK} === 'live' && {registered} === '1 registered'")
 
 
-def test_the_list_of_what_happened_stands_still_while_somebody_is_in_it(browser: Any, start: Start) -> None:
+def test_the_list_of_events_stands_still_while_it_is_used(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     visit = open_page(browser, server)
     page = visit.page
@@ -108,7 +106,7 @@ def test_the_list_of_what_happened_stands_still_while_somebody_is_in_it(browser:
     assert_well_behaved(visit, server)
 
 
-def test_the_list_of_what_happened_can_be_paused_with_the_keyboard(browser: Any, start: Start) -> None:
+def test_the_list_of_events_can_be_paused_by_keyboard(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     visit = open_page(browser, server)
     page = visit.page

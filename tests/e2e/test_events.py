@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 from openred_central.api.feed.broadcast import LAG_TICKS_MAX, Broadcast
 from openred_central.api.feed.event_log import EventFeed, EventLog
-from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.nodes import Nodes
 from openred_central.listening import address_of, listen_tcp
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
+from tests.support.options import lifecycle_options
 from tests.support.running import WAIT_S_MAX, Client, Server, Start
 from tests.support.sse import Event, read_events
 
@@ -45,7 +45,7 @@ class Stream:
         return read_events(self.content)[0]
 
     def until(self, name: str, count: int = 1) -> list[Event]:
-        """All events so far when `count` of that name have come."""
+        """Return all events so far when `count` of that name have come."""
         while sum(event.name == name for event in self.events) < count:
             assert self.more(), self.content
         return self.events
@@ -66,7 +66,7 @@ def stream(server: Server, target: str = "/events", **headers: str) -> Iterator[
             opened.close()
 
 
-def test_what_happens_is_told_as_it_happens_and_one_who_comes_back_misses_nothing(start: Start) -> None:
+def test_events_arrive_at_once_and_a_resumed_stream_misses_none(start: Start) -> None:
     server = start("--database", "memory:")
     with Client(server.address) as client:
         with stream(server) as opened:
@@ -103,7 +103,7 @@ def test_figures_come_every_second_and_are_those_of_the_server(start: Start) -> 
         assert figures[-1]["uptime_s"] - figures[1]["uptime_s"] > 1.5
 
 
-def test_beyond_the_subscribers_allowed_one_is_told_so_and_a_place_comes_free(start: Start) -> None:
+def test_subscribers_beyond_the_limit_are_refused_until_a_place_is_free(start: Start) -> None:
     server = start("--database", "memory:", "--events-subscribers-max", "2")
     with Client(server.address) as client:
         with stream(server) as first, stream(server) as second:
@@ -122,7 +122,7 @@ def test_beyond_the_subscribers_allowed_one_is_told_so_and_a_place_comes_free(st
             time.sleep(0.1)
 
 
-def test_a_stop_ends_open_streams_at_once_and_in_good_order(start: Start) -> None:
+def test_a_stop_ends_open_streams_in_order(start: Start) -> None:
     server = start("--database", "memory:", "--drain-timeout-s", "20")
     with stream(server) as first, stream(server) as second:
         first.until("figures")
@@ -137,10 +137,10 @@ def test_a_stop_ends_open_streams_at_once_and_in_good_order(start: Start) -> Non
             assert opened.events
 
 
-async def test_one_who_does_not_read_is_dropped_while_another_gets_everything() -> None:
+async def test_an_unreading_subscriber_is_dropped_and_others_get_everything() -> None:
     """A real engine, with ticks as fast as they are taken and figures that soon fill every buffer."""
     figures = {"padding": "x" * 200_000}
-    nodes = Nodes(LifecycleOptions(), shards=1, nodes_max=1)
+    nodes = Nodes(lifecycle_options(), shards=1, nodes_max=1)
     feed = EventFeed(EventLog("run"), nodes)
     broadcast = Broadcast(feed, lambda: figures, lambda: 0.0, subscribers_max=10)
     engine = Engine()

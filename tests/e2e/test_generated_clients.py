@@ -47,7 +47,7 @@ def description(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def generated(description: Path) -> Iterator[ModuleType]:
-    """The package that `openapi-python-client` makes of the description, without a complaint."""
+    """Yield the package that `openapi-python-client` makes of the description, without a complaint."""
     needs_module("openapi_python_client")
     folder = description.parent
     done = subprocess.run(

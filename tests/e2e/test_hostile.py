@@ -1,4 +1,4 @@
-"""What somebody tries who wants to be another node, or to keep others from being served, on a real server."""
+"""Attacks on a real server: to act as another node, or to keep others from being served."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORIGIN = {"Origin": "https://evil.example"}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all that changes nothing on it; nothing sent to it may be our own fault."""
+    """Yield one server for all that changes nothing on it; nothing sent to it may be our own fault."""
     with servers_in(tmp_path_factory.mktemp("server")) as start:
         server = start()
         wait_for_the_next_second()
@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def hidden(server: Server) -> Iterator[Node]:
-    """A node that only itself may see, and that nothing here may change."""
+    """Yield a node that only itself may see, and that nothing here may change."""
     node = Node(server, f"hidden-{next(NUMBERS)}")
     assert node.register(discoverable=False).status == 201
     before = node.ask("GET", node.path).document
@@ -44,7 +44,7 @@ def hidden(server: Server) -> Iterator[Node]:
 
 
 def raw(node: Node, line: str, fields: Fields, body: bytes = b"", *more: str) -> Answer:
-    """The answer to a request whose head is written as it is here."""
+    """Return the answer to a request whose head is written as it is here."""
     lines = [line, f"Host: {node.authority}", "Content-Type: application/json", "Connection: close", *more]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
     if body or line.startswith("POST"):
@@ -78,7 +78,7 @@ def test_a_signature_is_for_one_spelling_of_one_path(hidden: Node, path: str, st
     assert answer.status == status, answer
 
 
-def test_a_path_that_was_signed_as_it_is_spelled_is_that_node_s(hidden: Node) -> None:
+def test_a_signed_path_counts_as_it_is_spelled(hidden: Node) -> None:
     path = f"/heartbeat/%68{hidden.node_id[1:]}"
     assert raw(hidden, f"POST {path} HTTP/1.1", hidden.headers("POST", path)).status == 200
 
@@ -99,7 +99,7 @@ def test_a_signature_is_for_one_method_and_one_host(hidden: Node) -> None:
 @pytest.mark.parametrize(
     "name", ["Host", "Signature", "Signature-Input", "Content-Digest", "Content-Length", "Authorization"]
 )
-def test_what_counts_does_not_come_twice(hidden: Node, name: str) -> None:
+def test_counted_requests_are_not_repeated(hidden: Node, name: str) -> None:
     body = b'{"port":7}'
     headers = hidden.headers("POST", hidden.beat, body)
     given = {
@@ -144,7 +144,7 @@ def test_a_body_cannot_be_left_out_or_put_in(hidden: Node) -> None:
     line = f"POST {hidden.beat} HTTP/1.1"
     assert raw(hidden, line, without, body).status == 400
     assert raw(hidden, line, given).status in (400, 401)
-    # That of a GET nobody reads.
+    # Nobody reads the body of a GET.
     assert raw(hidden, f"GET {hidden.path} HTTP/1.1", hidden.headers("GET", hidden.path), body).status == 200
 
 
@@ -215,7 +215,7 @@ def test_no_page_of_another_origin_changes_anything(server: Server) -> None:
         assert "Access-Control-Allow-Credentials" not in reply.headers
 
 
-def test_what_a_client_says_of_its_address_is_not_believed(start: Start) -> None:
+def test_forwarded_addresses_of_clients_are_not_trusted(start: Start) -> None:
     server = start("--rate-limit-exempt", "")
     with Client(server.address) as client:
         for number in range(12):

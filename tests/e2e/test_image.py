@@ -66,7 +66,7 @@ def pins(wheels: Path) -> str:
 
 
 def context_files() -> list[str]:
-    """The files that an engine would be sent; what git ignores is not even looked at."""
+    """Return the files that an engine would be sent; what git ignores is not even looked at."""
     patterns = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     found = []
     for folder, folders, names in os.walk(ROOT):
@@ -77,14 +77,14 @@ def context_files() -> list[str]:
 
 
 def listing(image: Image) -> dict[str, tuple[int, int]]:
-    """Every file of the root but those in /data, with size and time of its last change."""
+    """Return every file of the root but those in /data, with size and time of its last change."""
     data = image.root / "data"
     files = [path for path in image.root.rglob("*") if data not in (path, *path.parents)]
     return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in files}
 
 
 def as_its_user(image: Image) -> dict[str, Any]:
-    """What makes a process run as the image's user: nothing where that cannot be had here."""
+    """Return the options that run a process as the image's user, or none where this machine cannot do so."""
     number = int(image.words("USER")[0].partition(":")[0])
     user = {"user": number, "group": number, "extra_groups": []}
     python = image.root / "opt/openred/bin/python"
@@ -113,7 +113,7 @@ def test_the_base_is_pinned_and_both_stages_share_it() -> None:
     assert re.fullmatch(r"BASE=python:3\.\d+-slim-[a-z]+", default)
 
 
-def test_the_image_says_what_it_is() -> None:
+def test_the_image_has_labels() -> None:
     (labels,) = [
         dict(word.split("=", 1) for word in step.words)
         for step in steps(DOCKERFILE)
@@ -124,7 +124,7 @@ def test_the_image_says_what_it_is() -> None:
     assert labels[prefix + "licenses"] == PYPROJECT["project"]["license"]
 
 
-def test_the_processes_are_run_without_a_shell_and_not_by_root() -> None:
+def test_processes_run_without_shell_and_root() -> None:
     by_name = {step.instruction: step for step in steps(DOCKERFILE)}
     for name in ("ENTRYPOINT", "CMD"):
         assert by_name[name].value.startswith("[")
@@ -149,7 +149,7 @@ def test_dependencies_are_locked_and_installed_before_the_code() -> None:
         assert requirement.specifier.contains(locked[requirement.name]), requirement
 
 
-def test_the_image_serves_is_healthy_stops_and_writes_only_its_data(image: Image) -> None:
+def test_the_image_serves_and_writes_only_its_data(image: Image) -> None:
     user = as_its_user(image)
     environment = {
         **image.environment,
@@ -191,7 +191,7 @@ def test_the_image_serves_is_healthy_stops_and_writes_only_its_data(image: Image
 
 
 def check_health(image: Image, environment: dict[str, str], user: dict[str, Any]) -> tuple[int, str]:
-    """What the health check ends with, and what it says."""
+    """Return the exit code and the output of the health check."""
     done = subprocess.run(
         image.words("HEALTHCHECK"),
         cwd=image.folder,

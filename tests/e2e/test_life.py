@@ -27,7 +27,7 @@ KEPT = ("registered_at", "public_key", "services", "metadata", "region", "revisi
 
 
 def transitions(log: str, node_id: str) -> list[tuple[str, str]]:
-    """The transitions of a node as the server's log tells them."""
+    """Return the transitions of a node as the server's log tells them."""
     return re.findall(rf"node {node_id}: (\w+) → (\w+) \(", log)
 
 
@@ -70,7 +70,7 @@ class Sleeper:
             self.woken = True
 
 
-def test_a_silent_node_passes_every_state_and_any_sleeper_comes_back_as_itself(start: Start) -> None:
+def test_a_silent_node_passes_every_state_and_sleepers_return(start: Start) -> None:
     dwell = [text for flag in DWELL_TIMES for text in (flag, str(DWELL_S))]
     server = start(*dwell, "--tick-s", "0.1", OPENRED_FLUSH_INTERVAL_S="0.1")
     with Client(server.address) as client:
@@ -91,7 +91,7 @@ def test_a_silent_node_passes_every_state_and_any_sleeper_comes_back_as_itself(s
                 if not sleeper.woken:
                     sleeper.look()
 
-        # What we saw may have gaps, if we were slow; what the server tells has none.
+        # A slow test may miss states; the log has all of them.
         assert seen == [state for state in LIFE if state in seen]
         told = list(zip(["absent", *LIFE], LIFE, strict=False))
         until(lambda: transitions(server.log, "silent") == told, f"the log to tell {told}")

@@ -1,4 +1,4 @@
-"""What a real server writes: a line for each event, none forged, nothing secret in any."""
+"""The log of a real server: a line for each event, none forged, nothing secret in any."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def requests(server: Server) -> list[dict[str, Any]]:
     return [line for line in lines(server) if line["part"] == "openred.access"]
 
 
-def test_a_log_of_json_is_json_from_the_first_line_to_the_last(start: Start) -> None:
+def test_every_line_of_a_json_log_is_json(start: Start) -> None:
     server = start("--access-log", "1", OPENRED_LOG="json")
     with Client(server.address) as client:
         claim = client.register("alice").document["claim"]
@@ -58,7 +58,7 @@ def test_a_log_of_json_is_json_from_the_first_line_to_the_last(start: Start) -> 
     assert messages[-1].startswith("stopped: ")
 
 
-def test_no_secret_of_a_node_or_of_the_directory_is_in_the_log(start: Start, tmp_path: Path) -> None:
+def test_the_log_holds_no_secrets(start: Start, tmp_path: Path) -> None:
     passphrase = "correct horse battery staple"
     (tmp_path / "secret").write_text(passphrase)
     (tmp_path / "secret").chmod(0o600)
@@ -106,7 +106,7 @@ def test_requests_are_logged_only_where_that_is_wanted(start: Start) -> None:
     assert "\x1b" not in server.log
 
 
-def test_behind_a_proxy_the_log_of_requests_tells_the_client_too(start: Start) -> None:
+def test_behind_a_proxy_the_access_log_holds_the_client(start: Start) -> None:
     proxy = {"X_Forwarded_For": "192.0.2.9, 198.51.100.7"}
     told = []
     for flags in (("--trusted-proxies", "127.0.0.1/32"), ()):
@@ -124,7 +124,7 @@ def test_behind_a_proxy_the_log_of_requests_tells_the_client_too(start: Start) -
 ERRORS_TO = "import os, sys; os.dup2(int(sys.argv[1]), 2); os.execv(sys.argv[2], sys.argv[2:])"
 
 
-def test_a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end(start: Start) -> None:
+def test_an_unread_log_blocks_neither_requests_nor_the_stop(start: Start) -> None:
     reading, writing = os.pipe()
     command = (sys.executable, "-c", ERRORS_TO, str(writing), sys.executable, "-m", "openred_central")
     server = start("--access-log", "1", ready=False, command=command, pass_fds=(writing,))

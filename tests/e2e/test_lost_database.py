@@ -38,7 +38,7 @@ def until_detached(client: Client) -> None:
 
 
 @pytest.mark.parametrize("happens", [replaced_by_a_copy, all_removed, Path.unlink])
-def test_a_lost_database_detaches_the_store_at_once_and_loses_nothing_promised(
+def test_a_lost_database_detaches_the_store_without_loss(
     start: Start, tmp_path: Path, happens: Callable[[Path], None]
 ) -> None:
     database = tmp_path / "nodes.db"
@@ -89,7 +89,7 @@ def refused(server: Server, told: str, code: int = 1) -> None:
     assert "Traceback" not in server.log
 
 
-def test_a_second_server_is_refused_by_every_name_of_the_file(start: Start, tmp_path: Path) -> None:
+def test_a_second_server_is_refused_by_any_path(start: Start, tmp_path: Path) -> None:
     server = start()
     os.link(tmp_path / "nodes.db", tmp_path / "hard.db")
     (tmp_path / "soft.db").symlink_to(tmp_path / "nodes.db")
@@ -102,7 +102,7 @@ def test_a_second_server_is_refused_by_every_name_of_the_file(start: Start, tmp_
         assert client.register("node-2").document["durable"] is True
 
 
-def test_a_file_that_is_mounted_in_two_places_has_one_server(start: Start, tmp_path: Path) -> None:
+def test_a_file_mounted_twice_has_one_server(start: Start, tmp_path: Path) -> None:
     second = tmp_path / "elsewhere" / "nodes.db"
     second.parent.mkdir()
     second.touch()
@@ -123,9 +123,7 @@ def test_a_file_that_is_mounted_in_two_places_has_one_server(start: Start, tmp_p
     assert server.running
 
 
-def test_a_missing_database_with_snapshots_is_no_first_start_unless_that_is_said(
-    start: Start, tmp_path: Path
-) -> None:
+def test_a_missing_database_beside_snapshots_stops_the_start(start: Start, tmp_path: Path) -> None:
     database = tmp_path / "nodes.db"
     server = start()
     with Client(server.address) as client:
@@ -142,7 +140,7 @@ def test_a_missing_database_with_snapshots_is_no_first_start_unless_that_is_said
     assert "it is of another directory" in done.stdout
 
 
-def test_what_is_forgotten_is_out_of_all_files_within_seconds(start: Start, tmp_path: Path) -> None:
+def test_forgotten_data_leaves_all_files_within_seconds(start: Start, tmp_path: Path) -> None:
     database = tmp_path / "nodes.db"
     server = start()
 

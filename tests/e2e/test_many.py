@@ -34,7 +34,7 @@ def beat(number: int) -> bytes:
 
 
 def pipelined(connection: socket.socket, make: Callable[[int], bytes], numbers: range) -> list[Answer]:
-    """The answers to one request for each of `numbers`, all sent before the first answer is read."""
+    """Return the answers to one request for each of `numbers`, all sent before the first answer is read."""
     connection.sendall(b"".join(map(make, numbers)))
     received = b""
     while received.count(b"HTTP/1.1 ") < len(numbers) or not received.endswith(b"}"):
@@ -144,7 +144,7 @@ def test_a_thousand_connections_beat(start: Start) -> None:
             assert shown["services"] == [SERVICES[number % 3]]
 
 
-def test_more_connections_than_one_address_may_have_are_told_so(start: Start) -> None:
+def test_connections_beyond_the_limit_of_an_address_are_refused(start: Start) -> None:
     server = start("--connections-per-address-max", "3", "--rate-limit-exempt", "")
     connections = connect(server, 3)
     try:

@@ -12,7 +12,7 @@ from tests.support.running import WAIT_S_MAX, Client, Start, until
 WATCHDOG_S = 1.0
 
 
-def test_the_service_manager_is_told_the_life_of_the_server(start: Start, tmp_path: Path) -> None:
+def test_the_service_manager_follows_the_server(start: Start, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(WAIT_S_MAX)
@@ -23,7 +23,7 @@ def test_the_service_manager_is_told_the_life_of_the_server(start: Start, tmp_pa
         )
         assert manager.recv(4_096) == b"STATUS=loading"
         assert manager.recv(4_096) == b"READY=1\nSTATUS=0 nodes, store ok"
-        # Who is told that it is ready can connect.
+        # A server that is ready accepts connections.
         server.wait_ready()
         with Client(server.address) as client:
             client.register("alice")
@@ -32,7 +32,7 @@ def test_the_service_manager_is_told_the_life_of_the_server(start: Start, tmp_pa
         assert b"WATCHDOG=1\nSTATUS=1 node, store ok" in said
         server.send_signal(signal.SIGSTOP)
         manager.settimeout(2 * WATCHDOG_S)
-        # What was on its way; then nothing: the manager would restart it.
+        # Read what was on its way; then comes nothing: the manager would restart the server.
         silent = _drain(manager)
         server.send_signal(signal.SIGCONT)
         assert silent
@@ -44,7 +44,7 @@ def test_the_service_manager_is_told_the_life_of_the_server(start: Start, tmp_pa
 
 
 def _drain(manager: socket.socket) -> bool:
-    """Whether `manager` hears nothing within its timeout, but for what had been sent already."""
+    """Return whether `manager` hears nothing within its timeout, but for what had been sent already."""
     for _ in range(2):
         try:
             manager.recv(4_096)

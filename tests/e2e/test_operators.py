@@ -36,7 +36,7 @@ def tcp(server: Server) -> tuple[str, int]:
 
 
 def scrape(address: tuple[str, int], **headers: str) -> dict[str, Any]:
-    """The families of ``GET /metrics`` by name."""
+    """Return the families of ``GET /metrics`` by name."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     with socket.create_connection(address, timeout=WAIT_S_MAX) as connection:
         connection.sendall(
@@ -103,7 +103,7 @@ def test_a_unix_socket_needs_no_secret(start: Start, tmp_path: Path) -> None:
     assert 'operator at unix socket: wake node "node-1": 200' in server.log
 
 
-def test_prometheus_reads_what_happened(start: Start) -> None:
+def test_prometheus_reads_the_metrics(start: Start) -> None:
     server = start("--admin-port", "0")
     before = scrape(tcp(server))
     assert total(before["openred_http_requests"]) == 0
@@ -133,7 +133,7 @@ def test_prometheus_reads_what_happened(start: Start) -> None:
     assert set(before) == set(after)
 
 
-def test_a_page_that_reaches_the_listener_by_a_name_of_its_own_reads_nothing(start: Start) -> None:
+def test_pages_under_a_foreign_host_name_read_nothing(start: Start) -> None:
     server = start("--admin-port", "0", "--admin-names", "admin.example")
     port = tcp(server)[1]
     asked = (f"localhost:{port}", f"admin.example:{port}", "evil.example")
@@ -144,7 +144,7 @@ def test_a_page_that_reaches_the_listener_by_a_name_of_its_own_reads_nothing(sta
 
 
 def status(address: tuple[str, int], path: str, host: str = "localhost") -> int:
-    """The status of the answer to a request of a new connection for `host`."""
+    """Return the status of the answer to a request of a new connection for `host`."""
     connection = HTTPConnection(*address, timeout=WAIT_S_MAX)
     try:
         connection.request("GET", path, headers={"Host": host})
@@ -173,7 +173,7 @@ def test_on_an_open_address_metrics_need_the_secret(start: Start, tmp_path: Path
     assert scrape(address, Authorization=f"Bearer {secret}")
 
 
-def test_a_port_that_is_taken_is_told_with_what_to_do(start: Start) -> None:
+def test_a_taken_port_is_reported_with_advice(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = start("--admin-port", str(port), ready=False)

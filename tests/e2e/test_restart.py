@@ -1,4 +1,4 @@
-"""What was acknowledged is there after a stop, and after a kill."""
+"""Acknowledged changes survive a stop and a kill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACKNOWLEDGED_MIN = 60
 ROUNDS = 20 if ENVIRONMENT.get("OPENRED_PROFILE") == "soak" else 3
 
 
-def test_two_nodes_register_beat_find_each_other_and_survive_a_restart(start: Start) -> None:
+def test_two_nodes_find_each_other_and_survive_a_restart(start: Start) -> None:
     server = start()
     with Client(server.address) as client:
         first = client.register("node-1", services=["relay"], metadata={"name": "é"}, region="eu").document
@@ -95,7 +95,7 @@ def acknowledged_enough(writers: list[Writer]) -> bool:
 
 
 def verified_digest(database: Path) -> str:
-    """The digest of a database by `verify`, which also has to find that all in it fits together."""
+    """Return the digest of a database by `verify`, which also has to find that all in it fits together."""
     done = run("verify", "--database", str(database))
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"digest ([0-9a-f]{16}); memory agrees in 64 of 64 shards, every", done.stdout)

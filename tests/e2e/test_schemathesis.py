@@ -20,7 +20,7 @@ from ..support.parts import needs_module
 EXCLUDED = "use_after_free"
 # An answer without end is nothing to wait for.
 ENDLESS = "/events"
-# What is valid may also be about a node that is dead.
+# A valid request may be about a dead node.
 CONFIGURATION = """\
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 410, 429]

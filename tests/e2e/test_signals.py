@@ -36,9 +36,7 @@ def test_no_signal_ends_the_server_without_a_flush(start: Start) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
-def test_signals_that_come_until_the_last_moment_change_nothing_of_an_orderly_end(
-    start: Start, number: signal.Signals
-) -> None:
+def test_late_signals_do_not_disturb_an_orderly_end(start: Start, number: signal.Signals) -> None:
     server = start()
     server.send_signal(signal.SIGTERM)
     while server.running:

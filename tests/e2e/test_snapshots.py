@@ -20,7 +20,7 @@ CLIENTS = 4
 
 
 def content(database: Path) -> tuple[dict[str, Record], dict[str, Tombstone], int]:
-    """The records by id, the tombstones by hash, and the revision, of a closed database."""
+    """Return the records by id, the tombstones by hash, and the revision, of a closed database."""
     with opened(database) as store:
         vitals = store.load_vitals()
         assert vitals is not None
@@ -28,9 +28,7 @@ def content(database: Path) -> tuple[dict[str, Record], dict[str, Tombstone], in
         return records, {one.id_hash: one for one in tombstones_of(store)}, vitals.revision
 
 
-def test_a_snapshot_under_load_is_an_exact_prefix_with_all_that_was_acknowledged(
-    start: Start, tmp_path: Path
-) -> None:
+def test_a_snapshot_under_load_is_an_exact_prefix(start: Start, tmp_path: Path) -> None:
     server = start()
     writers = [Writer(server, f"client-{client}") for client in range(CLIENTS)]
     for writer in writers:
@@ -52,7 +50,7 @@ def test_a_snapshot_under_load_is_an_exact_prefix_with_all_that_was_acknowledged
         snapshots.verify(snapshot)
         nodes, _, revision = content(Path(shutil.copy(snapshot.database, tmp_path / f"{snapshot.number}.db")))
         assert acknowledged <= nodes.keys()
-        # What was changed up to a revision, all of it, and nothing that came later.
+        # All changes up to a revision, and none after it.
         assert max(node.revision for node in nodes.values()) <= revision
         for name, node in last.items():
             if node.revision <= revision:
@@ -67,9 +65,7 @@ def reached(snapshots: Snapshots, number: int) -> bool:
     return any(snapshot.number >= number for snapshot in snapshots.newest_first())
 
 
-def test_a_kill_in_the_middle_of_snapshots_leaves_whole_ones_and_no_junk_after_the_next_start(
-    start: Start, tmp_path: Path
-) -> None:
+def test_a_kill_during_a_snapshot_leaves_only_whole_snapshots(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     snapshots = Snapshots(tmp_path / "nodes.db", folder)
     for round_number in range(3):
@@ -93,9 +89,7 @@ def test_a_kill_in_the_middle_of_snapshots_leaves_whole_ones_and_no_junk_after_t
     assert snapshots.manifest(left[0]).records in (2, 3)
 
 
-def test_after_an_older_snapshot_was_put_back_newer_ones_are_not_called_wrong(
-    start: Start, tmp_path: Path
-) -> None:
+def test_newer_snapshots_stay_valid_after_an_older_one_is_restored(start: Start, tmp_path: Path) -> None:
     """Revisions are given out again; what they meant before is in snapshots that were given up."""
     database, folder = tmp_path / "nodes.db", tmp_path / "snapshots"
     for name in ("before", "given-up", "also-given-up"):
@@ -131,9 +125,7 @@ def damage(database: Path) -> None:
         file.write(b"\xff" * 4_096)
 
 
-def test_a_server_starts_on_its_newest_snapshot_where_its_database_is_damaged(
-    start: Start, tmp_path: Path
-) -> None:
+def test_a_damaged_database_is_replaced_by_the_newest_snapshot(start: Start, tmp_path: Path) -> None:
     database = tmp_path / "nodes.db"
     server = start()
     with Client(server.address) as client:
@@ -165,7 +157,7 @@ def test_a_server_starts_on_its_newest_snapshot_where_its_database_is_damaged(
 
 
 @pytest.mark.parametrize("flags", [[], ["--restore", "never"]])
-def test_without_a_good_snapshot_the_server_says_what_to_do_and_touches_nothing(
+def test_without_a_good_snapshot_the_server_advises_and_changes_nothing(
     start: Start, tmp_path: Path, flags: list[str]
 ) -> None:
     database = tmp_path / "nodes.db"
@@ -183,9 +175,7 @@ def test_without_a_good_snapshot_the_server_says_what_to_do_and_touches_nothing(
     assert database.read_bytes() == damaged
 
 
-def test_verify_agrees_with_a_running_server_and_finds_what_was_changed_behind_its_back(
-    start: Start, tmp_path: Path
-) -> None:
+def test_verify_of_a_running_server_finds_foreign_changes(start: Start, tmp_path: Path) -> None:
     database = str(tmp_path / "nodes.db")
     server = start()
     with Client(server.address) as client:

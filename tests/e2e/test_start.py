@@ -47,7 +47,7 @@ WITHOUT_PRIVILEGES = (
 
 
 def with_room(size_bytes: int) -> tuple[str, ...]:
-    """Starts a server no file of which may grow beyond so many bytes: to it, a disk that is full."""
+    """Return a command whose files cannot grow beyond so many bytes, as on a full disk."""
     limit = (
         f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size_bytes}, {size_bytes})); "
         "os.execv(sys.executable, sys.argv[1:])"
@@ -56,7 +56,7 @@ def with_room(size_bytes: int) -> tuple[str, ...]:
 
 
 def refused(server: Server, code: int) -> str:
-    """The one line that a server told which did not start."""
+    """Return the one line that a server told which did not start."""
     assert server.wait() == code, server.log
     assert "Traceback" not in server.log
     (line,) = server.log.splitlines()
@@ -78,7 +78,7 @@ WRONG_SETTINGS: list[tuple[list[str], dict[str, str], list[str]]] = [
 ]
 
 
-def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(start: Start) -> None:
+def test_a_wrong_setting_is_reported_with_the_allowed_values(start: Start) -> None:
     servers = [start(*flags, ready=False, **variables) for flags, variables, _ in WRONG_SETTINGS]
     for server, (_, _, told) in zip(servers, WRONG_SETTINGS, strict=True):
         line = refused(server, 2)
@@ -92,21 +92,21 @@ def test_an_unknown_flag_is_refused_with_the_nearest(start: Start) -> None:
     assert "Traceback" not in server.log
 
 
-def test_a_port_that_is_taken_is_told(start: Start) -> None:
+def test_a_taken_port_is_reported(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = refused(start("--port", str(port), ready=False), 1)
     assert f"cannot listen on 127.0.0.1, port {port}" in line
 
 
-def test_an_address_that_is_not_ours_is_told(start: Start) -> None:
+def test_a_foreign_address_is_reported(start: Start) -> None:
     hosts = ["no host", "203.0.113.1"]
     servers = [start("--host", host, database=f"{host}.db", ready=False) for host in hosts]
     for server, host in zip(servers, hosts, strict=True):
         assert f"cannot start: cannot listen on {host}, port 0: " in refused(server, 1)
 
 
-def test_a_second_server_on_one_database_is_refused_and_the_first_goes_on(start: Start) -> None:
+def test_a_second_server_on_one_database_is_refused(start: Start) -> None:
     first = start()
     line = refused(start(ready=False), 1)
     assert "in use by another server" in line
@@ -129,7 +129,7 @@ def test_a_file_of_another_program_is_left_alone(start: Start, tmp_path: Path) -
     assert (tmp_path / "text.db").read_text().startswith("Dear diary")
 
 
-def test_a_database_that_cannot_be_is_told(start: Start, tmp_path: Path) -> None:
+def test_an_impossible_database_is_reported(start: Start, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     # A link that leads to itself cannot be read by anybody, whatever rights the tests have.
@@ -152,7 +152,7 @@ def test_a_database_of_a_newer_version_is_left_alone(start: Start, tmp_path: Pat
     assert path.read_bytes() == before
 
 
-def test_a_folder_that_may_not_be_read_is_told(start: Start, tmp_path: Path) -> None:
+def test_an_unreadable_folder_is_reported(start: Start, tmp_path: Path) -> None:
     start(database="there/nodes.db").stop()
     (tmp_path / "closed").mkdir()
     wrong = {"there/nodes.db": "there", "closed/nodes.db": "closed", "closed/new/nodes.db": "closed"}
@@ -170,7 +170,7 @@ def test_a_folder_that_may_not_be_read_is_told(start: Start, tmp_path: Path) -> 
 
 
 def assert_stopped_by(path: Path, server: Server) -> None:
-    """The server may have listened before it looked at its keys."""
+    """Wait for the end of a server that may have listened before it looked at its keys."""
     assert server.wait() == ExitCode.CONFIG, server.log
     assert "Traceback" not in server.log
     assert str(path) in server.log.splitlines()[-1], server.log
@@ -207,7 +207,7 @@ def test_keys_are_made_when_somebody_asks_for_them(start: Start, tmp_path: Path)
         assert client.ask("GET", "/security/keys").document["root"] == root
 
 
-def test_a_disk_that_is_full_is_told_and_what_is_there_is_untouched(start: Start, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_data_stays_untouched(start: Start, tmp_path: Path) -> None:
     line = refused(start(database="new.db", command=with_room(8_192), ready=False), 1)
     assert f"cannot start: cannot open {tmp_path / 'new.db'}: " in line
     assert "no file of this server may grow beyond 8192 bytes" in line
@@ -226,7 +226,7 @@ def test_a_disk_that_is_full_is_told_and_what_is_there_is_untouched(start: Start
         assert client.ask("GET", "/nodes/node-1").status == 200
 
 
-def test_a_directory_in_memory_serves_and_says_that_it_keeps_nothing(start: Start) -> None:
+def test_a_directory_in_memory_warns_that_it_keeps_nothing(start: Start) -> None:
     with Client(start("--database", "memory:").address) as client:
         assert client.register("node-1").document["durable"] is False
 
@@ -239,7 +239,7 @@ def test_tls_is_spoken(start: Start, certificate: tuple[Path, Path]) -> None:
         assert client.ask("GET", "/nodes/node-1").status == 200
 
 
-def test_tls_files_that_are_missing_or_wrong_are_told(
+def test_missing_or_wrong_tls_files_are_reported(
     start: Start, tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
     files = [tmp_path / "missing.pem", certificate[0]]
@@ -262,7 +262,7 @@ def test_a_unix_socket_is_served_beside_the_port(start: Start, tmp_path: Path) -
         assert other.ask("GET", "/nodes/node-1").status == 200
 
 
-def test_a_unix_socket_at_which_somebody_listens_is_told(start: Start, tmp_path: Path) -> None:
+def test_a_unix_socket_in_use_is_reported(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as taken:
         taken.bind(str(path))
@@ -271,7 +271,7 @@ def test_a_unix_socket_at_which_somebody_listens_is_told(start: Start, tmp_path:
     assert f"cannot listen at {path}" in line
 
 
-def test_a_unix_socket_that_cannot_be_is_told(start: Start, tmp_path: Path) -> None:
+def test_an_impossible_unix_socket_is_reported(start: Start, tmp_path: Path) -> None:
     paths = [tmp_path / "no-folder" / "socket", tmp_path / ("a" * 120)]
     servers = [
         start("--unix-socket", str(path), database=f"{number}.db", ready=False)
@@ -281,7 +281,7 @@ def test_a_unix_socket_that_cannot_be_is_told(start: Start, tmp_path: Path) -> N
         assert f"cannot start: cannot listen at {path}: " in refused(server, ExitCode.CONFIG)
 
 
-def test_what_was_handed_over_and_is_no_socket_is_told(start: Start, tmp_path: Path) -> None:
+def test_inherited_descriptors_must_be_sockets(start: Start, tmp_path: Path) -> None:
     with handed_over_as_3(os.open(tmp_path, os.O_RDONLY)):
         server = start(command=AS_THE_SERVICE_MANAGER, pass_fds=[3], LISTEN_FDS="1", ready=False)
     assert "cannot start: descriptor 3 was passed, but it is no listening socket" in refused(
@@ -361,7 +361,7 @@ class Loader(threading.Thread):
         return b"\r\nConnection: close" not in received
 
 
-def test_stopping_under_load_answers_what_was_accepted_and_keeps_it(start: Start) -> None:
+def test_a_stop_under_load_keeps_all_accepted_requests(start: Start) -> None:
     server = start("--connections-per-address-max", "1000")
     loaders = [Loader(server, f"loader-{number}") for number in range(4)]
     for loader in loaders:
@@ -377,7 +377,7 @@ def test_stopping_under_load_answers_what_was_accepted_and_keeps_it(start: Start
         assert loader.cut_off == 0
     registered = [node_id for loader in loaders for node_id in loader.registered]
     with Client(start().address) as client:
-        # Whoever was taken in was also told so.
+        # Every accepted connection was answered.
         assert client.ask("GET", "/stats").document["directory"]["nodes"] == len(registered)
         for begin in range(0, len(registered), 100):
             wanted = {"node_ids": registered[begin : begin + 100]}

@@ -49,7 +49,7 @@ def heartbeat(name: str) -> bytes:
 
 
 def whole_count(received: bytes) -> int:
-    """How many answers with a Content-Length `received` begins with, whole."""
+    """Return how many answers with a Content-Length `received` begins with, whole."""
     count = 0
     while True:
         head, end, rest = received.partition(b"\r\n\r\n")
@@ -107,7 +107,7 @@ class Load:
             writer.close()
 
     async def _receive(self, reader: asyncio.StreamReader, count: int) -> tuple[bytes, bool]:
-        """What comes back, until there are `count` answers; and whether the server has ended instead."""
+        """Return the bytes of `count` answers, or those before the end, and whether the server ended."""
         received = b""
         while whole_count(received) < count:
             try:
@@ -140,7 +140,7 @@ class Load:
 
     def _check_end(self, sent: Sent, got: list[Answer]) -> None:
         if got:
-            # Whoever got fewer answers than asked for is told so, and may ask again elsewhere.
+            # A client with fewer answers than requests learns so, and may ask elsewhere.
             assert got[-1].closes
         else:
             assert not sent.before, "a request that was there before the signal was not answered"
@@ -161,11 +161,11 @@ async def test_stopping_under_pipelined_load_loses_nothing_that_was_accepted(sta
             for begin in range(0, len(names), 100):
                 found = client.ask("POST", "/lookup", {"node_ids": names[begin : begin + 100]}).document
                 known |= {node["node_id"] for node in found["nodes"]}
-    # Who was told so is there; what was not answered was not done either, and can be asked for again.
+    # Acknowledged nodes are there; unanswered requests had no effect and can be repeated.
     assert known == set(load.registered)
 
 
-def test_a_request_whose_body_is_on_its_way_is_waited_for_and_answered(start: Start) -> None:
+def test_a_stop_waits_for_a_body_on_its_way(start: Start) -> None:
     server = start()
     content = registration("late")
     with (
@@ -186,7 +186,7 @@ def test_a_request_whose_body_is_on_its_way_is_waited_for_and_answered(start: St
     assert server.wait() == 0
 
 
-def test_who_never_finishes_a_request_holds_the_end_up_no_longer_than_the_grace_time(start: Start) -> None:
+def test_an_unfinished_request_delays_the_stop_by_the_grace_time_only(start: Start) -> None:
     server = start("--drain-timeout-s", "0.5")
     with socket.create_connection(server.address, timeout=WAIT_S_MAX) as stuck:
         stuck.sendall(registration("never")[:-1])
@@ -208,7 +208,7 @@ def locked(database: Path) -> Iterator[None]:
 
 
 def token_of(server: Server) -> tuple[Node, str]:
-    """A node on `server`, and a token that it was granted."""
+    """Return a node on `server`, and a token that it was granted."""
     wait_for_the_next_second()
     node = Node(server, "alice")
     assert node.register().status == 201
@@ -233,7 +233,7 @@ def test_a_revocation_that_was_accepted_outlives_an_orderly_stop(start: Start, t
     assert not is_valid(start(), token)
 
 
-def test_an_end_that_could_not_save_a_revocation_says_so(start: Start, tmp_path: Path) -> None:
+def test_a_stop_without_saved_revocations_is_reported(start: Start, tmp_path: Path) -> None:
     server = start()
     node, token = token_of(server)
     with contextlib.closing(node), locked(tmp_path / "nodes.db"):
@@ -245,9 +245,7 @@ def test_an_end_that_could_not_save_a_revocation_says_so(start: Start, tmp_path:
     assert "ended without having saved all changes" in server.log
 
 
-def test_the_store_is_closed_in_order_where_only_a_change_of_the_keys_is_lost(
-    start: Start, tmp_path: Path
-) -> None:
+def test_a_lost_change_of_keys_still_closes_the_store(start: Start, tmp_path: Path) -> None:
     server = start("--admin-socket", str(tmp_path / "operators"))
     keyring = tmp_path / "keys" / "keyring.json"
     with Client(server.address) as client, Client(tmp_path / "operators") as operator:
@@ -278,7 +276,7 @@ sys.exit(main())
 """
 
 
-def test_what_a_saver_that_failed_has_not_saved_yet_is_saved_at_the_stop(start: Start) -> None:
+def test_changes_of_a_failed_saver_are_saved_at_the_stop(start: Start) -> None:
     server = start(command=(sys.executable, "-c", FAILS_ONCE))
     until(lambda: "the saver failed and is restarted in 3600 s" in server.log, "the saver to fail")
     with Client(server.address) as client:
@@ -289,6 +287,6 @@ def test_what_a_saver_that_failed_has_not_saved_yet_is_saved_at_the_stop(start: 
 
 
 def wait_until_read(server: Server) -> None:
-    """What was sent before this exchange is read before it: the server reads in the order of arrival."""
+    """Return once the server has read all that was sent before: it reads in the order of arrival."""
     with Client(server.address) as client:
         assert client.ask("GET", "/health/live").status == 200

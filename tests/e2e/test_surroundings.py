@@ -102,7 +102,7 @@ def test_each_command_does_in_a_folder_that_is_gone(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["stats", "watch", "keygen", "config"])
-def test_ctrl_c_at_any_moment_is_told_by_the_exit_code_alone(name: str, tmp_path: Path) -> None:
+def test_ctrl_c_at_any_moment_sets_only_the_exit_code(name: str, tmp_path: Path) -> None:
     """Sent by the program itself once the first lines of the package have run, with most not yet imported."""
     program = (
         "import os, signal, sys\n"

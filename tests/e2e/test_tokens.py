@@ -15,7 +15,7 @@ import pytest
 from openred_central.encoding import spki_of
 from openred_central.security.directory_keys.keyset import KeySet, read_document
 from openred_central.security.node_keys import verify
-from openred_central.security.refused import Refused
+from openred_central.security.refusals import VerificationError
 from openred_central.security.signing import PrivateKey
 from openred_central.security.tokens.holder import challenge, check_holder, prove
 from openred_central.security.tokens.link import Pair, cross_verify
@@ -28,7 +28,7 @@ SIGNED_CHANGES = 1_000
 
 
 class Known(NamedTuple):
-    """What two nodes have from the directory when it is gone."""
+    """All that two nodes hold when the directory is gone."""
 
     alice: Node
     bob: Node
@@ -50,7 +50,7 @@ def introduce(server: Server, key: PrivateKey) -> Known:
     asked = {"node_id": "alice", "peer_id": "bob"}
     pairs = [alice.ask("POST", "/security/token", asked).document for _ in range(2)]
     document = alice.client.ask("GET", "/security/keys").document
-    # What a peer pins, once and for all.
+    # A peer pins this once and for all.
     root = document["root"]["kid"]
     return Known(alice, bob, pairs, read_document(orjson.dumps(document), root, time.time()))
 
@@ -91,14 +91,14 @@ def check_holders(known: Known) -> None:
         sent = challenge(os.urandom)
         proof = prove(pair, node.node_id, sent, spki_of(node.key.public_text), node.key.sign)
         check_holder(pair, node.node_id, sent, proof, verify)
-        with pytest.raises(Refused):
+        with pytest.raises(VerificationError):
             check_holder(pair, node.node_id, challenge(os.urandom), proof, verify)
-        with pytest.raises(Refused):
+        with pytest.raises(VerificationError):
             check_holder(other, node.node_id, sent, proof, verify)
         stolen = prove(pair, node.node_id, sent, spki_of(thief.public_text), thief.sign)
-        with pytest.raises(Refused):
+        with pytest.raises(VerificationError):
             check_holder(pair, node.node_id, sent, stolen, verify)
-        with pytest.raises(Refused):
+        with pytest.raises(VerificationError):
             check_holder(pair, node.node_id, sent, proof._replace(signature=stolen.signature), verify)
 
 
@@ -117,9 +117,7 @@ def one_character_changed(text: str, chance: random.Random, alphabet: str) -> st
     return text[:place] + other + text[place + 1 :]
 
 
-def test_no_request_with_one_character_of_its_signature_or_digest_changed_is_taken(
-    start: Start, seed: int
-) -> None:
+def test_a_changed_signature_or_digest_is_refused(start: Start, seed: int) -> None:
     server, chance = start(), random.Random(seed)
     wait_for_the_next_second()
     alice = Node(server, "alice")
@@ -143,7 +141,7 @@ def test_no_request_with_one_character_of_its_signature_or_digest_changed_is_tak
     alice.close()
 
 
-def test_what_a_node_signed_before_a_restart_is_not_taken_after_it(start: Start) -> None:
+def test_signatures_from_before_a_restart_are_refused(start: Start) -> None:
     server = start()
     wait_for_the_next_second()
     alice = Node(server, "alice")
@@ -153,7 +151,7 @@ def test_what_a_node_signed_before_a_restart_is_not_taken_after_it(start: Start)
     alice.close()
     server.stop()
     host, port = server.address
-    # The same port, so that the signature is still one for this authority.
+    # On its old port, so that the signature still names this authority.
     server = start("--port", str(port), "--host", host)
     wait_for_the_next_second()
     with Client(server.address) as client:
@@ -166,7 +164,7 @@ def test_what_a_node_signed_before_a_restart_is_not_taken_after_it(start: Start)
     again.close()
 
 
-def test_the_public_key_in_the_answer_is_one_of_the_key_set(start: Start) -> None:
+def test_the_public_key_of_a_reply_is_in_the_key_set(start: Start) -> None:
     known = introduce(start(), PrivateKey.generate_ed25519())
     shown = base64.b64decode(known.pairs[0]["public_verification_key"]).decode()
     assert shown in {published.key.pem() for published in known.keys.keys}

@@ -49,7 +49,7 @@ class Automaton:
         self._characters: list[Characters] = []
         self._follows: list[dict[int, Characters]] = []
         self._ends_anchored = False
-        # Whether one text leads from one position to the next in two ways: that is ambiguous in itself.
+        # True if one text leads from one position to the next in two ways: this is ambiguous in itself.
         self._doubled = False
         tree = syntax.parse(pattern, flags)
         self._ignores_case = bool(tree.state.flags & re.IGNORECASE)
@@ -60,7 +60,7 @@ class Automaton:
         self._whole = whole
 
     def is_ambiguous(self, *, prefix: bool) -> bool:
-        """Whether the ways to read a text grow with its length; `prefix`: whether text may follow a match."""
+        """Return whether the ways to read a text grow with its length. With `prefix`, text may follow."""
         if self._doubled:
             return True
         # A position that may be the last one is a match already, wherever the rest fails.
@@ -85,7 +85,7 @@ class Automaton:
         return False
 
     def _splits(self, first: int, second: int) -> bool:
-        """Whether one text leads from `first` to itself, to `second`, and from there to itself."""
+        """Return whether one text leads from `first` to itself, to `second`, and from there to itself."""
         start, goal = (first, first, second), (first, second, second)
         seen, waiting = {start}, [start]
         while waiting:
@@ -187,7 +187,7 @@ class Automaton:
         return Part(here, dict(here), None)
 
     def _taken(self, code: Any, argument: Any) -> Characters:
-        """The characters that one item of a pattern takes."""
+        """Return the characters that one item of a pattern takes."""
         if code is codes.ANY:
             return EVERYTHING
         if code is codes.LITERAL:
@@ -220,7 +220,7 @@ def _category(name: str) -> Characters:
 
 
 def is_slow(pattern: str | bytes, flags: int = 0, methods: Iterable[str] = ("fullmatch",)) -> bool:
-    """Whether some text makes one of `methods` of `pattern` take longer than in proportion to its length."""
+    """Return whether one of `methods` of `pattern` can take longer than in proportion to the text."""
     return any(
         Automaton(pattern, flags, anywhere=method in ANYWHERE_METHODS).is_ambiguous(
             prefix=method in PREFIX_METHODS

@@ -15,13 +15,10 @@ from __future__ import annotations
 import ast
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping
-from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -32,9 +29,10 @@ from openred_central.cli.main import MODULES, commands
 from openred_central.settings.config import PREFIX, SETTINGS
 from openred_central.settings.texts import CLIENT_VARIABLES, settings_markdown
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION
+from tests.support.parts import needs_program
 from tests.support.project import PACKAGE, ROOT, documents, expect_none, sources, text_files
+from tests.support.running import Client, until
 
-from . import curl
 from .transcripts import mismatches, run, transcripts
 
 # Variables of the tests, and flags that are no settings.
@@ -184,10 +182,8 @@ def programs_with(module: str) -> list[str]:
 
 def programs(folder: Path) -> Path:
     """Return `folder` with the programs that transcripts call."""
-    stand_ins = {"openred-central": "-m openred_central", "python": ""}
-    if shutil.which("curl") is None:
-        stand_ins["curl"] = curl.__file__
-    for name, arguments in stand_ins.items():
+    needs_program("curl")
+    for name, arguments in (("openred-central", "-m openred_central"), ("python", "")):
         (folder / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
         (folder / name).chmod(0o755)
     return folder
@@ -199,17 +195,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(server: subprocess.Popen[bytes], port: int) -> None:
-    """Wait at most 30 s until `server` listens on `port`."""
-    for _ in range(600):
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except ConnectionRefusedError:
-            assert server.poll() is None, "the server has ended instead of listening"
-            time.sleep(0.05)
-    server.kill()
-    raise AssertionError("the server does not listen")
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def replaced(text: str, words: Mapping[str, str]) -> str:
@@ -218,7 +206,7 @@ def replaced(text: str, words: Mapping[str, str]) -> str:
     return text
 
 
-def test_every_error_code_is_a_literal_where_the_error_is_made() -> None:
+def test_error_codes_are_literals() -> None:
     expect_none(gap for path, source in sources().items() for gap in error_codes(path, source)[1])
 
 
@@ -298,7 +286,7 @@ def test_transcripts_of_the_documents_are_true(document: str, tmp_path: Path) ->
     server = subprocess.Popen([sys.executable, "-m", "openred_central", *arguments], env=environment)
     wrong = []
     try:
-        wait_for(server, ports["--port"])
+        until(lambda: listens(ports["--port"]), "the server to listen")
         for name in dict.fromkeys((QUICK_START, document)):
             for steps in transcripts(texts[name]):
                 at_address = [step._replace(command=replaced(step.command, addresses)) for step in steps]
@@ -311,18 +299,16 @@ def test_transcripts_of_the_documents_are_true(document: str, tmp_path: Path) ->
 
 
 def test_the_engine_alone_runs_as_shown(tmp_path: Path) -> None:
-    (program,) = programs_with("openred_central.micro_engine")
+    (program,) = programs_with("openred_central.micro_engine.engine")
     assert len([line for line in program.splitlines() if line.strip()]) <= 10
     port = free_port()
     (tmp_path / "hello.py").write_text(program.replace("port=8080", f"port={port}"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     server = subprocess.Popen([sys.executable, "hello.py"], cwd=tmp_path, env=environment)
     try:
-        wait_for(server, port)
-        connection = HTTPConnection("127.0.0.1", port, timeout=30)
-        connection.request("GET", "/hello/world")
-        assert connection.getresponse().read() == b'{"hello":"world"}'
-        connection.close()
+        until(lambda: listens(port), "the engine to listen")
+        with Client(("127.0.0.1", port)) as client:
+            assert client.ask("GET", "/hello/world").document == {"hello": "world"}
     finally:
         server.terminate()
         assert server.wait(60) == 0

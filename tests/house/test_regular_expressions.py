@@ -18,27 +18,27 @@ MAKERS = {"compile", "match", "fullmatch", "search", "sub", "split", "findall", 
 # Where a pattern is put together of what is known only while the program runs.
 PUT_TOGETHER = {
     "openred_central/api/wire/values.py": "names joined by commas; the result has a name, and is tested",
-    "openred_central/security/example.py": "a few fixed words, in a fixed text",
+    "openred_central/security/signing.py": "a few fixed words, in a fixed text",
     "openred_central/storage/copies/snapshots.py": "the name of a file as it is, between digits",
 }
 Found = tuple[str, str | bytes, int, set[str]]
 
 
 def methods_of(name: str, source: str) -> set[str]:
-    """The methods that `source` calls of the pattern `name`; where it calls none, others have all matched."""
+    """Return the methods that `source` calls of the pattern `name`; if none, a full match is assumed."""
     called = {found[1] for found in re.finditer(rf"\b{name}\.([a-z]+)\(", source)}
     return called & {*METHODS} or {"fullmatch"}
 
 
 def named_patterns(path: str, source: str) -> Iterator[Found]:
-    """Every pattern that has a name in the module in the file `path`: where, pattern, flags, methods."""
+    """Yield each named pattern of the module at `path`: place, pattern, flags, methods."""
     for name, value in vars(importlib.import_module(module_name(path))).items():
         if isinstance(getattr(value, "pattern", None), str | bytes):
             yield f"{path}: {name}", value.pattern, value.flags & ~re.DEBUG, methods_of(name, source)
 
 
 def written_patterns(path: str, source: str) -> Iterator[Found | str]:
-    """Every pattern that the file makes without giving it a name; the file itself where none can be told."""
+    """Yield each unnamed pattern of a file, or the file itself if a pattern is not a constant."""
     module = vars(importlib.import_module(module_name(path)))
     tree = ast.parse(source)
     named = {node.value for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)}
@@ -100,7 +100,7 @@ def test_no_pattern_of_the_package_is_slow() -> None:
         r"(?:[ab]++|a)*+(?:[ab]*[ab]*)c",
     ],
 )
-def test_a_pattern_that_reads_one_text_in_ever_more_ways_is_found(pattern: str) -> None:
+def test_ambiguous_patterns_are_found(pattern: str) -> None:
     assert is_slow(pattern)
     assert is_slow(pattern.encode(), methods=["match"])
 
@@ -119,7 +119,7 @@ def test_a_pattern_that_reads_one_text_in_ever_more_ways_is_found(pattern: str) 
         r"(a*)b\1(?!c*)(?<=d)(?>x|y)",
     ],
 )
-def test_a_pattern_that_reads_each_text_in_few_ways_is_let_pass(pattern: str) -> None:
+def test_unambiguous_patterns_pass(pattern: str) -> None:
     assert not is_slow(pattern)
 
 
@@ -131,7 +131,7 @@ def test_a_search_begins_anew_at_each_character() -> None:
     assert not is_slow("a*a*", methods=["match"])
 
 
-def test_patterns_without_a_name_are_found_with_what_is_called_of_them() -> None:
+def test_unnamed_patterns_are_found_with_their_methods() -> None:
     source = 'import re\n_A = re.compile("a")\ndef f(x):\n    re.split("b", x)\n    return re.sub(x, "", x)\n'
     path = "openred_central/wording.py"
     assert list(written_patterns(path, source)) == [(f"{path}:4", "b", 0, {"search"}), path]

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from . import curl
+from tests.support.running import until
+
 from .transcripts import Step, matches, mismatches, run, transcripts
 
 DOCUMENT = """\
@@ -78,11 +74,7 @@ def test_processes_left_running_are_terminated(tmp_path: Path) -> None:
     server = "(trap 'echo > ended; exit' TERM; echo > begun; while :; do sleep 0.05; done) &"
     wait = "until [ -e begun ]; do sleep 0.01; done"
     run([Step(server, [], 1), Step(wait, [], 2)], tmp_path, os.environ)
-    for _ in range(2_000):
-        if (tmp_path / "ended").exists():
-            break
-        time.sleep(0.01)
-    assert (tmp_path / "ended").exists()
+    until((tmp_path / "ended").exists, "the process to end")
 
 
 def test_a_command_that_hangs_times_out(tmp_path: Path) -> None:
@@ -126,63 +118,3 @@ def test_wildcards_times_and_ids_match(expected: list[str], printed: list[str]) 
 )
 def test_other_outputs_do_not_match(expected: list[str], printed: list[str]) -> None:
     assert not matches(expected, printed)
-
-
-class Echo(BaseHTTPRequestHandler):
-    """A server that answers with the request."""
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        answer = f"{self.command} {self.path} {self.headers['Content-Type']} {body.decode()}\n".encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_GET = do_DELETE = do_POST
-
-    def log_message(self, *arguments: object) -> None:
-        """Keep silent."""
-
-
-@pytest.fixture
-def echo() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Echo) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize(
-    ("options", "answer"),
-    [
-        (["-s"], "GET /a?b=c None"),
-        (["-d", "x=1"], "POST /a?b=c application/x-www-form-urlencoded x=1"),
-        (["--json", "{}"], "POST /a?b=c application/json {}"),
-        (["-X", "DELETE"], "DELETE /a?b=c None"),
-        (["-H", "content-type: application/json", "-d", "{}"], "POST /a?b=c application/json {}"),
-    ],
-)
-def test_the_stand_in_for_curl_sends_what_curl_would(echo: str, options: list[str], answer: str) -> None:
-    finished = subprocess.run(
-        [sys.executable, curl.__file__, *options, f"http://{echo}/a?b=c"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert finished.stdout.strip() == answer
-
-
-def test_the_stand_in_for_curl_prints_the_head(echo: str) -> None:
-    finished = subprocess.run(
-        [sys.executable, curl.__file__, "-i", f"{echo}/"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert finished.stdout.splitlines()[0] == "HTTP/1.1 200 OK"
-    assert finished.stdout.splitlines()[-1].startswith("GET / None")

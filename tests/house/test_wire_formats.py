@@ -15,7 +15,7 @@ import pytest
 from openred_central.encoding import decode_base64url, spki_of
 from openred_central.security.directory_keys import keyset
 from openred_central.security.directory_keys.composite import CONTEXT, message_representative
-from openred_central.security.example import known_answers
+from openred_central.security.signing import known_answers
 from openred_central.security.tokens.tokens import Unsigned
 from tests.support.project import documents
 

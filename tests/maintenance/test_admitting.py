@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from openred_central.directory.state.changes import Vitals
-from openred_central.directory.state.node import KEYED, Endpoint, Profile, hash_id
+from openred_central.directory.state.node import KEYED, NodeEndpoint, Profile, hash_id
 from openred_central.maintenance.admitting import admit
 from openred_central.maintenance.portable import Item, LineError, Secret
 from openred_central.security.tokens.revocations import TOKENS_MAX
@@ -33,12 +33,12 @@ def profile(**changed: Any) -> bytes:
         record(1),
         record(1, services="", region="", history="1.000,absent,active,registered", state=1),
         record(1, flags=KEYED, profile=profile(public_key=POINT)),
-        record(1, profile=profile(public_key='any "text"', addresses=(Endpoint("node.example", 1),))),
+        record(1, profile=profile(public_key='any "text"', addresses=(NodeEndpoint("node.example", 1),))),
         record(1, away_from_s=5.0, away_until_s=1e9, generation=5, next_key="k" * 43),
         record(1, last_seen_s=VITALS.attended_s),
     ],
 )
-def test_what_a_directory_holds_is_admitted(item: Item) -> None:
+def test_every_record_of_a_directory_is_admitted(item: Item) -> None:
     admit(item, VITALS)
 
 
@@ -71,7 +71,7 @@ def test_what_a_directory_holds_is_admitted(item: Item) -> None:
         ({"profile": profile(port=0)}, "node profile.port has to be"),
         ({"profile": profile(public_key="a\0")}, "node profile.public_key has to be"),
         ({"profile": profile(public_key="x" * 5_000)}, "node profile.public_key has to be"),
-        ({"profile": profile(addresses=(Endpoint("a b", 1),))}, "node profile.addresses [0]"),
+        ({"profile": profile(addresses=(NodeEndpoint("a b", 1),))}, "node profile.addresses [0]"),
         (
             {"profile": profile(metadata={"a": {"a": {"a": {"a": {}}}}})},
             "node profile.metadata may be nested",
@@ -121,7 +121,7 @@ def test_a_node_that_the_api_would_not_take_is_refused(change: dict[str, Any], t
         (tombstone("a")._replace(revision=1_001), "revision is 1001"),
     ],
 )
-def test_what_else_breaks_a_rule_is_refused(item: Item, told: str) -> None:
+def test_every_broken_rule_is_refused(item: Item, told: str) -> None:
     with pytest.raises(LineError) as caught:
         admit(item, VITALS)
     assert told in str(caught.value)

@@ -75,7 +75,7 @@ def test_time_goes_one_way(then: dict[str, Any], now: dict[str, Any], field: str
 def test_a_difference_is_told_with_its_place_and_both_values() -> None:
     difference = older_record(record(1), record(1, region="us"), SHARDS)
     assert difference is not None
-    assert difference.tell("the snapshot", "the store") == (
+    assert difference.describe("the snapshot", "the store") == (
         f"shard {shard_of('node-1', SHARDS)}, node 'node-1', region: 'eu-west' in the snapshot, "
         "'us' in the store (both have revision 2, so they must be equal)"
     )
@@ -86,14 +86,14 @@ def test_a_difference_is_told_with_its_place_and_both_values() -> None:
 )
 def test_a_record_in_one_copy_alone_is_told_so(former: object, latter: object, told: str) -> None:
     difference = Difference(3, "node-1", "", former, latter, True, "it is lost")
-    assert difference.tell("the snapshot", "the store") == (
+    assert difference.describe("the snapshot", "the store") == (
         f"shard 3, node 'node-1': missing in {told} (it is lost)"
     )
 
 
 def test_very_long_values_are_cut() -> None:
     difference = Difference(3, "node-1", "profile", b"a" * 4_000, b"b", True, "why")
-    assert len(difference.tell("memory", "the store")) < 300
+    assert len(difference.describe("memory", "the store")) < 300
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_secrets_can_be_left_out(database: Path) -> None:
     assert b"claim_key" in command("export", database, file="-").output
 
 
-def test_what_was_revoked_stays_revoked_wherever_the_directory_goes(database: Path, tmp_path: Path) -> None:
+def test_revoked_tokens_stay_revoked_after_an_import(database: Path, tmp_path: Path) -> None:
     revoked = {f"{number:022}": 2e9 for number in range(TOKENS_MAX)}
     with opened(database) as store:
         store.save_revocations(revoked | {"A" * 22: 1.0})
@@ -55,7 +55,7 @@ def test_what_was_revoked_stays_revoked_wherever_the_directory_goes(database: Pa
             assert load_revocations(store) == (revoked, []), "all but the one that has expired"
 
 
-def test_a_damaged_revocation_is_not_exported_as_if_all_were_well(database: Path) -> None:
+def test_a_damaged_revocation_is_not_exported(database: Path) -> None:
     alter(database, "INSERT INTO revocation VALUES ('torn', 2e9)")
     with pytest.raises(StoreError, match=r"cannot export the revocations: b'torn' is revoked.* `.* verify`"):
         command("export", database, file="-")
@@ -67,7 +67,7 @@ def test_a_database_in_use_can_be_exported(database: Path) -> None:
     assert done.output.count(b'"type":"node"') == 5
 
 
-def test_what_cannot_be_exported_is_named_and_no_file_is_left(database: Path, tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_exported_leaves_no_file(database: Path, tmp_path: Path) -> None:
     alter(database, "UPDATE node SET history = 'never' WHERE slot = 3")
     with pytest.raises(StoreError, match=r"cannot export record 3: .* see `openred-central verify`"):
         command("export", database, file=str(tmp_path / "out.jsonl"))
@@ -88,7 +88,7 @@ def test_an_older_export_stays_until_the_new_one_is_whole(tmp_path: Path) -> Non
     assert path.read_bytes() == b"new"
 
 
-def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+def test_a_device_is_written_and_not_replaced(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("file")
     with output_file(link) as output:
@@ -101,11 +101,11 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["missing.db", "memory:"])
-def test_what_is_not_there_is_told(tmp_path: Path, missing: str) -> None:
+def test_a_missing_database_is_reported(tmp_path: Path, missing: str) -> None:
     with pytest.raises(StoreError, match="with --database"):
         command("export", missing if missing == "memory:" else tmp_path / missing, file="-")
 
 
-def test_where_nothing_can_be_written_is_told(database: Path, tmp_path: Path) -> None:
+def test_a_place_without_write_access_is_reported(database: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot write .*/missing/out.jsonl: No such file"):
         command("export", database, file=str(tmp_path / "missing" / "out.jsonl"))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openred_central.directory.lifecycle import LIVE_STATES, Event
-from openred_central.directory.state.node import PROVEN, Endpoint, Profile, Record, Tombstone, hash_id
+from openred_central.directory.state.node import PROVEN, NodeEndpoint, Profile, Record, Tombstone, hash_id
 from openred_central.maintenance.portable import LINE_BYTES_MAX, encode
 from openred_central.storage.sqlite.lock import FileLock
 from openred_central.storage.store import StoreError
@@ -47,7 +47,7 @@ RECORDS = st.builds(
         st.sampled_from(["192.0.2.1", "2001:db8::1", "node.example"]),
         st.integers(1, 65_535),
         st.text('ab"\\é', min_size=1, max_size=5),
-        st.just(()) | st.just((Endpoint("192.0.2.2", 80),)),
+        st.just(()) | st.just((NodeEndpoint("192.0.2.2", 80),)),
         st.dictionaries(st.text(max_size=4), st.none() | st.integers(0, 9) | st.text(max_size=4), max_size=3),
     ).map(Profile.encode),
     away_from_s=ATTENDED_TIMES,
@@ -79,7 +79,7 @@ def content(database: Path) -> tuple[list[Record], list[Tombstone], object, byte
     st.lists(RECORDS, max_size=5, unique_by=lambda one: one.node_id),
     st.lists(TOMBSTONES, max_size=3, unique_by=lambda one: one.id_hash),
 )
-def test_what_is_exported_and_imported_is_the_same_directory(
+def test_an_imported_export_is_the_same_directory(
     tmp_path_factory: pytest.TempPathFactory, records: list[Record], tombstones: list[Tombstone]
 ) -> None:
     folder = tmp_path_factory.mktemp("round")
@@ -117,16 +117,14 @@ def test_slots_without_a_node_are_closed_up(tmp_path: Path, exported: list[bytes
     assert (tmp_path / "new.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_order_of_lines_and_how_they_are_written_does_not_matter(
-    tmp_path: Path, exported: list[bytes]
-) -> None:
+def test_the_order_and_spelling_of_lines_do_not_matter(tmp_path: Path, exported: list[bytes]) -> None:
     loose = [orjson.dumps(orjson.loads(line), option=orjson.OPT_SORT_KEYS) + b" \r\n" for line in exported]
     import_lines(tmp_path / "new.db", [*loose[:2], *reversed(loose[2:-1]), loose[-1].rstrip()])
     assert len(content(tmp_path / "new.db")[0]) == 5
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b" \n\n", b"  "])
-def test_what_editors_add_does_no_harm(tmp_path: Path, exported: list[bytes], end: bytes) -> None:
+def test_additions_of_editors_do_no_harm(tmp_path: Path, exported: list[bytes], end: bytes) -> None:
     first, *others = exported
     import_lines(tmp_path / "new.db", [b"\xef\xbb\xbf" + first, b"\n", *others, end])
     assert len(content(tmp_path / "new.db")[0]) == 5
@@ -146,14 +144,14 @@ def replaced(old: bytes, new: bytes) -> Edit:
 @pytest.mark.parametrize(
     ("edit", "complaint"),
     [
-        (lambda lines: lines[:-1], "the export is cut off: there is no footer behind line 9"),
+        (lambda lines: lines[:-1], "the export is cut off: no footer follows line 9"),
         (lambda lines: [*lines[:-1], lines[-1][:20]], "line 10: it is not JSON"),
-        (lambda lines: lines[:1], "there is no footer behind line 1"),
+        (lambda lines: lines[:1], "no footer follows line 1"),
         (lambda lines: [], "line 1: this is no export"),
         (lambda lines: lines[1:], "line 1: this is no export"),
         (lambda lines: [*lines[:5], *lines[6:]], "line 9: the footer says 5 nodes, .* make 4 nodes"),
         (lambda lines: [*lines[:5], lines[4], *lines[5:]], "line 11: the footer says 5 nodes"),
-        (lambda lines: [*lines, lines[4]], "line 11: there is something behind the footer"),
+        (lambda lines: [*lines, lines[4]], "line 11: a line follows the footer"),
         (lambda lines: [*lines[:1], *lines[2:]], "line 3: the vitals are missing"),
         (lambda lines: [*lines[:4], lines[1], *lines[4:]], "line 5: the vitals come once"),
         (replaced(b'"version":2', b'"version":3'), "line 1: the export has version 3"),
@@ -168,7 +166,7 @@ def replaced(old: bytes, new: bytes) -> Edit:
         (replaced(b"node-2", b"x" * (LINE_BYTES_MAX + 1)), "line 6: it is not JSON"),
     ],
 )
-def test_an_export_that_was_cut_or_changed_is_refused_with_its_line(
+def test_a_cut_or_changed_export_is_refused_with_its_line(
     tmp_path: Path, exported: list[bytes], edit: Edit, complaint: str
 ) -> None:
     folder = tmp_path / "new"
@@ -214,7 +212,7 @@ def test_a_database_without_a_node_may_be_there(tmp_path: Path, exported: list[b
     assert len(content(tmp_path / "openred.db")[0]) == 5
 
 
-def test_what_is_no_database_is_not_replaced_by_accident(tmp_path: Path, exported: list[bytes]) -> None:
+def test_a_file_that_is_no_database_is_not_replaced(tmp_path: Path, exported: list[bytes]) -> None:
     (tmp_path / "openred.db").write_text("my notes")
     with pytest.raises(StoreError, match="is there already"):
         import_lines(tmp_path / "openred.db", exported)
@@ -246,14 +244,14 @@ def test_more_than_one_batch_is_imported(tmp_path: Path, exported: list[bytes]) 
     assert content(tmp_path / "new.db") == content(tmp_path / "many.db")
 
 
-def test_a_file_that_cannot_be_read_and_a_database_that_keeps_nothing_are_told(tmp_path: Path) -> None:
+def test_missing_input_and_memory_database_are_reported(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot read .*missing.jsonl: No such file"):
         command("import", tmp_path / "new.db", file=str(tmp_path / "missing.jsonl"))
     with pytest.raises(StoreError, match="memory: keeps nothing"):
         command("import", "memory:", file="-")
 
 
-def test_a_line_of_a_kind_that_text_cannot_be_is_no_traceback(tmp_path: Path, exported: list[bytes]) -> None:
+def test_a_line_with_an_odd_type_is_refused(tmp_path: Path, exported: list[bytes]) -> None:
     lines = [*exported[:4], encode(record(1)).replace(b'"node-1"', b'"\\ud800"') + b"\n", exported[-1]]
     with pytest.raises(StoreError, match="line 5: it is not JSON"):
         import_lines(tmp_path / "new.db", lines)

@@ -1,4 +1,4 @@
-"""What is exported says everything, and only what it says is taken in."""
+"""An export expresses everything, and an import takes in nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openred_central.directory.state.node import (
     DISCOVERABLE,
     HELD,
     PROVEN,
-    Endpoint,
+    NodeEndpoint,
     Profile,
     Record,
     Tombstone,
@@ -53,7 +53,7 @@ PROFILES = st.builds(
     TEXTS,
     PORTS,
     TEXTS,
-    st.lists(st.builds(Endpoint, TEXTS, PORTS), max_size=3).map(tuple),
+    st.lists(st.builds(NodeEndpoint, TEXTS, PORTS), max_size=3).map(tuple),
     st.dictionaries(TEXTS, JSON, max_size=3),
 )
 TRANSITIONS = st.builds(
@@ -150,7 +150,7 @@ def test_a_node_is_told_by_names() -> None:
     }
 
 
-def test_the_digest_does_not_depend_on_order_spaces_or_the_names_order() -> None:
+def test_the_digest_ignores_order_and_spaces() -> None:
     items = [record(1), record(2), tombstone("a")]
     totals, reversed_totals = Totals(), Totals()
     for item in items:
@@ -238,9 +238,7 @@ NODE = orjson.loads(encode(record(1, history="1.000,active,coma,left")))
         ({"more": 1}, "node more is not known"),
     ],
 )
-def test_a_line_with_another_value_is_refused_and_the_value_named(
-    change: dict[str, Any], complaint: str
-) -> None:
+def test_a_line_with_a_wrong_value_is_refused(change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(LineError, match=complaint):
         decode(orjson.dumps(NODE | change), 0)
 
@@ -265,7 +263,7 @@ def test_a_field_that_is_missing_is_named(field: str) -> None:
         ),
     ],
 )
-def test_what_is_no_line_is_told(line: bytes, complaint: str) -> None:
+def test_a_bad_line_is_reported(line: bytes, complaint: str) -> None:
     with pytest.raises(LineError, match=complaint):
         decode(line, 0)
 
@@ -285,3 +283,9 @@ def test_the_header_tells_format_and_version() -> None:
     for other in (b"", b"{}", b"[1]", b'{"type":"header","format":"other","version":1}', encode(record(1))):
         with pytest.raises(LineError, match="no export of OpenRed Central"):
             decode_header(other)
+
+
+def test_refused_values_are_cut_in_messages() -> None:
+    with pytest.raises(LineError) as caught:
+        decode(orjson.dumps(NODE | {"region": ["x" * 10_000]}), 0)
+    assert len(str(caught.value)) < 130

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 
-from openred_central.maintenance.commands import LINE_S, REDRAW_S, Progress
-
 from openred_central.clock import VirtualClock
+from openred_central.maintenance.progress import LINE_S, REDRAW_S, Progress
 
 
 class Terminal(io.StringIO):
@@ -15,7 +14,7 @@ class Terminal(io.StringIO):
 
 
 def shown(stream: io.StringIO, *steps: tuple[float, int, int]) -> str:
-    """What is written when so many seconds pass before each step of (done, total)."""
+    """Return the output when so many seconds pass before each step of (done, total)."""
     clock = VirtualClock()
     progress = Progress(stream, "copying", clock.monotonic_s)
     for pause_s, done, total in steps:
@@ -42,6 +41,6 @@ def test_elsewhere_there_is_a_line_now_and_then() -> None:
     assert shown(io.StringIO(), *steps) == "copying: 25%\ncopying: 50%\ncopying: 75%\ncopying: 100%\n"
 
 
-def test_what_is_over_at_once_is_not_shown() -> None:
+def test_a_short_step_shows_nothing() -> None:
     assert shown(Terminal(), (0.0, 1, 2), (REDRAW_S / 2, 2, 2)) == ""
     assert shown(io.StringIO(), (0.0, 1, 2), (LINE_S / 2, 2, 2)) == ""

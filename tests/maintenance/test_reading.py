@@ -1,4 +1,4 @@
-"""What is read is one moment of the database, and the database does not notice."""
+"""A database is read as it was at one moment, and does not notice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_moment_is_read_while_a_server_writes(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_snapshot_is_read_and_stays_what_it_was(tmp_path: Path) -> None:
+def test_reading_a_snapshot_leaves_it_unchanged(tmp_path: Path) -> None:
     database = tmp_path / "openred.db"
     fill(database, [record(1)])
     snapshot = take(database)

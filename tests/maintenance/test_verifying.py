@@ -52,12 +52,12 @@ def verify(database: Path, **options: Any) -> Outcome:
 
 
 def change(database: Path, *records: Any, **changes: Any) -> None:
-    """What a server would write."""
+    """Write what a server would write."""
     with opened(database) as store:
         store.commit(batch(*records, vitals=VITALS._replace(revision=2_000), **changes))
 
 
-def test_where_all_agree_the_exit_code_is_0(database: Path) -> None:
+def test_agreement_exits_with_0(database: Path) -> None:
     done = verify(database)
     assert done.code == 0
     store, snapshot, end = done.said
@@ -70,7 +70,7 @@ def test_where_all_agree_the_exit_code_is_0(database: Path) -> None:
     assert end == "all agree"
 
 
-def test_what_changed_since_the_snapshot_is_told_and_is_no_difference(database: Path) -> None:
+def test_changes_since_the_snapshot_are_no_damage(database: Path) -> None:
     change(
         database,
         record(3, revision=1_001, region="us"),
@@ -145,46 +145,44 @@ def test_a_planted_difference_is_named_exactly(database: Path, statement: str, t
         ),
         (
             "UPDATE node SET profile = '[1]' WHERE slot = 9",
-            "set aside: slot 9, node 'node-9': its profile is b'[1]', which is no profile",
+            "unusable: slot 9, node 'node-9': its profile is b'[1]', which is no profile",
         ),
         (
             "UPDATE node SET history = 'never' WHERE slot = 9",
-            "set aside: slot 9, node 'node-9': its history is b'never'",
+            "unusable: slot 9, node 'node-9': its history is b'never'",
         ),
         ("UPDATE node SET flags = 129 WHERE slot = 9", "node 'node-9': flags 0x80 are not known"),
-        ("UPDATE node SET state = 99 WHERE slot = 9", "set aside: slot 9, node 'node-9': its state is 99"),
+        ("UPDATE node SET state = 99 WHERE slot = 9", "unusable: slot 9, node 'node-9': its state is 99"),
         (
             "UPDATE node SET node_id = 'node-8' WHERE slot = 9",
-            "set aside: slot 8, node 'node-8': the node is also in slot 9",
+            "unusable: slot 8, node 'node-8': the node is also in slot 9",
         ),
-        ("UPDATE node SET slot = -9 WHERE slot = 9", "set aside: slot -9, node 'node-9': its slot is -9"),
-        ("UPDATE node SET slot = 99000000 WHERE slot = 9", "set aside: slot 99000000, node 'node-9'"),
+        ("UPDATE node SET slot = -9 WHERE slot = 9", "unusable: slot -9, node 'node-9': its slot is -9"),
+        ("UPDATE node SET slot = 99000000 WHERE slot = 9", "unusable: slot 99000000, node 'node-9'"),
         ("UPDATE vitals SET attended_s = 1.0", "40 nodes were seen after that, more than before"),
         ("DELETE FROM vitals", "it holds nodes, and no vitals"),
         (
             "UPDATE node SET region = CAST(x'fffe' AS TEXT) WHERE slot = 9",
-            "set aside: slot 9, node 'node-9': its region is b'\\xff\\xfe', which is not UTF-8",
+            "unusable: slot 9, node 'node-9': its region is b'\\xff\\xfe', which is not UTF-8",
         ),
         (
             "UPDATE node SET node_id = CAST(x'ff' AS TEXT) WHERE slot = 9",
-            "set aside: slot 9: its node_id is b'\\xff', which is not UTF-8",
+            "unusable: slot 9: its node_id is b'\\xff', which is not UTF-8",
         ),
         ("UPDATE secret SET value = x'00' WHERE name = 'claim_key'", "the key of claims has 1 bytes"),
         (
             "INSERT INTO secret VALUES ('revocations', x'0102')",
-            "set aside: not all revocations of an earlier version can be read, in 2 bytes",
+            "unusable: not all revocations of an earlier version can be read, in 2 bytes",
         ),
         (
             "INSERT INTO revocation VALUES ('torn', 2e9)",
-            "set aside: b'torn' is revoked, which is no id of a token",
+            "unusable: b'torn' is revoked, which is no id of a token",
         ),
         ("INSERT INTO secret VALUES ('runs', x'00')", "its runs have 1 bytes"),
         ("INSERT INTO journal VALUES (999, x'00')", "row 999 of the journal is of format 00"),
     ],
 )
-def test_a_store_that_contradicts_itself_is_wrong_without_any_snapshot(
-    database: Path, statement: str, told: str
-) -> None:
+def test_a_store_that_contradicts_itself_is_wrong(database: Path, statement: str, told: str) -> None:
     shutil.rmtree(database.parent / "snapshots")
     alter(database, statement)
     done = verify(database)
@@ -194,19 +192,19 @@ def test_a_store_that_contradicts_itself_is_wrong_without_any_snapshot(
     assert f"no snapshot of it in {database.parent / 'snapshots'}" in done.said
 
 
-def test_rows_that_are_set_aside_are_named_one_by_one_and_the_others_agree(database: Path) -> None:
+def test_unusable_rows_are_named_one_by_one(database: Path) -> None:
     alter(database, "UPDATE node SET state = 9 WHERE slot IN (3, 5)")
     done = verify(database)
     assert done.code == 1
-    assert [line.partition("set aside: ")[2] for line in done.said[:2]] == [
+    assert [line.partition("unusable: ")[2] for line in done.said[:2]] == [
         f"slot {slot}, node 'node-{slot}': its state is 9, which is not in 1 to 7" for slot in (3, 5)
     ]
-    assert "38 nodes and 2 set aside, " in done.said[2]
+    assert "38 nodes and 2 unusable, " in done.said[2]
     assert "memory agrees in 64 of 64 shards, every invariant holds" in done.said[2]
     assert done.said[-1] == "2 of these are wrong"
 
 
-def test_a_row_of_a_snapshot_that_cannot_be_served_is_named(database: Path) -> None:
+def test_an_unusable_row_of_a_snapshot_is_named(database: Path) -> None:
     shutil.rmtree(database.parent / "snapshots")
     alter(database, "UPDATE node SET node_id = CAST(x'ff' AS TEXT) WHERE slot = 9")
     take(database)
@@ -216,9 +214,7 @@ def test_a_row_of_a_snapshot_that_cannot_be_served_is_named(database: Path) -> N
     assert "slot 9: its node_id is b'\\xff', which is not UTF-8" in done.said[1]
 
 
-def test_a_row_that_memory_does_not_hold_as_it_is_stored_is_named(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_that_memory_holds_otherwise_is_named(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if loading had a bug: the rows hold another value than memory was given."""
     load_records = SqliteStore.load_records
     readings: list[int] = []
@@ -252,7 +248,7 @@ def test_an_invariant_that_does_not_hold_in_memory_is_named(
     assert "is looked at 1.000 s after its deadline" in done.said[0]
 
 
-def test_a_damaged_database_is_told_and_its_snapshot_is_still_verified(database: Path) -> None:
+def test_a_damaged_database_is_reported_and_its_snapshot_verified(database: Path) -> None:
     with database.open("r+b") as file:
         file.seek(3 * 4_096)
         file.write(b"\xff" * 4_096)
@@ -314,7 +310,7 @@ def test_a_snapshot_of_another_directory_is_told_apart(database: Path) -> None:
     assert done.said[-1] == "1 of these are wrong"
 
 
-def test_a_snapshot_from_before_another_one_was_put_back_is_not_said_to_agree(database: Path) -> None:
+def test_a_snapshot_from_before_a_restore_does_not_agree(database: Path) -> None:
     with opened(database) as store:
         begin_run(store, b"given up")
     take(database)
@@ -327,7 +323,7 @@ def test_a_snapshot_from_before_another_one_was_put_back_is_not_said_to_agree(da
     assert done.said[-1] == "all that can be compared agree"
 
 
-def test_who_is_gone_longer_than_tombstones_stand_is_not_lost(database: Path) -> None:
+def test_nodes_gone_longer_than_tombstones_are_not_lost(database: Path) -> None:
     alter(
         database,
         "DELETE FROM node WHERE slot = 9",
@@ -384,7 +380,7 @@ def serving(*digests: str, run: bytes = RUN, state: str = "ok") -> Iterator[str]
         ([""], 1, "cannot be compared"),
     ],
 )
-def test_the_memory_of_a_running_server_is_compared_a_few_times(
+def test_a_running_server_is_compared_a_few_times(
     database: Path, monkeypatch: pytest.MonkeyPatch, digests: list[str], code: int, told: str
 ) -> None:
     monkeypatch.setattr(maintaining, "PAUSE_S", 0.0)
@@ -401,11 +397,11 @@ def test_the_memory_of_a_running_server_is_compared_a_few_times(
 @pytest.mark.parametrize(
     ("served", "told"),
     [
-        ({"run": b"a former"}, "it does not run on {}, or not on what is there now"),
-        ({"state": "detached"}, "its store is detached: nothing is saved; its log says why"),
+        ({"run": b"a former"}, "it does not run on {}, or that file was replaced since"),
+        ({"state": "detached"}, "its store is detached and saves nothing; its log says why"),
     ],
 )
-def test_a_server_that_does_not_save_into_this_database_does_not_agree_with_it(
+def test_a_server_on_another_database_does_not_agree(
     database: Path, served: dict[str, Any], told: str
 ) -> None:
     with opened(database) as store:

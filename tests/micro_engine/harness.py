@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from openred_central.clock import VirtualClock
 from openred_central.micro_engine.connection import Connection
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.shared import Shared
-from openred_central.micro_engine.stats import Stats
 from openred_central.micro_engine.wire.messages import Request, Response
 from openred_central.micro_engine.wire.responses import ResponseEncoder
 
@@ -57,7 +56,7 @@ class FakeTransport(asyncio.Transport):
                 self.protocol.pause_writing()
 
     def take(self, size: int) -> None:
-        """The client reads `size` bytes of what is in the buffer."""
+        """Let the client read `size` bytes of what is in the buffer."""
         self.unsent = max(0, self.unsent - size)
         if self.paused and self.unsent <= self.high // 4:
             self.paused = False
@@ -98,23 +97,46 @@ class FakeTransport(asyncio.Transport):
             self.loop.call_soon(self.protocol.connection_lost, None)
 
 
+class Seen(NamedTuple):
+    """One exchange as it was reported."""
+
+    method: str
+    path: str
+    status: int
+    sent_bytes: int
+    duration_s: float
+
+
+class Observed:
+    """An observer of exchanges. Before each one it sees, it lets pass as many as `pauses` say, then none."""
+
+    def __init__(self, pauses: Sequence[int] = ()) -> None:
+        self.seen: list[Seen] = []
+        self.pauses = list(pauses)
+        self.passes = self.pauses.pop(0) if self.pauses else 0
+
+    def __call__(self, request: Request, status: int, sent_bytes: int, duration_s: float) -> None:
+        self.passes = self.pauses.pop(0) if self.pauses else 0
+        self.seen.append(Seen(request.method, request.path, status, sent_bytes, duration_s))
+
+
 class World:
     """One connection of an engine whose routes a test adds; time moves by `wait`."""
 
-    def __init__(self, limits: EngineLimits | None = None, *, tls: bool = False) -> None:
+    def __init__(
+        self, limits: EngineLimits | None = None, *, tls: bool = False, fast_path: bool = True
+    ) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock = VirtualClock()
-        self.router = Router((limits or EngineLimits()).body_bytes_max)
+        self.router = Router((limits or EngineLimits()).body_bytes_max, fast_path=fast_path)
         self.shared = Shared(
-            loop=self.loop,
             limits=limits or EngineLimits(),
             clock=self.clock,
             router=self.router,
             encoder=ResponseEncoder("test", 75, self.clock.wall_s()),
-            stats=Stats(),
             new_request_id=(f"error-{number}" for number in itertools.count(1)).__next__,
         )
-        # What handlers that wait, wait for: `release` lets the first of them go on.
+        # Futures of handlers that wait: `release` lets the first of them go on.
         self.waiting: list[asyncio.Future[str]] = []
         self.served: list[Request] = []
         self.add_routes()
@@ -164,13 +186,13 @@ class World:
             self.loop.run_forever()
 
     def send(self, data: bytes) -> bytes:
-        """The client sends `data`. Returns what it receives from then on."""
+        """Let the client send `data`. Return what it receives from then on."""
         before = len(self.transport.sent)
         self.call(self.connection.data_received, data)
         return self.transport.sent[before:]
 
     def send_eof(self) -> None:
-        """The client finishes its side; the transport closes unless it is told to stay open."""
+        """Let the client finish its side; the transport closes unless it is told to stay open."""
 
         def end() -> None:
             if not self.connection.eof_received():
@@ -196,13 +218,13 @@ class World:
 
 
 def get(path: str, *fields: str, version: str = "1.1", method: str = "GET") -> bytes:
-    """A request without a body."""
+    """Return a request without a body."""
     lines = [f"{method} {path} HTTP/{version}", "Host: test", *fields, "", ""]
     return "\r\n".join(lines).encode("latin-1")
 
 
 def post(path: str, body: bytes, *fields: str, content_type: str = "application/json") -> bytes:
-    """A request with a body of known length."""
+    """Return a request with a body of known length."""
     typed = [f"Content-Type: {content_type}"] if content_type else []
     lines = [f"POST {path} HTTP/1.1", "Host: test", *typed, f"Content-Length: {len(body)}", *fields, "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
@@ -222,7 +244,7 @@ class Answer:
 
 
 def answers(sent: bytes, *methods: str) -> list[Answer]:
-    """All responses in `sent`, with nothing left over; `methods` are those of the requests, GET if absent."""
+    """Return all responses in `sent`; `methods` are those of the requests, GET if absent."""
     found = []
     asked = iter(methods)
     while sent:
@@ -244,7 +266,7 @@ def answers(sent: bytes, *methods: str) -> list[Answer]:
 
 
 def dechunked(data: bytes) -> tuple[bytes, bytes]:
-    """The body in chunks that `data` begins with, and what stands behind it."""
+    """Return the body in chunks that `data` begins with, and the bytes behind it."""
     body = b""
     while True:
         size, _, data = data.partition(b"\r\n")

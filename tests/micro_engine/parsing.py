@@ -15,7 +15,7 @@ BODY_BYTES_MAX = 1024 * 1024
 
 @dataclass(frozen=True)
 class Served:
-    """What a parser gave for one request."""
+    """One request as a parser read it."""
 
     method: str
     path: str
@@ -59,7 +59,7 @@ def served(request: Request, body: bytes) -> Served:
 
 
 class Reader:
-    """A parser and all it gave so far."""
+    """A parser and all that it has read so far."""
 
     def __init__(self, bytes_max: int = BODY_BYTES_MAX) -> None:
         self.parser = RequestParser(EngineLimits())
@@ -86,11 +86,8 @@ class Reader:
         assert error.close
         assert error.suggestion
         assert self.parser.buffered_bytes == 0
-        refused = Refused(error.status, error.code, error.message)
-        if self.outcomes and isinstance(self.outcomes[-1], Refused):
-            assert self.outcomes[-1] == refused, "another error after the first"
-        else:
-            self.outcomes.append(refused)
+        assert not any(isinstance(each, Refused) for each in self.outcomes), "another error after the first"
+        self.outcomes.append(Refused(error.status, error.code, error.message))
 
     def _take_one(self) -> bool:
         if self.request is None:
@@ -109,7 +106,7 @@ class Reader:
 
 
 def outcomes(pieces: Iterable[bytes], *, eof: bool = False, bytes_max: int = BODY_BYTES_MAX) -> list[Outcome]:
-    """All that a parser gives for `pieces`, with the connection's end behind them if `eof`."""
+    """Return all that a parser reads in `pieces`, with the connection's end behind them if `eof`."""
     reader = Reader(bytes_max)
     for piece in pieces:
         reader.feed(piece)
@@ -123,13 +120,13 @@ def bytewise(data: bytes) -> Iterator[bytes]:
 
 
 def cut(data: bytes, positions: Iterable[int]) -> list[bytes]:
-    """`data` cut at `positions`, in any order."""
+    """Return `data` cut at `positions`, in any order."""
     edges = [0, *sorted(position % (len(data) + 1) for position in positions), len(data)]
     return [data[start:end] for start, end in pairwise(edges)]
 
 
 def split_positions(data: bytes) -> Iterable[int]:
-    """Every boundary of a short message; of a long one those near its ends and near line breaks."""
+    """Return every boundary of a short message, those near ends and line breaks of a long one."""
     if len(data) <= 400:
         return range(1, len(data))
     near_breaks = {

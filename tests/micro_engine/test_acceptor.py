@@ -21,6 +21,8 @@ from tests.support.serving import Client, client_of, reset, running
 from ..support.waiting import until
 from .harness import answers, get
 
+pytestmark = pytest.mark.both_loops
+
 
 def limits(total: int, per_address: int, exempt: tuple[str, ...] = ()) -> EngineLimits:
     return EngineLimits(
@@ -29,7 +31,7 @@ def limits(total: int, per_address: int, exempt: tuple[str, ...] = ()) -> Engine
 
 
 @pytest.mark.parametrize("caps", [limits(2, 2), limits(9, 2), limits(2, 1, ("127.0.0.0/8",))])
-async def test_a_client_above_a_cap_is_told_so_and_closed(caps: EngineLimits) -> None:
+async def test_client_above_a_cap_gets_a_503_and_is_closed(caps: EngineLimits) -> None:
     async with running(caps) as served, client_of(served) as first, client_of(served) as second:
         assert (await first.ask(get("/hello/a")))[0] == 200
         assert (await second.ask(get("/hello/a")))[0] == 200
@@ -42,7 +44,7 @@ async def test_a_client_above_a_cap_is_told_so_and_closed(caps: EngineLimits) ->
         assert (await first.ask(get("/hello/b")))[0] == 200
 
 
-async def test_a_refused_client_that_has_sent_its_request_gets_the_answer_and_no_reset() -> None:
+async def test_refused_client_that_sent_gets_its_answer() -> None:
     async with running(limits(1, 1)) as served, client_of(served) as first:
         await first.ask(get("/hello/a"))
         async with client_of(served) as second:
@@ -50,7 +52,7 @@ async def test_a_refused_client_that_has_sent_its_request_gets_the_answer_and_no
             assert answers(await second.rest())[0].status == 503
 
 
-async def test_who_leaves_makes_room_for_the_next() -> None:
+async def test_closed_connection_makes_room_for_the_next() -> None:
     async with running(limits(1, 1)) as served:
         for _ in range(5):
             async with client_of(served) as client:
@@ -65,29 +67,29 @@ async def test_refused_clients_do_not_pile_up() -> None:
         refused = [await Client.open(served) for _ in range(PARTING_MAX + 20)]
         for client in refused:
             await reset(client.rest())
-        acceptor = served.engine._acceptor
+        acceptor = served.engine.acceptor
         assert acceptor is not None
-        assert len(acceptor._parting) == PARTING_MAX
+        assert len(acceptor.parting) == PARTING_MAX
         acceptor.tick()
         acceptor.tick()
-        assert len(acceptor._parting) == 0
+        assert len(acceptor.parting) == 0
         for client in refused:
             await client.close()
 
 
-async def test_those_turned_away_are_closed_once_when_the_engine_closes_between_two_ticks() -> None:
+async def test_refused_clients_are_closed_once() -> None:
     async with running(limits(1, 1)) as served, client_of(served) as first:
         await first.ask(get("/hello/a"))
         async with client_of(served) as refused:
             await refused.rest()
-        acceptor = served.engine._acceptor
+        acceptor = served.engine.acceptor
         assert acceptor is not None
         acceptor.tick()
         acceptor.close()
         acceptor.tick()
 
 
-async def test_where_places_are_kept_who_waited_longest_gives_way_to_who_comes() -> None:
+async def test_longest_waiting_connection_gives_way() -> None:
     async with running(limits(3, 3), places_kept=1) as served:
         first, second = await Client.open(served), await Client.open(served)
         assert (await first.ask(get("/hello/a")))[0] == 200
@@ -101,7 +103,7 @@ async def test_where_places_are_kept_who_waited_longest_gives_way_to_who_comes()
         await second.close()
 
 
-async def test_nobody_gives_way_who_waits_for_an_answer() -> None:
+async def test_connection_with_a_request_never_gives_way() -> None:
     async with (
         running(limits(3, 3), places_kept=1) as served,
         client_of(served) as first,
@@ -116,7 +118,7 @@ async def test_nobody_gives_way_who_waits_for_an_answer() -> None:
         assert [(await client.answer())[0] for client in (first, second)] == [200, 200]
 
 
-async def test_tls_is_for_tcp_and_a_proxy_at_a_unix_socket_speaks_in_clear(tmp_path: Path) -> None:
+async def test_unix_socket_never_serves_tls(tmp_path: Path) -> None:
     paths = certificate(tmp_path)
 
     listeners = [*listen_tcp("127.0.0.1", 0, backlog=5), listen_unix(tmp_path / "s", backlog=5)]
@@ -132,7 +134,7 @@ async def test_tls_is_for_tcp_and_a_proxy_at_a_unix_socket_speaks_in_clear(tmp_p
             await refused.close()
 
 
-async def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path) -> None:
+async def test_handshake_that_fails_gives_its_place_back(tmp_path: Path) -> None:
     paths = certificate(tmp_path)
 
     async with running(limits(1, 1), tls=tls_context(*paths)) as served:
@@ -148,7 +150,7 @@ async def test_a_handshake_that_fails_gives_its_place_back(tmp_path: Path) -> No
         assert served.engine.stats.connections_refused == 1
 
 
-async def test_a_client_that_never_finishes_its_handshake_is_closed(tmp_path: Path) -> None:
+async def test_client_that_never_finishes_its_handshake_is_closed(tmp_path: Path) -> None:
     paths = certificate(tmp_path)
 
     async with running(EngineLimits(head_timeout_s=0.2), tls=tls_context(*paths)) as served:
@@ -157,10 +159,10 @@ async def test_a_client_that_never_finishes_its_handshake_is_closed(tmp_path: Pa
         await until(lambda: served.engine.connections_open == 0)
 
 
-async def test_what_the_kernel_has_connected_is_served_when_accepting_stops() -> None:
+async def test_connections_in_the_backlog_are_served_at_a_stop() -> None:
     async with running() as served:
         client = socket.create_connection(served.address)
-        acceptor = served.engine._acceptor
+        acceptor = served.engine.acceptor
         assert acceptor is not None
         acceptor.stop()
         client.sendall(get("/hello/a", "Connection: close"))
@@ -179,7 +181,7 @@ class Exhausted(socket.socket):
         raise OSError(errno.EMFILE, "Too many open files")
 
 
-async def test_without_descriptors_a_drain_closes_all_listeners_and_resumes_on_none() -> None:
+async def test_drain_without_descriptors_closes_all_listeners() -> None:
     listeners = [
         Exhausted(fileno=listen_tcp("127.0.0.1", 0, backlog=5)[0].detach()),
         *listen_tcp("127.0.0.1", 0, backlog=5),
@@ -189,10 +191,8 @@ async def test_without_descriptors_a_drain_closes_all_listeners_and_resumes_on_n
         assert await served.engine.drain() == 0
         assert served.engine.stats.accept_pauses == 2
         assert [listener.fileno() for listener in listeners] == [-1, -1, -1]
-        acceptor = served.engine._acceptor
+        acceptor = served.engine.acceptor
         assert acceptor is not None
-        assert acceptor._resume is not None
-        assert acceptor._resume.cancelled()
         acceptor.start()
 
 
@@ -200,7 +200,7 @@ async def test_without_descriptors_a_drain_closes_all_listeners_and_resumes_on_n
 EXHAUSTED = """
 import asyncio, resource, sys, uvloop
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-from openred_central.micro_engine import Engine
+from openred_central.micro_engine.engine import Engine
 from openred_central.listening import listen_tcp
 
 engine = Engine()

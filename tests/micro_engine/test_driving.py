@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-import uvloop
 
 from openred_central.micro_engine.driving import Resumed, start
 
-LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop, uvloop.new_event_loop]
+pytestmark = pytest.mark.both_loops
 
 
-@pytest.fixture(params=LOOPS, ids=["asyncio", "uvloop"])
-def loop(request: pytest.FixtureRequest) -> Any:
-    made = request.param()
-    yield made
-    made.close()
-
-
-def run(
-    loop: asyncio.AbstractEventLoop,
+async def run(
     coroutine: Coroutine[Any, Any, Any],
     then: Callable[[asyncio.Task[Any]], object] = lambda task: None,
 ) -> Any:
-    """The result of `coroutine`, driven within a callback of `loop`; `then` is done with its task at once."""
+    """Return the result of `coroutine`, driven in a callback of the loop; `then` gets its task at once."""
+    loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Any] = loop.create_future()
 
     def drive() -> None:
         try:
-            task, result = start(coroutine, loop)
+            task, result = start(coroutine)
         except (RuntimeError, TypeError) as error:
             outcome.set_exception(error)
             return
@@ -52,66 +43,66 @@ def run(
             outcome.set_result(("task", task.result()))
 
     loop.call_soon(drive)
-    return loop.run_until_complete(outcome)
+    return await outcome
 
 
-def test_one_that_never_waits_ends_in_place(loop: asyncio.AbstractEventLoop) -> None:
+async def test_coroutine_that_never_waits_ends_in_place() -> None:
     async def quick() -> int:
         return 7
 
-    assert run(loop, quick()) == ("in place", 7)
+    assert await run(quick()) == ("in place", 7)
 
 
-def test_one_that_waits_goes_on_in_a_task_where_it_stopped(loop: asyncio.AbstractEventLoop) -> None:
+async def test_coroutine_that_waits_goes_on_in_a_task() -> None:
     lines = []
 
     async def waiting() -> str:
         lines.append("first")
         await asyncio.sleep(0)
         lines.append("second")
-        future = loop.create_future()
-        loop.call_soon(future.set_result, "third")
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.set_result, "third")
         lines.append(await future)
         return "done"
 
-    assert run(loop, waiting()) == ("task", "done")
+    assert await run(waiting()) == ("task", "done")
     assert lines == ["first", "second", "third"]
 
 
-def test_what_is_waited_for_may_be_done_before_the_task_begins(loop: asyncio.AbstractEventLoop) -> None:
-    future: asyncio.Future[str] = loop.create_future()
+async def test_awaited_future_may_be_done_before_the_task_begins() -> None:
+    future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def waiting() -> str:
         return await future
 
-    assert run(loop, waiting(), lambda task: future.set_result("early")) == ("task", "early")
+    assert await run(waiting(), lambda task: future.set_result("early")) == ("task", "early")
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_what_it_raises_comes_out(loop: asyncio.AbstractEventLoop, waits: bool) -> None:
+async def test_error_of_the_coroutine_comes_out(waits: bool) -> None:
     async def failing() -> None:
         if waits:
             await asyncio.sleep(0)
         raise RuntimeError("failed")
 
     with pytest.raises(RuntimeError, match="failed"):
-        run(loop, failing())
+        await run(failing())
 
 
-def test_a_timeout_entered_before_the_first_wait_works(loop: asyncio.AbstractEventLoop) -> None:
+async def test_timeout_entered_before_the_first_wait_works() -> None:
     async def late() -> str:
         try:
             async with asyncio.timeout(0):
-                await loop.create_future()
+                await asyncio.get_running_loop().create_future()
         except TimeoutError:
             await asyncio.sleep(0)
             return "timed out"
         return "not reached"
 
-    assert run(loop, late()) == ("task", "timed out")
+    assert await run(late()) == ("task", "timed out")
 
 
-def test_a_timeout_that_is_not_reached_leaves_no_trace(loop: asyncio.AbstractEventLoop) -> None:
+async def test_timeout_not_reached_leaves_no_trace() -> None:
     async def in_time() -> int:
         async with asyncio.timeout(3600):
             await asyncio.sleep(0)
@@ -119,10 +110,10 @@ def test_a_timeout_that_is_not_reached_leaves_no_trace(loop: asyncio.AbstractEve
         assert task is not None
         return task.cancelling()
 
-    assert run(loop, in_time()) == ("task", 0)
+    assert await run(in_time()) == ("task", 0)
 
 
-def test_a_task_group_entered_before_the_first_wait_works(loop: asyncio.AbstractEventLoop) -> None:
+async def test_task_group_entered_before_the_first_wait_works() -> None:
     async def part(value: int) -> int:
         await asyncio.sleep(0)
         if value < 0:
@@ -134,31 +125,27 @@ def test_a_task_group_entered_before_the_first_wait_works(loop: asyncio.Abstract
             tasks = [group.create_task(part(value)) for value in values]
         return [task.result() for task in tasks]
 
-    assert run(loop, grouped(1, 2)) == ("task", [1, 2])
+    assert await run(grouped(1, 2)) == ("task", [1, 2])
     with pytest.raises(ExceptionGroup):
-        run(loop, grouped(1, -2))
+        await run(grouped(1, -2))
 
 
-def test_cancelling_before_the_first_step_of_the_task_lets_it_clean_up(
-    loop: asyncio.AbstractEventLoop,
-) -> None:
+async def test_cancel_before_the_first_step_of_the_task_lets_it_clean_up() -> None:
     lines = []
 
     async def cleaning() -> None:
         try:
-            await loop.create_future()
+            await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
             await asyncio.sleep(0)
             lines.append("clean")
             raise
 
-    assert run(loop, cleaning(), lambda task: task.cancel()) == ("cancelled", None)
+    assert await run(cleaning(), lambda task: task.cancel()) == ("cancelled", None)
     assert lines == ["clean"]
 
 
-def test_one_that_cancels_itself_before_it_waits_is_cancelled_when_it_does(
-    loop: asyncio.AbstractEventLoop,
-) -> None:
+async def test_coroutine_that_cancels_itself_is_cancelled_when_it_waits() -> None:
     async def stopping() -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -166,23 +153,11 @@ def test_one_that_cancels_itself_before_it_waits_is_cancelled_when_it_does(
         await asyncio.sleep(0)
         raise AssertionError("not reached")
 
-    assert run(loop, stopping()) == ("cancelled", None)
+    assert await run(stopping()) == ("cancelled", None)
 
 
-def test_one_that_takes_its_cancelling_back_is_not_cancelled(loop: asyncio.AbstractEventLoop) -> None:
-    async def staying() -> int:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        assert task.cancelling() == 1
-        assert task.uncancel() == 0
-        await asyncio.sleep(0)
-        return task.cancelling()
-
-    assert run(loop, staying()) == ("task", 0)
-
-
-def test_outside_of_it_there_is_no_current_task(loop: asyncio.AbstractEventLoop) -> None:
+async def test_no_task_is_current_outside_of_it() -> None:
+    loop = asyncio.get_running_loop()
     seen = []
 
     async def quick() -> None:
@@ -190,19 +165,16 @@ def test_outside_of_it_there_is_no_current_task(loop: asyncio.AbstractEventLoop)
 
     def drive() -> None:
         for _ in range(2):
-            start(quick(), loop)
+            start(quick())
             seen.append(asyncio.current_task())
 
-    async def main() -> None:
-        loop.call_soon(drive)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-
-    loop.run_until_complete(main())
+    loop.call_soon(drive)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
     assert [task is None for task in seen] == [False, True, False, True]
 
 
-def test_what_is_known_of_the_task_early_is_known_of_it_later(loop: asyncio.AbstractEventLoop) -> None:
+async def test_early_reference_to_the_task_stays_good() -> None:
     async def naming() -> str:
         early = asyncio.current_task()
         assert early is not None
@@ -212,30 +184,18 @@ def test_what_is_known_of_the_task_early_is_known_of_it_later(loop: asyncio.Abst
         assert early.get_name() == late.get_name()
         return "same"
 
-    assert run(loop, naming()) == ("task", "same")
+    assert await run(naming()) == ("task", "same")
 
 
-def test_it_can_be_kept_weakly_like_a_task(loop: asyncio.AbstractEventLoop) -> None:
+async def test_current_task_can_be_referred_to_weakly() -> None:
     async def kept() -> str:
         names = weakref.WeakKeyDictionary({asyncio.current_task(): "kept"})
         return names[asyncio.current_task()]
 
-    assert run(loop, kept()) == ("in place", "kept")
+    assert await run(kept()) == ("in place", "kept")
 
 
-def test_within_a_task_nothing_is_run_and_the_coroutine_is_closed(loop: asyncio.AbstractEventLoop) -> None:
-    async def never() -> None: ...
-
-    async def main() -> None:
-        coroutine = never()
-        with pytest.raises(RuntimeError, match="while another task"):
-            start(coroutine, loop)
-        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
-
-    loop.run_until_complete(main())
-
-
-def test_closing_closes_the_coroutine_itself() -> None:
+def test_close_closes_the_coroutine_itself() -> None:
     lines = []
 
     async def closing() -> None:
@@ -250,7 +210,7 @@ def test_closing_closes_the_coroutine_itself() -> None:
     assert lines == ["closed"]
 
 
-def test_it_is_for_a_task_and_not_to_be_awaited() -> None:
+def test_resumed_coroutine_cannot_be_awaited() -> None:
     async def never() -> None: ...
 
     coroutine = never()

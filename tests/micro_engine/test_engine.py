@@ -16,13 +16,16 @@ import pytest
 
 from openred_central.clock import VirtualClock
 from openred_central.listening import listen_tcp, tls_context
-from openred_central.micro_engine import Engine, EngineLimits, Request, Response
-from openred_central.micro_engine.engine import SWEEP_CONNECTIONS_MAX
+from openred_central.micro_engine.engine import SWEEP_CONNECTIONS_MAX, Engine
+from openred_central.micro_engine.limits import EngineLimits
+from openred_central.micro_engine.wire.messages import Request, Response
 from tests.support.certificates import certificate
 from tests.support.serving import Client, client_of, reset, running
 
 from ..support.waiting import until
 from .harness import answers, get, post
+
+pytestmark = pytest.mark.both_loops
 
 
 async def test_get_and_post_are_served_over_one_connection() -> None:
@@ -44,7 +47,7 @@ async def test_many_pipelined_requests_come_back_in_order() -> None:
             assert body.startswith(b'{"hello":"%d"' % number)
 
 
-async def test_a_client_that_half_closes_gets_its_answer() -> None:
+async def test_client_that_half_closes_gets_its_answer() -> None:
     async with running() as served, client_of(served) as client:
         client.writer.write(get("/waiting"))
         client.writer.write_eof()
@@ -53,7 +56,7 @@ async def test_a_client_that_half_closes_gets_its_answer() -> None:
         assert answers(await client.rest())[0].status == 200
 
 
-async def test_an_answer_to_a_client_that_still_sends_arrives_and_is_not_reset_away() -> None:
+async def test_answer_to_a_client_that_still_sends_arrives() -> None:
     async with running() as served, client_of(served) as client:
         # Refused by its announced length; the body itself is still on its way.
         client.writer.write(post("/echo", b"x" * 2_000_000)[:-2_000_000])
@@ -61,7 +64,7 @@ async def test_an_answer_to_a_client_that_still_sends_arrives_and_is_not_reset_a
         assert answers(await client.rest())[0].status == 413
 
 
-async def test_a_client_that_resets_costs_nobody_else_anything() -> None:
+async def test_client_that_resets_harms_no_other() -> None:
     async with running() as served, client_of(served) as other:
         for request in (get("/waiting"), get("/waiting")[:20], post("/echo", b"12345")[:-2], b""):
             client = socket.create_connection(served.address)
@@ -77,7 +80,7 @@ async def test_a_client_that_resets_costs_nobody_else_anything() -> None:
         assert (await other.ask(get("/hello/a")))[0] == 200
 
 
-async def test_a_client_that_does_not_read_costs_bounded_memory_and_nobody_else_anything() -> None:
+async def test_client_that_does_not_read_harms_no_other() -> None:
     async with running() as served, client_of(served) as other:
         hog = socket.create_connection(served.address)
         hog.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -97,16 +100,16 @@ async def test_a_client_that_does_not_read_costs_bounded_memory_and_nobody_else_
         assert served.engine.stats.requests == requests
         (connection,) = [
             held
-            for held in served.engine._shared.connections  # type: ignore[union-attr]
-            if held._out.paused  # type: ignore[attr-defined]
+            for held in served.engine.shared.connections  # type: ignore[union-attr]
+            if held.out.paused  # type: ignore[attr-defined]
         ]
-        assert connection._out.bytes_unsent < 400_000  # type: ignore[attr-defined]
-        assert connection._parser.buffered_bytes < 400_000  # type: ignore[attr-defined]
+        assert connection.out.bytes_unsent < 400_000  # type: ignore[attr-defined]
+        assert connection.parser.buffered_bytes < 400_000  # type: ignore[attr-defined]
         assert (await other.ask(get("/hello/a")))[0] == 200
         hog.close()
 
 
-async def test_a_stream_ends_when_its_client_leaves() -> None:
+async def test_stream_ends_when_its_client_leaves() -> None:
     async with running() as served:
         async with client_of(served) as client:
             client.writer.write(get("/stream"))
@@ -119,7 +122,7 @@ async def test_a_stream_ends_when_its_client_leaves() -> None:
 # Draining
 
 
-async def test_a_drain_finishes_what_is_in_flight_and_closes_what_is_idle() -> None:
+async def test_drain_finishes_requests_and_closes_idle_connections() -> None:
     async with running() as served, client_of(served) as idle, client_of(served) as busy:
         await idle.ask(get("/hello/a"))
         busy.writer.write(get("/waiting"))
@@ -137,7 +140,7 @@ async def test_a_drain_finishes_what_is_in_flight_and_closes_what_is_idle() -> N
         assert served.engine.connections_open == 0
 
 
-async def test_a_drain_cuts_what_does_not_finish_in_time() -> None:
+async def test_drain_cuts_connections_that_take_too_long() -> None:
     async with running(EngineLimits(drain_timeout_s=0.1)) as served, client_of(served) as client:
         client.writer.write(get("/waiting"))
         await until(lambda: served.started == 1)
@@ -147,12 +150,12 @@ async def test_a_drain_cuts_what_does_not_finish_in_time() -> None:
         assert served.finished == 0
 
 
-async def test_a_drain_that_is_hurried_cuts_what_is_in_flight() -> None:
+async def test_hurried_drain_cuts_requests() -> None:
     async with running(EngineLimits(drain_timeout_s=3600)) as served, client_of(served) as client:
         client.writer.write(get("/waiting"))
         await until(lambda: served.started == 1)
         draining = asyncio.get_running_loop().create_task(served.engine.drain())
-        await until(lambda: served.engine._shared is not None and served.engine._shared.draining)
+        await until(lambda: served.engine.shared.draining)
         assert not draining.done()
         served.engine.hurry()
         assert await draining == 1
@@ -160,7 +163,7 @@ async def test_a_drain_that_is_hurried_cuts_what_is_in_flight() -> None:
         assert served.finished == 0
 
 
-async def test_a_drain_ends_streams_without_waiting_for_them() -> None:
+async def test_drain_ends_streams_without_waiting_for_them() -> None:
     async with running() as served, client_of(served) as client:
         client.writer.write(get("/stream"))
         await client.reader.readuntil(b"piece 1\n")
@@ -170,7 +173,7 @@ async def test_a_drain_ends_streams_without_waiting_for_them() -> None:
 
 
 @pytest.mark.parametrize("begins", [b"", b"\x16\x03\x01\x00\xfa\x01"])
-async def test_a_drain_does_not_wait_for_handshakes(tmp_path: Path, begins: bytes) -> None:
+async def test_drain_does_not_wait_for_handshakes(tmp_path: Path, begins: bytes) -> None:
     patient = EngineLimits(head_timeout_s=3600, drain_timeout_s=3600)
 
     async with running(patient, tls=tls_context(*certificate(tmp_path))) as served:
@@ -182,7 +185,7 @@ async def test_a_drain_does_not_wait_for_handshakes(tmp_path: Path, begins: byte
         assert served.engine.connections_open == 0
 
 
-async def test_a_drain_does_not_wait_for_clients_that_do_not_end_tls(tmp_path: Path) -> None:
+async def test_drain_does_not_wait_for_unfinished_tls_closes(tmp_path: Path) -> None:
     patient = EngineLimits(write_timeout_s=3600, drain_timeout_s=3600)
     paths = certificate(tmp_path)
 
@@ -194,7 +197,7 @@ async def test_a_drain_does_not_wait_for_clients_that_do_not_end_tls(tmp_path: P
 
 
 def idle_over_tls(address: tuple[str, int], trusted: Path) -> ssl.SSLSocket:
-    """A connection that was answered once, and from then on reads nothing."""
+    """Return a connection that was answered once, and from then on reads nothing."""
     plain = socket.create_connection(address)
     client = ssl.create_default_context(cafile=trusted).wrap_socket(plain, server_hostname="127.0.0.1")
     client.sendall(get("/hello/a"))
@@ -202,7 +205,7 @@ def idle_over_tls(address: tuple[str, int], trusted: Path) -> ssl.SSLSocket:
     return client
 
 
-async def test_a_request_on_its_way_when_a_drain_begins_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_request_on_its_way_to_a_drain_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     # Long enough for any machine; the client is answered at once.
     monkeypatch.setattr("openred_central.micro_engine.engine.DRAIN_GRACE_S", 1.0)
 
@@ -217,13 +220,13 @@ async def test_a_request_on_its_way_when_a_drain_begins_is_answered(monkeypatch:
         assert await draining == 0
 
 
-async def test_an_engine_that_never_started_has_nothing_to_drain() -> None:
+async def test_engine_that_never_started_has_nothing_to_drain() -> None:
     engine = Engine()
     assert await engine.drain() == 0
     assert engine.connections_open == 0
 
 
-async def test_an_engine_starts_once() -> None:
+async def test_engine_starts_once() -> None:
     async with running() as served:
         with pytest.raises(RuntimeError):
             await served.engine.start([])
@@ -232,7 +235,7 @@ async def test_an_engine_starts_once() -> None:
 # Time
 
 
-async def test_deadlines_are_kept_for_more_connections_than_one_turn_looks_at() -> None:
+async def test_deadlines_hold_for_many_connections() -> None:
     count = SWEEP_CONNECTIONS_MAX + 20
     async with running(EngineLimits(head_timeout_s=0.1, connections_per_address_max=count)) as served:
         clients = [await Client.open(served) for _ in range(count)]
@@ -255,13 +258,12 @@ class Watched:
     def cut(self) -> None: ...
 
 
-async def test_each_connection_is_checked_once_a_tick_and_few_in_one_turn() -> None:
+async def test_each_connection_is_checked_once_a_tick() -> None:
     async with running() as served:
-        shared = served.engine._shared
-        assert shared is not None
+        shared = served.engine.shared
         watched = [Watched() for _ in range(2 * SWEEP_CONNECTIONS_MAX + 1)]
         shared.connections.update(watched)
-        served.engine._tick()
+        served.engine.sweep(list(shared.connections))
         checked = [sum(one.checks for one in watched)]
         for _ in range(3):
             await asyncio.sleep(0)
@@ -271,7 +273,7 @@ async def test_each_connection_is_checked_once_a_tick_and_few_in_one_turn() -> N
         shared.connections.clear()
 
 
-async def test_the_date_is_that_of_the_clock_it_was_given() -> None:
+async def test_date_is_that_of_the_clock_it_was_given() -> None:
     engine = Engine(clock=VirtualClock(wall_s=0), server_name="own-name")
 
     @engine.route("/")
@@ -292,7 +294,8 @@ async def test_the_date_is_that_of_the_clock_it_was_given() -> None:
 
 WAITING_FOR_EVER = textwrap.dedent("""
     import asyncio, logging
-    from openred_central.micro_engine import Engine, EngineLimits
+    from openred_central.micro_engine.engine import Engine
+    from openred_central.micro_engine.limits import EngineLimits
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     engine = Engine(limits=EngineLimits(drain_timeout_s=3600))
@@ -305,7 +308,7 @@ WAITING_FOR_EVER = textwrap.dedent("""
 """)
 
 
-def test_a_second_signal_cuts_the_drain_short() -> None:
+def test_second_signal_cuts_the_drain_short() -> None:
     command = [sys.executable, "-c", WAITING_FOR_EVER]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -325,7 +328,7 @@ def test_a_second_signal_cuts_the_drain_short() -> None:
 
 TEN_LINES = textwrap.dedent("""
     import logging
-    from openred_central.micro_engine import Engine
+    from openred_central.micro_engine.engine import Engine
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     engine = Engine()

@@ -3,82 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from typing import NamedTuple
+from collections.abc import AsyncIterator
 
 import pytest
 
 from openred_central.micro_engine.shared import CLIENT_LEFT
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
 
-from .harness import World, answers, get, post
-
-
-class Seen(NamedTuple):
-    """One exchange as it was told."""
-
-    method: str
-    path: str
-    status: int
-    sent_bytes: int
-    duration_s: float
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.close()
+from .harness import Observed, Seen, World, answers, get, post
 
 
 @pytest.fixture
 def seen(world: World) -> list[Seen]:
-    told: list[Seen] = []
-    world.shared.observe = lambda request, *rest: told.append(Seen(request.method, request.path, *rest))
-    return told
+    world.shared.observer = observed = Observed()
+    return observed.seen
 
 
-def test_an_error_tells_the_id_that_the_request_brought(world: World) -> None:
+def test_error_has_the_id_of_its_request(world: World) -> None:
     (answer,) = answers(world.send(get("/nowhere", "X-Request-Id: abc-1.2:3/4+5=")))
     assert answer.headers["x-request-id"] == "abc-1.2:3/4+5="
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "a\tb", "x" * 65, "\xe9", '"quoted"', "a, b", "<script>", "\\n"])
-def test_an_id_that_is_not_well_formed_is_replaced(world: World, sent: str) -> None:
+def test_id_that_is_not_well_formed_is_replaced(world: World, sent: str) -> None:
     (answer,) = answers(world.send(get("/nowhere", f"X-Request-Id: {sent}")))
     assert answer.headers["x-request-id"] == "error-1"
 
 
-def test_two_ids_are_none(world: World) -> None:
+def test_two_ids_are_ignored(world: World) -> None:
     (answer,) = answers(world.send(get("/nowhere", "X-Request-Id: a", "X-Request-Id: b")))
     assert answer.headers["x-request-id"] == "error-1"
 
 
-def test_each_error_has_an_id_of_its_own_and_nothing_else_has_one(world: World) -> None:
+def test_only_errors_have_an_id(world: World) -> None:
     sent = world.send(get("/nowhere") + get("/plain/a") + get("/broken") + b"no request\r\n\r\n")
     assert [answer.headers.get("x-request-id") for answer in answers(sent)] == [
         *("error-1", None, "error-2", "error-3")
     ]
 
 
-def test_an_internal_error_has_the_id_of_its_request_in_document_header_and_log(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_internal_error_has_one_id_everywhere(world: World, caplog: pytest.LogCaptureFixture) -> None:
     (answer,) = answers(world.send(get("/broken", "X-Request-Id: mine")))
     assert answer.headers["x-request-id"] == "mine"
     assert b'"id":"mine"' in answer.body
     assert "internal error mine in GET /broken" in caplog.text
 
 
-def test_the_ids_of_errors_do_not_crowd_out_what_is_kept_ready(world: World) -> None:
+def test_ids_of_errors_do_not_fill_the_kept_heads(world: World) -> None:
     world.send(get("/nowhere"))
-    kept = len(world.shared.encoder._heads)
+    kept = len(world.shared.encoder.heads)
     for _ in range(3):
         world.send(get("/nowhere"))
-    assert len(world.shared.encoder._heads) == kept
+    assert len(world.shared.encoder.heads) == kept
 
 
-def test_every_exchange_is_told_once_with_its_bytes(world: World, seen: list[Seen]) -> None:
+def test_every_exchange_is_reported_once_with_its_bytes(world: World, seen: list[Seen]) -> None:
     pipeline = [
         get("/plain/a?claim=x"),
         get("/plain/a", method="HEAD"),
@@ -97,7 +76,7 @@ def test_every_exchange_is_told_once_with_its_bytes(world: World, seen: list[See
     assert sum(one.sent_bytes for one in seen) == len(sent)
 
 
-def test_the_duration_is_from_the_head_to_the_answer(world: World, seen: list[Seen]) -> None:
+def test_duration_is_from_the_head_to_the_answer(world: World, seen: list[Seen]) -> None:
     world.send(get("/waiting/a"))
     world.clock.advance(2.5)
     world.release()
@@ -108,7 +87,7 @@ def test_the_duration_is_from_the_head_to_the_answer(world: World, seen: list[Se
     assert [one.duration_s for one in seen] == [2.5, 4.0]
 
 
-def test_a_client_that_left_before_its_answer_is_told(world: World, seen: list[Seen]) -> None:
+def test_client_that_left_is_reported(world: World, seen: list[Seen]) -> None:
     world.send(get("/waiting/a"))
     world.call(world.transport.close)
     assert seen == []
@@ -116,7 +95,7 @@ def test_a_client_that_left_before_its_answer_is_told(world: World, seen: list[S
     assert [(one.status, one.sent_bytes) for one in seen] == [(CLIENT_LEFT, 0)]
 
 
-def test_a_stream_is_told_at_its_end_with_all_its_bytes(world: World, seen: list[Seen]) -> None:
+def test_stream_is_reported_at_its_end_with_all_bytes(world: World, seen: list[Seen]) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(3):
             await asyncio.sleep(0)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from openred_central.micro_engine.outgoing import Outgoing
-from openred_central.micro_engine.stats import Stats
+from openred_central.micro_engine.shared import Stats
 
 from .harness import FakeTransport
 
@@ -27,7 +27,7 @@ def out(transport: FakeTransport) -> Outgoing:
     return Outgoing(transport, Stats(), 0.0)
 
 
-def test_what_is_added_is_written_at_once_and_in_order(transport: FakeTransport, out: Outgoing) -> None:
+def test_added_responses_are_written_at_once_in_order(transport: FakeTransport, out: Outgoing) -> None:
     out.add(b"one ")
     out.add(b"two ")
     assert (transport.writes, out.bytes_ready) == ([], 8)
@@ -35,12 +35,12 @@ def test_what_is_added_is_written_at_once_and_in_order(transport: FakeTransport,
     assert (transport.writes, out.bytes_ready, out.bytes_written) == ([b"one two "], 0, 8)
 
 
-def test_nothing_is_written_where_nothing_is_ready(transport: FakeTransport, out: Outgoing) -> None:
+def test_empty_flush_writes_nothing(transport: FakeTransport, out: Outgoing) -> None:
     out.flush()
     assert transport.writes == []
 
 
-def test_a_stall_is_the_time_in_which_nothing_was_taken(transport: FakeTransport, out: Outgoing) -> None:
+def test_stall_is_the_time_in_which_nothing_was_read(transport: FakeTransport, out: Outgoing) -> None:
     transport.client_reads = False
     assert out.stalled_s(5.0) == 0
     out.add(b"x" * 100)
@@ -79,9 +79,7 @@ def test_waiting_ends_when_the_transport_takes_more(transport: FakeTransport, ou
     assert loop.run_until_complete(task) == "resumed"
 
 
-def test_resuming_after_the_one_who_waited_was_cancelled_does_nothing(
-    transport: FakeTransport, out: Outgoing
-) -> None:
+def test_resume_after_a_cancelled_wait_does_nothing(transport: FakeTransport, out: Outgoing) -> None:
     out.paused = True
     task = transport.loop.create_task(out.writable())
     transport.loop.run_until_complete(asyncio.sleep(0))

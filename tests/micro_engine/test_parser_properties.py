@@ -1,5 +1,4 @@
-"""Two sentences, tried on many inputs: valid messages parse to themselves; any bytes, however cut, give the
-same requests and at most one error, and never anything else."""
+"""Valid messages parse to themselves; any bytes give the same requests however cut, and one error at most."""
 
 from __future__ import annotations
 
@@ -62,7 +61,7 @@ def chunked_bodies(draw: st.DrawFn, body: bytes) -> bytes:
 
 @st.composite
 def messages(draw: st.DrawFn) -> Message:
-    """A valid request that keeps its connection."""
+    """Draw a valid request that keeps its connection."""
     method = draw(tokens.filter(lambda token: token != "CONNECT"))
     path, query, host = draw(paths), draw(queries), draw(hosts)
     target = path + ("?" + query if query or draw(st.booleans()) else "")
@@ -152,9 +151,7 @@ def test_any_bytes_for_chunks_mean_the_same_however_cut(data: bytes, cuts: list[
 @given(
     messages(), messages(), st.sampled_from(["Transfer-Encoding: chunked", "Content-Length: 0", "Host: b"])
 )
-def test_framing_that_could_be_read_in_two_ways_is_never_read(
-    first: Message, second: Message, extra: str
-) -> None:
+def test_ambiguous_framing_is_never_read(first: Message, second: Message, extra: str) -> None:
     head, _, rest = first.data.lstrip(b"\r\n").partition(b"\r\n")
     doubled = head + b"\r\n" + extra.encode() + b"\r\n" + rest
     found = outcomes([doubled + second.data])

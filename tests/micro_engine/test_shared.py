@@ -1,30 +1,21 @@
-"""What connections share, and the one place where errors become responses."""
+"""The parts that connections share, and the responses to errors."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from openred_central.errors import CallerError, InternalBug
-from openred_central.micro_engine import Engine, EngineLimits
-from openred_central.micro_engine.limits import UNREAD_BYTES_MAX
-from openred_central.micro_engine.shared import Shared
+from openred_central.micro_engine.engine import Engine
+from openred_central.micro_engine.limits import UNREAD_BYTES_MAX, EngineLimits
 from openred_central.micro_engine.wire.messages import Request
 
 from .harness import World, get
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.close()
-
-
-def test_the_callers_errors_are_told_and_not_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_callers_errors_are_sent_and_not_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
     error = CallerError(404, "node_not_found", "There is no node x.", suggestion="Register it.")
     response = world.shared.error_response(error, Request("GET", "/"))
     assert (response.status, response.content_type) == (404, "application/problem+json")
@@ -33,9 +24,7 @@ def test_the_callers_errors_are_told_and_not_logged(world: World, caplog: pytest
     assert world.shared.stats.handler_failures == 0
 
 
-def test_our_errors_are_logged_with_their_traceback_and_not_told(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_our_errors_are_logged_and_not_sent(world: World, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         response = world.shared.error_response(InternalBug("the secret"), Request("GET", "/path"))
     assert response.status == 500
@@ -45,7 +34,7 @@ def test_our_errors_are_logged_with_their_traceback_and_not_told(
     assert "error-1 in GET /path" in record.message
 
 
-def test_it_is_told_when_the_last_connection_left(world: World) -> None:
+def test_end_of_the_last_connection_is_reported(world: World) -> None:
     told: list[bool] = []
     world.shared.on_empty = lambda: told.append(True)
     world.send(get("/plain/a"))
@@ -55,34 +44,11 @@ def test_it_is_told_when_the_last_connection_left(world: World) -> None:
     assert world.shared.connections == set()
 
 
-def test_what_runs_aside_runs_to_its_end(world: World) -> None:
-    done: list[bool] = []
-
-    async def cleaning() -> None:
-        future = world.loop.create_future()
-        world.waiting.append(future)
-        await future
-        done.append(True)
-
-    world.call(world.shared.run_aside, cleaning())
-    world.release()
-    assert done == [True]
-
-
-@pytest.mark.parametrize(("body", "unread_bytes_max"), [("raw", 2 * 2**30), ("none", UNREAD_BYTES_MAX)])
-async def test_the_longest_body_that_a_handler_wants_fits_beside_others(
-    body: Any, unread_bytes_max: int
-) -> None:
+@pytest.mark.parametrize(("body", "unread_bytes_max"), [("json", 2 * 2**30), ("none", UNREAD_BYTES_MAX)])
+def test_longest_body_fits_beside_others(body: Any, unread_bytes_max: int) -> None:
     async def handler(request: Request) -> None: ...
 
     engine = Engine(limits=EngineLimits(body_bytes_max=2**30))
     engine.route("/", methods=["POST"], body=body)(handler)
 
-    async def started() -> Shared | None:
-        await engine.start([])
-        await engine.drain()
-        return engine._shared
-
-    shared = await started()
-    assert shared is not None
-    assert shared.unread_bytes_max == unread_bytes_max
+    assert engine.shared.unread_bytes_max == unread_bytes_max

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
-from openred_central.micro_engine.channel import HEAD, LOST, STREAM
+from openred_central.micro_engine.connection import HEAD, LOST, STREAM
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
 
 from .harness import World, answers, get
@@ -45,18 +45,11 @@ class Stream:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def stream(world: World) -> Stream:
     return Stream(world)
 
 
-def test_the_head_and_each_piece_are_sent_at_once(world: World, stream: Stream) -> None:
+def test_head_and_each_piece_are_sent_at_once(world: World, stream: Stream) -> None:
     head = world.send(get("/stream"))
     assert b"Transfer-Encoding: chunked\r\n" in head
     assert b"Content-Length" not in head
@@ -77,7 +70,7 @@ def test_requests_behind_a_stream_are_answered_after_it(world: World, stream: St
     assert world.connection.phase == HEAD
 
 
-def test_an_old_client_gets_the_body_up_to_the_end_of_the_connection(world: World, stream: Stream) -> None:
+def test_http_1_0_stream_ends_with_the_connection(world: World, stream: Stream) -> None:
     head = world.send(get("/stream", "Connection: keep-alive", version="1.0"))
     assert b"Transfer-Encoding" not in head
     assert b"Connection: close\r\n" in head
@@ -93,7 +86,7 @@ def test_head_runs_no_generator(world: World, stream: Stream) -> None:
     assert answers(world.send(get("/plain/a")))[0].status == 200
 
 
-def test_a_client_that_does_not_read_stops_the_generator(world: World, stream: Stream) -> None:
+def test_client_that_does_not_read_stops_the_generator(world: World, stream: Stream) -> None:
     world.transport.client_reads = False
     world.send(get("/stream"))
     stream.give(*[b"x" * 10_000] * 50)
@@ -103,7 +96,7 @@ def test_a_client_that_does_not_read_stops_the_generator(world: World, stream: S
     assert stream.pieces.qsize() < 40
 
 
-def test_the_generator_is_closed_when_the_client_leaves(world: World, stream: Stream) -> None:
+def test_generator_is_closed_when_the_client_leaves(world: World, stream: Stream) -> None:
     world.send(get("/stream"))
     stream.give(b"piece")
     world.call(world.connection.connection_lost, None)
@@ -111,9 +104,7 @@ def test_the_generator_is_closed_when_the_client_leaves(world: World, stream: St
     assert world.shared.gate.open == 0
 
 
-def test_the_generator_is_closed_when_the_client_leaves_while_it_does_not_read(
-    world: World, stream: Stream
-) -> None:
+def test_generator_is_closed_if_the_client_stalls(world: World, stream: Stream) -> None:
     world.transport.client_reads = False
     world.send(get("/stream"))
     stream.give(*[b"x" * 50_000] * 3)
@@ -124,7 +115,7 @@ def test_the_generator_is_closed_when_the_client_leaves_while_it_does_not_read(
     assert world.shared.gate.open == 0
 
 
-def test_a_stream_that_fails_has_no_last_chunk(
+def test_stream_that_fails_has_no_last_chunk(
     world: World, stream: Stream, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.send(get("/stream") + get("/plain/a"))
@@ -134,13 +125,13 @@ def test_a_stream_that_fails_has_no_last_chunk(
     assert "broke off" in caplog.text
 
 
-def test_a_stream_to_an_old_client_that_fails_is_reset(world: World, stream: Stream) -> None:
+def test_failed_http_1_0_stream_is_reset(world: World, stream: Stream) -> None:
     world.send(get("/stream", version="1.0"))
     stream.give(b"piece", RuntimeError("broke off"))
     assert world.transport.aborted
 
 
-def test_a_drain_ends_streams(world: World, stream: Stream) -> None:
+def test_drain_ends_streams(world: World, stream: Stream) -> None:
     world.send(get("/stream"))
     stream.give(b"piece")
     assert world.connection.phase == STREAM
@@ -168,7 +159,7 @@ class Counted:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_an_iterator_is_closed_whether_it_ran_or_not(world: World, method: str) -> None:
+def test_iterator_is_closed_whether_it_ran_or_not(world: World, method: str) -> None:
     chunks = Counted()
 
     async def counted(request: Request) -> StreamingResponse:
@@ -179,7 +170,7 @@ def test_an_iterator_is_closed_whether_it_ran_or_not(world: World, method: str) 
     assert chunks.closed == 1
 
 
-def test_a_stream_whose_client_left_before_it_began_is_closed(world: World) -> None:
+def test_stream_is_closed_if_its_client_left_before(world: World) -> None:
     chunks = Counted()
 
     async def late(request: Request) -> StreamingResponse:
@@ -196,7 +187,7 @@ def test_a_stream_whose_client_left_before_it_began_is_closed(world: World) -> N
     assert world.shared.gate.open == 0
 
 
-def test_a_stream_whose_client_left_in_the_turn_in_which_it_began_is_closed(world: World) -> None:
+def test_stream_is_closed_if_its_client_leaves_at_once(world: World) -> None:
     chunks = Counted()
 
     async def at_once(request: Request) -> StreamingResponse:
@@ -212,7 +203,7 @@ def test_a_stream_whose_client_left_in_the_turn_in_which_it_began_is_closed(worl
     assert world.shared.gate.open == 0
 
 
-def test_the_head_of_a_stream_is_written_once(world: World, stream: Stream) -> None:
+def test_head_of_a_stream_is_written_once(world: World, stream: Stream) -> None:
     world.send(get("/plain/a") + get("/stream"))
     assert len(world.transport.writes) == 1
     stream.give(None)

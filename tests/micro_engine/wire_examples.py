@@ -1,4 +1,4 @@
-"""What the parser makes of every kind of input: the decision table of the engine, row by row, as data.
+"""Every kind of input and what the parser makes of it: the decision table of the engine, row by row, as data.
 
 Each example is a name, the bytes of one connection, and what must come of them: the requests served, and
 the status of the error that ends the connection, if any. The host is ``a`` where it does not matter.
@@ -33,7 +33,7 @@ def bad(name: str, data: bytes, status: int = 400, *served: Served) -> Example:
 
 
 def get(fields: bytes, line: bytes = b"GET / HTTP/1.1") -> bytes:
-    """A request with the header lines `fields`, each with its CRLF."""
+    """Return a request with the header lines `fields`, each with its CRLF."""
     return line + b"\r\n" + fields + b"\r\n"
 
 

@@ -1,4 +1,4 @@
-"""What is written is what Prometheus reads."""
+"""The text format of Prometheus, as its own parser reads it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALUES = st.floats(allow_nan=False, allow_infinity=False, width=64)
 
 
 @given(TEXTS.map(str.strip), st.dictionaries(TEXTS, VALUES, max_size=5))
-def test_prometheus_reads_what_was_written(meaning: str, values: dict[str, float]) -> None:
+def test_prometheus_reads_the_text(meaning: str, values: dict[str, float]) -> None:
     family = gauge("some_bytes", meaning, {(("label", text),): value for text, value in values.items()})
     (read,) = text_string_to_metric_families(render([family]).decode())
     assert (read.name, read.type) == ("some_bytes", "gauge")
@@ -72,6 +72,6 @@ def test_names_without_their_unit_are_refused() -> None:
 
 
 @pytest.mark.parametrize("names", [["a", "a"], ["A"], ["a-b"], [""]])
-def test_a_name_that_is_none_or_comes_twice_is_refused(names: list[str]) -> None:
+def test_an_invalid_or_repeated_name_is_refused(names: list[str]) -> None:
     with pytest.raises(ValueError, match="no valid name of a figure, or is there twice"):
         render([gauge(name, "Some.", 1) for name in names])

@@ -1,4 +1,4 @@
-"""What a running server says of itself. That it is true of a real one is shown in tests/e2e."""
+"""The figures of a running server, without a server; tests/e2e compares them with a real one."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ from typing import Any
 import pytest
 
 from openred_central.clock import AttendedTime, VirtualClock
-from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.directory.lifecycle import LifecycleOptions, State
+from openred_central.directory.directory import Directory
+from openred_central.directory.lifecycle import State
 from openred_central.micro_engine.engine import Engine
 from openred_central.reporting.figures import LiveFigures, Parts, performance
 from openred_central.storage.store import MemoryStore
 from openred_central.tasks.prober import Submission
-from openred_central.tasks.saver import Saver, SaverOptions
+from openred_central.tasks.saver import Saver
 from openred_central.tasks.scheduler import Scheduler
+from tests.support.options import directory_options, lifecycle_options, mass_silence_options, saver_options
 
 
 def make_parts() -> Parts:
-    """The parts of a server that does not run, on a clock that moves only when told to."""
+    """Make the parts of a server that does not run, on a virtual clock."""
     clock = VirtualClock()
     attended = AttendedTime(clock)
-    directory = Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), lambda: 0.5)
+    directory = Directory(directory_options(), lifecycle_options(), mass_silence_options(), lambda: 0.5)
     writer = ThreadPoolExecutor(max_workers=1)
-    saver = Saver(directory.saving, MemoryStore(), writer, attended.now, SaverOptions())
+    saver = Saver(directory.saving, MemoryStore(), writer, attended.now, saver_options())
     scheduler = Scheduler(
         directory,
         attended,
         tick_s=1.0,
         store_reachable=lambda: True,
-        on_transitions=lambda transitions: None,
         submit_probe=lambda request: Submission.REFUSED,
     )
     engine = Engine()
@@ -80,7 +79,7 @@ def test_rates_are_those_since_the_last_figures(parts: Parts) -> None:
         advance(parts, 2.0)
         parts.engine.stats.requests += 100 * times
         route.responses[2] += 60 * times
-        parts.directory.nodes.transition_counts[State.COMA, State.DEAD, "deadline"] += 10 * times
+        parts.directory.nodes.transitions.counts[State.COMA, State.DEAD, "deadline"] += 10 * times
         for _ in range(100):
             parts.engine.stats.latency.observe(0.001 * times)
         figures = live()
@@ -102,7 +101,7 @@ def test_figures_asked_for_again_at_once_keep_their_rates(parts: Parts) -> None:
     assert live()["requests_per_s"] == 1.0
 
 
-def test_performance_tells_what_was_counted(parts: Parts) -> None:
+def test_performance_has_all_counts(parts: Parts) -> None:
     parts.engine.stats.requests = 7
     parts.engine.stats.responses[4] = 3
     advance(parts, 5.0)

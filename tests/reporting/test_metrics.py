@@ -81,13 +81,13 @@ def test_every_figure_is_there_before_anything_happened(parts: Parts) -> None:
             assert family.name.endswith("_seconds")
 
 
-def test_what_was_counted_is_told(parts: Parts) -> None:
+def test_counts_appear_in_the_metrics(parts: Parts) -> None:
     (route,) = parts.engine.routes()
     stats = parts.engine.stats
     stats.requests, stats.responses[2], stats.responses[4] = 12, 9, 3
     route.responses[2], route.responses[4] = 9, 1
     stats.latency.observe(0.004)
-    parts.directory.nodes.transition_counts[State.COMA, State.DEAD, "deadline"] = 4
+    parts.directory.nodes.transitions.counts[State.COMA, State.DEAD, "deadline"] = 4
     parts.saver.stats.rows = 17
     advance(parts, 2.5)
     scraped = Scraped(parts)
@@ -110,7 +110,7 @@ def test_the_state_of_the_store_is_one_of_three(parts: Parts) -> None:
     assert states == {"ok": 1, "behind": 0, "detached": 0}
 
 
-def test_every_transition_that_can_be_is_told_from_the_start(parts: Parts) -> None:
+def test_every_possible_transition_is_there_from_the_start(parts: Parts) -> None:
     samples = Scraped(parts).families["openred_transitions"].samples
     kinds = {(one.labels["from"], one.labels["to"], one.labels["reason"]) for one in samples}
     assert ("absent", "active", "registered") in kinds
@@ -119,7 +119,7 @@ def test_every_transition_that_can_be_is_told_from_the_start(parts: Parts) -> No
     assert len(kinds) == len(samples)
 
 
-def test_refusals_are_told_by_policy_and_by_reason(parts: Parts) -> None:
+def test_refusals_are_reported_by_policy_and_reason(parts: Parts) -> None:
     refusals = Refusals(["register", "heartbeat"])
     refusals.limited("heartbeat")
     refusals.unproved("signature_expired")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.security.authority import Authorities, signed_authority
-from openred_central.security.proof_errors import ProofError
+from openred_central.security.refusals import ProofError
 from tests.support.signed_requests import refusal
 
 OURS = Authorities(

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from openred_central.clock import Now
-from openred_central.security.proof_errors import ProofError
+from openred_central.security.refusals import ProofError
 from openred_central.security.replay import ENTRIES_MAX, ENTRY_BYTES, ReplayRings, admit
 from openred_central.security.signatures import AGE_S_MAX, EARLY_S_MAX, Proof
 from tests.support.signed_requests import NOW, refusal

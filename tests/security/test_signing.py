@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
+from pathlib import Path
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from openred_central.security.node_keys import InvalidKey, load_node_key, verify
 from openred_central.security.signatures import (
+    Message,
     check_proof,
+    check_time,
     content_digest,
     read_rotation,
     read_signature,
     request_base,
 )
-from openred_central.security.signing import PrivateKey, rotation_headers
+from openred_central.security.signing import PrivateKey, rotation_headers, sign_example
+from tests.support.parts import needs_program
 from tests.support.signed_requests import (
     BODY,
     NONCE,
@@ -26,6 +34,9 @@ from tests.support.signed_requests import (
     rsa_key,
     signed,
 )
+
+URL = "http://directory.example:8000"
+SHELL_BODY = '{"node_id":"node-1","note":"it\'s \\"so\\" — %s $HOME `id` \\\\n"}'
 
 
 @pytest.mark.parametrize("make", [PrivateKey.generate_ed25519, PrivateKey.generate_rsa])
@@ -114,3 +125,99 @@ def test_an_exchange_of_keys_is_signed_by_both_or_by_the_new_one(with_old: bool)
     assert (by_old is not None) == with_old
     if by_old is not None:
         check_proof(by_old, request, ed25519_key().public.spki)
+
+
+def sign(folder: Path, key: PrivateKey, *arguments: str, url: str = URL) -> list[str]:
+    """Run the example in `folder` and return the arguments that it calls curl with."""
+    needs_program("openssl")
+    (folder / "node.pem").write_bytes(key.to_pem())
+    (folder / "sign.sh").write_text(sign_example(url, "node-1"))
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    (programs / "curl").write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\0" "$word"; done\n')
+    (programs / "curl").chmod(0o755)
+    environment = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(folder)}
+    command = ["sh", "sign.sh", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
+    assert done.stderr == b""
+    return done.stdout.decode().split("\0")[:-1]
+
+
+def sent(words: list[str], authority: str) -> Message:
+    """Return the request that curl would send."""
+    assert words[:2] == ["-s", "-X"]
+    headers = [words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H"]
+    body = words[words.index("--data-raw") + 1].encode() if "--data-raw" in words else b""
+    path = words[-1].removeprefix("http://").removeprefix("https://").partition("/")[2]
+    fields = tuple((name.lower(), value) for name, value in headers)
+    return Message(words[2], authority, f"/{path}", "", body, (("host", authority), *fields))
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+@pytest.mark.parametrize(
+    "arguments",
+    [("POST", "/register", SHELL_BODY), ("POST", "/heartbeat/node-1"), ("DELETE", "/nodes/node-1")],
+)
+def test_what_the_example_sends_is_proven(kind: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
+    key = ed25519_key() if kind == "ed25519" else rsa_key()
+    before_s = time.time()
+    request = sent(sign(tmp_path, key, *arguments), "directory.example:8000")
+    assert (request.method, request.path) == arguments[:2]
+    assert request.body.decode() == "".join(arguments[2:])
+    signature = read_signature(request)
+    check_time(signature, time.time(), before_s - 1)
+    check_proof(signature, request, key.public.spki)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["node.pem", "programs", "sign.sh"]
+
+
+def test_each_request_has_its_own_nonce(tmp_path: Path) -> None:
+    nonces = {
+        read_signature(sent(sign(tmp_path, ed25519_key(), "POST", "/heartbeat/node-1"), "d")).nonce
+        for _ in range(3)
+    }
+    assert len(nonces) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("https://Directory.Example", "directory.example"),
+        ("http://directory.example:80/", "directory.example"),
+        ("http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_the_host_is_signed_as_curl_sends_it(url: str, authority: str, tmp_path: Path) -> None:
+    words = sign(tmp_path, ed25519_key(), "POST", "/heartbeat/node-1", url=url)
+    request = sent(words, authority)
+    check_proof(read_signature(request), request, ed25519_key().public.spki)
+    assert words[-1].startswith(url.rstrip("/"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "directory.example",
+        "ftp://a",
+        "http://",
+        "http://a/b",
+        "http://a;id",
+        "http://$(id)",
+        "http://a@b",
+    ],
+)
+def test_a_url_of_no_directory_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is not where a directory is"):
+        sign_example(url, "node-1")
+
+
+@pytest.mark.parametrize("node_id", ["", "a b", "$(id)", "a\nid", "'", "-a"])
+def test_a_name_that_is_none_is_refused(node_id: str) -> None:
+    with pytest.raises(ValueError, match="is no node id"):
+        sign_example(URL, node_id)
+
+
+def test_the_example_can_be_taken_in_at_a_glance() -> None:
+    code = [line for line in sign_example(URL, "node-1").splitlines() if not line.startswith("#")]
+    assert len(code) <= 18
+    assert "node-1" in sign_example(URL, "node-1")

@@ -15,7 +15,7 @@ from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.api.service import Api
 from openred_central.clock import VirtualClock
 from openred_central.reporting.figures import LiveFigures, Parts
-from openred_central.security.claims import CLAIM_KEY
+from openred_central.security.sessions import CLAIM_KEY
 from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, descriptors_needed, log_unserved
 from openred_central.settings.config import Configuration
 from openred_central.storage.sqlite.sqlite import SqliteStore
@@ -97,7 +97,7 @@ def test_a_key_of_claims_that_is_missing_though_there_are_nodes_is_told(
     with opened(tmp_path / "openred.db") as store:
         store.commit(batch(record(1, last_seen_s=1.0)))
     with assembled(Configuration(), SqliteStore(tmp_path / "openred.db")):
-        assert "is missing: a new one was made, and claims from before are void" in caplog.text
+        assert "is missing: the server made a new one, so earlier claims are void" in caplog.text
 
 
 def test_rows_that_are_set_aside_are_told_with_their_slots_up_to_a_number(
@@ -111,10 +111,10 @@ def test_rows_that_are_set_aside_are_told_with_their_slots_up_to_a_number(
         log_unserved(server.parts.directory, "openred.db")
     lines = [entry.getMessage() for entry in caplog.records]
     assert lines[0] == (
-        "set aside in openred.db, where it stays as it is: slot 0, node 'node-0': "
+        "unusable row in openred.db, where it stays as it is: slot 0, node 'node-0': "
         "its state is 9, which is not in 1 to 7"
     )
-    assert lines[-1] == "3 more rows are set aside; `openred-central verify` names them all"
+    assert lines[-1] == "3 more rows are unusable; `openred-central verify` names them all"
     assert len(lines) == UNSERVED_LOGGED_MAX + 1
 
 

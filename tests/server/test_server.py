@@ -100,7 +100,7 @@ def test_a_start_does_not_wait_for_rare_needs(tmp_path: Path) -> None:
         from openred_central.cli import main as cli
         from openred_central.tasks.notifier import Notifier
 
-        def ready(self, status):
+        def ready(self):
             print(sorted(set({LATE!r}) & set(sys.modules)))
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -35,7 +35,7 @@ class Refused(Exception):
 
 @dataclass
 class Said:
-    """What a node says of itself when it registers."""
+    """The statement of a node when it registers."""
 
     key: str
     services: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Said:
 
 
 def remembered(said: Said) -> Said:
-    """What stays of it: the end of an absence is kept apart, in attended time."""
+    """Return the part to keep: the end of an absence is kept apart, in attended time."""
     return replace(said, away_until_at=None)
 
 
@@ -64,7 +64,7 @@ class Node:
     history: list[tuple[State, State, str]] = field(default_factory=list)
 
     def identity(self) -> tuple[object, ...]:
-        """What must survive everything but death: what was acknowledged of it."""
+        """Return the acknowledged facts, which must survive everything but death."""
         said = self.said
         return (
             said.key,
@@ -78,7 +78,7 @@ class Node:
 
 @dataclass
 class Grave:
-    """What stays of a dead node."""
+    """The remains of a dead node."""
 
     key: str
     died_s: float
@@ -104,7 +104,7 @@ class Model:
     happened: Counter[tuple[State, State, str]] = field(default_factory=Counter)
 
     def attended_after_s(self, passed_s: float) -> float:
-        """The attended time when `passed_s` monotonic seconds have passed since the last tick."""
+        """Return the attended time when `passed_s` monotonic seconds have passed since the last tick."""
         return self.attended_s + min(passed_s, 2 * self.tick_s) if self.attending else self.attended_s
 
     def due_s(self, node: Node) -> float:
@@ -135,12 +135,12 @@ class Model:
         return "updated" if self._heard(node_id, "registered", now) is State.ACTIVE else "revived"
 
     def heartbeat(self, node_id: str, now: Now) -> State:
-        """The state in which the heartbeat found the node."""
+        """Return the state in which the heartbeat found the node."""
         self._require(node_id)
         return self._heard(node_id, "sign_of_life", now)
 
     def amend(self, node_id: str, said: Said, now: Now) -> None:
-        """What a node says of itself with a heartbeat."""
+        """Apply the statement of a node with a heartbeat."""
         node = self.nodes[node_id]
         node.away_until_s = self._away_until_s(said, now, node.away_until_s)
         node.said = remembered(said)
@@ -158,7 +158,7 @@ class Model:
         self._bury(node_id, "forgotten", now.attended_s)
 
     def silence(self, transition: Transition, now: Now) -> None:
-        """A transition by silence was announced: it must be what this node was due for, at that very time."""
+        """Check an announced transition by silence: the node was due for it at that very time."""
         if transition.from_state is State.DEAD:
             self._forget_grave(transition, now)
             return
@@ -177,19 +177,19 @@ class Model:
         self.expected.pop()
 
     def due(self, now: Now) -> list[str]:
-        """Who should have moved on by now."""
+        """Return the nodes whose deadlines have passed."""
         return [node_id for node_id, node in self.nodes.items() if self.due_s(node) <= now.attended_s]
 
     def silent_since(self, attended_s: float) -> int:
-        """How many nodes moved on by silence after `attended_s` and were not heard since."""
+        """Return how many nodes moved on by silence after `attended_s` and were not heard since."""
         return sum(at_s > attended_s for at_s in self.silent_s.values())
 
     def grave_due(self, now: Now) -> bool:
-        """Whether the oldest grave of a kind should be gone by now; a younger one may wait for an older."""
+        """Return whether the oldest grave of a kind should be gone; a younger one may wait for an older."""
         return any(self.grave_ends_s(self.graves[name]) <= now.attended_s for name in self._oldest_graves())
 
     def rolled_back(self, nodes: dict[str, Node], graves: dict[str, Grave], attended_s: float) -> None:
-        """The process died: what was stored is all there is."""
+        """Let the process die: only stored data remains."""
         self.nodes = copy.deepcopy(nodes)
         self.graves = dict(sorted(graves.items(), key=lambda item: item[1].died_s))
         self.attended_s, self.attending = attended_s, True
@@ -269,7 +269,7 @@ class Model:
         self.happened[State.DEAD, State.ABSENT, "deadline"] += 1
 
     def _oldest_graves(self) -> list[str]:
-        """The oldest grave of those who died by silence, and of those forgotten."""
+        """Return the oldest grave of nodes that died by silence, and of forgotten ones."""
         oldest: dict[str, str] = {}
         for name, grave in self.graves.items():
             oldest.setdefault(grave.reason, name)

@@ -1,6 +1,6 @@
 """Whole worlds, run from a seed: first with everything going wrong, then all must come to rest.
 
-What a world does is compared with a naive model after every step, and every invariant is checked.
+After every step a naive model is compared with the world, and every invariant is checked.
 `OPENRED_PROFILE=soak` runs a hundred times as many worlds.
 """
 
@@ -9,22 +9,22 @@ from __future__ import annotations
 import random
 from dataclasses import astuple, replace
 
-from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.directory.lifecycle import DAY_S, TABLE, Event, LifecycleOptions, State
+from openred_central.directory.lifecycle import DAY_S, TABLE, Event, State
 from tests.support.building import HOUR_S, NEVER_HOLDS, SHORT_LIFE
+from tests.support.options import lifecycle_options, mass_silence_options
 
 from ..conftest import ENVIRONMENT
 from .model import Said
 from .world import YEAR_S, World, WorldOptions
 
 HOLD_S = 30.0
-HOLDS = MassSilenceOptions(share=0.25, nodes_min=5, hold_s_max=HOLD_S)
+HOLDS = mass_silence_options(share=0.25, nodes_min=5, hold_s_max=HOLD_S)
 WORLDS = 300 if ENVIRONMENT.get("OPENRED_PROFILE") == "soak" else 3
 STEPS = 250
 
 
 def step(world: World) -> None:
-    """Some time passes, nodes do what nodes do, the scheduler ticks, and something may fail."""
+    """Let time pass, nodes act, the scheduler tick, and perhaps something fail."""
     chance, options = world.chance, world.options
     world.pass_time(round(chance.choice((0.0, 0.25, 0.5, 1.0, 1.0, 2.0)) * options.tick_s * 8) / 8)
     if world.faults:
@@ -88,7 +88,7 @@ def come_to_rest(world: World) -> None:
     world.faults, world.store_reachable = False, True
     beating = world.names[: min(len(world.names) // 2, world.options.nodes_max // 2)]
     longest_s = sum(astuple(life))
-    # Who was away or asked in vain takes longer, and after a hold only so many go on in a minute.
+    # Nodes that were away or probed in vain take longer; a hold limits how many go on in a minute.
     longest_s += life.coma_s + 500.0 + (0.0 if world.options.silence is NEVER_HOLDS else 3 * HOUR_S)
     beat_every_s, beaten_s, rest_s = life.heartbeat_tolerance_s / 3, -1e9, 0.0
     while rest_s < longest_s and not at_rest(world, beating):
@@ -130,17 +130,17 @@ def seeds(seed: int, kind: str) -> list[int]:
     return [chance.randrange(1 << 32) for _ in range(WORLDS)]
 
 
-def test_short_lives_with_everything_going_wrong(seed: int) -> None:
+def test_short_lives_with_all_faults(seed: int) -> None:
     for one in seeds(seed, "short"):
         run(WorldOptions(SHORT_LIFE), one, STEPS)
 
 
-def test_a_state_that_lasts_no_time_is_passed_through_in_every_world(seed: int) -> None:
+def test_states_without_duration_are_passed_through(seed: int) -> None:
     for one in seeds(seed, "no second look"):
         run(WorldOptions(replace(SHORT_LIFE, second_look_s=0.0)), one, STEPS)
 
 
-def test_short_lives_where_silence_is_asked_first(seed: int) -> None:
+def test_short_lives_with_probing(seed: int) -> None:
     for one in seeds(seed, "probing"):
         run(WorldOptions(SHORT_LIFE, probing=True), one, STEPS)
 
@@ -148,7 +148,7 @@ def test_short_lives_where_silence_is_asked_first(seed: int) -> None:
 def test_years_of_thousands_of_nodes(seed: int) -> None:
     """The default dwell times, in ticks of some days."""
     options = WorldOptions(
-        LifecycleOptions(),
+        lifecycle_options(),
         names=2_000,
         nodes_max=1_900,
         tick_s=4 * DAY_S,
@@ -159,7 +159,7 @@ def test_years_of_thousands_of_nodes(seed: int) -> None:
         run(options, one, 150)
 
 
-def test_short_lives_where_mass_silence_is_not_believed(seed: int) -> None:
+def test_short_lives_with_mass_silence(seed: int) -> None:
     holds = 0
     for one in seeds(seed, "mass silence"):
         for probing in (False, True):

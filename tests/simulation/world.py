@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from openred_central.clock import AttendedTime, Now, VirtualClock
 from openred_central.directory.consistency import check
-from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.discovery import Query
 from openred_central.directory.life.expiry import ProbeRequest
 from openred_central.directory.life.mass_silence import MassSilenceOptions
@@ -25,18 +25,18 @@ from openred_central.directory.state.node import LEFT, Profile, Record, Transiti
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
-from tests.support.building import NEVER_HOLDS, DictStore
+from tests.support.building import HOUR_S, NEVER_HOLDS, DictStore, beat, registration
+from tests.support.options import directory_options
 
 from .model import Grave, Model, Node, Refused, Said
 
 YEAR_S = 365 * 86_400.0
 SERVICES = ("chat", "files", "mail", "relay")
-HOUR_S = 3_600.0
 
 
 @dataclass(frozen=True)
 class WorldOptions:
-    """What kind of world: how many names there are, how fast they live, and what may go wrong."""
+    """The kind of world: how many names there are, how fast they live, and what may go wrong."""
 
     life: LifecycleOptions
     silence: MassSilenceOptions = NEVER_HOLDS
@@ -59,14 +59,14 @@ class World:
         self.faults = options.faults
         self.clock = VirtualClock(wall_s=1_800_000_000.0, monotonic_s=1_000.0)
         self.store = DictStore()
-        # What the store holds, in the words of the model.
+        # The content of the store, in the words of the model.
         self.stored_nodes: dict[str, Node] = {}
         self.stored_graves: dict[str, Grave] = {}
         self.store_reachable = True
         self.model = Model(options.life, options.nodes_max, options.tick_s)
         self.names = [f"node-{number}" for number in range(options.names)]
         self.names_by_hash = {hash_id(name): name for name in self.names}
-        # What was acknowledged of each node, as (number of the change, identity or None), oldest first.
+        # Acknowledged facts of each node, as (number of the change, identity or None), oldest first.
         self.acknowledged: dict[str, list[tuple[int, object]]] = {}
         self.holds = 0
         # Every kind of transition that ever happened here.
@@ -78,7 +78,7 @@ class World:
     def _boot(self) -> None:
         options = self.options
         self.directory = Directory(
-            DirectoryOptions(nodes_max=options.nodes_max, shards=4, probing=options.probing),
+            directory_options(nodes_max=options.nodes_max, shards=4, probing=options.probing),
             options.life,
             options.silence,
             self.chance.random,
@@ -91,9 +91,9 @@ class World:
             self.attended,
             tick_s=options.tick_s,
             store_reachable=lambda: self.store_reachable,
-            on_transitions=self._take_transitions,
             submit_probe=self._ask,
         )
+        self.directory.nodes.transitions.observers.append(self._take_transitions)
         self.ticked_monotonic_s = self.clock.monotonic_s()
         self.held_since_s: float | None = None
         self.releasing = False
@@ -127,7 +127,7 @@ class World:
         self._boot()
 
     def _expect_acknowledged_in_store(self) -> None:
-        """Whoever was told that a change is durable finds it, or a later one, in the store."""
+        """Check that the store holds each change acknowledged as durable, or a later one."""
         for name, versions in self.acknowledged.items():
             durable = [
                 place for place, (number, _) in enumerate(versions) if number <= self.store.last_change
@@ -177,7 +177,7 @@ class World:
         assert now.monotonic_s - self.held_since_s <= options.hold_s_max + 2 * self.longest_step_s()
 
     def longest_step_s(self) -> float:
-        """The most that passes between two ticks when nothing is suspended."""
+        """Return the longest time between two ticks when nothing is suspended."""
         return 2 * self.options.tick_s
 
     def _expect_nothing_due(self, now: Now) -> None:
@@ -228,7 +228,7 @@ class World:
         return Submission.ACCEPTED
 
     def answer_probes(self) -> None:
-        """Some answer, some do not, some never come back, and some come late.
+        """Answer some probes, some late, and some never.
 
         Without faults, nobody answers.
         """
@@ -247,24 +247,22 @@ class World:
                 case 2:
                     self.probes.append(request)
 
-    # What nodes do.
+    # The acts of nodes.
 
     def beat(self, name: str) -> None:
         now = self.now
         expected = self._outcome(lambda: self.model.heartbeat(name, now))
-        assert expected == self._outcome(
-            lambda: self.directory.heartbeat(self.directory.slot(name, now), now)
-        )
+        assert expected == self._outcome(lambda: beat(self.directory, name, now))
         self._acknowledge(name, self.directory.saving.last_change)
 
     def register(self, name: str, said: Said, *, proved: bool) -> None:
         now = self.now
-        registration = self._registration(name, said)
+        new = self._registration(name, said)
         change = 0
 
         def run() -> str:
             nonlocal change
-            registered = self.directory.register(registration, proved=proved, now=now)
+            registered = self.directory.register(new, proved=proved, now=now)
             change = registered.change
             return registered.outcome
 
@@ -273,34 +271,33 @@ class World:
         self._acknowledge(name, change or self.directory.saving.last_change)
 
     def beat_with_news(self, name: str, said: Said) -> None:
-        """A heartbeat that also changes data, as the API does it."""
+        """Send a heartbeat that also changes data, as the API does."""
         if name not in self.model.nodes:
             return
         self.beat(name)
         now = self.now
         self.model.amend(name, said, now)
         slot = self.directory.slot(name, now)
-        registration = self._registration(name, said)
-        record = self.directory.amended(slot, registration, now)
+        new = self._registration(name, said)
+        record = self.directory.amended(slot, new, now)
         change = self.directory.amend(record) if record is not None else self.directory.saving.last_change
         self._acknowledge(name, change)
 
     def leave(self, name: str) -> None:
-        now = self.now
-        expected = self._outcome(lambda: self.model.leave(name, now))
-        change = self._outcome(lambda: self.directory.leave(name, now))
-        assert expected == change or expected is None
-        self._acknowledge(name, change if isinstance(change, int) else self.directory.saving.last_change)
+        self._depart(name, self.model.leave, self.directory.leave)
 
     def forget(self, name: str) -> None:
+        self._depart(name, self.model.forget, self.directory.forget)
+
+    def _depart(self, name: str, model: Callable[[str, Now], None], real: Callable[[str, Now], int]) -> None:
         now = self.now
-        expected = self._outcome(lambda: self.model.forget(name, now))
-        change = self._outcome(lambda: self.directory.forget(name, now))
+        expected = self._outcome(lambda: model(name, now))
+        change = self._outcome(lambda: real(name, now))
         assert expected == change or expected is None
         self._acknowledge(name, change if isinstance(change, int) else self.directory.saving.last_change)
 
     def said(self, name: str) -> Said:
-        """What a node might say of itself; often the same as before."""
+        """Return what a node might state; often the same as before."""
         chance, node = self.chance, self.model.nodes.get(name)
         if node is not None and chance.random() < 0.4:
             return node.said
@@ -317,10 +314,10 @@ class World:
         )
 
     def _registration(self, name: str, said: Said) -> Registration:
-        profile = Profile("192.0.2.1", 9_000, said.key, metadata=said.metadata)
-        return Registration(
+        return registration(
             name,
-            profile,
+            key=said.key,
+            metadata=said.metadata,
             services=",".join(said.services),
             discoverable=said.discoverable,
             away_until_at=said.away_until_at,
@@ -389,7 +386,7 @@ class World:
     # Model and directory, side by side.
 
     def expect_same(self, record: Record) -> None:
-        """The directory knows of one node what the model knows."""
+        """Compare one node of the directory with that of the model."""
         node = self.model.nodes[record.node_id]
         assert record.state == node.state
         assert (record.last_seen_s, record.last_seen_at) == (node.last_seen_s, node.last_seen_at)
@@ -418,7 +415,7 @@ class World:
         assert [nodes.registry.state_counts[state] for state in State] == [counts[state] for state in State]
         assert {self.names_by_hash[one.id_hash] for one in nodes.tombstones} == model.graves.keys()
         if not model.expected:
-            assert nodes.transition_counts == model.happened
+            assert nodes.transitions.counts == model.happened
         self._compare_discovery(now)
 
     def _compare_discovery(self, now: Now) -> None:

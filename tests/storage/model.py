@@ -1,4 +1,4 @@
-"""What a store must hold, in plain dictionaries, and random batches for it.
+"""A model of a store in plain dictionaries, and random batches for it.
 
 The times of signs of life are random, so that nothing but the order of the commits tells which is newer; the
 slots are few, so that each is written, freed, filled again and heard from all the time.
@@ -60,7 +60,7 @@ def random_batch(random: Random, number: int) -> Batch:
             record(slot, node_id=f"node-{number}-{slot}", last_seen_s=random.uniform(0, 100))
             for slot in written
         ],
-        # What is freed may be filled in the same batch.
+        # A freed slot may be filled in the same batch.
         freed_slots=[*freed[: random.randrange(3)], *written[: random.randrange(2)]],
         signs_of_life=[
             SignOfLife(slot, random.uniform(0, 100), random.uniform(0, 100), random.uniform(0, 100))

@@ -1,4 +1,4 @@
-"""What a store holds becomes a directory, or it is told that it cannot."""
+"""The content of a store becomes a directory, or is reported as damaged."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from hypothesis import strategies as st
 
 from openred_central.clock import VirtualClock
 from openred_central.directory.consistency import check
-from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.state.node import Record, SignOfLife, hash_id
 from openred_central.errors import CallerError
 from openred_central.storage.loading import load, open_store
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import DamageError, MemoryStore, StoreError
+from tests.support.options import directory_options, lifecycle_options, mass_silence_options
 from tests.support.records import alter, batch, opened, record, tombstone
 from tests.support.world import DAY_S, NODE, World, run
 
 
 def directory() -> Directory:
-    return Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), lambda: 0.5)
+    return Directory(directory_options(), lifecycle_options(), mass_silence_options(), lambda: 0.5)
 
 
 def loaded(store: SqliteStore | MemoryStore) -> tuple[Directory, float]:
@@ -40,7 +39,7 @@ def loaded(store: SqliteStore | MemoryStore) -> tuple[Directory, float]:
     return filled, attended.now().attended_s
 
 
-def test_a_directory_is_what_the_store_holds_and_time_goes_on(tmp_path: Path) -> None:
+def test_a_loaded_directory_goes_on_in_time(tmp_path: Path) -> None:
     with opened(tmp_path / "openred.db") as store:
         rows = [record(slot, last_seen_s=10.0) for slot in (0, 3, 4)]
         store.commit(batch(*rows, tombstones=[tombstone("a")]))
@@ -77,9 +76,7 @@ def test_an_empty_store_is_an_empty_directory() -> None:
         {"slot": 4_294_967_290},
     ],
 )
-def test_a_record_that_no_directory_wrote_is_set_aside_and_stays(
-    tmp_path: Path, change: dict[str, Any]
-) -> None:
+def test_a_record_that_no_directory_wrote_is_not_served(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "openred.db"
     with opened(path) as store:
         good = {"last_seen_s": 10.0}
@@ -93,7 +90,7 @@ def test_a_record_that_no_directory_wrote_is_set_aside_and_stays(
     assert gc.isenabled()
 
 
-def test_a_row_is_left_alone_by_signs_of_life_that_wait_in_the_journal(tmp_path: Path) -> None:
+def test_an_unserved_row_takes_no_signs_of_life(tmp_path: Path) -> None:
     path = tmp_path / "openred.db"
     with opened(path) as store:
         store.commit(batch(record(1, last_seen_s=1.0), record(2, last_seen_s=1.0)))
@@ -126,7 +123,7 @@ def test_vitals_that_are_wrong_are_damage_of_the_whole(tmp_path: Path, statement
             loaded(store)
 
 
-def test_a_node_that_is_dead_as_well_is_set_aside(tmp_path: Path) -> None:
+def test_a_node_that_is_dead_as_well_is_not_served(tmp_path: Path) -> None:
     with opened(tmp_path / "openred.db") as store:
         stones = [tombstone(hash_id("node-1"))]
         store.commit(batch(record(1, last_seen_s=10.0), record(2, last_seen_s=10.0), tombstones=stones))
@@ -135,7 +132,7 @@ def test_a_node_that_is_dead_as_well_is_set_aside(tmp_path: Path) -> None:
     assert len(filled) == 1
 
 
-# Whatever another program writes into one column of one row.
+# Values that another program might write into one column of one row.
 
 LOOSE = """
 PRAGMA writable_schema = ON;
@@ -173,9 +170,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.sampled_from(COLUMNS), VALUES)
-def test_whatever_a_row_holds_it_is_served_or_set_aside_and_everybody_is_answered(
-    template: Path, column: str, value: object
-) -> None:
+def test_any_row_is_served_or_left_out(template: Path, column: str, value: object) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "openred.db"
         shutil.copyfile(template, path)
@@ -225,7 +220,7 @@ def expect_answers(world: World, method: str) -> None:
         try:
             orjson.loads(run(world.start(world.request(method, target, body))).body)
         except CallerError as error:
-            # Whatever else it raises is a failure.
+            # Any other error is a failure.
             if error.status not in (400, 401, 403, 404, 409, 410):
                 raise
     assert check(world.directory, world.now()) == []
@@ -260,7 +255,7 @@ def test_anything_else_is_a_path_and_the_store_is_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("database", ["", ":memory:", "postgresql://localhost/openred", "data/\0.db"])
-def test_text_that_names_no_store_is_refused_and_creates_nothing(
+def test_text_that_names_no_store_is_refused(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

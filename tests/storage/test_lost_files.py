@@ -33,9 +33,7 @@ def all_removed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("happens", [replaced_by_a_copy, all_removed, Path.unlink])
-def test_what_is_written_into_a_lost_file_is_promised_to_nobody(
-    path: Path, happens: Callable[[Path], None]
-) -> None:
+def test_no_commit_into_a_lost_file_is_acknowledged(path: Path, happens: Callable[[Path], None]) -> None:
     store = SqliteStore(path)
     store.open()
     store.commit(batch(record(1)))
@@ -59,7 +57,7 @@ def records_of_closed(path: Path) -> list[Record]:
         return records_of(store)
 
 
-def test_what_a_lost_file_held_is_kept_once_as_the_error_says(path: Path) -> None:
+def test_a_lost_file_is_kept_once_as_the_error_says(path: Path) -> None:
     store = SqliteStore(path)
     store.open()
     store.commit(batch(record(1)))
@@ -75,7 +73,7 @@ def test_what_a_lost_file_held_is_kept_once_as_the_error_says(path: Path) -> Non
     assert records_of_closed(path) == [record(1), record(2)]
 
 
-def test_where_what_was_saved_cannot_be_kept_that_is_told(path: Path) -> None:
+def test_a_failed_rescue_is_reported(path: Path) -> None:
     path = path.parent / "folder" / path.name
     store = SqliteStore(path)
     store.open()
@@ -86,7 +84,7 @@ def test_where_what_was_saved_cannot_be_kept_that_is_told(path: Path) -> None:
     store.release()
 
 
-def test_a_file_that_is_back_is_gone_on_with(path: Path) -> None:
+def test_a_file_that_is_back_is_used_on(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
         away = path.rename(path.with_name("away.db"))
@@ -115,9 +113,7 @@ def test_a_log_that_was_removed_loses_nothing(path: Path, ending: str) -> None:
         assert records_of_closed(copy) == [record(1), record(2)]
 
 
-def test_a_lock_file_that_was_removed_is_made_again_and_told(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_removed_lock_file_is_made_again_and_reported(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lock = path.with_name("openred.db.lock")
     with opened(path) as store:
         lock.unlink()
@@ -129,7 +125,7 @@ def test_a_lock_file_that_was_removed_is_made_again_and_told(
 
 
 @pytest.mark.parametrize("before", [0, 8])
-def test_nothing_is_written_behind_the_commit_of_a_stranger(path: Path, before: int) -> None:
+def test_nothing_follows_the_commit_of_another_program(path: Path, before: int) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
         alter(path, f"UPDATE vitals SET commit_number = {before}")
@@ -150,7 +146,7 @@ def test_nothing_is_written_behind_the_commit_of_a_stranger(path: Path, before: 
 # Readers that do not end.
 
 
-def test_a_log_that_a_reader_holds_is_told_bounded_and_shortened(
+def test_a_log_held_by_a_reader_is_reported_and_bounded(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("openred_central.storage.sqlite.open_files.LOG_BYTES_WARNED", 1_000_000)

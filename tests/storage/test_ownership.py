@@ -58,7 +58,7 @@ def test_a_file_is_given_to_the_owner_of_another(database: Path) -> None:
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_nothing_is_written_or_given_through_a_link_that_the_user_has_put_there(
+def test_nothing_is_written_or_given_through_a_link(
     database: Path, link: Callable[[Path, Path], None]
 ) -> None:
     precious = database.parent.parent / "precious"
@@ -81,7 +81,7 @@ def test_a_snapshot_belongs_to_the_owner_of_the_database(database: Path) -> None
         assert folder.stat().st_uid == USER
 
 
-def test_a_snapshot_in_a_folder_that_is_there_leaves_the_folder_as_it_is(database: Path) -> None:
+def test_a_snapshot_leaves_an_existing_folder_as_it_is(database: Path) -> None:
     folder = database.parent.parent / "backup"
     folder.mkdir()
     snapshot, _ = Snapshots(database, folder).take(WALL_S, kept=2, progress=lambda done, total: None)
@@ -89,7 +89,7 @@ def test_a_snapshot_in_a_folder_that_is_there_leaves_the_folder_as_it_is(databas
     assert folder.stat().st_uid == os.geteuid()
 
 
-def test_the_files_of_a_start_belong_to_the_owner_of_the_folder(database: Path) -> None:
+def test_files_of_a_start_get_the_owner_of_the_folder(database: Path) -> None:
     for path in database.parent.iterdir():
         path.unlink()
     store = SqliteStore(database)
@@ -111,7 +111,7 @@ def test_the_lock_belongs_to_the_owner_of_the_database(database: Path) -> None:
     lock.release()
 
 
-def test_a_database_that_takes_the_place_of_another_gets_its_owner(database: Path) -> None:
+def test_a_new_database_gets_the_owner_of_the_old_one(database: Path) -> None:
     with scratch_folder(database.parent) as scratch:
         assert scratch.stat().st_uid == USER
         new = scratch / "new.db"
@@ -121,12 +121,12 @@ def test_a_database_that_takes_the_place_of_another_gets_its_owner(database: Pat
     assert aside.stat().st_uid == USER
 
 
-def test_new_folders_belong_to_the_owner_of_the_folder_above_them(database: Path) -> None:
+def test_new_folders_get_the_owner_of_their_parent(database: Path) -> None:
     create_folder(database.parent / "one" / "two")
     assert owners(database.parent) == {USER}
 
 
-def test_what_another_user_left_unfinished_is_left_alone() -> None:
+def test_folders_of_other_users_are_left_alone() -> None:
     # Not in a folder of pytest's: another user has to come in.
     with tempfile.TemporaryDirectory() as parent:
         os.chmod(parent, 0o755)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,46 +19,10 @@ from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 from tests.support.records import alter, batch, opened, record, records_of
 
+from .conftest import Fallible
 from .sqlite.test_faults import sqlite_error
 
 FSYNC_FAILED = sqlite3.SQLITE_IOERR_FSYNC
-
-
-class Failing:
-    """A connection on which the statements that begin so fail, before or after they have done their work."""
-
-    def __init__(self, connection: sqlite3.Connection, beginning: str, code: int, *, done: bool) -> None:
-        self._connection = connection
-        self._beginning = beginning
-        self._code = code
-        self._done = done
-        self.closed = False
-        self.asked_after_failure: list[str] = []
-        self._failed = False
-
-    def execute(self, statement: str, *parameters: Any) -> Any:
-        if self._failed:
-            self.asked_after_failure.append(statement)
-        if not statement.strip().startswith(self._beginning):
-            return self._connection.execute(statement, *parameters)
-        if self._done:
-            self._connection.execute(statement, *parameters)
-        self._failed = True
-        raise sqlite_error(self._code, "disk I/O error")
-
-    def close(self) -> None:
-        self.closed = True
-        self._connection.close()
-
-
-def fail(store: SqliteStore, beginning: str, code: int = FSYNC_FAILED, *, done: bool = False) -> Failing:
-    """From now on the connection of `store` fails so."""
-    session = store._session
-    assert session is not None
-    failing = Failing(session.connection, beginning, code, done=done)
-    store._session = session._replace(connection=failing)  # type: ignore[arg-type]
-    session.journal._connection = failing  # type: ignore[assignment]
-    return failing
 
 
 @pytest.fixture
@@ -69,20 +32,21 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("code", [FSYNC_FAILED, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CORRUPT])
 @pytest.mark.parametrize("done", [False, True], ids=["not committed", "committed after all"])
-def test_a_commit_that_failed_is_made_again_on_a_new_connection(
-    done: bool, code: int, path: Path, caplog: pytest.LogCaptureFixture
+def test_a_failed_commit_is_made_again_on_a_new_connection(
+    connections: list[Fallible], done: bool, code: int, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     signs = [SignOfLife(1, 7.0, 8.0, 9.0)]
     with opened(path) as store:
         store.commit(batch(record(1)))
-        failing = fail(store, "COMMIT", code, done=done)
+        failing = connections[-1]
+        failing.fail("COMMIT", code, done=done)
         with pytest.raises(StoreError, match=rf"^cannot write {path}: disk I/O error; "):
             store.commit(batch(record(2), signs_of_life=signs))
         assert not failing.closed, "only when it is asked for again"
-        assert failing.asked_after_failure == ["ROLLBACK"]
+        assert failing.after_failure == ["ROLLBACK"]
         store.commit(batch(record(2), record(3), signs_of_life=signs))
         assert failing.closed
-        assert failing.asked_after_failure == ["ROLLBACK"]
+        assert failing.after_failure == ["ROLLBACK"]
         expected = [record(1, last_seen_at=7.0, last_seen_s=8.0, usual_gap_s=9.0), record(2), record(3)]
         assert records_of(store) == expected
         store.commit(batch(record(4)))
@@ -91,14 +55,14 @@ def test_a_commit_that_failed_is_made_again_on_a_new_connection(
     assert f"the commit under way is {'in it' if done else 'not in it'}" in caplog.text
 
 
-def test_nothing_stands_in_the_log_behind_what_may_not_have_reached_the_disk(path: Path) -> None:
+def test_nothing_follows_an_unsynced_commit_in_the_log(connections: list[Fallible], path: Path) -> None:
     log = path.with_name("openred.db-wal")
     # Another connection, or a disk that still fails, keeps SQLite from emptying the log by itself.
     with opened(path) as store, closing(sqlite3.connect(path)) as onlooker:
         onlooker.execute("SELECT count(*) FROM node").fetchone()
         store.commit(batch(*(record(slot) for slot in range(500))))
         before = log.stat().st_size
-        fail(store, "COMMIT", done=True)
+        connections[-1].fail("COMMIT", done=True)
         with pytest.raises(StoreError):
             store.commit(batch(record(501)))
         assert log.stat().st_size > before
@@ -106,9 +70,9 @@ def test_nothing_stands_in_the_log_behind_what_may_not_have_reached_the_disk(pat
         assert 0 < log.stat().st_size < before, "it began anew"
 
 
-def test_the_lock_is_held_all_the_while(path: Path) -> None:
+def test_the_lock_is_held_all_the_while(connections: list[Fallible], path: Path) -> None:
     with opened(path) as store:
-        fail(store, "COMMIT")
+        connections[-1].fail("COMMIT")
         with pytest.raises(StoreError):
             store.commit(batch(record(1)))
         with pytest.raises(StoreError, match="in use by another server"):
@@ -120,16 +84,21 @@ def test_the_lock_is_held_all_the_while(path: Path) -> None:
         assert records_of(store) == [record(1)]
 
 
-def test_a_full_disk_poisons_nothing(path: Path) -> None:
+def test_a_full_disk_poisons_nothing(connections: list[Fallible], path: Path) -> None:
     with opened(path) as store:
-        failing = fail(store, "COMMIT", sqlite3.SQLITE_FULL)
+        failing = connections[-1]
+        failing.fail("COMMIT", sqlite3.SQLITE_FULL)
         with pytest.raises(StoreError, match="make room"):
             store.commit(batch(record(1)))
-        assert store._connection is failing  # type: ignore[comparison-overlap]
+        failing.fail("nothing")
+        store.commit(batch(record(1)))
+        assert connections == [failing]
 
 
-def test_a_file_that_is_no_longer_ours_is_refused_until_it_is_back(path: Path, tmp_path: Path) -> None:
-    """What was acknowledged must not be lost without a word, nor an older file taken for the newest one."""
+def test_a_replaced_file_is_refused_until_it_is_back(
+    connections: list[Fallible], path: Path, tmp_path: Path
+) -> None:
+    """No commit may be lost silently, and no older file taken for the newest one."""
     with opened(path) as store:
         store.commit(batch(record(1)))
     older = tmp_path / "older.db"
@@ -137,10 +106,10 @@ def test_a_file_that_is_no_longer_ours_is_refused_until_it_is_back(path: Path, t
     store = SqliteStore(path)
     store.open()
     store.commit(batch(record(2)))
-    fail(store, "COMMIT")
+    connections[-1].fail("COMMIT")
     with pytest.raises(StoreError):
         store.commit(batch(record(3)))
-    store._end()
+    connections[-1].close()
     newer = path.rename(tmp_path / "newer.db")
     with pytest.raises(StoreError, match=rf"^{path} is gone: it was removed or renamed; put"):
         store.commit(batch(record(3)))
@@ -155,10 +124,10 @@ def test_a_file_that_is_no_longer_ours_is_refused_until_it_is_back(path: Path, t
     store.close()
 
 
-def test_a_stranger_who_wrote_is_noticed(path: Path) -> None:
+def test_a_commit_of_another_program_is_noticed(connections: list[Fallible], path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
-        fail(store, "COMMIT")
+        connections[-1].fail("COMMIT")
         with pytest.raises(StoreError):
             store.commit(batch(record(2)))
         alter(path, "UPDATE vitals SET commit_number = 9")
@@ -167,9 +136,11 @@ def test_a_stranger_who_wrote_is_noticed(path: Path) -> None:
         alter(path, "UPDATE vitals SET commit_number = 1")
 
 
-def test_reopening_that_fails_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reopening_that_fails_is_tried_again(
+    connections: list[Fallible], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with opened(path) as store:
-        fail(store, "COMMIT")
+        connections[-1].fail("COMMIT")
         with pytest.raises(StoreError):
             store.commit(batch(record(1)))
 
@@ -186,13 +157,14 @@ def test_reopening_that_fails_is_tried_again(path: Path, monkeypatch: pytest.Mon
         assert records_of(store) == [record(1)]
 
 
-def test_a_fold_that_met_the_error_is_made_again(path: Path) -> None:
+def test_a_fold_that_met_the_error_is_made_again(connections: list[Fallible], path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1), vitals=Vitals(0.0, 1, 0.0)))
         signs = [SignOfLife(1, 7.0, 8.0, 9.0)]
         store.commit(batch(signs_of_life=signs, vitals=Vitals(0.0, 1, 0.0)))
         store.commit(batch(vitals=Vitals(FOLD_INTERVAL_S, 1, 0.0)))
-        failing = fail(store, "UPDATE node")
+        failing = connections[-1]
+        failing.fail("UPDATE node")
         store.tidy()
         with pytest.raises(StoreError):
             store.tidy()
@@ -201,14 +173,14 @@ def test_a_fold_that_met_the_error_is_made_again(path: Path) -> None:
             store.tidy()
         assert failing.closed
         assert records_of(store) == [record(1, last_seen_at=7.0, last_seen_s=8.0, usual_gap_s=9.0)]
-        assert store._connection.execute("SELECT count(*) FROM journal").fetchone() == (0,)
+        assert connections[-1].execute("SELECT count(*) FROM journal").fetchone() == (0,)
 
 
-def test_a_poisoned_store_can_be_closed_and_opened(path: Path) -> None:
+def test_a_poisoned_store_can_be_closed_and_opened(connections: list[Fallible], path: Path) -> None:
     store = SqliteStore(path)
     store.open()
     store.commit(batch(record(1)))
-    fail(store, "COMMIT")
+    connections[-1].fail("COMMIT")
     with pytest.raises(StoreError):
         store.commit(batch(record(2)))
     store.close()
@@ -218,14 +190,16 @@ def test_a_poisoned_store_can_be_closed_and_opened(path: Path) -> None:
     assert sorted(os.listdir(path.parent)) == ["openred.db", "openred.db.lock"]
 
 
-def test_a_store_that_cannot_be_reopened_is_released_by_closing(path: Path, tmp_path: Path) -> None:
+def test_closing_releases_a_store_that_cannot_be_reopened(
+    connections: list[Fallible], path: Path, tmp_path: Path
+) -> None:
     store = SqliteStore(path)
     store.open()
     store.commit(batch(record(1)))
-    fail(store, "COMMIT")
+    connections[-1].fail("COMMIT")
     with pytest.raises(StoreError):
         store.commit(batch(record(2)))
-    store._end()
+    connections[-1].close()
     away = path.rename(tmp_path / "away.db")
     with pytest.raises(StoreError, match="is gone"):
         store.close()
@@ -265,7 +239,7 @@ print(acknowledged)
 """
 
 
-def test_a_limit_of_the_size_of_files_is_told_and_recovered_from(path: Path) -> None:
+def test_a_limit_of_file_sizes_is_reported_and_survived(path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHIN_A_LIMIT, str(path)], capture_output=True, text=True, check=False
     )
@@ -290,7 +264,7 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("bytes_max", [1, 5_000, 20_000])
-def test_a_first_start_without_room_says_so_and_can_be_repeated(bytes_max: int, path: Path) -> None:
+def test_a_first_start_without_room_can_be_repeated(bytes_max: int, path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", BEGIN_WITHIN_A_LIMIT, str(path), str(bytes_max)],
         capture_output=True,

@@ -123,7 +123,7 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     assert mode(tmp_path) == 0o755
 
 
-def test_a_folder_is_ours_alone_and_goes_away_with_what_is_in_it(tmp_path: Path) -> None:
+def test_a_scratch_folder_is_private_and_removed_with_its_content(tmp_path: Path) -> None:
     with scratch_folder(tmp_path) as folder:
         (folder / "file").write_text("half")
         assert folder.parent == tmp_path
@@ -138,7 +138,7 @@ def test_it_goes_away_where_the_work_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_renamed_stays(tmp_path: Path) -> None:
+def test_a_renamed_scratch_folder_stays(tmp_path: Path) -> None:
     with scratch_folder(tmp_path) as folder:
         (folder / "file").write_text("whole")
         folder.rename(tmp_path / "finished")
@@ -154,7 +154,7 @@ def test_a_folder_that_is_worked_in_is_left_alone(tmp_path: Path) -> None:
         assert (first / "file").read_text() == "half"
 
 
-def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path;"
         "from openred_central.storage.private_files import scratch_folder;"

@@ -1,4 +1,4 @@
-"""Whatever of the log reached the disk when the power went: what is found is a prefix of the commits."""
+"""A power cut leaves any part of the log on the disk: a start finds whole commits, and no hole in them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Recording:
             model.commit(changes)
             self.sizes.append(log.stat().st_size)
             self.models.append(deepcopy(model))
-            # What a fold does to the file, nobody may see.
+            # No reader may see how a fold changes the file.
             for _ in range(random.randrange(4)):
                 if store.tidy_due:
                     store.tidy()
@@ -64,7 +64,7 @@ class Recording:
                 assert held(store) == expected.tell(), f"{start} start, {what}"
 
     def expect_cuts(self, folder: Path, ends: list[int]) -> None:
-        """The same for a log that was cut after so many bytes, for each of `ends`."""
+        """Expect whole commits for a log that was cut after each number of bytes in `ends`."""
         for end in ends:
             self.expect(folder / os.urandom(8).hex(), self.log[:end], end, f"cut after {end} bytes")
 
@@ -100,14 +100,16 @@ def test_commits_out_of_order_would_be_noticed(
         recording.expect_cuts(tmp_path, recording.sizes)
 
 
-def test_a_log_that_was_cut_anywhere(recording: Recording, tmp_path: Path, seed: int) -> None:
+def test_a_cut_log_loses_only_its_end(recording: Recording, tmp_path: Path, seed: int) -> None:
     random = Random(seed)
     ends = random.sample(recording.sizes, 3)
     anywhere = (random.randrange(len(recording.log)) for _ in range(ROUNDS))
     recording.expect_cuts(tmp_path, [0, 31, 32, *ends, *anywhere])
 
 
-def test_a_log_in_which_a_bit_has_turned(recording: Recording, tmp_path: Path, seed: int) -> None:
+def test_a_flipped_bit_in_the_log_loses_only_its_commits(
+    recording: Recording, tmp_path: Path, seed: int
+) -> None:
     random = Random(seed)
     for _ in range(ROUNDS):
         bit = random.randrange(len(recording.log) * 8)
@@ -117,7 +119,9 @@ def test_a_log_in_which_a_bit_has_turned(recording: Recording, tmp_path: Path, s
         recording.expect(folder, bytes(log), bit // 8, f"bit {bit} turned")
 
 
-def test_a_log_whose_end_never_reached_the_disk(recording: Recording, tmp_path: Path, seed: int) -> None:
+def test_a_log_without_its_end_loses_only_its_commits(
+    recording: Recording, tmp_path: Path, seed: int
+) -> None:
     """Blocks that were written but not yet synced may read as zeros, or as what was there before."""
     random = Random(seed)
     for _ in range(ROUNDS // 2):

@@ -1,27 +1,29 @@
-"""What the tests of the directory are built from: moments, registrations, directories, a store in memory."""
+"""Parts of tests of the directory: moments, registrations, directories, a store in memory."""
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterable
 from typing import Any
 
 from openred_central.clock import Now
 from openred_central.directory.consistency import check
-from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import DAY_S, LifecycleOptions, State
 from openred_central.directory.registration import Registration
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import DISCOVERABLE, Profile, Record, Tombstone, hash_id
+from tests.support.options import directory_options, lifecycle_options, mass_silence_options
 
 EPOCH_S = 1_800_000_000.0
 HOUR_S = 3_600.0
-NEVER_HOLDS = MassSilenceOptions(share=1.0)
+NEVER_HOLDS = mass_silence_options(share=1.0)
 
 # A whole life in 57 seconds, each dwell time another power of two or sum of two.
-SHORT_LIFE = LifecycleOptions(
+SHORT_LIFE = lifecycle_options(
     heartbeat_tolerance_s=10.0,
     grace_s=2.0,
     second_look_s=1.0,
@@ -42,7 +44,7 @@ SILENT_STATES = (
 
 
 def at(attended_s: float, *, wall_shift_s: float = 0.0) -> Now:
-    """The moment when so many attended seconds have passed and no time was lost."""
+    """Return the moment when so many attended seconds have passed and no time was lost."""
     return Now(attended_s, EPOCH_S + attended_s + wall_shift_s, 1_000.0 + attended_s)
 
 
@@ -51,7 +53,7 @@ def day(days: float, hours: float = 0.0) -> Now:
 
 
 def registration(node_id: str = "node", **changed: Any) -> Registration:
-    """A registration; `key` and `metadata` go to the profile, all else are fields of `Registration`."""
+    """Return a registration; `key` and `metadata` go to the profile, all else to `Registration`."""
     profile = Profile(
         "192.0.2.1", 9_000, changed.pop("key", f"key of {node_id}"), metadata=changed.pop("metadata", {})
     )
@@ -66,8 +68,8 @@ def make_directory(
     **options: Any,
 ) -> Directory:
     return Directory(
-        DirectoryOptions(**{"shards": 4, **options}),
-        life or LifecycleOptions(),
+        directory_options(**{"shards": 4, **options}),
+        life or lifecycle_options(),
         silence,
         random.Random(seed).random,
     )
@@ -90,7 +92,7 @@ def beat(directory: Directory, node_id: str, now: Now) -> State:
 
 
 def state_of(directory: Directory, node_id: str) -> State:
-    """The state of a node: ABSENT where nothing is known of it, DEAD where a tombstone stands."""
+    """Return the state of a node: ABSENT where nothing is known of it, DEAD where a tombstone stands."""
     slot = directory.nodes.registry.slot_of(node_id)
     if slot is not None:
         return directory.nodes.registry.state(slot)
@@ -107,8 +109,20 @@ def expect_consistent(directory: Directory, now: Now) -> None:
     assert check(directory, now) == []
 
 
+def reachable(root: object) -> list[object]:
+    """Every object to which `root` refers, directly or not, as the garbage collector would find them."""
+    found: dict[int, object] = {}
+    pending = [root]
+    while pending:
+        one = pending.pop()
+        if id(one) not in found and not isinstance(one, type):
+            found[id(one)] = one
+            pending += gc.get_referents(one)
+    return list(found.values())
+
+
 def record(slot: int, node_id: str = "node", **changed: object) -> Record:
-    """A record, with all that every node has; `changed` are other fields of `Record`."""
+    """Return a record, with all that every node has; `changed` are other fields of `Record`."""
     filled = Record(
         slot=slot,
         node_id=node_id,
@@ -131,7 +145,7 @@ def record(slot: int, node_id: str = "node", **changed: object) -> Record:
 
 
 def columns_of(records: Iterable[Record]) -> RecordColumns:
-    """Records as a store gives them to be restored."""
+    """Return records as a store gives them to be restored."""
     rows = [[value.encode() if isinstance(value, str) else value for value in record] for record in records]
     return RecordColumns._make(zip(*rows, strict=True))
 
@@ -185,7 +199,7 @@ def save_all(directory: Directory, store: DictStore, now: Now, limit: int = 1_00
 
 
 def restarted(store: DictStore, **options: Any) -> Directory:
-    """A new directory with what the store holds."""
+    """Return a new directory with what the store holds."""
     directory = make_directory(**options)
     store.restore_into(directory)
     return directory

@@ -1,8 +1,9 @@
-"""Holds every answer against the description of the API: its status, error, media type and body."""
+"""Comparison of answers with the description of the API: its status, error, media type and body."""
 
 from __future__ import annotations
 
 import copy
+import re
 from functools import cache
 from typing import Any
 
@@ -12,27 +13,26 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from openred_central.api.description.openapi import describe
-from openred_central.micro_engine.router import Router
-from openred_central.micro_engine.wire.messages import PROBLEM_TYPE, Request
+from openred_central.micro_engine.wire.messages import PROBLEM_TYPE
 
 DOCUMENT = describe("9.9.9")
 COMPONENTS = "urn:components"
 
 
 def operation(method: str, path: str) -> dict[str, Any] | None:
-    """The description of `method` on `path`, such as ``/nodes/a``; None where nothing answers that."""
+    """Return the description of `method` on `path`, such as ``/nodes/a``; None where nothing answers that."""
     template = _template(path)
     item: dict[str, Any] = DOCUMENT["paths"].get(template, {})
     return item.get("get" if method == "HEAD" else method.lower())
 
 
 def label(method: str, path: str) -> str:
-    """The operation as one text, such as ``GET /nodes/{node_id}``."""
+    """Return the operation as one text, such as ``GET /nodes/{node_id}``."""
     return f"{method} {_template(path)}"
 
 
 def faults(method: str, path: str, status: int, content_type: str | None, body: bytes) -> list[str]:
-    """What of an answer is not as it is described. Members that are not described are faults, too."""
+    """Return the differences between an answer and its description. Members without a description count."""
     described = operation(method, path)
     if described is None:
         code = orjson.loads(body)["error"]
@@ -85,17 +85,7 @@ def _pointed(value: Any) -> Any:
 
 
 @cache
-def _router() -> Router:
-    async def nothing(request: Request, *parameters: str) -> None: ...
-
-    router = Router(1)
-    for template, item in DOCUMENT["paths"].items():
-        router.add(template, [method.upper() for method in item], nothing)
-    return router
-
-
 def _template(path: str) -> str:
-    if path in DOCUMENT["paths"]:
-        return path
-    place, _ = _router()._find(path)
-    return place.template if place is not None else path
+    templates = DOCUMENT["paths"]
+    matching = (each for each in templates if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", each), path))
+    return path if path in templates else next(matching, path)

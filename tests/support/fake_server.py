@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from openred_central.client.address import Address
-from openred_central.client.connections import Connections
+from openred_central.client.connections import Address, Connections
 from openred_central.clock import VirtualClock
 
 URL = "http://directory.example:8000"
@@ -41,13 +40,13 @@ class Lost(Exception):
     """The connection ends before anything is answered."""
 
 
-# What answers a request: bytes, or a status with a document, and further header fields.
+# An answer to a request: bytes, or a status with a document, and further headers.
 Told = bytes | tuple[int, Any] | tuple[int, Any, dict[str, str]]
 Handler = Callable[[Asked], Told]
 
 
 def respond(status: int, document: Any, headers: dict[str, str] | None = None) -> bytes:
-    """The bytes of a response of a directory; what is refused is a problem document of its own."""
+    """Return the bytes of a response of a directory; what is refused is a problem document of its own."""
     fields = {"Content-Type": "application/json"}
     if status >= 400:
         document = {"error": f"http_{status}", **document}
@@ -125,7 +124,7 @@ class FakeServer:
         self.asked: list[Asked] = []
         self.streams: list[Stream] = []
         self.clock = VirtualClock()
-        # Whether connections end behind what is answered on them.
+        # If true, connections end behind their first answer.
         self.ended = False
         self.reset_on_write = False
         self.waited_s: list[float] = []

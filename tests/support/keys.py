@@ -12,11 +12,11 @@ NOW = 1_800_000_000
 
 @cache
 def directory_key(suite: str = "r", number: int = 0) -> DirectoryKey:
-    """One key of that suite; other numbers are other keys."""
+    """Return one key of that suite; other numbers are other keys."""
     return generate_key(suite)
 
 
 def keyset(*keys: DirectoryKey, version: int = 1, revoked: tuple[str, ...] = ()) -> KeySet:
-    """The key set of these keys, valid from `NOW` on for a day."""
+    """Return the key set of these keys, valid from `NOW` on for a day."""
     published = (PublishedKey(key.public, NOW, NOW + 86_400, KeyStatus.ACTIVE) for key in keys)
     return KeySet(version, NOW, NOW + 172_800, tuple(published), revoked)

@@ -1,4 +1,4 @@
-"""What the tests of maintenance share."""
+"""Commands of maintenance, run in the process of a test, and databases for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLAIM_KEY = b"\0secret\xff" * 4
 
 
 def at_rest(slot: int, **changes: Any) -> Record:
-    """A record that fits to `VITALS`."""
+    """Return a record that fits to `VITALS`."""
     return record(slot, **changes)
 
 
@@ -36,7 +36,7 @@ def take(database: Path) -> Snapshot:
 
 
 class Outcome:
-    """What a command did: its exit code, what it said, and the bytes it wrote to standard output."""
+    """The exit code of a command, its lines on standard error, and its bytes on standard output."""
 
     def __init__(self, code: int, said: list[str], output: bytes) -> None:
         self.code = code

@@ -8,8 +8,7 @@ from functools import cache
 from openred_central.security.directory_keys import keyset
 from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
 from openred_central.security.directory_keys.suites import DirectoryKey, generate_key
-from openred_central.security.tokens.minting import Busy, Publication
-from openred_central.security.tokens.tokens import PeerToken, unsigned
+from openred_central.security.tokens.tokens import Busy, PeerToken, Publication, unsigned
 from tests.support.world import World
 
 

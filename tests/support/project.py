@@ -1,4 +1,4 @@
-"""What the house rules read: the files of the project, as paths and as text."""
+"""The files of the project, as paths and as text, for the house rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGE = ROOT / "openred_central"
 
 
 def sources(folder: Path = PACKAGE) -> dict[str, str]:
-    """The text of every Python file in `folder`, by its path from the project's root."""
+    """Return the text of every Python file in `folder`, by its path from the project's root."""
     return {
         path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted(folder.rglob("*.py"))
@@ -28,17 +28,17 @@ def documents() -> dict[str, str]:
 
 
 def module_name(path: str) -> str:
-    """The dotted name of the module in the file `path`: ``a/b.py`` is ``a.b``, ``a/__init__.py`` is ``a``."""
+    """Return the dotted name of a module: ``a/b.py`` is ``a.b``, ``a/__init__.py`` is ``a``."""
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def ignored(name: str, patterns: Iterable[str]) -> bool:
-    """Whether the lines of a ``.gitignore`` keep an entry called `name` out of the project."""
+    """Return whether the lines of a ``.gitignore`` keep an entry called `name` out of the project."""
     return any(fnmatch.fnmatch(name, pattern.strip().rstrip("/")) for pattern in patterns if pattern.strip())
 
 
 def text_files(root: Path = ROOT) -> dict[str, str]:
-    """The text of every file of the project that is text, by its path from `root`."""
+    """Return the text of every file of the project that is text, by its path from `root`."""
     # In a working tree of its own `.git` is a file, which tells where the repository lies.
     patterns = [".git", *(root / ".gitignore").read_text(encoding="utf-8").splitlines()]
     found: dict[str, str] = {}

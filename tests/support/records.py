@@ -12,8 +12,11 @@ from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, Tombstone
 from openred_central.storage.sqlite.sqlite import SqliteStore
 
-# What a process of its own is started in, to find the package.
+# The folder in which a process finds the package.
 ROOT = Path(__file__).resolve().parents[2]
+
+# A database, as SQL, and an export of the last server of each schema version; version 1 had no exports.
+RELEASES = Path(__file__).resolve().parents[1] / "storage" / "releases"
 
 VITALS = Vitals(attended_s=12.5, revision=3, transitions_per_h=0.25)
 
@@ -57,7 +60,7 @@ def tombstones_of(store: SqliteStore) -> list[Tombstone]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[SqliteStore]:
-    """A store on `path`, closed at the end."""
+    """Yield a store on `path`, closed at the end."""
     store = SqliteStore(path)
     store.open()
     try:
@@ -71,3 +74,10 @@ def alter(path: Path, *statements: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement).fetchall()
+
+
+def build_released(version: int, path: Path) -> Path:
+    """Make the database at `path` that a server of schema `version` left when it was killed."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((RELEASES / f"version_{version}.sql").read_text("utf-8"))
+    return path

@@ -33,7 +33,7 @@ UNLIMITED = {"OPENRED_RATE_LIMIT_EXEMPT": "127.0.0.0/8,::1/128"}
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """The variables for a server: ours, those of Python's, no rate limits, and `settings`."""
+    """Return the variables for a server: ours, those of Python's, no rate limits, and `settings`."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **UNLIMITED, **settings}
 
 
@@ -99,7 +99,7 @@ class Server:
 
     @property
     def addresses(self) -> list[str]:
-        """What it listens on, such as ``127.0.0.1:8000`` or ``unix:/path``."""
+        """The addresses of its listeners, such as ``127.0.0.1:8000`` or ``unix:/path``."""
         found = READY.search(self.log)
         assert found is not None
         return found[1].split(", ")
@@ -113,7 +113,7 @@ class Server:
         os.kill(self.process.pid, number)
 
     def wait(self) -> int:
-        """The exit code."""
+        """Return the exit code."""
         return self.process.wait(WAIT_S_MAX)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 from openred_central.listening import listen_tcp
-from openred_central.micro_engine import Engine, EngineLimits, Request, StreamingResponse
+from openred_central.micro_engine.engine import Engine
+from openred_central.micro_engine.limits import EngineLimits
+from openred_central.micro_engine.wire.messages import Request, StreamingResponse
 
 
 class Served:
@@ -65,7 +67,7 @@ async def running(
     tls: ssl.SSLContext | None = None,
     places_kept: int = 0,
 ) -> AsyncIterator[Served]:
-    """A served engine, drained at the end."""
+    """Yield a served engine, drained at the end."""
     served = Served(limits, places_kept)
     listeners = listeners or listen_tcp("127.0.0.1", 0, backlog=64)
     served.addresses = await served.engine.start(listeners, tls=tls)
@@ -100,7 +102,7 @@ class Client:
         return int(status_line.split(" ")[1]), headers, body
 
     async def rest(self) -> bytes:
-        """All that comes until the server closes its side."""
+        """Return all that comes until the server closes its side."""
         return await self.reader.read()
 
     async def close(self) -> None:
@@ -119,7 +121,7 @@ async def client_of(served: Served, tls: ssl.SSLContext | None = None) -> AsyncI
 
 
 async def reset(connected: Awaitable[bytes]) -> bytes:
-    """What `connected` gives, or nothing where the server reset the connection."""
+    """Return the result of `connected`, or nothing if the server reset the connection."""
     try:
         return await connected
     except ConnectionError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from openred_central.security.proof_errors import ProofError
+from openred_central.security.refusals import ProofError
 from openred_central.security.signatures import Message
 from openred_central.security.signing import PrivateKey, signed_headers
 
@@ -58,7 +58,7 @@ def message(
     body: bytes = BODY,
     headers: list[tuple[str, str]] | None = None,
 ) -> Message:
-    """A request with these `headers`, and the others that each request has."""
+    """Return a request with these `headers`, and the others that each request has."""
     fields = [("host", authority), ("content-length", str(len(body)))]
     fields += [(name.lower(), value) for name, value in headers or []]
     return Message(method, authority, path, query, body, tuple(fields))
@@ -74,7 +74,7 @@ def signed(
     created: int = NOW,
     nonce: str = NONCE,
 ) -> Message:
-    """A request signed by `key`."""
+    """Return a request signed by `key`."""
     headers = signed_headers(method, authority, path, body, key, created, nonce)
     return message(method, authority, path, "", body, headers)
 
@@ -91,7 +91,7 @@ def field(request: Message, name: str) -> str:
 
 
 def refusal(action: Callable[..., Any], *arguments: Any) -> str:
-    """The code of the `ProofError` that `action` raises, having said why."""
+    """Return the code of the `ProofError` that `action` raises, having said why."""
     with pytest.raises(ProofError) as caught:
         action(*arguments)
     assert caught.value.message.endswith((".", '"', ":", ")", ">")), caught.value.message

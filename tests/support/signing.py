@@ -35,7 +35,7 @@ class Node:
         return f"/heartbeat/{self.node_id}"
 
     def headers(self, method: str, path: str, content: bytes = b"", *, created: int | None = None) -> Fields:
-        """The header fields that sign a request as of now, as `Client.ask` takes them."""
+        """Return the header fields that sign a request as of now, as `Client.ask` takes them."""
         created, nonce = int(time.time()) if created is None else created, os.urandom(16).hex()
         signed = signed_headers(method, self.authority, path, content, self.key, created, nonce)
         return {name.replace("-", "_"): value for name, value in signed}
@@ -56,6 +56,6 @@ class Node:
 
 
 def wait_for_the_next_second() -> None:
-    """What was signed in the second in which a server started may be from before, and is refused."""
+    """Let a second begin in which the server was running already: it refuses older signatures."""
     second = int(time.time())
     until(lambda: int(time.time()) > second, "the next second")

@@ -16,7 +16,7 @@ class Event(NamedTuple):
 
 
 def read_events(content: bytes) -> tuple[list[Event], list[str], int | None]:
-    """The events of a stream, or a part that ends with an event; its comments; the last ``retry``."""
+    """Return the events of a stream, or a part that ends with an event; its comments; the last ``retry``."""
     events: list[Event] = []
     comments: list[str] = []
     retry_ms: int | None = None

@@ -1,4 +1,4 @@
-"""Waiting for a condition, in a coroutine or in a thread."""
+"""Waiting for a condition in a coroutine; `running.until` waits in a thread."""
 
 from __future__ import annotations
 

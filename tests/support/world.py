@@ -18,23 +18,21 @@ from openred_central.api.routes import NAMES, install
 from openred_central.api.service import Api, Moments
 from openred_central.clock import Now, VirtualClock
 from openred_central.directory.consistency import check
-from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
 from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.wire.messages import PROBLEM_TYPE, Headers, Request, Response
 from openred_central.security.authority import Authorities
-from openred_central.security.claims import CLAIM_KEY_BYTES, Claims
 from openred_central.security.node_keys import RSA_BITS_MIN
 from openred_central.security.replay import ReplayRings
-from openred_central.security.sessions import SESSION_KEY_BYTES, Sessions
+from openred_central.security.sessions import CLAIM_KEY_BYTES, SESSION_KEY_BYTES, Claims, Sessions
 from openred_central.security.signing import PrivateKey, signed_headers
-from openred_central.security.tokens.minting import Mint, NoKey, Publication
 from openred_central.security.tokens.revocations import RecentTokens, Revocations
-from openred_central.security.tokens.tokens import PeerToken
+from openred_central.security.tokens.tokens import Mint, NoKey, PeerToken, Publication
 from openred_central.storage.store import StoreState
 from tests.support.described import faults
+from tests.support.options import directory_options, lifecycle_options, limit_options, mass_silence_options
 
 DAY_S = 86_400.0
 # Steps that a coroutine may need; more means that it never ends.
@@ -46,11 +44,11 @@ AUTHORITY = "directory.example"
 DOCUMENTS = documents("9.9.9")
 FRONT_PAGE = make_front_page()
 PEER = "198.51.100.7"
-UNLIMITED = LimitOptions(exempt_networks=(PEER,))
+UNLIMITED = limit_options(exempt_networks=(PEER,))
 
 NODE = {"node_id": "node-1", "address": "192.0.2.1", "port": 8001, "public_key": "key-1"}
 
-# What is told besides where a proof is missing or does not hold.
+# Further members of a problem about a proof.
 PROOF_KEYS = {"reason", "server_time"}
 PROBLEM_KEYS = {"type", "title", "status", "detail", "error", "message", "suggestion"}
 
@@ -90,11 +88,11 @@ class NoMint:
 
 
 class World:
-    """One directory and its endpoints. What the store would say is set by its attributes.
+    """One directory and its endpoints. Attributes stand for the answers of the store.
 
-    `durable` is what `saved` answers, `store_state` and `store_durable` as in `Api`. While `commit` is
-    set, whoever waits for a change waits for it. `saved_changes` are the changes that were waited for.
-    Without `limits`, none holds for `PEER`.
+    `saved` answers with `durable`; `store_state` and `store_durable` are as in `Api`. While `commit` is set,
+    callers that wait for a change wait for it. `saved_changes` are the changes that were waited for. Without
+    `limits`, none holds for `PEER`.
     """
 
     def __init__(
@@ -118,14 +116,14 @@ class World:
         self.commit: Commit | None = None
         self.saved_changes: list[int] = []
         self.directory = Directory(
-            DirectoryOptions(
+            directory_options(
                 nodes_max=nodes_max,
                 nodes_bytes_max=nodes_bytes_max,
                 shards=4,
                 heartbeat_advice_s=heartbeat_advice_s,
             ),
-            lifecycle or LifecycleOptions(),
-            MassSilenceOptions(),
+            lifecycle or lifecycle_options(),
+            mass_silence_options(),
             self.random.random,
         )
         self.feed = EventFeed(EventLog("run"), self.directory.nodes)
@@ -171,7 +169,7 @@ class World:
             ),
         )
         self.router = Router(1024 * 1024)
-        install(_Routes(self.router), self.api)  # type: ignore[arg-type]
+        install(Routes(self.router), self.api)  # type: ignore[arg-type]
 
     def now(self) -> Now:
         return Now(self.clock.monotonic_s(), self.clock.wall_s(), self.clock.monotonic_s())
@@ -200,7 +198,7 @@ class World:
         peer: str = PEER,
         **headers: str,
     ) -> Request:
-        """A request as the engine would hand it over; `body` is made JSON unless it is bytes."""
+        """Return a request as the engine would hand it over; `body` is made JSON unless it is bytes."""
         path, _, query = target.partition("?")
         content = b"" if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
         fields = [(name.replace("_", "-"), value) for name, value in headers.items()]
@@ -219,7 +217,7 @@ class World:
         )
 
     def start(self, request: Request) -> Coroutine[Any, Any, Response]:
-        """The endpoint that is to answer `request`, not yet begun. Raises as the router does."""
+        """Return the endpoint that is to answer `request`, not yet begun. Raises as the router does."""
         route, parameters = self.router.admit(request)
         return route.handler(request, *parameters)
 
@@ -233,12 +231,12 @@ class World:
         except CallerError as error:
             response = Response.problem(error)
         finally:
-            self._check()
+            self.check()
         path = target.partition("?")[0]
         assert faults(method, path, response.status, response.content_type, response.body) == []
         return read_reply(response)
 
-    def _check(self) -> None:
+    def check(self) -> None:
         # Looking at all nodes after every step is for small worlds.
         if len(self.directory) <= CHECKED_NODES_MAX:
             assert check(self.directory, self.now()) == []
@@ -274,8 +272,8 @@ class World:
         return claim
 
 
-class _Routes:
-    """What `install` needs of an engine."""
+class Routes:
+    """The part of an engine that `install` needs."""
 
     def __init__(self, router: Router) -> None:
         self._router = router
@@ -318,7 +316,7 @@ def read_reply(response: Response) -> Reply:
 
 
 def assert_problem(reply: Reply, status: int, code: str, *, fields: Iterable[str] = ()) -> None:
-    """The one shape of every error (RFC 9457), with exactly the wrong `fields` named."""
+    """Fail unless `reply` has the shape of every error (RFC 9457) and names exactly the wrong `fields`."""
     document = reply.document
     assert (reply.status, document.get("error")) == (status, code), reply
     assert reply.content_type == PROBLEM_TYPE

@@ -19,11 +19,11 @@ from openred_central.tasks.prober import (
     CONNECT_TIMEOUT_S_MAX,
     NETWORK_INTERVAL_S,
     Prober,
-    ProberOptions,
     Submission,
     has_route,
     probe_refusal,
 )
+from tests.support.options import prober_options
 
 HERE = "127.0.0.1"
 
@@ -185,7 +185,7 @@ def prober(
     has_route: Callable[[str], bool] = has_route,
     **options: Any,
 ) -> Prober:
-    return Prober(clock or VirtualClock(), refusal, on_result, ProberOptions(**options), has_route)
+    return Prober(clock or VirtualClock(), refusal, on_result, prober_options(**options), has_route)
 
 
 def closed_port() -> int:
@@ -364,7 +364,7 @@ def test_an_accepted_probe_is_answered_while_its_answer_is_awaited(
     concurrency: int, connect_timeout_s: float
 ) -> None:
     """Also the last one in the queue, when a round is under way and every connection times out."""
-    queue_max = ProberOptions(concurrency, connect_timeout_s).queue_max
+    queue_max = prober_options(concurrency=concurrency, connect_timeout_s=connect_timeout_s).queue_max
     rounds_before = 1 + (queue_max - 1) // concurrency
     assert queue_max >= concurrency
     assert (rounds_before + 1) * connect_timeout_s <= PROBE_ANSWER_S - connect_timeout_s
@@ -497,4 +497,4 @@ async def test_run_after_stop_ends_at_once() -> None:
 )
 def test_an_option_out_of_range_is_refused(option: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ProberOptions(**option)
+        prober_options(**option)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from openred_central.clock import Now, VirtualClock
-from openred_central.security.refused import LIFETIME_S_MAX
+from openred_central.security.refusals import LIFETIME_S_MAX
 from openred_central.security.tokens.revocations import SWEPT_MAX, TOKENS_MAX, Revocations
 from openred_central.storage.loading import load_revocations
 from openred_central.storage.sqlite.sqlite import SqliteStore

@@ -23,8 +23,9 @@ from openred_central.tasks.scheduler import (
     log_transitions,
 )
 from tests.support.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
+from tests.support.options import lifecycle_options, mass_silence_options
 
-SUSPICIOUS = MassSilenceOptions(share=0.25, nodes_min=4, hold_s_max=100.0)
+SUSPICIOUS = mass_silence_options(share=0.25, nodes_min=4, hold_s_max=100.0)
 
 
 class Run:
@@ -44,12 +45,12 @@ class Run:
         self.directory = make_directory(life=life, silence=silence, probing=probing, **options)
         self.reachable = True
         self.told: list[Sequence[Transition]] = []
+        self.directory.nodes.transitions.observers.append(self.told.append)
         self.scheduler = Scheduler(
             self.directory,
             self.attended,
             tick_s=1.0,
             store_reachable=lambda: self.reachable,
-            on_transitions=self.told.append,
             submit_probe=ask,
         )
 
@@ -137,7 +138,7 @@ def test_every_transition_is_told_once_in_order() -> None:
     ]
     assert [state for _, state in told[-3:]] == [State.COMA, State.DEAD, State.ABSENT]
     assert len(told) == 9
-    assert not run.directory.nodes.transitions
+    assert not run.directory.nodes.transitions.take()
 
 
 def test_nobody_is_told_of_nothing() -> None:
@@ -166,7 +167,8 @@ def test_each_node_that_is_set_aside_is_reported(caplog: pytest.LogCaptureFixtur
     run = Run()
     run.register("a", "b", "c")
     for slot in (0, 2):
-        run.directory.nodes.registry._profiles[slot] = b"broken"
+        registry = run.directory.nodes.registry
+        registry.replace(registry.record(slot)._replace(profile=b"broken"))
     run.seconds(47)
     reported = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert [line.partition(" failed")[0] for line in reported] == [
@@ -179,7 +181,7 @@ def test_each_node_that_is_set_aside_is_reported(caplog: pytest.LogCaptureFixtur
 
 def test_a_probe_that_cannot_be_made_now_is_made_later_and_counts_as_nothing() -> None:
     submissions = [Submission.LATER, Submission.LATER, Submission.REFUSED]
-    run = Run(probing=True, submit_probe=lambda _: submissions.pop(0))
+    run = Run(probing=True, ask=lambda _: submissions.pop(0))
     run.register("a")
     run.seconds(11)
     assert (run.state("a"), len(submissions)) == (State.ACTIVE, 2)
@@ -204,7 +206,7 @@ def test_a_probe_is_handed_over_and_its_answer_is_waited_for() -> None:
         asked.append(request)
         return Submission.ACCEPTED
 
-    run = Run(probing=True, submit_probe=ask)
+    run = Run(probing=True, ask=ask)
     run.register("a")
     run.seconds(12)
     assert [request.node_id for request in asked] == ["a"]
@@ -286,7 +288,7 @@ def test_it_is_told_once_that_the_nodes_take_all_their_bytes_until_there_is_room
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    run = Run(life=LifecycleOptions(), nodes_bytes_max=1_000)
+    run = Run(life=lifecycle_options(), nodes_bytes_max=1_000)
 
     def told() -> list[str]:
         return [record.getMessage() for record in caplog.records if "bytes" in record.getMessage()]

@@ -20,9 +20,10 @@ from openred_central.tasks.snapshotter import (
     NICENESS,
     RETRY_S,
     SnapshotFailed,
-    SnapshotOptions,
     Snapshotter,
 )
+from tests.support.options import snapshot_options
+from tests.support.waiting import until
 
 INTERVAL_S = 3_600.0
 # Nothing here waits longer than this for what has to happen at once.
@@ -77,7 +78,7 @@ class Parts:
         self.snapshotter = Snapshotter(
             self.source,
             self.clock,
-            SnapshotOptions(**given),  # type: ignore[arg-type]
+            snapshot_options(**given),  # type: ignore[arg-type]
             lambda: self.loss,
         )
 
@@ -123,8 +124,13 @@ def test_what_was_taken_is_counted() -> None:
     assert manifest.taken_at == at
     assert parts.source.taken == [(at, 7)]
     stats = parts.snapshotter.stats
-    assert (stats.snapshots, stats.failures, stats.last_at, stats.last_took_s) == (1, 0, at, 0.5)
-    assert (stats.last_bytes, stats.last_error) == (4_096, None)
+    assert (stats.snapshots, parts.snapshotter.trouble.failures, stats.last_at, stats.last_took_s) == (
+        1,
+        0,
+        at,
+        0.5,
+    )
+    assert (stats.last_bytes, parts.snapshotter.trouble.last_error) == (4_096, None)
 
 
 def test_a_failing_snapshot_is_told_once_in_each_direction_and_tried_again(
@@ -139,18 +145,17 @@ def test_a_failing_snapshot_is_told_once_in_each_direction_and_tried_again(
         assert [parts.snapshotter._take()[0] for _ in range(2)] == [INTERVAL_S] * 2
     assert caplog.messages == [
         "a snapshot cannot be taken, to be tried again: no room",
-        "snapshots are taken again, after 3 that failed in all",
+        "snapshots are taken again, after 3 failures in all",
     ]
     stats = parts.snapshotter.stats
-    assert (stats.snapshots, stats.failures, stats.last_error) == (2, 3, None)
+    trouble = parts.snapshotter.trouble
+    assert (stats.snapshots, trouble.failures, trouble.last_error) == (2, 3, None)
 
 
 async def test_snapshots_are_taken_again_and_again_beside_the_loop() -> None:
     parts = Parts(snapshot_interval_s=0.01)
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        while parts.snapshotter.stats.snapshots < 2:
-            await asyncio.sleep(0.001)
+    await until(lambda: parts.snapshotter.stats.snapshots >= 2)
     parts.snapshotter.stop()
     await running
     assert len(parts.source.threads) == 1
@@ -172,8 +177,7 @@ async def test_a_system_that_forbids_a_lower_priority_takes_snapshots_all_the_sa
     monkeypatch.setattr(os, "setpriority", refuse)
     parts = Parts()
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        assert (await parts.snapshotter.take_now()).records == 3
+    assert (await parts.snapshotter.take_now()).records == 3
     parts.snapshotter.stop()
     await running
 
@@ -182,9 +186,7 @@ async def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> 
     parts = Parts(snapshot_interval_s=0.01)
     parts.source.gate.clear()
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        while not parts.source.took.is_set():
-            await asyncio.sleep(0.001)
+    await until(parts.source.took.is_set)
     parts.snapshotter.stop()
     parts.source.gate.set()
     await running
@@ -195,9 +197,7 @@ async def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> 
 async def test_an_interval_of_nothing_is_never() -> None:
     parts = Parts(snapshot_interval_s=0.0)
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        while not parts.source.cleared:
-            await asyncio.sleep(0.001)
+    await until(lambda: parts.source.cleared)
     for _ in range(5):
         await asyncio.sleep(0)
     assert not running.done()
@@ -209,16 +209,15 @@ async def test_an_interval_of_nothing_is_never() -> None:
 @pytest.mark.parametrize("options", [{"snapshot_interval_s": -1.0}, {"snapshots_kept": 0}])
 def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"allowed is \d or more"):
-        SnapshotOptions(**options)  # type: ignore[arg-type]
+        snapshot_options(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("interval_s", [0.0, INTERVAL_S])
 async def test_a_snapshot_can_be_asked_for_at_any_time(interval_s: float) -> None:
     parts = Parts(snapshot_interval_s=interval_s)
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        assert (await parts.snapshotter.take_now()).records == 3
-        assert (await parts.snapshotter.take_now()).records == 3
+    assert (await parts.snapshotter.take_now()).records == 3
+    assert (await parts.snapshotter.take_now()).records == 3
     assert parts.snapshotter.stats.snapshots == 2
     parts.snapshotter.stop()
     await running
@@ -229,13 +228,11 @@ async def test_one_asked_for_while_another_is_under_way_comes_behind_it() -> Non
     parts.source.gate.clear()
     running = asyncio.create_task(parts.snapshotter.run())
     first = asyncio.create_task(parts.snapshotter.take_now())
-    async with asyncio.timeout(WAIT_S):
-        while not parts.source.took.is_set():
-            await asyncio.sleep(0.001)
-        second = asyncio.create_task(parts.snapshotter.take_now())
-        await asyncio.sleep(0)
-        parts.source.gate.set()
-        await asyncio.gather(first, second)
+    await until(parts.source.took.is_set)
+    second = asyncio.create_task(parts.snapshotter.take_now())
+    await asyncio.sleep(0)
+    parts.source.gate.set()
+    await asyncio.gather(first, second)
     assert parts.snapshotter.stats.snapshots == 2
     parts.snapshotter.stop()
     await running
@@ -245,23 +242,20 @@ async def test_whoever_asked_is_told_why_there_is_none() -> None:
     parts = Parts()
     parts.source.error = OSError("no room")
     running = asyncio.create_task(parts.snapshotter.run())
-    async with asyncio.timeout(WAIT_S):
-        with pytest.raises(SnapshotFailed, match="no room"):
-            await parts.snapshotter.take_now()
+    with pytest.raises(SnapshotFailed, match="no room"):
+        await parts.snapshotter.take_now()
     parts.source.gate.clear()
     parts.source.took.clear()
     under_way = asyncio.create_task(parts.snapshotter.take_now())
-    async with asyncio.timeout(WAIT_S):
-        while not parts.source.took.is_set():
-            await asyncio.sleep(0.001)
-        behind = asyncio.create_task(parts.snapshotter.take_now())
-        await asyncio.sleep(0)
-        parts.snapshotter.stop()
-        parts.source.gate.set()
-        await running
-        for asked in (under_way, behind, parts.snapshotter.take_now()):
-            with pytest.raises(SnapshotFailed, match="the server is stopping"):
-                await asked
+    await until(parts.source.took.is_set)
+    behind = asyncio.create_task(parts.snapshotter.take_now())
+    await asyncio.sleep(0)
+    parts.snapshotter.stop()
+    parts.source.gate.set()
+    await running
+    for asked in (under_way, behind, parts.snapshotter.take_now()):
+        with pytest.raises(SnapshotFailed, match="the server is stopping"):
+            await asked
 
 
 def test_a_file_that_is_not_the_database_is_not_copied() -> None:
@@ -282,19 +276,20 @@ def test_a_file_that_is_not_the_database_is_not_copied() -> None:
 async def test_without_a_thread_the_next_attempt_keeps_to_the_interval(
     monkeypatch: pytest.MonkeyPatch, interval_s: float, pause_s: float | None
 ) -> None:
-    """A server that takes no snapshots by itself takes none after one that was asked for and failed."""
+    """A server without an interval takes no snapshot after a requested one failed."""
     parts, pauses = Parts(snapshot_interval_s=interval_s), list[float | None]()
 
-    async def stops_within(pause_s: float | None) -> bool:
+    async def pause(pause_s: float | None) -> None:
         pauses.append(pause_s)
         # After the first look at the folder the system gives no thread.
         monkeypatch.setattr(ThreadPoolExecutor, "submit", starved)
-        return len(pauses) > 1
+        if len(pauses) > 1:
+            parts.snapshotter.stop()
 
     def starved(executor: ThreadPoolExecutor, *args: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(parts.snapshotter, "_stops_within", stops_within)
+    monkeypatch.setattr(parts.snapshotter, "pause", pause)
     await parts.snapshotter.run()
     assert pauses[1:] == [pause_s]
 
@@ -307,8 +302,7 @@ async def test_without_a_thread_no_snapshot_is_taken_and_the_task_goes_on(
 
     parts = Parts()
     task = asyncio.create_task(parts.snapshotter.run())
-    while not parts.source.cleared:
-        await asyncio.sleep(0.001)
+    await until(lambda: parts.source.cleared)
     with monkeypatch.context() as patched:
         patched.setattr(ThreadPoolExecutor, "submit", starved)
         for _ in range(3):

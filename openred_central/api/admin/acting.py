@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ...directory.operating import hold, release, wake
 from ...micro_engine.wire.messages import Request, Response
 from .desk import AdminEndpoint, Desk
 
@@ -20,7 +19,7 @@ METRICS = AdminEndpoint("GET", "/metrics", metrics, "metrics")
 
 async def wake_node(desk: Desk, request: Request, node_id: str) -> Response:
     """Answer 200 once a sign of life of the node is noted."""
-    return await _changed(desk, node_id, "woken", wake(desk.api.directory, node_id, desk.api.now()))
+    return await _changed(desk, node_id, "woken", desk.api.directory.wake(node_id, desk.api.now()))
 
 
 WAKE_NODE = AdminEndpoint("POST", "/admin/nodes/{node_id}/wake", wake_node, "wake node")
@@ -28,7 +27,7 @@ WAKE_NODE = AdminEndpoint("POST", "/admin/nodes/{node_id}/wake", wake_node, "wak
 
 async def hold_node(desk: Desk, request: Request, node_id: str) -> Response:
     """Answer 200 once the node is held: silence no longer changes its state."""
-    return await _changed(desk, node_id, "held", hold(desk.api.directory, node_id, desk.api.now()))
+    return await _changed(desk, node_id, "held", desk.api.directory.hold(node_id, desk.api.now()))
 
 
 HOLD_NODE = AdminEndpoint("POST", "/admin/nodes/{node_id}/hold", hold_node, "hold node")
@@ -36,7 +35,7 @@ HOLD_NODE = AdminEndpoint("POST", "/admin/nodes/{node_id}/hold", hold_node, "hol
 
 async def release_node(desk: Desk, request: Request, node_id: str) -> Response:
     """Answer 200 once the node is no longer held."""
-    return await _changed(desk, node_id, "released", release(desk.api.directory, node_id, desk.api.now()))
+    return await _changed(desk, node_id, "released", desk.api.directory.release(node_id, desk.api.now()))
 
 
 RELEASE_NODE = AdminEndpoint("POST", "/admin/nodes/{node_id}/release", release_node, "release node")

@@ -1,4 +1,4 @@
-"""Who may act as an operator, and the audit log ``openred.audit`` of all attempts.
+"""Admission of operators, and the audit log ``openred.audit`` of all attempts.
 
 Over the Unix socket, anybody who can open it is an operator: the mode of its file decides. Over TCP, the
 secret decides. `Hosts` protects against pages that reach the listener by DNS rebinding: a browser takes this
@@ -8,7 +8,6 @@ machine for the page's own server, but the field ``Host`` shows the name that th
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import CallerError
+from ...limits.origins import IPAddress, parse_address
 from ...logs import AUDIT
 from ...micro_engine.wire.messages import Request, Response
 
@@ -36,11 +36,11 @@ class OperatorsOptions:
     beside the database.
     """
 
-    host: str = "127.0.0.1"
-    port: int | None = 8_001
-    socket: Path | None = None
-    secret_file: Path | None = None
-    names: tuple[str, ...] = ()
+    host: str
+    port: int | None
+    socket: Path | None
+    secret_file: Path | None
+    names: tuple[str, ...]
 
 
 class Hosts:
@@ -80,13 +80,9 @@ def _without_port(authority: str) -> str:
     return authority.partition(":")[0]
 
 
-def _host(text: str) -> str | ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _host(text: str) -> str | IPAddress:
     """Return an address (an IPv4-mapped one as IPv4), or a name in lower case."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return text.lower().removesuffix(".")
-    return getattr(address, "ipv4_mapped", None) or address
+    return parse_address(text) or text.lower().removesuffix(".")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the operators' endpoints share: their view of the server, and how each is declared."""
+"""Shared by the operators' endpoints: their view of the server, and how each is declared."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ...micro_engine.wire.messages import Request, Response
 from ...wording import rfc3339
 from ..wire import values
 from ..wire.describing import describe, explain
-from ..wire.fields import Field, Fields, Wrong
+from ..wire.fields import Field, Fields
 from .desk import AdminEndpoint, Desk
 
 LIMIT_DEFAULT = 100
@@ -25,18 +25,12 @@ ROWS_PER_PIECE = 50
 _CURSOR_MAX = 1 << 32
 
 
-def _number(value: str, minimum: int, maximum: int) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= 10 and minimum <= int(value) <= maximum):
-        raise Wrong(f"has to be a whole number from {minimum} to {maximum}")
-    return int(value)
-
-
 CURSOR = Field(
     "cursor",
-    lambda value: _number(value, 0, _CURSOR_MAX),
+    values.whole_number(0, _CURSOR_MAX),
     "The slot to continue from.",
 )
-LIMIT = Field("limit", lambda value: _number(value, 1, LIMIT_MAX), "The largest number of nodes to return.")
+LIMIT = Field("limit", values.whole_number(1, LIMIT_MAX), "The largest number of nodes to return.")
 STATE = Field("state", values.states, "Only nodes in these states.")
 FIELDS: tuple[Field[Any], ...] = (CURSOR, LIMIT, STATE)
 

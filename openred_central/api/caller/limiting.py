@@ -1,4 +1,4 @@
-"""Rate limits as callers meet them: who is charged for what, and the 429 that says when to return.
+"""Rate limits: which caller is charged for which request, and the 429 that says when to retry.
 
 Header fields and problem type are those of draft-ietf-httpapi-ratelimit-headers-10.
 """
@@ -13,32 +13,23 @@ from typing import Any
 
 from ...directory.state.registry import Registry
 from ...errors import CallerError
-from ...limits.gcra import UNUSED_S, Policy, Table, Verdict, charge
-from ...limits.network_quota import NODES_MAX, NetworkQuota
-from ...limits.node_limits import NodeLimit
-from ...limits.origins import IPV6_NETWORK_BYTES, X_FORWARDED_FOR, Origin, Origins, network_key
+from ...limits.gcra import UNUSED_S, NodeLimit, Policy, Table, Verdict, charge
+from ...limits.network_quota import NetworkQuota
+from ...limits.origins import IPV6_NETWORK_BYTES, Origin, Origins, network_key
 from ...micro_engine.wire.messages import Request, Response, StreamingResponse
-from ...security.proof_errors import REASONS
+from ...security.refusals import REASONS
 
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
-# A /48 of IPv6 may do as much as so many of its /64.
+# The limit of an IPv6 /48, as a multiple of the limit of a /64.
 NETWORK_FACTOR = 8
-# A network that is full has room again when one of its nodes is dead or forgotten.
+# A full network has room again when one of its nodes dies or is forgotten.
 NETWORK_RETRY_AFTER_S = 3_600
 FIELDS_KEPT_MAX = 1_024
-# Policies beside those that an operator sets: what a network may add, and how many proofs a node may show.
+# Policies that no setting changes: nodes of a network, and proofs of a node.
 NODES_PER_NETWORK = "nodes-per-network"
 PROOFS = "proofs"
-# A reason beside those of `REASONS`: an ``Authorization`` that is no session and not the claim.
+# A reason beside `REASONS`: an ``Authorization`` that is neither a session nor the claim.
 WRONG_CLAIM = "wrong_claim"
-
-REGISTER = Policy("register", 10, 60, 10)
-DISCOVER = Policy("discover", 60, 60, 60)
-PROOF_FAIL = Policy("proof-fail", 30, 60, 30)
-# One more at once, for a node whose clock runs a little fast.
-HEARTBEAT = Policy("heartbeat", 1, 60, 2)
-TOKEN = Policy("token", 5, 60, 5)
-NEW_NODES = Policy("new-nodes", 200, 1, 200)
 
 HeaderFields = tuple[tuple[str, str], ...]
 Answer = Response | StreamingResponse
@@ -47,29 +38,29 @@ Handler = Callable[..., Coroutine[Any, Any, Answer]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitOptions:
-    """What an operator may set of the limits; a policy that is None is off.
+    """The limits that an operator can set; a policy that is None is off.
 
-    `register`, `discover` and `proof_fail` hold for one client address, `heartbeat` and `token` for one node,
-    `new_nodes` for all together, `nodes_per_network_max` for the nodes that came from one /24 or /56. The
-    others are as in `Origins`.
+    `register`, `discover` and `proof_fail` limit one client address, `heartbeat` and `token` one node,
+    `new_nodes` all callers together, `nodes_per_network_max` the nodes from one /24 or /56. The other fields
+    are as in `Origins`.
     """
 
-    register: Policy | None = REGISTER
-    discover: Policy | None = DISCOVER
-    proof_fail: Policy | None = PROOF_FAIL
-    heartbeat: Policy | None = HEARTBEAT
-    token: Policy | None = TOKEN
-    new_nodes: Policy | None = NEW_NODES
-    nodes_per_network_max: int = NODES_MAX
-    exempt_networks: tuple[str, ...] = ()
-    trusted_proxies: tuple[str, ...] = ()
-    forwarded_header: str = X_FORWARDED_FOR
+    register: Policy | None
+    discover: Policy | None
+    proof_fail: Policy | None
+    heartbeat: Policy | None
+    token: Policy | None
+    new_nodes: Policy | None
+    nodes_per_network_max: int
+    exempt_networks: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    forwarded_header: str
 
 
 class Refusals:
-    """How many requests were refused, for the figures: by the policy they violate, by what their proof lacks.
+    """Counts of refused requests, for the figures: by the policy violated, and by the fault of the proof.
 
-    Every name is there from the start: of the policies that are on, and of the reasons in `REASONS`.
+    Every name is there from the start: those of active policies, and the reasons in `REASONS`.
     """
 
     def __init__(self, policies: Iterable[str]) -> None:
@@ -77,18 +68,18 @@ class Refusals:
         self.by_reason = dict.fromkeys((*REASONS, WRONG_CLAIM), 0)
 
     def limited(self, policy: str) -> None:
-        """Count a request that came too often for `policy`."""
+        """Count a request that exceeds `policy`."""
         self.by_policy[policy] += 1
 
     def unproved(self, reason: str) -> None:
-        """Count a request whose proof fails for `reason`."""
+        """Count a request whose proof failed for `reason`."""
         self.by_reason[reason] += 1
         if REASONS.get(reason) == 429:
             self.limited(PROOFS)
 
 
 class _ByAddress:
-    """One policy for each client address, and eight times as much for each /48 of IPv6."""
+    """One policy for each client address, and `NETWORK_FACTOR` times it for each /48 of IPv6."""
 
     __slots__ = ("_network_policy", "_table", "policy")
 
@@ -111,7 +102,7 @@ class _ByAddress:
 
 
 class _ByNode:
-    """One policy for each node: what it has proved to send itself, and what anybody has sent for it."""
+    """One policy for each node: for requests that the node proved, and for all others that name it."""
 
     __slots__ = ("_proved", "_unproved")
 
@@ -120,15 +111,15 @@ class _ByNode:
 
     @classmethod
     def of(cls, policy: Policy | None) -> _ByNode | None:
-        """None where the policy is off."""
+        """Return the limits of `policy`, None if it is off."""
         return None if policy is None else cls(policy)
 
-    def of_whom(self, proved: bool) -> NodeLimit:
+    def limit(self, proved: bool) -> NodeLimit:
         return self._proved if proved else self._unproved
 
 
 class Limits:
-    """All limits of the server. `now_s` tells the monotonic time, `registry` who is in which slot."""
+    """All limits of the server. `now_s` reads the monotonic clock, `registry` holds the nodes."""
 
     def __init__(self, options: LimitOptions, now_s: Callable[[], float], registry: Registry) -> None:
         self._now_s = now_s
@@ -137,7 +128,7 @@ class Limits:
         by_address = (options.register, options.discover, options.proof_fail)
         self._by_address = {policy.name: _ByAddress(policy) for policy in by_address if policy}
         self._proof_fail = self._by_address[options.proof_fail.name] if options.proof_fail else None
-        # Twice each: whoever proves to be the node, and all who need not, so that they take nothing from it.
+        # Two limits each, so that callers without proof take nothing from the node itself.
         self._heartbeat = _ByNode.of(options.heartbeat)
         self._token = _ByNode.of(options.token)
         self._new_nodes = options.new_nodes
@@ -147,13 +138,13 @@ class Limits:
         self.refusals = Refusals(policy.name for policy in policies if policy)
 
     def origin(self, request: Request) -> Origin:
-        """Where `request` came from, as far as can be believed."""
+        """Return where `request` came from; only trusted proxies are believed."""
         return self._origins.of(request.peer, request.headers.get)
 
     def limited(self, name: str, handler: Handler) -> Handler:
-        """`handler` with the policy `name` before it, which is charged by client address.
+        """Wrap `handler` in the policy `name`, charged by client address.
 
-        All answers then carry the header fields; exempt callers, and a policy that is off, go without.
+        Answers carry the header fields, except for exempt callers and if the policy is off.
         """
         limit = self._by_address.get(name)
         if limit is None:
@@ -176,9 +167,9 @@ class Limits:
         return guarded
 
     def may_try_proof(self, request: Request) -> None:
-        """Raise `CallerError` 429 where too many proofs from that address have failed; charges nothing.
+        """Raise `CallerError` 429 after too many failed proofs from the caller's address; charge nothing.
 
-        To be asked before any signature is checked.
+        Call it before a signature is checked.
         """
         origin = self.origin(request)
         if self._proof_fail is not None and not origin.exempt:
@@ -187,34 +178,27 @@ class Limits:
                 raise self._refusal(self._proof_fail.policy, verdict, "failed proofs from your address")
 
     def proof_failed(self, request: Request) -> None:
-        """Charge the address of `request` for a proof that did not hold. The node concerned pays nothing."""
+        """Charge the address of `request` for a failed proof; the node that it names is not charged."""
         origin = self.origin(request)
         if self._proof_fail is not None and not origin.exempt:
             self._proof_fail.charge(origin, self._now_s())
 
-    def charge_heartbeat(self, request: Request, slot: int, *, proved: bool) -> HeaderFields:
-        """Charge a heartbeat of the node in `slot`, after whatever proof it needs.
-
-        `proved` says that the request shows to come from that node: what anybody may send unproved is
-        charged apart. Returns header fields for the answer. Raises `CallerError` 429 ``rate_limited``.
-        """
-        return self._charge_node(self._heartbeat, request, slot, proved)
-
     def heartbeat_charge(self, request: Request, *, proved: bool) -> Callable[[int], HeaderFields]:
-        """`charge_heartbeat` for further requests like `request`, of which the origin is asked but once."""
-        if self._heartbeat is None or self.origin(request).exempt:
-            return _charge_nothing
-        return partial(self._charge, self._heartbeat.of_whom(proved))
+        """Return what charges a heartbeat like `request` to the node in a slot, after its proof was checked.
 
-    def charge_token(self, request: Request, slot: int, *, proved: bool) -> HeaderFields:
-        """The same for a request for a token, or for a pair of them."""
-        return self._charge_node(self._token, request, slot, proved)
+        `proved` requests of the node itself have a limit of their own. The function returns header fields for
+        the answer, and raises `CallerError` 429 ``rate_limited``.
+        """
+        return self._charge_of(self._heartbeat, request, proved)
+
+    def token_charge(self, request: Request, *, proved: bool) -> Callable[[int], HeaderFields]:
+        """Return what charges a request for tokens or a session; as `heartbeat_charge`."""
+        return self._charge_of(self._token, request, proved)
 
     def charge_new_node(self, request: Request) -> None:
-        """Charge for a node that is about to be added, not for one that is known.
+        """Charge for a node that is about to be added.
 
-        Raises `CallerError` 429 ``rate_limited``: its network has as many as it may, or too many nodes are
-        new at present in all.
+        Raises `CallerError` 429 ``rate_limited`` if its network is full, or too many nodes are new in all.
         """
         origin = self.origin(request)
         if origin.exempt:
@@ -225,7 +209,7 @@ class Limits:
             raise CallerError(
                 429,
                 "rate_limited",
-                "The directory holds as many nodes from your network as it takes from one; "
+                "The limit of nodes from your network is reached; "
                 "known nodes may still update, beat and revive.",
                 suggestion="Remove nodes that are gone, or register from another network.",
                 headers=(("Retry-After", str(NETWORK_RETRY_AFTER_S)),),
@@ -238,23 +222,25 @@ class Limits:
                 raise self._refusal(self._new_nodes, verdict, "new nodes in all")
 
     def node_added(self, request: Request, slot: int) -> None:
-        """Count the node that was just added for the network that it came from."""
+        """Count the node that was just added for its network."""
         origin = self.origin(request)
         network = network_key(origin)
         if network is not None and not origin.exempt:
             self._networks.enter(network, slot, self._registry.registered_at(slot))
 
-    def _charge_node(self, limits: _ByNode | None, request: Request, slot: int, proved: bool) -> HeaderFields:
+    def _charge_of(
+        self, limits: _ByNode | None, request: Request, proved: bool
+    ) -> Callable[[int], HeaderFields]:
         if limits is None or self.origin(request).exempt:
-            return ()
-        return self._charge(limits.of_whom(proved), slot)
+            return _charge_nothing
+        return partial(self._charge, limits.limit(proved))
 
     def _charge(self, limit: NodeLimit, slot: int) -> HeaderFields:
         verdict = limit.charge(slot, self._registry.registered_at(slot), self._now_s())
         return self._accept(limit.policy, verdict, "this node")
 
     def _accept(self, policy: Policy, verdict: Verdict, whose: str) -> HeaderFields:
-        """The header fields of a request that is allowed. Raises `CallerError` 429 for one that is not."""
+        """Return the header fields of an allowed request. Raises `CallerError` 429 for any other."""
         if not verdict.allowed:
             raise self._refusal(policy, verdict, f"such requests for {whose}")
         return _header_fields(policy, verdict)
@@ -282,12 +268,12 @@ def _charge_nothing(slot: int) -> HeaderFields:
 
 def _header_fields(policy: Policy, verdict: Verdict) -> HeaderFields:
     reset_s = math.ceil(verdict.reset_s)
-    return _told(policy.name, policy.limit, policy.window_s, verdict.remaining, reset_s)
+    return _formatted(policy.name, policy.limit, policy.window_s, verdict.remaining, reset_s)
 
 
-# Nearly all heartbeats are told the same: finding it takes 0.2 µs, making it 0.6 µs.
+# Most heartbeats get equal fields.
 @lru_cache(FIELDS_KEPT_MAX)
-def _told(name: str, limit: int, window_s: int, remaining: int, reset_s: int) -> HeaderFields:
+def _formatted(name: str, limit: int, window_s: int, remaining: int, reset_s: int) -> HeaderFields:
     return (
         ("RateLimit-Policy", f'"{name}";q={limit};w={window_s}'),
         ("RateLimit", f'"{name}";r={remaining};t={reset_s}'),
@@ -295,7 +281,7 @@ def _told(name: str, limit: int, window_s: int, remaining: int, reset_s: int) ->
 
 
 def _joined(fields: HeaderFields, others: HeaderFields) -> HeaderFields:
-    """`fields` before `others`; where both have limits to tell, they become one list of each."""
+    """Join `fields` and `others`; a field that is in both becomes one list."""
     if not others:
         return fields
     merged = dict(fields)

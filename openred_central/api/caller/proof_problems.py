@@ -1,20 +1,19 @@
-"""The problems of whoever does not show who he is: what was wrong, and which proof would do."""
+"""Errors of requests without a valid proof: what is wrong, and which proof is accepted."""
 
 from __future__ import annotations
 
 from ...clock import Now
 from ...errors import CallerError
 from ...micro_engine.wire.messages import Request
-from ...security.claims import SCHEME as CLAIM
-from ...security.proof_errors import ProofError
-from ...security.sessions import SCHEME as SESSION
+from ...security.refusals import ProofError
+from ...security.sessions import CLAIM_SCHEME, SESSION_SCHEME
 from ...security.signatures import AGE_S_MAX, accept_signature
 from ...wording import rfc3339
 from .limiting import PROOFS, QUOTA_EXCEEDED
 
 
 def refused(request: Request, error: ProofError, now: Now) -> CallerError:
-    """`error` as the caller is told it: with the time here, for those whose clock is wrong."""
+    """Make the reply to `error`; it has the server's time, for callers whose clock is wrong."""
     members = {"reason": error.code, "server_time": rfc3339(now.wall_s)}
     if error.status == 400:
         return CallerError(
@@ -39,9 +38,9 @@ def refused(request: Request, error: ProofError, now: Now) -> CallerError:
         "proof_required",
         error.message,
         suggestion="Sign the request with the node's key (RFC 9421), as Accept-Signature says; a node "
-        f"that never signed may send `Authorization: {CLAIM} <secret>` with its claim.",
+        f"that never signed may send `Authorization: {CLAIM_SCHEME} <secret>` with its claim.",
         headers=(
-            ("WWW-Authenticate", f"{SESSION}, {CLAIM}"),
+            ("WWW-Authenticate", f"{SESSION_SCHEME}, {CLAIM_SCHEME}"),
             ("Accept-Signature", accept_signature(with_body=bool(request.body))),
         ),
         members=members,
@@ -49,42 +48,54 @@ def refused(request: Request, error: ProofError, now: Now) -> CallerError:
 
 
 def not_the_claim() -> CallerError:
-    """403 for an ``Authorization`` that is neither a session nor the claim of the node."""
+    """Make the 403 for an ``Authorization`` that is neither a session nor the claim of the node."""
     return CallerError(
         403,
         "forbidden",
-        "What the Authorization header presents is not the claim of this node.",
-        suggestion=f"Send `Authorization: {CLAIM} <secret>` with the claim of its registration.",
+        "The Authorization header does not hold the claim of this node.",
+        suggestion=f"Send `Authorization: {CLAIM_SCHEME} <secret>` with the claim from its registration.",
     )
 
 
 def key_is_text() -> CallerError:
-    """401 for a signature of a node whose key is only some text."""
+    """Make the 401 for a signature of a node whose key is only text."""
     return CallerError(
         401,
         "proof_required",
-        "The node has no key that a signature can be checked with: what it registered is only text.",
-        suggestion=f"Register a real key, and prove that with `Authorization: {CLAIM} <secret>`.",
-        headers=(("WWW-Authenticate", CLAIM),),
+        "The node has no key to check a signature with: it registered only text.",
+        suggestion="Register a public key, and prove the change with "
+        f"`Authorization: {CLAIM_SCHEME} <secret>`.",
+        headers=(("WWW-Authenticate", CLAIM_SCHEME),),
     )
 
 
 def no_key() -> CallerError:
-    """400 for a registration that is signed, but whose own key is only some text."""
+    """Make the 400 for a signed registration whose own key is only text."""
     return CallerError(
         400,
         "invalid_key",
-        "The registration is signed, but its public_key is no key that the signature can be checked with.",
+        "The registration is signed, but its public_key is only text, which cannot check a signature.",
         suggestion="Send the public key as PEM, as base64 of DER, or as base64 of the 32 bytes of Ed25519.",
         fields={"public_key": "is not a key"},
     )
 
 
 def name_of_another_key(node_id: str, own: str) -> CallerError:
-    """409 where `node_id` names a key, and not the one that signed, whose name would be `own`."""
+    """Make the 409 for a `node_id` that names another key than the signing one, whose name is `own`."""
     return CallerError(
         409,
         "node_id_taken",
         f"The node_id {node_id!r} names a key, and only that key may register it.",
-        suggestion=f"Register as {own}, or under a name that begins otherwise.",
+        suggestion=f"Register as {own}, or under a name that does not begin with k-.",
+    )
+
+
+def next_key_unsigned() -> CallerError:
+    """Make the 400 for an unsigned registration that names the next key."""
+    return CallerError(
+        400,
+        "bad_request",
+        "Only a signed registration may name the next key.",
+        suggestion="Sign the request with the node's key, or leave out next_key.",
+        fields={"next_key": "needs a signature"},
     )

@@ -1,8 +1,8 @@
-"""Who a request shows to come from: by a signature of the node's key, a session, or a claim.
+"""Which node a request comes from, and what that allows: a signature, a session, or a claim proves it.
 
-A node that ever signed is bound to its key: from then on nothing else speaks for it, asleep or awake. Work is
-done in order, cheap before dear, and what a failed proof costs is charged to the address that sent it,
-never to the node that it speaks of.
+A node that signed once is bound to its key: from then on only a signature proves it, awake or asleep. Cheap
+checks come before expensive ones. A failed proof is charged to the address that sent it, never to the node
+that it names.
 """
 
 from __future__ import annotations
@@ -13,37 +13,43 @@ from typing import NamedTuple
 
 from ...clock import Now
 from ...directory.directory import Directory, committed
-from ...directory.state.node import KEYED, PROVEN, profile_parts
+from ...directory.lifecycle import State
+from ...directory.registration import Registration
+from ...directory.state.node import DISCOVERABLE, KEYED, PROVEN, profile_parts
 from ...encoding import kept_spki, key_id
 from ...errors import CallerError
 from ...micro_engine.wire.messages import Request
 from ...security.authority import Authorities
-from ...security.claims import SCHEME as CLAIM
-from ...security.claims import Claims
 from ...security.node_keys import NodeKey
-from ...security.proof_errors import ProofError
+from ...security.refusals import ProofError
 from ...security.replay import ReplayRings
-from ...security.sessions import SCHEME as SESSION
-from ...security.sessions import Session, Sessions
+from ...security.sessions import CLAIM_SCHEME, SESSION_SCHEME, Claims, Session, Sessions
 from ...security.signatures import Message, Signature, check_proof, check_time, read_rotation, read_signature
 from .limiting import WRONG_CLAIM, Limits
-from .proof_problems import key_is_text, name_of_another_key, no_key, not_the_claim, refused
+from .proof_problems import (
+    key_is_text,
+    name_of_another_key,
+    next_key_unsigned,
+    no_key,
+    not_the_claim,
+    refused,
+)
 
 SIGNATURE_FIELDS = frozenset({"signature-input", "signature"})
-# A request that has none of these shows nothing.
+# A request without these fields has no proof.
 PROOF_FIELDS = SIGNATURE_FIELDS | {"authorization"}
 # Schemes are compared in lower case (RFC 9110 §11.1).
-_SESSION_SCHEME = SESSION.lower()
-_CLAIM_SCHEME = CLAIM.lower()
-# So many rings of expired proofs are forgotten with each one that is remembered.
+_SESSION_SCHEME = SESSION_SCHEME.lower()
+_CLAIM_SCHEME = CLAIM_SCHEME.lower()
+# Rings of expired proofs that are removed with each proof that is remembered.
 SWEPT_PER_PROOF = 4
-# An id that begins so and goes on with a key id belongs to that key alone.
+# An id that begins like this and continues with a key id belongs to that key alone.
 SELF_CERTIFYING = "k-"
 SELF_CERTIFYING_LENGTH = len(SELF_CERTIFYING) + 43
 
 
 class Means(Enum):
-    """By what a request shows to come from a node; NOTHING where it does not try."""
+    """The kind of proof in a request; NOTHING if it has none."""
 
     NOTHING = "nothing"
     CLAIM = "claim"
@@ -52,7 +58,7 @@ class Means(Enum):
 
 
 class Shown(NamedTuple):
-    """What a request has shown: by which `means`; `session` is the one that was presented, if one was."""
+    """The proof in a request that holds: its `means`, and the `session` if it is one."""
 
     means: Means
     session: Session | None = None
@@ -62,7 +68,7 @@ class Shown(NamedTuple):
 
 
 class Repeated(NamedTuple):
-    """A `session` that was checked and may come again; `profile` is that of its node, and holds its key."""
+    """A `session` that was checked and may come again; `profile` of its node holds the key."""
 
     session: Session
     profile: bytes
@@ -73,13 +79,25 @@ BY_CLAIM = Shown(Means.CLAIM)
 BY_KEY = Shown(Means.KEY)
 
 
+class Permit(NamedTuple):
+    """The proof in a registration, and whether it proves the node that is registered already."""
+
+    shown: Shown
+    proved: bool
+
+    @property
+    def signed(self) -> bool:
+        """True for a registration signed with its own key, which binds the node to that key."""
+        return self.shown.means is Means.KEY
+
+
 @dataclass(frozen=True, slots=True)
 class Prover:
     """Checks proofs.
 
-    `strict` says that nothing changes without one. Nothing can have been signed for this process before it
-    began, at `started_s` of monotonic time. Sessions count in steady time: Unix seconds that run with the
-    monotonic clock, which `steady_ahead_s` is added to, so that no jump of the wall clock lengthens one.
+    With `strict`, every change needs a proof. Signatures from before the start of this process, at
+    `started_s` of monotonic time, are refused. Sessions use steady time, so that no jump of the wall clock
+    lengthens one: Unix seconds that run with the monotonic clock, which `steady_ahead_s` is added to.
     """
 
     directory: Directory
@@ -93,10 +111,10 @@ class Prover:
     steady_ahead_s: float
 
     def shown(self, request: Request, slot: int, now: Now, *, by_session: bool = False) -> Shown:
-        """What `request` shows of coming from the node in `slot`. A session counts only where `by_session`.
+        """Return the proof that `request` comes from the node in `slot`; sessions need `by_session`.
 
-        Raises `CallerError`: 401 ``proof_required``, 403 ``forbidden`` for a claim, 400 and 429, where it
-        shows something that does not hold.
+        Raises `CallerError` for a proof that does not hold: 401 ``proof_required``, 403 ``forbidden`` for a
+        claim, 400 and 429.
         """
         if _is_signed(request):
             self._check_signature(request, self.directory.nodes.registry.node_id(slot), self.spki(slot), now)
@@ -110,14 +128,14 @@ class Prover:
         return self._shown_by_claim(request, slot, scheme, secret, now)
 
     def require(self, request: Request, slot: int, now: Now) -> Shown:
-        """The same for what only the node itself may do: 401 ``proof_required`` where nothing shows it."""
+        """Return the proof as `shown` does; raise 401 ``proof_required`` if there is none."""
         shown = self.shown(request, slot, now)
         if not shown:
             raise self.missing(request, now)
         return shown
 
     def for_sign_of_life(self, request: Request, slot: int, now: Now) -> Shown:
-        """The same for what changes nothing: who is not bound to a key may do it unproved, in open mode."""
+        """Return the proof of a request that changes nothing; unbound nodes need none without `strict`."""
         if request.headers.has_any(PROOF_FIELDS):
             shown = self.shown(request, slot, now, by_session=True)
             if shown is not NOTHING:
@@ -127,9 +145,9 @@ class Prover:
         return NOTHING
 
     def repeated(self, request: Request, node_id: str, now: Now) -> Repeated | None:
-        """The session that `request` presents for the node `node_id`, where that holds and is all it shows.
+        """Return the session of the node `node_id` in `request`, if it holds and is the only proof.
 
-        It is for further requests with the same header fields: for each of them ask `holds_again`.
+        Further requests with equal header fields need only `holds_again`.
         """
         presented, slot = _authorization(request), self.directory.nodes.registry.slot_of(node_id)
         if presented is None or presented[0] != _SESSION_SCHEME or slot is None or _is_signed(request):
@@ -137,14 +155,14 @@ class Prover:
         try:
             session = self._checked_session(presented[1], slot, now)
         except (ProofError, CallerError):
-            # The handler refuses it.
+            # The handler refuses the request.
             return None
         return Repeated(session, self.directory.nodes.registry.profile(slot))
 
     def holds_again(self, repeated: Repeated, node_id: str, slot: int, now: Now) -> bool:
-        """Whether that session, sent again, shows that it is the node in `slot`, and need not be renewed yet.
+        """Return whether that session still proves the node in `slot`, and needs no renewal yet.
 
-        Takes 0.4 µs, checking it 5.0 and more for the key: all that its MAC is of is as it was.
+        Compares everything that the session's MAC covers, which is cheaper than a check of the MAC.
         """
         session, profile = repeated
         registry = self.directory.nodes.registry
@@ -156,48 +174,60 @@ class Prover:
         )
 
     def for_registration(
-        self, request: Request, node_id: str, key: NodeKey | None, slot: int | None, now: Now
-    ) -> Means:
-        """By what a registration of `node_id` with `key` is shown to be that node's.
+        self, request: Request, registration: Registration, key: NodeKey | None, slot: int | None, now: Now
+    ) -> Permit:
+        """Return what a `registration` with `key` may do; `slot` holds the node, None for a new one.
 
-        KEY: it is signed with `key`; whether that is the key of the node in `slot`, the directory knows.
-        CLAIM: it presents the claim of the node in `slot`, None where there is none. Raises as `require`.
+        A registration that repeats known data needs no proof, so an invalid one does not keep a node away.
+        Raises `CallerError` as `require` does, and 400 ``bad_request`` for an unsigned next key.
         """
-        if _is_signed(request):
-            if key is None:
-                raise no_key()
-            self._check_signature(request, node_id, key.spki, now)
-            if not self._bears(node_id, key):
-                _check_self_certifying(node_id, key)
-            return Means.KEY
-        if self.directory.is_bound(node_id) or _is_self_certifying(node_id):
-            raise self.missing(request, now)
-        shown = self.shown(request, slot, now) if slot is not None else NOTHING
-        if self.strict and not shown:
-            raise self.missing(request, now)
-        return shown.means
+        shown = NOTHING
+        if (
+            slot is None
+            or self.strict
+            or self.is_bound(slot)
+            or _is_signed(request)
+            or self.directory.amended(slot, registration, now)
+        ):
+            shown = self._shown_by_registration(request, registration.node_id, key, slot, now)
+        if registration.next_key and shown.means is not Means.KEY:
+            raise next_key_unsigned()
+        if shown.means is Means.KEY and slot is not None and key is not None:
+            is_keyed = bool(self.directory.nodes.registry.flags(slot) & KEYED)
+            return Permit(shown, proved=is_keyed and self.spki(slot) == key.spki)
+        return Permit(shown, proved=shown.means is Means.CLAIM)
 
-    def needs_proof(self, request: Request, slot: int) -> bool:
-        """Whether even a registration that repeats what is known of the node in `slot` is to be proved.
+    def for_grant(self, request: Request, slot: int, now: Now) -> Shown:
+        """Return the proof of a request for a token; without it, raise 403 unless the node is active."""
+        shown = self.for_sign_of_life(request, slot, now)
+        if not shown and self.directory.nodes.registry.state(slot) is not State.ACTIVE:
+            raise CallerError(
+                403,
+                "forbidden",
+                "The node is not active, and a request without proof does not revive it.",
+                suggestion="Send a heartbeat first, or sign the request.",
+            )
+        return shown
 
-        A signature is looked at wherever there is one: it may bind the node to its key.
+    def may_see(self, request: Request, slot: int, now: Now) -> bool:
+        """Return whether the caller may see the node in `slot`: anybody, or the node itself if it is hidden.
+
+        An invalid proof counts as none.
         """
-        return self.strict or self.is_bound(slot) or _is_signed(request)
-
-    def proves(self, means: Means, slot: int | None, key: NodeKey | None) -> bool:
-        """Whether who has shown a registration by `means` to be of `key` is the node in `slot`."""
-        if means is Means.KEY and slot is not None and key is not None:
-            registry = self.directory.nodes.registry
-            return bool(registry.flags(slot) & KEYED) and self.spki(slot) == key.spki
-        return means is Means.CLAIM
+        if self.directory.nodes.registry.flags(slot) & DISCOVERABLE:
+            return True
+        try:
+            return bool(self.shown(request, slot, now))
+        except CallerError:
+            return False
 
     def for_key_change(self, request: Request, slot: int, new: NodeKey, now: Now) -> None:
         """Raise `CallerError` unless `request` may give the node in `slot` the key `new`.
 
-        It is signed with `new` (label ``new``). Where the node has committed to a next key, `new` has to be
-        that one, and needs no more: whoever has the present key alone cannot take the commitment back. Else
-        the request shows to be the node's: by a signature with its key (label ``old``), or by the claim of a
-        node that is not bound to a key.
+        `new` has to sign it (label ``new``). If the node has committed to a next key, `new` has to be that
+        key, and no other proof is needed: the present key alone cannot withdraw the commitment. Otherwise
+        the node proves itself: by a signature with its key (label ``old``), or by its claim if it is not
+        bound to a key.
         """
         registry = self.directory.nodes.registry
         node_id, record = registry.node_id(slot), registry.record(slot)
@@ -215,11 +245,11 @@ class Prover:
             if self.is_bound(slot) or presented is None:
                 raise self.missing(request, now)
             self._shown_by_claim(request, slot, *presented, now)
-        # Remembered by the key: both signatures may have the same nonce.
+        # Remembered by key: both signatures may have the same nonce.
         self._check(request, new.key_id, message, new_signature, new.spki, now)
 
     def fresh_session(self, shown: Shown, slot: int, now: Now) -> str | None:
-        """A session for the node in `slot`, which has just `shown` to hold its key, or a former session."""
+        """Grant a session to the node in `slot` for a signature, or renew the session `shown`."""
         if shown.session is not None:
             return self.sessions.renew(shown.session, self._steady_s(now))
         if shown.means is not Means.KEY:
@@ -232,19 +262,37 @@ class Prover:
         )
 
     def is_bound(self, slot: int) -> bool:
-        """Whether the node in `slot` is bound to its key."""
+        """Return whether the node in `slot` is bound to its key."""
         return bool(self.directory.nodes.registry.flags(slot) & PROVEN)
 
     def spki(self, slot: int) -> bytes:
-        """The key of the node in `slot`, as DER. Raises `CallerError` 401 where its key is only some text."""
+        """Return the key of the node in `slot`, as DER. Raises `CallerError` 401 if the key is only text."""
         registry = self.directory.nodes.registry
         if not registry.flags(slot) & KEYED:
             raise key_is_text()
-        # Its form was checked when it came: that of Ed25519 is had in 0.3 µs instead of 0.7.
+        # Its form was checked at registration.
         return kept_spki(profile_parts(registry.profile(slot))[2])
 
+    def _shown_by_registration(
+        self, request: Request, node_id: str, key: NodeKey | None, slot: int | None, now: Now
+    ) -> Shown:
+        """Return the proof of a registration: KEY means signed with `key`, CLAIM the claim of `slot`."""
+        if _is_signed(request):
+            if key is None:
+                raise no_key()
+            self._check_signature(request, node_id, key.spki, now)
+            if not self._bears(node_id, key):
+                _check_self_certifying(node_id, key)
+            return BY_KEY
+        if self.directory.is_bound(node_id) or _is_self_certifying(node_id):
+            raise self.missing(request, now)
+        shown = self.shown(request, slot, now) if slot is not None else NOTHING
+        if self.strict and not shown:
+            raise self.missing(request, now)
+        return shown
+
     def _bears(self, node_id: str, key: NodeKey) -> bool:
-        """Whether the node of that name is bound to `key`, perhaps its second, or dead and open to it."""
+        """Return whether the node is bound to `key`, perhaps a later one, or is dead and open to it."""
         slot = self.directory.nodes.registry.slot_of(node_id)
         if slot is not None:
             return self.is_bound(slot) and self.spki(slot) == key.spki
@@ -260,7 +308,8 @@ class Prover:
             if not counts:
                 raise ProofError(
                     "proof_required",
-                    "A session is good for heartbeats without a body and for tokens; this needs a signature.",
+                    "Sessions are accepted for heartbeats without a body and for tokens; "
+                    "this needs a signature.",
                 )
             session = self._checked_session(text, slot, now)
         except ProofError as error:
@@ -270,7 +319,7 @@ class Prover:
         return Shown(Means.SESSION, session)
 
     def _checked_session(self, text: str, slot: int, now: Now) -> Session:
-        """The session `text` of the node in `slot`. Raises `ProofError`, and `CallerError` as `spki` does."""
+        """Check the session `text` of the node in `slot`. Raises `ProofError`, and as `spki` does."""
         registry = self.directory.nodes.registry
         named = key_id(self.spki(slot))
         return self.sessions.check(
@@ -281,7 +330,7 @@ class Prover:
         registry = self.directory.nodes.registry
         if self.is_bound(slot):
             error = ProofError(
-                "proof_required", "The node is bound to its key: only a signature speaks for it."
+                "proof_required", "The node is bound to its key: only a signature proves a request."
             )
             raise self._refused(request, error, now)
         if scheme == _CLAIM_SCHEME and self.claims.is_valid(
@@ -303,10 +352,10 @@ class Prover:
     def _check(
         self, request: Request, ring: str, message: Message, signature: Signature, spki: bytes, now: Now
     ) -> None:
-        """Check `signature` by the key `spki`, and remember it in `ring`. Raises `CallerError`."""
+        """Check `signature` with the key `spki`, and remember it in `ring`. Raises `CallerError`."""
         try:
             self.authorities.check(message.authority)
-            # By the clock as it is set now: one that was set back would refuse everything signed since.
+            # Uses the clock as set now: a clock set back would refuse everything signed since.
             check_time(signature, now.wall_s, now.wall_s - (now.monotonic_s - self.started_s))
         except ProofError as error:
             raise self._refused(request, error, now) from None
@@ -320,15 +369,15 @@ class Prover:
         try:
             self.rings.admit(ring, proof, now)
         except ProofError as error:
-            # It holds, and cost as much to check as one that does not: to repeat it for ever is not free.
+            # A replay costs as much to check as an invalid proof, and is charged like one.
             self.limits.proof_failed(request)
             raise self._refused(request, error, now) from None
 
     def missing(self, request: Request, now: Now) -> CallerError:
-        """401 where a proof is needed and `request` has none: it tells which."""
+        """Make the 401 for a `request` that lacks a proof; it names the proofs accepted."""
         error = ProofError(
             "proof_required",
-            "Only the node itself may do this, and nothing in the request proves who sent it.",
+            "Only the node itself may do this, and the request has no proof.",
         )
         return self._refused(request, error, now)
 
@@ -340,7 +389,7 @@ class Prover:
         return refused(request, error, now)
 
     def _charge_failure(self, request: Request) -> None:
-        """Charge what a wrong session or claim costs. Raises 429 where there were too many."""
+        """Charge a wrong session or claim. Raises 429 after too many."""
         self.limits.may_try_proof(request)
         self.limits.proof_failed(request)
 
@@ -350,7 +399,7 @@ def _is_signed(request: Request) -> bool:
 
 
 def _authorization(request: Request) -> tuple[str, str] | None:
-    """The scheme, in lower case, and the secret that a request presents; None where it presents none."""
+    """Return the scheme, in lower case, and the secret of a request; None without them."""
     field = request.headers.get("authorization")
     if field is None:
         return None
@@ -369,6 +418,6 @@ def _is_self_certifying(node_id: str) -> bool:
 
 
 def _check_self_certifying(node_id: str, key: NodeKey) -> None:
-    """Raise 409 where `node_id` names a key, and another one than `key`."""
+    """Raise 409 if `node_id` names a key other than `key`."""
     if _is_self_certifying(node_id) and node_id != f"{SELF_CERTIFYING}{key.key_id}":
         raise name_of_another_key(node_id, f"{SELF_CERTIFYING}{key.key_id}")

@@ -115,7 +115,7 @@ def describe(version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
-        "paths": _hoisted(paths, named),
+        "paths": hoisted(paths, named),
         "components": {
             "schemas": {name: named[name] for name in sorted(named)},
             "headers": {name: {"schema": schema} for name, schema in HEADERS.items()},
@@ -249,13 +249,13 @@ def _response(status: int, endpoint: Endpoint, codes: list[str]) -> dict[str, An
     return response
 
 
-def _hoisted(value: Any, named: dict[str, Schema]) -> Any:
+def hoisted(value: Any, named: dict[str, Schema]) -> Any:
     """Return `value` with each titled schema moved to `named`, and a reference in its place."""
     if isinstance(value, list):
-        return [_hoisted(item, named) for item in value]
+        return [hoisted(item, named) for item in value]
     if not isinstance(value, dict):
         return value
-    inner = {name: _hoisted(item, named) for name, item in value.items()}
+    inner = {name: hoisted(item, named) for name, item in value.items()}
     title = inner.get("title")
     if not isinstance(title, str):
         return _plain(inner)

@@ -135,7 +135,7 @@ class Broadcast:
 
     @property
     def full(self) -> bool:
-        """Whether the limit of subscribers is reached."""
+        """True at the limit of subscribers."""
         return len(self.subscribers) >= self.subscribers_max
 
     def join(self, head: bytes, number: int) -> Subscriber:

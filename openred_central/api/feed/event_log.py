@@ -163,7 +163,7 @@ class EventFeed:
                 "reason": kind[2],
                 "count": count,
                 # With totals, a subscriber that also reads the figures counts nothing twice.
-                "total": self._nodes.transition_counts[kind],
+                "total": self._nodes.transitions.counts[kind],
             }
             for kind, count in self._counts.items()
         ]

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from ...directory.lifecycle import STATE_BY_WIRE_NAME, State
-from ...directory.state.node import Endpoint
-from ...security.refused import TOKEN_CHARS_MAX
+from ...directory.state.node import NodeEndpoint
+from ...encoding import KEY_ID, TOKEN_ID
+from ...limits.origins import parse_address
+from ...security.refusals import TOKEN_CHARS_MAX
 from ...wording import RFC_3339, parse_rfc3339
 from .fields import Schema, Wrong, only, or_null, schema_of, takes, text_like
 
@@ -26,8 +29,7 @@ LOOKUP_IDS_MAX = 100
 RESULTS_MAX = 100
 
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
-_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{22}}|[A-Za-z0-9_.-]{{23,{TOKEN_CHARS_MAX}}}")
-_KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
+_TOKEN = re.compile(rf"{TOKEN_ID.pattern}|[A-Za-z0-9_.-]{{23,{TOKEN_CHARS_MAX}}}")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 _DNS_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -115,13 +117,9 @@ def address(value: Any) -> str:
         return _reachable(ipaddress.IPv4Address(text)) if _NO_HOST.match(text) else text
     # A zone is local to the node's own machine, and may be any text (RFC 4007 §11.2).
     if "%" not in text:
-        try:
-            found = ipaddress.ip_address(text)
-        except ValueError:
-            pass
-        else:
-            mapped = found.ipv4_mapped if found.version == 6 else None
-            return _reachable(mapped or found)
+        found = parse_address(text)
+        if found is not None:
+            return _reachable(found)
     labels = text.removesuffix(".").split(".")
     # A name whose last label is a number is a mistyped IPv4 address (WHATWG URL §3.5).
     if (
@@ -178,10 +176,10 @@ def public_key(value: Any) -> str:
     return text
 
 
-@takes(text_like(_KEY_ID))
+@takes(text_like(KEY_ID))
 def key_id(value: Any) -> str:
     """Read the id of a key: the base64url SHA-256 of its DER SubjectPublicKeyInfo."""
-    if not _KEY_ID.fullmatch(_text(value)):
+    if not KEY_ID.fullmatch(_text(value)):
         raise Wrong("has to be the base64url SHA-256 of a key's DER SubjectPublicKeyInfo, 43 characters")
     return str(value)
 
@@ -281,20 +279,20 @@ def merge_patch(value: Any) -> dict[str, Any]:
         },
     }
 )
-def addresses(value: Any) -> tuple[Endpoint, ...]:
+def addresses(value: Any) -> tuple[NodeEndpoint, ...]:
     """Read further endpoints of a node, each an object of an address and a port."""
     if not isinstance(value, list) or len(value) > ADDRESSES_MAX:
         raise Wrong(f"has to be a list of at most {ADDRESSES_MAX} endpoints")
     return tuple(_endpoint(number, item) for number, item in enumerate(value))
 
 
-def _endpoint(number: int, value: Any) -> Endpoint:
+def _endpoint(number: int, value: Any) -> NodeEndpoint:
     if not isinstance(value, dict) or not {"address", "port"} <= value.keys():
         raise Wrong(
             f'has to consist of objects such as {{"address": "192.0.2.1", "port": 8001}}; [{number}] is not'
         )
     try:
-        return Endpoint(address(value["address"]), port(value["port"]))
+        return NodeEndpoint(address(value["address"]), port(value["port"]))
     except Wrong as wrong:
         raise Wrong(f"[{number}] {wrong}") from None
 
@@ -362,13 +360,20 @@ def departure(value: Any) -> str:
     return str(value)
 
 
-@takes({"type": "integer", "minimum": 1, "maximum": RESULTS_MAX})
-def max_results(value: Any) -> int:
-    """Read the number of results that a query wants."""
-    text = _text(value)
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= RESULTS_MAX):
-        raise Wrong(f"has to be a whole number from 1 to {RESULTS_MAX}")
-    return int(text)
+def whole_number(minimum: int, maximum: int) -> Callable[[Any], int]:
+    """Make a reader of a whole number in a query."""
+
+    @takes({"type": "integer", "minimum": minimum, "maximum": maximum})
+    def read(value: Any) -> int:
+        text = _text(value)
+        if not (text.isascii() and text.isdigit() and len(text) <= 10 and minimum <= int(text) <= maximum):
+            raise Wrong(f"has to be a whole number from {minimum} to {maximum}")
+        return int(text)
+
+    return read
+
+
+max_results = whole_number(1, RESULTS_MAX)
 
 
 @takes(text_like(_listed(f"(?:{'|'.join(map(_in_any_case, _STATES))})"), examples=["active,pending_1st"]))

@@ -1,14 +1,17 @@
-"""What silence does: nodes whose deadline has come move on, unless there is reason to doubt ourselves."""
+"""The end of a state by silence: nodes move on when their deadline comes, unless we must doubt ourselves.
+
+A crowded directory also lets go of nodes that were never heard since they registered.
+"""
 
 from __future__ import annotations
 
 import math
 from array import array
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import compress
 from operator import not_
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ...clock import Now
 from ...errors import InternalBug
@@ -23,21 +26,31 @@ from ..lifecycle import (
     next_state,
 )
 from ..nodes import Nodes
-from ..state.node import LEFT, Profile
+from ..state.node import HELD, LEFT, PROVEN, Profile
+from ..state.registry import Registry
 from .mass_silence import MassSilence
 
-# A probe that has not answered by then counts as unanswered, whatever became of it.
-PROBE_ANSWER_S = 60.0
-# One that could not be asked, for our own reasons, is asked so much later.
-POSTPONE_S = 300.0
-# So many at once are worth being moved on together.
-CROWD = 8
-# What a record that is broken does to whoever looks at it.
-BROKEN = (InternalBug, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+# A probe without an answer after this time counts as unanswered, whatever became of it.
+PROBE_ANSWER_S: Final = 60.0
+# Delay of a probe that we could not make, for our own reasons.
+POSTPONE_S: Final = 300.0
+# From this many due nodes on, moving them on together is cheaper.
+CROWD: Final = 8
+# The errors that a broken record may raise in any code that reads it.
+BROKEN: Final = (InternalBug, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+CROWDED_SHARE: Final = 0.9
+UNHEARD_S: Final = 48 * 3_600.0
+# Slots that each new node looks at: all have been looked at before the last tenth of the directory is full.
+LOOKED_AT: Final = 64
+# Slots that a new node looks at if no place is left at all.
+LOOKED_AT_WHEN_FULL: Final = 1_024
+# More than one, so that a nearly full directory becomes emptier.
+GIVEN_UP_MAX: Final = 2
 
 
 class ProbeRequest(NamedTuple):
-    """Somebody may try to reach this node; `Expiry.probed` takes the answer."""
+    """A node to probe. `Expiry.probed` takes the answer."""
 
     slot: int
     node_id: str
@@ -46,7 +59,7 @@ class ProbeRequest(NamedTuple):
 
 
 class Expiry:
-    """Handles deadlines as they come due, in bounded pieces. `probing`: ask before believing a silence."""
+    """Handler of deadlines that have come, in bounded pieces. With `probing`, it probes before it acts."""
 
     def __init__(self, nodes: Nodes, silence: MassSilence, *, probing: bool) -> None:
         self._nodes = nodes
@@ -54,41 +67,41 @@ class Expiry:
         self.silence = silence
         self.probe_requests: deque[ProbeRequest] = deque()
         self._asked: dict[int, str] = {}
-        # Slots that are due and could not be asked yet.
+        # Due slots whose probe was postponed.
         self._postponed: set[int] = set()
-        # Slots that are due but must wait, for the end of a hold or for the next pass after it. An entry of
-        # the queue counts only while its slot is in the set.
+        # Due slots that wait for the end of a hold, or for the next pass after it. An entry of the queue
+        # counts only while its slot is in the set.
         self._waiting_queue: deque[int] = deque()
         self._waiting: set[int] = set()
-        # Those of them that count as silent already, for a state that they passed within the hour.
+        # Waiting slots that count as silent already, because they changed state within the hour.
         self._waiting_counted: set[int] = set()
-        # Nodes whose transition failed, with what failed; they are left alone until they are heard again.
+        # Slots whose transition failed, with the error. They are left alone until the node is heard.
         self.set_aside: dict[int, str] = {}
 
     @property
     def waiting_count(self) -> int:
-        """How many nodes are due and held back."""
+        """Number of nodes that are due and held back."""
         return len(self._waiting)
 
     def is_waiting(self, slot: int) -> bool:
-        """Whether the node in `slot` is due and held back."""
+        """Return whether the node in `slot` is due and held back."""
         return slot in self._waiting
 
     def is_asked(self, slot: int) -> bool:
-        """Whether the answer to a probe of the node in `slot` is awaited."""
+        """Return whether a probe of the node in `slot` is under way."""
         return slot in self._asked
 
     def is_postponed(self, slot: int) -> bool:
-        """Whether the node in `slot` is due and to be asked at a later time."""
+        """Return whether the node in `slot` is due and its probe postponed."""
         return slot in self._postponed
 
     def next_s(self) -> float | None:
-        """When something is due next, in attended seconds; None where nothing ever is."""
+        """Return the time of the next deadline, in attended seconds; None without any."""
         times = (self._nodes.deadlines.next_s(), self._nodes.tombstones.next_s())
         return min((time for time in times if time is not None), default=None)
 
     def expire_due(self, now: Now, limit: int) -> int:
-        """Handle up to `limit` of what is due; if fewer were handled, nothing more can be now."""
+        """Handle up to `limit` deadlines. If fewer were handled, no more can be handled now."""
         held = self.silence.hold is not None
         blocked, handled = held, 0
         while handled < limit:
@@ -100,7 +113,7 @@ class Expiry:
                 try:
                     blocked |= not self._look_at(slot, now)
                 except Exception as error:  # noqa: BLE001
-                    # One broken record must not stop the life of all others.
+                    # One broken record must not stop the life cycle of all others.
                     self._nodes.deadlines.disarm(slot)
                     self.set_aside[slot] = f"{type(error).__name__}: {error}"
         if handled == limit:
@@ -113,9 +126,9 @@ class Expiry:
         return handled + self._expire_tombstones(now, limit - handled)
 
     def probed(self, slot: int, node_id: str, *, alive: bool | None, now: Now) -> None:
-        """Take the answer to a probe, in time or late; harmless where the node is no more.
+        """Take the answer to a probe, in time or late; harmless if the node is no more.
 
-        `alive` is None where it could not be asked, which is not its fault.
+        `alive` is None if the probe could not be made, which is not the node's fault.
         """
         if alive is None:
             self.postpone(slot, node_id, now)
@@ -124,10 +137,10 @@ class Expiry:
         awaited = self._asked.get(slot) == node_id
         if not alive:
             if awaited:
-                # The next piece of work finds it due and unanswered.
+                # The next piece of work finds the node due and unanswered.
                 self._nodes.deadlines.arm(slot, now.attended_s)
         elif awaited or (
-            # Late, it is a sign of life all the same, but not of one that took its leave in the meantime.
+            # A late answer is a sign of life, too, unless the node has left in the meantime.
             not registry.is_free(slot)
             and registry.node_id(slot) == node_id
             and not registry.flags(slot) & LEFT
@@ -135,7 +148,7 @@ class Expiry:
             self.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
 
     def postpone(self, slot: int, node_id: str, now: Now) -> None:
-        """A node cannot be asked now, which is not its fault: it is asked `POSTPONE_S` later."""
+        """Postpone the probe of a node by `POSTPONE_S`, because it cannot be made now."""
         if self._asked.get(slot) == node_id:
             del self._asked[slot]
             self._postponed.add(slot)
@@ -143,9 +156,9 @@ class Expiry:
             self._nodes.deadlines.arm(slot, now.attended_s + POSTPONE_S)
 
     def sign_of_life(self, slot: int, event: Event, now: Now) -> State:
-        """The node in `slot` was heard: it is active from now on. Returns the state that it was in.
+        """Make the node in `slot` active, because it was heard. Return the state that it was in.
 
-        Last signs of life never go back in attended time; the wall time shown is that of the latest.
+        The last sign of life never goes back in attended time; its wall time is that of the latest one.
         """
         registry = self._nodes.registry
         gap_s = now.attended_s - registry.last_seen_s[slot]
@@ -161,13 +174,13 @@ class Expiry:
         return state
 
     def questions(self, slot: int) -> bool:
-        """Whether the life of the node in `slot` is in question, which its next sign of life will end."""
+        """Return whether the life of the node in `slot` is in question until its next sign of life."""
         return (
             slot in self._waiting or slot in self._asked or slot in self._postponed or slot in self.set_aside
         )
 
     def let_go(self, slot: int) -> None:
-        """The node in `slot` was heard: nothing is held against it, its deadline counts again."""
+        """End all doubts about the node in `slot`, because it was heard; its deadline counts again."""
         self.silence.returned(slot)
         self._waiting.discard(slot)
         self._waiting_counted.discard(slot)
@@ -177,7 +190,7 @@ class Expiry:
         self._nodes.deadlines.arm(slot, self._nodes.deadline_s(slot))
 
     def release_hold(self, now: Now) -> bool:
-        """End a hold on an operator's word. Returns whether there was one."""
+        """End a hold on an operator's word. Return whether there was one."""
         if self.silence.hold is None:
             return False
         self.silence.release(now.attended_s)
@@ -191,15 +204,15 @@ class Expiry:
         self.let_go(slot)
 
     def _next_due(self, now: Now, limit: int, *, blocked: bool) -> tuple[list[int], int]:
-        """The next slots to look at, and how many entries they were, of which `limit` may be taken.
+        """Return the next slots to look at, and how many entries were taken for them, up to `limit`.
 
-        Those that wait come first, one at a time; where `blocked`, they stay where they are.
+        Waiting slots come first, one at a time; if `blocked`, they stay where they are.
         """
         queue, passed = self._waiting_queue, 0
         while queue and not blocked and passed < limit:
             slot = queue.popleft()
             passed += 1
-            # Who was heard since left an entry that does not count.
+            # Otherwise the entry is stale: the node was heard since.
             if slot in self._waiting:
                 self._waiting.remove(slot)
                 self._waiting_counted.discard(slot)
@@ -209,9 +222,9 @@ class Expiry:
         return self._nodes.deadlines.pop_due(now.attended_s, limit)
 
     def _advance_all(self, slots: Sequence[int], now: Now) -> Sequence[int]:
-        """Move on those of `slots` about whom there is nothing to ask or to doubt; returns the others.
+        """Move on all of `slots` that need neither a probe nor a doubt. Return the others.
 
-        Where many are due at once, each takes a third of what `_look_at` does.
+        Many nodes move on together for far less than one by one (`_look_at`).
         """
         nodes = self._nodes
         if (
@@ -221,10 +234,10 @@ class Expiry:
         ):
             return slots
         try:
-            # An array, because what does not fit into one can be no deadline.
+            # An array, because a value that does not fit into it cannot be a deadline.
             steps = array("Q", nodes.deadline_steps(slots))
         except BROKEN:
-            # One by one they show who it is.
+            # Looked at one by one, the broken record shows.
             return slots
         now_steps = math.floor(now.attended_s * DEADLINE_STEPS_PER_S)
         early: list[tuple[int, int]] = []
@@ -239,22 +252,24 @@ class Expiry:
             for state, entries in due.items()
             for other in self._advance_from(STATES[state], *zip(*entries, strict=True), now=now)
         ]
-        # Tombstones expire in the order in which they are put up.
+        # Sorted by deadline, since tombstones expire in the order in which they are added.
         return [slot for _, slot in sorted(others)]
 
     def _advance_from(
         self, state: State, slots: Sequence[int], steps: Sequence[int], *, now: Now
     ) -> list[tuple[int, int]]:
-        """The `_advance` of nodes that are all in `state`, which ends at `steps` of each; none of them dies.
+        """Move nodes that are all in `state` through every state that has ended by now, but not to death.
 
-        Returns those that are to die, or cannot be moved on, each behind when its state ended.
+        The state of each ends at its entry of `steps`. Return (step, slot) of those that are to die or that
+        cannot be moved on together.
         """
         nodes, now_steps = self._nodes, math.floor(now.attended_s * DEADLINE_STEPS_PER_S)
         while slots:
             if TABLE.get((state, Event.DEADLINE)) not in LIVE_STATES:
                 break
             at_s = [step / DEADLINE_STEPS_PER_S for step in steps]
-            at = [now.wall_s - (now.attended_s - due_s) for due_s in at_s]
+            ahead_s = now.wall_s - now.attended_s
+            at = [due_s + ahead_s for due_s in at_s]
             try:
                 state = nodes.enter_all(slots, state, Event.DEADLINE, at=at, at_s=at_s)
             except BROKEN:
@@ -269,7 +284,7 @@ class Expiry:
         return list(zip(steps, slots, strict=True))
 
     def _look_at(self, slot: int, now: Now) -> bool:
-        """Move on a node whose deadline has come; False where it must wait, like all that were not asked."""
+        """Move on a node whose deadline has come. Return False if it must wait, like all not yet probed."""
         nodes = self._nodes
         due_s = nodes.deadline_s(slot)
         unanswered = self._asked.pop(slot, None) is not None
@@ -282,7 +297,7 @@ class Expiry:
                 self._wait(slot)
                 return False
             if self._probing:
-                self._ask(slot, now)
+                self._probe(slot, now)
                 return True
         self.silence.advanced((slot,), now.attended_s)
         self._advance(slot, due_s, now)
@@ -293,18 +308,18 @@ class Expiry:
         nodes = self._nodes
         state = nodes.registry.state(slot)
         while due_s <= now.attended_s:
-            at = now.wall_s - (now.attended_s - due_s)
+            at = now.wall_at(due_s)
             if next_state(state, Event.DEADLINE) is State.DEAD:
                 node_id = nodes.registry.node_id(slot)
                 nodes.bury(slot, Event.DEADLINE, at=at, at_s=due_s, now_s=now.attended_s)
                 self.silence.died(slot, node_id)
                 return
             state = nodes.enter(slot, Event.DEADLINE, at=at, at_s=due_s)
-            # It began now, and nothing else counts for a silent node: 0.5 µs less than by its slot.
+            # The new state began at `due_s`, and nothing else counts for a silent node.
             due_s = deadline_s(state, due_s, 0.0, 0.0, nodes.lifecycle)
         nodes.deadlines.arm(slot, due_s)
 
-    def _ask(self, slot: int, now: Now) -> None:
+    def _probe(self, slot: int, now: Now) -> None:
         registry = self._nodes.registry
         node_id, profile = registry.node_id(slot), Profile.decode(registry.profile(slot))
         self._asked[slot] = node_id
@@ -323,6 +338,79 @@ class Expiry:
             if tombstone is None:
                 return handled
             ends_s = self._nodes.tombstones.ends_s(tombstone)
-            at = now.wall_s - (now.attended_s - ends_s)
-            self._nodes.forget_tombstone(tombstone, at=at, at_s=ends_s)
+            self._nodes.forget_tombstone(tombstone, at=now.wall_at(ends_s), at_s=ends_s)
         return limit
+
+
+def is_crowded(count: int, count_max: int) -> bool:
+    """Return whether so many nodes or bytes are held that nodes make room for new ones."""
+    return count >= CROWDED_SHARE * count_max
+
+
+def makes_room(
+    *,
+    kept: bool,
+    registered_at: float,
+    last_seen_at: float,
+    last_seen_s: float,
+    away_until_s: float,
+    now_s: float,
+) -> bool:
+    """Return whether a node makes room: nothing keeps it, and it was never heard since it registered.
+
+    `kept`: the node proved its key, or an operator holds it. `registered_at` and `last_seen_at` are wall
+    times, equal for a node that was never heard again. `last_seen_s`, `away_until_s` and `now_s` are attended
+    seconds, so that no node loses its place because we were away. A node that announced an absence until
+    `away_until_s` is expected only from then on.
+    """
+    expected_s = max(last_seen_s, away_until_s)
+    return not kept and last_seen_at == registered_at and now_s - expected_s >= UNHEARD_S
+
+
+class Crowding:
+    """A round over all slots, a few with each new node, that finds nodes to make room.
+
+    The records alone decide, so a restart loses nothing.
+    """
+
+    def __init__(self, registry: Registry, nodes_max: int, bytes_max: int) -> None:
+        self._registry = registry
+        self._nodes_max = nodes_max
+        self._bytes_max = bytes_max
+        self._next_slot = 0
+
+    def who_makes_room(self, bytes_added: int, now_s: float) -> list[int]:
+        """Return up to `GIVEN_UP_MAX` slots to free at attended time `now_s`; none unless it is crowded.
+
+        The room is for one more node, which takes `bytes_added` more bytes.
+        """
+        nodes, held = len(self._registry), self._registry.bytes_held
+        if not (is_crowded(nodes, self._nodes_max) or is_crowded(held + bytes_added, self._bytes_max)):
+            return []
+        is_full = nodes >= self._nodes_max or held + bytes_added > self._bytes_max
+        found: list[int] = []
+        for slot in self._round(LOOKED_AT_WHEN_FULL if is_full else LOOKED_AT):
+            if self._makes_room(slot, now_s):
+                found.append(slot)
+                if len(found) == GIVEN_UP_MAX:
+                    break
+        return found
+
+    def _round(self, limit: int) -> Iterator[int]:
+        slots = self._registry.slots_count
+        for _ in range(min(limit, slots)):
+            slot = self._next_slot % slots
+            self._next_slot = slot + 1
+            if not self._registry.is_free(slot):
+                yield slot
+
+    def _makes_room(self, slot: int, now_s: float) -> bool:
+        registry = self._registry
+        return makes_room(
+            kept=bool(registry.flags(slot) & (PROVEN | HELD)),
+            registered_at=registry.registered_at(slot),
+            last_seen_at=registry.last_seen_at[slot],
+            last_seen_s=registry.last_seen_s[slot],
+            away_until_s=registry.away_s(slot)[1],
+            now_s=now_s,
+        )

@@ -1,10 +1,10 @@
-"""Mass silence is evidence against us: when very many nodes fall silent at once, we doubt ourselves first.
+"""Mass silence is evidence against us: if very many nodes fall silent at once, we doubt ourselves first.
 
-Nodes that moved on by silence within the last hour, and were not heard since, are counted, each once however
-many states it passed. When one more would take the count above a share of the registry, and the directory's
-own history expects far fewer, all of them are held: attended time stands still, so nobody ages. The hold ends
-when so many came back that at most half of what is believed is still silent, after its longest time, or on an
-operator's word; whoever is still silent then goes on, at a bounded pace.
+Nodes that silence moved on within the last hour, and that were not heard since, are counted, each once
+however many states it passed. If one more would lift the count above a share of the registry, and the
+directory's own history expects far fewer, all transitions are held: attended time stands still, so no node
+ages. The hold ends when so many nodes came back that at most half of the believed number is still silent,
+after its longest time, or on an operator's word. Nodes that are still silent then move on at a bounded pace.
 """
 
 from __future__ import annotations
@@ -18,26 +18,30 @@ from ...clock import Now
 from ..state.registry import shard_of
 
 WINDOW_S = 3_600.0
-# The window is kept in slices, so that it moves on at the same cost however many nodes are in it.
+# The window consists of slices, so that moving it costs the same however many nodes are in it.
 SLICE_S = 60.0
-# The dead of a slice are kept in so many parts: one of a million stops everybody for 70 ms when it grows.
+# Dictionaries for the dead of a slice. One of a million entries would hold up everything when it grows.
 NAME_PARTS = 64
-# "Far lower": what is expected must be less than a quarter of what is seen.
+# "Far fewer": less than a quarter of the observed number is expected.
 UNEXPECTED_FACTOR = 4.0
-# How much of the usual rate is taken over from each window that passes; a week or so is remembered.
+# Weight of each window that passes in the usual rate, which so remembers about a week.
 USUAL_RATE_WEIGHT = 1 / 168
-# After a hold at most this share of the registry advances in one pass of so many attended seconds.
+# After a hold, at most this share of the registry moves on in one pass of `RELEASE_PASS_S` attended seconds.
 RELEASE_SHARE = 0.15
 RELEASE_PASS_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class MassSilenceOptions:
-    """`share` of the registry (above 0; 1 and more never holds), `nodes_min` nodes, `hold_s_max` seconds."""
+    """Limits of the silence that is believed, and of a hold.
 
-    share: float = 0.05
-    nodes_min: int = 100
-    hold_s_max: float = 86_400.0
+    `share` is the believed share of the registry (1 and more never holds), but never less than `nodes_min`
+    nodes. A hold lasts at most `hold_s_max` seconds.
+    """
+
+    share: float
+    nodes_min: int
+    hold_s_max: float
 
     def __post_init__(self) -> None:
         if not self.share > 0:
@@ -50,7 +54,7 @@ class MassSilenceOptions:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why and since when transitions are held. `since_at` wall, `since_monotonic_s` monotonic seconds."""
+    """A hold of all transitions, with its start in wall time and in monotonic seconds, and its reason."""
 
     since_at: float
     since_monotonic_s: float
@@ -58,17 +62,16 @@ class Hold:
 
 
 class _Slice:
-    """Who last moved on within one part of the window, that begins at attended `start_s`."""
+    """Nodes that last moved on within one part of the window, which begins at attended `start_s`."""
 
     __slots__ = ("dead", "living", "start_s")
 
     def __init__(self, start_s: float) -> None:
         self.start_s = start_s
-        # How many of those that are in the registry; which they are, each slot tells.
+        # Number of those that are in the registry; `_slice_of` says which they are.
         self.living = 0
-        # By id, by which one that died is known when it returns, perhaps in another slot. In dictionaries,
-        # which the garbage collector does not walk where they hold but text; it walked sets of a million ids
-        # for 80 ms.
+        # By id, since a dead node may return in another slot. The garbage collector does not walk
+        # dictionaries of text, but would walk sets.
         self.dead: defaultdict[int, dict[str, None]] = defaultdict(dict)
 
     @property
@@ -77,18 +80,17 @@ class _Slice:
 
 
 class MassSilence:
-    """Decides, node by node, whether silence may still be believed. Nodes are known by their slots."""
+    """Judge of silence, node by node. Nodes are known by their slots."""
 
     def __init__(self, options: MassSilenceOptions) -> None:
         self._options = options
         self.usual_per_h = 0.0
         self.hold: Hold | None = None
-        # Oldest first; nobody is in two.
+        # Oldest first. No node is in two slices.
         self._slices: deque[_Slice] = deque()
-        # Slices are numbered, from 1 on and never again: `_first` is the number of the oldest.
+        # Slices are numbered from 1 on, and no number comes twice. `_first` is the number of the oldest.
         self._first = 1
-        # In which slice the node in each slot last moved on. A number below `_first` says nothing any more.
-        # Four bytes, and nothing to be looked up by name: 0.1 µs for each transition instead of 0.6.
+        # Number of the slice in which the node in each slot last moved on. A number below `_first` is stale.
         self._slice_of = array("I")
         self._recent = 0
         self._window_started_s: float | None = None
@@ -99,37 +101,37 @@ class MassSilence:
 
     @property
     def releasing(self) -> bool:
-        """Whether the backlog of a hold is being worked off, at a bounded pace."""
+        """True while the backlog of a hold moves on, at a bounded pace."""
         return self._releasing
 
     @property
     def recent(self) -> int:
-        """How many nodes moved on by silence within the last window and were not heard since."""
+        """Number of nodes that silence moved on within the last window and that were not heard since."""
         return self._recent
 
     def threshold(self, nodes: int) -> float:
-        """How many silent nodes within one window are believed in a registry of `nodes`."""
+        """Return how many silent nodes within one window are believed in a registry of `nodes`."""
         if self._options.share >= 1:
             return float("inf")
         believed = max(self._options.share * nodes, self._options.nodes_min - 1)
         return max(believed, UNEXPECTED_FACTOR * self.usual_per_h)
 
     def counts(self, slot: int) -> bool:
-        """Whether the node in `slot` is among the `recent` ones."""
+        """Return whether the node in `slot` is among the `recent` ones."""
         return slot < len(self._slice_of) and self._slice_of[slot] >= self._first
 
     def believes(self, count: int, nodes: int, now: Now) -> bool:
-        """Whether so many more of `nodes` may advance by silence, whoever they are; none is being probed."""
+        """Return whether any `count` more of `nodes` may move on by silence, while none is being probed."""
         if self.hold is not None or self._releasing:
             return False
         self._pass_time(now.attended_s)
         return self._recent + count <= self.threshold(nodes)
 
     def may_advance(self, slot: int, nodes: int, asked: int, now: Now) -> bool:
-        """Whether the node in `slot` may advance by silence; begins a hold where it is one too many.
+        """Return whether the node in `slot` may move on by silence; begin a hold if it is one too many.
 
-        `nodes` is how many are registered. `asked` is how many of them are being probed: each may yet turn
-        out to be silent, so its place is kept, but only their answers tell whether it is one too many.
+        `nodes` are registered and `asked` of them are being probed. Each of these may turn out to be silent,
+        so its place is kept, but only its answer can make it one too many.
         """
         if self.hold is not None:
             return False
@@ -137,7 +139,7 @@ class MassSilence:
         if self._releasing:
             return self._pass_count + asked < max(1, int(RELEASE_SHARE * nodes))
         threshold = self.threshold(nodes)
-        # One that is counted already makes them no more.
+        # A node that is counted already does not increase the number.
         if self._recent + asked + 1 <= threshold or self.counts(slot):
             return True
         if asked:
@@ -151,9 +153,9 @@ class MassSilence:
         return False
 
     def advanced(self, slots: Sequence[int], now_s: float) -> None:
-        """The nodes in `slots` moved on by silence at attended `now_s`, each through however many states."""
+        """Count the nodes in `slots`, which silence moved on at attended `now_s`."""
         if self._releasing:
-            # The backlog says how long we held, not how many nodes fall silent now.
+            # The backlog shows how long the hold was, not how many nodes fall silent now.
             self._pass_count += len(slots)
             return
         start_s = now_s - now_s % SLICE_S
@@ -172,7 +174,7 @@ class MassSilence:
         self._recent += len(slots)
 
     def died(self, slot: int, node_id: str) -> None:
-        """The node in `slot` moved on to its death: it is known by its name from now on."""
+        """Count the node in `slot` by its name from now on, because it died."""
         if self.counts(slot):
             its_slice = self._slices[self._slice_of[slot] - self._first]
             its_slice.living -= 1
@@ -180,14 +182,14 @@ class MassSilence:
             self._slice_of[slot] = 0
 
     def returned(self, slot: int) -> None:
-        """The node in `slot` was heard, or its owner took it away: it is not silent, and not counted."""
+        """Stop counting the node in `slot`, because it was heard, has left or was forgotten."""
         if self.counts(slot):
             self._slices[self._slice_of[slot] - self._first].living -= 1
             self._slice_of[slot] = 0
             self._recent -= 1
 
     def began_anew(self, node_id: str) -> None:
-        """A node was registered: if it is one that had died, it is not silent, and not counted any more."""
+        """Stop counting a node that had died, because it was registered again."""
         part = shard_of(node_id, NAME_PARTS)
         for each in self._slices:
             if part in each.dead and node_id in each.dead[part]:
@@ -196,14 +198,14 @@ class MassSilence:
                 return
 
     def release(self, now_s: float) -> None:
-        """End a hold; those who are still silent advance at a bounded pace until `caught_up`."""
+        """End a hold. Nodes that are still silent move on at a bounded pace until `caught_up`."""
         self.hold = None
         self._releasing = True
         self._pass_started_s = now_s
         self._pass_count = 0
 
     def caught_up(self) -> None:
-        """Nothing is due any more: the next silence is judged afresh."""
+        """Judge the next silence afresh, because nothing is due any more."""
         if self._releasing:
             self._releasing = False
             self._first += len(self._slices)
@@ -211,10 +213,9 @@ class MassSilence:
             self._recent = 0
 
     def reconsider(self, waiting: int, nodes: int, now_s: float, monotonic_s: float) -> bool:
-        """End the hold if the nodes came back or its time is up.
+        """End the hold if the nodes came back or its time is up. Return whether it ended.
 
-        `waiting` of `nodes` are due and held, those left out that `recent` counts already. Returns whether
-        the hold ended by this.
+        `waiting` of `nodes` are due and held, without those that `recent` counts already.
         """
         if self.hold is None:
             return False

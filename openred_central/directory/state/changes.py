@@ -195,7 +195,7 @@ class _Noted:
         self._count -= len(keys)
 
 
-class Changes:
+class PendingChanges:
     """Notes of rows to write: records by slot, tombstones by the hash of the id, signs of life by slot."""
 
     def __init__(self) -> None:

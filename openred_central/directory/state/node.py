@@ -95,7 +95,7 @@ class Tombstone(NamedTuple):
 
     `id_hash` is made by `hash_id`. `key_fingerprint` names the key that may register the name again at once.
     `died_at` is wall time, `died_s` attended seconds; `reason` is the wire name of the event. `revision`
-    tells which is newer, a record or a tombstone of the same name. Of `flags` only PROVEN remains. `next_key`
+    tells which is newer, a record or a tombstone of the same name. Only PROVEN remains of `flags`. `next_key`
     is as in `Record` and binds the next bearer of the name.
     """
 
@@ -124,7 +124,7 @@ class Transition(NamedTuple):
 transition_kind = itemgetter(3, 4, 5)
 
 
-class Endpoint(NamedTuple):
+class NodeEndpoint(NamedTuple):
     """One endpoint of a node: `address` is IPv4, IPv6 or a DNS name, `port` is 1 to 65535."""
 
     address: str
@@ -137,7 +137,7 @@ class Profile(NamedTuple):
     address: str
     port: int
     public_key: str
-    addresses: tuple[Endpoint, ...] = ()
+    addresses: tuple[NodeEndpoint, ...] = ()
     metadata: dict[str, Any] = NO_METADATA
 
     def encode(self) -> bytes:
@@ -152,7 +152,7 @@ class Profile(NamedTuple):
     def decode(cls, encoded: bytes) -> Profile:
         """Return the profile that `encode` wrote."""
         address, port, public_key, more, metadata = profile_parts(encoded)
-        return cls(address, port, public_key, tuple(Endpoint(*endpoint) for endpoint in more), metadata)
+        return cls(address, port, public_key, tuple(NodeEndpoint(*endpoint) for endpoint in more), metadata)
 
 
 def profile_parts(encoded: bytes) -> list[Any]:

@@ -78,9 +78,10 @@ class Registry:
         self._revisions = array("Q")
         self._digests = array("Q")
         self._set_ids = array("I")
-        self._columns: tuple[array[int] | array[float], ...] = (
-            *(self.states, self._flags, self._registered_at, self.last_seen_at, self.last_seen_s),
-            *(self._since_s, self.usual_gap_s, self._revisions, self._digests, self._set_ids),
+        # The columns of numbers in the order of `Record`, from its field `state` to `revision`.
+        self._columns: tuple[array[Any], ...] = (
+            *(self.states, self._flags, self._registered_at, self.last_seen_at),
+            *(self.last_seen_s, self._since_s, self.usual_gap_s, self._revisions),
         )
 
     def __len__(self) -> int:
@@ -201,7 +202,7 @@ class Registry:
 
     @property
     def has_absences(self) -> bool:
-        """Whether any node has announced an absence."""
+        """True if any node has announced an absence."""
         return bool(self._away)
 
     def is_away(self, slot: int) -> bool:
@@ -232,17 +233,10 @@ class Registry:
         """Return the whole record in `slot`. Raise `InternalBug` if the slot is free."""
         service_set = self.service_set(slot)
         away_from_s, away_until_s = self.away_s(slot)
-        return Record(
+        values = (
             slot,
             self.node_id(slot),
-            self.states[slot],
-            self._flags[slot],
-            self._registered_at[slot],
-            self.last_seen_at[slot],
-            self.last_seen_s[slot],
-            self._since_s[slot],
-            self.usual_gap_s[slot],
-            self._revisions[slot],
+            *[column[slot] for column in self._columns],
             service_set.services,
             service_set.region,
             self._profiles[slot],
@@ -251,18 +245,15 @@ class Registry:
             self._histories[slot],
             *self._key_changes.get(slot, (0, "")),
         )
+        return Record._make(values)
 
     def records(self, slots: Sequence[int]) -> list[Record]:
         """Return the `record` of each of `slots`, none of which is free: cheaper than one by one."""
         set_ids = list(self.set_ids(slots))
         sets = {set_id: self.sets[set_id] for set_id in set(set_ids)}
-        columns = (
-            *(self._node_ids, self.states, self._flags, self._registered_at, self.last_seen_at),
-            *(self.last_seen_s, self._since_s, self.usual_gap_s, self._revisions),
-        )
         rows = zip(
             slots,
-            *(map(column.__getitem__, slots) for column in columns),
+            *(map(column.__getitem__, slots) for column in (self._node_ids, *self._columns)),
             [sets[set_id].services for set_id in set_ids],
             [sets[set_id].region for set_id in set_ids],
             map(self._profiles.__getitem__, slots),
@@ -366,14 +357,8 @@ class Registry:
         self._node_ids.extend(spread(node_ids, slots, first, None))
         self._profiles.extend(spread(columns.profile, slots, first, b""))
         self._histories.extend(spread(histories, slots, first, ""))
-        self.states.extend(spread(columns.state, slots, first, 0))
-        self._flags.extend(spread(columns.flags, slots, first, 0))
-        self._registered_at.extend(spread(columns.registered_at, slots, first, 0.0))
-        self.last_seen_at.extend(spread(columns.last_seen_at, slots, first, 0.0))
-        self.last_seen_s.extend(spread(columns.last_seen_s, slots, first, 0.0))
-        self._since_s.extend(spread(columns.since_s, slots, first, 0.0))
-        self.usual_gap_s.extend(spread(columns.usual_gap_s, slots, first, 0.0))
-        self._revisions.extend(spread(columns.revision, slots, first, 0))
+        for column, values in zip(self._columns, columns[2:10], strict=True):
+            column.extend(spread(values, slots, first, 0))
         self._set_ids.extend(spread(set_ids, slots, first, 0))
         if any(columns.away_until_s) or any(columns.away_from_s):
             absences = zip(slots, columns.away_from_s, columns.away_until_s, strict=True)
@@ -480,7 +465,7 @@ class Registry:
         self._node_ids.append(None)
         self._profiles.append(b"")
         self._histories.append("")
-        for column in self._columns:
+        for column in (*self._columns, self._digests, self._set_ids):
             column.append(0)
 
     def _write(self, record: Record) -> None:

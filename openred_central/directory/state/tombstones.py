@@ -1,4 +1,4 @@
-"""What answers for the names of the dead, until it too is forgotten."""
+"""Tombstones, which answer for the names of dead nodes until they expire, too."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from .node import Tombstone, hash_id, id_digest
 
 _BASE64 = partial(b2a_base64, newline=False)
 _URL_SAFE_TO_PLAIN = str.maketrans("-_", "+/")
-# The longest that anything counts that a node was granted, after it died: `LIFETIME_S_MAX` of tokens.
+# Longest time for which something granted to a node is valid after its death: `LIFETIME_S_MAX` of tokens.
 GRANTED_S_MAX = 3_600.0
 
 
 class Tombstones:
-    """Tombstones by the hash of the id, of two kinds: of those who died by silence, and of those forgotten.
+    """Tombstones by the hash of the id, of two kinds: nodes that died by silence, and forgotten nodes.
 
-    All stand for the same time, so in each kind the order in which they were put up is the order in which
-    they expire: no heap is needed. `count_max` bounds each kind; beyond it the oldest of that kind goes
-    first. Anybody can have nodes forgotten, as many as he likes: they crowd out only their like.
+    All stand equally long, so in each kind they expire in the order in which they were added, and no heap is
+    needed. `count_max` bounds each kind; beyond it the oldest one goes. Callers can have any number of nodes
+    forgotten, so these crowd out only their own kind.
     """
 
     def __init__(self, *, tombstone_s: float, count_max: int) -> None:
         self._tombstone_s = tombstone_s
         self._count_max = count_max
-        # Not plain dictionaries, which look for their first key among all that were ever taken away.
+        # A plain dictionary would look for its first key among all keys that were ever removed.
         self._silent: OrderedDict[str, Tombstone] = OrderedDict()
         self._forgotten: OrderedDict[str, Tombstone] = OrderedDict()
-        # Until then something may count that was granted to a node whose tombstone is gone.
+        # Until then, something granted to a node whose tombstone is gone may be valid.
         self._grants_end_s = 0.0
 
     def __len__(self) -> int:
@@ -42,7 +42,7 @@ class Tombstones:
         return chain(self._silent.values(), self._forgotten.values())
 
     def put_up(self, tombstone: Tombstone, now_s: float) -> list[Tombstone]:
-        """Keep `tombstone` from `now_s` on, in attended seconds, instead of an older one of the same name.
+        """Add `tombstone` at attended `now_s`, in place of an older one of the same name.
 
         Return those that had to make room.
         """
@@ -56,22 +56,22 @@ class Tombstones:
         return crowded_out
 
     def lift(self, id_hash: str) -> Tombstone | None:
-        """Take the tombstone of `id_hash` away and return it; None where there is none."""
+        """Remove and return the tombstone of `id_hash`; None if there is none."""
         return self._silent.pop(id_hash, None) or self._forgotten.pop(id_hash, None)
 
     def get(self, id_hash: str) -> Tombstone | None:
-        """The tombstone of `id_hash`; None where there is none."""
+        """Return the tombstone of `id_hash`; None if there is none."""
         return self._silent.get(id_hash) or self._forgotten.get(id_hash)
 
     def of_node(self, node_id: str) -> Tombstone | None:
-        """The tombstone of a node by its id; None where there is none."""
+        """Return the tombstone of a node by its id; None if there is none."""
         return self.get(hash_id(node_id)) if self else None
 
     def name_any(self, node_ids: Iterable[str]) -> bool:
-        """Whether there is a tombstone of any of these nodes: a third of the cost of `of_node` for each."""
+        """Return whether any of these nodes has a tombstone: cheaper than `of_node` for each."""
         if not self:
             return False
-        # In the alphabet and with the padding of base64 as it comes.
+        # Convert the few hashes to plain base64 with padding, instead of the many digests to base64url.
         hashes = {
             id_hash.translate(_URL_SAFE_TO_PLAIN).encode() + b"=="
             for id_hash in chain(self._silent, self._forgotten)
@@ -80,16 +80,16 @@ class Tombstones:
         return not hashes.isdisjoint(map(_BASE64, digests))
 
     def ends_s(self, tombstone: Tombstone) -> float:
-        """When `tombstone` expires, in attended seconds."""
+        """Return when `tombstone` expires, in attended seconds."""
         return tombstone.died_s + self._tombstone_s
 
     def next_s(self) -> float | None:
-        """When the next tombstone expires, in attended seconds; None where there is none."""
+        """Return when the next tombstone expires, in attended seconds; None if there is none."""
         first = self._first()
         return self.ends_s(first) if first is not None else None
 
     def pop_expired(self, now_s: float) -> Tombstone | None:
-        """The next tombstone that has expired at `now_s`, taken away; None where none has."""
+        """Remove and return the next tombstone that has expired at `now_s`; None if none has."""
         first = self._first()
         if first is None or self.ends_s(first) > now_s:
             return None
@@ -97,21 +97,21 @@ class Tombstones:
         return self.lift(first.id_hash)
 
     def restart(self, now_s: float) -> None:
-        """Begin anew at `now_s`, in attended seconds: which tombstones went before, nobody remembers."""
+        """Begin anew at attended `now_s`: it is not known which tombstones went before."""
         self._note_gone(now_s)
 
     def may_have_grants(self, node_id: str, now_s: float) -> bool:
-        """Whether at `now_s` something may still count that an earlier bearer of the name was granted."""
+        """Return whether something granted to an earlier bearer of the name may still be valid at `now_s`."""
         return now_s < self._grants_end_s or self.of_node(node_id) is not None
 
     def _note_gone(self, now_s: float) -> None:
-        """Remember that nothing will tell any more of a node that was granted something up to `now_s`.
+        """Remember that a tombstone is gone whose node may have been granted something until `now_s`.
 
-        Its death may be dated earlier: a deadline that was handled late counts from when it came.
+        The death may be dated earlier, if its deadline was handled late.
         """
         self._grants_end_s = max(self._grants_end_s, now_s + GRANTED_S_MAX)
 
     def _first(self) -> Tombstone | None:
-        """The one that expires first."""
+        """Return the tombstone that expires first; None if there is none."""
         heads = [next(iter(kind.values())) for kind in (self._silent, self._forgotten) if kind]
         return min(heads, key=self.ends_s, default=None)

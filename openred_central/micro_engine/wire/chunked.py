@@ -11,8 +11,8 @@ from ..limits import (
     SMALL_CHUNK_BYTES,
     SMALL_CHUNKS_MAX,
 )
-from ..protocol_errors import bad_request, bare_line_break, content_too_large, quoted
 from .fields import find_line_end, find_section_end, parse_fields
+from .protocol import TOKEN, bad_request, bare_line_break, content_too_large, quoted
 
 _CRLF = b"\r\n"
 _SIZE_LINE = "chunk size line"
@@ -21,13 +21,13 @@ _SIZE_LINE_BYTES_MAX = CHUNK_SIZE_DIGITS_MAX + CHUNK_EXTENSION_BYTES_MAX
 
 # chunk-size [ chunk-ext ] (RFC 9112 §7.1.1). White space may stand around ";" and "=", nowhere else.
 # Possessive repetition: no input makes the match take longer than its length.
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_TOKEN = TOKEN.encode()
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
 _EXTENSION = rb"[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?+"
 _CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]++)(?:" + _EXTENSION + rb")*+")
 _PLAIN_HEAD = re.compile(rb"([0-9A-Fa-f]{1,%d})\r\n" % CHUNK_SIZE_DIGITS_MAX)
 
-# What the decoder waits for, where it is not a number of data bytes.
+# States of the decoder beside a number of data bytes to come.
 _WAITING_FOR_SIZE = -1
 _WAITING_FOR_TRAILERS = 0
 _WAITING_FOR_END_OF_CHUNK = -2
@@ -36,8 +36,8 @@ _WAITING_FOR_END_OF_CHUNK = -2
 class ChunkedDecoder:
     """One body in chunks, collected until it is complete.
 
-    `body` is what has come so far and is kept; `rests` says that the last `decode` stopped at its share of
-    chunks, and not for want of bytes.
+    `body` holds the data so far, as far as it is kept; `rests` says that the last `decode` stopped at its
+    share of chunks, and not for want of bytes.
     """
 
     __slots__ = (
@@ -54,26 +54,28 @@ class ChunkedDecoder:
         self.body = bytearray()
         # The sizes of all chunks so far.
         self._announced_bytes = 0
-        # Data bytes of the current chunk that are still to come, or one of the states above.
+        # Data bytes of the current chunk to come, or one of the states above.
         self._size = _WAITING_FOR_SIZE
         self._extension_bytes = 0
         self._small_chunks = 0
         self.rests = False
-        # Bytes at the front of the buffer that hold no end of a line, so that none is searched twice.
+        # Bytes at the front of the buffer without the end of a line, so that none is searched twice.
         self._scanned = 0
 
     @property
     def started(self) -> bool:
-        """Whether anything of the body was taken from the buffer."""
+        """Return whether any of the body was taken from the buffer."""
         return self._size != _WAITING_FOR_SIZE or self._announced_bytes > 0
 
     def decode(self, buffer: bytearray, bytes_max: int, *, keep: bool = True) -> bytes | None:
-        """The whole body once its last byte is in `buffer`, else None; unless `keep`, nothing is kept of it.
+        """Return the whole body once its last byte is in `buffer`, else None; without `keep`, it is empty.
 
-        All that was read is removed from `buffer`: at most `CHUNKS_PER_READ_MAX` chunks in one call. Raises
-        `ProtocolError` 413 when the announced chunks sum up to more than `bytes_max` bytes, before they are
-        read; 400 for anything that is not the chunked coding, for more than 4 KiB of extensions, or for too
-        many small chunks; 431 for too many trailers. Trailers are checked like headers and dropped.
+        The bytes read are removed from `buffer`, at most `CHUNKS_PER_READ_MAX` chunks in one call. Trailers
+        are checked like headers and dropped.
+
+        Raises `ProtocolError` 413 when the announced chunks sum up to more than `bytes_max` bytes, before
+        they are read; 400 for anything that is not the chunked coding, for more than 4 KiB of extensions, or
+        for too many small chunks; 431 for too many trailers.
         """
         position = 0
         complete = False
@@ -107,8 +109,8 @@ class ChunkedDecoder:
         return None
 
     def _read_size(self, buffer: bytearray, start: int, bytes_max: int) -> int:
-        """Reads the line with the size of the next chunk; the index behind it, or -1 for more."""
-        # Nearly every size line is a bare number. Saves 3 µs of 5 µs a chunk.
+        """Read the line with the size of the next chunk. Return the index behind it, -1 if more must come."""
+        # Nearly every size line is a bare number, which is read faster than the whole grammar.
         plain = _PLAIN_HEAD.match(buffer, start)
         if plain is not None:
             return self._expect_data(int(plain[1], 16), plain.end(), bytes_max)
@@ -128,12 +130,12 @@ class ChunkedDecoder:
                 f"{CHUNK_SIZE_DIGITS_MAX} digits, with well-formed extensions if any.",
                 "Send each chunk as its size in hexadecimal, CR LF, its data, CR LF.",
             )
-        # Zeros beyond the width of a size are nothing but padding, and count like an extension.
+        # Zeros beyond the width of a size are padding, and count like an extension.
         self._count_extension(len(line) - min(len(head[1]), CHUNK_SIZE_DIGITS_MAX))
         return self._expect_data(int(digits or b"0", 16), end + len(_CRLF), bytes_max)
 
     def _expect_data(self, size: int, end: int, bytes_max: int) -> int:
-        """Takes `size` for the next chunk, whose size line goes to `end`; the index to read on from."""
+        """Expect a chunk of `size` bytes, whose size line goes to `end`. Return the index to read on from."""
         self._announced_bytes += size
         if self._announced_bytes > bytes_max:
             raise content_too_large(bytes_max)
@@ -141,12 +143,12 @@ class ChunkedDecoder:
             self._small_chunks = max(0, self._small_chunks + 1 - size // SMALL_CHUNK_BYTES)
         if self._small_chunks > SMALL_CHUNKS_MAX:
             raise bad_request(
-                f"The body comes in more than the {SMALL_CHUNKS_MAX} chunks allowed that have less than "
+                f"The body has more than the {SMALL_CHUNKS_MAX} chunks allowed of less than "
                 f"{SMALL_CHUNK_BYTES} bytes.",
-                "Gather what is to be sent, and send it in larger chunks or with Content-Length.",
+                "Send larger chunks, or the body with Content-Length.",
             )
         self._size = size
-        # The CR LF of the last size line stays for the search of the empty line that may follow it at once.
+        # The CR LF of the last size line stays: the search of the empty line behind it begins there.
         return end - len(_CRLF) if size == _WAITING_FOR_TRAILERS else end
 
     def _count_extension(self, extension_bytes: int) -> None:
@@ -158,7 +160,7 @@ class ChunkedDecoder:
             )
 
     def _read_data(self, buffer: bytearray, start: int, keep: bool) -> int:
-        """Reads what has come of the data of a chunk; the index behind it, or -1 where nothing has."""
+        """Read the data of a chunk that has come. Return the index behind it, -1 if none has come."""
         end = min(start + self._size, len(buffer))
         if end == start:
             return -1
@@ -171,7 +173,7 @@ class ChunkedDecoder:
         return end
 
     def _read_end_of_chunk(self, buffer: bytearray, start: int) -> int:
-        """Reads the CR LF behind the data of a chunk; the index behind that, or -1 for more."""
+        """Read the CR LF behind the data of a chunk. Return the index behind it, -1 if more must come."""
         end = start + len(_CRLF)
         if len(buffer) < end:
             return -1

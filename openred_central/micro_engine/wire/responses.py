@@ -1,20 +1,21 @@
-"""Responses as bytes (RFC 9110 §6, RFC 9112 §6). Pure: what time it is, it is told once a second."""
+"""Responses as bytes (RFC 9110 §6, RFC 9112 §6). Pure: the time is an argument, once a second."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
-from ...errors import CallerError, InternalBug
-from .messages import JSON_TYPE, PROBLEM_TYPE, Response, StreamingResponse
+from ...errors import InternalBug
+from .messages import JSON_TYPE, Response, StreamingResponse
+from .protocol import TOKEN
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
-# Enough for every status and content type of an application; what varies more than that is not kept.
+# Enough for every status and content type of an application; heads that vary more are not kept.
 HEADS_KEPT_MAX: Final = 256
 
 # In English, whatever the language of the machine.
@@ -22,30 +23,31 @@ _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _CLOSE: Final = b"\r\nConnection: close\r\n\r\n"
 _BODYLESS: Final = frozenset({204, 304})
-_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NAME: Final = re.compile(TOKEN)
 _FORBIDDEN: Final = re.compile("[\r\n\0]")
-# What frames the message and keeps the connection is decided by the engine alone.
+# The engine alone frames messages and keeps connections.
 _ENGINE_ONLY: Final = frozenset(
     {"connection", "content-length", "content-type", "date", "keep-alive", "transfer-encoding", "upgrade"}
 )
-# Of answers with status 200, JSON and no fields of their own, by whether pages of any origin may read them.
+# The keys of answers with status 200, JSON and no fields of their own, without CORS and with it.
 _JSON_KEYS: Final = ((200, JSON_TYPE, (), False), (200, JSON_TYPE, (), True))
-_RESPONSES: Final = (Response, StreamingResponse)
-_DOCUMENTS: Final = (dict, list)
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+
+# Status, content type, further fields, and whether pages of any origin may read the answer.
+_HeadKey: TypeAlias = tuple[int, str | None, tuple[tuple[str, str], ...], bool]
 
 
 def http_date(wall_s: float) -> str:
-    """Seconds since the Unix epoch as HTTP tells a time: ``Sun, 06 Nov 1994 08:49:37 GMT`` (RFC 9110 §5.6.7).
+    """Return seconds since the Unix epoch as in ``Sun, 06 Nov 1994 08:49:37 GMT`` (RFC 9110 §5.6.7).
 
-    `email.utils` has the same; importing it takes 4 ms of every start.
+    `email.utils.formatdate` does this too, but its imports would delay every start.
     """
     at = datetime.fromtimestamp(wall_s // 1, UTC)
     return f"{_DAYS[at.weekday()]}, {at:%d} {_MONTHS[at.month - 1]} {at:%Y %H:%M:%S} GMT"
 
 
 def chunk(piece: bytes) -> bytes:
-    """`piece`, which is not empty, as one chunk (RFC 9112 §7.1)."""
+    """Return `piece`, which is not empty, as one chunk (RFC 9112 §7.1)."""
     return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
@@ -56,43 +58,42 @@ class ResponseEncoder:
     Keep-Alive. `tick` must be called once a second with the wall time.
     """
 
-    __slots__ = ("_date", "_heads", "_keep", "_server_name")
+    __slots__ = ("_date", "_keep", "_server_name", "heads")
 
     def __init__(self, server_name: str, idle_timeout_s: float, wall_s: float) -> None:
         if _FORBIDDEN.search(server_name):
             raise ValueError(f"the server name {server_name!r} has a control character")
         self._server_name = server_name
         self._keep = b"\r\nConnection: keep-alive\r\nKeep-Alive: timeout=%d\r\n\r\n" % int(idle_timeout_s)
-        # Each second the first response of its kind takes 4.1 µs to make, the others 0.4 µs.
-        self._heads: dict[tuple[int, str | None, tuple[tuple[str, str], ...], bool], bytes] = {}
+        # Each second, only the first response of its kind has its head made anew.
+        self.heads: dict[_HeadKey, bytes] = {}
         self.tick(wall_s)
 
     def tick(self, wall_s: float) -> None:
         """Renew the Date field (RFC 9110 §6.6.1); `wall_s` is in seconds since the Unix epoch."""
         self._date = http_date(wall_s)
-        self._heads.clear()
+        self.heads.clear()
 
     def whole(
         self, response: Response, *, keep_alive: bool, head_only: bool, cors: bool, request_id: str = ""
     ) -> bytes:
-        """`response` with its body; without it where `head_only`, as HEAD asks for.
+        """Return `response` as bytes; `head_only` leaves out its body, for HEAD.
 
-        `cors` adds the permission for pages of any origin to read it; `request_id`, where there is one, tells
-        the client by which id the log knows its request.
+        `cors` permits pages of any origin to read it; `request_id`, unless empty, is the id by which the log
+        knows the request.
 
-        Raises `InternalBug` for a status or field that must not be sent; nothing of it reaches the wire.
+        Raises `InternalBug` for a status or field that must not be sent.
         """
         status, body = response.status, response.body
-        key = (status, response.content_type, response.headers, cors)
-        head = self._heads.get(key) or self._make_head(key)
+        head = self._head((status, response.content_type, response.headers, cors))
         tail = self._keep if keep_alive else _CLOSE
         if request_id:
-            # Not one of the fields of `response`: its head would be made anew each time.
+            # As one of the fields of `response` it would keep the head from being found again.
             head = b"%b\r\nX-Request-Id: %b" % (head, request_id.encode("ascii"))
         if status in _BODYLESS:
             if body:
                 raise InternalBug(
-                    f"a response with status {status} has no body, this one has {len(body)} bytes"
+                    f"a response with status {status} has no body, but this one has {len(body)} bytes"
                 )
             return head + tail
         if head_only:
@@ -100,24 +101,26 @@ class ResponseEncoder:
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), tail, body)
 
     def json(self, body: bytes, headers: tuple[tuple[str, str], ...], *, cors: bool) -> bytes:
-        """The answer with status 200 and this JSON on a connection that stays: 0.2 µs less than `whole`."""
+        """Return the answer with status 200 and the JSON `body` on a connection that is kept."""
         key = (200, JSON_TYPE, headers, cors) if headers else _JSON_KEYS[cors]
-        head = self._heads.get(key) or self._make_head(key)
+        head = self.heads.get(key) or self._make_head(key)
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), self._keep, body)
 
     def streaming_head(
         self, response: StreamingResponse, *, keep_alive: bool, chunked: bool, cors: bool
     ) -> bytes:
-        """The head of a response whose body follows: `chunked`, or else up to the end of the connection."""
+        """Return the head of a response whose body follows: `chunked`, or up to the end of the connection."""
         if response.status in _BODYLESS:
             raise InternalBug(f"a response with status {response.status} cannot be streamed")
-        key = (response.status, response.content_type, response.headers, cors)
-        head = self._heads.get(key) or self._make_head(key)
+        head = self._head((response.status, response.content_type, response.headers, cors))
         framing = b"\r\nTransfer-Encoding: chunked" if chunked else b""
         return b"%b%b%b" % (head, framing, self._keep if keep_alive else _CLOSE)
 
-    def _make_head(self, key: tuple[int, str | None, tuple[tuple[str, str], ...], bool]) -> bytes:
-        """The status line and all fields that do not frame the message, without the last CRLF."""
+    def _head(self, key: _HeadKey) -> bytes:
+        """Return the status line and all fields that do not frame the message, without the last CRLF."""
+        return self.heads.get(key) or self._make_head(key)
+
+    def _make_head(self, key: _HeadKey) -> bytes:
         status, content_type, headers, cors = key
         if status not in _REASONS or status < 200:
             raise InternalBug(f"{status} is not the status of a response")
@@ -144,35 +147,23 @@ class ResponseEncoder:
             head = "\r\n".join(lines).encode("latin-1")
         except UnicodeEncodeError as error:
             raise InternalBug(f"a field of the response is not Latin-1: {error}") from error
-        if len(self._heads) >= HEADS_KEPT_MAX:
-            self._heads.clear()
-        self._heads[key] = head
+        if len(self.heads) >= HEADS_KEPT_MAX:
+            self.heads.clear()
+        self.heads[key] = head
         return head
 
 
 def as_response(result: Any) -> Response | StreamingResponse:
-    """What a handler returned, as a response: a dict or list is JSON, None has no content.
+    """Return the result of a handler as a response: a dict or list is JSON, None has no content.
 
     Raises `InternalBug` for anything else.
     """
-    # Most common first, and tuples that are made once: a union, made anew each time, takes 0.1 µs.
-    if isinstance(result, _RESPONSES):
+    if isinstance(result, (Response, StreamingResponse)):
         return result
-    if isinstance(result, _DOCUMENTS):
+    if isinstance(result, (dict, list)):
         return Response(orjson.dumps(result))
     if result is None:
         return Response(status=204, content_type=None)
     raise InternalBug(
-        f"a handler returned {type(result).__name__}, allowed is a response, a dict, a list or None"
+        f"a handler returned {type(result).__name__}; it may return a response, a dict, a list or None"
     )
-
-
-def internal_error(request_id: str) -> Response:
-    """The answer to a failure of our own: an id to find it in the log by, and nothing else."""
-    document = CallerError(
-        500,
-        "internal_error",
-        "The server failed to answer this request.",
-        suggestion="Try again later; if it stays, report the id to whoever runs the server.",
-    ).problem()
-    return Response(orjson.dumps(document | {"id": request_id}), status=500, content_type=PROBLEM_TYPE)

@@ -2,8 +2,7 @@
 
 Source: draft-ietf-lamps-pq-composite-sigs, its recommendation where RSA is required. Both signatures are over
 one message representative, both must verify, and neither key is ever used alone (its section on key reuse).
-ML-DSA is FIPS 204. `cryptography` is imported where it is used: it costs 8 to
-25 ms and 12 MB, and a server answers before it needs its first key.
+ML-DSA is FIPS 204.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from .pss import sign_pss, verify_pss
+from ... import crypto
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric import mldsa, rsa
+    from ...crypto import mldsa, padding, rsa
 
-# Whoever signs for OpenRed signs in this context.
+# The context of all signatures for OpenRed.
 CONTEXT = b"openred/3"
 CONTEXT_BYTES_MAX = 255
 
@@ -28,6 +27,7 @@ MLDSA_PUBLIC_KEY_BYTES = 1_952
 MLDSA_SIGNATURE_BYTES = 3_309
 RSA_BITS = 3_072
 RSA_EXPONENT = 65_537
+PSS_SALT_BYTES = 32
 RSA_SIGNATURE_BYTES = RSA_BITS // 8
 # The DER RSAPublicKey (RFC 8017 appendix A.1.1) of such a key has one length.
 RSA_PUBLIC_KEY_BYTES = 398
@@ -37,24 +37,19 @@ SIGNATURE_BYTES = MLDSA_SIGNATURE_BYTES + RSA_SIGNATURE_BYTES
 
 
 def is_supported() -> bool:
-    """Whether this installation can make and check ML-DSA-65 signatures.
+    """Return whether this installation can make and check ML-DSA-65 signatures.
 
     The module came before the algorithm: it is missing in `cryptography` 46 and without effect in 47.
     """
     try:
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.asymmetric import mldsa
-    except ImportError:
-        return False
-    try:
-        mldsa.MLDSA65PrivateKey.generate()
-    except UnsupportedAlgorithm:
+        crypto.mldsa.MLDSA65PrivateKey.generate()
+    except (ImportError, crypto.exceptions.UnsupportedAlgorithm):
         return False
     return True
 
 
 def message_representative(message: bytes, context: bytes) -> bytes:
-    """What both component algorithms sign: M' of the draft. Raises `ValueError` for too long a context."""
+    """Return the bytes that both algorithms sign: M' of the draft. Raises `ValueError` for a long context."""
     if len(context) > CONTEXT_BYTES_MAX:
         raise ValueError(f"the context has {len(context)} bytes, allowed are {CONTEXT_BYTES_MAX}")
     return PREFIX + LABEL + bytes([len(context)]) + context + hashlib.sha512(message).digest()
@@ -68,15 +63,12 @@ class CompositePublicKey:
     """
 
     def __init__(self, encoded: bytes) -> None:
-        from cryptography.hazmat.primitives.asymmetric import mldsa, rsa
-        from cryptography.hazmat.primitives.serialization import load_der_public_key
-
         if len(encoded) != PUBLIC_KEY_BYTES:
             raise ValueError(f"a composite key has {PUBLIC_KEY_BYTES} bytes, this one {len(encoded)}")
-        self._mldsa = mldsa.MLDSA65PublicKey.from_public_bytes(encoded[:MLDSA_PUBLIC_KEY_BYTES])
-        second = load_der_public_key(encoded[MLDSA_PUBLIC_KEY_BYTES:])
+        self._mldsa = crypto.mldsa.MLDSA65PublicKey.from_public_bytes(encoded[:MLDSA_PUBLIC_KEY_BYTES])
+        second = crypto.serialization.load_der_public_key(encoded[MLDSA_PUBLIC_KEY_BYTES:])
         if (
-            not isinstance(second, rsa.RSAPublicKey)
+            not isinstance(second, crypto.rsa.RSAPublicKey)
             or second.key_size != RSA_BITS
             or second.public_numbers().e != RSA_EXPONENT
             or _rsa_public_bytes(second) != encoded[MLDSA_PUBLIC_KEY_BYTES:]
@@ -86,7 +78,7 @@ class CompositePublicKey:
         self.encoded = encoded
 
     def verify(self, signature: bytes, message: bytes, context: bytes = CONTEXT) -> bool:
-        """Whether both halves of `signature` are of `message`. Both are always computed."""
+        """Return whether both halves of `signature` are of `message`. Both are always computed."""
         if len(signature) != SIGNATURE_BYTES:
             return False
         representative = message_representative(message, context)
@@ -95,11 +87,9 @@ class CompositePublicKey:
         return first and second
 
     def _verify_mldsa(self, signature: bytes, representative: bytes) -> bool:
-        from cryptography.exceptions import InvalidSignature
-
         try:
             self._mldsa.verify(signature, representative, LABEL)
-        except InvalidSignature:
+        except crypto.exceptions.InvalidSignature:
             return False
         return True
 
@@ -113,51 +103,63 @@ class CompositePrivateKey:
 
     @classmethod
     def generate(cls) -> CompositePrivateKey:
-        """A new key: 35 to 450 ms, nearly all of it for RSA. Raises like `CompositePublicKey`."""
-        from cryptography.hazmat.primitives.asymmetric import mldsa, rsa
-
-        return cls(mldsa.MLDSA65PrivateKey.generate(), rsa.generate_private_key(RSA_EXPONENT, RSA_BITS))
+        """Return a new key; RSA takes a large part of a second. Raises like `CompositePublicKey`."""
+        second = crypto.rsa.generate_private_key(RSA_EXPONENT, RSA_BITS)
+        return cls(crypto.mldsa.MLDSA65PrivateKey.generate(), second)
 
     @classmethod
     def decode(cls, encoded: bytes) -> CompositePrivateKey:
-        """What `encode` wrote, from a source that is trusted: RSA's numbers are not checked.
+        """Return the key that `encode` wrote, from a trusted source: RSA's numbers are not checked.
 
-        Raises `ValueError` where it is no such key, and else like `CompositePublicKey`.
+        Raises `ValueError` where it is no such key, and otherwise like `CompositePublicKey`.
         """
-        from cryptography.hazmat.primitives.asymmetric import mldsa, rsa
-        from cryptography.hazmat.primitives.serialization import load_der_private_key
-
         if len(encoded) <= MLDSA_SEED_BYTES:
             raise ValueError(f"a composite private key of {len(encoded)} bytes")
-        # Checking takes 135 ms; a signature that verifies shows as much.
-        second = load_der_private_key(
+        # The check is slow; a signature that verifies shows as much.
+        second = crypto.serialization.load_der_private_key(
             encoded[MLDSA_SEED_BYTES:], password=None, unsafe_skip_rsa_key_validation=True
         )
-        if not isinstance(second, rsa.RSAPrivateKey) or second.key_size != RSA_BITS:
+        if not isinstance(second, crypto.rsa.RSAPrivateKey) or second.key_size != RSA_BITS:
             raise ValueError("the second half of a composite private key is no RSA key of 3072 bits")
-        return cls(mldsa.MLDSA65PrivateKey.from_seed_bytes(encoded[:MLDSA_SEED_BYTES]), second)
+        return cls(crypto.mldsa.MLDSA65PrivateKey.from_seed_bytes(encoded[:MLDSA_SEED_BYTES]), second)
 
     def encode(self) -> bytes:
-        """The private key of the draft: the seed of ML-DSA, 32 bytes, then a DER RSAPrivateKey."""
-        from cryptography.hazmat.primitives import serialization
-
+        """Return the private key of the draft: 32 bytes of ML-DSA's seed, then a DER RSAPrivateKey."""
+        encodings = crypto.serialization
         return self._mldsa.private_bytes_raw() + self._rsa.private_bytes(
-            serialization.Encoding.DER,
-            serialization.PrivateFormat.TraditionalOpenSSL,
-            serialization.NoEncryption(),
+            encodings.Encoding.DER, encodings.PrivateFormat.TraditionalOpenSSL, encodings.NoEncryption()
         )
 
     def public_key(self) -> bytes:
-        """The encoded public key, `PUBLIC_KEY_BYTES`."""
+        """Return the encoded public key, `PUBLIC_KEY_BYTES`."""
         return self._mldsa.public_key().public_bytes_raw() + _rsa_public_bytes(self._rsa.public_key())
 
     def sign(self, message: bytes, context: bytes = CONTEXT) -> bytes:
-        """The signature of `message`, `SIGNATURE_BYTES`. Takes about 2 ms, without the interpreter's lock."""
+        """Return the signature of `message`, `SIGNATURE_BYTES`."""
         representative = message_representative(message, context)
         return self._mldsa.sign(representative, LABEL) + sign_pss(self._rsa, representative)
 
 
-def _rsa_public_bytes(key: rsa.RSAPublicKey) -> bytes:
-    from cryptography.hazmat.primitives import serialization
+def sign_pss(key: rsa.RSAPrivateKey, message: bytes) -> bytes:
+    """Return the RSASSA-PSS signature (RFC 8017 §8.1) of `message` by a key of the directory.
 
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
+    The digest is SHA-256, the salt as long as it. The signature is as long as the modulus of `key`.
+    """
+    return key.sign(message, _pss(), crypto.hashes.SHA256())
+
+
+def verify_pss(key: rsa.RSAPublicKey, signature: bytes, message: bytes) -> bool:
+    """Return whether `signature` is by `key` and of `message`."""
+    try:
+        key.verify(signature, message, _pss(), crypto.hashes.SHA256())
+    except crypto.exceptions.InvalidSignature:
+        return False
+    return True
+
+
+def _pss() -> padding.PSS:
+    return crypto.padding.PSS(crypto.padding.MGF1(crypto.hashes.SHA256()), PSS_SALT_BYTES)
+
+
+def _rsa_public_bytes(key: rsa.RSAPublicKey) -> bytes:
+    return key.public_bytes(crypto.serialization.Encoding.DER, crypto.serialization.PublicFormat.PKCS1)

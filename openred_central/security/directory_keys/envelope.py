@@ -1,7 +1,7 @@
 """Secrets at rest, encrypted with a passphrase or any other secret text: scrypt, then ChaCha20-Poly1305.
 
 Not PKCS#8's own encryption, which derives the key with 2,048 rounds of PBKDF2. scrypt (RFC 7914) with these
-parameters takes 32 MiB and about 150 ms for each guess. The name of the file is authenticated with its
+parameters takes 32 MiB and much time for each guess. The name of the file is authenticated with its
 content (RFC 8439), so that two files cannot be exchanged for each other.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import orjson
 
+from ... import crypto
 from ...encoding import pre_authentication_encoding
 
 FORMAT = "openred-envelope-1"
@@ -24,38 +25,33 @@ SALT_BYTES = 16
 NONCE_BYTES = 12
 KEY_BYTES = 32
 
-# OpenSSL wants to be told how much it may take: 128 · N · r, and a little more.
+# The memory that OpenSSL may take: 128 · N · r, and a little more.
 _SCRYPT_BYTES_MAX = 128 * SCRYPT_N * SCRYPT_R + 2**20
 _BEGINNING = b'{"format":"openred-envelope'
 
 
 def is_envelope(content: bytes) -> bool:
-    """Whether `content` is what `seal` writes, in this or a later format."""
+    """Return whether `seal` wrote `content`, in this or a later format."""
     return content.startswith(_BEGINNING)
 
 
 def seal(content: bytes, secret: bytes, name: str, entropy: Callable[[int], bytes]) -> bytes:
-    """`content` encrypted with `secret` for the file called `name`. Takes about 150 ms, for a thread.
+    """Return `content` encrypted with `secret` for the file called `name`. Slow: call it in a thread.
 
     `entropy` gives random bytes.
     """
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
     salt, nonce = entropy(SALT_BYTES), entropy(NONCE_BYTES)
-    sealed = ChaCha20Poly1305(_key(secret, salt)).encrypt(nonce, content, _covered(name))
+    sealed = crypto.aead.ChaCha20Poly1305(_key(secret, salt)).encrypt(nonce, content, _covered(name))
     pieces = {"salt": salt, "nonce": nonce, "sealed": sealed}
     encoded = {key: base64.b64encode(value).decode("ascii") for key, value in pieces.items()}
     return orjson.dumps({"format": FORMAT, **encoded}) + b"\n"
 
 
 def unseal(envelope: bytes, secret: bytes, name: str) -> bytes:
-    """The content of what `seal` wrote. Takes as long.
+    """Return the content that `seal` encrypted. Slow: call it in a thread.
 
     Raises `ValueError` for another secret, another name, any change, or another format.
     """
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
     try:
         fields = orjson.loads(envelope)
         if fields["format"] != FORMAT:
@@ -68,8 +64,8 @@ def unseal(envelope: bytes, secret: bytes, name: str) -> bytes:
     except (KeyError, TypeError) as error:
         raise ValueError(f"it is no envelope: {error}") from None
     try:
-        return ChaCha20Poly1305(_key(secret, salt)).decrypt(nonce, sealed, _covered(name))
-    except InvalidTag:
+        return crypto.aead.ChaCha20Poly1305(_key(secret, salt)).decrypt(nonce, sealed, _covered(name))
+    except crypto.exceptions.InvalidTag:
         raise ValueError("it was encrypted with another secret, or changed since") from None
 
 

@@ -1,17 +1,17 @@
-"""Which key signs when: the schedule of the keys that tokens are signed with, as a state machine. Pure.
+"""The schedule of the keys that tokens are signed with, as a state machine. Pure.
 
-- A key is made and published (``next``); it signs (``active``) when it has been published for an hour and its
-  predecessor's time is over; then it only checks what it has signed (``retiring``), its private half is
-  erased; when no token by it can be alive any more, it is gone.
-- There is one active key, and at most one next one. Nobody waits: where there is no active key, as at the
-  very first start, the next one takes over as soon as it is published.
+- A key is made and published (``next``). It signs (``active``) once it has been published for an hour and its
+  predecessor's time is over. Then it only checks what it has signed (``retiring``), and its private half is
+  erased. It is gone when no token by it can be valid any more.
+- There is one active key, and at most one next one. Where there is no active key, as at the very first start,
+  the next one takes over as soon as it is published.
 - A key's time is over when its successor takes over, not before. If the successor is late, because the server
   was down, the active key stays active that much longer.
-- Peers keep a key set for at most an hour. So whoever has one that was served within the last hour can check
-  every token, for all of its life.
+- Peers keep a key set for at most an hour. So a peer with a key set that was served within the last hour can
+  check every token, for all of its life.
 
-Times are wall times, since peers are told them, but nothing relies on the wall clock alone: whoever sees it
-jump calls `shift`, and after a restart `resume` counts as published only the time before it.
+Times are wall times because key sets state them, but nothing relies on the wall clock alone: the caller calls
+`shift` when that clock jumps, and after a restart `resume` counts as published only the time before it.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from dataclasses import dataclass
 import orjson
 
 from ...errors import InternalBug
-from ..refused import CLOCK_SKEW_S, LIFETIME_S_MAX
+from ..refusals import CLOCK_SKEW_S, LIFETIME_S_MAX
 from .keyset import KEYSET_S_MAX, REVOKED_MAX, VERSION_AHEAD_MAX, KeySet, KeyStatus, PublishedKey
 from .suites import VerifyingKey
 
 HOUR_S = 3_600.0
 DAY_S = 24 * HOUR_S
-# How much longer than peers were told a key may stay active before they are told anew: what is to spare of
-# the time that it is there for checking only, since tokens live an hour and clocks differ by half a minute.
+# How much longer than published a key may stay active before a new key set is published. It is the part of
+# the retiring time that tokens, which live an hour, and clocks, half a minute apart, do not need.
 LATE_S = 240.0
 VERSION_MAX = 2**53
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long a key stays in each state, in seconds.
+    """The time that a key spends in each state, in seconds.
 
     `published_s`: published at least so long before it signs, which is how long a key set may be cached.
     `lead_s`: made so long before its predecessor's time is over. `active_s`: signing. `retiring_s`: checking
-    only. `keyset_s`: how long a key set is valid; it is made anew after half of that.
+    only. `keyset_s`: how long a key set is valid; a new one is made after half of that.
     """
 
     published_s: float = HOUR_S
@@ -53,23 +53,22 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.retiring_s < LIFETIME_S_MAX + CLOCK_SKEW_S + LATE_S:
-            raise ValueError("a key must not be gone while tokens by it are alive: retiring_s is too short")
+            raise ValueError("a key must not be gone while tokens by it are valid: retiring_s is too short")
         if not 0 < self.published_s <= self.lead_s < self.active_s:
-            raise ValueError("what is allowed is 0 < published_s <= lead_s < active_s")
+            raise ValueError("allowed is 0 < published_s <= lead_s < active_s")
         if self.keyset_s < 2 * self.published_s:
             raise ValueError("a key set must be valid for at least twice published_s")
         if max(self.keyset_s, self.lead_s + self.active_s + self.retiring_s) > KEYSET_S_MAX:
-            raise ValueError(f"peers take no key set that tells of more than {KEYSET_S_MAX} s to come")
+            raise ValueError(f"peers take no key set that covers more than {KEYSET_S_MAX} s to come")
 
 
-# With a root key that lies elsewhere somebody has to carry each key set there and back: once a month, with a
-# week's time.
+# An operator has to carry each key set to an offline root key and back: once a month, within a week.
 OFFLINE_SCHEDULE = Schedule(lead_s=7 * DAY_S, active_s=30 * DAY_S, keyset_s=KEYSET_S_MAX)
 
 
 @dataclass(slots=True)
-class Entry:
-    """A key and where it stands. `published_at` is None while nobody has been told of it."""
+class KeyEntry:
+    """A key with its state. `published_at` is None until a key set that lists it is served."""
 
     key: VerifyingKey
     status: KeyStatus = KeyStatus.NEXT
@@ -83,21 +82,22 @@ _TIMES = ("published_at", "active_from", "retires_at", "gone_at")
 
 
 class Keyring:
-    """The keys of a directory and what is to be done with them. `decode` reads one from the disk.
+    """The keys of a directory and the work that is due on them. `decode` reads one from the disk.
 
-    The rhythm: `advance`; make a key where `needs_key` says so and `add` it; erase what is not in
-    `private_ids`; where `stale`, sign what `issue` gives and call `published`. Every few seconds.
+    Every few seconds the caller does this: `advance`; where `needs_key`, make a key and `add` it; erase the
+    private halves that are not in `private_ids`; where `stale`, sign the key set from `issue` and call
+    `published`.
     """
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.version = 0
-        self._entries: list[Entry] = []
+        self._entries: list[KeyEntry] = []
         # Id → the wall time at which all key sets that list it have expired.
         self._revoked: dict[str, float] = {}
         self._seen_at = -math.inf
         self._issued_at = -math.inf
-        # When peers were told that the active key may have a successor.
+        # When the active key may have a successor, by the last key set.
         self._promised_at = math.inf
         self._changed = True
 
@@ -114,7 +114,7 @@ class Keyring:
 
     @property
     def revoked_ids(self) -> tuple[str, ...]:
-        """The ids of the keys that were revoked, as long as some key set may say otherwise."""
+        """The ids of the keys that were revoked, as long as an older key set may list them."""
         return tuple(self._revoked)
 
     @property
@@ -130,38 +130,38 @@ class Keyring:
 
     @property
     def waiting(self) -> bool:
-        """Whether the next key is published and its hour runs. Time that is not saved runs anew."""
+        """Whether the next key is published and its hour runs. A crash takes back time that was not saved."""
         entry = self._one(KeyStatus.NEXT)
         return entry is not None and entry.published_at is not None
 
     @property
     def unpublished(self) -> bool:
-        """Whether there is a key that nobody has been told of."""
+        """Whether some key is in no key set yet."""
         return any(entry.published_at is None for entry in self._entries)
 
     def stale(self, now_s: float) -> bool:
-        """Whether a key set is to be made: the last one is half over, or does not tell all any more."""
+        """Return whether a key set is to be made: the last one is half over, or out of date."""
         half_over = now_s >= self._issued_at + self.schedule.keyset_s / 2
-        # A successor that is late leaves the active key in its place for longer than peers were told.
+        # A successor that is late leaves the active key in its place for longer than was published.
         late = self._takeover_at(now_s) > self._promised_at + LATE_S
         return self._changed or half_over or late
 
     def needs_key(self, now_s: float) -> bool:
-        """Whether a key is to be made and added now."""
+        """Return whether a key is to be made and added now."""
         if self._one(KeyStatus.NEXT) is not None:
             return False
         active = self._one(KeyStatus.ACTIVE)
         return active is None or now_s >= _known(active.retires_at) - self.schedule.lead_s
 
     def add(self, key: VerifyingKey) -> None:
-        """Take in a key that was made, and whose private half is kept."""
+        """Add a new key as the next one; the caller has stored its private half."""
         if self._one(KeyStatus.NEXT) is not None:
             raise InternalBug("there is a next key already")
-        self._entries.append(Entry(key))
+        self._entries.append(KeyEntry(key))
         self._changed = True
 
     def advance(self, now_s: float) -> bool:
-        """Let the keys go on to what they should be at wall time `now_s`. True where one did."""
+        """Move the keys to their states at wall time `now_s`. Return whether one changed."""
         self._seen_at = now_s
         active, successor = self._one(KeyStatus.ACTIVE), self._one(KeyStatus.NEXT)
         ready = successor is not None and successor.published_at is not None
@@ -179,9 +179,10 @@ class Keyring:
         return moved
 
     def issue(self, now_s: float) -> KeySet:
-        """The key set as it is at wall time `now_s`, of a new version, to be signed."""
-        # Not below the time, so that versions rise even where the keyring was lost and begins anew. Nor so
-        # far above it, after a clock that was ahead, that peers refuse it: those before it they refused too.
+        """Return the key set as it is at wall time `now_s`, of a new version, to be signed."""
+        # Not below the time, so that versions rise even where the keyring was lost and starts empty. Nor so
+        # far above it, after a clock that was ahead, that peers refuse it: they refused those before it,
+        # too.
         time_s = math.floor(now_s)
         self.version = min(max(self.version + 1, time_s), time_s + VERSION_AHEAD_MAX)
         return KeySet(
@@ -201,7 +202,7 @@ class Keyring:
             if entry.published_at is None:
                 entry.published_at = now_s
             if entry.status is KeyStatus.NEXT:
-                # What peers were told is what it is held to.
+                # The key keeps to the published time.
                 entry.retires_at = until[entry.key.key_id] - self.schedule.retiring_s
         ends = [key.not_after for key in keyset.keys if key.status is KeyStatus.ACTIVE]
         self._promised_at = ends[0] - self.schedule.retiring_s if ends else math.inf
@@ -210,24 +211,24 @@ class Keyring:
         self._changed = self.unpublished or self.revoked_ids != keyset.revoked_key_ids
 
     def rotate(self, now_s: float) -> None:
-        """Have the active key replaced as soon as its successor has been published for long enough."""
+        """Replace the active key as soon as its successor has been published for long enough."""
         active = self._one(KeyStatus.ACTIVE)
         if active is not None:
             active.retires_at = min(_known(active.retires_at), now_s + self.schedule.published_s)
             self._changed = True
 
     def revoke(self, key_id: str, now_s: float) -> None:
-        """Let a key count no more, at once. Raises `ValueError` where there is none of that id."""
+        """Revoke a key at once. Raises `ValueError` where there is none of that id."""
         if all(entry.key.key_id != key_id for entry in self._entries):
             raise ValueError(f"there is no key {key_id}; those there are: {', '.join(self.ids) or 'none'}")
         if len(self._revoked) >= REVOKED_MAX:
-            raise ValueError(f"{REVOKED_MAX} keys are revoked, more do not fit into a key set")
+            raise ValueError(f"{REVOKED_MAX} keys are revoked, which is the limit of a key set")
         self._entries = [entry for entry in self._entries if entry.key.key_id != key_id]
         self._revoked[key_id] = now_s + self.schedule.keyset_s
         self._changed = True
 
     def lost(self, key_id: str, now_s: float) -> None:
-        """Take note that the private half of a next or active key is not there any more."""
+        """Take note that the private half of a next or active key is missing."""
         for entry in list(self._entries):
             if entry.key.key_id == key_id and entry.status is KeyStatus.ACTIVE:
                 self._retire(entry, now_s)
@@ -249,10 +250,10 @@ class Keyring:
         self._changed = True
 
     def resume(self, now_s: float) -> None:
-        """Go on at wall time `now_s` after a pause, in which nobody could fetch anything."""
+        """Continue at wall time `now_s` after a pause, in which nobody could fetch a key set."""
         idle_s = now_s - self._seen_at
         if idle_s < 0:
-            # The clock was set back meanwhile, nobody knows how far: as if there had been no pause.
+            # The clock was set back meanwhile, nobody knows how far: assume that there was no pause.
             self.shift(idle_s)
         elif math.isfinite(idle_s):
             successor = self._one(KeyStatus.NEXT)
@@ -262,7 +263,7 @@ class Keyring:
         self._changed = True
 
     def encode(self) -> bytes:
-        """Everything but private halves, as JSON."""
+        """Return everything but private halves as JSON."""
         rows = [
             {
                 "suite": entry.key.suite.letter,
@@ -272,7 +273,7 @@ class Keyring:
             }
             for entry in self._entries
         ]
-        # Infinity becomes null: nothing was seen, issued or promised yet.
+        # JSON has no infinity: it becomes null.
         state = {
             "version": self.version,
             "seen_at": self._seen_at,
@@ -283,7 +284,7 @@ class Keyring:
 
     @classmethod
     def decode(cls, schedule: Schedule, content: bytes) -> Keyring:
-        """What `encode` wrote. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+        """Return the keyring that `encode` wrote. Raises `ValueError`, `KeyError` or `TypeError`."""
         state = orjson.loads(content)
         ring = cls(schedule)
         ring.version = int(state["version"])
@@ -294,12 +295,12 @@ class Keyring:
         for row in state["keys"]:
             key = VerifyingKey(row["suite"], base64.b64decode(row["public_key"], validate=True))
             times = (None if row[name] is None else float(row[name]) for name in _TIMES)
-            ring._entries.append(Entry(key, KeyStatus(row["status"]), *times))
+            ring._entries.append(KeyEntry(key, KeyStatus(row["status"]), *times))
         ring.check()
         return ring
 
     def check(self) -> None:
-        """Raise `ValueError` unless the state is one that can be."""
+        """Raise `ValueError` for a state that no keyring can be in."""
         if not 0 <= self.version <= VERSION_MAX:
             raise ValueError(f"the version is {self.version}, allowed is 0 to {VERSION_MAX}")
         for status in (KeyStatus.NEXT, KeyStatus.ACTIVE):
@@ -313,20 +314,20 @@ class Keyring:
         if len(set(self.ids)) < len(self._entries):
             raise ValueError("a key is there twice")
 
-    def _one(self, status: KeyStatus) -> Entry | None:
+    def _one(self, status: KeyStatus) -> KeyEntry | None:
         return next((entry for entry in self._entries if entry.status is status), None)
 
-    def _retire(self, entry: Entry, now_s: float) -> None:
+    def _retire(self, entry: KeyEntry, now_s: float) -> None:
         entry.status = KeyStatus.RETIRING
         entry.retires_at, entry.gone_at = now_s, now_s + self.schedule.retiring_s
 
     def _takeover_at(self, now_s: float) -> float:
-        """When the next key takes over, or one made now could."""
+        """Return when the next key takes over, or when one made now could."""
         active, successor = self._one(KeyStatus.ACTIVE), self._one(KeyStatus.NEXT)
         if active is None:
             return now_s
-        told_at = now_s if successor is None or successor.published_at is None else successor.published_at
-        return max(_known(active.retires_at), told_at + self.schedule.published_s)
+        known_at = now_s if successor is None or successor.published_at is None else successor.published_at
+        return max(_known(active.retires_at), known_at + self.schedule.published_s)
 
     def _published(self, now_s: float) -> Iterator[PublishedKey]:
         takeover_at = self._takeover_at(now_s)

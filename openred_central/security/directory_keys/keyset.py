@@ -1,9 +1,9 @@
-"""The key set: which keys the directory signs tokens with, vouched for by its root key.
+"""The key set: the keys that the directory signs tokens with, signed by its root key.
 
-Peers know the id of the root key beforehand and need no network but to fetch the document. The id covers
+Peers know the id of the root key beforehand and need the network only to fetch the document. The id covers
 suite and key, so a root of a weaker suite is another root, and is refused. `version` rises with every key
-set, so that who has seen a newer one refuses an older one. It is the time of issue, or a little more where
-several were made in one second: one that is far ahead would have every later one refused, for ever.
+set, so that a peer that has seen a newer one refuses an older one. It is the time of issue, or a little more
+where several were made in one second: after one far ahead, peers would refuse every later one.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import NamedTuple
 import orjson
 
 from ...encoding import base64url, decode_base64, decode_base64url, pre_authentication_encoding
-from ..refused import CLOCK_SKEW_S, Refused
+from ..refusals import CLOCK_SKEW_S, VerificationError
 from .suites import SuiteUnsupported, VerifyingKey, directory_key_id
 
 LABEL = b"openred/3 keyset"
 DOCUMENT_BYTES_MAX = 65_536
 KEYS_MAX = 16
 REVOKED_MAX = 256
-# The last second of the year 9999, with which dates end.
+# The last second of the year 9999, the last that a date can express.
 TIME_MAX = 253_402_300_799
-# Counted from the time of issue: how far ahead its version may be, and how far ahead it may end, and keys in
-# it. A directory with an offline root key asks for 60 days.
+# Limits counted from the time of issue: for the version of a key set, and for its end and that of its keys. A
+# directory with an offline root key needs 60 days.
 VERSION_AHEAD_MAX = 3_600
 KEYSET_S_MAX = 60 * 86_400
 
 
 class KeyStatus(StrEnum):
-    """What a signing key is used for: published ahead, signing, or only checking what it has signed."""
+    """The state of a signing key: published ahead, signing, or only checking what it has signed."""
 
     NEXT = "next"
     ACTIVE = "active"
@@ -51,7 +51,7 @@ class PublishedKey(NamedTuple):
 class KeySet(NamedTuple):
     """The keys of one version. Times are whole seconds since the Unix epoch.
 
-    `revoked_key_ids` are whole ids of keys that count no more, whatever else is said of them.
+    `revoked_key_ids` are whole ids of keys that are void even where `keys` lists them.
     """
 
     version: int
@@ -61,25 +61,27 @@ class KeySet(NamedTuple):
     revoked_key_ids: tuple[str, ...] = ()
 
     def find(self, short_id: str, now_s: float) -> VerifyingKey:
-        """The key whose id begins with `short_id`, where it is valid at wall time `now_s`.
+        """Return the key whose id begins with `short_id`, which must be valid at wall time `now_s`.
 
-        Raises `Refused` with the reason ``keyset_expired``, ``unknown_key``, ``revoked_key`` or ``key_time``.
-        To all of them the answer is to fetch the key set again.
+        Raises `VerificationError` with the reason ``keyset_expired``, ``unknown_key``, ``revoked_key`` or
+        ``key_time``. The remedy for each is to fetch the key set again.
         """
         if now_s >= self.expires_at:
-            raise Refused("keyset_expired", "the key set is too old to go by; fetch it again")
+            raise VerificationError("keyset_expired", "the key set is too old; fetch it again")
         for revoked in self.revoked_key_ids:
             if revoked.startswith(short_id):
-                raise Refused("revoked_key", f"the directory has revoked its key {short_id}")
+                raise VerificationError("revoked_key", f"the directory has revoked its key {short_id}")
         for published in self.keys:
             if published.key.short_id == short_id:
                 if not published.not_before - CLOCK_SKEW_S <= now_s < published.not_after:
-                    raise Refused("key_time", f"key {short_id} is not valid now; fetch the key set again")
+                    raise VerificationError(
+                        "key_time", f"key {short_id} is not valid now; fetch the key set again"
+                    )
                 return published.key
-        raise Refused("unknown_key", f"the key set has no key {short_id}; fetch it again")
+        raise VerificationError("unknown_key", f"the key set has no key {short_id}; fetch it again")
 
     def encode(self) -> bytes:
-        """The key set as JSON, as it is signed."""
+        """Return the key set as the JSON that is signed."""
         keys = [
             {
                 "kid": published.key.key_id,
@@ -103,7 +105,7 @@ class KeySet(NamedTuple):
 
 
 def excess(keyset: KeySet) -> str | None:
-    """By what a key set goes beyond all that a directory issues; None where it does not."""
+    """Return how a key set exceeds all that a directory issues, or None."""
     ahead = keyset.version - keyset.issued_at
     if ahead > VERSION_AHEAD_MAX:
         return f"its version is {ahead} ahead of its time of issue, allowed is {VERSION_AHEAD_MAX}"
@@ -121,12 +123,12 @@ def excess(keyset: KeySet) -> str | None:
 
 
 def message(keyset: bytes) -> bytes:
-    """What the root key signs: the pre-authentication encoding of a label and the encoded key set."""
+    """Return what the root key signs: the pre-authentication encoding of a label and the encoded key set."""
     return pre_authentication_encoding(LABEL, keyset)
 
 
 def document(keyset: bytes, signature: bytes, root: VerifyingKey) -> bytes:
-    """The document that is served: the encoded key set, the signature of its `message`, and the root key."""
+    """Return the served document: the encoded key set, the signature of its `message`, and the root key."""
     return orjson.dumps(
         {
             "keyset": base64url(keyset),
@@ -141,44 +143,50 @@ def document(keyset: bytes, signature: bytes, root: VerifyingKey) -> bytes:
 
 
 def read_document(content: bytes, root_key_id: str, now_s: float, *, version_min: int = 0) -> KeySet:
-    """The key set in a document that the root key called `root_key_id` has signed.
+    """Return the key set in a document that the root key called `root_key_id` has signed.
 
     It must be valid at wall time `now_s`, and no older than `version_min`, the version of the newest key set
-    that was seen before. Raises `Refused` with the reason
-    ``malformed``, ``root``, ``signature``, ``excess``, ``rollback``, ``not_yet`` or ``keyset_expired``;
-    ``unsupported`` where it needs a suite that this installation lacks.
+    that was seen before. Raises `VerificationError` with the reason ``malformed``, ``root``, ``signature``,
+    ``excess``, ``rollback``, ``not_yet`` or ``keyset_expired``; ``unsupported`` where it needs a suite that
+    this installation lacks.
     """
     try:
         keyset_bytes, signature, suite, spki = _parse(content)
-        # Before anything is done with a key that anybody may have sent.
+        # Compare the id before anything is done with a key that anybody may have sent.
         found = directory_key_id(suite, spki)
         if not hmac.compare_digest(found.encode(), root_key_id.encode()):
-            raise Refused(
+            raise VerificationError(
                 "root", f"the key set is signed by root key {found}, the one known is {root_key_id}"
             )
         if not VerifyingKey(suite, spki).verify(signature, message(keyset_bytes)):
-            raise Refused("signature", "the key set was not signed by the root key, or was changed since")
+            raise VerificationError(
+                "signature", "the key set was not signed by the root key, or was changed since"
+            )
         keyset = decode_keyset(keyset_bytes)
     except SuiteUnsupported as error:
-        raise Refused("unsupported", f"the key set cannot be checked here: {error}") from None
+        raise VerificationError("unsupported", f"the key set cannot be checked here: {error}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise Refused("malformed", f"not the document of a key set: {error}") from None
+        raise VerificationError("malformed", f"not the document of a key set: {error}") from None
     beyond = excess(keyset)
     if beyond is not None:
-        raise Refused("excess", f"no directory issues such a key set: {beyond}")
+        raise VerificationError("excess", f"no directory issues such a key set: {beyond}")
     if keyset.version < version_min:
-        raise Refused(
+        raise VerificationError(
             "rollback", f"key set {keyset.version} is older than {version_min}, which was seen before"
         )
     if now_s < keyset.issued_at - CLOCK_SKEW_S:
-        raise Refused("not_yet", f"the key set is valid from {keyset.issued_at} on; is your clock right?")
+        raise VerificationError(
+            "not_yet", f"the key set is valid from {keyset.issued_at} on; is your clock right?"
+        )
     if now_s >= keyset.expires_at:
-        raise Refused("keyset_expired", f"the key set was valid until {keyset.expires_at}; fetch it again")
+        raise VerificationError(
+            "keyset_expired", f"the key set was valid until {keyset.expires_at}; fetch it again"
+        )
     return keyset
 
 
 def decode_keyset(content: bytes) -> KeySet:
-    """What `KeySet.encode` wrote. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
+    """Return the key set that `KeySet.encode` wrote. Raises `ValueError`, `KeyError` or `TypeError`."""
     fields = orjson.loads(content)
     rows, revoked = fields["keys"], fields["revoked_kids"]
     if not isinstance(rows, list) or len(rows) > KEYS_MAX:
@@ -198,7 +206,7 @@ def decode_keyset(content: bytes) -> KeySet:
 
 
 def _parse(content: bytes) -> tuple[bytes, bytes, str, bytes]:
-    """The encoded key set, the signature, and suite and DER of the root key of a document."""
+    """Return the encoded key set, the signature, and suite and DER of the root key of a document."""
     if len(content) > DOCUMENT_BYTES_MAX:
         raise ValueError(f"it has {len(content)} bytes, allowed are {DOCUMENT_BYTES_MAX}")
     fields = orjson.loads(content)

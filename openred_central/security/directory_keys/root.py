@@ -1,23 +1,21 @@
-"""Which root key a server starts with: the anchor that peers have pinned must not change silently."""
+"""The choice of the root key at a start: the anchor that peers have pinned must not change silently."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from .keyring import Schedule
+from .keyring import OFFLINE_SCHEDULE, Schedule
+from .suites import SUITES
 
 COMPOSITE = "h"
 CLASSICAL = "R"
-# The letters of `suites.SUITES`.
-TOKEN_SUITES = ("r", "R", "h")
 
 
 class QuantumPolicy(StrEnum):
-    """What is asked of the root key, `OPENRED_PQ`."""
+    """The operator's demand on the root key, `OPENRED_PQ`."""
 
     AUTO = "auto"
     REQUIRE = "require"
@@ -25,18 +23,18 @@ class QuantumPolicy(StrEnum):
 
 
 class RootRefused(Exception):
-    """No root key that would be the right one can be used. The message is one line for the operator."""
+    """No right root key can be used. The message is one line for the operator."""
 
 
 class RootChoice(NamedTuple):
-    """The suite of the root key, and what the operator should know about it; empty where there is nothing."""
+    """The suite of the root key, and a warning for the operator or an empty text."""
 
     suite: str
     warning: str
 
 
 def choose_root(policy: QuantumPolicy, on_disk: Collection[str], *, supported: bool) -> RootChoice:
-    """The suite of the root key to use or make.
+    """Return the suite of the root key to use or make.
 
     `on_disk`: the suites of which there is a root key; `supported`: whether this installation can make
     composite signatures. Raises `RootRefused`.
@@ -52,8 +50,8 @@ def choose_root(policy: QuantumPolicy, on_disk: Collection[str], *, supported: b
         return RootChoice(CLASSICAL, "")
     if COMPOSITE in on_disk and not supported:
         raise RootRefused(
-            f"the root key is composite, but {lacking}; install that, or give up the root key and everybody "
-            "who pinned it with OPENRED_PQ=off"
+            f"the root key is composite, but {lacking}; install that, or set OPENRED_PQ=off, which gives up "
+            "the root key: all peers that pinned it will refuse this server's keys"
         )
     if COMPOSITE in on_disk:
         return RootChoice(COMPOSITE, "")
@@ -74,19 +72,19 @@ def choose_root(policy: QuantumPolicy, on_disk: Collection[str], *, supported: b
 
 @dataclass(frozen=True, slots=True)
 class KeyOptions:
-    """What kind of keys there are to be.
+    """The kinds of keys that a directory uses.
 
-    `token_suite`: the suite of the signing keys; `quantum`: what is asked of the root key; `offline_root`:
-    the root key lies on another machine.
+    `token_suite`: the suite of the signing keys; `quantum`: the demand on the root key; `offline_root`: the
+    root key lies on another machine.
     """
 
-    token_suite: str = "r"
-    quantum: QuantumPolicy = QuantumPolicy.AUTO
-    offline_root: bool = False
+    token_suite: str
+    quantum: QuantumPolicy
+    offline_root: bool
 
     def __post_init__(self) -> None:
-        if self.token_suite not in TOKEN_SUITES:
-            raise ValueError(f"no suite is called {self.token_suite!r}; there are {', '.join(TOKEN_SUITES)}")
+        if self.token_suite not in SUITES:
+            raise ValueError(f"no suite is called {self.token_suite!r}; there are {', '.join(SUITES)}")
         if self.offline_root and self.token_suite == "r":
             raise ValueError(
                 "with an offline root key, signing keys live a month, for which RSA-2048 is too short; "
@@ -96,7 +94,4 @@ class KeyOptions:
     @property
     def schedule(self) -> Schedule:
         """The schedule of the signing keys."""
-        # Here and not above: no server needs it before its first token. 3 ms with what it imports.
-        from .keyring import OFFLINE_SCHEDULE, Schedule
-
         return OFFLINE_SCHEDULE if self.offline_root else Schedule()

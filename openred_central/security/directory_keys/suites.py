@@ -4,9 +4,8 @@
 - ``R``: RSA-3072, the same. 128 bits against classical computers.
 - ``h``: ML-DSA-65 and RSA-3072 together (`composite`). Quantum-safe.
 
-RSA because one signature is checked by many: 25 to 57 µs, a quarter of what Ed25519 takes. Public keys are
-DER SubjectPublicKeyInfo, private ones PKCS#8 (RFC 5958), of all suites. `cryptography` is imported where it
-is used: it costs 8 to 25 ms, and a server answers before it needs its first key.
+RSA because many peers check one signature, and RSA checks faster than Ed25519. In all suites, public keys are
+DER SubjectPublicKeyInfo and private ones PKCS#8 (RFC 5958).
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from ... import crypto
 from ...encoding import base64url, pem_content, pre_authentication_encoding
 from .composite import (
     PUBLIC_KEY_BYTES,
@@ -25,11 +25,12 @@ from .composite import (
     SIGNATURE_BYTES,
     CompositePrivateKey,
     CompositePublicKey,
+    sign_pss,
+    verify_pss,
 )
-from .pss import sign_pss, verify_pss
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric import rsa
+    from ...crypto import rsa
 
 PRIVATE_KEY = "PRIVATE KEY"
 # Tokens name their key by the first characters of its id: 96 bits.
@@ -57,25 +58,25 @@ SUITES = {
 
 # AlgorithmIdentifier of id-MLDSA65-RSA3072-PSS-SHA512, 1.3.6.1.5.5.7.6.41, without parameters.
 _COMPOSITE_ALGORITHM = bytes.fromhex("300a06082b06010505070629")
-# What stands before the 2,350 bytes of a composite public key in its SubjectPublicKeyInfo.
+# The bytes before the 2,350 of a composite public key in its SubjectPublicKeyInfo.
 COMPOSITE_SPKI_PREFIX = bytes.fromhex("3082093f") + _COMPOSITE_ALGORITHM + bytes.fromhex("0382092f00")
 
 _SELF_TEST = b"openred/3 self-test"
 
 
 class SuiteUnsupported(ValueError):
-    """A key is of a suite that this installation cannot use. The message is for people."""
+    """The suite of a key cannot be used by this installation. The message is for people."""
 
 
 def suite_of(letter: str) -> Suite:
-    """The suite called `letter`. Raises `ValueError` where there is none."""
+    """Return the suite called `letter`. Raises `ValueError` where there is none."""
     if letter not in SUITES:
         raise ValueError(f"no suite is called {letter!r}; there are {', '.join(SUITES)}")
     return SUITES[letter]
 
 
 def directory_key_id(suite: str, spki: bytes) -> str:
-    """43 characters that name a key of the directory and its suite, whether they fit each other or not."""
+    """Return the 43 characters that name a key of the directory and its suite, even where they do not fit."""
     named = pre_authentication_encoding(b"openred/3 directory key", suite.encode(), spki)
     return base64url(hashlib.sha256(named).digest())
 
@@ -111,11 +112,11 @@ class VerifyingKey:
         return self.key_id[:SHORT_ID_CHARS]
 
     def pem(self) -> str:
-        """The key as PEM (RFC 7468 §13)."""
+        """Return the key as PEM (RFC 7468 §13)."""
         return _pem("PUBLIC KEY", self.spki)
 
     def verify(self, signature: bytes, message: bytes) -> bool:
-        """Whether `signature` is by this key and of `message`."""
+        """Return whether `signature` is by this key and of `message`."""
         if len(signature) != self.suite.signature_bytes:
             return False
         if isinstance(self._key, CompositePublicKey):
@@ -124,7 +125,7 @@ class VerifyingKey:
 
 
 class DirectoryKey:
-    """A key with its private half, from `generate_key` or `load_key`. `public` is what others check with."""
+    """A key with its private half, from `generate_key` or `load_key`. Others check with `public`."""
 
     def __init__(self, suite: str, key: CompositePrivateKey | rsa.RSAPrivateKey) -> None:
         self._key = key
@@ -138,53 +139,48 @@ class DirectoryKey:
         return f"DirectoryKey({self.public.suite.letter!r}, {self.public.key_id})"
 
     def sign(self, message: bytes) -> bytes:
-        """The signature of `message`: 0.3 ms (``r``), 0.9 ms (``R``), 2 ms (``h``), for a thread."""
+        """Return the signature of `message`. Slow: call it in a thread."""
         if isinstance(self._key, CompositePrivateKey):
             return self._key.sign(message)
         return sign_pss(self._key, message)
 
     def pkcs8(self) -> bytes:
-        """The private key as DER PKCS#8, not encrypted."""
+        """Return the private key as DER PKCS#8, not encrypted."""
         if isinstance(self._key, CompositePrivateKey):
             return _der(0x30, _der(0x02, b"\0") + _COMPOSITE_ALGORITHM + _der(0x04, self._key.encode()))
-        from cryptography.hazmat.primitives import serialization
-
+        encodings = crypto.serialization
         return self._key.private_bytes(
-            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            encodings.Encoding.DER, encodings.PrivateFormat.PKCS8, encodings.NoEncryption()
         )
 
 
 def generate_key(suite: str) -> DirectoryKey:
-    """A new key of that suite: 12 to 450 ms, for a thread. Its randomness is OpenSSL's."""
+    """Return a new key of that suite. Slow: call it in a thread. Its randomness is OpenSSL's."""
     chosen = suite_of(suite)
     if chosen.quantum_safe:
         with _needing_mldsa():
             return DirectoryKey(suite, CompositePrivateKey.generate())
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    return DirectoryKey(suite, rsa.generate_private_key(RSA_EXPONENT, chosen.rsa_bits))
+    return DirectoryKey(suite, crypto.rsa.generate_private_key(RSA_EXPONENT, chosen.rsa_bits))
 
 
 def load_key(suite: str, pkcs8: bytes) -> DirectoryKey:
-    """The key that `DirectoryKey.pkcs8` wrote, from a file that only we can write.
+    """Return the key that `DirectoryKey.pkcs8` wrote, from a file that only we can write.
 
-    RSA's numbers are not checked one by one, which would take 38 to 135 ms; instead one signature must
-    verify. Raises `ValueError` where it is no such key or fails that, and else like `VerifyingKey`.
+    RSA's numbers are not checked one by one, which is slow; instead one signature must verify. Raises
+    `ValueError` where it is no such key or fails that, and otherwise like `VerifyingKey`.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.hazmat.primitives.serialization import load_der_private_key
-
     private: CompositePrivateKey | rsa.RSAPrivateKey
     if suite_of(suite).quantum_safe:
         with _needing_mldsa():
             private = CompositePrivateKey.decode(_composite_private_key(pkcs8))
     else:
         try:
-            loaded = load_der_private_key(pkcs8, password=None, unsafe_skip_rsa_key_validation=True)
-        except UnsupportedAlgorithm as error:
+            loaded = crypto.serialization.load_der_private_key(
+                pkcs8, password=None, unsafe_skip_rsa_key_validation=True
+            )
+        except crypto.exceptions.UnsupportedAlgorithm as error:
             raise ValueError(str(error)) from None
-        if not isinstance(loaded, rsa.RSAPrivateKey):
+        if not isinstance(loaded, crypto.rsa.RSAPrivateKey):
             raise ValueError("not an RSA key")
         private = loaded
     key = DirectoryKey(suite, private)
@@ -194,23 +190,21 @@ def load_key(suite: str, pkcs8: bytes) -> DirectoryKey:
 
 
 def private_pem(key: DirectoryKey) -> bytes:
-    """The private key as PEM (RFC 7468 §10), not encrypted."""
+    """Return the private key as PEM (RFC 7468 §10), not encrypted."""
     return _pem(PRIVATE_KEY, key.pkcs8()).encode()
 
 
 def load_private_pem(suite: str, pem: bytes) -> DirectoryKey:
-    """The key that `private_pem` wrote. Raises like `load_key`."""
+    """Return the key that `private_pem` wrote. Raises like `load_key`."""
     return load_key(suite, pem_content(PRIVATE_KEY, pem))
 
 
 @contextmanager
 def _needing_mldsa() -> Iterator[None]:
-    """Raises `SuiteUnsupported` where what is done within needs ML-DSA, and that is not there."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-
+    """Raise `SuiteUnsupported` where the body needs ML-DSA and the installation has none."""
     try:
         yield
-    except (ImportError, UnsupportedAlgorithm) as error:
+    except (ImportError, crypto.exceptions.UnsupportedAlgorithm) as error:
         raise SuiteUnsupported(
             f"it needs ML-DSA-65, which comes with cryptography 48 or newer: {error}"
         ) from None
@@ -226,32 +220,27 @@ def _load_composite(spki: bytes) -> CompositePublicKey:
 
 
 def _load_rsa(spki: bytes, suite: Suite) -> rsa.RSAPublicKey:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.hazmat.primitives.serialization import load_der_public_key
-
     try:
-        key = load_der_public_key(spki)
-    except UnsupportedAlgorithm as error:
+        key = crypto.serialization.load_der_public_key(spki)
+    except crypto.exceptions.UnsupportedAlgorithm as error:
         raise ValueError(str(error)) from None
-    if not isinstance(key, rsa.RSAPublicKey):
+    if not isinstance(key, crypto.rsa.RSAPublicKey):
         raise ValueError(f"suite {suite.letter} needs an RSA key")
     if key.key_size != suite.rsa_bits or key.public_numbers().e != RSA_EXPONENT:
         raise ValueError(f"suite {suite.letter} needs {suite.rsa_bits} bits and exponent {RSA_EXPONENT}")
-    # One key has one text: otherwise it would have many ids.
+    # With a second text the key would have a second id.
     if _rsa_spki(key) != spki:
         raise ValueError("not the canonical DER of the key")
     return key
 
 
 def _rsa_spki(key: rsa.RSAPublicKey) -> bytes:
-    from cryptography.hazmat.primitives import serialization
-
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    encodings = crypto.serialization
+    return key.public_bytes(encodings.Encoding.DER, encodings.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _composite_private_key(pkcs8: bytes) -> bytes:
-    """The content of the PKCS#8 of a composite key. Raises `ValueError` for anything else."""
+    """Return the content of the PKCS#8 of a composite key. Raises `ValueError` for anything else."""
     # Its header has one form for lengths of 256 to 65,535 bytes, so it is compared, not parsed.
     header = 4 + len(_der(0x02, b"\0")) + len(_COMPOSITE_ALGORITHM) + 4
     content = pkcs8[header:]
@@ -261,7 +250,7 @@ def _composite_private_key(pkcs8: bytes) -> bytes:
 
 
 def _der(tag: int, content: bytes) -> bytes:
-    """`content` with its tag and length (X.690 §8.1.3), in the shortest form."""
+    """Return `content` with its tag and length (X.690 §8.1.3), in the shortest form."""
     length = len(content)
     if length < 0x80:
         return bytes([tag, length]) + content

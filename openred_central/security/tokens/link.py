@@ -1,12 +1,12 @@
 """The mathematical link: it binds two tokens so that either node can check that alone, without the directory.
 
 The directory makes two tokens at once, one about each node, for the other. The link is a hash over both
-nodes, both keys, both tokens' ids and their times; it stands in both tokens. No token tells the id of its
+nodes, both keys, both tokens' ids and their times; it stands in both tokens. No token states the id of its
 counterpart, so the link commits to exactly these two: two tokens for the same nodes from two requests do not
 fit together.
 
-That the directory made them is shown by its signatures. The triple hash does not make collisions harder to
-find than the SHA-256 around it does; what the link adds is the exact pairing.
+The signatures of the tokens show that the directory made them; the link adds the exact pairing. The triple
+hash makes collisions no harder to find than the SHA-256 around it does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ...encoding import base64url, pre_authentication_encoding
-from ..refused import Refused
+from ..refusals import VerificationError
 from .tokens import PeerToken, TokenKeys, new_token_id, verify_token
 
 LABEL = b"openred/3 link"
@@ -33,7 +33,7 @@ class Side(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two tokens that belong together, as text and as what they say."""
+    """Two tokens that belong together, as text and decoded."""
 
     text_a: str
     text_b: str
@@ -42,9 +42,10 @@ class Pair(NamedTuple):
 
 
 class LinkResult(NamedTuple):
-    """`valid`: both tokens are; `linked`: and they belong together; `reason`: why not, else empty.
+    """The result of `cross_verify` for two tokens.
 
-    `pair` is there where they are linked.
+    `valid`: both verify; `linked`: they also belong together; `reason`: why not, else empty; `pair`: the
+    tokens where they are linked, else None.
     """
 
     valid: bool
@@ -54,9 +55,9 @@ class LinkResult(NamedTuple):
 
 
 def triple_hash(data: str, salt: str) -> str:
-    """64 hex digits: SHA-256 over the hex SHA-256, SHA-512 and BLAKE2b (64 bytes) of ``data:salt``.
+    """Return 64 hex digits: SHA-256 over the hex SHA-256, SHA-512 and BLAKE2b (64 bytes) of ``data:salt``.
 
-    The three are joined with colons. `data` must have none, so that it can be told from `salt`.
+    The three are joined with colons. `data` must have no colon, so that its end is clear.
     """
     content = f"{data}:{salt}".encode()
     digests = (
@@ -68,9 +69,9 @@ def triple_hash(data: str, salt: str) -> str:
 
 
 def link(a: PeerToken, b: PeerToken, pair: str) -> str:
-    """The link of two tokens, the same whichever comes first. `pair` is the random text that they share.
+    """Return the link of two tokens in either order. `pair` is the random text that they share.
 
-    Hashed is the pre-authentication encoding of the label, of node id, key id (empty where there is none) and
+    It hashes the pre-authentication encoding of the label, of node id, key id (empty where there is none) and
     token id of either node in the order of these three, and of the times of the tokens as decimal digits.
     """
     sides = sorted((token.node_id, token.key_id or "", token.token_id) for token in (a, b))
@@ -82,7 +83,7 @@ def link(a: PeerToken, b: PeerToken, pair: str) -> str:
 def new_pair(
     a: Side, b: Side, purpose: str, issued_at: int, lifetime_s: int, entropy: Callable[[int], bytes]
 ) -> tuple[PeerToken, PeerToken]:
-    """Two tokens that belong together, still to be signed: the first about `a`, the second about `b`.
+    """Return two tokens that belong together, not yet signed: the first about `a`, the second about `b`.
 
     `issued_at` is the wall time and `entropy` gives random bytes. Raises `ValueError` where `a` is `b`.
     """
@@ -109,17 +110,17 @@ def new_pair(
 
 
 def cross_verify(text_a: str, text_b: str, keys: TokenKeys, now_s: float) -> LinkResult:
-    """Whether two tokens are valid at wall time `now_s` and belong together. Needs no network.
+    """Check that two tokens are valid at wall time `now_s` and belong together. Needs no network.
 
-    `keys` as in `verify_token`. What this cannot know: whether one was revoked since, which the directory
-    tells. Whether the peer holds the key that its token names is shown by a proof of possession (`holder`).
+    `keys` as in `verify_token`. Only the directory knows whether one was revoked since. A proof of possession
+    (`holder`) shows that the peer holds the key that its token names.
     """
     tokens = []
     for name, text in (("a", text_a), ("b", text_b)):
         try:
             tokens.append(verify_token(text, keys, now_s))
-        except Refused as refused:
-            return LinkResult(False, False, f"token {name}: {refused.message}")
+        except VerificationError as error:
+            return LinkResult(False, False, f"token {name}: {error.message}")
     a, b = tokens
     if reason := _unlinked(a, b):
         return LinkResult(True, False, reason)
@@ -127,7 +128,7 @@ def cross_verify(text_a: str, text_b: str, keys: TokenKeys, now_s: float) -> Lin
 
 
 def _unlinked(a: PeerToken, b: PeerToken) -> str:
-    """Why two valid tokens do not belong together; empty where they do."""
+    """Return why two valid tokens do not belong together, or an empty text."""
     if a.node_id == b.node_id:
         return "both tokens are about the same node"
     if a.node_id != b.audience or b.node_id != a.audience:
@@ -139,7 +140,7 @@ def _unlinked(a: PeerToken, b: PeerToken) -> str:
     if (a.pair, a.issued_at, a.expires_at) != (b.pair, b.issued_at, b.expires_at):
         return "the tokens were not made together"
     computed = link(a, b, a.pair)
-    # `&`, not `and`: how long this takes tells nothing.
+    # `&`, not `and`: the time must not depend on the first comparison.
     if not hmac.compare_digest(computed, a.link) & hmac.compare_digest(computed, b.link):
         return "the link in the tokens is not that of these two tokens"
     return ""

@@ -1,44 +1,41 @@
-"""Tokens that count no more, and those that were made lately. Both are bounded, whoever fills them.
+"""Revoked tokens, and tokens that were made lately. Both are bounded.
 
-Whether a token is genuine is decided by its signature alone. So what falls out of the recent tokens is as
-valid as before, and what is revoked stays so until it would have expired anyway: a full set refuses new
-entries, it forgets none.
+The signature alone decides whether a token is genuine. So a token that falls out of the recent ones is as
+valid as before. A revocation lasts until the token would have expired: a full set refuses new entries and
+forgets none.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-import re
 import struct
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from ...clock import Now
-from ..refused import LIFETIME_S_MAX
+from ...encoding import TOKEN_ID
+from ..refusals import LIFETIME_S_MAX
 
-# 17.6 MB of recent tokens at most, and a few of revoked ones.
 TOKENS_MAX = 65_536
-# So many of those that have expired go with each further revocation.
+# How many expired revocations go with each new one.
 SWEPT_MAX = 100
 # The id of a token, and when it expires.
 _REVOCATION = struct.Struct("<22sd")
-_TOKEN_ID = re.compile(rb"[A-Za-z0-9_-]{22}")
 
 
 class RevocationsFull(Exception):
-    """So many tokens are revoked that no more can be remembered. Some expire with every minute."""
+    """The limit of revoked tokens is reached. Some expire with every minute."""
 
 
 class Revocations:
     """The ids of tokens that were revoked, each until the token expires. Times are wall times in seconds.
 
     A revocation goes when both clocks say that the token has expired: the wall clock, and the monotonic one,
-    counted from when the revocation came. So a wall clock that is set forward and back brings no token back.
+    counted from the revocation. So a wall clock that is set forward and back brings no token back.
 
-    Changes that a store does not hold yet are noted: `take_unsaved` gives them. Nothing here takes longer
-    where there are more of them.
+    `take_unsaved` gives the changes that a store does not hold yet.
     """
 
     def __init__(self, tokens_max: int = TOKENS_MAX) -> None:
@@ -56,7 +53,7 @@ class Revocations:
         return token_id in self._expires_at
 
     def revoke(self, token_id: str, expires_at: float, now: Now) -> None:
-        """Revoke the token of that id, which expires at `expires_at`. Harmless where it is revoked already.
+        """Revoke the token of that id, which expires at `expires_at`. To repeat it changes nothing.
 
         Raises `RevocationsFull`.
         """
@@ -64,56 +61,56 @@ class Revocations:
         if token_id in self._expires_at or expires_at <= now.wall_s:
             return
         if len(self._expires_at) >= self._tokens_max:
-            raise RevocationsFull(f"{self._tokens_max} tokens are revoked, more are not remembered")
+            raise RevocationsFull(f"{self._tokens_max} tokens are revoked, which is the limit")
         self._expires_at[token_id] = self._unsaved[token_id] = expires_at
         heapq.heappush(self._by_end, (now.monotonic_s + expires_at - now.wall_s, token_id))
 
     def restore(self, revoked: Mapping[str, float], monotonic_s: float) -> None:
-        """Take in what a store holds at `monotonic_s`, by id when each expires.
+        """Take over the revocations of a store at `monotonic_s`, by id when each token expires.
 
-        Each is kept for as long as a token may last, whatever a wall clock says that may be wrong at a start.
+        The wall clock may be wrong at a start, so each is kept for as long as a token may last.
         """
         self._expires_at |= revoked
         self._by_end = [(monotonic_s + LIFETIME_S_MAX, token_id) for token_id in self._expires_at]
         heapq.heapify(self._by_end)
 
     def take_unsaved(self) -> dict[str, float | None]:
-        """Take the changes for a store, noted no longer: by id when the token expires, None to forget it."""
+        """Return and clear the changes for a store: by id when the token expires, None to forget it."""
         unsaved, self._unsaved = self._unsaved, {}
         return unsaved
 
     def put_back(self, unsaved: dict[str, float | None]) -> None:
-        """Note again what was taken and could not be stored; what was noted since then counts."""
+        """Note again changes that could not be stored; newer ones take precedence."""
         unsaved.update(self._unsaved)
         self._unsaved = unsaved
 
     def sweep(self, now: Now) -> None:
-        """Forget tokens that have expired, `SWEPT_MAX` at most: a request waits for it."""
+        """Forget tokens that have expired, at most `SWEPT_MAX`, because a request waits."""
         for _ in range(SWEPT_MAX):
             if not self._by_end or self._by_end[0][0] > now.monotonic_s:
                 return
             _, token_id = heapq.heappop(self._by_end)
             left_s = self._expires_at[token_id] - now.wall_s
             if left_s > 0:
-                # The wall clock was set back. It is asked again, at the latest when a token made now ends.
+                # The wall clock was set back. Look again, at the latest when a token made now ends.
                 again_s = now.monotonic_s + min(left_s, LIFETIME_S_MAX)
                 heapq.heappush(self._by_end, (again_s, token_id))
                 continue
             del self._expires_at[token_id]
-            # A store need not forget what it was never told.
+            # A store need not forget a revocation that it never got.
             if self._unsaved.pop(token_id, None) is None:
                 self._unsaved[token_id] = None
 
 
 def encode_revocations(revoked: Mapping[str, float]) -> bytes:
-    """Revocations, by id when each token expires, as one piece of 30 bytes each."""
+    """Return revocations, by id when each token expires, as 30 bytes each."""
     return b"".join(
         _REVOCATION.pack(token_id.encode("ascii"), expires_at) for token_id, expires_at in revoked.items()
     )
 
 
 def decode_revocations(encoded: bytes) -> dict[str, float]:
-    """Read what `encode_revocations` wrote. Raises `ValueError` for all else, and for more than are kept."""
+    """Return the revocations that `encode_revocations` wrote. Raises `ValueError`, also for too many."""
     if len(encoded) % _REVOCATION.size:
         raise ValueError(f"{len(encoded)} bytes are no revocations of {_REVOCATION.size} bytes each")
     if len(encoded) > TOKENS_MAX * _REVOCATION.size:
@@ -128,8 +125,8 @@ def decode_revocations(encoded: bytes) -> dict[str, float]:
 
 
 def is_token_id(text: bytes) -> bool:
-    """Whether `text` could be the id of a token."""
-    return _TOKEN_ID.fullmatch(text) is not None
+    """Return whether `text` could be the id of a token."""
+    return TOKEN_ID.fullmatch(text.decode("latin-1")) is not None
 
 
 def find_fault(token_id: bytes, expires_at: float) -> str | None:
@@ -144,7 +141,7 @@ def find_fault(token_id: bytes, expires_at: float) -> str | None:
 
 
 class RecentToken(NamedTuple):
-    """What the directory remembers of a token: whom it is about, until when, and its counterpart in a pair.
+    """A token as the directory remembers it: its node, its end, and its counterpart in a pair.
 
     `generation` is that of the node's key; `peer_token_id` is None where the token was made alone.
     """
@@ -156,12 +153,12 @@ class RecentToken(NamedTuple):
 
 
 class RecentTokens:
-    """The tokens that were made or asked for lately, by id. Beyond `tokens_max` the least recent one goes."""
+    """The tokens that were made or looked up lately, by id. Beyond `tokens_max` the least recent one goes."""
 
     def __init__(self, tokens_max: int = TOKENS_MAX) -> None:
         self._tokens_max = tokens_max
-        # In the order of last use; what is asked for is put at the end again. Not a plain dictionary, which
-        # looks for its first key past all that were taken out.
+        # In the order of last use. A plain dictionary would search for its first key among all that were
+        # taken out.
         self._tokens: OrderedDict[str, RecentToken] = OrderedDict()
 
     def __len__(self) -> int:
@@ -175,7 +172,7 @@ class RecentTokens:
             self._tokens.popitem(last=False)
 
     def get(self, token_id: str, now_s: float) -> RecentToken | None:
-        """What is remembered of a token that has not expired at wall time `now_s`."""
+        """Return a remembered token that has not expired at wall time `now_s`, or None."""
         token = self._tokens.pop(token_id, None)
         if token is None or token.expires_at <= now_s:
             return None

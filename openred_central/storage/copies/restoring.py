@@ -137,14 +137,11 @@ def _refuse_missing(path: Path, snapshots: Snapshots) -> None:
 def _finish_swap(path: Path) -> None:
     if not decided_swaps(path):
         return
-    lock = FileLock(path)
-    lock.acquire()
-    try:
-        finish_swap(path)
-    except OSError as error:
-        raise StoreError(f"cannot put a database in its place: {describe(error, path)}") from error
-    finally:
-        lock.release()
+    with FileLock(path).hold():
+        try:
+            finish_swap(path)
+        except OSError as error:
+            raise StoreError(f"cannot put a database in its place: {describe(error, path)}") from error
     log.warning("finished the swap that an earlier process had begun: %s was exchanged", path)
 
 
@@ -153,15 +150,11 @@ def _damage(error: StoreError, path: Path) -> str | None:
     if is_damage(error):
         return str(error.__cause__ or error)
     # Another server may be writing into it; then this raises.
-    lock = FileLock(path)
     try:
-        lock.acquire()
+        with FileLock(path).hold():
+            return find_damage(path)
     except (StoreError, OSError):
         return None
-    try:
-        return find_damage(path)
-    finally:
-        lock.release()
 
 
 def is_damage(error: StoreError) -> bool:
@@ -206,10 +199,8 @@ def _restore(
 
     Return None, and touch nothing, where there is none.
     """
-    lock = FileLock(path)
     try:
-        lock.acquire()
-        with scratch_folder(path.parent) as scratch:
+        with FileLock(path).hold(), scratch_folder(path.parent) as scratch:
             copy = scratch / path.name
             for snapshot in snapshots.newest_first():
                 manifest = _copy_loadable(snapshots, snapshot, copy, load)
@@ -219,8 +210,6 @@ def _restore(
                     return Restored(reason, aside, snapshot.name, manifest.taken_at, age_s)
     except OSError as error:
         raise StoreError(f"cannot restore {path}: {describe(error, path)}") from error
-    finally:
-        lock.release()
     return None
 
 

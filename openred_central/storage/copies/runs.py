@@ -44,7 +44,7 @@ def load_runs(store: Store) -> list[Run]:
 def begin_run(store: Store, name: bytes) -> None:
     """Leave the mark of a new run, before anything is changed. Raises `StoreError`.
 
-    Damaged marks are dropped: nobody is served by them.
+    Damaged marks are dropped: they must not stop a start.
     """
     vitals = store.load_vitals()
     run = Run(name, vitals.revision, vitals.attended_s) if vitals is not None else Run(name, 0, 0.0)

@@ -33,7 +33,7 @@ from ...security.directory_keys.suites import (
     load_private_pem,
     private_pem,
 )
-from ...security.refused import CLOCK_SKEW_S, Refused
+from ...security.refusals import CLOCK_SKEW_S, VerificationError
 from .key_files import (
     KEY,
     KEYRING,
@@ -71,7 +71,7 @@ class DirectoryKeys:
         self._private: dict[str, DirectoryKey] = {}
         self._root: DirectoryKey | None = None
         self._signed: bytes | None = None
-        self._asked: KeySet | None = None
+        self._requested: KeySet | None = None
         self.unsaved = True
         self._saved_at = 0.0
         self.signing: DirectoryKey | None = None
@@ -87,7 +87,7 @@ class DirectoryKeys:
                 "cryptography 48 or newer"
             )
         if self._options.offline_root:
-            self._asked = self._read_asked()
+            self._requested = self._read_requested()
         else:
             self._root, warning = open_root(self._files, self._options.quantum)
             self.notices += [warning] if warning else []
@@ -120,8 +120,8 @@ class DirectoryKeys:
             self._make_key(now_s)
         except KeyFileError as error:
             failed = error
-        tell = self._exchange if self._options.offline_root else self._sign
-        for step in (tell, self._save):
+        publish = self._exchange if self._options.offline_root else self._sign
+        for step in (publish, self._save):
             try:
                 step(now_s)
             except KeyFileError as error:
@@ -188,16 +188,16 @@ class DirectoryKeys:
             self._take(signed, now_s)
             self._signed = signed
         ring, served = self._ring, None if self.served is None else self.served.keyset
-        told = served is not None and not ring.unpublished and served.revoked_key_ids == ring.revoked_ids
-        if told and served is not None and now_s < (served.issued_at + served.expires_at) / 2:
+        current = served is not None and not ring.unpublished and served.revoked_key_ids == ring.revoked_ids
+        if current and served is not None and now_s < (served.issued_at + served.expires_at) / 2:
             return
-        asked = self._asked
-        if asked is not None and now_s - asked.issued_at < self._options.schedule.lead_s:
-            listed = {published.key.key_id for published in asked.keys}
-            if set(ring.ids) <= listed and asked.revoked_key_ids == ring.revoked_ids:
+        requested = self._requested
+        if requested is not None and now_s - requested.issued_at < self._options.schedule.lead_s:
+            listed = {published.key.key_id for published in requested.keys}
+            if set(ring.ids) <= listed and requested.revoked_key_ids == ring.revoked_ids:
                 return
-        self._asked = ring.issue(now_s)
-        self._files.write(REQUEST, self._asked.encode())
+        self._requested = ring.issue(now_s)
+        self._files.write(REQUEST, self._requested.encode())
         self.unsaved = True
         self.notices.append(
             f"a key set waits for the root key: sign {self._files.folder / REQUEST} where that lies, with "
@@ -215,16 +215,16 @@ class DirectoryKeys:
             # Peers have refused a key set that was served while the clock was ahead.
             known = before is not None and before.keyset.issued_at <= now_s + CLOCK_SKEW_S
             if before is not None and known and taken.version <= before.keyset.version:
-                raise Refused("rollback", f"version {before.keyset.version} is served already")
+                raise VerificationError("rollback", f"version {before.keyset.version} is served already")
             listed = {published.key.key_id for published in taken.keys}
             if not set(self._ring.private_ids) & listed:
-                raise Refused("unknown_key", "it lists none of the keys that sign here")
-        except (ValueError, KeyError, TypeError, Refused) as error:
+                raise VerificationError("unknown_key", "it lists none of the keys that sign here")
+        except (ValueError, KeyError, TypeError, VerificationError) as error:
             self.notices.append(f"{self._files.folder / SIGNED} is not served: {error}")
             return
         self._serve(Served(taken, signed, root_id, root["suite"]), now_s)
 
-    def _read_asked(self) -> KeySet | None:
+    def _read_requested(self) -> KeySet | None:
         content = self._files.read(REQUEST)
         try:
             return None if content is None else keyset.decode_keyset(content)
@@ -275,7 +275,7 @@ def sign_request(root: DirectoryKey, request: bytes) -> bytes:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"this is no request for a key set: {error}") from None
     if beyond is not None:
-        raise ValueError(f"no server asks for such a key set: {beyond}")
+        raise ValueError(f"no server requests such a key set: {beyond}")
     return keyset.document(request, root.sign(keyset.message(request)), root.public)
 
 

@@ -18,9 +18,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cryptography
 import orjson
 
+from ... import crypto
 from ...encoding import pem_content
 from ...security.directory_keys.envelope import is_envelope, seal, unseal
 from ...security.directory_keys.root import CLASSICAL, COMPOSITE, KeyOptions, QuantumPolicy, choose_root
@@ -226,15 +226,15 @@ def _read(path: Path) -> bytes | None:
 
 
 def _expect_private(path: Path, found: os.stat_result, mode: str) -> None:
-    """Raise `KeyFileError` unless a file or folder belongs to us, or to root, and is open to nobody else."""
+    """Raise `KeyFileError` unless a file or folder belongs to us, or to root, and is closed to others."""
     # systemd's credentials belong to root where they do not belong to us.
     owners = {os.geteuid(), 0}
     if os.geteuid() == 0:
-        # Root may act for the server's user, to whom the folder around it belongs.
+        # Root may act for the server's user, who owns the folder around it.
         owners.add(path.parent.stat().st_uid)
     if found.st_uid not in owners:
         raise KeyFileError(
-            f"{path} belongs to user {found.st_uid}, not to {os.geteuid()} who runs this server; "
+            f"{path} belongs to user {found.st_uid}, and this server runs as user {os.geteuid()}; "
             f"if it is yours: chown {os.geteuid()} {path}"
         )
     if found.st_mode & 0o077:
@@ -265,7 +265,7 @@ def _reported(path: Path) -> Iterator[None]:
 
 def _may_be_supported() -> bool:
     """Return whether this `cryptography` is new enough for composite keys; its version is quick to load."""
-    major = cryptography.__version__.partition(".")[0]
+    major = crypto.about.__version__.partition(".")[0]
     return not major.isdecimal() or int(major) >= ML_DSA_SINCE
 
 

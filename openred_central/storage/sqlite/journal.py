@@ -39,7 +39,7 @@ STEP_RECORDS = 1_000
 # SQLite allows 32,766 parameters in a statement, and each sign of life has five.
 STATEMENT_SIGNS = 2_500
 
-INSERT_SIGNS = "INSERT INTO journal (commit_number, signs) VALUES (?1, ?2)"
+INSERT_SIGNS = "INSERT INTO journal (commit_number, signs) VALUES (?, ?)"
 # The latest sign of life of each slot, as far as the journal was read: in memory, in order of the slots.
 CREATE_LATEST = """
 CREATE TEMP TABLE latest (

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..private_files import give, refuse_links
@@ -63,6 +64,15 @@ class FileLock:
         except BaseException:
             self.release()
             raise
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the lock during the block. Raises as `acquire`."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
 
     def acquire_database(self) -> None:
         """Take the lock on the database itself, if that is not taken yet.

@@ -11,7 +11,7 @@ import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import chain, count
+from itertools import chain
 from typing import Any, NamedTuple, get_type_hints
 
 import orjson
@@ -27,7 +27,7 @@ from .schema import PAGE_BYTES, RECORDS_PER_PAGE
 STATEMENT_ROWS = 64
 
 # The parameter arrives as bytes and becomes text inside SQLite, which saves two conversions here.
-_EACH = "json_each(CAST(?2 AS TEXT))"
+_EACH = "json_each(CAST(? AS TEXT))"
 DELETE_RECORDS = f"DELETE FROM node WHERE slot IN (SELECT value FROM {_EACH})"
 DELETE_TOMBSTONES = f"DELETE FROM tombstone WHERE id_hash IN (SELECT value FROM {_EACH})"
 
@@ -38,10 +38,7 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
 
 class Statement(NamedTuple):
-    """One statement. Its first parameter, `?1`, is the number of the commit, the others are `values`.
-
-    `bytes_given` is their approximate length as text or JSON.
-    """
+    """One statement with its parameters. `bytes_given` is their approximate length as text or JSON."""
 
     sql: str
     values: Sequence[Any]
@@ -65,12 +62,11 @@ TOMBSTONE = _Table("tombstone", Tombstone, is_numbered=False)
 @cache
 def _replace(table: _Table, rows: int) -> str:
     """Return the statement that writes so many rows over those with the same keys."""
-    columns, numbers = list(table.fields._fields), count(2)
-    written = [[f"?{next(numbers)}" for _ in columns] for _ in range(rows)]
+    columns = list(table.fields._fields)
     if table.is_numbered:
         columns.append("commit_number")
-        written = [[*row, "?1"] for row in written]
-    values = ", ".join(f"({', '.join(row)})" for row in written)
+    row = f"({', '.join('?' * len(columns))})"
+    values = ", ".join([row] * rows)
     return f"REPLACE INTO {table.name} ({', '.join(columns)}) VALUES {values}"
 
 
@@ -84,21 +80,21 @@ def _places(table: _Table) -> tuple[list[int], list[int], list[int], list[int]]:
     return integers, floats, texts, encoded
 
 
-def encode(batch: Batch) -> list[Statement]:
-    """Return the statements of `batch` in the order in which they must run.
+def encode(batch: Batch, number: int) -> list[Statement]:
+    """Return the statements of `batch`, the commit with this number, in the order in which they must run.
 
     Raises `RowsRefused` where a row is found that cannot be stored.
     """
     try:
         statements = [
             *_deleting(DELETE_RECORDS, batch.freed_slots),
-            *_replacing(NODE, batch, batch.records),
+            *_replacing(NODE, batch, batch.records, number),
             *_deleting(DELETE_TOMBSTONES, batch.lifted_id_hashes),
-            *_replacing(TOMBSTONE, batch, batch.tombstones),
+            *_replacing(TOMBSTONE, batch, batch.tombstones, number),
         ]
         if batch.signs_of_life:
             packed = pack(batch.signs_of_life)
-            statements.append(Statement(INSERT_SIGNS, (packed,), len(packed)))
+            statements.append(Statement(INSERT_SIGNS, (number, packed), len(packed)))
             # Large numbers may also sum up to infinity; then none is refused.
             if not math.isfinite(sum(chain.from_iterable(batch.signs_of_life))):
                 refuse_rows(batch)
@@ -114,7 +110,9 @@ def _deleting(sql: str, keys: Sequence[int | str]) -> Iterator[Statement]:
         yield Statement(sql, (document,), len(document))
 
 
-def _replacing(table: _Table, batch: Batch, rows: Sequence[Record | Tombstone]) -> Iterator[Statement]:
+def _replacing(
+    table: _Table, batch: Batch, rows: Sequence[Record | Tombstone], number: int
+) -> Iterator[Statement]:
     """Yield the statements that write `rows`, made column by column."""
     integers, floats, texts, encoded = _places(table)
     first = 0
@@ -133,12 +131,14 @@ def _replacing(table: _Table, batch: Batch, rows: Sequence[Record | Tombstone]) 
         total = sum(chain.from_iterable(columns[place] for place in floats))
         if b"\0" in text or not math.isfinite(total):
             refuse_rows(batch)
+        if table.is_numbered:
+            columns.append([number] * taken)
         values = list(chain.from_iterable(zip(*columns, strict=True)))
         yield Statement(_replace(table, taken), values, len(text))
 
 
 def pages_written(batch: Batch, bytes_given: int) -> int:
-    """Return about how many pages a commit has added to the log: SQLite tells only at a checkpoint.
+    """Return about how many pages a commit has added to the log: SQLite reports it only at a checkpoint.
 
     The size of the log's file does not show it, because the file is written over and never cut.
     """

@@ -263,13 +263,13 @@ class SqliteStore:
 
     def commit(self, batch: Batch) -> None:
         """Make a batch durable, as a whole or not at all. See `Store.commit`."""
-        statements = encode(batch)
         with self._reported("write"):
             try:
                 with self._transaction() as session:
                     number = self._commit_number + 1
+                    statements = encode(batch, number)
                     for statement in statements:
-                        session.connection.execute(statement.sql, (number, *statement.values))
+                        session.connection.execute(statement.sql, statement.values)
                     session.connection.execute(REPLACE_VITALS, (*batch.vitals, number))
             except sqlite3.IntegrityError:
                 refuse_rows(batch)

@@ -11,7 +11,7 @@ from openred_central.api.admin.routes import install
 from openred_central.errors import CallerError
 from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.wire.messages import Response
-from tests.support.world import Reply, World, _Routes, read_reply, run
+from tests.support.world import Reply, Routes, World, read_reply, run
 
 SECRET = "s" * 43
 OPEN = Admission(trusted=True, secret=None, metrics_open=True)
@@ -30,7 +30,7 @@ class Office:
             self.world.api, lambda: b"figure 1\n", self._snapshot, self._rotate_keys, self._revoke_key
         )
         self.router = Router(1024 * 1024)
-        install(_Routes(self.router), self.desk, admission)  # type: ignore[arg-type]
+        install(Routes(self.router), self.desk, admission)  # type: ignore[arg-type]
 
     async def _snapshot(self) -> Mapping[str, Any]:
         self.snapshots += 1
@@ -43,7 +43,7 @@ class Office:
         self.revoked.append(key_id)
 
     def ask(self, method: str, target: str, *, authority: str | None = None, **headers: str) -> Response:
-        """The answer, or the problem, as it would be sent; `authority` is who is asked."""
+        """Return the answer or problem as it would be sent; `authority` is the host asked."""
         request = self.world.request(method, target, **headers)
         if authority is not None:
             request.authority = authority
@@ -54,7 +54,7 @@ class Office:
             return Response.problem(error)
 
     def call(self, method: str, target: str, **headers: str) -> Reply:
-        """The answer read as JSON; afterwards the directory has to be consistent."""
+        """Return the answer read as JSON; check that the directory is consistent."""
         reply = read_reply(self.ask(method, target, **headers))
-        self.world._check()
+        self.world.check()
         return reply

@@ -1,4 +1,4 @@
-"""What operators do to nodes and to the server."""
+"""Actions of operators on nodes and on the server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_silent_node_is_woken(office: Office) -> None:
     assert shown(office)["state"] == "active"
 
 
-def test_a_held_node_stays_as_it_is_until_it_is_released(office: Office) -> None:
+def test_a_held_node_keeps_its_state_until_released(office: Office) -> None:
     assert office.call("POST", "/admin/nodes/node-1/hold").document["status"] == "held"
     assert shown(office)["held"] is True
     office.world.wait(1_000 * DAY_S)
@@ -44,20 +44,20 @@ def test_a_held_node_stays_as_it_is_until_it_is_released(office: Office) -> None
     assert_problem(office.call("POST", "/admin/nodes/node-1/release"), 409, "node_not_held")
 
 
-def test_a_purged_node_is_gone_and_keeps_its_name_by_a_tombstone(office: Office) -> None:
+def test_a_purged_node_leaves_a_tombstone(office: Office) -> None:
     reply = office.call("POST", "/admin/nodes/node-1/purge")
     assert reply.document == {"status": "purged", "node_id": "node-1", "state": "dead", "durable": True}
     assert_problem(office.world.call("POST", "/heartbeat/node-1"), 410, "node_dead")
 
 
-def test_a_node_is_not_purged_while_that_could_not_be_remembered(office: Office) -> None:
+def test_no_node_is_purged_without_a_store(office: Office) -> None:
     office.world.store_state = StoreState.DETACHED
     assert_problem(office.call("POST", "/admin/nodes/node-1/purge"), 503, "store_unavailable")
     assert shown(office)["state"] == "active"
 
 
 @pytest.mark.parametrize("action", ["wake", "hold", "purge"])
-def test_a_change_that_is_not_on_disk_yet_is_told_so(office: Office, action: str) -> None:
+def test_a_change_not_on_disk_yet_is_202(office: Office, action: str) -> None:
     office.world.durable = False
     reply = office.call("POST", f"/admin/nodes/node-1/{action}")
     assert (reply.status, reply.document["durable"]) == (202, False)
@@ -65,7 +65,7 @@ def test_a_change_that_is_not_on_disk_yet_is_told_so(office: Office, action: str
 
 
 @pytest.mark.parametrize("action", ["wake", "hold", "release", "purge"])
-def test_a_node_that_is_not_there_is_told(office: Office, action: str) -> None:
+def test_an_unknown_node_is_404(office: Office, action: str) -> None:
     assert_problem(office.call("POST", f"/admin/nodes/nobody/{action}"), 404, "node_not_found")
 
 
@@ -80,7 +80,7 @@ def test_a_snapshot_is_taken(office: Office) -> None:
     assert office.snapshots == 1
 
 
-def test_a_hold_against_mass_silence_is_released_on_an_operators_word() -> None:
+def test_an_operator_releases_a_hold_for_mass_silence() -> None:
     office = Office()
     assert office.call("POST", "/admin/mass-silence/release").document == {"status": "not_held"}
     for number in range(200):
@@ -92,7 +92,7 @@ def test_a_hold_against_mass_silence_is_released_on_an_operators_word() -> None:
     assert silence.hold is None
 
 
-def test_metrics_are_what_prometheus_reads(office: Office) -> None:
+def test_metrics_have_the_type_of_prometheus(office: Office) -> None:
     response = office.ask("GET", "/metrics")
     assert (response.status, response.content_type, response.body) == (200, METRICS_TYPE, b"figure 1\n")
 

@@ -34,14 +34,14 @@ def filled(count: int = 50) -> Office:
 
 
 @pytest.mark.parametrize("limit", [1, 7, 50, 51, 1_000])
-def test_every_node_is_listed_once_also_those_nobody_else_sees(limit: int) -> None:
+def test_every_node_is_listed_once_also_hidden_ones(limit: int) -> None:
     rows = pages(filled(), limit=limit)
     assert [row["node_id"] for row in rows] == [f"node-{number}" for number in range(50)]
     assert rows[1]["discoverable"] is False
     assert rows[1]["address"] == "192.0.2.1"
 
 
-def test_who_is_there_all_the_time_is_listed_exactly_once_whatever_happens_meanwhile(seed: int) -> None:
+def test_a_node_that_stays_is_listed_exactly_once(seed: int) -> None:
     office, source = filled(), random.Random(seed)
     gone, rows, cursor = set(), list[str](), "0"
     while cursor is not None:
@@ -58,7 +58,7 @@ def test_who_is_there_all_the_time_is_listed_exactly_once_whatever_happens_meanw
             assert rows.count(f"node-{number}") == 1
 
 
-def test_only_those_in_a_state_are_listed_where_that_is_asked_for() -> None:
+def test_a_listing_can_be_limited_to_states() -> None:
     office = filled(10)
     office.world.wait(181 * DAY_S)
     for number in (3, 5):
@@ -79,7 +79,7 @@ def test_one_answer_looks_at_a_bounded_number_of_slots(monkeypatch: pytest.Monke
     assert len(pages(office, limit=100)) == 50
 
 
-def test_a_row_tells_when_its_state_ends_unless_it_is_held() -> None:
+def test_a_row_has_the_end_of_its_state_unless_held() -> None:
     office = filled(2)
     office.call("POST", "/admin/nodes/node-1/hold")
     first, second = pages(office)
@@ -111,5 +111,5 @@ def test_a_hidden_node_is_explained_to_an_operator() -> None:
         ("state=happy", "state"),
     ],
 )
-def test_a_query_that_cannot_be_is_refused(query: str, field: str) -> None:
+def test_an_invalid_query_is_refused(query: str, field: str) -> None:
     assert_problem(Office().call("GET", f"/admin/nodes?{query}"), 400, "bad_request", fields=[field])

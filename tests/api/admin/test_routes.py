@@ -39,5 +39,5 @@ def test_no_body_is_looked_at() -> None:
         assert route.body == "none"
 
 
-def test_every_action_has_a_name_of_its_own_in_the_log() -> None:
+def test_every_action_has_its_own_name_in_the_log() -> None:
     assert len({endpoint.action for endpoint in ALL}) == len(ALL)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-from openred_central.api.caller.limiting import PROOF_FAIL, QUOTA_EXCEEDED, LimitOptions
+from openred_central.api.caller.limiting import QUOTA_EXCEEDED
 from openred_central.errors import CallerError
 from openred_central.limits.gcra import Policy
-from openred_central.micro_engine.wire.messages import PROBLEM_TYPE
+from openred_central.micro_engine.wire.messages import PROBLEM_TYPE, Request
 from openred_central.security.signing import PrivateKey
 from tests.support.minting import Here
+from tests.support.options import limit_options
 from tests.support.world import PEER, Reply, World, assert_problem
 
-DEFAULTS = LimitOptions()
-UNBOUNDED = LimitOptions(register=None, new_nodes=None)
+DEFAULTS = limit_options()
+UNBOUNDED = limit_options(register=None, new_nodes=None)
 
 
 def add(world: World, number: int, peer: str = PEER, **headers: str) -> Reply:
@@ -25,7 +25,7 @@ def add(world: World, number: int, peer: str = PEER, **headers: str) -> Reply:
 
 
 def assert_limited(reply: Reply, policy: str, retry_after_s: int) -> None:
-    """A 429 in the one shape of every error, with what its registered type adds."""
+    """Check a 429: the form of every error, with the members of its registered type."""
     assert (reply.status, reply.content_type) == (429, PROBLEM_TYPE)
     assert reply.headers["Retry-After"] == str(retry_after_s)
     document = reply.document
@@ -71,7 +71,7 @@ def test_an_alias_has_no_quota_of_its_own() -> None:
     assert_limited(world.call("POST", "/api/v3/nodes/register", {}), "register", 6)
 
 
-def test_a_refusal_comes_before_the_body_is_read_and_errors_are_charged_like_answers() -> None:
+def test_a_refusal_precedes_the_body_and_errors_are_charged() -> None:
     world = World(limits=DEFAULTS)
     for _ in range(10):
         reply = world.call("POST", "/register", b"{")
@@ -104,7 +104,7 @@ def test_look_ups_count_as_discoveries_also_of_one_node() -> None:
     assert world.call("GET", "/nodes/n-1", peer="192.0.2.2").status == 200
 
 
-def test_what_is_not_limited_says_nothing_of_limits() -> None:
+def test_unlimited_answers_have_no_limit_fields() -> None:
     world = World(limits=DEFAULTS)
     add(world, 1)
     for method, path in [("GET", "/health"), ("GET", "/stats"), ("GET", "/")]:
@@ -115,14 +115,14 @@ def test_what_is_not_limited_says_nothing_of_limits() -> None:
 
 
 def test_limits_are_off_for_exempt_networks_only() -> None:
-    world = World(limits=LimitOptions(exempt_networks=("198.51.100.0/24",), nodes_per_network_max=3))
+    world = World(limits=limit_options(exempt_networks=("198.51.100.0/24",), nodes_per_network_max=3))
     replies = [add(world, number, "198.51.100.77") for number in range(30)]
     assert {reply.status for reply in replies} == {201}
     assert not any("RateLimit" in reply.headers for reply in replies)
     assert [add(world, number, "198.51.101.1").status for number in range(30, 34)] == [201, 201, 201, 429]
 
 
-def test_a_policy_that_is_off_refuses_nobody() -> None:
+def test_an_inactive_policy_refuses_no_caller() -> None:
     options = replace(DEFAULTS, **dict.fromkeys(["register", "discover", "heartbeat"]))
     world = World(limits=options)
     for number in range(100):
@@ -130,10 +130,10 @@ def test_a_policy_that_is_off_refuses_nobody() -> None:
         assert reply.status == 201
         assert "RateLimit" not in reply.headers
         request = world.request("POST", "/heartbeat/n-0")
-        assert world.api.limits.charge_heartbeat(request, 0, proved=True) == ()
+        assert world.api.limits.heartbeat_charge(request, proved=True)(0) == ()
 
 
-def test_one_64_is_filled_like_one_address_and_a_48_eight_times_as_far() -> None:
+def test_an_ipv6_64_is_one_caller_and_a_48_eight() -> None:
     world = World(limits=DEFAULTS)
     for number in range(200):
         status = add(world, number, f"2001:db8:0:1::{number:x}").status
@@ -145,7 +145,7 @@ def test_one_64_is_filled_like_one_address_and_a_48_eight_times_as_far() -> None
     assert add(world, 400, "2001:db8:1::1").status == 201
 
 
-def test_one_network_brings_256_nodes_and_those_it_has_are_served() -> None:
+def test_a_network_has_256_nodes_which_are_served() -> None:
     world = World(limits=UNBOUNDED, nodes_max=2_000)
     claims = [add(world, number, f"203.0.113.{number % 200}").document["claim"] for number in range(256)]
     for _ in range(2):
@@ -166,7 +166,7 @@ def test_of_ipv6_a_56_is_one_network() -> None:
     assert add(world, 3, "2001:db8:0:100::1").status == 201
 
 
-def test_not_more_than_200_new_nodes_a_second_in_all_and_known_ones_go_on() -> None:
+def test_new_nodes_are_limited_to_200_a_second() -> None:
     world = World(limits=replace(DEFAULTS, new_nodes=Policy("new-nodes", 20, 1, 20)))
     peers = [f"10.{number}.0.1" for number in range(22)]
     assert [add(world, number, peers[number]).status for number in range(20)] == [201] * 20
@@ -176,7 +176,7 @@ def test_not_more_than_200_new_nodes_a_second_in_all_and_known_ones_go_on() -> N
     assert add(world, 20, peers[20]).status == 201
 
 
-def test_new_nodes_that_were_not_added_take_no_room() -> None:
+def test_refused_nodes_take_no_room_in_a_network() -> None:
     world = World(limits=replace(UNBOUNDED, nodes_per_network_max=1), nodes_max=1)
     add(world, 0, "192.0.2.1")
     for number in range(1, 5):
@@ -194,8 +194,8 @@ def claim_of(world: World, slot: int) -> str:
     return world.prover.claims.claim(registry.node_id(slot), registry.registered_at(slot))
 
 
-def test_a_client_behind_a_trusted_proxy_counts_by_itself_and_is_told_so() -> None:
-    world = World(limits=LimitOptions(trusted_proxies=("10.0.0.0/8",)))
+def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:
+    world = World(limits=limit_options(trusted_proxies=("10.0.0.0/8",)))
     for client in ("203.0.113.1", "203.0.113.2"):
         for number in range(11):
             reply = add(world, number, "10.0.0.1", x_forwarded_for=client)
@@ -205,14 +205,14 @@ def test_a_client_behind_a_trusted_proxy_counts_by_itself_and_is_told_so() -> No
     assert world.api.limits.origin(world.request("GET", "/", peer="10.0.0.1")).address == "10.0.0.1"
 
 
-def test_whoever_is_no_proxy_gains_nothing_by_the_header() -> None:
-    world = World(limits=LimitOptions(trusted_proxies=("10.0.0.0/8",)))
+def test_an_untrusted_forwarding_header_is_ignored() -> None:
+    world = World(limits=limit_options(trusted_proxies=("10.0.0.0/8",)))
     statuses = [add(world, n, x_forwarded_for=f"203.0.113.{n}").status for n in range(12)]
     assert statuses == [201] * 10 + [429] * 2
     assert add(world, 20, "192.0.2.7", x_forwarded_for=PEER).document["observed_address"] == "192.0.2.7"
 
 
-def test_after_thirty_failed_proofs_none_is_tried_from_that_address() -> None:
+def test_thirty_failed_proofs_block_an_address() -> None:
     world = World(limits=DEFAULTS)
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
     tried = 0
@@ -224,7 +224,7 @@ def test_after_thirty_failed_proofs_none_is_tried_from_that_address() -> None:
     error = raised(limits.may_try_proof, request)
     assert error is not None
     assert error.status == 429
-    assert error.problem()["violated-policies"] == [PROOF_FAIL.name]
+    assert error.problem()["violated-policies"] == ["proof-fail"]
     assert dict(error.headers)["Retry-After"] == "2"
     # The owner, elsewhere, is not concerned; and trying alone costs nothing.
     owner = world.request("POST", "/heartbeat/n-1", peer="192.0.2.1")
@@ -241,18 +241,23 @@ def test_failed_proofs_of_others_leave_the_node_its_heartbeats() -> None:
     for _ in range(1_000):
         limits.proof_failed(attacker)
     owner = world.request("POST", "/heartbeat/n-1")
-    assert dict(limits.charge_heartbeat(owner, 0, proved=False)) == {
+    assert dict(limits.heartbeat_charge(owner, proved=False)(0)) == {
         "RateLimit-Policy": '"heartbeat";q=1;w=60',
         "RateLimit": '"heartbeat";r=1;t=60',
     }
 
 
-def test_heartbeats_and_tokens_of_a_node_have_quotas_of_their_own() -> None:
+def test_heartbeats_and_tokens_of_a_node_have_own_quotas() -> None:
     world = World(limits=DEFAULTS)
     claim = add(world, 1).document["claim"]
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
-    beat = partial(limits.charge_heartbeat, proved=True)
-    ask = partial(limits.charge_token, proved=True)
+
+    def beat(request: Request, slot: int) -> None:
+        limits.heartbeat_charge(request, proved=True)(slot)
+
+    def ask(request: Request, slot: int) -> None:
+        limits.token_charge(request, proved=True)(slot)
+
     assert [raised(beat, request, 0) is None for _ in range(4)] == [
         True,
         True,
@@ -272,18 +277,18 @@ def test_heartbeats_and_tokens_of_a_node_have_quotas_of_their_own() -> None:
     assert raised(beat, request, 0) is None
 
 
-def test_an_exempt_caller_is_not_charged_for_its_node_nor_for_its_proofs() -> None:
+def test_an_exempt_caller_is_never_charged() -> None:
     world = World()
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
     world.register()
     for _ in range(100):
-        assert limits.charge_heartbeat(request, 0, proved=False) == ()
-        assert limits.charge_token(request, 0, proved=False) == ()
+        assert limits.heartbeat_charge(request, proved=False)(0) == ()
+        assert limits.token_charge(request, proved=False)(0) == ()
         limits.proof_failed(request)
         limits.may_try_proof(request)
 
 
-def test_strangers_use_up_nothing_of_a_node_that_shows_who_it_is() -> None:
+def test_strangers_cannot_use_up_the_quota_of_a_node() -> None:
     world = World(limits=DEFAULTS, mint=Here())
     claim = add(world, 1).document["claim"]
     stranger, about = "192.0.2.66", {"node_id": "n-1"}
@@ -297,7 +302,7 @@ def test_strangers_use_up_nothing_of_a_node_that_shows_who_it_is() -> None:
     assert mine == [200] * 5 + [429]
 
 
-def test_strangers_do_not_keep_a_node_from_being_bound_to_its_key() -> None:
+def test_strangers_cannot_keep_a_node_from_binding_its_key() -> None:
     world, key = World(limits=DEFAULTS), PrivateKey.generate_ed25519()
     assert world.register(node_id="n-1", public_key=key.public_text).status == 201
     for _ in range(3):
@@ -306,7 +311,7 @@ def test_strangers_do_not_keep_a_node_from_being_bound_to_its_key() -> None:
     assert world.call("POST", "/heartbeat/n-1", peer="192.0.2.66").status == 401
 
 
-def test_what_is_refused_is_counted_by_its_policy() -> None:
+def test_refusals_are_counted_by_policy() -> None:
     world = World(limits=DEFAULTS)
     for number in range(12):
         add(world, number)

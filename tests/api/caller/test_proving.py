@@ -1,4 +1,4 @@
-"""Who may do what: each state of a node, each caller, each action, with the exact status."""
+"""Proofs: each state of a node, each caller, each action, with the exact status."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import orjson
 import pytest
 
 from openred_central.api.caller import proving
-from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.node import PROVEN
 from openred_central.security.signatures import accept_signature
 from openred_central.security.signing import PrivateKey, rotation_headers, signed_headers
+from tests.support.options import limit_options
 from tests.support.world import AUTHORITY, DAY_S, NODE, Reply, World, assert_problem, named
 
 OWNER = PrivateKey.generate_ed25519()
@@ -44,7 +44,7 @@ def enrol(world: World, key: PrivateKey = OWNER, **changes: Any) -> Reply:
 
 
 def bound_world(state: State = State.ACTIVE, **options: Any) -> World:
-    """A world in which ``node-1`` is bound to `OWNER`, and in `state` by now."""
+    """Make a world in which ``node-1`` is bound to `OWNER`, and in `state`."""
     world = World(**options)
     enrol(world)
     world.wait(SILENT_DAYS[state] * DAY_S)
@@ -126,7 +126,7 @@ def test_only_its_key_speaks_for_a_bound_node(state: State, action: str, caller:
     assert world.directory.nodes.registry.record(slot_of(world)) == before
 
 
-def test_it_comes_back_from_a_late_coma_as_itself() -> None:
+def test_a_bound_node_returns_from_a_late_coma_as_itself() -> None:
     world = bound_world()
     world.wait(900 * DAY_S)
     assert_problem(world.register(public_key=FOREIGN.public_text), 401, "proof_required")
@@ -135,22 +135,22 @@ def test_it_comes_back_from_a_late_coma_as_itself() -> None:
     assert reply.document["identity"] == "proven"
 
 
-def test_its_name_is_free_for_its_key_alone_once_it_is_dead() -> None:
+def test_the_name_of_a_dead_node_is_free_for_its_key_only() -> None:
     world = bound_world()
     world.wait(1_000 * DAY_S)
     assert_problem(world.signed(FOREIGN, "POST", "/register", body_of(FOREIGN)), 409, "node_id_taken")
-    # The key is public: who only names it is not its holder.
+    # The key is public: naming it does not prove to hold it.
     assert_problem(world.call("POST", "/register", body_of(OWNER)), 401, "proof_required")
     assert enrol(world).document["status"] == "registered"
 
 
-def test_and_for_anybody_once_its_tombstone_is_gone() -> None:
+def test_after_the_tombstone_any_key_may_take_the_name() -> None:
     world = bound_world()
     world.wait(1_400 * DAY_S)
     assert world.signed(FOREIGN, "POST", "/register", body_of(FOREIGN)).status == 201
 
 
-def test_a_signed_registration_is_told_to_be_proven_and_gets_a_session_instead_of_a_claim() -> None:
+def test_a_signed_registration_is_proven_and_gets_a_session() -> None:
     document = enrol(World()).document
     assert (document["identity"], document["key_status"]) == ("proven", "valid")
     assert document["session"].startswith("or3s.")
@@ -211,7 +211,7 @@ def test_a_key_may_be_written_in_any_form() -> None:
     assert world.register(public_key=f" {RSA.public_text}\n".replace("MII", "M\nII", 1)).status == 200
 
 
-def test_what_is_no_key_is_kept_as_text_and_never_bound_to() -> None:
+def test_a_text_key_is_kept_but_never_bound() -> None:
     world = World()
     document = world.register(public_key="base64_encoded_public_key").document
     assert (document["identity"], document["key_status"]) == ("unproven", "opaque")
@@ -223,7 +223,7 @@ def test_what_is_no_key_is_kept_as_text_and_never_bound_to() -> None:
     assert_problem(reply, 400, "invalid_key", fields=["public_key"])
 
 
-def test_a_key_that_an_earlier_server_kept_as_it_came_is_the_same_key() -> None:
+def test_a_key_stored_by_an_earlier_server_still_matches() -> None:
     world = World()
     given = RSA.public_text
     world.register(public_key="text")
@@ -237,7 +237,7 @@ def test_a_key_that_an_earlier_server_kept_as_it_came_is_the_same_key() -> None:
 # Names that name their key
 
 
-def test_a_name_that_names_a_key_is_that_key_s_alone() -> None:
+def test_a_self_certifying_name_belongs_to_its_key() -> None:
     world = World()
     name = f"k-{OWNER.key_id}"
     assert_problem(world.register(node_id=name, public_key=OWNER.public_text), 401, "proof_required")
@@ -246,7 +246,7 @@ def test_a_name_that_names_a_key_is_that_key_s_alone() -> None:
     assert world.signed(OWNER, "POST", "/register", body_of(OWNER, node_id=name)).status == 201
 
 
-def test_a_name_that_names_a_key_goes_with_its_bearer_to_another_key() -> None:
+def test_a_self_certifying_name_survives_a_key_change() -> None:
     world = World()
     name = f"k-{OWNER.key_id}"
     enrol(world, node_id=name)
@@ -260,7 +260,7 @@ def test_a_name_that_names_a_key_goes_with_its_bearer_to_another_key() -> None:
     assert_problem(
         world.signed(OWNER, "POST", "/register", body_of(OWNER, node_id=name)), 409, "node_id_taken"
     )
-    # Also when it is dead, and not even then the key that it was named after.
+    # Also after its death, the key that it was named after has no claim.
     assert world.signed(NEW, "DELETE", f"/nodes/{name}", {"mode": "forget"}).status == 200
     assert_problem(
         world.signed(OWNER, "POST", "/register", body_of(OWNER, node_id=name)), 409, "node_id_taken"
@@ -280,7 +280,7 @@ def test_strict_takes_nothing_unproved() -> None:
     assert world.call("GET", "/").document["auth"] == "strict"
 
 
-def test_strict_lets_those_of_an_open_time_prove_themselves() -> None:
+def test_strict_accepts_claims_of_an_open_time() -> None:
     world = World(strict=True)
     object.__setattr__(world.prover, "strict", False)
     claim = world.register(public_key=OWNER.public_text).document["claim"]
@@ -301,7 +301,7 @@ def test_the_same_request_is_accepted_once() -> None:
     assert world.signed(OWNER, "POST", "/heartbeat/node-1", nonce="n" * 16).document["reason"] == "replayed"
 
 
-def test_requests_that_overtake_each_other_are_both_accepted() -> None:
+def test_reordered_requests_are_both_accepted() -> None:
     world = bound_world()
     world.clock.advance(100)
     assert world.signed(OWNER, "POST", "/heartbeat/node-1", age_s=0).status == 200
@@ -322,12 +322,13 @@ def test_seventeen_proofs_in_a_minute_are_too_many() -> None:
     replies = [world.signed(OWNER, "POST", "/heartbeat/node-1") for _ in range(17)]
     assert [reply.status for reply in replies].count(200) == 15, "the registration was the first"
     assert replies[-1].status == 429
-    assert "Retry-After" in replies[-1].headers
+    assert replies[-1].headers["Retry-After"] == "60"
+    assert replies[-1].document["violated-policies"] == ["proofs"]
     world.clock.advance(62)
     assert world.signed(OWNER, "POST", "/heartbeat/node-1").status == 200
 
 
-def test_what_was_signed_before_the_start_is_refused_whatever_the_wall_clock_does() -> None:
+def test_signatures_from_before_the_start_are_refused() -> None:
     world = bound_world()
     reply = world.signed(OWNER, "POST", "/heartbeat/node-1", age_s=1)
     assert_problem(reply, 401, "proof_required")
@@ -387,7 +388,7 @@ def test_half_a_signature_is_no_request_without_one(name: str) -> None:
 
 
 def counted_checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Gets an entry for each signature that is checked from now on."""
+    """Return a list that gets an entry for each signature checked from now on."""
     checked: list[str] = []
     checks: Callable[..., Any] = proving.check_proof
 
@@ -400,7 +401,7 @@ def counted_checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_bad_proofs_cost_their_sender_and_not_the_node() -> None:
-    world = bound_world(limits=LimitOptions())
+    world = bound_world(limits=limit_options())
     other = "203.0.113.9"
     for number in range(1_000):
         reply = world.call(
@@ -411,23 +412,23 @@ def test_bad_proofs_cost_their_sender_and_not_the_node() -> None:
 
 
 def test_beyond_the_budget_no_signature_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = bound_world(limits=LimitOptions())
+    world = bound_world(limits=limit_options())
     checked = counted_checks(monkeypatch)
     statuses = [world.signed(FOREIGN, "POST", "/heartbeat/node-1").status for _ in range(100)]
     assert statuses == [401] * 30 + [429] * 70
     assert len(checked) == 30
 
 
-def test_nobody_uses_up_the_proofs_of_another_by_registering_under_its_name() -> None:
+def test_registering_a_foreign_name_uses_up_none_of_its_proofs() -> None:
     world = bound_world()
     for _ in range(20):
         world.signed(FOREIGN, "POST", "/register", body_of(FOREIGN))
     assert world.signed(OWNER, "POST", "/heartbeat/node-1").status == 200
 
 
-def test_to_repeat_what_holds_costs_its_sender_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_is_charged_to_its_sender(monkeypatch: pytest.MonkeyPatch) -> None:
     """To check a signature that was accepted before costs as much as to check one that is wrong."""
-    world = bound_world(limits=LimitOptions())
+    world = bound_world(limits=limit_options())
     checked = counted_checks(monkeypatch)
     replies = [
         world.signed(OWNER, "POST", "/heartbeat/node-1", nonce="the-very-same-nonce") for _ in range(100)
@@ -446,13 +447,13 @@ def test_a_session_is_renewed_by_each_heartbeat_for_an_hour() -> None:
         world.clock.advance(240)
         reply = world.call("POST", "/heartbeat/node-1", authorization=f"OpenRed {session}")
         session = reply.document["session"]
-    # Whether used or not, it ends an hour after the last real signature.
+    # Used or not, the session ends an hour after the last signature.
     world.clock.advance(240)
     reply = world.call("POST", "/heartbeat/node-1", authorization=f"OpenRed {session}")
     assert (reply.status, reply.document["reason"]) == (401, "session_expired")
 
 
-def test_a_session_is_answered_as_it_is_within_its_first_minute() -> None:
+def test_a_session_is_not_renewed_in_its_first_minute() -> None:
     world = World()
     session = enrol(world).document["session"]
     for seconds, same in ((0, True), (59, True), (1, False)):
@@ -463,7 +464,7 @@ def test_a_session_is_answered_as_it_is_within_its_first_minute() -> None:
 
 
 @pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S])
-def test_a_session_lives_no_longer_for_a_clock_that_is_set(jump_s: float) -> None:
+def test_a_clock_change_lengthens_no_session(jump_s: float) -> None:
     world = bound_world()
     world.clock.jump_wall(jump_s)
     session = world.signed(OWNER, "POST", "/heartbeat/node-1").document["session"]
@@ -476,7 +477,7 @@ def test_a_session_lives_no_longer_for_a_clock_that_is_set(jump_s: float) -> Non
 
 
 @pytest.mark.parametrize("jump_s", [90.0, 7_200.0, DAY_S])
-def test_no_request_is_accepted_twice_for_a_clock_that_is_set_forward_and_back(jump_s: float) -> None:
+def test_clock_changes_allow_no_replay(jump_s: float) -> None:
     world = bound_world()
     nonce = "0123456789abcdef"
     assert world.signed(OWNER, "POST", "/heartbeat/node-1", nonce=nonce).status == 200
@@ -503,7 +504,7 @@ def test_a_session_is_for_heartbeats_only() -> None:
 # Changing keys
 
 
-def test_a_key_is_changed_by_both_and_the_former_one_is_nobody() -> None:
+def test_both_keys_sign_a_key_change_and_the_former_is_void() -> None:
     world = World()
     session = enrol(world).document["session"]
     reply = rotate(world, OWNER, NEW)
@@ -519,7 +520,7 @@ def test_a_key_is_changed_by_both_and_the_former_one_is_nobody() -> None:
 
 
 @pytest.mark.parametrize("state", LIVE_STATES)
-def test_nobody_else_changes_a_key_in_any_state(state: State) -> None:
+def test_only_the_node_changes_its_key_in_every_state(state: State) -> None:
     world = bound_world(state)
     assert_problem(rotate(world, None, FOREIGN), 401, "proof_required")
     assert_problem(rotate(world, FOREIGN, NEW), 401, "proof_required")
@@ -528,7 +529,7 @@ def test_nobody_else_changes_a_key_in_any_state(state: State) -> None:
     assert (swapped.status, swapped.document["reason"]) == (401, "wrong_key")
 
 
-def test_a_key_that_was_named_beforehand_takes_over_alone() -> None:
+def test_a_committed_key_takes_over_alone() -> None:
     world = World()
     enrol(world, next_key=NEW.key_id)
     assert rotate(world, None, FOREIGN).status == 401
@@ -553,7 +554,7 @@ def test_the_present_key_alone_does_not_break_a_commitment() -> None:
     assert rotate(world, None, NEW).status == 200
 
 
-def test_the_present_key_may_sign_the_change_to_the_committed_one_as_well() -> None:
+def test_the_present_key_may_sign_a_committed_change_too() -> None:
     world = World()
     enrol(world, next_key=NEW.key_id)
     assert_problem(rotate(world, FOREIGN, NEW), 401, "proof_required")
@@ -581,7 +582,7 @@ def test_a_commitment_outlives_its_node(end: str) -> None:
 
 
 @pytest.mark.parametrize("node_id", ["node-1", f"k-{OWNER.key_id}"])
-def test_the_name_of_a_dead_node_is_free_for_the_committed_key(node_id: str) -> None:
+def test_a_committed_key_may_take_the_name_of_a_dead_node(node_id: str) -> None:
     world = World()
     enrol(world, node_id=node_id, next_key=NEW.key_id)
     assert world.signed(OWNER, "DELETE", f"/nodes/{node_id}", {"mode": "forget"}).status == 200
@@ -594,7 +595,7 @@ def test_the_name_of_a_dead_node_is_free_for_the_committed_key(node_id: str) -> 
     )
 
 
-def test_only_who_signs_names_the_next_key() -> None:
+def test_naming_the_next_key_needs_a_signature() -> None:
     world = World()
     reply = world.register(public_key=OWNER.public_text, next_key=FOREIGN.key_id)
     assert_problem(reply, 400, "bad_request", fields=["next_key"])

@@ -55,7 +55,7 @@ def test_exactly_the_endpoints_and_older_paths_are_described() -> None:
     assert {(path, method) for path, method, _ in OPERATION_ROWS} == served
 
 
-def test_older_paths_are_marked_and_every_operation_has_its_own_name() -> None:
+def test_older_paths_are_marked_and_names_are_unique() -> None:
     older = {path for one in ENDPOINTS for path in one.aliases}
     assert {path for path, _, operation in OPERATION_ROWS if operation.get("deprecated")} == older
     names = [operation["operationId"] for _, _, operation in OPERATION_ROWS]
@@ -69,7 +69,7 @@ def declared() -> Iterator[Field[Any]]:
                 yield value
 
 
-def test_every_field_that_is_declared_is_described() -> None:
+def test_every_declared_field_is_described() -> None:
     described = {id(field) for _, field in FIELDS}
     assert {field.name for field in declared() if id(field) not in described} == set()
 
@@ -139,7 +139,7 @@ def test_links_lead_to_operations() -> None:
 
 def test_two_schemas_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="two schemas are called A"):
-        openapi._hoisted([{"title": "A", "type": "string"}, {"title": "A", "type": "integer"}], {})
+        openapi.hoisted([{"title": "A", "type": "string"}, {"title": "A", "type": "integer"}], {})
 
 
 class Story:

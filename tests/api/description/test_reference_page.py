@@ -46,7 +46,7 @@ class Reader(HTMLParser):
         return [value for attribute, value in self.attributes if attribute == name]
 
 
-def test_the_page_is_well_formed_and_names_its_language_and_parts() -> None:
+def test_the_page_is_well_formed_and_accessible() -> None:
     reader = Reader(PAGE)
     assert reader.elements["main"] == reader.elements["nav"] == reader.elements["h1"] == 1
     assert reader.all("lang") == ["en"]
@@ -69,7 +69,7 @@ def test_every_operation_parameter_status_and_object_stands_there() -> None:
         assert code in text
 
 
-def test_every_link_leads_to_a_place_on_the_page_or_to_the_description() -> None:
+def test_every_link_has_a_target() -> None:
     reader = Reader(PAGE)
     places = reader.all("id")
     assert len(set(places)) == len(places)
@@ -92,7 +92,7 @@ def test_it_is_made_for_dark_and_for_small_screens() -> None:
     assert 'name="viewport"' in PAGE
 
 
-def test_what_is_described_is_text_not_markup() -> None:
+def test_descriptions_become_text_not_markup() -> None:
     document: dict[str, Any] = {**DOCUMENT, "info": {**DOCUMENT["info"], "title": "<b>&</b>"}}
     assert "<b>" not in render(document)
     assert "&lt;b&gt;&amp;&lt;/b&gt;" in render(document)
@@ -119,7 +119,7 @@ def test_what_is_described_is_text_not_markup() -> None:
         ({"type": "string", "examples": ["<a>", "b"]}, "text, such as <a>"),
     ],
 )
-def test_a_kind_of_value_is_told_in_words(schema: dict[str, Any], text: str) -> None:
+def test_schemas_are_described_in_words(schema: dict[str, Any], text: str) -> None:
     document = {**DOCUMENT, "components": {**DOCUMENT["components"], "schemas": {"It": schema}}}
     (section,) = re.findall(r'<section class="card" id="schema-It">.*?</section>', render(document))
     assert Reader(section).text.endswith(text)

@@ -1,21 +1,25 @@
-"""Many subscribers of one stream of events."""
+"""Many subscribers of one stream of events, and the figures of the last hour."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from openred_central.api.feed.broadcast import (
     COMMENT_TICKS,
+    HISTORY_POINTS_MAX,
     HISTORY_TICKS,
     LAG_TICKS_MAX,
     WAKES_PER_TURN,
     Broadcast,
+    FigureHistory,
     Subscriber,
 )
 from openred_central.api.feed.event_log import EventFeed, EventLog
-from openred_central.directory.lifecycle import LifecycleOptions, State
+from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.nodes import Nodes
 from openred_central.directory.state.node import Transition
+from tests.support.options import lifecycle_options
 from tests.support.sse import Event, read_events
 
 WAIT_S = 20.0
@@ -27,7 +31,7 @@ class Party:
     def __init__(self, *, subscribers_max: int = 1_000, bytes_max: int = 100_000) -> None:
         self.figures_made = 0
         self.log = EventLog("run", bytes_max=bytes_max)
-        self.feed = EventFeed(self.log, Nodes(LifecycleOptions(), shards=4, nodes_max=10))
+        self.feed = EventFeed(self.log, Nodes(lifecycle_options(), shards=4, nodes_max=10))
         self.broadcast = Broadcast(self.feed, self.figures, lambda: 0.0, subscribers_max=subscribers_max)
 
     def figures(self) -> dict[str, int]:
@@ -72,7 +76,7 @@ async def test_a_reader_gets_figures_at_once_and_with_every_tick() -> None:
     await task
 
 
-async def test_what_all_readers_get_is_made_once() -> None:
+async def test_one_piece_is_made_for_all_subscribers() -> None:
     party = Party()
     received = [list[bytes]() for _ in range(200)]
     tasks = [asyncio.create_task(collect(party.join(), pieces)) for pieces in received]
@@ -89,7 +93,7 @@ async def test_what_all_readers_get_is_made_once() -> None:
     await asyncio.gather(*tasks)
 
 
-def test_while_nobody_reads_no_figures_are_made_but_what_happens_is_kept() -> None:
+def test_without_subscribers_only_events_are_kept() -> None:
     party = Party()
     for _ in range(3):
         party.happen()
@@ -98,14 +102,14 @@ def test_while_nobody_reads_no_figures_are_made_but_what_happens_is_kept() -> No
     assert party.log.last == 6
 
 
-def test_a_history_is_kept_whoever_reads() -> None:
+def test_the_history_is_kept_also_without_subscribers() -> None:
     party = Party()
     for _ in range(2 * HISTORY_TICKS):
         party.broadcast.tick()
     assert (len(party.broadcast.history), party.figures_made) == (2, 2)
 
 
-async def test_while_anybody_reads_the_history_is_made_of_the_same_figures() -> None:
+async def test_history_and_subscribers_share_figures() -> None:
     party = Party()
     task = asyncio.create_task(collect(party.join(), []))
     for _ in range(HISTORY_TICKS):
@@ -128,7 +132,7 @@ async def test_readers_are_woken_in_several_turns_of_the_loop() -> None:
     assert counts == [WAKES_PER_TURN, WAKES_PER_TURN * 2, WAKES_PER_TURN * 3, WAKES_PER_TURN * 3]
 
 
-async def test_one_who_resumes_gets_everything_before_the_figures() -> None:
+async def test_a_resumed_stream_has_all_events_before_the_figures() -> None:
     party, pieces = Party(), list[bytes]()
     for _ in range(300):
         party.happen(50)
@@ -145,7 +149,7 @@ async def test_one_who_resumes_gets_everything_before_the_figures() -> None:
     await task
 
 
-async def test_one_who_resumes_between_two_ticks_misses_nothing() -> None:
+async def test_a_stream_resumed_between_ticks_misses_nothing() -> None:
     party, pieces = Party(), list[bytes]()
     other = asyncio.create_task(collect(party.join(), []))
     for _ in range(5):
@@ -162,7 +166,7 @@ async def test_one_who_resumes_between_two_ticks_misses_nothing() -> None:
     await asyncio.gather(task, other)
 
 
-async def test_a_reader_who_takes_nothing_is_dropped_and_the_others_are_served() -> None:
+async def test_an_idle_subscriber_is_disconnected_and_others_served() -> None:
     party, pieces = Party(), list[bytes]()
     stuck, released = party.join(), asyncio.Event()
 
@@ -186,7 +190,7 @@ async def test_a_reader_who_takes_nothing_is_dropped_and_the_others_are_served()
     await fast
 
 
-async def test_a_reader_whom_the_ring_has_overtaken_is_dropped() -> None:
+async def test_a_subscriber_behind_the_ring_is_disconnected() -> None:
     party = Party(bytes_max=2_000)
     party.join()
     for _ in range(5):
@@ -207,7 +211,7 @@ async def test_a_comment_comes_now_and_then() -> None:
     await task
 
 
-async def test_stopping_ends_streams_and_the_timer_and_those_who_come_after() -> None:
+async def test_a_stop_ends_present_and_later_streams() -> None:
     party, pieces = Party(), list[bytes]()
     timer = asyncio.create_task(party.broadcast.run())
     task = asyncio.create_task(collect(party.join(), pieces))
@@ -218,7 +222,7 @@ async def test_stopping_ends_streams_and_the_timer_and_those_who_come_after() ->
     assert len(pieces) == 2
 
 
-async def test_a_reader_who_leaves_frees_its_place_once() -> None:
+async def test_a_subscriber_that_leaves_frees_its_place_once() -> None:
     party = Party(subscribers_max=1)
     subscriber = party.join()
     assert party.broadcast.full
@@ -227,7 +231,7 @@ async def test_a_reader_who_leaves_frees_its_place_once() -> None:
     assert not party.broadcast.full
 
 
-async def test_one_who_comes_after_a_pause_gets_the_figures_of_this_moment() -> None:
+async def test_a_subscriber_after_a_pause_gets_current_figures() -> None:
     party = Party()
     first = party.join()
     party.broadcast.tick()
@@ -235,3 +239,57 @@ async def test_one_who_comes_after_a_pause_gets_the_figures_of_this_moment() -> 
     party.broadcast.tick()
     (figures,) = events([await anext(party.join())])
     assert figures.document == {"made": party.figures_made} == {"made": 3}
+
+
+# The history of figures
+
+
+STATES = [state.wire for state in LIVE_STATES]
+
+
+def figures_of(number: int) -> dict[str, Any]:
+    return {
+        "time": f"time {number}",
+        "nodes": number,
+        "by_state": {state: number + place for place, state in enumerate(STATES)},
+        "requests_per_s": 1.0,
+        "heartbeats_per_s": None,
+        "transitions_per_s": 3.0,
+        "latency_ms": {"p50": 0.1, "p99": 0.2},
+        "store": "ok",
+    }
+
+
+def test_points_are_columns_oldest_first() -> None:
+    history = FigureHistory()
+    history.add(figures_of(1))
+    history.add(figures_of(2))
+    assert history.document() == {
+        "time": ["time 1", "time 2"],
+        "by_state": {state: [1 + place, 2 + place] for place, state in enumerate(STATES)},
+        "requests_per_s": [1.0, 1.0],
+        "heartbeats_per_s": [None, None],
+        "transitions_per_s": [3.0, 3.0],
+        "latency_ms": {"p50": [0.1, 0.1], "p99": [0.2, 0.2]},
+    }
+
+
+def test_an_empty_history_has_all_its_columns() -> None:
+    document = FigureHistory().document()
+    assert document["time"] == []
+    assert list(document["by_state"]) == STATES
+    assert not any(document["by_state"].values())
+
+
+def test_the_history_is_bounded_and_drops_the_oldest() -> None:
+    history = FigureHistory()
+    for number in range(HISTORY_POINTS_MAX + 5):
+        history.add(figures_of(number))
+    assert len(history) == HISTORY_POINTS_MAX
+    assert history.document()["time"][0] == "time 5"
+
+
+def test_missing_figures_leave_a_gap() -> None:
+    history = FigureHistory()
+    history.add({"nodes": 3})
+    assert history.document()["by_state"]["active"] == [None]

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.wire.describing import _profile_as_json, describe, descriptions
-from openred_central.directory.lifecycle import LifecycleOptions
-from openred_central.directory.operating import hold
-from openred_central.directory.state.node import HISTORY_ENTRIES_MAX, Endpoint, Profile
+from openred_central.directory.state.node import HISTORY_ENTRIES_MAX, NodeEndpoint, Profile
+from tests.support.options import lifecycle_options
 from tests.support.world import DAY_S, World
 
 EXPLAIN_KEYS = {
@@ -60,7 +59,7 @@ def test_a_new_node_is_described_whole() -> None:
     assert explain.keys() == EXPLAIN_KEYS
 
 
-def test_every_deadline_ahead_is_told_exactly() -> None:
+def test_every_deadline_ahead_is_exact() -> None:
     world = World()
     world.register()
     assert explained(world)["deadlines"] == [
@@ -74,7 +73,7 @@ def test_every_deadline_ahead_is_told_exactly() -> None:
     ]
 
 
-def test_what_was_told_of_the_future_is_what_happens() -> None:
+def test_announced_deadlines_come_true() -> None:
     world = World()
     world.register()
     told = explained(world)["deadlines"]
@@ -104,7 +103,7 @@ def test_what_was_told_of_the_future_is_what_happens() -> None:
         (300, "dormant", "heartbeat brings it back"),
     ],
 )
-def test_why_and_what_to_do_are_told_in_every_state(asleep_days: float, why: str, what_to_do: str) -> None:
+def test_every_state_is_explained(asleep_days: float, why: str, what_to_do: str) -> None:
     world = World()
     world.register()
     world.wait(asleep_days * DAY_S)
@@ -115,8 +114,8 @@ def test_why_and_what_to_do_are_told_in_every_state(asleep_days: float, why: str
     assert explain["silent_s"] == round(asleep_days * DAY_S, 3)
 
 
-def test_a_second_look_of_no_length_is_passed_through_and_still_told() -> None:
-    world = World(lifecycle=LifecycleOptions(second_look_s=0.0))
+def test_a_state_without_duration_is_still_listed() -> None:
+    world = World(lifecycle=lifecycle_options(second_look_s=0.0))
     world.register()
     deadlines = explained(world)["deadlines"]
     assert [deadline["state"] for deadline in deadlines] == LIFE
@@ -125,7 +124,7 @@ def test_a_second_look_of_no_length_is_passed_through_and_still_told() -> None:
     assert [entry["to"] for entry in explained(world)["history"]][-2:] == ["failed_1st", "retry_48h"]
 
 
-def test_an_announced_absence_moves_all_deadlines_and_is_told() -> None:
+def test_an_absence_moves_all_deadlines_and_is_explained() -> None:
     world = World()
     world.register(away_until="2028-01-15T08:00:00Z")
     explain = explained(world)
@@ -141,10 +140,10 @@ def test_an_announced_absence_moves_all_deadlines_and_is_told() -> None:
     assert (shown["state"], shown["away_until"]) == ("pending_1st", None)
 
 
-def test_who_is_held_is_told_so_and_has_no_deadlines() -> None:
+def test_a_held_node_is_explained_without_deadlines() -> None:
     world = World()
     world.register()
-    hold(world.directory, "node-1", world.now())
+    world.directory.hold("node-1", world.now())
     world.wait(1_000 * DAY_S)
     shown = world.call("GET", "/nodes/node-1").document
     assert shown["state"] == "active"
@@ -153,7 +152,7 @@ def test_who_is_held_is_told_so_and_has_no_deadlines() -> None:
     assert "until an operator releases it" in shown["explain"]["what_to_do"]
 
 
-def test_who_left_is_told_to_have_left() -> None:
+def test_a_node_that_left_is_explained_so() -> None:
     world = World()
     claim = world.claim_of()
     world.call("DELETE", "/nodes/node-1", claim=claim)
@@ -214,24 +213,24 @@ def test_a_life_after_death_begins_its_history_with_that() -> None:
     assert (entry["from"], entry["to"], entry["reason"]) == ("dead", "active", "registered")
 
 
-def test_the_time_in_a_state_is_not_moved_by_our_own_absence() -> None:
+def test_downtime_does_not_move_the_time_in_a_state() -> None:
     world = World()
     world.register()
-    # What a restart after three days does: wall time went on, attended time did not.
+    # A restart after three days: wall time went on, attended time did not.
     world.clock.jump_wall(3 * DAY_S)
     explain = explained(world)
     assert explain["in_state_since"] == "2027-01-15T08:00:00.000Z"
     assert explain["deadlines"][0]["at"] == "2027-07-17T08:00:00.000Z"
 
 
-def test_availability_is_told_with_three_digits() -> None:
+def test_availability_has_three_digits() -> None:
     world = World()
     world.register()
     world.wait(3 * DAY_S)
     assert world.call("GET", "/nodes/node-1").document["availability"] == 0.333
 
 
-# What is joined by hand
+# Text joined by hand
 
 TEXTS = st.text(max_size=12) | st.sampled_from(['"', "\\", '",[],', '\\",[],{', ",", "ключ", "\u2028"])
 
@@ -242,10 +241,10 @@ TEXTS = st.text(max_size=12) | st.sampled_from(['"', "\\", '",[],', '\\",[],{', 
     st.lists(st.tuples(TEXTS, st.integers(1, 65_535)), max_size=2),
     st.dictionaries(TEXTS, TEXTS | st.integers(-9, 9) | st.floats(-1e9, 1e9) | st.lists(TEXTS), max_size=3),
 )
-def test_any_profile_is_told_as_what_it_is(
+def test_any_profile_is_described_as_stored(
     address: str, key: str, more: list[tuple[str, int]], metadata: dict[str, Any]
 ) -> None:
-    profile = Profile(address, 9_000, key, tuple(Endpoint(*endpoint) for endpoint in more), metadata)
+    profile = Profile(address, 9_000, key, tuple(NodeEndpoint(*endpoint) for endpoint in more), metadata)
     endpoints, public_key, told = _profile_as_json(profile.encode())
     assert orjson.loads(f"{{{endpoints}}}") == {
         "address": address,

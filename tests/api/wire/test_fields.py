@@ -1,4 +1,4 @@
-"""Reading the fields of a request: all that is wrong is told, once, in one shape."""
+"""Reading the fields of a request: all faults are reported at once, in one form."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def wrong_in(fields: Fields) -> dict[str, str]:
     return dict(raised.value.fields)
 
 
-def test_a_field_is_read_and_one_that_is_not_there_has_its_default() -> None:
+def test_a_missing_field_has_its_default() -> None:
     fields = Fields({"a": 3}, "body")
     assert fields.take(small_field("a")) == 3
     assert fields.take(small_field("b")) is None
@@ -45,7 +45,7 @@ def test_a_field_is_read_and_one_that_is_not_there_has_its_default() -> None:
     fields.finish()
 
 
-def test_fields_that_nobody_reads_are_ignored() -> None:
+def test_unknown_fields_are_ignored() -> None:
     fields = Fields({"a": 3, "invented_later": object()}, "body")
     fields.take(small_field("a"))
     fields.finish()
@@ -77,59 +77,38 @@ def test_the_message_says_how_many_fields_are_wrong_and_where() -> None:
         two.finish()
 
 
-def test_what_is_wrong_with_a_field_is_not_replaced_by_what_is_found_later() -> None:
+def test_the_first_fault_of_a_field_is_reported() -> None:
     fields = Fields({"a": 10}, "body")
     fields.take(small_field("a"))
     fields.reject("a", "something else")
     assert wrong_in(fields) == {"a": "has to be at most 9"}
 
 
-def test_an_older_spelling_stands_for_the_field() -> None:
-    fields = Fields({"old": 4}, "body")
-    assert fields.has(A)
-    assert fields.take(A) == 4
-    assert fields.take(replace(A, required=True), 0) == 4
-    fields.finish()
+@pytest.mark.parametrize(
+    ("document", "value", "wrong"),
+    [
+        ({"old": 4}, 4, {}),
+        ({"a": 4, "old": 4}, 4, {}),
+        ({"old": 10}, 0, {"old": "has to be at most 9"}),
+        ({}, 0, {"a": "is required"}),
+        ({"a": 4, "old": 5}, 5, {"a": "differs from old, its older spelling; send only a"}),
+        ({"a": 10, "old": "x"}, 0, {"a": "has to be at most 9", "old": "has to be at most 9"}),
+    ],
+)
+def test_a_field_may_have_an_older_spelling(document: Any, value: int, wrong: dict[str, str]) -> None:
+    fields = Fields(document, "body")
+    assert fields.has(A) == bool(document)
+    assert fields.take(replace(A, required=True), 0) == value
+    assert (wrong_in(fields) if wrong else fields.finish() or {}) == wrong
 
 
-def test_what_is_wrong_is_told_under_the_name_that_was_sent() -> None:
-    fields = Fields({"old": 10}, "body")
-    fields.take(A)
-    assert wrong_in(fields) == {"old": "has to be at most 9"}
-
-
-def test_a_missing_field_is_asked_for_by_its_present_name() -> None:
-    fields = Fields({}, "body")
-    assert not fields.has(A)
-    fields.take(replace(A, required=True), 0)
-    assert wrong_in(fields) == {"a": "is required"}
-
-
-def test_both_spellings_may_be_sent_with_one_value() -> None:
-    fields = Fields({"a": 4, "old": 4}, "body")
-    assert fields.take(A) == 4
-    fields.finish()
-
-
-def test_both_spellings_with_different_values_are_refused() -> None:
-    fields = Fields({"a": 4, "old": 5}, "body")
-    fields.take(A)
-    assert wrong_in(fields) == {"a": "differs from old, its older spelling; send only a"}
-
-
-def test_values_that_mean_the_same_do_not_differ() -> None:
+def test_equal_values_in_both_spellings_are_accepted() -> None:
     fields = Fields({"a": ["x", "y"], "old": ["y", "x"]}, "body")
     assert fields.take(SORTED) == ["x", "y"]
     fields.finish()
 
 
-def test_where_both_spellings_are_wrong_each_is_told() -> None:
-    fields = Fields({"a": 10, "old": "x"}, "body")
-    fields.take(A)
-    assert wrong_in(fields) == {"a": "has to be at most 9", "old": "has to be at most 9"}
-
-
-def test_two_spellings_nested_deeper_than_can_be_compared_are_refused() -> None:
+def test_spellings_too_deep_to_compare_are_refused() -> None:
     first: list[Any] = []
     second: list[Any] = []
     for _ in range(5_000):
@@ -150,18 +129,14 @@ def test_two_spellings_nested_deeper_than_can_be_compared_are_refused() -> None:
         ([], "a list"),
     ],
 )
-def test_a_body_that_is_no_object_is_named_for_what_it_is(document: Any, kind: str) -> None:
+def test_a_body_without_an_object_is_refused_by_its_kind(document: Any, kind: str) -> None:
     with pytest.raises(CallerError) as raised:
         Fields.of_body(document)
     assert (raised.value.status, raised.value.code) == (400, "bad_request")
     assert raised.value.message == f"The body is {kind}, it has to be an object."
 
 
-def test_a_body_that_is_an_object_is_taken() -> None:
-    assert Fields.of_body({"a": 1}).take(small_field("a")) == 1
-
-
-def test_a_query_names_what_it_ignores_and_refuses_slips() -> None:
+def test_a_query_names_ignored_parameters_and_refuses_slips() -> None:
     fields = Fields.of_query("a=1&unrelated=2", [A])
     assert fields.ignored == ["unrelated"]
     fields.finish()
@@ -172,7 +147,7 @@ def test_a_query_names_what_it_ignores_and_refuses_slips() -> None:
     }
 
 
-def test_a_query_of_very_many_undeclared_parameters_is_refused() -> None:
+def test_a_query_with_many_unknown_parameters_is_refused() -> None:
     query = "&".join(f"unrelated-{number}=1" for number in range(UNDECLARED_MAX + 1))
     with pytest.raises(CallerError, match=f"{UNDECLARED_MAX} are allowed") as raised:
         Fields.of_query(query, [A])
@@ -181,7 +156,7 @@ def test_a_query_of_very_many_undeclared_parameters_is_refused() -> None:
 
 
 def distance(one: str, other: str) -> int:
-    """The Levenshtein distance by its definition."""
+    """Compute the Levenshtein distance by its definition."""
     if not one or not other:
         return len(one) + len(other)
     if one[0] == other[0]:
@@ -190,5 +165,5 @@ def distance(one: str, other: str) -> int:
 
 
 @given(st.text("abc", max_size=6), st.text("abc", max_size=6))
-def test_a_slip_is_two_edits_away_at_most(one: str, other: str) -> None:
+def test_a_slip_is_at_most_two_edits_away(one: str, other: str) -> None:
     assert is_slip(one, other) == (distance(one, other) <= SLIP_EDITS_MAX)

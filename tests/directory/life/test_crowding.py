@@ -8,9 +8,8 @@ import pytest
 
 from openred_central.clock import Now
 from openred_central.directory.directory import Directory
-from openred_central.directory.life.crowding import UNHEARD_S, is_crowded, makes_room
+from openred_central.directory.life.expiry import UNHEARD_S, is_crowded, makes_room
 from openred_central.directory.lifecycle import State
-from openred_central.directory.operating import hold, release
 from openred_central.errors import CallerError
 from tests.support.building import (
     DictStore,
@@ -37,7 +36,7 @@ AT = 1_800_000_000.0
         (True, True, UNHEARD_S, False),
     ],
 )
-def test_only_nodes_that_nothing_keeps_and_that_were_never_heard_again_make_room(
+def test_only_unproved_nodes_never_heard_again_make_room(
     kept: bool, heard: bool, silent_s: float, expected: bool
 ) -> None:
     last_seen_at = AT + 60 if heard else AT
@@ -52,7 +51,7 @@ def test_only_nodes_that_nothing_keeps_and_that_were_never_heard_again_make_room
 
 
 @pytest.mark.parametrize(("since_return_s", "expected"), [(-1.0, False), (0.0, False), (UNHEARD_S, True)])
-def test_a_node_that_is_away_has_as_long_from_its_return(since_return_s: float, expected: bool) -> None:
+def test_an_absent_node_makes_room_only_after_its_return(since_return_s: float, expected: bool) -> None:
     away_until_s = 500.0 + 100 * UNHEARD_S
     assert expected == makes_room(
         kept=False,
@@ -77,7 +76,7 @@ def full_directory(**options: Any) -> Directory:
 
 
 def refused(directory: Directory, now: Now) -> bool:
-    """Whether a new node finds no place."""
+    """Return whether a new node finds no place."""
     try:
         register(directory, "new", now)
     except CallerError as error:
@@ -85,10 +84,10 @@ def refused(directory: Directory, now: Now) -> bool:
     return False
 
 
-def test_nodes_that_an_operator_holds_never_make_room_also_after_a_restart() -> None:
+def test_held_nodes_never_make_room() -> None:
     directory = full_directory()
     for number in range(10):
-        hold(directory, f"old-{number}", day(0, 1))
+        directory.hold(f"old-{number}", day(0, 1))
     assert refused(directory, day(3))
     assert len(directory) == 10
     store = DictStore()
@@ -99,16 +98,16 @@ def test_nodes_that_an_operator_holds_never_make_room_also_after_a_restart() -> 
     expect_consistent(loaded, day(300))
 
 
-def test_the_time_of_a_hold_is_not_silence_for_which_a_node_makes_room() -> None:
+def test_the_time_of_a_hold_is_not_silence() -> None:
     directory = full_directory()
     for number in range(10):
-        hold(directory, f"old-{number}", day(0, 1))
-        release(directory, f"old-{number}", day(3))
+        directory.hold(f"old-{number}", day(0, 1))
+        directory.release(f"old-{number}", day(3))
     assert refused(directory, day(4, 23))
     assert not refused(directory, day(5))
 
 
-def test_nodes_that_announced_to_be_away_make_no_room_until_two_days_after_their_return() -> None:
+def test_absent_nodes_make_no_room_until_after_their_return() -> None:
     directory = full_directory(away_until_at=day(30).wall_s)
     assert refused(directory, day(3))
     assert refused(directory, day(31, 23))
@@ -117,7 +116,7 @@ def test_nodes_that_announced_to_be_away_make_no_room_until_two_days_after_their
     assert len(directory) == 9
 
 
-def test_who_is_refused_erases_nobody() -> None:
+def test_a_refused_registration_erases_no_node() -> None:
     """As where the server starts with a smaller `nodes_max` than there are nodes."""
     directory = full_directory()
     store = DictStore()
@@ -129,7 +128,7 @@ def test_who_is_refused_erases_nobody() -> None:
     assert all(state_of(loaded, f"old-{number}") is State.ACTIVE for number in range(10))
 
 
-def test_nodes_that_were_never_heard_make_room_for_bytes_as_well() -> None:
+def test_unheard_nodes_make_room_for_bytes() -> None:
     directory = make_directory(nodes_bytes_max=10_000)
     fat = {"padding": "x" * 2_000}
     for number in range(4):

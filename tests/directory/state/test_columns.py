@@ -36,7 +36,7 @@ def test_values_stand_at_their_slots_and_gaps_are_empty() -> None:
     assert spread("abc", [5, 7, 8], 4, "-") == ["-", "a", "-", "b", "c"]
 
 
-def test_of_a_column_is_picked_what_stands_at_the_slots_in_their_order() -> None:
+def test_values_are_picked_in_the_order_of_the_slots() -> None:
     for slots, values in (([2, 0, 1, 2], ("c", "a", "b", "c")), ([1], ("b",)), ([], ())):
         assert picker(slots)("abc") == values
         assert picker(slots)(["a", "b", "c"]) == values
@@ -57,11 +57,11 @@ def test_of_a_column_is_picked_what_stands_at_the_slots_in_their_order() -> None
         {"next_key": "key"},
     ],
 )
-def test_whatever_was_acknowledged_shows_in_the_digest(changed: dict[str, object]) -> None:
+def test_acknowledged_data_shows_in_the_digest(changed: dict[str, object]) -> None:
     assert record_digest(record(0, **changed)) != record_digest(record(0))
 
 
-def test_what_follows_from_time_and_where_a_record_lies_do_not_show_in_the_digest() -> None:
+def test_state_times_and_slot_do_not_show_in_the_digest() -> None:
     moved = record(5, state=State.COMA, last_seen_s=9.0, since_s=9.0, history="1.000,active,coma,left")
     assert record_digest(moved) == record_digest(record(0))
 

@@ -1,4 +1,4 @@
-"""What is known of a node, as it is kept."""
+"""The record of a node, and the forms in which it is stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openred_central.directory.state.node import (
     HISTORY_ENTRIES_MAX,
     KEYED,
     LEFT,
-    Endpoint,
+    NodeEndpoint,
     Profile,
     Transition,
     append_history,
@@ -24,7 +24,7 @@ from openred_central.directory.state.node import (
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-endpoints = st.builds(Endpoint, texts, st.integers(1, 65_535))
+endpoints = st.builds(NodeEndpoint, texts, st.integers(1, 65_535))
 profiles = st.builds(
     Profile,
     address=texts,
@@ -42,7 +42,7 @@ def test_a_profile_survives_being_stored(profile: Profile) -> None:
     assert Profile.decode(profile.encode()) == profile
 
 
-def test_equal_profiles_are_stored_equally_whatever_the_order_of_their_metadata() -> None:
+def test_equal_profiles_are_stored_equally() -> None:
     one = Profile("192.0.2.1", 1, "key", metadata={"a": 1, "b": {"c": 2, "d": 3}})
     other = Profile("192.0.2.1", 1, "key", metadata={"b": {"d": 3, "c": 2}, "a": 1})
     assert one.encode() == other.encode()
@@ -51,7 +51,7 @@ def test_equal_profiles_are_stored_equally_whatever_the_order_of_their_metadata(
 def test_keys_and_ids_are_named_by_hashes_that_never_change() -> None:
     """A store written today must be read by the version after next."""
     assert key_fingerprint("", 0) == "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
-    # Of a key, its bytes are named, here those of an Ed25519 key that are all zero; else its text.
+    # A key is named by its bytes, here those of an Ed25519 key, all zero; other text by itself.
     text = "A" * 43 + "="
     assert key_fingerprint(text, KEYED) == "ciq9EumaU2fzda65ZyqOB3EuA8Kt0W-o1pFNHPou_gw"
     assert key_fingerprint(text, 0) != key_fingerprint(text, KEYED)
@@ -65,7 +65,7 @@ def test_keys_and_ids_are_named_by_hashes_that_never_change() -> None:
     ("flags", "found"),
     [(DISCOVERABLE, True), (0, False), (LEFT, False), (DISCOVERABLE | LEFT, False)],
 )
-def test_a_node_is_discoverable_if_it_wants_to_be_and_has_not_left(flags: int, found: bool) -> None:
+def test_a_hidden_node_or_one_that_left_is_not_discoverable(flags: int, found: bool) -> None:
     assert is_discoverable(flags) is found
 
 

@@ -98,7 +98,7 @@ def test_a_registry_leads_to_each_node_from_its_shard() -> None:
     assert [shard for shard in range(64) if list(registry.slots_in_shard(shard))] == [shard_of("node", 64)]
 
 
-def test_what_was_said_once_is_not_left_behind_when_a_record_is_replaced() -> None:
+def test_a_replaced_record_leaves_nothing_behind() -> None:
     registry = Registry(4)
     registry.insert(record(0, away_from_s=1.0, away_until_s=9.0, history="1.000,active,coma,left"))
     registry.replace(record(0, revision=8, services="", region=""))
@@ -119,7 +119,7 @@ def test_a_freed_slot_is_used_again_and_remembers_nothing() -> None:
     assert registry.slot_of("a") is None
 
 
-def test_records_are_restored_to_their_slots_and_the_gaps_are_free() -> None:
+def test_records_are_restored_to_their_slots() -> None:
     registry = Registry(4)
     registry.restore(columns_of([record(1, "b")]))
     registry.restore(columns_of([record(4, "e")]))
@@ -148,7 +148,7 @@ def test_records_that_do_not_fit_are_our_bug() -> None:
             use(0)
 
 
-def test_of_records_with_one_id_the_first_is_restored_and_the_others_come_back() -> None:
+def test_only_the_first_record_of_an_id_is_restored() -> None:
     registry = Registry(4)
     assert registry.restore(columns_of([record(0, "a"), record(2, "b"), record(3, "a")])) == [record(3, "a")]
     assert registry.restore(columns_of([record(5, "b")])) == [record(5, "b")]
@@ -167,7 +167,7 @@ def test_a_record_is_put_where_nobody_is() -> None:
     assert (len(registry), registry.next_slot()) == (3, 2)
 
 
-def test_a_barred_slot_is_given_to_nobody_and_is_nobody_s() -> None:
+def test_a_barred_slot_is_given_to_no_node() -> None:
     registry = Registry(4)
     registry.restore(columns_of([record(0, "a"), record(3, "d")]))
     # Between nodes, behind the last one, further on, and where no slot is.
@@ -186,7 +186,7 @@ def test_a_barred_slot_is_given_to_nobody_and_is_nobody_s() -> None:
     assert registry.taken_slots() == [0, 2, 3, 7, 9, 10, 11]
 
 
-def test_digests_do_not_depend_on_the_order_in_which_records_came(seed: int) -> None:
+def test_digests_do_not_depend_on_the_order_of_records(seed: int) -> None:
     chance = random.Random(seed)
     names = [f"n{number}" for number in range(60)]
     found = []
@@ -256,13 +256,13 @@ def test_restored_records_are_what_inserted_ones_would_be(seed: int) -> None:
     assert len(restored.sets) == 0
 
 
-def test_an_id_or_history_that_is_no_text_is_not_restored() -> None:
+def test_an_id_or_history_that_is_not_utf_8_is_not_restored() -> None:
     for changed in ({"node_id": [b"\xff"]}, {"history": [b"\xff"]}, {"region": [b"\xff"]}):
         with pytest.raises(UnicodeDecodeError):
             Registry(4).restore(columns_of([record(0)])._replace(**changed))
 
 
-def test_what_is_shown_of_many_is_what_is_known_of_each() -> None:
+def test_shown_values_of_many_are_those_of_each() -> None:
     registry = Registry(4)
     for slot, node_id in enumerate("abc"):
         registry.insert(record(slot, node_id, services=node_id, last_seen_at=float(slot)))
@@ -338,7 +338,7 @@ def counted(registry: Registry) -> int:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["say", "remove", "move", "move all"]), said)))
-def test_the_bytes_that_are_held_are_known_at_every_step_and_before_it(
+def test_bytes_held_are_known_before_and_after_every_step(
     steps: list[tuple[int, str, dict[str, Any]]],
 ) -> None:
     registry = Registry(4)

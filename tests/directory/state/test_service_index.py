@@ -1,4 +1,4 @@
-"""Who offers what: groups, states, and the flood of ever new sets that is capped."""
+"""The index of services: groups, states, and the cap on a flood of new sets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def filled(services: list[str], *, groups_max: int = 100) -> tuple[Registry, Ser
 
 
 @pytest.mark.parametrize("groups_max", [0, 1, 100])
-def test_a_query_finds_exactly_those_that_offer_all_it_asks_for(groups_max: int) -> None:
+def test_a_query_finds_exactly_the_nodes_that_offer_all(groups_max: int) -> None:
     nodes = filled(["chat", "chat,mail", "mail", "chat,files,mail", ""], groups_max=groups_max)
     assert found(nodes, "chat") == [0, 1, 3]
     assert found(nodes, "chat", "mail") == [1, 3]
@@ -59,7 +59,7 @@ def test_nodes_of_one_set_and_region_are_one_group() -> None:
     assert [pool.region for pool in index.pools(frozenset(), LIVE_STATES)] == ["", "eu"]
 
 
-def test_a_flood_of_ever_new_sets_makes_no_more_groups_and_is_found_all_the_same() -> None:
+def test_a_flood_of_sets_makes_few_groups_and_is_found() -> None:
     flood = [f"s{number}" for number in range(500)]
     nodes = filled(["chat", *(f"chat,{name}" for name in flood)], groups_max=10)
     assert (groups_count(nodes[1]), nodes[1].ungrouped_count) == (10, 491)
@@ -116,7 +116,7 @@ def test_the_index_holds_what_a_plain_dictionary_would(groups_max: int, seed: in
 
 
 @pytest.mark.parametrize("groups_max", [0, 2, 100])
-def test_many_taken_in_at_once_are_found_like_one_by_one(groups_max: int, seed: int) -> None:
+def test_many_added_at_once_are_found_like_one_by_one(groups_max: int, seed: int) -> None:
     chance = random.Random(seed)
     registry = Registry(4)
     single, together = (ServiceIndex(registry, groups_max=groups_max) for _ in range(2))

@@ -22,7 +22,7 @@ def test_no_services_are_a_set_too() -> None:
     assert sets[sets.acquire("", "")].names == frozenset()
 
 
-def test_a_set_goes_with_its_last_node_and_its_number_is_used_again() -> None:
+def test_a_set_goes_with_its_last_node() -> None:
     sets = ServiceSets()
     number = sets.acquire("chat", "")
     sets.acquire("chat", "")
@@ -43,7 +43,7 @@ def test_many_nodes_at_once_are_counted_like_one_by_one() -> None:
     assert (sets[mail].nodes, sets[numbers[1]].nodes, len(sets)) == (3, 2, 2)
 
 
-def test_many_of_one_region_are_the_sets_that_they_are_one_by_one() -> None:
+def test_many_of_one_region_are_counted_like_one_by_one() -> None:
     sets = ServiceSets()
     first = sets.acquire("mail", "ü")
     numbers = sets.acquire_many([b"chat", b"mail", b"chat"], ["ü".encode()] * 3)

@@ -1,10 +1,10 @@
-"""What answers for the names of the dead."""
+"""Tombstones: how long they stand, and which make room."""
 
 from __future__ import annotations
 
 from openred_central.directory.state.node import Tombstone, hash_id
 from openred_central.directory.state.tombstones import GRANTED_S_MAX, Tombstones
-from openred_central.security.refused import LIFETIME_S_MAX
+from openred_central.security.refusals import LIFETIME_S_MAX
 
 
 def tombstone(node_id: str, died_s: float, reason: str = "deadline") -> Tombstone:
@@ -24,7 +24,7 @@ def test_a_tombstone_stands_for_its_time_and_not_longer() -> None:
     assert tombstones.pop_expired(1_000.0) is None
 
 
-def test_who_dies_again_has_one_tombstone_that_counts_anew() -> None:
+def test_a_second_death_renews_the_tombstone() -> None:
     tombstones = Tombstones(tombstone_s=100.0, count_max=10)
     for one in (tombstone("a", 1.0), tombstone("b", 2.0), tombstone("a", 3.0)):
         tombstones.put_up(one, one.died_s)
@@ -51,7 +51,7 @@ def test_the_forgotten_crowd_out_only_the_forgotten() -> None:
     assert tombstones.of_node("f4") == forgotten[4]
 
 
-def test_of_both_kinds_the_one_that_died_first_expires_first() -> None:
+def test_tombstones_of_both_kinds_expire_in_order() -> None:
     tombstones = Tombstones(tombstone_s=100.0, count_max=5)
     order = [tombstone("a", 1.0, "forgotten"), tombstone("b", 2.0), tombstone("c", 3.0, "forgotten")]
     for one in (order[0], order[2], order[1]):
@@ -59,7 +59,7 @@ def test_of_both_kinds_the_one_that_died_first_expires_first() -> None:
     assert [tombstones.pop_expired(200.0) for _ in range(4)] == [*order, None]
 
 
-def test_who_dies_again_in_another_way_has_one_tombstone() -> None:
+def test_a_node_has_one_tombstone_of_either_kind() -> None:
     tombstones = Tombstones(tombstone_s=100.0, count_max=5)
     for reason in ("deadline", "forgotten", "deadline"):
         tombstones.put_up(tombstone("a", 1.0, reason), 1.0)
@@ -73,7 +73,7 @@ def test_a_lifted_tombstone_is_gone() -> None:
     assert tombstones.lift(hash_id("a")) is None
 
 
-def test_whether_any_of_many_has_a_tombstone_is_told_for_every_hash() -> None:
+def test_a_tombstone_of_any_of_many_names_is_found() -> None:
     """Hashes hold all characters of base64url, of which two are others in base64."""
     names = [f"node-{number}" for number in range(200)]
     assert set("-_") <= set("".join(map(hash_id, names)))
@@ -85,7 +85,7 @@ def test_whether_any_of_many_has_a_tombstone_is_told_for_every_hash() -> None:
         assert not tombstones.name_any(other for other in names if other != name)
 
 
-def test_a_name_is_remembered_as_long_as_a_token_granted_under_it_may_count() -> None:
+def test_a_name_is_remembered_while_its_tokens_may_be_valid() -> None:
     assert GRANTED_S_MAX >= LIFETIME_S_MAX
     tombstones = Tombstones(tombstone_s=100.0, count_max=10)
     assert not tombstones.may_have_grants("a", 0.0)
@@ -97,7 +97,7 @@ def test_a_name_is_remembered_as_long_as_a_token_granted_under_it_may_count() ->
     assert not tombstones.may_have_grants("a", 107.0 + GRANTED_S_MAX)
 
 
-def test_one_that_was_crowded_out_is_remembered_from_then_on() -> None:
+def test_a_crowded_out_tombstone_is_remembered() -> None:
     tombstones = Tombstones(tombstone_s=100_000.0, count_max=1)
     tombstones.put_up(tombstone("a", 5.0), 5_000.0)
     assert tombstones.put_up(tombstone("b", 6.0), 6_000.0)

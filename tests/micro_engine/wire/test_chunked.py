@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.micro_engine.limits import CHUNKS_PER_READ_MAX, SMALL_CHUNK_BYTES, SMALL_CHUNKS_MAX
-from openred_central.micro_engine.protocol_errors import ProtocolError
 from openred_central.micro_engine.wire.chunked import ChunkedDecoder
+from openred_central.micro_engine.wire.protocol import ProtocolError
 
 from ..wire_examples import BAD_CHUNKS, GOOD_CHUNKS
 
 
 def decode(pieces: list[bytes], bytes_max: int = 1024 * 1024) -> tuple[bytes | None, bytes]:
-    """The body that comes of `pieces`, or None, and the bytes that were left."""
+    """Return the body in `pieces`, or None, and the bytes that were left."""
     decoder = ChunkedDecoder()
     buffer = bytearray()
     for index, piece in enumerate(pieces):
@@ -30,12 +30,12 @@ def decode(pieces: list[bytes], bytes_max: int = 1024 * 1024) -> tuple[bytes | N
 
 
 @pytest.mark.parametrize(("name", "data", "body"), GOOD_CHUNKS, ids=[name for name, _, _ in GOOD_CHUNKS])
-def test_what_follows_a_body_is_left_in_the_buffer(name: str, data: bytes, body: bytes) -> None:
+def test_bytes_behind_a_body_stay_in_the_buffer(name: str, data: bytes, body: bytes) -> None:
     assert decode([data + b"\r\nrest"]) == (body, b"\r\nrest")
 
 
 @pytest.mark.parametrize(("name", "data"), BAD_CHUNKS, ids=[name for name, _ in BAD_CHUNKS])
-def test_anything_else_is_refused(name: str, data: bytes) -> None:
+def test_malformed_chunks_are_refused(name: str, data: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         decode([data])
     assert (caught.value.status, caught.value.close) == (400, True)
@@ -52,13 +52,13 @@ def test_anything_else_is_refused(name: str, data: bytes) -> None:
         (b"0\r\nA\r\n\r\n", "trailer section"),
     ],
 )
-def test_an_error_tells_the_place_and_the_kind_of_fault(data: bytes, word: str) -> None:
+def test_error_names_place_and_fault(data: bytes, word: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         decode([data])
     assert word in caught.value.message
 
 
-def test_the_limit_counts_all_chunks_and_holds_before_the_data_comes() -> None:
+def test_limit_counts_all_announced_chunks() -> None:
     assert decode([b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n"], 4) == (b"abcd", b"")
     for data in (b"5\r\n", b"2\r\nab\r\n3\r\n", b"ffffffffffffffff\r\n"):
         with pytest.raises(ProtocolError) as caught:
@@ -66,7 +66,7 @@ def test_the_limit_counts_all_chunks_and_holds_before_the_data_comes() -> None:
         assert caught.value.status == 413
 
 
-def test_a_body_has_started_with_its_first_size() -> None:
+def test_body_has_started_with_its_first_size() -> None:
     decoder = ChunkedDecoder()
     buffer = bytearray(b"1")
     assert decoder.decode(buffer, 10) is None
@@ -79,7 +79,7 @@ def test_a_body_has_started_with_its_first_size() -> None:
     assert decoder.decode(buffer, 10) == b"a"
 
 
-def test_so_many_chunks_are_read_at_once_and_the_rest_in_further_calls() -> None:
+def test_chunks_of_one_call_are_bounded() -> None:
     decoder, buffer = (
         ChunkedDecoder(),
         bytearray(b"1\r\na\r\n" * (2 * CHUNKS_PER_READ_MAX + 1) + b"0\r\n\r\n"),
@@ -91,7 +91,7 @@ def test_so_many_chunks_are_read_at_once_and_the_rest_in_further_calls() -> None
     assert decoder.decode(buffer, 10_000) == b"a" * (2 * CHUNKS_PER_READ_MAX + 1)
 
 
-def test_a_body_that_lacks_bytes_does_not_rest() -> None:
+def test_body_that_lacks_bytes_does_not_rest() -> None:
     decoder, buffer = ChunkedDecoder(), bytearray(b"1\r\na\r\n" * (CHUNKS_PER_READ_MAX + 1))
     assert decoder.decode(buffer, 10_000) is None
     assert decoder.rests
@@ -99,7 +99,7 @@ def test_a_body_that_lacks_bytes_does_not_rest() -> None:
     assert not decoder.rests
 
 
-def test_of_a_body_that_nobody_wants_nothing_is_kept() -> None:
+def test_unwanted_body_is_not_kept() -> None:
     decoder, buffer = ChunkedDecoder(), bytearray(b"8\r\n")
     for piece in (b"abc", b"defgh", b"\r\n", b"2\r\nij\r\n", b"0\r\n\r"):
         buffer += piece
@@ -108,7 +108,7 @@ def test_of_a_body_that_nobody_wants_nothing_is_kept() -> None:
     assert decoder.decode(buffer + b"\n", 10, keep=False) == b""
 
 
-def test_a_decoder_keeps_nothing_of_a_body_that_it_gave() -> None:
+def test_decoder_keeps_nothing_of_a_finished_body() -> None:
     decoder = ChunkedDecoder()
     assert decoder.decode(bytearray(b"3\r\nabc\r\n0\r\n\r\n"), 10) == b"abc"
     assert decoder.body == b""
@@ -123,7 +123,7 @@ def test_too_many_small_chunks_are_refused() -> None:
     assert f"{SMALL_CHUNKS_MAX} chunks" in caught.value.message
 
 
-def test_chunks_of_some_size_may_be_any_number_and_make_up_for_small_ones() -> None:
+def test_large_chunks_make_up_for_small_ones() -> None:
     some = b"%x\r\n" % SMALL_CHUNK_BYTES + b"a" * SMALL_CHUNK_BYTES + b"\r\n"
     assert decode([some * (SMALL_CHUNKS_MAX + 9) + b"0\r\n\r\n"])[0] is not None
     large = b"1000\r\n" + b"a" * 4096 + b"\r\n"
@@ -131,7 +131,7 @@ def test_chunks_of_some_size_may_be_any_number_and_make_up_for_small_ones() -> N
     assert decode([mixed, b"0\r\n\r\n"])[0] is not None
 
 
-def test_extensions_are_checked_in_time_that_grows_with_their_length() -> None:
+def test_long_extensions_are_checked_in_linear_time() -> None:
     # With a regular expression that backtracks, this would take longer than the universe is old.
     for extension in (b";a" * 2000 + b"\x00", b";a=" + b'"' + b"\\a" * 2000, b";" + b" " * 4000 + b"\x00"):
         with pytest.raises(ProtocolError):
@@ -139,7 +139,7 @@ def test_extensions_are_checked_in_time_that_grows_with_their_length() -> None:
 
 
 @given(st.data())
-def test_any_body_comes_back_from_any_chunks_in_any_pieces(data: st.DataObject) -> None:
+def test_any_body_survives_any_chunks_and_pieces(data: st.DataObject) -> None:
     chunks = data.draw(st.lists(st.binary(min_size=1, max_size=40)))
     coded = bytearray()
     for chunk in chunks:

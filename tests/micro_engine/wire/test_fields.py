@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from openred_central.micro_engine.limits import LIST_MEMBERS_MAX
-from openred_central.micro_engine.protocol_errors import ProtocolError
 from openred_central.micro_engine.wire.fields import (
     find_line_end,
     find_section_end,
     parse_fields,
     parse_header_section,
 )
+from openred_central.micro_engine.wire.protocol import ProtocolError
 
 PLACE = "header section"
 
@@ -22,7 +22,7 @@ def refused(raw: bytes, version: int = 11) -> ProtocolError:
     return caught.value
 
 
-def test_a_line_ends_with_cr_lf() -> None:
+def test_line_ends_with_cr_lf() -> None:
     buffer = bytearray(b"..ab\r\ncd\r\n")
     assert find_line_end(buffer, 2, 0, 10, "line") == 4
     assert find_line_end(buffer, 2, 5, 10, "line") == 4
@@ -30,13 +30,13 @@ def test_a_line_ends_with_cr_lf() -> None:
     assert find_line_end(bytearray(b""), 0, 0, 10, "line") == -1
 
 
-def test_a_line_that_is_too_long_is_not_found() -> None:
+def test_line_that_is_too_long_is_not_found() -> None:
     assert find_line_end(bytearray(b"abc\r\n"), 0, 0, 3, "line") == 3
     assert find_line_end(bytearray(b"abc\r\n"), 0, 0, 2, "line") == -1
 
 
 @pytest.mark.parametrize("data", [b"\n", b"a\n", b"a\rb", b"\r\r", b"a\r\r\r\n"[:3]])
-def test_a_bare_line_break_is_refused_as_soon_as_it_is_there(data: bytes) -> None:
+def test_bare_line_break_is_refused_at_once(data: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         find_line_end(bytearray(data), 0, 0, 10, "chunk size line")
     assert "chunk size line" in caught.value.message
@@ -44,13 +44,13 @@ def test_a_bare_line_break_is_refused_as_soon_as_it_is_there(data: bytes) -> Non
         find_section_end(bytearray(b"\r\n" + data), 2, 0, PLACE)
 
 
-def test_a_section_ends_with_an_empty_line() -> None:
+def test_section_ends_with_an_empty_line() -> None:
     assert find_section_end(bytearray(b"x\r\n\r\nrest"), 3, 0, PLACE) == 5
     assert find_section_end(bytearray(b"x\r\na: b\r\n\r\nrest"), 3, 0, PLACE) == 11
     assert find_section_end(bytearray(b"x\r\na: b\r\n\r"), 3, 0, PLACE) == -1
 
 
-def test_fields_are_parted_at_the_first_colon() -> None:
+def test_field_is_split_at_the_first_colon() -> None:
     assert parse_fields(b"\r\n", PLACE) == ()
     assert parse_fields(b"A:b:c\r\nHost: d\r\nACCEPT:\r\n\r\n", PLACE) == (
         ("a", "b:c"),
@@ -59,7 +59,7 @@ def test_fields_are_parted_at_the_first_colon() -> None:
     )
 
 
-def test_an_error_tells_the_kind_of_fault() -> None:
+def test_error_names_the_fault() -> None:
     for raw, word in (
         (b"A: b\r\n c\r\n\r\n", "folded"),
         (b"A : b\r\n\r\n", "'A : b'"),
@@ -74,7 +74,7 @@ def test_an_error_tells_the_kind_of_fault() -> None:
         assert caught.value.status == 400
 
 
-def test_a_section_without_a_body_or_options_keeps_the_connection() -> None:
+def test_section_without_a_body_or_options_keeps_the_connection() -> None:
     section = parse_header_section(b"Host: A:80\r\n\r\n", 11)
     assert section.authority == "a:80"
     assert section.keep_alive
@@ -83,7 +83,7 @@ def test_a_section_without_a_body_or_options_keeps_the_connection() -> None:
     assert section.refusal is None
 
 
-def test_a_chunked_body_has_no_length() -> None:
+def test_chunked_body_has_no_length() -> None:
     section = parse_header_section(
         b"Host: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n", 11
     )
@@ -91,7 +91,7 @@ def test_a_chunked_body_has_no_length() -> None:
     assert section.expects_continue
 
 
-def test_the_same_section_means_another_thing_in_another_version() -> None:
+def test_meaning_of_a_section_depends_on_the_version() -> None:
     raw = b"Host: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
     assert parse_header_section(raw, 11).expects_continue
     assert parse_header_section(raw, 11).keep_alive
@@ -101,7 +101,7 @@ def test_the_same_section_means_another_thing_in_another_version() -> None:
     assert "Host" in refused(b"\r\n").message
 
 
-def test_an_expectation_that_is_not_met_keeps_the_connection() -> None:
+def test_unmet_expectation_keeps_the_connection() -> None:
     refusal = parse_header_section(b"Host: a\r\nExpect: tea\r\n\r\n", 11).refusal
     assert refusal is not None
     assert (refusal.status, refusal.code, refusal.close) == (417, "expectation_failed", False)
@@ -109,7 +109,7 @@ def test_an_expectation_that_is_not_met_keeps_the_connection() -> None:
 
 
 @pytest.mark.parametrize("name", ["Connection", "Expect"])
-def test_a_list_of_too_many_members_is_refused(name: str) -> None:
+def test_list_of_too_many_members_is_refused(name: str) -> None:
     members = ",".join(["100-continue"] * LIST_MEMBERS_MAX)
     assert parse_header_section(f"Host: a\r\n{name}: {members}\r\n\r\n".encode(), 11).refusal is None
     error = refused(f"Host: a\r\n{name}: {members},\r\n\r\n".encode())
@@ -127,7 +127,7 @@ def test_two_framings_are_refused_whichever_comes_first() -> None:
         assert "together" in error.message
 
 
-def test_a_transfer_coding_is_unknown_or_wrong() -> None:
+def test_transfer_coding_is_unknown_or_wrong() -> None:
     def status(*codings: str) -> int:
         lines = "".join(f"Transfer-Encoding: {coding}\r\n" for coding in codings)
         return refused(f"Host: a\r\n{lines}\r\n".encode("latin-1")).status

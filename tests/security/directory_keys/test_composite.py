@@ -11,7 +11,11 @@ from pathlib import Path
 
 import cryptography_vectors
 import pytest
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import mldsa, padding, rsa
 
+from openred_central import crypto
 from openred_central.security.directory_keys import composite
 from openred_central.security.directory_keys.composite import (
     MLDSA_PUBLIC_KEY_BYTES,
@@ -20,6 +24,8 @@ from openred_central.security.directory_keys.composite import (
     SIGNATURE_BYTES,
     CompositePrivateKey,
     CompositePublicKey,
+    sign_pss,
+    verify_pss,
 )
 
 VECTORS = {
@@ -149,13 +155,13 @@ def known_answers(count: int) -> list[dict[str, bytes]]:
 
 
 def test_this_installation_computes_what_fips_204_says() -> None:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
-
     for answer in known_answers(25):
-        assert MLDSA65PrivateKey.from_seed_bytes(answer["xi"]).public_key().public_bytes_raw() == answer["pk"]
+        assert (
+            mldsa.MLDSA65PrivateKey.from_seed_bytes(answer["xi"]).public_key().public_bytes_raw()
+            == answer["pk"]
+        )
         key, signature = (
-            MLDSA65PublicKey.from_public_bytes(answer["pk"]),
+            mldsa.MLDSA65PublicKey.from_public_bytes(answer["pk"]),
             answer["sm"][:MLDSA_SIGNATURE_BYTES],
         )
         key.verify(signature, answer["msg"], answer["ctx"])
@@ -165,14 +171,11 @@ def test_this_installation_computes_what_fips_204_says() -> None:
 
 def test_a_library_without_the_module_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.mldsa", None)
-    monkeypatch.delattr("cryptography.hazmat.primitives.asymmetric.mldsa")
+    monkeypatch.delattr(crypto, "mldsa", raising=False)
     assert not composite.is_supported()
 
 
 def test_a_library_with_a_module_that_can_do_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import mldsa
-
     class Hollow:
         @staticmethod
         def generate() -> None:
@@ -180,3 +183,29 @@ def test_a_library_with_a_module_that_can_do_nothing_is_noticed(monkeypatch: pyt
 
     monkeypatch.setattr(mldsa, "MLDSA65PrivateKey", Hollow)
     assert not composite.is_supported()
+
+
+@cache
+def rsa_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65_537, 2_048)
+
+
+def test_a_signature_is_of_one_message_by_one_rsa_key() -> None:
+    signature = sign_pss(rsa_key(), b"message")
+    assert verify_pss(rsa_key().public_key(), signature, b"message")
+    assert not verify_pss(rsa_key().public_key(), signature, b"another message")
+    other = rsa.generate_private_key(65_537, 2_048)
+    assert not verify_pss(other.public_key(), signature, b"message")
+
+
+@pytest.mark.parametrize(
+    ("digest", "salt_bytes"),
+    [
+        (hashes.SHA512(), 32),
+        (hashes.SHA256(), 31),
+        (hashes.SHA256(), 33),
+    ],
+)
+def test_pss_has_one_digest_and_one_salt_length(digest: hashes.HashAlgorithm, salt_bytes: int) -> None:
+    signature = rsa_key().sign(b"message", padding.PSS(padding.MGF1(digest), salt_bytes), digest)
+    assert not verify_pss(rsa_key().public_key(), signature, b"message")

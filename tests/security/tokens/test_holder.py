@@ -10,8 +10,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from openred_central.encoding import ED25519_SPKI_PREFIX, key_id
-from openred_central.security.refused import Refused
-from openred_central.security.tokens.holder import Proof, challenge, check_holder, message, prove
+from openred_central.security.refusals import VerificationError
+from openred_central.security.tokens.holder import PossessionProof, challenge, check_holder, message, prove
 from openred_central.security.tokens.link import Pair, Side, cross_verify, new_pair
 from openred_central.security.tokens.tokens import unsigned
 from tests.support.keys import NOW, directory_key, keyset
@@ -50,12 +50,12 @@ def signature_of(message: bytes, made: dict[bytes, bytes] = {}) -> bytes:  # noq
 
 def proof(
     key: Ed25519PrivateKey = BOB, node_id: str = "bob", sent: bytes = CHALLENGE, seed: int = 1
-) -> Proof:
+) -> PossessionProof:
     return prove(linked(seed), node_id, sent, spki(key), key.sign)
 
 
 def reason(check: Callable[[], None]) -> str:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(VerificationError) as refused:
         check()
     return refused.value.reason
 
@@ -69,7 +69,7 @@ def test_whoever_copied_a_token_cannot_prove_its_key() -> None:
     """Mallory has bob's token, but neither his key nor a way to pass off her own."""
     stolen = proof(MALLORY)
     assert reason(lambda: check_holder(linked(), "bob", CHALLENGE, stolen, verify)) == "wrong_key"
-    passed_off = Proof(spki(BOB), stolen.signature)
+    passed_off = PossessionProof(spki(BOB), stolen.signature)
     assert reason(lambda: check_holder(linked(), "bob", CHALLENGE, passed_off, verify)) == "proof"
 
 

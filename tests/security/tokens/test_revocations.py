@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from openred_central.clock import Now
-from openred_central.security.refused import LIFETIME_S_MAX
+from openred_central.security.refusals import LIFETIME_S_MAX
 from openred_central.security.tokens.revocations import (
     SWEPT_MAX,
     TOKENS_MAX,

@@ -91,7 +91,7 @@ def emptied(path: Path) -> None:
 
 
 def without_text(path: Path) -> None:
-    """What was text is bytes that are none."""
+    """Replace text by bytes that are no UTF-8."""
     overwrite(path, path.read_bytes().index(b"hash of a name"), b"\xff\xfe")
 
 
@@ -102,7 +102,7 @@ def without_sense(path: Path) -> None:
 DAMAGES = [without_header, without_a_page, cut, emptied, without_text, without_sense]
 
 
-def test_a_sound_database_is_opened_and_nothing_else_happens(path: Path) -> None:
+def test_a_sound_database_is_only_opened(path: Path) -> None:
     assert start(path) == (300, None)
     assert sorted(entry.name for entry in path.parent.iterdir()) == [
         "openred.db",
@@ -111,7 +111,7 @@ def test_a_sound_database_is_opened_and_nothing_else_happens(path: Path) -> None
     ]
 
 
-def test_a_missing_database_with_snapshots_is_not_taken_for_a_first_start(path: Path) -> None:
+def test_a_missing_database_with_snapshots_is_no_first_start(path: Path) -> None:
     path.unlink()
     with pytest.raises(StoreError) as missing:
         start(path)
@@ -134,7 +134,7 @@ def test_a_missing_database_without_snapshots_is_a_first_start(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_database_is_set_aside_and_the_newest_snapshot_used(
+def test_a_damaged_database_is_replaced_by_the_newest_snapshot(
     path: Path, damage: Callable[[Path], None]
 ) -> None:
     damage(path)
@@ -152,7 +152,7 @@ def test_a_damaged_database_is_set_aside_and_the_newest_snapshot_used(
     assert start(path) == (200, None)
 
 
-def test_nothing_is_folded_through_what_is_damaged(path: Path) -> None:
+def test_nothing_is_folded_into_a_damaged_file(path: Path) -> None:
     """Writing through a damaged tree may write over what is sound, and could still be read."""
     killed = path.with_name("killed")
     with closing(sqlite3.connect(path)) as connection:
@@ -173,9 +173,7 @@ def test_nothing_is_folded_through_what_is_damaged(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_without_a_good_snapshot_nothing_is_touched_and_the_error_says_what_to_do(
-    path: Path, damage: Callable[[Path], None]
-) -> None:
+def test_no_good_snapshot_changes_nothing(path: Path, damage: Callable[[Path], None]) -> None:
     shutil.rmtree(path.parent / "snapshots")
     damage(path)
     damaged = path.read_bytes()
@@ -187,7 +185,7 @@ def test_without_a_good_snapshot_nothing_is_touched_and_the_error_says_what_to_d
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_nothing_is_restored_where_that_is_not_wanted(path: Path, damage: Callable[[Path], None]) -> None:
+def test_nothing_is_restored_if_restore_is_never(path: Path, damage: Callable[[Path], None]) -> None:
     damage(path)
     damaged = path.read_bytes()
     with pytest.raises(StoreError, match="restore is never"):
@@ -214,7 +212,7 @@ def test_a_damaged_snapshot_gives_way_to_the_one_before(path: Path, damage: Call
     assert restored.snapshot.startswith("openred.db-000001-")
 
 
-def test_a_snapshot_that_cannot_be_loaded_gives_way_to_the_one_before(path: Path) -> None:
+def test_a_snapshot_that_cannot_be_loaded_gives_way(path: Path) -> None:
     """It is what was written, and that was damaged already."""
     with opened(path) as store:
         store.commit(batch(record(150, region="nowhere")))
@@ -226,7 +224,7 @@ def test_a_snapshot_that_cannot_be_loaded_gives_way_to_the_one_before(path: Path
     assert restored.snapshot.startswith("openred.db-000002-")
 
 
-def test_the_log_of_a_damaged_database_is_set_aside_with_it(path: Path, tmp_path: Path) -> None:
+def test_a_damaged_database_takes_its_log_with_it(path: Path, tmp_path: Path) -> None:
     """Commits in the log alone stay with the file they belong to, and never reach the restored one."""
     crashed = tmp_path / "crashed" / path.name
     crashed.parent.mkdir()
@@ -245,7 +243,7 @@ def test_the_log_of_a_damaged_database_is_set_aside_with_it(path: Path, tmp_path
         assert not [one for one in load(store) if one.region == "late"]
 
 
-def test_a_restore_that_was_interrupted_is_finished_before_anything_is_opened(path: Path) -> None:
+def test_an_interrupted_restore_is_finished_first(path: Path) -> None:
     """The database had been set aside; a start that finds none must not begin with an empty one."""
     copy = path.with_name(f"{path.name}.instead-of.damaged-20270115T080000Z")
     shutil.copy(newest(path), copy)
@@ -273,7 +271,7 @@ def a_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [of_another_program, of_a_newer_version, gone, a_folder])
-def test_what_is_no_damage_is_refused_and_left_alone(path: Path, change: Callable[[Path], None]) -> None:
+def test_other_faults_than_damage_leave_the_file_alone(path: Path, change: Callable[[Path], None]) -> None:
     change(path)
     before = sorted(entry.name for entry in path.parent.iterdir())
     with pytest.raises(StoreError) as caught:
@@ -286,9 +284,7 @@ def test_what_is_no_damage_is_refused_and_left_alone(path: Path, change: Callabl
     ("statement", "complaint"),
     [("PRAGMA user_version = 999", "schema version 999"), ("PRAGMA application_id = 7", "another program")],
 )
-def test_a_damaged_file_of_another_server_or_program_is_left_to_that(
-    path: Path, statement: str, complaint: str
-) -> None:
+def test_a_damaged_file_of_another_program_is_left_alone(path: Path, statement: str, complaint: str) -> None:
     alter(path, statement)
     without_a_page(path)
     with pytest.raises(StoreError, match=complaint):
@@ -296,7 +292,7 @@ def test_a_damaged_file_of_another_server_or_program_is_left_to_that(
     assert path.exists()
 
 
-def test_the_database_of_a_running_server_is_left_alone_however_it_looks(path: Path) -> None:
+def test_a_running_database_is_never_restored(path: Path) -> None:
     lock = FileLock(path)
     lock.acquire()
     try:
@@ -353,7 +349,7 @@ def test_an_error_while_loading_closes_the_store(path: Path) -> None:
     assert start(path) == (300, None)
 
 
-def test_snapshots_lie_beside_the_database_or_where_the_setting_says(tmp_path: Path) -> None:
+def test_snapshots_lie_beside_the_database_or_as_set(tmp_path: Path) -> None:
     database = tmp_path / "openred.db"
     assert snapshots_of(database, "").folder == tmp_path / "snapshots"
     assert snapshots_of(database, "/elsewhere").folder == Path("/elsewhere")
@@ -406,7 +402,7 @@ def make(folder: Path) -> Path:
     return folder / "openred.db"
 
 
-def test_the_old_one_is_kept_with_all_that_belongs_to_it(tmp_path: Path) -> None:
+def test_the_former_database_is_kept_with_its_log(tmp_path: Path) -> None:
     database = make(tmp_path)
     assert swap_in(database, tmp_path / "copy", "damaged") == tmp_path / "openred.db.damaged"
     assert files(tmp_path) == SWAPPED
@@ -421,7 +417,7 @@ def test_an_older_file_of_that_name_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "openred.db.damaged-2-wal").read_text() == "old log"
 
 
-def test_where_there_is_none_the_new_one_takes_the_place(tmp_path: Path) -> None:
+def test_a_swap_without_a_former_database_works(tmp_path: Path) -> None:
     (tmp_path / "copy").write_text("new")
     swap_in(tmp_path / "openred.db", tmp_path / "copy", "damaged")
     assert files(tmp_path) == {"openred.db": "new"}
@@ -439,7 +435,7 @@ class Died(Exception):
 
 
 @pytest.mark.parametrize("steps", range(STEPS + 1))
-def test_wherever_the_process_dies_either_all_is_old_or_the_next_one_finishes(
+def test_a_killed_swap_is_old_or_finished_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     done = 0

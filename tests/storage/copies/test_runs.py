@@ -14,7 +14,7 @@ from tests.support.records import VITALS, batch, opened, record
 FIRST, SECOND, OTHER = (Run(name * 8, 10, 5.0) for name in (b"1", b"2", b"3"))
 
 
-def test_every_run_leaves_its_mark_and_where_it_began(tmp_path: Path) -> None:
+def test_every_run_leaves_its_mark(tmp_path: Path) -> None:
     with opened(tmp_path / "openred.db") as store:
         assert load_runs(store) == []
         begin_run(store, b"first123")
@@ -62,14 +62,14 @@ def test_a_store_that_keeps_nothing_keeps_no_marks() -> None:
         # The next run began from an older copy.
         ([FIRST], 11, 5.0, [FIRST, SECOND], False),
         ([FIRST], 10, 5.5, [FIRST, SECOND], False),
-        # Of a run that was given up as a whole.
+        # A run that was lost as a whole.
         ([FIRST, OTHER], 10, 5.0, [FIRST, SECOND], False),
         ([FIRST], 1, 1.0, [], False),
         # From before there were marks.
         ([], 99, 99.0, [FIRST], True),
     ],
 )
-def test_an_earlier_state_is_told_from_one_that_was_given_up(
+def test_an_earlier_state_is_told_from_a_lost_one(
     then: list[Run], revision: int, attended_s: float, now: list[Run], earlier: bool
 ) -> None:
     assert is_earlier(then, Vitals(attended_s, revision, 0.0), now) is earlier

@@ -81,9 +81,7 @@ def test_a_snapshot_holds_all_that_the_database_held(
         assert copy.load_secret("claim_key") == b"\0secret"
 
 
-def test_a_snapshot_needs_no_file_beside_it_and_is_ours_alone(
-    store: SqliteStore, snapshots: Snapshots
-) -> None:
+def test_a_snapshot_is_one_private_file_and_its_manifest(store: SqliteStore, snapshots: Snapshots) -> None:
     snapshot = take(snapshots)
     assert sorted(path.name for path in snapshot.folder.iterdir()) == [MANIFEST, "openred.db"]
     assert [path.stat().st_mode & 0o777 for path in snapshot.folder.iterdir()] == [0o600, 0o600]
@@ -94,7 +92,7 @@ def test_a_snapshot_needs_no_file_beside_it_and_is_ours_alone(
         assert connection.execute("SELECT count(*) FROM node").fetchone() == (50,)
 
 
-def test_commits_meanwhile_are_not_in_it_not_even_in_part(
+def test_commits_during_a_copy_are_not_in_it(
     store: SqliteStore, snapshots: Snapshots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every commit writes all records; a copy of two moments would hold two kinds of them."""
@@ -117,7 +115,7 @@ def test_commits_meanwhile_are_not_in_it_not_even_in_part(
     assert {one.region for one in records_of(store)} == {f"step-{min(steps, 10)}"}
 
 
-def test_what_interrupts_a_snapshot_leaves_nothing_behind(store: SqliteStore, snapshots: Snapshots) -> None:
+def test_an_interrupted_snapshot_leaves_nothing(store: SqliteStore, snapshots: Snapshots) -> None:
     class Stopped(Exception):
         pass
 
@@ -137,7 +135,7 @@ def test_the_newest_are_kept_whatever_the_clock_says(store: SqliteStore, snapsho
     assert snapshots.newest_at() == AT - 4e6
 
 
-def test_older_snapshots_stay_where_a_new_one_does_not_verify(
+def test_older_snapshots_stay_if_a_new_one_fails(
     store: SqliteStore, snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = take(snapshots, kept=1)
@@ -199,7 +197,7 @@ def test_two_at_the_same_time_get_different_numbers(
         (lambda one: alter(one.database, "UPDATE node SET region = 'us' WHERE slot = 7"), "SHA-256"),
     ],
 )
-def test_a_snapshot_that_is_not_what_was_written_does_not_verify(
+def test_a_changed_snapshot_does_not_verify(
     store: SqliteStore, snapshots: Snapshots, damage: object, complaint: str
 ) -> None:
     snapshot = take(snapshots)
@@ -209,7 +207,7 @@ def test_a_snapshot_that_is_not_what_was_written_does_not_verify(
     assert NAME in str(caught.value)
 
 
-def test_what_cannot_be_copied_is_told_in_one_line(tmp_path: Path, snapshots: Snapshots) -> None:
+def test_a_failed_copy_is_reported_in_one_line(tmp_path: Path, snapshots: Snapshots) -> None:
     with pytest.raises(StoreError, match=r"cannot make snapshots of .*: unable to open database file"):
         take(snapshots)
     (tmp_path / "snapshots").rmdir()
@@ -248,7 +246,7 @@ made.take(1.8e9, kept=1, progress=kill if moment == "copy" else (lambda done, to
 
 
 @pytest.mark.parametrize("moment", ["copy", "sha256_of", "write_whole", "_drop_from_memory", "discard"])
-def test_a_kill_at_any_moment_leaves_the_older_ones_and_no_junk_after_the_next_start(
+def test_a_kill_leaves_older_snapshots_and_no_junk(
     store: SqliteStore, snapshots: Snapshots, tmp_path: Path, moment: str
 ) -> None:
     older = take(snapshots)
@@ -290,6 +288,6 @@ def test_a_manifest_with_other_values_is_refused(change: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("written", [b"", b"[]", b"{", b"{}", SAMPLE.encode()[:-20]])
-def test_what_is_no_manifest_is_refused(written: bytes) -> None:
+def test_a_bad_manifest_is_refused(written: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 (whatever is wrong with it)
         Manifest.decode(written)

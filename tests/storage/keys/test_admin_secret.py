@@ -15,7 +15,7 @@ def zeros(count: int) -> bytes:
     return bytes(count)
 
 
-def test_a_secret_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
+def test_a_secret_is_made_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "data" / "secret"
     before = os.umask(0)
     try:
@@ -59,7 +59,7 @@ def test_a_secret_that_others_may_read_is_told(tmp_path: Path, mode: int) -> Non
         b"x" * 30 + b" " + b"y" * 30,
     ],
 )
-def test_a_file_that_holds_no_secret_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_a_secret_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "secret"
     path.write_bytes(content)
     with pytest.raises(SecretError, match="one line of at least 43 characters"):

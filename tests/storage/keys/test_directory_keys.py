@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import sys
@@ -10,16 +11,19 @@ from pathlib import Path
 import orjson
 import pytest
 
+from openred_central import crypto
 from openred_central.security.directory_keys import composite
 from openred_central.security.directory_keys.keyset import KeySet, read_document
 from openred_central.security.directory_keys.root import KeyOptions, QuantumPolicy, RootRefused
+from openred_central.security.directory_keys.suites import DirectoryKey
 from openred_central.security.tokens.tokens import PeerToken, unsigned, verify_token
 from openred_central.storage.keys.directory_keys import DirectoryKeys, open_root, sign_request
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
 from tests.support.keys import NOW, directory_key, keyset
+from tests.support.options import key_options
 
 DAY_S = 86_400.0
-OFFLINE = KeyOptions(token_suite="R", offline_root=True)
+OFFLINE = key_options(token_suite="R", offline_root=True)
 
 
 def files(folder: Path, name: str = "keys", secret: bytes | None = None) -> KeyFiles:
@@ -28,7 +32,7 @@ def files(folder: Path, name: str = "keys", secret: bytes | None = None) -> KeyF
     return opened
 
 
-def started(folder: Path, options: KeyOptions = KeyOptions(), now_s: float = NOW) -> DirectoryKeys:  # noqa: B008
+def started(folder: Path, options: KeyOptions = key_options(), now_s: float = NOW) -> DirectoryKeys:  # noqa: B008
     keys = DirectoryKeys(files(folder), options)
     keys.open(now_s)
     keys.advance(now_s)
@@ -36,7 +40,7 @@ def started(folder: Path, options: KeyOptions = KeyOptions(), now_s: float = NOW
 
 
 def peer_reads(keys: DirectoryKeys, now_s: float = NOW, root_id: str = "") -> KeySet:
-    """What a peer makes of the document that is served, knowing the root."""
+    """Read the served document as a peer that knows the root."""
     assert keys.served is not None
     return read_document(keys.served.document, root_id or keys.served.root_key_id, now_s)
 
@@ -96,13 +100,16 @@ def test_a_week_of_rotations_leaves_no_private_key_behind(tmp_path: Path) -> Non
     assert len(key_names(tmp_path)) == 2
 
 
-def test_the_private_half_of_a_retired_key_is_erased_in_memory_and_on_the_disk(tmp_path: Path) -> None:
+def test_a_retired_private_key_is_erased_everywhere(tmp_path: Path) -> None:
     keys = started(tmp_path)
     assert keys.signing is not None
     first = keys.signing.public
     keys.advance(NOW + 82_800)
     keys.advance(NOW + 86_400)
-    assert first.key_id not in keys._private
+    gc.collect()
+    held = [each for each in gc.get_objects() if isinstance(each, DirectoryKey)]
+    assert keys.signing in held
+    assert first.key_id not in {key.public.key_id for key in held}
     assert f"signing-{first.short_id}.key" not in key_names(tmp_path)
 
 
@@ -126,7 +133,7 @@ class WithoutSchedule(KeyFiles):
 def test_no_key_signs_that_a_crash_would_take_back(tmp_path: Path) -> None:
     first = started(tmp_path)
     assert first.served is not None
-    keys = DirectoryKeys(WithoutSchedule(tmp_path / "keys", random.Random(1).randbytes), KeyOptions())
+    keys = DirectoryKeys(WithoutSchedule(tmp_path / "keys", random.Random(1).randbytes), key_options())
     keys.open(NOW)
     for now_s in range(int(NOW), int(NOW + 2 * DAY_S), 600):
         with pytest.raises(KeyFileError, match="no room"):
@@ -139,7 +146,7 @@ def test_no_key_signs_that_a_crash_would_take_back(tmp_path: Path) -> None:
     assert verify_token(token, peer_reads(again, now_s + 10, first.served.root_key_id), now_s + 10)
 
 
-def test_a_missing_private_half_is_told_and_replaced(tmp_path: Path) -> None:
+def test_a_missing_private_half_is_reported_and_replaced(tmp_path: Path) -> None:
     first = started(tmp_path)
     assert first.signing is not None
     token = mint(first, NOW)
@@ -149,11 +156,11 @@ def test_a_missing_private_half_is_told_and_replaced(tmp_path: Path) -> None:
     assert keys.notices == [f"the private half of signing key {lost.short_id} is missing"]
     assert keys.signing is not None
     assert keys.signing.public.key_id != lost.key_id
-    # What it has signed can still be checked.
+    # Its signatures can still be checked.
     assert verify_token(token, peer_reads(keys), NOW)
 
 
-def test_a_missing_root_key_stops_the_start_and_no_other_takes_its_place(tmp_path: Path) -> None:
+def test_a_missing_root_key_stops_the_start(tmp_path: Path) -> None:
     first = started(tmp_path)
     assert first.served is not None
     root = tmp_path / "keys" / "root-h.key"
@@ -173,7 +180,7 @@ def test_a_missing_root_key_stops_the_start_and_no_other_takes_its_place(tmp_pat
 def test_a_schedule_that_nobody_wrote_is_told(tmp_path: Path, field: str, value: object) -> None:
     started(tmp_path)
     path = tmp_path / "keys" / "keyring.json"
-    # What is beyond 64 bits is nothing that orjson writes.
+    # orjson writes no number beyond 64 bits.
     path.write_text(json.dumps(orjson.loads(path.read_bytes()) | {field: value}))
     with pytest.raises(KeyFileError, match=r"keyring\.json is damaged"):
         started(tmp_path)
@@ -197,7 +204,7 @@ def test_a_damaged_file_stops_the_start(tmp_path: Path, name: str) -> None:
         started(tmp_path)
 
 
-def test_a_lost_schedule_begins_anew_and_peers_go_along(tmp_path: Path) -> None:
+def test_a_lost_schedule_begins_anew_and_peers_follow(tmp_path: Path) -> None:
     first = started(tmp_path)
     (tmp_path / "keys" / "keyring.json").unlink()
     again = started(tmp_path, now_s=NOW + 60)
@@ -219,8 +226,8 @@ def test_a_composite_root_without_ml_dsa_stops_the_start(
         with pytest.raises(
             RootRefused, match="the root key is composite, but this installation has no ML-DSA"
         ):
-            started(tmp_path, KeyOptions(quantum=policy))
-    given_up = started(tmp_path, KeyOptions(quantum=QuantumPolicy.OFF))
+            started(tmp_path, key_options(quantum=policy))
+    given_up = started(tmp_path, key_options(quantum=QuantumPolicy.OFF))
     assert given_up.served is not None
     assert given_up.served.root_suite == "R"
     assert "peers that pinned it will refuse this server's keys" in given_up.notices[0]
@@ -234,31 +241,29 @@ def test_a_composite_root_without_ml_dsa_stops_the_start(
 
 
 def test_hybrid_tokens_without_ml_dsa_stop_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started(tmp_path, KeyOptions(token_suite="h"))
+    started(tmp_path, key_options(token_suite="h"))
     monkeypatch.setattr(composite, "is_supported", lambda: False)
     with pytest.raises(RootRefused, match="hybrid tokens are configured"):
-        started(tmp_path, KeyOptions(token_suite="h", quantum=QuantumPolicy.OFF))
+        started(tmp_path, key_options(token_suite="h", quantum=QuantumPolicy.OFF))
 
 
 def test_another_suite_of_tokens_is_reached_within_an_hour(tmp_path: Path) -> None:
     started(tmp_path)
-    keys = started(tmp_path, KeyOptions(token_suite="R"), NOW + 60)
+    keys = started(tmp_path, key_options(token_suite="R"), NOW + 60)
     assert keys.signing is not None
     assert keys.signing.public.suite.letter == "r"
     keys.advance(NOW + 3_660)
     assert keys.signing.public.suite.letter == "R"
 
 
-def test_a_disk_that_cannot_be_written_does_not_end_the_service(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_does_not_end_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = started(tmp_path)
     token_signer = keys.signing
 
-    def fail(name: str, content: bytes) -> None:
+    def fail(self: KeyFiles, name: str, content: bytes) -> None:
         raise KeyFileError("No space left on device")
 
-    monkeypatch.setattr(keys._files, "write", fail)
+    monkeypatch.setattr(KeyFiles, "write", fail)
     for minute in range(24 * 60 - 120, 24 * 60 + 240):
         now_s = NOW + minute * 60.0
         try:
@@ -292,7 +297,7 @@ def test_a_revoked_key_is_refused_by_peers_and_replaced(tmp_path: Path) -> None:
 
 def test_encrypted_keys_are_used_like_others(tmp_path: Path) -> None:
     for _ in range(2):
-        keys = DirectoryKeys(files(tmp_path, secret=b"correct horse battery"), KeyOptions())
+        keys = DirectoryKeys(files(tmp_path, secret=b"correct horse battery"), key_options())
         keys.open(NOW)
         keys.advance(NOW)
     assert all(b"PRIVATE" not in (tmp_path / "keys" / name).read_bytes() for name in key_names(tmp_path))
@@ -308,7 +313,7 @@ def carry(folder: Path, now_s: float) -> None:
     path.chmod(0o600)
 
 
-def test_a_root_key_elsewhere_signs_what_is_carried_to_it(tmp_path: Path) -> None:
+def test_a_root_key_elsewhere_signs_the_request(tmp_path: Path) -> None:
     keys = started(tmp_path, OFFLINE)
     assert keys.signing is None
     assert keys.served is None
@@ -337,7 +342,7 @@ def test_a_root_key_elsewhere_signs_what_is_carried_to_it(tmp_path: Path) -> Non
     assert verify_token(mint(again, NOW + 31 * DAY_S), peer_reads(again, NOW + 31 * DAY_S), NOW + 31 * DAY_S)
 
 
-def test_what_another_root_has_signed_is_not_served(tmp_path: Path) -> None:
+def test_a_key_set_of_another_root_is_not_served(tmp_path: Path) -> None:
     keys = started(tmp_path, OFFLINE)
     carry(tmp_path, NOW)
     keys.advance(NOW)
@@ -354,7 +359,7 @@ def test_what_another_root_has_signed_is_not_served(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"root":{"kid":"x"},"keyset":""}'])
-def test_what_is_no_signed_key_set_is_told_once(tmp_path: Path, content: bytes) -> None:
+def test_a_bad_key_set_is_reported_once(tmp_path: Path, content: bytes) -> None:
     keys = started(tmp_path, OFFLINE)
     keys.notices.clear()
     files(tmp_path).write("keyset-signed.json", content)
@@ -365,7 +370,7 @@ def test_what_is_no_signed_key_set_is_told_once(tmp_path: Path, content: bytes) 
     assert keys.signing is None
 
 
-def test_a_key_set_with_none_of_our_keys_is_not_served(tmp_path: Path) -> None:
+def test_a_key_set_without_our_keys_is_not_served(tmp_path: Path) -> None:
     keys = started(tmp_path, OFFLINE)
     carry(tmp_path, NOW)
     signed = (tmp_path / "keys" / "keyset-signed.json").read_bytes()
@@ -384,7 +389,7 @@ def test_only_a_request_is_signed(tmp_path: Path) -> None:
             sign_request(root, content)
 
 
-def test_what_no_server_asks_for_is_not_signed(tmp_path: Path) -> None:
+def test_a_request_that_no_server_makes_is_not_signed(tmp_path: Path) -> None:
     root, _ = open_root(files(tmp_path), QuantumPolicy.AUTO)
     asked = keyset(directory_key("R"))
     assert sign_request(root, asked.encode())
@@ -392,20 +397,20 @@ def test_what_no_server_asks_for_is_not_signed(tmp_path: Path) -> None:
         sign_request(root, asked._replace(version=NOW + 3_601).encode())
 
 
-def test_a_composite_key_set_is_refused_with_a_notice_where_there_is_no_ml_dsa(
+def test_a_composite_key_set_without_ml_dsa_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = started(tmp_path, OFFLINE)
     carry(tmp_path, NOW)
     keys.notices.clear()
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.mldsa", None)
-    monkeypatch.delattr("cryptography.hazmat.primitives.asymmetric.mldsa")
+    monkeypatch.delattr(crypto, "mldsa", raising=False)
     keys.advance(NOW)
     assert keys.served is None
     assert "is not served: the key set cannot be checked here: it needs ML-DSA-65" in keys.notices[0]
 
 
-def test_a_key_set_of_a_clock_that_was_ahead_gives_way_to_one_of_now(tmp_path: Path) -> None:
+def test_a_key_set_from_the_future_gives_way(tmp_path: Path) -> None:
     ahead = NOW + 10 * DAY_S
     keys = started(tmp_path, OFFLINE, ahead)
     carry(tmp_path, ahead)
@@ -423,9 +428,9 @@ def test_a_key_set_of_a_clock_that_was_ahead_gives_way_to_one_of_now(tmp_path: P
 
 def test_short_keys_do_not_live_a_month() -> None:
     with pytest.raises(ValueError, match="RSA-2048 is too short"):
-        KeyOptions(token_suite="r", offline_root=True)
+        key_options(token_suite="r", offline_root=True)
     with pytest.raises(ValueError, match="no suite is called"):
-        KeyOptions(token_suite="x")
+        key_options(token_suite="x")
 
 
 def test_the_document_is_that_of_the_key_set(tmp_path: Path) -> None:

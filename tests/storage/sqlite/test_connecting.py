@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.storage.sqlite.connecting import CACHE_KIB, Checking, connect, transaction, truncate_log
-from openred_central.storage.sqlite.faults import Damage
+from openred_central.storage.sqlite.connecting import CACHE_KIB, connect, transaction, truncate_log
 from openred_central.storage.sqlite.schema import create_database
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
@@ -31,7 +30,7 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_settings_are_those_that_durability_asks_for(tmp_path: Path) -> None:
+def test_the_connection_has_the_settings_of_durability(tmp_path: Path) -> None:
     create_database(tmp_path / "openred.db")
     with closing(connect(tmp_path / "openred.db")) as connection:
         asked = {
@@ -61,23 +60,7 @@ def test_the_log_is_emptied_unless_somebody_reads_it(tmp_path: Path, monkeypatch
         assert (tmp_path / "openred.db-wal").stat().st_size == 0
 
 
-def test_a_check_beside_finds_what_a_check_at_once_would(tmp_path: Path) -> None:
-    path = tmp_path / "openred.db"
-    with opened(path) as store:
-        store.commit(batch(*(record(slot) for slot in range(2_000))))
-    Checking(path).finish()
-    content = bytearray(path.read_bytes())
-    # A page in the middle of the records is turned into nothing.
-    content[20 * 4_096 : 21 * 4_096] = bytes(4_096)
-    path.write_bytes(content)
-    with pytest.raises((Damage, sqlite3.DatabaseError)):
-        Checking(path).finish()
-    with pytest.raises((Damage, sqlite3.DatabaseError)):
-        connect(path)
-    connect(path, check=False).close()
-
-
-def test_a_store_that_is_checked_beside_tells_when_all_is_loaded(tmp_path: Path) -> None:
+def test_a_check_beside_the_loading_reports_damage(tmp_path: Path) -> None:
     path = tmp_path / "openred.db"
     with opened(path) as store:
         store.commit(batch(*(record(slot) for slot in range(2_000))))
@@ -114,13 +97,13 @@ def run(connection: sqlite3.Connection, *statements: str, error: BaseException |
             raise error
 
 
-def test_what_is_done_inside_is_committed_at_the_end(connection: sqlite3.Connection) -> None:
+def test_a_transaction_is_committed_at_the_end(connection: sqlite3.Connection) -> None:
     run(connection, "INSERT INTO entry VALUES (1)", "INSERT INTO entry VALUES (2)")
     assert values(connection) == [1, 2]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt()])
-def test_whatever_is_raised_inside_nothing_remains(
+def test_an_error_in_a_transaction_leaves_nothing(
     error: BaseException, connection: sqlite3.Connection
 ) -> None:
     with pytest.raises(type(error)):
@@ -128,7 +111,7 @@ def test_whatever_is_raised_inside_nothing_remains(
     assert values(connection) == []
 
 
-def test_an_error_that_has_rolled_back_by_itself_is_the_one_that_is_told(
+def test_an_error_that_rolled_back_is_raised_itself(
     connection: sqlite3.Connection,
 ) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):

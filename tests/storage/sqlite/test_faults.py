@@ -24,7 +24,7 @@ from openred_central.storage.store import DamageError, StoreError
 
 
 def sqlite_error(code: int, message: str = "it failed") -> sqlite3.Error:
-    """What the module raises for one of SQLite's extended result codes."""
+    """Return an error of `sqlite3` with one of SQLite's extended result codes."""
     error = sqlite3.OperationalError(message)
     error.sqlite_errorcode = code
     return error
@@ -53,7 +53,7 @@ def test_every_error_of_sqlite_comes_with_its_advice(code: int, tmp_path: Path) 
     assert str(told(sqlite_error(code | 17 << 8), path)) == f"cannot open {path}: it failed; {ADVICE[code]}"
 
 
-def test_an_error_that_nobody_knows_leads_to_the_log_of_the_system(tmp_path: Path) -> None:
+def test_an_unknown_error_points_to_the_log_of_the_system(tmp_path: Path) -> None:
     assert str(told(sqlite3.OperationalError("odd"), tmp_path / "a.db")).endswith("odd; see the system's log")
 
 
@@ -74,7 +74,7 @@ def test_a_damaged_file_on_a_full_disk_is_damaged(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", ["a.db", "a.db-wal"])
-def test_a_limit_of_the_size_of_files_is_told(
+def test_a_limit_of_file_sizes_is_reported(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / name).write_bytes(bytes(10_000))
@@ -92,7 +92,7 @@ def test_no_limit_and_no_folder_are_no_lack_of_room(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("number", sorted(faults.NO_ROOM))
-def test_the_system_without_room_is_not_a_lack_of_permission(number: int, tmp_path: Path) -> None:
+def test_a_system_without_room_is_no_lack_of_permission(number: int, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     assert (
         str(told(OSError(number, "No room"), path)) == f"cannot open {path}: No room; make room on that disk"
@@ -110,7 +110,7 @@ def test_damage_is_told_as_damage(tmp_path: Path) -> None:
     assert "a.db: row 7 is odd; the file is damaged: restore it" in str(error)
 
 
-def test_what_poisons_a_connection_and_what_does_not() -> None:
+def test_only_errors_of_the_disk_poison_a_connection() -> None:
     poisonous = [
         sqlite3.SQLITE_IOERR_FSYNC,
         sqlite3.SQLITE_IOERR_WRITE,

@@ -22,6 +22,7 @@ from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import StoreError
 from tests.support.records import alter, batch, opened, record, records_of
 
+from ..conftest import Fallible
 from ..model import Model, copy_of, expect_after_a_crash, held, random_batch
 
 FLOATS = st.floats(allow_nan=False)
@@ -68,7 +69,7 @@ def rows_of(path: Path) -> list[int]:
 
 
 def in_table(path: Path) -> dict[int, float]:
-    """What the records say without the journal."""
+    """Read the records without the journal."""
     with closing(sqlite3.connect(path)) as connection:
         return dict(connection.execute("SELECT slot, last_seen_s FROM node"))
 
@@ -89,7 +90,7 @@ def test_signs_of_life_come_back_as_they_were_packed(signs: list[SignOfLife]) ->
     assert list(unpack(pack(signs))) == signs
 
 
-def test_a_row_is_a_version_byte_and_32_bytes_for_each_sign_little_endian() -> None:
+def test_a_journal_row_is_packed_little_endian() -> None:
     packed = pack([SignOfLife(258, 1.0, -2.0, 0.5)])
     assert (
         packed.hex()
@@ -135,10 +136,10 @@ def test_a_slot_beyond_64_bits_is_no_row() -> None:
         pack([SignOfLife(2**63, 1.0, 2.0, 3.0)])
 
 
-# What counts.
+# Rules of precedence.
 
 
-def test_signs_of_life_are_one_row_of_the_journal_and_touch_no_record(path: Path) -> None:
+def test_signs_of_life_are_one_row_of_the_journal(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1), record(2)))
         before = in_table(path)
@@ -163,7 +164,7 @@ def test_the_latest_sign_of_life_counts_whatever_its_time(folded: bool, path: Pa
 
 
 @pytest.mark.parametrize("folded", [False, True])
-def test_a_record_is_never_overwritten_by_an_older_sign_of_life(folded: bool, path: Path) -> None:
+def test_an_older_sign_of_life_overwrites_no_record(folded: bool, path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1), record(2), record(3), vitals=at(0.0)))
         store.commit(batch(signs_of_life=[heard(1, 900.0), heard(2, 900.0), heard(3, 900.0)], vitals=at(0.0)))
@@ -179,7 +180,7 @@ def test_a_record_is_never_overwritten_by_an_older_sign_of_life(folded: bool, pa
     assert in_table(path) == {1: 5.0, 3: 1.0}
 
 
-def test_what_is_written_between_two_steps_of_a_fold_stays(path: Path, small_steps: None) -> None:
+def test_records_written_during_a_fold_stay(path: Path, small_steps: None) -> None:
     """A slot that the fold has yet to come to, by what was written since, is left to the next one."""
     with opened(path) as store:
         store.commit(batch(*(record(slot) for slot in range(20)), vitals=at(0.0)))
@@ -197,7 +198,7 @@ def test_what_is_written_between_two_steps_of_a_fold_stays(path: Path, small_ste
         assert in_table(path) == expected
 
 
-def test_what_is_heard_during_a_fold_is_folded_by_the_next_one(path: Path, small_steps: None) -> None:
+def test_signs_of_life_during_a_fold_wait_for_the_next(path: Path, small_steps: None) -> None:
     with opened(path) as store:
         store.commit(batch(*(record(slot) for slot in range(10)), vitals=at(0.0)))
         store.commit(batch(signs_of_life=[heard(slot, 50.0) for slot in range(10)], vitals=at(0.0)))
@@ -261,7 +262,9 @@ def test_a_crash_between_any_two_transactions_loses_nothing(path: Path, seed: in
 
 
 @pytest.mark.parametrize("read_before", [False, True])
-def test_nothing_is_applied_to_a_slot_that_is_left_alone(path: Path, read_before: bool) -> None:
+def test_nothing_is_applied_to_a_slot_that_is_left_alone(
+    connections: list[Fallible], path: Path, read_before: bool
+) -> None:
     with opened(path) as store:
         store.commit(batch(record(1, last_seen_s=1.0), record(2, last_seen_s=1.0), vitals=at(0.0)))
         store.commit(batch(signs_of_life=[heard(1, 7.0), heard(2, 8.0)], vitals=at(0.0)))
@@ -272,12 +275,14 @@ def test_nothing_is_applied_to_a_slot_that_is_left_alone(path: Path, read_before
         store.commit(batch(signs_of_life=[heard(1, 9.0), heard(2, 9.0)], vitals=at(0.0)))
         assert seen(store) == {1: 9.0, 2: 1.0}
         # Also where the connection has to be made anew.
-        store._poisoned = True
+        connections[-1].fail("BEGIN")
+        with pytest.raises(StoreError):
+            store.commit(batch(vitals=at(0.0)))
         assert seen(store) == {1: 9.0, 2: 1.0}
     assert in_table(path) == {1: 9.0, 2: 1.0}
 
 
-def test_commits_are_counted_on_from_the_highest_number_that_there_is(path: Path) -> None:
+def test_commits_are_counted_on_from_the_highest_number(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
     alter(path, f"INSERT INTO journal VALUES (41, x'{pack([heard(1, 7.0)]).hex()}')")
@@ -292,7 +297,7 @@ def test_commits_are_counted_on_from_the_highest_number_that_there_is(path: Path
 # When, and how long.
 
 
-def test_a_fold_is_due_a_minute_after_the_first_sign_of_life(path: Path) -> None:
+def test_a_fold_is_due_after_a_minute(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1), vitals=at(1_000.0)))
         assert not store.tidy_due
@@ -307,7 +312,7 @@ def test_a_fold_is_due_a_minute_after_the_first_sign_of_life(path: Path) -> None
         assert not store.tidy_due
 
 
-def test_so_many_that_a_start_would_take_long_are_folded_before(path: Path, small_steps: None) -> None:
+def test_many_signs_of_life_are_folded_early(path: Path, small_steps: None) -> None:
     with opened(path) as store:
         for _ in range(29):
             store.commit(batch(signs_of_life=[heard(1, 1.0)]))
@@ -316,7 +321,7 @@ def test_so_many_that_a_start_would_take_long_are_folded_before(path: Path, smal
         assert store.tidy_due
 
 
-def test_what_a_killed_server_left_is_folded_at_once_and_step_by_step(path: Path) -> None:
+def test_a_killed_servers_journal_is_folded_first(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
         store.commit(batch(signs_of_life=[heard(1, 9.0)]))
@@ -348,14 +353,14 @@ def test_closing_folds_all(path: Path) -> None:
     assert in_table(path) == dict.fromkeys(range(5_000), 2.0)
 
 
-def test_a_fold_that_failed_begins_anew(path: Path, small_steps: None) -> None:
+def test_a_fold_that_failed_begins_anew(connections: list[Fallible], path: Path, small_steps: None) -> None:
     with opened(path) as store:
         store.commit(batch(*(record(slot) for slot in range(10)), vitals=at(0.0)))
         store.commit(batch(signs_of_life=[heard(slot, 7.0) for slot in range(10)], vitals=at(4.0)))
         store.commit(batch(vitals=at(9.0)))
         store.tidy()
         store.tidy()
-        connection = store._connection
+        connection = connections[-1]
         connection.execute(
             "CREATE TEMP TRIGGER full BEFORE UPDATE ON node BEGIN SELECT raise(FAIL, 'full'); END"
         )

@@ -24,7 +24,7 @@ sys.stdin.read()
 """
 
 
-def test_a_second_holder_is_refused_and_the_first_one_named(tmp_path: Path) -> None:
+def test_a_second_holder_is_refused_naming_the_first(tmp_path: Path) -> None:
     database = tmp_path / "openred.db"
     first, second = FileLock(database), FileLock(database)
     first.acquire()
@@ -53,7 +53,7 @@ def test_a_holder_that_is_killed_leaves_no_lock(tmp_path: Path) -> None:
     lock.release()
 
 
-def test_what_an_earlier_holder_wrote_means_nothing(tmp_path: Path) -> None:
+def test_an_earlier_lock_file_means_nothing(tmp_path: Path) -> None:
     (tmp_path / "openred.db.lock").write_text("123456789\n")
     lock = FileLock(tmp_path / "openred.db")
     lock.acquire()
@@ -70,7 +70,7 @@ def held_by_another(database: Path) -> subprocess.Popen[bytes]:
     return holder
 
 
-def test_a_second_name_of_a_database_is_refused_while_the_first_one_is_held(tmp_path: Path) -> None:
+def test_a_second_name_of_a_held_database_is_refused(tmp_path: Path) -> None:
     """A hard link, as a file that is mounted into two containers, has a log of its own under each name."""
     database, second = tmp_path / "openred.db", tmp_path / "elsewhere" / "second.db"
     database.write_bytes(b"content")
@@ -95,7 +95,7 @@ sys.stdin.read()
 """
 
 
-def test_where_the_lock_would_shut_out_sqlite_it_is_let_go(tmp_path: Path) -> None:
+def test_a_lock_that_shuts_out_sqlite_is_released(tmp_path: Path) -> None:
     """On NFS the lock of the whole file is one that SQLite meets; here another process has one like it."""
     database, second = tmp_path / "openred.db", tmp_path / "second.db"
     database.write_bytes(b"content")
@@ -113,7 +113,7 @@ def test_where_the_lock_would_shut_out_sqlite_it_is_let_go(tmp_path: Path) -> No
         other.release()
 
 
-def test_a_database_that_is_made_after_the_lock_is_locked_as_well(tmp_path: Path) -> None:
+def test_a_database_made_after_the_lock_is_locked(tmp_path: Path) -> None:
     database = tmp_path / "openred.db"
     lock = FileLock(database)
     lock.acquire()
@@ -168,7 +168,7 @@ def test_a_link_that_is_given_another_target_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_lock_file_that_was_removed_is_made_again(tmp_path: Path, replaced: bool) -> None:
+def test_a_removed_lock_file_is_made_again(tmp_path: Path, replaced: bool) -> None:
     database, beside = tmp_path / "openred.db", tmp_path / "openred.db.lock"
     database.write_bytes(b"content")
     lock = FileLock(database)
@@ -188,7 +188,7 @@ def test_a_lock_file_that_was_removed_is_made_again(tmp_path: Path, replaced: bo
     assert not lock.renew()
 
 
-def test_a_file_that_cannot_be_opened_is_left_to_others_to_tell(tmp_path: Path) -> None:
+def test_the_store_reports_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     database = tmp_path / "openred.db"
     database.mkdir()
     lock = FileLock(database)

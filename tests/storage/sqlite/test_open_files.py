@@ -12,10 +12,7 @@ import pytest
 
 from openred_central.storage.sqlite.open_files import (
     ENDINGS,
-    LOG_BYTES_MAX,
-    LOG_BYTES_WARNED,
     Companions,
-    LogSize,
 )
 from openred_central.storage.sqlite.schema import companion
 from openred_central.storage.store import StoreError
@@ -38,18 +35,9 @@ def test_a_file_that_was_removed_or_replaced_is_named(tmp_path: Path, ending: st
         assert companions.lost() is None
 
 
-def test_the_size_of_the_log_is_that_of_its_file(tmp_path: Path) -> None:
-    path = tmp_path / "openred.db"
-    with opened(path) as store:
-        store.commit(batch(record(1)))
-        companions = Companions(path)
-        assert companions.measure_log() == companion(path, "-wal").stat().st_size > 0
-    assert companions.measure_log() == 0
-
-
 @pytest.mark.parametrize("left_bytes", [0, 4_096, 16_384])
 @pytest.mark.parametrize("copied", [False, True])
-def test_nothing_is_promised_in_a_file_that_was_cut(tmp_path: Path, left_bytes: int, copied: bool) -> None:
+def test_a_cut_file_takes_no_commits(tmp_path: Path, left_bytes: int, copied: bool) -> None:
     path = tmp_path / "openred.db"
     with opened(path):
         pass
@@ -65,7 +53,7 @@ def test_nothing_is_promised_in_a_file_that_was_cut(tmp_path: Path, left_bytes: 
         store.release()
 
 
-def test_a_file_that_was_made_compact_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_vacuumed_file_is_used_on(tmp_path: Path) -> None:
     path = tmp_path / "openred.db"
     many = [record(slot) for slot in range(1_000)]
     with opened(path) as store:
@@ -79,24 +67,3 @@ def test_a_file_that_was_made_compact_is_gone_on_with(tmp_path: Path) -> None:
         store.look(0.0)
         store.commit(batch(record(1)))
         assert records_of(store) == many[:2]
-
-
-def test_passing_the_first_bound_is_told_once_each_way(caplog: pytest.LogCaptureFixture) -> None:
-    size = LogSize(Path("/data/openred.db"))
-    for log_bytes in (0, LOG_BYTES_WARNED, LOG_BYTES_WARNED + 1, LOG_BYTES_MAX, 4_096, 0):
-        size.update(log_bytes)
-        assert size.bytes == log_bytes
-        assert size.is_long == (log_bytes > LOG_BYTES_WARNED)
-    grown, short = caplog.messages
-    assert grown.startswith(f"the log of /data/openred.db has grown to {LOG_BYTES_WARNED + 1} bytes: ")
-    assert "find that program and end it" in grown
-    assert short == "the log of /data/openred.db is short again: 4096 bytes"
-
-
-def test_beyond_the_second_bound_nothing_more_is_taken() -> None:
-    size = LogSize(Path("/data/openred.db"))
-    size.update(LOG_BYTES_MAX)
-    size.refuse_more()
-    size.update(LOG_BYTES_MAX + 1)
-    with pytest.raises(StoreError, match=rf"has {LOG_BYTES_MAX + 1} bytes, allowed are {LOG_BYTES_MAX}: "):
-        size.refuse_more()

@@ -27,7 +27,7 @@ def descriptor(database: Path) -> Iterator[int]:
     os.close(descriptor)
 
 
-def test_a_file_that_was_removed_is_copied_under_a_name_that_is_free(database: Path, descriptor: int) -> None:
+def test_a_removed_file_is_copied_under_a_free_name(database: Path, descriptor: int) -> None:
     database.unlink()
     for number in (1, 2):
         kept = keep_copy(descriptor, database)
@@ -46,7 +46,7 @@ def test_a_file_that_has_a_name_still_is_not_copied(database: Path, descriptor: 
     assert [path.name for path in database.parent.iterdir()] == ["moved.db"]
 
 
-def test_where_no_copy_can_be_made_nothing_is_left(database: Path, descriptor: int) -> None:
+def test_a_copy_that_fails_leaves_nothing(database: Path, descriptor: int) -> None:
     database.unlink()
     database.parent.rmdir()
     with pytest.raises(FileNotFoundError):

@@ -13,7 +13,7 @@ from tests.support.records import batch, record, tombstone
 
 GOOD = record(7)
 
-# What `encode` sees by itself; numbers that are not finite, or just beyond 64 bits, the columns refuse.
+# Values that `encode` finds by itself; the columns refuse infinite numbers and those beyond 64 bits.
 SEEN = {
     "a NUL": ({"region": "eu\0west"}, "region contains a NUL character"),
     "half a character": ({"node_id": "node\ud800"}, "node_id is not Unicode text"),
@@ -32,10 +32,10 @@ BAD = SEEN | SEEN_BY_COLUMNS
 
 
 @pytest.mark.parametrize(("changes", "reason"), SEEN.values(), ids=SEEN)
-def test_a_bad_record_is_refused_before_anything_is_written(changes: dict[str, Any], reason: str) -> None:
+def test_a_bad_record_is_refused_before_any_write(changes: dict[str, Any], reason: str) -> None:
     bad = record(5, **changes)
     with pytest.raises(RowsRefused) as refused:
-        encode(batch(record(4), bad, GOOD, freed_slots=[1]))
+        encode(batch(record(4), bad, GOOD, freed_slots=[1]), 1)
     assert refused.value.refused == [f"Record of 5: {reason}"]
     assert refused.value.remaining == batch(record(4), GOOD, freed_slots=[1])
     assert reason in str(refused.value)
@@ -71,23 +71,23 @@ def test_bad_signs_of_life_and_tombstones_are_refused_alike() -> None:
         (SignOfLife(2, 2.0, 3.0, None), "usual_gap_s is None"),  # type: ignore[arg-type]
     ],
 )
-def test_a_bad_sign_of_life_is_refused_before_anything_is_written(bad: SignOfLife, reason: str) -> None:
+def test_a_bad_sign_of_life_is_refused_before_any_write(bad: SignOfLife, reason: str) -> None:
     good = [SignOfLife(1, 2.0, 3.0, 4.0), SignOfLife(3, 2.0, 3.0, 4.0)]
     with pytest.raises(RowsRefused) as refused:
-        encode(batch(GOOD, signs_of_life=[good[0], bad, good[1]]))
+        encode(batch(GOOD, signs_of_life=[good[0], bad, good[1]]), 1)
     assert refused.value.refused == [f"SignOfLife of {bad.slot}: {reason}"]
     assert refused.value.remaining == batch(GOOD, signs_of_life=good)
 
 
 def test_signs_of_life_whose_numbers_are_only_large_are_kept() -> None:
-    assert len(encode(batch(signs_of_life=[SignOfLife(1, 1.7e308, 1.7e308, 1.7e308)]))) == 1
+    assert len(encode(batch(signs_of_life=[SignOfLife(1, 1.7e308, 1.7e308, 1.7e308)]), 1)) == 1
 
 
 def test_an_escaped_nul_within_a_profile_is_ordinary_text() -> None:
-    assert len(encode(batch(record(1, profile=b'{"name":"\\u0000"}')))) == 1
+    assert len(encode(batch(record(1, profile=b'{"name":"\\u0000"}')), 1)) == 1
 
 
-def test_a_batch_is_few_statements_of_which_there_are_few_kinds() -> None:
+def test_a_batch_is_few_statements_of_few_kinds() -> None:
     given = batch(
         *(record(slot) for slot in range(100)),
         freed_slots=list(range(100, 200)),
@@ -95,19 +95,19 @@ def test_a_batch_is_few_statements_of_which_there_are_few_kinds() -> None:
         tombstones=[tombstone(f"{number}") for number in range(65)],
         lifted_id_hashes=[f"{number}" for number in range(100, 200)],
     )
-    statements = encode(given)
+    statements = encode(given, 1)
     kinds = [(each.sql.split()[0], each.sql.count("(") - 1) for each in statements]
     assert kinds[1:4] == [("REPLACE", 64), ("REPLACE", 32), ("REPLACE", 4)]
     assert kinds[5:7] == [("REPLACE", 64), ("REPLACE", 1)]
     assert [kinds[place][0] for place in (0, 4, 7)] == ["DELETE", "DELETE", "INSERT"]
-    assert encode(given)[1].sql is statements[1].sql
-    assert encode(batch()) == []
+    assert encode(given, 1)[1].sql is statements[1].sql
+    assert encode(batch(), 1) == []
 
 
 def test_numbers_in_a_record_that_are_only_large_are_kept() -> None:
-    assert len(encode(batch(record(1, since_s=1.7e308, last_seen_s=1.7e308)))) == 1
+    assert len(encode(batch(record(1, since_s=1.7e308, last_seen_s=1.7e308)), 1)) == 1
 
 
-def test_text_is_read_also_where_it_is_none() -> None:
+def test_stored_bytes_that_are_no_text_are_read() -> None:
     assert text_of("Jürgen".encode()) == "Jürgen"
     assert text_of(b"a\xff").encode("utf-8", "surrogateescape") == b"a\xff"

@@ -17,15 +17,13 @@ from openred_central.storage.sqlite.schema import (
     check_marks,
     create_database,
 )
-from openred_central.storage.store import StoreError
-from tests.support.records import alter
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_new_database_is_ours_alone_marked_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_new_database_is_private_and_marked(tmp_path: Path) -> None:
     path = tmp_path / "openred.db"
     create_database(path)
     assert mode(path) == 0o600
@@ -37,7 +35,7 @@ def test_a_new_database_is_ours_alone_marked_and_leaves_nothing_beside_it(tmp_pa
         assert check_marks(connection, path) == SCHEMA_VERSION
 
 
-def test_a_new_database_is_on_the_disk_before_it_has_its_name(
+def test_a_new_database_is_synced_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "openred.db"
@@ -59,24 +57,3 @@ def test_the_columns_are_the_fields(table: str, fields: tuple[str, ...], tmp_pat
     numbered = {"commit_number"} if table == "node" else set()
     assert set(columns) == {*fields, *numbered}
     assert indexes == []
-
-
-@pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        ("PRAGMA application_id = 0", "is a database of another program (application id 0x00000000"),
-        ("PRAGMA application_id = -2", "is a database of another program (application id 0xfffffffe"),
-        (
-            f"PRAGMA user_version = {SCHEMA_VERSION + 1}",
-            f"has schema version {SCHEMA_VERSION + 1}, this server knows versions up to {SCHEMA_VERSION};",
-        ),
-        ("PRAGMA user_version = 0", "has schema version 0, this server knows versions up to"),
-    ],
-)
-def test_a_file_that_is_not_ours_or_not_of_our_time_is_named(change: str, found: str, tmp_path: Path) -> None:
-    path = tmp_path / "openred.db"
-    create_database(path)
-    alter(path, change)
-    with closing(sqlite3.connect(path)) as connection, pytest.raises(StoreError) as error:
-        check_marks(connection, path)
-    assert str(error.value).startswith(f"{path} {found}")

@@ -1,4 +1,4 @@
-"""What is committed is kept, whole and as it was; what is wrong with a file is told, and nothing is lost."""
+"""Commits are kept whole and exactly; the fault of a file is named."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
@@ -24,11 +24,12 @@ from hypothesis import strategies as st
 from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import Record, SignOfLife, Tombstone
-from openred_central.storage.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION
+from openred_central.storage.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION, companion
 from openred_central.storage.sqlite.sqlite import WAL_BYTES_DUE, SqliteStore
 from openred_central.storage.store import RowsRefused, Store, StoreError
 from tests.support.records import VITALS, alter, batch, opened, record, records_of, tombstone, tombstones_of
 
+from ..conftest import Fallible
 from .test_rows import BAD
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
@@ -62,7 +63,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "openred.db"
 
 
-def test_every_field_of_a_record_comes_back_as_it_was(path: Path) -> None:
+def test_every_field_of_a_record_comes_back(path: Path) -> None:
     @given(st.lists(RECORDS, max_size=5, unique_by=lambda record: record.slot))
     def round_trip(records: list[Record]) -> None:
         store.commit(batch(*records, freed_slots=[former.slot for former in records_of(store)]))
@@ -72,7 +73,7 @@ def test_every_field_of_a_record_comes_back_as_it_was(path: Path) -> None:
         round_trip()
 
 
-def test_every_field_of_a_tombstone_comes_back_as_it_was(path: Path) -> None:
+def test_every_field_of_a_tombstone_comes_back(path: Path) -> None:
     @given(st.builds(Tombstone, TEXTS, TEXTS, FLOATS, FLOATS, TEXTS, INTEGERS, INTEGERS, TEXTS))
     def round_trip(stone: Tombstone) -> None:
         lifted = [former.id_hash for former in tombstones_of(store)]
@@ -83,7 +84,7 @@ def test_every_field_of_a_tombstone_comes_back_as_it_was(path: Path) -> None:
         round_trip()
 
 
-def test_every_field_of_a_sign_of_life_comes_back_as_it_was(path: Path) -> None:
+def test_every_field_of_a_sign_of_life_comes_back(path: Path) -> None:
     @given(st.builds(SignOfLife, st.integers(0, 2**62), FLOATS, FLOATS, FLOATS))
     def round_trip(sign: SignOfLife) -> None:
         freed_slots = [former.slot for former in records_of(store)]
@@ -95,7 +96,7 @@ def test_every_field_of_a_sign_of_life_comes_back_as_it_was(path: Path) -> None:
         round_trip()
 
 
-def test_what_was_committed_is_there_after_closing_and_opening(path: Path) -> None:
+def test_commits_survive_closing_and_opening(path: Path) -> None:
     with opened(path) as store:
         assert store.load_vitals() is None
         store.commit(
@@ -134,7 +135,7 @@ def test_records_come_by_columns_with_what_the_journal_knows(path: Path) -> None
         store.commit(batch(signs_of_life=[heard]))
         rows[3] = rows[3]._replace(**heard._asdict())
         assert [of(columns) for columns in store.load_columns(10)] == [rows]
-        # What is read otherwise is text as before.
+        # Other text is read as before.
         assert records_of(store) == rows
     with opened(path) as store:
         assert [of(columns) for columns in store.load_columns(10)] == [rows]
@@ -153,7 +154,7 @@ def of(columns: RecordColumns) -> list[Record]:
     ]
 
 
-def test_a_slot_freed_and_filled_in_one_batch_holds_the_new_record(path: Path) -> None:
+def test_a_slot_freed_and_filled_at_once_holds_the_record(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1), record(2), tombstones=[tombstone("name"), tombstone("other")]))
         store.commit(
@@ -215,31 +216,6 @@ def test_a_record_that_cannot_be_stored_is_refused_alone(
         assert records_of(store) == [record(1), record(3)]
 
 
-@pytest.mark.parametrize(
-    "text", ['["\\u0000"]', '{"a":"\\ud800"}', "[1, 2]", "not json", "\ufeff\uffff\U0010ffff"]
-)
-def test_a_profile_is_kept_to_the_byte_whatever_it_says(text: str, path: Path) -> None:
-    with opened(path) as store:
-        store.commit(batch(record(1, profile=text.encode())))
-        assert records_of(store)[0].profile == text.encode()
-
-
-def test_times_are_kept_exactly(path: Path, seed: int) -> None:
-    random = Random(seed)
-    records = [
-        record(
-            slot,
-            last_seen_at=1.8e9 + random.random() * 1e8,
-            last_seen_s=random.uniform(0, 1e8),
-            usual_gap_s=random.expovariate(1e-3),
-        )
-        for slot in range(5_000)
-    ]
-    with opened(path) as store:
-        store.commit(batch(*records))
-        assert records_of(store) == records
-
-
 def test_opened_here_and_written_by_another_thread(path: Path) -> None:
     with opened(path) as store:
         writer = threading.Thread(target=store.commit, args=(batch(record(1)),))
@@ -248,15 +224,9 @@ def test_opened_here_and_written_by_another_thread(path: Path) -> None:
         assert records_of(store) == [record(1)]
 
 
-def test_a_commit_is_on_the_disk_before_it_returns(path: Path) -> None:
+def test_the_log_is_copied_between_commits(connections: list[Fallible], path: Path) -> None:
     with opened(path) as store:
-        assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,), "2 is FULL"
-        assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
-def test_the_log_is_copied_when_asked_and_not_during_a_commit(path: Path) -> None:
-    with opened(path) as store:
-        assert store._connection.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+        assert connections[-1].execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
         new_bytes = path.stat().st_size
         log = path.with_name("openred.db-wal")
         commits = 0
@@ -274,7 +244,7 @@ def test_the_log_is_copied_when_asked_and_not_during_a_commit(path: Path) -> Non
         assert len(records_of(store)) == commits * 500
 
 
-def test_changes_all_over_the_file_count_as_the_pages_they_touch(path: Path) -> None:
+def test_scattered_changes_count_as_the_pages_they_touch(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(*(record(slot) for slot in range(20_000))))
         store.tidy()
@@ -327,7 +297,7 @@ def test_closing_copies_the_log_and_leaves_one_file(path: Path) -> None:
     assert sorted(file.name for file in path.parent.iterdir()) == ["openred.db", "openred.db.lock"]
 
 
-def test_closing_copies_the_log_even_while_somebody_looks_on(path: Path) -> None:
+def test_closing_copies_the_log_beside_a_reader(path: Path) -> None:
     with opened(path) as store, closing(sqlite3.connect(path)) as onlooker:
         assert onlooker.execute("SELECT count(*) FROM node").fetchone() == (0,)
         store.commit(batch(record(1)))
@@ -357,7 +327,7 @@ def test_a_database_that_others_may_read_is_closed_to_them(path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_second_server_is_refused_by_whatever_link_it_comes(path: Path, tmp_path: Path) -> None:
+def test_a_second_server_is_refused_through_any_link(path: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.db"
     link.symlink_to(path)
     with opened(path) as store:
@@ -374,15 +344,6 @@ def test_a_reader_beside_the_server_is_not_shut_out(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
         alter(path, "SELECT count(*) FROM node")
-
-
-def test_a_store_that_could_not_be_opened_lets_go_of_the_lock(path: Path) -> None:
-    path.touch()
-    with pytest.raises(StoreError):
-        SqliteStore(path).open()
-    path.unlink()
-    with opened(path):
-        pass
 
 
 # Files that cannot be opened.
@@ -406,56 +367,64 @@ def filled(path: Path) -> int:
 DAMAGED = "is damaged: restore it from a backup, or move it away to start empty"
 
 
-def test_an_empty_file_is_not_taken_for_a_first_start(path: Path) -> None:
-    path.touch()
-    assert refusal(path) == (
-        f"{path} is empty, which no database of ours ever is; "
-        "restore it from a backup, or remove it to start empty"
-    )
-
-
-def test_a_log_without_its_database_is_not_thrown_away(path: Path) -> None:
-    log = path.with_name("openred.db-wal")
-    log.write_bytes(b"records")
-    assert refusal(path).startswith(f"{path} is missing, but its log openred.db-wal is there")
-    assert log.read_bytes() == b"records"
-    assert not path.exists()
-
-
-def test_a_file_that_is_no_database_is_named_and_left_alone(path: Path) -> None:
-    path.write_text("Dear diary, " * 1_000)
-    assert refusal(path).startswith(
-        f"cannot open {path}: file is not a database; it is damaged or no database"
-    )
-    assert path.read_text() == "Dear diary, " * 1_000
-
-
-def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
-    alter(path, "CREATE TABLE diary (entry TEXT)")
-    before = path.read_bytes()
-    assert "is a database of another program" in refusal(path)
-    assert path.read_bytes() == before
-
-
-def test_a_database_from_a_newer_server_is_left_alone(path: Path) -> None:
+def changed(path: Path, statement: str) -> None:
     filled(path)
-    alter(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    before = path.read_bytes()
-    assert f"has schema version {SCHEMA_VERSION + 1}, this server knows versions up to" in refusal(path)
-    assert path.read_bytes() == before
+    alter(path, statement)
 
 
-def test_a_truncated_file_is_named(path: Path) -> None:
-    os.truncate(path, filled(path) // 2)
-    assert refusal(path).startswith(f"cannot open {path}: ")
-    assert DAMAGED in refusal(path)
-
-
-def test_a_damaged_header_is_named(path: Path) -> None:
+def without_header(path: Path) -> None:
     filled(path)
     with path.open("r+b") as file:
         file.write(b"\xff" * 100)
-    assert "file is not a database" in refusal(path)
+
+
+UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty": (Path.touch, "PATH is empty, which no database of ours ever is; restore it from a backup, or"),
+    "only a log": (
+        lambda path: companion(path, "-wal").write_bytes(b"records"),
+        "PATH is missing, but its log openred.db-wal is there",
+    ),
+    "text": (
+        lambda path: path.write_text("Dear diary, " * 1_000),
+        "cannot open PATH: file is not a database; it is damaged or no database",
+    ),
+    "no header": (without_header, "cannot open PATH: file is not a database"),
+    "cut": (lambda path: os.truncate(path, filled(path) // 2), DAMAGED),
+    "a folder": (Path.mkdir, "PATH is not a file; choose the path of a file"),
+    "another program": (
+        lambda path: alter(path, "CREATE TABLE diary (entry TEXT)"),
+        "PATH is a database of another program (application id 0x00000000",
+    ),
+    "a negative id": (
+        lambda path: changed(path, "PRAGMA application_id = -2"),
+        "PATH is a database of another program (application id 0xfffffffe",
+    ),
+    "a newer version": (
+        lambda path: changed(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}"),
+        f"PATH has schema version {SCHEMA_VERSION + 1}, this server knows versions up to {SCHEMA_VERSION};",
+    ),
+    "version 0": (lambda path: changed(path, "PRAGMA user_version = 0"), "PATH has schema version 0, this"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), UNUSABLE.values(), ids=UNUSABLE)
+def test_an_unusable_file_is_refused_and_left_alone(
+    spoil: Callable[[Path], object], message: str, path: Path
+) -> None:
+    spoil(path)
+    before = {file: file.is_file() and file.read_bytes() for file in path.parent.iterdir()}
+    for _ in range(2):
+        assert message in refusal(path).replace(str(path), "PATH"), "no lock is left either"
+    after = {file: file.is_file() and file.read_bytes() for file in path.parent.iterdir()}
+    after.pop(path.with_name("openred.db.lock"), None)
+    before.pop(path.with_name("openred.db.lock"), None)
+    assert after == before
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    path = tmp_path / "data" / "openred.db"
+    assert refusal(path).startswith(f"cannot open {path}: {tmp_path / 'data'}: File exists; ")
 
 
 def test_a_damaged_page_anywhere_is_named(path: Path, seed: int) -> None:
@@ -469,27 +438,16 @@ def test_a_damaged_page_anywhere_is_named(path: Path, seed: int) -> None:
         assert DAMAGED in refusal(damaged), f"page {page}"
 
 
-def test_a_folder_in_place_of_the_file_is_named(path: Path) -> None:
-    path.mkdir()
-    assert refusal(path) == f"{path} is not a file; choose the path of a file"
-
-
-def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "data").touch()
-    path = tmp_path / "data" / "openred.db"
-    assert refusal(path).startswith(f"cannot open {path}: {tmp_path / 'data'}: File exists; ")
-
-
-def test_a_full_disk_is_told_and_survived(path: Path) -> None:
+def test_a_full_disk_is_told_and_survived(connections: list[Fallible], path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
-        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-        store._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+        pages = connections[-1].execute("PRAGMA page_count").fetchone()[0]
+        connections[-1].execute(f"PRAGMA max_page_count = {pages + 1}")
         many = batch(*(record(slot) for slot in range(1_000)))
         with pytest.raises(StoreError, match=rf"cannot write {path}: database or disk is full; make room on"):
             store.commit(many)
         assert records_of(store) == [record(1)]
-        store._connection.execute(f"PRAGMA max_page_count = {pages + 1_000}")
+        connections[-1].execute(f"PRAGMA max_page_count = {pages + 1_000}")
         store.commit(many)
         assert len(records_of(store)) == 1_000
 
@@ -581,7 +539,7 @@ for number in count(vitals.revision + 1 if vitals else 0):
 
 EARLY_KILLS_MAX = 20
 ROWS_PER_BATCH = 200
-# Who was registered by a batch is heard in so many after it.
+# A node that a batch registered is heard in so many after it.
 HEARD_BATCHES = 8
 # A hundred times as many when soaking.
 KILLS = 3 * settings().max_examples // 50
@@ -633,11 +591,11 @@ def kill_and_look_often(path: Path, random: Random, rounds: int, *how: str) -> N
         kill_and_look(path, random, *how)
 
 
-def test_kill_9_loses_nothing_acknowledged_and_leaves_nothing_half_done(path: Path, seed: int) -> None:
+def test_kill_9_loses_no_acknowledged_commit(path: Path, seed: int) -> None:
     kill_and_look_often(path, Random(seed), KILLS)
 
 
-def test_an_acknowledgement_before_its_commit_would_be_noticed(path: Path, seed: int) -> None:
+def test_an_early_acknowledgement_would_be_noticed(path: Path, seed: int) -> None:
     with pytest.raises(AssertionError, match=r"nothing is there|an acknowledged batch is lost"):
         # A kill finds the server between the two in nearly every round.
         kill_and_look_often(path, Random(seed), EARLY_KILLS_MAX, "early")

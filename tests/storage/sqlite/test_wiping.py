@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from openred_central.directory.state.node import SignOfLife
+from openred_central.storage.sqlite.journal import FOLD_INTERVAL_S
 from openred_central.storage.sqlite.schema import companion
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.sqlite.wiping import HELD_S, WIPE_INTERVAL_S
-from tests.support.records import batch, opened, record, records_of, tombstone
+from tests.support.records import VITALS, batch, opened, record, records_of, tombstone
 
 NAME = b"forgotten-name"
 PROFILE = b'["198.51.100.99",1,"its key",[],{}]'
@@ -27,11 +28,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "openred.db"
 
 
-def remember(store: SqliteStore) -> None:
+def remember(store: SqliteStore, path: Path) -> None:
     """Store the node that is to be forgotten, among others, so that every file holds something of it."""
     others = [record(slot) for slot in range(100) if slot != SEEN.slot]
     store.commit(batch(record(SEEN.slot, node_id=NAME.decode(), profile=PROFILE), *others))
-    store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     store.commit(batch(record(SEEN.slot, node_id=NAME.decode(), profile=PROFILE, region="moved")))
     store.commit(batch(signs_of_life=[SEEN]))
 
@@ -56,11 +58,11 @@ def found_in(path: Path) -> list[bytes]:
     return [part for part in (NAME, PROFILE, PACKED) if part in content]
 
 
-def test_what_was_forgotten_is_out_of_database_and_log(path: Path) -> None:
+def test_forgotten_records_are_wiped_from_database_and_log(path: Path) -> None:
     with opened(path) as store:
-        remember(store)
+        remember(store, path)
         tidied(store, 0.0)
-        remember(store)
+        remember(store, path)
         forget(store)
         assert found_in(path) == [NAME, PROFILE, PACKED]
         tidied(store, 1.0)
@@ -70,32 +72,35 @@ def test_what_was_forgotten_is_out_of_database_and_log(path: Path) -> None:
         assert len(records_of(store)) == 99
 
 
-def test_where_nothing_is_forgotten_the_log_is_left_as_it_is(path: Path) -> None:
+def test_the_log_stays_if_nothing_is_forgotten(path: Path) -> None:
     with opened(path) as store:
         tidied(store, 0.0)
-        remember(store)
+        remember(store, path)
         log_bytes = companion(path, "-wal").stat().st_size
         tidied(store, 10 * WIPE_INTERVAL_S)
         assert companion(path, "-wal").stat().st_size == log_bytes > 0
 
 
-def test_a_fold_that_began_before_is_finished_and_another_one_made(path: Path) -> None:
+def test_a_running_fold_is_followed_by_another_one(path: Path) -> None:
     """Signs of life that came while the former fold ran would stay in the journal."""
     with opened(path) as store:
         tidied(store, 0.0)
         store.commit(batch(*(record(slot) for slot in range(100)), signs_of_life=[SignOfLife(1, 2, 3, 4)]))
-        store._session.journal.fold_some()  # type: ignore[union-attr]
-        remember(store)
+        store.commit(batch(vitals=VITALS._replace(attended_s=VITALS.attended_s + FOLD_INTERVAL_S)))
+        assert store.tidy_due
+        store.tidy()
+        remember(store, path)
         forget(store)
         assert PACKED in files(path)
         tidied(store, WIPE_INTERVAL_S)
         assert found_in(path) == []
-        assert store._connection.execute("SELECT count(*) FROM journal").fetchone() == (0,)
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("SELECT count(*) FROM journal").fetchone() == (0,)
 
 
 def test_after_a_kill_the_next_run_wipes(path: Path) -> None:
     with opened(path) as store:
-        remember(store)
+        remember(store, path)
         forget(store)
         killed = path.with_name("killed.db")
         killed.write_bytes(path.read_bytes())
@@ -109,7 +114,7 @@ def test_after_a_kill_the_next_run_wipes(path: Path) -> None:
 def test_a_reader_holds_it_up_and_is_told_of_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with opened(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as reader:
         tidied(store, 0.0)
-        remember(store)
+        remember(store, path)
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM node").fetchone()
         forget(store)
@@ -135,7 +140,7 @@ def test_a_wipe_that_met_an_error_is_begun_anew(path: Path, monkeypatch: pytest.
 
     with opened(path) as store:
         tidied(store, 0.0)
-        remember(store)
+        remember(store, path)
         forget(store)
         with monkeypatch.context() as patch:
             patch.setattr("openred_central.storage.sqlite.wiping.truncate_log", fail)
