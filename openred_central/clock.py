@@ -23,29 +23,6 @@ class SystemClock:
     monotonic_s = staticmethod(time.monotonic)
 
 
-class VirtualClock:
-    """A clock that moves only when told to, for tests and simulation."""
-
-    def __init__(self, wall_s: float = 1_800_000_000.0, monotonic_s: float = 1_000.0) -> None:
-        self._wall_s = wall_s
-        self._monotonic_s = monotonic_s
-
-    def wall_s(self) -> float:
-        return self._wall_s
-
-    def monotonic_s(self) -> float:
-        return self._monotonic_s
-
-    def advance(self, seconds: float) -> None:
-        """Let `seconds` pass on both clocks."""
-        self._wall_s += seconds
-        self._monotonic_s += seconds
-
-    def jump_wall(self, seconds: float) -> None:
-        """Set the wall clock forward, or back for negative `seconds`, as an operator or NTP would."""
-        self._wall_s += seconds
-
-
 class Now(NamedTuple):
     """One moment on the three time scales that the directory uses, each in seconds.
 
@@ -88,18 +65,14 @@ class AttendedTime:
         self._step_s_max = 2 * tick_s
         self._last_monotonic_s = clock.monotonic_s()
         self._last_wall_s = clock.wall_s()
-        self._attending = True
+        self.attending = True
         self.jumps: list[ClockJump] = []
-
-    @property
-    def attending(self) -> bool:
-        return self._attending
 
     def now(self) -> Now:
         """Return this moment. `attended_s` never goes back from one call to the next."""
         monotonic_s = self._clock.monotonic_s()
         attended_s = self._attended_s
-        if self._attending:
+        if self.attending:
             # Written out, because `min` is slower.
             passed_s = monotonic_s - self._last_monotonic_s
             attended_s += passed_s if passed_s < self._step_s_max else self._step_s_max
@@ -118,7 +91,7 @@ class AttendedTime:
             now.monotonic_s,
             now.wall_s,
         )
-        self._attending = attending
+        self.attending = attending
         if abs(jump.jump_s) < CLOCK_JUMP_S:
             return None
         self.jumps.append(jump)

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from openred_central.clock import CLOCK_JUMPS_KEPT, AttendedTime, SystemClock, VirtualClock
+from openred_central.clock import CLOCK_JUMPS_KEPT, AttendedTime, SystemClock
+from tests.support.clock import VirtualClock
 
 YEAR_S = 365 * 86_400.0
 

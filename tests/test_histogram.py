@@ -46,9 +46,3 @@ def test_a_quantile_of_nothing_is_none() -> None:
 
 def test_the_last_bucket_has_no_bound() -> None:
     assert quantile((1.0, 2.0), [0, 0, 5], 0.5) == 2.0
-
-
-@pytest.mark.parametrize("bounds", [(), (2.0, 1.0), (1.0, 1.0), (1.0, math.inf), (math.nan,)])
-def test_bounds_that_do_not_rise_are_refused(bounds: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match="numbers that rise"):
-        Histogram(bounds)

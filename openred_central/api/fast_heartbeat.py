@@ -39,7 +39,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
 
     def answer(node_id: str) -> Answered | None:
         slot = slot_of(node_id)
-        if slot is None or states[slot] != State.ACTIVE or flags(slot) & undecided or is_away(slot):
+        if slot is None or states[slot] != State.ACTIVE or flags[slot] & undecided or is_away(slot):
             return None
         now, times = moment()
         if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):

@@ -134,7 +134,7 @@ async def lookup(api: Api, request: Request) -> Response:
     now, found, missing = api.now(), list[int](), list[str]()
     for node_id in node_ids:
         slot = api.directory.nodes.registry.slot_of(node_id)
-        if slot is None or not api.directory.nodes.registry.flags(slot) & DISCOVERABLE:
+        if slot is None or not api.directory.nodes.registry.flags[slot] & DISCOVERABLE:
             missing.append(node_id)
         else:
             found.append(slot)

@@ -312,7 +312,7 @@ def mass_silence_figures(directory: Directory) -> dict[str, Any]:
         "held": hold is not None,
         "since": rfc3339(hold.since_at) if hold is not None else None,
         "reason": hold.reason if hold is not None else None,
-        "waiting": directory.expiry.waiting_count,
+        "waiting": len(directory.expiry.waiting),
         "releasing": silence.releasing,
         "transitions_last_hour": silence.recent,
         "transitions_usual_per_h": round(silence.usual_per_h, 3),

@@ -3,7 +3,7 @@
 It runs on any asyncio event loop and imports neither uvloop nor the server. `Client` is where to begin.
 """
 
-from ..clock import Clock, SystemClock, VirtualClock
+from ..clock import Clock, SystemClock
 from ..security.directory_keys.keyset import KeySet
 from ..security.node_keys import InvalidKey
 from ..security.signing import PrivateKey
@@ -41,7 +41,6 @@ __all__ = [
     "SystemClock",
     "TrustedKeys",
     "Untrusted",
-    "VirtualClock",
     "answer_challenge",
     "check_answer",
     "verify_pair",

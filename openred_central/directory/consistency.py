@@ -18,15 +18,9 @@ from .state.service_sets import set_bytes
 
 def check(directory: Directory, now: Now) -> list[str]:
     """Return one sentence for each invariant that does not hold; an empty list if all is well."""
-    return [problem for problems in check_in_steps(directory, now) for problem in problems]
-
-
-def check_in_steps(directory: Directory, now: Now) -> Iterator[list[str]]:
-    """Yield the sentences of `check`, shard by shard. The directory must not change meanwhile."""
-    for shard in range(directory.nodes.registry.shards_count):
-        yield [*_check_shard(directory, shard, now), *_check_digest(directory, shard)]
-    yield list(_check_sums(directory))
-    yield list(_check_index(directory))
+    shards = range(directory.nodes.registry.shards_count)
+    problems = [problem for shard in shards for problem in _check_shard(directory, shard, now)]
+    return [*problems, *_check_sums(directory), *_check_index(directory)]
 
 
 def check_restored(directory: Directory, now: Now) -> list[str]:
@@ -66,27 +60,21 @@ def _check_shard(directory: Directory, shard: int, now: Now) -> Iterator[str]:
         yield from _check_deadline(directory, node_id, slot, now)
         if len(nodes.tombstones) and nodes.tombstones.get(hash_id(node_id)) is not None:
             yield f"{node_id!r} is registered and has a tombstone"
-
-
-def _check_digest(directory: Directory, shard: int) -> Iterator[str]:
-    registry = directory.nodes.registry
     slots = (slot for node_id, slot in registry.slots_in_shard(shard) if not registry.is_free(slot))
-    if (
-        sum(record_digest(registry.record(slot)) for slot in slots) & DIGEST_MASK
-        != registry.shard_digests[shard]
-    ):
+    total = sum(record_digest(registry.record(slot)) for slot in slots) & DIGEST_MASK
+    if total != registry.shard_digests[shard]:
         yield f"the digest of shard {shard} is not that of its records"
 
 
 def _check_deadline(directory: Directory, node_id: str, slot: int, now: Now) -> Iterator[str]:
     nodes, expiry = directory.nodes, directory.expiry
     armed_s = nodes.deadlines.armed_s(slot)
-    if slot in expiry.set_aside or expiry.is_waiting(slot):
+    if slot in expiry.set_aside or slot in expiry.waiting:
         if armed_s is not None:
             yield f"{node_id!r} waits and has a deadline as well"
     elif armed_s is None:
         yield f"{node_id!r} has no deadline"
-    elif expiry.is_asked(slot) or expiry.is_postponed(slot):
+    elif slot in expiry.asked or slot in expiry.postponed:
         if armed_s > now.attended_s + POSTPONE_S + DEADLINE_STEP_S:
             yield f"{node_id!r} is to be asked, and looked at only in {armed_s - now.attended_s:.3f} s"
     elif armed_s > nodes.deadline_s(slot):

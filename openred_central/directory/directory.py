@@ -53,13 +53,6 @@ class DirectoryOptions:
     heartbeat_advice_s: float
     probing: bool
 
-    def __post_init__(self) -> None:
-        for name in ("nodes_max", "shards", "heartbeat_advice_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, allowed is anything above 0")
-        if self.nodes_bytes_max < 0:
-            raise ValueError(f"nodes_bytes_max is {self.nodes_bytes_max}, allowed is 0 and above")
-
     @property
     def bytes_max(self) -> int:
         """The value of `nodes_bytes_max`, or the default for `nodes_max` if that is 0."""
@@ -227,7 +220,7 @@ class Directory:
         """Return whether the node, alive or dead, is bound to a key that only its bearer can use."""
         slot = self.nodes.registry.slot_of(node_id)
         if slot is not None:
-            return bool(self.nodes.registry.flags(slot) & PROVEN)
+            return bool(self.nodes.registry.flags[slot] & PROVEN)
         tombstone = self.nodes.tombstones.of_node(node_id)
         return tombstone is not None and bool(tombstone.flags & PROVEN)
 
@@ -263,7 +256,7 @@ class Directory:
         left, because only the node itself may undo that.
         """
         slot = self.slot(node_id, now)
-        if self.nodes.registry.flags(slot) & LEFT:
+        if self.nodes.registry.flags[slot] & LEFT:
             raise CallerError(
                 409,
                 "node_left",
@@ -334,7 +327,7 @@ class Directory:
         Raise `CallerError` 404 ``node_not_found``, with one text for a node that is hidden, dead or unknown.
         """
         slot = self.nodes.registry.slot_of(node_id)
-        if slot is None or not self.nodes.registry.flags(slot) & DISCOVERABLE:
+        if slot is None or not self.nodes.registry.flags[slot] & DISCOVERABLE:
             raise self.not_found(node_id)
         return slot
 

@@ -225,7 +225,7 @@ class Draw:
     def _still_matches(self, slot: int) -> bool:
         """Return whether a member found some steps ago still matches the query."""
         registry = self._registry
-        if registry.is_free(slot) or not is_discoverable(registry.flags(slot)):
+        if registry.is_free(slot) or not is_discoverable(registry.flags[slot]):
             return False
         states = self._query.fallback_states if self._degraded else self._query.states
         return registry.state(slot) in states and self._accepts(slot)

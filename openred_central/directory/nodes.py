@@ -34,7 +34,6 @@ from .state.node import (
     Tombstone,
     Transition,
     append_entry,
-    append_history,
     hash_id,
     history_entry,
     is_discoverable,
@@ -112,11 +111,11 @@ class Nodes:
         For a held node it is `HELD_UNTIL_S`, which never comes.
         """
         registry = self.registry
-        if registry.flags(slot) & HELD:
+        if registry.flags[slot] & HELD:
             return HELD_UNTIL_S
         return deadline_s(
             STATES[registry.states[slot]],
-            registry.since_s(slot),
+            registry.since_s[slot],
             registry.last_seen_s[slot],
             registry.away_s(slot)[1] if registry.has_absences else 0.0,
             self.lifecycle,
@@ -131,7 +130,7 @@ class Nodes:
         steps = list(map(math.ceil, map(mul, ends_s, repeat(DEADLINE_STEPS_PER_S))))
         if registry.has_absences or registry.any_held(slots):
             for place, slot in enumerate(slots):
-                if registry.flags(slot) & HELD or registry.away_s(slot)[1]:
+                if registry.flags[slot] & HELD or registry.away_s(slot)[1]:
                     steps[place] = int(self.deadline_s(slot) * DEADLINE_STEPS_PER_S)
         return steps
 
@@ -147,7 +146,7 @@ class Nodes:
 
     def is_indexed(self, slot: int) -> bool:
         """Return whether the node in `slot` may be discovered in some state."""
-        return is_discoverable(self.registry.flags(slot))
+        return is_discoverable(self.registry.flags[slot])
 
     def next_revision(self) -> int:
         """Return the number of the next acknowledged change."""
@@ -161,7 +160,7 @@ class Nodes:
         )
         if from_state is State.DEAD:
             # Only a later life needs this entry: `registered_at` says when a first life began.
-            record = record._replace(history=append_history("", transition))
+            record = record._replace(history=history_entry(at, from_state, State.ACTIVE, Event.REGISTERED))
         self.registry.insert(record)
         self.place(record.slot)
         self.transitions.add(transition)
@@ -187,7 +186,7 @@ class Nodes:
     def rewrite(self, record: Record) -> int:
         """Replace a record, but not its state, under a new revision. Return the number of the change."""
         slot = record.slot
-        if self.registry.flags(slot) & ~record.flags & DISCOVERABLE:
+        if self.registry.flags[slot] & ~record.flags & DISCOVERABLE:
             self.concealed.add(record.node_id)
         if self.is_indexed(slot):
             self.index.remove(slot)
@@ -215,7 +214,8 @@ class Nodes:
         transition = Transition(at, at_s, registry.node_id(slot), from_state, to_state, reason)
         if self.is_indexed(slot):
             self.index.move(slot, from_state, to_state)
-        registry.set_state(slot, to_state, at_s, append_history(registry.history(slot), transition))
+        history = append_entry(registry.histories[slot], history_entry(at, from_state, to_state, reason))
+        registry.set_state(slot, to_state, at_s, history)
         self.changes.note(slot)
         self.transitions.add(transition)
         return to_state
@@ -238,7 +238,8 @@ class Nodes:
         reason: str = event._value_
         # Nodes that fell silent at one moment share one text.
         entries = {when: history_entry(when, from_state, to_state, reason) for when in set(at)}
-        histories = list(map(append_entry, registry.histories(slots), map(entries.__getitem__, at)))
+        former = map(registry.histories.__getitem__, slots)
+        histories = list(map(append_entry, former, map(entries.__getitem__, at)))
         kind = (from_state, to_state, reason)
         transitions = zip(at, at_s, registry.node_ids_of(slots), *map(repeat, kind), strict=False)
         self.index.move_all(list(compress(slots, registry.discoverable(slots))), from_state, to_state)
@@ -255,8 +256,8 @@ class Nodes:
         registry = self.registry
         from_state, node_id = registry.state(slot), registry.node_id(slot)
         to_state = next_state(from_state, event)
-        flags = registry.flags(slot)
-        fingerprint = key_fingerprint(Profile.decode(registry.profile(slot)).public_key, flags)
+        flags = registry.flags[slot]
+        fingerprint = key_fingerprint(Profile.decode(registry.profiles[slot]).public_key, flags)
         next_key = registry.next_key(slot)
         self.discard(slot)
         tombstone = Tombstone(

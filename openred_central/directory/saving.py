@@ -93,7 +93,8 @@ class Saving:
         """Restore the state of the directory itself. To be called first."""
         self._nodes.revision = vitals.revision
         self._expiry.silence.usual_per_h = vitals.transitions_per_h
-        self._nodes.tombstones.restart(vitals.attended_s)
+        # It is not known which tombstones went before.
+        self._nodes.tombstones.note_gone(vitals.attended_s)
         self._restored_s = vitals.attended_s
 
     def restore_records(self, parts: Iterable[RecordColumns]) -> None:

@@ -135,7 +135,7 @@ def _directory(parts: Parts) -> Iterator[Family]:
     yield gauge(
         "openred_mass_silence_waiting_nodes",
         "Nodes whose transitions mass silence holds.",
-        directory.expiry.waiting_count,
+        len(directory.expiry.waiting),
     )
     yield gauge(
         "openred_mass_silence_recent_nodes", "Nodes that became silent within an hour.", silence.recent

@@ -26,6 +26,7 @@ from ..storage.keys.key_files import KeyFileError
 from .periodic import NoThread, PeriodicTask, Trouble, in_thread
 
 if TYPE_CHECKING:
+    from ..security.directory_keys.keyring import Keyring
     from ..security.directory_keys.suites import DirectoryKey
     from ..storage.keys.directory_keys import Served
 
@@ -54,23 +55,14 @@ class KeptKeys(Protocol):
     signing: DirectoryKey | None
     served: Served | None
     notices: list[str]
-    # Whether a change of the keys is not on the disk.
-    unsaved: bool
+    # The schedule: it takes rotations, revocations and jumps of the wall clock.
+    ring: Keyring
 
     def open(self, now_s: float) -> None:
         """Read the keys."""
 
     def advance(self, now_s: float) -> None:
         """Make, rotate and sign what is due."""
-
-    def shift(self, jump_s: float) -> None:
-        """Note a jump of the wall clock."""
-
-    def rotate(self, now_s: float) -> None:
-        """Have the signing key replaced in an hour."""
-
-    def revoke(self, key_id: str, now_s: float) -> None:
-        """Invalidate a signing key."""
 
 
 class Keykeeper(PeriodicTask):
@@ -149,7 +141,7 @@ class Keykeeper(PeriodicTask):
         """Keep the keys from when they are opened, until `stop`."""
         await self.pause(TICK_S)
         await super().run()
-        if self._keys is not None and self._keys.unsaved:
+        if self._keys is not None and self._keys.ring.unsaved:
             await self._save_at_last(self._keys)
 
     async def work(self) -> float:
@@ -176,11 +168,11 @@ class Keykeeper(PeriodicTask):
 
     async def rotate(self) -> None:
         """Replace the signing key as soon as peers have known its successor for an hour."""
-        await self._change(lambda keys: keys.rotate(self._clock.wall_s()))
+        await self._change(lambda keys: keys.ring.rotate(self._clock.wall_s()))
 
     async def revoke(self, key_id: str) -> None:
         """Invalidate a signing key at once. Raises `ValueError` for an unknown id."""
-        await self._change(lambda keys: keys.revoke(key_id, self._clock.wall_s()))
+        await self._change(lambda keys: keys.ring.revoke(key_id, self._clock.wall_s()))
 
     async def mint(self, *tokens: PeerToken) -> tuple[str, ...]:
         """Sign `tokens` with the active key, all in one piece of work, and return their text.
@@ -244,7 +236,7 @@ class Keykeeper(PeriodicTask):
         ahead_s = wall_s - self._clock.monotonic_s()
         jump_s, self._ahead_s = ahead_s - self._ahead_s, ahead_s
         if abs(jump_s) >= CLOCK_JUMP_S:
-            keys.shift(jump_s)
+            keys.ring.shift(jump_s)
         try:
             await in_thread(self._executor, keys.advance, wall_s)
         finally:

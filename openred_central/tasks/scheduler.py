@@ -88,7 +88,7 @@ class Scheduler(PeriodicTask):
         """Return for how many seconds nothing needs to be done; never more than a tick."""
         expiry = self._directory.expiry
         due_s = expiry.next_s()
-        if due_s is None or not self._attended.attending or expiry.waiting_count:
+        if due_s is None or not self._attended.attending or len(expiry.waiting):
             return self._tick_s
         ahead_s = due_s - self._attended.now().attended_s
         return min(max(ahead_s, PAUSE_S_MIN), self._tick_s)

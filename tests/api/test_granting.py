@@ -134,7 +134,7 @@ def test_tokens_of_unproven_nodes_name_no_key() -> None:
     assert world.signed(BOB, "POST", TOKEN, {"node_id": "carol"}).status == 200
     slot = world.directory.nodes.registry.slot_of("carol")
     assert slot is not None
-    assert world.directory.nodes.registry.flags(slot) & PROVEN, "its first signature binds it"
+    assert world.directory.nodes.registry.flags[slot] & PROVEN, "its first signature binds it"
 
 
 @pytest.mark.parametrize(("caller", "status"), [("bob", 401), ("nobody", 401), ("alice", 200)])

@@ -8,11 +8,11 @@ from pathlib import Path
 from benchmarks.population import node_id
 from benchmarks.signers import ED25519, RSA
 from benchmarks.suite.databases import Databases
-from openred_central.clock import VirtualClock
 from openred_central.directory.directory import Directory
 from openred_central.directory.state.node import Profile
 from openred_central.storage.loading import load
 from openred_central.storage.sqlite.sqlite import SqliteStore
+from tests.support.clock import VirtualClock
 from tests.support.options import directory_options, lifecycle_options, mass_silence_options
 
 
@@ -35,4 +35,4 @@ def test_server_loads_nodes_that_sign_with_their_keys(tmp_path: Path) -> None:
         slot = registry.slot_of(name)
         assert slot is not None
         key = databases.signers.key(kind, 19).public_text
-        assert Profile.decode(registry.profile(slot)).public_key == key
+        assert Profile.decode(registry.profiles[slot]).public_key == key

@@ -7,11 +7,11 @@ from base64 import b64decode
 from pathlib import Path
 
 from benchmarks import population
-from openred_central.clock import VirtualClock
 from openred_central.directory.directory import Directory
 from openred_central.directory.state.node import KEYED, Profile
 from openred_central.security.node_keys import load_node_key
 from openred_central.storage.loading import load
+from tests.support.clock import VirtualClock
 from tests.support.options import directory_options, lifecycle_options, mass_silence_options
 
 

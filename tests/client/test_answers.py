@@ -1,4 +1,4 @@
-"""Whatever a server sends: one answer, an error that says what is wrong, or the wish for more."""
+"""Any bytes of a server are one answer, an error that says what is wrong, or too few."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_values_of_one_name_are_joined() -> None:
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_001, "more than 1,000 bytes"),
     ],
 )
-def test_what_is_wrong_with_an_answer_is_said(content: bytes, complaint: str) -> None:
+def test_invalid_answers_are_named(content: bytes, complaint: str) -> None:
     with pytest.raises(BadAnswer, match=complaint):
         read(content)
 
@@ -117,7 +117,7 @@ def test_what_is_wrong_with_an_answer_is_said(content: bytes, complaint: str) ->
     cuts=st.lists(st.integers(0, 300), max_size=6),
     chunked=st.booleans(),
 )
-def test_any_body_in_any_pieces_comes_out_as_it_went_in(body: bytes, cuts: list[int], chunked: bool) -> None:
+def test_body_in_any_pieces_is_read(body: bytes, cuts: list[int], chunked: bool) -> None:
     bounds = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
     pieces = [body[start:end] for start, end in itertools.pairwise(bounds)]
     if chunked:

@@ -95,7 +95,7 @@ async def test_a_wrong_clock_is_corrected_once(ahead_s: float) -> None:
 
 
 @pytest.mark.parametrize("ahead_s", [-90 * 86_400.0, 86_401.0, 90 * 86_400.0])
-async def test_a_time_that_is_further_off_than_a_day_is_not_signed_for(ahead_s: float) -> None:
+async def test_clock_corrections_are_limited_to_a_day(ahead_s: float) -> None:
     case = Case(lambda _: refusal("signature_early", case.server.clock.wall_s() + ahead_s))
     with pytest.raises(ClockError, match=r"Set the clock of this machine") as caught:
         await case.ask(ProofLevel.NODE)
@@ -105,7 +105,7 @@ async def test_a_time_that_is_further_off_than_a_day_is_not_signed_for(ahead_s: 
 
 
 @pytest.mark.parametrize("time", ["noon", "2027-01-15T08:00:00", "0001-01-01T00:00:00+14:00", None])
-async def test_a_time_that_can_be_read_in_two_ways_or_in_none_is_not_believed(time: str | None) -> None:
+async def test_ambiguous_or_invalid_server_times_are_ignored(time: str | None) -> None:
     told = {"error": "proof_required", "reason": "signature_early", "server_time": time}
     case = Case(in_turn((401, told)))
     with pytest.raises(ClientError):
@@ -113,7 +113,7 @@ async def test_a_time_that_can_be_read_in_two_ways_or_in_none_is_not_believed(ti
     assert case.identity.offset_s == 0.0
 
 
-async def test_right_after_a_servers_start_the_next_whole_second_is_waited_for() -> None:
+async def test_client_waits_for_the_next_second_after_a_server_start() -> None:
     def answer(asked: Asked) -> Told:
         if created(asked) < started_s:
             return refusal("signature_expired", case.server.clock.wall_s())
@@ -140,7 +140,7 @@ async def test_right_after_a_servers_start_the_next_whole_second_is_waited_for()
         (503, {}),
     ],
 )
-async def test_what_is_refused_again_is_not_sent_a_third_time(told: Told) -> None:
+async def test_no_request_is_sent_a_third_time(told: Told) -> None:
     case = Case(in_turn(told))
     with pytest.raises(ProblemError):
         await case.ask(ProofLevel.NODE)
@@ -161,14 +161,14 @@ async def test_nobody_waits_longer_than_allowed_in_all() -> None:
     assert case.server.waited_s == [6.0]
 
 
-async def test_a_server_that_always_says_now_is_not_asked_without_end() -> None:
+async def test_retry_after_zero_causes_no_busy_loop() -> None:
     case = Case(in_turn((429, {}, {"Retry-After": "0"})), wait_s_max=3.0)
     with pytest.raises(RetryLater):
         await case.ask()
     assert len(case.server.asked) == 4
 
 
-async def test_a_strict_directory_gets_the_claim_for_signs_of_life_too() -> None:
+async def test_strict_directory_gets_the_claim_with_heartbeats() -> None:
     def answer(asked: Asked) -> Told:
         return (200, {}) if asked.proof == "claim" else refusal("proof_required")
 
@@ -188,9 +188,7 @@ async def test_what_answers_in_another_language_is_no_directory(body: bytes) -> 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 401, 404, 421, 502])
 @pytest.mark.parametrize("said", [b'{"moved":true}', b"<html>"])
-async def test_an_answer_that_is_no_success_and_not_the_directorys_word_is_foreign(
-    status: int, said: bytes
-) -> None:
+async def test_failures_not_from_the_directory_are_foreign(status: int, said: bytes) -> None:
     head = f"HTTP/1.1 {status} X\r\nLocation: /x\r\nContent-Type: application/json\r\n"
     case = Case(lambda _: f"{head}Content-Length: {len(said)}\r\n\r\n".encode() + said)
     with pytest.raises(ForeignAnswer, match=str(status)):
@@ -199,7 +197,7 @@ async def test_an_answer_that_is_no_success_and_not_the_directorys_word_is_forei
 
 
 @pytest.mark.parametrize("said", [{"a": "\ud800"}, {"a": 2**70}, {"a": object()}, {1: 2}])
-async def test_what_cannot_be_sent_is_an_error_of_the_client(said: dict[str, Any]) -> None:
+async def test_unsendable_content_is_a_client_error(said: dict[str, Any]) -> None:
     case = Case(lambda _: (200, {}))
     with pytest.raises(ClientError, match="cannot be sent as JSON"):
         await case.ask(ProofLevel.NODE, said)

@@ -50,7 +50,7 @@ def client(server: FakeServer, *, keyed: bool = True, **options: Any) -> Client:
 async def asked_by(
     method: Callable[[Client], Awaitable[object]], answer: Told = (200, {}), **options: Any
 ) -> list[Asked]:
-    """What a client sends when `method` is called."""
+    """Return the requests that a client sends when `method` is called."""
     server = FakeServer(lambda _: answer)
 
     async with client(server, **options) as node:
@@ -141,12 +141,12 @@ async def test_many_ids_are_looked_up_a_hundred_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("services", [[""], ["", ""]])
-async def test_names_that_are_empty_do_not_find_everybody(services: list[str]) -> None:
+async def test_empty_service_names_are_refused(services: list[str]) -> None:
     with pytest.raises(ClientError, match="have no name"):
         await asked_by(lambda c: c.discover(services))
 
 
-async def test_names_that_are_no_text_are_left_to_the_directory() -> None:
+async def test_invalid_names_are_left_to_the_directory() -> None:
     (asked,) = await asked_by(lambda c: c.node("\udcff"))
     assert asked.target == "/nodes/%ED%B3%BF"
     (asked,) = await asked_by(lambda c: c.discover(["\udcff"]))
@@ -162,7 +162,7 @@ async def test_one_that_hides_is_seen_by_itself() -> None:
         await client(FakeServer(answer)).node("bob")
 
 
-async def test_after_a_change_of_keys_the_new_one_signs_under_the_former_name() -> None:
+async def test_new_key_signs_under_the_former_id() -> None:
     server = FakeServer(lambda _: (200, {}))
 
     node = client(server)
@@ -176,7 +176,7 @@ async def test_after_a_change_of_keys_the_new_one_signs_under_the_former_name() 
     assert f'keyid="{other_key().key_id}"' in beat.headers["signature-input"]
 
 
-async def test_after_a_change_of_keys_a_node_that_is_gone_registers_without_its_former_commitment() -> None:
+async def test_new_registration_after_a_key_change_drops_the_old_commitment() -> None:
     server = FakeServer(
         lambda asked: (404, {"error": "node_not_found"}) if "heart" in asked.target else (200, {})
     )
@@ -231,7 +231,7 @@ async def test_an_answer_without_a_session_is_none() -> None:
         await asked_by(lambda c: c.session())
 
 
-async def test_a_key_set_is_fetched_once_as_long_as_it_is_the_same() -> None:
+async def test_unchanged_key_set_is_fetched_once() -> None:
     def answer(asked: Asked) -> Told:
         if asked.headers.get("if-none-match") == '"1"':
             return b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\n\r\n'
@@ -252,7 +252,7 @@ async def test_a_key_set_is_fetched_once_as_long_as_it_is_the_same() -> None:
     assert [asked.headers.get("if-none-match") for asked in server.asked] == [None, '"1"', None]
 
 
-async def test_key_sets_and_tokens_are_judged_by_our_own_clock_whatever_a_server_says() -> None:
+async def test_key_sets_are_judged_by_our_own_clock_alone() -> None:
     """Somebody in between moves the time that requests are signed for; a key set of then stays expired."""
     content = vouched(keyset(directory_key()))
 
@@ -283,11 +283,6 @@ def test_a_url_is_all_that_a_client_needs() -> None:
     node = client_package.Client("http://directory.example", client_package.PrivateKey.generate_ed25519())
     assert node.node_id.startswith("k-")
     assert before_s <= node.now_s() <= client_package.SystemClock().wall_s()
-
-
-def test_what_is_exported_is_there() -> None:
-    assert sorted(client_package.__all__) == client_package.__all__
-    assert all(hasattr(client_package, name) for name in client_package.__all__)
 
 
 class Stopped(Exception):
@@ -327,7 +322,7 @@ async def test_a_node_beats_at_the_pace_that_is_advised() -> None:
     assert len(told) == 5
 
 
-async def test_a_directory_that_is_away_is_asked_more_and_more_seldom() -> None:
+async def test_pauses_grow_while_the_directory_is_away() -> None:
     def lose(asked: Asked) -> Told:
         if asked.target == "/register":
             return 201, {}
@@ -338,7 +333,7 @@ async def test_a_directory_that_is_away_is_asked_more_and_more_seldom() -> None:
     assert all(isinstance(error, ConnectionFailed) for error in told)
 
 
-async def test_a_node_whose_clock_was_never_set_goes_on_until_somebody_sets_it() -> None:
+async def test_node_with_a_wrong_clock_keeps_trying() -> None:
     def answer(asked: Asked) -> Told:
         if asked.target == "/register":
             return 201, {}
@@ -383,7 +378,7 @@ async def test_a_node_that_is_known_no_more_registers_again(status: int) -> None
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 410, 421, 429, 502])
 @pytest.mark.parametrize("body", [b"", b"<h1>No</h1>", b'{"error":"node_not_found"}'])
-async def test_what_a_proxy_says_ends_nothing_and_registers_nothing(status: int, body: bytes) -> None:
+async def test_proxy_answers_change_nothing(status: int, body: bytes) -> None:
     def answer(asked: Asked) -> Told:
         if len(server_answers) > 1:
             return server_answers.pop(0)
@@ -398,7 +393,7 @@ async def test_what_a_proxy_says_ends_nothing_and_registers_nothing(status: int,
 
 
 @pytest.mark.parametrize("status", [408, 429])
-async def test_a_directory_that_had_too_much_of_us_is_asked_again(status: int) -> None:
+async def test_passing_refusals_are_retried(status: int) -> None:
     answers = [(201, {}), (status, {}), (200, {"heartbeat_advice_s": 60})]
     _, told = await kept_alive(lambda _: answers.pop(0), 2)
     assert [type(said) for said in told] == [ProblemError, dict]
@@ -423,7 +418,7 @@ def test_advice_that_is_none_does_no_harm(advice_s: object) -> None:
 
 
 @given(st.floats(0, 3_600), CHANCE)
-def test_nobody_returns_earlier_than_told(retry_after_s: float, chance: float) -> None:
+def test_no_retry_before_the_given_time(retry_after_s: float, chance: float) -> None:
     assert max(1.0, retry_after_s) <= pause_after_refusal(retry_after_s, chance) <= 1.1 * retry_after_s + 1.1
 
 

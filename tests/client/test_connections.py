@@ -11,7 +11,7 @@ import pytest
 
 from openred_central.client.connections import Address, ByteReader, ByteWriter, Connections
 from openred_central.client.errors import BadAnswer, ClientError, ConnectionFailed
-from openred_central.clock import VirtualClock
+from tests.support.clock import VirtualClock
 from tests.support.fake_server import Asked, FakeServer, Lost, Stream, Told, respond
 
 pytestmark = pytest.mark.both_loops
@@ -67,7 +67,7 @@ async def test_requests_wait_for_their_turn() -> None:
     assert [len(server.asked), len(server.streams)] == [20, 2]
 
 
-async def test_a_connection_that_ended_while_idle_is_replaced_and_the_request_built_anew() -> None:
+async def test_ended_idle_connection_is_replaced_and_the_request_rebuilt() -> None:
     lost = [False, True, False]
     built = []
 
@@ -107,7 +107,7 @@ async def test_a_connection_that_is_ending_is_not_used_again(how: str) -> None:
     assert server.streams[0].closed
 
 
-async def test_what_must_not_be_sent_twice_goes_over_a_new_connection() -> None:
+async def test_unrepeatable_request_uses_a_new_connection() -> None:
     server = FakeServer(ok)
 
     connections = server.connections()
@@ -123,7 +123,7 @@ def lose() -> Told:
     raise Lost
 
 
-async def test_a_fresh_connection_that_ends_is_an_error_and_not_tried_for_ever() -> None:
+async def test_fresh_connection_that_ends_is_an_error() -> None:
     server = FakeServer(lambda _: lose())
     with pytest.raises(ConnectionFailed, match="ended the connection without an answer"):
         await server.connections().ask(build)
@@ -158,7 +158,7 @@ def silent(server: FakeServer) -> Callable[[], object]:
     return connect
 
 
-async def test_nobody_waits_longer_than_told() -> None:
+async def test_timeout_ends_a_silent_request() -> None:
     server = FakeServer(ok)
     server.connect = silent(server)  # type: ignore[method-assign,assignment]
     with pytest.raises(ConnectionFailed, match=r"no answer from http://directory\.example:8000 within 0 s"):
@@ -166,7 +166,7 @@ async def test_nobody_waits_longer_than_told() -> None:
     assert server.streams[0].closed
 
 
-async def test_a_request_that_is_cancelled_leaves_no_connection_on_which_its_answer_may_come() -> None:
+async def test_cancelled_request_closes_its_connection() -> None:
     server = FakeServer(ok)
     server.connect = silent(server)  # type: ignore[method-assign,assignment]
 
@@ -195,7 +195,7 @@ async def test_a_request_that_is_cancelled_leaves_no_connection_on_which_its_ans
         (OSError(113, "No route to host"), "no connection to http://a:8000: No route to host"),
     ],
 )
-async def test_why_nobody_can_be_reached_is_said_in_one_line(error: Exception, told: str) -> None:
+async def test_connection_errors_are_one_line(error: Exception, told: str) -> None:
     async def connect() -> tuple[ByteReader, ByteWriter]:
         raise error
 
@@ -230,7 +230,7 @@ def test_another_loop_gets_connections_of_its_own() -> None:
     asyncio.run(connections.close())
 
 
-async def test_two_loops_at_once_are_told_that_they_need_two() -> None:
+async def test_two_loops_need_two_clients() -> None:
     server = FakeServer(ok)
     connections = server.connections()
 

@@ -28,7 +28,7 @@ def refused(
     return problem(Answer(status, headers, body, keep_alive=True), NOW_S)
 
 
-def test_a_problem_document_is_told_in_full() -> None:
+def test_problem_document_is_kept_in_full() -> None:
     told = refused(
         400,
         OWN[:-1] + b',"message":"No.","suggestion":"Do.","fields":{"port":"is none"},"reason":"r"}',
@@ -54,9 +54,7 @@ def test_a_problem_document_is_told_in_full() -> None:
         (OWN[:-1], PROBLEM),
     ],
 )
-def test_what_is_no_problem_of_a_directory_is_not_its_word(
-    status: int, body: bytes, headers: dict[str, str]
-) -> None:
+def test_other_problem_documents_are_foreign(status: int, body: bytes, headers: dict[str, str]) -> None:
     told = refused(status, body, headers)
     assert type(told) is ForeignAnswer
     assert told.status == status
@@ -101,14 +99,14 @@ def test_a_directory_has_two_kinds_of_problem_types(type_: str) -> None:
     ],
 )
 @pytest.mark.parametrize("body", [OWN, b"<html>"])
-def test_when_to_return_is_told_where_the_answer_says_it(
+def test_retry_after_is_read_in_both_forms(
     status: int, headers: dict[str, str], expected_s: float | None, body: bytes
 ) -> None:
     told = refused(status, body, PROBLEM | headers)
     assert (told.retry_after_s if isinstance(told, RetryLater) else None) == expected_s
 
 
-def test_what_is_not_trusted_is_an_error_of_the_client_and_keeps_its_reason() -> None:
+def test_untrusted_is_a_client_error_with_the_original_reason() -> None:
     with pytest.raises(Untrusted, match="too old") as caught, untrusted():
         raise VerificationError("expired", "too old")
     assert isinstance(caught.value, ClientError)

@@ -1,4 +1,4 @@
-"""What a request shows of who sent it."""
+"""The proofs that a request carries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import pytest
 
 from openred_central.client.identity import Identity, ProofLevel
-from openred_central.clock import VirtualClock
 from openred_central.security.node_keys import load_node_key
 from openred_central.security.signatures import (
     Message,
@@ -17,6 +16,7 @@ from openred_central.security.signatures import (
     read_signature,
 )
 from openred_central.security.signing import PrivateKey
+from tests.support.clock import VirtualClock
 from tests.support.signed_requests import ed25519_key, other_key
 
 SESSION = "or3s.1.1.0.x"
@@ -34,7 +34,7 @@ def message(method: str, path: str, body: bytes, headers: list[tuple[str, str]])
     return Message(method, "a:1", path, "", body, (("host", "a:1"), *fields))
 
 
-def test_a_node_is_called_after_its_key_unless_it_has_another_name() -> None:
+def test_default_node_id_comes_from_the_key() -> None:
     assert identity(ed25519_key())[0].node_id == f"k-{ed25519_key().key_id}"
     assert identity(ed25519_key(), "alice")[0].node_id == "alice"
     with pytest.raises(ValueError, match="needs a node_id"):
@@ -54,7 +54,7 @@ def test_a_signature_holds_and_has_a_nonce_of_its_own(body: bytes) -> None:
     assert len(nonces) == 3
 
 
-def test_a_session_spares_signing_for_signs_of_life_only_and_until_it_ends() -> None:
+def test_session_replaces_signatures_for_signs_of_life_until_it_ends() -> None:
     node, clock = identity(ed25519_key())
 
     def shown(proof: ProofLevel) -> str:
@@ -68,7 +68,7 @@ def test_a_session_spares_signing_for_signs_of_life_only_and_until_it_ends() -> 
     assert shown(ProofLevel.LIFE) == f"OpenRed {SESSION}"
     clock.advance(2)
     assert shown(ProofLevel.LIFE) == "signed"
-    # The same one again ends when it would have ended.
+    # A session that is given back ends when it would have ended.
     node.take({"session": SESSION})
     assert shown(ProofLevel.LIFE) == "signed"
     node.take({"session": f"{SESSION}2"})
@@ -86,7 +86,7 @@ def test_a_claim_is_shown_only_where_it_is_needed() -> None:
     assert node.headers(ProofLevel.NOTHING, "POST", "a", "/x", b"") == []
 
 
-def test_a_change_of_keys_is_signed_by_both_or_by_the_new_one_alone() -> None:
+def test_identity_signs_a_key_change_by_both_keys_or_the_new_one() -> None:
     node, _ = identity(ed25519_key())
     for lost in (False, True):
         headers = node.rotation_headers(other_key(), "a:1", "/k", b"{}", lost=lost)

@@ -39,7 +39,7 @@ def test_a_pair_is_verified_either_way_round() -> None:
     assert verify_pair(two, one, KEYS, NOW).a.node_id == "bob"
 
 
-def test_what_was_not_made_together_is_refused_and_why_is_said() -> None:
+def test_unlinked_pairs_are_refused_with_a_reason() -> None:
     (one, two), (other_one, other_two) = pair_texts(), pair_texts()
     for a, b, complaint in (
         (one, other_two, "not made together"),
@@ -86,7 +86,7 @@ def vouched(key_set: KeySet, root: DirectoryKey = ROOT) -> bytes:
     return document(encoded, root.sign(message(encoded)), root.public)
 
 
-def test_the_first_root_is_trusted_and_no_other_one_after_it() -> None:
+def test_first_root_is_trusted_and_no_other() -> None:
     trusted = TrustedKeys()
     assert (
         trusted.take(vouched(keyset(directory_key())), NOW, '"1"').encode()
@@ -100,14 +100,14 @@ def test_the_first_root_is_trusted_and_no_other_one_after_it() -> None:
     assert trusted.key_set.encode() == keyset(directory_key()).encode()
 
 
-def test_a_root_that_is_known_beforehand_is_the_only_one() -> None:
+def test_known_root_is_the_only_one() -> None:
     trusted = TrustedKeys(OTHER_ROOT.public.key_id)
     with pytest.raises(VerificationError, match="root key"):
         trusted.take(vouched(keyset(directory_key())), NOW)
     assert trusted.key_set is None
 
 
-def test_what_is_older_than_what_was_seen_is_refused() -> None:
+def test_older_key_set_is_refused() -> None:
     trusted = TrustedKeys()
     trusted.take(vouched(keyset(directory_key(), version=5)), NOW)
     trusted.take(vouched(keyset(directory_key(), version=5)), NOW)
@@ -115,7 +115,7 @@ def test_what_is_older_than_what_was_seen_is_refused() -> None:
         trusted.take(vouched(keyset(directory_key(), version=4)), NOW)
 
 
-def test_a_version_of_the_future_does_not_shut_out_those_that_follow() -> None:
+def test_future_version_does_not_block_later_key_sets() -> None:
     trusted = TrustedKeys(ROOT.public.key_id)
     for version in (NOW + 86_400, 2**53 - 1):
         with pytest.raises(VerificationError):

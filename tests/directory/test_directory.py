@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 
@@ -553,14 +552,3 @@ def test_the_default_byte_budget_follows_from_the_nodes(
     nodes_max: int, nodes_bytes_max: int, bytes_max: int
 ) -> None:
     assert directory_options(nodes_max=nodes_max, nodes_bytes_max=nodes_bytes_max).bytes_max == bytes_max
-
-
-def test_a_negative_number_of_bytes_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="nodes_bytes_max is -1"):
-        directory_options(nodes_bytes_max=-1)
-
-
-@pytest.mark.parametrize("name", ["nodes_max", "shards", "heartbeat_advice_s"])
-def test_options_out_of_range_are_refused_by_name(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        replace(directory_options(), **{name: 0})

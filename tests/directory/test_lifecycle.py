@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -12,12 +11,10 @@ from hypothesis import strategies as st
 from openred_central.directory.lifecycle import (
     DAY_S,
     DEADLINE_STEPS_PER_S,
-    DWELL_S_MAX,
     LIVE_STATES,
     STATE_BY_WIRE_NAME,
     TABLE,
     Event,
-    LifecycleOptions,
     State,
     deadline_s,
     next_state,
@@ -85,11 +82,6 @@ def test_a_pair_outside_the_table_is_our_bug(state: State, event: Event) -> None
         next_state(state, event)
 
 
-def test_the_state_absent_does_not_end() -> None:
-    with pytest.raises(InternalBug, match="ABSENT"):
-        DEFAULTS.dwell_s(State.ABSENT)
-
-
 def test_a_deadline_counts_from_the_last_sign_of_life_or_the_state() -> None:
     options = lifecycle_options(heartbeat_tolerance_s=100.0, grace_s=10.0)
     assert deadline_s(State.ACTIVE, 5.0, 50.0, 0.0, options) == 150.0
@@ -117,16 +109,3 @@ def test_a_promised_delay_is_never_shortened(
     found_s = deadline_s(state, since_s, last_seen_s, away_until_s, DEFAULTS)
     assert ends_s <= found_s < ends_s + 1 / DEADLINE_STEPS_PER_S
     assert (found_s * DEADLINE_STEPS_PER_S).is_integer()
-
-
-@pytest.mark.parametrize("name", [each.name for each in fields(LifecycleOptions)])
-@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), DWELL_S_MAX * 1.01])
-def test_a_dwell_time_out_of_range_is_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=name):
-        replace(DEFAULTS, **{name: value})
-
-
-def test_only_the_second_look_may_be_skipped() -> None:
-    assert lifecycle_options(second_look_s=0.0).dwell_s(State.FAILED_FIRST_CHECK) == 0.0
-    with pytest.raises(ValueError, match="grace_s"):
-        lifecycle_options(grace_s=0.0)

@@ -85,7 +85,7 @@ def test_a_hidden_node_is_not_indexed() -> None:
     register(directory, "a", at(1.0), discoverable=True)
     assert list(directory.nodes.index.members()) == [(slot, State.ACTIVE)]
     directory.leave("a", at(2.0))
-    assert directory.nodes.registry.flags(slot) & LEFT
+    assert directory.nodes.registry.flags[slot] & LEFT
     assert list(directory.nodes.index.members()) == []
     expect_consistent(directory, at(2.0))
 

@@ -120,9 +120,9 @@ def test_a_waiting_node_can_be_held() -> None:
         register(directory, f"node-{number}", at(0.0))
     run_until(directory, at(10.0))
     waiting = [number for number in range(10) if state_of(directory, f"node-{number}") is State.ACTIVE]
-    assert directory.expiry.waiting_count == len(waiting) > 5
+    assert len(directory.expiry.waiting) == len(waiting) > 5
     directory.hold(f"node-{waiting[0]}", at(10.0))
-    assert directory.expiry.waiting_count == len(waiting) - 1
+    assert len(directory.expiry.waiting) == len(waiting) - 1
     directory.expiry.release_hold(at(10.0))
     for later_s in range(11, 2_000, 60):
         run_until(directory, at(float(later_s)))
@@ -139,7 +139,7 @@ def test_holding_twice_is_holding_once() -> None:
     directory.release("node", at(3.0))
     slot = directory.nodes.registry.slot_of("node")
     assert slot is not None
-    assert not directory.nodes.registry.flags(slot) & HELD
+    assert not directory.nodes.registry.flags[slot] & HELD
     with pytest.raises(CallerError, match="node_not_held"):
         directory.release("node", at(4.0))
 

@@ -242,7 +242,7 @@ def test_a_stop_without_saved_revocations_is_reported(start: Start, tmp_path: Pa
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 1
     assert "gave up saving the last revocations after 10 s" in server.log
-    assert "ended without having saved all changes" in server.log
+    assert "ended without saving all changes" in server.log
 
 
 def test_a_lost_change_of_keys_still_closes_the_store(start: Start, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rate limits: exact to the request, bounded in memory, and nobody pays for what was refused."""
+"""Rate limits are exact to the request and bounded in memory; refused requests are not charged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEP_S = Fraction(1, 1024)
 
 
 class Bucket:
-    """The same limit told naively: a bucket of `burst` tokens that fills at the pace, in exact arithmetic."""
+    """A naive model: a bucket of `burst` tokens that fills at the pace, in exact arithmetic."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -73,7 +73,7 @@ def test_ten_at_once_and_then_one_every_six_seconds() -> None:
     assert charge(tat_s, TEN, 1_006.0)[1].allowed
 
 
-def test_whoever_keeps_trying_does_not_wait_longer() -> None:
+def test_retries_do_not_prolong_the_wait() -> None:
     tat_s = UNUSED_S
     for _ in range(1_000):
         tat_s, _ = charge(tat_s, TEN, 5.0)
@@ -81,7 +81,7 @@ def test_whoever_keeps_trying_does_not_wait_longer() -> None:
 
 
 @given(policy=POLICIES, uptime_s=st.floats(0, 1e9), taken=st.integers(0, 400))
-def test_who_comes_back_when_told_is_let_in(policy: Policy, uptime_s: float, taken: int) -> None:
+def test_retry_at_the_given_time_is_allowed(policy: Policy, uptime_s: float, taken: int) -> None:
     tat_s = UNUSED_S
     for _ in range(taken):
         tat_s, verdict = charge(tat_s, policy, uptime_s)
@@ -98,7 +98,7 @@ def test_a_policy_that_makes_no_sense_is_refused(name: str, limit: int, window_s
         Policy(name, limit, window_s, burst)
 
 
-def test_a_policy_earns_one_request_each_interval_and_can_be_widened() -> None:
+def test_policy_has_an_interval_and_can_be_widened() -> None:
     assert TEN.interval_s == 6.0
     assert TEN.times(8) == Policy("register", 80, 60, 80)
 
@@ -110,7 +110,7 @@ def test_a_million_addresses_keep_no_more_than_the_table_holds() -> None:
     assert len(table) == 65_536
 
 
-def test_the_least_recently_used_key_gives_way_also_where_it_was_only_refused() -> None:
+def test_least_recently_used_key_is_evicted_even_if_refused() -> None:
     table, one = Table(3), Policy("one", 1, 60, 1)
     for key in (b"a", b"b", b"c"):
         assert table.charge([(key, one)], 0.0).allowed
@@ -124,7 +124,7 @@ def test_the_least_recently_used_key_gives_way_also_where_it_was_only_refused() 
     assert table.charge([(b"b", one)], 2.0).allowed
 
 
-def test_of_several_keys_all_pay_or_none() -> None:
+def test_all_keys_are_charged_or_none() -> None:
     table, narrow, wide = Table(), Policy("p", 1, 60, 1), Policy("p", 3, 60, 3)
     both = [(b"site", narrow), (b"net", wide)]
     assert table.charge(both, 0.0) == Verdict(True, 0, 60.0, 0.0)
@@ -153,7 +153,7 @@ def test_each_node_has_its_own() -> None:
     assert limit.charge(3, 1.0, 70.0).allowed
 
 
-def test_nobody_else_can_make_a_node_forgotten() -> None:
+def test_other_nodes_displace_no_node() -> None:
     limit = NodeLimit(HEARTBEAT)
     for _ in range(2):
         limit.charge(0, 1.0, 0.0)
@@ -163,7 +163,7 @@ def test_nobody_else_can_make_a_node_forgotten() -> None:
     assert len(limit) == 100_000
 
 
-def test_a_new_node_in_the_slot_of_another_begins_with_nothing_used() -> None:
+def test_new_node_in_a_used_slot_has_a_full_budget() -> None:
     limit = NodeLimit(HEARTBEAT)
     for _ in range(3):
         limit.charge(7, 100.0, 0.0)

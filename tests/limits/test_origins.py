@@ -1,4 +1,4 @@
-"""Who a request counts as, and what a client cannot make of it by what it writes."""
+"""The origin of a request, which a client cannot choose by the headers it writes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLIENT = "203.0.113.9"
 def seen(
     peer: str, *, trusted: tuple[str, ...] = PROXIES, header: str = "x-forwarded-for", **fields: str
 ) -> str:
-    """The address that a request counts as; names of header fields have ``_`` for ``-``."""
+    """Return the address that a request counts as; names of headers have ``_`` for ``-``."""
     given_fields = {name.replace("_", "-"): value for name, value in fields.items()}
     return Origins(trusted, (), header).of(peer, given_fields.get).address
 
@@ -57,7 +57,7 @@ def seen(
         ("10.0.0.1", f"::ffff:{CLIENT}", CLIENT),
         ("10.0.0.1", "::ffff:cb00:7109", CLIENT),
         ("::ffff:10.0.0.1", CLIENT, CLIENT),
-        # What cannot be read: the last trusted hop.
+        # Invalid hops: the last trusted hop counts.
         ("10.0.0.1", "", "10.0.0.1"),
         ("10.0.0.1", "unknown", "10.0.0.1"),
         ("10.0.0.1", f"{CLIENT}, unknown", "10.0.0.1"),
@@ -72,9 +72,7 @@ def seen(
         ("10.0.0.1", f"{CLIENT}, {' ' * 80}{CLIENT}", "10.0.0.1"),
     ],
 )
-def test_the_right_most_address_that_is_no_trusted_proxy_is_the_client(
-    peer: str, told: str, address: str
-) -> None:
+def test_right_most_untrusted_address_is_the_client(peer: str, told: str, address: str) -> None:
     assert seen(peer, x_forwarded_for=told) == address
 
 
@@ -82,14 +80,14 @@ def test_without_trusted_proxies_nothing_is_believed() -> None:
     assert seen("10.0.0.1", trusted=(), x_forwarded_for=CLIENT, forwarded=f"for={CLIENT}") == "10.0.0.1"
 
 
-def test_only_the_field_that_the_proxies_write_is_looked_at() -> None:
+def test_only_the_header_of_the_proxies_is_read() -> None:
     fields = {"x_forwarded_for": CLIENT, "forwarded": "for=192.0.2.1"}
     assert seen("10.0.0.1", **fields) == CLIENT
     assert seen("10.0.0.1", header=FORWARDED, **fields) == "192.0.2.1"
     assert seen("10.0.0.1", forwarded="for=192.0.2.1") == "10.0.0.1"
 
 
-def test_a_peer_of_the_unix_socket_is_trusted_where_unix_is_named() -> None:
+def test_unix_socket_peer_is_trusted_if_unix_is_named() -> None:
     assert seen("", trusted=("unix",), x_forwarded_for=CLIENT) == CLIENT
     assert seen("", trusted=("unix",)) == ""
     assert seen("", x_forwarded_for=CLIENT) == ""
@@ -114,7 +112,7 @@ def test_no_more_hops_are_followed_than_anybody_has() -> None:
         ("proto=https", [""]),
         ("for=192.0.2.1;for=192.0.2.2", [""]),
         ("for=192.0.2.1, ", ["192.0.2.1", ""]),
-        # What the client left open would swallow what the proxy added.
+        # An open quote of the client would hide the pair of the proxy.
         ('for="192.0.2.1, for=203.0.113.9', []),
         ('for="192.0.2.1, for="[2001:db8::1]"', []),
         ("for = 192.0.2.1", []),
@@ -132,13 +130,13 @@ FIELD_TEXT = st.text(st.sampled_from('for=;,"\\ \t[]:.%0129afx_') | st.character
 
 
 @given(told=FIELD_TEXT, header=st.sampled_from(["x-forwarded-for", FORWARDED]))
-def test_whatever_the_field_says_an_address_comes_out(told: str, header: str) -> None:
+def test_any_header_gives_an_address(told: str, header: str) -> None:
     origin = Origins(("10.0.0.0/8",), (), header).of("10.0.0.1", lambda name: told)
     ipaddress.ip_address(origin.address)
 
 
 @given(junk=FIELD_TEXT, header=st.sampled_from(["x-forwarded-for", FORWARDED]))
-def test_what_the_client_writes_never_makes_it_another_client(junk: str, header: str) -> None:
+def test_client_cannot_pose_as_another_client(junk: str, header: str) -> None:
     added = f"for={CLIENT}" if header == FORWARDED else CLIENT
     # The proxy adds its hop behind what was there; at worst the proxy is taken for the client.
     assert seen("10.0.0.1", header=header, **{header.replace("-", "_"): f"{junk}, {added}"}) in (
@@ -166,13 +164,13 @@ def test_an_ipv6_client_counts_as_its_64_and_its_48() -> None:
     assert of("2001:db8:1:3::9", {}.get).keys[0] != origin.keys[0]
 
 
-def test_an_address_mapped_into_ipv6_counts_as_the_ipv4_it_is() -> None:
+def test_ipv4_mapped_address_counts_as_ipv4() -> None:
     of = Origins(exempt_networks=("192.0.2.0/24",)).of
     assert of("::ffff:192.0.2.1", {}.get) == of("192.0.2.1", {}.get)
     assert of("::ffff:192.0.2.1", {}.get).exempt
 
 
-def test_whoever_is_exempt_is_so_by_the_clients_address_not_by_the_proxys() -> None:
+def test_exemption_goes_by_the_client_not_by_the_proxy() -> None:
     of = Origins(("10.0.0.0/8",), ("10.0.0.0/8", "192.0.2.0/24")).of
     assert of("10.0.0.1", {}.get).exempt
     assert of("10.0.0.1", {"x-forwarded-for": "192.0.2.1"}.get).exempt
@@ -208,7 +206,7 @@ def test_networks_that_are_none_are_refused() -> None:
         ("", "192.0.2.1", True),
     ],
 )
-def test_who_may_be_where(origin: str, address: str, possible: bool) -> None:
+def test_caller_may_be_in_its_own_network(origin: str, address: str, possible: bool) -> None:
     assert may_be_at(Origin(origin, (), False), address) is possible
 
 
@@ -227,5 +225,5 @@ def test_who_may_be_where(origin: str, address: str, possible: bool) -> None:
         ("", "192.0.2.1", False),
     ],
 )
-def test_who_is_where(origin: str, address: str, there: bool) -> None:
+def test_caller_is_at_its_own_address(origin: str, address: str, there: bool) -> None:
     assert is_at(Origin(origin, (), False), address) is there

@@ -22,8 +22,9 @@ from openred_central.directory.state.node import (
     Record,
     Tombstone,
     Transition,
-    append_history,
+    append_entry,
     hash_id,
+    history_entry,
 )
 from openred_central.maintenance.portable import (
     NUMBER_MAX,
@@ -70,7 +71,8 @@ TRANSITIONS = st.builds(
 def history_of(transitions: list[Transition]) -> str:
     history = ""
     for transition in transitions:
-        history = append_history(history, transition)
+        at, _, _, from_state, to_state, reason = transition
+        history = append_entry(history, history_entry(at, from_state, to_state, reason))
     return history
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 
-from openred_central.clock import VirtualClock
 from openred_central.maintenance.progress import LINE_S, REDRAW_S, Progress
+from tests.support.clock import VirtualClock
 
 
 class Terminal(io.StringIO):

@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 import pytest
 
-from openred_central.clock import VirtualClock
 from openred_central.directory.directory import Directory
 from openred_central.directory.state.node import Record, Tombstone
 from openred_central.maintenance.exporting import export
@@ -23,6 +22,7 @@ from openred_central.settings.config import Configuration
 from openred_central.storage.loading import load
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION
 from openred_central.storage.sqlite.sqlite import SqliteStore
+from tests.support.clock import VirtualClock
 from tests.support.records import RELEASES, build_released, opened, records_of, tombstones_of
 
 VERSIONS = range(1, SCHEMA_VERSION + 1)

@@ -7,13 +7,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from openred_central.clock import VirtualClock
 from openred_central.micro_engine.connection import Connection
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.router import Router
 from openred_central.micro_engine.shared import Shared
 from openred_central.micro_engine.wire.messages import Request, Response
 from openred_central.micro_engine.wire.responses import ResponseEncoder
+from tests.support.clock import VirtualClock
 
 # As many turns of the loop as anything in a test needs to settle.
 TURNS = 12

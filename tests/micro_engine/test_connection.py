@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.clock import VirtualClock
 from openred_central.errors import CallerError
 from openred_central.micro_engine.connection import (
     BODY,
@@ -29,6 +28,7 @@ from openred_central.micro_engine.limits import (
     EngineLimits,
 )
 from openred_central.micro_engine.wire.messages import Request, Response, StreamingResponse
+from tests.support.clock import VirtualClock
 
 from .harness import FakeTransport, World, answers, get, post
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.clock import VirtualClock
 from openred_central.listening import listen_tcp, tls_context
 from openred_central.micro_engine.engine import SWEEP_CONNECTIONS_MAX, Engine
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.wire.messages import Request, Response
 from tests.support.certificates import certificate
+from tests.support.clock import VirtualClock
 from tests.support.serving import Client, client_of, reset, running
 
 from ..support.waiting import until

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openred_central.clock import AttendedTime, VirtualClock
+from openred_central.clock import AttendedTime
 from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import State
 from openred_central.micro_engine.engine import Engine
@@ -16,6 +16,7 @@ from openred_central.storage.store import MemoryStore
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.saver import Saver
 from openred_central.tasks.scheduler import Scheduler
+from tests.support.clock import VirtualClock
 from tests.support.options import directory_options, lifecycle_options, mass_silence_options, saver_options
 
 

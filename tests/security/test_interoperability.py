@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from http_message_signatures import (
     HTTPMessageSigner,
     HTTPMessageVerifier,
@@ -37,7 +38,7 @@ class Keys(HTTPSignatureKeyResolver):
     """Finds the one key under every name."""
 
     def __init__(self, key: PrivateKey) -> None:
-        self._key = key._key
+        self._key: Any = load_pem_private_key(key.to_pem(), None)
 
     def resolve_private_key(self, key_id: str) -> Any:
         return self._key

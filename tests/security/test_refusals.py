@@ -8,7 +8,7 @@ import re
 from tests.support.project import PACKAGE, sources
 
 
-def test_every_reason_is_a_plain_name_that_the_documentation_tells() -> None:
+def test_every_reason_is_documented() -> None:
     """Callers go by the reasons, so each stands in the docstring of a function of its module."""
     for path, source in sources(PACKAGE / "security").items():
         tree = ast.parse(source)

@@ -14,7 +14,7 @@ from tests.support.signed_requests import NOW, refusal
 
 
 def at(wall_s: float, *, jumped_s: float = 0.0) -> Now:
-    """The moment `wall_s` of a wall clock that was set forward by `jumped_s`."""
+    """Return the moment `wall_s` of a wall clock that was set forward by `jumped_s`."""
     return Now(0.0, wall_s, 1_000.0 + wall_s - jumped_s - NOW)
 
 
@@ -71,14 +71,14 @@ def test_one_node_cannot_flush_what_is_known_of_another() -> None:
     assert refusal(rings.admit, "victim", proof(), at(NOW)) == "replayed"
 
 
-def test_whoever_signs_for_another_with_a_key_of_his_fills_his_own_ring() -> None:
+def test_foreign_key_fills_only_its_own_ring() -> None:
     rings = ReplayRings()
     for number in range(ENTRIES_MAX):
         rings.admit("victim", proof(number)._replace(key_id="m" * 43), at(NOW))
     rings.admit("victim", proof(), at(NOW))
 
 
-def test_a_full_table_refuses_who_is_not_in_it_and_forgets_nobody() -> None:
+def test_full_table_refuses_new_nodes_and_forgets_none() -> None:
     rings = ReplayRings(rings_max=2)
     rings.admit("node-1", proof(), at(NOW))
     rings.admit("node-2", proof(), at(NOW))
@@ -91,7 +91,7 @@ def test_a_full_table_refuses_who_is_not_in_it_and_forgets_nobody() -> None:
     rings.admit("more", proof(2, NOW + 61), at(NOW + 61))
 
 
-def test_an_entry_is_kept_for_as_long_as_its_signature_is_valid() -> None:
+def test_entry_lasts_as_long_as_its_signature() -> None:
     """A clock that is fast makes signatures that are valid for up to a minute and a half."""
     early = proof(0, NOW + EARLY_S_MAX)
     rings = ReplayRings()
@@ -103,7 +103,7 @@ def test_an_entry_is_kept_for_as_long_as_its_signature_is_valid() -> None:
     assert len(rings) == 0
 
 
-def test_what_is_valid_no_more_is_swept_in_steps_and_the_rest_is_kept() -> None:
+def test_expired_entries_are_swept_in_steps() -> None:
     rings = ReplayRings()
     for number in range(10):
         rings.admit(f"node-{number}", proof(number), at(NOW))
@@ -142,7 +142,7 @@ def test_a_ring_agrees_with_a_plain_set(nodes: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("forward_s", [90.0, 7_200.0, 86_400.0])
-def test_a_clock_that_is_set_forward_and_back_lets_no_proof_in_again(forward_s: float) -> None:
+def test_clock_set_forward_and_back_readmits_no_proof(forward_s: float) -> None:
     rings = ReplayRings()
     rings.admit("node-1", proof(), at(NOW))
     ahead = at(NOW + 2 + forward_s, jumped_s=forward_s)
@@ -152,7 +152,7 @@ def test_a_clock_that_is_set_forward_and_back_lets_no_proof_in_again(forward_s: 
         assert refusal(rings.admit, "node-1", proof(), at(NOW + passed_s)) == "replayed"
 
 
-def test_a_clock_that_is_set_back_keeps_what_it_would_accept() -> None:
+def test_clock_set_back_keeps_valid_entries() -> None:
     rings = ReplayRings()
     rings.admit("node-1", proof(), at(NOW))
     back = at(NOW - 600 + 300, jumped_s=-600)

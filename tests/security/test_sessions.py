@@ -1,4 +1,4 @@
-"""A session says that one node with one key has lately signed, for a while, and nothing else."""
+"""A session shows for a while that one node with one key has signed; a claim proves one registration."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def mint(now_s: float = NOW, signed_s: float = NOW, generation: int = 0) -> str:
     return SESSIONS.mint("node-1", KEY_ID, now_s, signed_s, generation)
 
 
-def test_a_session_is_128_bits_of_a_mac_over_all_that_it_says() -> None:
+def test_session_is_a_128_bit_mac_over_its_content() -> None:
     text = mint(generation=7)
     numbers = [b"1800000300", b"1800000000", b"7"]
     message = pre_authentication_encoding(b"openred/3 session", b"node-1", KEY_ID.encode(), *numbers)
@@ -56,7 +56,7 @@ def test_a_session_is_valid_for_five_minutes() -> None:
     assert refusal(SESSIONS.check, text, "node-1", KEY_ID, NOW + LIFE_S, 0) == "session_expired"
 
 
-def test_a_session_is_renewed_for_an_hour_after_the_last_real_signature() -> None:
+def test_session_is_renewed_for_an_hour_after_a_signature() -> None:
     text, now_s, beats = mint(), float(NOW), 0
     while True:
         session = SESSIONS.check(text, "node-1", KEY_ID, now_s, 0)
@@ -80,20 +80,20 @@ def test_no_session_is_renewed_after_its_hour() -> None:
 
 
 @pytest.mark.parametrize("fraction_s", [0.0, 0.999])
-def test_a_session_is_given_back_as_it_is_while_it_has_more_than_four_minutes(fraction_s: float) -> None:
-    """What a node sends and is answered stays the same, and it never has less than four minutes."""
+def test_sessions_with_over_four_minutes_left_stay_unchanged(fraction_s: float) -> None:
+    """The bytes of requests and answers repeat, and a session never has less than four minutes."""
     text = mint(NOW + fraction_s)
     session = SESSIONS.check(text, "node-1", KEY_ID, NOW + 1, 0)
     assert SESSIONS.renew(session, NOW + fraction_s) == text
     assert SESSIONS.renew(session, NOW + 59.999) == text
-    # Whoever beats once a minute, or more rarely, is always given a new one.
+    # A node that sends one heartbeat a minute or fewer always gets a new session.
     renewed = SESSIONS.renew(session, NOW + fraction_s + 60)
     assert renewed is not None
     assert SESSIONS.check(renewed, "node-1", KEY_ID, NOW + 61, 0).expires_s == NOW + 60 + LIFE_S
 
 
 @given(st.integers(0, RENEWED_S_MAX - 1), st.floats(0, LIFE_S, exclude_max=True))
-def test_whatever_is_given_back_has_four_minutes_left_or_all_of_the_hour(minted_s: int, age_s: float) -> None:
+def test_renewed_sessions_last_four_minutes_or_to_the_hours_end(minted_s: int, age_s: float) -> None:
     now_s = NOW + minted_s + age_s
     text = mint(NOW + minted_s)
     if now_s >= min(NOW + minted_s + LIFE_S, NOW + RENEWED_S_MAX):
@@ -106,12 +106,12 @@ def test_whatever_is_given_back_has_four_minutes_left_or_all_of_the_hour(minted_
     assert expires_s <= NOW + RENEWED_S_MAX
 
 
-def test_a_session_is_renewed_for_the_node_and_key_and_generation_that_it_was_checked_for() -> None:
+def test_renewal_keeps_node_key_and_generation() -> None:
     session = SESSIONS.check(mint(generation=7), "node-1", KEY_ID, NOW + 100, 7)
     assert SESSIONS.renew(session, NOW + 100) == mint(NOW + 100, NOW, 7)
 
 
-def test_the_session_of_another_node_or_key_or_start_is_refused() -> None:
+def test_session_of_another_node_key_or_start_is_refused() -> None:
     text = mint()
     assert refusal(SESSIONS.check, text, "node-2", KEY_ID, NOW, 0) == "bad_session"
     assert refusal(SESSIONS.check, text, "node-1", other_key().key_id, NOW, 0) == "bad_session"
@@ -153,7 +153,7 @@ def test_no_session_with_one_character_changed_is_accepted(seed: int) -> None:
 
 
 def test_a_mac_of_another_purpose_is_refused() -> None:
-    """The same key and the same pieces, with another label; and a claim made with the same key."""
+    """Neither another label over equal pieces nor a claim by the same key passes for a session."""
     numbers = [b"1800000300", b"1800000000", b"0"]
     for label in (b"openred/3 claim", b"openred/3 token", b"openred/3 pop", b"openred/3 link", b""):
         message = pre_authentication_encoding(label, b"node-1", KEY_ID.encode(), *numbers)
@@ -190,7 +190,7 @@ def test_a_session_key_of_another_size_is_refused(size: int) -> None:
         Sessions(bytes(size))
 
 
-def test_a_claim_is_128_bits_of_a_mac_over_label_name_and_time() -> None:
+def test_claim_is_a_128_bit_mac_over_node_and_time() -> None:
     message = pre_authentication_encoding(b"openred/3 claim", b"node-1", struct.pack("<d", REGISTERED_AT))
     mac = hmac.new(KEY, message, hashlib.sha256).digest()[:16]
     claim = CLAIMS.claim("node-1", REGISTERED_AT)
@@ -198,21 +198,13 @@ def test_a_claim_is_128_bits_of_a_mac_over_label_name_and_time() -> None:
     assert base64.urlsafe_b64decode(claim + "==") == mac
 
 
-def test_a_claim_is_accepted_for_the_registration_it_was_made_for() -> None:
-    assert CLAIMS.is_valid(CLAIMS.claim("node-1", REGISTERED_AT), "node-1", REGISTERED_AT)
-
-
-def test_the_claim_of_another_node_is_refused() -> None:
-    assert not CLAIMS.is_valid(CLAIMS.claim("node-2", REGISTERED_AT), "node-1", REGISTERED_AT)
-
-
-def test_the_claim_of_an_earlier_registration_of_the_same_name_is_refused() -> None:
-    assert not CLAIMS.is_valid(CLAIMS.claim("node-1", REGISTERED_AT - 0.001), "node-1", REGISTERED_AT)
-
-
-def test_a_claim_made_with_another_key_is_refused() -> None:
-    other = Claims(bytes(CLAIM_KEY_BYTES))
-    assert not CLAIMS.is_valid(other.claim("node-1", REGISTERED_AT), "node-1", REGISTERED_AT)
+def test_claim_of_another_node_registration_or_key_is_refused() -> None:
+    for claims, node_id, registered_at in (
+        (CLAIMS, "node-2", REGISTERED_AT),
+        (CLAIMS, "node-1", REGISTERED_AT - 0.001),
+        (Claims(bytes(CLAIM_KEY_BYTES)), "node-1", REGISTERED_AT),
+    ):
+        assert not CLAIMS.is_valid(claims.claim(node_id, registered_at), "node-1", REGISTERED_AT)
 
 
 @pytest.mark.parametrize("presented", ["", " ", "A" * 22, "A" * 10_000, "ÿ", "\u20ac", "null"])

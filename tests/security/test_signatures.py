@@ -1,4 +1,4 @@
-"""A signed request is accepted as it was sent, once understood in full, and in no other form."""
+"""A signed request is accepted exactly as it was sent, and in no other form."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openred_central.encoding import pre_authentication_encoding
 from openred_central.security.node_keys import load_node_key, verify
 from openred_central.security.refusals import ProofError
 from openred_central.security.signatures import (
@@ -55,14 +56,14 @@ DIGEST_512 = (
 
 
 def prove(request: Message, key: PrivateKey | None = None, wall_s: float = NOW) -> Proof:
-    """All the steps, in their order."""
+    """Run all steps in their order."""
     signature = read_signature(request)
     check_time(signature, wall_s, STARTED)
     return check_proof(signature, request, (key or ed25519_key()).public.spki)
 
 
 def resigned(change: Callable[[str], str], request: Message = REQUEST) -> Message:
-    """`request` with its parameters changed, and signed again: the syntax alone can be wrong."""
+    """Return `request` with changed parameters and a new signature: only the syntax can be wrong."""
     label, _, parameters = field(request, "signature-input").partition("=")
     parameters = change(parameters)
     digest = dict(request.fields).get("content-digest", "")
@@ -72,7 +73,7 @@ def resigned(change: Callable[[str], str], request: Message = REQUEST) -> Messag
     return with_field(changed, "signature", f"{label}=:{signature}:")
 
 
-# What others have published.
+# Published examples.
 
 
 def test_rfc_9421_b_2_2_verifies_by_our_base() -> None:
@@ -125,7 +126,7 @@ def test_the_digest_of_rfc_9530_is_ours() -> None:
     check_digest(expected, b'{"hello": "world"}')
 
 
-# What is accepted.
+# Accepted requests.
 
 
 @pytest.mark.parametrize("request_", [REQUEST, WITHOUT], ids=["with body", "without body"])
@@ -161,7 +162,7 @@ def test_one_signature_may_have_any_label(label: str) -> None:
     assert prove(request)
 
 
-def test_the_authority_is_signed_in_lower_case_without_its_default_port() -> None:
+def test_signed_authority_has_no_default_port() -> None:
     assert prove(REQUEST._replace(authority="Directory.Example:443"))
     assert refusal(prove, REQUEST._replace(authority="directory.example:8080")) == "bad_signature"
 
@@ -171,7 +172,7 @@ def test_a_nonce_has_16_to_64_characters_of_any_kind(nonce: str) -> None:
     assert prove(signed(ed25519_key(), nonce=nonce)).nonce == nonce
 
 
-# What is not: other requests than the one signed.
+# Refused: a request other than the signed one.
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_the_message_does_not_decide_the_algorithm(algorithm: str) -> None:
     assert refusal(prove, changed) == "wrong_algorithm"
 
 
-# What is not: another time.
+# Refused: another time.
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,7 @@ def test_a_signature_ends_by_its_own_expires() -> None:
     assert refusal(prove, expiring, None, NOW + 5) == "signature_expired"
 
 
-# What is not: another syntax.
+# Refused: another syntax.
 
 
 def replaced(old: str, new: str) -> Callable[[str], str]:
@@ -362,7 +363,7 @@ def test_digests_by_others_may_stand_beside_ours(form: str) -> None:
 
 @pytest.mark.parametrize("port", [80, 443])
 def test_the_port_may_be_signed_as_it_was_sent(port: int) -> None:
-    """Which one is left out depends on the scheme (RFC 9421 §2.2.3), which a proxy hides."""
+    """The default port depends on the scheme (RFC 9421 §2.2.3), which a proxy may hide."""
     request = REQUEST._replace(authority=f"Directory.Example:{port}")
     signature = read_signature(request)
     for authority in (f"directory.example:{port}", "directory.example"):
@@ -435,7 +436,7 @@ def test_a_request_has_one_signature() -> None:
     assert refusal(prove, double) == "signature_syntax"
 
 
-def test_an_exchange_of_keys_has_two_signatures_of_the_same_request() -> None:
+def test_key_change_has_two_signatures_of_one_request() -> None:
     headers = rotation_headers(
         "directory.example", "/nodes/n/key", BODY, ed25519_key(), other_key(), NOW, NONCE
     )
@@ -461,9 +462,7 @@ def test_key_change_has_the_labels_old_and_new(labels: list[str]) -> None:
 
 
 def test_a_signature_of_another_purpose_is_refused() -> None:
-    """The same key signs for peers, too: what it signs there begins with another label, and is no base."""
-    from openred_central.encoding import pre_authentication_encoding
-
+    """A key signs for peers, too: those messages begin with another label and are no signature base."""
     for purpose in (b"openred/3 pop", b"openred/3 token", b"openred/3 session"):
         digest, parameters = field(REQUEST, "content-digest"), field(REQUEST, "signature-input")[5:]
         base = request_base("POST", "directory.example", "/register", digest, parameters)
@@ -472,7 +471,7 @@ def test_a_signature_of_another_purpose_is_refused() -> None:
         assert refusal(prove, changed) == "bad_signature"
 
 
-# Whatever is sent.
+# Any input.
 
 
 def test_no_request_with_one_character_changed_is_proven(seed: int) -> None:
@@ -493,7 +492,7 @@ def test_no_request_with_one_character_changed_is_proven(seed: int) -> None:
             except ProofError:
                 continue
             accepted.append((name, changed))
-    # The label is not signed, and means nothing where it is one: changed in both fields alike it would do.
+    # The label is not signed: changed in both headers alike it would be accepted.
     assert accepted == []
 
 
@@ -531,7 +530,7 @@ def test_what_is_signed_is_proven(method: str, authority: str, path: str, body: 
     assert prove(request) == Proof(ed25519_key().key_id, NOW, nonce)
 
 
-def test_who_is_not_proven_is_told_what_to_sign() -> None:
+def test_accept_signature_names_the_profile() -> None:
     assert accept_signature(with_body=True) == (
         'sig1=("@method" "@authority" "@path" "content-digest");created;nonce;keyid;tag="openred-3"'
     )

@@ -1,4 +1,4 @@
-"""Private keys are made, kept and signed with; what they sign is what the directory reads."""
+"""Private keys are made, kept and signed with; the directory reads what they sign."""
 
 from __future__ import annotations
 
@@ -17,20 +17,15 @@ from openred_central.security.signatures import (
     check_proof,
     check_time,
     content_digest,
-    read_rotation,
     read_signature,
     request_base,
 )
-from openred_central.security.signing import PrivateKey, rotation_headers, sign_example
+from openred_central.security.signing import PrivateKey, sign_example
 from tests.support.parts import needs_program
 from tests.support.signed_requests import (
     BODY,
-    NONCE,
-    NOW,
     ed25519_key,
     field,
-    message,
-    other_key,
     rsa_key,
     signed,
 )
@@ -61,7 +56,7 @@ def test_a_key_kept_as_pem_is_the_same_key(password: bytes | None) -> None:
         assert PrivateKey.from_pem(pem, password).public == key.public
 
 
-def test_a_password_that_is_missing_wrong_or_not_needed_is_said_so() -> None:
+def test_password_errors_are_named() -> None:
     encrypted = ed25519_key().to_pem(b"secret")
     with pytest.raises(ValueError, match="its password is needed"):
         PrivateKey.from_pem(encrypted)
@@ -113,18 +108,6 @@ def test_a_request_without_a_body_has_no_digest() -> None:
     request = signed(rsa_key(), path="/heartbeat/node-1", body=b"")
     assert "content-digest" not in dict(request.fields)
     check_proof(read_signature(request), request, rsa_key().public.spki)
-
-
-@pytest.mark.parametrize("with_old", [True, False])
-def test_an_exchange_of_keys_is_signed_by_both_or_by_the_new_one(with_old: bool) -> None:
-    old = ed25519_key() if with_old else None
-    headers = rotation_headers("directory.example", "/nodes/n/key", BODY, old, other_key(), NOW, NONCE)
-    request = message(path="/nodes/n/key", headers=headers)
-    by_old, by_new = read_rotation(request)
-    check_proof(by_new, request, other_key().public.spki)
-    assert (by_old is not None) == with_old
-    if by_old is not None:
-        check_proof(by_old, request, ed25519_key().public.spki)
 
 
 def sign(folder: Path, key: PrivateKey, *arguments: str, url: str = URL) -> list[str]:

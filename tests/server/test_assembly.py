@@ -12,14 +12,15 @@ import pytest
 
 from openred_central.api.feed.broadcast import Broadcast
 from openred_central.api.feed.event_log import EventFeed, EventLog
+from openred_central.api.routes import install
 from openred_central.api.service import Api
-from openred_central.clock import VirtualClock
 from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.sessions import CLAIM_KEY
 from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, descriptors_needed, log_unserved
 from openred_central.settings.config import Configuration
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, Store
+from tests.support.clock import VirtualClock
 from tests.support.minting import Here
 from tests.support.records import alter, batch, opened, record
 
@@ -146,6 +147,14 @@ def test_only_what_is_on_disk_is_copied(tmp_path: Path) -> None:
         assert server.parts.snapshotter is None
     with assembled(Configuration(database=str(tmp_path / "openred.db"))) as server:
         assert server.parts.snapshotter is not None
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_setting_switches_the_fast_path(fast_path: bool) -> None:
+    with assembled(Configuration(database="memory:", fast_path=fast_path)) as server:
+        install(server.parts.engine, server.api)
+        prepared = [route.template for route in server.parts.engine.routes() if route.prepare is not None]
+        assert prepared == (["/heartbeat/{node_id}"] if fast_path else [])
 
 
 def test_files_may_be_open_for_all_connections_and_probes() -> None:

@@ -194,5 +194,5 @@ def test_without_settings_the_parts_have_their_own_defaults() -> None:
 
 
 def test_a_configuration_made_in_code_is_checked_as_well() -> None:
-    with pytest.raises(ConfigError, match="grace_s is -1"):
-        Configuration(grace_s=-1.0)
+    with pytest.raises(ConfigError, match="connections_per_address_max is 64"):
+        Configuration(connections_max=1)

@@ -77,7 +77,7 @@ def at_rest(world: World, beating: list[str]) -> bool:
         model.nodes.keys() == set(beating)
         and {node.state for node in model.nodes.values()} == {State.ACTIVE}
         and not model.graves
-        and not expiry.waiting_count
+        and not len(expiry.waiting)
         and expiry.silence.hold is None
     )
 

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from openred_central.clock import AttendedTime, Now, VirtualClock
+from openred_central.clock import AttendedTime, Now
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory
 from openred_central.directory.discovery import Query
@@ -26,6 +26,7 @@ from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
 from tests.support.building import HOUR_S, NEVER_HOLDS, DictStore, beat, registration
+from tests.support.clock import VirtualClock
 from tests.support.options import directory_options
 
 from .model import Grave, Model, Node, Refused, Said
@@ -182,11 +183,11 @@ class World:
 
     def _expect_nothing_due(self, now: Now) -> None:
         expiry, registry = self.directory.expiry, self.directory.nodes.registry
-        if expiry.silence.hold is None and not expiry.waiting_count:
+        if expiry.silence.hold is None and not len(expiry.waiting):
             for node_id in self.model.due(now):
                 slot = registry.slot_of(node_id)
                 assert slot is not None
-                assert expiry.is_asked(slot) or expiry.is_postponed(slot), (
+                assert slot in expiry.asked or slot in expiry.postponed, (
                     f"{node_id} is due and was not moved on"
                 )
         if expiry.silence.hold is None:
@@ -237,7 +238,7 @@ class World:
             match self.chance.randrange(4) if self.faults else 1:
                 case 0:
                     slot = self.directory.nodes.registry.slot_of(request.node_id)
-                    awaited = self.directory.expiry.is_asked(request.slot)
+                    awaited = request.slot in self.directory.expiry.asked
                     if slot == request.slot and (awaited or not self.model.nodes[request.node_id].left):
                         self.model.heartbeat(request.node_id, self.now)
                     self.directory.expiry.probed(request.slot, request.node_id, alive=True, now=self.now)

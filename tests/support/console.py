@@ -7,7 +7,8 @@ import random
 from collections.abc import Mapping
 
 from openred_central.cli.console import Console, Style
-from openred_central.clock import Clock, VirtualClock
+from openred_central.clock import Clock
+from tests.support.clock import VirtualClock
 
 
 class Recorded:

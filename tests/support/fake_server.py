@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from openred_central.client.connections import Address, Connections
-from openred_central.clock import VirtualClock
+from tests.support.clock import VirtualClock
 
 URL = "http://directory.example:8000"
 

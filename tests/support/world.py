@@ -16,7 +16,7 @@ from openred_central.api.feed.broadcast import Broadcast
 from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.api.routes import NAMES, install
 from openred_central.api.service import Api, Moments
-from openred_central.clock import Now, VirtualClock
+from openred_central.clock import Now
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import LifecycleOptions
@@ -31,6 +31,7 @@ from openred_central.security.signing import PrivateKey, signed_headers
 from openred_central.security.tokens.revocations import RecentTokens, Revocations
 from openred_central.security.tokens.tokens import Mint, NoKey, PeerToken, Publication
 from openred_central.storage.store import StoreState
+from tests.support.clock import VirtualClock
 from tests.support.described import faults
 from tests.support.options import directory_options, lifecycle_options, limit_options, mass_silence_options
 

@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 import pytest
 
-from openred_central.clock import VirtualClock
 from openred_central.security.directory_keys.keyset import read_document
 from openred_central.security.directory_keys.root import KeyOptions, QuantumPolicy, RootRefused
 from openred_central.security.tokens.tokens import PeerToken, verify_token
@@ -29,12 +28,30 @@ from openred_central.tasks.keykeeper import (
     NoKey,
     NoThread,
 )
+from tests.support.clock import VirtualClock
 from tests.support.keys import NOW, directory_key
 from tests.support.options import key_options
 
 # Nothing here waits longer than this for what has to happen at once.
 WAIT_S = 20.0
 CLASSICAL = key_options(quantum=QuantumPolicy.OFF)
+
+
+class FakeRing:
+    """A schedule that records what it is told."""
+
+    def __init__(self, calls: list[tuple[str, object]]) -> None:
+        self.calls = calls
+        self.unsaved = False
+
+    def shift(self, jump_s: float) -> None:
+        self.calls.append(("shift", round(jump_s)))
+
+    def rotate(self, now_s: float) -> None:
+        self.calls.append(("rotate", now_s))
+
+    def revoke(self, key_id: str, now_s: float) -> None:
+        self.calls.append(("revoke", key_id))
 
 
 class FakeKeys:
@@ -44,8 +61,8 @@ class FakeKeys:
         self.signing = directory_key()
         self.served: Served | None = None
         self.notices: list[str] = []
-        self.unsaved = False
         self.calls: list[tuple[str, object]] = []
+        self.ring = FakeRing(self.calls)
         self.threads: set[int] = set()
         self.error: Exception | None = None
 
@@ -57,15 +74,6 @@ class FakeKeys:
         self.threads.add(threading.get_ident())
         if self.error is not None:
             raise self.error
-
-    def shift(self, jump_s: float) -> None:
-        self.calls.append(("shift", round(jump_s)))
-
-    def rotate(self, now_s: float) -> None:
-        self.calls.append(("rotate", now_s))
-
-    def revoke(self, key_id: str, now_s: float) -> None:
-        self.calls.append(("revoke", key_id))
 
 
 class Held(ThreadPoolExecutor):

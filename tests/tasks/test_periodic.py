@@ -7,7 +7,6 @@ import logging
 
 import pytest
 
-from openred_central.clock import VirtualClock
 from openred_central.listening import StartError
 from openred_central.tasks import periodic
 from openred_central.tasks.periodic import (
@@ -18,6 +17,7 @@ from openred_central.tasks.periodic import (
     Trouble,
     described,
 )
+from tests.support.clock import VirtualClock
 
 # The limit of each wait.
 WAIT_S = 20.0

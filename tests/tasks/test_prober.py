@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.clock import VirtualClock
 from openred_central.directory.life.expiry import PROBE_ANSWER_S, ProbeRequest
 from openred_central.tasks.prober import (
     CONNECT_TIMEOUT_S_MAX,
@@ -23,6 +22,7 @@ from openred_central.tasks.prober import (
     has_route,
     probe_refusal,
 )
+from tests.support.clock import VirtualClock
 from tests.support.options import prober_options
 
 HERE = "127.0.0.1"

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from openred_central.clock import Now, VirtualClock
+from openred_central.clock import Now
 from openred_central.security.refusals import LIFETIME_S_MAX
 from openred_central.security.tokens.revocations import SWEPT_MAX, TOKENS_MAX, Revocations
 from openred_central.storage.loading import load_revocations
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, Store, StoreError
 from openred_central.tasks.saver import RevocationSaver
+from tests.support.clock import VirtualClock
 from tests.support.records import alter, opened
 
 TOKEN = "A" * 22

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from openred_central.clock import AttendedTime, Now, VirtualClock
+from openred_central.clock import AttendedTime, Now
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, SignOfLife
 from openred_central.errors import InternalBug
@@ -21,6 +21,7 @@ from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, RowsRefused, StoreError, StoreState
 from openred_central.tasks.periodic import Supervisor
 from openred_central.tasks.saver import BEHIND_S, FLUSH_S_MAX, Saver
+from tests.support.clock import VirtualClock
 from tests.support.options import saver_options
 
 from ..support.waiting import until

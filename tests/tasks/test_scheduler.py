@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from openred_central.clock import AttendedTime, VirtualClock
+from openred_central.clock import AttendedTime
 from openred_central.directory.life.expiry import POSTPONE_S, ProbeRequest
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions, State
@@ -23,6 +23,7 @@ from openred_central.tasks.scheduler import (
     log_transitions,
 )
 from tests.support.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
+from tests.support.clock import VirtualClock
 from tests.support.options import lifecycle_options, mass_silence_options
 
 SUSPICIOUS = mass_silence_options(share=0.25, nodes_min=4, hold_s_max=100.0)

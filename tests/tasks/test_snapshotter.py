@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from openred_central.clock import VirtualClock
 from openred_central.storage.copies.snapshots import Manifest
 from openred_central.tasks.snapshotter import (
     FIRST_S,
@@ -22,6 +21,7 @@ from openred_central.tasks.snapshotter import (
     SnapshotFailed,
     Snapshotter,
 )
+from tests.support.clock import VirtualClock
 from tests.support.options import snapshot_options
 from tests.support.waiting import until
 

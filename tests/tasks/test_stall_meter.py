@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from openred_central.clock import VirtualClock
 from openred_central.histogram import quantile
 from openred_central.tasks.stall_meter import PERIOD_S, StallMeter
+from tests.support.clock import VirtualClock
 
 
 async def test_lateness_is_counted() -> None:

@@ -89,11 +89,11 @@ def row(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
     """Return the node in `slot` as a listing shows it."""
     registry = directory.nodes.registry
     record_ends_s = directory.nodes.deadline_s(slot)
-    held = registry.flags(slot) & HELD
+    held = registry.flags[slot] & HELD
     return {
         **describe(directory, slot, now),
         **_marks(directory, slot),
-        "registered_at": rfc3339(registry.registered_at(slot)),
+        "registered_at": rfc3339(registry.registered_at[slot]),
         "state_ends_at": None if held else rfc3339(now.wall_s + record_ends_s - now.attended_s),
     }
 
@@ -112,7 +112,7 @@ def read_query(text: str) -> NodeQuery:
 
 
 def _marks(directory: Directory, slot: int) -> dict[str, bool]:
-    flags = directory.nodes.registry.flags(slot)
+    flags = directory.nodes.registry.flags[slot]
     return {
         "discoverable": bool(flags & DISCOVERABLE),
         "left": bool(flags & LEFT),

@@ -226,7 +226,7 @@ class Limits:
         origin = self.origin(request)
         network = network_key(origin)
         if network is not None and not origin.exempt:
-            self._networks.enter(network, slot, self._registry.registered_at(slot))
+            self._networks.enter(network, slot, self._registry.registered_at[slot])
 
     def _charge_of(
         self, limits: _ByNode | None, request: Request, proved: bool
@@ -236,7 +236,7 @@ class Limits:
         return partial(self._charge, limits.limit(proved))
 
     def _charge(self, limit: NodeLimit, slot: int) -> HeaderFields:
-        verdict = limit.charge(slot, self._registry.registered_at(slot), self._now_s())
+        verdict = limit.charge(slot, self._registry.registered_at[slot], self._now_s())
         return self._accept(limit.policy, verdict, "this node")
 
     def _accept(self, policy: Policy, verdict: Verdict, whose: str) -> HeaderFields:
@@ -259,7 +259,7 @@ class Limits:
         )
 
     def _is_there(self, slot: int, registered_at: float) -> bool:
-        return not self._registry.is_free(slot) and self._registry.registered_at(slot) == registered_at
+        return not self._registry.is_free(slot) and self._registry.registered_at[slot] == registered_at
 
 
 def _charge_nothing(slot: int) -> HeaderFields:

@@ -157,7 +157,7 @@ class Prover:
         except (ProofError, CallerError):
             # The handler refuses the request.
             return None
-        return Repeated(session, self.directory.nodes.registry.profile(slot))
+        return Repeated(session, self.directory.nodes.registry.profiles[slot])
 
     def holds_again(self, repeated: Repeated, node_id: str, slot: int, now: Now) -> bool:
         """Return whether that session still proves the node in `slot`, and needs no renewal yet.
@@ -168,7 +168,7 @@ class Prover:
         registry = self.directory.nodes.registry
         return (
             session.node_id == node_id
-            and registry.profile(slot) == profile
+            and registry.profiles[slot] == profile
             and registry.generation(slot) == session.generation
             and session.is_fresh(now.monotonic_s + self.steady_ahead_s)
         )
@@ -193,7 +193,7 @@ class Prover:
         if registration.next_key and shown.means is not Means.KEY:
             raise next_key_unsigned()
         if shown.means is Means.KEY and slot is not None and key is not None:
-            is_keyed = bool(self.directory.nodes.registry.flags(slot) & KEYED)
+            is_keyed = bool(self.directory.nodes.registry.flags[slot] & KEYED)
             return Permit(shown, proved=is_keyed and self.spki(slot) == key.spki)
         return Permit(shown, proved=shown.means is Means.CLAIM)
 
@@ -214,7 +214,7 @@ class Prover:
 
         An invalid proof counts as none.
         """
-        if self.directory.nodes.registry.flags(slot) & DISCOVERABLE:
+        if self.directory.nodes.registry.flags[slot] & DISCOVERABLE:
             return True
         try:
             return bool(self.shown(request, slot, now))
@@ -263,15 +263,15 @@ class Prover:
 
     def is_bound(self, slot: int) -> bool:
         """Return whether the node in `slot` is bound to its key."""
-        return bool(self.directory.nodes.registry.flags(slot) & PROVEN)
+        return bool(self.directory.nodes.registry.flags[slot] & PROVEN)
 
     def spki(self, slot: int) -> bytes:
         """Return the key of the node in `slot`, as DER. Raises `CallerError` 401 if the key is only text."""
         registry = self.directory.nodes.registry
-        if not registry.flags(slot) & KEYED:
+        if not registry.flags[slot] & KEYED:
             raise key_is_text()
         # Its form was checked at registration.
-        return kept_spki(profile_parts(registry.profile(slot))[2])
+        return kept_spki(profile_parts(registry.profiles[slot])[2])
 
     def _shown_by_registration(
         self, request: Request, node_id: str, key: NodeKey | None, slot: int | None, now: Now
@@ -334,7 +334,7 @@ class Prover:
             )
             raise self._refused(request, error, now)
         if scheme == _CLAIM_SCHEME and self.claims.is_valid(
-            secret, registry.node_id(slot), registry.registered_at(slot)
+            secret, registry.node_id(slot), registry.registered_at[slot]
         ):
             return BY_CLAIM
         self._charge_failure(request)

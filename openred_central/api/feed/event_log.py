@@ -192,4 +192,4 @@ class EventFeed:
         """Return whether anybody may see the node; a removed node may have been hidden, so it may not."""
         registry = self._nodes.registry
         slot = registry.slot_of(node_id)
-        return slot is not None and bool(registry.flags(slot) & DISCOVERABLE)
+        return slot is not None and bool(registry.flags[slot] & DISCOVERABLE)

@@ -183,7 +183,7 @@ def _away_until(away_until_s: float, now: Now) -> str | None:
 def _deadlines_ahead(directory: Directory, slot: int, now: Now) -> list[dict[str, Any]]:
     """Return each state that silence still leads to, and when, up to DEAD; none for a node that is held."""
     registry = directory.nodes.registry
-    if registry.flags(slot) & HELD:
+    if registry.flags[slot] & HELD:
         return []
     state, at_s = registry.state(slot), directory.nodes.deadline_s(slot)
     ahead = []

@@ -66,34 +66,17 @@ class Expiry:
         self._probing = probing
         self.silence = silence
         self.probe_requests: deque[ProbeRequest] = deque()
-        self._asked: dict[int, str] = {}
-        # Due slots whose probe was postponed.
-        self._postponed: set[int] = set()
+        # Due slots whose probe is under way, with the id of the node, and those whose probe was postponed.
+        self.asked: dict[int, str] = {}
+        self.postponed: set[int] = set()
         # Due slots that wait for the end of a hold, or for the next pass after it. An entry of the queue
         # counts only while its slot is in the set.
         self._waiting_queue: deque[int] = deque()
-        self._waiting: set[int] = set()
+        self.waiting: set[int] = set()
         # Waiting slots that count as silent already, because they changed state within the hour.
         self._waiting_counted: set[int] = set()
         # Slots whose transition failed, with the error. They are left alone until the node is heard.
         self.set_aside: dict[int, str] = {}
-
-    @property
-    def waiting_count(self) -> int:
-        """Number of nodes that are due and held back."""
-        return len(self._waiting)
-
-    def is_waiting(self, slot: int) -> bool:
-        """Return whether the node in `slot` is due and held back."""
-        return slot in self._waiting
-
-    def is_asked(self, slot: int) -> bool:
-        """Return whether a probe of the node in `slot` is under way."""
-        return slot in self._asked
-
-    def is_postponed(self, slot: int) -> bool:
-        """Return whether the node in `slot` is due and its probe postponed."""
-        return slot in self._postponed
 
     def next_s(self) -> float | None:
         """Return the time of the next deadline, in attended seconds; None without any."""
@@ -119,9 +102,9 @@ class Expiry:
         if handled == limit:
             return handled
         if held:
-            waiting = len(self._waiting) - len(self._waiting_counted)
+            waiting = len(self.waiting) - len(self._waiting_counted)
             self.silence.reconsider(waiting, len(self._nodes.registry), now.attended_s, now.monotonic_s)
-        elif not blocked and not self._asked:
+        elif not blocked and not self.asked:
             self.silence.caught_up()
         return handled + self._expire_tombstones(now, limit - handled)
 
@@ -134,7 +117,7 @@ class Expiry:
             self.postpone(slot, node_id, now)
             return
         registry = self._nodes.registry
-        awaited = self._asked.get(slot) == node_id
+        awaited = self.asked.get(slot) == node_id
         if not alive:
             if awaited:
                 # The next piece of work finds the node due and unanswered.
@@ -143,15 +126,15 @@ class Expiry:
             # A late answer is a sign of life, too, unless the node has left in the meantime.
             not registry.is_free(slot)
             and registry.node_id(slot) == node_id
-            and not registry.flags(slot) & LEFT
+            and not registry.flags[slot] & LEFT
         ):
             self.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
 
     def postpone(self, slot: int, node_id: str, now: Now) -> None:
         """Postpone the probe of a node by `POSTPONE_S`, because it cannot be made now."""
-        if self._asked.get(slot) == node_id:
-            del self._asked[slot]
-            self._postponed.add(slot)
+        if self.asked.get(slot) == node_id:
+            del self.asked[slot]
+            self.postponed.add(slot)
             self._nodes.deadlines.disarm(slot)
             self._nodes.deadlines.arm(slot, now.attended_s + POSTPONE_S)
 
@@ -175,17 +158,15 @@ class Expiry:
 
     def questions(self, slot: int) -> bool:
         """Return whether the life of the node in `slot` is in question until its next sign of life."""
-        return (
-            slot in self._waiting or slot in self._asked or slot in self._postponed or slot in self.set_aside
-        )
+        return slot in self.waiting or slot in self.asked or slot in self.postponed or slot in self.set_aside
 
     def let_go(self, slot: int) -> None:
         """End all doubts about the node in `slot`, because it was heard; its deadline counts again."""
         self.silence.returned(slot)
-        self._waiting.discard(slot)
+        self.waiting.discard(slot)
         self._waiting_counted.discard(slot)
-        self._asked.pop(slot, None)
-        self._postponed.discard(slot)
+        self.asked.pop(slot, None)
+        self.postponed.discard(slot)
         self.set_aside.pop(slot, None)
         self._nodes.deadlines.arm(slot, self._nodes.deadline_s(slot))
 
@@ -197,7 +178,7 @@ class Expiry:
         return True
 
     def _revive(self, slot: int, event: Event, now: Now) -> None:
-        flags = self._nodes.registry.flags(slot)
+        flags = self._nodes.registry.flags[slot]
         if flags & LEFT:
             self._nodes.rewrite(self._nodes.registry.record(slot)._replace(flags=flags & ~LEFT))
         self._nodes.enter(slot, event, at=now.wall_s, at_s=now.attended_s)
@@ -213,8 +194,8 @@ class Expiry:
             slot = queue.popleft()
             passed += 1
             # Otherwise the entry is stale: the node was heard since.
-            if slot in self._waiting:
-                self._waiting.remove(slot)
+            if slot in self.waiting:
+                self.waiting.remove(slot)
                 self._waiting_counted.discard(slot)
                 return [slot], passed
         if passed:
@@ -287,13 +268,13 @@ class Expiry:
         """Move on a node whose deadline has come. Return False if it must wait, like all not yet probed."""
         nodes = self._nodes
         due_s = nodes.deadline_s(slot)
-        unanswered = self._asked.pop(slot, None) is not None
-        self._postponed.discard(slot)
+        unanswered = self.asked.pop(slot, None) is not None
+        self.postponed.discard(slot)
         if due_s > now.attended_s:
             nodes.deadlines.arm(slot, due_s)
             return True
         if not unanswered:
-            if not self.silence.may_advance(slot, len(nodes.registry), len(self._asked), now):
+            if not self.silence.may_advance(slot, len(nodes.registry), len(self.asked), now):
                 self._wait(slot)
                 return False
             if self._probing:
@@ -321,13 +302,13 @@ class Expiry:
 
     def _probe(self, slot: int, now: Now) -> None:
         registry = self._nodes.registry
-        node_id, profile = registry.node_id(slot), Profile.decode(registry.profile(slot))
-        self._asked[slot] = node_id
+        node_id, profile = registry.node_id(slot), Profile.decode(registry.profiles[slot])
+        self.asked[slot] = node_id
         self.probe_requests.append(ProbeRequest(slot, node_id, profile.address, profile.port))
         self._nodes.deadlines.arm(slot, now.attended_s + PROBE_ANSWER_S)
 
     def _wait(self, slot: int) -> None:
-        self._waiting.add(slot)
+        self.waiting.add(slot)
         if self.silence.counts(slot):
             self._waiting_counted.add(slot)
         self._waiting_queue.append(slot)
@@ -345,26 +326,6 @@ class Expiry:
 def is_crowded(count: int, count_max: int) -> bool:
     """Return whether so many nodes or bytes are held that nodes make room for new ones."""
     return count >= CROWDED_SHARE * count_max
-
-
-def makes_room(
-    *,
-    kept: bool,
-    registered_at: float,
-    last_seen_at: float,
-    last_seen_s: float,
-    away_until_s: float,
-    now_s: float,
-) -> bool:
-    """Return whether a node makes room: nothing keeps it, and it was never heard since it registered.
-
-    `kept`: the node proved its key, or an operator holds it. `registered_at` and `last_seen_at` are wall
-    times, equal for a node that was never heard again. `last_seen_s`, `away_until_s` and `now_s` are attended
-    seconds, so that no node loses its place because we were away. A node that announced an absence until
-    `away_until_s` is expected only from then on.
-    """
-    expected_s = max(last_seen_s, away_until_s)
-    return not kept and last_seen_at == registered_at and now_s - expected_s >= UNHEARD_S
 
 
 class Crowding:
@@ -405,12 +366,14 @@ class Crowding:
                 yield slot
 
     def _makes_room(self, slot: int, now_s: float) -> bool:
+        """Return whether nothing keeps the node in `slot`, and it was never heard since it registered.
+
+        A proved key or an operator keeps a node. A node that announced an absence is expected only from its
+        end on. Attended seconds count, so that no node loses its place because we were away.
+        """
         registry = self._registry
-        return makes_room(
-            kept=bool(registry.flags(slot) & (PROVEN | HELD)),
-            registered_at=registry.registered_at(slot),
-            last_seen_at=registry.last_seen_at[slot],
-            last_seen_s=registry.last_seen_s[slot],
-            away_until_s=registry.away_s(slot)[1],
-            now_s=now_s,
-        )
+        if registry.flags[slot] & (PROVEN | HELD):
+            return False
+        expected_s = max(registry.last_seen_s[slot], registry.away_s(slot)[1])
+        never_heard = registry.last_seen_at[slot] == registry.registered_at[slot]
+        return never_heard and now_s - expected_s >= UNHEARD_S

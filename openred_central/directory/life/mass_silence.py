@@ -43,14 +43,6 @@ class MassSilenceOptions:
     nodes_min: int
     hold_s_max: float
 
-    def __post_init__(self) -> None:
-        if not self.share > 0:
-            raise ValueError(f"mass_silence_share is {self.share}, allowed is anything above 0")
-        if self.nodes_min < 1:
-            raise ValueError(f"mass_silence_nodes_min is {self.nodes_min}, allowed is 1 and above")
-        if not self.hold_s_max > 0:
-            raise ValueError(f"mass_silence_hold_max_s is {self.hold_s_max}, allowed is anything above 0")
-
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -92,22 +84,14 @@ class MassSilence:
         self._first = 1
         # Number of the slice in which the node in each slot last moved on. A number below `_first` is stale.
         self._slice_of = array("I")
-        self._recent = 0
+        # Number of nodes that silence moved on within the last window and that were not heard since.
+        self.recent = 0
         self._window_started_s: float | None = None
         self._passed_s = -1.0
-        self._releasing = False
+        # True while the backlog of a hold moves on, at a bounded pace.
+        self.releasing = False
         self._pass_started_s = 0.0
         self._pass_count = 0
-
-    @property
-    def releasing(self) -> bool:
-        """True while the backlog of a hold moves on, at a bounded pace."""
-        return self._releasing
-
-    @property
-    def recent(self) -> int:
-        """Number of nodes that silence moved on within the last window and that were not heard since."""
-        return self._recent
 
     def threshold(self, nodes: int) -> float:
         """Return how many silent nodes within one window are believed in a registry of `nodes`."""
@@ -122,10 +106,10 @@ class MassSilence:
 
     def believes(self, count: int, nodes: int, now: Now) -> bool:
         """Return whether any `count` more of `nodes` may move on by silence, while none is being probed."""
-        if self.hold is not None or self._releasing:
+        if self.hold is not None or self.releasing:
             return False
         self._pass_time(now.attended_s)
-        return self._recent + count <= self.threshold(nodes)
+        return self.recent + count <= self.threshold(nodes)
 
     def may_advance(self, slot: int, nodes: int, asked: int, now: Now) -> bool:
         """Return whether the node in `slot` may move on by silence; begin a hold if it is one too many.
@@ -136,25 +120,25 @@ class MassSilence:
         if self.hold is not None:
             return False
         self._pass_time(now.attended_s)
-        if self._releasing:
+        if self.releasing:
             return self._pass_count + asked < max(1, int(RELEASE_SHARE * nodes))
         threshold = self.threshold(nodes)
         # A node that is counted already does not increase the number.
-        if self._recent + asked + 1 <= threshold or self.counts(slot):
+        if self.recent + asked + 1 <= threshold or self.counts(slot):
             return True
         if asked:
             return False
         self.hold = Hold(
             now.wall_s,
             now.monotonic_s,
-            f"{self._recent} of {nodes} nodes fell silent within an hour and more would follow; at most "
+            f"{self.recent} of {nodes} nodes fell silent within an hour and more would follow; at most "
             f"{threshold:.0f} are believed, {self.usual_per_h:.1f} an hour are usual",
         )
         return False
 
     def advanced(self, slots: Sequence[int], now_s: float) -> None:
         """Count the nodes in `slots`, which silence moved on at attended `now_s`."""
-        if self._releasing:
+        if self.releasing:
             # The backlog shows how long the hold was, not how many nodes fall silent now.
             self._pass_count += len(slots)
             return
@@ -171,7 +155,7 @@ class MassSilence:
                 self.returned(slot)
             slice_of[slot] = number
         self._slices[-1].living += len(slots)
-        self._recent += len(slots)
+        self.recent += len(slots)
 
     def died(self, slot: int, node_id: str) -> None:
         """Count the node in `slot` by its name from now on, because it died."""
@@ -186,7 +170,7 @@ class MassSilence:
         if self.counts(slot):
             self._slices[self._slice_of[slot] - self._first].living -= 1
             self._slice_of[slot] = 0
-            self._recent -= 1
+            self.recent -= 1
 
     def began_anew(self, node_id: str) -> None:
         """Stop counting a node that had died, because it was registered again."""
@@ -194,36 +178,34 @@ class MassSilence:
         for each in self._slices:
             if part in each.dead and node_id in each.dead[part]:
                 del each.dead[part][node_id]
-                self._recent -= 1
+                self.recent -= 1
                 return
 
     def release(self, now_s: float) -> None:
         """End a hold. Nodes that are still silent move on at a bounded pace until `caught_up`."""
         self.hold = None
-        self._releasing = True
+        self.releasing = True
         self._pass_started_s = now_s
         self._pass_count = 0
 
     def caught_up(self) -> None:
         """Judge the next silence afresh, because nothing is due any more."""
-        if self._releasing:
-            self._releasing = False
+        if self.releasing:
+            self.releasing = False
             self._first += len(self._slices)
             self._slices.clear()
-            self._recent = 0
+            self.recent = 0
 
-    def reconsider(self, waiting: int, nodes: int, now_s: float, monotonic_s: float) -> bool:
-        """End the hold if the nodes came back or its time is up. Return whether it ended.
+    def reconsider(self, waiting: int, nodes: int, now_s: float, monotonic_s: float) -> None:
+        """End the hold if the nodes came back or its time is up.
 
         `waiting` of `nodes` are due and held, without those that `recent` counts already.
         """
         if self.hold is None:
-            return False
-        recovered = self._recent + waiting <= self.threshold(nodes) / 2
+            return
+        recovered = self.recent + waiting <= self.threshold(nodes) / 2
         if recovered or monotonic_s - self.hold.since_monotonic_s >= self._options.hold_s_max:
             self.release(now_s)
-            return True
-        return False
 
     def _pass_time(self, now_s: float) -> None:
         if now_s == self._passed_s:
@@ -233,12 +215,12 @@ class MassSilence:
             self._window_started_s = now_s
         windows = int((now_s - self._window_started_s) // WINDOW_S)
         if windows > 0:
-            self.usual_per_h += (self._recent - self.usual_per_h) * USUAL_RATE_WEIGHT
+            self.usual_per_h += (self.recent - self.usual_per_h) * USUAL_RATE_WEIGHT
             # Nothing was due in the windows since.
             self.usual_per_h *= (1 - USUAL_RATE_WEIGHT) ** (windows - 1)
             self._window_started_s += windows * WINDOW_S
         while self._slices and self._slices[0].start_s <= now_s - WINDOW_S:
-            self._recent -= self._slices.popleft().count
+            self.recent -= self._slices.popleft().count
             self._first += 1
         if now_s - self._pass_started_s >= RELEASE_PASS_S:
             self._pass_started_s = now_s

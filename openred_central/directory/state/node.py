@@ -45,7 +45,7 @@ class Record(NamedTuple):
     `usual_gap_s` is the usual time between two signs of life. `revision` is the directory's counter at the
     last acknowledged change. `services` are sorted names joined by commas. `profile` is a `Profile` as UTF-8
     JSON. `away_from_s` and `away_until_s` enclose an announced absence; both are 0 without one. `history` is
-    the last transitions as text (`append_history`).
+    the last transitions as text (`append_entry`).
 
     `generation` counts changes of the key and revocations of everything granted. If an earlier bearer of the
     name may hold tokens that are still valid, it begins with a number that no other life has. `next_key` is
@@ -203,19 +203,13 @@ class HistoryEntry(NamedTuple):
     reason: str
 
 
-def append_history(history: str, transition: Transition) -> str:
-    """Return the last `HISTORY_ENTRIES_MAX` entries of `history` with `transition` at the end."""
-    at, _, _, from_state, to_state, reason = transition
-    return append_entry(history, history_entry(at, from_state, to_state, reason))
-
-
 def history_entry(at: float, from_state: State, to_state: State, reason: str) -> str:
     """Return the text of one transition in a history; `at` is wall time in seconds."""
     return f"{at:.3f},{WIRE_NAMES[from_state]},{WIRE_NAMES[to_state]},{reason}"
 
 
 def append_entry(history: str, entry: str) -> str:
-    """Append to `history` as `append_history` does, but the text that `history_entry` returned."""
+    """Return the last `HISTORY_ENTRIES_MAX` entries of `history` with `entry` at the end."""
     if not history:
         return entry
     if history.count(";") >= HISTORY_ENTRIES_MAX - 1:

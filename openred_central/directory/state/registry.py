@@ -45,9 +45,10 @@ def shard_of(node_id: str, shards: int) -> int:
 class Registry:
     """Records by slot, slots by id. It knows no rules: its callers have decided already.
 
-    A free slot has no id, no flags and state ABSENT. The columns `states`, `last_seen_at`, `last_seen_s` and
-    `usual_gap_s` are open to the heartbeat path, which reads and writes them at a slot that it got from
-    `slot_of`. The methods change everything else.
+    A free slot has no id, no flags and state ABSENT. The public columns hold the fields of `Record`; in place
+    of services and region, `set_ids` has the number of their set in `sets`. All may read them at a slot that
+    they got from `slot_of`. Only a sign of life writes `last_seen_at`, `last_seen_s` and `usual_gap_s` there;
+    the methods change everything else.
     """
 
     def __init__(self, shards: int) -> None:
@@ -61,27 +62,27 @@ class Registry:
         self._barred_below = 0
         self.sets = ServiceSets()
         self._node_ids: list[str | None] = []
-        self._profiles: list[bytes] = []
-        self._histories: list[str] = []
+        self.profiles: list[bytes] = []
+        self.histories: list[str] = []
         self._away: dict[int, tuple[float, float]] = {}
         # Few nodes ever change their key or name the next one.
         self._key_changes: dict[int, tuple[int, str]] = {}
         # Sum of the `text_bytes` of all nodes.
         self._text_bytes = 0
         self.states = array("B")
-        self._flags = array("B")
-        self._registered_at = array("d")
+        self.flags = array("B")
+        self.registered_at = array("d")
         self.last_seen_at = array("d")
         self.last_seen_s = array("d")
-        self._since_s = array("d")
+        self.since_s = array("d")
         self.usual_gap_s = array("f")
         self._revisions = array("Q")
         self._digests = array("Q")
-        self._set_ids = array("I")
+        self.set_ids = array("I")
         # The columns of numbers in the order of `Record`, from its field `state` to `revision`.
         self._columns: tuple[array[Any], ...] = (
-            *(self.states, self._flags, self._registered_at, self.last_seen_at),
-            *(self.last_seen_s, self._since_s, self.usual_gap_s, self._revisions),
+            *(self.states, self.flags, self.registered_at, self.last_seen_at),
+            *(self.last_seen_s, self.since_s, self.usual_gap_s, self._revisions),
         )
 
     def __len__(self) -> int:
@@ -124,9 +125,7 @@ class Registry:
 
     def text_bytes(self, slot: int) -> int:
         """Return the `node.text_bytes` of the node in `slot`."""
-        return text_bytes(
-            self.node_id(slot), self._profiles[slot], self._histories[slot], self.next_key(slot)
-        )
+        return text_bytes(self.node_id(slot), self.profiles[slot], self.histories[slot], self.next_key(slot))
 
     def is_free(self, slot: int) -> bool:
         """Return whether no node is in `slot`."""
@@ -145,60 +144,36 @@ class Registry:
 
     def discoverable_slots(self) -> list[int]:
         """Return the slots of all nodes that may be discovered in some state, in rising order."""
-        return list(compress(range(len(self._flags)), self._flags.tobytes().translate(_DISCOVERABLE)))
+        return list(compress(range(len(self.flags)), self.flags.tobytes().translate(_DISCOVERABLE)))
 
     def state(self, slot: int) -> State:
         """Return the state of the node in `slot`."""
         return STATES[self.states[slot]]
-
-    def since_s(self, slot: int) -> float:
-        """Return when the node in `slot` entered its state, in attended seconds."""
-        return self._since_s[slot]
 
     def silent_since_s(self, slots: Iterable[int]) -> list[float]:
         """Return the start of the dwell time of the state of each of these nodes, in attended seconds.
 
         For an active node it is the last sign of life; for any other it is when the node entered its state.
         """
-        states, last_seen_s, since_s, active = self.states, self.last_seen_s, self._since_s, State.ACTIVE
+        states, last_seen_s, since_s, active = self.states, self.last_seen_s, self.since_s, State.ACTIVE
         return [last_seen_s[slot] if states[slot] == active else since_s[slot] for slot in slots]
-
-    def flags(self, slot: int) -> int:
-        """Return the `Record.flags` of the node in `slot`."""
-        return self._flags[slot]
 
     def any_held(self, slots: Iterable[int]) -> bool:
         """Return whether an operator holds any of the nodes in `slots`."""
-        return any(bytes(map(self._flags.__getitem__, slots)).translate(_HELD))
+        return any(bytes(map(self.flags.__getitem__, slots)).translate(_HELD))
 
     def discoverable(self, slots: Iterable[int]) -> bytes:
         """Return 1 for each of `slots` whose node may be discovered in some state, 0 for the others."""
-        return bytes(map(self._flags.__getitem__, slots)).translate(_DISCOVERABLE)
-
-    def profile(self, slot: int) -> bytes:
-        """Return the encoded `Profile` of the node in `slot`."""
-        return self._profiles[slot]
-
-    def registered_at(self, slot: int) -> float:
-        """Return when the node in `slot` was registered, in wall time."""
-        return self._registered_at[slot]
+        return bytes(map(self.flags.__getitem__, slots)).translate(_DISCOVERABLE)
 
     def service_set(self, slot: int) -> ServiceSet:
         """Return the services and the region of the node in `slot`."""
-        return self.sets[self._set_ids[slot]]
+        return self.sets[self.set_ids[slot]]
 
     def count_offering(self, slots: Iterable[int], names: frozenset[str]) -> int:
         """Return how many of the nodes in `slots` offer all of `names`."""
-        sets, set_ids = self.sets, self._set_ids
+        sets, set_ids = self.sets, self.set_ids
         return sum(names <= sets[set_ids[slot]].names for slot in slots)
-
-    def set_id(self, slot: int) -> int:
-        """Return the number in `sets` of the service set of the node in `slot`."""
-        return self._set_ids[slot]
-
-    def set_ids(self, slots: Iterable[int]) -> Iterator[int]:
-        """Iterate over the `set_id` of each of `slots`."""
-        return map(self._set_ids.__getitem__, slots)
 
     @property
     def has_absences(self) -> bool:
@@ -221,14 +196,6 @@ class Registry:
         """Return the `Record.next_key` of the node in `slot`."""
         return self._key_changes[slot][1] if slot in self._key_changes else ""
 
-    def history(self, slot: int) -> str:
-        """Return the last transitions of the node in `slot` as text (`append_history`)."""
-        return self._histories[slot]
-
-    def histories(self, slots: Iterable[int]) -> Iterator[str]:
-        """Iterate over the `history` of each of `slots`."""
-        return map(self._histories.__getitem__, slots)
-
     def record(self, slot: int) -> Record:
         """Return the whole record in `slot`. Raise `InternalBug` if the slot is free."""
         service_set = self.service_set(slot)
@@ -239,26 +206,26 @@ class Registry:
             *[column[slot] for column in self._columns],
             service_set.services,
             service_set.region,
-            self._profiles[slot],
+            self.profiles[slot],
             away_from_s,
             away_until_s,
-            self._histories[slot],
+            self.histories[slot],
             *self._key_changes.get(slot, (0, "")),
         )
         return Record._make(values)
 
     def records(self, slots: Sequence[int]) -> list[Record]:
         """Return the `record` of each of `slots`, none of which is free: cheaper than one by one."""
-        set_ids = list(self.set_ids(slots))
+        set_ids = list(map(self.set_ids.__getitem__, slots))
         sets = {set_id: self.sets[set_id] for set_id in set(set_ids)}
         rows = zip(
             slots,
             *(map(column.__getitem__, slots) for column in (self._node_ids, *self._columns)),
             [sets[set_id].services for set_id in set_ids],
             [sets[set_id].region for set_id in set_ids],
-            map(self._profiles.__getitem__, slots),
+            map(self.profiles.__getitem__, slots),
             *(repeat(0.0), repeat(0.0)),
-            self.histories(slots),
+            map(self.histories.__getitem__, slots),
             *(repeat(0), repeat("")),
             strict=False,
         )
@@ -286,8 +253,8 @@ class Registry:
     def shown(self, slots: Sequence[int]) -> Iterator[tuple[Any, int, int, float, int, bytes]]:
         """Iterate over id, state, flags, last sign of life, set and profile of `slots`, none of them free."""
         columns: tuple[Sequence[Any], ...] = (
-            *(self._node_ids, self.states, self._flags),
-            *(self.last_seen_at, self._set_ids, self._profiles),
+            *(self._node_ids, self.states, self.flags),
+            *(self.last_seen_at, self.set_ids, self.profiles),
         )
         return zip(*map(picker(slots), columns), strict=True)
 
@@ -355,11 +322,11 @@ class Registry:
         if len(slots) < slots[-1] + 1 - first:
             self._free.extend(sorted(set(range(first, slots[-1] + 1)).difference(slots)))
         self._node_ids.extend(spread(node_ids, slots, first, None))
-        self._profiles.extend(spread(columns.profile, slots, first, b""))
-        self._histories.extend(spread(histories, slots, first, ""))
+        self.profiles.extend(spread(columns.profile, slots, first, b""))
+        self.histories.extend(spread(histories, slots, first, ""))
         for column, values in zip(self._columns, columns[2:10], strict=True):
             column.extend(spread(values, slots, first, 0))
-        self._set_ids.extend(spread(set_ids, slots, first, 0))
+        self.set_ids.extend(spread(set_ids, slots, first, 0))
         if any(columns.away_until_s) or any(columns.away_from_s):
             absences = zip(slots, columns.away_from_s, columns.away_until_s, strict=True)
             self._away.update(
@@ -401,7 +368,7 @@ class Registry:
         known = self.service_set(record.slot)
         if (known.services, known.region) == (record.services, record.region):
             return added
-        freed = self.sets.bytes_freed(self.set_id(record.slot))
+        freed = self.sets.bytes_freed(self.set_ids[record.slot])
         return added + self.sets.bytes_added(record.services, record.region) - freed
 
     def replace(self, record: Record) -> None:
@@ -417,10 +384,10 @@ class Registry:
         self._unwrite(slot)
         del self._shards[shard_of(node_id, self.shards_count)][node_id]
         self._node_ids[slot] = None
-        self._profiles[slot] = b""
-        self._histories[slot] = ""
+        self.profiles[slot] = b""
+        self.histories[slot] = ""
         # Readers of a whole column see that the slot is free.
-        self.states[slot] = self._flags[slot] = 0
+        self.states[slot] = self.flags[slot] = 0
         self._free.append(slot)
 
     def set_states(
@@ -434,8 +401,8 @@ class Registry:
         """Move many nodes, as `set_state` does, from one state to another."""
         self.state_counts[from_state] -= len(slots)
         self.state_counts[to_state] += len(slots)
-        states, sinces_s, kept = self.states, self._since_s, self._histories
-        self._text_bytes += sum(map(len, histories)) - sum(map(len, self.histories(slots)))
+        states, sinces_s, kept = self.states, self.since_s, self.histories
+        self._text_bytes += sum(map(len, histories)) - sum(map(len, map(kept.__getitem__, slots)))
         for slot, at_s, history in zip(slots, since_s, histories, strict=True):
             states[slot] = to_state
             sinces_s[slot] = at_s
@@ -446,9 +413,9 @@ class Registry:
         self.state_counts[self.states[slot]] -= 1
         self.state_counts[state] += 1
         self.states[slot] = state
-        self._since_s[slot] = since_s
-        self._text_bytes += len(history) - len(self._histories[slot])
-        self._histories[slot] = history
+        self.since_s[slot] = since_s
+        self._text_bytes += len(history) - len(self.histories[slot])
+        self.histories[slot] = history
 
     def _grow(self) -> None:
         """Add a slot at the end."""
@@ -463,9 +430,9 @@ class Registry:
 
     def _append_empty(self) -> None:
         self._node_ids.append(None)
-        self._profiles.append(b"")
-        self._histories.append("")
-        for column in (*self._columns, self._digests, self._set_ids):
+        self.profiles.append(b"")
+        self.histories.append("")
+        for column in (*self._columns, self._digests, self.set_ids):
             column.append(0)
 
     def _write(self, record: Record) -> None:
@@ -476,22 +443,22 @@ class Registry:
         self.shard_digests[shard] = (self.shard_digests[shard] + digest) & DIGEST_MASK
         self.state_counts[record.state] += 1
         self._node_ids[slot] = record.node_id
-        self._profiles[slot] = record.profile
+        self.profiles[slot] = record.profile
         self.states[slot] = record.state
-        self._flags[slot] = record.flags
-        self._registered_at[slot] = record.registered_at
+        self.flags[slot] = record.flags
+        self.registered_at[slot] = record.registered_at
         self.last_seen_at[slot] = record.last_seen_at
         self.last_seen_s[slot] = record.last_seen_s
-        self._since_s[slot] = record.since_s
+        self.since_s[slot] = record.since_s
         self.usual_gap_s[slot] = record.usual_gap_s
         self._revisions[slot] = record.revision
         self._digests[slot] = digest
-        self._set_ids[slot] = self.sets.acquire(record.services, record.region)
+        self.set_ids[slot] = self.sets.acquire(record.services, record.region)
         if record.away_until_s or record.away_from_s:
             self._away[slot] = (record.away_from_s, record.away_until_s)
         if record.generation or record.next_key:
             self._key_changes[slot] = (record.generation, record.next_key)
-        self._histories[slot] = record.history
+        self.histories[slot] = record.history
         self._text_bytes += self.text_bytes(slot)
 
     def _unwrite(self, slot: int) -> None:
@@ -500,6 +467,6 @@ class Registry:
         self.shard_digests[shard] = (self.shard_digests[shard] - self._digests[slot]) & DIGEST_MASK
         self.state_counts[self.states[slot]] -= 1
         self._text_bytes -= self.text_bytes(slot)
-        self.sets.release(self._set_ids[slot])
+        self.sets.release(self.set_ids[slot])
         self._away.pop(slot, None)
         self._key_changes.pop(slot, None)

@@ -80,7 +80,7 @@ class ServiceIndex:
 
     def add(self, slot: int) -> None:
         """Add the node in `slot`, by its services, region and state in the registry."""
-        group = self._group(self._registry.set_id(slot))
+        group = self._group(self._registry.set_ids[slot])
         state = self._registry.state(slot)
         if group is None:
             self._join_crowds(slot, state)
@@ -90,9 +90,9 @@ class ServiceIndex:
     def add_all(self, slots: Sequence[int]) -> None:
         """Add the nodes in `slots`, none of which is in the index: cheaper than one by one."""
         together: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-        states = map(self._registry.states.__getitem__, slots)
-        for key, slot in zip(zip(self._registry.set_ids(slots), states, strict=True), slots, strict=True):
-            together[key].append(slot)
+        set_ids, states = self._registry.set_ids, self._registry.states
+        for slot in slots:
+            together[set_ids[slot], states[slot]].append(slot)
         self._extend_places(max(slots, default=-1))
         for (set_id, state), joining in together.items():
             group = self._group(set_id)
@@ -124,7 +124,7 @@ class ServiceIndex:
         if slot in self._ungrouped:
             self._leave_crowds(slot, state)
             return
-        set_id = self._registry.set_id(slot)
+        set_id = self._registry.set_ids[slot]
         group = self._groups[set_id]
         self._leave(group, slot, state)
         if group.is_empty():
@@ -140,7 +140,7 @@ class ServiceIndex:
             self._leave_crowds(slot, from_state)
             self._join_crowds(slot, to_state)
             return
-        group = self._groups[self._registry.set_id(slot)]
+        group = self._groups[self._registry.set_ids[slot]]
         self._leave(group, slot, from_state)
         self._join(group, slot, to_state)
 
@@ -148,8 +148,9 @@ class ServiceIndex:
         """Move many nodes, all of them in the index, from one state to another: cheaper than one by one."""
         ungrouped: list[int] = []
         together: defaultdict[int, list[int]] = defaultdict(list)
-        for slot, set_id in zip(slots, self._registry.set_ids(slots), strict=True):
-            (ungrouped if slot in self._ungrouped else together[set_id]).append(slot)
+        set_ids = self._registry.set_ids
+        for slot in slots:
+            (ungrouped if slot in self._ungrouped else together[set_ids[slot]]).append(slot)
         # Find all groups before the first node moves: an error then leaves the index as it was.
         groups = [(self._groups[set_id].by_state, moving) for set_id, moving in together.items()]
         places = self._places

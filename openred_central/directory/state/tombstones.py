@@ -52,7 +52,7 @@ class Tombstones:
         crowded_out = []
         while len(kind) > self._count_max:
             crowded_out.append(kind.popitem(last=False)[1])
-            self._note_gone(now_s)
+            self.note_gone(now_s)
         return crowded_out
 
     def lift(self, id_hash: str) -> Tombstone | None:
@@ -93,18 +93,14 @@ class Tombstones:
         first = self._first()
         if first is None or self.ends_s(first) > now_s:
             return None
-        self._note_gone(now_s)
+        self.note_gone(now_s)
         return self.lift(first.id_hash)
-
-    def restart(self, now_s: float) -> None:
-        """Begin anew at attended `now_s`: it is not known which tombstones went before."""
-        self._note_gone(now_s)
 
     def may_have_grants(self, node_id: str, now_s: float) -> bool:
         """Return whether something granted to an earlier bearer of the name may still be valid at `now_s`."""
         return now_s < self._grants_end_s or self.of_node(node_id) is not None
 
-    def _note_gone(self, now_s: float) -> None:
+    def note_gone(self, now_s: float) -> None:
         """Remember that a tombstone is gone whose node may have been granted something until `now_s`.
 
         The death may be dated earlier, if its deadline was handled late.

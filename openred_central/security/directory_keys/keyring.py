@@ -86,7 +86,7 @@ class Keyring:
 
     Every few seconds the caller does this: `advance`; where `needs_key`, make a key and `add` it; erase the
     private halves that are not in `private_ids`; where `stale`, sign the key set from `issue` and call
-    `published`.
+    `published`. Where `unsaved`, save what `encode` returns and set it to False.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -100,6 +100,8 @@ class Keyring:
         # When the active key may have a successor, by the last key set.
         self._promised_at = math.inf
         self._changed = True
+        # True if the state has changed since the caller last saved it.
+        self.unsaved = True
 
     @property
     def active(self) -> VerifyingKey | None:
@@ -130,13 +132,13 @@ class Keyring:
 
     @property
     def waiting(self) -> bool:
-        """Whether the next key is published and its hour runs. A crash takes back time that was not saved."""
+        """Return whether the next key is published and its hour runs; a crash takes back unsaved time."""
         entry = self._one(KeyStatus.NEXT)
         return entry is not None and entry.published_at is not None
 
     @property
     def unpublished(self) -> bool:
-        """Whether some key is in no key set yet."""
+        """Return whether some key is in no key set yet."""
         return any(entry.published_at is None for entry in self._entries)
 
     def stale(self, now_s: float) -> bool:
@@ -158,10 +160,10 @@ class Keyring:
         if self._one(KeyStatus.NEXT) is not None:
             raise InternalBug("there is a next key already")
         self._entries.append(KeyEntry(key))
-        self._changed = True
+        self._change()
 
-    def advance(self, now_s: float) -> bool:
-        """Move the keys to their states at wall time `now_s`. Return whether one changed."""
+    def advance(self, now_s: float) -> None:
+        """Move the keys to their states at wall time `now_s`."""
         self._seen_at = now_s
         active, successor = self._one(KeyStatus.ACTIVE), self._one(KeyStatus.NEXT)
         ready = successor is not None and successor.published_at is not None
@@ -175,8 +177,8 @@ class Keyring:
         revoked = {key_id: until for key_id, until in self._revoked.items() if until > now_s}
         moved = moved or len(kept) < len(self._entries) or len(revoked) < len(self._revoked)
         self._entries, self._revoked = kept, revoked
-        self._changed = self._changed or moved
-        return moved
+        if moved:
+            self._change()
 
     def issue(self, now_s: float) -> KeySet:
         """Return the key set as it is at wall time `now_s`, of a new version, to be signed."""
@@ -185,6 +187,7 @@ class Keyring:
         # too.
         time_s = math.floor(now_s)
         self.version = min(max(self.version + 1, time_s), time_s + VERSION_AHEAD_MAX)
+        self.unsaved = True
         return KeySet(
             version=self.version,
             issued_at=time_s,
@@ -209,13 +212,14 @@ class Keyring:
         self.version = max(self.version, keyset.version)
         self._issued_at = float(keyset.issued_at)
         self._changed = self.unpublished or self.revoked_ids != keyset.revoked_key_ids
+        self.unsaved = True
 
     def rotate(self, now_s: float) -> None:
         """Replace the active key as soon as its successor has been published for long enough."""
         active = self._one(KeyStatus.ACTIVE)
         if active is not None:
             active.retires_at = min(_known(active.retires_at), now_s + self.schedule.published_s)
-            self._changed = True
+            self._change()
 
     def revoke(self, key_id: str, now_s: float) -> None:
         """Revoke a key at once. Raises `ValueError` where there is none of that id."""
@@ -225,7 +229,7 @@ class Keyring:
             raise ValueError(f"{REVOKED_MAX} keys are revoked, which is the limit of a key set")
         self._entries = [entry for entry in self._entries if entry.key.key_id != key_id]
         self._revoked[key_id] = now_s + self.schedule.keyset_s
-        self._changed = True
+        self._change()
 
     def lost(self, key_id: str, now_s: float) -> None:
         """Take note that the private half of a next or active key is missing."""
@@ -234,7 +238,7 @@ class Keyring:
                 self._retire(entry, now_s)
             elif entry.key.key_id == key_id and entry.status is KeyStatus.NEXT:
                 self._entries.remove(entry)
-        self._changed = True
+        self._change()
 
     def shift(self, jump_s: float) -> None:
         """Take note that the wall clock was set forward by `jump_s` seconds, or back where negative."""
@@ -247,7 +251,7 @@ class Keyring:
         self._seen_at += jump_s
         self._issued_at += jump_s
         self._promised_at += jump_s
-        self._changed = True
+        self._change()
 
     def resume(self, now_s: float) -> None:
         """Continue at wall time `now_s` after a pause, in which nobody could fetch a key set."""
@@ -260,7 +264,7 @@ class Keyring:
             if successor is not None and successor.published_at is not None:
                 successor.published_at += idle_s
         self._seen_at = now_s
-        self._changed = True
+        self._change()
 
     def encode(self) -> bytes:
         """Return everything but private halves as JSON."""
@@ -313,6 +317,10 @@ class Keyring:
                 raise ValueError(f"key {entry.key.short_id} is {entry.status.value} and its end does not fit")
         if len(set(self.ids)) < len(self._entries):
             raise ValueError("a key is there twice")
+
+    def _change(self) -> None:
+        """Note a change that the next key set and the next save must contain."""
+        self._changed = self.unsaved = True
 
     def _one(self, status: KeyStatus) -> KeyEntry | None:
         return next((entry for entry in self._entries if entry.status is status), None)

@@ -62,17 +62,16 @@ class Served(NamedTuple):
 
 
 class DirectoryKeys:
-    """The keys in `files`. Call `open` once, then `advance` every few seconds."""
+    """The keys in `files`. Call `open` once, then `advance` every few seconds and after changes of `ring`."""
 
     def __init__(self, files: KeyFiles, options: KeyOptions) -> None:
         self._files = files
         self._options = options
-        self._ring = Keyring(options.schedule)
+        self.ring = Keyring(options.schedule)
         self._private: dict[str, DirectoryKey] = {}
         self._root: DirectoryKey | None = None
         self._signed: bytes | None = None
         self._requested: KeySet | None = None
-        self.unsaved = True
         self._saved_at = 0.0
         self.signing: DirectoryKey | None = None
         self.served: Served | None = None
@@ -93,18 +92,18 @@ class DirectoryKeys:
             self.notices += [warning] if warning else []
         content = self._files.read(KEYRING)
         if content is not None:
-            self._ring = self._decode(content)
-        for key in self._ring.private_keys:
+            self.ring = self._decode(content)
+        for key in self.ring.private_keys:
             pem = self._files.read(_file_of(key.short_id))
             if pem is None:
                 self.notices.append(f"the private half of signing key {key.short_id} is missing")
-                self._ring.lost(key.key_id, now_s)
+                self.ring.lost(key.key_id, now_s)
             else:
                 self._private[key.key_id] = _load(key.suite.letter, pem, _file_of(key.short_id))
-        self._ring.resume(now_s)
-        active = self._ring.active
+        self.ring.resume(now_s)
+        active = self.ring.active
         if active is not None and active.suite.letter != self._options.token_suite:
-            self._ring.rotate(now_s)
+            self.ring.rotate(now_s)
 
     def advance(self, now_s: float) -> None:
         """Do the steps that are due at wall time `now_s`. Lines for the operator are added to `notices`.
@@ -113,10 +112,10 @@ class DirectoryKeys:
         """
         failed: KeyFileError | None = None
         try:
-            if self.unsaved:
+            if self.ring.unsaved:
                 # No key may advance from a state that a crash would take back.
                 self._save(now_s)
-            self.unsaved |= self._ring.advance(now_s)
+            self.ring.advance(now_s)
             self._make_key(now_s)
         except KeyFileError as error:
             failed = error
@@ -126,25 +125,10 @@ class DirectoryKeys:
                 step(now_s)
             except KeyFileError as error:
                 failed = failed or error
-        active = self._ring.active
+        active = self.ring.active
         self.signing = None if active is None else self._private[active.key_id]
         if failed is not None:
             raise failed
-
-    def shift(self, jump_s: float) -> None:
-        """Take note that the wall clock was set forward by `jump_s` seconds, or back where negative."""
-        self._ring.shift(jump_s)
-        self.unsaved = True
-
-    def rotate(self, now_s: float) -> None:
-        """Plan the replacement of the signing key, as soon as peers have known the next one for an hour."""
-        self._ring.rotate(now_s)
-        self.unsaved = True
-
-    def revoke(self, key_id: str, now_s: float) -> None:
-        """Revoke a signing key at once. Raises `ValueError` where there is none of that id."""
-        self._ring.revoke(key_id, now_s)
-        self.unsaved = True
 
     def _decode(self, content: bytes) -> Keyring:
         try:
@@ -155,19 +139,18 @@ class DirectoryKeys:
             raise keyring_damaged(self._files, error) from None
 
     def _make_key(self, now_s: float) -> None:
-        if not self._ring.needs_key(now_s):
+        if not self.ring.needs_key(now_s):
             return
         key = generate_key(self._options.token_suite)
         self._files.write(_file_of(key.public.short_id), private_pem(key))
         self._private[key.public.key_id] = key
-        self._ring.add(key.public)
-        self.unsaved = True
+        self.ring.add(key.public)
 
     def _sign(self, now_s: float) -> None:
         """Sign the key set until it is current: the very first key becomes active at once."""
         assert self._root is not None
-        while self._ring.stale(now_s):
-            made = self._ring.issue(now_s)
+        while self.ring.stale(now_s):
+            made = self.ring.issue(now_s)
             encoded = made.encode()
             signature = self._root.sign(keyset.message(encoded))
             root = self._root.public
@@ -176,10 +159,9 @@ class DirectoryKeys:
 
     def _serve(self, served: Served, now_s: float) -> None:
         self.served = served
-        self._ring.published(served.keyset, now_s)
-        if self._ring.active is None:
-            self._ring.advance(now_s)
-        self.unsaved = True
+        self.ring.published(served.keyset, now_s)
+        if self.ring.active is None:
+            self.ring.advance(now_s)
 
     def _exchange(self, now_s: float) -> None:
         """Take in the key set that came back from the root key, and write a request for the next one."""
@@ -187,7 +169,7 @@ class DirectoryKeys:
         if signed is not None and signed != self._signed:
             self._take(signed, now_s)
             self._signed = signed
-        ring, served = self._ring, None if self.served is None else self.served.keyset
+        ring, served = self.ring, None if self.served is None else self.served.keyset
         current = served is not None and not ring.unpublished and served.revoked_key_ids == ring.revoked_ids
         if current and served is not None and now_s < (served.issued_at + served.expires_at) / 2:
             return
@@ -198,7 +180,6 @@ class DirectoryKeys:
                 return
         self._requested = ring.issue(now_s)
         self._files.write(REQUEST, self._requested.encode())
-        self.unsaved = True
         self.notices.append(
             f"a key set waits for the root key: sign {self._files.folder / REQUEST} where that lies, with "
             f"`openred-central keys sign-keyset`, and put the result here as {SIGNED}"
@@ -217,7 +198,7 @@ class DirectoryKeys:
             if before is not None and known and taken.version <= before.keyset.version:
                 raise VerificationError("rollback", f"version {before.keyset.version} is served already")
             listed = {published.key.key_id for published in taken.keys}
-            if not set(self._ring.private_ids) & listed:
+            if not set(self.ring.private_ids) & listed:
                 raise VerificationError("unknown_key", "it lists none of the keys that sign here")
         except (ValueError, KeyError, TypeError, VerificationError) as error:
             self.notices.append(f"{self._files.folder / SIGNED} is not served: {error}")
@@ -233,10 +214,10 @@ class DirectoryKeys:
 
     def _save(self, now_s: float) -> None:
         """Save the schedule; then erase the private halves that are needed no more."""
-        if self.unsaved or (self._ring.waiting and now_s - self._saved_at >= SAVE_S):
-            self._files.write(KEYRING, self._ring.encode())
-            self.unsaved, self._saved_at = False, now_s
-        needed = self._ring.private_ids
+        if self.ring.unsaved or (self.ring.waiting and now_s - self._saved_at >= SAVE_S):
+            self._files.write(KEYRING, self.ring.encode())
+            self.ring.unsaved, self._saved_at = False, now_s
+        needed = self.ring.private_ids
         self._private = {key_id: key for key_id, key in self._private.items() if key_id in needed}
         kept = {_file_of(key.public.short_id) for key in self._private.values()}
         for name in self._files.names():

@@ -191,7 +191,7 @@ def assert_problem_code(reply: Reply, code: str) -> None:
 
 def claim_of(world: World, slot: int) -> str:
     registry = world.directory.nodes.registry
-    return world.prover.claims.claim(registry.node_id(slot), registry.registered_at(slot))
+    return world.prover.claims.claim(registry.node_id(slot), registry.registered_at[slot])
 
 
 def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:

@@ -185,10 +185,10 @@ def test_an_unbound_node_is_bound_by_its_first_signature() -> None:
     ):
         world = World()
         claim = world.register(public_key=OWNER.public_text).document["claim"]
-        assert not world.directory.nodes.registry.flags(slot_of(world)) & PROVEN
+        assert not world.directory.nodes.registry.flags[slot_of(world)] & PROVEN
         reply = sign(world)
         assert reply.status == 200, reply
-        assert world.directory.nodes.registry.flags(slot_of(world)) & PROVEN
+        assert world.directory.nodes.registry.flags[slot_of(world)] & PROVEN
         assert world.saved_changes[-1] == world.directory.nodes.changes.last, "it waits until that is durable"
         assert_problem(world.call("DELETE", "/nodes/node-1", claim=claim), 401, "proof_required")
 

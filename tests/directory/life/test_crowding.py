@@ -8,11 +8,13 @@ import pytest
 
 from openred_central.clock import Now
 from openred_central.directory.directory import Directory
-from openred_central.directory.life.expiry import UNHEARD_S, is_crowded, makes_room
+from openred_central.directory.life.expiry import UNHEARD_S, is_crowded
 from openred_central.directory.lifecycle import State
 from openred_central.errors import CallerError
 from tests.support.building import (
     DictStore,
+    at,
+    beat,
     day,
     expect_consistent,
     make_directory,
@@ -21,46 +23,6 @@ from tests.support.building import (
     save_all,
     state_of,
 )
-
-AT = 1_800_000_000.0
-
-
-@pytest.mark.parametrize(
-    ("kept", "heard", "silent_s", "expected"),
-    [
-        (False, False, UNHEARD_S, True),
-        (False, False, UNHEARD_S - 1, False),
-        (False, True, UNHEARD_S, False),
-        (False, True, 1_000 * UNHEARD_S, False),
-        (True, False, 1_000 * UNHEARD_S, False),
-        (True, True, UNHEARD_S, False),
-    ],
-)
-def test_only_unproved_nodes_never_heard_again_make_room(
-    kept: bool, heard: bool, silent_s: float, expected: bool
-) -> None:
-    last_seen_at = AT + 60 if heard else AT
-    assert expected == makes_room(
-        kept=kept,
-        registered_at=AT,
-        last_seen_at=last_seen_at,
-        last_seen_s=500.0,
-        away_until_s=0.0,
-        now_s=500.0 + silent_s,
-    )
-
-
-@pytest.mark.parametrize(("since_return_s", "expected"), [(-1.0, False), (0.0, False), (UNHEARD_S, True)])
-def test_an_absent_node_makes_room_only_after_its_return(since_return_s: float, expected: bool) -> None:
-    away_until_s = 500.0 + 100 * UNHEARD_S
-    assert expected == makes_room(
-        kept=False,
-        registered_at=AT,
-        last_seen_at=AT,
-        last_seen_s=500.0,
-        away_until_s=away_until_s,
-        now_s=away_until_s + since_return_s,
-    )
 
 
 def test_at_nine_tenths_a_directory_is_crowded() -> None:
@@ -82,6 +44,27 @@ def refused(directory: Directory, now: Now) -> bool:
     except CallerError as error:
         return error.code == "directory_full"
     return False
+
+
+@pytest.mark.parametrize(
+    ("signed", "heard", "unheard_s", "keeps"),
+    [
+        (False, False, UNHEARD_S - 1, True),
+        (False, False, UNHEARD_S, False),
+        (False, True, 1_000 * UNHEARD_S, True),
+        (True, False, 1_000 * UNHEARD_S, True),
+    ],
+)
+def test_only_unproved_nodes_never_heard_again_make_room(
+    signed: bool, heard: bool, unheard_s: float, keeps: bool
+) -> None:
+    directory = full_directory()
+    for number in range(10):
+        if signed:
+            directory.bind(number)
+        if heard:
+            beat(directory, f"old-{number}", day(0, 1))
+    assert refused(directory, at(unheard_s)) is keeps
 
 
 def test_held_nodes_never_make_room() -> None:

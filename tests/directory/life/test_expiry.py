@@ -181,7 +181,7 @@ def test_a_node_set_aside_goes_on_when_it_is_heard() -> None:
     register(directory, "b", at(0.0))
     slot = directory.nodes.registry.slot_of("b")
     assert slot is not None
-    whole = directory.nodes.registry.profile(slot)
+    whole = directory.nodes.registry.profiles[slot]
     broken(directory, "b")
     run_until(directory, at(47.0))
     damage(directory, slot, profile=whole)
@@ -213,7 +213,7 @@ def advanced(directory: Directory) -> int:
 def test_a_mass_silence_is_held() -> None:
     directory = fallen_silent()
     assert advanced(directory) == 10
-    assert directory.expiry.waiting_count == 30
+    assert len(directory.expiry.waiting) == 30
     hold = directory.expiry.silence.hold
     assert hold is not None
     assert "10 of 40 nodes fell silent within an hour" in hold.reason
@@ -302,7 +302,7 @@ def checked_once(count: int = 10_000) -> Directory:
         directory.nodes.deadlines.arm(number, 2 * DAY_S)
     run_until(directory, day(2))
     assert directory.expiry.silence.hold is not None
-    assert directory.expiry.waiting_count == count - 500
+    assert len(directory.expiry.waiting) == count - 500
     return directory
 
 
@@ -323,7 +323,7 @@ def test_a_waiting_node_that_counts_is_one_silent_node() -> None:
     directory = fallen_silent(replace(SHORT_LIFE, grace_s=1 / 64))
     # Ten advanced; time stands still, but a hold begins a moment later than its last look.
     run_until(directory, at(10.5))
-    assert directory.expiry.waiting_count == 40
+    assert len(directory.expiry.waiting) == 40
     for number in range(5, 40):
         assert directory.expiry.silence.hold is not None
         beat(directory, f"n{number}", at(10.5))
@@ -399,7 +399,7 @@ def test_a_waiting_node_may_be_heard_change_leave_and_be_forgotten() -> None:
     beat(directory, held[1], at(10.0))
     directory.leave(held[2], at(10.0))
     directory.forget(held[3], at(10.0))
-    assert directory.expiry.waiting_count == 26
+    assert len(directory.expiry.waiting) == 26
     expect_consistent(directory, at(10.0))
     directory.expiry.release_hold(at(10.0))
     run_until(directory, at(10.0))
@@ -410,12 +410,12 @@ def test_a_waiting_node_may_be_heard_change_leave_and_be_forgotten() -> None:
 
 def test_amending_a_waiting_node_does_not_let_it_go() -> None:
     directory = fallen_silent()
-    held = next(slot for slot in range(40) if directory.expiry.is_waiting(slot))
+    held = next(slot for slot in range(40) if slot in directory.expiry.waiting)
     said = registration(directory.nodes.registry.node_id(held), region="eu")
     record = directory.amended(held, said, at(10.0))
     assert record is not None
     directory.amend(record)
-    assert directory.expiry.is_waiting(held)
+    assert held in directory.expiry.waiting
     assert directory.nodes.deadlines.armed_s(held) is None
     expect_consistent(directory, at(10.0))
 
@@ -487,11 +487,11 @@ def test_a_heartbeat_makes_a_pending_probe_irrelevant() -> None:
     beat(directory, "a", at(11.0))
     slot = directory.nodes.registry.slot_of("a")
     assert slot is not None
-    assert not directory.expiry.is_asked(slot)
+    assert slot not in directory.expiry.asked
     answer(directory, "a", at(12.0), alive=False)
     assert state_of(directory, "a") is State.ACTIVE
     run_until(directory, at(21.0))
-    assert directory.expiry.is_asked(slot)
+    assert slot in directory.expiry.asked
     expect_consistent(directory, at(21.0))
 
 
@@ -523,11 +523,11 @@ def test_probe_we_cannot_make_is_postponed() -> None:
         run_until(directory, at(round_s))
         assert asked(directory) == (["a"] if round_s > 10.0 else [])
         directory.expiry.postpone(0, "a", at(round_s))
-        assert directory.expiry.is_postponed(0)
+        assert 0 in directory.expiry.postponed
         assert state_of(directory, "a") is State.ACTIVE
         expect_consistent(directory, at(round_s))
     beat(directory, "a", at(620.0))
-    assert not directory.expiry.is_postponed(0)
+    assert 0 not in directory.expiry.postponed
     expect_consistent(directory, at(620.0))
     run_until(directory, at(630.0))
     assert asked(directory) == ["a"]
@@ -538,7 +538,7 @@ def test_probe_that_failed_for_our_reasons_is_postponed() -> None:
     run_until(directory, at(10.0))
     assert asked(directory) == ["a"]
     directory.expiry.probed(0, "a", alive=None, now=at(10.0))
-    assert directory.expiry.is_postponed(0)
+    assert 0 in directory.expiry.postponed
     assert state_of(directory, "a") is State.ACTIVE
     run_until(directory, at(10.0 + POSTPONE_S))
     assert asked(directory) == ["a"]
@@ -561,9 +561,9 @@ def test_only_a_pending_probe_can_be_postponed() -> None:
     directory = probing()
     beat(directory, "a", at(11.0))
     directory.expiry.postpone(0, "a", at(11.0))
-    assert not directory.expiry.is_postponed(0)
+    assert 0 not in directory.expiry.postponed
     run_until(directory, at(21.0))
-    assert directory.expiry.is_asked(0)
+    assert 0 in directory.expiry.asked
 
 
 def test_an_answer_for_a_reused_slot_is_ignored() -> None:
@@ -582,7 +582,7 @@ def test_a_node_whose_probe_cannot_be_made_is_set_aside() -> None:
     slot = broken(directory, "a")
     run_until(directory, at(10.0))
     assert list(directory.expiry.set_aside) == [slot]
-    assert not directory.expiry.is_asked(slot)
+    assert slot not in directory.expiry.asked
 
 
 def test_without_answered_probes_a_mass_silence_is_held() -> None:

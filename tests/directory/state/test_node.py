@@ -14,10 +14,10 @@ from openred_central.directory.state.node import (
     LEFT,
     NodeEndpoint,
     Profile,
-    Transition,
-    append_history,
+    append_entry,
     decode_history,
     hash_id,
+    history_entry,
     is_discoverable,
     key_fingerprint,
     key_fingerprints,
@@ -69,12 +69,12 @@ def test_a_hidden_node_or_one_that_left_is_not_discoverable(flags: int, found: b
     assert is_discoverable(flags) is found
 
 
-def transition(number: int) -> Transition:
-    return Transition(number + 0.25, 0.0, "node", State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
+def entry_of(number: int) -> str:
+    return history_entry(number + 0.25, State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
 
 
 def test_the_history_tells_when_from_where_to_where_and_why() -> None:
-    (entry,) = decode_history(append_history("", transition(5)))
+    (entry,) = decode_history(append_entry("", entry_of(5)))
     assert entry == (5.25, State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
     assert decode_history("") == []
 
@@ -82,7 +82,7 @@ def test_the_history_tells_when_from_where_to_where_and_why() -> None:
 def test_the_history_keeps_the_last_sixteen_transitions_in_order() -> None:
     history = ""
     for number in range(40):
-        history = append_history(history, transition(number))
+        history = append_entry(history, entry_of(number))
         entries = [entry.at for entry in decode_history(history)]
         first = max(0, number + 1 - HISTORY_ENTRIES_MAX)
         assert entries == [earlier + 0.25 for earlier in range(first, number + 1)]

@@ -211,7 +211,11 @@ def test_a_change_of_state_is_counted_and_kept() -> None:
     registry = Registry(4)
     registry.insert(record(0))
     registry.set_state(0, State.RETRY_2W, 12.0, "history")
-    assert (registry.state(0), registry.since_s(0), registry.history(0)) == (State.RETRY_2W, 12.0, "history")
+    assert (registry.state(0), registry.since_s[0], registry.histories[0]) == (
+        State.RETRY_2W,
+        12.0,
+        "history",
+    )
     assert (registry.state_counts[State.ACTIVE], registry.state_counts[State.RETRY_2W]) == (0, 1)
 
 
@@ -270,10 +274,10 @@ def test_shown_values_of_many_are_those_of_each() -> None:
         (
             registry.node_id(slot),
             registry.state(slot),
-            registry.flags(slot),
+            registry.flags[slot],
             registry.last_seen_at[slot],
-            registry.set_id(slot),
-            registry.profile(slot),
+            registry.set_ids[slot],
+            registry.profiles[slot],
         )
         for slot in (2, 0)
     ]

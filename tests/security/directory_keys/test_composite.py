@@ -49,7 +49,7 @@ def test_the_signatures_of_the_draft_verify(name: str, context: bytes) -> None:
     assert not key.verify(VECTORS[name], MESSAGE + b"!", context)
 
 
-def test_what_both_halves_sign_is_built_as_the_draft_says() -> None:
+def test_message_representative_follows_the_draft() -> None:
     digest = "07e547d9586f6a73f73fbac0435ed76951218fb7d0c8d788a309d785436bbb64"
     digest += "2e93a252a954f23912547d1e8a3b5ed6e1bfd7097821233fa0538f3db854fee6"
     assert composite.message_representative(b"The quick brown fox jumps over the lazy dog", b"abc") == (
@@ -102,7 +102,7 @@ def test_any_bit_of_a_signature_counts(seed: int) -> None:
         assert not key.verify(bytes(changed), b"message"), f"bit {bit}"
 
 
-def test_a_key_with_half_of_another_one_refuses_the_signatures_of_both() -> None:
+def test_mixed_composite_key_refuses_signatures_of_both_keys() -> None:
     first, second = new_key(), new_key(1)
     cut = MLDSA_PUBLIC_KEY_BYTES
     mixed = CompositePublicKey(first.public_key()[:cut] + second.public_key()[cut:])
@@ -146,7 +146,7 @@ def test_this_installation_can_do_it() -> None:
 
 
 def known_answers(count: int) -> list[dict[str, bytes]]:
-    """The first known answers for ML-DSA-65 (FIPS 204): names and values, in hex or decimal, a line each."""
+    """Return the first known answers for ML-DSA-65 (FIPS 204), by name."""
     with cryptography_vectors.open_vector_file("asymmetric/MLDSA/kat_MLDSA_65_det_pure.rsp", "r") as file:
         entries = file.read().split("count = ")[1 : count + 1]
     lines = [[line.split(" =") for line in entry.splitlines() if " =" in line] for entry in entries]
@@ -175,7 +175,7 @@ def test_a_library_without_the_module_is_noticed(monkeypatch: pytest.MonkeyPatch
     assert not composite.is_supported()
 
 
-def test_a_library_with_a_module_that_can_do_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_with_a_hollow_module_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Hollow:
         @staticmethod
         def generate() -> None:

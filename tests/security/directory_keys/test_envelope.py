@@ -1,4 +1,4 @@
-"""What is sealed opens with its secret, under its name, unchanged; and in no other way."""
+"""An envelope opens with its secret, under its name, unchanged; and in no other way."""
 
 from __future__ import annotations
 
@@ -66,5 +66,5 @@ def test_what_is_no_envelope_is_refused(content: bytes) -> None:
         unseal(content, SECRET, NAME)
 
 
-def test_an_envelope_of_later_versions_is_not_taken_for_a_plain_file() -> None:
+def test_later_envelope_format_is_recognised() -> None:
     assert is_envelope(b'{"format":"openred-envelope-2","sealed":""}')

@@ -26,7 +26,7 @@ from openred_central.security.directory_keys.keyset import (
     message,
     read_document,
 )
-from openred_central.security.directory_keys.suites import DirectoryKey, directory_key_id
+from openred_central.security.directory_keys.suites import DirectoryKey
 from openred_central.security.refusals import VerificationError
 from tests.support.keys import NOW, directory_key, keyset
 
@@ -54,7 +54,7 @@ def reason(call: Callable[[], object]) -> str:
 
 
 def told(keys: KeySet) -> list[object]:
-    """A key set as values that can be compared."""
+    """Return a key set as values that can be compared."""
     return [*keys[:3], *((key.key.key_id, *key[1:]) for key in keys.keys), keys.revoked_key_ids]
 
 
@@ -93,7 +93,7 @@ def test_a_key_set_of_another_root_is_refused() -> None:
     assert reason(lambda: read(signed(root=directory_key("h", 8)))) == "root"
 
 
-def test_whoever_pinned_a_composite_root_refuses_a_classical_one() -> None:
+def test_classical_root_cannot_replace_a_pinned_composite_one() -> None:
     """Not even the classical half of the root itself is accepted, nor the root under another suite."""
     assert reason(lambda: read(signed(root=directory_key("R", 9)))) == "root"
     fields = orjson.loads(signed())
@@ -101,7 +101,7 @@ def test_whoever_pinned_a_composite_root_refuses_a_classical_one() -> None:
     assert reason(lambda: read(orjson.dumps(fields))) == "root"
 
 
-def test_a_root_with_the_name_of_the_pinned_one_is_refused() -> None:
+def test_root_that_claims_the_pinned_id_is_refused() -> None:
     fields = orjson.loads(signed(root=directory_key("h", 8)))
     fields["root"]["kid"] = directory_key("h", 9).public.key_id
     assert reason(lambda: read(orjson.dumps(fields))) == "root"
@@ -113,7 +113,7 @@ def test_a_changed_key_set_is_refused() -> None:
     assert reason(lambda: read(orjson.dumps(fields))) == "signature"
 
 
-def test_a_key_set_with_a_signature_for_another_use_is_refused() -> None:
+def test_signature_for_another_use_is_refused() -> None:
     root, encoded = directory_key("h", 9), KEYS.encode()
     other_use = pre_authentication_encoding(b"openred/3 token", encoded)
     assert reason(lambda: read(document(encoded, root.sign(other_use), root.public))) == "signature"
@@ -154,7 +154,7 @@ def test_keys_are_found_by_the_beginning_of_their_id() -> None:
     assert reason(lambda: KEYS.find(key.short_id, NOW + 172_800)) == "keyset_expired"
 
 
-def test_a_revoked_key_counts_no_more_even_where_it_is_still_listed() -> None:
+def test_revoked_key_is_void_even_if_listed() -> None:
     key = directory_key().public
     assert (
         reason(lambda: keyset(directory_key(), revoked=(key.key_id,)).find(key.short_id, NOW))
@@ -198,7 +198,7 @@ def test_no_time_is_later_than_the_last_date(name: str) -> None:
     assert reason(lambda: read(signed(encoded))) == "malformed"
 
 
-def test_a_composite_key_is_refused_where_there_is_no_ml_dsa(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_composite_key_is_refused_without_ml_dsa(monkeypatch: pytest.MonkeyPatch) -> None:
     root, composite_key = directory_key("R", 9), directory_key("h")
     classical, composite = signed(root=root), signed(keyset(composite_key), root)
     of_a_composite_root = signed()
@@ -248,7 +248,7 @@ def test_any_bytes_are_refused_and_nothing_worse(content: bytes) -> None:
         {"revoked_kids": ["x"] * 257},
     ],
 )
-def test_even_a_signed_key_set_that_makes_no_sense_is_refused(change: dict[str, object]) -> None:
+def test_signed_invalid_key_set_is_refused(change: dict[str, object]) -> None:
     encoded = orjson.dumps({**orjson.loads(KEYS.encode()), **change})
     assert reason(lambda: read(signed(encoded))) == "malformed"
 
@@ -276,8 +276,3 @@ def test_a_key_set_is_small() -> None:
         decode_keyset(KEYS._replace(keys=(row,) * (KEYS_MAX + 1)).encode())
     with pytest.raises(ValueError, match="two keys begin alike"):
         decode_keyset(KEYS._replace(keys=(row, row)).encode())
-
-
-def test_the_id_of_the_root_is_that_of_its_suite_and_key() -> None:
-    root = orjson.loads(signed())["root"]
-    assert directory_key_id(root["suite"], base64.b64decode(root["public_key"])) == root["kid"]

@@ -45,7 +45,7 @@ def test_a_composite_root_that_cannot_be_used_stops_the_start(policy: QuantumPol
             choose_root(policy, on_disk, supported=False)
 
 
-def test_what_is_required_and_cannot_be_had_stops_the_start() -> None:
+def test_unavailable_required_root_stops_the_start() -> None:
     for on_disk in ("", "R"):
         with pytest.raises(RootRefused, match="OPENRED_PQ=require, but this installation has no ML-DSA-65"):
             choose_root(REQUIRE, on_disk, supported=False)

@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from openred_central.security.directory_keys.suites import (
     COMPOSITE_SPKI_PREFIX,
     SUITES,
     VerifyingKey,
     directory_key_id,
-    generate_key,
     load_key,
     load_private_pem,
     private_pem,
@@ -27,8 +28,6 @@ VECTORS = json.loads(Path(__file__).with_name("composite_vectors.json").read_tex
 
 def test_there_are_three_suites() -> None:
     assert tuple(SUITES) == LETTERS
-    assert [suite.rsa_bits for suite in SUITES.values()] == [2_048, 3_072, 3_072]
-    assert [suite.quantum_safe for suite in SUITES.values()] == [False, False, True]
     with pytest.raises(ValueError, match="no suite is called 'x'; there are r, R, h"):
         suite_of("x")
 
@@ -66,11 +65,9 @@ def test_a_private_key_survives_the_disk(letter: str) -> None:
 
 
 def test_pem_and_keys_are_those_of_other_programs() -> None:
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
-
     key = directory_key("r")
-    private = load_pem_private_key(private_pem(key), password=None)
-    assert private.public_key() == load_pem_public_key(key.public.pem().encode())
+    private = serialization.load_pem_private_key(private_pem(key), password=None)
+    assert private.public_key() == serialization.load_pem_public_key(key.public.pem().encode())
 
 
 def test_the_private_key_of_the_draft_is_read() -> None:
@@ -102,9 +99,6 @@ def test_a_key_of_another_suite_is_refused(letter: str, given: str) -> None:
 
 
 def test_a_key_that_is_no_rsa_key_is_refused() -> None:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-
     key = ed25519.Ed25519PrivateKey.generate()
     spki = key.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -125,9 +119,6 @@ def test_a_key_that_is_no_rsa_key_is_refused() -> None:
 
 
 def test_a_damaged_private_key_is_noticed_before_it_signs_anything() -> None:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
     def numbers(number: int) -> rsa.RSAPrivateNumbers:
         key = serialization.load_der_private_key(directory_key("r", number).pkcs8(), password=None)
         assert isinstance(key, rsa.RSAPrivateKey)
@@ -148,7 +139,7 @@ def test_a_damaged_private_key_is_noticed_before_it_signs_anything() -> None:
     "text",
     [b"", b"key", b"-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n", b"\xff" * 100],
 )
-def test_what_is_no_private_key_in_pem_is_refused(text: bytes) -> None:
+def test_invalid_private_pem_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"PEM|base64|ascii|Only"):
         load_private_pem("r", text)
 
@@ -157,7 +148,3 @@ def test_keys_tell_nothing_secret_when_they_are_shown() -> None:
     key = directory_key("r")
     assert repr(key) == f"DirectoryKey('r', {key.public.key_id})"
     assert repr(key.public) == f"VerifyingKey('r', {key.public.key_id})"
-
-
-def test_every_key_is_another() -> None:
-    assert generate_key("r").public.key_id != directory_key("r").public.key_id

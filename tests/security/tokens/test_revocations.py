@@ -24,7 +24,7 @@ NOW = 1_800_000_000.0
 
 
 def at(wall_s: float, *, jumped_s: float = 0.0) -> Now:
-    """The moment `wall_s` of a wall clock that was set forward by `jumped_s`."""
+    """Return the moment `wall_s` of a wall clock that was set forward by `jumped_s`."""
     return Now(0.0, wall_s, 10_000.0 + wall_s - jumped_s - NOW)
 
 
@@ -71,7 +71,7 @@ def test_a_full_set_refuses_new_entries_and_forgets_none() -> None:
     assert "token-3" in revoked
 
 
-def test_a_store_is_told_of_each_revocation_once_and_of_its_end() -> None:
+def test_store_gets_each_revocation_and_its_end_once() -> None:
     revoked = Revocations()
     revoked.restore({"known": NOW + 100}, at(NOW + 100 - LIFETIME_S_MAX).monotonic_s)
     revoked.revoke("one", NOW + 100, at(NOW))
@@ -82,7 +82,7 @@ def test_a_store_is_told_of_each_revocation_once_and_of_its_end() -> None:
     assert revoked.take_unsaved() == {"known": None, "one": None, "two": NOW + 200}
 
 
-def test_what_could_not_be_stored_is_told_again_as_it_is_by_then() -> None:
+def test_unstored_changes_return_in_their_latest_form() -> None:
     revoked = Revocations()
     for number, token_id in enumerate(("one", "two")):
         revoked.revoke(token_id, NOW + 100 + number, at(NOW))
@@ -93,14 +93,14 @@ def test_what_could_not_be_stored_is_told_again_as_it_is_by_then() -> None:
     assert revoked.take_unsaved() == {"one": None, "two": NOW + 101}
 
 
-def test_what_no_store_was_told_of_leaves_nothing_behind() -> None:
+def test_unsaved_revocation_leaves_nothing_behind() -> None:
     revoked = Revocations()
     revoked.revoke("one", NOW + 100, at(NOW))
     revoked.sweep(at(NOW + 100))
     assert revoked.take_unsaved() == {}
 
 
-def test_one_more_waits_for_few_of_those_that_have_expired() -> None:
+def test_new_revocation_sweeps_few_expired_ones() -> None:
     revoked = Revocations()
     revoked.restore(
         {f"{number:022}": NOW for number in range(TOKENS_MAX)}, at(NOW - LIFETIME_S_MAX).monotonic_s
@@ -112,7 +112,7 @@ def test_one_more_waits_for_few_of_those_that_have_expired() -> None:
 
 
 @pytest.mark.parametrize("forward_s", [301.0, 7_200.0, 86_400.0])
-def test_a_clock_that_is_set_forward_and_back_brings_no_token_back(forward_s: float) -> None:
+def test_clock_set_forward_and_back_restores_no_revoked_token(forward_s: float) -> None:
     revoked = Revocations()
     revoked.revoke("one", NOW + 300, at(NOW))
     revoked.revoke("two", NOW + forward_s + 300, at(NOW + forward_s + 10, jumped_s=forward_s))
@@ -123,7 +123,7 @@ def test_a_clock_that_is_set_forward_and_back_brings_no_token_back(forward_s: fl
     assert "one" not in revoked
 
 
-def test_a_clock_that_is_set_back_keeps_a_token_revoked_for_longer() -> None:
+def test_clock_set_back_prolongs_a_revocation() -> None:
     revoked = Revocations()
     revoked.revoke("one", NOW + 300, at(NOW))
     revoked.sweep(at(NOW + 301 - 600, jumped_s=-600))
@@ -134,7 +134,7 @@ def test_a_clock_that_is_set_back_keeps_a_token_revoked_for_longer() -> None:
     assert "one" not in revoked
 
 
-def test_a_clock_that_is_ahead_at_a_start_brings_no_stored_token_back() -> None:
+def test_clock_ahead_at_start_restores_no_revoked_token() -> None:
     revoked = Revocations()
     revoked.restore({"one": NOW + 300}, at(NOW).monotonic_s)
     revoked.sweep(at(NOW + 86_400, jumped_s=86_400))

@@ -40,7 +40,7 @@ def sign(token: PeerToken = TOKEN, key: DirectoryKey | None = None) -> str:
 
 
 def signed(claims: object, key: DirectoryKey | None = None) -> str:
-    """A token that the directory has really signed, whatever it says."""
+    """Return a token with these claims that the directory has really signed."""
     key = key or directory_key()
     payload = claims if isinstance(claims, bytes) else orjson.dumps(claims)
     body = Unsigned(f"or3.{key.public.suite.letter}.{key.public.short_id}.", payload)
@@ -54,7 +54,7 @@ def claims_of(text: str) -> dict[str, Any]:
 
 
 def reason(text: str, now_s: float = NOW, **options: Any) -> str:
-    """Why a token is refused."""
+    """Return why a token is refused."""
     with pytest.raises(VerificationError) as refused:
         verify_token(text, options.pop("keys", KEYS), now_s, **options)
     return refused.value.reason
@@ -226,12 +226,12 @@ def test_long_text_is_refused_before_it_is_looked_at() -> None:
         {"pair": 5, "link": 5},
     ],
 )
-def test_even_a_signed_token_with_a_claim_that_makes_no_sense_is_refused(change: dict[str, object]) -> None:
+def test_signed_token_with_an_invalid_claim_is_refused(change: dict[str, object]) -> None:
     assert reason(signed({**claims_of(sign()), **change})) == "malformed"
 
 
 @pytest.mark.parametrize("name", ["t", "jti", "sub", "cnf", "aud", "pcnf", "iat", "exp", "gen", "pur"])
-def test_even_a_signed_token_without_one_of_its_claims_is_refused(name: str) -> None:
+def test_signed_token_without_a_claim_is_refused(name: str) -> None:
     claims = claims_of(sign())
     del claims[name]
     assert reason(signed(claims)) == "malformed"

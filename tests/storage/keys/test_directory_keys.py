@@ -283,7 +283,7 @@ def test_a_revoked_key_is_refused_by_peers_and_replaced(tmp_path: Path) -> None:
     keys = started(tmp_path)
     assert keys.signing is not None
     token, revoked = mint(keys, NOW), keys.signing.public
-    keys.revoke(revoked.key_id, NOW)
+    keys.ring.revoke(revoked.key_id, NOW)
     keys.advance(NOW)
     assert keys.signing is not None
     assert keys.signing.public.key_id != revoked.key_id
@@ -347,7 +347,7 @@ def test_a_key_set_of_another_root_is_not_served(tmp_path: Path) -> None:
     carry(tmp_path, NOW)
     keys.advance(NOW)
     before = keys.served
-    keys.revoke(keys.signing.public.key_id if keys.signing else "", NOW)
+    keys.ring.revoke(keys.signing.public.key_id if keys.signing else "", NOW)
     keys.notices.clear()
     keys.advance(NOW + 1)
     for path in (tmp_path / "elsewhere").iterdir():
@@ -416,8 +416,8 @@ def test_a_key_set_from_the_future_gives_way(tmp_path: Path) -> None:
     carry(tmp_path, ahead)
     keys.advance(ahead)
     assert keys.served is not None
-    keys.shift(-10 * DAY_S)
-    keys.revoke(keys.served.keyset.keys[0].key.key_id, NOW)
+    keys.ring.shift(-10 * DAY_S)
+    keys.ring.revoke(keys.served.keyset.keys[0].key.key_id, NOW)
     keys.advance(NOW)
     carry(tmp_path, NOW)
     keys.notices.clear()

@@ -285,7 +285,7 @@ def test_the_check_does_without_cryptography(tmp_path: Path) -> None:
         from openred_central.security.directory_keys.root import KeyOptions, QuantumPolicy
         from openred_central.storage.keys.key_files import check_keys
         from openred_central.storage.keys.key_files import KeyFiles
-        options = KeyOptions("r", QuantumPolicy.AUTO, offline_root=False)
+        options = key_options("r", QuantumPolicy.AUTO, offline_root=False)
         print(check_keys(KeyFiles(Path({str(tmp_path / "keys")!r}), os.urandom), options))
         print("cryptography.hazmat" in sys.modules)
         """
