@@ -25,11 +25,11 @@ PYTHONS ?= python3.11 python3.12 python3.13
 UNIT_TESTS := tests --ignore=tests/e2e --ignore=tests/house --ignore=tests/benchmarks --ignore=tests/test_packaging.py
 
 test-all: ## Run the unit tests on each of Python 3.11, 3.12 and 3.13 that is installed
-	@for python in $(PYTHONS); do \
+	@failed=0; for python in $(PYTHONS); do \
 		"$$python" -c 'import venv' 2>/dev/null || { echo "$$python is not installed"; continue; }; \
 		echo "$$python:"; \
-		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$${python##*python}" ARGS="$(or $(ARGS),$(UNIT_TESTS))" || exit 1; \
-	done
+		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$${python##*python}" ARGS="$(or $(ARGS),$(UNIT_TESTS))" || failed=1; \
+	done; exit $$failed
 
 soak: $(VENV)/test.stamp ## Run the tests that try harder with time: a hundred times the examples, worlds and kills
 	@OPENRED_PROFILE=soak exec $(VENV)/bin/python -m pytest $(or $(ARGS),tests/storage tests/simulation tests/e2e/test_restart.py tests/e2e/test_schemathesis.py)
