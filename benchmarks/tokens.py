@@ -23,12 +23,12 @@ import uvloop
 
 from openred_central.clock import SystemClock
 from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey
-from openred_central.security.directory_keys.root import KeyOptions
 from openred_central.security.directory_keys.suites import SUITES, DirectoryKey, Suite, generate_key
 from openred_central.security.node_keys import verify
 from openred_central.security.signing import PrivateKey
 from openred_central.security.tokens.link import Side, cross_verify, link, new_pair
 from openred_central.security.tokens.tokens import PeerToken, unsigned, verify_token
+from openred_central.settings.config import Configuration
 from openred_central.storage.keys.directory_keys import DirectoryKeys
 from openred_central.storage.keys.key_files import KeyFiles
 from openred_central.tasks.keykeeper import Keykeeper
@@ -129,7 +129,7 @@ async def stalls() -> None:
     """Print how late the loop is while idle, and while tokens are made and a key is replaced."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as executor:
         files = KeyFiles(Path(folder) / "keys", Random(SEED).randbytes)
-        keykeeper = Keykeeper(lambda: DirectoryKeys(files, KeyOptions()), SystemClock(), executor)
+        keykeeper = Keykeeper(lambda: DirectoryKeys(files, Configuration().keys()), SystemClock(), executor)
         started = perf_counter()
         await keykeeper.open()
         print(f"keys of a first start: made in {(perf_counter() - started) * 1e3:.0f} ms")

@@ -97,3 +97,7 @@ class AttendedTime:
         self.jumps.append(jump)
         del self.jumps[:-CLOCK_JUMPS_KEPT]
         return jump
+
+
+# The clock of this machine, for parts that are given none.
+SYSTEM_CLOCK = SystemClock()

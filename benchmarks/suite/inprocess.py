@@ -18,11 +18,10 @@ import sys
 from time import perf_counter, process_time
 
 from openred_central.clock import AttendedTime, SystemClock
-from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import Record
+from openred_central.settings.config import Configuration
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler, log_transitions
 
@@ -36,12 +35,8 @@ TOLERANCE_S = 100.0
 
 def filled_directory(nodes: int, last_seen_s: float | None = None) -> Directory:
     """Return a directory with so many nodes, in which mass silence never holds deadlines."""
-    directory = Directory(
-        DirectoryOptions(nodes_max=nodes),
-        LifecycleOptions(heartbeat_tolerance_s=TOLERANCE_S),
-        MassSilenceOptions(share=1.0),
-        random.random,
-    )
+    settings = Configuration(max_nodes=nodes, heartbeat_tolerance_s=TOLERANCE_S, mass_silence_share=1.0)
+    directory = Directory(settings.directory(), settings.lifecycle(), settings.mass_silence(), random.random)
     directory.saving.restore_records(map(columns_of, records(nodes, last_seen_s)))
     return directory
 
@@ -75,7 +70,7 @@ def deadlines(nodes: int) -> dict[str, float]:
         attended,
         tick_s=1.0,
         store_reachable=lambda: True,
-        ask=lambda request: Submission.REFUSED,
+        submit_probe=lambda request: Submission.REFUSED,
     )
     pieces, more = Histogram(), True
     gc.collect()

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from ..exit_codes import ExitCode
-from ..server.descriptors import needed
+from ..server.assembly import descriptors_needed
 from ..settings.config import SETTINGS, ConfigError, Configuration
 from .command import Command, argument, configuration_of
 from .console import Console
@@ -114,7 +114,7 @@ def service_unit(configuration: Configuration, python: str) -> str:
         "RestartSec=2s",
         "# Wrong usage, or a setting or file that the operator has to fix: another try does not help.",
         f"RestartPreventExitStatus=2 {ExitCode.CONFIG:d}",
-        f"LimitNOFILE={needed(configuration.connections_max, configuration.probes_max)}",
+        f"LimitNOFILE={descriptors_needed(configuration.connections_max, configuration.probes_max)}",
         "StateDirectory=openred",
         "StateDirectoryMode=0700",
         "RuntimeDirectory=openred",

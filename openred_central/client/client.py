@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ..clock import Clock, SystemClock
+from ..clock import SYSTEM_CLOCK, Clock
 from ..security.directory_keys.keyset import KeySet
 from ..security.signing import PrivateKey
 from .answers import BadAnswer
@@ -22,7 +22,6 @@ from .peering import TrustedKeys
 # The limit of ids in one request.
 LOOKUP_IDS_MAX = 100
 _CHANCES = 2**32
-_CLOCK = SystemClock()
 # Refusals that say nothing about the node: a request that arrived too slowly, or too many requests.
 _PASSING = (408, 429)
 # Bounds for the advice of a server, and the pause where it gives none.
@@ -64,7 +63,7 @@ class Client:
         url: str | Connections,
         key: PrivateKey | None = None,
         *,
-        clock: Clock = _CLOCK,
+        clock: Clock = SYSTEM_CLOCK,
         entropy: Callable[[int], bytes] = os.urandom,
         node_id: str | None = None,
         claim: str | None = None,

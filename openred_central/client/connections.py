@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from ..clock import Clock, SystemClock
+from ..clock import SYSTEM_CLOCK, Clock
 from ..micro_engine.wire.target import parse_authority
 from ..security.authority import signed_authority
 from .answers import Answer, AnswerReader, BadAnswer
@@ -23,7 +23,6 @@ TIMEOUT_S = 10.0
 # be ended is not used any more.
 IDLE_S_MAX = 50.0
 _RECEIVE_BYTES = 64 * 1024
-_CLOCK = SystemClock()
 _PORTS = {"http": 80, "https": 443}
 # RFC 1035 §2.3.4.
 _NAME_CHARACTERS_MAX = 253
@@ -151,7 +150,7 @@ class Connections:
     def __init__(
         self,
         address: Address,
-        clock: Clock = _CLOCK,
+        clock: Clock = SYSTEM_CLOCK,
         *,
         connections_max: int = CONNECTIONS_MAX,
         timeout_s: float = TIMEOUT_S,

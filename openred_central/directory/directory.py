@@ -47,11 +47,11 @@ class DirectoryOptions:
     `nodes_bytes_max` bounds `Registry.bytes_held`, the bytes of all records; with 0, `nodes_max` decides.
     """
 
-    nodes_max: int = 100_000
-    nodes_bytes_max: int = 0
-    shards: int = 64
-    heartbeat_advice_s: float = 86_400.0
-    probing: bool = False
+    nodes_max: int
+    nodes_bytes_max: int
+    shards: int
+    heartbeat_advice_s: float
+    probing: bool
 
     @property
     def bytes_max(self) -> int:

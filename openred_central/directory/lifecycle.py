@@ -123,14 +123,14 @@ class LifecycleOptions:
     With `second_look_s` of 0, nodes pass that state at once, and it is still recorded.
     """
 
-    heartbeat_tolerance_s: float = 180 * DAY_S
-    grace_s: float = 2 * DAY_S
-    second_look_s: float = 3_600.0
-    retry_48h_s: float = 2 * DAY_S
-    retry_2w_s: float = 14 * DAY_S
-    retry_2m_s: float = 60 * DAY_S
-    coma_s: float = 730 * DAY_S
-    tombstone_s: float = 365 * DAY_S
+    heartbeat_tolerance_s: float
+    grace_s: float
+    second_look_s: float
+    retry_48h_s: float
+    retry_2w_s: float
+    retry_2m_s: float
+    coma_s: float
+    tombstone_s: float
 
     def dwell_s(self, state: State) -> float:
         """Return how long `state` lasts; ABSENT does not end by itself."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..encoding import ED25519_KEY_BYTES, spki_of
+from ..listening import PORT_MAX
 from .lifecycle import LIVE_STATES, WIRE_NAMES
 from .state.columns import RecordColumns
 from .state.node import KEYED, decode_history
@@ -29,7 +30,6 @@ ROUNDING_S = 1e-6
 TEXT_BYTES_MAX = 1 << 18
 # An answer nests a profile in a few levels of its own, and its JSON may have 254 levels.
 DEPTH_MAX = 200
-PORT_MAX = 65_535
 SLOT_MAX = (1 << 32) - 1
 # Free slots that are allowed below the last row, however small the directory is by its settings.
 FREE_SLOTS_MIN = 1 << 20

@@ -20,7 +20,7 @@ from ..directory.state.node import HISTORY_ENTRIES_MAX, KEYED, Profile, Record, 
 from ..security.node_keys import InvalidKey, load_node_key
 from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..security.tokens.revocations import decode_revocations
-from ..tasks.revocation_saver import REVOCATIONS
+from ..storage.loading import REVOCATIONS
 from ..wording import WALL_S_MAX
 from .portable import Item, LineError, Secret
 

@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 from ..security.sessions import CLAIM_KEY
 from ..security.tokens.revocations import encode_revocations
+from ..storage.loading import REVOCATIONS, load_revocations
 from ..storage.private_files import written_whole
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import StoreError
-from ..tasks.revocation_saver import REVOCATIONS, load_revocations
 from .portable import Item, LineError, Secret, Totals, encode, encode_footer, encode_header
 from .reading import READ_ROWS
 

@@ -14,12 +14,12 @@ from ..directory.state.node import Record, Tombstone, hash_id
 from ..security.tokens.revocations import decode_revocations
 from ..storage.copies.restoring import decided_swaps, finish_swap, swap_in
 from ..storage.copies.snapshots import read_only, utc_stamp
+from ..storage.loading import REVOCATIONS
 from ..storage.private_files import create_folder, scratch_folder, sync
 from ..storage.sqlite.faults import reported
 from ..storage.sqlite.lock import FileLock
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import RowsRefused, StoreError
-from ..tasks.revocation_saver import REVOCATIONS
 from .admitting import admit
 from .portable import LINE_BYTES_MAX, Item, LineError, Secret, Totals, decode, decode_header, encode
 

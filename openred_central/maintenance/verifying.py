@@ -19,10 +19,9 @@ from ..http_requests import NoReply, request
 from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES
 from ..storage.copies.runs import Run, is_earlier, load_runs
 from ..storage.copies.snapshots import Snapshot, Snapshots
-from ..storage.loading import MISFITS, load
+from ..storage.loading import MISFITS, load, load_revocations
 from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import DamageError, StoreError, StoreState
-from ..tasks.revocation_saver import load_revocations
 from ..wording import counted
 from .comparing import Difference, older_record, same_record, state_contradiction
 from .portable import LineError, encode

@@ -71,7 +71,7 @@ def performance(parts: Parts) -> dict[str, Any]:
             "rows": saved.rows,
             "commit_ms_mean": round(saved.commit_s_total / max(saved.batches, 1) * 1_000, 3),
             "commit_ms_max": round(saved.commit_s_max * 1_000, 3),
-            "failures": saved.failures,
+            "failures": saver.trouble.failures,
             "restored": _describe_restored(parts.restored),
         },
         "snapshots": _describe_snapshots(parts.snapshotter),
@@ -176,9 +176,9 @@ def _describe_snapshots(snapshotter: Snapshotter | None) -> dict[str, Any] | Non
         return None
     taken = snapshotter.stats
     return {
-        "state": "ok" if taken.last_error is None else "failing",
+        "state": "ok" if snapshotter.trouble.last_error is None else "failing",
         "taken": taken.snapshots,
-        "failures": taken.failures,
+        "failures": snapshotter.trouble.failures,
         "last": rfc3339(taken.last_at) if taken.last_at is not None else None,
         "last_took_s": round(taken.last_took_s, 3),
         "last_bytes": taken.last_bytes,

@@ -234,11 +234,12 @@ def _store(parts: Parts) -> Iterator[Family]:
     yield histogram("openred_store_commit_duration_seconds", "Time that commits took.", saver.stats.commits)
     yield counter("openred_store_rows_total", "Rows stored.", saver.stats.rows)
     yield counter("openred_store_rows_refused_total", "Rows that cannot be stored.", saver.stats.rows_refused)
-    yield counter("openred_store_failures_total", "Commits that failed.", saver.stats.failures)
+    yield counter("openred_store_failures_total", "Commits that failed.", saver.trouble.failures)
     yield gauge("openred_store_log_bytes", "Size of the database's write-ahead log.", parts.store.log_bytes)
     taken = parts.snapshotter.stats if parts.snapshotter is not None else None
     yield counter("openred_snapshots_total", "Snapshots taken.", taken.snapshots if taken else 0)
-    yield counter("openred_snapshots_failed_total", "Snapshots that failed.", taken.failures if taken else 0)
+    failures = parts.snapshotter.trouble.failures if parts.snapshotter is not None else 0
+    yield counter("openred_snapshots_failed_total", "Snapshots that failed.", failures)
     yield gauge(
         "openred_snapshot_last_timestamp_seconds",
         "Time of the last snapshot of this run, in Unix time; 0 before the first.",

@@ -10,11 +10,11 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 
+from ..listening import PORT_MAX
 from .refusals import ProofError
 
 # The default ports of http and https (RFC 9110 §4.2) are not part of a signed authority (RFC 9421 §2.2.3).
 _DEFAULT_PORTS = (":80", ":443")
-_PORT_MAX = 65_535
 # Added where a proxy may be the cause, which the signer cannot fix.
 HOST_CHANGED = (
     "Where this is not the host, with its port, of the URL that you asked, a proxy has changed the header "
@@ -68,7 +68,7 @@ class Authorities:
 def _one_form(text: str) -> str:
     """Return `text` as a signed authority, an IPv6 address in its shortest form. Raises `ValueError`."""
     match = _AUTHORITY.fullmatch(text.strip().lower())
-    if match is None or (match[3] and int(match[3]) > _PORT_MAX):
+    if match is None or (match[3] and int(match[3]) > PORT_MAX):
         raise ValueError(
             f"{text!r} is no authority; allowed are a host name, an IPv4 address, or an IPv6 address in "
             "brackets, and a port after a colon, such as directory.example.org:8000"

@@ -1,34 +1,38 @@
-"""The wiring diagram: each part of a server is made here, of the settings and of the parts that it needs.
+"""The wiring diagram: make each part of a server from the settings and the parts that it needs.
 
-In which order they start and stop stands in `server`.
+`server` has the order in which they start and stop.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import resource
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
 
 from .. import __version__
 from ..api.caller.limiting import Limits
 from ..api.caller.proving import Prover
 from ..api.dashboard import make_front_page
+from ..api.description.openapi import documents
 from ..api.feed.broadcast import Broadcast
 from ..api.feed.event_log import EventFeed
 from ..api.routes import NAMES
-from ..api.service import Api, Documents, Moments
+from ..api.service import Api, Moments
 from ..api.wire.caching import Once
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
-from ..directory.life.expiry import ProbeRequest
 from ..limits.origins import Origins
 from ..listening import Certificate, listeners
 from ..logs import AccessLog
 from ..micro_engine.engine import Engine
+from ..micro_engine.limits import EngineLimits
 from ..micro_engine.wire.messages import Request
 from ..reporting.figures import Parts, performance
 from ..security.authority import Authorities
@@ -38,31 +42,31 @@ from ..security.tokens.revocations import RecentTokens, Revocations
 from ..security.tokens.tokens import Mint
 from ..settings.config import Configuration
 from ..storage.copies.restoring import Restored, snapshots_of
-from ..storage.loading import database_path, load
+from ..storage.keys.admin_secret import secret_file_beside
+from ..storage.loading import database_path, load, load_revocations
 from ..storage.store import Store
-from ..tasks.prober import Prober, Submission, probe_refusal
-from ..tasks.revocation_saver import RevocationSaver, load_revocations
-from ..tasks.saver import Saver
+from ..tasks.prober import Prober, probe_refusal
+from ..tasks.saver import RevocationSaver, Saver
 from ..tasks.scheduler import Scheduler, log_transitions
 from ..tasks.snapshotter import Snapshotter
-from .descriptors import make_room
-
-if TYPE_CHECKING:
-    from .operators import Operators
+from .operators import Operators
 
 log = logging.getLogger("openred.server")
 
 REQUEST_ID_BYTES = 8
-# So many rows that cannot be served are told one by one.
+# More rows that cannot be served are counted, not listed.
 UNSERVED_LOGGED_MAX = 50
+# The descriptors beside those of connections and probes: operators, rejected connections that are still open,
+# the database, snapshots, keys, listeners, the log and the loop's own.
+DESCRIPTORS_BESIDE: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """Makes the parts of one server as its `configuration` says.
+    """Makes the parts of one server from its `configuration`.
 
     `random` returns floats in [0, 1), `entropy` so many random bytes; `started_s` is the monotonic time at
-    which the server began to start.
+    which the start began.
     """
 
     configuration: Configuration
@@ -72,7 +76,7 @@ class Assembly:
     started_s: float
 
     def load(self, store: Store) -> tuple[Directory, AttendedTime]:
-        """The directory that is in `store`, and its time. Raises `StoreError`."""
+        """Load the directory from `store`, and its attended time. Raises `StoreError`."""
         configuration = self.configuration
         directory = Directory(
             configuration.directory(),
@@ -83,27 +87,30 @@ class Assembly:
         return directory, load(directory, store, self.clock, tick_s=configuration.tick_s)
 
     def saver(self, directory: Directory, attended: AttendedTime, store: Store, writer: Executor) -> Saver:
-        """What brings changes of `directory` to `store`, by the one thread of `writer`."""
+        """Return the task that saves changes of `directory` in `store`, by the thread of `writer`."""
         return Saver(directory.saving, store, writer, attended.now, self.configuration.saver())
 
     def revocation_saver(self, store: Store, writer: Executor) -> RevocationSaver:
-        """Return the part that saves revocations, with those in `store` taken in; tell of damaged ones."""
+        """Return the part that saves revocations, with those in `store` restored; log damaged ones."""
         revoked, damaged = load_revocations(store)
         _log_unusable(damaged, store.location)
         revocations = Revocations()
         revocations.restore(revoked, self.clock.monotonic_s())
         stop_timeout_s = self.configuration.saver().stop_timeout_s
-        return RevocationSaver(revocations, store, writer, stop_timeout_s=stop_timeout_s)
+        return RevocationSaver(
+            revocations, store, writer, self.clock.monotonic_s, stop_timeout_s=stop_timeout_s
+        )
 
     def prober(self, directory: Directory, attended: AttendedTime) -> Prober:
-        """What asks nodes before their silence counts."""
-        allow_private = self.configuration.probe_allow_private
+        """Return the task that probes silent nodes; the life cycle in `directory` takes the results."""
+
+        def take_result(slot: int, node_id: str, alive: bool | None) -> None:
+            directory.expiry.probed(slot, node_id, alive=alive, now=attended.now())
+
         return Prober(
             self.clock,
-            lambda address, port: probe_refusal(address, port, allow_private),
-            lambda slot, node_id, alive: directory.expiry.probed(
-                slot, node_id, alive=alive, now=attended.now()
-            ),
+            partial(probe_refusal, allow_private=self.configuration.probe_allow_private),
+            take_result,
             self.configuration.prober(),
         )
 
@@ -119,14 +126,14 @@ class Assembly:
         run: bytes,
         certificate: Certificate | None,
     ) -> Parts:
-        """The parts that count: those given, with engine, scheduler and snapshotter; `run` as in `Run`."""
+        """Return the parts that have figures; make engine, scheduler and snapshotter. `run` as in `Run`."""
         directory.nodes.transitions.observers += (log_transitions, feed.offer)
         scheduler = Scheduler(
             directory,
             attended,
             tick_s=self.configuration.tick_s,
             store_reachable=lambda: not saver.failing,
-            ask=lambda request: _submit(prober, request),
+            submit_probe=prober.submit,
         )
         return Parts(
             clock=self.clock,
@@ -174,22 +181,18 @@ class Assembly:
             figures=lambda: performance(parts),
             version=__version__,
             endpoints=NAMES,
-            documents=Once(_documents),
+            documents=Once(partial(documents, __version__)),
             front_page=Once(make_front_page),
             stopping=stopping,
             broadcast=broadcast,
         )
 
     def operators(self) -> Operators | None:
-        """The operators' listeners; None where there are to be none."""
+        """Return the operators' listeners; None if the settings want none."""
         configuration = self.configuration
         options = configuration.operators()
         if options.port is None and options.socket is None:
             return None
-        # Here and not above: without operators a start is 3 ms shorter.
-        from ..storage.keys.admin_secret import secret_file_beside
-        from .operators import Operators
-
         beside = secret_file_beside(configuration.database)
         return Operators(
             options,
@@ -201,7 +204,7 @@ class Assembly:
         )
 
     def listeners(self) -> list[socket.socket]:
-        """The sockets of the public listener. Raises `StartError`."""
+        """Open the sockets of the public listener. Raises `StartError`."""
         configuration = self.configuration
         return listeners(
             configuration.host,
@@ -213,7 +216,7 @@ class Assembly:
         )
 
     def _engine(self) -> Engine:
-        """The engine, and the access log where one is wanted."""
+        """Return the engine, with the access log if one is wanted."""
         share, new_request_id = self.configuration.access_log, self._new_request_id
         return Engine(
             limits=make_room(self.configuration.engine(), self.configuration.probes_max),
@@ -230,7 +233,7 @@ class Assembly:
         return lambda request: origins.of(request.peer, request.headers.get).address
 
     def _snapshotter(self, store: Store) -> Snapshotter | None:
-        """None where there is nothing to copy."""
+        """Return the task that takes snapshots; None if there is no file to copy."""
         configuration = self.configuration
         database = database_path(configuration.database)
         if database is None:
@@ -244,7 +247,7 @@ class Assembly:
             directory=directory,
             limits=limits,
             claims=Claims(self._claim_key(store, directory)),
-            # In memory only: a restart makes all sessions void, and nodes sign once more.
+            # In memory only: a restart voids all sessions, and nodes sign once more.
             sessions=Sessions(self.entropy(SESSION_KEY_BYTES)),
             rings=ReplayRings(),
             authorities=Authorities(configuration.authority),
@@ -254,15 +257,15 @@ class Assembly:
         )
 
     def _claim_key(self, store: Store, directory: Directory) -> bytes:
-        """The key of claims, a new one where there is none that can be used."""
+        """Return the key of claims; make one if there is none or it is damaged."""
         key = store.load_secret(CLAIM_KEY)
         if key is not None and len(key) == CLAIM_KEY_BYTES:
             return key
         if key is not None or len(directory):
             found = "missing" if key is None else f"damaged, with {len(key)} of {CLAIM_KEY_BYTES} bytes"
             log.error(
-                "the key of claims in %s is %s: a new one was made, and claims from before are void; "
-                "to have them back, restore a snapshot that holds the former key",
+                "the key of claims in %s is %s: the server made a new one, so earlier claims are void; "
+                "to make them valid again, restore a snapshot that holds the former key",
                 store.location,
                 found,
             )
@@ -271,19 +274,12 @@ class Assembly:
         return key
 
     def _new_request_id(self) -> str:
-        """An id for a request that came without one."""
+        """Return an id for a request without one."""
         return self.entropy(REQUEST_ID_BYTES).hex()
 
 
-def _documents() -> Documents:
-    # Here and not above: it imports what no other answer needs, 6 ms.
-    from ..api.description.openapi import documents
-
-    return documents(__version__)
-
-
 def log_unserved(directory: Directory, location: str) -> None:
-    """Tell of each row of the store at `location` that cannot be served; of very many, how many there are."""
+    """Log each row of the store at `location` that cannot be served; of very many, their number."""
     _log_unusable(directory.nodes.unserved, location)
 
 
@@ -295,5 +291,48 @@ def _log_unusable(unserved: Sequence[object], location: str) -> None:
         log.error("%d more rows are unusable; `openred-central verify` names them all", more)
 
 
-def _submit(prober: Prober, request: ProbeRequest) -> Submission:
-    return prober.submit(request.slot, request.node_id, request.address, request.port)
+def descriptors_needed(connections_max: int, probes_max: int) -> int:
+    """Return how many descriptors a server with so many connections and probes needs."""
+    return connections_max + probes_max + DESCRIPTORS_BESIDE
+
+
+def room(descriptors_max: int, connections_max: int, probes_max: int) -> int:
+    """Return how many connections there is room for, at least one, with `descriptors_max` descriptors."""
+    left = descriptors_max - descriptors_needed(0, probes_max)
+    # If the others need nearly all descriptors, connections get a quarter.
+    return max(1, min(connections_max, max(left, descriptors_max // 4)))
+
+
+def make_room(limits: EngineLimits, probes_max: int) -> EngineLimits:
+    """Raise the limit of open descriptors as far as `limits` need and the system permits.
+
+    Return `limits`, with fewer connections if there is no room for them; the log says so.
+    """
+    wanted = descriptors_needed(limits.connections_max, probes_max)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if _finite(soft) < min(wanted, _finite(hard)):
+        # A system may refuse this; the limit that it then reports counts.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, _finite(hard)), hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections_max = room(_finite(soft), limits.connections_max, probes_max)
+    if connections_max == limits.connections_max:
+        return limits
+    log.warning(
+        "the system allows %d open files, and %d connections need %d: no more than %d connections are "
+        "accepted; raise the limit (LimitNOFILE of the unit, ulimit -n) or lower OPENRED_CONNECTIONS_MAX",
+        soft,
+        limits.connections_max,
+        wanted,
+        connections_max,
+    )
+    return replace(
+        limits,
+        connections_max=connections_max,
+        connections_per_address_max=min(limits.connections_per_address_max, connections_max),
+    )
+
+
+def _finite(limit: int) -> int:
+    """Return `limit` as a number; no limit is a number larger than any need."""
+    return 2**31 if limit == resource.RLIM_INFINITY else limit

@@ -14,49 +14,47 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import uvloop
 
 from ..api.feed.broadcast import Broadcast
 from ..api.feed.event_log import EventFeed, EventLog
 from ..api.routes import install
+from ..api.service import Api
 from ..clock import AttendedTime, SystemClock
 from ..directory.directory import Directory
 from ..exit_codes import ExitCode
 from ..listening import Certificate, StartError, certificate_of
 from ..logs import configure
 from ..micro_engine.engine import Engine
-from ..reporting.figures import LiveFigures
+from ..reporting.figures import LiveFigures, Parts
+from ..reporting.metrics import metrics_text
 from ..settings.config import SETTINGS, Configuration
 from ..storage.copies.restoring import Restored, open_or_restore
 from ..storage.copies.runs import RUN_BYTES, begin_run
+from ..storage.keys.admin_secret import SecretError
 from ..storage.private_files import NO_ROOM
 from ..storage.sqlite.faults import result_code
 from ..storage.store import PassingError, Store, StoreError
 from ..tasks.notifier import Notifier
-from ..tasks.saver import Saver
+from ..tasks.periodic import Supervisor
+from ..tasks.saver import RevocationSaver, Saver
 from ..tasks.stall_meter import StallMeter
-from ..tasks.supervisor import Supervisor
 from ..wording import counted
 from .assembly import Assembly, log_unserved
-from .vault import Vault, keep_keys, open_vault
-
-if TYPE_CHECKING:
-    from ..api.service import Api
-    from ..reporting.figures import Parts
-    from ..tasks.revocation_saver import RevocationSaver
-    from .operators import Operators
+from .operators import Operators, make_desk
+from .vault import Vault, open_vault
 
 log = logging.getLogger("openred.server")
 
-# Signals that end the server in order: also by the keyboard, a limit of processor time, a failing supply.
+# Signals that end the server in order: from the keyboard, a limit of processor time, a failing supply, too.
 STOPPING = tuple(
     getattr(signal, name)
     for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGXCPU", "SIGPWR")
     if hasattr(signal, name)
 )
-# A background task, and what it is called.
+# The name of a background task, and the task.
 Work = tuple[str, Callable[[], Awaitable[None]]]
 
 # Causes that may pass by themselves: a port or a database that another process still holds, an address that
@@ -72,15 +70,15 @@ _PASSING_RESULTS: Final = {
 }
 
 UNNAMED = (
-    "%s is not set: a request that was signed for another directory is not told from one for us; "
-    "set it to what clients call this one, such as directory.example"
+    "%s is not set: the server accepts requests that were signed for another directory; "
+    "set it to the name by which clients call this one, such as directory.example"
 )
 
 
 def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
     """Run the server until SIGTERM, SIGINT or another of `STOPPING`.
 
-    `begin_anew` makes an empty database where it is missing although there are snapshots of it.
+    `begin_anew` makes an empty database if it is missing although there are snapshots of it.
 
     Return the exit code: `DONE`; `FAILED` if it could not save all changes, or if a later start may succeed;
     `CONFIG` if it cannot start until the operator fixes what the log names.
@@ -94,9 +92,9 @@ def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
         return exit_code(error)
     if saved:
         return ExitCode.DONE
-    log.error("ended without having saved all changes; the lines before name what is lost")
+    log.error("ended without saving all changes; the lines before name what is lost")
     logging.shutdown()
-    # A commit that never returns would keep an orderly exit waiting for ever.
+    # An orderly exit would wait for ever for a commit that never returns.
     os._exit(ExitCode.FAILED)
 
 
@@ -120,7 +118,7 @@ def _passes(error: BaseException) -> bool:
 
 
 class End(NamedTuple):
-    """How a run ended: whether the thread that writes is free, and whether nothing is lost."""
+    """How a run ended: whether the thread of the store is idle, and whether nothing is lost."""
 
     writer_idle: bool
     all_saved: bool
@@ -142,22 +140,23 @@ class Server:
         )
         self._stop = asyncio.Event()
         self._supervisor = Supervisor(self._clock)
-        self._notifier = Notifier(os.environ, os.getpid())
+        self._status: Callable[[], str] = lambda: "loading"
+        self._notifier = Notifier(os.environ, os.getpid(), lambda: self._status())
 
     async def run(self) -> bool:
-        """Start, serve until a signal comes, stop. Returns whether everything was saved.
+        """Start, serve until a signal, stop. Return whether everything was saved.
 
-        Raises `StartError` or `StoreError` where it cannot start.
+        Raises `StartError` or `StoreError` if it cannot start.
         """
         _on_signal(self._stop.set)
         try:
             return await self._run()
         finally:
-            _hear_no_more()
+            _ignore_signals()
 
     async def _run(self) -> bool:
         configuration = self._configuration
-        self._notifier.status("loading")
+        self._notifier.loading()
         store, (directory, attended), restored = open_or_restore(
             configuration.database,
             configuration.snapshot_folder,
@@ -191,11 +190,11 @@ class Server:
         assembly, configuration = self._assembly, self._configuration
         run = os.urandom(RUN_BYTES)
         begin_run(store, run)
-        # Another name for each run, under which nobody takes its events for those of an earlier one.
+        # Each run has another name, so that no subscriber resumes with an event of an earlier run.
         feed = EventFeed(EventLog(os.urandom(4).hex()), directory.nodes)
         saver = assembly.saver(directory, attended, store, writer)
         revocation_saver = assembly.revocation_saver(store, writer)
-        status = partial(_status, directory, saver)
+        self._status = partial(_status, directory, saver)
         prober = assembly.prober(directory, attended)
         certificate = certificate_of(configuration.tls_certificate, configuration.tls_key)
         parts = assembly.parts(directory, attended, saver, prober, feed, restored, store, run, certificate)
@@ -212,39 +211,39 @@ class Server:
         operators = await self._start_operators(api, parts, broadcast, stalls, vault)
         context = certificate.context if certificate else None
         addresses = await engine.start(assembly.listeners(), tls=context)
-        # An operator's word that silence is to be believed.
+        # SIGUSR1 ends a hold of mass silence.
         _on_signal(lambda: directory.expiry.release_hold(attended.now()), [signal.SIGUSR1])
         _on_signal(partial(_renew, certificate, engine), [signal.SIGHUP])
         works: list[Work] = [("saver", saver.run), ("scheduler", scheduler.run), ("prober", prober.run)]
         works += [("broadcast", broadcast.run), ("stall meter", stalls.run)]
-        works += [("notifier", partial(self._notifier.run, status)), ("keykeeper", partial(keep_keys, vault))]
+        works += [("notifier", self._notifier.run), ("keykeeper", vault.run)]
         works += [("snapshotter", snapshotter.run)] if snapshotter else []
         tasks = [asyncio.create_task(self._supervisor.run(name, work)) for name, work in works]
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
-        self._notifier.ready(status())
+        self._notifier.ready()
         if not configuration.authority:
             log.warning(UNNAMED, SETTINGS["authority"].variable)
         try:
             await _until(self._stop, tasks)
         finally:
-            # No new connections, then what is in flight finishes, bounded by drain_timeout_s.
-            # A second signal ends that wait.
+            # Accept no connections, then finish requests in flight within drain_timeout_s. A second signal
+            # ends that wait.
             log.info("stopping")
-            self._notifier.stopping()
+            self._notifier.ending()
             listening: list[Engine | Operators] = [engine, operators] if operators else [engine]
             _on_signal(partial(_hurry, listening))
             broadcast.stop()
             cut, *_ = await asyncio.gather(*(each.drain() for each in listening))
             stalls.stop()
-            # Time stops before the last flush, so that what is saved is the end.
+            # Stop the time before the last flush, so that nothing changes after it.
             scheduler.stop()
             if snapshotter:
                 snapshotter.stop()
             vault.keykeeper.stop()
             await prober.stop()
             self._supervisor.stop()
-            # Both try again to save what was acknowledged as not yet saved, as long as either may take.
-            await asyncio.gather(saver.stop(), revocation_saver.stop())
+            # Callers rely on changes that were acknowledged as not yet saved, so both try again for a while.
+            await asyncio.gather(saver.finish(), revocation_saver.finish())
             self._notifier.stop()
         await asyncio.gather(*tasks)
         log.info("stopped: %d nodes, %d connections were cut", len(directory), cut)
@@ -253,14 +252,10 @@ class Server:
     async def _start_operators(
         self, api: Api, parts: Parts, broadcast: Broadcast, stalls: StallMeter, vault: Vault
     ) -> Operators | None:
-        """Have operators heard, where they are to be. Raises `StartError` where that cannot be."""
+        """Start the operators' listeners, if the settings want any. Raises `StartError`."""
         operators = self._assembly.operators()
         if operators is None:
             return None
-        from ..reporting.metrics import metrics_text
-        from ..storage.keys.admin_secret import SecretError
-        from .operators import make_desk
-
         desk = make_desk(
             api,
             lambda: metrics_text(
@@ -273,12 +268,12 @@ class Server:
             addresses = await operators.start(desk)
         except OSError as error:
             raise StartError(
-                f"operators cannot be heard: {error.strerror or error}; choose another OPENRED_ADMIN_PORT "
+                f"cannot listen for operators: {error.strerror or error}; choose another OPENRED_ADMIN_PORT "
                 "(0 for any that is free, off for none) or OPENRED_ADMIN_SOCKET"
             ) from error
         except SecretError as error:
             raise StartError(str(error)) from error
-        log.info("operators are heard on %s", _list(addresses))
+        log.info("listening for operators on %s", _list(addresses))
         return operators
 
 
@@ -289,18 +284,18 @@ def _end(saver: Saver, revocation_saver: RevocationSaver, vault: Vault) -> End:
 
 
 def _close(store: Store) -> None:
-    """Close `store`. Where that fails nothing is lost, and what kept the server from starting is told."""
+    """Close `store`. A failure loses nothing, and must not hide why the server could not start."""
     try:
         store.close()
     except StoreError as error:
-        log.warning("nothing is lost, but the next start has more to read: %s", error)
+        log.warning("no data is lost, but the next start has more to read: %s", error)
 
 
 def _on_signal(callback: Callable[[], object], numbers: Iterable[int] = STOPPING) -> None:
     """Have `callback` called in the loop at each of these signals.
 
-    Not by the loop's own handlers: when it closes it would have those signals kill the process, for a moment.
-    One that comes again before the callback ran adds nothing: a storm of them must not fill the loop.
+    The handlers of the loop itself would let these signals kill the process for a moment when it closes. A
+    signal that repeats before the callback ran adds nothing: a storm of signals must not fill the loop.
     """
     loop, waiting = asyncio.get_running_loop(), set[int]()
 
@@ -317,24 +312,24 @@ def _on_signal(callback: Callable[[], object], numbers: Iterable[int] = STOPPING
         signal.signal(number, came)
 
 
-def _hear_no_more() -> None:
-    """Ignore from now on what was handled: nothing is left to be ended, and the loop is about to close."""
+def _ignore_signals() -> None:
+    """Ignore the signals that were handled: the loop is about to close."""
     for number in (*STOPPING, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _renew(certificate: Certificate | None, engine: Engine) -> None:
-    """Read the certificate and its key again, for connections to come; nothing else is read again."""
+    """Read the certificate and its key again, for new connections; nothing else is read again."""
     if certificate is None:
-        log.info("SIGHUP changes nothing: there is no certificate to read again")
+        log.info("SIGHUP has no effect: there is no certificate to read again")
         return
     try:
         certificate.renew()
     except StartError as error:
-        log.error("the certificate stays as it was: %s", error)
+        log.error("the former certificate stays in use: %s", error)
         return
     engine.renew_tls(certificate.context)
-    log.info("the certificate and its key were read again")
+    log.info("read the certificate and its key again")
 
 
 def _hurry(listening: Sequence[Engine | Operators]) -> None:
@@ -343,7 +338,7 @@ def _hurry(listening: Sequence[Engine | Operators]) -> None:
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for the signal to stop; a task that a start must not go on from ends it with its error."""
+    """Wait for `stop`. Raises the error of a task that must end the server."""
     waiting = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
@@ -352,13 +347,13 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
 
 
 def _failures(supervisor: Supervisor, vault: Vault) -> dict[str, int]:
-    """How often each background task failed; the keykeeper goes on by itself where files are the matter."""
+    """Return how often each background task failed; the keykeeper survives failures of files by itself."""
     failed = supervisor.failures
-    return {**failed, "keykeeper": failed["keykeeper"] + vault.keykeeper.stats.failures}
+    return {**failed, "keykeeper": failed["keykeeper"] + vault.keykeeper.trouble.failures}
 
 
 def _status(directory: Directory, saver: Saver) -> str:
-    """The line that the service manager shows."""
+    """Return the line that the service manager shows."""
     return f"{counted(len(directory), 'node')}, store {saver.state.value}"
 
 

@@ -1,11 +1,12 @@
-"""The directory's own keys, put together from the settings: where they lie, and what keeps them.
+"""The directory's own keys, put together from the settings: where they are, and the task that keeps them.
 
-They are looked at when the server starts, and opened when they are first needed: see `key_check`. Where the
-settings ask for what only opening them shows, they are opened at once.
+The start looks at the keys, and a first need opens them: see `check_keys`. They are opened at once if only
+that shows whether the settings can be fulfilled.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,21 +18,19 @@ from ..security.directory_keys.root import COMPOSITE, KeyOptions, QuantumPolicy,
 from ..settings.config import Configuration
 from ..storage.keys.key_files import KeyFileError, KeyFiles, check_keys, read_secret
 from ..storage.loading import database_path
-from ..tasks.keykeeper import Keykeeper, NoThread
+from ..tasks.keykeeper import Keykeeper
 
 if TYPE_CHECKING:
-    import tempfile
-
     from ..storage.keys.directory_keys import DirectoryKeys
 
-# Signatures are computed without the interpreter's lock, so that two threads are twice as fast as one.
+# Signatures are computed without the lock of the interpreter, so two threads are twice as fast as one.
 THREADS = 2
 
 
 class Vault:
-    """The keykeeper of one server, with its threads. `entropy` gives so many random bytes.
+    """The keykeeper of one server, with its threads. `entropy` returns so many random bytes.
 
-    Raises `KeyFileError` or `RootRefused` where the keys cannot be used as they are.
+    Raises `KeyFileError` or `RootRefused` if the keys cannot be used as they are.
     """
 
     def __init__(self, configuration: Configuration, clock: Clock, entropy: Callable[[int], bytes]) -> None:
@@ -48,14 +47,17 @@ class Vault:
     async def run(self) -> None:
         """Keep the keys until `keykeeper.stop`, from when they are needed.
 
-        Raises `KeyFileError` or `RootRefused` where the server must not go on.
+        Raises `StartError` if the server must not go on with these keys.
         """
-        if self._at_once:
-            await self.keykeeper.open()
-        await self.keykeeper.run()
+        try:
+            if self._at_once:
+                await self.keykeeper.open()
+            await self.keykeeper.run()
+        except (KeyFileError, RootRefused) as error:
+            raise StartError(str(error)) from error
 
     def close(self) -> None:
-        """Let the threads end, and forget keys that were not to be kept."""
+        """Let the threads end, and remove temporary keys."""
         self._executor.shutdown()
         if self._temporary is not None:
             self._temporary.cleanup()
@@ -65,54 +67,37 @@ class Vault:
             return Path(configuration.key_folder)
         folder = keys_folder(configuration.database)
         if folder is None:
-            # Here and not above: it takes 2 ms, and most directories keep something.
-            import tempfile
-
-            # A directory that keeps nothing has no place for its keys either.
+            # A directory in memory has no place for its keys either.
             self._temporary = tempfile.TemporaryDirectory(prefix="openred-keys-")
             return Path(self._temporary.name)
         return folder
 
 
 def open_vault(configuration: Configuration, clock: Clock, entropy: Callable[[int], bytes]) -> Vault:
-    """A `Vault`. Raises `StartError` where its keys must be mended first."""
+    """Return a `Vault`. Raises `StartError` if the operator has to fix its keys first."""
     try:
         return Vault(configuration, clock, entropy)
     except (KeyFileError, RootRefused) as error:
         raise StartError(str(error)) from error
 
 
-async def keep_keys(vault: Vault) -> None:
-    """Keep the directory's keys.
-
-    Raises `StartError` where the server must not go on with what it found, `NoThread` to be begun anew.
-    """
-    try:
-        await vault.run()
-    except NoThread:
-        # It may give one later, and the keys may be as they should.
-        raise
-    except (KeyFileError, RootRefused) as error:
-        raise StartError(str(error)) from error
-
-
 def _asks_for_more(options: KeyOptions) -> bool:
-    """Whether the keys have to be opened for the settings to be fulfilled, or to be refused.
+    """Return whether only opening the keys shows if the settings can be fulfilled.
 
-    A root key that lies elsewhere has to be asked for a key set; what is to be quantum-safe may not be there.
+    A root key on another machine has to sign a key set; a library for quantum-safe keys may be missing.
     """
     composite = options.token_suite == COMPOSITE or options.quantum is QuantumPolicy.REQUIRE
     return options.offline_root or composite
 
 
 def _load(files: KeyFiles, options: KeyOptions) -> DirectoryKeys:
-    # Here and not above: it imports `cryptography`, 10 MB, which a server may never need.
+    # It imports `cryptography`, which a server may never need.
     from ..storage.keys.directory_keys import DirectoryKeys
 
     return DirectoryKeys(files, options)
 
 
 def keys_folder(database: str) -> Path | None:
-    """Where the keys lie that belong to the database of the settings; None where that keeps nothing."""
+    """Return the folder of the keys beside the database of the settings; None for one in memory."""
     path = database_path(database)
     return None if path is None else path.with_name("keys")

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Any, NamedTuple
 
+from ..listening import PORT_MAX
+
 DAY_S = 86_400.0
-PORT_MAX = 65_535
 UNITS_S = {"d": DAY_S, "h": 3_600.0, "m": 60.0, "s": 1.0}
 
 # Plain ASCII digits only: int() and float() take signs, underscores, spaces, "nan" and other scripts.

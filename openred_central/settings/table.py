@@ -11,7 +11,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
-from ..directory.lifecycle import DWELL_S_MAX, LifecycleOptions
+from ..directory.lifecycle import DWELL_S_MAX
 from ..limits.network_quota import NODES_MAX
 from ..limits.origins import FORWARDED, UNIX, X_FORWARDED_FOR
 from ..micro_engine.limits import EngineLimits
@@ -34,7 +34,6 @@ from .kinds import (
     whole,
 )
 
-_LIFE = LifecycleOptions()
 _ENGINE = EngineLimits()
 
 
@@ -114,16 +113,16 @@ class Settings:
     )
     shards: int = whole(64, 1, 4_096, "Parts the registry is cut into; more of them make shorter steps.")
 
-    heartbeat_tolerance_s: float = _dwell(_LIFE.heartbeat_tolerance_s, "Silence until a node is checked.")
-    grace_s: float = _dwell(_LIFE.grace_s, "Grace after a missed heartbeat (pending_1st).")
+    heartbeat_tolerance_s: float = _dwell(180 * DAY_S, "Silence until a node is checked.")
+    grace_s: float = _dwell(2 * DAY_S, "Grace after a missed heartbeat (pending_1st).")
     second_look_s: float = _dwell(
-        _LIFE.second_look_s, "Pause before the second look (failed_1st); 0 skips it.", minimum_s=0.0
+        3_600.0, "Pause before the second look (failed_1st); 0 skips it.", minimum_s=0.0
     )
-    retry_48h_s: float = _dwell(_LIFE.retry_48h_s, "Wait for the first retry (retry_48h).")
-    retry_2w_s: float = _dwell(_LIFE.retry_2w_s, "Wait for the second retry (retry_2w).")
-    retry_2m_s: float = _dwell(_LIFE.retry_2m_s, "Wait for the third retry (retry_2m).")
-    coma_s: float = _dwell(_LIFE.coma_s, "How long a node may lie in coma before it is dead.")
-    tombstone_s: float = _dwell(_LIFE.tombstone_s, "How long the name of a dead node stays its own.")
+    retry_48h_s: float = _dwell(2 * DAY_S, "Wait for the first retry (retry_48h).")
+    retry_2w_s: float = _dwell(14 * DAY_S, "Wait for the second retry (retry_2w).")
+    retry_2m_s: float = _dwell(60 * DAY_S, "Wait for the third retry (retry_2m).")
+    coma_s: float = _dwell(730 * DAY_S, "How long a node may lie in coma before it is dead.")
+    tombstone_s: float = _dwell(365 * DAY_S, "How long the name of a dead node stays its own.")
     heartbeat_advice_s: float = duration(
         DAY_S, 1.0, DWELL_S_MAX, "The pace of heartbeats that nodes are advised."
     )

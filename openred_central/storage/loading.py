@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from pathlib import Path
@@ -13,10 +14,13 @@ from ..directory.directory import Directory
 from ..directory.soundness import COUNTER_MAX, TIME_S_MAX
 from ..directory.state.changes import Vitals
 from ..errors import InternalBug
+from ..security.tokens.revocations import find_fault, is_token_id
 from .sqlite.sqlite import SqliteStore
 from .store import DamageError, MemoryStore, Store, StoreError
 
 MEMORY = "memory:"
+# The secret with the revocations of exports and of databases of earlier versions.
+REVOCATIONS = "revocations"
 
 # Rows, columns and results of so many records fit into the processor's nearer caches.
 LOAD_ROWS = 500
@@ -102,3 +106,23 @@ def _check_time(directory: Directory, store: Store, vitals: Vitals | None) -> No
             f"{store.location} does not fit together: its vitals have attended_s {vitals.attended_s}, and "
             f"{ahead} nodes were seen after that, more than before"
         )
+
+
+def load_revocations(store: Store) -> tuple[dict[str, float], list[str]]:
+    """Return the revocations in `store`, token id → expiry, and a line for each damaged one.
+
+    A damaged one stays in the store as it is. If its id can be read it counts, and does not expire. Raises
+    `StoreError`.
+    """
+    revoked: dict[str, float] = {}
+    damaged: list[str] = []
+    for token_id, expires_at in store.load_revocations():
+        fault = find_fault(token_id, expires_at)
+        if fault is not None:
+            damaged.append(fault)
+        if is_token_id(token_id):
+            revoked[token_id.decode("ascii")] = expires_at if fault is None else math.inf
+    left = store.load_secret(REVOCATIONS)
+    if left is not None:
+        damaged.append(f"not all revocations of an earlier version can be read, in {len(left)} bytes")
+    return revoked, damaged

@@ -1,29 +1,29 @@
-"""Keeps the directory's keys: makes them, rotates them, has their key set ready, and signs tokens with them.
+"""Keeps the directory's keys: makes and rotates them, publishes their key set, signs tokens with them.
 
-None of that happens in the event loop. A signature takes 0.3 to 2 ms and a new key up to half a second, and
-both are computed without the interpreter's lock, in threads. How many tokens may wait for that is bounded.
+All of that happens in threads, which compute without the lock of the interpreter; the event loop never waits.
+The number of tokens that wait for a signature is bounded.
 
-The keys are opened, and made where there never were any, when a token or the key set is first asked for: that
-brings in `cryptography`, 10 MB. Until then nothing becomes of them, as while no server runs.
+The keys are opened, and made if there never were any, when a request first needs a token or the key set: a
+server that needs neither does not load `cryptography`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from ..clock import CLOCK_JUMP_S, Clock
 from ..encoding import entity_tag
 from ..security.directory_keys.root import RootRefused
 from ..security.tokens.tokens import Busy, NoKey, PeerToken, Publication, Unsigned, unsigned
 from ..storage.keys.key_files import KeyFileError
+from .periodic import NoThread, PeriodicTask, Trouble, in_thread
 
 if TYPE_CHECKING:
     from ..security.directory_keys.keyring import Keyring
@@ -32,70 +32,65 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("openred.keykeeper")
 
-Result = TypeVar("Result")
-
-# Tokens that may wait for their signature at a time: a tenth of a second's work of one thread.
+# Tokens that may wait for their signature at a time.
 QUEUE_TOKENS_MAX = 256
 TICK_S = 5.0
-# After this long it is tried again to write what could not be written.
+# The pause after a failure.
 RETRY_S = 60.0
-
-
-class NoThread(KeyFileError):
-    """The system gives no thread at present."""
+# Errors that the operator has to fix, or that pass.
+KEY_ERRORS = (KeyFileError, RootRefused, NoThread)
 
 
 @dataclass(slots=True)
 class KeykeeperStats:
-    """What the keykeeper has done. `last_error` is None while all is well."""
+    """What the keykeeper has done."""
 
     tokens: int = 0
     busy: int = 0
-    failures: int = 0
-    last_error: str | None = None
 
 
-class Keys(Protocol):
-    """Where the keys are; `DirectoryKeys` is what the keykeeper gets. The methods are called in a thread."""
+class KeptKeys(Protocol):
+    """The keys; the keykeeper gets `DirectoryKeys`. The methods are called in a thread."""
 
     signing: DirectoryKey | None
     served: Served | None
     notices: list[str]
-    # The schedule, for what comes from outside: a rotation, a revocation, a jump of the wall clock.
+    # The schedule: it takes rotations, revocations and jumps of the wall clock.
     ring: Keyring
 
     def open(self, now_s: float) -> None:
-        """Read what there is."""
+        """Read the keys."""
 
     def advance(self, now_s: float) -> None:
-        """Do what is due."""
+        """Make, rotate and sign what is due."""
 
 
-class Keykeeper:
-    """The task that keeps the keys that `load` gives, with the threads of `executor`. End it with `stop`.
+class Keykeeper(PeriodicTask):
+    """The task that keeps the keys that `load` returns, with the threads of `executor`.
 
-    `root_suite`: the letter of the suite of the root key that was found, where there is one already.
+    `root_suite` is the letter of the suite of an existing root key, else None. `trouble` knows the failures.
     """
 
     def __init__(
-        self, load: Callable[[], Keys], clock: Clock, executor: Executor, root_suite: str | None = None
+        self, load: Callable[[], KeptKeys], clock: Clock, executor: Executor, root_suite: str | None = None
     ) -> None:
+        super().__init__()
         self._load = load
         # None until they are open.
-        self._keys: Keys | None = None
+        self._keys: KeptKeys | None = None
         self._root_suite = root_suite
-        self._attempted: asyncio.Task[KeyFileError | RootRefused | None] | None = None
+        self._attempted: asyncio.Task[Exception | None] | None = None
         self._retry_at_s = -math.inf
         self._clock = clock
         self._executor = executor
         self._waiting = 0
-        self._stopping = asyncio.Event()
-        # Whatever touches the keys' files takes its turn.
+        # One thread at a time uses the files of the keys.
         self._turn = asyncio.Lock()
         self._ahead_s = 0.0
         self._publication: Publication | None = None
         self._gave_up = False
         self.stats = KeykeeperStats()
+        self.trouble = Trouble(log, clock.monotonic_s, "the keys can be used again")
 
     @property
     def publication(self) -> Publication | None:
@@ -116,7 +111,7 @@ class Keykeeper:
 
     @property
     def gave_up(self) -> bool:
-        """Whether the last changes of the keys could not be written, and are lost with the process."""
+        """Whether the last changes of the keys are lost: they could not be written."""
         return self._gave_up
 
     @property
@@ -125,73 +120,68 @@ class Keykeeper:
         return None if self._keys is None else self._keys.signing
 
     async def open(self) -> None:
-        """Read the keys, and make those that are missing; nothing where that is done.
+        """Read the keys, and make missing ones, unless that is done.
 
-        Raises `KeyFileError` or `RootRefused` where they cannot be used as they are.
+        Raises one of `KEY_ERRORS` if the keys cannot be used as they are.
         """
         if self._keys is None and (error := await self._attempt()) is not None:
             raise error
 
     async def ready(self) -> None:
-        """Return when the keys are open, or that has failed; within the next minute it is not tried again."""
+        """Return when the keys are open, or opening them has failed; a failure holds for `RETRY_S`."""
         if self._keys is not None:
             return
         error = await self._attempt()
-        if error is not None and self.stats.last_error != str(error):
-            self._note_failure("the keys cannot be used", error)
-        elif error is None and self.stats.last_error is not None:
-            self.stats.last_error = None
-            log.warning("the keys can be used again")
+        if error is None:
+            self.trouble.worked()
+        elif self.trouble.last_error != str(error):
+            self.trouble.failed("the keys cannot be used", error)
 
     async def run(self) -> None:
-        """Keep the keys from when they are opened, until `stop`. To be run as a task, once."""
-        pause_s = TICK_S
-        while not await self._stops_within(pause_s):
-            if self._keys is None:
-                continue
-            try:
-                async with self._turn:
-                    await self._advance(self._keys)
-            except KeyFileError as error:
-                pause_s = RETRY_S
-                self._note_failure("the keys cannot be written", error)
-                continue
-            pause_s = TICK_S
-            if self.stats.last_error is not None:
-                self.stats.last_error = None
-                log.warning("the keys are written again")
+        """Keep the keys from when they are opened, until `stop`."""
+        await self.pause(TICK_S)
+        await super().run()
         if self._keys is not None and self._keys.ring.unsaved:
             await self._save_at_last(self._keys)
 
-    async def _save_at_last(self, keys: Keys) -> None:
-        """Try once more to write what could not be written: a key that was revoked would count again."""
+    async def work(self) -> float:
+        """Let the keys do what is due. Return the seconds until the next time."""
+        if self._keys is None:
+            return TICK_S
+        try:
+            async with self._turn:
+                await self._advance(self._keys)
+        except KEY_ERRORS as error:
+            self.trouble.failed("the keys cannot be written", error)
+            return RETRY_S
+        self.trouble.worked()
+        return TICK_S
+
+    async def _save_at_last(self, keys: KeptKeys) -> None:
+        """Try once more to write a change: otherwise a revoked key would count again."""
         try:
             async with self._turn:
                 await self._advance(keys)
-        except KeyFileError as error:
+        except KEY_ERRORS as error:
             self._gave_up = True
             log.error("gave up writing the last changes of the keys: %s", error)
 
-    def stop(self) -> None:
-        """Let `run` end."""
-        self._stopping.set()
-
     async def rotate(self) -> None:
-        """Have the signing key replaced as soon as peers have known its successor for an hour."""
+        """Replace the signing key as soon as peers have known its successor for an hour."""
         await self._change(lambda keys: keys.ring.rotate(self._clock.wall_s()))
 
     async def revoke(self, key_id: str) -> None:
-        """Let a signing key count no more, at once. Raises `ValueError` where there is none of that id."""
+        """Invalidate a signing key at once. Raises `ValueError` for an unknown id."""
         await self._change(lambda keys: keys.ring.revoke(key_id, self._clock.wall_s()))
 
     async def mint(self, *tokens: PeerToken) -> tuple[str, ...]:
-        """The text of `tokens`, signed by the active key; all of them in one piece of work.
+        """Sign `tokens` with the active key, all in one piece of work, and return their text.
 
-        Raises `Busy`, where too many wait already, or `NoKey`.
+        Raises `Busy` if too many wait already, or `NoKey`.
         """
         if self._waiting + len(tokens) > QUEUE_TOKENS_MAX:
             self.stats.busy += 1
-            raise Busy(f"{self._waiting} tokens wait for their signature already")
+            raise Busy(f"{self._waiting} tokens wait for a signature, the limit is {QUEUE_TOKENS_MAX}")
         self._waiting += len(tokens)
         try:
             await self.ready()
@@ -199,16 +189,16 @@ class Keykeeper:
             if key is None:
                 raise NoKey("there is no signing key yet")
             bodies = [unsigned(token, key.public) for token in tokens]
-            minted = await self._in_thread(lambda: _sign(key, bodies))
+            minted = await in_thread(self._executor, _sign, key, bodies)
         except NoThread as error:
-            self._note_failure("tokens cannot be signed", error)
+            self.trouble.failed("tokens cannot be signed", error)
             raise Busy(str(error)) from error
         finally:
             self._waiting -= len(tokens)
         self.stats.tokens += len(tokens)
         return minted
 
-    async def _change(self, change: Callable[[Keys], None]) -> None:
+    async def _change(self, change: Callable[[KeptKeys], None]) -> None:
         await self.open()
         keys = self._keys
         assert keys is not None
@@ -216,39 +206,39 @@ class Keykeeper:
             change(keys)
             await self._advance(keys)
 
-    async def _attempt(self) -> KeyFileError | RootRefused | None:
-        """Why the keys cannot be opened, or None. All who ask meanwhile wait for one attempt."""
+    async def _attempt(self) -> Exception | None:
+        """Return why the keys cannot be opened, or None. Concurrent callers share one attempt."""
         attempt = self._attempted
         if attempt is None or (attempt.done() and self._clock.monotonic_s() >= self._retry_at_s):
             attempt = self._attempted = asyncio.create_task(self._open())
-        # Who gives up waiting must not leave the thread alone with the files, and the next one begin anew.
+        # Shield the attempt: a cancelled waiter must not start a second thread on the same files.
         return await asyncio.shield(attempt)
 
-    async def _open(self) -> KeyFileError | RootRefused | None:
+    async def _open(self) -> Exception | None:
         self._ahead_s = self._clock.wall_s() - self._clock.monotonic_s()
         try:
             async with self._turn:
-                self._keys = await self._in_thread(self._opened)
+                self._keys = await in_thread(self._executor, self._opened)
                 await self._advance(self._keys)
-        except (KeyFileError, RootRefused) as error:
+        except KEY_ERRORS as error:
             self._retry_at_s = self._clock.monotonic_s() + RETRY_S
             return error
         return None
 
-    def _opened(self) -> Keys:
+    def _opened(self) -> KeptKeys:
         keys = self._load()
         keys.open(self._clock.wall_s())
         return keys
 
-    async def _advance(self, keys: Keys) -> None:
-        """Let the keys do what is due, and take over what has come of it."""
+    async def _advance(self, keys: KeptKeys) -> None:
+        """Let the keys do what is due, log their notices and publish their key set."""
         wall_s = self._clock.wall_s()
         ahead_s = wall_s - self._clock.monotonic_s()
         jump_s, self._ahead_s = ahead_s - self._ahead_s, ahead_s
         if abs(jump_s) >= CLOCK_JUMP_S:
             keys.ring.shift(jump_s)
         try:
-            await self._in_thread(lambda: keys.advance(wall_s))
+            await in_thread(self._executor, keys.advance, wall_s)
         finally:
             for notice in keys.notices:
                 log.warning("%s", notice)
@@ -259,24 +249,6 @@ class Keykeeper:
         if served is None or (self._publication and self._publication.document is served.document):
             return
         self._publication = Publication(served.keyset, served.document, entity_tag(served.document))
-
-    def _note_failure(self, what: str, error: Exception) -> None:
-        self.stats.failures += 1
-        if self.stats.last_error is None:
-            log.error("%s, to be tried again: %s", what, error)
-        self.stats.last_error = str(error)
-
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        try:
-            future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        except RuntimeError as error:
-            raise NoThread(f"the system gives no thread: {error}") from error
-        return await future
-
-    async def _stops_within(self, pause_s: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), pause_s)
-        return self._stopping.is_set()
 
 
 def _sign(key: DirectoryKey, bodies: Sequence[Unsigned]) -> tuple[str, ...]:

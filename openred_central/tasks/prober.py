@@ -1,8 +1,8 @@
-"""Knocks at the registered address of a node that fell silent: an open port is a sign of life.
+"""Probes the registered address of a silent node: an open port is a sign of life.
 
-Whoever registers chooses the address, so every probe is a request by a stranger to connect somewhere. Hence:
-literal addresses only (no name is looked up), nothing that is not on the public Internet, one connection
-without a byte sent or read, few probes per network, and an answer of one bit.
+The caller that registers chooses the address, so every probe connects where a stranger wants. Hence: literal
+addresses only (no name is looked up), only public ones unless the operator allows private ones, one
+connection without a byte sent or read, few probes per network, and an answer of one bit.
 """
 
 from __future__ import annotations
@@ -21,55 +21,54 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
 from ..clock import Clock
-from ..directory.life.expiry import PROBE_ANSWER_S
+from ..directory.life.expiry import PROBE_ANSWER_S, ProbeRequest
+from ..listening import PORT_MAX
 
 log = logging.getLogger("openred.prober")
 
 PRIVATE = "private"
 
-# The IANA special-purpose address registries (RFC 6890), by the kind of address. Not left to `ipaddress`,
-# whose answers differ between versions of Python. Networks for documentation (RFC 5737, RFC 3849, RFC 9637)
-# are reserved: no node can live there, a probe could only waste two seconds.
+# The IANA special-purpose address registries (RFC 6890), by the kind of address. The answers of `ipaddress`
+# differ between versions of Python. Networks for documentation (RFC 5737, RFC 3849, RFC 9637) are reserved:
+# no node can live there.
 NETWORKS = {
     "unspecified": "0.0.0.0/8 ::/128",
     "loopback": "127.0.0.0/8 ::1/128",
     "link-local": "169.254.0.0/16 fe80::/10",
     "multicast": "224.0.0.0/4 ff00::/8",
     # RFC 1918, shared address space (RFC 6598), benchmarking (RFC 2544), unique local (RFC 4193), the
-    # site-local addresses of old, and NAT64 within one network (RFC 8215).
+    # old site-local addresses, and NAT64 within one network (RFC 8215).
     PRIVATE: "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 198.18.0.0/15 fc00::/7 fec0::/10 "
     "64:ff9b:1::/48",
     "reserved": "192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 198.51.100.0/24 203.0.113.0/24 240.0.0.0/4 "
     "2001::/23 2001:db8::/32 3fff::/20",
 }
-# All that has been given out of the Internet of version 6 (RFC 4291 §2.4); the rest is reserved.
+# All of IPv6 that has been allocated (RFC 4291 §2.4); the rest is reserved.
 GLOBAL_IPV6 = IPv6Network("2000::/3")
 
-# Where the last 32 bits are the IPv4 address that is really meant: mapped and compatible (RFC 4291 §2.5.5),
+# Networks whose last 32 bits are the IPv4 address really meant: mapped and compatible (RFC 4291 §2.5.5),
 # translated (RFC 2765 §2.1), NAT64 (RFC 6052 §2.1). In 6to4 it follows the prefix (RFC 3056 §2).
 EMBEDDING_LAST = tuple(map(IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 EMBEDDING_6TO4 = IPv6Network("2002::/16")
 
-# Errors that say nothing of the node: no descriptor or memory is left here. All of these pass. An error that
-# may last, such as by a firewall of our own, is not among them: a node at such an address would never be
-# judged.
+# Errors that say nothing about the node: this machine lacks descriptors or memory. All of these pass. An
+# error that may last, such as by a local firewall, is not among them: a node behind it would never be judged.
 OUR_FAILURES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# A machine that knows no way to either is not on the Internet. They are for documentation (RFC 5737, RFC
-# 3849), and nothing is sent to them.
+# A machine without a route to either is not on the Internet. They are for documentation (RFC 5737, RFC 3849),
+# and nothing is sent to them.
 SOMEWHERE = ("192.0.2.1", "2001:db8::1")
-PORT_MAX = 65_535
-# Three rounds of connections must fit into the time in which an answer is awaited.
+# Three rounds of connections must fit into the time for an answer.
 CONNECT_TIMEOUT_S_MAX = PROBE_ANSWER_S / 3
-# A probed network is left alone this long, whoever asks and however many nodes it has.
+# The least time between two probes of one network, however many nodes it has.
 NETWORK_INTERVAL_S = 600.0
 NETWORK_BITS_IPV4 = 24
 NETWORK_BITS_IPV6 = 48
-# Beyond this many networks in one interval no new one is probed: a bound that is kept, not a cache.
+# Beyond this many networks in one interval no new one is probed.
 NETWORKS_MAX = 65_536
 
 
 def _meant(address: str) -> IPv4Address | IPv6Address | None:
-    """The address that a connection to `address` would reach in the end; None for other text than that."""
+    """Return the address that a connection to `address` would reach; None for other text."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -88,7 +87,7 @@ def _meant(address: str) -> IPv4Address | IPv6Address | None:
 
 @cache
 def _kinds() -> tuple[tuple[IPv4Network | IPv6Network, str], ...]:
-    """`NETWORKS`, read: half a millisecond, which most servers never need."""
+    """Parse `NETWORKS` on first use, which few servers need."""
     return tuple(
         (ipaddress.ip_network(network), kind)
         for kind, networks in NETWORKS.items()
@@ -104,11 +103,11 @@ def _kind(address: IPv4Address | IPv6Address) -> str | None:
 
 
 def probe_refusal(address: str, port: int, allow_private: bool) -> str | None:
-    """Why nobody may make us connect to `address` and `port`, in a few words; None where they may.
+    """Return why `address` and `port` must not be probed, in a few words; None if they may.
 
-    `allow_private` opens private networks, for a directory that serves one. Loopback, link-local, multicast,
-    unspecified and reserved addresses stay closed: no other machine has them, or the metadata service of a
-    cloud does. An IPv6 address that carries an IPv4 address is judged by that one.
+    `allow_private` permits private networks, for a directory that serves one. Loopback, link-local,
+    multicast, unspecified and reserved addresses are never probed: no other machine has them, or the metadata
+    service of a cloud does. An IPv6 address that carries an IPv4 address is judged by that one.
     """
     if not 1 <= port <= PORT_MAX:
         return f"port {port} is not between 1 and {PORT_MAX}"
@@ -122,7 +121,7 @@ def probe_refusal(address: str, port: int, allow_private: bool) -> str | None:
 
 
 def has_route(address: str) -> bool:
-    """Whether this machine knows a way to `address`; nothing is sent."""
+    """Return whether this machine has a route to `address`; nothing is sent."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
@@ -134,9 +133,9 @@ def has_route(address: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ProberOptions:
-    """How much is probed at once, and how patiently."""
+    """How many nodes are probed at once, and for how long."""
 
-    concurrency: int = 32
+    concurrency: int
     connect_timeout_s: float = 2.0
 
     def __post_init__(self) -> None:
@@ -150,41 +149,38 @@ class ProberOptions:
 
     @property
     def queue_max(self) -> int:
-        """How many probes may wait, so that the last one is answered within `PROBE_ANSWER_S`.
+        """Return how many probes may wait so that the last one is answered within `PROBE_ANSWER_S`.
 
         All before it may time out, one round of `concurrency` after the other. One round is under way
-        already, one is its own, and one is kept for a loop that has other things to do.
+        already, and one is its own.
         """
         rounds = int(PROBE_ANSWER_S / self.connect_timeout_s)
         return self.concurrency * (rounds - 2)
 
 
 class Submission(Enum):
-    """What becomes of a node that is to be probed."""
+    """The decision about a requested probe."""
 
     ACCEPTED = "accepted"
-    # It must not be probed, now or ever: no result will come.
+    # The address must never be probed: no result will come.
     REFUSED = "refused"
-    # It cannot be probed now, for our own reasons: to be submitted again.
+    # No probe is possible now, for reasons of this server: submit it again later.
     LATER = "later"
 
 
 class Probe(NamedTuple):
-    """One connection to be made; `network` is the one that the address lies in, in the end."""
+    """One connection to be made; `network` is the network that it reaches."""
 
-    slot: int
-    node_id: str
-    address: str
-    port: int
+    request: ProbeRequest
     network: int
 
 
 class Prober:
     """Connects to nodes, `ProberOptions.concurrency` at a time.
 
-    `refusal` is given address and port and says why not, or None (`probe_refusal`); `on_result` is given
-    slot, node id and whether the port was open, None where we failed to ask. `has_route` says whether this
-    machine knows a way to an address.
+    `refusal` returns why an address and port must not be probed, or None (`probe_refusal`); `on_result` is
+    given slot, node id and whether the port was open, None if this machine could not connect. `has_route`
+    returns whether this machine has a route to an address.
     """
 
     def __init__(
@@ -201,22 +197,22 @@ class Prober:
         self._on_result = on_result
         self._options = options
         self._queue: deque[Probe] = deque()
-        # A worker is there only while there is something to do.
+        # A worker exists only while there is something to do.
         self._workers: set[asyncio.Task[None]] = set()
         self._working = 0
         self._running = False
         self._stopping = asyncio.Event()
-        # When each network was last asked for or connected to, in that order.
+        # When each network was last requested or probed, in that order.
         self._probed_s: dict[int, float] = {}
 
-    def submit(self, slot: int, node_id: str, address: str, port: int) -> Submission:
+    def submit(self, request: ProbeRequest) -> Submission:
         """Have a node probed soon.
 
-        Refused is what `refusal` refuses. Later come a network probed within the last ten minutes, anything
-        beyond what the queue holds, and anything after `stop`.
+        `REFUSED` follows `refusal`. `LATER` is the answer for a network that was probed within
+        `NETWORK_INTERVAL_S`, with a full queue, and after `stop`.
         """
-        meant = _meant(address)
-        if meant is None or self._refusal(address, port) is not None:
+        meant = _meant(request.address)
+        if meant is None or self._refusal(request.address, request.port) is not None:
             return Submission.REFUSED
         if self._stopping.is_set() or len(self._queue) >= self._options.queue_max:
             return Submission.LATER
@@ -224,33 +220,33 @@ class Prober:
         if not self._may_probe(network):
             return Submission.LATER
         self._note(network)
-        self._queue.append(Probe(slot, node_id, str(ipaddress.ip_address(address)), port, network))
+        self._queue.append(Probe(request, network))
         if self._running:
-            self._hire()
+            self._add_worker()
         return Submission.ACCEPTED
 
     async def run(self) -> None:
-        """Probe what is submitted, until `stop`. To be run as a task, once."""
+        """Probe submitted nodes until `stop`. Run it as a task, once."""
         if self._stopping.is_set():
             return
         self._running = True
         for _ in range(len(self._queue)):
-            self._hire()
+            self._add_worker()
         try:
             await self._stopping.wait()
         finally:
             await self.stop()
 
     async def stop(self) -> None:
-        """Break off what is under way and end `run`; no result comes after this returned."""
+        """Cancel the probes under way and end `run`; no result comes after this returns."""
         self._running = False
         self._stopping.set()
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
 
-    def _hire(self) -> None:
-        """Begin one more worker, unless there are as many as may be."""
+    def _add_worker(self) -> None:
+        """Start one more worker, up to the limit."""
         if self._working < self._options.concurrency:
             self._working += 1
             worker = asyncio.get_running_loop().create_task(self._work())
@@ -260,15 +256,15 @@ class Prober:
     async def _work(self) -> None:
         while self._queue:
             probe = self._queue.popleft()
-            # Waiting in the queue does not shorten the time between two connections.
+            slot, node_id, address, port = probe.request
+            # The interval counts from the connection, not from the request.
             self._note(probe.network)
             try:
-                alive = await self._is_open(probe.address, probe.port)
-                self._on_result(probe.slot, probe.node_id, alive)
+                self._on_result(slot, node_id, await self._is_open(str(ipaddress.ip_address(address)), port))
             except Exception:
-                log.exception("the result of probing the node in slot %d was lost", probe.slot)
-        # Not left to the end of the task, which comes a turn of the loop later: who submits until then would
-        # find this worker, and wait for it in vain.
+                log.exception("the result of probing the node in slot %d was lost", slot)
+        # Count down here: the task ends a turn of the loop later, and a probe that is submitted until then
+        # would wait for this worker in vain.
         self._working -= 1
 
     async def _is_open(self, address: str, port: int) -> bool | None:
@@ -279,20 +275,20 @@ class Prober:
                 async with asyncio.timeout(self._options.connect_timeout_s):
                     await asyncio.get_running_loop().sock_connect(connection, (address, port))
         except OSError as error:
-            # Refused, unreachable or timed out: nothing was heard of the node, unless it is we who are away.
+            # Refused, unreachable or timed out: the node is silent, unless this machine is offline.
             return None if error.errno in OUR_FAILURES or self._is_offline(address) else False
         return True
 
     def _is_offline(self, address: str) -> bool:
-        """Whether this machine has no way to `address`, nor to anywhere else.
+        """Return whether this machine has a route neither to `address` nor to anywhere else.
 
-        Where it has a way to others it is only of another kind than that address, such as a machine without
-        IPv6, which stays so: the node is then judged as one that cannot be asked.
+        A machine that lacks only this kind of address, such as IPv6, will go on to lack it, so the silence of
+        the node counts.
         """
         return not any(map(self._has_route, (address, *SOMEWHERE)))
 
     def _may_probe(self, network: int) -> bool:
-        """Whether `network` was left alone long enough, and the table has room for it."""
+        """Return whether `network` may be probed again, and the table has room for it."""
         oldest_s = self._clock.monotonic_s() - NETWORK_INTERVAL_S
         while self._probed_s:
             first = next(iter(self._probed_s))
@@ -307,8 +303,8 @@ class Prober:
 
 
 def _network(address: IPv4Address | IPv6Address) -> int:
-    """The /24 or /48 around an address, as a number that is unique over both families."""
+    """Return the /24 or /48 around an address, as a number that is unique over both families."""
     if isinstance(address, IPv4Address):
         return int(address) >> (32 - NETWORK_BITS_IPV4)
-    # Above all of version 4, which fills the first 24 bits.
+    # Above all IPv4 networks, which have 24 bits.
     return 1 << NETWORK_BITS_IPV6 | int(address) >> (128 - NETWORK_BITS_IPV6)

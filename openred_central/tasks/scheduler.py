@@ -1,9 +1,7 @@
-"""The one task that lets the life cycle run: it sleeps to the next deadline and handles what is due."""
+"""Runs the life cycle: sleeps until the next deadline and handles the nodes that are due."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,24 +13,25 @@ from ..directory.life.expiry import ProbeRequest, is_crowded
 from ..directory.state.node import Transition, transition_kind
 from ..histogram import Histogram
 from ..wording import counted
+from .periodic import PeriodicTask
 from .prober import Submission
 
 log = logging.getLogger("openred.scheduler")
-_transition_log = logging.getLogger("openred.server")
+server_log = logging.getLogger("openred.server")
 
-# Nodes handled in one piece of work, after which everybody else gets a turn: two or three milliseconds.
+# Nodes handled in one piece of work, after which requests get a turn.
 PIECE_NODES = 200
 # A deadline this close is not worth being early for.
 PAUSE_S_MIN = 0.001
-# Transitions of one tick that are logged one by one. Beyond it, each kind is logged as a count.
+# More transitions than this in one tick are logged as counts.
 TRANSITIONS_LOGGED_MAX = 50
 
 
-class Scheduler:
+class Scheduler(PeriodicTask):
     """Moves time on and handles deadlines, in bounded pieces.
 
-    `tick_s` is the longest sleep; `store_reachable` tells whether changes can be kept, without which time
-    stands still; `ask` hands a probe to whoever can make it.
+    `tick_s` is the longest sleep; `store_reachable` returns whether changes can be stored, without which time
+    stands still; `submit_probe` is `Prober.submit`.
     """
 
     def __init__(
@@ -42,24 +41,24 @@ class Scheduler:
         *,
         tick_s: float,
         store_reachable: Callable[[], bool],
-        ask: Callable[[ProbeRequest], Submission],
+        submit_probe: Callable[[ProbeRequest], Submission],
     ) -> None:
+        super().__init__()
         self._directory = directory
         self._attended = attended
         self._tick_s = tick_s
         self._store_reachable = store_reachable
-        self._ask = ask
-        self._stopping = asyncio.Event()
-        # How many refusals for want of bytes there were by the last tick, and whether that was told.
+        self._submit_probe = submit_probe
+        # How many refusals for lack of bytes there were by the last tick, and whether the lack was logged.
         self._bytes_refusals = 0
-        self._bytes_told = False
+        self._bytes_logged = False
         self.ticks = 0
         self.late_s_max = 0.0
-        # How late each tick came that found something due.
+        # How late each tick was that found a node due.
         self.lateness = Histogram()
 
     def tick(self) -> bool:
-        """Take in the time that passed and do one piece of work. True where more is due at once."""
+        """Take in the time that passed and do one piece of work. Return whether more is due at once."""
         self.ticks += 1
         expiry = self._directory.expiry
         now = self._attended.now()
@@ -79,14 +78,14 @@ class Scheduler:
         if jump is not None:
             log.warning("the wall clock jumped by %+.1f s; deadlines do not follow it", jump.jump_s)
         if expiry.silence.hold is not held:
-            self._tell_hold()
-        self._have_asked(now)
+            self._log_hold()
+        self._submit_probes(now)
         self._directory.nodes.transitions.report()
-        self._tell_bytes()
+        self._log_bytes()
         return handled >= PIECE_NODES
 
     def pause_s(self) -> float:
-        """How long nothing needs to be done, in seconds; never more than a tick."""
+        """Return for how many seconds nothing needs to be done; never more than a tick."""
         expiry = self._directory.expiry
         due_s = expiry.next_s()
         if due_s is None or not self._attended.attending or len(expiry.waiting):
@@ -94,51 +93,42 @@ class Scheduler:
         ahead_s = due_s - self._attended.now().attended_s
         return min(max(ahead_s, PAUSE_S_MIN), self._tick_s)
 
-    async def run(self) -> None:
-        """Tick until `stop`."""
-        while not self._stopping.is_set():
-            if self.tick():
-                await asyncio.sleep(0)
-                continue
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self.pause_s())
+    async def work(self) -> float:
+        """Tick. Return the seconds until the next tick."""
+        return 0.0 if self.tick() else self.pause_s()
 
-    def stop(self) -> None:
-        """Let `run` end after the piece of work at hand."""
-        self._stopping.set()
-
-    def _have_asked(self, now: Now) -> None:
+    def _submit_probes(self, now: Now) -> None:
         expiry = self._directory.expiry
         while expiry.probe_requests:
             request = expiry.probe_requests.popleft()
-            submission = self._ask(request)
+            submission = self._submit_probe(request)
             if submission is Submission.REFUSED:
-                # Nobody can ask: its silence counts as it would without asking.
+                # No probe is possible, so the silence of the node counts.
                 expiry.probed(request.slot, request.node_id, alive=False, now=now)
             elif submission is Submission.LATER:
                 expiry.postpone(request.slot, request.node_id, now)
 
-    def _tell_hold(self) -> None:
+    def _log_hold(self) -> None:
         hold = self._directory.expiry.silence.hold
         if hold is not None:
             log.warning("mass silence: transitions are held: %s", hold.reason)
         else:
-            log.warning("mass silence: the hold has ended; whoever is still silent goes on at a bounded pace")
+            log.warning("mass silence: the hold has ended; silent nodes go on at a bounded pace")
 
-    def _tell_bytes(self) -> None:
-        """Tell once that the nodes take all the bytes that they may, until there is room again."""
+    def _log_bytes(self) -> None:
+        """Log once that the nodes take all the bytes that they may, and once that there is room again."""
         directory = self._directory
         held, bytes_max = directory.nodes.registry.bytes_held, directory.options.bytes_max
-        if directory.bytes_refusals > self._bytes_refusals and not self._bytes_told:
-            self._bytes_told = True
+        if directory.bytes_refusals > self._bytes_refusals and not self._bytes_logged:
+            self._bytes_logged = True
             log.warning(
                 "the records of all nodes take %d of %d bytes: longer records are refused; "
                 "raise OPENRED_NODES_BYTES_MAX where there is memory for more",
                 held,
                 bytes_max,
             )
-        elif self._bytes_told and not is_crowded(held, bytes_max):
-            self._bytes_told = False
+        elif self._bytes_logged and not is_crowded(held, bytes_max):
+            self._bytes_logged = False
             log.info("the records of all nodes take %d of %d bytes: there is room again", held, bytes_max)
         self._bytes_refusals = directory.bytes_refusals
 
@@ -147,7 +137,7 @@ def log_transitions(transitions: Sequence[Transition]) -> None:
     """Log one line for each transition, or for each kind if there are more than `TRANSITIONS_LOGGED_MAX`."""
     if len(transitions) <= TRANSITIONS_LOGGED_MAX:
         for change in transitions:
-            _transition_log.info(
+            server_log.info(
                 "node %s: %s → %s (%s)",
                 change.node_id,
                 change.from_state.wire,
@@ -156,6 +146,4 @@ def log_transitions(transitions: Sequence[Transition]) -> None:
             )
         return
     for (from_state, to_state, reason), count in Counter(map(transition_kind, transitions)).items():
-        _transition_log.info(
-            "%s: %s → %s (%s)", counted(count, "node"), from_state.wire, to_state.wire, reason
-        )
+        server_log.info("%s: %s → %s (%s)", counted(count, "node"), from_state.wire, to_state.wire, reason)

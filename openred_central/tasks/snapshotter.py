@@ -1,8 +1,4 @@
-"""Takes a snapshot of the store every so often, in a thread of its own.
-
-A snapshot that fails is told once in the log, when it begins to fail and when it works again; nothing else of
-the server notices.
-"""
+"""Takes snapshots of the store at intervals, in a thread of its own. A failure affects nothing else."""
 
 from __future__ import annotations
 
@@ -13,18 +9,19 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..clock import Clock
 from ..storage.copies.snapshots import Manifest
+from .periodic import NoThread, PeriodicTask, Trouble, in_thread
 
 log = logging.getLogger("openred.snapshotter")
 
-# The first one after a start waits this long, so that a server that starts again and again does little else.
+# The pause before the first one, so that a server that restarts again and again does little else.
 FIRST_S = 60.0
-# A snapshot that failed is tried again after this long, or after the interval where that is shorter.
+# The pause after a failed snapshot, unless the interval is shorter.
 RETRY_S = 300.0
 STOPPING = "the server is stopping"
 # The weakest claim on a processor that there is (setpriority(2)).
@@ -35,8 +32,8 @@ NICENESS = 19
 class SnapshotOptions:
     """How often a snapshot is taken, 0 for never, and how many of them are kept."""
 
-    snapshot_interval_s: float = 3_600.0
-    snapshots_kept: int = 24
+    snapshot_interval_s: float
+    snapshots_kept: int
 
     def __post_init__(self) -> None:
         if self.snapshot_interval_s < 0:
@@ -47,136 +44,131 @@ class SnapshotOptions:
 
 @dataclass(slots=True)
 class SnapshotterStats:
-    """What the snapshotter has done. `last_at` is wall time; `last_error` is None while all is well."""
+    """What the snapshotter has done. `last_at` is wall time."""
 
     snapshots: int = 0
-    failures: int = 0
     last_at: float | None = None
     last_took_s: float = 0.0
     last_bytes: int = 0
-    last_error: str | None = None
 
 
 class Stopped(Exception):
-    """The server stops; a snapshot under way is given up."""
+    """The server stops, so the snapshot under way is given up."""
 
 
 class SnapshotFailed(Exception):
-    """A snapshot that was asked for could not be taken. The message says why."""
+    """A requested snapshot could not be taken. The message says why."""
 
 
-class Source(Protocol):
-    """Where snapshots come from; `Snapshots` is what the snapshotter gets. Called in its thread."""
+class SnapshotSource(Protocol):
+    """Where snapshots come from; the snapshotter gets `Snapshots`. It is called in a thread."""
 
     def clear(self) -> None:
-        """Remove what killed processes have left."""
+        """Remove unfinished snapshots of processes that were killed."""
 
     def newest_at(self) -> float | None:
-        """The wall time of the newest snapshot; None where there is none."""
+        """Return the wall time of the newest snapshot, or None."""
 
     def take(
         self, wall_s: float, *, kept: int, progress: Callable[[int, int], None]
     ) -> tuple[object, Manifest]:
-        """Take a snapshot and keep so many; what `progress` raises ends that."""
+        """Take a snapshot and keep so many; an exception in `progress` ends that."""
 
 
 def yield_to_others() -> None:
-    """Let every other thread go before the calling one, where the system knows how to: only on Linux.
+    """Lower the priority of this thread below all others, where the system can: on Linux.
 
-    Copying and checking compute without the interpreter's lock, and nobody waits for them. Measured on two
-    busy cores with 10,000 heartbeats a second: the loop is late by 2.8 ms in p99.9, without this by 5.4.
+    Copying and checking compute without the lock of the interpreter, and no request waits for them.
     """
     if sys.platform == "linux":
-        # A filter of system calls may forbid it, or the kernel lack it; the priority then stays as it is.
+        # A filter of system calls may forbid it, or the kernel lack it.
         with contextlib.suppress(OSError):
-            # There 0 is the calling thread; elsewhere it is the whole process.
+            # Only on Linux 0 is the calling thread; elsewhere it is the whole process.
             os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 
-class Snapshotter:
-    """The task that takes snapshots of `source`. Run it with `run`, end it with `stop`.
+class Snapshotter(PeriodicTask):
+    """The task that takes snapshots of `source`.
 
-    `loss` tells how the database has ceased to be the one that is served, or None: a stranger's file must not
-    push out good snapshots.
+    `loss` returns how the database has ceased to be the file that is served, or None: another file must not
+    push out good snapshots. `trouble` knows the failures.
     """
 
     def __init__(
-        self, source: Source, clock: Clock, options: SnapshotOptions, loss: Callable[[], str | None]
+        self,
+        source: SnapshotSource,
+        clock: Clock,
+        options: SnapshotOptions,
+        loss: Callable[[], str | None],
     ) -> None:
+        super().__init__()
         self._source = source
         self._loss = loss
         self._clock = clock
         self._interval_s = options.snapshot_interval_s
         self._kept = options.snapshots_kept
-        self._stopping = False
-        # Something is to be done before the pause is over.
-        self._wake = asyncio.Event()
         self._asked: list[asyncio.Future[Manifest]] = []
-        # Whether to stop, for the thread.
+        self._thread: Executor | None = None
+        # Tells the thread to stop.
         self._stopped = threading.Event()
         self.stats = SnapshotterStats()
+        self.trouble = Trouble(log, clock.monotonic_s, "snapshots are taken again")
 
     async def run(self) -> None:
-        """Take a snapshot whenever one is due or asked for, until `stop`. To be run as a task, once."""
-        loop = asyncio.get_running_loop()
+        """Take a snapshot whenever one is due or requested, until `stop`."""
         with ThreadPoolExecutor(1, thread_name_prefix="snapshotter", initializer=yield_to_others) as thread:
-            pause_s = await loop.run_in_executor(thread, self._first_pause_s)
-            while not await self._stops_within(pause_s):
-                asked, self._asked = self._asked, []
-                taken = None
-                try:
-                    pause_s, taken = await loop.run_in_executor(thread, self._take)
-                except RuntimeError as error:
-                    # The system gives no thread, or this one could not begin.
-                    pause_s = self._failed(error)
-                _answer(asked, taken, STOPPING if self._stopping else self.stats.last_error)
+            self._thread = thread
+            await self.pause(await in_thread(thread, self._first_pause_s))
+            await super().run()
         _answer(self._asked, None, STOPPING)
+
+    async def work(self) -> float | None:
+        """Take a snapshot. Return the seconds until the next one, None for never."""
+        asked, self._asked = self._asked, []
+        taken = None
+        assert self._thread is not None
+        try:
+            pause_s, taken = await in_thread(self._thread, self._take)
+        except NoThread as error:
+            pause_s = self._failed(error)
+        _answer(asked, taken, STOPPING if self.stopping else self.trouble.last_error)
+        return pause_s
 
     def stop(self) -> None:
         """Let `run` end; a snapshot under way is given up."""
         self._stopped.set()
-        self._stopping = True
-        self._wake.set()
+        super().stop()
 
     async def take_now(self) -> Manifest:
-        """Take a snapshot at once, behind one that is under way, and wait for it.
+        """Take a snapshot at once, or after the one under way, and wait for it.
 
         Raises `SnapshotFailed`.
         """
-        if self._stopping:
+        if self.stopping:
             raise SnapshotFailed(STOPPING)
         future: asyncio.Future[Manifest] = asyncio.get_running_loop().create_future()
         self._asked.append(future)
-        self._wake.set()
+        self.wake()
         return await future
 
-    async def _stops_within(self, pause_s: float | None) -> bool:
-        """Wait until a snapshot is due or asked for, or for the end; for `pause_s` seconds, or for ever."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), pause_s)
-        # Who asked while the last one was taken has not been answered by it.
-        if not self._stopping:
-            self._wake.clear()
-        return self._stopping
-
     def _first_pause_s(self) -> float | None:
-        """How long until a snapshot is due, seen from the newest one; None for ever."""
+        """Return the seconds until a snapshot is due, counted from the newest one; None for never."""
         try:
             self._source.clear()
             newest_at = self._source.newest_at()
         except Exception as error:  # noqa: BLE001
-            self._note_failure(error)
+            self._failed(error)
             newest_at = None
         if not self._interval_s:
             return None
         if newest_at is None:
             return min(FIRST_S, self._interval_s)
-        # The wall clock may have been set: never later than an interval from now.
+        # The wall clock may have been set, so never wait longer than an interval.
         due_s = newest_at + self._interval_s - self._clock.wall_s()
         return min(max(FIRST_S, due_s), self._interval_s)
 
     def _take(self) -> tuple[float | None, Manifest | None]:
-        """Take a snapshot. Returns the seconds until the next one, None for ever; and what was taken."""
+        """Take a snapshot. Return the seconds until the next one, None for never, and its manifest."""
         interval_s = self._interval_s or None
         began_s = self._clock.monotonic_s()
         try:
@@ -192,9 +184,7 @@ class Snapshotter:
         stats.snapshots += 1
         stats.last_at, stats.last_bytes = manifest.taken_at, manifest.file_bytes
         stats.last_took_s = self._clock.monotonic_s() - began_s
-        if stats.last_error is not None:
-            stats.last_error = None
-            log.warning("snapshots are taken again, after %d that failed in all", stats.failures)
+        self.trouble.worked()
         log.debug("a snapshot of %d records in %.1f s", manifest.records, stats.last_took_s)
         return interval_s, manifest
 
@@ -203,20 +193,13 @@ class Snapshotter:
             raise Stopped
 
     def _failed(self, error: Exception) -> float | None:
-        """Note that no snapshot was taken. Returns the seconds until the next attempt, None for none."""
-        self._note_failure(error)
+        """Note a failure. Return the seconds until the next attempt, None for none."""
+        self.trouble.failed("a snapshot cannot be taken", error)
         return min(RETRY_S, self._interval_s) if self._interval_s else None
-
-    def _note_failure(self, error: Exception) -> None:
-        message = str(error) or repr(error)
-        self.stats.failures += 1
-        if self.stats.last_error is None:
-            log.error("a snapshot cannot be taken, to be tried again: %s", message)
-        self.stats.last_error = message
 
 
 def _answer(asked: list[asyncio.Future[Manifest]], taken: Manifest | None, error: str | None) -> None:
-    """Tell those who asked for a snapshot what became of it."""
+    """Give the result to the callers that requested the snapshot."""
     for future in asked:
         if future.done():
             continue

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.api.caller.limiting import LimitOptions
 from openred_central.api.discovering import read_query
 from openred_central.directory.discovery import Query
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.errors import CallerError
+from tests.support.options import limit_options
 from tests.support.world import DAY_S, World, assert_problem, read_reply, run
 
 AWAKE = tuple(state for state in LIVE_STATES if state is not State.COMA)
@@ -266,7 +266,7 @@ def test_each_caller_gets_a_draw_of_its_own() -> None:
 
 def test_no_caller_can_page_through_all_nodes() -> None:
     """There is nothing to go on from: a client draws at random, a hundred at most, and only so often."""
-    world = World(nodes_max=1_000, limits=LimitOptions(nodes_per_network_max=1_000))
+    world = World(nodes_max=1_000, limits=limit_options(nodes_per_network_max=1_000))
     for number in range(500):
         world.clock.advance(6)
         assert world.register(node_id=f"n-{number}").status == 201

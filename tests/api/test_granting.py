@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.lifecycle import State
 from openred_central.directory.state.node import PROVEN
 from openred_central.security.signing import PrivateKey
 from openred_central.security.tokens.link import cross_verify
 from openred_central.security.tokens.tokens import verify_token
 from tests.support.minting import Here
+from tests.support.options import limit_options
 from tests.support.world import DAY_S, NODE, Reply, World, assert_problem
 
 ALICE = PrivateKey.generate_ed25519()
@@ -176,6 +176,6 @@ def test_unavailable_tokens_are_503_with_when_to_retry() -> None:
 
 
 def test_a_node_gets_five_grants_a_minute() -> None:
-    world = world_of_two(limits=LimitOptions())
+    world = world_of_two(limits=limit_options())
     statuses = [ask(world, peer_id="bob").status for _ in range(6)]
     assert statuses == [200] * 5 + [429]

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from openred_central.api.caller.limiting import LimitOptions
-from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.security.signing import PrivateKey
 from openred_central.storage.store import StoreState
+from tests.support.options import lifecycle_options, limit_options
 from tests.support.world import DAY_S, NODE, PEER, Commit, Reply, World, assert_problem
 
 from .caller.test_proving import NEW, OWNER, enrol, rotate
@@ -324,7 +323,7 @@ def test_an_absence_has_to_end_in_the_future(away_until: str) -> None:
 
 def test_an_absence_lasts_at_most_as_long_as_a_coma() -> None:
     def world() -> World:
-        return World(lifecycle=LifecycleOptions(coma_s=100 * DAY_S, heartbeat_tolerance_s=DAY_S))
+        return World(lifecycle=lifecycle_options(coma_s=100 * DAY_S, heartbeat_tolerance_s=DAY_S))
 
     assert world().register(away_until="2027-04-25T08:00:00Z").status == 201
     reply = world().register(away_until="2027-04-25T08:00:01Z")
@@ -465,7 +464,7 @@ def test_to_be_seen_elsewhere_is_no_change() -> None:
 
 def test_a_strict_directory_takes_no_address_of_another_network() -> None:
     key = PrivateKey.generate_ed25519()
-    world = World(strict=True, limits=LimitOptions())
+    world = World(strict=True, limits=limit_options())
     body = {**NODE, "public_key": key.public_text}
     assert_problem(world.signed(key, "POST", "/register", body), 400, "bad_request", fields=["address"])
     for address in ("198.51.100.200", "node.example"):
@@ -488,7 +487,7 @@ VICTIMS = [
 @pytest.mark.parametrize("address", VICTIMS)
 def test_a_strict_directory_refuses_endpoints_of_other_networks(address: str) -> None:
     key = PrivateKey.generate_ed25519()
-    world = World(strict=True, limits=LimitOptions())
+    world = World(strict=True, limits=limit_options())
     mine = {**NODE, "address": PEER, "public_key": key.public_text}
     victim = {"address": address, "port": 80}
     own = {"address": "198.51.100.200", "port": 81}
@@ -519,7 +518,7 @@ def test_a_strict_directory_refuses_endpoints_of_other_networks(address: str) ->
 
 def test_a_strict_directory_takes_names_as_declared() -> None:
     key = PrivateKey.generate_ed25519()
-    world = World(strict=True, limits=LimitOptions())
+    world = World(strict=True, limits=limit_options())
     more = [{"address": "node.example", "port": 80}]
     body = {**NODE, "address": PEER, "public_key": key.public_text, "addresses": more}
     assert world.signed(key, "POST", "/register", body).document["address_source"] == "declared"
@@ -528,7 +527,7 @@ def test_a_strict_directory_takes_names_as_declared() -> None:
 def test_strict_moves_do_not_check_earlier_endpoints() -> None:
     """Addresses that a heartbeat does not name are not held against it, and are told as declared."""
     key = PrivateKey.generate_ed25519()
-    world = World(limits=LimitOptions())
+    world = World(limits=limit_options())
     body = {**NODE, "public_key": key.public_text, "addresses": [{"address": "192.0.2.9", "port": 80}]}
     assert world.signed(key, "POST", "/register", body).status == 201
     object.__setattr__(world.prover, "strict", True)

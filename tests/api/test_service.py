@@ -8,9 +8,9 @@ import pytest
 
 from openred_central.api.service import Moments
 from openred_central.clock import Now
-from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
 from openred_central.storage.store import StoreState
+from tests.support.options import lifecycle_options
 from tests.support.world import DAY_S, World
 
 
@@ -33,7 +33,7 @@ def test_advice_follows_the_setting() -> None:
 
 @pytest.mark.parametrize("tolerance_s", [0.001, 1.0, 2.5, 30.0, 3_600.0])
 def test_two_heartbeats_fit_into_the_tolerance_whatever_is_advised(tolerance_s: float) -> None:
-    world = World(lifecycle=LifecycleOptions(heartbeat_tolerance_s=tolerance_s))
+    world = World(lifecycle=lifecycle_options(heartbeat_tolerance_s=tolerance_s))
     assert all(0 < pace <= max(tolerance_s / 2 + 0.5, 0.001) for pace in advised(world))
     if 0.01 < tolerance_s < 10:
         assert max(advised(world)) <= tolerance_s / 2

@@ -7,11 +7,11 @@ import random
 import orjson
 import pytest
 
-from openred_central.api.caller.limiting import LimitOptions
 from openred_central.security.directory_keys.keyset import read_document
 from openred_central.security.signing import PrivateKey
 from openred_central.storage.store import StoreState
 from tests.support.minting import root_key
+from tests.support.options import limit_options
 from tests.support.world import NODE, Reply, World, assert_problem
 
 from .caller.test_proving import rotate
@@ -107,7 +107,7 @@ def test_revocations_survive_a_new_registration() -> None:
 
 
 def test_forged_tokens_are_checked_thirty_times_a_minute() -> None:
-    world = world_of_two(limits=LimitOptions())
+    world = world_of_two(limits=limit_options())
     token = ask(world).document["token"]
     forged = f"{token[:-8]}{'A' * 6}{token[-2:]}"
     statuses = [world.call("POST", VERIFY, {"token": forged}).status for _ in range(40)]

@@ -8,20 +8,21 @@ from pathlib import Path
 from benchmarks.population import node_id
 from benchmarks.signers import ED25519, RSA
 from benchmarks.suite.databases import Databases
-from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.state.node import Profile
 from openred_central.storage.loading import load
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from tests.support.clock import VirtualClock
+from tests.support.options import directory_options, lifecycle_options, mass_silence_options
 
 
 def test_server_loads_nodes_that_sign_with_their_keys(tmp_path: Path) -> None:
     databases = Databases(tmp_path)
     store = SqliteStore(databases.path_with_signers(30, 20))
     store.open()
-    found = Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), random.Random(1).random)
+    found = Directory(
+        directory_options(), lifecycle_options(), mass_silence_options(), random.Random(1).random
+    )
     # Loading checks every record.
     load(found, store, VirtualClock(), tick_s=1.0)
     store.close()

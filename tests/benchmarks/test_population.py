@@ -7,17 +7,18 @@ from base64 import b64decode
 from pathlib import Path
 
 from benchmarks import population
-from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.state.node import KEYED, Profile
 from openred_central.security.node_keys import load_node_key
 from openred_central.storage.loading import load
 from tests.support.clock import VirtualClock
+from tests.support.options import directory_options, lifecycle_options, mass_silence_options
 
 
 def directory() -> Directory:
-    return Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), random.Random(1).random)
+    return Directory(
+        directory_options(), lifecycle_options(), mass_silence_options(), random.Random(1).random
+    )
 
 
 def test_node_has_the_documented_size() -> None:

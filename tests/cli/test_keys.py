@@ -16,6 +16,7 @@ from openred_central.settings.config import ConfigError, Configuration
 from openred_central.storage.keys.directory_keys import DirectoryKeys, KeyOptions
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
 from tests.support.keys import NOW, directory_key, keyset
+from tests.support.options import key_options
 
 ENTROPY = random.Random(5).randbytes
 
@@ -33,7 +34,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_keys_are_listed_and_left_unchanged(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
-    keys = started(folder, KeyOptions())
+    keys = started(folder, key_options())
     before = contents(folder)
     assert keys.served is not None
     assert keys.signing is not None
@@ -48,7 +49,7 @@ def test_keys_are_listed_and_left_unchanged(tmp_path: Path) -> None:
 
 
 def test_a_key_set_is_carried_to_the_root_key_and_back(tmp_path: Path) -> None:
-    keys = started(tmp_path / "keys", KeyOptions("R", offline_root=True))
+    keys = started(tmp_path / "keys", key_options("R", offline_root=True))
     elsewhere = Configuration(key_folder=str(tmp_path / "root"))
     told: list[str] = []
     request = tmp_path / "keys" / "keyset-request.json"

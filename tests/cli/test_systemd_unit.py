@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.cli.systemd_unit import quoted, service_unit, socket_unit
-from openred_central.server.descriptors import needed
+from openred_central.server.assembly import descriptors_needed
 from openred_central.settings.config import ConfigError, load
 
 PYTHON = "/opt/openred/bin/python"
@@ -115,7 +115,7 @@ def test_settings_given_by_flag_or_variable_are_written_into_the_unit() -> None:
 
 def test_limits_of_the_server_are_limits_of_the_unit() -> None:
     unit = service(connections_max="50000", drain_timeout_s="5m")
-    assert int(unit["LimitNOFILE"][0]) == needed(50_000, 0)
+    assert int(unit["LimitNOFILE"][0]) == descriptors_needed(50_000, 0)
     assert unit["TimeoutStopSec"] == ["340s"]
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import DAY_S, State
 from openred_central.directory.registration import Registration
 from openred_central.directory.state.changes import Vitals
@@ -31,6 +31,7 @@ from tests.support.building import (
     save_all,
     state_of,
 )
+from tests.support.options import directory_options
 
 WHOLE = {"services": "chat,mail", "region": "eu", "metadata": {"version": 3}}
 
@@ -550,4 +551,4 @@ def test_a_directory_with_a_smaller_byte_budget_keeps_its_nodes() -> None:
 def test_the_default_byte_budget_follows_from_the_nodes(
     nodes_max: int, nodes_bytes_max: int, bytes_max: int
 ) -> None:
-    assert DirectoryOptions(nodes_max=nodes_max, nodes_bytes_max=nodes_bytes_max).bytes_max == bytes_max
+    assert directory_options(nodes_max=nodes_max, nodes_bytes_max=nodes_bytes_max).bytes_max == bytes_max

@@ -15,14 +15,14 @@ from openred_central.directory.lifecycle import (
     STATE_BY_WIRE_NAME,
     TABLE,
     Event,
-    LifecycleOptions,
     State,
     deadline_s,
     next_state,
 )
 from openred_central.errors import InternalBug
+from tests.support.options import lifecycle_options
 
-DEFAULTS = LifecycleOptions()
+DEFAULTS = lifecycle_options()
 SILENCE = [
     # state, its name on the wire, its default dwell time, what follows
     (State.ACTIVE, "active", 15_552_000, State.PENDING_FIRST_CHECK),
@@ -83,13 +83,13 @@ def test_a_pair_outside_the_table_is_our_bug(state: State, event: Event) -> None
 
 
 def test_a_deadline_counts_from_the_last_sign_of_life_or_the_state() -> None:
-    options = LifecycleOptions(heartbeat_tolerance_s=100.0, grace_s=10.0)
+    options = lifecycle_options(heartbeat_tolerance_s=100.0, grace_s=10.0)
     assert deadline_s(State.ACTIVE, 5.0, 50.0, 0.0, options) == 150.0
     assert deadline_s(State.PENDING_FIRST_CHECK, 150.0, 50.0, 0.0, options) == 160.0
 
 
 def test_an_absence_only_postpones_the_first_check() -> None:
-    options = LifecycleOptions(heartbeat_tolerance_s=100.0)
+    options = lifecycle_options(heartbeat_tolerance_s=100.0)
     assert deadline_s(State.ACTIVE, 0.0, 0.0, 500.0, options) == 500.0
     assert deadline_s(State.ACTIVE, 0.0, 0.0, 30.0, options) == 100.0
 

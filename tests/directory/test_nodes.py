@@ -10,7 +10,6 @@ from openred_central.directory.lifecycle import (
     DEADLINE_STEPS_PER_S,
     LIVE_STATES,
     Event,
-    LifecycleOptions,
     State,
 )
 from openred_central.directory.nodes import Transitions
@@ -27,6 +26,7 @@ from tests.support.building import (
     register,
     state_of,
 )
+from tests.support.options import lifecycle_options
 
 
 def test_a_new_node_is_indexed_armed_noted_and_announced() -> None:
@@ -130,7 +130,7 @@ def test_the_end_of_a_tombstone_is_reported_by_its_hash() -> None:
 
 def test_the_deadlines_of_many_are_those_of_each(seed: int) -> None:
     chance = random.Random(seed)
-    life = LifecycleOptions(second_look_s=0.0, grace_s=7.001)
+    life = lifecycle_options(second_look_s=0.0, grace_s=7.001)
     directory = make_directory(life=life)
     nodes = directory.nodes
     for slot in range(300):

@@ -8,7 +8,6 @@ import pytest
 
 from openred_central.clock import Now
 from openred_central.directory.directory import Directory
-from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import State
 from openred_central.directory.state.node import HELD
 from openred_central.errors import CallerError
@@ -26,6 +25,7 @@ from tests.support.building import (
     save_all,
     state_of,
 )
+from tests.support.options import mass_silence_options
 
 
 def silent_in(state: State) -> tuple[Directory, float]:
@@ -115,7 +115,7 @@ def test_a_held_node_may_leave_and_be_forgotten() -> None:
 
 
 def test_a_waiting_node_can_be_held() -> None:
-    directory = make_directory(life=SHORT_LIFE, silence=MassSilenceOptions(share=0.1, nodes_min=1))
+    directory = make_directory(life=SHORT_LIFE, silence=mass_silence_options(share=0.1, nodes_min=1))
     for number in range(10):
         register(directory, f"node-{number}", at(0.0))
     run_until(directory, at(10.0))

@@ -88,7 +88,7 @@ def test_a_damaged_key_of_claims_keeps_nobody_from_starting(start: Start, databa
     assert done.returncode == 1
     assert "the key of claims has 1 bytes, needed are 32" in done.stdout
     server = start()
-    until(lambda: "is damaged, with 1 of 32 bytes: a new one was made" in server.log, "it to be told")
+    until(lambda: "is damaged, with 1 of 32 bytes: the server made a new one" in server.log, "it to be told")
     with Client(server.address) as client:
         claim = client.register("new").document["claim"]
         assert client.register("new", port=9, claim=claim).status == 200

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 from openred_central.api.feed.broadcast import LAG_TICKS_MAX, Broadcast
 from openred_central.api.feed.event_log import EventFeed, EventLog
-from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.nodes import Nodes
 from openred_central.listening import address_of, listen_tcp
 from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
+from tests.support.options import lifecycle_options
 from tests.support.running import WAIT_S_MAX, Client, Server, Start
 from tests.support.sse import Event, read_events
 
@@ -140,7 +140,7 @@ def test_a_stop_ends_open_streams_in_order(start: Start) -> None:
 async def test_an_unreading_subscriber_is_dropped_and_others_get_everything() -> None:
     """A real engine, with ticks as fast as they are taken and figures that soon fill every buffer."""
     figures = {"padding": "x" * 200_000}
-    nodes = Nodes(LifecycleOptions(), shards=1, nodes_max=1)
+    nodes = Nodes(lifecycle_options(), shards=1, nodes_max=1)
     feed = EventFeed(EventLog("run"), nodes)
     broadcast = Broadcast(feed, lambda: figures, lambda: 0.0, subscribers_max=10)
     engine = Engine()

@@ -24,7 +24,7 @@ PATHS = [
 
 
 def heard_at(server: Server) -> list[str]:
-    found = re.search(r"operators are heard on (.+)", server.log)
+    found = re.search(r"listening for operators on (.+)", server.log)
     assert found is not None, server.log
     return found[1].split(", ")
 
@@ -167,7 +167,7 @@ def test_a_taken_port_is_reported_with_advice(start: Start) -> None:
         port = taken.getsockname()[1]
         server = start("--admin-port", str(port), ready=False)
         assert server.wait() == 1
-    assert f"operators cannot be heard: cannot listen on 127.0.0.1, port {port}" in server.log
+    assert f"cannot listen for operators: cannot listen on 127.0.0.1, port {port}" in server.log
     assert "OPENRED_ADMIN_PORT (0 for any that is free, off for none)" in server.log
     assert "Traceback" not in server.log
 

@@ -30,7 +30,7 @@ def test_no_signal_ends_the_server_without_a_flush(start: Start) -> None:
             heard = client.ask("GET", f"/nodes/{number.name}").document["last_seen"]
             assert heard >= before
         server.stop(number)
-        assert "SIGHUP changes nothing" in server.log
+        assert "SIGHUP has no effect" in server.log
         with Client(start(database=f"{number.name}.db").address) as client:
             assert client.ask("GET", f"/nodes/{number.name}").document["last_seen"] == heard
 
@@ -82,10 +82,10 @@ def test_sighup_reads_the_certificate_and_its_key_again(start: Start, tmp_path: 
         # A certificate beside the key of another one: all stays as it was.
         shutil.copy(new[0], used[0])
         server.send_signal(signal.SIGHUP)
-        until(lambda: "the certificate stays as it was" in server.log, "the log to refuse it")
+        until(lambda: "the former certificate stays in use" in server.log, "the log to refuse it")
         assert [speaks(trust) for trust in trusts] == [True, False]
         shutil.copy(new[1], used[1])
         server.send_signal(signal.SIGHUP)
-        until(lambda: "read again" in server.log, "the log to tell of it")
+        until(lambda: "read the certificate and its key again" in server.log, "the log to report it")
         assert [speaks(trust) for trust in trusts] == [False, True]
         assert open_before.ask("GET", "/health/live").status == 200

@@ -242,7 +242,7 @@ def test_a_stop_without_saved_revocations_is_reported(start: Start, tmp_path: Pa
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 1
     assert "gave up saving the last revocations after 10 s" in server.log
-    assert "ended without having saved all changes" in server.log
+    assert "ended without saving all changes" in server.log
 
 
 def test_a_lost_change_of_keys_still_closes_the_store(start: Start, tmp_path: Path) -> None:
@@ -265,20 +265,20 @@ def test_a_lost_change_of_keys_still_closes_the_store(start: Start, tmp_path: Pa
 FAILS_ONCE = """
 import sys
 from openred_central.cli.main import main
-from openred_central.tasks import supervisor
+from openred_central.tasks import periodic
 from openred_central.tasks.saver import Saver
 save = Saver._save_batch
 async def fail(saver):
     Saver._save_batch = save
     raise ZeroDivisionError
-Saver._save_batch, supervisor.PAUSE_S_MIN = fail, 3_600.0
+Saver._save_batch, periodic.PAUSE_S_MIN = fail, 3_600.0
 sys.exit(main())
 """
 
 
 def test_changes_of_a_failed_saver_are_saved_at_the_stop(start: Start) -> None:
     server = start(command=(sys.executable, "-c", FAILS_ONCE))
-    until(lambda: "the saver failed, and begins anew in 3600 s" in server.log, "the saver to fail")
+    until(lambda: "the saver failed and is restarted in 3600 s" in server.log, "the saver to fail")
     with Client(server.address) as client:
         assert client.register("alice").status == 202
     server.stop()

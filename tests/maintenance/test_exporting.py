@@ -10,8 +10,8 @@ import pytest
 
 from openred_central.maintenance.exporting import output_file
 from openred_central.security.tokens.revocations import TOKENS_MAX
+from openred_central.storage.loading import load_revocations
 from openred_central.storage.store import StoreError
-from openred_central.tasks.revocation_saver import load_revocations
 from tests.support.maintenance import VITALS, command, fill
 from tests.support.records import alter, opened, record, tombstone
 

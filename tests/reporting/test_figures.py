@@ -8,31 +8,31 @@ from typing import Any
 import pytest
 
 from openred_central.clock import AttendedTime
-from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.directory.lifecycle import LifecycleOptions, State
+from openred_central.directory.directory import Directory
+from openred_central.directory.lifecycle import State
 from openred_central.micro_engine.engine import Engine
 from openred_central.reporting.figures import LiveFigures, Parts, performance
 from openred_central.storage.store import MemoryStore
 from openred_central.tasks.prober import Submission
-from openred_central.tasks.saver import Saver, SaverOptions
+from openred_central.tasks.saver import Saver
 from openred_central.tasks.scheduler import Scheduler
 from tests.support.clock import VirtualClock
+from tests.support.options import directory_options, lifecycle_options, mass_silence_options, saver_options
 
 
 def make_parts() -> Parts:
     """Make the parts of a server that does not run, on a virtual clock."""
     clock = VirtualClock()
     attended = AttendedTime(clock)
-    directory = Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), lambda: 0.5)
+    directory = Directory(directory_options(), lifecycle_options(), mass_silence_options(), lambda: 0.5)
     writer = ThreadPoolExecutor(max_workers=1)
-    saver = Saver(directory.saving, MemoryStore(), writer, attended.now, SaverOptions())
+    saver = Saver(directory.saving, MemoryStore(), writer, attended.now, saver_options())
     scheduler = Scheduler(
         directory,
         attended,
         tick_s=1.0,
         store_reachable=lambda: True,
-        ask=lambda request: Submission.REFUSED,
+        submit_probe=lambda request: Submission.REFUSED,
     )
     engine = Engine()
 

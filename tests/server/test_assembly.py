@@ -16,8 +16,7 @@ from openred_central.api.routes import install
 from openred_central.api.service import Api
 from openred_central.reporting.figures import LiveFigures, Parts
 from openred_central.security.sessions import CLAIM_KEY
-from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, log_unserved
-from openred_central.server.descriptors import needed
+from openred_central.server.assembly import UNSERVED_LOGGED_MAX, Assembly, descriptors_needed, log_unserved
 from openred_central.settings.config import Configuration
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, Store
@@ -99,7 +98,7 @@ def test_a_key_of_claims_that_is_missing_though_there_are_nodes_is_told(
     with opened(tmp_path / "openred.db") as store:
         store.commit(batch(record(1, last_seen_s=1.0)))
     with assembled(Configuration(), SqliteStore(tmp_path / "openred.db")):
-        assert "is missing: a new one was made, and claims from before are void" in caplog.text
+        assert "is missing: the server made a new one, so earlier claims are void" in caplog.text
 
 
 def test_rows_that_are_set_aside_are_told_with_their_slots_up_to_a_number(
@@ -164,6 +163,6 @@ def test_files_may_be_open_for_all_connections_and_probes() -> None:
     try:
         with assembled(Configuration(connections_max=1_000, probe="tcp", probe_concurrency=50)) as server:
             assert server.parts.engine.limits.connections_max == 1_000
-            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == needed(1_000, 50)
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == descriptors_needed(1_000, 50)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from openred_central.micro_engine.limits import EngineLimits
-from openred_central.server.descriptors import BESIDE, make_room, needed, room
+from openred_central.server.assembly import DESCRIPTORS_BESIDE, descriptors_needed, make_room, room
 
 LIMITS = EngineLimits(connections_max=1_000, connections_per_address_max=800)
 
@@ -27,10 +27,10 @@ def allow(soft: int) -> None:
 
 
 def test_some_are_left_for_operators_the_store_and_probes() -> None:
-    assert needed(10_000, 32) == 10_032 + BESIDE
-    assert room(needed(10_000, 32), 10_000, 32) == 10_000
-    assert room(needed(10_000, 32) - 1, 10_000, 32) == 9_999
-    assert room(1_024, 10_000, 32) == 1_024 - 32 - BESIDE
+    assert descriptors_needed(10_000, 32) == 10_032 + DESCRIPTORS_BESIDE
+    assert room(descriptors_needed(10_000, 32), 10_000, 32) == 10_000
+    assert room(descriptors_needed(10_000, 32) - 1, 10_000, 32) == 9_999
+    assert room(1_024, 10_000, 32) == 1_024 - 32 - DESCRIPTORS_BESIDE
 
 
 @pytest.mark.parametrize(("descriptors_max", "connections"), [(300, 75), (100, 25), (3, 1)])
@@ -42,14 +42,14 @@ def test_where_there_are_hardly_any_all_parts_get_some(descriptors_max: int, con
 def test_the_limit_is_raised_as_far_as_is_needed(caplog: pytest.LogCaptureFixture) -> None:
     allow(600)
     assert make_room(LIMITS, 32) is LIMITS
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == needed(1_000, 32)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == descriptors_needed(1_000, 32)
     assert caplog.records == []
 
 
 def test_a_limit_that_is_high_enough_stays() -> None:
-    allow(needed(1_000, 32) + 5)
+    allow(descriptors_needed(1_000, 32) + 5)
     assert make_room(LIMITS, 32) is LIMITS
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == needed(1_000, 32) + 5
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == descriptors_needed(1_000, 32) + 5
 
 
 def test_where_the_system_allows_less_fewer_connections_are_accepted_and_the_log_says_so(
@@ -59,7 +59,10 @@ def test_where_the_system_allows_less_fewer_connections_are_accepted_and_the_log
     monkeypatch.setattr(resource, "getrlimit", lambda _: (600, 600))
     with caplog.at_level(logging.WARNING):
         fitted = make_room(LIMITS, 0)
-    assert (fitted.connections_max, fitted.connections_per_address_max) == (600 - BESIDE, 600 - BESIDE)
+    assert (fitted.connections_max, fitted.connections_per_address_max) == (
+        600 - DESCRIPTORS_BESIDE,
+        600 - DESCRIPTORS_BESIDE,
+    )
     (record,) = caplog.records
     assert "600 open files" in record.getMessage()
     assert "no more than 344 connections" in record.getMessage()

@@ -17,6 +17,7 @@ from openred_central.server.operators import Operators, make_desk
 from openred_central.storage.copies.snapshots import Manifest
 from openred_central.storage.keys.key_files import KeyFileError
 from openred_central.tasks.snapshotter import SnapshotFailed
+from tests.support.options import operators_options
 from tests.support.world import World
 
 
@@ -63,20 +64,20 @@ async def started(made: Operators) -> list[str]:
 
 async def test_nobody_is_heard_where_nobody_wants_to(tmp_path: Path) -> None:
     secret_file = tmp_path / "secret"
-    assert await started(operators(OperatorsOptions(port=None), secret_file)) == []
+    assert await started(operators(operators_options(port=None), secret_file)) == []
     assert not secret_file.exists()
 
 
 async def test_a_unix_socket_is_only_for_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
-    made = operators(OperatorsOptions(port=None, socket=path))
+    made = operators(operators_options(port=None, socket=path))
     assert await made.start(make_desk(World().api, lambda: b"", None, NoKeys())) == [f"unix:{path}"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     await made.drain()
 
 
 async def test_without_a_place_for_the_secret_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    (address,) = await started(operators(OperatorsOptions(port=0)))
+    (address,) = await started(operators(operators_options(port=0)))
     assert address.startswith("127.0.0.1:")
     assert "OPENRED_ADMIN_SECRET_FILE" in caplog.text
 
@@ -87,7 +88,7 @@ async def test_a_secret_that_others_may_read_is_told(
     path = tmp_path / "secret"
     path.write_text("x" * 43)
     path.chmod(0o644)
-    await started(operators(OperatorsOptions(port=0), path))
+    await started(operators(operators_options(port=0), path))
     assert f"others than its owner may read the secret file {path}" in caplog.text
 
 
@@ -95,7 +96,7 @@ async def test_a_taken_port_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1, port {port}"):
-            await started(operators(OperatorsOptions(port=port)))
+            await started(operators(operators_options(port=port)))
 
 
 class FakeSnapshotter:

@@ -83,7 +83,7 @@ def test_a_failed_close_is_no_failed_start(tmp_path: Path, caplog: pytest.LogCap
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     (message,) = caplog.messages
     assert message.startswith(
-        f"nothing is lost, but the next start has more to read: cannot close {tmp_path}"
+        f"no data is lost, but the next start has more to read: cannot close {tmp_path}"
     )
     store.open()
     assert store.load_secret("name") == b"value"
@@ -100,7 +100,7 @@ def test_a_start_does_not_wait_for_rare_needs(tmp_path: Path) -> None:
         from openred_central.cli import main as cli
         from openred_central.tasks.notifier import Notifier
 
-        def ready(self, status):
+        def ready(self):
             print(sorted(set({LATE!r}) & set(sys.modules)))
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -13,6 +13,7 @@ from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.limits.gcra import Policy
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.settings.config import SETTINGS, ConfigError, Configuration, load
+from tests.support.options import lifecycle_options, limit_options
 
 # What an operator has no reason to change.
 ENGINE_CONSTANTS = {"backlog", "write_buffer_bytes_max", "linger_bytes_max", "linger_s"}
@@ -169,16 +170,16 @@ def test_a_trusted_proxy_may_open_as_many_connections_as_its_clients_need() -> N
 
 def test_the_limits_are_given_every_policy_that_an_operator_may_set() -> None:
     policies = [row.name for row in fields(LimitOptions) if isinstance(row.default, Policy)]
-    assert load({f"limit_{name}": "off" for name in policies}, {}).limits() == LimitOptions(
+    assert load({f"limit_{name}": "off" for name in policies}, {}).limits() == limit_options(
         **dict.fromkeys(policies)
     )
     limits = load({f"limit_{name}": "7/90s" for name in policies}, {}).limits()
     for name in policies:
-        expected = getattr(LimitOptions(), name).name, 7, 90, 8 if name == "heartbeat" else 7
+        expected = getattr(limit_options(), name).name, 7, 90, 8 if name == "heartbeat" else 7
         policy = getattr(limits, name)
         assert (policy.name, policy.limit, policy.window_s, policy.burst) == expected
     flags = {"nodes_per_network_max": "9", "forwarded_header": "forwarded", "trusted_proxies": "unix"}
-    assert load({**flags, "rate_limit_exempt": "::1"}, {}).limits() == LimitOptions(
+    assert load({**flags, "rate_limit_exempt": "::1"}, {}).limits() == limit_options(
         nodes_per_network_max=9,
         forwarded_header="forwarded",
         trusted_proxies=("unix",),
@@ -187,11 +188,11 @@ def test_the_limits_are_given_every_policy_that_an_operator_may_set() -> None:
 
 
 def test_without_settings_the_parts_have_their_own_defaults() -> None:
-    assert Configuration().lifecycle() == LifecycleOptions()
+    assert Configuration().lifecycle() == lifecycle_options()
     assert Configuration().engine() == EngineLimits()
-    assert Configuration().limits() == LimitOptions()
+    assert Configuration().limits() == limit_options()
 
 
 def test_a_configuration_made_in_code_is_checked_as_well() -> None:
-    with pytest.raises(ConfigError, match="grace_s is -1"):
-        Configuration(grace_s=-1.0)
+    with pytest.raises(ConfigError, match="connections_per_address_max is 64"):
+        Configuration(connections_max=1)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import random
 from dataclasses import astuple, replace
 
-from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.directory.lifecycle import DAY_S, TABLE, Event, LifecycleOptions, State
+from openred_central.directory.lifecycle import DAY_S, TABLE, Event, State
 from tests.support.building import HOUR_S, NEVER_HOLDS, SHORT_LIFE
+from tests.support.options import lifecycle_options, mass_silence_options
 
 from ..conftest import ENVIRONMENT
 from .model import Said
 from .world import YEAR_S, World, WorldOptions
 
 HOLD_S = 30.0
-HOLDS = MassSilenceOptions(share=0.25, nodes_min=5, hold_s_max=HOLD_S)
+HOLDS = mass_silence_options(share=0.25, nodes_min=5, hold_s_max=HOLD_S)
 WORLDS = 300 if ENVIRONMENT.get("OPENRED_PROFILE") == "soak" else 3
 STEPS = 250
 
@@ -148,7 +148,7 @@ def test_short_lives_with_probing(seed: int) -> None:
 def test_years_of_thousands_of_nodes(seed: int) -> None:
     """The default dwell times, in ticks of some days."""
     options = WorldOptions(
-        LifecycleOptions(),
+        lifecycle_options(),
         names=2_000,
         nodes_max=1_900,
         tick_s=4 * DAY_S,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from openred_central.clock import AttendedTime, Now
 from openred_central.directory.consistency import check
-from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.discovery import Query
 from openred_central.directory.life.expiry import ProbeRequest
 from openred_central.directory.life.mass_silence import MassSilenceOptions
@@ -27,6 +27,7 @@ from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler
 from tests.support.building import HOUR_S, NEVER_HOLDS, DictStore, beat, registration
 from tests.support.clock import VirtualClock
+from tests.support.options import directory_options
 
 from .model import Grave, Model, Node, Refused, Said
 
@@ -78,7 +79,7 @@ class World:
     def _boot(self) -> None:
         options = self.options
         self.directory = Directory(
-            DirectoryOptions(nodes_max=options.nodes_max, shards=4, probing=options.probing),
+            directory_options(nodes_max=options.nodes_max, shards=4, probing=options.probing),
             options.life,
             options.silence,
             self.chance.random,
@@ -91,7 +92,7 @@ class World:
             self.attended,
             tick_s=options.tick_s,
             store_reachable=lambda: self.store_reachable,
-            ask=self._ask,
+            submit_probe=self._ask,
         )
         self.directory.nodes.transitions.observers.append(self._take_transitions)
         self.ticked_monotonic_s = self.clock.monotonic_s()

@@ -17,21 +17,20 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from openred_central.directory.consistency import check
-from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.mass_silence import MassSilenceOptions
-from openred_central.directory.lifecycle import LifecycleOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.state.node import Record, SignOfLife, hash_id
 from openred_central.errors import CallerError
 from openred_central.storage.loading import load, open_store
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import DamageError, MemoryStore, StoreError
 from tests.support.clock import VirtualClock
+from tests.support.options import directory_options, lifecycle_options, mass_silence_options
 from tests.support.records import alter, batch, opened, record, tombstone
 from tests.support.world import DAY_S, NODE, World, run
 
 
 def directory() -> Directory:
-    return Directory(DirectoryOptions(), LifecycleOptions(), MassSilenceOptions(), lambda: 0.5)
+    return Directory(directory_options(), lifecycle_options(), mass_silence_options(), lambda: 0.5)
 
 
 def loaded(store: SqliteStore | MemoryStore) -> tuple[Directory, float]:

@@ -9,20 +9,21 @@ from typing import Any
 
 from openred_central.clock import Now
 from openred_central.directory.consistency import check
-from openred_central.directory.directory import Directory, DirectoryOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import DAY_S, LifecycleOptions, State
 from openred_central.directory.registration import Registration
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import DISCOVERABLE, Profile, Record, Tombstone, hash_id
+from tests.support.options import directory_options, lifecycle_options, mass_silence_options
 
 EPOCH_S = 1_800_000_000.0
 HOUR_S = 3_600.0
-NEVER_HOLDS = MassSilenceOptions(share=1.0)
+NEVER_HOLDS = mass_silence_options(share=1.0)
 
 # A whole life in 57 seconds, each dwell time another power of two or sum of two.
-SHORT_LIFE = LifecycleOptions(
+SHORT_LIFE = lifecycle_options(
     heartbeat_tolerance_s=10.0,
     grace_s=2.0,
     second_look_s=1.0,
@@ -67,8 +68,8 @@ def make_directory(
     **options: Any,
 ) -> Directory:
     return Directory(
-        DirectoryOptions(**{"shards": 4, **options}),
-        life or LifecycleOptions(),
+        directory_options(**{"shards": 4, **options}),
+        life or lifecycle_options(),
         silence,
         random.Random(seed).random,
     )

@@ -18,8 +18,7 @@ from openred_central.api.routes import NAMES, install
 from openred_central.api.service import Api, Moments
 from openred_central.clock import Now
 from openred_central.directory.consistency import check
-from openred_central.directory.directory import Directory, DirectoryOptions
-from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
 from openred_central.micro_engine.router import Router
@@ -34,6 +33,7 @@ from openred_central.security.tokens.tokens import Mint, NoKey, PeerToken, Publi
 from openred_central.storage.store import StoreState
 from tests.support.clock import VirtualClock
 from tests.support.described import faults
+from tests.support.options import directory_options, lifecycle_options, limit_options, mass_silence_options
 
 DAY_S = 86_400.0
 # Steps that a coroutine may need; more means that it never ends.
@@ -45,7 +45,7 @@ AUTHORITY = "directory.example"
 DOCUMENTS = documents("9.9.9")
 FRONT_PAGE = make_front_page()
 PEER = "198.51.100.7"
-UNLIMITED = LimitOptions(exempt_networks=(PEER,))
+UNLIMITED = limit_options(exempt_networks=(PEER,))
 
 NODE = {"node_id": "node-1", "address": "192.0.2.1", "port": 8001, "public_key": "key-1"}
 
@@ -117,14 +117,14 @@ class World:
         self.commit: Commit | None = None
         self.saved_changes: list[int] = []
         self.directory = Directory(
-            DirectoryOptions(
+            directory_options(
                 nodes_max=nodes_max,
                 nodes_bytes_max=nodes_bytes_max,
                 shards=4,
                 heartbeat_advice_s=heartbeat_advice_s,
             ),
-            lifecycle or LifecycleOptions(),
-            MassSilenceOptions(),
+            lifecycle or lifecycle_options(),
+            mass_silence_options(),
             self.random.random,
         )
         self.feed = EventFeed(EventLog("run"), self.directory.nodes)

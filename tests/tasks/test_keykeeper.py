@@ -30,10 +30,11 @@ from openred_central.tasks.keykeeper import (
 )
 from tests.support.clock import VirtualClock
 from tests.support.keys import NOW, directory_key
+from tests.support.options import key_options
 
 # Nothing here waits longer than this for what has to happen at once.
 WAIT_S = 20.0
-CLASSICAL = KeyOptions(quantum=QuantumPolicy.OFF)
+CLASSICAL = key_options(quantum=QuantumPolicy.OFF)
 
 
 class FakeRing:
@@ -112,7 +113,7 @@ def on_disk(folder: Path, options: KeyOptions = CLASSICAL) -> DirectoryKeys:
 
 async def test_from_the_disk_to_a_token_that_a_peer_checks(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as executor:
-        keykeeper = keeper(on_disk(tmp_path, KeyOptions()), executor)
+        keykeeper = keeper(on_disk(tmp_path, key_options()), executor)
         assert keykeeper.signing is None
         assert keykeeper.root_suite is None
         await keykeeper.open()
@@ -179,10 +180,10 @@ async def test_keys_that_cannot_be_used_are_told_once_and_tried_again_in_a_minut
         clock.advance(RETRY_S)
         assert await keykeeper.mint(token())
         assert keykeeper.publication is not None
-        assert (len(attempts), keykeeper.stats.failures, keykeeper.stats.last_error) == (2, 1, None)
+        assert (len(attempts), keykeeper.trouble.failures, keykeeper.trouble.last_error) == (2, 1, None)
     told = [record.getMessage() for record in caplog.records]
     assert told[0].startswith("the keys cannot be used, to be tried again: ")
-    assert (told[2], len(told)) == ("the keys can be used again", 3)
+    assert (told[2], len(told)) == ("the keys can be used again, after 1 failure in all", 3)
 
 
 async def test_until_somebody_needs_them_nothing_becomes_of_the_keys(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ async def test_a_start_that_must_not_be_is_told(tmp_path: Path, monkeypatch: pyt
     with ThreadPoolExecutor(1) as executor:
         monkeypatch.setattr("openred_central.security.directory_keys.composite.is_supported", lambda: False)
         with pytest.raises(RootRefused):
-            await keeper(on_disk(tmp_path, KeyOptions(quantum=QuantumPolicy.REQUIRE)), executor).open()
+            await keeper(on_disk(tmp_path, key_options(quantum=QuantumPolicy.REQUIRE)), executor).open()
         (tmp_path / "keys").chmod(0o755)
         with pytest.raises(KeyFileError):
             await keeper(on_disk(tmp_path), executor).open()
@@ -286,11 +287,13 @@ class Paced(Keykeeper):
     before_round: Callable[[int], None]
     pauses: list[float]
 
-    async def _stops_within(self, pause_s: float) -> bool:
+    async def pause(self, pause_s: float | None) -> None:
+        assert pause_s is not None
         self.pauses.append(pause_s)
         self.virtual.advance(pause_s)
         self.before_round(len(self.pauses))
-        return len(self.pauses) > self.rounds
+        if len(self.pauses) > self.rounds:
+            self.stop()
 
 
 def paced(keys: Any, executor: ThreadPoolExecutor, rounds: int, before: Callable[[int], None]) -> Paced:
@@ -330,11 +333,11 @@ async def test_a_disk_that_cannot_be_written_is_told_once_and_tried_again(
         await keykeeper.open()
         await keykeeper.run()
         assert keykeeper.pauses == [TICK_S, TICK_S, RETRY_S, RETRY_S, RETRY_S, TICK_S]
-        assert keykeeper.stats.failures == 3
-        assert keykeeper.stats.last_error is None
+        assert keykeeper.trouble.failures == 3
+        assert keykeeper.trouble.last_error is None
     assert [record.getMessage() for record in caplog.records] == [
         "the keys cannot be written, to be tried again: No space left on device",
-        "the keys are written again",
+        "the keys can be used again, after 3 failures in all",
     ]
 
 
@@ -435,5 +438,5 @@ async def test_without_a_thread_nothing_is_signed_and_nothing_ends(
         assert keykeeper.publication is None
         keykeeper._retry_at_s = 0.0
         assert len(await keykeeper.mint(token())) == 1
-        assert keykeeper.stats.failures > 0
+        assert keykeeper.trouble.failures > 0
     assert "the system gives no thread: can't start new thread" in caplog.text

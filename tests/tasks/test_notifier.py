@@ -1,8 +1,7 @@
-"""What the service manager is told, over a real datagram socket."""
+"""Reports to the service manager, over a real datagram socket."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import socket
@@ -17,7 +16,7 @@ PROCESS = 42
 
 
 class Manager:
-    """Stands in for the service manager: hears what is sent to `named`."""
+    """A stand-in for the service manager that receives at `named`."""
 
     def __init__(self, named: str) -> None:
         self.named = named
@@ -26,7 +25,7 @@ class Manager:
         self.socket.setblocking(False)
 
     def heard(self) -> list[str]:
-        """What came since it was last asked, a datagram each."""
+        """Return the datagrams since the last call."""
         messages = []
         while True:
             try:
@@ -43,29 +42,40 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
     made.socket.close()
 
 
-@pytest.fixture
-def open_notifier() -> Iterator[Callable[..., Notifier]]:
-    made: list[Notifier] = []
+class Reporting:
+    """A notifier and the status that it reports."""
 
-    def make(**environment: str) -> Notifier:
-        made.append(Notifier(environment, PROCESS))
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.status = ""
+        self.notifier = Notifier(environment, PROCESS, lambda: self.status)
+
+
+Open = Callable[..., Reporting]
+
+
+@pytest.fixture
+def open_notifier() -> Iterator[Open]:
+    made: list[Reporting] = []
+
+    def make(**environment: str) -> Reporting:
+        made.append(Reporting(environment))
         return made[-1]
 
     yield make
-    for notifier in made:
-        notifier.close()
+    for each in made:
+        each.notifier.close()
 
 
-Open = Callable[..., Notifier]
-
-
-def test_the_life_of_a_server_is_told(manager: Manager, open_notifier: Open) -> None:
-    notifier = open_notifier(NOTIFY_SOCKET=manager.named)
-    notifier.status("loading")
-    notifier.ready("3 nodes")
-    notifier.status("3 nodes")
-    notifier.status("4 nodes")
-    notifier.stopping()
+async def test_the_life_of_a_server_is_reported(manager: Manager, open_notifier: Open) -> None:
+    reporting = open_notifier(NOTIFY_SOCKET=manager.named)
+    notifier = reporting.notifier
+    notifier.loading()
+    reporting.status = "3 nodes"
+    notifier.ready()
+    await notifier.work()
+    reporting.status = "4 nodes"
+    await notifier.work()
+    notifier.ending()
     assert manager.heard() == [
         "STATUS=loading",
         "READY=1\nSTATUS=3 nodes",
@@ -74,43 +84,29 @@ def test_the_life_of_a_server_is_told(manager: Manager, open_notifier: Open) -> 
     ]
 
 
-async def let_run(notifier: Notifier, turns: int, pauses: list[float], status: Callable[[], str]) -> None:
-    """Run `notifier` for so many signs of life; how long it would have waited goes into `pauses`."""
-    waited_for = asyncio.wait_for
-
-    async def wait_for(awaitable: object, timeout_s: float) -> None:
-        pauses.append(timeout_s)
-        if len(pauses) == turns:
-            notifier.stop()
-        await waited_for(awaitable, 0)  # type: ignore[arg-type]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio, "wait_for", wait_for)
-        await notifier.run(status)
-
-
 @pytest.mark.parametrize(("watchdog", "pause_s"), [("4000000", 2.0), ("60000000", STATUS_S)])
-async def test_signs_of_life_come_at_half_the_interval_of_the_watchdog_at_least(
+async def test_signs_come_at_half_the_interval_of_the_watchdog(
     manager: Manager, open_notifier: Open, watchdog: str, pause_s: float
 ) -> None:
-    notifier = open_notifier(NOTIFY_SOCKET=manager.named, WATCHDOG_USEC=watchdog, WATCHDOG_PID=str(PROCESS))
-    pauses: list[float] = []
-    statuses = iter(["a", "a", "b"])
-    await let_run(notifier, 3, pauses, lambda: next(statuses))
-    assert pauses == [pause_s] * 3
+    reporting = open_notifier(NOTIFY_SOCKET=manager.named, WATCHDOG_USEC=watchdog, WATCHDOG_PID=str(PROCESS))
+    for status in ("a", "a", "b"):
+        reporting.status = status
+        assert await reporting.notifier.work() == pause_s
     assert manager.heard() == ["WATCHDOG=1\nSTATUS=a", "WATCHDOG=1", "WATCHDOG=1\nSTATUS=b"]
 
 
-async def test_a_server_that_stops_still_gives_signs_of_life(manager: Manager, open_notifier: Open) -> None:
-    notifier = open_notifier(NOTIFY_SOCKET=manager.named, WATCHDOG_USEC="4000000")
-    notifier.stopping()
-    await let_run(notifier, 1, [], lambda: "3 nodes")
+async def test_a_stopping_server_still_sends_signs(manager: Manager, open_notifier: Open) -> None:
+    reporting = open_notifier(NOTIFY_SOCKET=manager.named, WATCHDOG_USEC="4000000")
+    reporting.notifier.ending()
+    await reporting.notifier.work()
     assert manager.heard() == ["STOPPING=1\nSTATUS=stopping", "WATCHDOG=1"]
 
 
-async def test_without_a_watchdog_only_changes_are_told(manager: Manager, open_notifier: Open) -> None:
-    notifier = open_notifier(NOTIFY_SOCKET=manager.named)
-    await let_run(notifier, 3, [], lambda: "same")
+async def test_without_a_watchdog_only_changes_are_sent(manager: Manager, open_notifier: Open) -> None:
+    reporting = open_notifier(NOTIFY_SOCKET=manager.named)
+    reporting.status = "same"
+    for _ in range(3):
+        await reporting.notifier.work()
     assert manager.heard() == ["STATUS=same"]
 
 
@@ -125,38 +121,40 @@ async def test_without_a_watchdog_only_changes_are_told(manager: Manager, open_n
     ],
 )
 def test_a_watchdog_that_is_off_or_anothers_is_none(environment: dict[str, str], open_notifier: Open) -> None:
-    assert open_notifier(**environment).watchdog_s is None
+    assert open_notifier(**environment).notifier.watchdog_s is None
 
 
-def test_without_a_manager_nothing_is_told(open_notifier: Open, caplog: pytest.LogCaptureFixture) -> None:
-    notifier = open_notifier()
-    notifier.ready("3 nodes")
-    notifier.stopping()
+def test_without_a_manager_nothing_is_sent(open_notifier: Open, caplog: pytest.LogCaptureFixture) -> None:
+    notifier = open_notifier().notifier
+    notifier.ready()
+    notifier.ending()
     assert caplog.messages == []
 
 
 @pytest.mark.parametrize("named", ["relative/path", "vsock:2:1234", "x"])
-def test_an_address_of_another_kind_is_told_once(
+def test_an_unusable_address_is_logged_once(
     open_notifier: Open, caplog: pytest.LogCaptureFixture, named: str
 ) -> None:
-    open_notifier(NOTIFY_SOCKET=named).ready("3 nodes")
+    open_notifier(NOTIFY_SOCKET=named).notifier.ready()
     (message,) = caplog.messages
     assert named in message
 
 
-def test_a_manager_that_is_gone_or_does_not_read_harms_nothing_and_is_logged_once(
+async def test_a_lost_manager_is_logged_once(
     tmp_path: Path, open_notifier: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     manager = Manager(str(tmp_path / "notify"))
-    notifier = open_notifier(NOTIFY_SOCKET=manager.named)
+    reporting = open_notifier(NOTIFY_SOCKET=manager.named)
     for number in range(5_000):
-        notifier.status(str(number))
+        reporting.status = str(number)
+        await reporting.notifier.work()
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     manager.heard()
-    notifier.status("heard again")
+    reporting.status = "heard again"
+    await reporting.notifier.work()
     assert manager.heard() == ["STATUS=heard again"]
     manager.socket.close()
-    notifier.ready("3 nodes")
-    notifier.stopping()
+    reporting.notifier.ready()
+    reporting.notifier.ending()
     assert len(caplog.records) == 2

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.directory.life.expiry import PROBE_ANSWER_S
+from openred_central.directory.life.expiry import PROBE_ANSWER_S, ProbeRequest
 from openred_central.tasks.prober import (
     CONNECT_TIMEOUT_S_MAX,
     NETWORK_INTERVAL_S,
     Prober,
-    ProberOptions,
     Submission,
     has_route,
     probe_refusal,
 )
 from tests.support.clock import VirtualClock
+from tests.support.options import prober_options
 
 HERE = "127.0.0.1"
 
@@ -185,7 +185,7 @@ def prober(
     has_route: Callable[[str], bool] = has_route,
     **options: Any,
 ) -> Prober:
-    return Prober(clock or VirtualClock(), refusal, on_result, ProberOptions(**options), has_route)
+    return Prober(clock or VirtualClock(), refusal, on_result, prober_options(**options), has_route)
 
 
 def closed_port() -> int:
@@ -207,10 +207,10 @@ async def test_an_open_port_is_a_sign_of_life_and_a_closed_one_is_not() -> None:
     clock = VirtualClock()
     probes = prober(clock, on_result=results)
     task = asyncio.create_task(probes.run())
-    assert probes.submit(7, "open", HERE, port) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(7, "open", HERE, port)) is Submission.ACCEPTED
     await results.wait(1)
     clock.advance(NETWORK_INTERVAL_S)
-    assert probes.submit(8, "closed", HERE, closed_port()) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(8, "closed", HERE, closed_port())) is Submission.ACCEPTED
     assert await results.wait(2) == [(7, "open", True), (8, "closed", False)]
     assert await greeted == b"", "a probe sends nothing"
     await probes.stop()
@@ -227,7 +227,7 @@ async def test_without_a_descriptor_left_here_nothing_is_said_of_the_node() -> N
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, allowed[1]))
     try:
-        assert probes.submit(7, "node", HERE, 9) is Submission.ACCEPTED
+        assert probes.submit(ProbeRequest(7, "node", HERE, 9)) is Submission.ACCEPTED
         assert await results.wait(1) == [(7, "node", None)]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
@@ -252,7 +252,7 @@ async def test_while_this_machine_has_no_network_nothing_is_said_of_the_node(
     results = Results()
     probes = prober(on_result=results, has_route=ways.__contains__)
     task = asyncio.create_task(probes.run())
-    assert probes.submit(7, "node", HERE, closed_port()) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(7, "node", HERE, closed_port())) is Submission.ACCEPTED
     assert await results.wait(1) == [(7, "node", alive)]
     await probes.stop()
     await task
@@ -279,7 +279,7 @@ async def test_an_address_that_does_not_answer_is_given_up() -> None:
         results = Results()
         probes = prober(on_result=results, connect_timeout_s=0.05)
         task = asyncio.create_task(probes.run())
-        assert probes.submit(1, "silent", HERE, server.getsockname()[1]) is Submission.ACCEPTED
+        assert probes.submit(ProbeRequest(1, "silent", HERE, server.getsockname()[1])) is Submission.ACCEPTED
         assert await results.wait(1) == [(1, "silent", False)]
         await probes.stop()
         await task
@@ -290,11 +290,11 @@ async def test_an_address_that_does_not_answer_is_given_up() -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1", "example.org", "10.0.0.1"])
 def test_what_the_rule_refuses_is_not_submitted(address: str) -> None:
     probes = prober(refusal=partial(probe_refusal, allow_private=False))
-    assert probes.submit(1, "node", address, 4242) is Submission.REFUSED
+    assert probes.submit(ProbeRequest(1, "node", address, 4242)) is Submission.REFUSED
 
 
 def test_a_name_is_not_submitted_even_where_the_rule_lets_it_pass() -> None:
-    assert prober().submit(1, "node", "localhost", 4242) is Submission.REFUSED
+    assert prober().submit(ProbeRequest(1, "node", "localhost", 4242)) is Submission.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -309,13 +309,15 @@ def test_a_name_is_not_submitted_even_where_the_rule_lets_it_pass() -> None:
 def test_a_network_is_probed_at_most_once_in_ten_minutes(first: str, second: str, third: str) -> None:
     clock = VirtualClock()
     probes = prober(clock)
-    assert probes.submit(1, "a", first, 4242) is Submission.ACCEPTED
-    assert probes.submit(2, "b", second, 4243) is Submission.LATER
-    assert probes.submit(3, "c", third, 4242) is Submission.ACCEPTED, "the network beside it is another one"
+    assert probes.submit(ProbeRequest(1, "a", first, 4242)) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(2, "b", second, 4243)) is Submission.LATER
+    assert probes.submit(ProbeRequest(3, "c", third, 4242)) is Submission.ACCEPTED, (
+        "the network beside it is another one"
+    )
     clock.advance(NETWORK_INTERVAL_S - 1)
-    assert probes.submit(2, "b", second, 4243) is Submission.LATER
+    assert probes.submit(ProbeRequest(2, "b", second, 4243)) is Submission.LATER
     clock.advance(1)
-    assert probes.submit(2, "b", second, 4243) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(2, "b", second, 4243)) is Submission.ACCEPTED
 
 
 async def test_the_ten_minutes_begin_anew_when_the_connection_is_made() -> None:
@@ -323,14 +325,14 @@ async def test_the_ten_minutes_begin_anew_when_the_connection_is_made() -> None:
     results = Results()
     probes = prober(clock, on_result=results)
     port = closed_port()
-    assert probes.submit(1, "a", HERE, port) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(1, "a", HERE, port)) is Submission.ACCEPTED
     clock.advance(NETWORK_INTERVAL_S - 1)
     task = asyncio.create_task(probes.run())
     await results.wait(1)
     clock.advance(NETWORK_INTERVAL_S - 1)
-    assert probes.submit(1, "a", HERE, port) is Submission.LATER
+    assert probes.submit(ProbeRequest(1, "a", HERE, port)) is Submission.LATER
     clock.advance(1)
-    assert probes.submit(1, "a", HERE, port) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(1, "a", HERE, port)) is Submission.ACCEPTED
     await probes.stop()
     await task
 
@@ -340,18 +342,20 @@ def test_the_table_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     clock = VirtualClock()
     probes = prober(clock)
     for third_octet in range(3):
-        assert probes.submit(1, "a", f"8.8.{third_octet}.8", 4242) is Submission.ACCEPTED
+        assert probes.submit(ProbeRequest(1, "a", f"8.8.{third_octet}.8", 4242)) is Submission.ACCEPTED
         clock.advance(1)
-    assert probes.submit(1, "a", "8.8.77.8", 4242) is Submission.LATER
+    assert probes.submit(ProbeRequest(1, "a", "8.8.77.8", 4242)) is Submission.LATER
     clock.advance(NETWORK_INTERVAL_S - 3)
-    assert probes.submit(1, "a", "8.8.77.8", 4242) is Submission.ACCEPTED, "the oldest one has been forgotten"
+    assert probes.submit(ProbeRequest(1, "a", "8.8.77.8", 4242)) is Submission.ACCEPTED, (
+        "the oldest one has been forgotten"
+    )
 
 
 def test_what_the_queue_does_not_hold_comes_later() -> None:
     probes = prober(concurrency=1, connect_timeout_s=PROBE_ANSWER_S / 4)
-    assert probes.submit(1, "a", "8.8.1.8", 4242) is Submission.ACCEPTED
-    assert probes.submit(2, "b", "8.8.2.8", 4242) is Submission.ACCEPTED
-    assert probes.submit(3, "c", "8.8.3.8", 4242) is Submission.LATER
+    assert probes.submit(ProbeRequest(1, "a", "8.8.1.8", 4242)) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(2, "b", "8.8.2.8", 4242)) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(3, "c", "8.8.3.8", 4242)) is Submission.LATER
 
 
 @pytest.mark.parametrize("concurrency", [1, 32, 1_024])
@@ -360,7 +364,7 @@ def test_an_accepted_probe_is_answered_while_its_answer_is_awaited(
     concurrency: int, connect_timeout_s: float
 ) -> None:
     """Also the last one in the queue, when a round is under way and every connection times out."""
-    queue_max = ProberOptions(concurrency, connect_timeout_s).queue_max
+    queue_max = prober_options(concurrency=concurrency, connect_timeout_s=connect_timeout_s).queue_max
     rounds_before = 1 + (queue_max - 1) // concurrency
     assert queue_max >= concurrency
     assert (rounds_before + 1) * connect_timeout_s <= PROBE_ANSWER_S - connect_timeout_s
@@ -374,7 +378,7 @@ async def test_who_has_nothing_to_probe_keeps_no_workers() -> None:
     for count in range(3):
         await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) == 2, "this one and the one that runs"
-        assert probes.submit(1, "a", HERE, closed_port()) is Submission.ACCEPTED
+        assert probes.submit(ProbeRequest(1, "a", HERE, closed_port())) is Submission.ACCEPTED
         assert len(asyncio.all_tasks()) == 3
         clock.advance(NETWORK_INTERVAL_S)
         await results.wait(count + 1)
@@ -395,11 +399,11 @@ async def test_who_submits_as_the_last_worker_ends_is_not_forgotten() -> None:
 
     def submit_another() -> None:
         if len(results.results) == 1:
-            assert probes.submit(2, "b", "8.8.9.8", 4242) is Submission.ACCEPTED
+            assert probes.submit(ProbeRequest(2, "b", "8.8.9.8", 4242)) is Submission.ACCEPTED
 
     probes._is_open = connect  # type: ignore[method-assign]
     task = asyncio.create_task(probes.run())
-    assert probes.submit(1, "a", "8.8.8.8", 4242) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(1, "a", "8.8.8.8", 4242)) is Submission.ACCEPTED
     assert await results.wait(2) == [(1, "a", True), (2, "b", True)]
     await probes.stop()
     await task
@@ -422,7 +426,7 @@ async def test_no_more_connections_than_allowed_at_once() -> None:
 
     probes._is_open = connect  # type: ignore[method-assign]
     for number in range(6):
-        assert probes.submit(number, "a", f"8.8.{number}.8", 4242) is Submission.ACCEPTED
+        assert probes.submit(ProbeRequest(number, "a", f"8.8.{number}.8", 4242)) is Submission.ACCEPTED
     task = asyncio.create_task(probes.run())
     for _ in range(20):
         await asyncio.sleep(0)
@@ -447,10 +451,10 @@ async def test_a_result_that_nobody_can_take_does_not_end_the_probing(
     clock = VirtualClock()
     probes = prober(clock, on_result=take, concurrency=1)
     task = asyncio.create_task(probes.run())
-    assert probes.submit(1, "a", HERE, closed_port()) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(1, "a", HERE, closed_port())) is Submission.ACCEPTED
     await results.wait(1)
     clock.advance(NETWORK_INTERVAL_S)
-    assert probes.submit(2, "b", HERE, closed_port()) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(2, "b", HERE, closed_port())) is Submission.ACCEPTED
     await results.wait(2)
     await probes.stop()
     await task
@@ -469,12 +473,12 @@ async def test_stop_breaks_off_what_is_under_way_and_no_result_comes() -> None:
 
     probes._is_open = connect  # type: ignore[method-assign]
     task = asyncio.create_task(probes.run())
-    assert probes.submit(1, "a", "8.8.8.8", 4242) is Submission.ACCEPTED
+    assert probes.submit(ProbeRequest(1, "a", "8.8.8.8", 4242)) is Submission.ACCEPTED
     await begun.wait()
     await probes.stop()
     await task
     assert results.results == []
-    assert probes.submit(2, "b", "8.8.9.8", 4242) is Submission.LATER
+    assert probes.submit(ProbeRequest(2, "b", "8.8.9.8", 4242)) is Submission.LATER
 
 
 async def test_run_after_stop_ends_at_once() -> None:
@@ -493,4 +497,4 @@ async def test_run_after_stop_ends_at_once() -> None:
 )
 def test_an_option_out_of_range_is_refused(option: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ProberOptions(**option)
+        prober_options(**option)

@@ -14,13 +14,16 @@ import pytest
 from openred_central.clock import Now
 from openred_central.security.refusals import LIFETIME_S_MAX
 from openred_central.security.tokens.revocations import SWEPT_MAX, TOKENS_MAX, Revocations
+from openred_central.storage.loading import load_revocations
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, Store, StoreError
-from openred_central.tasks.revocation_saver import RevocationSaver, load_revocations
+from openred_central.tasks.saver import RevocationSaver
+from tests.support.clock import VirtualClock
 from tests.support.records import alter, opened
 
 TOKEN = "A" * 22
 OTHER = "B" * 22
+CLOCK_S = VirtualClock().monotonic_s
 
 
 def at(seconds: float) -> Now:
@@ -45,7 +48,7 @@ class Here(Executor):
         return future
 
 
-async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
+async def test_acknowledged_revocations_survive_a_restart(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "openred.db")
     store.open()
     revocations = Revocations()
@@ -69,7 +72,7 @@ async def test_one_more_in_a_full_set_is_one_row_in_the_store(tmp_path: Path) ->
     revocations.restore(load_revocations(store)[0], 150.0 - LIFETIME_S_MAX)
     log, bytes_before = tmp_path / "openred.db-wal", 0
     with ThreadPoolExecutor(1) as writer:
-        saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0)
+        saver = RevocationSaver(revocations, store, writer, CLOCK_S, stop_timeout_s=1.0)
         # Restored revocations are stored already.
         assert await saver.save()
         bytes_before = log.stat().st_size
@@ -80,13 +83,13 @@ async def test_one_more_in_a_full_set_is_one_row_in_the_store(tmp_path: Path) ->
     store.close()
 
 
-async def test_what_has_expired_leaves_the_store_with_later_revocations(tmp_path: Path) -> None:
+async def test_expired_revocations_leave_the_store(tmp_path: Path) -> None:
     store, revocations = SqliteStore(tmp_path / "openred.db"), Revocations()
     store.open()
     store.save_revocations({f"{number:022}": 150.0 for number in range(SWEPT_MAX + 10)})
     revocations.restore(load_revocations(store)[0], 150.0 - LIFETIME_S_MAX)
     with ThreadPoolExecutor(1) as writer:
-        saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0)
+        saver = RevocationSaver(revocations, store, writer, CLOCK_S, stop_timeout_s=1.0)
         for token_id, left in ((TOKEN, 11), (OTHER, 2)):
             revocations.revoke(token_id, 300.0, at(200.0))
             assert await saver.save()
@@ -96,10 +99,10 @@ async def test_what_has_expired_leaves_the_store_with_later_revocations(tmp_path
 
 
 async def _save(revocations: Revocations, store: Store, writer: Executor) -> bool:
-    return await RevocationSaver(revocations, store, writer, stop_timeout_s=1.0).save()
+    return await RevocationSaver(revocations, store, writer, CLOCK_S, stop_timeout_s=1.0).save()
 
 
-async def test_a_store_that_keeps_nothing_or_fails_promises_nothing() -> None:
+async def test_a_failing_or_memory_store_promises_nothing() -> None:
     writer, store = Here(), MemoryStore()
     store.open()
     assert not (await _save(Revocations(), store, writer))
@@ -107,13 +110,13 @@ async def test_a_store_that_keeps_nothing_or_fails_promises_nothing() -> None:
     assert not (await _save(Revocations(), store, writer))
 
 
-async def test_what_was_not_durable_becomes_so_without_another_word(tmp_path: Path) -> None:
+async def test_failed_revocations_are_saved_without_another_call(tmp_path: Path) -> None:
     store, writer = SqliteStore(tmp_path / "openred.db"), Here()
     store.open()
     revocations = Revocations()
     revocations.revoke(TOKEN, 200.0, at(100.0))
 
-    saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0, retry_s=0.001)
+    saver = RevocationSaver(revocations, store, writer, CLOCK_S, stop_timeout_s=1.0, retry_s=0.001)
     writer.fails = True
     assert not await saver.save()
     assert not await saver.save()
@@ -133,7 +136,7 @@ async def test_many_at_once_share_a_write(tmp_path: Path) -> None:
     revocations = Revocations()
 
     async def save_many(writer: Executor) -> None:
-        saver = RevocationSaver(revocations, store, writer, stop_timeout_s=1.0)
+        saver = RevocationSaver(revocations, store, writer, CLOCK_S, stop_timeout_s=1.0)
         assert all(await asyncio.gather(*(saver.save() for _ in range(50))))
 
     with ThreadPoolExecutor(1) as writer:
@@ -144,7 +147,7 @@ async def test_many_at_once_share_a_write(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_damaged_row_stays_is_named_and_counts_while_its_id_can_be_read(tmp_path: Path) -> None:
+def test_a_damaged_row_is_named_and_counts_if_readable(tmp_path: Path) -> None:
     path = tmp_path / "openred.db"
     with opened(path) as store:
         store.save_revocations({TOKEN: 200.0, OTHER: 200.0})
@@ -189,16 +192,21 @@ async def _save_then_stop(store: Store, *, stop_timeout_s: float) -> RevocationS
     revocations = Revocations()
     revocations.revoke(TOKEN, 200.0, at(100.0))
     with ThreadPoolExecutor(1) as writer:
-        saver = RevocationSaver(revocations, store, writer, stop_timeout_s=stop_timeout_s, retry_s=0.001)
+        saver = RevocationSaver(
+            revocations,
+            store,
+            writer,
+            CLOCK_S,
+            stop_timeout_s=stop_timeout_s,
+            retry_s=0.001,
+        )
         assert not await saver.save()
-        await saver.stop()
+        await saver.finish()
     return saver
 
 
 @pytest.mark.parametrize("error", [StoreError("the disk is full"), RuntimeError("no thread"), ValueError()])
-async def test_the_end_stores_what_was_not_durable(
-    error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_finish_stores_the_rest(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     store = Fails(3, error)
     saver = await _save_then_stop(store, stop_timeout_s=60.0)
     assert store.failures == -1, "tried until it was stored, and no more"
@@ -206,7 +214,7 @@ async def test_the_end_stores_what_was_not_durable(
     assert "gave up" not in caplog.text
 
 
-async def test_what_cannot_be_stored_at_the_end_is_given_up_and_told(
+async def test_finish_gives_up_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     saver = await _save_then_stop(Fails(float("inf")), stop_timeout_s=0.05)
@@ -214,8 +222,8 @@ async def test_what_cannot_be_stored_at_the_end_is_given_up_and_told(
     assert "gave up saving the last revocations after 0.05 s; last error: the disk is full" in caplog.text
 
 
-async def test_an_end_with_nothing_to_store_asks_for_nothing() -> None:
+async def test_finish_without_revocations_writes_nothing() -> None:
     writer = Here()
-    saver = RevocationSaver(Revocations(), MemoryStore(), writer, stop_timeout_s=1.0)
-    await saver.stop()
+    saver = RevocationSaver(Revocations(), MemoryStore(), writer, CLOCK_S, stop_timeout_s=1.0)
+    await saver.finish()
     assert (writer.runs, saver.gave_up) == (0, False)

@@ -19,9 +19,10 @@ from openred_central.directory.state.node import Record, SignOfLife
 from openred_central.errors import InternalBug
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, RowsRefused, StoreError, StoreState
-from openred_central.tasks.saver import BEHIND_S, FLUSH_S_MAX, Saver, SaverOptions
-from openred_central.tasks.supervisor import Supervisor
+from openred_central.tasks.periodic import Supervisor
+from openred_central.tasks.saver import BEHIND_S, FLUSH_S_MAX, Saver
 from tests.support.clock import VirtualClock
+from tests.support.options import saver_options
 
 from ..support.waiting import until
 
@@ -152,7 +153,7 @@ class Parts:
             self.store,
             self.writer,
             AttendedTime(self.clock).now,
-            SaverOptions(**{"flush_interval_s": NEVER_S, "retry_s_max": 0.001, **options}),
+            saver_options(**{"flush_interval_s": NEVER_S, "retry_s_max": 0.001, **options}),
         )
 
 
@@ -166,7 +167,7 @@ async def at_work(store: FakeStore | MemoryStore | None = None, **options: Any) 
     finally:
         if isinstance(parts.store, FakeStore):
             parts.store.gate.set()
-        await parts.saver.stop()
+        await parts.saver.finish()
         parts.writer.shutdown()
         await task
 
@@ -318,7 +319,7 @@ async def test_after_a_failed_commit_nothing_is_promised_and_nothing_is_lost() -
         for _ in range(20):
             await asyncio.sleep(0)
         assert parts.store.attempts == 1, "whoever asks does not shorten the pause"
-        assert parts.saver.stats.last_error == "the disk is full"
+        assert parts.saver.trouble.last_error == "the disk is full"
         parts.store.error = None
     assert parts.store.slots == [1, 2, 3]
 
@@ -334,7 +335,7 @@ async def test_when_the_store_returns_all_goes_on_by_itself() -> None:
         assert await parts.saver.saved(parts.directory.change(2))
         assert parts.store.slots == [1, 2]
         assert parts.saver.stats.pending_since_s is None
-        assert parts.saver.stats.last_error == "the disk is full", "kept for whoever asks later"
+        assert parts.saver.trouble.last_error is None
 
 
 async def test_the_state_tells_how_the_store_keeps_up() -> None:
@@ -360,7 +361,7 @@ async def test_a_commit_that_does_not_return_keeps_nobody_waiting_and_may_still_
         parts.store.gate.clear()
         assert not await parts.saver.saved(parts.directory.change(1))
         assert parts.saver.state is StoreState.DETACHED
-        assert parts.saver.stats.last_error == "a commit did not return within 0.01 s"
+        assert parts.saver.trouble.last_error == "a commit did not return within 0.01 s"
         assert not await parts.saver.saved(parts.directory.change(2)), "at once"
         parts.store.gate.set()
         await until(lambda: not parts.saver.failing)
@@ -372,7 +373,7 @@ async def test_an_error_that_no_store_should_raise_ends_nothing() -> None:
     async with at_work() as parts:
         parts.store.error = ZeroDivisionError()
         assert not await parts.saver.saved(parts.directory.change(1))
-        assert parts.saver.stats.last_error == "ZeroDivisionError()"
+        assert parts.saver.trouble.last_error == "ZeroDivisionError()"
         parts.store.error = None
         await until(lambda: not parts.saver.failing)
         assert parts.store.slots == [1]
@@ -418,7 +419,7 @@ async def test_a_row_that_cannot_be_stored_is_left_out_and_promised_to_nobody() 
         assert await parts.saver.saved(parts.directory.change(14))
         assert parts.store.slots == [12, 14], "and not tried again"
         assert (parts.saver.stats.rows, parts.saver.stats.rows_refused) == (2, 1)
-        await parts.saver.stop()
+        await parts.saver.finish()
         assert parts.saver.lost_any, "it is lost with the process"
         assert not parts.saver.gave_up
 
@@ -431,7 +432,7 @@ async def test_thousands_may_wait() -> None:
         assert not any(waiter.done() for waiter in waiters)
         parts.store.gate.set()
         assert all(await asyncio.gather(*waiters))
-        assert parts.saver.stats.batches == 10_000 / SaverOptions().batch_rows_max
+        assert parts.saver.stats.batches == 10_000 / saver_options().batch_rows_max
 
 
 async def test_one_who_gave_up_waiting_disturbs_nobody() -> None:
@@ -492,7 +493,7 @@ async def test_stop_saves_the_attended_time_even_where_nothing_else_is_pending()
         assert await parts.saver.saved(parts.directory.change())
         (before,) = parts.store.committed
         parts.clock.advance(1.5)
-        await parts.saver.stop()
+        await parts.saver.finish()
         last = parts.store.committed[-1]
         assert (last.rows, len(parts.store.committed)) == (0, 2)
         assert last.vitals.attended_s > before.vitals.attended_s
@@ -521,7 +522,7 @@ async def test_the_numbers_tell_what_was_done() -> None:
         assert await parts.saver.saved(parts.directory.change())
         assert await parts.saver.saved(parts.directory.change())
         stats = parts.saver.stats
-        assert (stats.batches, stats.rows, stats.failures) == (2, 4, 0)
+        assert (stats.batches, stats.rows, parts.saver.trouble.failures) == (2, 4, 0)
         assert (stats.commit_s_total, stats.commit_s_max) == (0.5, 0.25)
         assert (stats.commits.sum_s, stats.commits.count) == (0.5, stats.batches)
 
@@ -531,7 +532,7 @@ async def test_stop_saves_everything_in_however_many_batches() -> None:
         for slot in range(95):
             parts.directory.change(slot)
         parts.directory.signs = list(range(33))
-        await parts.saver.stop()
+        await parts.saver.finish()
         assert parts.store.slots == list(range(95))
         assert parts.directory.pending == 0
         assert not await parts.saver.saved(parts.directory.change()), "nothing is saved any more"
@@ -542,7 +543,7 @@ async def test_stop_tries_again_where_the_store_fails() -> None:
         parts.store.error = StoreError("busy")
         assert not await parts.saver.saved(parts.directory.change(1))
         parts.store.error = None
-        await parts.saver.stop()
+        await parts.saver.finish()
         assert parts.store.slots == [1]
 
 
@@ -562,7 +563,7 @@ async def test_a_lost_store_is_noticed_and_found_again_while_there_is_nothing_to
         await until(lambda: parts.saver.failing)
         assert parts.saver.state is StoreState.DETACHED
         assert not await parts.saver.saved(parts.directory.change(1))
-        await until(lambda: parts.saver.stats.failures >= 3)
+        await until(lambda: parts.saver.trouble.failures >= 3)
         parts.directory.changes.clear()
         parts.store.error = parts.store.look_error = None
         await until(lambda: not parts.saver.failing)
@@ -599,7 +600,7 @@ async def test_stop_is_bounded_says_so_and_leaves_nobody_waiting(
             parts.store.error = StoreError("the disk is gone")
         waiter = asyncio.create_task(parts.saver.saved(parts.directory.change()))
         await until(lambda: parts.store.attempts >= 1)
-        await parts.saver.stop()
+        await parts.saver.finish()
         assert not await waiter
         assert parts.saver.gave_up
     assert "gave up saving the last changes after 0.05 s; last error: " in caplog.text
@@ -610,7 +611,7 @@ async def test_stop_is_bounded_says_so_and_leaves_nobody_waiting(
 async def test_what_a_run_that_failed_left_is_saved_at_the_stop_or_told_to_be_lost(
     monkeypatch: pytest.MonkeyPatch, mended: bool
 ) -> None:
-    monkeypatch.setattr("openred_central.tasks.supervisor.PAUSE_S_MIN", NEVER_S)
+    monkeypatch.setattr("openred_central.tasks.periodic.PAUSE_S_MIN", NEVER_S)
     parts, broken = Parts(), [True]
     take_changes = parts.directory.take_changes
 
@@ -626,7 +627,7 @@ async def test_what_a_run_that_failed_left_is_saved_at_the_stop_or_told_to_be_lo
     await until(lambda: supervisor.failures["saver"] == 1)
     broken[0] = not mended
     supervisor.stop()
-    await parts.saver.stop()
+    await parts.saver.finish()
     await task
     assert parts.saver.gave_up is not mended
     assert bool(parts.directory.pending) is not mended
@@ -641,7 +642,7 @@ async def test_whoever_asks_before_the_saver_runs_is_answered_when_it_does() -> 
     task = asyncio.create_task(parts.saver.run())
     assert await waiter
     assert parts.store.slots == [1]
-    await parts.saver.stop()
+    await parts.saver.finish()
     await task
     parts.writer.shutdown()
 
@@ -650,7 +651,7 @@ async def test_a_saver_that_never_ran_promises_nothing_and_stops() -> None:
     parts = Parts()
     waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
     await asyncio.sleep(0)
-    await parts.saver.stop()
+    await parts.saver.finish()
     assert not await waiter
     assert not await parts.saver.saved(parts.directory.change(2))
     parts.writer.shutdown()
@@ -674,7 +675,7 @@ async def test_a_saver_that_is_cancelled_leaves_nobody_waiting() -> None:
 )
 def test_an_option_of_nothing_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 0, allowed is anything above 0"):
-        SaverOptions(**{name: 0})
+        saver_options(**{name: 0})
 
 
 async def test_with_the_embedded_store_what_was_promised_is_in_the_file(tmp_path: Path) -> None:
@@ -703,11 +704,16 @@ async def test_changes_are_kept_until_the_system_gives_a_thread(
         await asyncio.sleep(0.001)
     assert 7 in parts.store.slots
     assert not task.done()
-    await parts.saver.stop()
+    await parts.saver.finish()
     await task
     assert not parts.saver.gave_up
     assert len(refused) == 3
-    assert caplog.text.count("changes cannot be saved, to be tried again: can't start new thread") == 1
+    assert (
+        caplog.text.count(
+            "changes cannot be saved, to be tried again: the system gives no thread: can't start"
+        )
+        == 1
+    )
 
 
 async def test_a_saver_that_failed_goes_on_where_it_is_begun_anew() -> None:
@@ -729,5 +735,5 @@ async def test_a_saver_that_failed_goes_on_where_it_is_begun_anew() -> None:
         await asyncio.sleep(0.001)
     assert await parts.saver.saved(parts.directory.change(8))
     assert parts.store.slots == [7, 8]
-    await parts.saver.stop()
+    await parts.saver.finish()
     await task

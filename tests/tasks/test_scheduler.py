@@ -24,8 +24,9 @@ from openred_central.tasks.scheduler import (
 )
 from tests.support.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
 from tests.support.clock import VirtualClock
+from tests.support.options import lifecycle_options, mass_silence_options
 
-SUSPICIOUS = MassSilenceOptions(share=0.25, nodes_min=4, hold_s_max=100.0)
+SUSPICIOUS = mass_silence_options(share=0.25, nodes_min=4, hold_s_max=100.0)
 
 
 class Run:
@@ -51,7 +52,7 @@ class Run:
             self.attended,
             tick_s=1.0,
             store_reachable=lambda: self.reachable,
-            ask=ask,
+            submit_probe=ask,
         )
 
     def register(self, *names: str) -> None:
@@ -288,7 +289,7 @@ def test_it_is_told_once_that_the_nodes_take_all_their_bytes_until_there_is_room
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    run = Run(life=LifecycleOptions(), nodes_bytes_max=1_000)
+    run = Run(life=lifecycle_options(), nodes_bytes_max=1_000)
 
     def told() -> list[str]:
         return [record.getMessage() for record in caplog.records if "bytes" in record.getMessage()]

@@ -19,10 +19,10 @@ from openred_central.tasks.snapshotter import (
     NICENESS,
     RETRY_S,
     SnapshotFailed,
-    SnapshotOptions,
     Snapshotter,
 )
 from tests.support.clock import VirtualClock
+from tests.support.options import snapshot_options
 from tests.support.waiting import until
 
 INTERVAL_S = 3_600.0
@@ -78,7 +78,7 @@ class Parts:
         self.snapshotter = Snapshotter(
             self.source,
             self.clock,
-            SnapshotOptions(**given),  # type: ignore[arg-type]
+            snapshot_options(**given),  # type: ignore[arg-type]
             lambda: self.loss,
         )
 
@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_be_read_does_not_end_it(caplog: pytest.LogCaptureF
     parts = Parts()
     parts.source.clear_error = PermissionError("no")
     assert parts.snapshotter._first_pause_s() == FIRST_S
-    assert parts.snapshotter.stats.last_error == "no"
+    assert parts.snapshotter.trouble.last_error == "no"
 
 
 def test_what_was_taken_is_counted() -> None:
@@ -124,8 +124,13 @@ def test_what_was_taken_is_counted() -> None:
     assert manifest.taken_at == at
     assert parts.source.taken == [(at, 7)]
     stats = parts.snapshotter.stats
-    assert (stats.snapshots, stats.failures, stats.last_at, stats.last_took_s) == (1, 0, at, 0.5)
-    assert (stats.last_bytes, stats.last_error) == (4_096, None)
+    assert (stats.snapshots, parts.snapshotter.trouble.failures, stats.last_at, stats.last_took_s) == (
+        1,
+        0,
+        at,
+        0.5,
+    )
+    assert (stats.last_bytes, parts.snapshotter.trouble.last_error) == (4_096, None)
 
 
 def test_a_failing_snapshot_is_told_once_in_each_direction_and_tried_again(
@@ -135,15 +140,16 @@ def test_a_failing_snapshot_is_told_once_in_each_direction_and_tried_again(
     parts.source.error = OSError("no room")
     with caplog.at_level(logging.WARNING):
         assert [parts.snapshotter._take() for _ in range(3)] == [(RETRY_S, None)] * 3
-        assert parts.snapshotter.stats.last_error == "no room"
+        assert parts.snapshotter.trouble.last_error == "no room"
         parts.source.error = None
         assert [parts.snapshotter._take()[0] for _ in range(2)] == [INTERVAL_S] * 2
     assert caplog.messages == [
         "a snapshot cannot be taken, to be tried again: no room",
-        "snapshots are taken again, after 3 that failed in all",
+        "snapshots are taken again, after 3 failures in all",
     ]
     stats = parts.snapshotter.stats
-    assert (stats.snapshots, stats.failures, stats.last_error) == (2, 3, None)
+    trouble = parts.snapshotter.trouble
+    assert (stats.snapshots, trouble.failures, trouble.last_error) == (2, 3, None)
 
 
 async def test_snapshots_are_taken_again_and_again_beside_the_loop() -> None:
@@ -184,7 +190,7 @@ async def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> 
     parts.snapshotter.stop()
     parts.source.gate.set()
     await running
-    assert (parts.snapshotter.stats.snapshots, parts.snapshotter.stats.failures) == (0, 0)
+    assert (parts.snapshotter.stats.snapshots, parts.snapshotter.trouble.failures) == (0, 0)
     assert len(parts.source.taken) == 1
 
 
@@ -203,7 +209,7 @@ async def test_an_interval_of_nothing_is_never() -> None:
 @pytest.mark.parametrize("options", [{"snapshot_interval_s": -1.0}, {"snapshots_kept": 0}])
 def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"allowed is \d or more"):
-        SnapshotOptions(**options)  # type: ignore[arg-type]
+        snapshot_options(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("interval_s", [0.0, INTERVAL_S])
@@ -258,10 +264,10 @@ def test_a_file_that_is_not_the_database_is_not_copied() -> None:
     parts.loss = "was replaced: another file has its name"
     assert parts.snapshotter._take()[1] is None
     assert parts.source.taken == []
-    assert parts.snapshotter.stats.last_error == "the database was replaced: another file has its name"
+    assert parts.snapshotter.trouble.last_error == "the database was replaced: another file has its name"
     parts.loss = None
     assert parts.snapshotter._take()[1] is not None
-    assert parts.snapshotter.stats.last_error is None
+    assert parts.snapshotter.trouble.last_error is None
 
 
 @pytest.mark.parametrize(
@@ -270,19 +276,20 @@ def test_a_file_that_is_not_the_database_is_not_copied() -> None:
 async def test_without_a_thread_the_next_attempt_keeps_to_the_interval(
     monkeypatch: pytest.MonkeyPatch, interval_s: float, pause_s: float | None
 ) -> None:
-    """A server that takes no snapshots by itself takes none after one that was asked for and failed."""
+    """A server without an interval takes no snapshot after a requested one failed."""
     parts, pauses = Parts(snapshot_interval_s=interval_s), list[float | None]()
 
-    async def stops_within(pause_s: float | None) -> bool:
+    async def pause(pause_s: float | None) -> None:
         pauses.append(pause_s)
         # After the first look at the folder the system gives no thread.
         monkeypatch.setattr(ThreadPoolExecutor, "submit", starved)
-        return len(pauses) > 1
+        if len(pauses) > 1:
+            parts.snapshotter.stop()
 
     def starved(executor: ThreadPoolExecutor, *args: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(parts.snapshotter, "_stops_within", stops_within)
+    monkeypatch.setattr(parts.snapshotter, "pause", pause)
     await parts.snapshotter.run()
     assert pauses[1:] == [pause_s]
 
@@ -301,7 +308,7 @@ async def test_without_a_thread_no_snapshot_is_taken_and_the_task_goes_on(
         for _ in range(3):
             with pytest.raises(SnapshotFailed, match="can't start new thread"):
                 await parts.snapshotter.take_now()
-    assert parts.snapshotter.stats.failures == 3
+    assert parts.snapshotter.trouble.failures == 3
     assert (await parts.snapshotter.take_now()).records == 3
     parts.snapshotter.stop()
     await task

@@ -36,11 +36,11 @@ class OperatorsOptions:
     beside the database.
     """
 
-    host: str = "127.0.0.1"
-    port: int | None = 8_001
-    socket: Path | None = None
-    secret_file: Path | None = None
-    names: tuple[str, ...] = ()
+    host: str
+    port: int | None
+    socket: Path | None
+    secret_file: Path | None
+    names: tuple[str, ...]
 
 
 class Hosts:

@@ -14,8 +14,8 @@ from typing import Any
 from ...directory.state.registry import Registry
 from ...errors import CallerError
 from ...limits.gcra import UNUSED_S, NodeLimit, Policy, Table, Verdict, charge
-from ...limits.network_quota import NODES_MAX, NetworkQuota
-from ...limits.origins import IPV6_NETWORK_BYTES, X_FORWARDED_FOR, Origin, Origins, network_key
+from ...limits.network_quota import NetworkQuota
+from ...limits.origins import IPV6_NETWORK_BYTES, Origin, Origins, network_key
 from ...micro_engine.wire.messages import Request, Response, StreamingResponse
 from ...security.refusals import REASONS
 
@@ -31,14 +31,6 @@ PROOFS = "proofs"
 # A reason beside `REASONS`: an ``Authorization`` that is neither a session nor the claim.
 WRONG_CLAIM = "wrong_claim"
 
-REGISTER = Policy("register", 10, 60, 10)
-DISCOVER = Policy("discover", 60, 60, 60)
-PROOF_FAIL = Policy("proof-fail", 30, 60, 30)
-# A burst of two, for nodes whose clocks run a little fast.
-HEARTBEAT = Policy("heartbeat", 1, 60, 2)
-TOKEN = Policy("token", 5, 60, 5)
-NEW_NODES = Policy("new-nodes", 200, 1, 200)
-
 HeaderFields = tuple[tuple[str, str], ...]
 Answer = Response | StreamingResponse
 Handler = Callable[..., Coroutine[Any, Any, Answer]]
@@ -53,16 +45,16 @@ class LimitOptions:
     are as in `Origins`.
     """
 
-    register: Policy | None = REGISTER
-    discover: Policy | None = DISCOVER
-    proof_fail: Policy | None = PROOF_FAIL
-    heartbeat: Policy | None = HEARTBEAT
-    token: Policy | None = TOKEN
-    new_nodes: Policy | None = NEW_NODES
-    nodes_per_network_max: int = NODES_MAX
-    exempt_networks: tuple[str, ...] = ()
-    trusted_proxies: tuple[str, ...] = ()
-    forwarded_header: str = X_FORWARDED_FOR
+    register: Policy | None
+    discover: Policy | None
+    proof_fail: Policy | None
+    heartbeat: Policy | None
+    token: Policy | None
+    new_nodes: Policy | None
+    nodes_per_network_max: int
+    exempt_networks: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    forwarded_header: str
 
 
 class Refusals:

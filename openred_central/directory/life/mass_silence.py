@@ -39,9 +39,9 @@ class MassSilenceOptions:
     nodes. A hold lasts at most `hold_s_max` seconds.
     """
 
-    share: float = 0.05
-    nodes_min: int = 100
-    hold_s_max: float = 86_400.0
+    share: float
+    nodes_min: int
+    hold_s_max: float
 
 
 @dataclass(frozen=True, slots=True)

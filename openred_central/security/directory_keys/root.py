@@ -78,9 +78,9 @@ class KeyOptions:
     root key lies on another machine.
     """
 
-    token_suite: str = "r"
-    quantum: QuantumPolicy = QuantumPolicy.AUTO
-    offline_root: bool = False
+    token_suite: str
+    quantum: QuantumPolicy
+    offline_root: bool
 
     def __post_init__(self) -> None:
         if self.token_suite not in SUITES:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from openred_central.api.caller.limiting import PROOF_FAIL, QUOTA_EXCEEDED, LimitOptions
+from openred_central.api.caller.limiting import QUOTA_EXCEEDED
 from openred_central.errors import CallerError
 from openred_central.limits.gcra import Policy
 from openred_central.micro_engine.wire.messages import PROBLEM_TYPE, Request
 from openred_central.security.signing import PrivateKey
 from tests.support.minting import Here
+from tests.support.options import limit_options
 from tests.support.world import PEER, Reply, World, assert_problem
 
-DEFAULTS = LimitOptions()
-UNBOUNDED = LimitOptions(register=None, new_nodes=None)
+DEFAULTS = limit_options()
+UNBOUNDED = limit_options(register=None, new_nodes=None)
 
 
 def add(world: World, number: int, peer: str = PEER, **headers: str) -> Reply:
@@ -114,7 +115,7 @@ def test_unlimited_answers_have_no_limit_fields() -> None:
 
 
 def test_limits_are_off_for_exempt_networks_only() -> None:
-    world = World(limits=LimitOptions(exempt_networks=("198.51.100.0/24",), nodes_per_network_max=3))
+    world = World(limits=limit_options(exempt_networks=("198.51.100.0/24",), nodes_per_network_max=3))
     replies = [add(world, number, "198.51.100.77") for number in range(30)]
     assert {reply.status for reply in replies} == {201}
     assert not any("RateLimit" in reply.headers for reply in replies)
@@ -194,7 +195,7 @@ def claim_of(world: World, slot: int) -> str:
 
 
 def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:
-    world = World(limits=LimitOptions(trusted_proxies=("10.0.0.0/8",)))
+    world = World(limits=limit_options(trusted_proxies=("10.0.0.0/8",)))
     for client in ("203.0.113.1", "203.0.113.2"):
         for number in range(11):
             reply = add(world, number, "10.0.0.1", x_forwarded_for=client)
@@ -205,7 +206,7 @@ def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:
 
 
 def test_an_untrusted_forwarding_header_is_ignored() -> None:
-    world = World(limits=LimitOptions(trusted_proxies=("10.0.0.0/8",)))
+    world = World(limits=limit_options(trusted_proxies=("10.0.0.0/8",)))
     statuses = [add(world, n, x_forwarded_for=f"203.0.113.{n}").status for n in range(12)]
     assert statuses == [201] * 10 + [429] * 2
     assert add(world, 20, "192.0.2.7", x_forwarded_for=PEER).document["observed_address"] == "192.0.2.7"
@@ -223,7 +224,7 @@ def test_thirty_failed_proofs_block_an_address() -> None:
     error = raised(limits.may_try_proof, request)
     assert error is not None
     assert error.status == 429
-    assert error.problem()["violated-policies"] == [PROOF_FAIL.name]
+    assert error.problem()["violated-policies"] == ["proof-fail"]
     assert dict(error.headers)["Retry-After"] == "2"
     # The owner, elsewhere, is not concerned; and trying alone costs nothing.
     owner = world.request("POST", "/heartbeat/n-1", peer="192.0.2.1")

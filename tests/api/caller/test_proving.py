@@ -9,11 +9,11 @@ import orjson
 import pytest
 
 from openred_central.api.caller import proving
-from openred_central.api.caller.limiting import LimitOptions
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.state.node import PROVEN
 from openred_central.security.signatures import accept_signature
 from openred_central.security.signing import PrivateKey, rotation_headers, signed_headers
+from tests.support.options import limit_options
 from tests.support.world import AUTHORITY, DAY_S, NODE, Reply, World, assert_problem, named
 
 OWNER = PrivateKey.generate_ed25519()
@@ -401,7 +401,7 @@ def counted_checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_bad_proofs_cost_their_sender_and_not_the_node() -> None:
-    world = bound_world(limits=LimitOptions())
+    world = bound_world(limits=limit_options())
     other = "203.0.113.9"
     for number in range(1_000):
         reply = world.call(
@@ -412,7 +412,7 @@ def test_bad_proofs_cost_their_sender_and_not_the_node() -> None:
 
 
 def test_beyond_the_budget_no_signature_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = bound_world(limits=LimitOptions())
+    world = bound_world(limits=limit_options())
     checked = counted_checks(monkeypatch)
     statuses = [world.signed(FOREIGN, "POST", "/heartbeat/node-1").status for _ in range(100)]
     assert statuses == [401] * 30 + [429] * 70
@@ -428,7 +428,7 @@ def test_registering_a_foreign_name_uses_up_none_of_its_proofs() -> None:
 
 def test_a_replay_is_charged_to_its_sender(monkeypatch: pytest.MonkeyPatch) -> None:
     """To check a signature that was accepted before costs as much as to check one that is wrong."""
-    world = bound_world(limits=LimitOptions())
+    world = bound_world(limits=limit_options())
     checked = counted_checks(monkeypatch)
     replies = [
         world.signed(OWNER, "POST", "/heartbeat/node-1", nonce="the-very-same-nonce") for _ in range(100)

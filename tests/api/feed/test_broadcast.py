@@ -16,9 +16,10 @@ from openred_central.api.feed.broadcast import (
     Subscriber,
 )
 from openred_central.api.feed.event_log import EventFeed, EventLog
-from openred_central.directory.lifecycle import LIVE_STATES, LifecycleOptions, State
+from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.nodes import Nodes
 from openred_central.directory.state.node import Transition
+from tests.support.options import lifecycle_options
 from tests.support.sse import Event, read_events
 
 WAIT_S = 20.0
@@ -30,7 +31,7 @@ class Party:
     def __init__(self, *, subscribers_max: int = 1_000, bytes_max: int = 100_000) -> None:
         self.figures_made = 0
         self.log = EventLog("run", bytes_max=bytes_max)
-        self.feed = EventFeed(self.log, Nodes(LifecycleOptions(), shards=4, nodes_max=10))
+        self.feed = EventFeed(self.log, Nodes(lifecycle_options(), shards=4, nodes_max=10))
         self.broadcast = Broadcast(self.feed, self.figures, lambda: 0.0, subscribers_max=subscribers_max)
 
     def figures(self) -> dict[str, int]:

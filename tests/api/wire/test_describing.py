@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.api.wire.describing import _profile_as_json, describe, descriptions
-from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.directory.state.node import HISTORY_ENTRIES_MAX, NodeEndpoint, Profile
+from tests.support.options import lifecycle_options
 from tests.support.world import DAY_S, World
 
 EXPLAIN_KEYS = {
@@ -115,7 +115,7 @@ def test_every_state_is_explained(asleep_days: float, why: str, what_to_do: str)
 
 
 def test_a_state_without_duration_is_still_listed() -> None:
-    world = World(lifecycle=LifecycleOptions(second_look_s=0.0))
+    world = World(lifecycle=lifecycle_options(second_look_s=0.0))
     world.register()
     deadlines = explained(world)["deadlines"]
     assert [deadline["state"] for deadline in deadlines] == LIFE

@@ -12,7 +12,6 @@ import pytest
 from openred_central.clock import Now
 from openred_central.directory.directory import Directory
 from openred_central.directory.life.expiry import POSTPONE_S
-from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LIVE_STATES, Event, LifecycleOptions, State
 from openred_central.directory.state.node import LEFT, Transition, decode_history
 from tests.support.building import (
@@ -29,6 +28,7 @@ from tests.support.building import (
     run_until,
     state_of,
 )
+from tests.support.options import lifecycle_options, mass_silence_options
 
 STEP_S = 1 / 1_024
 # The default life of a node that is never heard again: when it enters each state.
@@ -83,7 +83,7 @@ def test_a_heartbeat_revives_from_every_state_with_identity(state: State, now: N
 
 
 def test_a_second_look_of_no_length_is_recorded() -> None:
-    directory = make_directory(life=LifecycleOptions(second_look_s=0.0))
+    directory = make_directory(life=lifecycle_options(second_look_s=0.0))
     register(directory, "a", at(0.0))
     run_until(directory, day(182))
     assert state_of(directory, "a") is State.RETRY_48H
@@ -194,7 +194,7 @@ def test_a_node_set_aside_goes_on_when_it_is_heard() -> None:
 
 # Mass silence (rule 6). A quarter is too many, of at least four.
 
-SUSPICIOUS = MassSilenceOptions(share=0.25, nodes_min=4, hold_s_max=100.0)
+SUSPICIOUS = mass_silence_options(share=0.25, nodes_min=4, hold_s_max=100.0)
 
 
 def fallen_silent(life: LifecycleOptions = SHORT_LIFE, *, probing: bool = False) -> Directory:
@@ -247,7 +247,7 @@ def test_a_node_that_leaves_and_returns_often_ends_no_hold() -> None:
 
 def test_fast_lives_of_few_nodes_are_no_mass_silence() -> None:
     """Thirty of two thousand are 1.5 %, however fast they go through their states."""
-    life = LifecycleOptions(
+    life = lifecycle_options(
         heartbeat_tolerance_s=2.0,
         grace_s=0.5,
         second_look_s=0.1,
@@ -255,7 +255,7 @@ def test_fast_lives_of_few_nodes_are_no_mass_silence() -> None:
         retry_2w_s=0.1,
         retry_2m_s=0.1,
     )
-    directory = make_directory(life=life, silence=MassSilenceOptions())
+    directory = make_directory(life=life, silence=mass_silence_options())
     for number in range(2_000):
         register(directory, f"n{number}", at(0.0))
     for tenth in range(1, 40):
@@ -280,7 +280,7 @@ def test_believed_nodes_may_pass_all_their_states() -> None:
 
 
 def test_a_second_look_of_no_length_makes_nobody_count_twice() -> None:
-    directory = make_directory(life=LifecycleOptions(second_look_s=0.0), silence=MassSilenceOptions())
+    directory = make_directory(life=lifecycle_options(second_look_s=0.0), silence=mass_silence_options())
     for number in range(200):
         register(directory, f"n{number}", at(0.0))
     for number in range(60, 200):
@@ -293,7 +293,7 @@ def test_a_second_look_of_no_length_makes_nobody_count_twice() -> None:
 
 def checked_once(count: int = 10_000) -> Directory:
     """Nodes that have all missed their heartbeat and whose grace ends at once; most are held."""
-    directory = make_directory(silence=MassSilenceOptions(), nodes_max=count)
+    directory = make_directory(silence=mass_silence_options(), nodes_max=count)
     for number in range(count):
         register(directory, f"n{number}", at(0.0))
     for number in range(count):
@@ -374,7 +374,7 @@ def test_a_hold_ends_after_its_longest_time() -> None:
 
 
 def test_after_a_hold_at_most_fifteen_percent_advance_in_a_pass() -> None:
-    directory = fallen_silent(LifecycleOptions(heartbeat_tolerance_s=10.0))
+    directory = fallen_silent(lifecycle_options(heartbeat_tolerance_s=10.0))
     assert directory.expiry.release_hold(at(10.0))
     assert not directory.expiry.release_hold(at(10.0))
     run_until(directory, at(10.0))
@@ -721,7 +721,7 @@ def test_a_broken_history_stops_no_other_node() -> None:
 
 
 def test_many_at_once_are_believed_like_one_by_one() -> None:
-    silence = MassSilenceOptions(share=0.1, nodes_min=20)
+    silence = mass_silence_options(share=0.1, nodes_min=20)
     directory = make_directory(life=SHORT_LIFE, silence=silence)
     for number in range(300):
         register(directory, f"n{number}", at(0.0))

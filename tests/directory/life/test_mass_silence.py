@@ -7,8 +7,9 @@ from itertools import count
 
 import pytest
 
-from openred_central.directory.life.mass_silence import NAME_PARTS, MassSilence, MassSilenceOptions
+from openred_central.directory.life.mass_silence import NAME_PARTS, MassSilence
 from tests.support.building import DAY_S, HOUR_S, at, reachable
+from tests.support.options import mass_silence_options
 
 NODES = 10_000
 # Slots that no test names.
@@ -37,7 +38,7 @@ def advance(silence: MassSilence, attempts: int, now_s: float, *, nodes: int = N
     ],
 )
 def test_more_than_five_percent_within_an_hour_are_not_believed(nodes: int, believed: int) -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     assert advance(silence, 1_000, 0.0, nodes=nodes) == believed
     assert silence.hold is not None
     assert f"{believed} of {nodes} nodes fell silent" in silence.hold.reason
@@ -45,7 +46,7 @@ def test_more_than_five_percent_within_an_hour_are_not_believed(nodes: int, beli
 
 
 def test_an_hour_later_the_same_may_fall_silent_again() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     assert advance(silence, 500, 0.0) == 500
     assert advance(silence, 500, HOUR_S + 60.0) == 500
     assert silence.hold is None
@@ -53,21 +54,21 @@ def test_an_hour_later_the_same_may_fall_silent_again() -> None:
 
 
 def test_within_the_hour_they_are_added_up() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     assert advance(silence, 300, 0.0) == 300
     assert advance(silence, 300, HOUR_S - 61.0) == 200
 
 
 def test_churn_that_the_history_expects_is_not_held() -> None:
     """Four times what is usual is believed, however large a share that is."""
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     silence.usual_per_h = 400.0
     assert advance(silence, 1_600, 0.0) == 1_600
     assert advance(silence, 1, 0.0) == 0
 
 
 def test_the_usual_rate_is_learned_and_forgotten() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     for hour in range(24 * 14):
         assert advance(silence, 400, hour * HOUR_S) == 400
     assert 300.0 < silence.usual_per_h < 400.0
@@ -77,12 +78,12 @@ def test_the_usual_rate_is_learned_and_forgotten() -> None:
 
 
 def test_a_share_of_one_never_holds() -> None:
-    silence = MassSilence(MassSilenceOptions(share=1.0))
+    silence = MassSilence(mass_silence_options(share=1.0))
     assert advance(silence, 5_000, 0.0, nodes=10) == 5_000
 
 
 def test_pending_probes_keep_their_places_without_a_hold() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     assert advance(silence, 600, 0.0, asked=200) == 300
     assert silence.hold is None
     assert advance(silence, 600, 0.0, asked=0) == 200
@@ -90,7 +91,7 @@ def test_pending_probes_keep_their_places_without_a_hold() -> None:
 
 
 def test_a_node_counts_once_within_the_hour() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     for passes in range(6):
         for number in range(500):
             assert silence.may_advance(number, NODES, 0, at(passes * 600.0))
@@ -102,7 +103,7 @@ def test_a_node_counts_once_within_the_hour() -> None:
 
 
 def test_a_node_counts_for_an_hour_after_its_last_state() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     silence.advanced([0], 0.0)
     silence.advanced([0], 1_800.0)
     silence.may_advance(1, NODES, 0, at(HOUR_S + 60.0))
@@ -112,7 +113,7 @@ def test_a_node_counts_for_an_hour_after_its_last_state() -> None:
 
 
 def test_a_heard_node_no_longer_counts_as_silent() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     for number in range(500):
         silence.advanced([number], float(number))
     for _ in range(3):
@@ -130,7 +131,7 @@ def held(silence: MassSilence) -> MassSilence:
 
 
 def test_a_hold_ends_at_half_of_the_believed_number() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     silence.advanced(range(500), 0.0)
     assert not silence.may_advance(999, NODES, 0, at(0.0))
     silence.reconsider(1_000, NODES, 0.0, at(10.0).monotonic_s)
@@ -144,7 +145,7 @@ def test_a_hold_ends_at_half_of_the_believed_number() -> None:
 
 
 def test_a_hold_ends_after_its_longest_time() -> None:
-    silence = held(MassSilence(MassSilenceOptions()))
+    silence = held(MassSilence(mass_silence_options()))
     silence.reconsider(5_000, NODES, 0.0, at(DAY_S - 1).monotonic_s)
     assert not silence.releasing
     silence.reconsider(5_000, NODES, 0.0, at(DAY_S).monotonic_s)
@@ -153,13 +154,13 @@ def test_a_hold_ends_after_its_longest_time() -> None:
 
 def test_after_a_hold_at_least_one_node_moves_on() -> None:
     for nodes, share in ((19, 2), (3, 1)):
-        silence = held(MassSilence(MassSilenceOptions()))
+        silence = held(MassSilence(mass_silence_options()))
         silence.release(0.0)
         assert advance(silence, 100, 0.0, nodes=nodes) == share
 
 
 def test_once_the_backlog_is_done_silence_is_judged_afresh() -> None:
-    silence = held(MassSilence(MassSilenceOptions()))
+    silence = held(MassSilence(mass_silence_options()))
     silence.release(0.0)
     advance(silence, 1_000, 0.0)
     silence.caught_up()
@@ -168,13 +169,13 @@ def test_once_the_backlog_is_done_silence_is_judged_afresh() -> None:
 
 
 def test_nothing_is_reconsidered_where_nothing_is_held() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     silence.reconsider(0, NODES, 0.0, 1e9)
     assert not silence.releasing
 
 
 def test_a_dead_node_is_counted_by_name_not_by_slot() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     silence.advanced([0, 1], 0.0)
     silence.died(0, "a")
     assert (silence.recent, silence.counts(0), silence.counts(1)) == (2, False, True)
@@ -187,7 +188,7 @@ def test_a_dead_node_is_counted_by_name_not_by_slot() -> None:
 
 
 def test_a_dead_node_counts_for_an_hour() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     silence.advanced([0], 0.0)
     silence.died(0, "a")
     silence.may_advance(1, NODES, 0, at(HOUR_S))
@@ -196,7 +197,7 @@ def test_a_dead_node_counts_for_an_hour() -> None:
 
 
 def test_a_finished_backlog_resets_the_count() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     silence.advanced(range(500), 0.0)
     silence.release(0.0)
     silence.caught_up()
@@ -205,21 +206,21 @@ def test_a_finished_backlog_resets_the_count() -> None:
 
 
 def test_as_many_are_believed_together_as_one_by_one() -> None:
-    silence = MassSilence(MassSilenceOptions())
+    silence = MassSilence(mass_silence_options())
     assert not silence.believes(501, NODES, at(0.0))
     assert silence.hold is None
     assert silence.believes(500, NODES, at(0.0))
     silence.advanced(range(500), 0.0)
     assert not silence.believes(1, NODES, at(0.0))
     assert silence.believes(500, NODES, at(HOUR_S))
-    silence = held(MassSilence(MassSilenceOptions()))
+    silence = held(MassSilence(mass_silence_options()))
     assert not silence.believes(0, NODES, at(HOUR_S))
     silence.release(0.0)
     assert not silence.believes(0, NODES, at(HOUR_S))
 
 
 def test_the_names_of_many_dead_hold_up_nothing() -> None:
-    silence = MassSilence(MassSilenceOptions(share=1.0))
+    silence = MassSilence(mass_silence_options(share=1.0))
     silence.advanced(range(64_000), 1.0)
     for slot in range(64_000):
         silence.died(slot, f"n{slot}")

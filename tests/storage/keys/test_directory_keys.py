@@ -20,9 +20,10 @@ from openred_central.security.tokens.tokens import PeerToken, unsigned, verify_t
 from openred_central.storage.keys.directory_keys import DirectoryKeys, open_root, sign_request
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
 from tests.support.keys import NOW, directory_key, keyset
+from tests.support.options import key_options
 
 DAY_S = 86_400.0
-OFFLINE = KeyOptions(token_suite="R", offline_root=True)
+OFFLINE = key_options(token_suite="R", offline_root=True)
 
 
 def files(folder: Path, name: str = "keys", secret: bytes | None = None) -> KeyFiles:
@@ -31,7 +32,7 @@ def files(folder: Path, name: str = "keys", secret: bytes | None = None) -> KeyF
     return opened
 
 
-def started(folder: Path, options: KeyOptions = KeyOptions(), now_s: float = NOW) -> DirectoryKeys:  # noqa: B008
+def started(folder: Path, options: KeyOptions = key_options(), now_s: float = NOW) -> DirectoryKeys:  # noqa: B008
     keys = DirectoryKeys(files(folder), options)
     keys.open(now_s)
     keys.advance(now_s)
@@ -132,7 +133,7 @@ class WithoutSchedule(KeyFiles):
 def test_no_key_signs_that_a_crash_would_take_back(tmp_path: Path) -> None:
     first = started(tmp_path)
     assert first.served is not None
-    keys = DirectoryKeys(WithoutSchedule(tmp_path / "keys", random.Random(1).randbytes), KeyOptions())
+    keys = DirectoryKeys(WithoutSchedule(tmp_path / "keys", random.Random(1).randbytes), key_options())
     keys.open(NOW)
     for now_s in range(int(NOW), int(NOW + 2 * DAY_S), 600):
         with pytest.raises(KeyFileError, match="no room"):
@@ -225,8 +226,8 @@ def test_a_composite_root_without_ml_dsa_stops_the_start(
         with pytest.raises(
             RootRefused, match="the root key is composite, but this installation has no ML-DSA"
         ):
-            started(tmp_path, KeyOptions(quantum=policy))
-    given_up = started(tmp_path, KeyOptions(quantum=QuantumPolicy.OFF))
+            started(tmp_path, key_options(quantum=policy))
+    given_up = started(tmp_path, key_options(quantum=QuantumPolicy.OFF))
     assert given_up.served is not None
     assert given_up.served.root_suite == "R"
     assert "peers that pinned it will refuse this server's keys" in given_up.notices[0]
@@ -240,15 +241,15 @@ def test_a_composite_root_without_ml_dsa_stops_the_start(
 
 
 def test_hybrid_tokens_without_ml_dsa_stop_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started(tmp_path, KeyOptions(token_suite="h"))
+    started(tmp_path, key_options(token_suite="h"))
     monkeypatch.setattr(composite, "is_supported", lambda: False)
     with pytest.raises(RootRefused, match="hybrid tokens are configured"):
-        started(tmp_path, KeyOptions(token_suite="h", quantum=QuantumPolicy.OFF))
+        started(tmp_path, key_options(token_suite="h", quantum=QuantumPolicy.OFF))
 
 
 def test_another_suite_of_tokens_is_reached_within_an_hour(tmp_path: Path) -> None:
     started(tmp_path)
-    keys = started(tmp_path, KeyOptions(token_suite="R"), NOW + 60)
+    keys = started(tmp_path, key_options(token_suite="R"), NOW + 60)
     assert keys.signing is not None
     assert keys.signing.public.suite.letter == "r"
     keys.advance(NOW + 3_660)
@@ -296,7 +297,7 @@ def test_a_revoked_key_is_refused_by_peers_and_replaced(tmp_path: Path) -> None:
 
 def test_encrypted_keys_are_used_like_others(tmp_path: Path) -> None:
     for _ in range(2):
-        keys = DirectoryKeys(files(tmp_path, secret=b"correct horse battery"), KeyOptions())
+        keys = DirectoryKeys(files(tmp_path, secret=b"correct horse battery"), key_options())
         keys.open(NOW)
         keys.advance(NOW)
     assert all(b"PRIVATE" not in (tmp_path / "keys" / name).read_bytes() for name in key_names(tmp_path))
@@ -427,9 +428,9 @@ def test_a_key_set_from_the_future_gives_way(tmp_path: Path) -> None:
 
 def test_short_keys_do_not_live_a_month() -> None:
     with pytest.raises(ValueError, match="RSA-2048 is too short"):
-        KeyOptions(token_suite="r", offline_root=True)
+        key_options(token_suite="r", offline_root=True)
     with pytest.raises(ValueError, match="no suite is called"):
-        KeyOptions(token_suite="x")
+        key_options(token_suite="x")
 
 
 def test_the_document_is_that_of_the_key_set(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from openred_central.storage.keys.key_files import (
     read_secret,
 )
 from tests.support.keys import NOW
+from tests.support.options import key_options
 
 SECRET = b"correct horse battery staple"
 
@@ -177,7 +178,7 @@ def test_a_secret_that_is_none_is_refused(tmp_path: Path) -> None:
         read_secret(path)
 
 
-CLASSICAL = KeyOptions(quantum=QuantumPolicy.OFF)
+CLASSICAL = key_options(quantum=QuantumPolicy.OFF)
 SECRET = b"correct horse battery staple"
 
 
@@ -207,10 +208,10 @@ def test_a_folder_is_made_and_no_key(tmp_path: Path) -> None:
 def test_the_root_key_that_will_be_used_is_told(tmp_path: Path) -> None:
     made(tmp_path)
     assert check_keys(unopened(tmp_path), CLASSICAL) == "R"
-    assert check_keys(unopened(tmp_path), KeyOptions()) == "R"
-    made(tmp_path, options=KeyOptions(quantum=QuantumPolicy.REQUIRE))
+    assert check_keys(unopened(tmp_path), key_options()) == "R"
+    made(tmp_path, options=key_options(quantum=QuantumPolicy.REQUIRE))
     assert check_keys(unopened(tmp_path), CLASSICAL) == "R"
-    assert check_keys(unopened(tmp_path), KeyOptions()) == "h"
+    assert check_keys(unopened(tmp_path), key_options()) == "h"
 
 
 def test_keys_that_are_well_are_left_as_they_are(tmp_path: Path) -> None:
@@ -272,23 +273,24 @@ def test_a_folder_for_no_key_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_composite_root_key_needs_a_new_cryptography(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made(tmp_path, options=KeyOptions())
+    made(tmp_path, options=key_options())
     monkeypatch.setattr("cryptography.__about__.__version__", "47.0.1")
     with pytest.raises(RootRefused, match="composite, but this installation has no ML-DSA-65"):
-        check_keys(unopened(tmp_path), KeyOptions())
+        check_keys(unopened(tmp_path), key_options())
     monkeypatch.setattr("cryptography.__about__.__version__", "48.0.0")
-    assert check_keys(unopened(tmp_path), KeyOptions()) == "h"
+    assert check_keys(unopened(tmp_path), key_options()) == "h"
 
 
 def test_the_check_does_without_cryptography(tmp_path: Path) -> None:
-    made(tmp_path, options=KeyOptions())
+    made(tmp_path, options=key_options())
     program = f"""if True:
         import os, sys
         from pathlib import Path
-        from openred_central.security.directory_keys.root import KeyOptions
+        from openred_central.security.directory_keys.root import KeyOptions, QuantumPolicy
         from openred_central.storage.keys.key_files import check_keys
         from openred_central.storage.keys.key_files import KeyFiles
-        print(check_keys(KeyFiles(Path({str(tmp_path / "keys")!r}), os.urandom), KeyOptions()))
+        options = key_options("r", QuantumPolicy.AUTO, offline_root=False)
+        print(check_keys(KeyFiles(Path({str(tmp_path / "keys")!r}), os.urandom), options))
         print("cryptography.hazmat" in sys.modules)
         """
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
