@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.wire.messages import Request, Response
 from tests.support.certificates import certificate
 from tests.support.clock import VirtualClock
-from tests.support.serving import Client, client_of, reset, running
+from tests.support.serving import Client, Served, client_of, reset, running
 
 from ..support.waiting import until
 from .harness import answers, get, post
@@ -28,40 +29,50 @@ from .harness import answers, get, post
 pytestmark = pytest.mark.both_loops
 
 
-async def test_get_and_post_are_served_over_one_connection() -> None:
-    async with running() as served, client_of(served) as client:
-        status, headers, body = await client.ask(get("/hello/j%C3%B6"))
-        assert (status, body) == (200, '{"hello":"jö","peer":"127.0.0.1"}'.encode())
-        assert headers["server"] == "openred-central"
-        assert (await client.ask(post("/echo", b'{"a":[1,2]}')))[2] == b'{"a":[1,2]}'
-        assert served.engine.stats.connections_total == 1
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    """Yield a running engine."""
+    async with running() as made:
+        yield made
 
 
-async def test_many_pipelined_requests_come_back_in_order() -> None:
-    async with running() as served, client_of(served) as client:
-        count = 2000
-        client.writer.write(b"".join(get(f"/hello/{number}") for number in range(count)))
-        for number in range(count):
-            status, _, body = await client.answer()
-            assert status == 200
-            assert body.startswith(b'{"hello":"%d"' % number)
+@pytest.fixture
+async def client(served: Served) -> AsyncIterator[Client]:
+    """Yield one connection to the engine."""
+    async with client_of(served) as made:
+        yield made
 
 
-async def test_client_that_half_closes_gets_its_answer() -> None:
-    async with running() as served, client_of(served) as client:
-        client.writer.write(get("/waiting"))
-        client.writer.write_eof()
-        await until(lambda: served.started == 1)
-        served.gate.set()
-        assert answers(await client.rest())[0].status == 200
+async def test_get_and_post_are_served_over_one_connection(served: Served, client: Client) -> None:
+    status, headers, body = await client.ask(get("/hello/j%C3%B6"))
+    assert (status, body) == (200, '{"hello":"jö","peer":"127.0.0.1"}'.encode())
+    assert headers["server"] == "openred-central"
+    assert (await client.ask(post("/echo", b'{"a":[1,2]}')))[2] == b'{"a":[1,2]}'
+    assert served.engine.stats.connections_total == 1
 
 
-async def test_answer_to_a_client_that_still_sends_arrives() -> None:
-    async with running() as served, client_of(served) as client:
-        # Refused by its announced length; the body itself is still on its way.
-        client.writer.write(post("/echo", b"x" * 2_000_000)[:-2_000_000])
-        client.writer.write(b"x" * 200_000)
-        assert answers(await client.rest())[0].status == 413
+async def test_many_pipelined_requests_come_back_in_order(client: Client) -> None:
+    count = 2000
+    client.writer.write(b"".join(get(f"/hello/{number}") for number in range(count)))
+    for number in range(count):
+        status, _, body = await client.answer()
+        assert status == 200
+        assert body.startswith(b'{"hello":"%d"' % number)
+
+
+async def test_client_that_half_closes_gets_its_answer(served: Served, client: Client) -> None:
+    client.writer.write(get("/waiting"))
+    client.writer.write_eof()
+    await until(lambda: served.started == 1)
+    served.gate.set()
+    assert answers(await client.rest())[0].status == 200
+
+
+async def test_answer_to_a_client_that_still_sends_arrives(client: Client) -> None:
+    # Refused by its announced length; the body itself is still on its way.
+    client.writer.write(post("/echo", b"x" * 2_000_000)[:-2_000_000])
+    client.writer.write(b"x" * 200_000)
+    assert answers(await client.rest())[0].status == 413
 
 
 async def test_client_that_resets_harms_no_other() -> None:
@@ -80,43 +91,41 @@ async def test_client_that_resets_harms_no_other() -> None:
         assert (await other.ask(get("/hello/a")))[0] == 200
 
 
-async def test_client_that_does_not_read_harms_no_other() -> None:
-    async with running() as served, client_of(served) as other:
-        hog = socket.create_connection(served.address)
-        hog.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        hog.setblocking(False)
-        flood = get("/hello/a") * 1000
-        sent = 0
-        idle = 0
-        while idle < 20:
-            try:
-                sent += hog.send(flood)
-                idle = 0
-            except BlockingIOError:
-                idle += 1
-            await asyncio.sleep(0.005)
-        requests = served.engine.stats.requests
-        await asyncio.sleep(0.05)
-        assert served.engine.stats.requests == requests
-        (connection,) = [
-            held
-            for held in served.engine.shared.connections  # type: ignore[union-attr]
-            if held.out.paused  # type: ignore[attr-defined]
-        ]
-        assert connection.out.bytes_unsent < 400_000  # type: ignore[attr-defined]
-        assert connection.parser.buffered_bytes < 400_000  # type: ignore[attr-defined]
-        assert (await other.ask(get("/hello/a")))[0] == 200
-        hog.close()
+async def test_client_that_does_not_read_harms_no_other(served: Served, client: Client) -> None:
+    hog = socket.create_connection(served.address)
+    hog.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    hog.setblocking(False)
+    flood = get("/hello/a") * 1000
+    sent = 0
+    idle = 0
+    while idle < 20:
+        try:
+            sent += hog.send(flood)
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+        await asyncio.sleep(0.005)
+    requests = served.engine.stats.requests
+    await asyncio.sleep(0.05)
+    assert served.engine.stats.requests == requests
+    (connection,) = [
+        held
+        for held in served.engine.shared.connections  # type: ignore[union-attr]
+        if held.out.paused  # type: ignore[attr-defined]
+    ]
+    assert connection.out.bytes_unsent < 400_000  # type: ignore[attr-defined]
+    assert connection.parser.buffered_bytes < 400_000  # type: ignore[attr-defined]
+    assert (await client.ask(get("/hello/a")))[0] == 200
+    hog.close()
 
 
-async def test_stream_ends_when_its_client_leaves() -> None:
-    async with running() as served:
-        async with client_of(served) as client:
-            client.writer.write(get("/stream"))
-            await client.reader.readuntil(b"piece 2\n")
-            assert not served.stream_closed
-        await until(lambda: served.stream_closed)
-        await until(lambda: served.engine.connections_open == 0)
+async def test_stream_ends_when_its_client_leaves(served: Served) -> None:
+    async with client_of(served) as client:
+        client.writer.write(get("/stream"))
+        await client.reader.readuntil(b"piece 2\n")
+        assert not served.stream_closed
+    await until(lambda: served.stream_closed)
+    await until(lambda: served.engine.connections_open == 0)
 
 
 # Draining
@@ -163,13 +172,12 @@ async def test_hurried_drain_cuts_requests() -> None:
         assert served.finished == 0
 
 
-async def test_drain_ends_streams_without_waiting_for_them() -> None:
-    async with running() as served, client_of(served) as client:
-        client.writer.write(get("/stream"))
-        await client.reader.readuntil(b"piece 1\n")
-        assert await served.engine.drain() == 0
-        assert served.stream_closed
-        assert not (await client.rest()).endswith(b"0\r\n\r\n")
+async def test_drain_ends_streams_without_waiting_for_them(served: Served, client: Client) -> None:
+    client.writer.write(get("/stream"))
+    await client.reader.readuntil(b"piece 1\n")
+    assert await served.engine.drain() == 0
+    assert served.stream_closed
+    assert not (await client.rest()).endswith(b"0\r\n\r\n")
 
 
 @pytest.mark.parametrize("begins", [b"", b"\x16\x03\x01\x00\xfa\x01"])
@@ -205,19 +213,20 @@ def idle_over_tls(address: tuple[str, int], trusted: Path) -> ssl.SSLSocket:
     return client
 
 
-async def test_request_on_its_way_to_a_drain_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_request_on_its_way_to_a_drain_is_answered(
+    monkeypatch: pytest.MonkeyPatch, served: Served, client: Client
+) -> None:
     # Long enough for any machine; the client is answered at once.
     monkeypatch.setattr("openred_central.micro_engine.engine.DRAIN_GRACE_S", 1.0)
 
-    async with running() as served, client_of(served) as client:
-        await client.ask(get("/hello/a"))
-        draining = asyncio.get_running_loop().create_task(served.engine.drain())
-        await asyncio.sleep(0)
-        client.writer.write(get("/hello/b"))
-        (answer,) = answers(await client.rest())
-        assert (answer.status, answer.headers["connection"]) == (200, "close")
-        await client.close()
-        assert await draining == 0
+    await client.ask(get("/hello/a"))
+    draining = asyncio.get_running_loop().create_task(served.engine.drain())
+    await asyncio.sleep(0)
+    client.writer.write(get("/hello/b"))
+    (answer,) = answers(await client.rest())
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    await client.close()
+    assert await draining == 0
 
 
 async def test_engine_that_never_started_has_nothing_to_drain() -> None:
@@ -226,10 +235,9 @@ async def test_engine_that_never_started_has_nothing_to_drain() -> None:
     assert engine.connections_open == 0
 
 
-async def test_engine_starts_once() -> None:
-    async with running() as served:
-        with pytest.raises(RuntimeError):
-            await served.engine.start([])
+async def test_engine_starts_once(served: Served) -> None:
+    with pytest.raises(RuntimeError):
+        await served.engine.start([])
 
 
 # Time
@@ -258,19 +266,18 @@ class Watched:
     def cut(self) -> None: ...
 
 
-async def test_each_connection_is_checked_once_a_tick() -> None:
-    async with running() as served:
-        shared = served.engine.shared
-        watched = [Watched() for _ in range(2 * SWEEP_CONNECTIONS_MAX + 1)]
-        shared.connections.update(watched)
-        served.engine.sweep(list(shared.connections))
-        checked = [sum(one.checks for one in watched)]
-        for _ in range(3):
-            await asyncio.sleep(0)
-            checked.append(sum(one.checks for one in watched))
-        assert checked == [256, 512, 513, 513]
-        assert {one.checks for one in watched} == {1}
-        shared.connections.clear()
+async def test_each_connection_is_checked_once_a_tick(served: Served) -> None:
+    shared = served.engine.shared
+    watched = [Watched() for _ in range(2 * SWEEP_CONNECTIONS_MAX + 1)]
+    shared.connections.update(watched)
+    served.engine.sweep(list(shared.connections))
+    checked = [sum(one.checks for one in watched)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+        checked.append(sum(one.checks for one in watched))
+    assert checked == [256, 512, 513, 513]
+    assert {one.checks for one in watched} == {1}
+    shared.connections.clear()
 
 
 async def test_date_is_that_of_the_clock_it_was_given() -> None:
