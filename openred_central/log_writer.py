@@ -45,7 +45,7 @@ class LogWriter:
         # Bytes of the lines above, and of those that are being written.
         self._waiting_bytes = 0
         self._untold = 0
-        # Whether the descriptor took the beginning of a line and refused its end.
+        # True if the descriptor took the beginning of a line and refused its end.
         self._torn = False
         # A daemon: a reader that never reads must not hold up the end of the process.
         threading.Thread(target=self._run, name="log writer", daemon=True).start()

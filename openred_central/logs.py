@@ -2,12 +2,11 @@
 
 Three forms. On a terminal: the time of day, colours, and tracebacks over several indented lines. Elsewhere:
 one line of text that begins with the time in UTC (RFC 3339). As JSON: one object a line, with ``time``,
-``level``, ``part``, ``message``, where something broke ``traceback``, and for a request what `AccessLog`
-tells.
+``level``, ``part``, ``message``, ``traceback`` after a failure, and the fields of `AccessLog` for a request.
 
-Whatever a line is made of is shown by `shown`: characters that end lines, move the cursor, turn the direction
-of text or cannot be seen are escaped, and text that is put into a line is cut at 256 characters. So a name
-or a path with a line break in it forges no second line, and one with an escape sequence paints no terminal.
+`shown` escapes every part of a line: characters that end lines, move the cursor, turn the direction of text or
+cannot be seen. It cuts text in a line at 256 characters. So a name or a path with a line break forges no second
+line, and one with an escape sequence paints no terminal.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ ERROR_CHARACTERS_MAX: Final = 2_048
 TRACEBACK_CHARACTERS_MAX: Final = 16_384
 
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
-# What is drawn as it is: numbers, whose formats, such as %d or %.1f, want them unchanged.
+# Arguments that stay as they are: formats of numbers, such as %d or %.1f, need numbers.
 _NUMBERS: Final = (int, float)
 
-# The log of what operators do.
+# The log of the acts of operators.
 AUDIT: Final = "openred.audit"
 
 access_log = logging.getLogger("openred.access")
 
 
 def shown(text: str, characters_max: int = SHOWN_CHARACTERS_MAX) -> str:
-    r"""`text` as it may stand within a line: cut to `characters_max`, and escaped as in a Python literal.
+    r"""Return `text` as it may stand within a line: cut to `characters_max`, and escaped as in a Python literal.
 
     Escaped are the backslash, so that an escape can be told from one that was sent, and everything that is
     not printable: control characters (C0, DEL, C1), line separators, marks of direction, unpaired surrogates.
@@ -73,7 +72,7 @@ class _Shown:
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """The message of `record`, with each of its arguments shown."""
+    """Return the message of `record`, with each of its arguments shown."""
     given = record.args
     if not given:
         # Text of a program, or of a library that formats its messages itself.
@@ -135,7 +134,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    """The traceback of `record`, its end where it is very long; nothing where it has none."""
+    """Return the traceback of `record`, cut to its end if it is very long; nothing if it has none."""
     parts = []
     if record.exc_info and record.exc_info[0] is not None:
         parts.append(formatter.formatException(record.exc_info))
@@ -149,7 +148,7 @@ def _show_all(text: str) -> str:
 
 
 def _text(value: object) -> str:
-    """A field's value, in quotes where it could be taken for several."""
+    """Return the value of a field, in quotes where it could be taken for several."""
     if not isinstance(value, str):
         return f"{value:g}" if isinstance(value, float) else str(value)
     text = shown(value)
@@ -208,7 +207,7 @@ class AccessLog:
 
 
 def formatter_for(kind: str, stream: TextIO, environment: Mapping[str, str]) -> logging.Formatter:
-    """What formats the lines for `stream`. `kind`: ``auto``, ``text`` or ``json``.
+    """Return the formatter of lines for `stream`. `kind` is ``auto``, ``text`` or ``json``.
 
     ``auto`` is for people where `stream` is a terminal, and in colours unless `environment` has NO_COLOR (as
     no-color.org has it: set, and not empty) or a terminal that has none.
@@ -266,16 +265,15 @@ def configure(kind: str, level: str, stream: TextIO, environment: Mapping[str, s
     """Let all that is logged from `level` on go to `stream`, in the form of `kind` (see `formatter_for`).
 
     Lines are written by a thread of their own (see `log_writer`), straight to the descriptor of `stream`.
-    What operators do (`AUDIT`) is told whatever `level` says. Warnings of Python, and errors that end the
-    process or a thread, go there as well, as lines of the same form. Returns False, and changes nothing,
-    where somebody has configured the log already.
+    Acts of operators (`AUDIT`) are logged at every level. Warnings of Python, and errors that end the process
+    or a thread, go there as well. Return False, and change nothing, where the log is configured already.
     """
     root = logging.getLogger()
     if root.handlers:
         return False
     root.addHandler(LogHandler(stream.fileno(), formatter_for(kind, stream, environment)))
     root.setLevel(level.upper())
-    # What operators did is told however little else is wanted.
+    # Acts of operators are logged at every level.
     logging.getLogger(AUDIT).setLevel(logging.INFO)
     sys.excepthook = _log_end
     threading.excepthook = _log_thread_end
