@@ -4,9 +4,9 @@ Three forms. On a terminal: the time of day, colours, and tracebacks over severa
 one line of text that begins with the time in UTC (RFC 3339). As JSON: one object a line, with ``time``,
 ``level``, ``part``, ``message``, ``traceback`` after a failure, and the fields of `AccessLog` for a request.
 
-`shown` escapes every part of a line: characters that end lines, move the cursor, turn the direction of text or
-cannot be seen. It cuts text in a line at 256 characters. So a name or a path with a line break forges no second
-line, and one with an escape sequence paints no terminal.
+`shown` escapes every part of a line: characters that end lines, move the cursor, turn the direction of text
+or cannot be seen. It cuts text in a line at 256 characters. So a name or a path with a line break forges no
+second line, and one with an escape sequence paints no terminal.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ access_log = logging.getLogger("openred.access")
 
 
 def shown(text: str, characters_max: int = SHOWN_CHARACTERS_MAX) -> str:
-    r"""Return `text` as it may stand within a line: cut to `characters_max`, and escaped as in a Python literal.
+    r"""Return `text` for use within a line: cut to `characters_max`, escaped as in a Python literal.
 
     Escaped are the backslash, so that an escape can be told from one that was sent, and everything that is
     not printable: control characters (C0, DEL, C1), line separators, marks of direction, unpaired surrogates.
