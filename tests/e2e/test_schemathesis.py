@@ -20,10 +20,12 @@ from ..support.parts import needs_module
 EXCLUDED = "use_after_free"
 # An answer without end is nothing to wait for.
 ENDLESS = "/events"
-# A valid request may be about a dead node.
+# A request may be about a dead node, whether it is valid or not.
 CONFIGURATION = """\
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 410, 429]
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 410, 415, 422, 428, 429, "5xx"]
 """
 SHORT = ("--max-examples", "4", "--exclude-deprecated")
 LONG = ("--max-examples", "600")
