@@ -15,8 +15,6 @@ from typing import Any, Final
 
 from . import crypto
 
-# The largest port of TCP (RFC 9293 §3.1).
-PORT_MAX: Final = 65_535
 # The first descriptor that systemd passes (sd_listen_fds(3)).
 LISTEN_FDS_START: Final = 3
 # This machine does not have the address, or not the protocol; no other process is in the way.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..encoding import ED25519_KEY_BYTES, spki_of
-from ..listening import PORT_MAX
+from ..limits.origins import PORT_MAX
 from .lifecycle import LIVE_STATES, WIRE_NAMES
 from .state.columns import RecordColumns
 from .state.node import KEYED, decode_history

@@ -24,6 +24,8 @@ HOPS_MAX: Final = 16
 # The holder of an IPv6 address usually holds its /64, and at most a /48 (RFC 6177 §2).
 IPV6_SITE_BYTES: Final = 8
 IPV6_NETWORK_BYTES: Final = 6
+# The largest port of TCP (RFC 9293 §3.1).
+PORT_MAX: Final = 65_535
 # Pairs of a Forwarded header: enough for a dozen proxies that write all four.
 PAIRS_MAX: Final = 64
 # An IPv6 address in full with brackets, a port and some space; nothing longer is an address.

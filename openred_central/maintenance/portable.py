@@ -34,6 +34,7 @@ from ..directory.state.node import (
     profile_parts,
 )
 from ..encoding import spki_of
+from ..limits.origins import PORT_MAX
 
 FORMAT = "openred-central-export"
 VERSION = 2
@@ -346,7 +347,7 @@ def _read_node(fields: LineFields, slot: int) -> Record:
 def _read_profile(fields: LineFields) -> bytes:
     profile = Profile(
         address=fields.text("address"),
-        port=fields.whole("port", 65_535),
+        port=fields.whole("port", PORT_MAX),
         public_key=fields.text("public_key"),
         addresses=tuple(map(_read_endpoint, fields.objects("addresses"))),
         metadata=fields.object("metadata"),
@@ -356,7 +357,7 @@ def _read_profile(fields: LineFields) -> bytes:
 
 
 def _read_endpoint(fields: LineFields) -> NodeEndpoint:
-    endpoint = NodeEndpoint(fields.text("address"), fields.whole("port", 65_535))
+    endpoint = NodeEndpoint(fields.text("address"), fields.whole("port", PORT_MAX))
     fields.done()
     return endpoint
 

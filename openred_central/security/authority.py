@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 
-from ..listening import PORT_MAX
+from ..limits.origins import PORT_MAX
 from .refusals import ProofError
 
 # The default ports of http and https (RFC 9110 §4.2) are not part of a signed authority (RFC 9421 §2.2.3).

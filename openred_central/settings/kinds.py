@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Any, NamedTuple
 
-from ..listening import PORT_MAX
+from ..limits.origins import PORT_MAX
 
 DAY_S = 86_400.0
 UNITS_S = {"d": DAY_S, "h": 3_600.0, "m": 60.0, "s": 1.0}

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..directory.lifecycle import DWELL_S_MAX
 from ..limits.network_quota import NODES_MAX
-from ..limits.origins import FORWARDED, UNIX, X_FORWARDED_FOR
+from ..limits.origins import FORWARDED, PORT_MAX, UNIX, X_FORWARDED_FOR
 from ..micro_engine.limits import EngineLimits
 from ..security.authority import Authorities
 from ..security.directory_keys.root import QuantumPolicy
@@ -57,7 +57,7 @@ class Settings:
     host: str = text(
         "127.0.0.1", "an address or a name", "Address to listen on; 0.0.0.0 for all IPv4, :: for all."
     )
-    port: int = whole(8_000, 0, 65_535, "Port to listen on; 0 takes any that is free.")
+    port: int = whole(8_000, 0, PORT_MAX, "Port to listen on; 0 takes any that is free.")
     unix_socket: str = path("", "Path of a Unix socket to listen on as well.")
     tls_certificate: str = path("", "File with the certificate chain (PEM).")
     tls_key: str = path("", "File with the certificate's private key (PEM).")

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from ..clock import Clock
 from ..directory.life.expiry import PROBE_ANSWER_S, ProbeRequest
-from ..listening import PORT_MAX
+from ..limits.origins import PORT_MAX
 
 log = logging.getLogger("openred.prober")
 

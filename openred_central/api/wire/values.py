@@ -15,7 +15,7 @@ import orjson
 from ...directory.lifecycle import STATE_BY_WIRE_NAME, State
 from ...directory.state.node import NodeEndpoint
 from ...encoding import KEY_ID, TOKEN_ID
-from ...limits.origins import parse_address
+from ...limits.origins import PORT_MAX, parse_address
 from ...security.refusals import TOKEN_CHARS_MAX
 from ...wording import RFC_3339, parse_rfc3339
 from .fields import Schema, Wrong, only, or_null, schema_of, takes, text_like
@@ -62,7 +62,7 @@ _ADDRESS_SCHEMA: Schema = {
     ],
     "examples": ["192.0.2.1", "2001:db8::1", "node.example"],
 }
-_PORT_SCHEMA: Schema = {"type": "integer", "minimum": 1, "maximum": 65_535}
+_PORT_SCHEMA: Schema = {"type": "integer", "minimum": 1, "maximum": PORT_MAX}
 _TIME_SCHEMA: Schema = text_like(
     RFC_3339, title="GivenTime", format="date-time", examples=["2027-01-31T12:00:00Z"]
 )
@@ -155,8 +155,8 @@ def port(value: Any) -> int:
     # JSON has one kind of number: 8001.0 equals 8001.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65_535:
-        raise Wrong("has to be a whole number from 1 to 65535")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= PORT_MAX:
+        raise Wrong(f"has to be a whole number from 1 to {PORT_MAX}")
     return value
 
 

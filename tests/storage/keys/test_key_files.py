@@ -22,6 +22,7 @@ from openred_central.storage.keys.key_files import (
 )
 from tests.support.keys import NOW
 from tests.support.options import key_options
+from tests.support.project import ROOT
 
 SECRET = b"correct horse battery staple"
 
@@ -286,12 +287,11 @@ def test_the_check_does_without_cryptography(tmp_path: Path) -> None:
     program = f"""if True:
         import os, sys
         from pathlib import Path
-        from openred_central.security.directory_keys.root import KeyOptions, QuantumPolicy
-        from openred_central.storage.keys.key_files import check_keys
-        from openred_central.storage.keys.key_files import KeyFiles
-        options = key_options("r", QuantumPolicy.AUTO, offline_root=False)
-        print(check_keys(KeyFiles(Path({str(tmp_path / "keys")!r}), os.urandom), options))
+        from openred_central.storage.keys.key_files import KeyFiles, check_keys
+        from tests.support.options import key_options
+        print(check_keys(KeyFiles(Path({str(tmp_path / "keys")!r}), os.urandom), key_options()))
         print("cryptography.hazmat" in sys.modules)
         """
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert told.stdout.split() == ["h", "False"]
