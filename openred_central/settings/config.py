@@ -1,7 +1,7 @@
-"""The settings of one run: `Configuration`. Each part of the server is given its own options from it.
+"""The settings of one run: `Configuration`. It makes the options of each part of the server.
 
-The settings themselves stand in `setting_table`. To hand one on, add it to the method that makes the options
-of the part concerned. Relations between settings stand in `__post_init__`.
+The settings themselves are in `table`. To pass one on, add it to the method that makes the options of its
+part. `_misfits` checks the relations between settings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PREFIX = "OPENRED_"
 
 
 class ConfigError(Exception):
-    """Settings cannot be used. The message has a line for each: which one, as given, and what is allowed."""
+    """Settings cannot be used. The message has a line for each: name, given value, and what is allowed."""
 
 
 class Setting(NamedTuple):
@@ -44,38 +44,37 @@ class Setting(NamedTuple):
 
     @property
     def variable(self) -> str:
-        """The environment variable that gives it, such as ``OPENRED_MAX_NODES``."""
+        """Return the environment variable of the setting, such as ``OPENRED_MAX_NODES``."""
         return PREFIX + self.name.upper()
 
     @property
     def flag(self) -> str:
-        """The command-line flag that gives it, such as ``--max-nodes``."""
+        """Return the command-line flag of the setting, such as ``--max-nodes``."""
         return "--" + self.name.replace("_", "-")
 
 
 def _policy(name: str, rate: Rate | None, *, spare: int = 0) -> Policy | None:
-    """The policy of a rate; `spare` is how many more than that may come at once."""
+    """Return the policy for `rate`, None if it is off; `spare` more requests may come at once."""
     return rate and Policy(name, rate.limit, rate.window_s, rate.limit + spare)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration(Settings):
-    """One value for each setting. Raises `ConfigError` where they do not fit together.
+    """One value for each setting. Raises `ConfigError` if they do not fit together.
 
-    `given_as` tells for each setting that was given the flag or variable it came by; the others have their
-    defaults.
+    `given_as` holds, for each setting that was given, its flag or variable; the others have their defaults.
     """
 
     given_as: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if wrong := list(self._misfits()):
-            # Each setting is called by the name it was given by.
+            # Call each setting by its flag or variable if it was given.
             named = (re.sub(r"\w+", lambda word: self.given_as.get(word[0], word[0]), line) for line in wrong)
             raise ConfigError("\n".join(named))
 
     def _misfits(self) -> Iterator[str]:
-        """Yield what does not fit together, a line each."""
+        """Yield a line for each setting that does not fit the others."""
         if bool(self.tls_certificate) != bool(self.tls_key):
             given, missing = "tls_certificate", "tls_key"
             if self.tls_key:
@@ -103,25 +102,25 @@ class Configuration(Settings):
                 yield str(error)
 
     def _named(self, options: type[Any]) -> dict[str, Any]:
-        """The settings that have the names of fields of `options`, ready to build it with."""
+        """Return the settings that are fields of the class `options`, as arguments for it."""
         return {row.name: getattr(self, row.name) for row in fields(options) if row.name in SETTINGS}
 
     def keys(self) -> KeyOptions:
-        """What kind of keys the directory has."""
+        """Return the kind of the directory's own keys."""
         suite = "h" if self.token_suite == "hybrid" else self.token_suite
         return KeyOptions(suite, QuantumPolicy(self.pq), self.offline_root)
 
     def lifecycle(self) -> LifecycleOptions:
-        """How long each state of a node lasts."""
+        """Return how long each state of a node lasts."""
         return LifecycleOptions(**self._named(LifecycleOptions))
 
     def engine(self) -> EngineLimits:
-        """The limits of the HTTP engine. A trusted proxy brings the connections of many clients."""
+        """Return the limits of the HTTP engine; trusted proxies are exempt: they serve many clients."""
         proxies = tuple(proxy for proxy in self.trusted_proxies if proxy != UNIX)
         return EngineLimits(exempt_networks=self.rate_limit_exempt + proxies, **self._named(EngineLimits))
 
     def limits(self) -> LimitOptions:
-        """Who may ask how often."""
+        """Return the rate limits."""
         return LimitOptions(
             register=_policy("register", self.limit_register),
             discover=_policy("discover", self.limit_discover),
@@ -134,7 +133,7 @@ class Configuration(Settings):
         )
 
     def directory(self) -> DirectoryOptions:
-        """The limits and habits of the directory."""
+        """Return the limits of the directory, and what it does by itself."""
         return DirectoryOptions(
             nodes_max=self.max_nodes,
             nodes_bytes_max=self.nodes_bytes_max,
@@ -144,7 +143,7 @@ class Configuration(Settings):
         )
 
     def mass_silence(self) -> MassSilenceOptions:
-        """When to doubt that very many nodes are silent."""
+        """Return when silence counts as mass silence, and how long it holds transitions."""
         return MassSilenceOptions(
             share=self.mass_silence_share,
             nodes_min=self.mass_silence_nodes_min,
@@ -152,15 +151,15 @@ class Configuration(Settings):
         )
 
     def saver(self) -> SaverOptions:
-        """How often changes are saved."""
+        """Return how often changes are saved."""
         return SaverOptions(**self._named(SaverOptions))
 
     def snapshotter(self) -> SnapshotOptions:
-        """How often the database is copied, and how many copies are kept."""
+        """Return how often snapshots are taken, and how many are kept."""
         return SnapshotOptions(**self._named(SnapshotOptions))
 
     def operators(self) -> OperatorsOptions:
-        """Where operators are heard."""
+        """Return where to listen for operators."""
         return OperatorsOptions(
             host=self.admin_host,
             port=self.admin_port,
@@ -171,11 +170,11 @@ class Configuration(Settings):
 
     @property
     def probes_max(self) -> int:
-        """How many nodes are connected to at the same time."""
+        """Return how many nodes are probed at once; 0 if probes are off."""
         return self.probe_concurrency if self.probe != "none" else 0
 
     def prober(self) -> ProberOptions:
-        """How much is probed at once."""
+        """Return how many nodes are probed at once, as the options of the prober."""
         return ProberOptions(concurrency=self.probe_concurrency)
 
 
@@ -187,17 +186,17 @@ SETTINGS = {
 
 
 def is_service_link(variable: str, environment: Mapping[str, str]) -> bool:
-    """Whether Kubernetes made `variable` for a service of that name: ``OPENRED_PORT=tcp://10.0.0.1:8000``.
+    """Return whether Kubernetes made `variable` for a service, such as ``OPENRED_PORT=tcp://10.0.0.1:8000``.
 
-    It does so in every container of a namespace that has a service named ``openred`` (or ``openred-admin``).
+    Every container gets such variables if its namespace has a service named ``openred`` or ``openred-admin``.
     """
     return variable.endswith("_PORT") and environment[variable].startswith(("tcp://", "udp://", "sctp://"))
 
 
 def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Configuration:
-    """The configuration from `flags`, setting name → text, and the variables of `environment`.
+    """Return the configuration from `flags`, setting name → text, and the variables of `environment`.
 
-    Raises `ConfigError` that names every setting that cannot be used.
+    Raises `ConfigError`, with a line for every setting that cannot be used.
     """
     values: dict[str, Any] = {}
     given_as: dict[str, str] = {}
@@ -211,7 +210,7 @@ def load(flags: Mapping[str, str], environment: Mapping[str, str]) -> Configurat
             continue
         kind = setting.kind
         try:
-            # Before any kind reads it: a line break, say, would end the line of whatever tells the value.
+            # Check this before any kind parses it: a line break would split the line that shows the value.
             if not written.isprintable():
                 raise ValueError(written)
             values[setting.name] = kind.parse(written)

@@ -1,7 +1,7 @@
-"""The kinds of settings: how the values of each are written, read, bounded and shown.
+"""The kinds of settings: how the values of each are written, parsed, bounded and shown.
 
-Each of the last functions makes one row of the table in `setting_table`: the field of a plain class, which
-knows its kind and its meaning.
+Each public function from `whole` on makes a row for `table`: a field of a dataclass, with its kind and its
+meaning as metadata.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _DURATION = re.compile(rf"({_NUMBER.pattern})([smhd]?)")
 class Kind(NamedTuple):
     """How the values of a setting are written.
 
-    `parse` turns text into the value and raises `ValueError` where it cannot; `show` does the reverse;
-    `allowed` says which values there are, and `form` how they are written where that is not plain.
+    `parse` turns text into a value, or raises `ValueError`; `show` does the reverse. `allowed` describes the
+    values, and `form` how to write them if that is not obvious.
     """
 
     parse: Callable[[str], Any]
@@ -38,13 +38,13 @@ class Kind(NamedTuple):
 
 
 def show_duration(seconds: float) -> str:
-    """A duration in the largest unit that divides it: 86400 is ``1d``, 5400 is ``90m``, 0.5 is ``0.5s``."""
+    """Return a duration in the largest unit that fits: 86400 is ``1d``, 5400 is ``90m``, 0.5 is ``0.5s``."""
     unit = next((unit for unit, unit_s in UNITS_S.items() if seconds and seconds % unit_s == 0), "s")
     return f"{seconds / UNITS_S[unit]:.15g}{unit}"
 
 
 def parse_duration(written: str) -> float:
-    """Seconds from ``90``, ``0.5``, ``90s``, ``15m``, ``48h`` or ``180d``. Raises `ValueError`."""
+    """Return the seconds in ``90``, ``0.5``, ``90s``, ``15m``, ``48h`` or ``180d``. Raises `ValueError`."""
     match = _DURATION.fullmatch(written)
     if match is None:
         raise ValueError(written)
@@ -78,13 +78,13 @@ def _row(default: Any, kind: Kind, meaning: str) -> Any:
 
 
 def whole(default: int, minimum: int, maximum: int, meaning: str) -> Any:
-    """A row whose values are whole numbers."""
+    """Return a row of whole numbers."""
     kind = Kind(_bounded(_parse_whole, minimum, maximum), str, f"{minimum} to {maximum}", "a whole number")
     return _row(default, kind, meaning)
 
 
 def port_or_off(default: int, meaning: str) -> Any:
-    """A row whose values are ports, 0 for any that is free, or the word off, which is None."""
+    """Return a row of ports, 0 for any free one; the word off is None."""
 
     def parse(written: str) -> int | None:
         if written == "off":
@@ -101,24 +101,24 @@ def port_or_off(default: int, meaning: str) -> Any:
 
 
 def number(default: float, minimum: float, maximum: float, meaning: str) -> Any:
-    """A row whose values are numbers with or without a fraction."""
+    """Return a row of numbers with or without a fraction."""
     allowed = f"{minimum:g} to {maximum:g}"
     return _row(default, Kind(_bounded(_parse_number, minimum, maximum), "{:g}".format, allowed), meaning)
 
 
 def duration(default_s: float, minimum_s: float, maximum_s: float, meaning: str) -> Any:
-    """A row whose values are durations: seconds, or a number with its unit."""
+    """Return a row of durations: seconds, or a number with a unit."""
     kind = Kind(
         _bounded(parse_duration, minimum_s, maximum_s),
         show_duration,
         f"{show_duration(minimum_s)} to {show_duration(maximum_s)}",
-        "seconds, or a number with s, m, h or d behind it",
+        "seconds, or a number followed by s, m, h or d",
     )
     return _row(default_s, kind, meaning)
 
 
 def choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
-    """A row whose values are a few words."""
+    """Return a row whose values are `choices`."""
 
     def parse(written: str) -> str:
         if written not in choices:
@@ -129,7 +129,7 @@ def choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
 
 
 def switch(default: bool, meaning: str) -> Any:
-    """A row that is true or false."""
+    """Return a row that is true or false."""
 
     def parse(written: str) -> bool:
         if written not in ("true", "false"):
@@ -140,7 +140,7 @@ def switch(default: bool, meaning: str) -> Any:
 
 
 def text(default: str, allowed: str, meaning: str) -> Any:
-    """A row whose values are text; it may be empty only if `default` is."""
+    """Return a row of text; it may be empty only if `default` is."""
 
     def parse(written: str) -> str:
         if default and not written:
@@ -151,17 +151,17 @@ def text(default: str, allowed: str, meaning: str) -> Any:
 
 
 def path(default: str, meaning: str, *, word: str = "nothing") -> Any:
-    """A row whose values are paths, or `word`; it may be empty only if `default` is.
+    """Return a row of paths, or `word`; it may be empty only if `default` is.
 
-    A leading ``~`` is the home folder of the user of this process, ``~name`` that of another: no shell has
-    read a variable, or a flag of the form ``--database=~/x``.
+    A leading ``~`` is the home folder of the user of this process, ``~name`` that of another user. Shells do
+    not expand it in variables, nor in flags such as ``--database=~/x``.
     """
 
     def parse(written: str) -> str:
         if default and not written:
             raise ValueError(written)
         found = os.path.expanduser(written)
-        # Where there is no such home, a folder of that name would be made.
+        # Without such a home, the server would make a folder with this name.
         if found.startswith("~"):
             raise ValueError(written)
         return found
@@ -180,14 +180,14 @@ RATE_LIMIT_MAX = 1_000_000
 
 
 def rate(limit: int, window_s: int, meaning: str) -> Any:
-    """A row whose values are a `Rate`, or None where it is off."""
+    """Return a row of rates; the word off is None."""
 
     def parse(written: str) -> Rate | None:
         if written == "off":
             return None
         count, _, window = written.partition("/")
         limit, window_s = _parse_whole(count), parse_duration(window)
-        # Header fields tell the window in whole seconds.
+        # The headers that report the window have whole seconds.
         if not 1 <= limit <= RATE_LIMIT_MAX or not 1 <= window_s <= DAY_S or window_s % 1:
             raise ValueError(written)
         return Rate(limit, int(window_s))
@@ -202,7 +202,7 @@ def rate(limit: int, window_s: int, meaning: str) -> Any:
 
 
 def texts(meaning: str, allowed: str, check: Callable[[str], object]) -> Any:
-    """A row whose values are texts with commas between, each of which `check` lets pass; none by default."""
+    """Return a row of texts, none by default; `check` raises `ValueError` for a wrong one."""
 
     def parse(written: str) -> tuple[str, ...]:
         parts = tuple(part.strip() for part in written.split(",")) if written else ()
@@ -210,11 +210,11 @@ def texts(meaning: str, allowed: str, check: Callable[[str], object]) -> Any:
             check(part)
         return parts
 
-    return _row((), Kind(parse, ",".join, f"{allowed}, or nothing", "with commas between"), meaning)
+    return _row((), Kind(parse, ",".join, f"{allowed}, or nothing", "separated by commas"), meaning)
 
 
 def networks(meaning: str, *, words: tuple[str, ...] = ()) -> Any:
-    """A row whose values are networks in CIDR notation, or `words`, with commas between; none by default."""
+    """Return a row of networks in CIDR notation, or `words`; none by default."""
 
     def parse_one(written: str) -> str:
         return written if written in words else str(ipaddress.ip_network(written))
@@ -223,6 +223,6 @@ def networks(meaning: str, *, words: tuple[str, ...] = ()) -> Any:
         parts = written.split(",") if written else ()
         return tuple(parse_one(part.strip()) for part in parts)
 
-    form = "such as 10.0.0.0/8,::1/128, no bits set behind the prefix"
+    form = "such as 10.0.0.0/8,::1/128, without bits after the prefix"
     allowed = ", ".join(["networks", *words, "or nothing"])
     return _row((), Kind(parse, ",".join, allowed, form), meaning)

@@ -1,8 +1,8 @@
-"""The table of settings: `Settings`, one line for each, with its default, what is allowed and what it means.
+"""The table of settings: a line of `Settings` for each, with its default, allowed values and meaning.
 
 A setting is given as a flag (``--port 9000``), as an environment variable (``OPENRED_PORT=9000``), or has its
-default; the flag wins over the variable. To add one, add one line to the table. `config` hands it on to the
-part that it concerns.
+default; the flag wins over the variable. To add a setting, add a line to the table, and pass it on in
+`config` to the part that needs it.
 """
 
 from __future__ import annotations
@@ -53,19 +53,17 @@ def _check_host(written: str) -> None:
 class Settings:
     """One value for each setting. Durations are in seconds, sizes in bytes."""
 
-    # Loopback by default: a directory is opened to a network by decision, not by accident.
+    # Loopback by default: nobody opens a directory to a network by accident.
     host: str = text(
         "127.0.0.1", "an address or a name", "Address to listen on; 0.0.0.0 for all IPv4, :: for all."
     )
-    port: int = whole(8_000, 0, PORT_MAX, "Port to listen on; 0 takes any that is free.")
+    port: int = whole(8_000, 0, PORT_MAX, "Port to listen on; 0: any free port.")
     unix_socket: str = path("", "Path of a Unix socket to listen on as well.")
     tls_certificate: str = path("", "File with the certificate chain (PEM).")
     tls_key: str = path("", "File with the certificate's private key (PEM).")
-    admin_host: str = text(
-        "127.0.0.1", "an address or a name", "Address at which operators are heard; see Operations."
-    )
+    admin_host: str = text("127.0.0.1", "an address or a name", "Address to listen on for operators.")
     admin_port: int | None = port_or_off(
-        8_001, "Port at which operators are heard; 0 takes any that is free, off none."
+        8_001, "Port to listen on for operators; 0: any free port, off: none."
     )
     admin_names: tuple[str, ...] = texts(
         "Names by which operators call this server, beside loopback and `OPENRED_ADMIN_HOST`.",
@@ -75,45 +73,43 @@ class Settings:
     admin_socket: str = path("", "Path of a Unix socket for operators, of mode 0600.")
     admin_secret_file: str = path("", "File with the operators' secret; nothing: beside the database.")
     log_level: str = choice(
-        "info", ("debug", "info", "warning", "error"), "The least that is worth a log line."
+        "info", ("debug", "info", "warning", "error"), "Least severe messages that are logged."
     )
     log: str = choice(
         "auto",
         ("auto", "text", "json"),
-        "Form of the log: in colours on a terminal and plain elsewhere, always plain, or JSON lines.",
+        "Form of the log: auto is text, coloured on a terminal; text is never coloured; json is JSON Lines.",
     )
     access_log: float = number(
         0.0, 0.0, 1.0, "Share of the requests that get a line in the log; 0: none, 1: all."
     )
     fast_path: bool = switch(True, "Answer heartbeats that repeat on a connection without parsing them anew.")
 
-    database: str = path(
-        "data/openred.db", "Where the directory is kept; memory: keeps nothing.", word="memory:"
-    )
+    database: str = path("data/openred.db", "Path of the database; `memory:` stores nothing.", word="memory:")
     flush_interval_s: float = duration(
-        1.0, 0.01, 3_600.0, "How often heartbeats are written down; a crash forgets those that came since."
+        1.0, 0.01, 3_600.0, "How often signs of life are stored; a crash loses those that came since."
     )
     snapshot_interval_s: float = duration(
-        3_600.0, 0.0, 365 * DAY_S, "How often the database is copied, while the server runs; 0 is never."
+        3_600.0, 0.0, 365 * DAY_S, "How often the server takes a snapshot; 0: never."
     )
-    snapshots_kept: int = whole(24, 1, 100_000, "Snapshots beyond this many are removed, oldest first.")
-    snapshot_folder: str = path("", "Where snapshots lie; nothing: in `snapshots` beside the database.")
+    snapshots_kept: int = whole(24, 1, 100_000, "Number of snapshots kept; older ones are removed.")
+    snapshot_folder: str = path("", "Folder of snapshots; nothing: `snapshots` beside the database.")
     restore: str = choice(
         "auto",
         ("auto", "never"),
-        "Whether a damaged database is set aside at start and its newest good snapshot used.",
+        "Damaged database at start: auto uses its newest good snapshot instead; never refuses to start.",
     )
-    max_nodes: int = whole(100_000, 1, 50_000_000, "Nodes beyond this many are refused.")
+    max_nodes: int = whole(100_000, 1, 50_000_000, "Number of nodes; further registrations are refused.")
     nodes_bytes_max: int = whole(
         0,
         0,
         1 << 50,
-        "Bytes of memory that the records of all nodes may take, about; "
+        "Memory for the records of all nodes, about, in bytes; "
         "0: 2048 for each of OPENRED_MAX_NODES, at least 1 MiB.",
     )
-    shards: int = whole(64, 1, 4_096, "Parts the registry is cut into; more of them make shorter steps.")
+    shards: int = whole(64, 1, 4_096, "Shards of the registry; more shards make shorter pauses.")
 
-    heartbeat_tolerance_s: float = _dwell(180 * DAY_S, "Silence until a node is checked.")
+    heartbeat_tolerance_s: float = _dwell(180 * DAY_S, "Silence until an active node becomes pending_1st.")
     grace_s: float = _dwell(2 * DAY_S, "Grace after a missed heartbeat (pending_1st).")
     second_look_s: float = _dwell(
         3_600.0, "Pause before the second look (failed_1st); 0 skips it.", minimum_s=0.0
@@ -121,44 +117,49 @@ class Settings:
     retry_48h_s: float = _dwell(2 * DAY_S, "Wait for the first retry (retry_48h).")
     retry_2w_s: float = _dwell(14 * DAY_S, "Wait for the second retry (retry_2w).")
     retry_2m_s: float = _dwell(60 * DAY_S, "Wait for the third retry (retry_2m).")
-    coma_s: float = _dwell(730 * DAY_S, "How long a node may lie in coma before it is dead.")
-    tombstone_s: float = _dwell(365 * DAY_S, "How long the name of a dead node stays its own.")
+    coma_s: float = _dwell(730 * DAY_S, "How long a node stays in coma before it is dead.")
+    tombstone_s: float = _dwell(365 * DAY_S, "How long the name of a dead node stays reserved.")
     heartbeat_advice_s: float = duration(
-        DAY_S, 1.0, DWELL_S_MAX, "The pace of heartbeats that nodes are advised."
+        DAY_S, 1.0, DWELL_S_MAX, "Interval between heartbeats that nodes are advised to keep."
     )
-    tick_s: float = duration(1.0, 0.01, 60.0, "The scheduler looks for due nodes at least this often.")
+    tick_s: float = duration(1.0, 0.01, 60.0, "The scheduler handles deadlines at least this often.")
 
     mass_silence_share: float = number(
         0.05,
         0.001,
         1.0,
-        "Share of all nodes that may fall silent within an hour before checks are held; 1: never.",
+        "Share of all nodes that may fall silent within an hour before transitions are held; 1: never held.",
     )
     mass_silence_nodes_min: int = whole(
-        100, 1, 50_000_000, "Fewer silent nodes than this never hold the checks."
+        100, 1, 50_000_000, "Fewer silent nodes than this never cause a hold."
     )
     mass_silence_hold_max_s: float = duration(
-        DAY_S, 0.001, DWELL_S_MAX, "Checks are held no longer than this."
+        DAY_S, 0.001, DWELL_S_MAX, "Longest time for which transitions are held."
     )
 
     probe: str = choice(
-        "none", ("none", "tcp"), "How a silent node is checked: not at all, or by connecting to it."
+        "none", ("none", "tcp"), "How a silent node is probed: not at all, or by connecting to it."
     )
     probe_allow_private: bool = switch(
-        False, "Connect to private addresses, too; never to loopback or link-local ones."
+        False, "Probe private addresses, too; loopback and link-local ones are never probed."
     )
-    probe_concurrency: int = whole(32, 1, 1_024, "Nodes connected to at the same time.")
+    probe_concurrency: int = whole(32, 1, 1_024, "Nodes probed at the same time.")
 
     body_bytes_max: int = whole(_ENGINE.body_bytes_max, 1_024, 1 << 30, "Longest request body, in bytes.")
     head_timeout_s: float = duration(
-        _ENGINE.head_timeout_s, 0.1, 3_600.0, "Time for a request's head to come."
+        _ENGINE.head_timeout_s, 0.1, 3_600.0, "Time for the head of a request to arrive."
     )
     body_timeout_s: float = duration(
-        _ENGINE.body_timeout_s, 0.1, 3_600.0, "Time for a request's body to come."
+        _ENGINE.body_timeout_s, 0.1, 3_600.0, "Time for the body of a request to arrive."
     )
-    idle_timeout_s: float = duration(_ENGINE.idle_timeout_s, 0.1, DAY_S, "Time a connection may lie idle.")
+    idle_timeout_s: float = duration(
+        _ENGINE.idle_timeout_s, 0.1, DAY_S, "Time for which a connection may be idle."
+    )
     write_timeout_s: float = duration(
-        _ENGINE.write_timeout_s, 0.1, 3_600.0, "Time a client may leave a reply unread before it is cut off."
+        _ENGINE.write_timeout_s,
+        0.1,
+        3_600.0,
+        "Time for which a client may leave a response unread; then it is disconnected.",
     )
     drain_timeout_s: float = duration(
         _ENGINE.drain_timeout_s, 0.1, 3_600.0, "Time for requests in flight to finish when the server stops."
@@ -168,19 +169,17 @@ class Settings:
         _ENGINE.connections_per_address_max,
         1,
         1_000_000,
-        "Connections of one address at once (IPv6: one /64; a /56 may have 4, a /48 8 times as many).",
+        "Connections of one address at a time (IPv6: one /64; a /56 may have 4, a /48 8 times as many).",
     )
-    events_subscribers_max: int = whole(
-        1_000, 0, 1_000_000, "Clients that may follow GET /events at the same time."
-    )
+    events_subscribers_max: int = whole(1_000, 0, 1_000_000, "Subscribers of GET /events at the same time.")
 
     auth: str = choice(
         "open",
         ("open", "strict"),
-        "Whether nodes without a key are taken; strict: every change needs a signature.",
+        "Identity of nodes: open accepts nodes without a key; strict requires a signature for every change.",
     )
     authority: tuple[str, ...] = texts(
-        "What clients call this directory: requests signed for another one are refused.",
+        "Names by which clients call this directory; requests signed for another name are refused.",
         "hosts, each with :port where it is not 80 or 443",
         lambda written: Authorities((written,)),
     )
@@ -190,7 +189,7 @@ class Settings:
 
     key_folder: str = path(
         "",
-        "Where the directory's own keys lie; nothing: `keys` beside the database.",
+        "Folder of the directory's own keys; nothing: `keys` beside the database.",
     )
     key_secret_file: str = path(
         "",
@@ -204,27 +203,29 @@ class Settings:
     pq: str = choice(
         "auto",
         tuple(QuantumPolicy),
-        "Whether the root key is quantum-safe: where it can be, or else no start, or never.",
+        "Quantum-safe root key: auto uses one if possible; require refuses to start without; off uses none.",
     )
     offline_root: bool = switch(
-        False, "The root key lies on another machine, where `openred-central keys sign-keyset` uses it."
+        False, "The root key is on another machine, where `openred-central keys sign-keyset` uses it."
     )
 
     limit_register: Rate | None = rate(10, 60, "Registrations from one address (IPv6: one /64).")
     limit_discover: Rate | None = rate(60, 60, "Discoveries and look-ups from one address.")
     limit_proof_fail: Rate | None = rate(30, 60, "Failed proofs from one address.")
-    limit_heartbeat: Rate | None = rate(1, 60, "Heartbeats of one node; two may come at once.")
+    limit_heartbeat: Rate | None = rate(1, 60, "Heartbeats of one node; two may come in a burst.")
     limit_token: Rate | None = rate(5, 60, "Tokens, or pairs of them, for one node.")
     limit_new_nodes: Rate | None = rate(200, 1, "New nodes in all.")
     nodes_per_network_max: int = whole(
         NODES_MAX, 1, 50_000_000, "New nodes from one /24 or IPv6 /56, since the start."
     )
     rate_limit_exempt: tuple[str, ...] = networks(
-        "Networks to which none of these limits apply, nor that of connections for one address."
+        "Networks without these limits, and without the limit of connections for one address."
     )
     trusted_proxies: tuple[str, ...] = networks(
-        "Proxies that are believed who the client is; unix: those at the Unix socket.", words=(UNIX,)
+        "Proxies trusted to report the client address; unix: those at the Unix socket.", words=(UNIX,)
     )
     forwarded_header: str = choice(
-        X_FORWARDED_FOR, (X_FORWARDED_FOR, FORWARDED), "The header field in which they tell it."
+        X_FORWARDED_FOR,
+        (X_FORWARDED_FOR, FORWARDED),
+        "Header by which trusted proxies report the client address.",
     )

@@ -1,33 +1,32 @@
-"""What is told of the settings: their table, and names that are none of them."""
+"""Texts about the settings: their table in Markdown, and warnings of variables that are no settings."""
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 
 from .config import PREFIX, SETTINGS, is_service_link
 
-# Read by the commands that speak to a server, which have no settings.
+# The commands that send requests to a server read these; such commands have no settings.
 CLIENT_VARIABLES = frozenset({"OPENRED_URL", "OPENRED_CLAIM"})
 
-# The endings behind the name of the service in the siblings of OPENRED_PORT=tcp://10.0.0.1:8000.
+# The further variables that Kubernetes makes with OPENRED_PORT=tcp://10.0.0.1:8000, without the name of the
+# service.
 _OF_A_LINK = re.compile(
     r"_(?:PORT|SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The one of `known` that is most like `name`."""
-    # Here and not above: no start has to wait for what is said of a mistake.
-    import difflib
-
+    """Return the one of `known` that is most like `name`."""
     return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """One line for each variable that looks like a setting and is none, naming the nearest setting.
+    """Return a line for each variable that looks like a setting but is none; it names the nearest setting.
 
-    Those that Kubernetes makes for a service are told together, in one line for the service.
+    The variables that Kubernetes makes for a service get one line together.
     """
     known = [setting.variable for setting in SETTINGS.values()]
     names = sorted(name for name in environment if name.startswith(PREFIX))

@@ -1,4 +1,4 @@
-"""How a configuration comes about, and what becomes of it."""
+"""A configuration comes from flags and variables, and every part gets its options from it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from openred_central.micro_engine.limits import EngineLimits
 from openred_central.settings.config import SETTINGS, ConfigError, Configuration, load
 from tests.support.options import lifecycle_options, limit_options
 
-# What an operator has no reason to change.
+# Limits without a setting: operators have no reason to change them.
 ENGINE_CONSTANTS = {"backlog", "write_buffer_bytes_max", "linger_bytes_max", "linger_s"}
 
 
-def test_nothing_need_be_set() -> None:
+def test_no_setting_is_required() -> None:
     assert load({}, {}) == Configuration()
 
 
@@ -47,7 +47,7 @@ def test_a_variable_that_a_flag_replaces_is_not_read() -> None:
         (
             {"tick_s": "1 s"},
             {},
-            "--tick-s is '1 s', allowed is 0.01s to 1m (seconds, or a number with s, m, h or d behind it)",
+            "--tick-s is '1 s', allowed is 0.01s to 1m (seconds, or a number followed by s, m, h or d)",
         ),
         ({"admin_port": "no"}, {}, "--admin-port is 'no', allowed is 0 to 65535, or off"),
         ({}, {"OPENRED_PROBE": "udp"}, "OPENRED_PROBE is 'udp', allowed is none or tcp"),
@@ -57,12 +57,12 @@ def test_a_variable_that_a_flag_replaces_is_not_read() -> None:
             {},
             (
                 r"--trusted-proxies is 'fe80::1%eth0\nExecStartPre=x', allowed is networks, unix, or nothing "
-                "(such as 10.0.0.0/8,::1/128, no bits set behind the prefix)"
+                "(such as 10.0.0.0/8,::1/128, without bits after the prefix)"
             ),
         ),
     ],
 )
-def test_a_wrong_value_is_named_as_it_was_given_with_what_is_allowed(
+def test_error_names_the_given_value_and_the_allowed_ones(
     flags: dict[str, str], environment: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ConfigError) as raised:
@@ -70,7 +70,7 @@ def test_a_wrong_value_is_named_as_it_was_given_with_what_is_allowed(
     assert str(raised.value) == message
 
 
-def test_every_wrong_setting_is_named_at_once() -> None:
+def test_error_names_every_wrong_setting() -> None:
     with pytest.raises(ConfigError) as raised:
         load({"port": "many", "shards": "0"}, {"OPENRED_TICK_S": "soon"})
     assert [line.split(" is ")[0] for line in str(raised.value).splitlines()] == [
@@ -88,7 +88,7 @@ def test_every_wrong_setting_is_named_at_once() -> None:
 
 
 @given(st.sampled_from(sorted(SETTINGS)), st.text(max_size=200))
-def test_any_text_is_a_value_or_a_one_line_error_that_names_the_setting(name: str, written: str) -> None:
+def test_any_text_is_a_value_or_an_error_of_one_line(name: str, written: str) -> None:
     try:
         load({name: written}, {})
         return
@@ -127,7 +127,7 @@ def test_any_text_is_a_value_or_a_one_line_error_that_names_the_setting(name: st
         ),
     ],
 )
-def test_settings_that_do_not_fit_together_are_refused_as_they_were_given(
+def test_settings_that_do_not_fit_together_are_refused(
     flags: dict[str, str], environment: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ConfigError) as raised:
@@ -135,27 +135,27 @@ def test_settings_that_do_not_fit_together_are_refused_as_they_were_given(
     assert str(raised.value) == message
 
 
-def test_a_certificate_with_its_key_is_taken() -> None:
+def test_a_certificate_with_its_key_is_accepted() -> None:
     assert load({"tls_key": "key.pem", "tls_certificate": "chain.pem"}, {}).tls_key == "key.pem"
 
 
-def test_the_life_cycle_is_given_every_dwell_time() -> None:
+def test_the_life_cycle_gets_every_dwell_time() -> None:
     names = [row.name for row in fields(LifecycleOptions)]
     flags = {name: str(100 + index) for index, name in enumerate(names)}
     options = load(flags, {}).lifecycle()
     assert astuple(options) == tuple(100.0 + index for index in range(len(names)))
 
 
-def test_a_whole_life_can_be_had_in_ten_seconds() -> None:
+def test_a_whole_life_may_last_ten_seconds() -> None:
     names = [row.name for row in fields(LifecycleOptions)]
     assert load(dict.fromkeys(names, "1.25"), {}).lifecycle().coma_s == 1.25
 
 
-def test_the_second_look_can_be_left_out() -> None:
+def test_the_second_look_can_be_skipped() -> None:
     assert load({"second_look_s": "0"}, {}).lifecycle().second_look_s == 0.0
 
 
-def test_the_engine_is_given_every_limit_that_an_operator_may_set() -> None:
+def test_the_engine_gets_every_limit_that_has_a_setting() -> None:
     names = {row.name for row in fields(EngineLimits)} - ENGINE_CONSTANTS - {"exempt_networks"}
     flags = dict.fromkeys(names, "2000")
     engine = load({**flags, "rate_limit_exempt": "127.0.0.0/8"}, {}).engine()
@@ -163,12 +163,12 @@ def test_the_engine_is_given_every_limit_that_an_operator_may_set() -> None:
     assert engine.exempt_networks == ("127.0.0.0/8",)
 
 
-def test_a_trusted_proxy_may_open_as_many_connections_as_its_clients_need() -> None:
+def test_trusted_proxies_are_exempt_from_connection_limits() -> None:
     engine = load({"trusted_proxies": "10.0.0.1,unix", "rate_limit_exempt": "::1"}, {}).engine()
     assert engine.exempt_networks == ("::1/128", "10.0.0.1/32")
 
 
-def test_the_limits_are_given_every_policy_that_an_operator_may_set() -> None:
+def test_every_rate_limit_has_a_setting() -> None:
     policies = [row.name for row in fields(LimitOptions) if isinstance(row.default, Policy)]
     assert load({f"limit_{name}": "off" for name in policies}, {}).limits() == limit_options(
         **dict.fromkeys(policies)
@@ -187,12 +187,12 @@ def test_the_limits_are_given_every_policy_that_an_operator_may_set() -> None:
     )
 
 
-def test_without_settings_the_parts_have_their_own_defaults() -> None:
+def test_default_settings_are_the_defaults_of_the_parts() -> None:
     assert Configuration().lifecycle() == lifecycle_options()
     assert Configuration().engine() == EngineLimits()
     assert Configuration().limits() == limit_options()
 
 
-def test_a_configuration_made_in_code_is_checked_as_well() -> None:
+def test_a_configuration_made_in_code_is_checked_too() -> None:
     with pytest.raises(ConfigError, match="connections_per_address_max is 64"):
         Configuration(connections_max=1)

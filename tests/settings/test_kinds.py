@@ -1,4 +1,4 @@
-"""How settings are written, read, bounded and shown."""
+"""Values of settings are parsed, bounded and shown."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_duration_is_seconds_or_has_a_unit(written: str, seconds: float) -> No
 @pytest.mark.parametrize(
     "written", ["", "s", "-1", "+1", "1 s", "1S", "1w", "1_0", "1e3", "nan", "inf", "1.", ".5", "1h30m", "٣"]
 )
-def test_what_is_no_duration_is_refused(written: str) -> None:
+def test_other_text_is_no_duration(written: str) -> None:
     assert refuses(parse_duration, written)
 
 
@@ -72,7 +72,7 @@ def test_a_duration_is_shown_in_its_largest_whole_unit(seconds: float, shown: st
 
 
 @given(st.integers(0, 3_000_000_000_000))
-def test_a_duration_that_is_shown_is_read_as_itself(milliseconds: int) -> None:
+def test_a_shown_duration_parses_to_itself(milliseconds: int) -> None:
     assert parse_duration(show_duration(milliseconds / 1_000)) == pytest.approx(milliseconds / 1_000)
 
 
@@ -100,7 +100,7 @@ def test_a_duration_that_is_shown_is_read_as_itself(milliseconds: int) -> None:
         (RATE, "off", None),
     ],
 )
-def test_a_value_is_read_up_to_its_bounds(kind: Kind, written: str, value: object) -> None:
+def test_a_value_may_reach_its_bounds(kind: Kind, written: str, value: object) -> None:
     assert kind.parse(written) == value
 
 
@@ -148,7 +148,7 @@ def test_a_value_is_read_up_to_its_bounds(kind: Kind, written: str, value: objec
         (RATE, ""),
     ],
 )
-def test_a_value_outside_its_bounds_or_badly_written_is_refused(kind: Kind, written: str) -> None:
+def test_a_value_beyond_its_bounds_or_malformed_is_refused(kind: Kind, written: str) -> None:
     assert refuses(kind.parse, written)
 
 
@@ -166,7 +166,7 @@ def test_a_value_outside_its_bounds_or_badly_written_is_refused(kind: Kind, writ
         (RATE, "off, or 1 to 1000000 in 1s to 1d"),
     ],
 )
-def test_each_kind_says_what_is_allowed(kind: Kind, allowed: str) -> None:
+def test_each_kind_shows_its_allowed_values(kind: Kind, allowed: str) -> None:
     assert kind.allowed == allowed
 
 
@@ -177,16 +177,16 @@ def test_a_port_may_be_off(written: str, port: int | None) -> None:
 
 
 @pytest.mark.parametrize("written", ["65536", "-1", "", "OFF", "none", "1.5"])
-def test_what_is_neither_a_port_nor_off_is_refused(written: str) -> None:
+def test_other_text_is_no_port(written: str) -> None:
     assert refuses(ADMIN_PORT.parse, written)
 
 
-def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_may_begin_with_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/alice")
     assert SOCKET.parse("~/a/b") == "/home/alice/a/b"
     assert SOCKET.parse("~") == "/home/alice"
     assert SOCKET.parse("a/~/b~") == "a/~/b~"
     assert SOCKET.parse("~root/a") == os.path.expanduser("~root/a")
-    # A user without a known home gets no folder of that name.
+    # A user without a known home is refused.
     with pytest.raises(ValueError, match="~nobody-of-this-name/a"):
         SOCKET.parse("~nobody-of-this-name/a")

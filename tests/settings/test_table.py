@@ -1,4 +1,4 @@
-"""The table of settings: what stands in each row."""
+"""Each row of the table of settings is sound."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from openred_central.settings.config import SETTINGS
 from openred_central.settings.table import Settings
 
 
-def test_a_server_that_nobody_configured_is_open_to_nobody_else() -> None:
+def test_a_server_without_settings_listens_on_loopback_only() -> None:
     settings = Settings()
     assert (settings.host, settings.port) == ("127.0.0.1", 8_000)
     assert (settings.admin_host, settings.admin_port) == ("127.0.0.1", 8_001)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_each_default_is_allowed_and_reads_as_itself(name: str) -> None:
+def test_each_default_is_allowed(name: str) -> None:
     setting = SETTINGS[name]
     assert setting.kind.parse(setting.kind.show(setting.default)) == setting.default
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_each_setting_says_what_it_means_in_a_sentence_with_its_unit_last(name: str) -> None:
+def test_each_meaning_is_a_sentence_and_each_name_ends_with_its_unit(name: str) -> None:
     setting = SETTINGS[name]
     assert re.fullmatch(r"[A-Z].*\.", setting.meaning)
     assert name.endswith("_s") == (setting.kind.form.startswith("seconds"))
@@ -35,6 +35,6 @@ def test_operators_may_call_the_server_by_any_host(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["openred:8001", "a b", "http://openred", "[fd00::5]:1", "a,,b", "*"])
-def test_what_is_no_host_is_no_name_for_operators(name: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011  (text of many kinds)
+def test_other_text_is_no_name_for_operators(name: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  (the text depends on the name)
         SETTINGS["admin_names"].kind.parse(name)

@@ -1,4 +1,4 @@
-"""What is told of the settings."""
+"""Unknown variables are reported, and the settings are documented."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from openred_central.settings.config import SETTINGS, Configuration, load
 from openred_central.settings.texts import settings_markdown, unknown_variables
 
 
-def test_an_unknown_variable_is_warned_of_with_the_nearest_setting() -> None:
+def test_a_warning_of_an_unknown_variable_names_the_nearest_setting() -> None:
     environment = {"OPENRED_PROT": "1", "OPENRED_PORT": "1", "PATH": "/bin", "OPENRED_MAXNODES": "5"}
     environment["OPENRED_URL"] = "http://directory.example"
     assert unknown_variables(environment) == [
@@ -17,7 +17,7 @@ def test_an_unknown_variable_is_warned_of_with_the_nearest_setting() -> None:
     ]
 
 
-# Variables that Kubernetes sets for a service with the port 8000, by the name that stands in front.
+# Variables that Kubernetes sets for a service with the port 8000, without the name of the service.
 LINK = {
     "SERVICE_HOST": "10.0.0.1",
     "SERVICE_PORT": "8000",
@@ -31,18 +31,18 @@ LINK = {
 
 
 @pytest.mark.parametrize("service", ["OPENRED", "OPENRED_ADMIN", "OPENRED_CENTRAL"])
-def test_what_kubernetes_sets_for_a_service_is_passed_over_with_one_hint(service: str) -> None:
+def test_variables_of_a_kubernetes_service_are_ignored_with_one_hint(service: str) -> None:
     environment = {f"{service}_{name}": value for name, value in LINK.items()}
     assert load({}, environment) == Configuration()
-    (told,) = unknown_variables(environment)
-    assert told.startswith(f"{service}_PORT is tcp://10.0.0.1:8000, which Kubernetes sets for a service")
-    assert "enableServiceLinks: false" in told
-    # A flag counts all the same, and what is no link is what it was.
+    (warning,) = unknown_variables(environment)
+    assert warning.startswith(f"{service}_PORT is tcp://10.0.0.1:8000, which Kubernetes sets for a service")
+    assert "enableServiceLinks: false" in warning
+    # A flag still counts, and a variable that is no such link stays unknown.
     assert load({"port": "9000", "admin_port": "9001"}, environment).port == 9_000
     assert len(unknown_variables({"OPENRED_SERVICE_PORT": "8000"})) == 1
 
 
-def test_a_setting_that_is_no_port_is_never_passed_over() -> None:
+def test_a_setting_that_is_no_port_is_never_ignored() -> None:
     environment = {"OPENRED_KEY_FOLDER": "tcp://10.0.0.1:8000"}
     assert load({}, environment).key_folder == "tcp://10.0.0.1:8000"
 
