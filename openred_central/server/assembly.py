@@ -1,4 +1,4 @@
-"""The wiring diagram: make each part of a server from the settings and the parts that it needs.
+"""The wiring of a server: make each part from the settings and the parts that it needs.
 
 `server` has the order in which they start and stop.
 """
@@ -54,19 +54,19 @@ from .operators import Operators
 log = logging.getLogger("openred.server")
 
 REQUEST_ID_BYTES = 8
-# More rows that cannot be served are counted, not listed.
+# The log lists so many rows that cannot be served, and counts the others.
 UNSERVED_LOGGED_MAX = 50
-# The descriptors beside those of connections and probes: operators, rejected connections that are still open,
-# the database, snapshots, keys, listeners, the log and the loop's own.
+# Descriptors beside those of connections and probes: of operators, of rejected connections that are still
+# open, of the database, snapshots, keys, listeners, the log and the event loop.
 DESCRIPTORS_BESIDE: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """Makes the parts of one server from its `configuration`.
+    """The maker of the parts of one server.
 
-    `random` returns floats in [0, 1), `entropy` so many random bytes; `started_s` is the monotonic time at
-    which the start began.
+    `random` returns floats in [0, 1), `entropy` returns so many random bytes. `started_s` is the monotonic
+    time at which the start began.
     """
 
     configuration: Configuration
@@ -76,7 +76,7 @@ class Assembly:
     started_s: float
 
     def load(self, store: Store) -> tuple[Directory, AttendedTime]:
-        """Load the directory from `store`, and its attended time. Raises `StoreError`."""
+        """Load the directory and its attended time from `store`. Raises `StoreError`."""
         configuration = self.configuration
         directory = Directory(
             configuration.directory(),
@@ -87,11 +87,11 @@ class Assembly:
         return directory, load(directory, store, self.clock, tick_s=configuration.tick_s)
 
     def saver(self, directory: Directory, attended: AttendedTime, store: Store, writer: Executor) -> Saver:
-        """Return the task that saves changes of `directory` in `store`, by the thread of `writer`."""
+        """Return the task that saves changes of `directory` in `store`, with the thread of `writer`."""
         return Saver(directory.saving, store, writer, attended.now, self.configuration.saver())
 
     def revocation_saver(self, store: Store, writer: Executor) -> RevocationSaver:
-        """Return the part that saves revocations, with those in `store` restored; log damaged ones."""
+        """Return the part that saves revocations. Restore those in `store`, and log damaged ones."""
         revoked, damaged = load_revocations(store)
         _log_unusable(damaged, store.location)
         revocations = Revocations()
@@ -126,7 +126,10 @@ class Assembly:
         run: bytes,
         certificate: Certificate | None,
     ) -> Parts:
-        """Return the parts that have figures; make engine, scheduler and snapshotter. `run` as in `Run`."""
+        """Make engine, scheduler and snapshotter, and return all parts that have figures.
+
+        `run` is as in `Run`.
+        """
         directory.nodes.transitions.observers += (log_transitions, feed.offer)
         scheduler = Scheduler(
             directory,
@@ -188,7 +191,7 @@ class Assembly:
         )
 
     def operators(self) -> Operators | None:
-        """Return the operators' listeners; None if the settings want none."""
+        """Return the operators' listeners, None if the settings turn them off."""
         configuration = self.configuration
         options = configuration.operators()
         if options.port is None and options.socket is None:
@@ -216,7 +219,7 @@ class Assembly:
         )
 
     def _engine(self) -> Engine:
-        """Return the engine, with the access log if one is wanted."""
+        """Return the engine, with an access log if the settings turn it on."""
         share, new_request_id = self.configuration.access_log, self._new_request_id
         return Engine(
             limits=make_room(self.configuration.engine(), self.configuration.probes_max),
@@ -227,13 +230,13 @@ class Assembly:
         )
 
     def _client(self) -> Callable[[Request], str]:
-        """Return the function that finds the address that a request counts as, for the log."""
+        """Return the function that finds the client address of a request, for the log."""
         options = self.configuration.limits()
         origins = Origins(options.trusted_proxies, header=options.forwarded_header)
         return lambda request: origins.of(request.peer, request.headers.get).address
 
     def _snapshotter(self, store: Store) -> Snapshotter | None:
-        """Return the task that takes snapshots; None if there is no file to copy."""
+        """Return the task that takes snapshots, None if there is no file to copy."""
         configuration = self.configuration
         database = database_path(configuration.database)
         if database is None:
@@ -247,7 +250,7 @@ class Assembly:
             directory=directory,
             limits=limits,
             claims=Claims(self._claim_key(store, directory)),
-            # In memory only: a restart voids all sessions, and nodes sign once more.
+            # The key is in memory only: a restart voids all sessions, and nodes sign once more.
             sessions=Sessions(self.entropy(SESSION_KEY_BYTES)),
             rings=ReplayRings(),
             authorities=Authorities(configuration.authority),
@@ -279,7 +282,7 @@ class Assembly:
 
 
 def log_unserved(directory: Directory, location: str) -> None:
-    """Log each row of the store at `location` that cannot be served; of very many, their number."""
+    """Log the rows of the store at `location` that cannot be served: the first ones, and how many more."""
     _log_unusable(directory.nodes.unserved, location)
 
 
@@ -297,7 +300,7 @@ def descriptors_needed(connections_max: int, probes_max: int) -> int:
 
 
 def room(descriptors_max: int, connections_max: int, probes_max: int) -> int:
-    """Return how many connections there is room for, at least one, with `descriptors_max` descriptors."""
+    """Return how many connections fit into `descriptors_max` descriptors, at least one."""
     left = descriptors_max - descriptors_needed(0, probes_max)
     # If the others need nearly all descriptors, connections get a quarter.
     return max(1, min(connections_max, max(left, descriptors_max // 4)))
@@ -306,12 +309,12 @@ def room(descriptors_max: int, connections_max: int, probes_max: int) -> int:
 def make_room(limits: EngineLimits, probes_max: int) -> EngineLimits:
     """Raise the limit of open descriptors as far as `limits` need and the system permits.
 
-    Return `limits`, with fewer connections if there is no room for them; the log says so.
+    Return `limits`. If the system permits less, log that and return limits with fewer connections.
     """
     wanted = descriptors_needed(limits.connections_max, probes_max)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _finite(soft) < min(wanted, _finite(hard)):
-        # A system may refuse this; the limit that it then reports counts.
+        # Some systems refuse this; then the present limit counts.
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, _finite(hard)), hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -334,5 +337,5 @@ def make_room(limits: EngineLimits, probes_max: int) -> EngineLimits:
 
 
 def _finite(limit: int) -> int:
-    """Return `limit` as a number; no limit is a number larger than any need."""
+    """Return `limit`, or a number larger than any need if there is no limit."""
     return 2**31 if limit == resource.RLIM_INFINITY else limit

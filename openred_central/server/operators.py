@@ -1,4 +1,4 @@
-"""The operators' listeners: an engine for TCP and one for the Unix socket, beside the public one."""
+"""The operators' listeners: one engine for TCP and one for the Unix socket, besides the public engine."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ SOCKET_MODE = 0o600
 
 
 class Operators:
-    """Where operators are heard.
+    """The listeners for operators.
 
-    Arguments: `options` say where; `secret_file` is where the secret lies, None where it has no place;
-    `random_bytes` makes a new one; `limits` are those of the public engine; `clock` and `new_request_id` as
-    for every engine.
+    `options` are their addresses. `secret_file` is the path of the secret, None if nothing is stored;
+    `random_bytes` makes a new secret. `limits` are those of the public engine; `clock` and `new_request_id`
+    are as in `Engine`.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class Operators:
         self._engines: list[Engine] = []
 
     async def start(self, desk: Desk) -> list[str]:
-        """Listen. Returns the addresses; none where nobody wants to.
+        """Listen, and return the addresses.
 
-        Raises `OSError` where it cannot listen, `SecretError` where the secret file cannot be used.
+        Raises `OSError` if it cannot listen, `SecretError` if the secret file cannot be used.
         """
         options, addresses = self._options, []
         if options.port is not None:
@@ -82,11 +82,11 @@ class Operators:
         return addresses
 
     async def drain(self) -> None:
-        """Finish what is in flight, and stop."""
+        """Answer the requests in flight, and stop."""
         await asyncio.gather(*(engine.drain() for engine in self._engines))
 
     def hurry(self) -> None:
-        """Wait no longer for what is in flight."""
+        """Wait no longer for requests in flight."""
         for engine in self._engines:
             engine.hurry()
 
@@ -104,28 +104,28 @@ class Operators:
     def _secret(self) -> str | None:
         if self._secret_file is None:
             log.warning(
-                "operators have no secret, since nothing is kept on disk: over TCP /admin/ refuses all; "
-                "to use it, give OPENRED_ADMIN_SECRET_FILE or OPENRED_ADMIN_SOCKET"
+                "operators have no secret, since nothing is stored on disk: over TCP, /admin/ refuses every "
+                "request; to use it, set OPENRED_ADMIN_SECRET_FILE or OPENRED_ADMIN_SOCKET"
             )
             return None
         secret, open_to_others = read_or_make(self._secret_file, self._random_bytes)
         if open_to_others:
-            log.warning("others than its owner may read the secret file %s", self._secret_file)
+            log.warning("users other than its owner may read the secret file %s", self._secret_file)
         return secret
 
 
 class Keys(Protocol):
-    """What operators may do to the directory's keys; `Keykeeper` is what they get."""
+    """The changes of the directory's keys that operators may make; `Keykeeper` makes them."""
 
     async def rotate(self) -> None:
-        """Have the signing key replaced. Raises `KeyFileError` and `RootRefused`."""
+        """Replace the signing key soon. Raises `KeyFileError` or `RootRefused`."""
 
     async def revoke(self, key_id: str) -> None:
-        """Let a signing key count no more. Raises also `ValueError` where there is none."""
+        """Invalidate a signing key. Raises also `ValueError` for an unknown id."""
 
 
 def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter | None, keys: Keys) -> Desk:
-    """What the operators' endpoints need of the server."""
+    """Return what the operators' endpoints need of the server."""
 
     async def rotate_keys() -> None:
         try:
@@ -140,7 +140,7 @@ def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter |
             raise CallerError(
                 404,
                 "key_not_found",
-                f"No key of the directory is called {key_id!r}.",
+                f"The directory has no key {key_id!r}.",
                 suggestion="`openred-central keys show` lists them.",
             ) from None
         except (KeyFileError, RootRefused) as error:
@@ -151,7 +151,7 @@ def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter |
             raise CallerError(
                 409,
                 "nothing_to_copy",
-                "This server keeps nothing on disk, so there is nothing to take a snapshot of.",
+                "This server stores nothing on disk, so there is nothing to take a snapshot of.",
                 suggestion="Start it with a database.",
             )
         try:
@@ -161,7 +161,7 @@ def make_desk(api: Api, metrics: Callable[[], bytes], snapshotter: Snapshotter |
                 503,
                 "snapshot_failed",
                 f"The snapshot could not be taken: {error}.",
-                suggestion="Mend what the message tells; older snapshots are as they were.",
+                suggestion="Fix the cause in the message and try again. Older snapshots are unchanged.",
             ) from error
         return {
             "taken_at": rfc3339(manifest.taken_at),
@@ -178,7 +178,7 @@ def _keys_unusable(error: Exception) -> CallerError:
         503,
         "store_unavailable",
         f"The keys cannot be used as they are: {error}.",
-        suggestion="Mend what the message tells; the server tries again every minute.",
+        suggestion="Fix the cause in the message. The server tries again every minute.",
         headers=(("Retry-After", "60"),),
     )
 

@@ -48,7 +48,8 @@ from .vault import Vault, open_vault
 
 log = logging.getLogger("openred.server")
 
-# Signals that end the server in order: from the keyboard, a limit of processor time, a failing supply, too.
+# Signals that stop the server in good order, also those of the keyboard, of a limit of processor time, and of
+# a failing power supply.
 STOPPING = tuple(
     getattr(signal, name)
     for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGXCPU", "SIGPWR")
@@ -92,7 +93,7 @@ def serve(configuration: Configuration, *, begin_anew: bool = False) -> int:
         return exit_code(error)
     if saved:
         return ExitCode.DONE
-    log.error("ended without saving all changes; the lines before name what is lost")
+    log.error("ended without saving all changes; the log lines above name what is lost")
     logging.shutdown()
     # An orderly exit would wait for ever for a commit that never returns.
     os._exit(ExitCode.FAILED)
@@ -111,7 +112,7 @@ def exit_code(error: BaseException) -> ExitCode:
 def _passes(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error):
         return result_code(error) in _PASSING_RESULTS
-    # The numbers of TLS errors are their own.
+    # TLS errors have numbers of their own.
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
         return error.errno in _PASSING_ERRORS
     return isinstance(error, PassingError)
@@ -242,7 +243,7 @@ class Server:
             vault.keykeeper.stop()
             await prober.stop()
             self._supervisor.stop()
-            # Callers rely on changes that were acknowledged as not yet saved, so both try again for a while.
+            # Callers know changes that are not durable yet, and rely on them: try again for a while.
             await asyncio.gather(saver.finish(), revocation_saver.finish())
             self._notifier.stop()
         await asyncio.gather(*tasks)
@@ -284,7 +285,7 @@ def _end(saver: Saver, revocation_saver: RevocationSaver, vault: Vault) -> End:
 
 
 def _close(store: Store) -> None:
-    """Close `store`. A failure loses nothing, and must not hide why the server could not start."""
+    """Close `store`. A failure loses no data, and must not hide why the server could not start."""
     try:
         store.close()
     except StoreError as error:
@@ -292,10 +293,10 @@ def _close(store: Store) -> None:
 
 
 def _on_signal(callback: Callable[[], object], numbers: Iterable[int] = STOPPING) -> None:
-    """Have `callback` called in the loop at each of these signals.
+    """Call `callback` in the event loop at each of these signals.
 
-    The handlers of the loop itself would let these signals kill the process for a moment when it closes. A
-    signal that repeats before the callback ran adds nothing: a storm of signals must not fill the loop.
+    The loop's own handlers would let these signals kill the process for a moment when the loop closes. A
+    signal that repeats before the callback ran is ignored: a storm of signals must not fill the loop.
     """
     loop, waiting = asyncio.get_running_loop(), set[int]()
 
@@ -303,13 +304,13 @@ def _on_signal(callback: Callable[[], object], numbers: Iterable[int] = STOPPING
         waiting.discard(number)
         callback()
 
-    def came(number: int, _: object) -> None:
+    def received(number: int, _: object) -> None:
         if number not in waiting:
             waiting.add(number)
             loop.call_soon_threadsafe(call, number)
 
     for number in numbers:
-        signal.signal(number, came)
+        signal.signal(number, received)
 
 
 def _ignore_signals() -> None:
@@ -319,7 +320,7 @@ def _ignore_signals() -> None:
 
 
 def _renew(certificate: Certificate | None, engine: Engine) -> None:
-    """Read the certificate and its key again, for new connections; nothing else is read again."""
+    """Read the certificate and its key again, for new connections."""
     if certificate is None:
         log.info("SIGHUP has no effect: there is no certificate to read again")
         return
@@ -347,7 +348,7 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
 
 
 def _failures(supervisor: Supervisor, vault: Vault) -> dict[str, int]:
-    """Return how often each background task failed; the keykeeper survives failures of files by itself."""
+    """Return how often each background task failed, with the failures that the keykeeper handled itself."""
     failed = supervisor.failures
     return {**failed, "keykeeper": failed["keykeeper"] + vault.keykeeper.trouble.failures}
 

@@ -1,7 +1,7 @@
-"""The directory's own keys, put together from the settings: where they are, and the task that keeps them.
+"""The directory's own keys as the settings say: their folder, and the task that keeps them.
 
-The start looks at the keys, and a first need opens them: see `check_keys`. They are opened at once if only
-that shows whether the settings can be fulfilled.
+The start only checks the files of the keys (`check_keys`), and the first use opens them. The start opens them
+at once if nothing else shows whether the settings can be met.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..listening import StartError
 from ..security.directory_keys.root import COMPOSITE, KeyOptions, QuantumPolicy, RootRefused
 from ..settings.config import Configuration
+from ..storage.keys.directory_keys import DirectoryKeys
 from ..storage.keys.key_files import KeyFileError, KeyFiles, check_keys, read_secret
 from ..storage.loading import database_path
 from ..tasks.keykeeper import Keykeeper
-
-if TYPE_CHECKING:
-    from ..storage.keys.directory_keys import DirectoryKeys
 
 # Signatures are computed without the lock of the interpreter, so two threads are twice as fast as one.
 THREADS = 2
@@ -40,12 +37,12 @@ class Vault:
         secret = read_secret(Path(written)) if written else None
         self.folder = self._folder(configuration)
         files, options = KeyFiles(self.folder, entropy, secret=secret), configuration.keys()
-        self._at_once = secret is not None or _asks_for_more(options)
+        self._at_once = secret is not None or _need_opening(options)
         root_suite = None if options.offline_root else check_keys(files, options)
-        self.keykeeper = Keykeeper(lambda: _load(files, options), clock, self._executor, root_suite)
+        self.keykeeper = Keykeeper(lambda: DirectoryKeys(files, options), clock, self._executor, root_suite)
 
     async def run(self) -> None:
-        """Keep the keys until `keykeeper.stop`, from when they are needed.
+        """Keep the keys, from their first use until `keykeeper.stop`.
 
         Raises `StartError` if the server must not go on with these keys.
         """
@@ -67,7 +64,7 @@ class Vault:
             return Path(configuration.key_folder)
         folder = keys_folder(configuration.database)
         if folder is None:
-            # A directory in memory has no place for its keys either.
+            # A directory in memory stores no keys either.
             self._temporary = tempfile.TemporaryDirectory(prefix="openred-keys-")
             return Path(self._temporary.name)
         return folder
@@ -81,20 +78,13 @@ def open_vault(configuration: Configuration, clock: Clock, entropy: Callable[[in
         raise StartError(str(error)) from error
 
 
-def _asks_for_more(options: KeyOptions) -> bool:
-    """Return whether only opening the keys shows if the settings can be fulfilled.
+def _need_opening(options: KeyOptions) -> bool:
+    """Return whether only opening the keys shows that the options can be met.
 
-    A root key on another machine has to sign a key set; a library for quantum-safe keys may be missing.
+    A root key on another machine has to sign a key set. The library for quantum-safe keys may be missing.
     """
     composite = options.token_suite == COMPOSITE or options.quantum is QuantumPolicy.REQUIRE
     return options.offline_root or composite
-
-
-def _load(files: KeyFiles, options: KeyOptions) -> DirectoryKeys:
-    # It imports `cryptography`, which a server may never need.
-    from ..storage.keys.directory_keys import DirectoryKeys
-
-    return DirectoryKeys(files, options)
 
 
 def keys_folder(database: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""What the wiring decides by itself. That all parts work together is shown in tests/e2e."""
+"""The wiring makes a few decisions of its own; tests/e2e shows that all parts work together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.records import alter, batch, opened, record
 
 
 class Assembled:
-    """The parts of one server on `store`, as `configuration` says; `byte` is all that its entropy gives."""
+    """The parts of one server on `store` with `configuration`; its entropy repeats `byte`."""
 
     def __init__(self, configuration: Configuration, store: Store, writer: ThreadPoolExecutor, byte: bytes):
         assembly = Assembly(
@@ -73,13 +73,13 @@ def test_a_claim_outlives_the_server(tmp_path: Path) -> None:
         assert second.api.prover.claims.is_valid(claim, "alice", 1.0)
 
 
-def test_a_key_of_claims_that_is_damaged_gives_way_to_a_new_one_and_that_is_told(
+def test_a_damaged_key_of_claims_is_replaced_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     configuration = Configuration(database=str(tmp_path / "openred.db"))
     with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\1") as first:
         claim = first.api.prover.claims.claim("alice", 1.0)
-    assert caplog.text == "", "the first key is nothing to tell"
+    assert caplog.text == "", "nothing is wrong when the first key is made"
     alter(tmp_path / "openred.db", f"UPDATE secret SET value = x'00' WHERE name = '{CLAIM_KEY}'")
     with assembled(configuration, SqliteStore(tmp_path / "openred.db"), b"\2") as second:
         assert not second.api.prover.claims.is_valid(claim, "alice", 1.0)
@@ -92,7 +92,7 @@ def test_a_key_of_claims_that_is_damaged_gives_way_to_a_new_one_and_that_is_told
     assert caplog.text == ""
 
 
-def test_a_key_of_claims_that_is_missing_though_there_are_nodes_is_told(
+def test_a_key_of_claims_missing_beside_nodes_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(tmp_path / "openred.db") as store:
@@ -101,7 +101,7 @@ def test_a_key_of_claims_that_is_missing_though_there_are_nodes_is_told(
         assert "is missing: the server made a new one, so earlier claims are void" in caplog.text
 
 
-def test_rows_that_are_set_aside_are_told_with_their_slots_up_to_a_number(
+def test_unusable_rows_are_logged_with_their_slots_up_to_a_limit(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     count = UNSERVED_LOGGED_MAX + 3
@@ -128,7 +128,7 @@ def test_no_session_outlives_the_server(tmp_path: Path) -> None:
     assert sessions[0] != sessions[1]
 
 
-def test_a_damaged_revocation_is_told_and_all_others_count(
+def test_a_damaged_revocation_is_logged_and_all_others_count(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "openred.db"
@@ -138,11 +138,11 @@ def test_a_damaged_revocation_is_told_and_all_others_count(
     with assembled(Configuration(), SqliteStore(path)) as server:
         assert "A" * 22 in server.api.revocations
         assert len(server.api.revocations) == 1
-    told = "openred.db, where it stays as it is: b'torn' is revoked, which is no id of a token"
-    assert told in caplog.text
+    warning = "openred.db, where it stays as it is: b'torn' is revoked, which is no id of a token"
+    assert warning in caplog.text
 
 
-def test_only_what_is_on_disk_is_copied(tmp_path: Path) -> None:
+def test_a_directory_in_memory_takes_no_snapshots(tmp_path: Path) -> None:
     with assembled(Configuration(database="memory:")) as server:
         assert server.parts.snapshotter is None
     with assembled(Configuration(database=str(tmp_path / "openred.db"))) as server:
@@ -150,14 +150,14 @@ def test_only_what_is_on_disk_is_copied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fast_path", [True, False])
-def test_setting_switches_the_fast_path(fast_path: bool) -> None:
+def test_a_setting_switches_the_fast_path(fast_path: bool) -> None:
     with assembled(Configuration(database="memory:", fast_path=fast_path)) as server:
         install(server.parts.engine, server.api)
         prepared = [route.template for route in server.parts.engine.routes() if route.prepare is not None]
         assert prepared == (["/heartbeat/{node_id}"] if fast_path else [])
 
 
-def test_files_may_be_open_for_all_connections_and_probes() -> None:
+def test_the_limit_of_open_files_covers_connections_and_probes() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (600, before[1]))
     try:

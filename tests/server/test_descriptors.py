@@ -1,4 +1,4 @@
-"""Room for connections, and what is said where there is none."""
+"""The server raises the limit of open files, or accepts fewer connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMITS = EngineLimits(connections_max=1_000, connections_per_address_max=800)
 
 @pytest.fixture(autouse=True)
 def kept() -> Iterator[None]:
-    """Whatever a test makes of the limit of this process, it is as before afterwards."""
+    """Restore the limit of this process after each test."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -26,7 +26,7 @@ def allow(soft: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
-def test_some_are_left_for_operators_the_store_and_probes() -> None:
+def test_descriptors_are_reserved_for_operators_store_and_probes() -> None:
     assert descriptors_needed(10_000, 32) == 10_032 + DESCRIPTORS_BESIDE
     assert room(descriptors_needed(10_000, 32), 10_000, 32) == 10_000
     assert room(descriptors_needed(10_000, 32) - 1, 10_000, 32) == 9_999
@@ -34,28 +34,28 @@ def test_some_are_left_for_operators_the_store_and_probes() -> None:
 
 
 @pytest.mark.parametrize(("descriptors_max", "connections"), [(300, 75), (100, 25), (3, 1)])
-def test_where_there_are_hardly_any_all_parts_get_some(descriptors_max: int, connections: int) -> None:
+def test_scarce_descriptors_are_shared(descriptors_max: int, connections: int) -> None:
     assert room(descriptors_max, 10_000, 32) == connections
     assert room(descriptors_max, 1, 0) == 1
 
 
-def test_the_limit_is_raised_as_far_as_is_needed(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_limit_is_raised_as_far_as_needed(caplog: pytest.LogCaptureFixture) -> None:
     allow(600)
     assert make_room(LIMITS, 32) is LIMITS
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == descriptors_needed(1_000, 32)
     assert caplog.records == []
 
 
-def test_a_limit_that_is_high_enough_stays() -> None:
+def test_a_sufficient_limit_is_unchanged() -> None:
     allow(descriptors_needed(1_000, 32) + 5)
     assert make_room(LIMITS, 32) is LIMITS
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == descriptors_needed(1_000, 32) + 5
 
 
-def test_where_the_system_allows_less_fewer_connections_are_accepted_and_the_log_says_so(
+def test_a_low_limit_means_fewer_connections_and_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As where the hard limit is that low, too; that could not be undone here.
+    # Lower the limit in appearance only: a lowered hard limit cannot be raised again.
     monkeypatch.setattr(resource, "getrlimit", lambda _: (600, 600))
     with caplog.at_level(logging.WARNING):
         fitted = make_room(LIMITS, 0)
@@ -68,6 +68,6 @@ def test_where_the_system_allows_less_fewer_connections_are_accepted_and_the_log
     assert "no more than 344 connections" in record.getMessage()
 
 
-def test_without_a_limit_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_limit_all_connections_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     assert make_room(EngineLimits(connections_max=1_000_000), 1_024).connections_max == 1_000_000

@@ -20,7 +20,7 @@ from openred_central.storage.store import StoreError
 
 
 def sqlite_error(code: int) -> sqlite3.Error:
-    error = sqlite3.OperationalError("as SQLite would say it")
+    error = sqlite3.OperationalError("a message of SQLite")
     error.sqlite_errorcode = code
     return error
 
@@ -37,7 +37,7 @@ def sqlite_error(code: int) -> sqlite3.Error:
         (OSError(errno.ENOTDIR, "no folder"), ExitCode.CONFIG),
         (sqlite_error(sqlite3.SQLITE_BUSY), ExitCode.FAILED),
         (sqlite_error(sqlite3.SQLITE_FULL), ExitCode.FAILED),
-        # With the extended part of its code.
+        # An extended result code.
         (sqlite_error(sqlite3.SQLITE_IOERR_WRITE), ExitCode.FAILED),
         (sqlite_error(sqlite3.SQLITE_CORRUPT), ExitCode.CONFIG),
         (sqlite_error(sqlite3.SQLITE_NOTADB), ExitCode.CONFIG),
@@ -45,24 +45,24 @@ def sqlite_error(code: int) -> sqlite3.Error:
     ],
 )
 def test_a_failed_opening_is_judged_by_its_cause(cause: Exception, expected: int, tmp_path: Path) -> None:
-    with pytest.raises(StoreError) as told, reported("open", tmp_path / "nodes.db"):
+    with pytest.raises(StoreError) as raised, reported("open", tmp_path / "nodes.db"):
         raise cause
-    assert exit_code(told.value) == expected
+    assert exit_code(raised.value) == expected
 
 
-def test_a_database_that_another_server_has_may_be_free_later(tmp_path: Path) -> None:
+def test_a_database_in_use_may_be_free_later(tmp_path: Path) -> None:
     first, second = FileLock(tmp_path / "nodes.db"), FileLock(tmp_path / "nodes.db")
     first.acquire()
-    with pytest.raises(StoreError) as told:
+    with pytest.raises(StoreError) as raised:
         second.acquire()
     first.release()
-    assert exit_code(told.value) == ExitCode.FAILED
+    assert exit_code(raised.value) == ExitCode.FAILED
 
 
 def listen(host: str, port: int = 0, unix_socket: str = "", **environment: str) -> StartError:
-    with pytest.raises(StartError) as told:
+    with pytest.raises(StartError) as raised:
         listeners(host, port, unix_socket, backlog=5, environment=environment, process_id=os.getpid())
-    return told.value
+    return raised.value
 
 
 def test_an_unavailable_address_passes_and_a_wrong_one_does_not(tmp_path: Path) -> None:
@@ -78,10 +78,10 @@ def test_an_unavailable_address_passes_and_a_wrong_one_does_not(tmp_path: Path) 
 
 
 def test_an_unusable_certificate_has_to_be_fixed(tmp_path: Path) -> None:
-    with pytest.raises(StartError) as told:
+    with pytest.raises(StartError) as raised:
         Certificate(str(tmp_path / "none.pem"), str(tmp_path / "none.pem"))
-    assert exit_code(told.value) == ExitCode.CONFIG
-    # Their numbers are their own: this one is that of a file handle that is stale.
+    assert exit_code(raised.value) == ExitCode.CONFIG
+    # TLS errors have numbers of their own: elsewhere, this one means a stale file handle.
     mismatch = StartError("key values mismatch")
     mismatch.__cause__ = ssl.SSLError(errno.ESTALE, "[X509: KEY_VALUES_MISMATCH]")
     assert exit_code(mismatch) == ExitCode.CONFIG

@@ -1,4 +1,4 @@
-"""Where operators are heard. That it is so at a real server is shown in tests/e2e/test_operators.py."""
+"""The operators' listeners; tests/e2e/test_operators.py shows them in a real server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def operators(options: OperatorsOptions, secret_file: Path | None = None) -> Ope
 
 
 class NoKeys:
-    """A directory whose keys cannot be written; it has none but ``known``."""
+    """Keys that cannot be written; ``known`` is the only one."""
 
     async def rotate(self) -> None:
         raise KeyFileError("the disk is full")
@@ -44,7 +44,7 @@ class NoKeys:
         raise KeyFileError("the disk is full")
 
 
-async def test_keys_that_cannot_be_changed_are_told_as_errors() -> None:
+async def test_keys_that_cannot_be_changed_are_reported_as_errors() -> None:
     desk = make_desk(World().api, lambda: b"", None, NoKeys())
     for what, status, code in (
         (desk.rotate_keys(), 503, "store_unavailable"),
@@ -62,7 +62,7 @@ async def started(made: Operators) -> list[str]:
     return addresses
 
 
-async def test_nobody_is_heard_where_nobody_wants_to(tmp_path: Path) -> None:
+async def test_without_settings_for_it_nothing_listens(tmp_path: Path) -> None:
     secret_file = tmp_path / "secret"
     assert await started(operators(operators_options(port=None), secret_file)) == []
     assert not secret_file.exists()
@@ -76,20 +76,20 @@ async def test_a_unix_socket_is_only_for_its_owner(tmp_path: Path) -> None:
     await made.drain()
 
 
-async def test_without_a_place_for_the_secret_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_missing_place_for_the_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     (address,) = await started(operators(operators_options(port=0)))
     assert address.startswith("127.0.0.1:")
     assert "OPENRED_ADMIN_SECRET_FILE" in caplog.text
 
 
-async def test_a_secret_that_others_may_read_is_told(
+async def test_a_secret_that_others_may_read_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "secret"
     path.write_text("x" * 43)
     path.chmod(0o644)
     await started(operators(operators_options(port=0), path))
-    assert f"others than its owner may read the secret file {path}" in caplog.text
+    assert f"users other than its owner may read the secret file {path}" in caplog.text
 
 
 async def test_a_taken_port_is_reported() -> None:
@@ -114,12 +114,12 @@ async def snapshot(outcome: Any) -> Any:
     return await make_desk(World().api, lambda: b"", taker, NoKeys()).snapshot()  # type: ignore[arg-type]
 
 
-async def test_what_a_snapshot_holds_is_told() -> None:
-    told = await snapshot(Manifest("openred.db", 1_800_000_000.0, 1, 4_096, "00", 3, 2, None))
-    assert told == {"taken_at": "2027-01-15T08:00:00.000Z", "bytes": 4_096, "nodes": 3, "tombstones": 2}
+async def test_the_contents_of_a_snapshot_are_reported() -> None:
+    answer = await snapshot(Manifest("openred.db", 1_800_000_000.0, 1, 4_096, "00", 3, 2, None))
+    assert answer == {"taken_at": "2027-01-15T08:00:00.000Z", "bytes": 4_096, "nodes": 3, "tombstones": 2}
 
 
-async def test_a_snapshot_that_failed_or_cannot_be_is_told() -> None:
+async def test_a_failed_or_impossible_snapshot_is_reported() -> None:
     with pytest.raises(CallerError, match=r"503 snapshot_failed: .* no room"):
         await snapshot(SnapshotFailed("no room"))
     with pytest.raises(CallerError, match="409 nothing_to_copy"):

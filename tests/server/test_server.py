@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from openred_central.exit_codes import ExitCode
 from openred_central.listening import StartError
 from openred_central.server.server import STOPPING, _close, _until, serve
 from openred_central.settings.config import load
@@ -19,7 +20,7 @@ from openred_central.storage.sqlite.sqlite import SqliteStore
 from tests.support.maintenance import fill, take
 
 
-async def test_the_server_runs_until_it_has_to_stop() -> None:
+async def test_the_server_runs_until_it_must_stop() -> None:
     stop = asyncio.Event()
     part = asyncio.create_task(asyncio.Event().wait())
     waiting = asyncio.create_task(_until(stop, [part]))  # type: ignore[list-item]
@@ -41,7 +42,7 @@ async def test_a_start_error_of_a_part_ends_the_server() -> None:
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """Restore what a server that ends ignores for good."""
+    """Restore the handlers of the signals that a stopping server ignores for good."""
     numbers = (*STOPPING, signal.SIGHUP, signal.SIGUSR1)
     before = [signal.getsignal(number) for number in numbers]
     yield
@@ -50,28 +51,28 @@ def signals() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("signals")
-def test_an_impossible_start_is_one_line_and_exit_code_78(caplog: pytest.LogCaptureFixture) -> None:
-    assert serve(load({"database": "postgres://x"}, {})) == 78
+def test_an_impossible_start_is_one_line_and_its_exit_code(caplog: pytest.LogCaptureFixture) -> None:
+    assert serve(load({"database": "postgres://x"}, {})) == ExitCode.CONFIG
     (message,) = caplog.messages
     assert message.startswith("cannot start: 'postgres://x' names no database")
 
 
 @pytest.mark.usefixtures("signals")
-def test_a_missing_database_with_snapshots_is_exit_code_78(
+def test_a_missing_database_with_snapshots_refuses_to_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = tmp_path / "openred.db"
     fill(database, [])
     take(database)
     database.unlink()
-    assert serve(load({"database": str(database)}, {})) == 78
+    assert serve(load({"database": str(database)}, {})) == ExitCode.CONFIG
     (message,) = caplog.messages
     assert message.startswith(f"cannot start: {database} is missing, and there are snapshots of it: ")
     assert not database.exists()
 
 
 def test_a_failed_close_is_no_failed_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """On a full disk the log of changes cannot be copied into the database."""
+    """On a full disk, SQLite cannot copy its write-ahead log into the database."""
     store = SqliteStore(tmp_path / "nodes.db")
     store.open()
     store.save_secret("name", b"value")
@@ -90,11 +91,11 @@ def test_a_failed_close_is_no_failed_start(tmp_path: Path, caplog: pytest.LogCap
     store.close()
 
 
-# Few servers need these, or not before a request asks for them.
+# Few servers need these modules at all, or before a request does.
 LATE = ("cryptography.hazmat", "openred_central.client", "openred_central.maintenance.verifying")
 
 
-def test_a_start_does_not_wait_for_rare_needs(tmp_path: Path) -> None:
+def test_a_start_imports_nothing_that_few_servers_need(tmp_path: Path) -> None:
     program = f"""if True:
         import os, signal, sys
         from openred_central.cli import main as cli

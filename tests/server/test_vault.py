@@ -1,4 +1,4 @@
-"""Where the directory's own keys lie, and that a directory that keeps nothing leaves none behind."""
+"""The directory's own keys are in their folder; a directory in memory leaves no keys behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from openred_central.storage.keys.key_files import KeyFileError
 
 
 async def made_in(configuration: Configuration) -> tuple[Path, list[str], str | None]:
-    """Open the keys once. Returns their folder, the files in it then, and the letter of the root's suite."""
+    """Open the keys once. Return their folder, the files in it, and the letter of the root key's suite."""
     vault = Vault(configuration, SystemClock(), os.urandom)
     try:
         await vault.keykeeper.open()
@@ -26,7 +26,7 @@ async def made_in(configuration: Configuration) -> tuple[Path, list[str], str | 
         vault.close()
 
 
-async def test_keys_lie_beside_the_database_unless_told_otherwise(tmp_path: Path) -> None:
+async def test_keys_are_beside_the_database_by_default(tmp_path: Path) -> None:
     database = str(tmp_path / "openred.db")
     folder, names, suite = await made_in(Configuration(database=database, pq="off"))
     assert folder == tmp_path / "keys" == keys_folder(database)
@@ -36,7 +36,7 @@ async def test_keys_lie_beside_the_database_unless_told_otherwise(tmp_path: Path
     assert folder == elsewhere
 
 
-async def test_a_directory_that_keeps_nothing_leaves_no_keys_behind() -> None:
+async def test_a_directory_in_memory_leaves_no_keys_behind() -> None:
     assert keys_folder("memory:") is None
     folder, names, _ = await made_in(Configuration(database="memory:", pq="off"))
     assert "root-R.key" in names
@@ -45,7 +45,7 @@ async def test_a_directory_that_keeps_nothing_leaves_no_keys_behind() -> None:
 
 async def test_keys_are_encrypted_by_the_secret_in_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
-    # One line: what is behind its end is not read.
+    # One line without a line end.
     secret.write_text(os.urandom(32).hex())
     secret.chmod(0o600)
     database = str(tmp_path / "openred.db")

@@ -41,7 +41,7 @@ def test_a_secret_has_32_bytes_of_chance(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604])
-def test_a_secret_that_others_may_read_is_told(tmp_path: Path, mode: int) -> None:
+def test_a_secret_that_others_may_read_is_reported(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "secret"
     path.write_text("x" * 43)
     path.chmod(mode)
