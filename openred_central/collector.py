@@ -9,16 +9,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Collect nothing meanwhile: what imports make, and what a store holds, stays in memory anyway."""
+    """Collect nothing meanwhile, and never walk what exists then: modules and loaded nodes stay anyway."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
+        gc.freeze()
     finally:
         if was_enabled:
             gc.enable()
-
-
-def exempt_all() -> None:
-    """Never walk the objects that exist now: the nodes that were loaded, and all modules."""
-    gc.freeze()

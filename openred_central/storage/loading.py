@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 from ..clock import AttendedTime, Clock
-from ..collector import exempt_all, paused
+from ..collector import paused
 from ..directory.consistency import check_restored
 from ..directory.directory import Directory
 from ..directory.soundness import COUNTER_MAX, TIME_S_MAX
@@ -80,7 +80,6 @@ def load(directory: Directory, store: Store, clock: Clock, *, tick_s: float) -> 
                 raise DamageError(f"{store.location} does not fit together: {problems[0]}")
         except MISFITS as error:
             raise DamageError(f"{store.location} cannot be loaded: {error}") from error
-    exempt_all()
     store.leave_alone(row.slot for row in directory.nodes.unserved)
     return attended
 
