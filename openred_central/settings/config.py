@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,14 +58,10 @@ def _policy(name: str, rate: Rate | None, *, spare: int = 0) -> Policy | None:
     return rate and Policy(name, rate.limit, rate.window_s, rate.limit + spare)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration(Settings):
-    """One value for each setting. Raises `ConfigError` if they do not fit together.
+    """One value for each setting. Raises `ConfigError` if they do not fit together."""
 
-    `given_as` holds, for each setting that was given, its flag or variable; the others have their defaults.
-    """
-
-    given_as: Mapping[str, str] = field(default_factory=dict)
+    __slots__ = ()
 
     def __post_init__(self) -> None:
         if wrong := list(self._misfits()):

@@ -8,7 +8,8 @@ default; the flag wins over the variable. To add a setting, add a line to the ta
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..directory.lifecycle import DWELL_S_MAX
@@ -51,7 +52,12 @@ def _check_host(written: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One value for each setting. Durations are in seconds, sizes in bytes."""
+    """One value for each setting. Durations are in seconds, sizes in bytes.
+
+    `given_as` holds, for each setting that was given, its flag or variable; the others have their defaults.
+    """
+
+    given_as: Mapping[str, str] = field(default_factory=dict)
 
     # Loopback by default: nobody opens a directory to a network by accident.
     host: str = text(
@@ -229,3 +235,6 @@ class Settings:
         (X_FORWARDED_FOR, FORWARDED),
         "Header by which trusted proxies report the client address.",
     )
+
+    def __post_init__(self) -> None:
+        """Check what `Configuration` knows of the relations between settings."""
