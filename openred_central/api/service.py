@@ -81,7 +81,7 @@ def heartbeat_times(heard_at: float, due_at: float) -> str:
     return f'"last_heartbeat":"{rfc3339(heard_at)}","next_heartbeat_due":"{rfc3339(due_at)}"'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Api:
     """The endpoints' view of the server.
 

@@ -116,7 +116,7 @@ DWELL_SETTINGS = {
 DAY_S = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LifecycleOptions:
     """Dwell time of each state, in attended seconds; fractions are allowed.
 

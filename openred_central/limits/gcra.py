@@ -21,7 +21,7 @@ KEYS_MAX: Final = 65_536
 _ROUNDING_S: Final = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """At most `limit` requests in `window_s` seconds at a steady pace, and at most `burst` of them at once.
 

@@ -35,7 +35,7 @@ SMALL_CHUNKS_MAX = 4 * 1024
 SMALL_CHUNK_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EngineLimits:
     """The limits that an operator may set. Durations in seconds, sizes in bytes."""
 

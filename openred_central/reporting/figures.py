@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..api.status import mass_silence_figures
@@ -24,8 +23,7 @@ RATE_S_MIN = 0.5
 HEARTBEAT = "/heartbeat/{node_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """The parts that have figures. `started_s` is the monotonic time at which the start began.
 
     `run` is the name of this run in the store.

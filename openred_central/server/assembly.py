@@ -12,9 +12,9 @@ import resource
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from .. import __version__
 from ..api.caller.limiting import Limits
@@ -61,8 +61,7 @@ UNSERVED_LOGGED_MAX = 50
 DESCRIPTORS_BESIDE: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Assembly:
+class Assembly(NamedTuple):
     """The maker of the parts of one server.
 
     `random` returns floats in [0, 1), `entropy` returns so many random bytes. `started_s` is the monotonic

@@ -61,8 +61,6 @@ def _policy(name: str, rate: Rate | None, *, spare: int = 0) -> Policy | None:
 class Configuration(Settings):
     """One value for each setting. Raises `ConfigError` if they do not fit together."""
 
-    __slots__ = ()
-
     def __post_init__(self) -> None:
         if wrong := list(self._misfits()):
             # Call each setting by its flag or variable if it was given.

@@ -50,7 +50,7 @@ def _check_host(written: str) -> None:
         Authorities((written,))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """One value for each setting. Durations are in seconds, sizes in bytes.
 

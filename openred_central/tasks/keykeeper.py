@@ -41,7 +41,7 @@ RETRY_S = 60.0
 KEY_ERRORS = (KeyFileError, RootRefused, NoThread)
 
 
-@dataclass(slots=True)
+@dataclass
 class KeykeeperStats:
     """What the keykeeper has done."""
 

@@ -58,7 +58,7 @@ class ChangeSource(Protocol):
         """Make the changes of the last batch pending again, at the front."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SaverOptions:
     """How often and how much is saved at once.
 
@@ -81,7 +81,7 @@ class SaverOptions:
                 raise ValueError(f"{each.name} is {value}, allowed is anything above 0")
 
 
-@dataclass(slots=True)
+@dataclass
 class SaverStats:
     """What the saver has done: `commits` is how long each commit took.
 

@@ -28,7 +28,7 @@ STOPPING = "the server is stopping"
 NICENESS = 19
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SnapshotOptions:
     """How often a snapshot is taken, 0 for never, and how many of them are kept."""
 
@@ -42,7 +42,7 @@ class SnapshotOptions:
             raise ValueError(f"snapshots_kept is {self.snapshots_kept}, allowed is 1 or more")
 
 
-@dataclass(slots=True)
+@dataclass
 class SnapshotterStats:
     """What the snapshotter has done. `last_at` is wall time."""
 

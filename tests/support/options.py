@@ -24,7 +24,7 @@ def lifecycle_options(**changes: Any) -> LifecycleOptions:
 
 
 def mass_silence_options(**changes: Any) -> MassSilenceOptions:
-    return replace(DEFAULTS.mass_silence(), **changes)
+    return DEFAULTS.mass_silence()._replace(**changes)
 
 
 def directory_options(**changes: Any) -> DirectoryOptions:
@@ -48,7 +48,7 @@ def limit_options(**changes: Any) -> LimitOptions:
 
 
 def operators_options(**changes: Any) -> OperatorsOptions:
-    return replace(DEFAULTS.operators(), **changes)
+    return DEFAULTS.operators()._replace(**changes)
 
 
 def key_options(token_suite: str = "r", **changes: Any) -> KeyOptions:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import CallerError
 from ...limits.origins import IPAddress, parse_address
@@ -27,8 +27,7 @@ SCHEME = "Bearer"
 _LOOPBACK_NAME = "localhost"
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorsOptions:
+class OperatorsOptions(NamedTuple):
     """Where operators are served, and how they are admitted.
 
     They are served at `host` and `port`, 0 for any free one, None for none, and at the path `socket`, None
@@ -85,7 +84,7 @@ def _host(text: str) -> str | IPAddress:
     return parse_address(text) or text.lower().removesuffix(".")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Admission:
     """How operators are admitted at one listener.
 

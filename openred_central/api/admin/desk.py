@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...micro_engine.wire.messages import Response
 from ..service import Api
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
+class Desk(NamedTuple):
     """The operators' view of the server.
 
     `metrics` makes the text of ``GET /metrics``; `snapshot` takes a snapshot and returns its description;

@@ -36,7 +36,7 @@ Answer = Response | StreamingResponse
 Handler = Callable[..., Coroutine[Any, Any, Answer]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LimitOptions:
     """The limits that an operator can set; a policy that is None is off.
 

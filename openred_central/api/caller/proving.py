@@ -91,7 +91,7 @@ class Permit(NamedTuple):
         return self.shown.means is Means.KEY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Prover:
     """Checks proofs.
 

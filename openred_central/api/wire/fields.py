@@ -27,7 +27,7 @@ class Wrong(ValueError):
     """A value that is refused. The message says what is allowed, without the field's name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Field(Generic[T]):
     """A field that an endpoint takes: read by `Fields.take`, described in ``GET /openapi.json``.
 

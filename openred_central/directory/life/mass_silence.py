@@ -12,7 +12,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...clock import Now
 from ..state.registry import shard_of
@@ -31,8 +31,7 @@ RELEASE_SHARE = 0.15
 RELEASE_PASS_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class MassSilenceOptions:
+class MassSilenceOptions(NamedTuple):
     """Limits of the silence that is believed, and of a hold.
 
     `share` is the believed share of the registry (1 and more never holds), but never less than `nodes_min`
@@ -44,8 +43,7 @@ class MassSilenceOptions:
     hold_s_max: float
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """A hold of all transitions, with its start in wall time and in monotonic seconds, and its reason."""
 
     since_at: float

@@ -36,7 +36,7 @@ LATE_S = 240.0
 VERSION_MAX = 2**53
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Schedule:
     """The time that a key spends in each state, in seconds.
 
@@ -66,7 +66,7 @@ class Schedule:
 OFFLINE_SCHEDULE = Schedule(lead_s=7 * DAY_S, active_s=30 * DAY_S, keyset_s=KEYSET_S_MAX)
 
 
-@dataclass(slots=True)
+@dataclass
 class KeyEntry:
     """A key with its state. `published_at` is None until a key set that lists it is served."""
 
