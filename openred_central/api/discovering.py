@@ -49,7 +49,7 @@ DISCOVERED = thing(
         "total_found": {**COUNT, "description": "All nodes that match services and states."},
         "returned": COUNT,
         "query_time_ms": {"type": "number", "minimum": 0},
-        "degraded": {"type": "boolean", "description": "Whether no healthy node matched."},
+        "degraded": {"type": "boolean", "description": "Whether no node matched states and time."},
         "ignored": IGNORED,
     },
     optional=("ignored",),
@@ -86,8 +86,9 @@ DISCOVER = Endpoint(
     name="discover",
     tag="Nodes",
     summary="Find peers by the services they offer",
-    description="A fair draw among all matching nodes, the more available first. If no healthy node matches, "
-    "the best of the others come with `degraded`. Each request gets a draw of its own.",
+    description="A fair draw among all matching nodes, the more available first. If no node matches `states` "
+    "and `min_last_seen`, nodes in other states come with `degraded`, but in none that `exclude_states` of "
+    "the request names. Each request gets a draw of its own.",
     query=FIELDS,
     replies={200: Reply("Peers, perhaps none.", DISCOVERED, headers=LIMITED)},
     problems=("rate_limited",),

@@ -33,8 +33,8 @@ DISCOVERABLE = Field("discoverable", values.flag, "Whether others may find the n
 AWAY_UNTIL = Field(
     "away_until",
     values.time_or_none,
-    "Announces an absence: no check happens before this time, which is at most a coma ahead; null withdraws "
-    "it.",
+    "Announces an absence: the node stays active until this time, which is at most a coma ahead; null "
+    "withdraws it.",
 )
 NEXT_KEY = Field(
     "next_key",

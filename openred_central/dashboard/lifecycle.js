@@ -81,7 +81,7 @@ class LifeCycle {
     }
     tell(this.rows.get("active").beside, sum((kind) => kind.from === "absent" || kind.from === "dead" && kind.to === "active"), "registered");
     tell(this.rows.get("coma").beside, sum((kind) => kind.reason === "left"), "left on request");
-    tell(this.rows.get("dead").beside, sum((kind) => kind.reason === "forgotten" && kind.to === "dead"), "erased on request");
+    tell(this.rows.get("dead").beside, sum((kind) => kind.reason === "forgotten" && kind.to === "dead"), "erased");
   }
 
   pulse({ from, to, reason }) {

@@ -5,11 +5,11 @@
 // The states in the order in which silence passes through them.
 const STATES = new Map([
   ["active", { lasts: "silent for up to", meaning: "gave a sign of life within the tolerance" }],
-  ["pending_1st", { lasts: "in grace for", meaning: "a heartbeat was missed" }],
-  ["failed_1st", { lasts: "next check in", meaning: "the first check failed" }],
-  ["retry_48h", { lasts: "next step in", meaning: "waiting for the 48-hour retry" }],
-  ["retry_2w", { lasts: "next step in", meaning: "waiting for the 2-week retry" }],
-  ["retry_2m", { lasts: "next step in", meaning: "waiting for the 2-month retry" }],
+  ["pending_1st", { lasts: "in grace for", meaning: "the tolerance is over" }],
+  ["failed_1st", { lasts: "next step in", meaning: "still silent after the grace period" }],
+  ["retry_48h", { lasts: "next step in", meaning: "still silent; the first of three further waits" }],
+  ["retry_2w", { lasts: "next step in", meaning: "still silent; the second of three further waits" }],
+  ["retry_2m", { lasts: "next step in", meaning: "still silent; the third of three further waits" }],
   ["coma", { lasts: "sleeps for", meaning: "dormant, identity kept" }],
   ["dead", { lasts: "name kept for", meaning: "removed; a tombstone keeps the name" }],
 ]);

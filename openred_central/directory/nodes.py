@@ -102,7 +102,7 @@ class Nodes:
         self.changes = PendingChanges()
         self.revision = 0
         self.transitions = Transitions()
-        # Names of nodes that hid or were forgotten, which earlier events may still hold (`event_feed`).
+        # Names of nodes that hid or were forgotten, which earlier events may still hold (`EventFeed`).
         self.concealed: set[str] = set()
 
     def deadline_s(self, slot: int) -> float:

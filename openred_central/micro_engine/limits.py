@@ -1,4 +1,4 @@
-"""Every limit of the engine, with its unit and reason. One connection holds at most their sum."""
+"""Limits of the engine, with units and reasons; `connection`, `acceptor` and `shortcut` have a few more."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ SMALL_CHUNK_BYTES = 16
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """The limits that an operator may set. Durations in seconds, sizes in bytes."""
+    """The limits of one engine. Durations in seconds, sizes in bytes.
+
+    The last four have no setting.
+    """
 
     body_bytes_max: int = 1024 * 1024
     head_timeout_s: float = 10.0

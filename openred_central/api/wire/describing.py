@@ -32,11 +32,11 @@ _ALWAYS = "1.0"
 
 _MEANING = {
     State.ACTIVE: "It gave a sign of life within the tolerance.",
-    State.PENDING_FIRST_CHECK: "It missed its heartbeat and is in its grace period.",
-    State.FAILED_FIRST_CHECK: "The first check failed; a last check follows.",
-    State.RETRY_48H: "It is silent; the 48-hour retry comes next.",
-    State.RETRY_2W: "It is silent; the 2-week retry comes next.",
-    State.RETRY_2M: "It is silent; the 2-month retry comes next.",
+    State.PENDING_FIRST_CHECK: "Its tolerance is over, and it is in its grace period.",
+    State.FAILED_FIRST_CHECK: "It is still silent after its grace period.",
+    State.RETRY_48H: "It is still silent, in the first of three further waits.",
+    State.RETRY_2W: "It is still silent, in the second of three further waits.",
+    State.RETRY_2M: "It is still silent, in the third of three further waits.",
     State.COMA: "It is dormant; its identity is kept.",
 }
 
@@ -161,7 +161,7 @@ def _why(state: State, flags: int, away_until: str | None, silent_s: float) -> s
     if flags & HELD:
         meaning = f"{meaning} An operator holds it in this state."
     if state is State.ACTIVE and away_until is not None:
-        meaning = f"It announced an absence until {away_until}; no check happens before."
+        meaning = f"It announced an absence until {away_until}; it stays active until then."
     return f"{meaning} Its last sign of life was {span(silent_s)} ago."
 
 

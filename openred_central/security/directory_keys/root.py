@@ -88,7 +88,7 @@ class KeyOptions:
         if self.offline_root and self.token_suite == "r":
             raise ValueError(
                 "with an offline root key, signing keys live a month, for which RSA-2048 is too short; "
-                "choose suite R or h"
+                "choose R or hybrid"
             )
 
     @property

@@ -96,10 +96,10 @@ def test_announced_deadlines_come_true() -> None:
     [
         (1, "within the tolerance", "Nothing"),
         (181, "grace period", "heartbeat brings it back"),
-        (182.01, "first check failed", "heartbeat brings it back"),
-        (183, "48-hour retry comes next", "heartbeat brings it back"),
-        (190, "2-week retry comes next", "heartbeat brings it back"),
-        (250, "2-month retry comes next", "heartbeat brings it back"),
+        (182.01, "still silent after its grace period", "heartbeat brings it back"),
+        (183, "first of three further waits", "heartbeat brings it back"),
+        (190, "second of three further waits", "heartbeat brings it back"),
+        (250, "third of three further waits", "heartbeat brings it back"),
         (300, "dormant", "heartbeat brings it back"),
     ],
 )
