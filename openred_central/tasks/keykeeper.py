@@ -1,10 +1,10 @@
-"""Keeps the directory's keys: makes and rotates them, publishes their key set, signs tokens with them.
+"""Keep the directory's keys: make and rotate them, publish their key set, and sign tokens with them.
 
-All of that happens in threads, which compute without the lock of the interpreter; the event loop never waits.
-The number of tokens that wait for a signature is bounded.
+Threads do this work, without the lock of the interpreter, so the event loop never waits. The number of tokens
+that wait for a signature is bounded.
 
-The keys are opened, and made if there never were any, when a request first needs a token or the key set: a
-server that needs neither does not load `cryptography`.
+The first request for a token or the key set opens the keys, and makes them if there never were any. A server
+without such requests does not load `cryptography`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ..clock import CLOCK_JUMP_S, Clock
 from ..encoding import entity_tag
+from ..security.directory_keys.keyring import Keyring
 from ..security.directory_keys.root import RootRefused
+from ..security.directory_keys.suites import DirectoryKey
 from ..security.tokens.tokens import Busy, NoKey, PeerToken, Publication, Unsigned, unsigned
+from ..storage.keys.directory_keys import Served
 from ..storage.keys.key_files import KeyFileError
 from .periodic import NoThread, PeriodicTask, Trouble, in_thread
-
-if TYPE_CHECKING:
-    from ..security.directory_keys.keyring import Keyring
-    from ..security.directory_keys.suites import DirectoryKey
-    from ..storage.keys.directory_keys import Served
 
 log = logging.getLogger("openred.keykeeper")
 
@@ -43,19 +41,19 @@ KEY_ERRORS = (KeyFileError, RootRefused, NoThread)
 
 @dataclass
 class KeykeeperStats:
-    """What the keykeeper has done."""
+    """Counts of signed tokens, and of requests refused because too many tokens waited."""
 
     tokens: int = 0
     busy: int = 0
 
 
 class KeptKeys(Protocol):
-    """The keys; the keykeeper gets `DirectoryKeys`. The methods are called in a thread."""
+    """Keys as the keykeeper needs them: `DirectoryKeys`. The methods run in a thread."""
 
     signing: DirectoryKey | None
     served: Served | None
     notices: list[str]
-    # The schedule: it takes rotations, revocations and jumps of the wall clock.
+    # The schedule, which handles rotations, revocations and jumps of the wall clock.
     ring: Keyring
 
     def open(self, now_s: float) -> None:
@@ -68,7 +66,7 @@ class KeptKeys(Protocol):
 class Keykeeper(PeriodicTask):
     """The task that keeps the keys that `load` returns, with the threads of `executor`.
 
-    `root_suite` is the letter of the suite of an existing root key, else None. `trouble` knows the failures.
+    `root_suite` is the letter of the suite of an existing root key, else None. `trouble` counts failures.
     """
 
     def __init__(
@@ -76,7 +74,7 @@ class Keykeeper(PeriodicTask):
     ) -> None:
         super().__init__()
         self._load = load
-        # None until they are open.
+        # None until the keys are open.
         self._keys: KeptKeys | None = None
         self._root_suite = root_suite
         self._attempted: asyncio.Task[Exception | None] | None = None
@@ -94,33 +92,33 @@ class Keykeeper(PeriodicTask):
 
     @property
     def publication(self) -> Publication | None:
-        """The key set that is served; None while there is none."""
+        """Return the key set that is served, None if there is none yet."""
         return self._publication
 
     @property
     def public_key(self) -> str | None:
-        """The public key that checks what is signed now, as base64 of PEM; None while there is none."""
+        """Return the public half of the signing key, as base64 of PEM, None if there is none yet."""
         key = self.signing
         return None if key is None else base64.b64encode(key.public.pem().encode()).decode("ascii")
 
     @property
     def root_suite(self) -> str | None:
-        """The letter of the suite in which the key set is signed; None while there never was one."""
+        """Return the letter of the suite in which the key set is signed, None if there never was one."""
         served = None if self._keys is None else self._keys.served
         return self._root_suite if served is None else served.root_suite
 
     @property
     def gave_up(self) -> bool:
-        """Whether the last changes of the keys are lost: they could not be written."""
+        """Return whether the last changes of the keys are lost because they could not be written."""
         return self._gave_up
 
     @property
     def signing(self) -> DirectoryKey | None:
-        """The key that signs tokens; None while there is none."""
+        """Return the key that signs tokens, None if there is none yet."""
         return None if self._keys is None else self._keys.signing
 
     async def open(self) -> None:
-        """Read the keys, and make missing ones, unless that is done.
+        """Read the keys and make missing ones, if they are not open yet.
 
         Raises one of `KEY_ERRORS` if the keys cannot be used as they are.
         """
@@ -128,7 +126,7 @@ class Keykeeper(PeriodicTask):
             raise error
 
     async def ready(self) -> None:
-        """Return when the keys are open, or opening them has failed; a failure holds for `RETRY_S`."""
+        """Wait until the keys are open, or could not be opened: `RETRY_S` pass between attempts."""
         if self._keys is not None:
             return
         error = await self._attempt()
@@ -138,14 +136,14 @@ class Keykeeper(PeriodicTask):
             self.trouble.failed("the keys cannot be used", error)
 
     async def run(self) -> None:
-        """Keep the keys from when they are opened, until `stop`."""
+        """Keep the keys once they are open, until `stop`."""
         await self.pause(TICK_S)
         await super().run()
         if self._keys is not None and self._keys.ring.unsaved:
             await self._save_at_last(self._keys)
 
     async def work(self) -> float:
-        """Let the keys do what is due. Return the seconds until the next time."""
+        """Make, rotate and sign what is due. Return the seconds until the next call."""
         if self._keys is None:
             return TICK_S
         try:
@@ -158,7 +156,7 @@ class Keykeeper(PeriodicTask):
         return TICK_S
 
     async def _save_at_last(self, keys: KeptKeys) -> None:
-        """Try once more to write a change: otherwise a revoked key would count again."""
+        """Try once more to write a change: otherwise a revoked key would be valid after a restart."""
         try:
             async with self._turn:
                 await self._advance(keys)
@@ -175,7 +173,7 @@ class Keykeeper(PeriodicTask):
         await self._change(lambda keys: keys.ring.revoke(key_id, self._clock.wall_s()))
 
     async def mint(self, *tokens: PeerToken) -> tuple[str, ...]:
-        """Sign `tokens` with the active key, all in one piece of work, and return their text.
+        """Sign `tokens` with the signing key, in one piece of work, and return their texts.
 
         Raises `Busy` if too many wait already, or `NoKey`.
         """
@@ -231,7 +229,7 @@ class Keykeeper(PeriodicTask):
         return keys
 
     async def _advance(self, keys: KeptKeys) -> None:
-        """Let the keys do what is due, log their notices and publish their key set."""
+        """Make, rotate and sign what is due; log the notices and publish the key set."""
         wall_s = self._clock.wall_s()
         ahead_s = wall_s - self._clock.monotonic_s()
         jump_s, self._ahead_s = ahead_s - self._ahead_s, ahead_s

@@ -1,8 +1,8 @@
-"""Reports the state of the server to the service manager: ready, alive, stopping (sd_notify(3)).
+"""Report the state of the server to the service manager: ready, alive, stopping (sd_notify(3)).
 
-The protocol is a few lines of ``NAME=value`` in one datagram to the Unix socket that ``NOTIFY_SOCKET`` names.
-The event loop itself sends the signs that the server is alive, so a loop that hangs is noticed and the server
-restarted.
+A report is one datagram with lines of ``NAME=value``, sent to the Unix socket that ``NOTIFY_SOCKET`` names.
+The event loop itself reports that the server is alive, so the manager notices a loop that hangs and restarts
+the server.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from typing import Final
 
 from .periodic import PeriodicTask
 
-# How often the status is sent where no watchdog wants more.
+# The longest pause between two looks at the status.
 STATUS_S: Final = 10.0
-# A sign is sent at half the interval of the watchdog, as sd_watchdog_enabled(3) advises.
-SIGNS_PER_WATCHDOG: Final = 2
+# Two reports in each interval of the watchdog, as sd_watchdog_enabled(3) advises.
+REPORTS_PER_WATCHDOG: Final = 2
 
 log = logging.getLogger("openred.notifier")
 
 
 class Notifier(PeriodicTask):
-    """Reports to the service manager whose socket `environment` names; without one, does nothing.
+    """The task that reports to the service manager, if `environment` names its socket.
 
-    `environment` holds ``NOTIFY_SOCKET``, a path or, behind ``@``, an abstract name; and, for a watchdog,
-    ``WATCHDOG_USEC`` and ``WATCHDOG_PID``, which count only for `process_id`. `status` returns one line for
-    people.
+    ``NOTIFY_SOCKET`` is a path, or ``@`` and an abstract name. ``WATCHDOG_USEC`` is the interval of a
+    watchdog; it is ignored if ``WATCHDOG_PID`` is not `process_id`. `status` returns one line for people.
     """
 
     def __init__(self, environment: Mapping[str, str], process_id: int, status: Callable[[], str]) -> None:
@@ -45,7 +44,7 @@ class Notifier(PeriodicTask):
         self._failure_logged = False
 
     def loading(self) -> None:
-        """Report that the server loads its database."""
+        """Report that the server is loading its database."""
         self._send(self._changed("loading"))
 
     def ready(self) -> None:
@@ -58,14 +57,14 @@ class Notifier(PeriodicTask):
         self._send("STOPPING=1", self._changed("stopping"))
 
     async def work(self) -> float:
-        """Send a sign of the watchdog, and a changed status. Return the seconds until the next."""
-        sign = "WATCHDOG=1" if self.watchdog_s is not None else ""
-        # A server that takes long to stop is still alive; but its status is that it stops.
-        self._send(sign, "" if self._ending else self._changed(self._read_status()))
-        return min(STATUS_S, (self.watchdog_s or STATUS_S * SIGNS_PER_WATCHDOG) / SIGNS_PER_WATCHDOG)
+        """Report to the watchdog, and report a changed status. Return the seconds until the next call."""
+        alive = "WATCHDOG=1" if self.watchdog_s is not None else ""
+        # A server that takes long to stop is still alive, but its status stays "stopping".
+        self._send(alive, "" if self._ending else self._changed(self._read_status()))
+        return min(STATUS_S, (self.watchdog_s or STATUS_S * REPORTS_PER_WATCHDOG) / REPORTS_PER_WATCHDOG)
 
     def close(self) -> None:
-        """Send nothing any more."""
+        """Close the socket; later reports are dropped."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -78,28 +77,28 @@ class Notifier(PeriodicTask):
 
     def _send(self, *lines: str) -> None:
         """Send the lines that are not empty, in one datagram. Log a lasting failure once."""
-        said = [line for line in lines if line]
-        if self._socket is None or self._address is None or not said:
+        sent = [line for line in lines if line]
+        if self._socket is None or self._address is None or not sent:
             return
         try:
             # Several assignments in one datagram take effect together.
-            self._socket.sendto("\n".join(said).encode("utf-8"), self._address)
+            self._socket.sendto("\n".join(sent).encode("utf-8"), self._address)
         except OSError as error:
             if not self._failure_logged:
-                log.warning("cannot send %s to the service manager: %s", said[0], error)
+                log.warning("cannot send %s to the service manager: %s", sent[0], error)
             self._failure_logged = True
         else:
             self._failure_logged = False
 
 
-def _address(named: str) -> str | bytes | None:
+def _address(name: str) -> str | bytes | None:
     """Return the address of the socket that ``NOTIFY_SOCKET`` names; None without one."""
-    if named.startswith("@"):
-        return b"\0" + named[1:].encode("utf-8")
-    if named.startswith("/"):
-        return named
-    if named:
-        log.warning("NOTIFY_SOCKET is %r, allowed is an absolute path or @ and a name; it is ignored", named)
+    if name.startswith("@"):
+        return b"\0" + name[1:].encode("utf-8")
+    if name.startswith("/"):
+        return name
+    if name:
+        log.warning("NOTIFY_SOCKET is %r, allowed is an absolute path or @ and a name; it is ignored", name)
     return None
 
 

@@ -1,4 +1,4 @@
-"""What the background tasks share: the loop, its supervision, threads, and the log of lasting failures."""
+"""The common parts of background tasks: loop, supervision, threads, and the log of lasting failures."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ REPORT_S: Final = 60.0
 
 
 class NoThread(Exception):
-    """The system has no thread to give at present."""
+    """The system cannot start a thread at present."""
 
 
 def in_thread(
     executor: Executor, work: Callable[[*Arguments], Result], *arguments: *Arguments
 ) -> asyncio.Future[Result]:
-    """Have `executor` do `work`, and return the future of its result. Raises `NoThread`."""
+    """Start `work` in a thread of `executor`, and return the future of its result. Raises `NoThread`."""
     try:
         return asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
     except RuntimeError as error:
-        raise NoThread(f"the system gives no thread: {error}") from error
+        raise NoThread(f"the system cannot start a thread: {error}") from error
 
 
 class StoppableTask:
-    """A background task: `run` it as a task, `stop` it at the end; `wake` ends its pause early."""
+    """A background task: `run` it, `stop` it at the end; `wake` ends its pause early."""
 
     def __init__(self) -> None:
         self.stopping = False
         self._woken = asyncio.Event()
 
     async def pause(self, pause_s: float | None) -> None:
-        """Sleep for `pause_s` seconds, None for ever; `wake` and `stop` end it early."""
+        """Sleep for `pause_s` seconds, None for ever, or until `wake` or `stop`."""
         if pause_s == 0.0:
             await asyncio.sleep(0)
             return
@@ -76,7 +76,7 @@ class PeriodicTask(StoppableTask):
 
     @abstractmethod
     async def work(self) -> float | None:
-        """Do what is to be done now. Return the seconds until the next call, None to wait for `wake`."""
+        """Do what is due. Return the seconds until the next call, None to wait for `wake`."""
 
     async def run(self) -> None:
         """Work until `stop`."""
@@ -85,10 +85,10 @@ class PeriodicTask(StoppableTask):
 
 
 class Supervisor:
-    """Runs background tasks, and restarts one that fails, after a pause. End it with `stop`.
+    """The runner of background tasks: it restarts a task that fails, after a pause, until `stop`.
 
-    A task meets files, keys, a full disk, a system without threads or memory. An unexpected error in one must
-    not end the others; nor would a restart of the process fix the cause. So the log reports it in one line,
+    Files, keys, a full disk, or a lack of threads or memory may make a task fail. Such an error must not end
+    the other tasks, and a restart of the process would not fix its cause. So the log reports it in one line,
     `failures` counts it by the name of the task, and only a `StartError` ends the server.
     """
 
@@ -98,11 +98,11 @@ class Supervisor:
         self.failures: Counter[str] = Counter()
 
     async def run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work` until it ends by itself, or fails after `stop`. Raises `StartError` as it does."""
+        """Do `work` until it returns, or fails after `stop`. Raises `StartError` if `work` does."""
         self.failures[name] = 0
         pause_s = PAUSE_S_MIN
         while True:
-            # After a stop during a pause it runs once more: it may have to bring something to its end.
+            # After a stop during a pause, run the task once more: it may have to save something.
             is_last = self._stopping.is_set()
             began_s = self._clock.monotonic_s()
             try:
@@ -124,23 +124,23 @@ class Supervisor:
             pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
     def stop(self) -> None:
-        """End all pauses, and restart nothing but, once, a task that was pausing."""
+        """End all pauses; a task in a pause runs once more, and no other restarts."""
         self._stopping.set()
 
 
 def described(error: Exception) -> str:
-    """Return an unexpected error in one line: what it is, and where it was raised."""
+    """Return an unexpected error in one line, with the place where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({PurePath(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{error!r}{where}"
 
 
 class Trouble:
-    """Logs the beginning and the end of a failure that lasts, and no more.
+    """The log of a lasting failure: its beginning and its end, and nothing in between.
 
-    A disk that is nearly full takes one commit and refuses the next, many times a second. So a beginning is
-    logged at most once in `REPORT_S`, and only an end whose beginning was. `works` is logged at the end.
-    `failures` counts all; `last_error` is None while all is well.
+    A disk that is nearly full may accept one commit and refuse the next, many times a second. So a beginning
+    is logged at most once in `REPORT_S`, and an end only if its beginning was; `works` is the text for it.
+    `failures` counts all failures. `last_error` is None after a success.
     """
 
     def __init__(self, log: logging.Logger, monotonic_s: Callable[[], float], works: str) -> None:
@@ -153,14 +153,14 @@ class Trouble:
         self.last_error: str | None = None
 
     def failed(self, what: str, error: Exception) -> None:
-        """Note a failure, and log it: `what` says what failed."""
+        """Count a failure, and log it if it begins; `what` says what failed."""
         self.failures += 1
         self.last_error = str(error) or repr(error)
         now_s = self._monotonic_s()
         if self._reported or (self._reported_s is not None and now_s - self._reported_s < REPORT_S):
             return
         self._reported, self._reported_s = True, now_s
-        # The error itself: the log shows more of an error than of a text.
+        # Pass the error itself: the log shows more of an error than of a text.
         self._log.error("%s, to be tried again: %s", what, error if str(error) else repr(error))
 
     def worked(self) -> None:

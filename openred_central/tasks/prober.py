@@ -1,8 +1,8 @@
-"""Probes the registered address of a silent node: an open port is a sign of life.
+"""Probe the registered address of a silent node: an open port is a sign of life.
 
-The caller that registers chooses the address, so every probe connects where a stranger wants. Hence: literal
-addresses only (no name is looked up), only public ones unless the operator allows private ones, one
-connection without a byte sent or read, few probes per network, and an answer of one bit.
+Strangers register addresses, so every probe connects where a stranger wants. Hence only literal addresses are
+probed (no name is looked up), and only public ones unless the operator allows private ones. A probe is one
+connection without a byte sent or read; there are few per network, and the answer is one bit.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ NETWORKS = {
 # All of IPv6 that has been allocated (RFC 4291 §2.4); the rest is reserved.
 GLOBAL_IPV6 = IPv6Network("2000::/3")
 
-# Networks whose last 32 bits are the IPv4 address really meant: mapped and compatible (RFC 4291 §2.5.5),
+# Networks whose last 32 bits are the IPv4 address that is reached: mapped and compatible (RFC 4291 §2.5.5),
 # translated (RFC 2765 §2.1), NAT64 (RFC 6052 §2.1). In 6to4 it follows the prefix (RFC 3056 §2).
 EMBEDDING_LAST = tuple(map(IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 EMBEDDING_6TO4 = IPv6Network("2002::/16")
 
-# Errors that say nothing about the node: this machine lacks descriptors or memory. All of these pass. An
-# error that may last, such as by a local firewall, is not among them: a node behind it would never be judged.
+# Errors that say nothing about the node: this machine lacks descriptors or memory for a while. An error that
+# may last, such as that of a local firewall, is not among them: no probe would ever count.
 OUR_FAILURES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# A machine without a route to either is not on the Internet. They are for documentation (RFC 5737, RFC 3849),
-# and nothing is sent to them.
+# A machine without a route to either is not on the Internet. The addresses are for documentation (RFC 5737,
+# RFC 3849), and nothing is sent to them.
 SOMEWHERE = ("192.0.2.1", "2001:db8::1")
 # Three rounds of connections must fit into the time for an answer.
 CONNECT_TIMEOUT_S_MAX = PROBE_ANSWER_S / 3
@@ -149,10 +149,10 @@ class ProberOptions:
 
     @property
     def queue_max(self) -> int:
-        """Return how many probes may wait so that the last one is answered within `PROBE_ANSWER_S`.
+        """Return how many probes may wait so that the last one ends within `PROBE_ANSWER_S`.
 
-        All before it may time out, one round of `concurrency` after the other. One round is under way
-        already, and one is its own.
+        All probes before it may time out, in rounds of `concurrency`. One round is under way already, and the
+        last probe needs one itself.
         """
         rounds = int(PROBE_ANSWER_S / self.connect_timeout_s)
         return self.concurrency * (rounds - 2)
@@ -176,11 +176,11 @@ class Probe(NamedTuple):
 
 
 class Prober:
-    """Connects to nodes, `ProberOptions.concurrency` at a time.
+    """The task that probes nodes, `ProberOptions.concurrency` at a time.
 
-    `refusal` returns why an address and port must not be probed, or None (`probe_refusal`); `on_result` is
-    given slot, node id and whether the port was open, None if this machine could not connect. `has_route`
-    returns whether this machine has a route to an address.
+    `refusal` returns why an address and port must not be probed, or None (`probe_refusal`). `on_result` gets
+    slot, node id, and whether the port was open, None if this machine could not find out. `has_route` returns
+    whether this machine has a route to an address.
     """
 
     def __init__(
@@ -206,10 +206,10 @@ class Prober:
         self._probed_s: dict[int, float] = {}
 
     def submit(self, request: ProbeRequest) -> Submission:
-        """Have a node probed soon.
+        """Queue a probe.
 
-        `REFUSED` follows `refusal`. `LATER` is the answer for a network that was probed within
-        `NETWORK_INTERVAL_S`, with a full queue, and after `stop`.
+        Return `REFUSED` if the address must not be probed. Return `LATER` if its network was probed within
+        `NETWORK_INTERVAL_S`, if the queue is full, and after `stop`.
         """
         meant = _meant(request.address)
         if meant is None or self._refusal(request.address, request.port) is not None:
@@ -257,17 +257,18 @@ class Prober:
         while self._queue:
             probe = self._queue.popleft()
             slot, node_id, address, port = probe.request
-            # The interval counts from the connection, not from the request.
+            # The interval begins with the connection, not with the request.
             self._note(probe.network)
             try:
-                self._on_result(slot, node_id, await self._is_open(str(ipaddress.ip_address(address)), port))
+                self._on_result(slot, node_id, await self.is_open(str(ipaddress.ip_address(address)), port))
             except Exception:
                 log.exception("the result of probing the node in slot %d was lost", slot)
-        # Count down here: the task ends a turn of the loop later, and a probe that is submitted until then
-        # would wait for this worker in vain.
+        # Count down here: the task ends a turn of the loop later. A probe submitted in between would wait for
+        # this worker in vain.
         self._working -= 1
 
-    async def _is_open(self, address: str, port: int) -> bool | None:
+    async def is_open(self, address: str, port: int) -> bool | None:
+        """Return whether a connection to `port` succeeds, None if this machine could not find out."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             with socket.socket(family, socket.SOCK_STREAM) as connection:
@@ -282,7 +283,7 @@ class Prober:
     def _is_offline(self, address: str) -> bool:
         """Return whether this machine has a route neither to `address` nor to anywhere else.
 
-        A machine that lacks only this kind of address, such as IPv6, will go on to lack it, so the silence of
+        A machine that lacks only one kind of address, such as IPv6, will keep lacking it, so the silence of
         the node counts.
         """
         return not any(map(self._has_route, (address, *SOMEWHERE)))
@@ -306,5 +307,5 @@ def _network(address: IPv4Address | IPv6Address) -> int:
     """Return the /24 or /48 around an address, as a number that is unique over both families."""
     if isinstance(address, IPv4Address):
         return int(address) >> (32 - NETWORK_BITS_IPV4)
-    # Above all IPv4 networks, which have 24 bits.
+    # Larger than the number of any IPv4 network, which has 24 bits.
     return 1 << NETWORK_BITS_IPV6 | int(address) >> (128 - NETWORK_BITS_IPV6)

@@ -1,9 +1,9 @@
-"""Bring changes and revocations to the store: group commit in one writer thread.
+"""Save changes and revocations in the store: group commit in one writer thread.
 
 The changes made during a commit are the next batch; no change waits for a batch to fill. Changes for which no
-caller waits, such as signs of life, are flushed once in `flush_interval_s`. A failing store is a state and
-not an exception in a request: callers learn that nothing is durable, the changes stay pending, and the saver
-tries again until the store works.
+caller waits, such as signs of life, are flushed once in `flush_interval_s`. A failing store is a state, not
+an exception in a request: callers learn that their change is not durable, the changes stay pending, and the
+saver tries again until the store works.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from .periodic import StoppableTask, Trouble, in_thread
 
 log = logging.getLogger("openred.saver")
 
-# The pause after a failed commit, doubled with every further one up to `SaverOptions.retry_s_max`.
+# The pause after a failed commit; it doubles with every further failure, up to `SaverOptions.retry_s_max`.
 RETRY_S_MIN = 0.1
-# With changes that wait longer than this the store is behind.
+# If changes wait longer than this, the store is behind.
 BEHIND_S = 2.0
 # A flush is spread over half of the time to the next one, and over this at most.
 FLUSH_S_MAX = 0.5
-# How often the store looks at its files, also while there is nothing to save.
+# The store looks at its files this often, also while there is nothing to save.
 LOOK_S = 1.0
-# The log names so many rows of a batch that cannot be stored.
+# The log lists so many rows of a batch that cannot be stored.
 REFUSED_LOGGED_MAX = 10
 # The pause before revocations are stored again after a failure.
 RETRY_REVOCATIONS_S = 1.0
 
 
 class ChangeSource(Protocol):
-    """Where changes come from; the saver gets `Saving`."""
+    """A source of changes; the saver gets `Saving`."""
 
     @property
     def last_change(self) -> int:
@@ -60,12 +60,12 @@ class ChangeSource(Protocol):
 
 @dataclass(frozen=True)
 class SaverOptions:
-    """How often and how much is saved at once.
+    """How often the saver saves, and how much at once.
 
-    A `kill -9` loses the signs of life of at most `flush_interval_s`. `retry_s_max` is the longest pause
-    between two attempts while the store fails, `commit_timeout_s` the time after which a commit that does
-    not return counts as failing, `stop_timeout_s` the time for the last flush. `batch_rows_max` bounds the
-    time for which a batch blocks the loop.
+    A `kill -9` loses the signs of life of at most `flush_interval_s`. `batch_rows_max` bounds the time for
+    which a batch blocks the loop. `retry_s_max` is the longest pause between two attempts while the store
+    fails. A commit that takes longer than `commit_timeout_s` counts as failing. `stop_timeout_s` is the time
+    for the last flush.
     """
 
     flush_interval_s: float
@@ -83,9 +83,9 @@ class SaverOptions:
 
 @dataclass
 class SaverStats:
-    """What the saver has done: `commits` is how long each commit took.
+    """Counts of the saver; `commits` are the durations of the commits.
 
-    `pending_since_s` is the monotonic time since when changes wait, or None.
+    `pending_since_s` is the monotonic time since which changes wait, or None.
     """
 
     batches: int = 0
@@ -98,10 +98,10 @@ class SaverStats:
 
 
 class Saver(StoppableTask):
-    """The task that saves. Await `saved` before a caller learns that a change is durable.
+    """The task that saves changes. Await `saved` before reporting to a caller that a change is durable.
 
-    Arguments: `directory`, where changes come from; `store`, open and loaded; `writer`, an executor with one
-    thread, the only one that uses the store from now on; `now`, which reads the time.
+    `directory` is the source of changes. `store` is open and loaded; from now on only the single thread of
+    `writer` uses it. `now` reads the time.
     """
 
     def __init__(
@@ -121,15 +121,16 @@ class Saver(StoppableTask):
         self._task: asyncio.Task[None] | None = None
         self._gave_up = False
         self._ended = self._saved_all = False
-        # Everything numbered up to here has been committed.
+        # All changes numbered up to here are committed.
         self._saved_change = 0
-        # In the order of the calls. A caller with an older change than the one before waits a little longer
-        # than needed, never less.
+        # In the order of the calls. A caller may wait a little too long, behind a caller with a newer change,
+        # but never too short.
         self._waiters: deque[tuple[int, asyncio.Future[bool]]] = deque()
-        self._retry_s: float | None = None
+        # The pause before the next attempt; None unless the last one failed.
+        self.retry_s: float | None = None
         # The pause before the next batch while several are pending and no caller waits.
         self._pace_s: float | None = None
-        # Whether the commit under way takes too long.
+        # True while the commit under way takes too long.
         self._hanging = False
         self._behind_logged = False
         self.trouble = Trouble(log, lambda: now().monotonic_s, "changes are saved again")
@@ -140,22 +141,22 @@ class Saver(StoppableTask):
 
     @property
     def failing(self) -> bool:
-        """Whether the last commit failed, or the one under way takes too long."""
-        return self._retry_s is not None or self._hanging
+        """Return whether the last commit failed, or the one under way takes too long."""
+        return self.retry_s is not None or self._hanging
 
     @property
     def gave_up(self) -> bool:
-        """Whether the last changes could not be saved in time; a commit may still be under way."""
+        """Return whether the last changes could not be saved in time; a commit may still be under way."""
         return self._gave_up
 
     @property
     def lost_any(self) -> bool:
-        """Whether changes are lost: not saved in time, or of a row that cannot be stored."""
+        """Return whether changes are lost: not saved in time, or in a row that cannot be stored."""
         return self._gave_up or self.stats.rows_refused > 0
 
     @property
     def state(self) -> StoreState:
-        """How the store keeps up at this moment."""
+        """Return how the store keeps up at present."""
         if self.failing:
             return StoreState.DETACHED
         since_s = self.stats.pending_since_s
@@ -165,9 +166,9 @@ class Saver(StoppableTask):
     async def saved(self, change: int) -> bool:
         """Wait until every change numbered up to `change` is durable; return whether it is.
 
-        Return False at once if the store keeps nothing, is failing, or is not saved to any more; later if the
-        commit with the change fails. The change itself stays pending. Raises `InternalBug` for a number that
-        no change has yet.
+        Return False at once if the store is not durable, is failing, or is no longer used; return it later if
+        the commit with the change fails. The change itself stays pending. Raises `InternalBug` for a number
+        that no change has yet.
         """
         if not self._store.durable:
             return False
@@ -218,8 +219,8 @@ class Saver(StoppableTask):
         self._answer(self._directory.last_change, durable=False)
 
     async def _pause(self) -> None:
-        """Sleep until a caller waits, or the next flush or attempt is due; look at the store meanwhile."""
-        delays_s = (self._retry_s, self._pace_s, self._options.flush_interval_s)
+        """Sleep until a caller waits, or the next flush or attempt is due; meanwhile look at the files."""
+        delays_s = (self.retry_s, self._pace_s, self._options.flush_interval_s)
         delay_s = next(delay_s for delay_s in delays_s if delay_s is not None)
         timer = asyncio.get_running_loop().call_later(delay_s, self.wake)
         try:
@@ -245,7 +246,7 @@ class Saver(StoppableTask):
         return self._now().monotonic_s < self._look_s or await self._look()
 
     async def _look(self) -> bool:
-        """Have the store look at its files; return False if they have changed or are gone."""
+        """Let the store look at its files; return False if they were replaced or removed."""
         now_s = self._now().monotonic_s
         self._look_s = now_s + LOOK_S
         try:
@@ -261,7 +262,7 @@ class Saver(StoppableTask):
             try:
                 await in_thread(self._writer, self._store.tidy)
             except Exception as error:  # noqa: BLE001
-                # If the file is lost, the look reports it.
+                # If the file is lost, the look at it reports that.
                 if await self._look():
                     self._untidy.failed("housekeeping of the store failed", error)
                 return
@@ -272,7 +273,7 @@ class Saver(StoppableTask):
     async def _save_batch(self) -> bool:
         """Take one batch and commit it. Return whether nothing is left to save.
 
-        The last batch of all may hold only the attended time.
+        The very last batch may hold only the attended time.
         """
         now = self._now()
         started_s = now.monotonic_s
@@ -295,7 +296,7 @@ class Saver(StoppableTask):
                 self._note_hanging()
             refused = await commit
         except asyncio.CancelledError:
-            # The stop gave up; no caller waits for the result.
+            # `finish` gave up; no caller waits for the result.
             commit.cancel()
             raise
         except Exception as error:  # noqa: BLE001
@@ -324,12 +325,12 @@ class Saver(StoppableTask):
         stats.commits.observe(commit_s)
         for line in refused[:REFUSED_LOGGED_MAX]:
             log.error("not stored, and lost with this process: %s", line)
-        # It is unknown which change made a refused row, so no change of the batch is called durable.
+        # It is unknown which change made a refused row, so no change of the batch is reported as durable.
         self._answer(batch.last_change, durable=not refused)
         self._saved_change = max(self._saved_change, batch.last_change)
         self._log_behind()
         self._note_recovery()
-        self._pace_s = self._find_pace_s()
+        self._pace_s = pace_s(self._options, self._directory.pending, self._pace_s)
         if self._pace_s is None:
             stats.pending_since_s = None
         if self._waiters or self.stopping:
@@ -337,20 +338,8 @@ class Saver(StoppableTask):
 
     def _note_recovery(self) -> None:
         if self.failing:
-            self._retry_s, self._hanging = None, False
+            self.retry_s, self._hanging = None, False
             self.trouble.worked()
-
-    def _find_pace_s(self) -> float | None:
-        """Return the pause before the next batch if no caller waits; None if less than one is pending.
-
-        Batches right after one another would hold up requests. The fewer are left, the longer the pause could
-        be; but then new changes would never let it end, so it only becomes shorter.
-        """
-        pending, rows = self._directory.pending, self._options.batch_rows_max
-        if pending < rows:
-            return None
-        pace_s = min(self._options.flush_interval_s / 2, FLUSH_S_MAX) * rows / pending
-        return pace_s if self._pace_s is None else min(pace_s, self._pace_s)
 
     def _note_hanging(self) -> None:
         """Release the callers that wait for the commit under way, though it may still succeed."""
@@ -371,10 +360,10 @@ class Saver(StoppableTask):
     def _note_failure(self, error: Exception) -> None:
         self._hanging = False
         self.trouble.failed("changes cannot be saved", error)
-        if self._retry_s is None:
-            self._retry_s = min(RETRY_S_MIN, self._options.retry_s_max)
+        if self.retry_s is None:
+            self.retry_s = min(RETRY_S_MIN, self._options.retry_s_max)
         else:
-            self._retry_s = min(2 * self._retry_s, self._options.retry_s_max)
+            self.retry_s = min(2 * self.retry_s, self._options.retry_s_max)
         self._answer(self._directory.last_change, durable=False)
         # The callers have their answer; the next attempt comes after the pause.
         self._woken.clear()
@@ -387,11 +376,24 @@ class Saver(StoppableTask):
                 future.set_result(durable)
 
 
-class RevocationSaver:
-    """Stores `revocations` in `store` by the thread of `writer`: a crash must not revive a revoked token.
+def pace_s(options: SaverOptions, pending: int, last_pace_s: float | None) -> float | None:
+    """Return the pause before the next batch if no caller waits, None if less than a batch is pending.
 
-    After a failure it tries again every `retry_s`, since no caller asks twice. `finish` ends that, after
-    `stop_timeout_s` at the latest.
+    Batches without pauses would hold up requests. The fewer changes are left, the longer the pause could be;
+    but then new changes would never let it end, so it is at most `last_pace_s`.
+    """
+    rows = options.batch_rows_max
+    if pending < rows:
+        return None
+    found_s = min(options.flush_interval_s / 2, FLUSH_S_MAX) * rows / pending
+    return found_s if last_pace_s is None else min(found_s, last_pace_s)
+
+
+class RevocationSaver:
+    """The saver of `revocations`, with the thread of `writer`: a crash must not revive a revoked token.
+
+    After a failure it tries again every `retry_s`, since callers do not ask twice. `finish` tries until all
+    are stored, for at most `stop_timeout_s`.
     """
 
     def __init__(
@@ -412,14 +414,14 @@ class RevocationSaver:
         self._gave_up = False
         self._retrying: asyncio.Task[None] | None = None
         self._trouble = Trouble(log, monotonic_s, "revocations are saved again")
-        # One write at a time; it covers all callers that came before it began.
+        # One write at a time; it covers all calls before it began.
         self._turn = asyncio.Lock()
         self._asked = 0
         self._saved = 0
 
     @property
     def gave_up(self) -> bool:
-        """Whether the last revocations could not be stored in time, and are lost with the process."""
+        """Return whether the last revocations could not be stored in time, and are lost with the process."""
         return self._gave_up
 
     async def save(self) -> bool:
@@ -432,7 +434,7 @@ class RevocationSaver:
         return False
 
     async def finish(self) -> None:
-        """Store the rest, or log after `stop_timeout_s` that it gave up."""
+        """Store all revocations, or log after `stop_timeout_s` that it gave up."""
         if self._retrying is not None:
             self._retrying.cancel()
         try:
@@ -464,7 +466,7 @@ class RevocationSaver:
                     self._trouble.failed("a revocation cannot be saved", error)
                     return False
                 except BaseException:
-                    # To store a revocation again changes nothing.
+                    # Storing a revocation twice does no harm.
                     self.revocations.put_back(unsaved)
                     raise
                 self._saved = covered

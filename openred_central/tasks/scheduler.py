@@ -1,4 +1,4 @@
-"""Runs the life cycle: sleeps until the next deadline and handles the nodes that are due."""
+"""Run the life cycle: sleep until the next deadline, and handle the nodes whose deadlines expired."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .prober import Submission
 log = logging.getLogger("openred.scheduler")
 server_log = logging.getLogger("openred.server")
 
-# Nodes handled in one piece of work, after which requests get a turn.
+# Nodes handled in one piece of work; then requests get a turn.
 PIECE_NODES = 200
-# A deadline this close is not worth being early for.
+# The shortest sleep, however close the deadline is.
 PAUSE_S_MIN = 0.001
 # More transitions than this in one tick are logged as counts.
 TRANSITIONS_LOGGED_MAX = 50
 
 
 class Scheduler(PeriodicTask):
-    """Moves time on and handles deadlines, in bounded pieces.
+    """The task that advances attended time and handles deadlines, in bounded pieces.
 
-    `tick_s` is the longest sleep; `store_reachable` returns whether changes can be stored, without which time
-    stands still; `submit_probe` is `Prober.submit`.
+    `tick_s` is the longest sleep. `store_reachable` returns whether changes can be stored; if not, attended
+    time stands still. `submit_probe` is `Prober.submit`.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class Scheduler(PeriodicTask):
         self._tick_s = tick_s
         self._store_reachable = store_reachable
         self._submit_probe = submit_probe
-        # How many refusals for lack of bytes there were by the last tick, and whether the lack was logged.
+        # The refusals for lack of bytes until the last tick, and whether that was logged.
         self._bytes_refusals = 0
         self._bytes_logged = False
         self.ticks = 0
         self.late_s_max = 0.0
-        # How late each tick was that found a node due.
+        # The delay of each tick that found an expired deadline.
         self.lateness = Histogram()
 
     def tick(self) -> bool:
-        """Take in the time that passed and do one piece of work. Return whether more is due at once."""
+        """Advance attended time and do one piece of work. Return whether more is due at once."""
         self.ticks += 1
         expiry = self._directory.expiry
         now = self._attended.now()
@@ -72,7 +72,7 @@ class Scheduler(PeriodicTask):
         handled = expiry.expire_due(now, PIECE_NODES)
         for slot, reason in islice(expiry.set_aside.items(), aside, None):
             log.error("the transition of the node in slot %d failed, it is set aside: %s", slot, reason)
-        # After the deadlines: while transitions are held, and until the tick after that, no node ages.
+        # Advance the time last: while transitions are held, and until the tick after that, no node ages.
         holds = held is not None or expiry.silence.hold is not None
         jump = self._attended.tick(attending=not holds and self._store_reachable())
         if jump is not None:
@@ -85,7 +85,7 @@ class Scheduler(PeriodicTask):
         return handled >= PIECE_NODES
 
     def pause_s(self) -> float:
-        """Return for how many seconds nothing needs to be done; never more than a tick."""
+        """Return the seconds until the next deadline, at most a tick."""
         expiry = self._directory.expiry
         due_s = expiry.next_s()
         if due_s is None or not self._attended.attending or len(expiry.waiting):
@@ -113,17 +113,17 @@ class Scheduler(PeriodicTask):
         if hold is not None:
             log.warning("mass silence: transitions are held: %s", hold.reason)
         else:
-            log.warning("mass silence: the hold has ended; silent nodes go on at a bounded pace")
+            log.warning("mass silence: the hold has ended; held transitions go on at a bounded pace")
 
     def _log_bytes(self) -> None:
-        """Log once that the nodes take all the bytes that they may, and once that there is room again."""
+        """Log once that the records of nodes reach their limit, and once that there is room again."""
         directory = self._directory
         held, bytes_max = directory.nodes.registry.bytes_held, directory.options.bytes_max
         if directory.bytes_refusals > self._bytes_refusals and not self._bytes_logged:
             self._bytes_logged = True
             log.warning(
                 "the records of all nodes take %d of %d bytes: longer records are refused; "
-                "raise OPENRED_NODES_BYTES_MAX where there is memory for more",
+                "raise OPENRED_NODES_BYTES_MAX if there is memory for more",
                 held,
                 bytes_max,
             )

@@ -1,4 +1,4 @@
-"""Takes snapshots of the store at intervals, in a thread of its own. A failure affects nothing else."""
+"""Take snapshots of the store at intervals, in a thread of its own. A failure affects nothing else."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .periodic import NoThread, PeriodicTask, Trouble, in_thread
 
 log = logging.getLogger("openred.snapshotter")
 
-# The pause before the first one, so that a server that restarts again and again does little else.
+# The pause before the first snapshot: a server that restarts again and again must not spend its time on them.
 FIRST_S = 60.0
 # The pause after a failed snapshot, unless the interval is shorter.
 RETRY_S = 300.0
 STOPPING = "the server is stopping"
-# The weakest claim on a processor that there is (setpriority(2)).
+# The lowest priority for a processor (setpriority(2)).
 NICENESS = 19
 
 
 @dataclass(frozen=True)
 class SnapshotOptions:
-    """How often a snapshot is taken, 0 for never, and how many of them are kept."""
+    """How often a snapshot is taken, 0 for never, and how many are kept."""
 
     snapshot_interval_s: float
     snapshots_kept: int
@@ -44,7 +44,7 @@ class SnapshotOptions:
 
 @dataclass
 class SnapshotterStats:
-    """What the snapshotter has done. `last_at` is wall time."""
+    """The count of snapshots, and figures of the last one; `last_at` is wall time."""
 
     snapshots: int = 0
     last_at: float | None = None
@@ -53,7 +53,7 @@ class SnapshotterStats:
 
 
 class Stopped(Exception):
-    """The server stops, so the snapshot under way is given up."""
+    """The server stops; the snapshot under way is given up."""
 
 
 class SnapshotFailed(Exception):
@@ -61,7 +61,7 @@ class SnapshotFailed(Exception):
 
 
 class SnapshotSource(Protocol):
-    """Where snapshots come from; the snapshotter gets `Snapshots`. It is called in a thread."""
+    """A source of snapshots; the snapshotter gets `Snapshots`. The methods run in a thread."""
 
     def clear(self) -> None:
         """Remove unfinished snapshots of processes that were killed."""
@@ -72,26 +72,26 @@ class SnapshotSource(Protocol):
     def take(
         self, wall_s: float, *, kept: int, progress: Callable[[int, int], None]
     ) -> tuple[object, Manifest]:
-        """Take a snapshot and keep so many; an exception in `progress` ends that."""
+        """Take a snapshot, and keep only `kept` of all; an exception in `progress` gives it up."""
 
 
 def yield_to_others() -> None:
-    """Lower the priority of this thread below all others, where the system can: on Linux.
+    """Give this thread the lowest priority, on Linux.
 
-    Copying and checking compute without the lock of the interpreter, and no request waits for them.
+    Copying and checking need a processor but not the lock of the interpreter, and no request waits for them.
     """
     if sys.platform == "linux":
         # A filter of system calls may forbid it, or the kernel lack it.
         with contextlib.suppress(OSError):
-            # Only on Linux 0 is the calling thread; elsewhere it is the whole process.
+            # On Linux, 0 is the calling thread; elsewhere it would be the whole process.
             os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 
 class Snapshotter(PeriodicTask):
     """The task that takes snapshots of `source`.
 
-    `loss` returns how the database has ceased to be the file that is served, or None: another file must not
-    push out good snapshots. `trouble` knows the failures.
+    `loss` returns how the file of the database was lost, or None: snapshots of another file must not replace
+    good ones. `trouble` counts failures.
     """
 
     def __init__(
@@ -107,9 +107,9 @@ class Snapshotter(PeriodicTask):
         self._clock = clock
         self._interval_s = options.snapshot_interval_s
         self._kept = options.snapshots_kept
-        self._asked: list[asyncio.Future[Manifest]] = []
+        self._waiting: list[asyncio.Future[Manifest]] = []
         self._thread: Executor | None = None
-        # Tells the thread to stop.
+        # Set when the thread has to stop.
         self._stopped = threading.Event()
         self.stats = SnapshotterStats()
         self.trouble = Trouble(log, clock.monotonic_s, "snapshots are taken again")
@@ -120,18 +120,18 @@ class Snapshotter(PeriodicTask):
             self._thread = thread
             await self.pause(await in_thread(thread, self._first_pause_s))
             await super().run()
-        _answer(self._asked, None, STOPPING)
+        _answer(self._waiting, None, STOPPING)
 
     async def work(self) -> float | None:
         """Take a snapshot. Return the seconds until the next one, None for never."""
-        asked, self._asked = self._asked, []
+        waiting, self._waiting = self._waiting, []
         taken = None
         assert self._thread is not None
         try:
             pause_s, taken = await in_thread(self._thread, self._take)
         except NoThread as error:
             pause_s = self._failed(error)
-        _answer(asked, taken, STOPPING if self.stopping else self.trouble.last_error)
+        _answer(waiting, taken, STOPPING if self.stopping else self.trouble.last_error)
         return pause_s
 
     def stop(self) -> None:
@@ -140,19 +140,19 @@ class Snapshotter(PeriodicTask):
         super().stop()
 
     async def take_now(self) -> Manifest:
-        """Take a snapshot at once, or after the one under way, and wait for it.
+        """Take a snapshot now, or after the one under way, and wait for it.
 
         Raises `SnapshotFailed`.
         """
         if self.stopping:
             raise SnapshotFailed(STOPPING)
         future: asyncio.Future[Manifest] = asyncio.get_running_loop().create_future()
-        self._asked.append(future)
+        self._waiting.append(future)
         self.wake()
         return await future
 
     def _first_pause_s(self) -> float | None:
-        """Return the seconds until a snapshot is due, counted from the newest one; None for never."""
+        """Return the seconds until the first snapshot, None for never; the newest one begins the interval."""
         try:
             self._source.clear()
             newest_at = self._source.newest_at()
@@ -163,7 +163,7 @@ class Snapshotter(PeriodicTask):
             return None
         if newest_at is None:
             return min(FIRST_S, self._interval_s)
-        # The wall clock may have been set, so never wait longer than an interval.
+        # The wall clock may have been set back, so wait an interval at most.
         due_s = newest_at + self._interval_s - self._clock.wall_s()
         return min(max(FIRST_S, due_s), self._interval_s)
 
@@ -185,7 +185,7 @@ class Snapshotter(PeriodicTask):
         stats.last_at, stats.last_bytes = manifest.taken_at, manifest.file_bytes
         stats.last_took_s = self._clock.monotonic_s() - began_s
         self.trouble.worked()
-        log.debug("a snapshot of %d records in %.1f s", manifest.records, stats.last_took_s)
+        log.debug("took a snapshot of %d records in %.1f s", manifest.records, stats.last_took_s)
         return interval_s, manifest
 
     def _go_on(self, done: int, total: int) -> None:
@@ -193,14 +193,14 @@ class Snapshotter(PeriodicTask):
             raise Stopped
 
     def _failed(self, error: Exception) -> float | None:
-        """Note a failure. Return the seconds until the next attempt, None for none."""
+        """Count a failure. Return the seconds until the next attempt, None for no other."""
         self.trouble.failed("a snapshot cannot be taken", error)
         return min(RETRY_S, self._interval_s) if self._interval_s else None
 
 
-def _answer(asked: list[asyncio.Future[Manifest]], taken: Manifest | None, error: str | None) -> None:
+def _answer(waiting: list[asyncio.Future[Manifest]], taken: Manifest | None, error: str | None) -> None:
     """Give the result to the callers that requested the snapshot."""
-    for future in asked:
+    for future in waiting:
         if future.done():
             continue
         if taken is not None:

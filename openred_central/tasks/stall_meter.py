@@ -1,7 +1,7 @@
-"""Measures how late the event loop is: the time that every request waits in addition.
+"""Measure how late the event loop is: the time that every request waits in addition.
 
-A timer fires often, and the meter counts by how much it is late. The timers of uvloop have whole
-milliseconds, so a shorter delay is no stall.
+A timer fires often, and the meter counts how late each one is. The timers of uvloop have whole milliseconds,
+so a shorter delay is no stall.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PERIOD_S = 0.05
 
 
 class StallMeter(PeriodicTask):
-    """The task that measures by `clock`; `stalls` is the result."""
+    """The task that measures with `clock`; `stalls` is the result."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class StallMeter(PeriodicTask):
         self.stalls = Histogram()
 
     async def work(self) -> float:
-        """Count by how much this moment is late. Return the seconds until the next measurement."""
+        """Count how late this call is. Return the seconds until the next one."""
         now_s = self._clock.monotonic_s()
         if self._due_s is not None:
             self.stalls.observe(max(0.0, now_s - self._due_s))

@@ -1,4 +1,4 @@
-"""Tokens are signed beside the event loop, in bounded numbers; keys come and go without anybody waiting."""
+"""Threads sign tokens, a bounded number at a time; rotations and failures of keys hold up no request."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from tests.support.clock import VirtualClock
 from tests.support.keys import NOW, directory_key
 from tests.support.options import key_options
 
-# Nothing here waits longer than this for what has to happen at once.
+# The limit of each wait.
 WAIT_S = 20.0
 CLASSICAL = key_options(quantum=QuantumPolicy.OFF)
 
 
 class FakeRing:
-    """A schedule that records what it is told."""
+    """A schedule that records its calls."""
 
     def __init__(self, calls: list[tuple[str, object]]) -> None:
         self.calls = calls
@@ -55,7 +55,7 @@ class FakeRing:
 
 
 class FakeKeys:
-    """Keys that are there at once, and do what they are told to."""
+    """Keys that open at once and record their calls; `advance` raises `error`, if there is one."""
 
     def __init__(self) -> None:
         self.signing = directory_key()
@@ -77,7 +77,7 @@ class FakeKeys:
 
 
 class Held(ThreadPoolExecutor):
-    """An executor whose work waits, from `hold` on, until it is let go."""
+    """An executor whose work waits, after `hold`, until the gate is open."""
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -111,7 +111,7 @@ def on_disk(folder: Path, options: KeyOptions = CLASSICAL) -> DirectoryKeys:
     return DirectoryKeys(KeyFiles(folder / "keys", random.Random(1).randbytes), options)
 
 
-async def test_from_the_disk_to_a_token_that_a_peer_checks(tmp_path: Path) -> None:
+async def test_a_peer_verifies_tokens_by_the_published_keys(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as executor:
         keykeeper = keeper(on_disk(tmp_path, key_options()), executor)
         assert keykeeper.signing is None
@@ -127,7 +127,7 @@ async def test_from_the_disk_to_a_token_that_a_peer_checks(tmp_path: Path) -> No
         assert keykeeper.stats.tokens == 2
 
 
-async def test_the_first_who_needs_the_keys_has_them_opened_and_all_who_ask_meanwhile_wait(
+async def test_the_first_request_opens_the_keys_and_others_wait_for_it(
     tmp_path: Path,
 ) -> None:
     with Held() as executor:
@@ -145,7 +145,7 @@ async def test_the_first_who_needs_the_keys_has_them_opened_and_all_who_ask_mean
         waiting = [asyncio.create_task(keykeeper.mint(token(number))) for number in range(3)]
         published = asyncio.create_task(keykeeper.ready())
         await asyncio.sleep(0)
-        # That one gives up does not matter to the others.
+        # One caller gives up; the others still get their keys.
         given_up.cancel()
         await asyncio.sleep(0)
         assert not any(each.done() for each in (*waiting, published))
@@ -156,7 +156,7 @@ async def test_the_first_who_needs_the_keys_has_them_opened_and_all_who_ask_mean
         assert len(loaded) == 1
 
 
-async def test_keys_that_cannot_be_used_are_told_once_and_tried_again_in_a_minute(
+async def test_unusable_keys_are_logged_once_and_retried_after_a_minute(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "openred.keykeeper"), ThreadPoolExecutor(1) as executor:
@@ -181,12 +181,12 @@ async def test_keys_that_cannot_be_used_are_told_once_and_tried_again_in_a_minut
         assert await keykeeper.mint(token())
         assert keykeeper.publication is not None
         assert (len(attempts), keykeeper.trouble.failures, keykeeper.trouble.last_error) == (2, 1, None)
-    told = [record.getMessage() for record in caplog.records]
-    assert told[0].startswith("the keys cannot be used, to be tried again: ")
-    assert (told[2], len(told)) == ("the keys can be used again, after 1 failure in all", 3)
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged[0].startswith("the keys cannot be used, to be tried again: ")
+    assert (logged[2], len(logged)) == ("the keys can be used again, after 1 failure in all", 3)
 
 
-async def test_until_somebody_needs_them_nothing_becomes_of_the_keys(tmp_path: Path) -> None:
+async def test_keys_are_not_opened_before_they_are_needed(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
         keys = FakeKeys()
         keykeeper = paced(keys, executor, 3, lambda number: None)
@@ -194,7 +194,9 @@ async def test_until_somebody_needs_them_nothing_becomes_of_the_keys(tmp_path: P
         assert (keys.calls, keykeeper.signing) == ([], None)
 
 
-async def test_a_start_that_must_not_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_against_the_settings_refuse_to_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with ThreadPoolExecutor(1) as executor:
         monkeypatch.setattr("openred_central.security.directory_keys.composite.is_supported", lambda: False)
         with pytest.raises(RootRefused):
@@ -204,7 +206,7 @@ async def test_a_start_that_must_not_be_is_told(tmp_path: Path, monkeypatch: pyt
             await keeper(on_disk(tmp_path), executor).open()
 
 
-async def test_so_many_tokens_wait_and_no_more() -> None:
+async def test_the_number_of_waiting_tokens_is_bounded() -> None:
     with Held() as executor:
         keykeeper = keeper(FakeKeys(), executor)
         await keykeeper.open()
@@ -227,7 +229,7 @@ async def test_so_many_tokens_wait_and_no_more() -> None:
         assert await keykeeper.mint(*(token(n) for n in range(QUEUE_TOKENS_MAX)))
 
 
-async def test_whoever_gives_up_gives_its_place_back() -> None:
+async def test_a_caller_that_gives_up_frees_its_place() -> None:
     with Held() as executor:
         keykeeper = keeper(FakeKeys(), executor)
         await keykeeper.open()
@@ -242,7 +244,7 @@ async def test_whoever_gives_up_gives_its_place_back() -> None:
         assert await keykeeper.mint(token())
 
 
-async def test_a_token_is_signed_by_the_key_it_names_even_if_that_changes_meanwhile() -> None:
+async def test_a_rotation_does_not_change_the_key_of_a_waiting_token() -> None:
     with Held() as executor:
         keys = FakeKeys()
         keykeeper = keeper(keys, executor)
@@ -256,12 +258,12 @@ async def test_a_token_is_signed_by_the_key_it_names_even_if_that_changes_meanwh
         assert text.split(".")[2] == directory_key().public.short_id
 
 
-async def test_a_token_that_makes_no_sense_is_our_own_mistake() -> None:
+async def test_an_impossible_token_is_an_error_of_the_server() -> None:
     with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="exp lies not within"):
         await keeper(FakeKeys(), executor).mint(token()._replace(expires_at=NOW))
 
 
-async def test_nothing_is_done_in_the_event_loop() -> None:
+async def test_all_work_on_keys_is_done_in_threads() -> None:
     with ThreadPoolExecutor(1) as executor:
         keys = FakeKeys()
         keykeeper = keeper(keys, executor)
@@ -280,7 +282,7 @@ async def test_nothing_is_done_in_the_event_loop() -> None:
 
 
 class Paced(Keykeeper):
-    """Does not wait: what it would wait for passes on its clock, `rounds` times."""
+    """A keykeeper that does not wait: for `rounds` times, each pause passes on its clock."""
 
     rounds: int
     virtual: VirtualClock
@@ -303,7 +305,7 @@ def paced(keys: Any, executor: ThreadPoolExecutor, rounds: int, before: Callable
     return made
 
 
-async def test_a_jump_of_the_wall_clock_is_passed_on() -> None:
+async def test_a_jump_of_the_wall_clock_shifts_the_schedule() -> None:
     with ThreadPoolExecutor(1) as executor:
         keys = FakeKeys()
 
@@ -320,7 +322,7 @@ async def test_a_jump_of_the_wall_clock_is_passed_on() -> None:
         assert [name for name, _ in keys.calls].count("advance") == 6
 
 
-async def test_a_disk_that_cannot_be_written_is_told_once_and_tried_again(
+async def test_a_disk_that_cannot_be_written_is_logged_once_and_retried(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING, "openred.keykeeper"), ThreadPoolExecutor(1) as executor:
@@ -341,9 +343,9 @@ async def test_a_disk_that_cannot_be_written_is_told_once_and_tried_again(
     ]
 
 
-@pytest.mark.parametrize("mended", [True, False])
-async def test_what_could_not_be_written_is_tried_once_more_at_the_end(
-    mended: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("fixed", [True, False])
+async def test_unwritten_changes_are_tried_once_more_at_the_stop(
+    fixed: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     keyring = tmp_path / "keys" / "keyring.json"
     revoked: list[str] = []
@@ -359,15 +361,15 @@ async def test_what_could_not_be_written_is_tried_once_more_at_the_end(
         keyring.mkdir()
         with pytest.raises(KeyFileError):
             await keykeeper.revoke(signing.public.key_id)
-        if mended:
+        if fixed:
             keyring.rmdir()
             keyring.write_bytes(kept)
             keyring.chmod(0o600)
         await keykeeper.run()
-        assert keykeeper.gave_up is not mended
+        assert keykeeper.gave_up is not fixed
         revoked.append(signing.public.key_id)
-    assert ("gave up writing the last changes of the keys: " in caplog.text) is not mended
-    if mended:
+    assert ("gave up writing the last changes of the keys: " in caplog.text) is not fixed
+    if fixed:
         again = on_disk(tmp_path)
         again.open(NOW)
         again.advance(NOW)
@@ -375,7 +377,7 @@ async def test_what_could_not_be_written_is_tried_once_more_at_the_end(
         assert revoked[0] in again.served.keyset.revoked_key_ids
 
 
-async def test_what_the_operator_should_know_is_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_notices_for_the_operator_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "openred.keykeeper"), ThreadPoolExecutor(1) as executor:
         keys = FakeKeys()
         keys.notices.append("the root key is classical")
@@ -385,7 +387,7 @@ async def test_what_the_operator_should_know_is_in_the_log_once(caplog: pytest.L
     assert [record.getMessage() for record in caplog.records] == ["the root key is classical"]
 
 
-async def test_it_ends_when_it_is_told_to() -> None:
+async def test_the_keykeeper_ends_at_its_stop() -> None:
     with ThreadPoolExecutor(1) as executor:
         keykeeper = keeper(FakeKeys(), executor)
         await keykeeper.open()
@@ -395,7 +397,7 @@ async def test_it_ends_when_it_is_told_to() -> None:
         await running
 
 
-async def test_a_day_later_there_is_another_key_and_another_key_set(tmp_path: Path) -> None:
+async def test_key_and_key_set_change_within_a_day(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as executor:
         keykeeper = paced(on_disk(tmp_path), executor, 50, lambda number: keykeeper.virtual.advance(1_800))
         await keykeeper.open()
@@ -411,7 +413,7 @@ async def test_a_day_later_there_is_another_key_and_another_key_set(tmp_path: Pa
         assert second.etag[0] == second.etag[-1] == '"'
 
 
-async def test_the_bytes_of_the_key_set_are_made_once(tmp_path: Path) -> None:
+async def test_an_unchanged_key_set_is_encoded_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as executor:
         keykeeper = paced(on_disk(tmp_path), executor, 10, lambda number: None)
         await keykeeper.open()
@@ -420,14 +422,15 @@ async def test_the_bytes_of_the_key_set_are_made_once(tmp_path: Path) -> None:
         assert keykeeper.publication is before
 
 
-async def test_without_a_thread_nothing_is_signed_and_nothing_ends(
+async def test_a_lack_of_threads_passes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def starved(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with ThreadPoolExecutor(1) as executor:
-        keykeeper = keeper(FakeKeys(), executor)
+        clock = VirtualClock(NOW)
+        keykeeper = keeper(FakeKeys(), executor, clock)
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", starved)
             await keykeeper.ready()
@@ -436,7 +439,7 @@ async def test_without_a_thread_nothing_is_signed_and_nothing_ends(
             with pytest.raises(NoThread):
                 await keykeeper.rotate()
         assert keykeeper.publication is None
-        keykeeper._retry_at_s = 0.0
+        clock.advance(RETRY_S)
         assert len(await keykeeper.mint(token())) == 1
         assert keykeeper.trouble.failures > 0
-    assert "the system gives no thread: can't start new thread" in caplog.text
+    assert "the system cannot start a thread: can't start new thread" in caplog.text

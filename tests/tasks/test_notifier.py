@@ -16,7 +16,7 @@ PROCESS = 42
 
 
 class Manager:
-    """A stand-in for the service manager that receives at `named`."""
+    """A stand-in for the service manager; it receives at the address `named`."""
 
     def __init__(self, named: str) -> None:
         self.named = named
@@ -24,8 +24,8 @@ class Manager:
         self.socket.bind(named.replace("@", "\0", 1))
         self.socket.setblocking(False)
 
-    def heard(self) -> list[str]:
-        """Return the datagrams since the last call."""
+    def received(self) -> list[str]:
+        """Return the datagrams received since the last call."""
         messages = []
         while True:
             try:
@@ -66,7 +66,7 @@ def open_notifier() -> Iterator[Open]:
         each.notifier.close()
 
 
-async def test_the_life_of_a_server_is_reported(manager: Manager, open_notifier: Open) -> None:
+async def test_start_changes_and_stop_are_reported(manager: Manager, open_notifier: Open) -> None:
     reporting = open_notifier(NOTIFY_SOCKET=manager.named)
     notifier = reporting.notifier
     notifier.loading()
@@ -76,7 +76,7 @@ async def test_the_life_of_a_server_is_reported(manager: Manager, open_notifier:
     reporting.status = "4 nodes"
     await notifier.work()
     notifier.ending()
-    assert manager.heard() == [
+    assert manager.received() == [
         "STATUS=loading",
         "READY=1\nSTATUS=3 nodes",
         "STATUS=4 nodes",
@@ -85,21 +85,21 @@ async def test_the_life_of_a_server_is_reported(manager: Manager, open_notifier:
 
 
 @pytest.mark.parametrize(("watchdog", "pause_s"), [("4000000", 2.0), ("60000000", STATUS_S)])
-async def test_signs_come_at_half_the_interval_of_the_watchdog(
+async def test_the_watchdog_gets_two_reports_per_interval(
     manager: Manager, open_notifier: Open, watchdog: str, pause_s: float
 ) -> None:
     reporting = open_notifier(NOTIFY_SOCKET=manager.named, WATCHDOG_USEC=watchdog, WATCHDOG_PID=str(PROCESS))
     for status in ("a", "a", "b"):
         reporting.status = status
         assert await reporting.notifier.work() == pause_s
-    assert manager.heard() == ["WATCHDOG=1\nSTATUS=a", "WATCHDOG=1", "WATCHDOG=1\nSTATUS=b"]
+    assert manager.received() == ["WATCHDOG=1\nSTATUS=a", "WATCHDOG=1", "WATCHDOG=1\nSTATUS=b"]
 
 
-async def test_a_stopping_server_still_sends_signs(manager: Manager, open_notifier: Open) -> None:
+async def test_a_stopping_server_still_reports_to_the_watchdog(manager: Manager, open_notifier: Open) -> None:
     reporting = open_notifier(NOTIFY_SOCKET=manager.named, WATCHDOG_USEC="4000000")
     reporting.notifier.ending()
     await reporting.notifier.work()
-    assert manager.heard() == ["STOPPING=1\nSTATUS=stopping", "WATCHDOG=1"]
+    assert manager.received() == ["STOPPING=1\nSTATUS=stopping", "WATCHDOG=1"]
 
 
 async def test_without_a_watchdog_only_changes_are_sent(manager: Manager, open_notifier: Open) -> None:
@@ -107,7 +107,7 @@ async def test_without_a_watchdog_only_changes_are_sent(manager: Manager, open_n
     reporting.status = "same"
     for _ in range(3):
         await reporting.notifier.work()
-    assert manager.heard() == ["STATUS=same"]
+    assert manager.received() == ["STATUS=same"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,9 @@ async def test_without_a_watchdog_only_changes_are_sent(manager: Manager, open_n
         {"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": str(PROCESS + 1)},
     ],
 )
-def test_a_watchdog_that_is_off_or_anothers_is_none(environment: dict[str, str], open_notifier: Open) -> None:
+def test_a_watchdog_that_is_off_or_of_another_process_is_ignored(
+    environment: dict[str, str], open_notifier: Open
+) -> None:
     assert open_notifier(**environment).notifier.watchdog_s is None
 
 
@@ -150,10 +152,10 @@ async def test_a_lost_manager_is_logged_once(
         await reporting.notifier.work()
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    manager.heard()
+    manager.received()
     reporting.status = "heard again"
     await reporting.notifier.work()
-    assert manager.heard() == ["STATUS=heard again"]
+    assert manager.received() == ["STATUS=heard again"]
     manager.socket.close()
     reporting.notifier.ready()
     reporting.notifier.ending()

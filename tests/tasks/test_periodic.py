@@ -24,7 +24,7 @@ WAIT_S = 20.0
 
 
 class Work:
-    """Fails as often as there are `errors`, and then ends; each time it runs for so many seconds."""
+    """Work that raises each of `errors` in turn, then returns; each run takes `took_s` seconds."""
 
     def __init__(self, *errors: Exception, clock: VirtualClock | None = None, took_s: float = 0.0) -> None:
         self.errors = list(errors)
@@ -98,7 +98,7 @@ def test_an_error_that_was_never_raised_has_no_location() -> None:
 
 
 class Counting(PeriodicTask):
-    """Counts its calls, and pauses as it is told."""
+    """A task that counts its calls and pauses for `pause_s`."""
 
     def __init__(self, pause_s: float | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is never connected to, how often anything is, and what a probe says."""
+"""Probes connect only where they may, not too often, and report open, closed or unknown."""
 
 from __future__ import annotations
 
@@ -112,12 +112,12 @@ NOT_LITERAL = (
 
 @pytest.mark.parametrize("address", NEVER)
 @pytest.mark.parametrize("allow_private", [False, True])
-def test_an_address_that_no_other_machine_has_is_never_probed(address: str, allow_private: bool) -> None:
+def test_addresses_of_no_other_machine_are_never_probed(address: str, allow_private: bool) -> None:
     assert probe_refusal(address, 4242, allow_private) == f"a {NEVER[address]} address"
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_a_private_address_is_probed_only_where_allowed(address: str) -> None:
+def test_a_private_address_is_probed_only_if_allowed(address: str) -> None:
     assert probe_refusal(address, 4242, False) == "a private address"
     assert probe_refusal(address, 4242, True) is None
 
@@ -138,12 +138,12 @@ def test_only_a_real_port_is_probed(port: int) -> None:
 
 
 @given(st.text())
-def test_any_text_has_an_answer(address: str) -> None:
+def test_any_text_is_judged(address: str) -> None:
     assert probe_refusal(address, 4242, False) is None or probe_refusal(address, 4242, False)
 
 
 @given(st.ip_addresses(v=4))
-def test_an_ipv4_address_is_judged_the_same_however_it_is_wrapped(address: Any) -> None:
+def test_an_embedded_ipv4_address_is_judged_like_the_plain_one(address: Any) -> None:
     judged = probe_refusal(str(address), 4242, False)
     number = int(address)
     for wrapped in (
@@ -156,26 +156,26 @@ def test_an_ipv4_address_is_judged_the_same_however_it_is_wrapped(address: Any) 
 
 
 class Results:
-    """Collects what a prober says; `wait` until it said so much."""
+    """The results of a prober; `wait` for a number of them."""
 
     def __init__(self) -> None:
         self.results: list[tuple[int, str, bool]] = []
-        self._said = asyncio.Event()
+        self._added = asyncio.Event()
 
     def __call__(self, slot: int, node_id: str, alive: bool) -> None:
         self.results.append((slot, node_id, alive))
-        self._said.set()
+        self._added.set()
 
     async def wait(self, count: int) -> list[tuple[int, str, bool]]:
         async with asyncio.timeout(20):
             while len(self.results) < count:
-                self._said.clear()
-                await self._said.wait()
+                self._added.clear()
+                await self._added.wait()
         return self.results
 
 
 def anywhere(address: str, port: int) -> None:
-    """The rule of tests whose nodes live on this machine."""
+    """Refuse no address: the nodes of these tests are on this machine."""
 
 
 def prober(
@@ -219,7 +219,7 @@ async def test_an_open_port_is_a_sign_of_life_and_a_closed_one_is_not() -> None:
     await server.wait_closed()
 
 
-async def test_without_a_descriptor_left_here_nothing_is_said_of_the_node() -> None:
+async def test_a_lack_of_descriptors_is_no_silence_of_the_node() -> None:
     results = Results()
     probes = prober(on_result=results)
     task = asyncio.create_task(probes.run())
@@ -236,21 +236,19 @@ async def test_without_a_descriptor_left_here_nothing_is_said_of_the_node() -> N
 
 
 @pytest.mark.parametrize(
-    ("ways", "alive"),
+    ("routes", "alive"),
     [
-        # No way to anywhere: the network of this machine is down, whatever the node does.
+        # Without any route, the network of this machine is down, and nothing is known about the node.
         ([], None),
-        # A way to others, by which no judgement of this node is ever to be had.
+        # With a route elsewhere, this machine will never reach the node, so its silence counts.
         (["192.0.2.1"], False),
         (["2001:db8::1"], False),
         ([HERE], False),
     ],
 )
-async def test_while_this_machine_has_no_network_nothing_is_said_of_the_node(
-    ways: list[str], alive: bool | None
-) -> None:
+async def test_a_lack_of_network_is_no_silence_of_the_node(routes: list[str], alive: bool | None) -> None:
     results = Results()
-    probes = prober(on_result=results, has_route=ways.__contains__)
+    probes = prober(on_result=results, has_route=routes.__contains__)
     task = asyncio.create_task(probes.run())
     assert probes.submit(ProbeRequest(7, "node", HERE, closed_port())) is Submission.ACCEPTED
     assert await results.wait(1) == [(7, "node", alive)]
@@ -258,14 +256,14 @@ async def test_while_this_machine_has_no_network_nothing_is_said_of_the_node(
     await task
 
 
-def test_a_route_is_known_of_what_the_machine_can_reach() -> None:
+def test_routes_of_this_machine_are_known() -> None:
     assert has_route(HERE)
     # A link-local address means nothing without its link.
     assert not has_route("fe80::1")
 
 
 @pytest.mark.both_loops
-async def test_an_address_that_does_not_answer_is_given_up() -> None:
+async def test_a_connection_that_hangs_times_out() -> None:
     # A listener whose backlog is full lets a connection hang, as a silent host does.
     with socket.socket() as server:
         server.bind((HERE, 0))
@@ -288,12 +286,12 @@ async def test_an_address_that_does_not_answer_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1", "example.org", "10.0.0.1"])
-def test_what_the_rule_refuses_is_not_submitted(address: str) -> None:
+def test_a_refused_address_is_not_queued(address: str) -> None:
     probes = prober(refusal=partial(probe_refusal, allow_private=False))
     assert probes.submit(ProbeRequest(1, "node", address, 4242)) is Submission.REFUSED
 
 
-def test_a_name_is_not_submitted_even_where_the_rule_lets_it_pass() -> None:
+def test_a_name_is_never_queued() -> None:
     assert prober().submit(ProbeRequest(1, "node", "localhost", 4242)) is Submission.REFUSED
 
 
@@ -312,7 +310,7 @@ def test_a_network_is_probed_at_most_once_in_ten_minutes(first: str, second: str
     assert probes.submit(ProbeRequest(1, "a", first, 4242)) is Submission.ACCEPTED
     assert probes.submit(ProbeRequest(2, "b", second, 4243)) is Submission.LATER
     assert probes.submit(ProbeRequest(3, "c", third, 4242)) is Submission.ACCEPTED, (
-        "the network beside it is another one"
+        "the adjacent network is another one"
     )
     clock.advance(NETWORK_INTERVAL_S - 1)
     assert probes.submit(ProbeRequest(2, "b", second, 4243)) is Submission.LATER
@@ -320,7 +318,7 @@ def test_a_network_is_probed_at_most_once_in_ten_minutes(first: str, second: str
     assert probes.submit(ProbeRequest(2, "b", second, 4243)) is Submission.ACCEPTED
 
 
-async def test_the_ten_minutes_begin_anew_when_the_connection_is_made() -> None:
+async def test_the_ten_minutes_begin_with_the_connection() -> None:
     clock = VirtualClock()
     results = Results()
     probes = prober(clock, on_result=results)
@@ -351,7 +349,7 @@ def test_the_table_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
-def test_what_the_queue_does_not_hold_comes_later() -> None:
+def test_a_probe_beyond_the_queue_is_postponed() -> None:
     probes = prober(concurrency=1, connect_timeout_s=PROBE_ANSWER_S / 4)
     assert probes.submit(ProbeRequest(1, "a", "8.8.1.8", 4242)) is Submission.ACCEPTED
     assert probes.submit(ProbeRequest(2, "b", "8.8.2.8", 4242)) is Submission.ACCEPTED
@@ -360,24 +358,22 @@ def test_what_the_queue_does_not_hold_comes_later() -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 32, 1_024])
 @pytest.mark.parametrize("connect_timeout_s", [0.125, 2.0, 7.0, CONNECT_TIMEOUT_S_MAX])
-def test_an_accepted_probe_is_answered_while_its_answer_is_awaited(
-    concurrency: int, connect_timeout_s: float
-) -> None:
-    """Also the last one in the queue, when a round is under way and every connection times out."""
+def test_every_queued_probe_ends_in_time(concurrency: int, connect_timeout_s: float) -> None:
+    """Even the last one in the queue, if a round is under way and every connection times out."""
     queue_max = prober_options(concurrency=concurrency, connect_timeout_s=connect_timeout_s).queue_max
     rounds_before = 1 + (queue_max - 1) // concurrency
     assert queue_max >= concurrency
     assert (rounds_before + 1) * connect_timeout_s <= PROBE_ANSWER_S - connect_timeout_s
 
 
-async def test_who_has_nothing_to_probe_keeps_no_workers() -> None:
+async def test_a_prober_without_probes_has_no_workers() -> None:
     results = Results()
     clock = VirtualClock()
     probes = prober(clock, on_result=results, concurrency=2)
     task = asyncio.create_task(probes.run())
     for count in range(3):
         await asyncio.sleep(0)
-        assert len(asyncio.all_tasks()) == 2, "this one and the one that runs"
+        assert len(asyncio.all_tasks()) == 2, "this test and the prober"
         assert probes.submit(ProbeRequest(1, "a", HERE, closed_port())) is Submission.ACCEPTED
         assert len(asyncio.all_tasks()) == 3
         clock.advance(NETWORK_INTERVAL_S)
@@ -388,12 +384,12 @@ async def test_who_has_nothing_to_probe_keeps_no_workers() -> None:
     await task
 
 
-async def test_who_submits_as_the_last_worker_ends_is_not_forgotten() -> None:
+async def test_a_probe_submitted_as_the_last_worker_ends_is_made() -> None:
     results = Results()
     probes = prober(on_result=results, concurrency=1)
 
     async def connect(address: str, port: int) -> bool:
-        # Comes after the worker's last look at the queue, and before its task is done.
+        # This runs after the worker's last look at the queue, and before its task is done.
         asyncio.get_running_loop().call_soon(submit_another)
         return True
 
@@ -401,7 +397,7 @@ async def test_who_submits_as_the_last_worker_ends_is_not_forgotten() -> None:
         if len(results.results) == 1:
             assert probes.submit(ProbeRequest(2, "b", "8.8.9.8", 4242)) is Submission.ACCEPTED
 
-    probes._is_open = connect  # type: ignore[method-assign]
+    probes.is_open = connect  # type: ignore[method-assign]
     task = asyncio.create_task(probes.run())
     assert probes.submit(ProbeRequest(1, "a", "8.8.8.8", 4242)) is Submission.ACCEPTED
     assert await results.wait(2) == [(1, "a", True), (2, "b", True)]
@@ -410,7 +406,7 @@ async def test_who_submits_as_the_last_worker_ends_is_not_forgotten() -> None:
 
 
 @pytest.mark.both_loops
-async def test_no_more_connections_than_allowed_at_once() -> None:
+async def test_simultaneous_connections_are_bounded() -> None:
     under_way, most = 0, 0
     release = asyncio.Event()
     results = Results()
@@ -424,7 +420,7 @@ async def test_no_more_connections_than_allowed_at_once() -> None:
         under_way -= 1
         return True
 
-    probes._is_open = connect  # type: ignore[method-assign]
+    probes.is_open = connect  # type: ignore[method-assign]
     for number in range(6):
         assert probes.submit(ProbeRequest(number, "a", f"8.8.{number}.8", 4242)) is Submission.ACCEPTED
     task = asyncio.create_task(probes.run())
@@ -438,7 +434,7 @@ async def test_no_more_connections_than_allowed_at_once() -> None:
     await task
 
 
-async def test_a_result_that_nobody_can_take_does_not_end_the_probing(
+async def test_a_result_that_fails_does_not_end_the_prober(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     results = Results()
@@ -461,7 +457,7 @@ async def test_a_result_that_nobody_can_take_does_not_end_the_probing(
     assert "the node in slot 1 was lost" in caplog.text
 
 
-async def test_stop_breaks_off_what_is_under_way_and_no_result_comes() -> None:
+async def test_no_result_comes_after_a_stop() -> None:
     results = Results()
     probes = prober(on_result=results)
     begun = asyncio.Event()
@@ -471,7 +467,7 @@ async def test_stop_breaks_off_what_is_under_way_and_no_result_comes() -> None:
         await asyncio.Event().wait()
         return True
 
-    probes._is_open = connect  # type: ignore[method-assign]
+    probes.is_open = connect  # type: ignore[method-assign]
     task = asyncio.create_task(probes.run())
     assert probes.submit(ProbeRequest(1, "a", "8.8.8.8", 4242)) is Submission.ACCEPTED
     await begun.wait()

@@ -1,4 +1,4 @@
-"""A revocation is answered as durable when it is, and is there after a restart."""
+"""A revocation that is reported as durable outlives a restart."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ CLOCK_S = VirtualClock().monotonic_s
 
 
 def at(seconds: float) -> Now:
-    """The moment `seconds` of all clocks."""
+    """Return the moment at which all clocks read `seconds`."""
     return Now(seconds, seconds, seconds)
 
 
 class Here(Executor):
-    """Runs everything at once; `fails` makes it fail. `runs` counts."""
+    """An executor that runs work at once, or fails if `fails` is set; `runs` counts."""
 
     def __init__(self) -> None:
         self.fails = False
@@ -120,7 +120,7 @@ async def test_failed_revocations_are_saved_without_another_call(tmp_path: Path)
     writer.fails = True
     assert not await saver.save()
     assert not await saver.save()
-    assert len(asyncio.all_tasks()) == 2, "this one, and one that tries again"
+    assert len(asyncio.all_tasks()) == 2, "this test, and one task that retries"
     writer.fails = False
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         await task
@@ -168,13 +168,13 @@ def test_a_damaged_row_is_named_and_counts_if_readable(tmp_path: Path) -> None:
         revocations = Revocations()
         revocations.restore(revoked, 150.0 - LIFETIME_S_MAX)
         revocations.sweep(at(1e12))
-        assert OTHER in revocations, "nobody knows when it expires"
+        assert OTHER in revocations, "its expiry is unknown, so it is kept"
         store.save_revocations(revocations.take_unsaved())
-        assert len(store.load_revocations()) == 2, "the sound one has expired"
+        assert len(store.load_revocations()) == 2, "the readable one has expired"
 
 
 class Fails(MemoryStore):
-    """Refuses revocations so many times more as `failures` says."""
+    """A store that refuses revocations `failures` times."""
 
     durable = True
 
@@ -209,7 +209,7 @@ async def _save_then_stop(store: Store, *, stop_timeout_s: float) -> RevocationS
 async def test_finish_stores_the_rest(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     store = Fails(3, error)
     saver = await _save_then_stop(store, stop_timeout_s=60.0)
-    assert store.failures == -1, "tried until it was stored, and no more"
+    assert store.failures == -1, "it was tried until it succeeded"
     assert not saver.gave_up
     assert "gave up" not in caplog.text
 

@@ -1,4 +1,4 @@
-"""Nobody is told that a change is durable before it is, nobody waits for ever, and nothing is lost."""
+"""No change is reported as durable before it is, no caller waits for ever, and no change is lost."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from openred_central.errors import InternalBug
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, RowsRefused, StoreError, StoreState
 from openred_central.tasks.periodic import Supervisor
-from openred_central.tasks.saver import BEHIND_S, FLUSH_S_MAX, Saver
+from openred_central.tasks.saver import BEHIND_S, FLUSH_S_MAX, Saver, pace_s
 from tests.support.clock import VirtualClock
 from tests.support.options import saver_options
-
-from ..support.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.both_loops
 
-# Longer than any test: what happens before it happened because somebody asked for it.
+# Longer than any test: nothing in a test happens because this time has passed.
 NEVER_S = 3_600.0
 
 
@@ -38,7 +37,7 @@ def record(slot: int) -> Record:
 
 
 class FakeDirectory:
-    """Changes of records, one slot each, taken in their order; signs of life without a number."""
+    """Changes of records, one slot each, taken in order, and signs of life, which have no number."""
 
     def __init__(self) -> None:
         self.last_change = 0
@@ -77,7 +76,7 @@ class FakeDirectory:
 
 
 def without_threads(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
-    """Let the system give no thread so many times; the list that is returned has an entry for each."""
+    """Let starting a thread fail so many times. Return a list, which gets an entry for each failure."""
     start, refused = threading.Thread.start, []
 
     def starved(thread: threading.Thread) -> None:
@@ -91,7 +90,7 @@ def without_threads(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
 
 
 class FakeStore(MemoryStore):
-    """Keeps batches in a list; fails, refuses and waits when told to. `committed` grows at the very end."""
+    """A store that keeps batches in a list, `committed`; it can fail, refuse rows, and wait for its gate."""
 
     durable = True  # type: ignore[assignment]
 
@@ -141,7 +140,7 @@ class FakeStore(MemoryStore):
 
 
 class Parts:
-    """A saver at work, with what is around it."""
+    """A saver with its clock, directory, store and thread."""
 
     def __init__(self, store: FakeStore | MemoryStore | None = None, **options: Any) -> None:
         self.clock = VirtualClock()
@@ -198,7 +197,7 @@ async def test_every_answer_comes_after_the_commit_that_holds_the_change() -> No
         assert parts.store.slots == list(range(50)), "in the order of the changes"
 
 
-async def test_what_queued_during_a_commit_is_the_next_batch() -> None:
+async def test_changes_during_a_commit_are_the_next_batch() -> None:
     async with at_work() as parts:
         parts.store.gate.clear()
         first = asyncio.create_task(parts.saver.saved(parts.directory.change(0)))
@@ -210,7 +209,7 @@ async def test_what_queued_during_a_commit_is_the_next_batch() -> None:
         assert [[row.slot for row in batch.records] for batch in parts.store.committed] == [[0], [1, 2, 3]]
 
 
-async def test_what_is_saved_already_is_answered_at_once() -> None:
+async def test_a_saved_change_is_answered_at_once() -> None:
     async with at_work() as parts:
         change = parts.directory.change()
         assert await parts.saver.saved(change)
@@ -219,7 +218,7 @@ async def test_what_is_saved_already_is_answered_at_once() -> None:
         assert parts.store.attempts == attempts
 
 
-async def test_what_was_too_much_for_one_batch_is_not_saved_with_it() -> None:
+async def test_a_change_beyond_a_full_batch_waits_for_the_next() -> None:
     class OneByOne(FakeStore):
         def commit(self, batch: Batch) -> None:
             super().commit(batch)
@@ -235,14 +234,14 @@ async def test_what_was_too_much_for_one_batch_is_not_saved_with_it() -> None:
         assert await waiter
 
 
-async def test_a_change_that_came_to_nothing_is_answered() -> None:
+async def test_a_change_without_a_row_is_answered() -> None:
     async with at_work() as parts:
         change = parts.directory.change()
         parts.directory.changes.clear()
         assert await parts.saver.saved(change)
 
 
-async def test_asking_for_a_change_that_never_was_is_a_bug() -> None:
+async def test_an_unknown_change_is_a_bug() -> None:
     async with at_work() as parts:
         with pytest.raises(InternalBug, match="asked for change 1, the newest is 0"):
             await parts.saver.saved(1)
@@ -254,13 +253,13 @@ async def test_signs_of_life_alone_wait_for_the_flush() -> None:
         for _ in range(20):
             await asyncio.sleep(0)
         assert parts.store.attempts == 0
-    assert [len(batch.signs_of_life) for batch in parts.store.committed] == [3], "stop saves them"
+    assert [len(batch.signs_of_life) for batch in parts.store.committed] == [3], "the stop saves them"
     async with at_work(flush_interval_s=0.001) as parts:
         parts.directory.signs = [1, 2, 3]
         await until(lambda: bool(parts.store.committed))
 
 
-async def test_more_than_a_batch_does_not_wait_for_the_next_flush() -> None:
+async def test_a_full_batch_does_not_wait_for_the_next_flush() -> None:
     async with at_work(batch_rows_max=10) as parts:
         parts.directory.signs = list(range(95))
         assert await parts.saver.saved(parts.directory.change())
@@ -268,7 +267,7 @@ async def test_more_than_a_batch_does_not_wait_for_the_next_flush() -> None:
         assert parts.directory.pending == 6
 
 
-async def test_who_waits_does_not_wait_for_the_pauses_between_batches() -> None:
+async def test_a_waiting_caller_skips_the_pauses_between_batches() -> None:
     async with at_work(batch_rows_max=10) as parts:
         parts.directory.signs = list(range(40))
         assert await parts.saver.saved(parts.directory.change())
@@ -278,33 +277,27 @@ async def test_who_waits_does_not_wait_for_the_pauses_between_batches() -> None:
         assert parts.saver.stats.batches == 2
 
 
-def test_the_batches_of_a_flush_are_spread_and_no_backlog_slows_them_down() -> None:
-    parts = Parts(batch_rows_max=10, flush_interval_s=1.0)
-    find_pace_s = parts.saver._find_pace_s
-    paces_s = []
+def test_pauses_between_batches_only_become_shorter() -> None:
+    options, paces_s, last_s = saver_options(batch_rows_max=10, flush_interval_s=1.0), [], None
     for pending in (100, 50, 1_000, 20, 9, 20):
-        parts.directory.signs = list(range(pending))
-        parts.saver._pace_s = find_pace_s()
-        paces_s.append(parts.saver._pace_s)
-    # Half a second for all; more of them have shorter pauses, and the last ones no longer ones.
+        last_s = pace_s(options, pending, last_s)
+        paces_s.append(last_s)
+    # Half a second for all: more changes mean shorter pauses, and the pauses never grow.
     assert paces_s == [0.05, 0.05, 0.005, 0.005, None, 0.25]
-    parts.writer.shutdown()
 
 
-def test_a_long_time_between_flushes_makes_no_long_pauses() -> None:
-    parts = Parts(batch_rows_max=10, flush_interval_s=NEVER_S)
-    parts.directory.signs = list(range(100))
-    assert parts.saver._find_pace_s() == FLUSH_S_MAX / 10
-    parts.writer.shutdown()
+def test_pauses_between_batches_are_bounded() -> None:
+    options = saver_options(batch_rows_max=10, flush_interval_s=NEVER_S)
+    assert pace_s(options, 100, None) == FLUSH_S_MAX / 10
 
 
-async def test_a_store_that_keeps_nothing_promises_nothing_and_nothing_piles_up() -> None:
+async def test_a_store_in_memory_promises_nothing() -> None:
     async with at_work(MemoryStore(), flush_interval_s=0.001) as parts:
         assert not await parts.saver.saved(parts.directory.change())
         await until(lambda: parts.directory.pending == 0)
 
 
-async def test_after_a_failed_commit_nothing_is_promised_and_nothing_is_lost() -> None:
+async def test_a_failed_commit_promises_and_loses_nothing() -> None:
     async with at_work(retry_s_max=NEVER_S) as parts:
         parts.store.error = StoreError("the disk is full")
         parts.store.gate.clear()
@@ -318,13 +311,13 @@ async def test_after_a_failed_commit_nothing_is_promised_and_nothing_is_lost() -
         assert not await parts.saver.saved(parts.directory.change(3)), "at once, not after the pause"
         for _ in range(20):
             await asyncio.sleep(0)
-        assert parts.store.attempts == 1, "whoever asks does not shorten the pause"
+        assert parts.store.attempts == 1, "a waiting caller does not shorten the pause"
         assert parts.saver.trouble.last_error == "the disk is full"
         parts.store.error = None
     assert parts.store.slots == [1, 2, 3]
 
 
-async def test_when_the_store_returns_all_goes_on_by_itself() -> None:
+async def test_a_store_that_works_again_is_used_again() -> None:
     async with at_work() as parts:
         parts.store.error = StoreError("the disk is full")
         assert not await parts.saver.saved(parts.directory.change(1))
@@ -338,7 +331,7 @@ async def test_when_the_store_returns_all_goes_on_by_itself() -> None:
         assert parts.saver.trouble.last_error is None
 
 
-async def test_the_state_tells_how_the_store_keeps_up() -> None:
+async def test_the_state_shows_how_the_store_keeps_up() -> None:
     async with at_work(retry_s_max=NEVER_S) as parts:
         assert parts.saver.state is StoreState.OK
         parts.store.gate.clear()
@@ -356,7 +349,7 @@ async def test_the_state_tells_how_the_store_keeps_up() -> None:
         parts.store.error = None
 
 
-async def test_a_commit_that_does_not_return_keeps_nobody_waiting_and_may_still_succeed() -> None:
+async def test_no_caller_waits_for_a_commit_that_hangs() -> None:
     async with at_work(commit_timeout_s=0.01) as parts:
         parts.store.gate.clear()
         assert not await parts.saver.saved(parts.directory.change(1))
@@ -369,7 +362,7 @@ async def test_a_commit_that_does_not_return_keeps_nobody_waiting_and_may_still_
         assert parts.store.slots == [1, 2, 3]
 
 
-async def test_an_error_that_no_store_should_raise_ends_nothing() -> None:
+async def test_an_unexpected_error_of_the_store_does_not_end_the_saver() -> None:
     async with at_work() as parts:
         parts.store.error = ZeroDivisionError()
         assert not await parts.saver.saved(parts.directory.change(1))
@@ -379,7 +372,7 @@ async def test_an_error_that_no_store_should_raise_ends_nothing() -> None:
         assert parts.store.slots == [1]
 
 
-async def test_the_log_tells_changes_of_state_and_not_every_attempt(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_has_changes_of_state_but_not_every_attempt(caplog: pytest.LogCaptureFixture) -> None:
     async with at_work() as parts:
         parts.store.error = StoreError("the disk is full")
         assert not await parts.saver.saved(parts.directory.change(1))
@@ -393,22 +386,26 @@ async def test_the_log_tells_changes_of_state_and_not_every_attempt(caplog: pyte
     assert "the disk is full" in caplog.text
 
 
-async def test_the_pause_between_attempts_grows_and_is_bounded() -> None:
-    async def scenario() -> list[float]:
-        parts = Parts(retry_s_max=1.0)
-        parts.store.error = StoreError("gone")
-        pauses = []
-        for _ in range(6):
-            parts.directory.change()
-            await parts.saver._save_batch()
-            pauses.append(parts.saver._retry_s)
-        parts.writer.shutdown()
-        return pauses
+async def test_the_pause_between_attempts_grows_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openred_central.tasks.saver.RETRY_S_MIN", 0.0001)
+    pauses_s: list[float | None] = []
 
-    assert (await scenario()) == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    class Failing(FakeStore):
+        def commit(self, batch: Batch) -> None:
+            pauses_s.append(parts.saver.retry_s)
+            super().commit(batch)
+
+    store = Failing(VirtualClock())
+    store.error = StoreError("gone")
+    async with at_work(store, retry_s_max=0.0005) as parts:
+        parts.directory.change()
+        parts.saver.wake()
+        await until(lambda: len(pauses_s) >= 6)
+        store.error = None
+    assert pauses_s[:6] == [None, 0.0001, 0.0002, 0.0004, 0.0005, 0.0005]
 
 
-async def test_a_row_that_cannot_be_stored_is_left_out_and_promised_to_nobody() -> None:
+async def test_a_row_that_cannot_be_stored_is_left_out() -> None:
     async with at_work() as parts:
         parts.store.refused_slots = {13}
         good = parts.directory.change(12)
@@ -417,14 +414,14 @@ async def test_a_row_that_cannot_be_stored_is_left_out_and_promised_to_nobody() 
         assert parts.store.slots == [12]
         assert not parts.saver.failing
         assert await parts.saver.saved(parts.directory.change(14))
-        assert parts.store.slots == [12, 14], "and not tried again"
+        assert parts.store.slots == [12, 14], "the refused row is not tried again"
         assert (parts.saver.stats.rows, parts.saver.stats.rows_refused) == (2, 1)
         await parts.saver.finish()
-        assert parts.saver.lost_any, "it is lost with the process"
+        assert parts.saver.lost_any, "the refused row is lost with the process"
         assert not parts.saver.gave_up
 
 
-async def test_thousands_may_wait() -> None:
+async def test_thousands_of_callers_may_wait() -> None:
     async with at_work() as parts:
         parts.store.gate.clear()
         waiters = [asyncio.create_task(parts.saver.saved(parts.directory.change(n))) for n in range(10_000)]
@@ -435,7 +432,7 @@ async def test_thousands_may_wait() -> None:
         assert parts.saver.stats.batches == 10_000 / saver_options().batch_rows_max
 
 
-async def test_one_who_gave_up_waiting_disturbs_nobody() -> None:
+async def test_a_caller_that_gives_up_disturbs_no_other() -> None:
     async with at_work() as parts:
         parts.store.gate.clear()
         impatient = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
@@ -447,7 +444,7 @@ async def test_one_who_gave_up_waiting_disturbs_nobody() -> None:
         assert impatient.cancelled()
 
 
-async def test_only_the_writer_thread_touches_the_store() -> None:
+async def test_only_the_writer_thread_uses_the_store() -> None:
     async with at_work() as parts:
         parts.store.tidy_due, parts.store.tidy_steps = True, 3
         assert await parts.saver.saved(parts.directory.change())
@@ -456,7 +453,7 @@ async def test_only_the_writer_thread_touches_the_store() -> None:
     assert threading.get_ident() not in parts.store.threads
 
 
-async def test_housekeeping_lets_those_who_wait_go_first_and_still_gets_on() -> None:
+async def test_waiting_callers_precede_housekeeping() -> None:
     class Ordered(FakeStore):
         order = ""
 
@@ -473,9 +470,9 @@ async def test_housekeeping_lets_those_who_wait_go_first_and_still_gets_on() -> 
         store.tidy_due, store.tidy_steps = True, 1_000  # type: ignore[misc]
         for _ in range(20):
             assert await parts.saver.saved(parts.directory.change())
-        assert store.tidied < 1_000, "nobody waits for the end of it"
+        assert store.tidied < 1_000, "no caller waits for its end"
         await until(lambda: store.tidied == 1_000)
-        assert "cc" not in store.order, "a step after each batch, however many there are"
+        assert "cc" not in store.order, "one step follows each batch"
 
 
 async def test_a_flush_does_not_wait_for_the_end_of_housekeeping() -> None:
@@ -488,7 +485,7 @@ async def test_a_flush_does_not_wait_for_the_end_of_housekeeping() -> None:
         parts.store.tidy_steps = 0
 
 
-async def test_stop_saves_the_attended_time_even_where_nothing_else_is_pending() -> None:
+async def test_the_stop_saves_the_attended_time() -> None:
     async with at_work() as parts:
         assert await parts.saver.saved(parts.directory.change())
         (before,) = parts.store.committed
@@ -499,7 +496,7 @@ async def test_stop_saves_the_attended_time_even_where_nothing_else_is_pending()
         assert last.vitals.attended_s > before.vitals.attended_s
 
 
-async def test_housekeeping_that_fails_is_told_and_harmless(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_housekeeping_is_logged_and_harmless(caplog: pytest.LogCaptureFixture) -> None:
     async with at_work() as parts:
         parts.store.tidy_due = True
         parts.store.tidy_error = StoreError("the disk is full")
@@ -516,7 +513,7 @@ async def test_housekeeping_that_fails_is_told_and_harmless(caplog: pytest.LogCa
     ]
 
 
-async def test_the_numbers_tell_what_was_done() -> None:
+async def test_commits_and_rows_are_counted() -> None:
     async with at_work() as parts:
         parts.directory.signs = [1, 2]
         assert await parts.saver.saved(parts.directory.change())
@@ -527,7 +524,7 @@ async def test_the_numbers_tell_what_was_done() -> None:
         assert (stats.commits.sum_s, stats.commits.count) == (0.5, stats.batches)
 
 
-async def test_stop_saves_everything_in_however_many_batches() -> None:
+async def test_the_stop_saves_everything() -> None:
     async with at_work(batch_rows_max=10) as parts:
         for slot in range(95):
             parts.directory.change(slot)
@@ -538,7 +535,7 @@ async def test_stop_saves_everything_in_however_many_batches() -> None:
         assert not await parts.saver.saved(parts.directory.change()), "nothing is saved any more"
 
 
-async def test_stop_tries_again_where_the_store_fails() -> None:
+async def test_the_stop_tries_a_failing_store_again() -> None:
     async with at_work(retry_s_max=NEVER_S) as parts:
         parts.store.error = StoreError("busy")
         assert not await parts.saver.saved(parts.directory.change(1))
@@ -548,12 +545,12 @@ async def test_stop_tries_again_where_the_store_fails() -> None:
 
 
 @pytest.fixture
-def often_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openred_central.tasks.saver.LOOK_S", 0.001)
 
 
-@pytest.mark.usefixtures("often_looked_at")
-async def test_a_lost_store_is_noticed_and_found_again_while_there_is_nothing_to_save(
+@pytest.mark.usefixtures("frequent_looks")
+async def test_a_lost_store_is_noticed_without_changes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with at_work() as parts:
@@ -574,8 +571,8 @@ async def test_a_lost_store_is_noticed_and_found_again_while_there_is_nothing_to
         assert len(parts.store.threads) == 1, "the writer's"
 
 
-@pytest.mark.usefixtures("often_looked_at")
-async def test_looks_go_on_under_load_and_flush_nothing_before_its_time() -> None:
+@pytest.mark.usefixtures("frequent_looks")
+async def test_looks_at_the_files_cause_no_flush() -> None:
     async with at_work() as parts:
         await until(lambda: len(parts.store.looks) == 1)
         parts.directory.signs.append(7)
@@ -590,7 +587,7 @@ async def test_looks_go_on_under_load_and_flush_nothing_before_its_time() -> Non
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
-async def test_stop_is_bounded_says_so_and_leaves_nobody_waiting(
+async def test_the_stop_is_bounded_and_answers_all_callers(
     hangs: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with at_work(stop_timeout_s=0.05) as parts:
@@ -607,9 +604,9 @@ async def test_stop_is_bounded_says_so_and_leaves_nobody_waiting(
     assert ("the last commit still runs" if hangs else "the disk is gone") in caplog.text
 
 
-@pytest.mark.parametrize("mended", [False, True])
-async def test_what_a_run_that_failed_left_is_saved_at_the_stop_or_told_to_be_lost(
-    monkeypatch: pytest.MonkeyPatch, mended: bool
+@pytest.mark.parametrize("fixed", [False, True])
+async def test_changes_left_by_a_failed_run_are_saved_at_the_stop(
+    monkeypatch: pytest.MonkeyPatch, fixed: bool
 ) -> None:
     monkeypatch.setattr("openred_central.tasks.periodic.PAUSE_S_MIN", NEVER_S)
     parts, broken = Parts(), [True]
@@ -625,16 +622,16 @@ async def test_what_a_run_that_failed_left_is_saved_at_the_stop_or_told_to_be_lo
     task = asyncio.create_task(supervisor.run("saver", parts.saver.run))
     parts.directory.change(7)
     await until(lambda: supervisor.failures["saver"] == 1)
-    broken[0] = not mended
+    broken[0] = not fixed
     supervisor.stop()
     await parts.saver.finish()
     await task
-    assert parts.saver.gave_up is not mended
-    assert bool(parts.directory.pending) is not mended
+    assert parts.saver.gave_up is not fixed
+    assert bool(parts.directory.pending) is not fixed
     parts.writer.shutdown()
 
 
-async def test_whoever_asks_before_the_saver_runs_is_answered_when_it_does() -> None:
+async def test_callers_may_wait_before_the_saver_runs() -> None:
     parts = Parts()
     waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
     await asyncio.sleep(0)
@@ -647,7 +644,7 @@ async def test_whoever_asks_before_the_saver_runs_is_answered_when_it_does() -> 
     parts.writer.shutdown()
 
 
-async def test_a_saver_that_never_ran_promises_nothing_and_stops() -> None:
+async def test_a_saver_that_never_ran_answers_and_stops() -> None:
     parts = Parts()
     waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(1)))
     await asyncio.sleep(0)
@@ -657,7 +654,7 @@ async def test_a_saver_that_never_ran_promises_nothing_and_stops() -> None:
     parts.writer.shutdown()
 
 
-async def test_a_saver_that_is_cancelled_leaves_nobody_waiting() -> None:
+async def test_a_cancelled_saver_answers_all_callers() -> None:
     parts = Parts()
     parts.store.gate.clear()
     task = asyncio.create_task(parts.saver.run())
@@ -673,12 +670,12 @@ async def test_a_saver_that_is_cancelled_leaves_nobody_waiting() -> None:
 @pytest.mark.parametrize(
     "name", ["flush_interval_s", "batch_rows_max", "retry_s_max", "commit_timeout_s", "stop_timeout_s"]
 )
-def test_an_option_of_nothing_is_refused(name: str) -> None:
+def test_an_option_of_zero_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 0, allowed is anything above 0"):
         saver_options(**{name: 0})
 
 
-async def test_with_the_embedded_store_what_was_promised_is_in_the_file(tmp_path: Path) -> None:
+async def test_durable_changes_are_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "openred.db"
     store = SqliteStore(path)
     store.open()
@@ -691,7 +688,7 @@ async def test_with_the_embedded_store_what_was_promised_is_in_the_file(tmp_path
     store.close()
 
 
-async def test_changes_are_kept_until_the_system_gives_a_thread(
+async def test_changes_survive_a_lack_of_threads(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = without_threads(monkeypatch, 3)
@@ -710,13 +707,13 @@ async def test_changes_are_kept_until_the_system_gives_a_thread(
     assert len(refused) == 3
     assert (
         caplog.text.count(
-            "changes cannot be saved, to be tried again: the system gives no thread: can't start"
+            "changes cannot be saved, to be tried again: the system cannot start a thread: can't start"
         )
         == 1
     )
 
 
-async def test_a_saver_that_failed_goes_on_where_it_is_begun_anew() -> None:
+async def test_a_restarted_saver_continues() -> None:
     parts = Parts()
     take, errors = parts.directory.take_changes, [MemoryError()]
 

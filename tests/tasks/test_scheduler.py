@@ -1,4 +1,4 @@
-"""The one task that lets the life cycle run: time, pieces of work, and what it tells."""
+"""The scheduler advances time, handles deadlines in pieces, and reports transitions."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SUSPICIOUS = mass_silence_options(share=0.25, nodes_min=4, hold_s_max=100.0)
 
 
 class Run:
-    """A directory with a scheduler, a clock that is wound by hand, and what the scheduler told."""
+    """A directory with a scheduler, a virtual clock, and the transitions reported."""
 
     def __init__(
         self,
         *,
         silence: MassSilenceOptions = NEVER_HOLDS,
         probing: bool = False,
-        ask: Callable[[ProbeRequest], Submission] = lambda _: Submission.REFUSED,
+        submit: Callable[[ProbeRequest], Submission] = lambda _: Submission.REFUSED,
         life: LifecycleOptions = SHORT_LIFE,
         **options: int,
     ) -> None:
@@ -45,14 +45,14 @@ class Run:
         self.attended = AttendedTime(self.clock, tick_s=1.0)
         self.directory = make_directory(life=life, silence=silence, probing=probing, **options)
         self.reachable = True
-        self.told: list[Sequence[Transition]] = []
-        self.directory.nodes.transitions.observers.append(self.told.append)
+        self.reported: list[Sequence[Transition]] = []
+        self.directory.nodes.transitions.observers.append(self.reported.append)
         self.scheduler = Scheduler(
             self.directory,
             self.attended,
             tick_s=1.0,
             store_reachable=lambda: self.reachable,
-            submit_probe=ask,
+            submit_probe=submit,
         )
 
     def register(self, *names: str) -> None:
@@ -69,7 +69,7 @@ class Run:
         return state_of(self.directory, name)
 
 
-def test_nodes_fall_silent_when_their_time_has_come() -> None:
+def test_nodes_change_state_at_their_deadline() -> None:
     run = Run()
     run.register("a")
     run.seconds(9)
@@ -78,7 +78,7 @@ def test_nodes_fall_silent_when_their_time_has_come() -> None:
     assert run.state("a") is State.PENDING_FIRST_CHECK
 
 
-def test_a_tick_does_one_piece_of_work_and_says_whether_there_is_more() -> None:
+def test_a_tick_does_one_piece_of_work() -> None:
     run = Run()
     run.register(*(f"n{number}" for number in range(2 * PIECE_NODES + 1)))
     run.seconds(9)
@@ -91,7 +91,7 @@ def test_a_tick_does_one_piece_of_work_and_says_whether_there_is_more() -> None:
     assert counts[State.PENDING_FIRST_CHECK] == 2 * PIECE_NODES + 1
 
 
-def test_a_suspended_machine_ages_nobody_by_more_than_two_ticks() -> None:
+def test_a_suspended_machine_ages_nodes_by_two_ticks_at_most() -> None:
     run = Run()
     run.register("a")
     run.clock.advance(365 * 86_400.0)
@@ -127,28 +127,28 @@ def test_a_jump_of_the_wall_clock_is_logged_and_moves_nothing(caplog: pytest.Log
     assert run.state("a") is State.PENDING_FIRST_CHECK
 
 
-def test_every_transition_is_told_once_in_order() -> None:
+def test_every_transition_is_reported_once_in_order() -> None:
     run = Run()
     run.register("a")
     run.seconds(58)
-    told = [(one.node_id, one.to_state) for batch in run.told for one in batch]
-    assert told[:3] == [
+    reported = [(one.node_id, one.to_state) for batch in run.reported for one in batch]
+    assert reported[:3] == [
         ("a", State.ACTIVE),
         ("a", State.PENDING_FIRST_CHECK),
         ("a", State.FAILED_FIRST_CHECK),
     ]
-    assert [state for _, state in told[-3:]] == [State.COMA, State.DEAD, State.ABSENT]
-    assert len(told) == 9
+    assert [state for _, state in reported[-3:]] == [State.COMA, State.DEAD, State.ABSENT]
+    assert len(reported) == 9
     assert not run.directory.nodes.transitions.take()
 
 
-def test_nobody_is_told_of_nothing() -> None:
+def test_a_tick_without_transitions_reports_nothing() -> None:
     run = Run()
     run.seconds(5)
-    assert run.told == []
+    assert run.reported == []
 
 
-def test_a_mass_silence_is_told_and_time_stands_still_at_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_mass_silence_is_logged_and_stops_time_at_once(caplog: pytest.LogCaptureFixture) -> None:
     run = Run(silence=SUSPICIOUS)
     run.register(*(f"n{number}" for number in range(40)))
     run.seconds(10)
@@ -180,9 +180,9 @@ def test_each_node_that_is_set_aside_is_reported(caplog: pytest.LogCaptureFixtur
     assert len(reported) == 2
 
 
-def test_a_probe_that_cannot_be_made_now_is_made_later_and_counts_as_nothing() -> None:
+def test_a_postponed_probe_is_submitted_again() -> None:
     submissions = [Submission.LATER, Submission.LATER, Submission.REFUSED]
-    run = Run(probing=True, ask=lambda _: submissions.pop(0))
+    run = Run(probing=True, submit=lambda _: submissions.pop(0))
     run.register("a")
     run.seconds(11)
     assert (run.state("a"), len(submissions)) == (State.ACTIVE, 2)
@@ -193,35 +193,32 @@ def test_a_probe_that_cannot_be_made_now_is_made_later_and_counts_as_nothing() -
     assert run.state("a") is not State.ACTIVE
 
 
-def test_a_probe_that_nobody_may_make_counts_as_unanswered() -> None:
+def test_a_forbidden_probe_counts_as_failed() -> None:
     run = Run(probing=True)
     run.register("a")
     run.seconds(11)
     assert run.state("a") is State.PENDING_FIRST_CHECK
 
 
-def test_a_probe_is_handed_over_and_its_answer_is_waited_for() -> None:
+def test_a_node_keeps_its_state_until_its_probe_ends() -> None:
     asked: list[ProbeRequest] = []
 
-    def ask(request: ProbeRequest) -> Submission:
+    def submit(request: ProbeRequest) -> Submission:
         asked.append(request)
         return Submission.ACCEPTED
 
-    run = Run(probing=True, ask=ask)
+    run = Run(probing=True, submit=submit)
     run.register("a")
     run.seconds(12)
     assert [request.node_id for request in asked] == ["a"]
     assert run.state("a") is State.ACTIVE
     run.directory.expiry.probed(asked[0].slot, "a", alive=False, now=run.attended.now())
     run.seconds(1)
-    # As if it had been silent from the deadline on.
+    # Its silence counts from the deadline on.
     assert run.state("a") is State.RETRY_48H
 
 
-# How long it may sleep.
-
-
-def test_it_sleeps_to_the_next_deadline_and_never_longer_than_a_tick() -> None:
+def test_it_sleeps_until_the_next_deadline_at_most_a_tick() -> None:
     run = Run()
     assert run.scheduler.pause_s() == 1.0
     run.register("a")
@@ -233,7 +230,7 @@ def test_it_sleeps_to_the_next_deadline_and_never_longer_than_a_tick() -> None:
     assert run.scheduler.pause_s() == PAUSE_S_MIN
 
 
-def test_it_does_not_spin_while_time_stands_still_or_those_who_are_due_must_wait() -> None:
+def test_it_sleeps_while_transitions_must_wait() -> None:
     run = Run(silence=SUSPICIOUS)
     run.register(*(f"n{number}" for number in range(40)))
     run.seconds(10)
@@ -247,7 +244,7 @@ def test_it_does_not_spin_while_time_stands_still_or_those_who_are_due_must_wait
     assert run.scheduler.pause_s() == 1.0
 
 
-def test_how_late_it_ever_was_is_known() -> None:
+def test_its_longest_delay_is_known() -> None:
     run = Run()
     run.register("a")
     run.seconds(9)
@@ -256,7 +253,7 @@ def test_how_late_it_ever_was_is_known() -> None:
     assert run.scheduler.late_s_max == 0.5
 
 
-async def test_it_runs_until_it_is_stopped_and_lets_others_run_meanwhile() -> None:
+async def test_other_tasks_get_turns_between_pieces_of_work() -> None:
     run = Run()
     run.register(*(f"n{number}" for number in range(10 * PIECE_NODES)))
     for _ in range(10):
@@ -267,14 +264,14 @@ async def test_it_runs_until_it_is_stopped_and_lets_others_run_meanwhile() -> No
     while not run.scheduler.ticks > 10:
         turns += 1
         await asyncio.sleep(0)
-    # Between two pieces of work everybody else had a turn.
+    # Other tasks had a turn between two pieces of work.
     assert turns >= 10
     assert run.directory.nodes.registry.state_counts[State.ACTIVE] == 0
     run.scheduler.stop()
     await asyncio.wait_for(task, 5.0)
 
 
-async def test_who_stops_it_while_it_sleeps_does_not_wait_for_the_tick() -> None:
+async def test_a_stop_ends_its_sleep() -> None:
     run = Run()
     task = asyncio.get_running_loop().create_task(run.scheduler.run())
     while run.scheduler.ticks == 0:
@@ -285,13 +282,13 @@ async def test_who_stops_it_while_it_sleeps_does_not_wait_for_the_tick() -> None
     assert run.scheduler.ticks == 1
 
 
-def test_it_is_told_once_that_the_nodes_take_all_their_bytes_until_there_is_room_again(
+def test_a_lack_of_bytes_is_logged_once_until_there_is_room_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
     run = Run(life=lifecycle_options(), nodes_bytes_max=1_000)
 
-    def told() -> list[str]:
+    def logged() -> list[str]:
         return [record.getMessage() for record in caplog.records if "bytes" in record.getMessage()]
 
     def fill() -> None:
@@ -302,14 +299,14 @@ def test_it_is_told_once_that_the_nodes_take_all_their_bytes_until_there_is_room
             run.seconds(1)
 
     fill()
-    assert len(told()) == 1
-    assert "of 1000 bytes" in told()[0]
-    assert "OPENRED_NODES_BYTES_MAX" in told()[0]
+    assert len(logged()) == 1
+    assert "of 1000 bytes" in logged()[0]
+    assert "OPENRED_NODES_BYTES_MAX" in logged()[0]
     run.directory.forget("fat", run.attended.now())
     run.seconds(2)
-    assert told()[1:] == ["the records of all nodes take 0 of 1000 bytes: there is room again"]
+    assert logged()[1:] == ["the records of all nodes take 0 of 1000 bytes: there is room again"]
     fill()
-    assert len(told()) == 3
+    assert len(logged()) == 3
 
 
 def fallen_silent(count: int) -> list[Transition]:

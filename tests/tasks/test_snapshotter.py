@@ -1,4 +1,4 @@
-"""Snapshots are taken when they are due; what goes wrong with them is told once and harms nothing else."""
+"""Snapshots are taken when due; a failure is logged once and harms nothing else."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.support.options import snapshot_options
 from tests.support.waiting import until
 
 INTERVAL_S = 3_600.0
-# Nothing here waits longer than this for what has to happen at once.
+# The limit of each wait.
 WAIT_S = 20.0
 
 
 class FakeSource:
-    """Counts what is asked; fails where told to, and waits in the middle of a snapshot where told to."""
+    """A source that records its calls; it raises `error`, and waits in a snapshot until its gate is open."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -82,6 +82,22 @@ class Parts:
             lambda: self.loss,
         )
 
+    async def run(
+        self, rounds: int, before: Callable[[int], object] = lambda number: None
+    ) -> list[float | None]:
+        """Run the snapshotter for so many pauses without waiting, `before` called in each; return them."""
+        pauses: list[float | None] = []
+
+        async def pause(pause_s: float | None) -> None:
+            pauses.append(pause_s)
+            before(len(pauses))
+            if len(pauses) == rounds:
+                self.snapshotter.stop()
+
+        self.snapshotter.pause = pause  # type: ignore[method-assign]
+        await self.snapshotter.run()
+        return pauses
+
 
 @pytest.mark.parametrize(
     ("newest_s_ago", "pause_s"),
@@ -94,34 +110,31 @@ class Parts:
         (-1e6, INTERVAL_S),
     ],
 )
-def test_the_first_snapshot_comes_an_interval_after_the_newest(
+async def test_the_first_snapshot_comes_an_interval_after_the_newest(
     newest_s_ago: float | None, pause_s: float
 ) -> None:
     parts = Parts()
     if newest_s_ago is not None:
         parts.source.newest = parts.clock.wall_s() - newest_s_ago
-    assert parts.snapshotter._first_pause_s() == pause_s
+    assert await parts.run(1) == [pause_s]
     assert parts.source.cleared == 1
 
 
-def test_a_short_interval_is_never_exceeded() -> None:
-    assert Parts(snapshot_interval_s=2.0).snapshotter._first_pause_s() == 2.0
+async def test_a_short_interval_is_never_exceeded() -> None:
+    assert await Parts(snapshot_interval_s=2.0).run(1) == [2.0]
 
 
-def test_a_folder_that_cannot_be_read_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unreadable_folder_does_not_end_the_task() -> None:
     parts = Parts()
     parts.source.clear_error = PermissionError("no")
-    assert parts.snapshotter._first_pause_s() == FIRST_S
+    assert await parts.run(1) == [FIRST_S]
     assert parts.snapshotter.trouble.last_error == "no"
 
 
-def test_what_was_taken_is_counted() -> None:
+async def test_snapshots_are_counted() -> None:
     parts = Parts(snapshots_kept=7)
     at = parts.clock.wall_s()
-    pause_s, manifest = parts.snapshotter._take()
-    assert pause_s == INTERVAL_S
-    assert manifest is not None
-    assert manifest.taken_at == at
+    assert await parts.run(2) == [FIRST_S, INTERVAL_S]
     assert parts.source.taken == [(at, 7)]
     stats = parts.snapshotter.stats
     assert (stats.snapshots, parts.snapshotter.trouble.failures, stats.last_at, stats.last_took_s) == (
@@ -133,16 +146,19 @@ def test_what_was_taken_is_counted() -> None:
     assert (stats.last_bytes, parts.snapshotter.trouble.last_error) == (4_096, None)
 
 
-def test_a_failing_snapshot_is_told_once_in_each_direction_and_tried_again(
+async def test_the_beginning_and_end_of_failing_snapshots_are_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     parts = Parts()
     parts.source.error = OSError("no room")
+
+    def fix(number: int) -> None:
+        if number == 4:
+            assert parts.snapshotter.trouble.last_error == "no room"
+            parts.source.error = None
+
     with caplog.at_level(logging.WARNING):
-        assert [parts.snapshotter._take() for _ in range(3)] == [(RETRY_S, None)] * 3
-        assert parts.snapshotter.trouble.last_error == "no room"
-        parts.source.error = None
-        assert [parts.snapshotter._take()[0] for _ in range(2)] == [INTERVAL_S] * 2
+        assert await parts.run(6, fix) == [FIRST_S, *[RETRY_S] * 3, *[INTERVAL_S] * 2]
     assert caplog.messages == [
         "a snapshot cannot be taken, to be tried again: no room",
         "snapshots are taken again, after 3 failures in all",
@@ -152,7 +168,7 @@ def test_a_failing_snapshot_is_told_once_in_each_direction_and_tried_again(
     assert (stats.snapshots, trouble.failures, trouble.last_error) == (2, 3, None)
 
 
-async def test_snapshots_are_taken_again_and_again_beside_the_loop() -> None:
+async def test_snapshots_are_taken_at_intervals_in_a_thread() -> None:
     parts = Parts(snapshot_interval_s=0.01)
     running = asyncio.create_task(parts.snapshotter.run())
     await until(lambda: parts.snapshotter.stats.snapshots >= 2)
@@ -161,15 +177,13 @@ async def test_snapshots_are_taken_again_and_again_beside_the_loop() -> None:
     assert len(parts.source.threads) == 1
     assert threading.get_ident() not in parts.source.threads
     if sys.platform == "linux":
-        assert parts.source.niceness == NICENESS, "everybody else goes first"
+        assert parts.source.niceness == NICENESS, "all other threads go first"
         assert os.getpriority(os.PRIO_PROCESS, 0) < NICENESS
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
-async def test_a_system_that_forbids_a_lower_priority_takes_snapshots_all_the_same(
-    number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As under a filter of system calls, or with a kernel that lacks this one."""
+async def test_snapshots_do_not_need_the_lower_priority(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter of system calls may forbid it, or the kernel lack it."""
 
     def refuse(*_: int) -> None:
         raise OSError(number, os.strerror(number))
@@ -182,7 +196,7 @@ async def test_a_system_that_forbids_a_lower_priority_takes_snapshots_all_the_sa
     await running
 
 
-async def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> None:
+async def test_a_stop_gives_up_the_snapshot_under_way() -> None:
     parts = Parts(snapshot_interval_s=0.01)
     parts.source.gate.clear()
     running = asyncio.create_task(parts.snapshotter.run())
@@ -194,7 +208,7 @@ async def test_the_loop_goes_on_during_a_snapshot_and_stopping_gives_it_up() -> 
     assert len(parts.source.taken) == 1
 
 
-async def test_an_interval_of_nothing_is_never() -> None:
+async def test_an_interval_of_zero_is_never() -> None:
     parts = Parts(snapshot_interval_s=0.0)
     running = asyncio.create_task(parts.snapshotter.run())
     await until(lambda: parts.source.cleared)
@@ -207,13 +221,13 @@ async def test_an_interval_of_nothing_is_never() -> None:
 
 
 @pytest.mark.parametrize("options", [{"snapshot_interval_s": -1.0}, {"snapshots_kept": 0}])
-def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
+def test_impossible_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"allowed is \d or more"):
         snapshot_options(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("interval_s", [0.0, INTERVAL_S])
-async def test_a_snapshot_can_be_asked_for_at_any_time(interval_s: float) -> None:
+async def test_a_snapshot_can_be_requested_at_any_time(interval_s: float) -> None:
     parts = Parts(snapshot_interval_s=interval_s)
     running = asyncio.create_task(parts.snapshotter.run())
     assert (await parts.snapshotter.take_now()).records == 3
@@ -223,7 +237,7 @@ async def test_a_snapshot_can_be_asked_for_at_any_time(interval_s: float) -> Non
     await running
 
 
-async def test_one_asked_for_while_another_is_under_way_comes_behind_it() -> None:
+async def test_a_request_during_a_snapshot_gets_the_next_one() -> None:
     parts = Parts()
     parts.source.gate.clear()
     running = asyncio.create_task(parts.snapshotter.run())
@@ -238,7 +252,7 @@ async def test_one_asked_for_while_another_is_under_way_comes_behind_it() -> Non
     await running
 
 
-async def test_whoever_asked_is_told_why_there_is_none() -> None:
+async def test_a_failed_request_for_a_snapshot_gets_the_cause() -> None:
     parts = Parts()
     parts.source.error = OSError("no room")
     running = asyncio.create_task(parts.snapshotter.run())
@@ -258,48 +272,43 @@ async def test_whoever_asked_is_told_why_there_is_none() -> None:
             await asked
 
 
-def test_a_file_that_is_not_the_database_is_not_copied() -> None:
-    """It would push out the good snapshots, one after the other."""
+async def test_a_file_that_is_not_the_database_is_not_copied() -> None:
+    """Otherwise its snapshots would replace the good ones, one after the other."""
     parts = Parts()
     parts.loss = "was replaced: another file has its name"
-    assert parts.snapshotter._take()[1] is None
-    assert parts.source.taken == []
-    assert parts.snapshotter.trouble.last_error == "the database was replaced: another file has its name"
-    parts.loss = None
-    assert parts.snapshotter._take()[1] is not None
+
+    def find(number: int) -> None:
+        if number == 2:
+            assert parts.source.taken == []
+            assert parts.snapshotter.trouble.last_error == f"the database {parts.loss}"
+            parts.loss = None
+
+    await parts.run(3, find)
+    assert len(parts.source.taken) == 1
     assert parts.snapshotter.trouble.last_error is None
+
+
+def starved(executor: ThreadPoolExecutor, *args: object) -> None:
+    """Fail as a system without threads."""
+    raise RuntimeError("can't start new thread")
 
 
 @pytest.mark.parametrize(
     ("interval_s", "pause_s"), [(INTERVAL_S, min(RETRY_S, INTERVAL_S)), (2.0, 2.0), (0.0, None)]
 )
-async def test_without_a_thread_the_next_attempt_keeps_to_the_interval(
+async def test_the_attempt_after_a_lack_of_threads_keeps_the_interval(
     monkeypatch: pytest.MonkeyPatch, interval_s: float, pause_s: float | None
 ) -> None:
     """A server without an interval takes no snapshot after a requested one failed."""
-    parts, pauses = Parts(snapshot_interval_s=interval_s), list[float | None]()
-
-    async def pause(pause_s: float | None) -> None:
-        pauses.append(pause_s)
-        # After the first look at the folder the system gives no thread.
-        monkeypatch.setattr(ThreadPoolExecutor, "submit", starved)
-        if len(pauses) > 1:
-            parts.snapshotter.stop()
-
-    def starved(executor: ThreadPoolExecutor, *args: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(parts.snapshotter, "pause", pause)
-    await parts.snapshotter.run()
-    assert pauses[1:] == [pause_s]
+    parts = Parts(snapshot_interval_s=interval_s)
+    # The thread ends with the first look at the folder.
+    _, retry_s = await parts.run(2, lambda number: monkeypatch.setattr(ThreadPoolExecutor, "submit", starved))
+    assert retry_s == pause_s
 
 
-async def test_without_a_thread_no_snapshot_is_taken_and_the_task_goes_on(
+async def test_a_lack_of_threads_does_not_end_the_snapshotter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def starved(executor: ThreadPoolExecutor, *args: object) -> None:
-        raise RuntimeError("can't start new thread")
-
     parts = Parts()
     task = asyncio.create_task(parts.snapshotter.run())
     await until(lambda: parts.source.cleared)

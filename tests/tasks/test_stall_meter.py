@@ -1,4 +1,4 @@
-"""How late the loop is."""
+"""The stall meter counts how late the event loop is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def test_lateness_is_counted() -> None:
     assert quantile(meter.stalls.bounds, meter.stalls.counts, 1.0) == 0.5
 
 
-async def test_a_period_in_time_is_no_stall() -> None:
+async def test_a_punctual_call_is_no_stall() -> None:
     clock = VirtualClock()
     meter = StallMeter(clock)
     await meter.work()

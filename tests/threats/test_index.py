@@ -104,10 +104,10 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_a_proof_answers_one_challenge",
     ),
     "the directory made to connect to where it should not": (
-        "test_an_address_that_no_other_machine_has_is_never_probed",
-        "test_a_private_address_is_probed_only_where_allowed",
+        "test_addresses_of_no_other_machine_are_never_probed",
+        "test_a_private_address_is_probed_only_if_allowed",
         "test_only_a_literal_address_is_probed",
-        "test_an_ipv4_address_is_judged_the_same_however_it_is_wrapped",
+        "test_an_embedded_ipv4_address_is_judged_like_the_plain_one",
         "test_a_network_is_probed_at_most_once_in_ten_minutes",
     ),
     "nodes registered at a victim's address": (
