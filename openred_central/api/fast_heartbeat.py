@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ..directory.lifecycle import State
 from ..directory.state.node import HELD, PROVEN
-from ..errors import CallerError
 from ..micro_engine.router import Answer, Answered
 from ..micro_engine.wire.messages import Request
 from .caller.proving import PROOF_FIELDS
@@ -35,7 +34,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
     registry = api.directory.nodes.registry
     slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
     moment, beat, advice_s = api.moments.current, api.directory.heartbeat, api.heartbeat_advice_s
-    charge = api.limits.heartbeat_charge(request, proved=repeated is not None)
+    charge = api.limits.repeated_heartbeat_charge(request, proved=repeated is not None)
 
     def answer(node_id: str) -> Answered | None:
         slot = slot_of(node_id)
@@ -44,10 +43,9 @@ def prepare(api: Api, request: Request) -> Answer | None:
         now, times = moment()
         if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):
             return None
-        try:
-            limits = charge(slot)
-        except CallerError:
-            # A refused request is not charged; the handler refuses it again.
+        limits = charge(slot)
+        if limits is None:
+            # Nothing was charged; the handler refuses the request.
             return None
         beat(slot, now)
         return reply(node_id, _ACTIVE, times, advice_s(), NOTED, session), limits

@@ -79,7 +79,7 @@ async def grant(api: Api, request: Request) -> Response:
         return _session(api, request, shown, slot, now)
     registry = api.directory.nodes.registry
     peer = None if peer_id is None else _side(registry.record(api.directory.visible_slot(peer_id)))
-    limits = api.limits.token_charge(request, proved=bool(shown))(slot)
+    limits = api.limits.charge_token(request, slot, proved=bool(shown))
     bound: dict[str, bool] = {}
     if shown:
         api.directory.heartbeat(slot, now)
@@ -138,7 +138,7 @@ def tokens_unavailable(retry_after_s: int) -> CallerError:
 def _session(api: Api, request: Request, shown: Shown, slot: int, now: Now) -> Response:
     if shown.means is not Means.KEY:
         raise api.prover.missing(request, now)
-    limits = api.limits.token_charge(request, proved=bool(shown))(slot)
+    limits = api.limits.charge_token(request, slot, proved=bool(shown))
     node_id = api.directory.nodes.registry.node_id(slot)
     api.directory.heartbeat(slot, now)
     document = {

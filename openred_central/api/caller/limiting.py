@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 from ...directory.state.registry import Registry
@@ -183,17 +183,34 @@ class Limits:
         if self._proof_fail is not None and not origin.exempt:
             self._proof_fail.charge(origin, self._now_s())
 
-    def heartbeat_charge(self, request: Request, *, proved: bool) -> Callable[[int], HeaderFields]:
-        """Return what charges a heartbeat like `request` to the node in a slot, after its proof was checked.
+    def charge_heartbeat(self, request: Request, slot: int, *, proved: bool) -> HeaderFields:
+        """Charge a heartbeat to the node in `slot`, after its proof was checked.
 
-        `proved` requests of the node itself have a limit of their own. The function returns header fields for
-        the answer, and raises `CallerError` 429 ``rate_limited``.
+        `proved` requests of the node itself have a limit of their own. Returns header fields for the answer.
+        Raises `CallerError` 429 ``rate_limited``.
         """
-        return self._charge_of(self._heartbeat, request, proved)
+        return self._charge_node(self._heartbeat, request, slot, proved)
 
-    def token_charge(self, request: Request, *, proved: bool) -> Callable[[int], HeaderFields]:
-        """Return what charges a request for tokens or a session; as `heartbeat_charge`."""
-        return self._charge_of(self._token, request, proved)
+    def repeated_heartbeat_charge(
+        self, request: Request, *, proved: bool
+    ) -> Callable[[int], HeaderFields | None]:
+        """Return what charges further heartbeats like `request` as `charge_heartbeat` does.
+
+        It returns None for a heartbeat that `charge_heartbeat` would refuse, and does not count the refusal.
+        """
+        limit = self._limit_of(self._heartbeat, request, proved)
+        if limit is None:
+            return _charge_nothing
+
+        def charged(slot: int) -> HeaderFields | None:
+            verdict = self._charge(limit, slot)
+            return _header_fields(limit.policy, verdict) if verdict.allowed else None
+
+        return charged
+
+    def charge_token(self, request: Request, slot: int, *, proved: bool) -> HeaderFields:
+        """Charge a request for tokens or a session; as `charge_heartbeat`."""
+        return self._charge_node(self._token, request, slot, proved)
 
     def charge_new_node(self, request: Request) -> None:
         """Charge for a node that is about to be added.
@@ -228,16 +245,15 @@ class Limits:
         if network is not None and not origin.exempt:
             self._networks.enter(network, slot, self._registry.registered_at[slot])
 
-    def _charge_of(
-        self, limits: _ByNode | None, request: Request, proved: bool
-    ) -> Callable[[int], HeaderFields]:
-        if limits is None or self.origin(request).exempt:
-            return _charge_nothing
-        return partial(self._charge, limits.limit(proved))
+    def _charge_node(self, limits: _ByNode | None, request: Request, slot: int, proved: bool) -> HeaderFields:
+        limit = self._limit_of(limits, request, proved)
+        return () if limit is None else self._accept(limit.policy, self._charge(limit, slot), "this node")
 
-    def _charge(self, limit: NodeLimit, slot: int) -> HeaderFields:
-        verdict = limit.charge(slot, self._registry.registered_at[slot], self._now_s())
-        return self._accept(limit.policy, verdict, "this node")
+    def _limit_of(self, limits: _ByNode | None, request: Request, proved: bool) -> NodeLimit | None:
+        return None if limits is None or self.origin(request).exempt else limits.limit(proved)
+
+    def _charge(self, limit: NodeLimit, slot: int) -> Verdict:
+        return limit.charge(slot, self._registry.registered_at[slot], self._now_s())
 
     def _accept(self, policy: Policy, verdict: Verdict, whose: str) -> HeaderFields:
         """Return the header fields of an allowed request. Raises `CallerError` 429 for any other."""

@@ -130,7 +130,7 @@ def test_an_inactive_policy_refuses_no_caller() -> None:
         assert reply.status == 201
         assert "RateLimit" not in reply.headers
         request = world.request("POST", "/heartbeat/n-0")
-        assert world.api.limits.heartbeat_charge(request, proved=True)(0) == ()
+        assert world.api.limits.charge_heartbeat(request, 0, proved=True) == ()
 
 
 def test_an_ipv6_64_is_one_caller_and_a_48_eight() -> None:
@@ -241,7 +241,7 @@ def test_failed_proofs_of_others_leave_the_node_its_heartbeats() -> None:
     for _ in range(1_000):
         limits.proof_failed(attacker)
     owner = world.request("POST", "/heartbeat/n-1")
-    assert dict(limits.heartbeat_charge(owner, proved=False)(0)) == {
+    assert dict(limits.charge_heartbeat(owner, 0, proved=False)) == {
         "RateLimit-Policy": '"heartbeat";q=1;w=60',
         "RateLimit": '"heartbeat";r=1;t=60',
     }
@@ -253,10 +253,10 @@ def test_heartbeats_and_tokens_of_a_node_have_own_quotas() -> None:
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
 
     def beat(request: Request, slot: int) -> None:
-        limits.heartbeat_charge(request, proved=True)(slot)
+        limits.charge_heartbeat(request, slot, proved=True)
 
     def ask(request: Request, slot: int) -> None:
-        limits.token_charge(request, proved=True)(slot)
+        limits.charge_token(request, slot, proved=True)
 
     assert [raised(beat, request, 0) is None for _ in range(4)] == [
         True,
@@ -282,8 +282,8 @@ def test_an_exempt_caller_is_never_charged() -> None:
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
     world.register()
     for _ in range(100):
-        assert limits.heartbeat_charge(request, proved=False)(0) == ()
-        assert limits.token_charge(request, proved=False)(0) == ()
+        assert limits.charge_heartbeat(request, 0, proved=False) == ()
+        assert limits.charge_token(request, 0, proved=False) == ()
         limits.proof_failed(request)
         limits.may_try_proof(request)
 
