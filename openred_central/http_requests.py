@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
+
+_PRINTED: Final = re.compile("[!-~]*")
 
 
 class NoReply(Exception):
@@ -65,7 +68,8 @@ def opened(
     Raises `ValueError` where `url` is no URL of a server, and `NoReply`.
     """
     parts = urlsplit(url)
-    extras = parts.query or parts.fragment or not parts.netloc.isascii()
+    # `http.client` takes no space or control character in a host.
+    extras = parts.query or parts.fragment or not _PRINTED.fullmatch(parts.netloc)
     if parts.scheme not in ("http", "https") or not parts.hostname or extras:
         raise ValueError(f"{url!r} is no address of a server, allowed is one such as http://127.0.0.1:8000")
     where = unix_socket or f"{parts.scheme}://{parts.netloc}"

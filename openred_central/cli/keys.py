@@ -172,14 +172,16 @@ def operate(configuration: Configuration, path: str) -> str:
             "POST", url, path, headers=headers, timeout_s=TIMEOUT_S, unix_socket=configuration.admin_socket
         )
         answer = orjson.loads(reply.body)
-    except (NoReply, orjson.JSONDecodeError) as error:
+        if not isinstance(answer, dict):
+            raise ValueError("the answer is no JSON object")
+    except (NoReply, ValueError) as error:
         raise KeyFileError(
             f"cannot reach the operators' listener: {error}; is the server running with these settings? A "
             "running server rotates its keys daily anyway"
         ) from None
     if reply.status != 200:
         raise KeyFileError(f"{safe(answer.get('message'))} {safe(answer.get('suggestion'))}")
-    return safe(answer["message"])
+    return safe(answer.get("message"))
 
 
 def _operators(configuration: Configuration) -> tuple[str, dict[str, str]]:

@@ -68,7 +68,8 @@ def _client(options: argparse.Namespace, console: Console) -> Client:
         # The name of a file may be any bytes.
         if name != "key" and isinstance(value, str) and not _is_text(value):
             raise UsageError(f"{name.replace('_', '-')}: {value!a} holds bytes that are not UTF-8")
-    key = read_key(options.key) if getattr(options, "key", None) else None
+    file = getattr(options, "key", None)
+    key = None if file is None else read_key(file)
     url = url_of(options, console)
     try:
         Address.of(url)
@@ -234,7 +235,7 @@ REGISTER = _command(
 
 
 async def _heartbeat(client: Client, options: argparse.Namespace, console: Console, say: Say) -> Document:
-    if options.key is None and options.node_id is None:
+    if options.key is None and not options.node_id:
         raise UsageError("name the node by --key or --node-id")
     changes = {**_profile(options), **_given(options, "address", "port")}
     if not options.keep_alive:
@@ -336,7 +337,7 @@ DISCOVER = _command(
 
 
 async def _node(client: Client, options: argparse.Namespace, console: Console, say: Say) -> Document:
-    if options.node is None and options.key is None and options.node_id is None:
+    if not options.node and options.key is None and not options.node_id:
         raise UsageError("name the node, by its id or by --key")
     return await client.node(options.node)
 
@@ -428,7 +429,7 @@ STATS = _command(
 
 
 async def _leave(client: Client, options: argparse.Namespace, console: Console, say: Say) -> Document:
-    if options.key is None and (options.node_id is None or _claim(options, console) is None):
+    if options.key is None and not (options.node_id and _claim(options, console)):
         raise UsageError("name the node by --key, or by --node-id and --claim")
     return await (client.forget() if options.forget else client.leave())
 

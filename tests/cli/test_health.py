@@ -109,7 +109,9 @@ def test_a_server_that_never_answers_is_told_in_time() -> None:
         assert not ask(url, LIVE, verified=True, timeout_s=0.05).well
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://a", "http://", "http://a/?b", "http://a:port"])
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8000", "ftp://a", "http://", "http://a/?b", "http://a:port", "http://a b"]
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         ask(url, LIVE, verified=True)

@@ -18,6 +18,8 @@ from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
 from tests.support.keys import NOW, directory_key, keyset
 from tests.support.options import key_options
 
+from .test_health import answering, response
+
 ENTROPY = random.Random(5).randbytes
 
 
@@ -156,6 +158,16 @@ def test_a_server_without_listener_or_secret_is_not_reached(tmp_path: Path) -> N
         operate(Configuration(database=database), "/admin/keys/rotate")
 
 
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
+def test_an_answer_of_another_program_is_reported(tmp_path: Path, status: str) -> None:
+    database = str(tmp_path / "openred.db")
+    (tmp_path / "openred.db.admin-secret").write_text("s" * 43)
+    with answering(response(status, b"[]")) as (url, _):
+        port = int(url.rpartition(":")[2])
+        with pytest.raises(KeyFileError, match=r"no JSON object; is the server running"):
+            operate(Configuration(database=database, admin_port=port), "/admin/keys/rotate")
+
+
 def test_a_missing_server_is_reported_with_its_address(tmp_path: Path) -> None:
     database, port = str(tmp_path / "openred.db"), closed_port()
     (tmp_path / "openred.db.admin-secret").write_text("s" * 43)
@@ -163,3 +175,5 @@ def test_a_missing_server_is_reported_with_its_address(tmp_path: Path) -> None:
         operate(Configuration(database=database, admin_port=port), "/admin/keys/rotate")
     with pytest.raises(KeyFileError, match=r"none: No such file or directory; is the server running"):
         operate(Configuration(database=database, admin_socket=str(tmp_path / "none")), "/admin/keys/rotate")
+    with pytest.raises(KeyFileError, match=r"'http://a b:8001' is no address.*is the server running"):
+        operate(Configuration(database=database, admin_host="a b"), "/admin/keys/rotate")

@@ -160,6 +160,8 @@ def test_a_refusal_names_every_field_and_what_to_do(monkeypatch: pytest.MonkeyPa
         (["node", "n", "--url", "nowhere"], "--url: 'nowhere' is not where a directory is"),
         (["node", "--key", "missing.pem"], "`openred-central keygen missing.pem` makes a key"),
         (["node", "--key", "/"], "--key: / cannot be read: Is a directory"),
+        (["register", "a", "1", "--key", ""], "cannot be read: Is a directory"),
+        (["heartbeat", "--node-id", "", "--claim", "c"], "name the node by --key or --node-id"),
         (["heartbeat", "--node-id", "n", "--metadata", "{"], "--metadata is no JSON"),
     ],
 )
