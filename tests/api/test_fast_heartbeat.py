@@ -1,0 +1,179 @@
+"""The fast path of heartbeats: nobody can see whether it is on, in bytes, stored state or figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openred_central.api.routes import install
+from openred_central.errors import CallerError
+from openred_central.limits.gcra import Policy
+from openred_central.security.signing import PrivateKey
+from tests.micro_engine.harness import FakeTransport
+from tests.micro_engine.harness import World as Engine
+from tests.support.options import limit_options
+from tests.support.world import AUTHORITY, DAY_S, NODE, Reply, Routes, World
+
+KEYS = {name: PrivateKey.generate_ed25519() for name in ("alice", "bob")}
+LATER = PrivateKey.generate_ed25519()
+# Two nodes that are bound to keys, one that is not, and none.
+NAMES = ("alice", "bob", "carol", "nobody")
+# The owner of the session or claim in a request: of any node, wrong for all, or nothing.
+CREDENTIALS = ("nothing", "alice", "bob", "carol", "wrong")
+CONNECTIONS = 2
+LIMITS = (
+    None,
+    Policy("heartbeat", limit=1, window_s=60, burst=2),
+    Policy("heartbeat", limit=6, window_s=60, burst=12),
+)
+
+
+class Way:
+    """A directory behind an engine, with clients that are connected to it."""
+
+    def __init__(self, limit: Policy | None, *, strict: bool, fast_path: bool) -> None:
+        no_others = dict.fromkeys(("register", "discover", "proof_fail", "new_nodes", "token"))
+        self.world = World(limits=limit_options(**no_others, heartbeat=limit), strict=strict)
+        self.engine = Engine(fast_path=fast_path)
+        install(Routes(self.engine.router), self.world.api)  # type: ignore[arg-type]
+        self.transports = [self.engine.transport]
+        for _ in range(CONNECTIONS - 1):
+            self.transports.append(FakeTransport(self.engine.loop))
+            self.engine.connect(self.transports[-1])
+        self.admitted = 0
+        admit = self.engine.router.admit
+
+        def counted(request: Any) -> Any:
+            self.admitted += 1
+            return admit(request)
+
+        self.engine.router.admit = counted  # type: ignore[method-assign]
+        # Sessions and claims by the node that has them.
+        self.secrets = {"wrong": "OpenRed or3s.1.1.0.AAAAAAAAAAAAAAAAAAAAAA"}
+        for name in NAMES[:3]:
+            self.register(name)
+
+    def register(self, name: str, **fields: Any) -> Reply:
+        """Let a node register, signed if it has a key. Keep the session or claim that it gets."""
+        if name in KEYS:
+            return self.sign(
+                name, "/register", {**NODE, "node_id": name, "public_key": KEYS[name].public_text}
+            )
+        claim = self.secrets.get(name, "").partition(" ")[2]
+        reply = self.world.register(node_id=name, claim=claim, **fields)
+        if "claim" in reply.document:
+            self.secrets[name] = f"Claim {reply.document['claim']}"
+        return reply
+
+    def sign(self, name: str, path: str, body: Any = None) -> Reply:
+        reply = self.world.signed(KEYS[name], "POST", path, body)
+        if "session" in reply.document:
+            self.secrets[name] = f"OpenRed {reply.document['session']}"
+        return reply
+
+    def send(self, number: int, names: list[str], credential: str, times: int) -> bytes:
+        """Let a client send a heartbeat of each of `names` at once, so many times. Return the answers."""
+        transport, secret = self.transports[number], self.secrets.get(credential)
+        field = f"Authorization: {secret}\r\n" if secret else ""
+        ending = f" HTTP/1.1\r\nHost: {AUTHORITY}\r\n{field}\r\n"
+        data = "".join(f"POST /heartbeat/{name}{ending}" for name in names).encode()
+        before = len(transport.sent)
+        for _ in range(times):
+            self.engine.call(transport.protocol.data_received, data)
+        return transport.sent[before:]
+
+    def wait(self, seconds: float) -> None:
+        self.world.wait(seconds)
+        self.engine.clock.advance(seconds)
+        self.engine.shared.encoder.tick(self.engine.clock.wall_s())
+
+    def act(self, action: str, name: str) -> object:
+        """Let the node or an operator do something. Return what can be seen of it."""
+        directory, now = self.world.directory, self.world.now()
+        slot = directory.nodes.registry.slot_of(name)
+        try:
+            if action == "register":
+                return self.register(name)
+            if action == "be away":
+                return None if name in KEYS else self.register(name, away_until="2027-06-01T00:00:00Z")
+            if action == "sign":
+                return self.sign(name, f"/heartbeat/{name}") if name in KEYS else None
+            if action == "revoke":
+                return slot is not None and directory.revoke_all(slot)
+            if action == "change key":
+                return slot is not None and directory.change_key(slot, LATER.public_text, "")
+            return getattr(directory, action)(name, now)
+        except CallerError as error:
+            return error.code
+
+    def save(self) -> object:
+        """Return what the store gets next."""
+        return self.world.directory.saving.take_changes(1_000, self.world.now(), closing=True)
+
+    def state(self) -> list[object]:
+        """Return the stored state, the counters and the figures that metrics show."""
+        nodes, stats, refusals = (
+            self.world.directory.nodes,
+            self.engine.shared.stats,
+            self.world.limits.refusals,
+        )
+        slots = nodes.registry.taken_slots()
+        return [
+            [(nodes.registry.record(slot), nodes.deadlines.armed_s(slot)) for slot in slots],
+            (list(nodes.changes.signs_of_life), nodes.changes.last, nodes.transitions.counts),
+            (refusals.by_policy, refusals.by_reason),
+            (stats.requests, stats.responses, stats.bytes_in, stats.bytes_out, stats.handler_failures),
+            (stats.latency.counts, stats.latency.sum_s),
+            {(each.method, each.template): each.responses for each in self.engine.router.routes()},
+        ]
+
+
+NODES = st.sampled_from(NAMES)
+SEND = st.tuples(
+    st.just("send"),
+    st.integers(0, CONNECTIONS - 1),
+    st.lists(NODES, min_size=1, max_size=3) | NODES.map(lambda name: [name]),
+    st.sampled_from(CREDENTIALS),
+    st.integers(1, 4),
+)
+WAIT = st.tuples(
+    st.just("wait"), st.sampled_from([0.0003, 1.0, 20.0, 61.0, 250.0, 301.0, 3_601.0, DAY_S, 181 * DAY_S])
+)
+ACT = st.tuples(
+    st.just("act"),
+    st.sampled_from(
+        [
+            *("register", "be away", "sign", "revoke", "change key"),
+            *("hold", "release", "wake", "leave", "forget"),
+        ]
+    ),
+    NODES,
+)
+STEPS = st.lists(SEND | SEND | SEND | WAIT | ACT | st.just(("save",)), max_size=30)
+
+
+@given(st.sampled_from(LIMITS), st.booleans(), STEPS)
+def test_fast_path_cannot_be_seen(limit: Policy | None, strict: bool, steps: list[tuple[Any, ...]]) -> None:
+    ways = [Way(limit, strict=strict, fast_path=fast_path) for fast_path in (True, False)]
+    try:
+        for name, *arguments in [*steps, ("save",)]:
+            fast, plain = (getattr(way, name)(*arguments) for way in ways)
+            assert fast == plain, (name, *arguments)
+            fast, plain = (way.state() for way in ways)
+            assert fast == plain, (name, *arguments)
+    finally:
+        for way in ways:
+            way.engine.close()
+
+
+@pytest.mark.parametrize("credential", ["nothing", "alice"])
+def test_fast_path_answers_heartbeats_that_repeat(credential: str) -> None:
+    ways = [Way(None, strict=False, fast_path=fast_path) for fast_path in (True, False)]
+    name = "carol" if credential == "nothing" else credential
+    for way in ways:
+        way.send(0, [name], credential, 10)
+        way.engine.close()
+    assert [way.admitted for way in ways] == [2, 10]
