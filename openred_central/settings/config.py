@@ -1,7 +1,8 @@
 """The settings of one run: `Configuration`. It makes the options of each part of the server.
 
-The settings themselves are in `table`. To pass one on, add it to the method that makes the options of its
-part. `_misfits` checks the relations between settings.
+The settings themselves are in `table`. Options with a field of the name of a setting get it by `_named`; to
+pass on any other, add it to the method that makes the options of its part. `_misfits` checks the relations
+between settings.
 """
 
 from __future__ import annotations

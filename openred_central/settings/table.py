@@ -1,8 +1,8 @@
 """The table of settings: a line of `Settings` for each, with its default, allowed values and meaning.
 
 A setting is given as a flag (``--port 9000``), as an environment variable (``OPENRED_PORT=9000``), or has its
-default; the flag wins over the variable. To add a setting, add a line to the table, and pass it on in
-`config` to the part that needs it.
+default; the flag wins over the variable. To add a setting, add a line to the table; `config` passes it
+on to the part that needs it.
 """
 
 from __future__ import annotations

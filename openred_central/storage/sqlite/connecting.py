@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
 import sqlite3
-import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -13,6 +11,7 @@ from pathlib import Path
 
 from ..store import StoreError
 from .faults import Damage
+from .migrations import migrate_from
 from .schema import SCHEMA_VERSION, check_marks
 
 log = logging.getLogger("openred.storage")
@@ -34,31 +33,6 @@ PRAGMA temp_store = MEMORY;
 PRAGMA trusted_schema = OFF;
 PRAGMA secure_delete = ON;
 """
-
-# From each version to the next one. This is history and stays as it is, whatever becomes of the schema.
-MIGRATIONS: dict[int, tuple[str, ...]] = {
-    # Signs of life are written to a journal first; commit numbers order them and the records.
-    1: (
-        "ALTER TABLE node ADD COLUMN commit_number INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE vitals ADD COLUMN commit_number INTEGER NOT NULL DEFAULT 0",
-        "CREATE TABLE journal (commit_number INTEGER PRIMARY KEY, signs BLOB NOT NULL) STRICT",
-    ),
-    # Nodes are bound to their keys and may change them.
-    2: (
-        "ALTER TABLE node ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE node ADD COLUMN next_key TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE tombstone ADD COLUMN flags INTEGER NOT NULL DEFAULT 0",
-    ),
-    # The commitment to a next key outlives its node.
-    3: ("ALTER TABLE tombstone ADD COLUMN next_key TEXT NOT NULL DEFAULT ''",),
-    # Each revocation is a row; before, all were one secret that every further one wrote anew.
-    4: (
-        "CREATE TABLE revocation (token_id TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID",
-    ),
-}
-# The parts of the former secret: the id of a token, and when it expires.
-_REVOCATION = struct.Struct("<22sd")
-_TOKEN_ID = re.compile(rb"[A-Za-z0-9_-]{22}")
 
 
 def connect(path: Path, *, check: bool = True) -> sqlite3.Connection:
@@ -120,11 +94,7 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
     """Bring a database of schema `version` to ours, in one transaction for each version."""
     for former in range(version, SCHEMA_VERSION):
         with transaction(connection):
-            for statement in MIGRATIONS[former]:
-                connection.execute(statement)
-            if former == 4:
-                _move_revocations(connection)
-            connection.execute(f"PRAGMA user_version = {former + 1}")
+            migrate_from(connection, former)
         log.info("the database was brought from schema version %d to %d", former, former + 1)
 
 
@@ -163,21 +133,3 @@ def _quick_check(connection: sqlite3.Connection) -> None:
     (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
         raise Damage(" ".join(finding.split()))
-
-
-def _move_revocations(connection: sqlite3.Connection) -> None:
-    """Turn the former secret into rows; the secret stays where a part of it cannot be read."""
-    row = connection.execute("SELECT value FROM secret WHERE name = 'revocations'").fetchone()
-    if row is None:
-        return
-    whole = len(row[0]) // _REVOCATION.size * _REVOCATION.size
-    found = list(_REVOCATION.iter_unpack(row[0][:whole]))
-    sound = [
-        (token_id.decode("ascii"), expires_at)
-        for token_id, expires_at in found
-        # NaN is not equal to itself, and no row could hold it.
-        if _TOKEN_ID.fullmatch(token_id) and expires_at == expires_at
-    ]
-    connection.executemany("REPLACE INTO revocation VALUES (?, ?)", sound)
-    if len(sound) * _REVOCATION.size == len(row[0]):
-        connection.execute("DELETE FROM secret WHERE name = 'revocations'")

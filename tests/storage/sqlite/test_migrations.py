@@ -16,7 +16,8 @@ import pytest
 
 from openred_central.directory.state.changes import Vitals
 from openred_central.directory.state.node import Record, SignOfLife, Tombstone
-from openred_central.storage.sqlite.connecting import MIGRATIONS, migrate
+from openred_central.storage.sqlite.connecting import migrate
+from openred_central.storage.sqlite.migrations import MIGRATIONS
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION, create_database
 from tests.support.records import alter, batch, build_released, opened, records_of
 
