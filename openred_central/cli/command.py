@@ -1,6 +1,6 @@
-"""What a command declares, and the arguments that several commands share.
+"""The declaration of a command, and the arguments that several commands share.
 
-To add a command, write a module of this folder with `COMMANDS`, and name it in `main.MODULES`.
+To add a command, write a module in this folder with `COMMANDS`, and name it in `main.MODULES`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class UsageError(Exception):
 
 
 class CommandFailed(Exception):
-    """The command could not do its work. The message is one line."""
+    """The command failed. The message is one line."""
 
 
 class Argument(NamedTuple):
@@ -33,7 +33,7 @@ class Argument(NamedTuple):
 
     @property
     def flag(self) -> str | None:
-        """Its name if it is a flag, else None."""
+        """Return the name of the argument if it is a flag, else None."""
         return self.names[0] if self.names[0].startswith("-") else None
 
 
@@ -43,10 +43,10 @@ def argument(*names: str, **options: Any) -> Argument:
 
 
 class Command(NamedTuple):
-    """A command: `run` is given the parsed arguments and the console, and returns the exit code.
+    """A command: `run` gets the parsed arguments and the console, and returns the exit code.
 
-    `examples` are command lines and `notes` the text below them in the help. A command that takes `settings`
-    accepts a flag for each; `configuration_of` reads them.
+    `examples` are command lines for the help, and `notes` the text below them. A command with `settings`
+    accepts a flag for each setting; `configuration_of` reads them.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Command(NamedTuple):
 
     @property
     def flags(self) -> list[Argument]:
-        """The flags that the help shows, those of settings included."""
+        """Return the flags that the help shows, those of settings included."""
         shown = [each for each in self.arguments if each.options.get("help") != argparse.SUPPRESS]
         return [each for each in (*shown, *(SETTING_FLAGS if self.settings else ())) if each.flag]
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Give `parser` the arguments of this command."""
+        """Add the arguments of this command to `parser`."""
         for names, options in self.arguments:
             parser.add_argument(*names, **options)
         if self.settings:
@@ -75,7 +75,7 @@ def _setting_flag(name: str) -> Argument:
     setting = SETTINGS[name]
     default = setting.kind.show(setting.default) or "nothing"
     row = f"{setting.meaning} Default: {default}. Allowed: {setting.kind.allowed}."
-    # Without a default only the settings that were given are among the parsed arguments.
+    # Without a default, the parsed arguments contain only the settings that were given.
     return argument(
         setting.flag, dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=row.replace("%", "%%")
     )
@@ -89,7 +89,7 @@ URL: Final = argument(
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` one flag for each setting."""
+    """Add a flag for each setting to `parser`."""
     group = parser.add_argument_group("settings")
     for names, options in SETTING_FLAGS:
         group.add_argument(*names, **options)
@@ -103,9 +103,9 @@ def settings_in(options: argparse.Namespace) -> dict[str, str]:
 def configuration_of(
     options: argparse.Namespace, console: Console, known: dict[str, str] | None = None
 ) -> Configuration:
-    """Return the configuration from flags and variables; flags win over `known`, variables come last.
+    """Return the configuration: flags win over `known`, and both win over environment variables.
 
-    Warn of variables that look like settings and are none. Raises `ConfigError`.
+    Warn of variables that look like settings but are none. Raises `ConfigError`.
     """
     for warning in unknown_variables(console.environment):
         console.complain(f"warning: {warning}")
@@ -113,6 +113,6 @@ def configuration_of(
 
 
 def url_of(options: argparse.Namespace, console: Console) -> str:
-    """Return the URL of the directory to ask: from the flag, the variable, or the default."""
+    """Return the URL of the directory: from the flag, the variable, or the default."""
     url: str = options.url or console.environment.get(URL_VARIABLE) or DEFAULT_URL
     return url

@@ -17,7 +17,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 class Flag(NamedTuple):
-    """A flag: whether a value follows, which values there are (empty: any), what it means."""
+    """A flag: whether a value follows it, the allowed values (empty: any), and its meaning."""
 
     name: str
     takes_value: bool
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def completed(known: Iterable[Command]) -> list[Completed]:
-    """Return what a shell may complete of the commands in `known`."""
+    """Return the parts of the commands in `known` that a shell completes."""
     return [
         Completed(
             command.name,
@@ -70,7 +70,7 @@ def script(shell: str, program: str, commands: list[Completed]) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    """Return enough of a help text for a list: no defaults, no allowed values."""
+    """Return the first sentence of a help text, without default and allowed values."""
     return text.replace("%%", "%").split(". ")[0].split("; ")[0].rstrip(".")
 
 
@@ -138,7 +138,7 @@ def _zsh(program: str, commands: list[Completed]) -> str:
         rest = f"*: :({' '.join(command.words)})" if command.words else "*: :_files"
         lines += [f"            {shlex.quote(rest)}", "        ;;"]
     lines += ["    esac", "}"]
-    # The script is either autoloaded as a function or read by eval.
+    # zsh either loads the script as a function or evaluates it.
     lines.append(f'if [ "${{funcstack[1]}}" = {shlex.quote(f"_{program}")} ]; then')
     lines += [f'    {function} "$@"', "else", f"    compdef {function} {program}", "fi", ""]
     return "\n".join(lines)
@@ -149,7 +149,7 @@ def _described(name: str, meaning: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape the characters that zsh would take for the end of a description."""
+    """Escape the characters that would end a description in zsh."""
     return re.sub(r"([\\\[\]:])", r"\\\1", text)
 
 

@@ -33,7 +33,7 @@ def _origin(given_as: str) -> str:
 COMMANDS = (
     Command(
         "config",
-        "print every setting, its value and where it comes from",
+        "print every setting, its value and its origin",
         run,
         (
             argument(

@@ -18,17 +18,17 @@ PROGRAM: Final = "openred-central"
 
 
 class Style(NamedTuple):
-    """Whether to lay out for people, and whether in colour."""
+    """The style of output: laid out for a terminal, and in colour."""
 
     terminal: bool = False
     colour: bool = False
 
 
 class Console(NamedTuple):
-    """What a command is given by its process.
+    """The process around a command, as the command uses it.
 
-    `say` prints a line, `complain` prints one where errors go. `input` and `output` are the standard streams,
-    `errors` takes progress; `entropy` returns random bytes.
+    `say` prints a line to standard output, `complain` prints one to standard error. `input` and `output` are
+    the standard streams, and `errors` is the stream for progress. `entropy` returns random bytes.
     """
 
     say: Callable[[str], None]
@@ -59,7 +59,7 @@ def system_console() -> Console:
 
 
 def complain(line: str) -> None:
-    """Print a line where errors go. If that fails, the exit code still reports the error."""
+    """Print a line to standard error. If that fails, the exit code still reports the error."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{PROGRAM}: {line}\n")
 
@@ -67,16 +67,16 @@ def complain(line: str) -> None:
 def guarded(run: Callable[[], int], complain: Callable[[str], None], *, serving: bool) -> int:
     """Run a command and return its exit code; report an error of the process around it in one line.
 
-    An `OSError` of a server that is `serving` is raised on: it is a bug, and the log shall show where. The
-    exception is a working folder that is gone.
+    While `serving`, an `OSError` is a bug and raised again, since its traceback shows where; only a missing
+    working folder is reported.
     """
-    _show_anything()
+    _escape_unencodable()
     try:
         begun()
         try:
             code = run()
         except SystemExit:
-            # `argparse` ends so, after help as after wrong usage.
+            # `argparse` raises this after help and after wrong usage.
             sys.stdout.flush()
             raise
         sys.stdout.flush()
@@ -100,8 +100,8 @@ def guarded(run: Callable[[], int], complain: Callable[[str], None], *, serving:
 
 
 @contextlib.contextmanager
-def printed_aloud() -> Iterator[None]:
-    """Raise `OSError` where the printed text cannot be written: `argparse` alone would ignore that."""
+def checked_output() -> Iterator[None]:
+    """Raise `OSError` if the printed text cannot be written; `argparse` would ignore that."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
@@ -110,7 +110,7 @@ def printed_aloud() -> Iterator[None]:
         sys.stdout.write(printed.getvalue())
 
 
-def _show_anything() -> None:
+def _escape_unencodable() -> None:
     """Let the standard output escape characters that its encoding lacks."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
@@ -126,7 +126,7 @@ def _has_folder() -> bool:
 
 
 def _forget_output() -> None:
-    """Discard what is still buffered, so that writing it does not fail once more at exit."""
+    """Discard buffered output, so that writing it does not fail once more at exit."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`example`: print what helps to write a node in another language."""
+"""`example`: print examples that help to write a node in another language."""
 
 from __future__ import annotations
 

@@ -21,18 +21,18 @@ PROGRAMS: Final = ("openred-central", "openred_central")
 
 
 class Health(NamedTuple):
-    """Whether the server is well, and one line that says so."""
+    """The result of a check: whether the server is well, and a line for people."""
 
     well: bool
     line: str
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Print whether the server is ready, or live."""
+    """Print whether the server is ready, or only whether it is live."""
     flags = flags_of(options.process) if options.process else {}
     configuration = configuration_of(options, console, flags)
     try:
-        health = ask(
+        health = check(
             options.url or own_url(configuration),
             LIVE if options.live else READY,
             verified=bool(options.url),
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def own_url(configuration: Configuration) -> str:
-    """Return where the server with these settings is reached from its own machine."""
+    """Return the URL of the server with these settings, as seen from its own machine."""
     everywhere = configuration.host in ("", "0.0.0.0", "::")
     host = "127.0.0.1" if everywhere else configuration.host
     scheme = "https" if configuration.tls_certificate else "http"
@@ -57,9 +57,9 @@ def own_url(configuration: Configuration) -> str:
 def flags_of(process_id: str, processes: Path = PROCESSES) -> dict[str, str]:
     """Return the settings, name → text, in the command line of the server with this process id.
 
-    A health check in a container has the variables of the server, but not its flags. `processes` is where the
-    system describes processes (proc(5)). The result is empty if that process is no server: if the first
-    process of a container is another program, the variables have to do.
+    A health check in a container has the variables of the server, but not its flags. `processes` is the
+    folder in which the system describes processes (proc(5)). The result is empty if the process is no server;
+    then only the variables count.
     """
     try:
         written = (processes / process_id / "cmdline").read_text(encoding="utf-8", errors="surrogateescape")
@@ -74,11 +74,11 @@ def flags_of(process_id: str, processes: Path = PROCESSES) -> dict[str, str]:
     return settings_in(parser.parse_known_args(list(words))[0])
 
 
-def ask(url: str, path: str, *, verified: bool, timeout_s: float = TIMEOUT_S) -> Health:
-    """Ask the server at `url` for `path`: `LIVE`, that it answers, or `READY`, that it accepts changes too.
+def check(url: str, path: str, *, verified: bool, timeout_s: float = TIMEOUT_S) -> Health:
+    """Check the server at `url` by `path`: `LIVE` if it answers, `READY` if it accepts changes, too.
 
-    Over TLS its certificate is checked if `verified`. No certificate names the address at which a server is
-    reached from its own machine. Raises `ValueError` if `url` is no URL of a server.
+    Over TLS, the certificate is verified if `verified`. It cannot be verified from the server's own machine,
+    whose address no certificate names. Raises `ValueError` if `url` is no URL of a server.
     """
     try:
         reply = request("GET", url, path, timeout_s=timeout_s, verified=verified)
@@ -93,10 +93,10 @@ def ask(url: str, path: str, *, verified: bool, timeout_s: float = TIMEOUT_S) ->
 COMMANDS = (
     Command(
         "health",
-        "check whether a running server is ready; exit code 0 if it is, 1 if not",
+        f"check whether a server is ready; exit code {ExitCode.DONE:d} if it is, {ExitCode.FAILED:d} if not",
         run,
         (
-            argument("--url", metavar="URL", help="address of the server; default: as the settings say"),
+            argument("--url", metavar="URL", help="address of the server; default: that of the settings"),
             argument(
                 "--process",
                 metavar="ID",

@@ -19,7 +19,7 @@ from .showing import pairs
 
 
 class MadeKey(NamedTuple):
-    """A new key: the text for ``public_key``, its id, and the id of a node that is named after it."""
+    """A new key: the text for ``public_key``, the key id, and the node id that follows from it."""
 
     public_key: str
     key_id: str
@@ -27,7 +27,7 @@ class MadeKey(NamedTuple):
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Make a key and print what to register it with."""
+    """Make a key and print the values for its registration."""
     made = keygen(options.file, options.kind, options.bits)
     if options.json:
         console.say(orjson.dumps(made._asdict()).decode())
@@ -38,9 +38,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def keygen(path: str, kind: str, bits: int | None) -> MadeKey:
-    """Make a key, ``ed25519`` or ``rsa``, and write it to a new file at `path` that only its owner can read.
+    """Make a key, ``ed25519`` or ``rsa``, and write it to a new file `path` that only its owner can read.
 
-    Raises `CommandFailed`, also if there is such a file.
+    Raises `CommandFailed`, also if the file exists.
     """
     if kind != "rsa" and bits is not None:
         raise CommandFailed("--bits is for RSA keys: add --kind rsa")

@@ -27,12 +27,12 @@ from .command import Command, CommandFailed, UsageError, argument, configuration
 from .console import Console
 from .showing import safe
 
-# A new key takes up to half a second to make.
+# Making a key takes a while.
 TIMEOUT_S: Final = 10.0
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """List the keys, have a running server change them, or sign a key set."""
+    """List the keys, let a running server change them, or sign a key set."""
     configuration = configuration_of(options, console)
     now_s = console.clock.wall_s()
     try:
@@ -63,12 +63,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def show(configuration: Configuration, entropy: Callable[[int], bytes], now_s: float) -> Iterator[str]:
-    """Yield a line for each key in the folder of the settings. Change, make and remove nothing.
+    """Yield a line for each key in the folder of the settings. Change no file.
 
-    Raises `ConfigError`, and `KeyFileError` where a file cannot be read.
+    Raises `ConfigError`, or `KeyFileError` if a file cannot be read.
     """
     files = _files(configuration, entropy)
-    # A server may be writing to the folder, so `open`, which sweeps it, is not for us.
+    # A server may be writing to the folder: do not `open` it, since that removes unfinished files.
     if not files.folder.is_dir():
         raise KeyFileError(f"there are no keys in {files.folder}; a server makes them when they are needed")
     for suite in (COMPOSITE, CLASSICAL):
@@ -95,44 +95,42 @@ def sign_keyset(
     configuration: Configuration,
     entropy: Callable[[int], bytes],
     request: Path,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     now_s: float,
     *,
     any_time: bool = False,
 ) -> str:
-    """Sign the key set that the file `request` of a server asks for with the root key here; return it.
+    """Sign the key set in a server's `request` with the root key of this machine; return the document.
 
-    `tell` is given a line for each thing that is signed. A key set beyond what a server requests is refused,
-    and, unless `any_time`, one that is not valid at wall time `now_s`. A missing root key is made. Raises
-    `ConfigError`, `KeyFileError` and `RootRefused`.
+    `report` gets a line for each thing that is signed. The function refuses a key set that no server would
+    request, and, unless `any_time`, one that is not valid at wall time `now_s`. It makes a missing root key.
+    Raises `ConfigError`, `KeyFileError` or `RootRefused`.
     """
     try:
         content = request.read_bytes()
-        asked = decode_keyset(content)
+        keyset = decode_keyset(content)
     except OSError as error:
         raise KeyFileError(f"{request} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise KeyFileError(f"{request} is no request for a key set: {error}") from None
     files = _files(configuration, entropy)
-    tell(
-        f"version {asked.version}, issued at {_time(asked.issued_at)}, valid until {_time(asked.expires_at)}"
-    )
-    for line in _listed(asked):
-        tell(line)
-    if (beyond := excess(asked)) is not None:
+    since, until = _time(keyset.issued_at), _time(keyset.expires_at)
+    report(f"version {keyset.version}, issued at {since}, valid until {until}")
+    for line in _listed(keyset):
+        report(line)
+    if (beyond := excess(keyset)) is not None:
         raise KeyFileError(f"{request} is not signed: {beyond}; no server requests that")
-    timely = asked.issued_at <= now_s + CLOCK_SKEW_S and now_s < asked.expires_at
+    timely = keyset.issued_at <= now_s + CLOCK_SKEW_S and now_s < keyset.expires_at
     if not timely and not any_time:
         raise KeyFileError(
-            f"{request} is not signed: it is valid from {_time(asked.issued_at)} to "
-            f"{_time(asked.expires_at)}, and here it is {_time(int(now_s))}; set the clock that is wrong, or "
-            "sign it anyway with --accept-time"
+            f"{request} is not signed: it is valid from {since} to {until}, and here it is "
+            f"{_time(int(now_s))}; set the clock that is wrong, or sign it anyway with --accept-time"
         )
     files.open()
     root, warning = open_root(files, configuration.keys().quantum)
     if warning:
-        tell(f"warning: {warning}")
-    tell(f"signed by the root key {root.public.key_id}")
+        report(f"warning: {warning}")
+    report(f"signed by the root key {root.public.key_id}")
     return sign_request(root, content).decode()
 
 
@@ -164,7 +162,7 @@ def _time(time_s: int) -> str:
 def operate(configuration: Configuration, path: str) -> str:
     """Send a POST for `path` to the operators' listener of the server with these settings.
 
-    Return the message of its answer. Raises `KeyFileError` where the server is not reached, or refuses.
+    Return the message of its answer. Raises `KeyFileError` if the server is not reached or refuses.
     """
     url, headers = _operators(configuration)
     try:
@@ -185,7 +183,7 @@ def operate(configuration: Configuration, path: str) -> str:
 
 
 def _operators(configuration: Configuration) -> tuple[str, dict[str, str]]:
-    """Return the URL of the operators' listener, and the headers that admit to it."""
+    """Return the URL of the operators' listener, and the headers that it requires."""
     options = configuration.operators()
     if options.socket is not None:
         return "http://localhost", {}
@@ -219,7 +217,7 @@ COMMANDS = (
                 "request",
                 metavar="KEY|REQUEST",
                 nargs="?",
-                # If it is missing it must not undo the flag below.
+                # Without it, the value of the flag below must stay.
                 default=argparse.SUPPRESS,
                 help="id of the key to revoke, or the file keyset-request.json to sign",
             ),

@@ -19,10 +19,10 @@ from ..exit_codes import ExitCode
 from ..settings.config import ConfigError
 from ..settings.texts import nearest
 from .command import Command, CommandFailed, UsageError
-from .console import PROGRAM, complain, guarded, printed_aloud, system_console
+from .console import PROGRAM, checked_output, complain, guarded, system_console
 
-# Each command and the module of this folder that declares it, in the order of the help. A module is imported
-# only if it is needed: the server must not wait for the client, nor `heartbeat` for the server.
+# Each command and its module in this folder, in the order of the help. A module is imported only if its
+# command runs: the server must not wait for imports of the client, nor `heartbeat` for those of the server.
 MODULES: Final = {
     "serve": "serve",
     "config": "config",
@@ -58,7 +58,7 @@ Sizes are in bytes. `openred-central serve --help` lists all settings.
 Authors of nodes begin with `openred-central keygen node.pem` and `openred-central register --help`. They name
 the directory with --url or OPENRED_URL.
 """
-# A key id is the base64url of 32 bytes. Only those that begin with a dash are of interest here.
+# A key id, the base64url of 32 bytes, that begins with a dash.
 _KEY_ID: Final = re.compile(r"-[A-Za-z0-9_-]{42}")
 _TAKES_KEY_ID: Final = ("--next-key",)
 
@@ -66,7 +66,7 @@ _TAKES_KEY_ID: Final = ("--next-key",)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in `arguments` (default: those of the process) and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # Without a command, also where settings are given, the server starts.
+    # Without a command, with or without settings, the server starts.
     if serves(given) and given[:1] != ["serve"]:
         given.insert(0, "serve")
 
@@ -123,10 +123,10 @@ def make_parser(known: Iterable[Command]) -> argparse.ArgumentParser:
 
 
 def guard_key_ids(words: Sequence[str]) -> list[str]:
-    """Return `words` with every key id that begins with ``-`` written so that no parser takes it for a flag.
+    """Return `words` in which no parser mistakes a key id that begins with ``-`` for a flag.
 
-    One key id of 64 begins so. It is joined to the flag before it; `keys`, which takes one without a flag,
-    has a flag for this. No flag is as long as a key id.
+    One key id in 64 begins so. It is joined to the flag before it; `keys`, which takes a key id without a
+    flag, has a hidden flag for this. No flag is as long as a key id.
     """
     guarded_words: list[str] = []
     for word in words:
@@ -142,7 +142,7 @@ def guard_key_ids(words: Sequence[str]) -> list[str]:
 def _run(given: Sequence[str]) -> int:
     known = commands([given[0]] if given[0] in MODULES else MODULES)
     parser = make_parser(known.values())
-    with printed_aloud():
+    with checked_output():
         options, unknown = parser.parse_known_args(guard_key_ids(given))
     command = known[options.command]
     if unknown:
@@ -154,7 +154,7 @@ def _run(given: Sequence[str]) -> int:
 
 
 def _usage(command: Command) -> str:
-    """Return the usage of a command with settings, of which the help lists the flags anyway."""
+    """Return the short usage of a command with settings; the help lists their flags anyway."""
     words = [
         f"[{each.options['metavar']}]" if each.options.get("nargs") == "?" else each.options["metavar"]
         for each in command.arguments

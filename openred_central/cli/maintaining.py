@@ -1,4 +1,4 @@
-"""The commands beside a server: snapshot, export, import, verify."""
+"""The commands that work on files, beside a server: snapshot, export, import, verify."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _verify(options: argparse.Namespace, configuration: Configuration, console: 
         for snapshot in taken if options.all else taken[:1]:
             verifier.verify_snapshot(snapshots, snapshot, loaded)
         if not taken:
-            say(f"no snapshot of it in {snapshots.folder}")
+            say(f"no snapshot of this database in {snapshots.folder}")
         if options.url and loaded is not None:
             verifier.verify_server(options.url, loaded, _pause)
     agreeing = "all that can be compared agree" if verifier.apart else "all agree"
@@ -232,6 +232,7 @@ COMMANDS = (
   openred-central verify
   openred-central verify --all --url http://127.0.0.1:8000
 """,
-        "exit codes: 0 all agree, 1 a difference or damage, 2 wrong usage\n",
+        f"exit codes: {ExitCode.DONE:d} all agree, {ExitCode.FAILED:d} a difference or damage, "
+        f"{ExitCode.USAGE:d} wrong usage\n",
     ),
 )

@@ -20,20 +20,22 @@ from .console import Console, Style
 from .showing import Document, pairs, safe, span, table
 
 Say = Callable[[Document], None]
-# What a command asks: it is given the client, the arguments and a way to show an answer before the last.
+# The requests of a command: a function of the client, the arguments, the console, and a way to show answers
+# before the last one, which it returns.
 Ask = Callable[[Client, argparse.Namespace, Console, Say], Coroutine[Any, Any, Document]]
 Show = Callable[[Document, Style], str]
 
 CLAIM_VARIABLE = "OPENRED_CLAIM"
-# Nobody sits before a terminal longer than this without knowing why.
+# A person at a terminal waits at most this long without an explanation.
 WAIT_S_MAX = 5.0
-# A clock that is off by less harms nobody.
+# A smaller difference between two clocks is not worth a warning.
 CLOCK_OFF_S = 30.0
 # The node id of a caller that is no node.
 NOBODY = "nobody"
-EXIT_CODES = """\
-exit codes: 0 done, 1 the server refuses, 2 wrong usage, 3 no answer, 4 the server wants it later
-"""
+EXIT_CODES = (
+    f"exit codes: {ExitCode.DONE:d} done, {ExitCode.FAILED:d} refused, {ExitCode.USAGE:d} wrong usage, "
+    f"{ExitCode.UNREACHED:d} no answer, {ExitCode.LATER:d} try again later\n"
+)
 
 
 async def ask_directory(ask: Ask, show: Show, options: argparse.Namespace, console: Console) -> int:
@@ -65,7 +67,7 @@ async def ask_directory(ask: Ask, show: Show, options: argparse.Namespace, conso
 
 def _client(options: argparse.Namespace, console: Console) -> Client:
     for name, value in vars(options).items():
-        # The name of a file may be any bytes.
+        # The name of a file may have any bytes.
         if name != "key" and isinstance(value, str) and not _is_text(value):
             raise UsageError(f"{name.replace('_', '-')}: {value!a} holds bytes that are not UTF-8")
     file = getattr(options, "key", None)
@@ -93,7 +95,7 @@ def _claim(options: argparse.Namespace, console: Console) -> str | None:
 
 
 def _is_text(value: str) -> bool:
-    """Return whether an argument was UTF-8: Python keeps other bytes as halves of characters."""
+    """Return whether an argument was UTF-8: Python keeps other bytes as surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -175,9 +177,7 @@ def _objects(value: object) -> list[Document]:
 
 
 KEY = argument("--key", metavar="FILE", help="private key of the node, in PEM; `keygen` makes one")
-NODE_ID = argument(
-    "--node-id", metavar="ID", help="id of the node; default: k- and the id of the key, a name of its own"
-)
+NODE_ID = argument("--node-id", metavar="ID", help="id of the node; default: k- and the id of the key")
 CLAIM = argument(
     "--claim",
     metavar="SECRET",
@@ -185,7 +185,7 @@ CLAIM = argument(
     f"${CLAIM_VARIABLE}, which other users of this machine do not see",
 )
 SERVICES = argument("--services", metavar="NAMES", help="the services it offers, separated by commas")
-METADATA = argument("--metadata", metavar="JSON", help="an object with whatever else peers should know")
+METADATA = argument("--metadata", metavar="JSON", help="an object with further information for peers")
 
 
 def _command(
@@ -222,10 +222,12 @@ REGISTER = _command(
         NODE_ID,
         SERVICES,
         METADATA,
-        argument("--region", metavar="NAME", help="where the node is"),
+        argument("--region", metavar="NAME", help="region of the node"),
         argument("--hidden", action="store_true", help="hide the node from discovery"),
         argument("--away-until", metavar="TIME", help="announce an absence until then (RFC 3339)"),
-        argument("--next-key", metavar="KEY_ID", help="id of the key that may take over if this one is lost"),
+        argument(
+            "--next-key", metavar="KEY_ID", help="id of the key that may replace this one if it is lost"
+        ),
     ),
     """\
   openred-central register 192.0.2.1 7000 --key node.pem --services storage,relay
@@ -266,7 +268,7 @@ def heard(document: Document, style: Style) -> str:
 
 HEARTBEAT = _command(
     "heartbeat",
-    "send a heartbeat of a node, once or again and again",
+    "send a heartbeat of a node, once or regularly",
     _heartbeat,
     heard,
     (
@@ -295,7 +297,7 @@ HEARTBEAT = _command(
 async def _discover(client: Client, options: argparse.Namespace, console: Console, say: Say) -> Document:
     filters = _given(options, "region", "near", "states", "exclude_states", "min_last_seen")
     if options.services is not None and not options.services.strip(","):
-        raise UsageError("SERVICES is empty; leave it out to find nodes whatever they offer")
+        raise UsageError("SERVICES is empty; leave it out to find nodes with any services")
     return await client.discover(_names(options.services or ""), max_results=options.max_results, **filters)
 
 
@@ -343,7 +345,7 @@ async def _node(client: Client, options: argparse.Namespace, console: Console, s
 
 
 def explained(document: Document, style: Style) -> str:
-    """Show one node, with its past and future transitions."""
+    """Show a node with its past and future transitions."""
     story = document.get("explain")
     story = story if isinstance(story, dict) else {}
     names = [
@@ -400,12 +402,12 @@ async def _stats(client: Client, options: argparse.Namespace, console: Console, 
 
 
 def figures(document: Document, style: Style) -> str:
-    """Show the figures of a directory, a line for each, named by the path to it."""
+    """Show the figures of a directory, a line for each, named by its path in the document."""
     return pairs(list(_flat("", document)), style)
 
 
 def _flat(path: str, value: object) -> Iterable[tuple[str, str]]:
-    """Yield the single values in a document, with the names that lead to them."""
+    """Yield the path and the text of each value in a document."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _flat(f"{path}.{safe(name)}" if path else safe(name), inner)

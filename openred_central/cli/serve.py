@@ -17,13 +17,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
 COMMANDS = (
     Command(
         "serve",
-        "start the server; the default where no command is given",
+        "start the server; the default command",
         run,
         (
             argument(
                 "--begin-anew",
                 action="store_true",
-                help="make an empty database if it is missing although there are snapshots of it",
+                help="make an empty database although there are snapshots of the missing one",
             ),
         ),
     ),

@@ -1,6 +1,6 @@
-"""Answers for people: tables and colour on a terminal, lines with tabs in a pipe. Pure.
+"""Show answers to people: tables and colour on a terminal, lines with tabs in a pipe. Pure.
 
-Text that comes from nodes is shown so that it cannot control a terminal.
+Text of nodes is escaped, so that it cannot control a terminal.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], style: Style) 
 
 
 def safe(value: object) -> str:
-    """Return a value as one line, with nothing that a terminal or a table would take for more than text."""
+    """Return a value as one line without characters that control a terminal or break a table."""
     if value is None or value == "" or value in ([], {}):
         return "-"
     if isinstance(value, bool):

@@ -1,8 +1,8 @@
 """`systemd-unit`: print the units with which systemd runs the server with few privileges.
 
-A unit follows from the settings: it holds the settings that were given, and grants only what they need beside
-the state directory, such as a port below 1024 or a certificate.
-Source of the directives: systemd.exec(5), systemd.service(5), systemd.socket(5), systemd.resource-control(5).
+A unit contains the settings that were given. Besides the state directory, it grants only what they need, such
+as a port below 1024 or a certificate.
+Sources: systemd.exec(5), systemd.service(5), systemd.socket(5), systemd.resource-control(5).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAME: Final = "openred-central"
 STOP_MARGIN_S: Final = 40.0
 WATCHDOG_S: Final = 30
 FIRST_UNPRIVILEGED_PORT: Final = 1_024
-# Settings whose files systemd copies for the server, and settings that name folders to be writable.
+# Settings whose files systemd copies for the server, and settings whose folders must be writable.
 CREDENTIALS: Final = ("tls_certificate", "tls_key")
 FOLDERS: Final = ("database", "snapshot_folder", "unix_socket")
 
@@ -113,7 +113,7 @@ def service_unit(configuration: Configuration, python: str) -> str:
         "Restart=on-failure",
         "RestartSec=2s",
         "# Wrong usage, or a setting or file that the operator has to fix: another try does not help.",
-        f"RestartPreventExitStatus=2 {ExitCode.CONFIG:d}",
+        f"RestartPreventExitStatus={ExitCode.USAGE:d} {ExitCode.CONFIG:d}",
         f"LimitNOFILE={descriptors_needed(configuration.connections_max, configuration.probes_max)}",
         "StateDirectory=openred",
         "StateDirectoryMode=0700",
@@ -122,7 +122,7 @@ def service_unit(configuration: Configuration, python: str) -> str:
         *_paths(configuration),
         "",
         _SANDBOX.format(
-            # A user namespace of its own has no right to a low port of the machine.
+            # In a user namespace of its own, the server could not use a low port.
             private_users="no" if port_is_low else "yes",
             capabilities="CAP_NET_BIND_SERVICE" if port_is_low else "",
         ),
@@ -156,7 +156,7 @@ def socket_unit(configuration: Configuration) -> str:
         "",
         "[Socket]",
         f"ListenStream={f'[{host}]' if ':' in host else host}:{configuration.port}",
-        # The server itself listens on all addresses of IPv4, too.
+        # For ::, the server itself listens on all addresses of IPv4, too.
         *([f"ListenStream=0.0.0.0:{configuration.port}"] if host == "::" else []),
         *([f"ListenStream={quoted(configuration.unix_socket)}"] if configuration.unix_socket else []),
         "# The server's own IPv6 sockets accept no IPv4 connections either.",
@@ -191,7 +191,7 @@ def _environment(configuration: Configuration) -> list[str]:
     for name in configuration.given_as:
         setting, value = SETTINGS[name], getattr(configuration, name)
         if name in CREDENTIALS and value:
-            # The files stay readable for root alone: systemd passes copies.
+            # Only root needs to read the files: systemd passes copies.
             lines.append(f"LoadCredential={quoted(f'{name}:{value}')}")
             lines.append(f"Environment={setting.variable}=%d/{name}")
         else:
@@ -200,7 +200,7 @@ def _environment(configuration: Configuration) -> list[str]:
 
 
 def _paths(configuration: Configuration) -> list[str]:
-    """Return a line for each writable folder that the settings name beside the state directory."""
+    """Return a line for each writable folder of the settings outside of the state directory."""
     folders = set()
     for name in FOLDERS:
         path = PurePosixPath(getattr(configuration, name))

@@ -1,4 +1,4 @@
-"""`watch`: print what happens at a directory, a line for each event, until Ctrl-C."""
+"""`watch`: print the events of a directory, a line for each, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .showing import Document, coloured, safe
 SILENCE_S_MAX: Final = 60.0
 RETRY_S: Final = 3.0
 LINE_BYTES_MAX: Final = 1 << 20
-# No other id can be sent back in a header.
+# Only such an id can be sent back in a header.
 _EVENT_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 _PASSING: Final = (408, 429, 500, 502, 503, 504)
 
@@ -39,11 +39,11 @@ class StreamEvent(NamedTuple):
 
 
 class WatchRefused(Exception):
-    """The directory refuses to be watched. The message says why."""
+    """The directory refuses the subscription. The message says why."""
 
 
 class WatchLater(WatchRefused):
-    """The directory refuses for now: it has too many subscribers, or is asked too often."""
+    """The directory refuses for now: it has too many subscribers, or gets too many requests."""
 
 
 def read_events(lines: Iterable[bytes]) -> Iterator[StreamEvent]:
@@ -68,9 +68,9 @@ def show(event: StreamEvent, style: Style) -> list[str]:
     """Return the lines for people of an event; none for figures, which come every second."""
     data = event.data
     if event.name == "transition":
-        who = "a hidden node" if data.get("hidden") else safe(data.get("node_id"))
-        return [f"{safe(data.get('at'))}  {who}  {_change(data, style)}"]
-    # These are counts. There is nothing to add where each transition was named already.
+        node = "a hidden node" if data.get("hidden") else safe(data.get("node_id"))
+        return [f"{safe(data.get('at'))}  {node}  {_change(data, style)}"]
+    # Show counts only if not every transition was named before.
     if event.name == "transitions" and data.get("count") != data.get("named"):
         kinds = data.get("kinds")
         return [
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         for line in [] if options.json else show(event, console.style):
             console.say(line)
 
-    # An event that never comes: a pause that Ctrl-C ends.
+    # Ctrl-C ends this wait for an event that never comes.
     pause = threading.Event().wait
     return watch(url, recent=options.recent, report=report, complain=console.complain, pause=pause)
 
@@ -111,10 +111,10 @@ def watch(
     complain: Callable[[str], None],
     pause: Callable[[float], object],
 ) -> int:
-    """Report every event at the directory `url`, beginning `recent` ones ago.
+    """Report every event of the directory at `url`, beginning with the last `recent` ones.
 
-    A stream that breaks is resumed after its last event, after a `pause`. Return an exit code when the
-    directory itself refuses, or was never reached.
+    After a `pause`, resume a broken stream behind its last event. Return an exit code if the directory itself
+    refuses, or was never reached.
     """
     last_id, reached = "", False
     while True:
@@ -171,7 +171,7 @@ def _nodes(count: object) -> str:
 COMMANDS = (
     Command(
         "watch",
-        "print what happens at a directory, as it happens",
+        "print the events of a directory as they happen",
         run,
         (
             argument(
@@ -179,7 +179,7 @@ COMMANDS = (
                 metavar="COUNT",
                 type=int,
                 default=0,
-                help="begin with so many past events; at most 1000",
+                help="begin with this many past events; at most 1000",
             ),
             URL,
             JSON,

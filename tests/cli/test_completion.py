@@ -1,4 +1,4 @@
-"""Shells complete the words of the program; real shells run the scripts where the machine has them."""
+"""Shells complete the words of the program; the scripts run in real shells if the machine has them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMANDS = completed(commands().values())
 
 
 def offered(*words: str) -> list[str]:
-    """What bash offers for the last of `words`."""
+    """Return the completions that bash offers for the last of `words`."""
     program = script("bash", "openred-central", COMMANDS)
     quoted = " ".join(f"'{word}'" for word in words)
     asked = f"COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _openred_central"
@@ -29,7 +29,7 @@ def offered(*words: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_all_commands_and_flags_are_known() -> None:
+def test_completion_knows_all_commands_and_flags() -> None:
     (serve,) = [command for command in COMMANDS if command.name == "serve"]
     assert "--heartbeat-tolerance-s" in [flag.name for flag in serve.flags]
     (register,) = [command for command in COMMANDS if command.name == "register"]
@@ -53,14 +53,14 @@ def test_bash_completes(words: list[str], expected: list[str]) -> None:
     assert offered("openred-central", *words) == expected
 
 
-def test_bash_completes_files_where_a_value_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bash_completes_files_as_values_of_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "node.pem").touch()
     assert offered("openred-central", "register", "--key", "no") == ["node.pem"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_script_names_everything_and_is_one_to_its_shell(shell: str, tmp_path: Path) -> None:
+def test_a_script_is_complete_and_valid_for_its_shell(shell: str, tmp_path: Path) -> None:
     text = script(shell, "openred-central", COMMANDS)
     for command in COMMANDS:
         assert command.name in text

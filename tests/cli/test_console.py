@@ -24,34 +24,36 @@ def raising(error: BaseException) -> int:
     raise error
 
 
-def test_a_command_that_ends_well_has_its_own_exit_code() -> None:
+def test_a_command_decides_its_exit_code() -> None:
     assert guarded(lambda: 4, pytest.fail, serving=False) == 4
 
 
-def test_ctrl_c_and_a_closed_pipe_only_set_the_exit_code() -> None:
+def test_ctrl_c_and_a_closed_pipe_print_nothing() -> None:
     assert guarded(lambda: raising(KeyboardInterrupt()), pytest.fail, serving=False) == 130
     assert guarded(lambda: raising(BrokenPipeError()), pytest.fail, serving=False) == 0
 
 
 @pytest.mark.parametrize("ends", [0, SystemExit(0)])
-def test_an_output_without_room_is_reported(monkeypatch: pytest.MonkeyPatch, ends: int | SystemExit) -> None:
+def test_a_full_disk_under_the_output_is_reported(
+    monkeypatch: pytest.MonkeyPatch, ends: int | SystemExit
+) -> None:
     monkeypatch.setattr(sys, "stdout", Full())
-    told: list[str] = []
+    complaints: list[str] = []
     code = guarded(
-        lambda: raising(ends) if isinstance(ends, SystemExit) else ends, told.append, serving=False
+        lambda: raising(ends) if isinstance(ends, SystemExit) else ends, complaints.append, serving=False
     )
-    assert (code, told) == (1, ["the output cannot be written: No space left on device"])
+    assert (code, complaints) == (1, ["the output cannot be written: No space left on device"])
 
 
-def test_an_exit_by_argparse_goes_on() -> None:
+def test_an_exit_by_argparse_is_kept() -> None:
     with pytest.raises(SystemExit):
         guarded(lambda: raising(SystemExit(2)), pytest.fail, serving=False)
 
 
-def test_an_os_error_names_the_file_and_a_server_raises_it() -> None:
-    error, told = PermissionError(errno.EACCES, "Permission denied", "/x"), list[str]()
-    assert guarded(lambda: raising(error), told.append, serving=False) == 1
-    assert told == ["/x: Permission denied"]
+def test_an_os_error_names_its_file_and_a_server_raises_it() -> None:
+    error, complaints = PermissionError(errno.EACCES, "Permission denied", "/x"), list[str]()
+    assert guarded(lambda: raising(error), complaints.append, serving=False) == 1
+    assert complaints == ["/x: Permission denied"]
     with pytest.raises(PermissionError):
         guarded(lambda: raising(error), pytest.fail, serving=True)
 
@@ -61,11 +63,13 @@ def test_a_lost_working_folder_is_reported(tmp_path: Path, monkeypatch: pytest.M
     folder.mkdir()
     monkeypatch.chdir(folder)
     folder.rmdir()
-    told: list[str] = []
+    complaints: list[str] = []
     for serving in (True, False):
-        code = guarded(lambda: raising(FileNotFoundError(2, "No such file")), told.append, serving=serving)
+        code = guarded(
+            lambda: raising(FileNotFoundError(2, "No such file")), complaints.append, serving=serving
+        )
         assert code == 1
-    assert told == ["the working folder is gone: change into one that exists, and try again"] * 2
+    assert complaints == ["the working folder is gone: change into one that exists, and try again"] * 2
 
 
 def test_characters_without_encoding_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +88,7 @@ def test_characters_without_encoding_are_escaped(monkeypatch: pytest.MonkeyPatch
         ({}, False, (False, False)),
     ],
 )
-def test_only_terminals_that_can_get_colours(
+def test_only_capable_terminals_get_colours(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], terminal: bool, expected: tuple[bool, bool]
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)

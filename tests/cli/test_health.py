@@ -1,4 +1,4 @@
-"""Asking a server how it is."""
+"""The health check reports whether a server is well."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.cli.health import LIVE, READY, ask, flags_of, own_url
+from openred_central.cli.health import LIVE, READY, check, flags_of, own_url
 from openred_central.settings.config import load
 
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """A server that gives one client this answer; its address, and what it was asked."""
+    """Serve one client this answer. Yield the URL, and a list that gets its request."""
     asked: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -46,7 +46,7 @@ def response(status: str, body: bytes = b"{}") -> bytes:
         ({"tls_certificate": "a", "tls_key": "b"}, "https://127.0.0.1:8000"),
     ],
 )
-def test_a_server_is_asked_where_its_settings_say(flags: dict[str, str], url: str) -> None:
+def test_a_server_is_checked_at_the_address_of_its_settings(flags: dict[str, str], url: str) -> None:
     assert own_url(load(flags, {})) == url
 
 
@@ -59,14 +59,14 @@ def test_a_server_is_asked_where_its_settings_say(flags: dict[str, str], url: st
         ["python3", "-m", "openred_central", "serve"],
     ],
 )
-def test_the_flags_of_a_server_are_those_of_its_process(tmp_path: Path, begins: list[str]) -> None:
+def test_the_flags_of_a_server_come_from_its_process(tmp_path: Path, begins: list[str]) -> None:
     (tmp_path / "1").mkdir()
     words = [*begins, "--port", "9000", "--begin-anew", "--host=::", "--database", "/data/openred-central"]
     (tmp_path / "1" / "cmdline").write_bytes("\0".join([*words, ""]).encode())
     assert flags_of("1", tmp_path) == {"port": "9000", "host": "::", "database": "/data/openred-central"}
 
 
-def test_a_process_that_runs_no_server_has_no_flags(tmp_path: Path) -> None:
+def test_another_process_has_no_flags(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "cmdline").write_bytes(b"/bin/sh\0-c\0openred-central serve\0--port\0009000\0")
     for process_id in ("1", "2", "x"):
@@ -74,44 +74,44 @@ def test_a_process_that_runs_no_server_has_no_flags(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "word"), [(READY, "ready"), (LIVE, "live")])
-def test_a_server_that_is_well_is_told(path: str, word: str) -> None:
+def test_a_healthy_server_is_reported(path: str, word: str) -> None:
     with answering(response("200 OK")) as (url, asked):
-        assert ask(f"{url}/", path, verified=True) == (True, f"{url}/ is {word}")
+        assert check(f"{url}/", path, verified=True) == (True, f"{url}/ is {word}")
     assert asked[0].startswith(b"GET %b HTTP/1.1\r\n" % path.encode())
 
 
-def test_a_server_that_is_not_ready_is_told_with_its_answer() -> None:
+def test_a_server_that_is_not_ready_is_reported_with_its_answer() -> None:
     with answering(response("503 Service Unavailable")) as (url, _):
-        health = ask(url, READY, verified=True)
+        health = check(url, READY, verified=True)
     assert not health.well
     assert health.line == f"{url} is not ready: it answers /health/ready with 503 Service Unavailable"
 
 
-def test_nobody_there_is_told_with_what_to_look_for() -> None:
+def test_a_refused_connection_is_reported_with_a_hint() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    health = ask(f"http://127.0.0.1:{port}", LIVE, verified=True)
+    health = check(f"http://127.0.0.1:{port}", LIVE, verified=True)
     assert not health.well
     assert health.line.startswith("connection refused: is the server running on http://127.0.0.1:")
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 2"])
-def test_an_answer_that_is_none_is_told(answer: bytes) -> None:
+def test_a_broken_answer_is_reported(answer: bytes) -> None:
     with answering(answer) as (url, _):
-        health = ask(url, LIVE, verified=True)
+        health = check(url, LIVE, verified=True)
     assert not health.well
     assert f"no answer from {url}: " in health.line
 
 
-def test_a_server_that_never_answers_is_told_in_time() -> None:
+def test_a_server_that_never_answers_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        assert not ask(url, LIVE, verified=True, timeout_s=0.05).well
+        assert not check(url, LIVE, verified=True, timeout_s=0.05).well
 
 
 @pytest.mark.parametrize(
     "url", ["", "localhost:8000", "ftp://a", "http://", "http://a/?b", "http://a:port", "http://a b"]
 )
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_a_wrong_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        ask(url, LIVE, verified=True)
+        check(url, LIVE, verified=True)

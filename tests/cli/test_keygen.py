@@ -1,4 +1,4 @@
-"""New keys for nodes."""
+"""`keygen` makes keys for nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The directory's own keys, for its operator."""
+"""`keys` shows the directory's own keys, changes them, and signs key sets."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_keys_are_listed_and_left_unchanged(tmp_path: Path) -> None:
 def test_a_key_set_is_carried_to_the_root_key_and_back(tmp_path: Path) -> None:
     keys = started(tmp_path / "keys", key_options("R", offline_root=True))
     elsewhere = Configuration(key_folder=str(tmp_path / "root"))
-    told: list[str] = []
+    reported: list[str] = []
     request = tmp_path / "keys" / "keyset-request.json"
-    document = sign_keyset(elsewhere, ENTROPY, request, told.append, NOW)
-    root_id = told[-1].removeprefix("signed by the root key ")
+    document = sign_keyset(elsewhere, ENTROPY, request, reported.append, NOW)
+    root_id = reported[-1].removeprefix("signed by the root key ")
     assert read_document(document.encode(), root_id, NOW).keys
-    assert any(" next from " in line for line in told)
+    assert any(" next from " in line for line in reported)
     (line,) = show(elsewhere, ENTROPY, NOW)
     assert line.startswith(root_id)
     KeyFiles(tmp_path / "keys", ENTROPY).write("keyset-signed.json", document.encode())
@@ -67,18 +67,18 @@ def test_a_key_set_is_carried_to_the_root_key_and_back(tmp_path: Path) -> None:
     assert keys.served.root_key_id == root_id
 
 
-def asked(folder: Path, **changes: Any) -> tuple[Configuration, Callable[[int], bytes], Path]:
-    """For `sign_keyset`: the settings where the root key lies, and a request with some of it changed."""
+def arguments(folder: Path, **changes: Any) -> tuple[Configuration, Callable[[int], bytes], Path]:
+    """Return the settings with the root key, the entropy, and a request with `changes`, for `sign_keyset`."""
     request = folder / "keyset-request.json"
     request.write_bytes(keyset(directory_key("R"), revoked=("R" * 43,))._replace(**changes).encode())
     return Configuration(key_folder=str(folder / "root")), ENTROPY, request
 
 
 def test_sign_keyset_shows_what_it_signs(tmp_path: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     key_id = directory_key("R").public.key_id
-    sign_keyset(*asked(tmp_path, version=NOW), told.append, NOW)
-    assert told[:3] == [
+    sign_keyset(*arguments(tmp_path, version=NOW), reported.append, NOW)
+    assert reported[:3] == [
         f"version {NOW}, issued at 2027-01-15T08:00:00Z, valid until 2027-01-17T08:00:00Z",
         f"{key_id} rsa3072-pss-sha256 active from 2027-01-15T08:00:00Z to 2027-01-16T08:00:00Z",
         f"{'R' * 43} revoked",
@@ -86,7 +86,7 @@ def test_sign_keyset_shows_what_it_signs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"version": NOW + 3_601}, "its version is 3601 ahead of its time of issue, allowed is 3600"),
         ({"version": 2**53 - 1}, "is no request for a key set: 9007199254740991 is no whole number"),
@@ -96,22 +96,22 @@ def test_sign_keyset_shows_what_it_signs(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("any_time", [False, True])
 def test_excessive_key_sets_are_never_signed(
-    tmp_path: Path, changes: dict[str, Any], told: str, any_time: bool
+    tmp_path: Path, changes: dict[str, Any], message: str, any_time: bool
 ) -> None:
-    with pytest.raises(KeyFileError, match=told):
-        sign_keyset(*asked(tmp_path, **changes), print, NOW, any_time=any_time)
+    with pytest.raises(KeyFileError, match=message):
+        sign_keyset(*arguments(tmp_path, **changes), print, NOW, any_time=any_time)
     assert not (tmp_path / "root").exists()
 
 
 @pytest.mark.parametrize("now_s", [NOW - 31, NOW + 172_800])
-def test_untimely_key_sets_need_the_word_of_the_operator(tmp_path: Path, now_s: int) -> None:
-    arguments = asked(tmp_path)
+def test_untimely_key_sets_need_accept_time(tmp_path: Path, now_s: int) -> None:
+    given = arguments(tmp_path)
     with pytest.raises(
         KeyFileError, match="set the clock that is wrong, or sign it anyway with --accept-time"
     ):
-        sign_keyset(*arguments, print, now_s)
+        sign_keyset(*given, print, now_s)
     assert not (tmp_path / "root").exists()
-    assert sign_keyset(*arguments, print, now_s, any_time=True)
+    assert sign_keyset(*given, print, now_s, any_time=True)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[]"])
@@ -133,7 +133,7 @@ def test_show_makes_no_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["keyring.json", "root-R.key"])
-def test_damage_is_reported(tmp_path: Path, name: str) -> None:
+def test_damaged_key_files_are_reported(tmp_path: Path, name: str) -> None:
     files = KeyFiles(tmp_path / "keys", ENTROPY)
     files.open()
     files.write(name, b"{}")
@@ -148,7 +148,7 @@ def closed_port() -> int:
         return port
 
 
-def test_a_server_without_listener_or_secret_is_not_reached(tmp_path: Path) -> None:
+def test_keys_need_the_operators_listener_and_secret(tmp_path: Path) -> None:
     database = str(tmp_path / "openred.db")
     with pytest.raises(ConfigError, match="--admin-port or --admin-socket"):
         operate(Configuration(database=database, admin_port=None), "/admin/keys/rotate")
@@ -168,7 +168,7 @@ def test_an_answer_of_another_program_is_reported(tmp_path: Path, status: str) -
             operate(Configuration(database=database, admin_port=port), "/admin/keys/rotate")
 
 
-def test_a_missing_server_is_reported_with_its_address(tmp_path: Path) -> None:
+def test_an_unreachable_operators_listener_is_reported(tmp_path: Path) -> None:
     database, port = str(tmp_path / "openred.db"), closed_port()
     (tmp_path / "openred.db.admin-secret").write_text("s" * 43)
     with pytest.raises(KeyFileError, match=f"127.0.0.1:{port}.*is the server running"):

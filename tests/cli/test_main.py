@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line reads arguments, runs a command and returns its exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.records import record
 
 
 class Server:
-    """A stand-in for the server that remembers its configuration."""
+    """A stand-in for the server; it records its configurations."""
 
     def __init__(self) -> None:
         self.exit_code = 0
@@ -69,7 +69,7 @@ def test_serve_is_the_default_command(server: Server, arguments: list[str]) -> N
 
 
 @pytest.mark.parametrize("arguments", [["--begin-anew"], ["serve", "--port", "9000", "--begin-anew"]])
-def test_begin_anew_holds_for_one_start(server: Server, arguments: list[str]) -> None:
+def test_begin_anew_is_for_one_start(server: Server, arguments: list[str]) -> None:
     assert cli.main(["--port", "9000"]) == 0
     assert not server.begun_anew
     assert cli.main(arguments) == 0
@@ -85,12 +85,12 @@ COMMANDS = commands()
 PARSER = make_parser(COMMANDS.values())
 
 
-def test_each_module_declares_the_commands_that_are_named_for_it() -> None:
+def test_each_command_is_in_its_module() -> None:
     assert list(COMMANDS) == list(MODULES)
 
 
 def words_of(example: str) -> list[str]:
-    """Return the arguments of an example, without what a shell takes for itself."""
+    """Return the arguments of an example, without redirections and pipes."""
     line = example.strip().removeprefix('eval "$(').split(" > ")[0].split(')"')[0]
     (part,) = [part for part in line.split("|") if "openred-central" in part]
     words = shlex.split(part)
@@ -98,14 +98,14 @@ def words_of(example: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_command_are_good_command_lines(name: str) -> None:
+def test_the_examples_of_a_command_are_valid(name: str) -> None:
     for example in COMMANDS[name].examples.splitlines():
         options, unknown = PARSER.parse_known_args(words_of(example))
         assert (options.command, unknown) == (name, [])
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_help_of_a_command_shows_all_about_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_a_command_is_complete(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
         cli.main([name, "--help"])
     assert exited.value.code == 0
@@ -120,13 +120,13 @@ def test_the_help_of_a_command_shows_all_about_it(name: str, capsys: pytest.Capt
         assert f"Default: {setting.kind.show(setting.default) or 'nothing'}." in shown
 
 
-# As SHA-256 and base64url may have it.
+# A key id that begins with a dash.
 KEY_ID = "-h" + "Z_-9" * 10 + "A"
 
 
 @pytest.mark.parametrize("key_id", [KEY_ID, f"-{KEY_ID[:-1]}"])
 @pytest.mark.parametrize("settings", [[], ["--port", "9000"]])
-def test_a_key_id_may_begin_as_a_flag_does(key_id: str, settings: list[str]) -> None:
+def test_a_key_id_may_begin_with_a_dash(key_id: str, settings: list[str]) -> None:
     for words in (["keys", "revoke", key_id, *settings], ["keys", "revoke", *settings, key_id]):
         options, unknown = PARSER.parse_known_args(guard_key_ids(words))
         assert (options.action, options.request, unknown) == ("revoke", key_id, [])
@@ -136,18 +136,18 @@ def test_a_key_id_may_begin_as_a_flag_does(key_id: str, settings: list[str]) -> 
     assert (options.next_key, options.key, unknown) == (key_id, "node.pem", [])
 
 
-def test_other_words_than_key_ids_are_left_as_they_are() -> None:
+def test_words_other_than_key_ids_are_unchanged() -> None:
     words = ["serve", "--port", "9000", "-x", "--max-node", KEY_ID[:-1], f"{KEY_ID}A", f"--key={KEY_ID}"]
     assert guard_key_ids([*words, KEY_ID]) == [*words, KEY_ID]
     assert guard_key_ids(words) == words
 
 
-def test_the_exit_code_is_the_servers(server: Server) -> None:
+def test_serve_returns_the_exit_code_of_the_server(server: Server) -> None:
     server.exit_code = 1
     assert cli.main(["serve"]) == 1
 
 
-def test_an_interrupt_before_the_server_stands_is_no_traceback(
+def test_an_early_interrupt_is_no_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def serve(configuration: Configuration, *, begin_anew: bool) -> int:
@@ -171,9 +171,7 @@ def test_every_setting_has_its_flag(server: Server) -> None:
     assert (server.started[0].port, server.started[0].flush_interval_s) == (9_000, 0.5)
 
 
-def test_a_wrong_value_ends_with_one_line_and_exit_code_2(
-    server: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_value_is_reported_in_one_line(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--port", "many"]) == 2
     assert server.started == []
     assert capsys.readouterr() == (
@@ -201,7 +199,7 @@ def test_a_wrong_value_ends_with_one_line_and_exit_code_2(
         (["snapshot", "x"], "x is not known to snapshot; flags begin with --"),
     ],
 )
-def test_wrong_usage_is_explained_with_exit_code_2(
+def test_wrong_usage_is_explained(
     server: Server, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ) -> None:
     with pytest.raises(SystemExit) as exited:
@@ -211,7 +209,7 @@ def test_wrong_usage_is_explained_with_exit_code_2(
     assert complaint in capsys.readouterr().err
 
 
-def test_an_unknown_variable_is_warned_of_and_the_server_starts(
+def test_an_unknown_variable_does_not_prevent_the_start(
     server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENRED_PROT", "9000")
@@ -238,7 +236,7 @@ def test_config_refuses_settings_that_serve_refuses(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == ""
 
 
-def test_config_prints_the_table_of_settings_whatever_is_set(
+def test_config_prints_the_table_in_spite_of_wrong_settings(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENRED_PORT", "many")
@@ -255,7 +253,7 @@ def test_the_help_shows_commands_examples_and_units(capsys: pytest.CaptureFixtur
         assert word in shown
 
 
-def test_the_examples_of_the_help_are_good_command_lines(
+def test_the_examples_of_the_help_are_valid(
     server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples = [line.strip().split("  ")[0].split() for line in cli.EXAMPLES.splitlines() if "  " in line]
@@ -277,7 +275,7 @@ def test_the_examples_of_the_help_are_good_command_lines(
         (["import", "missing.jsonl"], "cannot read missing.jsonl: No such file or directory"),
     ],
 )
-def test_a_command_that_fails_ends_with_one_line_and_exit_code_1(
+def test_a_failed_command_is_reported_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -291,7 +289,7 @@ def test_a_command_that_fails_ends_with_one_line_and_exit_code_1(
     assert complaint in line
 
 
-def test_health_without_a_server_ends_with_exit_code_1(
+def test_health_without_a_server_fails(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -302,7 +300,7 @@ def test_health_without_a_server_ends_with_exit_code_1(
     assert "'nowhere' is no address of a server" in capsys.readouterr().err
 
 
-def test_systemd_unit_prints_a_unit_with_the_settings_given(
+def test_systemd_unit_prints_the_given_settings(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/opt/openred/bin/python")
@@ -348,13 +346,13 @@ def test_the_program_prints_its_version() -> None:
     assert (finished.returncode, finished.stdout) == (0, f"openred-central {__version__}\n")
 
 
-def test_the_exit_code_of_the_process_is_that_of_the_command() -> None:
+def test_the_process_ends_with_the_exit_code_of_the_command() -> None:
     finished = run("config", OPENRED_PORT="many")
     assert (finished.returncode, finished.stdout) == (2, "")
     assert finished.stderr.startswith("openred-central: OPENRED_PORT is 'many'")
 
 
-def test_config_does_not_wait_for_the_server() -> None:
+def test_config_does_not_import_the_server() -> None:
     libraries = "{'openred_central.server.server', 'openred_central.client', 'cryptography'}"
     program = f"""if True:
         import sys
@@ -405,7 +403,7 @@ def test_keys_are_listed_and_sign_a_request(capsys: pytest.CaptureFixture[str], 
     assert capsys.readouterr().out.endswith(" root\n")
 
 
-def test_a_request_without_an_answer_ends_with_exit_code_3(
+def test_a_request_without_an_answer_has_its_exit_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -421,13 +419,13 @@ def test_a_request_without_an_answer_ends_with_exit_code_3(
 
 @pytest.mark.parametrize("command", [["completion", "bash"], ["example", "sign"]], ids=" ".join)
 def test_a_closed_pipe_is_no_error(command: list[str]) -> None:
-    """As in ``openred-central config | head -1``."""
+    """The reader of a pipe may close it early, as in ``openred-central config | head -1``."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:
         finished = subprocess.run(
             [sys.executable, "-m", "openred_central", *command],
-            # What is printed is to be written at the end only.
+            # The output must stay in its buffer until the end.
             env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
             stdout=closed,
             stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The commands with the settings and streams of a process."""
+"""Snapshot, export, import and verify work with the settings and streams of a process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.maintenance import command, fill
 from tests.support.records import batch, opened, record
 
 
-def test_a_snapshot_is_taken_while_a_server_runs_and_told(tmp_path: Path) -> None:
+def test_a_snapshot_can_be_taken_while_a_server_runs(tmp_path: Path) -> None:
     database = tmp_path / "openred.db"
     fill(database, [record(slot) for slot in range(3)])
     with opened(database):
@@ -22,8 +22,8 @@ def test_a_snapshot_is_taken_while_a_server_runs_and_told(tmp_path: Path) -> Non
     assert done.code == 0
 
 
-def test_a_snapshot_that_replaces_is_the_only_one_left(tmp_path: Path) -> None:
-    """Older ones keep what was forgotten meanwhile."""
+def test_a_replacing_snapshot_is_the_only_one_left(tmp_path: Path) -> None:
+    """Older snapshots still contain nodes that were forgotten later."""
     database = tmp_path / "openred.db"
     fill(database, [record(slot) for slot in range(3)])
     forgotten = b"node-1"
@@ -51,7 +51,7 @@ def test_commands_that_read_need_a_database(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_goes_out_and_comes_in(tmp_path: Path) -> None:
+def test_an_export_can_be_imported(tmp_path: Path) -> None:
     fill(tmp_path / "first.db", [record(1)])
     file = str(tmp_path / "directory.jsonl")
     exported = command("export", tmp_path / "first.db", file=file)

@@ -1,4 +1,4 @@
-"""The commands that send a request: what they ask, print, and end with."""
+"""The commands that send requests: their requests, output and exit codes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PARSER = make_parser(nodes.COMMANDS)
 
 
 class Desk:
-    """A person at a command line, in front of a directory that is a function."""
+    """A command line whose directory is the function `handler`."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, handler: Handler, environment: dict[str, str] | None = None
@@ -117,7 +117,7 @@ def test_json_is_the_answer_of_the_server(monkeypatch: pytest.MonkeyPatch) -> No
     ("told", "code"),
     [((404, {}), 1), ((500, {}), 1), ((429, {}, {"Retry-After": "60"}), 4), (b"SSH-2.0\r\n", 1)],
 )
-def test_each_way_to_fail_has_its_exit_code(monkeypatch: pytest.MonkeyPatch, told: Told, code: int) -> None:
+def test_each_failure_has_its_exit_code(monkeypatch: pytest.MonkeyPatch, told: Told, code: int) -> None:
     desk = Desk(monkeypatch, lambda _: told)
     assert desk.run("stats") == code
     assert desk.said == []
@@ -133,18 +133,18 @@ def test_a_missing_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert desk.complaints == ["http://directory.example:8000 ended the connection without an answer"]
 
 
-def test_a_refusal_names_every_field_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_names_every_field_and_its_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = {
         "type": "urn:openred:problem:bad_request",
         "error": "bad_request",
         "message": "Two fields.\x1b[31m",
-        "suggestion": "Mend them.",
+        "suggestion": "Fix them.",
         "fields": {"states": "is none", "near": "is none"},
     }
     desk = Desk(monkeypatch, lambda _: (400, refused))
     assert desk.run("discover", "--near", "?") == 1
     assert desk.complaints == [
-        *(r"bad_request: Two fields.\x1b[31m", "  states is none", "  near is none", "  Mend them.")
+        *(r"bad_request: Two fields.\x1b[31m", "  states is none", "  near is none", "  Fix them.")
     ]
     assert desk.run("discover", "--near", "?", "--json") == 1
     assert orjson.loads(desk.said[0]) == refused
@@ -208,7 +208,7 @@ def test_a_clock_that_is_off_is_reported(monkeypatch: pytest.MonkeyPatch, key: s
 
 @pytest.mark.parametrize("services", ["", ",", ",,"])
 def test_empty_services_do_not_discover_every_node(monkeypatch: pytest.MonkeyPatch, services: str) -> None:
-    """A variable of a shell that is not set."""
+    """A shell passes an empty text if a variable is not set."""
     desk = Desk(monkeypatch, ok)
     with pytest.raises(UsageError, match="SERVICES is empty"):
         desk.run("discover", services)
@@ -216,16 +216,16 @@ def test_empty_services_do_not_discover_every_node(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["node", "\udcff"], r"node: '\\udcff' holds bytes that are not UTF-8"),
         (["discover", "--near", "\udcff"], "near: "),
     ],
 )
-def test_text_that_is_not_utf_8_is_wrong_usage(
-    monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+def test_invalid_utf_8_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         Desk(monkeypatch, ok).run(*words)
 
 
@@ -265,7 +265,7 @@ def test_a_terminal_gets_a_table_and_a_pipe_gets_tabs() -> None:
     ]
 
 
-def test_colours_change_nothing_but_the_colour() -> None:
+def test_colours_do_not_change_the_text() -> None:
     coloured = nodes.discovered(NODES, COLOURED)
     assert "\x1b[32mactive" in coloured
     assert "\x1b[33mretry_48h" in coloured

@@ -1,4 +1,4 @@
-"""Values for people."""
+"""Values are shown so that people can read them."""
 
 from __future__ import annotations
 

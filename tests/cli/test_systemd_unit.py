@@ -1,6 +1,6 @@
-"""The units for systemd: every directive is known, every setting given arrives, nothing more is granted.
+"""The units for systemd use known directives, contain every given setting, and grant nothing more.
 
-Where systemd's own `systemd-analyze` is installed, it judges the units as well.
+If `systemd-analyze` is installed, it checks the units as well.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from openred_central.server.assembly import descriptors_needed
 from openred_central.settings.config import ConfigError, load
 
 PYTHON = "/opt/openred/bin/python"
-# All that systemd 247 knows (systemd.directives(7)), but for LoadCredential with %d, which came with 250.
+# Directives of systemd 247 (systemd.directives(7)); only LoadCredential with %d needs systemd 250.
 KNOWN = {
     "Unit": {"Description", "Wants", "After"},
     "Install": {"WantedBy"},
@@ -37,14 +37,14 @@ KNOWN = {
         *("SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber", "DevicePolicy", "UMask"),
     },
 }
-# Directives that may stand several times: a list, or one assignment each.
+# Directives that may be repeated.
 REPEATED = {"Environment", "LoadCredential", "ReadWritePaths", "SystemCallFilter", "ListenStream"}
 
 Unit = dict[str, list[str]]
 
 
 def parsed(text: str) -> Unit:
-    """The directives of a unit with their values. Fails on what systemd would only warn of."""
+    """Return the directives of a unit with their values. Fail where systemd would only warn."""
     values: Unit = {}
     section = ""
     for line in text.splitlines():
@@ -58,7 +58,7 @@ def parsed(text: str) -> Unit:
         name, equals, value = line.partition("=")
         assert equals, line
         assert name in KNOWN[section], f"{name} is no directive of [{section}]"
-        assert name in REPEATED or name not in values, f"{name} stands twice"
+        assert name in REPEATED or name not in values, f"{name} is repeated"
         values.setdefault(name, []).append(value)
     return values
 
@@ -67,7 +67,7 @@ def service(**flags: str) -> Unit:
     return parsed(service_unit(load(flags, {}), PYTHON))
 
 
-def test_the_unit_waits_for_readiness_watches_and_restarts() -> None:
+def test_the_unit_waits_for_readiness_and_restarts_the_server() -> None:
     unit = service()
     assert unit["Type"] == ["notify"]
     assert unit["WatchdogSec"] == ["30s"]
@@ -98,13 +98,13 @@ def test_the_unit_grants_no_privilege() -> None:
     assert unit["SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
 
 
-def test_a_low_port_is_the_one_privilege_that_is_granted() -> None:
+def test_a_low_port_needs_one_privilege() -> None:
     unit = service(port="443")
     assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == ["CAP_NET_BIND_SERVICE"]
     assert unit["PrivateUsers"] == ["no"]
 
 
-def test_settings_given_by_flag_or_variable_are_written_into_the_unit() -> None:
+def test_the_unit_contains_given_settings() -> None:
     configuration = load({"port": "9000", "grace_s": "48h"}, {"OPENRED_MAX_NODES": "7"})
     unit = parsed(service_unit(configuration, PYTHON))
     assert unit["Environment"] == [
@@ -113,19 +113,19 @@ def test_settings_given_by_flag_or_variable_are_written_into_the_unit() -> None:
     ]
 
 
-def test_limits_of_the_server_are_limits_of_the_unit() -> None:
+def test_the_unit_follows_limits_of_the_server() -> None:
     unit = service(connections_max="50000", drain_timeout_s="5m")
     assert int(unit["LimitNOFILE"][0]) == descriptors_needed(50_000, 0)
     assert unit["TimeoutStopSec"] == ["340s"]
 
 
-def test_the_files_of_a_certificate_are_handed_over_as_credentials() -> None:
+def test_the_files_of_a_certificate_are_credentials() -> None:
     unit = service(tls_certificate="/etc/a b/chain.pem", tls_key="/etc/key.pem")
     assert unit["LoadCredential"] == ['"tls_certificate:/etc/a b/chain.pem"', "tls_key:/etc/key.pem"]
     assert "OPENRED_TLS_KEY=%d/tls_key" in unit["Environment"]
 
 
-def test_paths_that_are_named_are_writable_and_no_others() -> None:
+def test_only_folders_of_settings_are_writable() -> None:
     unit = service(database="/srv/a/nodes.db", snapshot_folder="/backup/100%", unix_socket="/run/openred/s")
     assert unit["ReadWritePaths"] == ['"/backup/100%%"', "/srv/a"]
     assert "ReadWritePaths" not in service(database="memory:", unix_socket="/run/openred/s")
@@ -144,7 +144,7 @@ def test_a_socket_for_all_addresses_is_one_for_each_protocol() -> None:
 
 
 @pytest.mark.parametrize("flags", [{"host": "localhost"}, {"port": "0"}, {"host": "a b"}])
-def test_what_systemd_cannot_listen_on_is_told(flags: dict[str, str]) -> None:
+def test_an_address_that_systemd_cannot_use_is_refused(flags: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="allowed in a socket unit is"):
         socket_unit(load(flags, {}))
 
@@ -165,18 +165,18 @@ def test_a_word_is_one_word_for_systemd(word: str, written: str) -> None:
 
 
 @pytest.mark.parametrize("character", ["\n", "\r", "\0", "\x7f"])
-def test_a_word_that_would_begin_another_directive_is_refused(character: str) -> None:
+def test_control_characters_are_refused(character: str) -> None:
     with pytest.raises(ConfigError, match="cannot stand in a unit"):
         service_unit(load({}, {}), f"/opt/a{character}ExecStartPre=/bin/python")
 
 
-def test_the_zone_of_an_address_is_no_specifier() -> None:
+def test_the_zone_of_an_address_is_escaped() -> None:
     unit = parsed(socket_unit(load({"host": "fe80::1%eth0"}, {})))
     assert unit["ListenStream"] == ["[fe80::1%%eth0]:8000"]
 
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20), st.sampled_from(["", " "]))
-def test_whatever_a_setting_holds_comes_back_out_of_the_unit(text: str, space: str) -> None:
+def test_any_word_survives_quoting(text: str, space: str) -> None:
     word = text + space + text
     written = quoted(word)
     if written.startswith('"'):
@@ -184,7 +184,7 @@ def test_whatever_a_setting_holds_comes_back_out_of_the_unit(text: str, space: s
     assert written.replace("%%", "%") == word
 
 
-def test_systemd_itself_finds_nothing_wrong_and_little_exposed(tmp_path: Path) -> None:
+def test_systemd_analyze_accepts_the_units(tmp_path: Path) -> None:
     flags = {
         "host": "0.0.0.0",
         "database": "/srv/100% $HOME/nodes.db",
@@ -199,13 +199,13 @@ def test_systemd_itself_finds_nothing_wrong_and_little_exposed(tmp_path: Path) -
         unit.write_text(text)
     program = shutil.which("systemd-analyze")
     if program is None:
-        # The strict reading above has to do, on a machine without systemd.
+        # Without systemd, the strict parser above is the only check.
         return
-    judged = subprocess.run(
+    verified = subprocess.run(
         [program, "verify", *units], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (judged.returncode, judged.stdout, judged.stderr) == (0, "", "")
-    # Of ten; a unit without any of this has 9.6.
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+    # A score of at most 2.0; a unit without these directives has 9.6 of 10.
     offline = [program, "security", "--offline=true", "--threshold=20", units[0]]
     exposed = subprocess.run(offline, capture_output=True, text=True, timeout=60, check=False)
     assert exposed.returncode == 0, exposed.stdout + exposed.stderr

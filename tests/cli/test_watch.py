@@ -1,4 +1,4 @@
-"""`watch`: streams of events, however they are cut."""
+"""`watch` reads streams of events, and resumes broken ones."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ STREAM = (
 )
 
 
-def test_events_are_read_as_the_standard_says() -> None:
+def test_events_are_read_according_to_the_standard() -> None:
     first, second = read_events(STREAM.splitlines(keepends=True))
     assert (first.id, first.name, first.data["to"]) == ("1-1", "transition", "coma")
     assert second == StreamEvent("1-2", "figures", {"nodes": 1})
 
 
 @pytest.mark.parametrize("line", [b"id: 1\r2", "id: é".encode(), b"id: " + b"1" * 200, b"id: 1\x00", b"id"])
-def test_an_id_that_no_header_can_hold_is_ignored(line: bytes) -> None:
+def test_an_id_that_fits_no_header_is_ignored(line: bytes) -> None:
     (event,) = read_events([line + b"\n", b"data: {}\n", b"\n"])
     assert event.id == ""
 
@@ -42,7 +42,7 @@ def test_any_lines_are_read_without_harm(lines: list[bytes]) -> None:
     assert all(isinstance(event.data, dict) for event in read_events(lines))
 
 
-def test_each_event_has_its_lines() -> None:
+def test_each_event_is_shown() -> None:
     change = {
         "at": "t",
         "node_id": "alice",
@@ -93,18 +93,20 @@ def test_a_broken_stream_is_resumed_until_the_directory_refuses(
             raise NoReply("gone")
 
     monkeypatch.setattr(watching, "_stream", stream)
-    told: list[StreamEvent] = []
+    reported: list[StreamEvent] = []
     complaints: list[str] = []
     pauses: list[float] = []
-    code = watch("http://x", recent=5, report=told.append, complain=complaints.append, pause=pauses.append)
+    code = watch(
+        "http://x", recent=5, report=reported.append, complain=complaints.append, pause=pauses.append
+    )
     assert code == ExitCode.FAILED
     assert asked == [(5, ""), (5, "1-1"), (5, "1-2"), (5, "1-2")]
-    assert [event.id for event in told] == ["1-1", "1-2"]
+    assert [event.id for event in reported] == ["1-1", "1-2"]
     assert len(pauses) == 3
     assert complaints[-2:] == ["503: too many; trying again", "404: no such thing"]
 
 
-def test_a_directory_that_was_never_reached_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_is_never_reached_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def stream(url: str, recent: int, last_id: str) -> Iterator[StreamEvent]:
         raise NoReply("connection refused")
         yield
@@ -132,7 +134,7 @@ PROBLEM = "Content-Type: application/problem+json\r\n"
 def test_only_a_refusal_of_the_directory_itself_ends_it(
     monkeypatch: pytest.MonkeyPatch, status: int, fields: str, body: bytes, code: int, complaint: str
 ) -> None:
-    """At first every error ends it; later only a lasting refusal by the directory itself."""
+    """At first every error ends it; after an event, only a lasting refusal by the directory does."""
     head = f"HTTP/1.1 {status} X\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode()
     refusal = head + body
     event = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nid: 1\ndata: {}\n\n"
@@ -166,7 +168,7 @@ def test_only_a_refusal_of_the_directory_itself_ends_it(
 
 
 class Socket:
-    """A socket on which one answer comes, whatever is sent."""
+    """A socket that receives one answer to any request."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -178,4 +180,4 @@ class Socket:
         return io.BytesIO(self._answer)
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Close nothing."""

@@ -189,7 +189,7 @@ def test_a_store_that_contradicts_itself_is_wrong(database: Path, statement: str
     assert done.code == 1
     assert done.said[0].startswith(f"WRONG store {database}: ")
     assert told in done.said[0]
-    assert f"no snapshot of it in {database.parent / 'snapshots'}" in done.said
+    assert f"no snapshot of this database in {database.parent / 'snapshots'}" in done.said
 
 
 def test_unusable_rows_are_named_one_by_one(database: Path) -> None:
