@@ -335,6 +335,10 @@ class Connection(asyncio.Protocol):
         try:
             response = as_response(await route.handler(request, *parameters))
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+            if isinstance(error, asyncio.CancelledError) and self._transport.is_closing():
+                # It was cut, which is no bug of the handler.
+                shared.observe(request, CLIENT_LEFT, 0, shared.clock.monotonic_s() - self._head_at_s)
+                return False
             response = shared.error_response(error, request)
             closes = isinstance(error, CallerError) and error.close
         if self.phase == LOST:

@@ -253,6 +253,9 @@ def test_cutting_ends_the_handler_and_the_connection(world: World) -> None:
     assert world.transport.aborted
     assert world.shared.gate.open == 0
     assert world.waiting[0].cancelled()
+    # Nothing failed: no line of the log speaks of an internal error.
+    assert world.shared.stats.handler_failures == 0
+    assert world.shared.stats.responses == [0] * 6
 
 
 def test_limits_are_those_of_the_engine() -> None:
