@@ -13,7 +13,7 @@ CLIENT_VARIABLES = frozenset({"OPENRED_URL", "OPENRED_CLAIM"})
 
 # The further variables that Kubernetes makes with OPENRED_PORT=tcp://10.0.0.1:8000, without the name of the
 # service.
-_OF_A_LINK = re.compile(
+_OF_A_LINK = (
     r"_(?:PORT|SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 
@@ -35,7 +35,8 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         name
         for name in names
         for link in links
-        if name.startswith(link.removesuffix("PORT")) and _OF_A_LINK.fullmatch(name, len(link) - len("_PORT"))
+        if name.startswith(link.removesuffix("PORT"))
+        and re.fullmatch(_OF_A_LINK, name[len(link) - len("_PORT") :])
     }
     return [
         f"{link} is {environment[link]}, which Kubernetes sets for a service of that name, and is ignored "

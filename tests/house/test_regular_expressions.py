@@ -17,7 +17,6 @@ METHODS = ("fullmatch", "match", "search", "sub", "findall")
 MAKERS = {"compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer"}
 # Where a pattern is put together of what is known only while the program runs.
 PUT_TOGETHER = {
-    "openred_central/api/wire/values.py": "names joined by commas; the result has a name, and is tested",
     "openred_central/security/signing.py": "a few fixed words, in a fixed text",
     "openred_central/storage/copies/snapshots.py": "the name of a file as it is, between digits",
 }

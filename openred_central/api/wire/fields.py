@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
@@ -179,13 +178,13 @@ def schema_of(read: Read) -> Schema:
     return _SCHEMAS[read]
 
 
-def text_like(form: re.Pattern[str], **more: Any) -> Schema:
+def text_like(form: str, **more: Any) -> Schema:
     """Return the schema of text that matches `form` as a whole.
 
     ECMA-262, whose expressions JSON Schema uses, has to read `form` as Python does. Those match anywhere
     unless anchored.
     """
-    return {"type": "string", "pattern": f"^(?:{form.pattern})$", **more}
+    return {"type": "string", "pattern": f"^(?:{form})$", **more}
 
 
 def only(value: str | int) -> Schema:

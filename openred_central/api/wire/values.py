@@ -37,7 +37,7 @@ _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 # Beginnings of IPv4 and IPv6 addresses that peers cannot connect to; `_reachable` gives the reasons.
 _NO_HOST = re.compile(r"0\.|169\.254\.|2(?:2[4-9]|[3-5][0-9])\.")
-_NO_HOST_6 = re.compile(r"^(?:[0:.]+$|[Ff]{2}[0-9A-Fa-f]{2}:|[Ff][Ee][89ABab][0-9A-Fa-f]:|[0:]*:[Ff]{4}:)")
+_NO_HOST_6 = r"^(?:[0:.]+$|[Ff]{2}[0-9A-Fa-f]{2}:|[Ff][Ee][89ABab][0-9A-Fa-f]:|[0:]*:[Ff]{4}:)"
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _DNS_NAME_MAX = 253
 # Line breaks occur in PEM; nothing else below the space occurs in any key.
@@ -47,24 +47,24 @@ FORGET = "forget"
 _STATES = tuple(name for name in STATE_BY_WIRE_NAME if name != "absent")
 
 # A host name whose last label is no number.
-_DNS_NAME = re.compile(rf"(?:{_DNS_LABEL.pattern}\.)*(?!(?:{_NUMBER.pattern})\.?$){_DNS_LABEL.pattern}\.?")
-_SERVICE: Schema = text_like(_NAME, title="Name")
-_NODE_ID_SCHEMA: Schema = text_like(_NODE_ID, title="NodeId", examples=["node-1"])
+_DNS_NAME = rf"(?:{_DNS_LABEL.pattern}\.)*(?!(?:{_NUMBER.pattern})\.?$){_DNS_LABEL.pattern}\.?"
+_SERVICE: Schema = text_like(_NAME.pattern, title="Name")
+_NODE_ID_SCHEMA: Schema = text_like(_NODE_ID.pattern, title="NodeId", examples=["node-1"])
 _ADDRESS_SCHEMA: Schema = {
     "title": "Address",
     "description": "An IPv4 address, an IPv6 address without brackets and zone, or a DNS name; "
     "no unspecified, multicast, broadcast, reserved or link-local address.",
     "anyOf": [
-        text_like(re.compile(rf"(?!{_NO_HOST.pattern}){_IPV4.pattern}"), format="ipv4"),
+        text_like(rf"(?!{_NO_HOST.pattern}){_IPV4.pattern}", format="ipv4"),
         # The server takes more IPv4-mapped addresses than this says.
-        {"type": "string", "format": "ipv6", "not": {"pattern": _NO_HOST_6.pattern}},
+        {"type": "string", "format": "ipv6", "not": {"pattern": _NO_HOST_6}},
         text_like(_DNS_NAME, maxLength=_DNS_NAME_MAX),
     ],
     "examples": ["192.0.2.1", "2001:db8::1", "node.example"],
 }
 _PORT_SCHEMA: Schema = {"type": "integer", "minimum": 1, "maximum": PORT_MAX}
 _TIME_SCHEMA: Schema = text_like(
-    RFC_3339, title="GivenTime", format="date-time", examples=["2027-01-31T12:00:00Z"]
+    RFC_3339.pattern, title="GivenTime", format="date-time", examples=["2027-01-31T12:00:00Z"]
 )
 
 
@@ -82,10 +82,10 @@ def _object(title: str, description: str) -> Schema:
     return {"title": title, "description": description, "type": "object", "additionalProperties": inner}
 
 
-def _listed(name: str, names_max: int | None = None) -> re.Pattern[str]:
+def _listed(name: str, names_max: int | None = None) -> str:
     """Return the form of names joined by commas, surplus commas allowed."""
     more = "*" if names_max is None else f"{{0,{names_max - 1}}}"
-    return re.compile(f"(?:,*{name}(?:,+{name}){more})?,*")
+    return f"(?:,*{name}(?:,+{name}){more})?,*"
 
 
 def _in_any_case(name: str) -> str:
@@ -162,7 +162,7 @@ def port(value: Any) -> int:
 
 @takes(
     text_like(
-        _NO_CONTROL,
+        _NO_CONTROL.pattern,
         maxLength=PUBLIC_KEY_BYTES_MAX,
         description=f"PEM, base64 of DER, base64 of a raw Ed25519 key, or any text; at most "
         f"{PUBLIC_KEY_BYTES_MAX} bytes of UTF-8.",
@@ -176,7 +176,7 @@ def public_key(value: Any) -> str:
     return text
 
 
-@takes(text_like(KEY_ID))
+@takes(text_like(KEY_ID.pattern))
 def key_id(value: Any) -> str:
     """Read the id of a key: the base64url SHA-256 of its DER SubjectPublicKeyInfo."""
     if not KEY_ID.fullmatch(_text(value)):
@@ -319,7 +319,7 @@ def lifetime(value: Any) -> float:
     return float(value)
 
 
-@takes(text_like(_TOKEN))
+@takes(text_like(_TOKEN.pattern))
 def token(value: Any) -> str:
     """Read a token, or the id of one."""
     if not _TOKEN.fullmatch(_text(value)):
