@@ -21,17 +21,23 @@ from .wire.schemas import ANY_STATE, COUNT, DURATION_S, FLAG, TEXT, TIME, listin
 
 SERVICE_NAME = "OpenRed Central"
 
-_LIMITS = (
-    *("nodes_max", "services_max", "addresses_max", "metadata_bytes_max", "metadata_depth_max"),
-    *("public_key_bytes_max", "lookup_ids_max", "results_default", "results_max"),
-)
+_LIMITS = {
+    "services_max": values.SERVICES_MAX,
+    "addresses_max": values.ADDRESSES_MAX,
+    "metadata_bytes_max": values.METADATA_BYTES_MAX,
+    "metadata_depth_max": values.METADATA_DEPTH_MAX,
+    "public_key_bytes_max": values.PUBLIC_KEY_BYTES_MAX,
+    "lookup_ids_max": values.LOOKUP_IDS_MAX,
+    "results_default": RESULTS_DEFAULT,
+    "results_max": values.RESULTS_MAX,
+}
 WELCOME = thing(
     "Welcome",
     {
         "name": TEXT,
         "version": TEXT,
         "endpoints": listing(TEXT),
-        "limits": thing("Limits", dict.fromkeys(_LIMITS, COUNT)),
+        "limits": thing("Limits", dict.fromkeys(("nodes_max", *_LIMITS), COUNT)),
         "auth": {"enum": ["open", "strict"]},
         "quantum": thing("Quantum", {"root": or_null(TEXT), "pq": FLAG}),
     },
@@ -117,33 +123,17 @@ READINESS = thing(
 
 def welcome(api: Api) -> Response:
     """Return the description of this server: what it is and offers."""
+    suite = SUITES[api.mint.root_suite] if api.mint.root_suite is not None else None
     document = {
         "name": SERVICE_NAME,
         "version": api.version,
         "endpoints": list(api.endpoints),
-        "limits": {
-            "nodes_max": api.directory.options.nodes_max,
-            "services_max": values.SERVICES_MAX,
-            "addresses_max": values.ADDRESSES_MAX,
-            "metadata_bytes_max": values.METADATA_BYTES_MAX,
-            "metadata_depth_max": values.METADATA_DEPTH_MAX,
-            "public_key_bytes_max": values.PUBLIC_KEY_BYTES_MAX,
-            "lookup_ids_max": values.LOOKUP_IDS_MAX,
-            "results_default": RESULTS_DEFAULT,
-            "results_max": values.RESULTS_MAX,
-        },
+        "limits": {"nodes_max": api.directory.options.nodes_max, **_LIMITS},
         "auth": "strict" if api.prover.strict else "open",
-        "quantum": _quantum(api.mint.root_suite),
+        # Null until there are keys.
+        "quantum": {"root": suite and suite.name, "pq": suite is not None and suite.quantum_safe},
     }
     return Response.json(document)
-
-
-def _quantum(root_suite: str | None) -> dict[str, Any]:
-    """Return how the key set is signed; ``root`` is null until there are keys."""
-    if root_suite is None:
-        return {"root": None, "pq": False}
-    suite = SUITES[root_suite]
-    return {"root": suite.name, "pq": suite.quantum_safe}
 
 
 async def stats(api: Api, request: Request) -> Response:

@@ -124,9 +124,16 @@ class Nodes:
     def deadline_steps(self, slots: Sequence[int]) -> list[int]:
         """Return the `deadline_s` of many nodes in deadline steps: cheaper than one by one."""
         registry = self.registry
+        states, last_seen_s, since_s, active = (
+            registry.states,
+            registry.last_seen_s,
+            registry.since_s,
+            State.ACTIVE,
+        )
         dwell_s = [self.lifecycle.dwell_s(state) if state else 0.0 for state in State]
-        dwells = map(dwell_s.__getitem__, map(registry.states.__getitem__, slots))
-        ends_s = map(add, registry.silent_since_s(slots), dwells)
+        dwells = map(dwell_s.__getitem__, map(states.__getitem__, slots))
+        began_s = [last_seen_s[slot] if states[slot] == active else since_s[slot] for slot in slots]
+        ends_s = map(add, began_s, dwells)
         steps = list(map(math.ceil, map(mul, ends_s, repeat(DEADLINE_STEPS_PER_S))))
         if registry.has_absences or registry.any_held(slots):
             for place, slot in enumerate(slots):

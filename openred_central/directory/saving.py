@@ -12,7 +12,7 @@ from .nodes import Nodes
 from .soundness import Screen, Unserved
 from .state.changes import Batch, Vitals
 from .state.columns import RecordColumns
-from .state.node import Record, SignOfLife, Tombstone
+from .state.node import Record, Tombstone
 
 # Attended time is saved this often even if nothing else changes, so that a crash loses little of it.
 VITALS_INTERVAL_S = 60.0
@@ -79,7 +79,11 @@ class Saving:
                     tombstones.append(tombstone)
                 else:
                     lifted.append(key)
-        signs_of_life = self._take_signs_of_life(max(0, limit - len(self._in_flight)), set(slots))
+        heard = changes.unnoted(changes.take_signs_of_life(max(0, limit - len(self._in_flight))))
+        if slots:
+            recorded = set(slots)
+            heard = [slot for slot in heard if slot not in recorded]
+        signs_of_life = nodes.registry.signs_of_life(heard)
         vitals = Vitals(now.attended_s, nodes.revision, self._expiry.silence.usual_per_h)
         return Batch(records, freed_slots, signs_of_life, tombstones, lifted, vitals, changes.covered())
 
@@ -149,10 +153,3 @@ class Saving:
                 tombstone = tombstone._replace(died_s=self._restored_s)
             for crowded_out in self._nodes.tombstones.put_up(tombstone, self._restored_s):
                 self._nodes.changes.note(crowded_out.id_hash)
-
-    def _take_signs_of_life(self, limit: int, recorded: set[int]) -> list[SignOfLife]:
-        """Remove and return up to `limit` signs of life that no record includes, now `recorded` or noted."""
-        slots = self._nodes.changes.unnoted(self._nodes.changes.take_signs_of_life(limit))
-        if recorded:
-            slots = [slot for slot in slots if slot not in recorded]
-        return self._nodes.registry.signs_of_life(slots)

@@ -227,7 +227,10 @@ def _are_profiles(profiles: Sequence[bytes], flags: Sequence[int]) -> bool:
     lines = b"\n".join(profiles).replace(b",[],", b"\n").split(b"\n")
     heads, tails = lines[::2], set(lines[1::2])
     if len(lines) != 2 * len(profiles) or len(tails) * 4 > len(heads) + 4 or max(map(len, tails)) > DEPTH_MAX:
-        return not any(map(_profile_fault, profiles)) and _are_keys(_keys_of(profiles, flags))
+        if any(map(_profile_fault, profiles)):
+            return False
+        keyed = compress(profiles, bytes(flags).translate(_KEYED))
+        return _are_keys([orjson.loads(profile)[2].encode() for profile in keyed])
     joined = b"\n".join(heads)
     pieces = joined.split(b'"')
     return (
@@ -250,19 +253,6 @@ def _is_port(text: bytes) -> bool:
     if not (text[:1] == text[-1:] == b"," and digits.isdigit() and len(digits) <= 5):
         return False
     return int(digits) <= PORT_MAX and (digits[:1] != b"0" or digits == b"0")
-
-
-def _keys_of(profiles: Sequence[bytes], flags: Sequence[int]) -> list[bytes]:
-    """Return the public keys that are marked as keys."""
-    return [
-        orjson.loads(profile)[2].encode()
-        for profile, of_key in zip(profiles, flags, strict=True)
-        if of_key & KEYED
-    ]
-
-
-def _may_be_deep(profile: bytes) -> bool:
-    return len(profile) > 2 * DEPTH_MAX and profile.count(b"[") + profile.count(b"{") > DEPTH_MAX
 
 
 def _are_keys(keys: list[bytes]) -> bool:
@@ -325,7 +315,7 @@ def _profile_fault(text: bytes) -> str | None:
         parts = None
     if not (isinstance(parts, list) and _is_profile(parts)):
         return f"is {_shown(text)}, which is no profile"
-    if _may_be_deep(text) and _depth(parts) > DEPTH_MAX:
+    if text.count(b"[") + text.count(b"{") > DEPTH_MAX and is_deeper(parts, DEPTH_MAX):
         return f"is nested deeper than {DEPTH_MAX}"
     return None
 
@@ -344,18 +334,17 @@ def _is_profile(parts: list[Any]) -> bool:
     )
 
 
-def _depth(value: Any) -> int:
-    """Return the depth of nested lists and objects in `value`, up to `DEPTH_MAX` + 1."""
-    depth, level = 0, [value]
-    while level and depth <= DEPTH_MAX:
-        depth += 1
+def is_deeper(value: list[Any] | dict[str, Any], depth_max: int) -> bool:
+    """Return whether more than `depth_max` lists and objects are nested in each other, `value` included."""
+    level = [value]
+    for _ in range(depth_max):
         level = [
             child
             for one in level
             for child in (one.values() if isinstance(one, dict) else one)
             if isinstance(child, dict | list)
         ]
-    return depth
+    return bool(level)
 
 
 def _shown(value: object) -> str:

@@ -30,7 +30,9 @@ _DEATHS = (Event.DEADLINE.value, Event.FORGOTTEN.value)
 def admit(item: Item, vitals: Vitals | None) -> None:
     """Raise `LineError` where `item` breaks a rule of the API, or does not belong to these vitals."""
     if isinstance(item, Vitals):
-        _admit_vitals(item)
+        _within("vitals attended_s", item.attended_s, 0.0, DWELL_S_MAX)
+        _within("vitals revision", item.revision, 0, COUNTER_MAX)
+        _within("vitals transitions_per_h", item.transitions_per_h, 0.0, math.inf)
         return
     if isinstance(item, Secret):
         _admit_secret(item)
@@ -47,12 +49,6 @@ def admit(item: Item, vitals: Vitals | None) -> None:
     fault = find_fault(row_of(item))
     if fault is not None:
         raise LineError(f"the node cannot be served: {fault}")
-
-
-def _admit_vitals(vitals: Vitals) -> None:
-    _within("vitals attended_s", vitals.attended_s, 0.0, DWELL_S_MAX)
-    _within("vitals revision", vitals.revision, 0, COUNTER_MAX)
-    _within("vitals transitions_per_h", vitals.transitions_per_h, 0.0, math.inf)
 
 
 def _admit_secret(secret: Secret) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -264,7 +264,10 @@ class Verifier:
 
         Raises `StoreError` where it is another one, `OSError`, and `ValueError` and such for its reply.
         """
-        document = _served(url)
+        reply = request("GET", url, "/stats", timeout_s=URL_TIMEOUT_S)
+        if reply.status != 200:
+            raise ValueError(f"the answer is {reply.status} {reply.reason}")
+        document = orjson.loads(reply.body)
         store = document["performance"]["store"]
         if not runs or store["run"] != runs[-1].name.hex():
             raise StoreError(f"it does not run on {self._database}, or that file was replaced since")
@@ -355,11 +358,3 @@ def _sound_rows(store: SqliteStore, unserved: frozenset[int]) -> Iterator[list[R
     """Yield the rows of `store` that can be served."""
     for records in store.load_records(READ_ROWS):
         yield [record for record in records if record.slot not in unserved] if unserved else records
-
-
-def _served(url: str) -> Any:
-    """Return the figures of the running server at `url`. Raises `NoReply` and `ValueError`."""
-    reply = request("GET", url, "/stats", timeout_s=URL_TIMEOUT_S)
-    if reply.status != 200:
-        raise ValueError(f"the answer is {reply.status} {reply.reason}")
-    return orjson.loads(reply.body)

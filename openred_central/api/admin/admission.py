@@ -56,7 +56,8 @@ class Hosts:
 
     def check(self, authority: str) -> None:
         """Raise `CallerError` 421 unless the host of `authority`, which may have a port, is one of them."""
-        host = _host(_without_port(authority))
+        bracketed = authority.startswith("[")
+        host = _host(authority[1:].partition("]")[0] if bracketed else authority.partition(":")[0])
         if host in self._known:
             return
         if isinstance(host, str):
@@ -70,13 +71,6 @@ class Hosts:
                 f"The operators' listener does not answer for the host {authority!r}.",
                 suggestion="Use localhost, OPENRED_ADMIN_HOST, or one of OPENRED_ADMIN_NAMES.",
             )
-
-
-def _without_port(authority: str) -> str:
-    """Return the host of `authority`; brackets around an IPv6 address are removed."""
-    if authority.startswith("["):
-        return authority[1:].partition("]")[0]
-    return authority.partition(":")[0]
 
 
 def _host(text: str) -> str | IPAddress:

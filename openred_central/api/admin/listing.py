@@ -22,14 +22,8 @@ LIMIT_MAX = 1_000
 SLOTS_PER_ANSWER_MAX = 50_000
 SLOTS_PER_PIECE = 2_000
 ROWS_PER_PIECE = 50
-_CURSOR_MAX = 1 << 32
 
-
-CURSOR = Field(
-    "cursor",
-    values.whole_number(0, _CURSOR_MAX),
-    "The slot to continue from.",
-)
+CURSOR = Field("cursor", values.whole_number(0, 1 << 32), "The slot to continue from.")
 LIMIT = Field("limit", values.whole_number(1, LIMIT_MAX), "The largest number of nodes to return.")
 STATE = Field("state", values.states, "Only nodes in these states.")
 FIELDS: tuple[Field[Any], ...] = (CURSOR, LIMIT, STATE)

@@ -109,11 +109,6 @@ class _ByNode:
     def __init__(self, policy: Policy) -> None:
         self._proved, self._unproved = NodeLimit(policy), NodeLimit(policy)
 
-    @classmethod
-    def of(cls, policy: Policy | None) -> _ByNode | None:
-        """Return the limits of `policy`, None if it is off."""
-        return None if policy is None else cls(policy)
-
     def limit(self, proved: bool) -> NodeLimit:
         return self._proved if proved else self._unproved
 
@@ -129,8 +124,8 @@ class Limits:
         self._by_address = {policy.name: _ByAddress(policy) for policy in by_address if policy}
         self._proof_fail = self._by_address[options.proof_fail.name] if options.proof_fail else None
         # Two limits each, so that callers without proof take nothing from the node itself.
-        self._heartbeat = _ByNode.of(options.heartbeat)
-        self._token = _ByNode.of(options.token)
+        self._heartbeat = _ByNode(options.heartbeat) if options.heartbeat else None
+        self._token = _ByNode(options.token) if options.token else None
         self._new_nodes = options.new_nodes
         self._new_nodes_tat_s = UNUSED_S
         self._networks = NetworkQuota(self._is_there, options.nodes_per_network_max)
@@ -276,10 +271,6 @@ class Limits:
 
     def _is_there(self, slot: int, registered_at: float) -> bool:
         return not self._registry.is_free(slot) and self._registry.registered_at[slot] == registered_at
-
-
-def _charge_nothing(slot: int) -> HeaderFields:
-    return ()
 
 
 def _header_fields(policy: Policy, verdict: Verdict) -> HeaderFields:

@@ -193,8 +193,9 @@ class Broadcast:
         # News of more than one piece is read by each subscriber on its own.
         if end == self.log.last:
             self._piece = news + self._latest
-        for subscriber in [subscriber for subscriber in self.subscribers if self._lags(subscriber)]:
-            self._drop(subscriber)
+        for subscriber in list(self.subscribers):
+            if self.ticks - subscriber.tick > LAG_TICKS_MAX or not self.log.holds(subscriber.number):
+                self._drop(subscriber)
         self._wake()
 
     async def run(self) -> None:
@@ -214,9 +215,6 @@ class Broadcast:
     def _figures_event(self, figures: Mapping[str, Any]) -> bytes:
         # With the id of the last event: a subscriber that got no event yet can resume from here.
         return event_bytes(self.log.event_id(self.log.last), "figures", figures)
-
-    def _lags(self, subscriber: Subscriber) -> bool:
-        return self.ticks - subscriber.tick > LAG_TICKS_MAX or not self.log.holds(subscriber.number)
 
     def _drop(self, subscriber: Subscriber) -> None:
         self.dropped += 1

@@ -178,7 +178,11 @@ class EventFeed:
         self._named.clear()
 
     def _append(self, transition: Transition) -> None:
-        name = transition.node_id if self._may_be_seen(transition.node_id) else None
+        # A removed node may have been hidden.
+        registry = self._nodes.registry
+        slot = registry.slot_of(transition.node_id)
+        seen = slot is not None and registry.flags[slot] & DISCOVERABLE
+        name = transition.node_id if seen else None
         document: dict[str, Any] = {
             "at": rfc3339(transition.at),
             **({"node_id": name, "hidden": False} if name is not None else _HIDDEN),
@@ -187,9 +191,3 @@ class EventFeed:
             "reason": transition.reason,
         }
         self.log.append("transition", document, subject=name)
-
-    def _may_be_seen(self, node_id: str) -> bool:
-        """Return whether anybody may see the node; a removed node may have been hidden, so it may not."""
-        registry = self._nodes.registry
-        slot = registry.slot_of(node_id)
-        return slot is not None and bool(registry.flags[slot] & DISCOVERABLE)

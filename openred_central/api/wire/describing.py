@@ -22,7 +22,6 @@ from ...directory.state.node import (
     decode_history,
     key_fingerprints,
 )
-from ...directory.state.service_sets import ServiceSet
 from ...wording import rfc3339, span
 
 # Availability is an estimate; more digits would mean nothing.
@@ -56,7 +55,10 @@ def descriptions(
     profiles = [_profile_as_json(row[-1]) for row in rows]
     keys = [(key, row[2]) for (_, key, _), row in zip(profiles, rows, strict=True)]
     fingerprints = key_fingerprints(keys)
-    sets = {set_id: _set_as_json(registry.sets[set_id]) for set_id in {row[4] for row in rows}}
+    sets = {}
+    for set_id in {row[4] for row in rows}:
+        held = registry.sets[set_id]
+        sets[set_id] = f'"services":{_json(held.listed)}', f'"region":{_json(held.region or None)}'
     texts = []
     for (node_id, state, flags, last_seen_at, set_id, _), profile, fingerprint, availability in zip(
         rows, profiles, fingerprints, availabilities, strict=True
@@ -94,11 +96,6 @@ def _profile_as_json(encoded: bytes) -> tuple[str, str, str]:
     return _json(endpoints)[1:-1], profile.public_key, _json(profile.metadata)
 
 
-def _set_as_json(held: ServiceSet) -> tuple[str, str]:
-    """Return services and region, each as a member of a JSON object."""
-    return f'"services":{_json(held.listed)}', f'"region":{_json(held.region or None)}'
-
-
 def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
@@ -131,7 +128,8 @@ def explain(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
     state = State(record.state)
     silent_s = max(0.0, now.attended_s - record.last_seen_s)
     history = _history(record.history, record.registered_at)
-    away_until = _away_until(record.away_until_s, now)
+    away_s = record.away_until_s - now.attended_s
+    away_until = rfc3339(now.wall_s + away_s) if away_s > 0 else None
     return {
         **describe(directory, slot, now),
         "public_key": Profile.decode(record.profile).public_key,
@@ -173,11 +171,6 @@ def _what_to_do(state: State, flags: int) -> str:
     if state is State.ACTIVE:
         return "Nothing; the next heartbeat renews the tolerance."
     return "A heartbeat brings it back at once, with its identity, services and history."
-
-
-def _away_until(away_until_s: float, now: Now) -> str | None:
-    ahead_s = away_until_s - now.attended_s
-    return rfc3339(now.wall_s + ahead_s) if ahead_s > 0 else None
 
 
 def _deadlines_ahead(directory: Directory, slot: int, now: Now) -> list[dict[str, Any]]:

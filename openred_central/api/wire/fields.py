@@ -20,6 +20,14 @@ SLIP_EDITS_MAX = 2
 UNDECLARED_MAX = 16
 
 _SCHEMAS: dict[Read, Schema] = {}
+_KINDS = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+}
 
 
 class Wrong(ValueError):
@@ -85,7 +93,7 @@ class Fields:
             raise CallerError(
                 400,
                 "bad_request",
-                f"The body is {_json_kind(document)}, it has to be an object.",
+                f"The body is {_KINDS[type(document)]}, it has to be an object.",
                 suggestion='Send a JSON object, such as {"node_id": "node-1"}.',
             )
         return cls(document, "body")
@@ -201,13 +209,3 @@ def or_null(schema: Schema) -> Schema:
     if isinstance(schema.get("type"), str) and "enum" not in schema and "title" not in schema:
         return {**schema, "type": [schema["type"], "null"]}
     return {"anyOf": [schema, {"type": "null"}]}
-
-
-def _json_kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, int | float):
-        return "a number"
-    return "a string" if isinstance(value, str) else "a list"

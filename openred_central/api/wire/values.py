@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from ...directory.lifecycle import STATE_BY_WIRE_NAME, State
+from ...directory.soundness import is_deeper
 from ...directory.state.node import NodeEndpoint
 from ...encoding import KEY_ID, TOKEN_ID
 from ...limits.origins import PORT_MAX, parse_address
@@ -228,27 +229,10 @@ def _name(value: Any) -> str:
 )
 def metadata(value: Any) -> dict[str, Any]:
     """Read a JSON object of bounded size and depth."""
-    if not isinstance(value, dict):
-        raise Wrong("has to be an object")
-    if _depth(value) > METADATA_DEPTH_MAX:
-        raise Wrong(f"may be nested at most {METADATA_DEPTH_MAX} deep")
-    if len(orjson.dumps(value)) > METADATA_BYTES_MAX:
+    document = merge_patch(value)
+    if len(orjson.dumps(document)) > METADATA_BYTES_MAX:
         raise Wrong(f"may be at most {METADATA_BYTES_MAX} bytes of JSON")
-    return value
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level and depth <= METADATA_DEPTH_MAX:
-        containers = [item for item in level if isinstance(item, dict | list)]
-        depth += bool(containers)
-        level = [
-            child
-            for item in containers
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, dict | list)
-        ]
-    return depth
+    return document
 
 
 @takes(
@@ -262,7 +246,7 @@ def merge_patch(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Wrong("has to be an object")
     # The result of a patch is at least as deep as the patch.
-    if _depth(value) > METADATA_DEPTH_MAX:
+    if is_deeper(value, METADATA_DEPTH_MAX):
         raise Wrong(f"may be nested at most {METADATA_DEPTH_MAX} deep")
     return value
 
@@ -330,10 +314,6 @@ def token(value: Any) -> str:
 @takes(_TIME_SCHEMA)
 def time(value: Any) -> float:
     """Read an RFC 3339 time. Returns seconds since the epoch."""
-    return _moment(value)
-
-
-def _moment(value: Any) -> float:
     try:
         return parse_rfc3339(_text(value))
     except ValueError:
@@ -349,7 +329,7 @@ def next_key(value: Any) -> str:
 @takes(or_null(_TIME_SCHEMA))
 def time_or_none(value: Any) -> float | None:
     """Read a time as `time` does, or null."""
-    return None if value is None else _moment(value)
+    return None if value is None else time(value)
 
 
 @takes({"enum": [LEAVE, FORGET]})

@@ -151,7 +151,11 @@ class Expiry:
         self._nodes.changes.signs_of_life[slot] = None
         state = registry.state(slot)
         if state is not State.ACTIVE:
-            self._revive(slot, event, now)
+            flags = registry.flags[slot]
+            if flags & LEFT:
+                self._nodes.rewrite(registry.record(slot)._replace(flags=flags & ~LEFT))
+            self._nodes.enter(slot, event, at=now.wall_s, at_s=now.attended_s)
+            self.let_go(slot)
         elif self.questions(slot):
             self.let_go(slot)
         return state
@@ -176,13 +180,6 @@ class Expiry:
             return False
         self.silence.release(now.attended_s)
         return True
-
-    def _revive(self, slot: int, event: Event, now: Now) -> None:
-        flags = self._nodes.registry.flags[slot]
-        if flags & LEFT:
-            self._nodes.rewrite(self._nodes.registry.record(slot)._replace(flags=flags & ~LEFT))
-        self._nodes.enter(slot, event, at=now.wall_s, at_s=now.attended_s)
-        self.let_go(slot)
 
     def _next_due(self, now: Now, limit: int, *, blocked: bool) -> tuple[list[int], int]:
         """Return the next slots to look at, and how many entries were taken for them, up to `limit`.
@@ -275,10 +272,16 @@ class Expiry:
             return True
         if not unanswered:
             if not self.silence.may_advance(slot, len(nodes.registry), len(self.asked), now):
-                self._wait(slot)
+                self.waiting.add(slot)
+                if self.silence.counts(slot):
+                    self._waiting_counted.add(slot)
+                self._waiting_queue.append(slot)
                 return False
             if self._probing:
-                self._probe(slot, now)
+                node_id, profile = nodes.registry.node_id(slot), Profile.decode(nodes.registry.profiles[slot])
+                self.asked[slot] = node_id
+                self.probe_requests.append(ProbeRequest(slot, node_id, profile.address, profile.port))
+                nodes.deadlines.arm(slot, now.attended_s + PROBE_ANSWER_S)
                 return True
         self.silence.advanced((slot,), now.attended_s)
         self._advance(slot, due_s, now)
@@ -299,19 +302,6 @@ class Expiry:
             # The new state began at `due_s`, and nothing else counts for a silent node.
             due_s = deadline_s(state, due_s, 0.0, 0.0, nodes.lifecycle)
         nodes.deadlines.arm(slot, due_s)
-
-    def _probe(self, slot: int, now: Now) -> None:
-        registry = self._nodes.registry
-        node_id, profile = registry.node_id(slot), Profile.decode(registry.profiles[slot])
-        self.asked[slot] = node_id
-        self.probe_requests.append(ProbeRequest(slot, node_id, profile.address, profile.port))
-        self._nodes.deadlines.arm(slot, now.attended_s + PROBE_ANSWER_S)
-
-    def _wait(self, slot: int) -> None:
-        self.waiting.add(slot)
-        if self.silence.counts(slot):
-            self._waiting_counted.add(slot)
-        self._waiting_queue.append(slot)
 
     def _expire_tombstones(self, now: Now, limit: int) -> int:
         for handled in range(limit):

@@ -150,14 +150,6 @@ class Registry:
         """Return the state of the node in `slot`."""
         return STATES[self.states[slot]]
 
-    def silent_since_s(self, slots: Iterable[int]) -> list[float]:
-        """Return the start of the dwell time of the state of each of these nodes, in attended seconds.
-
-        For an active node it is the last sign of life; for any other it is when the node entered its state.
-        """
-        states, last_seen_s, since_s, active = self.states, self.last_seen_s, self.since_s, State.ACTIVE
-        return [last_seen_s[slot] if states[slot] == active else since_s[slot] for slot in slots]
-
     def any_held(self, slots: Iterable[int]) -> bool:
         """Return whether an operator holds any of the nodes in `slots`."""
         return any(bytes(map(self.flags.__getitem__, slots)).translate(_HELD))

@@ -11,6 +11,7 @@ erased and no new key is used.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import orjson
@@ -86,7 +87,9 @@ class DirectoryKeys:
                 "cryptography 48 or newer"
             )
         if self._options.offline_root:
-            self._requested = self._read_requested()
+            requested = self._files.read(REQUEST)
+            with suppress(ValueError, KeyError, TypeError):
+                self._requested = None if requested is None else keyset.decode_keyset(requested)
         else:
             self._root, warning = open_root(self._files, self._options.quantum)
             self.notices += [warning] if warning else []
@@ -116,7 +119,11 @@ class DirectoryKeys:
                 # No key may advance from a state that a crash would take back.
                 self._save(now_s)
             self.ring.advance(now_s)
-            self._make_key(now_s)
+            if self.ring.needs_key(now_s):
+                key = generate_key(self._options.token_suite)
+                self._files.write(_file_of(key.public.short_id), private_pem(key))
+                self._private[key.public.key_id] = key
+                self.ring.add(key.public)
         except KeyFileError as error:
             failed = error
         publish = self._exchange if self._options.offline_root else self._sign
@@ -137,14 +144,6 @@ class DirectoryKeys:
             raise RootRefused(f"there are signing keys that this installation cannot use: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise keyring_damaged(self._files, error) from None
-
-    def _make_key(self, now_s: float) -> None:
-        if not self.ring.needs_key(now_s):
-            return
-        key = generate_key(self._options.token_suite)
-        self._files.write(_file_of(key.public.short_id), private_pem(key))
-        self._private[key.public.key_id] = key
-        self.ring.add(key.public)
 
     def _sign(self, now_s: float) -> None:
         """Sign the key set until it is current: the very first key becomes active at once."""
@@ -204,13 +203,6 @@ class DirectoryKeys:
             self.notices.append(f"{self._files.folder / SIGNED} is not served: {error}")
             return
         self._serve(Served(taken, signed, root_id, root["suite"]), now_s)
-
-    def _read_requested(self) -> KeySet | None:
-        content = self._files.read(REQUEST)
-        try:
-            return None if content is None else keyset.decode_keyset(content)
-        except (ValueError, KeyError, TypeError):
-            return None
 
     def _save(self, now_s: float) -> None:
         """Save the schedule; then erase the private halves that are needed no more."""

@@ -103,11 +103,9 @@ class SqliteStore:
 
     @property
     def log_bytes(self) -> int:
-        """The size of the log as it was last seen."""
         return self._log_size.bytes
 
     def find_loss(self) -> str | None:
-        """Return how the file has ceased to be what its name leads to. See `Store.find_loss`."""
         return self._lock.find_loss()
 
     def open(self, *, check_beside: bool = False) -> None:
@@ -134,7 +132,6 @@ class SqliteStore:
                 raise
 
     def finish_check(self) -> None:
-        """Wait for the check that `open` began. Raises `DamageError`, or `StoreError` where it failed."""
         checking, self._checking = self._checking, None
         if checking is not None:
             with self._reported("check"):
@@ -181,7 +178,6 @@ class SqliteStore:
                 session.connection.close()
 
     def load_vitals(self) -> Vitals | None:
-        """Return the vitals of the last batch; None in a new store."""
         with self._reported("read"):
             row = self._connection.execute(SELECT_VITALS).fetchone()
         return None if row is None else Vitals._make(row)
@@ -193,7 +189,6 @@ class SqliteStore:
             yield list(map(tuple.__new__, repeat(Record), rows))
 
     def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
-        """Yield all records by columns. See `Store.load_columns`."""
         for rows in self._load_rows(rows_max, bytes):
             yield RecordColumns._make(zip(*rows, strict=True))
 
@@ -217,36 +212,30 @@ class SqliteStore:
             yield rows
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
-        """Yield all tombstones, oldest first, in lists of at most `rows_max`."""
         with self._reported("read"):
             cursor = self._connection.execute(SELECT_TOMBSTONES)
             while rows := cursor.fetchmany(rows_max):
                 yield list(map(Tombstone._make, rows))
 
     def leave_alone(self, slots: Iterable[int]) -> None:
-        """Apply no sign of life to the rows of `slots`."""
         self._left_alone = frozenset(slots)
         with self._reported("write"):
             self._usable.journal.leave_alone(self._left_alone)
 
     def load_secret(self, name: str) -> bytes | None:
-        """Return the secret kept under `name`; None where there is none."""
         with self._reported("read"):
             row = self._connection.execute("SELECT value FROM secret WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
     def save_secret(self, name: str, value: bytes) -> None:
-        """Keep a secret under `name`, durably before this returns."""
         # The pages of the former value are wiped as well.
         self._write((REPLACE_SECRET, [(name, value)]), pages=2 * len(value) // PAGE_BYTES)
 
     def load_revocations(self) -> list[tuple[bytes, float]]:
-        """Return the id of each revoked token, and when it expires. See `Store.load_revocations`."""
         with self._reported("read"):
             return self._connection.execute(SELECT_REVOCATIONS).fetchall()
 
     def save_revocations(self, changes: Mapping[str, float | None]) -> None:
-        """Keep revocations or remove them, durably before this returns. See `Store.save_revocations`."""
         kept = [(token_id, expires_at) for token_id, expires_at in changes.items() if expires_at is not None]
         gone = [(token_id,) for token_id, expires_at in changes.items() if expires_at is None]
         # Each on a page of its own, as ids are random.
@@ -262,7 +251,6 @@ class SqliteStore:
         self._wal_pages += PAGES_PER_COMMIT + pages
 
     def commit(self, batch: Batch) -> None:
-        """Make a batch durable, as a whole or not at all. See `Store.commit`."""
         with self._reported("write"):
             try:
                 with self._transaction() as session:
@@ -293,7 +281,6 @@ class SqliteStore:
             yield session
 
     def look(self, now_s: float) -> None:
-        """Check that the files are still those that were opened. See `Store.look`."""
         with self._reported("use"):
             session = self._usable
             self._check_number(session.connection)
