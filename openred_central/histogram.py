@@ -34,7 +34,6 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """Number of durations observed."""
         return sum(self.counts)
 
 

@@ -61,7 +61,6 @@ ROOT = Endpoint(
 
 
 async def dashboard(api: Api, request: Request) -> Response:
-    """Answer 200 with the dashboard, 304 if the caller has it."""
     return (await api.front_page()).answer(request)
 
 
@@ -86,7 +85,6 @@ def make_front_page() -> StaticDocument:
 
 
 def load_page() -> Assembled:
-    """Assemble the page from the files of its folder."""
     html, style, *scripts = ((FOLDER / name).read_text(encoding="utf-8") for name in (PAGE, STYLE, *SCRIPTS))
     return assemble(html, style, "\n".join(scripts))
 

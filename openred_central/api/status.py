@@ -137,7 +137,6 @@ def welcome(api: Api) -> Response:
 
 
 async def stats(api: Api, request: Request) -> Response:
-    """Answer 200 with figures of the directory, its life cycle, its empathy and its performance."""
     now = api.now()
     document = {
         "directory": _directory_figures(api),
@@ -163,7 +162,6 @@ STATS = Endpoint(
 
 
 async def live(api: Api, request: Request) -> Response:
-    """Answer 200: the process is up."""
     return Response.json({"status": "ok"})
 
 
@@ -213,7 +211,6 @@ HEALTH = replace(
 
 
 async def openapi(api: Api, request: Request) -> Response:
-    """Answer 200 with the OpenAPI document, 304 if the caller has it."""
     return (await api.documents()).openapi.answer(request)
 
 
@@ -231,7 +228,6 @@ OPENAPI = Endpoint(
 
 
 async def reference(api: Api, request: Request) -> Response:
-    """Answer 200 with the reference page, 304 if the caller has it."""
     return (await api.documents()).reference.answer(request)
 
 

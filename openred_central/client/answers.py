@@ -70,7 +70,6 @@ class AnswerReader:
         self._chunks = ChunkedDecoder()
 
     def feed(self, content: bytes) -> None:
-        """Take received bytes."""
         self._buffer += content
 
     def read(self) -> Answer | None:
@@ -155,5 +154,4 @@ class AnswerReader:
 
 
 def _may_begin(buffer: bytearray) -> bool:
-    """Return whether `buffer` may be the beginning of a status line."""
     return b"HTTP/1.".startswith(buffer[:7])

@@ -70,7 +70,6 @@ class Address(NamedTuple):
 
     @property
     def signed_authority(self) -> str:
-        """The authority as signatures cover it."""
         return signed_authority(self.authority)
 
 

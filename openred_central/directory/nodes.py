@@ -156,7 +156,6 @@ class Nodes:
         return is_discoverable(self.registry.flags[slot])
 
     def next_revision(self) -> int:
-        """Return the number of the next acknowledged change."""
         self.revision += 1
         return self.revision
 

@@ -130,7 +130,6 @@ def repeats_absence(known: Record, changed: Record, registration: Registration) 
 
 
 def names_key_of(registration: Registration, record: Record) -> bool:
-    """Return whether the registration names the key in `record`."""
     public_key: str = profile_parts(record.profile)[2]
     return public_key == registration.profile.public_key
 

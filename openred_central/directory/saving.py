@@ -32,12 +32,10 @@ class Saving:
 
     @property
     def last_change(self) -> int:
-        """Number of the newest change of a record or tombstone."""
         return self._nodes.changes.last
 
     @property
     def pending(self) -> int:
-        """Number of changes that wait to be stored."""
         return len(self._nodes.changes)
 
     def take_changes(self, limit: int, now: Now, *, closing: bool = False) -> Batch | None:

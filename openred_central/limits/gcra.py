@@ -46,7 +46,6 @@ class Policy:
         return self.window_s / self.limit
 
     def times(self, factor: int) -> Policy:
-        """Return a policy for `factor` times as many requests."""
         return Policy(self.name, self.limit * factor, self.window_s, self.burst * factor)
 
 

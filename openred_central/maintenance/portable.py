@@ -115,7 +115,6 @@ class LineFields:
         return self._take(name, "true or false", lambda value: isinstance(value, bool)) is True
 
     def has(self, name: str) -> bool:
-        """Return whether the field is there."""
         return name in self._fields
 
     def choice(self, name: str, choices: Mapping[str, State]) -> State:

@@ -355,6 +355,5 @@ class _Comparison:
 
 
 def _sound_rows(store: SqliteStore, unserved: frozenset[int]) -> Iterator[list[Record]]:
-    """Yield the rows of `store` that can be served."""
     for records in store.load_records(READ_ROWS):
         yield [record for record in records if record.slot not in unserved] if unserved else records

@@ -160,7 +160,6 @@ class Connection(asyncio.Protocol):
 
     @property
     def leaving(self) -> bool:
-        """Return whether it is closing, or closed."""
         return self.phase >= CLOSING
 
     @property

@@ -111,7 +111,6 @@ class Engine:
         return register
 
     def routes(self) -> Iterator[Route]:
-        """Yield every route, with the counts of its answers."""
         return self.shared.router.routes()
 
     @property

@@ -44,7 +44,6 @@ class Parts(NamedTuple):
 
     @property
     def uptime_s(self) -> float:
-        """Seconds since the start of the server."""
         return self.clock.monotonic_s() - self.started_s
 
 

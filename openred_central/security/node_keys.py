@@ -95,7 +95,6 @@ def load_node_key(text: str, *, rsa_bits_min: int = RSA_BITS_MIN) -> NodeKey:
 
 
 def kind_of(spki: bytes) -> Kind:
-    """Return the kind of an accepted key."""
     return "ed25519" if spki.startswith(ED25519_SPKI_PREFIX) else "rsa"
 
 

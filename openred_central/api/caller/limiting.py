@@ -68,7 +68,6 @@ class Refusals:
         self.by_reason = dict.fromkeys((*REASONS, WRONG_CLAIM), 0)
 
     def limited(self, policy: str) -> None:
-        """Count a request that exceeds `policy`."""
         self.by_policy[policy] += 1
 
     def unproved(self, reason: str) -> None:

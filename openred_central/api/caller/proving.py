@@ -262,7 +262,6 @@ class Prover:
         )
 
     def is_bound(self, slot: int) -> bool:
-        """Return whether the node in `slot` is bound to its key."""
         return bool(self.directory.nodes.registry.flags[slot] & PROVEN)
 
     def spki(self, slot: int) -> bytes:

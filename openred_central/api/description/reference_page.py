@@ -244,7 +244,6 @@ def _schemas(schemas: Json) -> Iterator[str]:
 
 
 def _members(schema: Json) -> Iterator[str]:
-    """Yield a table of the members of an object."""
     shapes = schema.get("anyOf", [schema])
     members = {name: member for shape in reversed(shapes) for name, member in shape["properties"].items()}
     older = {name for name, member in members.items() if member.get("deprecated")}
@@ -271,7 +270,6 @@ def _row(name: str, schema: Json, required: bool | None, old: bool | None, descr
 
 
 def _kind(schema: Json) -> str:
-    """Describe a schema in a few words of HTML."""
     if "$ref" in schema:
         name = escape(schema["$ref"].removeprefix(SCHEMAS))
         return f'<a href="#schema-{name}">{name}</a>'
@@ -311,7 +309,6 @@ def _bounds(schema: Json) -> Iterator[str]:
 
 
 def _codes(response: Json) -> list[str]:
-    """Return the error codes of a response."""
     for media, content in response.get("content", {}).items():
         if "problem" in media:
             codes: list[str] = content["schema"]["allOf"][1]["properties"]["error"]["enum"]
@@ -320,7 +317,6 @@ def _codes(response: Json) -> list[str]:
 
 
 def _common_codes(entries: list[DescribedOperation]) -> set[str]:
-    """Return the error codes that every operation has."""
     sets = [
         {code for response in entry.operation["responses"].values() for code in _codes(response)}
         for entry in entries

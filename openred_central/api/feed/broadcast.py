@@ -135,7 +135,6 @@ class Broadcast:
 
     @property
     def full(self) -> bool:
-        """True at the limit of subscribers."""
         return len(self.subscribers) >= self.subscribers_max
 
     def join(self, head: bytes, number: int) -> Subscriber:

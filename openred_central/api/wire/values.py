@@ -152,7 +152,6 @@ def _reachable(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 
 @takes(_PORT_SCHEMA)
 def port(value: Any) -> int:
-    """Read a TCP or UDP port."""
     # JSON has one kind of number: 8001.0 equals 8001.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -283,7 +282,6 @@ def _endpoint(number: int, value: Any) -> NodeEndpoint:
 
 @takes({"type": "boolean"})
 def flag(value: Any) -> bool:
-    """Read a boolean."""
     if not isinstance(value, bool):
         raise Wrong("has to be true or false")
     return value
@@ -291,7 +289,6 @@ def flag(value: Any) -> bool:
 
 @takes(_SERVICE)
 def purpose(value: Any) -> str:
-    """Read the purpose of a token: a short name."""
     return _name(value)
 
 
@@ -322,19 +319,16 @@ def time(value: Any) -> float:
 
 @takes(or_null(schema_of(key_id)))
 def next_key(value: Any) -> str:
-    """Read the id of a key, or null. Returns the empty string for null."""
     return "" if value is None else key_id(value)
 
 
 @takes(or_null(_TIME_SCHEMA))
 def time_or_none(value: Any) -> float | None:
-    """Read a time as `time` does, or null."""
     return None if value is None else time(value)
 
 
 @takes({"enum": [LEAVE, FORGET]})
 def departure(value: Any) -> str:
-    """Read how a node departs: it leaves, or is forgotten."""
     if value not in (LEAVE, FORGET):
         raise Wrong(f"has to be {LEAVE} or {FORGET}")
     return str(value)

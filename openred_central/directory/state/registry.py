@@ -128,7 +128,6 @@ class Registry:
         return text_bytes(self.node_id(slot), self.profiles[slot], self.histories[slot], self.next_key(slot))
 
     def is_free(self, slot: int) -> bool:
-        """Return whether no node is in `slot`."""
         return slot >= len(self._node_ids) or self._node_ids[slot] is None
 
     def node_id(self, slot: int) -> str:
@@ -147,7 +146,6 @@ class Registry:
         return list(compress(range(len(self.flags)), self.flags.tobytes().translate(_DISCOVERABLE)))
 
     def state(self, slot: int) -> State:
-        """Return the state of the node in `slot`."""
         return STATES[self.states[slot]]
 
     def any_held(self, slots: Iterable[int]) -> bool:
@@ -159,7 +157,6 @@ class Registry:
         return bytes(map(self.flags.__getitem__, slots)).translate(_DISCOVERABLE)
 
     def service_set(self, slot: int) -> ServiceSet:
-        """Return the services and the region of the node in `slot`."""
         return self.sets[self.set_ids[slot]]
 
     def count_offering(self, slots: Iterable[int], names: frozenset[str]) -> int:
@@ -173,7 +170,6 @@ class Registry:
         return bool(self._away)
 
     def is_away(self, slot: int) -> bool:
-        """Return whether the node in `slot` has announced an absence."""
         return slot in self._away
 
     def away_s(self, slot: int) -> tuple[float, float]:
@@ -251,7 +247,6 @@ class Registry:
         return zip(*map(picker(slots), columns), strict=True)
 
     def next_slot(self) -> int:
-        """Return the slot of the next new node."""
         return self._free[-1] if self._free else len(self._node_ids)
 
     def insert(self, record: Record) -> None:
@@ -344,7 +339,6 @@ class Registry:
         return [record_of(row) for row in compress(rows, map(not_, is_first))]
 
     def _restore_digests(self, shards: list[int], columns: RecordColumns) -> None:
-        """Write the digests of records, which lie in `shards`."""
         sums, digests = self.shard_digests, record_digests(columns)
         for shard, digest in zip(shards, digests, strict=True):
             sums[shard] += digest
@@ -410,7 +404,6 @@ class Registry:
         self.histories[slot] = history
 
     def _grow(self) -> None:
-        """Add a slot at the end."""
         self._append_empty()
         self._pass_barred()
 

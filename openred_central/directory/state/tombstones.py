@@ -60,7 +60,6 @@ class Tombstones:
         return self._silent.pop(id_hash, None) or self._forgotten.pop(id_hash, None)
 
     def get(self, id_hash: str) -> Tombstone | None:
-        """Return the tombstone of `id_hash`; None if there is none."""
         return self._silent.get(id_hash) or self._forgotten.get(id_hash)
 
     def of_node(self, node_id: str) -> Tombstone | None:
@@ -108,6 +107,5 @@ class Tombstones:
         self._grants_end_s = max(self._grants_end_s, now_s + GRANTED_S_MAX)
 
     def _first(self) -> Tombstone | None:
-        """Return the tombstone that expires first; None if there is none."""
         heads = [next(iter(kind.values())) for kind in (self._silent, self._forgotten) if kind]
         return min(heads, key=self.ends_s, default=None)

@@ -151,7 +151,6 @@ class Response:
 
     @classmethod
     def json(cls, document: Any, *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-        """Return `document` as a JSON response."""
         return cls(orjson.dumps(document), status=status, headers=headers)
 
     @classmethod

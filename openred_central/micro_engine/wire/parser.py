@@ -79,7 +79,6 @@ class RequestParser:
 
     @property
     def buffered_bytes(self) -> int:
-        """Return the number of bytes received and not consumed."""
         return len(self._buffer)
 
     @property
@@ -282,7 +281,6 @@ class RequestParser:
         return body
 
     def _own_buffer(self) -> bytearray:
-        """Return the buffer as one that can be changed."""
         buffer = self._buffer
         if not isinstance(buffer, bytearray):
             self._buffer = buffer = bytearray(buffer)

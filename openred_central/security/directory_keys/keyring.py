@@ -111,7 +111,6 @@ class Keyring:
 
     @property
     def ids(self) -> list[str]:
-        """The ids of all keys."""
         return [entry.key.key_id for entry in self._entries]
 
     @property
@@ -138,7 +137,6 @@ class Keyring:
 
     @property
     def unpublished(self) -> bool:
-        """Return whether some key is in no key set yet."""
         return any(entry.published_at is None for entry in self._entries)
 
     def stale(self, now_s: float) -> bool:

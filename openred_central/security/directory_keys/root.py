@@ -93,5 +93,4 @@ class KeyOptions:
 
     @property
     def schedule(self) -> Schedule:
-        """The schedule of the signing keys."""
         return OFFLINE_SCHEDULE if self.offline_root else Schedule()

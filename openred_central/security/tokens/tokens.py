@@ -78,11 +78,9 @@ class Unsigned(NamedTuple):
 
     @property
     def message(self) -> bytes:
-        """The bytes that are signed."""
         return pre_authentication_encoding(LABEL, self.header.encode(), self.payload)
 
     def assemble(self, signature: bytes) -> str:
-        """Return the token with the signature of `message`."""
         return f"{self.header}{base64url(self.payload)}.{base64url(signature)}"
 
 

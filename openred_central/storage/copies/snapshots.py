@@ -291,7 +291,6 @@ def read_only(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -64,7 +64,6 @@ class KeyFiles:
             clear(self.folder)
 
     def names(self) -> list[str]:
-        """Return the names of the files, sorted."""
         with _reported(self.folder):
             return sorted(name for name in os.listdir(self.folder) if not name.startswith(PREFIX))
 
@@ -141,7 +140,6 @@ class KeyFiles:
 
 
 def damaged(name: str, error: ValueError) -> KeyFileError:
-    """Return the error for damaged content of the key file called `name`."""
     return KeyFileError(f"the key file {name} is damaged: {error}; bring it back from a backup")
 
 
@@ -194,7 +192,6 @@ def expect_root(files: KeyFiles, on_disk: Collection[str]) -> None:
 
 
 def root_file(suite: str) -> str:
-    """Return the file name of the root key of a suite."""
     return f"root-{suite}{KEY}"
 
 
@@ -256,7 +253,6 @@ def _overwrite_and_unlink(path: Path) -> None:
 
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
-    """Raise `KeyFileError` for an error of the system."""
     try:
         yield
     except OSError as error:

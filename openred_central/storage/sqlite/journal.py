@@ -158,12 +158,10 @@ class Journal:
 
     @property
     def folding(self) -> bool:
-        """True if a fold is under way."""
         return self._folding is not None
 
     @property
     def latest_any(self) -> bool:
-        """True if `latest` has rows."""
         return self._connection.execute("SELECT 1 FROM latest LIMIT 1").fetchone() is not None
 
     def catch_up(self) -> None:

@@ -46,7 +46,6 @@ class FileLock:
 
     @property
     def held(self) -> bool:
-        """True if this process holds the lock."""
         return self._descriptor is not None
 
     @property

@@ -92,7 +92,6 @@ class SqliteStore:
 
     @property
     def location(self) -> str:
-        """The path of the database file."""
         return str(self._path)
 
     @property
@@ -138,7 +137,6 @@ class SqliteStore:
                 checking.finish()
 
     def _begin(self, connection: sqlite3.Connection) -> _Session:
-        """Go on with a new connection."""
         try:
             self._commit_number = last_commit_number(connection)
             journal = Journal(connection, self._left_alone)

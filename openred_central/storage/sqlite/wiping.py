@@ -39,7 +39,6 @@ class Wiper:
         self._warned = False
 
     def want(self) -> None:
-        """Note that a commit has deleted something."""
         self._wanted = True
 
     @property
