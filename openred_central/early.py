@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from .exit_codes import ExitCode
@@ -27,7 +27,10 @@ def begin(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, _end_at_once)
     open_standard_descriptors()
     if serves(arguments):
-        for number in _ignored():
+        numbers = [getattr(signal, name) for name in IGNORED if hasattr(signal, name)]
+        if sys.platform == "linux":
+            numbers += range(signal.SIGRTMIN, signal.SIGRTMAX + 1)
+        for number in numbers:
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -68,12 +71,3 @@ def open_standard_descriptors() -> None:
                 os.close(opened)
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
-
-
-def _ignored() -> Iterator[int]:
-    """Yield the numbers of the signals in `IGNORED` that this system has, and of its real-time signals."""
-    for name in IGNORED:
-        if number := getattr(signal, name, None):
-            yield number
-    if sys.platform == "linux":
-        yield from range(signal.SIGRTMIN, signal.SIGRTMAX + 1)

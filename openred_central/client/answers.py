@@ -95,7 +95,7 @@ class AnswerReader:
         buffer = self._buffer
         line_end = find_line_end(buffer, 0, 0, _STATUS_LINE_BYTES_MAX, "status line")
         if line_end < 0:
-            if len(buffer) > _STATUS_LINE_BYTES_MAX or not _may_begin(buffer):
+            if len(buffer) > _STATUS_LINE_BYTES_MAX or not b"HTTP/1.".startswith(buffer[:7]):
                 raise BadAnswer("the server does not speak HTTP/1.1")
             return None
         status_line = _STATUS_LINE.fullmatch(buffer, 0, line_end)
@@ -151,7 +151,3 @@ class AnswerReader:
             del buffer[: head.length]
         # Surplus bytes must not pass for the answer to the next request.
         return Answer(head.status, head.headers, body, head.keep_alive and not buffer)
-
-
-def _may_begin(buffer: bytearray) -> bool:
-    return b"HTTP/1.".startswith(buffer[:7])

@@ -96,10 +96,6 @@ class Identity:
         """Drop the session, so that the next request is signed."""
         self.session = None
 
-    def live_session(self) -> str | None:
-        """Return the session if it is likely to be accepted, or None."""
-        return self.session if self._clock.monotonic_s() < self._session_ends_s else None
-
     def headers(self, level: ProofLevel, method: str, authority: str, path: str, body: bytes) -> Headers:
         """Return the headers that prove one request at that level; call it for each time it is sent."""
         if level is ProofLevel.NOTHING:
@@ -108,8 +104,8 @@ class Identity:
             # A claim travels in clear: a sign of life carries it only where the directory demands it.
             needed = self.claim and (level is ProofLevel.NODE or self.claims_life)
             return [("Authorization", f"{CLAIM_SCHEME} {self.claim}")] if needed else []
-        if level is ProofLevel.LIFE and (session := self.live_session()):
-            return [("Authorization", f"{SESSION_SCHEME} {session}")]
+        if level is ProofLevel.LIFE and self.session and self._clock.monotonic_s() < self._session_ends_s:
+            return [("Authorization", f"{SESSION_SCHEME} {self.session}")]
         return signed_headers(method, authority, path, body, self.key, self._created(), self._nonce())
 
     def rotation_headers(

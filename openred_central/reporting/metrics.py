@@ -17,7 +17,6 @@ from ..api.caller.limiting import Refusals
 from ..api.feed.broadcast import Broadcast
 from ..directory.lifecycle import LIVE_STATES, TABLE
 from ..logs import lines_dropped
-from ..micro_engine.router import Route
 from ..storage.store import StoreState
 from ..tasks.stall_meter import StallMeter
 from .exposition import Family, Labels, choice, counter, gauge, histogram, render
@@ -69,7 +68,11 @@ def metrics_text(
             *_directory(parts),
             *_requests(parts),
             *_refusals(refusals),
-            *_certificate(parts),
+            gauge(
+                "openred_tls_certificate_expiry_timestamp_seconds",
+                "End of the public listener's certificate, in Unix time; 0 for none.",
+                parts.certificate.expires_at if parts.certificate else 0,
+            ),
             *_events(broadcast),
             *_store(parts),
             *_time(parts, stalls),
@@ -152,7 +155,7 @@ def _requests(parts: Parts) -> Iterator[Family]:
     stats = engine.stats
     answers: dict[Labels, float] = {}
     unrouted = list(stats.responses)
-    for route in sorted(engine.routes(), key=_name):
+    for route in sorted(engine.routes(), key=lambda route: (route.template, route.method)):
         for kind in _CLASSES:
             answers[_answer_labels(route.method, route.template, kind)] = route.responses[kind]
             unrouted[kind] -= route.responses[kind]
@@ -194,18 +197,6 @@ def _refusals(refusals: Refusals) -> Iterator[Family]:
     yield counter("openred_requests_limited_total", "Answers 429, by the policy violated.", limited)
     failed: dict[Labels, float] = {(("reason", name),): count for name, count in refusals.by_reason.items()}
     yield counter("openred_proofs_failed_total", "Requests whose proof failed, by reason.", failed)
-
-
-def _certificate(parts: Parts) -> Iterator[Family]:
-    yield gauge(
-        "openred_tls_certificate_expiry_timestamp_seconds",
-        "End of the public listener's certificate, in Unix time; 0 for none.",
-        parts.certificate.expires_at if parts.certificate else 0,
-    )
-
-
-def _name(route: Route) -> tuple[str, str]:
-    return route.template, route.method
 
 
 def _answer_labels(method: str, template: str, kind: int) -> Labels:

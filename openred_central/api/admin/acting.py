@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from ...clock import Now
+from ...directory.directory import Directory
 from ...micro_engine.wire.messages import Request, Response
 from .desk import AdminEndpoint, Desk
 
@@ -17,37 +21,29 @@ async def metrics(desk: Desk, request: Request) -> Response:
 METRICS = AdminEndpoint("GET", "/metrics", metrics, "metrics")
 
 
-async def wake_node(desk: Desk, request: Request, node_id: str) -> Response:
-    """Answer 200 once a sign of life of the node is noted."""
-    return await _changed(desk, node_id, "woken", desk.api.directory.wake(node_id, desk.api.now()))
+def _on_node(
+    verb: str, status: str, act: Callable[[Directory, str, Now], int], *, erases: bool = False
+) -> AdminEndpoint:
+    """Return the endpoint that does `act` to a node and answers 200 with its state once that is stored."""
+
+    async def handler(desk: Desk, request: Request, node_id: str) -> Response:
+        api = desk.api
+        if erases:
+            api.require_store()
+        durable = await api.saved(act(api.directory, node_id, api.now()))
+        slot = api.directory.nodes.registry.slot_of(node_id)
+        state = "dead" if slot is None else api.directory.nodes.registry.state(slot).wire
+        document = {"status": status, "node_id": node_id, "state": state, "durable": durable}
+        return Response.json(document, status=api.status(200, durable=durable))
+
+    return AdminEndpoint("POST", f"/admin/nodes/{{node_id}}/{verb}", handler, f"{verb} node")
 
 
-WAKE_NODE = AdminEndpoint("POST", "/admin/nodes/{node_id}/wake", wake_node, "wake node")
-
-
-async def hold_node(desk: Desk, request: Request, node_id: str) -> Response:
-    """Answer 200 once the node is held: silence no longer changes its state."""
-    return await _changed(desk, node_id, "held", desk.api.directory.hold(node_id, desk.api.now()))
-
-
-HOLD_NODE = AdminEndpoint("POST", "/admin/nodes/{node_id}/hold", hold_node, "hold node")
-
-
-async def release_node(desk: Desk, request: Request, node_id: str) -> Response:
-    """Answer 200 once the node is no longer held."""
-    return await _changed(desk, node_id, "released", desk.api.directory.release(node_id, desk.api.now()))
-
-
-RELEASE_NODE = AdminEndpoint("POST", "/admin/nodes/{node_id}/release", release_node, "release node")
-
-
-async def purge_node(desk: Desk, request: Request, node_id: str) -> Response:
-    """Answer 200 once the node is erased; a tombstone keeps its name, as after `mode=forget`."""
-    desk.api.require_store()
-    return await _changed(desk, node_id, "purged", desk.api.directory.forget(node_id, desk.api.now()))
-
-
-PURGE_NODE = AdminEndpoint("POST", "/admin/nodes/{node_id}/purge", purge_node, "purge node")
+WAKE_NODE = _on_node("wake", "woken", Directory.wake)
+HOLD_NODE = _on_node("hold", "held", Directory.hold)
+RELEASE_NODE = _on_node("release", "released", Directory.release)
+# A tombstone keeps the name, as after `mode=forget`.
+PURGE_NODE = _on_node("purge", "purged", Directory.forget, erases=True)
 
 
 async def snapshot(desk: Desk, request: Request) -> Response:
@@ -94,13 +90,3 @@ async def revoke_key(desk: Desk, request: Request, key_id: str) -> Response:
 
 
 REVOKE_KEY = AdminEndpoint("POST", "/admin/keys/{key_id}/revoke", revoke_key, "revoke key")
-
-
-async def _changed(desk: Desk, node_id: str, status: str, change: int) -> Response:
-    """Wait until a change is stored, and answer with the state of the node."""
-    api = desk.api
-    durable = await api.saved(change)
-    slot = api.directory.nodes.registry.slot_of(node_id)
-    state = "dead" if slot is None else api.directory.nodes.registry.state(slot).wire
-    document = {"status": status, "node_id": node_id, "state": state, "durable": durable}
-    return Response.json(document, status=api.status(200, durable=durable))

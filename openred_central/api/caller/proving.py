@@ -280,8 +280,9 @@ class Prover:
             if key is None:
                 raise no_key()
             self._check_signature(request, node_id, key.spki, now)
-            if not self._bears(node_id, key):
-                _check_self_certifying(node_id, key)
+            own_name = f"{SELF_CERTIFYING}{key.key_id}"
+            if _is_self_certifying(node_id) and node_id != own_name and not self._bears(node_id, key):
+                raise name_of_another_key(node_id, own_name)
             return BY_KEY
         if self.directory.is_bound(node_id) or _is_self_certifying(node_id):
             raise self.missing(request, now)
@@ -414,9 +415,3 @@ def _message(request: Request) -> Message:
 
 def _is_self_certifying(node_id: str) -> bool:
     return len(node_id) == SELF_CERTIFYING_LENGTH and node_id.startswith(SELF_CERTIFYING)
-
-
-def _check_self_certifying(node_id: str, key: NodeKey) -> None:
-    """Raise 409 if `node_id` names a key other than `key`."""
-    if _is_self_certifying(node_id) and node_id != f"{SELF_CERTIFYING}{key.key_id}":
-        raise name_of_another_key(node_id, f"{SELF_CERTIFYING}{key.key_id}")

@@ -115,7 +115,7 @@ def render(document: Json) -> str:
         *_navigation(document, entries),
         f'<main id="content"><h1>{escape(info["title"])}</h1>',
         f'<p class="soft">HTTP API, version {escape(info["version"])}. {_prose(info["summary"])}</p>',
-        *_paragraphs(info["description"]),
+        *(f"<p>{_prose(paragraph)}</p>" for paragraph in info["description"].split("\n\n")),
         '<p>For programs: <a href="/openapi.json">OpenAPI ',
         f"{escape(document['openapi'])}</a>.</p>",
         *_proofs(document["components"]["securitySchemes"]),
@@ -345,11 +345,6 @@ def _proof(way: Json) -> str:
 def _breakable(path: str) -> str:
     """Escape a path, and allow line breaks behind its slashes."""
     return escape(path).replace("/", "/<wbr>")
-
-
-def _paragraphs(text: str) -> Iterator[str]:
-    for paragraph in text.split("\n\n"):
-        yield f"<p>{_prose(paragraph)}</p>"
 
 
 def _prose(text: str) -> str:

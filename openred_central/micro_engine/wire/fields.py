@@ -143,6 +143,7 @@ def parse_header_section(raw: bytes, version: int) -> HeaderSection:
     content_length = _body_length(headers, version)
     # An HTTP/1.0 client does not know of expectations (RFC 9110 §10.1.1).
     expectations = _members(headers, "expect") if version > 10 else []
+    options = _members(headers, "connection")
     refusal = None
     if any(expectation != "100-continue" for expectation in expectations):
         refusal = CallerError(
@@ -156,7 +157,7 @@ def parse_header_section(raw: bytes, version: int) -> HeaderSection:
         version=version,
         headers=headers,
         authority=authority,
-        keep_alive=_keeps_alive(headers, version),
+        keep_alive="close" not in options and (version > 10 or "keep-alive" in options),
         content_length=content_length,
         expects_continue=bool(expectations) and refusal is None and content_length != 0,
         refusal=refusal,
@@ -177,12 +178,6 @@ def _members(headers: Headers, name: str) -> list[str]:
             f"The field {name} has more than the {LIST_MEMBERS_MAX} members allowed."
         )
     return [stripped.lower() for member in members if (stripped := member.strip(" \t"))]
-
-
-def _keeps_alive(headers: Headers, version: int) -> bool:
-    """Return whether the connection stays open behind this message (RFC 9112 §9.3)."""
-    options = _members(headers, "connection")
-    return "close" not in options and (version > 10 or "keep-alive" in options)
 
 
 def _authority(headers: Headers, version: int) -> str:
