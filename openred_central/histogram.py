@@ -20,8 +20,6 @@ class Histogram:
     all bounds. `sum_s` is the sum of all durations, in seconds.
     """
 
-    __slots__ = ("bounds", "counts", "sum_s")
-
     def __init__(self, bounds: Sequence[float] = BOUNDS_S) -> None:
         self.bounds = tuple(bounds)
         self.counts = [0] * (len(self.bounds) + 1)

@@ -52,8 +52,6 @@ class Moments:
     is `Directory.heartbeat_due_at`.
     """
 
-    __slots__ = ("_due_at", "_moment", "_now", "_time_s", "_time_s_of")
-
     def __init__(
         self, now: Callable[[], Now], time_s: Callable[[], float], due_at: Callable[[Now], float]
     ) -> None:

@@ -81,8 +81,6 @@ def charge(tat_s: float, policy: Policy, now_s: float) -> tuple[float, Verdict]:
 class Table:
     """The theoretical arrival times of at most `keys_max` keys; the least recently used one gives way."""
 
-    __slots__ = ("_keys_max", "_tats_s")
-
     def __init__(self, keys_max: int = KEYS_MAX) -> None:
         self._keys_max = keys_max
         # In the order of last use. A plain dictionary would search for its first key among all that were
@@ -125,8 +123,6 @@ class NodeLimit:
     Slot and wall time of registration identify a node, so a new node in the slot of a former one starts with
     nothing used. 16 bytes for each slot up to the highest that was charged.
     """
-
-    __slots__ = ("_registered_at", "_tats_s", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from ..storage.copies.snapshots import Snapshot, copy_database
@@ -19,8 +19,6 @@ from ..storage.sqlite.sqlite import SqliteStore
 from ..storage.store import StoreError
 
 READ_ROWS = 10_000
-
-Copy = Callable[[Path], object]
 
 
 def existing_database(database: str) -> Path:
@@ -33,22 +31,18 @@ def existing_database(database: str) -> Path:
     return path
 
 
-@contextmanager
-def reading(database: Path, progress: Callable[[int, int], None]) -> Iterator[SqliteStore]:
+def reading(database: Path, progress: Callable[[int, int], None]) -> AbstractContextManager[SqliteStore]:
     """Open a store on a copy of `database` as it is now. Raises `StoreError` where it cannot be read."""
-    with _opened_copy(database, lambda copy: copy_database(database, copy, progress)) as store:
-        yield store
+    return _opened_copy(database, lambda copy: copy_database(database, copy, progress))
 
 
-@contextmanager
-def reading_snapshot(database: Path, snapshot: Snapshot) -> Iterator[SqliteStore]:
+def reading_snapshot(database: Path, snapshot: Snapshot) -> AbstractContextManager[SqliteStore]:
     """Open a store on a copy of a snapshot of `database`. Raises `StoreError` where it cannot be read."""
-    with _opened_copy(database, lambda copy: shutil.copyfile(snapshot.database, copy)) as store:
-        yield store
+    return _opened_copy(database, lambda copy: shutil.copyfile(snapshot.database, copy))
 
 
 @contextmanager
-def _opened_copy(database: Path, make: Copy) -> Iterator[SqliteStore]:
+def _opened_copy(database: Path, make: Callable[[Path], object]) -> Iterator[SqliteStore]:
     with ExitStack() as stack:
         with reported("read", database):
             copy = stack.enter_context(scratch_folder(database.parent)) / database.name

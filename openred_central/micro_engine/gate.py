@@ -31,8 +31,6 @@ class Gate:
     Unix sockets, whose address is empty. Raises `ValueError` for a text that is no network.
     """
 
-    __slots__ = ("_by_key", "_connections_max", "_connections_per_address_max", "_exempt_networks", "open")
-
     def __init__(
         self,
         connections_max: int,

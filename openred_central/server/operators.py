@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..api.admin.admission import Admission, Hosts, OperatorsOptions
-from ..api.admin.desk import Desk
+from ..api.admin.admission import Admission, Desk, Hosts, OperatorsOptions
 from ..api.admin.routes import install
 from ..api.service import Api
 from ..clock import Clock

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ...clock import Now
 from ...directory.directory import Directory
 from ...micro_engine.wire.messages import Request, Response
-from .desk import AdminEndpoint, Desk
+from .admission import AdminEndpoint, Desk
 
 # The text format of Prometheus.
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from ...errors import CallerError
 from ...limits.origins import IPAddress, parse_address
 from ...logs import AUDIT
 from ...micro_engine.wire.messages import Request, Response
+from ..service import Api
 
 log = logging.getLogger(AUDIT)
 
@@ -144,3 +145,27 @@ class Admission:
             node = "" if subject is None else f" {json.dumps(subject)}"
             log.info("operator at %s: %s%s: %s", who, action, node, outcome)
         return response
+
+
+class Desk(NamedTuple):
+    """The operators' view of the server.
+
+    `metrics` makes the text of ``GET /metrics``; `snapshot` takes a snapshot and returns its description;
+    `rotate_keys` replaces the key that signs tokens; `revoke_key` revokes a key by its id. All but `metrics`
+    raise `CallerError`.
+    """
+
+    api: Api
+    metrics: Callable[[], bytes]
+    snapshot: Callable[[], Awaitable[Mapping[str, Any]]]
+    rotate_keys: Callable[[], Awaitable[None]]
+    revoke_key: Callable[[str], Awaitable[None]]
+
+
+class AdminEndpoint(NamedTuple):
+    """One endpoint for operators, declared beside its handler; `action` is its name in the audit log."""
+
+    method: str
+    path: str
+    handler: Callable[..., Coroutine[Any, Any, Response]]
+    action: str

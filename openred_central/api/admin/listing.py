@@ -14,7 +14,7 @@ from ...wording import rfc3339
 from ..wire import values
 from ..wire.describing import describe, explain
 from ..wire.fields import Field, Fields
-from .desk import AdminEndpoint, Desk
+from .admission import AdminEndpoint, Desk
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000

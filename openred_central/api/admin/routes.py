@@ -8,8 +8,7 @@ from typing import Any
 from ...micro_engine.engine import Engine
 from ...micro_engine.wire.messages import Request, Response
 from . import acting, listing
-from .admission import Admission
-from .desk import AdminEndpoint, Desk
+from .admission import AdminEndpoint, Admission, Desk
 
 METRICS = acting.METRICS
 ADMIN_ENDPOINTS = (

@@ -80,8 +80,6 @@ class Refusals:
 class _ByAddress:
     """One policy for each client address, and `NETWORK_FACTOR` times it for each /48 of IPv6."""
 
-    __slots__ = ("_network_policy", "_table", "policy")
-
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._network_policy = policy.times(NETWORK_FACTOR)
@@ -102,8 +100,6 @@ class _ByAddress:
 
 class _ByNode:
     """One policy for each node: for requests that the node proved, and for all others that name it."""
-
-    __slots__ = ("_proved", "_unproved")
 
     def __init__(self, policy: Policy) -> None:
         self._proved, self._unproved = NodeLimit(policy), NodeLimit(policy)

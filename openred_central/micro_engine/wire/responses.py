@@ -58,8 +58,6 @@ class ResponseEncoder:
     Keep-Alive. `tick` must be called once a second with the wall time.
     """
 
-    __slots__ = ("_date", "_keep", "_server_name", "heads")
-
     def __init__(self, server_name: str, idle_timeout_s: float, wall_s: float) -> None:
         if _FORBIDDEN.search(server_name):
             raise ValueError(f"the server name {server_name!r} has a control character")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from openred_central.api.admin.admission import Admission
-from openred_central.api.admin.desk import Desk
+from openred_central.api.admin.admission import Admission, Desk
 from openred_central.api.admin.routes import install
 from openred_central.errors import CallerError
 from openred_central.micro_engine.router import Router
