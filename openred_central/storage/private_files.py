@@ -138,7 +138,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         # A renamed folder is finished, and stays.
-        _remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
 
 
@@ -147,7 +147,7 @@ def clear(parent: Path) -> None:
     for folder in parent.glob(f"{PREFIX}*"):
         descriptor = _lock(folder)
         if descriptor is not None:
-            _remove(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)
 
 
@@ -155,7 +155,7 @@ def discard(folder: Path) -> None:
     """Remove a finished `folder` so that no crash leaves a part of it under its name."""
     condemned = _new_folder(folder.parent)
     folder.rename(condemned)
-    _remove(condemned)
+    shutil.rmtree(condemned, ignore_errors=True)
 
 
 def _place_new(new: Path, path: Path) -> None:
@@ -186,10 +186,6 @@ def _new_folder(parent: Path) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     give(folder, parent)
     return folder
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(folder: Path) -> int | None:
