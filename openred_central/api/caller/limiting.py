@@ -190,7 +190,7 @@ class Limits:
         """
         limit = self._limit_of(self._heartbeat, request, proved)
         if limit is None:
-            return _charge_nothing
+            return lambda slot: ()
 
         def charged(slot: int) -> HeaderFields | None:
             verdict = self._charge(limit, slot)

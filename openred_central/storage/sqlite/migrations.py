@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import struct
+
+from ...encoding import TOKEN_ID
 
 # By the version that each step begins with.
 MIGRATIONS: dict[int, tuple[str, ...]] = {
@@ -29,7 +30,6 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
 }
 # The parts of the former secret: the id of a token, and when it expires.
 _REVOCATION = struct.Struct("<22sd")
-_TOKEN_ID = re.compile(rb"[A-Za-z0-9_-]{22}")
 
 
 def migrate_from(connection: sqlite3.Connection, version: int) -> None:
@@ -52,7 +52,7 @@ def _move_revocations(connection: sqlite3.Connection) -> None:
         (token_id.decode("ascii"), expires_at)
         for token_id, expires_at in found
         # NaN is not equal to itself, and no row could hold it.
-        if _TOKEN_ID.fullmatch(token_id) and expires_at == expires_at
+        if TOKEN_ID.fullmatch(token_id.decode("latin-1")) and expires_at == expires_at
     ]
     connection.executemany("REPLACE INTO revocation VALUES (?, ?)", sound)
     if len(sound) * _REVOCATION.size == len(row[0]):
