@@ -34,7 +34,7 @@ from .population import BATCH_ROWS, batch, filled, record, records
 from .suite.databases import select_s
 
 MEASURED_S = 1.0
-BEATS = 10_000
+SIGNS = 10_000
 LOAD_ROWS_MAX = 10_000
 
 
@@ -131,11 +131,11 @@ def print_load(folder: Path, rows: int) -> None:
     path = folder / f"load-{rows}.db"
     store = filled(path, records(rows))
     print(f"\n{rows:,} records in {path.stat().st_size / 2**20:,.0f} MiB")
-    beats = signs_of_life(rows, BEATS)
-    journal_s, table_s = min(commit_s(store, beats) for _ in range(3)), update_s(path, beats)
-    print(f"{BEATS:,} signs of life of random nodes {journal_s * 1e3:8.1f} ms", end="")
+    signs = signs_of_life(rows, SIGNS)
+    journal_s, table_s = min(commit_s(store, signs) for _ in range(3)), update_s(path, signs)
+    print(f"{SIGNS:,} signs of life of random nodes {journal_s * 1e3:8.1f} ms", end="")
     print(f"   an UPDATE takes {table_s * 1e3:.0f} ms")
-    journaled = min(rows, FOLD_SIGNS - 4 * BEATS)
+    journaled = min(rows, FOLD_SIGNS - 4 * SIGNS)
     commit_s(store, signs_of_life(rows, journaled))
     killed = folder / "killed.db"
     for ending in ("", "-wal"):
@@ -158,7 +158,7 @@ def print_load(folder: Path, rows: int) -> None:
         file.unlink()
     print(f"open and check                         {open_s:8.2f} s")
     print(f"bare SELECT of all rows                {bare_s:8.2f} s")
-    print(f"load, with {journaled + 3 * BEATS:,} signs of life      {load_s:8.2f} s", end="")
+    print(f"load, with {journaled + 3 * SIGNS:,} signs of life      {load_s:8.2f} s", end="")
     print(f"    {load_s / bare_s:.2f} bare SELECTs; without reading the journal {again_s:.2f} s")
     print(f"fold them in {len(steps):,} steps                 {sum(steps):8.2f} s", end="")
     middle, late, longest = (steps[int(len(steps) * part)] * 1e3 for part in (0.5, 0.95, 0.999))

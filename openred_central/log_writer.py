@@ -1,8 +1,8 @@
-"""Lines brought to a descriptor by a thread of its own, so that nobody waits for the reader of the log.
+"""Write the log in a thread of its own, so that the event loop never waits for the reader of the log.
 
-A pipe that nobody empties, a terminal that was stopped, a slow disk: each holds up a write for as long as it
-likes. The event loop must not stand still meanwhile. So lines wait in a bounded queue; beyond the bound they
-are dropped and counted, and one line tells how many there were as soon as lines go out again.
+A full pipe, a stopped terminal or a slow disk can hold up a write for any time. So lines wait in a bounded
+queue. Lines beyond the bound are dropped and counted; as soon as lines can be written again, one line reports
+how many are missing.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 WAITING_BYTES_MAX: Final = 1 << 20
-# One system call is given at most so many.
+# One system call writes at most so many bytes.
 WRITE_BYTES_MAX: Final = 1 << 16
-# How long an end waits for the reader of the log.
+# How long the end of the process waits for the reader of the log.
 FLUSH_S_MAX: Final = 1.0
 
 
 class _Line(NamedTuple):
-    """One line with its line end; `missing` is how many dropped lines it tells of, 0 for any other line."""
+    """A line with its line end; `missing` is the number of dropped lines that it reports, usually 0."""
 
     text: bytes
     missing: int
 
 
 class LogWriter:
-    """Writes lines to `descriptor` in the order in which they are put, and never lets `put` wait.
+    """The writer of lines to `descriptor`, in the order of `put`, which never waits.
 
-    `gap` returns the line that tells how many lines were dropped. The thread is made at once, and ends with
-    the process. `dropped` counts the lines that were lost, also those that the descriptor refused.
+    `gap` returns the line that reports so many dropped lines. The thread starts at once, and ends with the
+    process. `dropped` counts the lines that were lost, also those that the descriptor refused.
     """
 
     def __init__(self, descriptor: int, gap: Callable[[int], bytes]) -> None:
@@ -44,25 +44,25 @@ class LogWriter:
         self._lines: deque[_Line] = deque()
         # Bytes of the lines above, and of those that are being written.
         self._waiting_bytes = 0
-        self._untold = 0
-        # True if the descriptor took the beginning of a line and refused its end.
+        self._unreported = 0
+        # True if only the beginning of a line was written.
         self._torn = False
         # A daemon: a reader that never reads must not hold up the end of the process.
         threading.Thread(target=self._run, name="log writer", daemon=True).start()
 
     def put(self, text: bytes) -> None:
-        """Have the line `text`, with its line end, written; or drop it where too much waits already."""
+        """Queue the line `text`, with its line end; drop it if too much waits already."""
         with self._changed:
             too_much = self._waiting_bytes + len(text) > WAITING_BYTES_MAX
-            # The gap is told where the lines are missing: nothing gets in between.
-            if too_much or (self._untold and self._waiting_bytes):
+            # Report the gap exactly where lines are missing: no line gets in between.
+            if too_much or (self._unreported and self._waiting_bytes):
                 self._lose(_Line(text, 0))
                 return
-            self._tell_gap()
+            self._report_gap()
             self._take(_Line(text, 0))
 
     def flush(self, timeout_s: float = FLUSH_S_MAX) -> bool:
-        """Wait until every line is out, for `timeout_s` seconds at most. Returns whether all are."""
+        """Wait until every line is written, for `timeout_s` seconds at most. Return whether all are."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting_bytes, timeout_s)
 
@@ -73,11 +73,11 @@ class LogWriter:
 
     def _lose(self, line: _Line) -> None:
         self.dropped += not line.missing
-        self._untold += line.missing or 1
+        self._unreported += line.missing or 1
 
-    def _tell_gap(self) -> None:
-        if self._untold:
-            missing, self._untold = self._untold, 0
+    def _report_gap(self) -> None:
+        if self._unreported:
+            missing, self._unreported = self._unreported, 0
             self._take(_Line(self._gap(missing), missing))
 
     def _run(self) -> None:
@@ -88,11 +88,11 @@ class LogWriter:
             with self._changed:
                 all_out = self._settle(lines, written)
                 if all_out:
-                    self._tell_gap()
+                    self._report_gap()
                 self._changed.notify_all()
 
     def _next(self) -> list[_Line]:
-        """Wait for lines, and take as many as one write is to take, at least one."""
+        """Wait for lines, and return as many as one write takes, at least one."""
         with self._changed:
             self._changed.wait_for(lambda: self._lines)
             lines = [self._lines.popleft()]
@@ -103,7 +103,7 @@ class LogWriter:
             return lines
 
     def _settle(self, lines: Sequence[_Line], written: int) -> bool:
-        """Take note that of `lines` the first `written` bytes are out. Returns whether that is all."""
+        """Note that the first `written` bytes of `lines` are written. Return whether that is all."""
         for line in lines:
             self._waiting_bytes -= len(line.text)
             if written < len(line.text):
@@ -115,13 +115,13 @@ class LogWriter:
         return written == 0
 
     def _write(self, content: bytes) -> int:
-        """Write `content`, however long that takes. Returns how many bytes of it were taken."""
+        """Write `content`, however long that takes. Return how many of its bytes were written."""
         left = memoryview(content)
         with contextlib.suppress(OSError):
             while left:
                 try:
                     left = left[os.write(self._descriptor, left) :]
                 except BlockingIOError:
-                    # Somebody who has the same pipe made it non-blocking.
+                    # Another process with the same pipe made it non-blocking.
                     select.select([], [self._descriptor], [])
         return len(content) - len(left)

@@ -46,8 +46,8 @@ access_log = logging.getLogger("openred.access")
 def shown(text: str, characters_max: int = SHOWN_CHARACTERS_MAX) -> str:
     r"""Return `text` for use within a line: cut to `characters_max`, escaped as in a Python literal.
 
-    Escaped are the backslash, so that an escape can be told from one that was sent, and everything that is
-    not printable: control characters (C0, DEL, C1), line separators, marks of direction, unpaired surrogates.
+    The backslash is escaped, so that no text can imitate an escape, and so is everything that is not
+    printable: control characters (C0, DEL, C1), line separators, marks of direction, unpaired surrogates.
     """
     cut = text if len(text) <= characters_max else text[:characters_max] + "…"
     return printable(cut, escaped="\\")
@@ -224,7 +224,7 @@ def takes_colours(environment: Mapping[str, str]) -> bool:
 
 
 class LogHandler(logging.Handler):
-    """Hands each line to a `LogWriter` for `descriptor`, so that nobody waits who logs."""
+    """The handler that passes each line to a `LogWriter` for `descriptor`, so that logging never waits."""
 
     def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
         super().__init__()
@@ -233,47 +233,46 @@ class LogHandler(logging.Handler):
 
     @property
     def dropped(self) -> int:
-        """How many lines were dropped, since nobody read them or they could not be written."""
+        """Return how many lines were dropped, because they were not read or could not be written."""
         return self._writer.dropped
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have `record` written as soon as the lines before it are."""
+        """Queue `record` behind the lines before it."""
         try:
             self._writer.put(self._line(record))
         except Exception:  # noqa: BLE001
             self.handleError(record)
 
     def flush(self) -> None:
-        """Wait a moment for what has not been written; `logging.shutdown` does so at the end."""
+        """Wait a moment for lines that are not written yet; `logging.shutdown` calls this."""
         self._writer.flush()
 
     def _line(self, record: logging.LogRecord) -> bytes:
-        # Where a character has no form in UTF-8, the line still must not get lost.
+        # A character without a form in UTF-8 must not lose the line.
         return f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
 
     def _gap(self, lines: int) -> bytes:
-        said = "%d lines are missing here: they could not be written, or nobody read what was before them"
-        return self._line(logging.LogRecord(_log.name, logging.WARNING, "", 0, said, (lines,), None))
+        text = "%d lines are missing here: they could not be written, or the lines before them were not read"
+        return self._line(logging.LogRecord(_log.name, logging.WARNING, "", 0, text, (lines,), None))
 
 
 def lines_dropped() -> int:
-    """How many lines this process has dropped; 0 where somebody else has configured the log."""
+    """Return how many lines this process has dropped, 0 if another program configured the log."""
     return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, LogHandler))
 
 
 def configure(kind: str, level: str, stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Let all that is logged from `level` on go to `stream`, in the form of `kind` (see `formatter_for`).
+    """Log everything from `level` on to `stream`, in the form of `kind` (see `formatter_for`).
 
-    Lines are written by a thread of their own (see `log_writer`), straight to the descriptor of `stream`.
-    Acts of operators (`AUDIT`) are logged at every level. Warnings of Python, and errors that end the process
-    or a thread, go there as well. Return False, and change nothing, where the log is configured already.
+    A thread writes the lines straight to the descriptor of `stream` (see `log_writer`). Acts of operators
+    (`AUDIT`) are logged at every level. Warnings of Python, and errors that end the process or a thread, are
+    logged as well. Return False, and change nothing, if the log is configured already.
     """
     root = logging.getLogger()
     if root.handlers:
         return False
     root.addHandler(LogHandler(stream.fileno(), formatter_for(kind, stream, environment)))
     root.setLevel(level.upper())
-    # Acts of operators are logged at every level.
     logging.getLogger(AUDIT).setLevel(logging.INFO)
     sys.excepthook = _log_end
     threading.excepthook = _log_thread_end
@@ -286,7 +285,7 @@ _log = logging.getLogger("openred")
 
 
 def _log_end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """In the place of `sys.excepthook`."""
+    """Log an error that ends the process, in place of `sys.excepthook`."""
     _log.critical("ended by an error: %s", kind.__name__, exc_info=(kind, error, traceback))
 
 
@@ -299,7 +298,7 @@ def _log_thread_end(ended: threading.ExceptHookArgs) -> None:
 
 def _log_unraisable(raised: Any) -> None:
     error = (raised.exc_type, raised.exc_value, raised.exc_traceback)
-    _log.error("an error where nobody could take it: %r", raised.object, exc_info=error)
+    _log.error("an error that no code could handle: %r", raised.object, exc_info=error)
 
 
 def _log_warning(

@@ -69,8 +69,8 @@ def rfc3339(wall_s: float) -> str:
 def _format_minute(minute: int) -> str:
     if len(_minutes) >= _MINUTES_KEPT_MAX:
         _minutes.clear()
-    told = (_EPOCH + timedelta(minutes=minute)).replace(tzinfo=None).isoformat(timespec="minutes")
-    return _minutes.setdefault(minute, f"{told}:")
+    shown = (_EPOCH + timedelta(minutes=minute)).replace(tzinfo=None).isoformat(timespec="minutes")
+    return _minutes.setdefault(minute, f"{shown}:")
 
 
 def parse_rfc3339(text: str) -> float:

@@ -33,7 +33,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
     session = None if repeated is None else repeated.session.text
     registry = api.directory.nodes.registry
     slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
-    moment, beat, advice_s = api.moments.current, api.directory.heartbeat, api.heartbeat_advice_s
+    moment, heartbeat, advice_s = api.moments.current, api.directory.heartbeat, api.heartbeat_advice_s
     charge = api.limits.repeated_heartbeat_charge(request, proved=repeated is not None)
 
     def answer(node_id: str) -> Answered | None:
@@ -47,7 +47,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
         if limits is None:
             # Nothing was charged; the handler refuses the request.
             return None
-        beat(slot, now)
+        heartbeat(slot, now)
         return reply(node_id, _ACTIVE, times, advice_s(), NOTED, session), limits
 
     return answer

@@ -19,9 +19,9 @@ from .caller.proving import Prover
 from .feed.broadcast import Broadcast
 from .wire.caching import StaticDocument
 
-# The advised pace is spread by this share to either side, so that nodes do not beat in step.
+# The advised pace is spread by this share to either side, so that heartbeats of many nodes do not coincide.
 ADVICE_SPREAD = 0.1
-# The tolerance has to cover two heartbeats, whatever an operator advises.
+# The tolerance must cover two heartbeats, whatever pace the operator sets.
 HEARTBEATS_PER_TOLERANCE = 2
 # Advice is in whole seconds from here on.
 WHOLE_ADVICE_S_MIN = 10.0

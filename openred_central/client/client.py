@@ -51,7 +51,7 @@ class Client:
 
     Methods return the answer of the directory, see ``docs/http-api.md``. They raise `ProblemError` where it
     refuses, `RetryLater` where it would accept the request later, `ClockError` where its time is more than a
-    day from ours, `ConnectionFailed` where nobody answers, and `BadAnswer` where the answer is not a
+    day from ours, `ConnectionFailed` without an answer, and `BadAnswer` where the answer is not a
     directory's, or `ForeignAnswer` where it is a proxy's. All of them are `ClientError`.
 
     Methods may run concurrently in one event loop; when that has ended, in another one. The client uses and

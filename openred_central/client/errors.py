@@ -1,4 +1,4 @@
-"""Errors of a client: nobody answers, something else than a directory answers, or the directory refuses."""
+"""Errors of a client: no answer, an answer of something else than a directory, or a refusal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OWN_PROBLEMS = ("urn:openred:problem:", "https://iana.org/assignments/http-prob
 
 
 class ConnectionFailed(ClientError):
-    """Nobody answers, or not in time. The message says where, and what to look at."""
+    """There is no answer in time. The message names the address, and what to look at."""
 
 
 class ForeignAnswer(BadAnswer):

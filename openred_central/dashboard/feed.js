@@ -34,7 +34,7 @@ class Feed {
     source.addEventListener("open", () => this.ask());
     listen("figures", (document) => {
       this.on.figures(document);
-      this.tell();
+      this.report();
     });
     listen("history", (document) => this.on.history(document));
     listen("transition", (document, id) => this.once(id, () => this.on.transition(document)));
@@ -63,7 +63,7 @@ class Feed {
   watch() {
     const wait_s = this.quiet ? POLL_S : STATS_S;
     if (Date.now() - this.asked >= wait_s * 1000) this.ask();
-    this.tell();
+    this.report();
   }
 
   /** Whether no live figures arrive. */
@@ -86,15 +86,15 @@ class Feed {
       if (this.quiet) this.on.figures(figuresOf(stats, this.before));
       this.before = stats;
     } catch {
-      // The server is not reachable; `tell` reports it.
+      // The server is not reachable; `report` reports it.
     } finally {
       this.asking = false;
       if (this.quiet) this.answered = answered;
-      this.tell();
+      this.report();
     }
   }
 
-  tell() {
+  report() {
     const last = Math.max(this.heard.live, this.heard.polled);
     const stale = this.answered === false || Date.now() - Math.max(last, this.began) > STALE_S * 1000;
     const live = !this.quiet && this.heard.live > 0;

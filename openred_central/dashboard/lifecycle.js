@@ -76,12 +76,12 @@ class LifeCycle {
       const on = sum((kind) => kind.from === state && kind.reason === "deadline");
       if (row.way) say(row.on, short.format(on));
       const back = sum((kind) => returned(kind) && (state === "active" || kind.from === state));
-      tell(row.back, back, "came back");
+      showCount(row.back, back, "came back");
       if (state === "active") row.back.append(element("i", { "aria-hidden": "true" }));
     }
-    tell(this.rows.get("active").beside, sum((kind) => kind.from === "absent" || kind.from === "dead" && kind.to === "active"), "registered");
-    tell(this.rows.get("coma").beside, sum((kind) => kind.reason === "left"), "left on request");
-    tell(this.rows.get("dead").beside, sum((kind) => kind.reason === "forgotten" && kind.to === "dead"), "erased");
+    showCount(this.rows.get("active").beside, sum((kind) => kind.from === "absent" || kind.from === "dead" && kind.to === "active"), "registered");
+    showCount(this.rows.get("coma").beside, sum((kind) => kind.reason === "left"), "left on request");
+    showCount(this.rows.get("dead").beside, sum((kind) => kind.reason === "forgotten" && kind.to === "dead"), "erased");
   }
 
   pulse({ from, to, reason }) {
@@ -95,6 +95,6 @@ class LifeCycle {
 }
 
 /** Show a count with its meaning; nothing for zero. */
-function tell(place, number, what) {
+function showCount(place, number, what) {
   place.replaceChildren(...(number ? [element("b", {}, short.format(number)), ` ${what}`] : []));
 }

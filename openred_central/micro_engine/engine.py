@@ -46,7 +46,7 @@ class Engine:
 
         engine.run(port=8000)
 
-    `limits` are the deadlines and caps, `clock` tells the time. `new_request_id` makes the id of a request
+    `limits` are the deadlines and caps, `clock` reads the time. `new_request_id` makes the id of a request
     that came without ``X-Request-Id``, for its caller and the log; by default they are counted. `observer` is
     called with exchanges, for an access log. `places_kept` of the connections allowed are for those to come:
     if they are taken, the connection that has waited longest for a request is closed. Without `fast_path`,

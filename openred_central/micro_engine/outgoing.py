@@ -69,7 +69,7 @@ class Outgoing:
         """Write all that `chunks` yields, each piece at once, and close `chunks` whatever happens.
 
         `chunked` frames the pieces and ends them with the last chunk (RFC 9112 §7.1). It is missing if
-        `chunks` raised or this was cancelled, so that the client can tell a cut body from a whole one.
+        `chunks` raised or this was cancelled, so that the client can distinguish a cut body from a whole one.
 
         A client that left is noticed when a piece is written to it: a stream that may pause for long should
         send something now and then, such as a comment line in an event stream.

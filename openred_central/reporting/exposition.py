@@ -77,8 +77,8 @@ def render(families: Iterable[Family]) -> bytes:
         lines.append(f"# HELP {name} {_escaped(meaning)}")
         lines.append(f"# TYPE {name} {kind}")
         for suffix, labels, value in samples:
-            told = ",".join(f'{label}="{_escaped(text, quotes=True)}"' for label, text in labels)
-            lines.append(f"{name}{suffix}{f'{{{told}}}' if told else ''} {_number(value)}")
+            labelled = ",".join(f'{label}="{_escaped(text, quotes=True)}"' for label, text in labels)
+            lines.append(f"{name}{suffix}{f'{{{labelled}}}' if labelled else ''} {_number(value)}")
     return "\n".join([*lines, ""]).encode("utf-8")
 
 

@@ -124,11 +124,11 @@ class LiveFigures:
 
     def _counts(self) -> _Counts:
         stats = self._parts.engine.stats
-        beats = (route for route in self._parts.engine.routes() if route.template == HEARTBEAT)
+        heartbeats = (route for route in self._parts.engine.routes() if route.template == HEARTBEAT)
         return _Counts(
             self._parts.clock.monotonic_s(),
             stats.requests,
-            sum(route.responses[2] for route in beats),
+            sum(route.responses[2] for route in heartbeats),
             sum(self._parts.directory.nodes.transitions.counts.values()),
             list(stats.latency.counts),
         )

@@ -61,7 +61,7 @@ def _is_live(entry: bytes, now: Now) -> bool:
 
 
 class ReplayRings:
-    """The rings of all nodes that have lately proven who they are, by node id and key id."""
+    """The rings of all nodes with recent proofs, by node id and key id."""
 
     def __init__(self, rings_max: int = RINGS_MAX) -> None:
         self._rings_max = rings_max

@@ -62,8 +62,8 @@ async def list_nodes(desk: Desk, request: Request) -> Response:
             rows.append(row(directory, slot, now))
         slot += 1
     following = str(slot) if slot < registry.slots_count else None
-    told = {"nodes": rows, "next": following, "nodes_total": len(registry)}
-    return Response.json({**told, "ignored": query.ignored} if query.ignored else told)
+    answer = {"nodes": rows, "next": following, "nodes_total": len(registry)}
+    return Response.json({**answer, "ignored": query.ignored} if query.ignored else answer)
 
 
 LIST_NODES = AdminEndpoint("GET", "/admin/nodes", list_nodes, "list nodes")

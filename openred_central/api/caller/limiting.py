@@ -217,7 +217,7 @@ class Limits:
                 429,
                 "rate_limited",
                 "The limit of nodes from your network is reached; "
-                "known nodes may still update, beat and revive.",
+                "known nodes may still update, send heartbeats and revive.",
                 suggestion="Remove nodes that are gone, or register from another network.",
                 headers=(("Retry-After", str(NETWORK_RETRY_AFTER_S)),),
                 problem_type=QUOTA_EXCEEDED,

@@ -272,6 +272,6 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
             return {"$ref": reference, "description": description, **rest}
         case {"allOf": [dict(only)], "description": description}:
             rest = {name: value for name, value in schema.items() if name not in ("allOf", "description")}
-            told = only.get("description")
-            return {**only, **rest, "description": f"{description} {told}" if told else description}
+            further = only.get("description")
+            return {**only, **rest, "description": f"{description} {further}" if further else description}
     return schema

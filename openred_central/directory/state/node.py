@@ -91,11 +91,11 @@ class SignOfLife(NamedTuple):
 
 
 class Tombstone(NamedTuple):
-    """The remains of a dead node: enough to answer for its name, too little to reveal who it was.
+    """The remains of a dead node: enough to answer for its name, too little to reveal its data.
 
     `id_hash` is made by `hash_id`. `key_fingerprint` names the key that may register the name again at once.
     `died_at` is wall time, `died_s` attended seconds; `reason` is the wire name of the event. `revision`
-    tells which is newer, a record or a tombstone of the same name. Only PROVEN remains of `flags`. `next_key`
+    shows which is newer, a record or a tombstone of the same name. Only PROVEN remains of `flags`. `next_key`
     is as in `Record` and binds the next bearer of the name.
     """
 

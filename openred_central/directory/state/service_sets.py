@@ -74,7 +74,7 @@ class ServiceSets:
         """Return the number of the set of each node; services and regions are in UTF-8."""
         services, regions = list(services), list(regions)
         if len(kinds := set(regions)) == 1:
-            # Usually all share one region, and the services alone tell the sets apart.
+            # Usually all share one region, and the services alone distinguish the sets.
             region = kinds.pop().decode()
             numbers = {
                 names: self.acquire(names.decode(), region, nodes)

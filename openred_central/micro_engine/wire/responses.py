@@ -54,8 +54,8 @@ def chunk(piece: bytes) -> bytes:
 class ResponseEncoder:
     """Makes the bytes of responses; all that does not change within a second is kept ready.
 
-    `server_name` is the value of the Server field; `idle_timeout_s`, rounded down, what clients are told in
-    Keep-Alive. `tick` must be called once a second with the wall time.
+    `server_name` is the value of the header Server; `idle_timeout_s`, rounded down, is that of Keep-Alive.
+    `tick` must be called once a second with the wall time.
     """
 
     def __init__(self, server_name: str, idle_timeout_s: float, wall_s: float) -> None:

@@ -1,7 +1,7 @@
 """Checks of the files of an open database: by what they are, not by their names.
 
-If a file is removed, replaced or cut, no call fails: the process keeps writing to a file that nobody else
-will find, or SQLite serves from memory until nothing fits together.
+If a file is removed, replaced or cut, no call fails: the process keeps writing to a file that no other
+process finds, or SQLite serves from memory until nothing fits together.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class FileLength:
     def check(self, descriptor: int, connection: sqlite3.Connection) -> None:
         """Raise `StoreError` where a part of the open file `descriptor` was cut off.
 
-        `connection` tells the length it must have: a VACUUM makes the file shorter, too.
+        `connection` knows the required length: a VACUUM makes the file shorter, too.
         """
         found = os.fstat(descriptor).st_size
         if found < self._bytes and found < _bytes_expected(connection):
