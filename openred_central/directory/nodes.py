@@ -290,7 +290,7 @@ class Nodes:
         self.registry.remove(slot)
         self.deadlines.disarm(slot)
 
-    def forget_tombstone(self, tombstone: Tombstone, *, at: float, at_s: float) -> None:
+    def end_tombstone(self, tombstone: Tombstone, *, at: float, at_s: float) -> None:
         """Note the end of a tombstone that was removed from `tombstones`."""
         to_state = next_state(State.DEAD, Event.DEADLINE)
         self.changes.note(tombstone.id_hash)

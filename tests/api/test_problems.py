@@ -39,6 +39,6 @@ def test_the_documents_give_the_status_of_each_error() -> None:
 
 def test_a_problem_document_is_as_described() -> None:
     error = CallerError(
-        400, "bad_request", "It is wrong.", suggestion="Mend it.", fields={"port": "has to be a number"}
+        400, "bad_request", "It is wrong.", suggestion="Fix it.", fields={"port": "has to be a number"}
     )
     Draft202012Validator(PROBLEM).validate(error.problem())

@@ -122,7 +122,7 @@ def test_the_end_of_a_tombstone_is_reported_by_its_hash() -> None:
     directory.nodes.transitions.take()
     tombstone = directory.nodes.tombstones.lift(hash_id("a"))
     assert tombstone is not None
-    directory.nodes.forget_tombstone(tombstone, at=9.0, at_s=8.0)
+    directory.nodes.end_tombstone(tombstone, at=9.0, at_s=8.0)
     assert directory.nodes.transitions.take() == [
         Transition(9.0, 8.0, f"#{hash_id('a')}", State.DEAD, State.ABSENT, "deadline")
     ]

@@ -34,8 +34,8 @@ from .mass_silence import MassSilence
 PROBE_ANSWER_S: Final = 60.0
 # Delay of a probe that we could not make, for our own reasons.
 POSTPONE_S: Final = 300.0
-# From this many due nodes on, moving them on together is cheaper.
-CROWD: Final = 8
+# From this many expired nodes on, changing their state together is cheaper.
+TOGETHER_MIN: Final = 8
 # The errors that a broken record may raise in any code that reads it.
 BROKEN: Final = (InternalBug, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -206,7 +206,7 @@ class Expiry:
         """
         nodes = self._nodes
         if (
-            len(slots) < CROWD
+            len(slots) < TOGETHER_MIN
             or self._probing
             or not self.silence.believes(len(slots), len(nodes.registry), now)
         ):
@@ -309,7 +309,7 @@ class Expiry:
             if tombstone is None:
                 return handled
             ends_s = self._nodes.tombstones.ends_s(tombstone)
-            self._nodes.forget_tombstone(tombstone, at=now.wall_at(ends_s), at_s=ends_s)
+            self._nodes.end_tombstone(tombstone, at=now.wall_at(ends_s), at_s=ends_s)
         return limit
 
 
