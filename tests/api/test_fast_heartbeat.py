@@ -149,7 +149,7 @@ ACT = st.tuples(
     ),
     NODES,
 )
-# What a heartbeat names, and its credential: usually one node, with its own session if it has one.
+# The nodes that heartbeats name, and their credential: usually one node, with its own session if it has one.
 OWN = st.sampled_from(NAMES[:3]).map(lambda name: ([name], name if name in KEYS else "nothing"))
 ANY = st.tuples(st.lists(NODES, min_size=1, max_size=3), st.sampled_from(CREDENTIALS))
 HEARTBEATS = OWN | OWN | OWN | ANY
