@@ -1,4 +1,4 @@
-"""Lines go out in order, whoever puts them never waits, and what is lost is counted and told."""
+"""Lines are written in order, `put` never waits, and lost lines are counted and reported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_lines_of_threads_arrive_whole_and_in_order(tmp_path: Path) -> None:
         assert [number for owner, number in lines if owner == name] == list(range(200))
 
 
-def test_a_stalled_reader_blocks_nobody_and_learns_of_lost_lines(
+def test_a_stalled_reader_blocks_no_caller_and_learns_of_lost_lines(
     stalled: tuple[int, LogWriter],
 ) -> None:
     reading, writer = stalled

@@ -127,7 +127,7 @@ def test_text_lines_hold_time_level_logger_and_message() -> None:
     assert line == "2027-01-15T08:00:00.250Z warning openred.test: 3 nodes in 0.2 s"
 
 
-def test_a_line_of_json_tells_the_same() -> None:
+def test_a_json_line_has_all_fields() -> None:
     assert orjson.loads(
         JsonFormatter().format(record("%d nodes", 3, fields={"status": 200, "path": "/a"}))
     ) == {
@@ -313,7 +313,7 @@ def test_acts_of_operators_are_logged_at_every_level(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["text", "json"])
 def test_unread_lines_are_dropped_counted_and_reported(kind: str) -> None:
-    """The pipe is full and nobody empties it: whoever logs goes on all the same."""
+    """The pipe is full and never read, but logging does not wait."""
     reading, writing = os.pipe()
     with (
         unconfigured() as root,
@@ -345,7 +345,7 @@ def test_a_line_that_cannot_be_made_ends_nothing(tmp_path: Path, capsys: pytest.
     assert (tmp_path / "log").read_text().endswith("root: what comes next\n")
 
 
-def test_a_log_that_somebody_has_configured_is_left_alone() -> None:
+def test_a_log_configured_by_another_program_is_left_alone() -> None:
     handler = logging.NullHandler()
     with unconfigured() as root:
         root.handlers = [handler]

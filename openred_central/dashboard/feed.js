@@ -86,7 +86,7 @@ class Feed {
       if (this.quiet) this.on.figures(figuresOf(stats, this.before));
       this.before = stats;
     } catch {
-      // The server is not reachable; `report` reports it.
+      // The server is not reachable; `report` shows that.
     } finally {
       this.asking = false;
       if (this.quiet) this.answered = answered;

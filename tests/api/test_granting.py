@@ -61,7 +61,7 @@ def test_a_pair_is_two_tokens_that_belong_together() -> None:
 def test_a_token_alone_is_for_anybody_and_has_no_link() -> None:
     world = world_of_two()
     document = ask(world).document
-    token = verify_token(document["token"], keys_of(world), world.clock.wall_s(), audience="whoever")
+    token = verify_token(document["token"], keys_of(world), world.clock.wall_s(), audience="anybody")
     assert (token.audience, token.link, document["mathematical_link"]) == ("*", None, None)
     assert "peer_token" not in document
 

@@ -325,7 +325,7 @@ FIELDS = st.sampled_from(
 
 
 @given(st.dictionaries(FIELDS, JSON | st.dictionaries(FIELDS, JSON)))
-def test_no_answer_can_control_the_terminal(answer: dict[str, object]) -> None:
+def test_no_answer_can_control_a_terminal(answer: dict[str, object]) -> None:
     for show in (nodes.registered, nodes.heard, nodes.left, nodes.discovered, nodes.figures):
         for style in (PLAIN, TERMINAL):
             assert_harmless(show(answer, style))

@@ -1,4 +1,4 @@
-"""A request that is refused for a cause that can be mended is sent again; any other is not."""
+"""The client repeats a refused request if it can fix the cause, and no other."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ async def test_a_server_that_says_when_is_returned_to_then() -> None:
     assert case.server.waited_s == [4.0, 5.0]
 
 
-async def test_nobody_waits_longer_than_allowed_in_all() -> None:
+async def test_the_sum_of_all_waits_is_bounded() -> None:
     case = Case(in_turn((429, {"error": "rate_limited"}, {"Retry-After": "6"})))
     with pytest.raises(RetryLater) as caught:
         await case.ask()

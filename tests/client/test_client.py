@@ -253,7 +253,7 @@ async def test_unchanged_key_set_is_fetched_once() -> None:
 
 
 async def test_key_sets_are_judged_by_our_own_clock_alone() -> None:
-    """Somebody in between moves the time that requests are signed for; a key set of then stays expired."""
+    """A proxy may change the time of the directory, but an expired key set stays expired."""
     content = vouched(keyset(directory_key()))
 
     def answer(asked: Asked) -> Told:
@@ -315,7 +315,7 @@ async def kept_alive(
     return server, told
 
 
-async def test_a_node_beats_at_the_pace_that_is_advised() -> None:
+async def test_heartbeats_follow_the_advised_pace() -> None:
     server, told = await kept_alive(lambda _: (200, {"heartbeat_advice_s": 1_000}), 5)
     assert all(900 <= pause_s <= 1_000 for pause_s in server.waited_s)
     assert len(set(server.waited_s)) == 5

@@ -62,7 +62,7 @@ def test_each_node_shows_that_it_holds_its_key() -> None:
         check_answer(pair, node_id, challenged, answer_challenge(pair, node_id, challenged, key))
 
 
-def test_nobody_else_answers_a_challenge() -> None:
+def test_no_other_node_answers_a_challenge() -> None:
     pair, challenged = verify_pair(*pair_texts(), KEYS, NOW), challenge(ENTROPY)
     good = answer_challenge(pair, "alice", challenged, ed25519_key())
     bad = [

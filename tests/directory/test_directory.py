@@ -125,7 +125,7 @@ def test_the_last_sign_of_life_never_goes_back() -> None:
 
 
 @pytest.mark.parametrize("jump_s", [2 * 365 * DAY_S, -2 * 365 * DAY_S])
-def test_a_jump_of_the_wall_clock_ages_nobody(jump_s: float) -> None:
+def test_a_jump_of_the_wall_clock_ages_no_node(jump_s: float) -> None:
     directory = make_directory()
     register(directory, "a", at(0.0))
     register(directory, "b", at(0.0))

@@ -33,7 +33,7 @@ claims: dict[str, str] = {}
 metadata_bytes: dict[str, int] = {}
 
 
-def mend(fields: dict[str, Any]) -> None:
+def fix(fields: dict[str, Any]) -> None:
     """Make `fields`, of a body or query, fit together."""
     for older, name in ALIASES.items():
         if older in fields and name in fields:
@@ -76,7 +76,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         case.query.pop("mode", None)
     for fields in (case.body, case.query):
         if isinstance(fields, dict):
-            mend(fields)
+            fix(fields)
     if isinstance(case.body, dict):
         case.body = within_64_bits(case.body)
         bound_metadata(case.body, (case.path_parameters or {}).get("node_id"))

@@ -270,7 +270,7 @@ async def test_two_nodes_know_each_other_when_the_directory_is_gone(start: Start
         assert alice.trusted.root_key_id
         bobs = TrustedKeys(alice.trusted.root_key_id)
         server.stop()
-        # Bob never asked the directory for a key: he has the document from alice.
+        # Bob never requested a key from the directory: alice passed the document on.
         bobs.take(alice.trusted.document, clock.wall_s())
         assert bobs.key_set is not None
         ours, theirs = granted["token"], granted["peer_token"]

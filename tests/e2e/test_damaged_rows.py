@@ -76,13 +76,13 @@ def test_a_damaged_record_is_set_aside_unchanged(
     assert server.log.count("it stays as it is") == 1
     assert rows_of(database, slot) == before
 
-    # Mended, it is served.
+    # The fixed row is served again.
     alter(database, f"DELETE FROM node WHERE slot = {slot}")
     with Client(start().address) as client:
         assert client.register(name).status == 201
 
 
-def test_a_damaged_key_of_claims_keeps_nobody_from_starting(start: Start, database: Path) -> None:
+def test_a_damaged_key_of_claims_does_not_prevent_the_start(start: Start, database: Path) -> None:
     alter(database, "UPDATE secret SET value = x'00' WHERE name IN ('claim_key', 'runs')")
     done = run("verify", "--database", str(database))
     assert done.returncode == 1

@@ -131,7 +131,7 @@ def test_the_list_of_events_can_be_paused_by_keyboard(browser: Any, start: Start
     assert_well_behaved(visit, server)
 
 
-def test_the_table_stands_still_while_somebody_is_in_it(browser: Any, start: Start) -> None:
+def test_the_table_stands_still_while_it_has_focus(browser: Any, start: Start) -> None:
     server = start(*MEMORY)
     visit = open_page(browser, server)
     page = visit.page

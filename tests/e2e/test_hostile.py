@@ -167,7 +167,7 @@ def test_any_authorization_is_refused_or_passed_over_and_breaks_nothing(hidden: 
     assert answer.status == 401, answer
 
 
-def test_nobody_reads_that_a_hidden_node_is_there(hidden: Node) -> None:
+def test_a_hidden_node_is_shown_to_no_caller(hidden: Node) -> None:
     """Neither by reading it, nor as the peer of a token; that its name is taken, registering has to tell."""
     with Client(tuple_of(hidden)) as client:
         client.register("me")
@@ -226,7 +226,7 @@ def test_forwarded_addresses_of_clients_are_not_trusted(start: Start) -> None:
         assert reply.status == 429
 
 
-def test_two_hundred_slow_clients_keep_nobody_else_waiting(start: Start) -> None:
+def test_two_hundred_slow_clients_delay_no_other(start: Start) -> None:
     server = start("--head-timeout-s", str(HEAD_TIMEOUT_S), "--connections-per-address-max", "300")
     slow = [socket.create_connection(server.address, timeout=WAIT_S_MAX) for _ in range(SLOW)]
     try:

@@ -107,7 +107,7 @@ def test_a_silent_node_passes_every_state_and_sleepers_return(start: Start) -> N
         assert client.ask("DELETE", "/nodes/silent", **proof(again.document["claim"])).status == 200
 
 
-def test_the_time_while_the_server_was_away_is_nobodys_silence(start: Start) -> None:
+def test_the_time_without_a_server_is_no_silence(start: Start) -> None:
     server = start()
     with Client(server.address) as client:
         read_s = time.monotonic()

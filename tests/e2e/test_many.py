@@ -112,7 +112,7 @@ def connect(server: Server, count: int) -> list[socket.socket]:
     return [socket.create_connection(server.address, timeout=WAIT_S_MAX) for _ in range(count)]
 
 
-def test_a_thousand_connections_beat(start: Start) -> None:
+def test_a_thousand_connections_send_heartbeats(start: Start) -> None:
     allow_descriptors(2 * CONNECTIONS + 200)
     server = start("--connections-per-address-max", str(CONNECTIONS + 10))
     connections = connect(server, CONNECTIONS)

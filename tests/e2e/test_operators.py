@@ -47,7 +47,7 @@ def total(family: Any, **labels: str) -> float:
     return sum(s.value for s in family.samples if labels.items() <= s.labels.items())
 
 
-def test_operators_act_with_the_secret_and_nobody_without_it(start: Start, tmp_path: Path) -> None:
+def test_operators_need_the_secret(start: Start, tmp_path: Path) -> None:
     server = start("--admin-port", "0")
     secret_file = tmp_path / "nodes.db.admin-secret"
     assert stat.S_IMODE(secret_file.stat().st_mode) == 0o600

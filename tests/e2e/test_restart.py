@@ -104,7 +104,7 @@ def verified_digest(database: Path) -> str:
 
 
 def expect_recovered(client: Client, writers: list[Writer]) -> None:
-    """Everybody who was acknowledged is there, and whoever departed is not back."""
+    """Check that every acknowledged node is there, and that no departed node is back."""
     for writer in writers:
         wanted = list(writer.registered)
         found: set[str] = set()

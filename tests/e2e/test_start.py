@@ -192,7 +192,7 @@ def test_a_key_that_others_can_read_stops_the_start(start: Start, tmp_path: Path
     start().stop()
 
 
-def test_keys_are_made_when_somebody_asks_for_them(start: Start, tmp_path: Path) -> None:
+def test_keys_are_made_when_they_are_needed(start: Start, tmp_path: Path) -> None:
     server = start()
     with Client(server.address) as client:
         client.register("node-1")
@@ -291,7 +291,7 @@ def test_inherited_descriptors_must_be_sockets(start: Start, tmp_path: Path) -> 
 
 @contextmanager
 def handed_over_as_3(descriptor: int) -> Iterator[None]:
-    """Let `descriptor`, which is closed at once, be number 3; whoever held that here gets it back."""
+    """Make `descriptor` number 3 for a while, and restore the former number 3 afterwards."""
     try:
         held: int | None = os.dup(3)
     except OSError:

@@ -200,7 +200,7 @@ def test_an_unfinished_request_delays_the_stop_by_the_grace_time_only(start: Sta
 
 @contextlib.contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Nobody else can write to `database`."""
+    """Lock `database`, so that no other process can write to it."""
     with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield

@@ -76,7 +76,7 @@ def test_each_command_does_with_a_poor_encoding(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_each_command_tells_that_its_output_has_no_room(name: str, tmp_path: Path) -> None:
+def test_each_command_reports_a_full_disk(name: str, tmp_path: Path) -> None:
     done = run(tmp_path, name, *WORDS.get(name, ()), output="/dev/full")
     expect_sound(done, EXIT_CODES - {0})
     helped = run(tmp_path, name, "--help", output="/dev/full")

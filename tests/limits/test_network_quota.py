@@ -37,7 +37,7 @@ def test_full_network_has_room_once_a_node_is_gone() -> None:
     assert not quota.has_room(b"net")
 
 
-def test_what_is_counted_is_what_is_there(seed: int) -> None:
+def test_counts_match_the_nodes(seed: int) -> None:
     random_, nodes = random.Random(seed), Nodes()
     quota, network_of = NetworkQuota(nodes.is_there, nodes_max=5), dict[int, bytes]()
     for step in range(5_000):

@@ -72,7 +72,7 @@ def test_time_goes_one_way(then: dict[str, Any], now: dict[str, Any], field: str
     assert (difference.field, difference.is_damage) == (field, is_damage)
 
 
-def test_a_difference_is_told_with_its_place_and_both_values() -> None:
+def test_a_difference_is_reported_with_place_and_values() -> None:
     difference = older_record(record(1), record(1, region="us"), SHARDS)
     assert difference is not None
     assert difference.describe("the snapshot", "the store") == (
@@ -84,7 +84,7 @@ def test_a_difference_is_told_with_its_place_and_both_values() -> None:
 @pytest.mark.parametrize(
     ("former", "latter", "told"), [(record(1), None, "the store"), (None, record(1), "the snapshot")]
 )
-def test_a_record_in_one_copy_alone_is_told_so(former: object, latter: object, told: str) -> None:
+def test_a_record_in_one_copy_alone_is_reported(former: object, latter: object, told: str) -> None:
     difference = Difference(3, "node-1", "", former, latter, True, "it is lost")
     assert difference.describe("the snapshot", "the store") == (
         f"shard 3, node 'node-1': missing in {told} (it is lost)"

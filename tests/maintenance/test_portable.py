@@ -118,12 +118,12 @@ def test_every_item_comes_back_as_it_was(item: Record | Tombstone | Secret | Vit
     assert encode(decode(line, slot)) == line  # type: ignore[arg-type]
 
 
-def test_a_hold_is_told_only_where_it_is() -> None:
+def test_a_hold_is_exported_only_if_set() -> None:
     assert orjson.loads(encode(record(3, flags=DISCOVERABLE | HELD)))["held"] is True
     assert "held" not in orjson.loads(encode(record(3, flags=DISCOVERABLE)))
 
 
-def test_a_node_is_told_by_names() -> None:
+def test_a_node_is_exported_by_names() -> None:
     fields = orjson.loads(encode(record(3, flags=3, state=State.COMA, history="1.000,active,coma,left")))
     assert fields == {
         "type": "node",
@@ -195,7 +195,7 @@ def test_the_digest_covers_every_field(field: str) -> None:
         ({"history": "1.0,active,gone,x"}, "gone"),
     ],
 )
-def test_a_record_that_cannot_be_said_is_told(change: dict[str, Any], complaint: str) -> None:
+def test_a_record_that_cannot_be_exported_is_reported(change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(LineError, match=complaint):
         encode(record(1, **change))
 
@@ -271,12 +271,12 @@ def test_a_bad_line_is_reported(line: bytes, complaint: str) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_a_line_or_told_not_to_be(line: bytes) -> None:
+def test_any_bytes_are_a_line_or_an_error(line: bytes) -> None:
     with contextlib.suppress(LineError):
         decode(line, 0)
 
 
-def test_the_header_tells_format_and_version() -> None:
+def test_the_header_has_format_and_version() -> None:
     header = encode_header(1_800_000_000.0)
     decode_header(header)
     decode_header(header.replace(b'"version":2', b'"version":1'))

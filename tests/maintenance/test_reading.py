@@ -36,7 +36,7 @@ def test_reading_a_snapshot_leaves_it_unchanged(tmp_path: Path) -> None:
     assert len(list(snapshot.folder.iterdir())) == 2
 
 
-def test_a_damaged_database_is_told_by_its_own_name(tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported_by_its_own_name(tmp_path: Path) -> None:
     database = tmp_path / "openred.db"
     fill(database, [record(slot) for slot in range(100)])
     with database.open("r+b") as file:
@@ -48,7 +48,7 @@ def test_a_damaged_database_is_told_by_its_own_name(tmp_path: Path) -> None:
     assert "unfinished" not in str(caught.value)
 
 
-def test_only_what_is_there_is_read(tmp_path: Path) -> None:
+def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no database"):
         existing_database(str(tmp_path / "openred.db"))
     with pytest.raises(StoreError, match="memory: keeps nothing"):

@@ -296,7 +296,7 @@ def test_only_the_newest_snapshot_is_verified_or_all(database: Path) -> None:
     assert [line.split("-")[1] for line in done.said if "snapshot openred" in line] == ["000002", "000001"]
 
 
-def test_a_snapshot_of_another_directory_is_told_apart(database: Path) -> None:
+def test_a_snapshot_of_another_directory_is_recognised(database: Path) -> None:
     shutil.move(database.parent / "snapshots", database.parent / "kept")
     other = database.parent / "new" / "openred.db"
     with opened(other) as store:

@@ -1,4 +1,4 @@
-"""The id of a request, and what is told of every exchange to whoever observes."""
+"""Requests have ids, and the observer gets a report of every exchange."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Model:
             self.tombstones[stone.id_hash] = stone
         self.vitals = batch.vitals
 
-    def tell(self) -> tuple[list[Record], list[Tombstone], Vitals | None]:
+    def contents(self) -> tuple[list[Record], list[Tombstone], Vitals | None]:
         return sorted(self.records.values()), sorted(self.tombstones.values()), self.vitals
 
 
@@ -91,5 +91,5 @@ def expect_after_a_crash(path: Path, model: Model, name: str) -> None:
     copy = copy_of(path, name)
     for start in ("first", "second"):
         with opened(copy) as store:
-            assert held(store) == model.tell(), f"{start} start after {name}"
+            assert held(store) == model.contents(), f"{start} start after {name}"
     shutil.rmtree(copy.parent)

@@ -61,7 +61,7 @@ class Recording:
         expected = self.models[bisect_right(self.sizes, intact_bytes) - 1]
         for start in ("first", "second"):
             with opened(path) as store:
-                assert held(store) == expected.tell(), f"{start} start, {what}"
+                assert held(store) == expected.contents(), f"{start} start, {what}"
 
     def expect_cuts(self, folder: Path, ends: list[int]) -> None:
         """Expect whole commits for a log that was cut after each number of bytes in `ends`."""

@@ -18,7 +18,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_only_its_key_speaks_for_a_bound_node",
         "test_a_bound_node_returns_from_a_late_coma_as_itself",
         "test_the_name_of_a_dead_node_is_free_for_its_key_only",
-        "test_a_foreign_signature_neither_binds_nor_beats",
+        "test_a_foreign_signature_changes_no_node",
         "test_only_the_node_changes_its_key_in_every_state",
         "test_both_keys_sign_a_key_change_and_the_former_is_void",
         "test_changed_data_needs_the_claim_in_every_state",
@@ -132,7 +132,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_a_hidden_node_is_answered_as_an_unknown_one",
         "test_a_hidden_node_is_in_no_lookup_and_no_discovery",
         "test_a_hidden_peer_is_unknown",
-        "test_nobody_reads_that_a_hidden_node_is_there",
+        "test_a_hidden_node_is_shown_to_no_caller",
     ),
     "a node's own limits used up by others": (
         "test_bad_proofs_cost_their_sender_and_not_the_node",
@@ -147,7 +147,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_forged_tokens_are_checked_thirty_times_a_minute",
     ),
     "slow clients": (
-        "test_two_hundred_slow_clients_keep_nobody_else_waiting",
+        "test_two_hundred_slow_clients_delay_no_other",
         "test_later_head_has_ten_seconds_from_its_first_byte",
         "test_idle_connection_is_closed_after_75_seconds",
         "test_one_address_cannot_take_the_places_of_others",
@@ -202,7 +202,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "operators' actions taken by others": (
         "test_none_of_it_answers_on_the_public_listener",
-        "test_operators_act_with_the_secret_and_nobody_without_it",
+        "test_operators_need_the_secret",
         "test_none_of_it_is_on_the_public_side",
     ),
     "pages of other origins": (

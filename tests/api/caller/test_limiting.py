@@ -194,7 +194,7 @@ def claim_of(world: World, slot: int) -> str:
     return world.prover.claims.claim(registry.node_id(slot), registry.registered_at[slot])
 
 
-def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:
+def test_clients_behind_a_trusted_proxy_are_distinguished() -> None:
     world = World(limits=limit_options(trusted_proxies=("10.0.0.0/8",)))
     for client in ("203.0.113.1", "203.0.113.2"):
         for number in range(11):

@@ -193,7 +193,7 @@ def test_an_unbound_node_is_bound_by_its_first_signature() -> None:
         assert_problem(world.call("DELETE", "/nodes/node-1", claim=claim), 401, "proof_required")
 
 
-def test_a_foreign_signature_neither_binds_nor_beats() -> None:
+def test_a_foreign_signature_changes_no_node() -> None:
     world = World()
     world.register(public_key=OWNER.public_text)
     reply = world.signed(FOREIGN, "POST", "/heartbeat/node-1")

@@ -149,7 +149,7 @@ class Story:
         self.world = World()
         self.seen: set[str] = set()
 
-    def tell(self, method: str, target: str, body: Any = None, **options: Any) -> Any:
+    def send(self, method: str, target: str, body: Any = None, **options: Any) -> Any:
         reply = self.world.call(method, target, body, **options)
         return self.note(method, target.partition("?")[0], reply)
 
@@ -170,19 +170,19 @@ def successes() -> set[str]:
 
 def nodes_come_and_go(story: Story) -> None:
     world = story.world
-    claim = story.tell("POST", "/register", NODE)["claim"]
-    story.tell("POST", "/register", {**NODE, "port": 9, "metadata": {"a": 1}}, claim=claim)
-    story.tell("POST", "/heartbeat/node-1")
-    story.tell("GET", "/discover")
-    story.tell("GET", "/nodes/node-1")
-    story.tell("POST", "/lookup", {"node_ids": ["node-1", "node-2"]})
+    claim = story.send("POST", "/register", NODE)["claim"]
+    story.send("POST", "/register", {**NODE, "port": 9, "metadata": {"a": 1}}, claim=claim)
+    story.send("POST", "/heartbeat/node-1")
+    story.send("GET", "/discover")
+    story.send("GET", "/nodes/node-1")
+    story.send("POST", "/lookup", {"node_ids": ["node-1", "node-2"]})
     world.durable = False
-    story.tell("POST", "/register", {**NODE, "port": 10}, claim=claim)
-    story.tell("POST", "/heartbeat/node-1", {"port": 11}, claim=claim)
-    story.tell("DELETE", "/nodes/node-1?mode=leave", claim=claim)
+    story.send("POST", "/register", {**NODE, "port": 10}, claim=claim)
+    story.send("POST", "/heartbeat/node-1", {"port": 11}, claim=claim)
+    story.send("DELETE", "/nodes/node-1?mode=leave", claim=claim)
     world.durable = True
-    story.tell("POST", "/register", {**NODE, "port": 11}, claim=claim)
-    story.tell("DELETE", "/nodes/node-1?mode=forget", claim=claim)
+    story.send("POST", "/register", {**NODE, "port": 11}, claim=claim)
+    story.send("DELETE", "/nodes/node-1?mode=forget", claim=claim)
 
 
 def keys_change(story: Story) -> None:
@@ -206,7 +206,7 @@ def tokens_are_made_and_void(story: Story) -> None:
     story.note("POST", path, world.signed(ALICE, "POST", path, {"node_id": "alice"}))
     story.note("POST", path, world.signed(ALICE, "POST", path, {"node_id": "alice", "purpose": "session"}))
     shown = {"token_a": pair.document["token"], "token_b": pair.document["peer_token"]}
-    assert story.tell("POST", "/security/verify", shown)["linked"]
+    assert story.send("POST", "/security/verify", shown)["linked"]
     for durable in (True, False):
         world.durable = durable
         revoked = world.signed(ALICE, "POST", "/security/revoke", {"node_id": "alice", "all": True})
@@ -222,12 +222,12 @@ def test_every_success_is_as_described() -> None:
     keys_change(story)
     tokens_are_made_and_void(story)
     for path in ("/", "/stats", "/security/keys", "/openapi.json"):
-        story.tell("GET", path)
+        story.send("GET", path)
     for path in ("/health", "/health/live", "/health/ready"):
-        story.tell("GET", path)
+        story.send("GET", path)
     story.world.store_state = StoreState.DETACHED
     for path in ("/health", "/health/ready"):
-        story.tell("GET", path)
+        story.send("GET", path)
     assert successes() - story.seen == set()
 
 

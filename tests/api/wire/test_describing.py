@@ -169,7 +169,7 @@ def test_history_begins_with_the_registration() -> None:
     ]
 
 
-def test_history_tells_every_transition_in_order() -> None:
+def test_history_has_every_transition_in_order() -> None:
     world = World()
     world.register()
     world.wait(300 * DAY_S)

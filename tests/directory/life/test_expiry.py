@@ -279,7 +279,7 @@ def test_believed_nodes_may_pass_all_their_states() -> None:
     assert directory.expiry.silence.hold is None
 
 
-def test_a_second_look_of_no_length_makes_nobody_count_twice() -> None:
+def test_without_a_second_look_no_node_counts_twice() -> None:
     directory = make_directory(life=lifecycle_options(second_look_s=0.0), silence=mass_silence_options())
     for number in range(200):
         register(directory, f"n{number}", at(0.0))
@@ -332,7 +332,7 @@ def test_a_waiting_node_that_counts_is_one_silent_node() -> None:
 
 
 @pytest.mark.parametrize("go", [beat, Directory.leave, Directory.forget])
-def test_a_hold_ends_when_everybody_is_back_or_gone(go: Callable[[Directory, str, Now], object]) -> None:
+def test_a_hold_ends_when_all_nodes_are_back_or_gone(go: Callable[[Directory, str, Now], object]) -> None:
     directory = fallen_silent()
     for number in range(40):
         go(directory, f"n{number}", at(10.0))

@@ -73,7 +73,7 @@ def entry_of(number: int) -> str:
     return history_entry(number + 0.25, State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
 
 
-def test_the_history_tells_when_from_where_to_where_and_why() -> None:
+def test_the_history_has_time_states_and_reason() -> None:
     (entry,) = decode_history(append_entry("", entry_of(5)))
     assert entry == (5.25, State.ACTIVE, State.PENDING_FIRST_CHECK, "deadline")
     assert decode_history("") == []

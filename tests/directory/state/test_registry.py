@@ -158,7 +158,7 @@ def test_only_the_first_record_of_an_id_is_restored() -> None:
     assert registry.state_counts[State.ACTIVE] == len(registry) == registry.ids_count == 3
 
 
-def test_a_record_is_put_where_nobody_is() -> None:
+def test_a_record_needs_a_free_slot() -> None:
     registry = Registry(4)
     for slot, name in ((3, "d"), (1, "b"), (0, "a")):
         registry.put(record(slot, name))

@@ -153,7 +153,7 @@ def test_many_moved_at_once_are_found_like_one_by_one(groups_max: int, seed: int
             single.move(slot, from_state, to_state)
         assert sorted(together.members()) == sorted(single.members())
         moving = moving[::2]
-    # Their places are right: whoever is taken out now is the right one.
+    # The places of the members are right: each move takes out the right slot.
     for slot in moving:
         together.move(slot, State.RETRY_2W, State.ACTIVE)
         single.move(slot, State.RETRY_2W, State.ACTIVE)

@@ -66,7 +66,7 @@ def test_both_nodes_prove_possession_in_either_token_order() -> None:
 
 
 def test_copied_token_proves_no_key() -> None:
-    """Mallory has bob's token, but neither his key nor a way to pass off her own."""
+    """Mallory has bob's token, but not bob's key, and cannot use another key with it."""
     stolen = proof(MALLORY)
     assert reason(lambda: check_holder(linked(), "bob", CHALLENGE, stolen, verify)) == "wrong_key"
     passed_off = PossessionProof(spki(BOB), stolen.signature)

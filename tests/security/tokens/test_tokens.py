@@ -152,7 +152,7 @@ def test_a_token_cannot_choose_its_suite(real: str, claimed: str) -> None:
     key = directory_key(real)
     version, _, *rest = sign(key=key).split(".")
     assert reason(".".join([version, claimed, *rest]), keys=keyset(key)) == "malformed"
-    # Nor can whoever signs: the key decides.
+    # The signer cannot choose it either: the key decides.
     body = Unsigned(f"or3.{claimed}.{key.public.short_id}.", orjson.dumps(claims_of(sign(key=key))))
     assert reason(body.assemble(key.sign(body.message)), keys=keyset(key)) == "malformed"
 

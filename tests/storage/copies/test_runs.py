@@ -69,7 +69,7 @@ def test_a_store_that_keeps_nothing_keeps_no_marks() -> None:
         ([], 99, 99.0, [FIRST], True),
     ],
 )
-def test_an_earlier_state_is_told_from_a_lost_one(
+def test_an_earlier_state_differs_from_a_lost_one(
     then: list[Run], revision: int, attended_s: float, now: list[Run], earlier: bool
 ) -> None:
     assert is_earlier(then, Vitals(attended_s, revision, 0.0), now) is earlier

@@ -222,7 +222,7 @@ def test_a_database_of_another_program_is_not_copied(tmp_path: Path, snapshots: 
         take(snapshots)
 
 
-def test_a_copy_is_told_how_far_it_is(store: SqliteStore, tmp_path: Path) -> None:
+def test_a_copy_reports_its_progress(store: SqliteStore, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     copy_database(
         tmp_path / "openred.db", tmp_path / "copy.db", lambda done, total: seen.append((done, total))

@@ -177,7 +177,7 @@ def test_a_missing_root_key_stops_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("revoked", [1]), ("version", 10**20), ("version", -1), ("revoked", 5)]
 )
-def test_a_schedule_that_nobody_wrote_is_told(tmp_path: Path, field: str, value: object) -> None:
+def test_an_impossible_schedule_is_reported(tmp_path: Path, field: str, value: object) -> None:
     started(tmp_path)
     path = tmp_path / "keys" / "keyring.json"
     # orjson writes no number beyond 64 bits.
@@ -218,7 +218,7 @@ def test_a_lost_schedule_begins_anew_and_peers_follow(tmp_path: Path) -> None:
 def test_a_composite_root_without_ml_dsa_stops_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No silent downgrade; and where the operator gives it up, whoever pinned it refuses what follows."""
+    """There is no silent downgrade. If the operator downgrades, peers that pinned the root key refuse it."""
     first = started(tmp_path)
     assert first.served is not None
     monkeypatch.setattr(composite, "is_supported", lambda: False)

@@ -67,7 +67,7 @@ def test_a_folder_that_others_can_get_at_is_refused(tmp_path: Path, bits: int) -
         files(tmp_path)
 
 
-def test_a_file_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = files(tmp_path)
     keys.write("root-h.key", b"one")
     path, owner = tmp_path / "keys" / "root-h.key", os.geteuid()
@@ -109,7 +109,7 @@ def test_a_file_that_is_too_long_is_refused(tmp_path: Path) -> None:
         keys.read("root-h.key")
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "keys").write_bytes(b"")
     with pytest.raises(KeyFileError, match=r"cannot use .*keys: "):
         files(tmp_path)
@@ -206,7 +206,7 @@ def test_a_folder_is_made_and_no_key(tmp_path: Path) -> None:
     assert list((tmp_path / "keys").iterdir()) == []
 
 
-def test_the_root_key_that_will_be_used_is_told(tmp_path: Path) -> None:
+def test_the_suite_of_the_root_key_is_known_before_opening(tmp_path: Path) -> None:
     made(tmp_path)
     assert check_keys(unopened(tmp_path), CLASSICAL) == "R"
     assert check_keys(unopened(tmp_path), key_options()) == "R"
@@ -247,13 +247,13 @@ def test_each_file_that_was_cut_is_named(tmp_path: Path, keep_bytes: int) -> Non
 @pytest.mark.parametrize(
     "content", [b"[]", b"{}", b'{"version": "1", "keys": []}', b'{"version": 1, "keys": 5}']
 )
-def test_a_schedule_that_is_none_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_malformed_schedule_is_reported(tmp_path: Path, content: bytes) -> None:
     made(tmp_path)
     (tmp_path / "keys" / "keyring.json").write_bytes(content)
     assert "keyring.json is damaged" in refused(tmp_path)
 
 
-def test_a_root_key_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_root_key_is_reported(tmp_path: Path) -> None:
     made(tmp_path)
     (tmp_path / "keys" / "root-R.key").unlink()
     assert "the root key is missing" in refused(tmp_path)

@@ -46,7 +46,7 @@ def test_the_connection_has_the_settings_of_durability(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA mmap_size").fetchone() in (None, (0,))
 
 
-def test_the_log_is_emptied_unless_somebody_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_emptied_unless_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openred_central.storage.sqlite.connecting.BUSY_TIMEOUT_S", 0.01)
     path = tmp_path / "openred.db"
     create_database(path)

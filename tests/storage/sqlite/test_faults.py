@@ -58,7 +58,7 @@ def test_an_unknown_error_points_to_the_log_of_the_system(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_ERROR])
-def test_a_full_disk_is_told_as_such_however_it_shows(
+def test_every_error_of_a_full_disk_says_so(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_room(monkeypatch, ROOM_BYTES_MIN - 4_096)
@@ -104,7 +104,7 @@ def test_errors_of_the_system_name_the_file(tmp_path: Path) -> None:
     assert "a.db: /data/lock: Permission denied; let the user of this" in str(told(error, tmp_path / "a.db"))
 
 
-def test_damage_is_told_as_damage(tmp_path: Path) -> None:
+def test_damage_is_reported_as_damage(tmp_path: Path) -> None:
     error = told(Damage("row 7 is odd"), tmp_path / "a.db")
     assert isinstance(error, DamageError)
     assert "a.db: row 7 is odd; the file is damaged: restore it" in str(error)

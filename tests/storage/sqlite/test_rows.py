@@ -42,7 +42,7 @@ def test_a_bad_record_is_refused_before_any_write(changes: dict[str, Any], reaso
 
 
 @pytest.mark.parametrize(("changes", "reason"), BAD.values(), ids=BAD)
-def test_every_bad_record_is_told_from_the_good_ones(changes: dict[str, Any], reason: str) -> None:
+def test_every_bad_record_is_recognised(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(RowsRefused) as refused:
         refuse_rows(batch(record(5, **changes), GOOD))
     assert refused.value.refused == [f"Record of 5: {reason}"]

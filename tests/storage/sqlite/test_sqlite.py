@@ -438,7 +438,7 @@ def test_a_damaged_page_anywhere_is_named(path: Path, seed: int) -> None:
         assert DAMAGED in refusal(damaged), f"page {page}"
 
 
-def test_a_full_disk_is_told_and_survived(connections: list[Fallible], path: Path) -> None:
+def test_a_full_disk_is_reported_and_survived(connections: list[Fallible], path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))
         pages = connections[-1].execute("PRAGMA page_count").fetchone()[0]

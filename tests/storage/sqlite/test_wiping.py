@@ -1,4 +1,4 @@
-"""Deleted records are in no file any more, soon after, whoever is reading."""
+"""Deleted records soon vanish from all files, even while another process reads."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_after_a_kill_the_next_run_wipes(path: Path) -> None:
         assert found_in(killed) == []
 
 
-def test_a_reader_holds_it_up_and_is_told_of_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reader_that_delays_wiping_is_logged_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with opened(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as reader:
         tidied(store, 0.0)
         remember(store, path)
