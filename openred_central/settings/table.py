@@ -118,13 +118,13 @@ class Settings:
     shards: int = whole(64, 1, 4_096, "Shards of the registry; more shards make shorter pauses.")
 
     heartbeat_tolerance_s: float = _dwell(180 * DAY_S, "Silence until an active node becomes pending_1st.")
-    grace_s: float = _dwell(2 * DAY_S, "Grace after a missed heartbeat (pending_1st).")
+    grace_s: float = _dwell(2 * DAY_S, "Grace once the tolerance is over (pending_1st).")
     second_look_s: float = _dwell(
-        3_600.0, "Pause before the second look (failed_1st); 0 skips it.", minimum_s=0.0
+        3_600.0, "Wait once the grace is over (failed_1st); 0 skips it.", minimum_s=0.0
     )
-    retry_48h_s: float = _dwell(2 * DAY_S, "Wait for the first retry (retry_48h).")
-    retry_2w_s: float = _dwell(14 * DAY_S, "Wait for the second retry (retry_2w).")
-    retry_2m_s: float = _dwell(60 * DAY_S, "Wait for the third retry (retry_2m).")
+    retry_48h_s: float = _dwell(2 * DAY_S, "The first of three further waits (retry_48h).")
+    retry_2w_s: float = _dwell(14 * DAY_S, "The second of three further waits (retry_2w).")
+    retry_2m_s: float = _dwell(60 * DAY_S, "The third of three further waits (retry_2m).")
     coma_s: float = _dwell(730 * DAY_S, "How long a node stays in coma before it is dead.")
     tombstone_s: float = _dwell(365 * DAY_S, "How long the name of a dead node stays reserved.")
     heartbeat_advice_s: float = duration(

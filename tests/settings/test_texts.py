@@ -51,7 +51,7 @@ def test_the_markdown_table_has_a_row_for_each_setting() -> None:
     rows = settings_markdown().splitlines()
     assert rows[0] == "| variable | default | allowed | meaning |"
     assert (
-        "| `OPENRED_GRACE_S` | `2d` | 0.001s to 36525d | Grace after a missed heartbeat (pending_1st). |"
+        "| `OPENRED_GRACE_S` | `2d` | 0.001s to 36525d | Grace once the tolerance is over (pending_1st). |"
         in rows
     )
     assert "| `OPENRED_TLS_KEY` | nothing |" in settings_markdown()
