@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from openred_central.early import IGNORED, serves
+from openred_central.exit_codes import ExitCode
 
 # Closes the descriptors named first, and becomes the program that follows.
 WITHOUT = """
@@ -99,4 +100,4 @@ def test_a_late_ctrl_c_shows_no_traceback() -> None:
         "sys.exit(guarded(interrupt, print, serving=True))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
-    assert (run.returncode, run.stdout, run.stderr) == (130, b"", b"")
+    assert (run.returncode, run.stdout, run.stderr) == (ExitCode.INTERRUPTED, b"", b"")

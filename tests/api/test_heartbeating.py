@@ -27,7 +27,7 @@ JSON = st.recursive(
     max_leaves=12,
 )
 
-BEAT = "/heartbeat/node-1"
+HEARTBEAT = "/heartbeat/node-1"
 
 # One more than the limit: the clock of a node may run fast.
 HEARTBEATS_AT_ONCE = 2
@@ -37,7 +37,7 @@ def test_a_heartbeat_is_answered_with_all_fields() -> None:
     world = World()
     world.register()
     world.wait(DAY_S)
-    reply = world.call("POST", BEAT)
+    reply = world.call("POST", HEARTBEAT)
     advice_s = reply.document.pop("heartbeat_advice_s")
     assert reply == (
         200,
@@ -61,7 +61,7 @@ def test_a_heartbeat_without_a_body_waits_for_no_commit() -> None:
     world.register()
     world.commit = Commit()
     with pytest.raises(StopIteration):
-        world.start(world.request("POST", BEAT)).send(None)
+        world.start(world.request("POST", HEARTBEAT)).send(None)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_heartbeat_revives_from_every_state_with_identity(asleep_days: float, 
     claim = world.claim_of(services=["relay"], metadata={"a": 1})
     before = world.call("GET", "/nodes/node-1").document
     world.wait(asleep_days * DAY_S)
-    reply = world.call("POST", BEAT).document
+    reply = world.call("POST", HEARTBEAT).document
     assert reply.keys() == KEYS
     assert (reply["previous_state"], reply["current_state"]) == (state, "active")
     after = world.call("GET", "/nodes/node-1").document
@@ -92,10 +92,10 @@ def test_a_heartbeat_revives_from_every_state_with_identity(asleep_days: float, 
 
 
 def test_a_heartbeat_of_an_unknown_node_is_404() -> None:
-    reply = World().call("POST", BEAT)
+    reply = World().call("POST", HEARTBEAT)
     assert_problem(reply, 404, "node_not_found")
     assert "POST /register" in reply.document["suggestion"]
-    assert_problem(World().call("POST", BEAT, {"port": 9_999}), 404, "node_not_found")
+    assert_problem(World().call("POST", HEARTBEAT, {"port": 9_999}), 404, "node_not_found")
 
 
 @pytest.mark.parametrize("body", [None, {"port": 9_999}])
@@ -103,7 +103,7 @@ def test_a_heartbeat_of_a_dead_node_is_410(body: Any) -> None:
     world = World()
     world.register()
     world.wait(1_000 * DAY_S)
-    reply = world.call("POST", BEAT, body)
+    reply = world.call("POST", HEARTBEAT, body)
     assert_problem(reply, 410, "node_dead")
     assert "same public key" in reply.document["suggestion"]
 
@@ -123,7 +123,7 @@ def test_a_change_with_the_claim_is_answered_once_durable() -> None:
     world.saved_changes.clear()
     world.commit = Commit()
     body = {"services": ["c", "b"], "address": "192.0.2.7", "port": 9_999, "metadata": {"x": 1}}
-    endpoint = world.start(world.request("POST", BEAT, body, claim=claim))
+    endpoint = world.start(world.request("POST", HEARTBEAT, body, claim=claim))
     endpoint.send(None)
     assert world.saved_changes == [world.directory.saving.last_change]
     world.commit.done = True
@@ -136,11 +136,11 @@ def test_a_change_with_the_claim_is_answered_once_durable() -> None:
 def test_a_change_adds_revision_and_durability_to_the_answer() -> None:
     world = World()
     claim = world.claim_of()
-    reply = world.call("POST", BEAT, {"port": 9_999}, claim=claim)
+    reply = world.call("POST", HEARTBEAT, {"port": 9_999}, claim=claim)
     assert reply.document.keys() == KEYS | {"revision", "durable"}
     assert (reply.document["revision"], reply.document["durable"]) == (2, True)
     world.durable = False
-    reply = world.call("POST", BEAT, {"port": 1}, claim=claim)
+    reply = world.call("POST", HEARTBEAT, {"port": 1}, claim=claim)
     assert (reply.status, reply.document["durable"]) == (202, False)
 
 
@@ -149,10 +149,10 @@ def test_a_binding_signature_is_durable_only_once_stored() -> None:
         world, key = World(), PrivateKey.generate_ed25519()
         world.register(public_key=key.public_text)
         world.durable = durable
-        reply = world.signed(key, "POST", BEAT)
+        reply = world.signed(key, "POST", HEARTBEAT)
         assert (reply.status, reply.document["durable"], reply.document["revision"]) == (status, durable, 2)
         assert reply.document["session"]
-        again = world.signed(key, "POST", BEAT)
+        again = world.signed(key, "POST", HEARTBEAT)
         assert again.status == 200, "it changes nothing"
         assert "durable" not in again.document
 
@@ -162,7 +162,7 @@ def test_a_body_without_changes_needs_no_proof() -> None:
     world.register(services=["a"], metadata={"x": 1})
     world.saved_changes.clear()
     for body in ({}, {"services": ["a", "a"], "metadata": {}}, {"metadata": {"y": None}}, {"later": 1}):
-        reply = world.call("POST", BEAT, body)
+        reply = world.call("POST", HEARTBEAT, body)
         assert (reply.status, reply.document.keys()) == (200, KEYS)
     assert world.saved_changes == []
 
@@ -180,24 +180,24 @@ def test_a_change_without_proof_is_no_sign_of_life(body: dict[str, Any], asleep_
     world.wait(asleep_days * DAY_S)
     before = world.call("GET", "/nodes/node-1").document
     world.clock.advance(1)
-    reply = world.call("POST", BEAT, body)
+    reply = world.call("POST", HEARTBEAT, body)
     assert_problem(reply, 401, "proof_required")
     assert reply.headers["WWW-Authenticate"] == "OpenRed, Claim"
     for wrong in ("A" * 22, foreign, ""):
-        assert_problem(world.call("POST", BEAT, body, claim=wrong), 403, "forbidden")
+        assert_problem(world.call("POST", HEARTBEAT, body, claim=wrong), 403, "forbidden")
     world.clock.advance(-1)
     assert world.call("GET", "/nodes/node-1").document == before
-    assert world.call("POST", BEAT, body, claim=claim).status == 200
+    assert world.call("POST", HEARTBEAT, body, claim=claim).status == 200
 
 
 def test_the_older_spellings_are_taken() -> None:
     world = World()
     claim = world.claim_of()
-    world.call("POST", BEAT, {"ip_address": "192.0.2.9", "capabilities": ["old"]}, claim=claim)
+    world.call("POST", HEARTBEAT, {"ip_address": "192.0.2.9", "capabilities": ["old"]}, claim=claim)
     shown = world.call("GET", "/nodes/node-1").document
     assert (shown["address"], shown["services"]) == ("192.0.2.9", ["old"])
     conflict = {"services": ["a"], "capabilities": ["b"], "address": "a.example", "ip_address": "b.example"}
-    reply = world.call("POST", BEAT, conflict, claim=claim)
+    reply = world.call("POST", HEARTBEAT, conflict, claim=claim)
     assert_problem(reply, 400, "bad_request", fields=["services", "address"])
 
 
@@ -206,7 +206,7 @@ def test_all_wrong_fields_are_named_and_nothing_changes() -> None:
     claim = world.claim_of()
     body = {"services": ["No"], "metadata": [], "address": "", "port": 0, "later": 1}
     fields = ["services", "metadata", "address", "port"]
-    assert_problem(world.call("POST", BEAT, body, claim=claim), 400, "bad_request", fields=fields)
+    assert_problem(world.call("POST", HEARTBEAT, body, claim=claim), 400, "bad_request", fields=fields)
     assert world.call("GET", "/nodes/node-1").document["services"] == []
 
 
@@ -214,20 +214,20 @@ def test_all_wrong_fields_are_named_and_nothing_changes() -> None:
 def test_a_body_of_the_wrong_shape_is_refused(body: bytes) -> None:
     world = World()
     world.register()
-    assert_problem(world.call("POST", BEAT, body), 400, "bad_request")
+    assert_problem(world.call("POST", HEARTBEAT, body), 400, "bad_request")
 
 
 def test_a_body_without_json_is_refused() -> None:
     world = World()
     world.register()
-    assert_problem(world.call("POST", BEAT, b"{"), 400, "bad_json")
+    assert_problem(world.call("POST", HEARTBEAT, b"{"), 400, "bad_json")
 
 
 def test_fields_a_heartbeat_cannot_change_are_ignored() -> None:
     world = World()
     claim = world.claim_of()
     body = {"public_key": "another", "node_id": "node-9", "discoverable": False, "region": "eu"}
-    assert world.call("POST", BEAT, body, claim=claim).document.keys() == KEYS
+    assert world.call("POST", HEARTBEAT, body, claim=claim).document.keys() == KEYS
     shown = world.call("GET", "/nodes/node-1").document
     assert (shown["public_key"], shown["discoverable"], shown["region"]) == ("key-1", True, None)
 
@@ -259,7 +259,7 @@ def test_patches_are_merged_as_rfc_7396_appendix_a_shows(target: Any, patch: Any
     if isinstance(target, dict) and isinstance(patch, dict):
         world = World()
         claim = world.claim_of(metadata=target)
-        assert world.call("POST", BEAT, {"metadata": patch}, claim=claim).status == 200
+        assert world.call("POST", HEARTBEAT, {"metadata": patch}, claim=claim).status == 200
         assert world.call("GET", "/nodes/node-1").document["metadata"] == result
 
 
@@ -274,18 +274,18 @@ def test_a_patch_is_idempotent_and_alters_no_argument(target: Any, patch: Any) -
 def test_metadata_is_measured_after_merging() -> None:
     world = World()
     claim = world.claim_of(metadata={"a": "x" * 4_000})
-    reply = world.call("POST", BEAT, {"metadata": {"b": "x" * 100}}, claim=claim)
+    reply = world.call("POST", HEARTBEAT, {"metadata": {"b": "x" * 100}}, claim=claim)
     assert_problem(reply, 400, "bad_request", fields=["metadata"])
     assert "after merging" in reply.document["fields"]["metadata"]
     swap = {"metadata": {"a": None, "b": "x" * 4_000}}
-    assert world.call("POST", BEAT, swap, claim=claim).status == 200
+    assert world.call("POST", HEARTBEAT, swap, claim=claim).status == 200
 
 
 def test_a_deeply_nested_patch_is_refused() -> None:
     world = World()
     world.register()
     body = b'{"metadata":' + b'{"a":' * 1_000 + b"null" + b"}" * 1_000 + b"}"
-    assert_problem(world.call("POST", BEAT, body), 400, "bad_request", fields=["metadata"])
+    assert_problem(world.call("POST", HEARTBEAT, body), 400, "bad_request", fields=["metadata"])
 
 
 # Repeated heartbeats
@@ -293,7 +293,7 @@ def test_a_deeply_nested_patch_is_refused() -> None:
 
 def prepared(world: World, **headers: str) -> Answer | None:
     """Return what answers further heartbeats with these header fields."""
-    request = world.request("POST", BEAT, **headers)
+    request = world.request("POST", HEARTBEAT, **headers)
     route, _ = world.router.admit(request)
     assert route.prepare is not None
     return route.prepare(request)
@@ -310,9 +310,9 @@ def test_a_repeated_heartbeat_has_the_effect_of_the_first(silent_s: float) -> No
     for world in (handled, taken):
         world.register()
         world.wait(1.0)
-        world.call("POST", BEAT)
+        world.call("POST", HEARTBEAT)
         world.wait(silent_s)
-    told = run(handled.start(handled.request("POST", BEAT)))
+    told = run(handled.start(handled.request("POST", HEARTBEAT)))
     assert answer_of(taken) == (told.body, ())
     registries = [world.directory.nodes.registry for world in (handled, taken)]
     assert registries[0].record(0) == registries[1].record(0)
@@ -326,7 +326,7 @@ def test_only_active_nodes_are_answered_without_their_handler() -> None:
     assert answer_of(world, "node-2") is None
     world.wait(181 * DAY_S)
     assert answer_of(world) is None
-    assert world.call("POST", BEAT).document["previous_state"] == "pending_1st"
+    assert world.call("POST", HEARTBEAT).document["previous_state"] == "pending_1st"
     assert answer_of(world) is not None
 
 
@@ -368,7 +368,7 @@ def test_repeated_heartbeats_are_limited() -> None:
     answer = prepared(taken)
     assert answer is not None
     for _ in range(HEARTBEATS_AT_ONCE):
-        told = run(handled.start(handled.request("POST", BEAT)))
+        told = run(handled.start(handled.request("POST", HEARTBEAT)))
         assert dict(told.headers).keys() == {"RateLimit-Policy", "RateLimit"}
         assert answer("node-1") == (told.body, told.headers)
         for world in (handled, taken):
@@ -376,7 +376,7 @@ def test_repeated_heartbeats_are_limited() -> None:
     heard_at = taken.directory.nodes.registry.last_seen_at[0]
     assert answer("node-1") is None
     assert taken.directory.nodes.registry.last_seen_at[0] == heard_at
-    assert taken.call("POST", BEAT).status == 429
+    assert taken.call("POST", HEARTBEAT).status == 429
     # The response 429 is counted once, although the fast path came upon the limit before the handler.
     assert taken.api.limits.refusals.by_policy["heartbeat"] == 1
     for world in (handled, taken):
@@ -389,7 +389,7 @@ def test_repeated_sessions_have_their_own_limit() -> None:
     answer = prepared(world, authorization=session)
     assert answer is not None
     for _ in range(HEARTBEATS_AT_ONCE):
-        world.api.limits.charge_heartbeat(world.request("POST", BEAT), 0, proved=False)
+        world.api.limits.charge_heartbeat(world.request("POST", HEARTBEAT), 0, proved=False)
     answers = [answer("node-1") for _ in range(HEARTBEATS_AT_ONCE + 1)]
     assert [told is not None for told in answers] == [True] * HEARTBEATS_AT_ONCE + [False]
 
@@ -409,7 +409,7 @@ def test_a_repeated_session_has_the_effect_of_the_first(strict: bool) -> None:
     assert answer is not None
     for world, _ in (handled, taken):
         world.wait(59.0)
-    told = run(handled[0].start(handled[0].request("POST", BEAT, authorization=handled[1])))
+    told = run(handled[0].start(handled[0].request("POST", HEARTBEAT, authorization=handled[1])))
     assert answer("node-1") == (told.body, ())
     registries = [world.directory.nodes.registry for world, _ in (handled, taken)]
     assert registries[0].record(0) == registries[1].record(0)
@@ -421,7 +421,7 @@ def test_a_session_due_for_renewal_goes_to_the_handler() -> None:
     assert answer is not None
     world.wait(60.0)
     assert answer("node-1") is None
-    assert world.call("POST", BEAT, authorization=session).document["session"] not in session
+    assert world.call("POST", HEARTBEAT, authorization=session).document["session"] not in session
 
 
 def test_a_repeated_session_is_of_its_node_alone() -> None:
@@ -440,7 +440,7 @@ def test_a_repeated_session_ends_with_its_generation() -> None:
     body = {"node_id": "node-1", "all": True}
     assert world.signed(KEY, "POST", "/security/revoke", body).status == 200
     assert answer("node-1") is None
-    assert_problem(world.call("POST", BEAT, authorization=session), 401, "proof_required")
+    assert_problem(world.call("POST", HEARTBEAT, authorization=session), 401, "proof_required")
 
 
 def test_a_repeated_session_ends_with_its_key() -> None:
@@ -455,7 +455,7 @@ def test_a_repeated_session_ends_with_its_key() -> None:
     world.directory.nodes.rewrite(record._replace(profile=profile))
     assert registry.generation(0) == record.generation
     assert answer("node-1") is None
-    assert_problem(world.call("POST", BEAT, authorization=session), 401, "proof_required")
+    assert_problem(world.call("POST", HEARTBEAT, authorization=session), 401, "proof_required")
 
 
 def test_only_a_valid_session_alone_is_prepared() -> None:

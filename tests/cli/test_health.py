@@ -12,6 +12,7 @@ import pytest
 
 from openred_central.cli.health import LIVE, READY, check, flags_of, own_url
 from openred_central.settings.config import load
+from tests.support.serving import closed_port
 
 
 @contextmanager
@@ -88,9 +89,7 @@ def test_a_server_that_is_not_ready_is_reported_with_its_answer() -> None:
 
 
 def test_a_refused_connection_is_reported_with_a_hint() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    health = check(f"http://127.0.0.1:{port}", LIVE, verified=True)
+    health = check(f"http://127.0.0.1:{closed_port()}", LIVE, verified=True)
     assert not health.well
     assert health.line.startswith("connection refused: is the server running on http://127.0.0.1:")
 

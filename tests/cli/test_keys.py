@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from openred_central.storage.keys.directory_keys import DirectoryKeys, KeyOption
 from openred_central.storage.keys.key_files import KeyFileError, KeyFiles
 from tests.support.keys import NOW, directory_key, keyset
 from tests.support.options import key_options
+from tests.support.serving import closed_port
 
 from .test_health import answering, response
 
@@ -139,13 +139,6 @@ def test_damaged_key_files_are_reported(tmp_path: Path, name: str) -> None:
     files.write(name, b"{}")
     with pytest.raises(KeyFileError, match="is damaged"):
         list(show(Configuration(key_folder=str(files.folder)), ENTROPY, NOW))
-
-
-def closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def test_keys_need_the_operators_listener_and_secret(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from openred_central.settings.config import SETTINGS, Configuration
 from openred_central.settings.texts import settings_markdown
 from tests.support.maintenance import fill
 from tests.support.records import record
+from tests.support.serving import closed_port
 
 
 class Server:
@@ -292,9 +292,7 @@ def test_a_failed_command_is_reported_in_one_line(
 def test_health_without_a_server_fails(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert cli.main(["health", "--port", str(port)]) == 1
+    assert cli.main(["health", "--port", str(closed_port())]) == 1
     assert "is the server running on" in capsys.readouterr().err
     assert cli.main(["health", "--live", "--url", "nowhere"]) == 2
     assert "'nowhere' is no address of a server" in capsys.readouterr().err
@@ -406,8 +404,7 @@ def test_keys_are_listed_and_sign_a_request(capsys: pytest.CaptureFixture[str], 
 def test_a_request_without_an_answer_has_its_exit_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    url = f"http://127.0.0.1:{closed_port()}"
     monkeypatch.setenv("OPENRED_URL", url)
     assert cli.main(["stats"]) == 3
     assert capsys.readouterr() == (

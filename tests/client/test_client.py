@@ -169,11 +169,11 @@ async def test_new_key_signs_under_the_former_id() -> None:
     await node.change_key(other_key(), next_key="n" * 43)
     assert (node.key, node.node_id) == (other_key(), OWN)
     await node.heartbeat()
-    change, beat = server.asked
+    change, heartbeat = server.asked
     assert change.target == f"/nodes/{OWN}/key"
     assert change.said == {"public_key": other_key().public_text, "next_key": "n" * 43}
     assert change.headers["signature-input"].startswith("old=")
-    assert f'keyid="{other_key().key_id}"' in beat.headers["signature-input"]
+    assert f'keyid="{other_key().key_id}"' in heartbeat.headers["signature-input"]
 
 
 async def test_new_registration_after_a_key_change_drops_the_old_commitment() -> None:
@@ -292,7 +292,7 @@ class Stopped(Exception):
 async def kept_alive(
     handler: Handler, pauses: int, *, registered: bool = True
 ) -> tuple[FakeServer, list[Any]]:
-    """Let a client beat until it has paused so often; the server, and what the client told."""
+    """Let a client send heartbeats for so many pauses. Return the server and the client's reports."""
     server, told = FakeServer(handler), list[Any]()
 
     async def sleep(seconds: float) -> None:

@@ -77,13 +77,13 @@ def check(content: bytes, received: list[Answer], exactly: int | None) -> None:
 
 
 class Steady(threading.Thread):
-    """A well-behaved client beside the others: it beats on one connection, and keeps all that went wrong."""
+    """A well-behaved client: it sends heartbeats on one connection, and records every error."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(daemon=True)
         self._server = server
         self.stop = threading.Event()
-        self.beats = 0
+        self.heartbeats = 0
         self.wrong: list[object] = []
 
     def run(self) -> None:
@@ -92,7 +92,7 @@ class Steady(threading.Thread):
                 client.register("steady")
                 while not self.stop.is_set():
                     reply = client.ask("POST", "/heartbeat/steady")
-                    self.beats += 1
+                    self.heartbeats += 1
                     if (reply.status, reply.document.get("node_id")) != (200, "steady"):
                         self.wrong.append(reply)
                     self.stop.wait(0.002)
@@ -125,7 +125,7 @@ def bombard(server: Server, seed: int, make: Callable[[random.Random], bytes], e
     steady.join(60)
     if failures:
         raise failures[0]
-    assert steady.beats > 0
+    assert steady.heartbeats > 0
     assert steady.wrong == []
     assert "Traceback" not in server.log
     assert "ERROR" not in server.log

@@ -177,7 +177,7 @@ async def test_a_restart_of_the_directory_costs_a_signature(start: Start) -> Non
     key = PrivateKey.generate_ed25519()
     clock = SystemClock()
 
-    async def beat(alice: Client, connections: Watched) -> list[str]:
+    async def send_heartbeat(alice: Client, connections: Watched) -> list[str]:
         connections.proofs.clear()
         assert (await alice.heartbeat())["current_state"] == "active"
         return connections.proofs
@@ -185,16 +185,16 @@ async def test_a_restart_of_the_directory_costs_a_signature(start: Start) -> Non
     connections = Watched(Address.of(url_of(server)), clock)
     async with node(connections, key) as alice:
         await alice.register("192.0.2.1", 7)
-        assert await beat(alice, connections) == ["session"]
+        assert await send_heartbeat(alice, connections) == ["session"]
         server.stop()
         with pytest.raises(ConnectionFailed, match="connection refused: is the server running on http:"):
             await alice.heartbeat()
         start("--port", str(server.address[1]))
-        proofs = await beat(alice, connections)
+        proofs = await send_heartbeat(alice, connections)
         # Twice where the directory's first second was not over.
         assert proofs[0] == "session"
         assert set(proofs[1:]) == {"signature"}
-        assert await beat(alice, connections) == ["session"]
+        assert await send_heartbeat(alice, connections) == ["session"]
 
 
 @pytest.mark.parametrize("ahead_s", [-50_000.0, 50_000.0])

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from openred_central.exit_codes import ExitCode
 from openred_central.security.signing import PrivateKey
 from tests.support.parts import needs_program
 from tests.support.running import WAIT_S_MAX, Client, Server, Start, environment, until
@@ -68,9 +69,9 @@ def test_two_nodes_find_each_other_from_the_command_line(start: Start, tmp_path:
     assert "status\tforgotten" in done("leave", "--key", "bob.pem", "--node-id", "bob", "--forget")
     assert "directory.nodes\t1" in done("stats").splitlines()
     server.stop()
-    nobody = run(tmp_path, url, "stats")
-    assert nobody.returncode == 3
-    assert nobody.stderr == f"openred-central: connection refused: is the server running on {url}?\n"
+    unreached = run(tmp_path, url, "stats")
+    assert unreached.returncode == ExitCode.UNREACHED
+    assert unreached.stderr == f"openred-central: connection refused: is the server running on {url}?\n"
 
 
 def test_a_claim_changes_and_removes_a_node_without_a_key(start: Start, tmp_path: Path) -> None:

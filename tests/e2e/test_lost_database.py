@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from openred_central.exit_codes import ExitCode
 from tests.support.records import opened, records_of
 from tests.support.running import Client, Server, Start, run, until
 
@@ -131,7 +132,9 @@ def test_a_missing_database_beside_snapshots_stops_the_start(start: Start, tmp_p
         assert run("snapshot", "--database", str(database)).returncode == 0
     server.stop()
     database.unlink()
-    refused(start(ready=False), "is missing, and there are snapshots of it: put it back", code=78)
+    refused(
+        start(ready=False), "is missing, and there are snapshots of it: put it back", code=ExitCode.CONFIG
+    )
     server = start("--begin-anew")
     with Client(server.address) as client:
         assert client.ask("GET", "/stats").document["directory"]["nodes"] == 0

@@ -29,7 +29,7 @@ def registration(number: int) -> bytes:
     )
 
 
-def beat(number: int) -> bytes:
+def heartbeat(number: int) -> bytes:
     return f"POST /heartbeat/node-{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode()
 
 
@@ -67,7 +67,7 @@ def test_thousands_register_over_one_connection_while_others_ask(start: Start, s
             assert len({node["node_id"] for node in found["nodes"]}) == min(20, expected)
             assert {tuple(node["services"]) for node in found["nodes"]} == {(service,)}
         for begin in range(0, NODES, IN_A_ROW):
-            for answer in pipelined(connection, beat, range(begin, begin + IN_A_ROW)):
+            for answer in pipelined(connection, heartbeat, range(begin, begin + IN_A_ROW)):
                 assert answer.status == 200
         stats = client.ask("GET", "/stats").document
         before = stats["performance"]
@@ -117,7 +117,7 @@ def test_a_thousand_connections_send_heartbeats(start: Start) -> None:
     server = start("--connections-per-address-max", str(CONNECTIONS + 10))
     connections = connect(server, CONNECTIONS)
     try:
-        for make, status in ((registration, 201), (beat, 200), (beat, 200)):
+        for make, status in ((registration, 201), (heartbeat, 200), (heartbeat, 200)):
             for number, connection in enumerate(connections):
                 connection.sendall(make(number))
             received = dict.fromkeys(connections, b"")
@@ -149,7 +149,7 @@ def test_connections_beyond_the_limit_of_an_address_are_refused(start: Start) ->
     connections = connect(server, 3)
     try:
         for connection in connections:
-            (answer,) = pipelined(connection, beat, range(1))
+            (answer,) = pipelined(connection, heartbeat, range(1))
             assert answer.status == 404
         with socket.create_connection(server.address, timeout=WAIT_S_MAX) as one_more:
             (answer,) = answers(one_more.recv(65_536))

@@ -43,8 +43,8 @@ def test_two_nodes_find_each_other_and_survive_a_restart(start: Start) -> None:
         assert client.register("node-1", port=9, claim=first["claim"]).document["status"] == "updated"
         assert client.register("node-2", port=9, claim=first["claim"]).status == 403
         assert client.register("node-2", port=9).status == 409
-        beat = {"port": 9}
-        assert client.ask("POST", "/heartbeat/node-2", beat, **proof(second["claim"])).status == 200
+        change = {"port": 9}
+        assert client.ask("POST", "/heartbeat/node-2", change, **proof(second["claim"])).status == 200
         assert client.ask("DELETE", "/nodes/node-2", **proof(second["claim"])).status == 200
 
 

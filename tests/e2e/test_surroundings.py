@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from openred_central.cli.main import MODULES
+from openred_central.exit_codes import ExitCode
 from tests.support.running import environment
 
 # With words that need no server, or find none; no command of the settings can start one.
@@ -124,5 +125,5 @@ def test_ctrl_c_at_any_moment_sets_only_the_exit_code(name: str, tmp_path: Path)
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.INTERRUPTED, b"", b"")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

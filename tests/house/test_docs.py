@@ -32,6 +32,7 @@ from openred_central.storage.sqlite.schema import SCHEMA_VERSION
 from tests.support.parts import needs_program
 from tests.support.project import PACKAGE, ROOT, documents, expect_none, sources, text_files
 from tests.support.running import Client, until
+from tests.support.serving import closed_port
 
 from .transcripts import mismatches, run, transcripts
 
@@ -189,12 +190,6 @@ def programs(folder: Path) -> Path:
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -278,7 +273,7 @@ def test_transcripts_of_the_documents_are_true(document: str, tmp_path: Path) ->
     (tmp_path / "node.py").write_text(program)
     path = f"{programs(tmp_path)}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    ports = {"--port": free_port(), "--admin-port": free_port()}
+    ports = {"--port": closed_port(), "--admin-port": closed_port()}
     arguments = ["--host", "127.0.0.1", "--database", str(tmp_path / "data" / "openred.db")]
     arguments += [str(word) for pair in ports.items() for word in pair]
     addresses = {ADDRESS: f"127.0.0.1:{ports['--port']}", ADMIN_ADDRESS: f"127.0.0.1:{ports['--admin-port']}"}
@@ -301,7 +296,7 @@ def test_transcripts_of_the_documents_are_true(document: str, tmp_path: Path) ->
 def test_the_engine_alone_runs_as_shown(tmp_path: Path) -> None:
     (program,) = programs_with("openred_central.micro_engine.engine")
     assert len([line for line in program.splitlines() if line.strip()]) <= 10
-    port = free_port()
+    port = closed_port()
     (tmp_path / "hello.py").write_text(program.replace("port=8080", f"port={port}"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     server = subprocess.Popen([sys.executable, "hello.py"], cwd=tmp_path, env=environment)

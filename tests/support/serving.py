@@ -16,6 +16,13 @@ from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.wire.messages import Request, StreamingResponse
 
 
+def closed_port() -> int:
+    """Return a port of this machine on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
 class Served:
     """An engine with a few routes. `gate` lets the handler of ``/waiting`` go on, `started` counts it."""
 

@@ -24,6 +24,7 @@ from openred_central.tasks.prober import (
 )
 from tests.support.clock import VirtualClock
 from tests.support.options import prober_options
+from tests.support.serving import closed_port
 
 HERE = "127.0.0.1"
 
@@ -186,11 +187,6 @@ def prober(
     **options: Any,
 ) -> Prober:
     return Prober(clock or VirtualClock(), refusal, on_result, prober_options(**options), has_route)
-
-
-def closed_port() -> int:
-    with socket.create_server((HERE, 0)) as server:
-        return server.getsockname()[1]
 
 
 @pytest.mark.both_loops

@@ -252,29 +252,29 @@ def test_heartbeats_and_tokens_of_a_node_have_own_quotas() -> None:
     claim = add(world, 1).document["claim"]
     limits, request = world.api.limits, world.request("POST", "/heartbeat/n-1")
 
-    def beat(request: Request, slot: int) -> None:
+    def heartbeat(request: Request, slot: int) -> None:
         limits.charge_heartbeat(request, slot, proved=True)
 
     def ask(request: Request, slot: int) -> None:
         limits.charge_token(request, slot, proved=True)
 
-    assert [raised(beat, request, 0) is None for _ in range(4)] == [
+    assert [raised(heartbeat, request, 0) is None for _ in range(4)] == [
         True,
         True,
         False,
         False,
     ]
     assert [raised(ask, request, 0) is None for _ in range(6)] == [True] * 5 + [False]
-    error = raised(beat, request, 0)
+    error = raised(heartbeat, request, 0)
     assert error is not None
     assert dict(error.headers)["Retry-After"] == "60"
     # From another address, it is the same node.
-    assert raised(beat, world.request("GET", "/", peer="192.0.2.8"), 0) is not None
+    assert raised(heartbeat, world.request("GET", "/", peer="192.0.2.8"), 0) is not None
     # A node that takes over its slot begins anew.
     world.call("DELETE", "/nodes/n-1?mode=forget", claim=claim)
     world.wait(1)
     assert add(world, 2).status == 201
-    assert raised(beat, request, 0) is None
+    assert raised(heartbeat, request, 0) is None
 
 
 def test_an_exempt_caller_is_never_charged() -> None:
@@ -292,9 +292,9 @@ def test_strangers_cannot_use_up_the_quota_of_a_node() -> None:
     world = World(limits=DEFAULTS, mint=Here())
     claim = add(world, 1).document["claim"]
     stranger, about = "192.0.2.66", {"node_id": "n-1"}
-    beats = [world.call("POST", "/heartbeat/n-1", peer=stranger).status for _ in range(3)]
+    heartbeats = [world.call("POST", "/heartbeat/n-1", peer=stranger).status for _ in range(3)]
     tokens = [world.call("POST", "/security/token", about, peer=stranger).status for _ in range(6)]
-    assert (beats, tokens) == ([200, 200, 429], [200] * 5 + [429])
+    assert (heartbeats, tokens) == ([200, 200, 429], [200] * 5 + [429])
     change = {"metadata": {"x": 1}}
     mine = [world.call("POST", "/heartbeat/n-1", change, claim=claim).status for _ in range(3)]
     assert mine == [200, 200, 429]
