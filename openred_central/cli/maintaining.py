@@ -128,8 +128,9 @@ def _verify(options: argparse.Namespace, configuration: Configuration, console: 
             console.say(line)
 
         verifier = Verifier(database, make_directory, console.clock, say, progress)
-        loaded = verifier.verify_store()
+        # Listed first: a snapshot that a server takes meanwhile is newer than what is read of the store.
         taken = snapshots.newest_first()
+        loaded = verifier.verify_store()
         for snapshot in taken if options.all else taken[:1]:
             verifier.verify_snapshot(snapshots, snapshot, loaded)
         if not taken:

@@ -296,6 +296,26 @@ def test_only_the_newest_snapshot_is_verified_or_all(database: Path) -> None:
     assert [line.split("-")[1] for line in done.said if "snapshot openred" in line] == ["000002", "000001"]
 
 
+def test_snapshots_that_a_server_takes_and_removes_meanwhile_are_no_damage(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oldest = take(database)
+    verify_store = verifying.Verifier.verify_store
+
+    def while_a_server_runs(verifier: verifying.Verifier) -> verifying.Loaded | None:
+        loaded = verify_store(verifier)
+        change(database, record(3, revision=1_001, region="us"))
+        take(database)
+        shutil.rmtree(oldest.folder)
+        return loaded
+
+    monkeypatch.setattr(verifying.Verifier, "verify_store", while_a_server_runs)
+    done = verify(database, all=True)
+    assert done.code == 0
+    assert done.said[1] == f"snapshot {oldest.name}: removed meanwhile"
+    assert [line.split("-")[1] for line in done.said if "snapshot openred" in line] == ["000002", "000001"]
+
+
 def test_a_snapshot_of_another_directory_is_recognised(database: Path) -> None:
     shutil.move(database.parent / "snapshots", database.parent / "kept")
     other = database.parent / "new" / "openred.db"
