@@ -14,7 +14,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # No snapshot and no database has such a name.
@@ -135,6 +135,8 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     clear(parent)
     folder, descriptor = _make_scratch(parent)
     try:
+        # Not before it is locked: another process may remove it until then.
+        give(folder, parent)
         yield folder
     finally:
         # A renamed folder is finished, and stays.
@@ -154,7 +156,9 @@ def clear(parent: Path) -> None:
 def discard(folder: Path) -> None:
     """Remove a finished `folder` so that no crash leaves a part of it under its name."""
     condemned = _new_folder(folder.parent)
-    folder.rename(condemned)
+    # Another process may have removed it.
+    with suppress(FileNotFoundError):
+        folder.rename(condemned)
     shutil.rmtree(condemned, ignore_errors=True)
 
 
@@ -183,9 +187,7 @@ def _make_scratch(parent: Path) -> tuple[Path, int]:
 
 
 def _new_folder(parent: Path) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    give(folder, parent)
-    return folder
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
 
 
 def _lock(folder: Path) -> int | None:

@@ -9,7 +9,9 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,6 +169,22 @@ def test_the_folder_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_another_process_removes_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, made = tempfile.mkdtemp, list[str]()
+
+    def removed_once(**options: Any) -> str:
+        made.append(make(**options))
+        if len(made) == 1:
+            os.rmdir(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", removed_once)
+    with scratch_folder(tmp_path) as scratch:
+        assert str(scratch) == made[1]
+
+
 def test_other_files_are_not_touched(tmp_path: Path) -> None:
     (tmp_path / "openred.db").write_text("data")
     (tmp_path / "folder").mkdir()
@@ -179,5 +197,8 @@ def test_a_finished_folder_is_removed_as_a_whole(tmp_path: Path) -> None:
     finished = tmp_path / "finished"
     finished.mkdir()
     (finished / "file").write_text("whole")
+    discard(finished)
+    assert list(tmp_path.iterdir()) == []
+    # Two processes that take snapshots may both remove the older ones.
     discard(finished)
     assert list(tmp_path.iterdir()) == []
