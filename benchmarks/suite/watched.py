@@ -27,7 +27,7 @@ TICK_S = 0.001
 
 
 class ReadyHandler(logging.Handler):
-    """Sets `ready` at the log line "ready", and clears it at the log line "stopping"."""
+    """A log handler that sets `ready` at the line "ready", and clears it at the line "stopping"."""
 
     def __init__(self, ready: asyncio.Event) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Reads HTTP/1.1 responses (RFC 9112). Pure: bytes come in, an answer comes out, or None for "more".
+"""Read HTTP/1.1 responses (RFC 9112). Pure: bytes come in, an answer comes out, or None for "more".
 
 A client trusts a server no further than a server trusts a client: every length is bounded, and ambiguous
 input is refused.
@@ -58,7 +58,7 @@ _UNTIL_END = -1
 
 
 class AnswerReader:
-    """Reads the answer to one request: `feed` the bytes, then `read`; at the end of the input, `end`.
+    """The reader of the answer to one request: `feed` the bytes, then `read`; at the end of the input, `end`.
 
     Interim responses (1xx) are skipped. The body may have at most `bytes_max` bytes.
     """

@@ -35,7 +35,7 @@ def ask_for(identity: Identity, level: ProofLevel, method: str) -> Prove:
 
 
 class Asker:
-    """Sends the requests of `identity` over `connections`.
+    """The sender of requests of `identity` over `connections`.
 
     It waits by `sleep`, at most `wait_s_max` seconds in all, where the server would accept a request later.
     """

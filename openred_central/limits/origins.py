@@ -59,7 +59,7 @@ class Origin(NamedTuple):
 
 
 class Origins:
-    """Finds the origin of requests.
+    """The rules that find the origin of a request.
 
     `trusted_proxies` and `exempt_networks` are networks in CIDR notation; the former may have the word
     ``unix``, too. `header` is the lower-case name of the header in which the trusted proxies report the

@@ -11,7 +11,7 @@ LINE_S = 10.0
 
 
 class Progress:
-    """Shows the progress of the step called `what` on `stream`. Call it with the work done and all work.
+    """The display of the progress of the step `what` on `stream`. Call it with the work done and all work.
 
     `monotonic_s` returns the time. A step that ends at once shows nothing.
     """

@@ -23,7 +23,7 @@ def plain_address(address: str) -> str:
 
 
 class Gate:
-    """Counts the open connections and decides whether one more may come in.
+    """The count of open connections, which decides whether one more is accepted.
 
     `connections_max` holds for all of them together, `connections_per_address_max` for one IPv4 address or
     one IPv6 /64; an IPv6 /56 may have four times, a /48 eight times as many. Addresses within

@@ -74,7 +74,7 @@ class Place:
 
 
 class Router:
-    """Finds the route of a request. Literal segments go before parameters, whatever was added first.
+    """The routes of an engine. Literal segments match before parameters, in whatever order they were added.
 
     `body_bytes_max` is the limit of routes that name none, and of bodies that are thrown away;
     `longest_body_bytes` is the highest limit of all bodies that a handler takes. Without `fast_path`, no

@@ -27,7 +27,7 @@ _PLAIN: Final = f"{string.ascii_letters}{string.digits}-._~:".encode()
 
 
 class Shortcut:
-    """Answers the requests of one connection to `route` whose header section is `section`, by `answer`."""
+    """The answers of `answer` to requests of one connection to `route` with the header section `section`."""
 
     __slots__ = ("_answer", "_beginning", "_bytes_max", "_ending", "_section", "route")
 

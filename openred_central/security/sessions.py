@@ -62,7 +62,7 @@ class Session(NamedTuple):
 
 
 class Sessions:
-    """Makes and checks sessions with `key`, `SESSION_KEY_BYTES` random bytes that are kept in memory only."""
+    """The sessions made and checked with `key`, `SESSION_KEY_BYTES` random bytes kept in memory only."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) != SESSION_KEY_BYTES:
@@ -125,7 +125,7 @@ class Sessions:
 
 
 class Claims:
-    """Makes and checks claims with `key`, `CLAIM_KEY_BYTES` random bytes that outlive the server."""
+    """The claims made and checked with `key`, `CLAIM_KEY_BYTES` random bytes that outlive the server."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) != CLAIM_KEY_BYTES:

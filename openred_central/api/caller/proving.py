@@ -93,7 +93,7 @@ class Permit(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Prover:
-    """Checks proofs.
+    """The checker of proofs.
 
     With `strict`, every change needs a proof. Signatures from before the start of this process, at
     `started_s` of monotonic time, are refused. Sessions use steady time, so that no jump of the wall clock

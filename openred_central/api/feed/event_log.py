@@ -123,7 +123,7 @@ class EventLog:
 
 
 class EventFeed:
-    """Collects transitions and writes them to `log`; `nodes` decides which nodes may be named."""
+    """The writer of transitions to `log`; `nodes` decides which nodes may be named."""
 
     def __init__(self, log: EventLog, nodes: Nodes) -> None:
         self.log = log

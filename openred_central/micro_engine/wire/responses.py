@@ -52,7 +52,7 @@ def chunk(piece: bytes) -> bytes:
 
 
 class ResponseEncoder:
-    """Makes the bytes of responses; all that does not change within a second is kept ready.
+    """The maker of responses' bytes; it keeps ready what does not change within a second.
 
     `server_name` is the value of the header Server; `idle_timeout_s`, rounded down, is that of Keep-Alive.
     `tick` must be called once a second with the wall time.

@@ -1,4 +1,4 @@
-"""Copies a database that lost its name while in use: its content would end with the process."""
+"""Copy a database that lost its name while in use: its content would end with the process."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class _Session(NamedTuple):
 
 
 class SqliteStore:
-    """Keeps the directory in the SQLite database at `path`. Implements `Store`.
+    """The `Store` in the SQLite database at `path`.
 
     After an error of the disk the connection is poisoned: pages that it believes to have written may be in
     the system's memory alone, and a second attempt would only hide that. It is closed, and the next call
