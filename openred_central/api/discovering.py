@@ -57,7 +57,6 @@ DISCOVERED = thing(
 
 
 async def discover(api: Api, request: Request) -> Response:
-    """Answer 200 with up to ``max_results`` nodes."""
     started = api.now()
     query, ignored = read_query(request.query)
     draw = api.directory.discover(query, started)

@@ -37,7 +37,7 @@ class Reply(NamedTuple):
 UNCHANGED = Reply("The caller has it already.", None, headers=CACHED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Endpoint:
     """One endpoint: where it is served, what it takes, and what it answers.
 

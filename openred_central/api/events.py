@@ -46,10 +46,6 @@ FIELDS: tuple[Field[Any], ...] = (LAST_EVENT_ID, RECENT, HISTORY)
 
 
 async def events(api: Api, request: Request) -> StreamingResponse:
-    """Answer 200 with a stream from behind ``Last-Event-ID``, or from the current figures on.
-
-    Raises `CallerError`: 400 ``bad_request``, 503 ``too_many_subscribers``.
-    """
     fields = Fields.of_query(request.query, FIELDS)
     last_event_id = request.headers.get("last-event-id") or fields.take(LAST_EVENT_ID, "")
     recent = fields.take(RECENT, 0)

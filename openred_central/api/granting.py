@@ -60,11 +60,6 @@ TOKEN_GRANTED = thing(
 
 
 async def grant(api: Api, request: Request) -> Response:
-    """Answer 200 with a session, with a token for any peer, or with a pair of tokens for two nodes.
-
-    A proved request is a sign of life: it revives the node first. The answer is 202 if that bound the node to
-    its key, and the store failed just now.
-    """
     fields, now = Fields.of_body(request.json()), api.now()
     node_id = fields.take(NODE_ID, "")
     peer_id = fields.take(PEER_ID)

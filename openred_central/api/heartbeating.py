@@ -47,10 +47,7 @@ RECEIVED = schemas.thing(
 
 
 async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
-    """Answer 200 from memory, or once a change is durable; 202 if the store fails.
-
-    The first signature changes the record also without a body: it binds the node to its key.
-    """
+    """Take a sign of life. The first signature changes the record even without a body: it binds the key."""
     now = api.now()
     if request.body:
         return await _update(api, request, node_id, now)

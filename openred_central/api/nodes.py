@@ -37,7 +37,6 @@ DEPARTED = thing(
 
 
 async def get_node(api: Api, request: Request, node_id: str) -> Response:
-    """Answer 200 with everything about a node, explained."""
     now = api.now()
     slot = api.directory.nodes.registry.slot_of(node_id)
     if slot is None or not api.prover.may_see(request, slot, now):
@@ -62,11 +61,6 @@ GET_NODE = Endpoint(
 
 
 async def delete_node(api: Api, request: Request, node_id: str) -> Response:
-    """Answer 200 once the departure is durable: ``mode`` is ``leave`` (the default) or ``forget``.
-
-    The mode is in the query, or in the body, which a signature covers. The answer is 202 if the store failed
-    just now; if it is known to fail, the departure is refused.
-    """
     mode, ignored = _read_mode(request)
     now = api.now()
     slot = api.directory.slot(node_id, now)
@@ -127,7 +121,6 @@ def _read_mode(request: Request) -> tuple[str, list[str]]:
 
 
 async def lookup(api: Api, request: Request) -> Response:
-    """Answer 200 with up to 100 nodes, in the order asked for, and the ids that are missing."""
     fields = Fields.of_body(request.json())
     node_ids = fields.take(NODE_IDS, list[str]())
     fields.finish()

@@ -92,7 +92,6 @@ KEY_CHANGED = thing(
 
 
 async def register(api: Api, request: Request) -> Response:
-    """Answer 201 ``registered``, 200 ``updated`` or ``revived``, 202 if it is not durable yet."""
     fields, now = Fields.of_body(request.json()), api.now()
     registration, key = read_registration(
         fields, now, api.directory.lifecycle.coma_s, api.rsa_bits_min, takes_text=not api.prover.strict
@@ -149,10 +148,6 @@ REGISTER = Endpoint(
 
 
 async def change_key(api: Api, request: Request, node_id: str) -> Response:
-    """Answer 200 once the new key is durable, 202 if the store failed just now.
-
-    Grants of the former key are void from then on.
-    """
     fields, now = Fields.of_body(request.json()), api.now()
     given = fields.take(NEW_KEY, "")
     next_key = fields.take(FOLLOWING_KEY, "")

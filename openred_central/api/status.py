@@ -178,7 +178,6 @@ LIVE = Endpoint(
 
 
 async def ready(api: Api, request: Request) -> Response:
-    """Answer 200 if the store takes changes and the server is not about to stop, else 503."""
     store, stopping = api.store_state(), api.stopping()
     document = {
         "status": "ok" if store is StoreState.OK and not stopping else "degraded",

@@ -77,7 +77,6 @@ class KnownToken(NamedTuple):
 
 
 async def keys(api: Api, request: Request) -> Response:
-    """Answer 200 with the key set as the root key signed it, 304 if the caller has it."""
     published = await _published(api)
     headers = (("ETag", published.etag), ("Cache-Control", f"public, max-age={KEYS_AGE_S}"))
     if has_already(request, published.etag):
@@ -100,10 +99,6 @@ KEYS = Endpoint(
 
 
 async def verify(api: Api, request: Request) -> Response:
-    """Answer 200 with whether a token, or two that belong together, are valid now; knows revocations.
-
-    Each is sent whole, or as its id while the directory remembers it.
-    """
     fields, now = Fields.of_body(request.json()), api.now()
     single = fields.has(TOKEN)
     given = {field.name: fields.take(field, "") for field in (TOKEN, TOKEN_A, TOKEN_B) if fields.has(field)}
@@ -155,11 +150,6 @@ VERIFY = Endpoint(
 
 
 async def revoke(api: Api, request: Request) -> Response:
-    """Answer 200 once the revocation of a token, or with ``all`` of everything, is durable.
-
-    Peers that check offline accept the token until it expires. The answer is 202 if the store failed just
-    now.
-    """
     fields, now = Fields.of_body(request.json()), api.now()
     node_id = fields.take(NODE_ID, "")
     everything = fields.take(ALL, False)

@@ -244,7 +244,10 @@ def decode(line: bytes, slot: int) -> Item | Totals:
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
         raise LineError(f"its type is {kind!r}, allowed is one of {', '.join(_READERS)}")
-    return reader(LineFields(fields, f"{kind} "), slot)
+    named = LineFields(fields, f"{kind} ")
+    item = reader(named, slot)
+    named.done()
+    return item
 
 
 def _node(record: Record) -> dict[str, Any]:
@@ -334,7 +337,6 @@ def _read_node(fields: LineFields, slot: int) -> Record:
         generation=fields.whole("generation") if fields.has("generation") else 0,
         next_key=fields.text("next_key") if fields.has("next_key") else "",
     )
-    fields.done()
     if record.flags & KEYED:
         try:
             spki_of(profile_parts(record.profile)[2])
@@ -371,7 +373,7 @@ def _read_transition(fields: LineFields) -> str:
 
 
 def _read_tombstone(fields: LineFields, slot: int) -> Tombstone:
-    tombstone = Tombstone(
+    return Tombstone(
         id_hash=fields.text("id_hash"),
         key_fingerprint=fields.text("key_fingerprint"),
         died_at=fields.number("died_at"),
@@ -381,19 +383,14 @@ def _read_tombstone(fields: LineFields, slot: int) -> Tombstone:
         flags=fields.flag("proven", default=False) * PROVEN,
         next_key=fields.text("next_key") if fields.has("next_key") else "",
     )
-    fields.done()
-    return tombstone
 
 
 def _read_vitals(fields: LineFields, slot: int) -> Vitals:
-    vitals = Vitals(fields.number("attended_s"), fields.whole("revision"), fields.number("transitions_per_h"))
-    fields.done()
-    return vitals
+    return Vitals(fields.number("attended_s"), fields.whole("revision"), fields.number("transitions_per_h"))
 
 
 def _read_secret(fields: LineFields, slot: int) -> Secret:
     name, value = fields.text("name"), fields.text("value")
-    fields.done()
     try:
         return Secret(name, base64.b64decode(value, validate=True))
     except (binascii.Error, ValueError) as error:
@@ -402,7 +399,7 @@ def _read_secret(fields: LineFields, slot: int) -> Secret:
 
 def _read_footer(fields: LineFields, slot: int) -> Totals:
     try:
-        totals = Totals(
+        return Totals(
             fields.whole("nodes"),
             fields.whole("tombstones"),
             fields.whole("secrets"),
@@ -413,8 +410,6 @@ def _read_footer(fields: LineFields, slot: int) -> Totals:
         raise
     except ValueError as error:
         raise LineError(f"footer digest is no hexadecimal number: {error}") from error
-    fields.done()
-    return totals
 
 
 _READERS: dict[str, Callable[[LineFields, int], Item | Totals]] = {

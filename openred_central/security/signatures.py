@@ -176,7 +176,7 @@ def check_proof(signature: Signature, message: Message, spki: bytes) -> Proof:
     # The default port depends on the scheme, which a proxy may have changed: try both spellings.
     authorities = dict.fromkeys([signed_authority(message.authority), message.authority.lower()])
     bases = [
-        _base(message.method, authority, message.path, signature.digest, signature.parameters)
+        request_base(message.method, authority, message.path, signature.digest, signature.parameters)
         for authority in authorities
     ]
     if not any(verify(spki, signature.signature, base) for base in bases):
@@ -219,16 +219,11 @@ def signature_base(components: Iterable[tuple[str, str]], parameters: str) -> by
 
 
 def request_base(method: str, authority: str, path: str, digest: str, parameters: str) -> bytes:
-    """Return the signature base of a request in this profile. `digest` is empty where it has no body."""
-    return _base(method, signed_authority(authority), path, digest, parameters)
+    """Return the signature base of a request in this profile. `digest` is empty where it has no body.
 
-
-def _base(method: str, authority: str, path: str, digest: str, parameters: str) -> bytes:
-    components = [
-        ('"@method"', method),
-        ('"@authority"', authority),
-        ('"@path"', path),
-    ]
+    `authority` is as `signed_authority` returns it.
+    """
+    components = [('"@method"', method), ('"@authority"', authority), ('"@path"', path)]
     if digest:
         components.append(('"content-digest"', digest))
     return signature_base(components, parameters)

@@ -175,7 +175,7 @@ def _headers(
             f"{WITH_BODY if body else WITHOUT_BODY};created={created};"
             f'nonce="{nonce}";keyid="{key.key_id}";tag="{TAG}"'
         )
-        signature = key.sign(request_base(method, authority, path, digest, parameters))
+        signature = key.sign(request_base(method, signed_authority(authority), path, digest, parameters))
         inputs.append(f"{label}={parameters}")
         signatures.append(f"{label}=:{base64.b64encode(signature).decode('ascii')}:")
     fields = [("Signature-Input", ", ".join(inputs)), ("Signature", ", ".join(signatures))]

@@ -34,7 +34,7 @@ class Wrong(ValueError):
     """A value that is refused. The message says what is allowed, without the field's name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Field(Generic[T]):
     """A field that an endpoint takes: read by `Fields.take`, described in ``GET /openapi.json``.
 
