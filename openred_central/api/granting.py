@@ -91,7 +91,11 @@ async def grant(api: Api, request: Request) -> Response:
         texts = await api.mint.mint(*tokens)
     except Busy as error:
         raise tokens_unavailable(error.retry_after_s) from None
-    _remember(api, tokens, now)
+    api.recent_tokens.sweep(now.wall_s)
+    for token, other in zip(tokens, reversed(tokens), strict=True):
+        peer_token_id = other.token_id if other is not token else None
+        recent = RecentToken(token.node_id, token.expires_at, token.generation, peer_token_id)
+        api.recent_tokens.add(token.token_id, recent)
     status = api.status(200, durable=bound.get("durable", True))
     return Response.json(_describe(api, tokens, texts) | bound, status=status, headers=limits)
 
@@ -162,16 +166,6 @@ def _alone(api: Api, node: Side, purpose: str, issued_at: int, life_s: int) -> P
         generation=node.generation,
         purpose=purpose,
     )
-
-
-def _remember(api: Api, tokens: tuple[PeerToken, ...], now: Now) -> None:
-    api.recent_tokens.sweep(now.wall_s)
-    for token, other in zip(tokens, reversed(tokens), strict=True):
-        peer_token_id = other.token_id if other is not token else None
-        api.recent_tokens.add(
-            token.token_id,
-            RecentToken(token.node_id, token.expires_at, token.generation, peer_token_id),
-        )
 
 
 def _describe(api: Api, tokens: tuple[PeerToken, ...], texts: tuple[str, ...]) -> dict[str, Any]:

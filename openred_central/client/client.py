@@ -256,7 +256,10 @@ class Client:
         """Return a new session, by a signature. Answers to other signed requests bring sessions, too."""
         asked = {"node_id": self.node_id, "purpose": "session"}
         answer = await self._ask("POST", "/security/token", asked, ProofLevel.NODE)
-        return _expect_text(answer, "session")
+        session = answer.get("session")
+        if not isinstance(session, str):
+            raise BadAnswer("the server answers without session; is it a directory?")
+        return session
 
     async def tokens(
         self, peer_id: str | None = None, *, purpose: str | None = None, lifetime_s: int | None = None
@@ -350,10 +353,3 @@ def pause_after_failure(failures: int, chance: float) -> float:
 def _segment(node_id: str) -> str:
     """Return a node's id as a segment of a path; lone surrogates stay, for the directory to refuse."""
     return quote(node_id, safe=":", errors="surrogatepass")
-
-
-def _expect_text(answer: Document, name: str) -> str:
-    value = answer.get(name)
-    if not isinstance(value, str):
-        raise BadAnswer(f"the server answers without {name}; is it a directory?")
-    return value

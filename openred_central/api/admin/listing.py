@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...clock import Now
 from ...directory.directory import Directory
-from ...directory.lifecycle import LIVE_STATES, State
+from ...directory.lifecycle import LIVE_STATES
 from ...directory.state.node import DISCOVERABLE, HELD, LEFT
 from ...micro_engine.wire.messages import Request, Response
 from ...wording import rfc3339
@@ -29,41 +29,32 @@ STATE = Field("state", values.states, "Only nodes in these states.")
 FIELDS: tuple[Field[Any], ...] = (CURSOR, LIMIT, STATE)
 
 
-class NodeQuery(NamedTuple):
-    """Which nodes to list: those in `states`, in the slots from `cursor` on, at most `limit` of them.
-
-    `ignored` are unknown parameters.
-    """
-
-    cursor: int
-    limit: int
-    states: frozenset[State]
-    ignored: list[str]
-
-
 async def list_nodes(desk: Desk, request: Request) -> Response:
     """Answer 200 with some nodes in the order of their slots, and ``next`` to continue from, null at the end.
 
     A node keeps its slot while it lives, so a node that stays registered is listed exactly once. An answer
     may hold fewer nodes than asked for, or none, and still not be the last.
     """
-    query = read_query(request.query)
+    fields = Fields.of_query(request.query, FIELDS)
+    slot, limit = fields.take(CURSOR, 0), fields.take(LIMIT, LIMIT_DEFAULT)
+    states = fields.take(STATE) or LIVE_STATES
+    fields.finish()
     directory, now = desk.api.directory, desk.api.now()
     registry = directory.nodes.registry
     rows: list[dict[str, Any]] = []
-    slot, ends = query.cursor, query.cursor + SLOTS_PER_ANSWER_MAX
-    pause_rows, pause_slot = ROWS_PER_PIECE, query.cursor + SLOTS_PER_PIECE
-    while len(rows) < query.limit and slot < min(ends, registry.slots_count):
+    ends = slot + SLOTS_PER_ANSWER_MAX
+    pause_rows, pause_slot = ROWS_PER_PIECE, slot + SLOTS_PER_PIECE
+    while len(rows) < limit and slot < min(ends, registry.slots_count):
         if len(rows) >= pause_rows or slot >= pause_slot:
             pause_rows, pause_slot = len(rows) + ROWS_PER_PIECE, slot + SLOTS_PER_PIECE
             await asyncio.sleep(0)
             continue
-        if not registry.is_free(slot) and registry.state(slot) in query.states:
+        if not registry.is_free(slot) and registry.state(slot) in states:
             rows.append(row(directory, slot, now))
         slot += 1
     following = str(slot) if slot < registry.slots_count else None
     answer = {"nodes": rows, "next": following, "nodes_total": len(registry)}
-    return Response.json({**answer, "ignored": query.ignored} if query.ignored else answer)
+    return Response.json({**answer, "ignored": fields.ignored} if fields.ignored else answer)
 
 
 LIST_NODES = AdminEndpoint("GET", "/admin/nodes", list_nodes, "list nodes")
@@ -90,19 +81,6 @@ def row(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
         "registered_at": rfc3339(registry.registered_at[slot]),
         "state_ends_at": None if held else rfc3339(now.wall_s + record_ends_s - now.attended_s),
     }
-
-
-def read_query(text: str) -> NodeQuery:
-    """Read the query of a request. Raises `CallerError` 400 ``bad_request``."""
-    fields = Fields.of_query(text, FIELDS)
-    query = NodeQuery(
-        fields.take(CURSOR, 0),
-        fields.take(LIMIT, LIMIT_DEFAULT),
-        fields.take(STATE, frozenset[State]()) or frozenset(LIVE_STATES),
-        fields.ignored,
-    )
-    fields.finish()
-    return query
 
 
 def _marks(directory: Directory, slot: int) -> dict[str, bool]:

@@ -40,18 +40,11 @@ def _admitted(
     endpoint: AdminEndpoint, desk: Desk, admission: Admission
 ) -> Callable[..., Coroutine[Any, Any, Response]]:
     """Wrap the handler of `endpoint`: it is admitted and audited."""
-    if "{" in endpoint.path:
 
-        async def about_one(request: Request, name: str) -> Response:
-            return await admission.audited(
-                request, endpoint.action, name, lambda: endpoint.handler(desk, request, name)
-            )
-
-        return about_one
-
-    async def about_server(request: Request) -> Response:
+    async def admitted(request: Request, *names: str) -> Response:
+        subject = names[0] if names else None
         return await admission.audited(
-            request, endpoint.action, None, lambda: endpoint.handler(desk, request)
+            request, endpoint.action, subject, lambda: endpoint.handler(desk, request, *names)
         )
 
-    return about_server
+    return admitted
