@@ -9,9 +9,9 @@ from ..directory.state.node import PROVEN, Record, key_fingerprint, profile_part
 from ..errors import CallerError
 from ..micro_engine.wire.messages import Request, Response
 from ..security.sessions import LIFE_S
-from ..security.tokens.link import Side, new_pair
+from ..security.tokens.link import Side, new_pair, new_token
 from ..security.tokens.revocations import RecentToken
-from ..security.tokens.tokens import ANYONE, Busy, PeerToken, lifetime_s, new_token_id
+from ..security.tokens.tokens import Busy, PeerToken, lifetime_s
 from ..wording import rfc3339
 from .caller.proving import Means, Shown
 from .endpoint import CLAIM, LIMITED, PROOF, SIGNATURE, Endpoint, Reply
@@ -84,7 +84,7 @@ async def grant(api: Api, request: Request) -> Response:
     node = _side(registry.record(slot))
     issued_at, life_s = int(now.wall_s), lifetime_s(requested_s)
     if peer is None:
-        tokens: tuple[PeerToken, ...] = (_alone(api, node, purpose, issued_at, life_s),)
+        tokens: tuple[PeerToken, ...] = (new_token(node, None, purpose, issued_at, life_s, api.entropy),)
     else:
         tokens = new_pair(node, peer, purpose, issued_at, life_s, api.entropy)
     try:
@@ -152,20 +152,6 @@ def _session(api: Api, request: Request, shown: Shown, slot: int, now: Now) -> R
 def _side(record: Record) -> Side:
     named = key_fingerprint(profile_parts(record.profile)[2], record.flags) if record.flags & PROVEN else None
     return Side(record.node_id, named, record.generation)
-
-
-def _alone(api: Api, node: Side, purpose: str, issued_at: int, life_s: int) -> PeerToken:
-    return PeerToken(
-        token_id=new_token_id(api.entropy),
-        node_id=node.node_id,
-        key_id=node.key_id,
-        audience=ANYONE,
-        peer_key_id=None,
-        issued_at=issued_at,
-        expires_at=issued_at + life_s,
-        generation=node.generation,
-        purpose=purpose,
-    )
 
 
 def _describe(api: Api, tokens: tuple[PeerToken, ...], texts: tuple[str, ...]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ...encoding import base64url, pre_authentication_encoding
 from ..refusals import VerificationError
-from .tokens import PeerToken, TokenKeys, new_token_id, verify_token
+from .tokens import ANYONE, PeerToken, TokenKeys, new_token_id, verify_token
 
 LABEL = b"openred/3 link"
 PAIR_BYTES = 16
@@ -80,6 +80,30 @@ def link(a: PeerToken, b: PeerToken, pair: str) -> str:
     return triple_hash(base64url(encoded), pair)
 
 
+def new_token(
+    node: Side,
+    peer: Side | None,
+    purpose: str,
+    issued_at: int,
+    lifetime_s: int,
+    entropy: Callable[[int], bytes],
+    pair: str | None = None,
+) -> PeerToken:
+    """Return a token about `node`, not yet signed and without a link, for `peer`; None: for any peer."""
+    return PeerToken(
+        token_id=new_token_id(entropy),
+        node_id=node.node_id,
+        key_id=node.key_id,
+        audience=ANYONE if peer is None else peer.node_id,
+        peer_key_id=None if peer is None else peer.key_id,
+        issued_at=issued_at,
+        expires_at=issued_at + lifetime_s,
+        generation=node.generation,
+        purpose=purpose,
+        pair=pair,
+    )
+
+
 def new_pair(
     a: Side, b: Side, purpose: str, issued_at: int, lifetime_s: int, entropy: Callable[[int], bytes]
 ) -> tuple[PeerToken, PeerToken]:
@@ -91,18 +115,7 @@ def new_pair(
         raise ValueError(f"a pair needs two nodes, {a.node_id} is one")
     pair = entropy(PAIR_BYTES).hex()
     first, second = (
-        PeerToken(
-            token_id=new_token_id(entropy),
-            node_id=mine.node_id,
-            key_id=mine.key_id,
-            audience=theirs.node_id,
-            peer_key_id=theirs.key_id,
-            issued_at=issued_at,
-            expires_at=issued_at + lifetime_s,
-            generation=mine.generation,
-            purpose=purpose,
-            pair=pair,
-        )
+        new_token(mine, theirs, purpose, issued_at, lifetime_s, entropy, pair)
         for mine, theirs in ((a, b), (b, a))
     )
     linked = link(first, second, pair)
