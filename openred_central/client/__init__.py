@@ -8,11 +8,10 @@ from ..security.directory_keys.keyset import KeySet
 from ..security.node_keys import InvalidKey
 from ..security.signing import PrivateKey
 from ..security.tokens.link import Pair
+from .answers import BadAnswer, ClientError
 from .client import Client
 from .connections import Address, Connections
 from .errors import (
-    BadAnswer,
-    ClientError,
     ClockError,
     ConnectionFailed,
     ForeignAnswer,

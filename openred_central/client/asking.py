@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 
 from .. import __version__
-from .answers import Answer, BadAnswer
+from .answers import Answer, BadAnswer, ClientError
 from .connections import Connections
-from .errors import ClientError, ForeignAnswer, ProblemError, RetryLater, problem
+from .errors import ForeignAnswer, ProblemError, RetryLater, problem
 from .identity import Headers, Identity, ProofLevel
 
 WAIT_S_MAX = 10.0

@@ -12,10 +12,10 @@ from urllib.parse import quote, urlencode
 from ..clock import SYSTEM_CLOCK, Clock
 from ..security.directory_keys.keyset import KeySet
 from ..security.signing import PrivateKey
-from .answers import BadAnswer
+from .answers import BadAnswer, ClientError
 from .asking import WAIT_S_MAX, Asker, ask_for
 from .connections import Address, Connections
-from .errors import ClientError, ProblemError, RetryLater
+from .errors import ProblemError, RetryLater
 from .identity import Identity, ProofLevel
 from .peering import TrustedKeys
 

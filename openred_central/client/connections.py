@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from ..clock import SYSTEM_CLOCK, Clock
 from ..micro_engine.wire.target import parse_authority
 from ..security.authority import signed_authority
-from .answers import Answer, AnswerReader, BadAnswer
-from .errors import ClientError, ConnectionFailed
+from .answers import Answer, AnswerReader, BadAnswer, ClientError
+from .errors import ConnectionFailed
 
 CONNECTIONS_MAX = 2
 TIMEOUT_S = 10.0

@@ -13,19 +13,6 @@ from ..micro_engine.wire.messages import PROBLEM_TYPE
 from ..security.refusals import VerificationError
 from .answers import Answer, BadAnswer, ClientError
 
-__all__ = [
-    "BadAnswer",
-    "ClientError",
-    "ClockError",
-    "ConnectionFailed",
-    "ForeignAnswer",
-    "ProblemError",
-    "RetryLater",
-    "Untrusted",
-    "problem",
-    "untrusted",
-]
-
 # The beginnings of the types of a directory's problems: its own types, and those of RFC 9457 §4.2.
 _OWN_PROBLEMS = ("urn:openred:problem:", "https://iana.org/assignments/http-problem-types#")
 
