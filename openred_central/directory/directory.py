@@ -40,7 +40,7 @@ BYTES_PER_NODE = 2_048
 BYTES_MAX_LEAST = 1024 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DirectoryOptions:
     """Settings of the directory. Durations are in seconds.
 

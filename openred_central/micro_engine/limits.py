@@ -35,7 +35,7 @@ SMALL_CHUNKS_MAX = 4 * 1024
 SMALL_CHUNK_BYTES = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EngineLimits:
     """The limits of one engine. Durations in seconds, sizes in bytes.
 

@@ -50,7 +50,8 @@ def _check_host(written: str) -> None:
         Authorities((written,))
 
 
-@dataclass(frozen=True, kw_only=True)
+# A configuration is neither compared nor printed.
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Settings:
     """One value for each setting. Durations are in seconds, sizes in bytes.
 

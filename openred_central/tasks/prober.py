@@ -131,7 +131,7 @@ def has_route(address: str) -> bool:
     return True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProberOptions:
     """How many nodes are probed at once, and for how long."""
 

@@ -58,7 +58,7 @@ class ChangeSource(Protocol):
         """Make the changes of the last batch pending again, at the front."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SaverOptions:
     """How often the saver saves, and how much at once.
 

@@ -28,7 +28,7 @@ STOPPING = "the server is stopping"
 NICENESS = 19
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SnapshotOptions:
     """How often a snapshot is taken, 0 for never, and how many are kept."""
 

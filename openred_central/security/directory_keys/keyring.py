@@ -36,7 +36,7 @@ LATE_S = 240.0
 VERSION_MAX = 2**53
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Schedule:
     """The time that a key spends in each state, in seconds.
 

@@ -70,7 +70,7 @@ def choose_root(policy: QuantumPolicy, on_disk: Collection[str], *, supported: b
     return RootChoice(CLASSICAL, f"the root key will be classical, not quantum-safe: {lacking}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KeyOptions:
     """The kinds of keys that a directory uses.
 
