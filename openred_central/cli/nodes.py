@@ -311,9 +311,8 @@ def discovered(document: Document, style: Style) -> str:
     rows = [[safe(node.get(name)) for name in names] for node in _objects(document.get("nodes"))]
     lines = [table(headings, rows, style)] if rows or not style.terminal else []
     if style.terminal:
-        count = f"{len(rows)} of {safe(document.get('total_found'))} that match"
-        degraded = "; none of these nodes is healthy" if document.get("degraded") else ""
-        lines.append(f"{count}{degraded}")
+        matching = f"of {safe(document.get('total_found'))} that match"
+        lines.append(f"{len(rows)} {'others; no node matches' if document.get('degraded') else matching}")
     return "\n".join(lines)
 
 

@@ -256,7 +256,7 @@ def test_a_terminal_gets_a_table_and_a_pipe_gets_tabs() -> None:
         "NODE   STATE      AVAILABILITY  ADDRESS  PORT  SERVICES  REGION  LAST SEEN",
         "alice  active     0.9           -        7     a,b       -       -",
         "b      retry_48h  -             -        -     -         eu      -",
-        "2 of 5 that match; none of these nodes is healthy",
+        "2 others; no node matches",
     ]
     assert nodes.discovered(NODES, PLAIN).splitlines() == [
         "node\tstate\tavailability\taddress\tport\tservices\tregion\tlast seen",
