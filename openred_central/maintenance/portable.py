@@ -148,10 +148,6 @@ class LineFields:
         value: dict[str, Any] = self._take(name, "an object", lambda value: isinstance(value, dict))
         return value
 
-    def inside(self, name: str) -> LineFields:
-        """Take an object, and return its fields to be taken."""
-        return LineFields(self.object(name), f"{self._where}{name}.")
-
     def done(self) -> None:
         """Raise `LineError` where a field was not taken."""
         if self._fields:
@@ -330,7 +326,7 @@ def _read_node(fields: LineFields, slot: int) -> Record:
         revision=fields.whole("revision"),
         services=",".join(fields.texts("services")),
         region=fields.text("region"),
-        profile=_read_profile(fields.inside("profile")),
+        profile=_read_profile(LineFields(fields.object("profile"), "node profile.")),
         away_from_s=fields.number("away_from_s"),
         away_until_s=fields.number("away_until_s"),
         history=";".join(map(_read_transition, fields.objects("history"))),
