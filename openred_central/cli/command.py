@@ -1,6 +1,6 @@
 """The declaration of a command, and the arguments that several commands share.
 
-To add a command, write a module in this folder with `COMMANDS`, and name it in `main.MODULES`.
+To add a command, write a module in this folder with its `COMMAND`, and name it in `main.MODULES`.
 """
 
 from __future__ import annotations

@@ -124,9 +124,8 @@ def _bash(program: str, commands: list[Completed]) -> str:
 def _zsh(program: str, commands: list[Completed]) -> str:
     function = _function(program)
     lines = [f"#compdef {program}", f"{function}() {{", "    local -a words_of=()"]
-    lines.append("    if (( CURRENT == 2 )); then")
-    lines.append("        words_of=(")
-    lines += [f"            {_described(command.name, command.meaning)}" for command in commands]
+    lines += ["    if (( CURRENT == 2 )); then", "        words_of=("]
+    lines += [f"            {shlex.quote(f'{each.name}:{_escaped(each.meaning)}')}" for each in commands]
     lines += ["        )", "        _describe command words_of", "        return", "    fi"]
     lines.append('    case "$words[2]" in')
     for command in commands:
@@ -142,10 +141,6 @@ def _zsh(program: str, commands: list[Completed]) -> str:
     lines.append(f'if [ "${{funcstack[1]}}" = {shlex.quote(f"_{program}")} ]; then')
     lines += [f'    {function} "$@"', "else", f"    compdef {function} {program}", "fi", ""]
     return "\n".join(lines)
-
-
-def _described(name: str, meaning: str) -> str:
-    return shlex.quote(f"{name}:{_escaped(meaning)}")
 
 
 def _escaped(text: str) -> str:
@@ -179,17 +174,15 @@ def _fish_quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-COMMANDS = (
-    Command(
-        "completion",
-        "print a script that lets a shell complete the words of this program",
-        run,
-        (argument("shell", choices=SHELLS),),
-        """\
+COMMAND = Command(
+    "completion",
+    "print a script that lets a shell complete the words of this program",
+    run,
+    (argument("shell", choices=SHELLS),),
+    """\
   eval "$(openred-central completion bash)"      # in ~/.bashrc
   eval "$(openred-central completion zsh)"       # in ~/.zshrc, after compinit
   openred-central completion fish > ~/.config/fish/completions/openred-central.fish
 """,
-        settings=False,
-    ),
+    settings=False,
 )

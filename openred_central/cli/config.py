@@ -30,17 +30,15 @@ def _origin(given_as: str) -> str:
     return f"flag {given_as}" if given_as.startswith("--") else f"environment {given_as}"
 
 
-COMMANDS = (
-    Command(
-        "config",
-        "print every setting, its value and its origin",
-        run,
-        (
-            argument(
-                "--markdown",
-                action="store_true",
-                help="print the table of settings in Markdown instead, as in docs/settings.md",
-            ),
+COMMAND = Command(
+    "config",
+    "print every setting, its value and its origin",
+    run,
+    (
+        argument(
+            "--markdown",
+            action="store_true",
+            help="print the table of settings in Markdown instead, as in docs/settings.md",
         ),
     ),
 )

@@ -24,24 +24,22 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return ExitCode.DONE
 
 
-COMMANDS = (
-    Command(
-        "example",
-        "print a signer of requests in plain shell, or known answers for a node in another language",
-        run,
-        (
-            argument(
-                "what",
-                choices=("sign", "vectors"),
-                help="sign: a signer that needs sh, openssl and curl; vectors: known answers, as JSON",
-            ),
-            argument("--node-id", metavar="ID", default="alice", help="id of the node; default: alice"),
-            URL,
+COMMAND = Command(
+    "example",
+    "print a signer of requests in plain shell, or known answers for a node in another language",
+    run,
+    (
+        argument(
+            "what",
+            choices=("sign", "vectors"),
+            help="sign: a signer that needs sh, openssl and curl; vectors: known answers, as JSON",
         ),
-        """\
+        argument("--node-id", metavar="ID", default="alice", help="id of the node; default: alice"),
+        URL,
+    ),
+    """\
   openred-central example sign --url https://directory.example --node-id alice > sign.sh
   openred-central example vectors > vectors.json
 """,
-        settings=False,
-    ),
+    settings=False,
 )

@@ -33,9 +33,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     configuration = configuration_of(options, console, flags)
     try:
         health = check(
-            options.url or own_url(configuration),
-            LIVE if options.live else READY,
-            verified=bool(options.url),
+            options.url or own_url(configuration), LIVE if options.live else READY, verified=bool(options.url)
         )
     except ValueError as error:
         raise UsageError(f"--url: {error}") from error
@@ -90,19 +88,17 @@ def check(url: str, path: str, *, verified: bool, timeout_s: float = TIMEOUT_S) 
     return Health(False, f"{url} is not {word}: it answers {path} with {reply.status} {reply.reason}")
 
 
-COMMANDS = (
-    Command(
-        "health",
-        f"check whether a server is ready; exit code {ExitCode.DONE:d} if it is, {ExitCode.FAILED:d} if not",
-        run,
-        (
-            argument("--url", metavar="URL", help="address of the server; default: that of the settings"),
-            argument(
-                "--process",
-                metavar="ID",
-                help="id of a process; if it is a server, use the settings of its command line",
-            ),
-            argument("--live", action="store_true", help="check only that the server answers"),
+COMMAND = Command(
+    "health",
+    f"check whether a server is ready; exit code {ExitCode.DONE:d} if it is, {ExitCode.FAILED:d} if not",
+    run,
+    (
+        argument("--url", metavar="URL", help="address of the server; default: that of the settings"),
+        argument(
+            "--process",
+            metavar="ID",
+            help="id of a process; if it is a server, use the settings of its command line",
         ),
+        argument("--live", action="store_true", help="check only that the server answers"),
     ),
 )

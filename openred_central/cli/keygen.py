@@ -62,21 +62,19 @@ def keygen(path: str, kind: str, bits: int | None) -> MadeKey:
     return MadeKey(key.public_text, key.key_id, f"k-{key.key_id}")
 
 
-COMMANDS = (
-    Command(
-        "keygen",
-        "make a key for a node",
-        run,
-        (
-            argument("file", metavar="FILE", help="where to write the key; no file is ever overwritten"),
-            argument("--kind", choices=("ed25519", "rsa"), default="ed25519", help="kind of the key"),
-            argument("--bits", metavar="BITS", type=int, help="size of an RSA key, 2048 (default) to 4096"),
-            JSON,
-        ),
-        """\
+COMMAND = Command(
+    "keygen",
+    "make a key for a node",
+    run,
+    (
+        argument("file", metavar="FILE", help="where to write the key; no file is ever overwritten"),
+        argument("--kind", choices=("ed25519", "rsa"), default="ed25519", help="kind of the key"),
+        argument("--bits", metavar="BITS", type=int, help="size of an RSA key, 2048 (default) to 4096"),
+        JSON,
+    ),
+    """\
   openred-central keygen node.pem
   openred-central keygen --kind rsa --bits 3072 node.pem
 """,
-        settings=False,
-    ),
+    settings=False,
 )

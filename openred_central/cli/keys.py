@@ -202,40 +202,39 @@ def _operators(configuration: Configuration) -> tuple[str, dict[str, str]]:
     return f"http://{host}:{options.port}", {"Authorization": f"Bearer {secret}"}
 
 
-COMMANDS = (
-    Command(
-        "keys",
-        "list the directory's own keys, rotate or revoke them, or sign a key set with the root key",
-        run,
-        (
-            argument(
-                "action",
-                metavar="show|rotate|revoke|sign-keyset",
-                choices=("show", "rotate", "revoke", "sign-keyset"),
-            ),
-            argument(
-                "request",
-                metavar="KEY|REQUEST",
-                nargs="?",
-                # Without it, the value of the flag below must stay.
-                default=argparse.SUPPRESS,
-                help="id of the key to revoke, or the file keyset-request.json to sign",
-            ),
-            # See `main.guard_key_ids`.
-            argument("--key-id", dest="request", default=None, help=argparse.SUPPRESS),
-            argument(
-                "--accept-time",
-                action="store_true",
-                help="sign a key set although it is not valid by the clock of this machine",
-            ),
+COMMAND = Command(
+    "keys",
+    "list the directory's own keys, rotate or revoke them, or sign a key set with the root key",
+    run,
+    (
+        argument(
+            "action",
+            metavar="show|rotate|revoke|sign-keyset",
+            choices=("show", "rotate", "revoke", "sign-keyset"),
         ),
-        """\
+        argument(
+            "request",
+            metavar="KEY|REQUEST",
+            nargs="?",
+            # Without it, the value of the flag below must stay.
+            default=argparse.SUPPRESS,
+            help="id of the key to revoke, or the file keyset-request.json to sign",
+        ),
+        # See `main.guard_key_ids`.
+        argument("--key-id", dest="request", default=None, help=argparse.SUPPRESS),
+        argument(
+            "--accept-time",
+            action="store_true",
+            help="sign a key set although it is not valid by the clock of this machine",
+        ),
+    ),
+    """\
   openred-central keys show
   openred-central keys rotate
   openred-central keys revoke Y2dc87BCHSk3OaSQFKgaHOgiT_-nQvK2bH8sduWLR0c
   openred-central keys sign-keyset keyset-request.json --key-folder root > keyset-signed.json
 """,
-        """\
+    """\
 A running server rotates its keys every day; `rotate` begins a rotation now, `revoke` invalidates a stolen
 key. Both reach the server by the operators' listener of its settings.
 
@@ -243,5 +242,4 @@ With OPENRED_OFFLINE_ROOT a server writes keyset-request.json to its folder of k
 machine with the root key, check the keys that `sign-keyset` lists, and put keyset-signed.json beside the
 request. The first call makes the root key.
 """,
-    ),
 )

@@ -1,7 +1,4 @@
-"""The command line: collect the commands, read the arguments, run a command and return its exit code.
-
-The exit codes are in `exit_codes`.
-"""
+"""The command line: collect the commands, read the arguments, run a command and return its exit code."""
 
 from __future__ import annotations
 
@@ -21,28 +18,16 @@ from ..settings.texts import nearest
 from .command import Command, CommandFailed, UsageError
 from .console import PROGRAM, checked_output, complain, guarded, system_console
 
-# Each command and its module in this folder, in the order of the help. A module is imported only if its
-# command runs: the server must not wait for imports of the client, nor `heartbeat` for those of the server.
+# Each command and its module in this folder, in the order of the help; the module of `import`, which is a
+# keyword, is `import_`. A module is imported only if its command runs: the server must not wait for imports
+# of the client, nor `heartbeat` for those of the server.
 MODULES: Final = {
-    "serve": "serve",
-    "config": "config",
-    "health": "health",
-    "systemd-unit": "systemd_unit",
-    "snapshot": "maintaining",
-    "export": "maintaining",
-    "import": "maintaining",
-    "verify": "maintaining",
-    "keys": "keys",
-    "register": "nodes",
-    "heartbeat": "nodes",
-    "discover": "nodes",
-    "node": "nodes",
-    "stats": "nodes",
-    "watch": "watch",
-    "leave": "nodes",
-    "keygen": "keygen",
-    "example": "example",
-    "completion": "completion",
+    module.rstrip("_").replace("_", "-"): module
+    for module in (
+        *("serve", "config", "health", "systemd_unit", "snapshot", "export", "import_", "verify", "keys"),
+        *("register", "heartbeat", "discover", "node", "stats", "watch", "leave", "keygen", "example"),
+        "completion",
+    )
 }
 EXAMPLES = """\
 examples:
@@ -87,13 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def commands(names: Iterable[str] = MODULES) -> dict[str, Command]:
     """Return the commands of these names."""
     with paused():
-        found = [importlib.import_module(f".{MODULES[name]}", __package__) for name in names]
-    return {
-        command.name: command
-        for name, module in zip(names, found, strict=True)
-        for command in module.COMMANDS
-        if command.name == name
-    }
+        return {name: importlib.import_module(f".{MODULES[name]}", __package__).COMMAND for name in names}
 
 
 def make_parser(known: Iterable[Command]) -> argparse.ArgumentParser:

@@ -14,17 +14,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return server.serve(configuration_of(options, console), begin_anew=options.begin_anew)
 
 
-COMMANDS = (
-    Command(
-        "serve",
-        "start the server; the default command",
-        run,
-        (
-            argument(
-                "--begin-anew",
-                action="store_true",
-                help="make an empty database although there are snapshots of the missing one",
-            ),
+COMMAND = Command(
+    "serve",
+    "start the server; the default command",
+    run,
+    (
+        argument(
+            "--begin-anew",
+            action="store_true",
+            help="make an empty database although there are snapshots of the missing one",
         ),
     ),
 )

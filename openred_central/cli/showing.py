@@ -5,7 +5,7 @@ Text of nodes is escaped, so that it cannot control a terminal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -25,6 +25,27 @@ def pairs(rows: Sequence[tuple[str, str]], style: Style) -> str:
         return "\n".join(f"{name}\t{value}" for name, value in rows)
     width = max((len(name) for name, _ in rows), default=0)
     return "\n".join(f"{name:{width}}  {coloured(value, style)}" for name, value in rows)
+
+
+def fields(document: Document, names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return rows for `pairs`; `names` has a heading and a field of the document for each."""
+    return [(shown, safe(document.get(name))) for shown, name in names]
+
+
+def next_heartbeat(document: Document) -> list[tuple[str, str]]:
+    """Return rows for `pairs` with the time of the next heartbeat."""
+    due = safe(document.get("next_heartbeat_due"))
+    return [("heartbeat due", due), ("advised", f"every {span(document.get('heartbeat_advice_s'))}")]
+
+
+def message(document: Document) -> list[tuple[str, str]]:
+    """Return a row for `pairs` if there is a message, else none."""
+    return [("says", safe(document["message"]))] if document.get("message") else []
+
+
+def objects(value: object) -> list[Document]:
+    """Return the objects in a value that should be a list of them."""
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], style: Style) -> str:

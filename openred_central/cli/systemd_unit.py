@@ -210,11 +210,9 @@ def _paths(configuration: Configuration) -> list[str]:
     return [f"ReadWritePaths={quoted(folder)}" for folder in sorted(folders)]
 
 
-COMMANDS = (
-    Command(
-        "systemd-unit",
-        "print a unit with which systemd runs the server, with these settings",
-        run,
-        (argument("--socket", action="store_true", help="print the unit of the listening socket instead"),),
-    ),
+COMMAND = Command(
+    "systemd-unit",
+    "print a unit with which systemd runs the server, with these settings",
+    run,
+    (argument("--socket", action="store_true", help="print the unit of the listening socket instead"),),
 )

@@ -11,15 +11,14 @@ from typing import Final, NamedTuple
 import orjson
 
 from ..client.answers import Answer
-from ..client.connections import Address
 from ..client.errors import ForeignAnswer, problem
 from ..exit_codes import ExitCode
 from ..http_requests import NoReply, opened, read_reply
 from ..wording import counted
-from .command import JSON, URL, Command, UsageError, argument, url_of
+from .command import JSON, URL, Command, argument
 from .console import Console, Style
-from .nodes import EXIT_CODES
-from .showing import Document, coloured, safe
+from .request_command import EXIT_CODES, directory_url
+from .showing import Document, coloured, objects, safe
 
 # The server sends a comment every 15 s.
 SILENCE_S_MAX: Final = 60.0
@@ -72,11 +71,9 @@ def show(event: StreamEvent, style: Style) -> list[str]:
         return [f"{safe(data.get('at'))}  {node}  {_change(data, style)}"]
     # Show counts only if not every transition was named before.
     if event.name == "transitions" and data.get("count") != data.get("named"):
-        kinds = data.get("kinds")
         return [
             f"{safe(data.get('at'))}  {_nodes(kind.get('count'))}  {_change(kind, style)}"
-            for kind in (kinds if isinstance(kinds, list) else [])
-            if isinstance(kind, dict)
+            for kind in objects(data.get("kinds"))
         ]
     if event.name == "reset":
         return ["events in between are lost; the stream goes on from here"]
@@ -85,11 +82,6 @@ def show(event: StreamEvent, style: Style) -> list[str]:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print every event, until the directory refuses or Ctrl-C."""
-    url = url_of(options, console)
-    try:
-        Address.of(url)
-    except ValueError as error:
-        raise UsageError(f"--url: {error}") from None
 
     def report(event: StreamEvent) -> None:
         if options.json:
@@ -100,6 +92,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     # Ctrl-C ends this wait for an event that never comes.
     pause = threading.Event().wait
+    url = directory_url(options, console)
     return watch(url, recent=options.recent, report=report, complain=console.complain, pause=pause)
 
 
@@ -168,27 +161,25 @@ def _nodes(count: object) -> str:
     return counted(count, "node") if isinstance(count, int) else f"{safe(count)} nodes"
 
 
-COMMANDS = (
-    Command(
-        "watch",
-        "print the events of a directory as they happen",
-        run,
-        (
-            argument(
-                "--recent",
-                metavar="COUNT",
-                type=int,
-                default=0,
-                help="begin with this many past events; at most 1000",
-            ),
-            URL,
-            JSON,
+COMMAND = Command(
+    "watch",
+    "print the events of a directory as they happen",
+    run,
+    (
+        argument(
+            "--recent",
+            metavar="COUNT",
+            type=int,
+            default=0,
+            help="begin with this many past events; at most 1000",
         ),
-        """\
+        URL,
+        JSON,
+    ),
+    """\
   openred-central watch
   openred-central watch --recent 50 --json | jq -r 'select(.event == "transition") | .data.node_id'
 """,
-        EXIT_CODES,
-        settings=False,
-    ),
+    EXIT_CODES,
+    settings=False,
 )

@@ -126,7 +126,7 @@ class Verifier:
         else:
             self._say(f"{what}: {counts}")
 
-    def verify_server(self, url: str, loaded: Loaded, pause: Callable[[], None]) -> None:
+    def verify_server(self, url: str, loaded: Loaded, pause: Callable[[], object]) -> None:
         """Compare the store with the memory of a running server; `pause` lets it save changes under way."""
         digest, before, after = loaded.digest, "", ""
         try:

@@ -13,7 +13,6 @@ from typing import Any
 import orjson
 import pytest
 
-from openred_central.cli import maintaining
 from openred_central.directory.state.columns import record_digest
 from openred_central.directory.state.deadlines import Deadlines
 from openred_central.directory.state.node import hash_id
@@ -403,7 +402,7 @@ def serving(*digests: str, run: bytes = RUN, state: str = "ok") -> Iterator[str]
 def test_a_running_server_is_compared_a_few_times(
     database: Path, monkeypatch: pytest.MonkeyPatch, digests: list[str], code: int, told: str
 ) -> None:
-    monkeypatch.setattr(maintaining, "PAUSE_S", 0.0)
+    monkeypatch.setattr("openred_central.cli.verify.PAUSE_S", 0.0)
     with opened(database) as store:
         begin_run(store, RUN)
     right = f"{sum(record_digest(record(slot)) for slot in range(NODES)) % 2**64:016x}"

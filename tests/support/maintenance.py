@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from openred_central.cli import maintaining
 from openred_central.cli.command import CommandFailed
+from openred_central.cli.main import commands
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, Tombstone
 from openred_central.storage.copies.snapshots import Snapshot, Snapshots
@@ -48,7 +48,7 @@ def command(name: str, database: Path | str, *, standard_input: bytes = b"", **o
     """Run a command of maintenance. Raises the `StoreError` that it fails with."""
     given = {"without_secrets": False, "replace": False, "all": False, "url": None, **options}
     recorded = Recorded(standard_input=standard_input)
-    (run,) = [each.run for each in maintaining.COMMANDS if each.name == name]
+    run = commands([name])[name].run
     try:
         code = run(argparse.Namespace(command=name, database=str(database), **given), recorded.console)
     except CommandFailed as failed:

@@ -1,12 +1,9 @@
-"""Snapshot, export, import and verify work with the settings and streams of a process."""
+"""`snapshot` works beside a server, and may replace older snapshots."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from openred_central.storage.store import StoreError
 from tests.support.maintenance import command, fill
 from tests.support.records import batch, opened, record
 
@@ -42,22 +39,3 @@ def test_a_replacing_snapshot_is_the_only_one_left(tmp_path: Path) -> None:
     (left,) = folder.iterdir()
     assert left.name.startswith("openred.db-000003-")
     assert forgotten not in (left / "openred.db").read_bytes()
-
-
-@pytest.mark.parametrize("name", ["snapshot", "export", "verify"])
-def test_commands_that_read_need_a_database(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StoreError, match="there is no database"):
-        command(name, tmp_path / "openred.db", file="-")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_export_can_be_imported(tmp_path: Path) -> None:
-    fill(tmp_path / "first.db", [record(1)])
-    file = str(tmp_path / "directory.jsonl")
-    exported = command("export", tmp_path / "first.db", file=file)
-    imported = command("import", tmp_path / "second.db", file=file)
-    assert exported.code == imported.code == 0
-    digest = exported.said[0].partition("digest ")[2].partition(" ")[0]
-    assert imported.said == [
-        f"imported 1 node, 0 tombstones, 1 secret, digest {digest} into {tmp_path / 'second.db'}"
-    ]

@@ -1,8 +1,7 @@
-"""The commands that send requests: their requests, output and exit codes."""
+"""The commands that send requests: their requests, arguments and exit codes."""
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,52 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.cli import nodes
+from openred_central.cli import discover, heartbeat, leave, node, register, stats
 from openred_central.cli.command import UsageError
-from openred_central.cli.console import Style
-from openred_central.cli.main import make_parser
-from openred_central.client import Client
-from tests.support.console import Recorded
-from tests.support.fake_server import Asked, FakeServer, Handler, Lost, Told
+from tests.support.fake_server import Asked, Lost, Told
 from tests.support.signed_requests import ed25519_key
 
+from .desk import PLAIN, TERMINAL, Desk, ok
+
 OWN = f"k-{ed25519_key().key_id}"
-
-
-PARSER = make_parser(nodes.COMMANDS)
-
-
-class Desk:
-    """A command line whose directory is the function `handler`."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, handler: Handler, environment: dict[str, str] | None = None
-    ) -> None:
-        self.server = FakeServer(handler)
-        self._recorded = Recorded(clock=self.server.clock, environment=environment)
-        self.said, self.complaints = self._recorded.said, self._recorded.complaints
-        self.urls: list[str] = []
-
-        def client(url: str, key: Any, **options: Any) -> Client:
-            self.urls.append(url)
-            return Client(self.server.connections(), key, sleep=self.server.sleep, **options)
-
-        monkeypatch.setattr(nodes, "Client", client)
-
-    def run(self, *words: str) -> int:
-        (command,) = [command for command in nodes.COMMANDS if command.name == words[0]]
-        return command.run(PARSER.parse_args(words), self._recorded.console)
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> str:
-    path = tmp_path / "node.pem"
-    path.write_bytes(ed25519_key().to_pem())
-    return str(path)
-
-
-def ok(_: object) -> Told:
-    return 200, {"node_id": "x"}
 
 
 @pytest.mark.parametrize(
@@ -182,15 +143,6 @@ def test_a_file_without_a_key_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_p
         Desk(monkeypatch, ok).run("heartbeat", "--key", str(path))
 
 
-def test_a_node_is_kept_alive_until_interrupted(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    answers: list[Told] = [(200, {"revision": 2}), (200, {"heartbeat_advice_s": 60}), (503, {}), (410, {})]
-    desk = Desk(monkeypatch, lambda _: answers.pop(0))
-    assert desk.run("heartbeat", "--key", key, "--keep-alive", "--port", "9") == 1
-    assert len(desk.said) == 2
-    assert [complaint[:8] for complaint in desk.complaints] == ["503 http", "http_410"]
-    assert 54 <= desk.server.waited_s[0] <= 60
-
-
 def test_a_clock_that_is_off_is_reported(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     def answer(asked: Asked) -> Told:
         if len(desk.server.asked) > 1:
@@ -204,15 +156,6 @@ def test_a_clock_that_is_off_is_reported(monkeypatch: pytest.MonkeyPatch, key: s
     assert warning.startswith(
         "warning: the clock of the directory is 3,600 s ahead of the clock of this machine;"
     )
-
-
-@pytest.mark.parametrize("services", ["", ",", ",,"])
-def test_empty_services_do_not_discover_every_node(monkeypatch: pytest.MonkeyPatch, services: str) -> None:
-    """A shell passes an empty text if a variable is not set."""
-    desk = Desk(monkeypatch, ok)
-    with pytest.raises(UsageError, match="SERVICES is empty"):
-        desk.run("discover", services)
-    assert desk.server.asked == []
 
 
 @pytest.mark.parametrize(
@@ -240,76 +183,6 @@ def test_claim_and_url_may_come_from_variables(monkeypatch: pytest.MonkeyPatch, 
     assert desk.urls[-1] == "http://elsewhere"
 
 
-PLAIN, TERMINAL, COLOURED = Style(), Style(terminal=True), Style(terminal=True, colour=True)
-NODES = {
-    "nodes": [
-        {"node_id": "alice", "state": "active", "port": 7, "services": ["a", "b"], "availability": 0.9},
-        {"node_id": "b", "state": "retry_48h", "region": "eu"},
-    ],
-    "total_found": 5,
-    "degraded": True,
-}
-
-
-def test_a_terminal_gets_a_table_and_a_pipe_gets_tabs() -> None:
-    assert nodes.discovered(NODES, TERMINAL).splitlines() == [
-        "NODE   STATE      AVAILABILITY  ADDRESS  PORT  SERVICES  REGION  LAST SEEN",
-        "alice  active     0.9           -        7     a,b       -       -",
-        "b      retry_48h  -             -        -     -         eu      -",
-        "2 others; no node matches",
-    ]
-    assert nodes.discovered(NODES, PLAIN).splitlines() == [
-        "node\tstate\tavailability\taddress\tport\tservices\tregion\tlast seen",
-        "alice\tactive\t0.9\t-\t7\ta,b\t-\t-",
-        "b\tretry_48h\t-\t-\t-\t-\teu\t-",
-    ]
-
-
-def test_colours_do_not_change_the_text() -> None:
-    coloured = nodes.discovered(NODES, COLOURED)
-    assert "\x1b[32mactive" in coloured
-    assert "\x1b[33mretry_48h" in coloured
-    assert re.sub(r"\x1b\[\d*m", "", coloured) == nodes.discovered(NODES, TERMINAL)
-
-
-def test_an_empty_discovery_is_reported() -> None:
-    assert nodes.discovered({"nodes": [], "total_found": 0}, TERMINAL) == "0 of 0 that match"
-
-
-def test_a_node_is_explained() -> None:
-    node = {
-        "node_id": "alice",
-        "state": "coma",
-        "metadata": {"version": 3},
-        "explain": {
-            "why": "It is dormant.",
-            "deadlines": [{"state": "dead", "at": "2030-01-01T00:00:00.000Z", "in_s": 86_399.999}],
-            "history": [{"from": "absent", "to": "active", "at": "2026", "reason": "registered"}],
-        },
-    }
-    shown = nodes.explained(node, TERMINAL)
-    assert "why         It is dormant." in shown
-    assert 'metadata    {"version":3}' in shown
-    assert "if silent: dead  2030-01-01T00:00:00.000Z  1 day" in shown
-    assert "absent to active  2026  registered" in shown
-    assert "ahead\tif silent: dead\t2030-01-01T00:00:00.000Z\t1 day" in nodes.explained(node, PLAIN)
-
-
-def test_answers_name_the_next_heartbeat() -> None:
-    answer = {"node_id": "a", "current_state": "active", "heartbeat_advice_s": 90_000, "message": "Noted."}
-    assert nodes.heard(answer, PLAIN).splitlines() == [
-        *("node\ta", "state\tactive", "before\t-", "heartbeat due\t-", "advised\tevery 1 day 1 hour"),
-        "says\tNoted.",
-    ]
-    assert "durable\tyes" in nodes.registered({"durable": True}, PLAIN)
-    assert "status\tleft" in nodes.left({"status": "left"}, PLAIN)
-
-
-def test_figures_are_named_by_their_path() -> None:
-    figures = {"a": {"b": 1, "c": [{"d": None}], "e": [1, 2]}, "f": False}
-    assert nodes.figures(figures, PLAIN) == "a.b\t1\na.c.0.d\t-\na.e\t1,2\nf\tno"
-
-
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -319,6 +192,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=9,
 )
+
+
 FIELDS = st.sampled_from(
     [*("node_id", "state", "nodes", "explain", "message", "metadata", "services", "deadlines", "history")]
 )
@@ -326,10 +201,10 @@ FIELDS = st.sampled_from(
 
 @given(st.dictionaries(FIELDS, JSON | st.dictionaries(FIELDS, JSON)))
 def test_no_answer_can_control_a_terminal(answer: dict[str, object]) -> None:
-    for show in (nodes.registered, nodes.heard, nodes.left, nodes.discovered, nodes.figures):
+    for command in (register, heartbeat, discover, stats, leave):
         for style in (PLAIN, TERMINAL):
-            assert_harmless(show(answer, style))
-    assert_harmless(nodes.explained(answer, TERMINAL))
+            assert_harmless(command.show(answer, style))
+    assert_harmless(node.show(answer, TERMINAL))
 
 
 def assert_harmless(shown: str) -> None:
