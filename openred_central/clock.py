@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import NamedTuple, Protocol
 
 
 class Clock(Protocol):
-    """Source of the time. Both readings are seconds as floats."""
+    """Source of the time. All readings are seconds as floats."""
 
     def wall_s(self) -> float:
         """Return seconds since the Unix epoch, UTC. They may jump either way; for display only."""
@@ -15,12 +16,19 @@ class Clock(Protocol):
     def monotonic_s(self) -> float:
         """Return seconds since an arbitrary point. They never go back and stop while the machine sleeps."""
 
+    def elapsed_s(self) -> float:
+        """Return seconds since an arbitrary point. They count on while the machine sleeps."""
+
 
 class SystemClock:
     """The machine's own clocks."""
 
     wall_s = staticmethod(time.time)
     monotonic_s = staticmethod(time.monotonic)
+    # The wall clock where the system has no such clock: it may jump.
+    elapsed_s = staticmethod(
+        partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time
+    )
 
 
 class Now(NamedTuple):

@@ -32,13 +32,13 @@ def prepare(api: Api, request: Request) -> Answer | None:
     undecided = PROVEN | HELD if repeated is None else HELD
     session = None if repeated is None else repeated.session.text
     registry = api.directory.nodes.registry
-    slot_of, states, flags, is_away = registry.slot_of, registry.states, registry.flags, registry.is_away
-    moment, heartbeat, advice_s = api.moments.current, api.directory.heartbeat, api.heartbeat_advice_s
+    slot_of, states, flags, away = registry.slot_of, registry.states, registry.flags, registry.away
+    moment, heartbeat, advice_s = api.moments.current, api.directory.heartbeat, api.directory.pace.advice_s
     charge = api.limits.repeated_heartbeat_charge(request, proved=repeated is not None)
 
     def answer(node_id: str) -> Answered | None:
         slot = slot_of(node_id)
-        if slot is None or states[slot] != State.ACTIVE or flags[slot] & undecided or is_away(slot):
+        if slot is None or states[slot] != State.ACTIVE or flags[slot] & undecided or slot in away:
             return None
         now, times = moment()
         if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):
@@ -48,7 +48,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
             # Nothing was charged; the handler refuses the request.
             return None
         heartbeat(slot, now)
-        return reply(node_id, _ACTIVE, times, advice_s(), NOTED, session), limits
+        return reply(node_id, _ACTIVE, times, advice_s(slot, now.attended_s), NOTED, session), limits
 
     return answer
 

@@ -171,7 +171,8 @@ def _describe(
     """Return the reply to a sign of life that found the node in state `previous`, as JSON."""
     message = NOTED if previous is State.ACTIVE else _WELCOME_BACK
     times = heartbeat_times(now.wall_s, api.directory.heartbeat_due_at(now, slot))
-    return reply(node_id, WIRE_NAMES[previous], times, api.heartbeat_advice_s(), message, session)
+    advice_s = api.directory.pace.advice_s(slot, now.attended_s)
+    return reply(node_id, WIRE_NAMES[previous], times, advice_s, message, session)
 
 
 def _with(body: bytes, more: dict[str, Any]) -> bytes:

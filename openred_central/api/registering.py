@@ -264,7 +264,7 @@ def _describe(api: Api, request: Request, registered: Registered, now: Now) -> d
         "registered_at": rfc3339(record.registered_at),
         "last_seen": rfc3339(record.last_seen_at),
         "next_heartbeat_due": rfc3339(api.directory.heartbeat_due_at(now, slot)),
-        "heartbeat_advice_s": api.heartbeat_advice_s(),
+        "heartbeat_advice_s": api.directory.pace.advice_s(slot, now.attended_s),
         "observed_address": api.limits.origin(request).address or None,
         "identity": identity_of(record.flags),
         "address_source": address_source_of(record.flags),

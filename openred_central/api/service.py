@@ -1,4 +1,4 @@
-"""Shared by the endpoints: the directory, the time, the advised pace, and waiting for durability."""
+"""Shared by the endpoints: the directory, the time, and waiting for durability."""
 
 from __future__ import annotations
 
@@ -18,13 +18,6 @@ from .caller.limiting import Limits
 from .caller.proving import Prover
 from .feed.broadcast import Broadcast
 from .wire.caching import StaticDocument
-
-# The advised pace is spread by this share to either side, so that heartbeats of many nodes do not coincide.
-ADVICE_SPREAD = 0.1
-# The tolerance must cover two heartbeats, whatever pace the operator sets.
-HEARTBEATS_PER_TOLERANCE = 2
-# Advice is in whole seconds from here on.
-WHOLE_ADVICE_S_MIN = 10.0
 
 
 class Documents(NamedTuple):
@@ -117,18 +110,6 @@ class Api:
     stopping: Callable[[], bool]
     broadcast: Broadcast
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _usual_advice_s: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        directory = self.directory
-        pace_s_max = directory.lifecycle.heartbeat_tolerance_s / HEARTBEATS_PER_TOLERANCE
-        usual_s = min(directory.options.heartbeat_advice_s, pace_s_max / (1 + ADVICE_SPREAD))
-        object.__setattr__(self, "_usual_advice_s", usual_s)
-
-    def heartbeat_advice_s(self) -> float:
-        """Draw the pace in seconds that a node is advised this time."""
-        advice_s = self._usual_advice_s * (1 + ADVICE_SPREAD * (2 * self.random() - 1))
-        return round(advice_s) if advice_s >= WHOLE_ADVICE_S_MIN else max(0.001, round(advice_s, 3))
 
     def status(self, status: int, *, durable: bool) -> int:
         """Return `status`, or 202 for a change that is accepted and will be on disk later."""

@@ -28,8 +28,10 @@ _PASSING = (408, 429)
 ADVICE_S_MIN = 1.0
 ADVICE_S_MAX = 7 * 86_400.0
 ADVICE_S = 86_400.0
-# Never later than advised, up to a tenth earlier: nodes that were started together drift apart.
-EARLIER = 0.1
+# A client waits in slices, to notice soon after the machine was suspended that the time is up.
+SLICE_S_MAX = 60.0
+# Up to a tenth later than a server wants a request again: not all clients return at once.
+LATER = 0.1
 # After a failure: doubled with each further one.
 BACK_OFF_S = 1.0
 BACK_OFF_S_MAX = 600.0
@@ -75,6 +77,7 @@ class Client:
         self._connections = connections
         self._identity = Identity(node_id, key, claim, clock, entropy)
         self._asker = Asker(connections, self._identity, sleep, wait_s_max)
+        self._clock = clock
         self._entropy = entropy
         self._sleep = sleep
         self._registration: Document | None = None
@@ -171,10 +174,10 @@ class Client:
                 pause_s = pause_after_failure(failures, self._chance())
             else:
                 failures = 0
-                pause_s = pause_until_next(outcome.get("heartbeat_advice_s"), self._chance())
+                pause_s = pause_until_next(outcome.get("heartbeat_advice_s"))
             if report is not None:
                 report(outcome)
-            await self._sleep(pause_s)
+            await self._pause(pause_s)
 
     async def discover(
         self, services: Iterable[str] = (), *, max_results: int | None = None, **filters: str
@@ -322,23 +325,31 @@ class Client:
     ) -> Document:
         return await self._asker.ask(method, target, said, ask_for(self._identity, level, method))
 
+    async def _pause(self, pause_s: float) -> None:
+        """Wait for `pause_s` seconds, in which time counts while the machine is suspended."""
+        ends_s, slept_s = self._clock.elapsed_s() + pause_s, 0.0
+        # A wall clock that is set back makes nobody wait longer.
+        while slept_s < pause_s and (left_s := ends_s - self._clock.elapsed_s()) > 0:
+            slice_s = min(left_s, SLICE_S_MAX)
+            await self._sleep(slice_s)
+            slept_s += slice_s
+
     def _chance(self) -> float:
         return int.from_bytes(self._entropy(4)) / _CHANCES
 
 
-def pause_until_next(advice_s: object, chance: float) -> float:
-    """Return the seconds until the next heartbeat, where the server advises `advice_s`.
-
-    `chance` is a random number from 0 to 1, here and below.
-    """
+def pause_until_next(advice_s: object) -> float:
+    """Return the seconds until the next heartbeat, where the server advises `advice_s`."""
     advised_s: float = advice_s if isinstance(advice_s, int | float) else ADVICE_S
-    pace_s = min(max(float(advised_s), ADVICE_S_MIN), ADVICE_S_MAX)
-    return pace_s * (1 - EARLIER * chance)
+    return min(max(float(advised_s), ADVICE_S_MIN), ADVICE_S_MAX)
 
 
 def pause_after_refusal(retry_after_s: float, chance: float) -> float:
-    """Return the seconds until the next try at the time that the server gave, or up to a tenth later."""
-    return min(max(retry_after_s, ADVICE_S_MIN) * (1 + EARLIER * chance), ADVICE_S_MAX)
+    """Return the seconds until the next try at the time that the server gave, or up to a tenth later.
+
+    `chance` is a random number from 0 to 1, here and below.
+    """
+    return min(max(retry_after_s, ADVICE_S_MIN) * (1 + LATER * chance), ADVICE_S_MAX)
 
 
 def pause_after_failure(failures: int, chance: float) -> float:

@@ -16,6 +16,7 @@ from ..wording import counted, span
 from .discovery import Draw, Query
 from .life.expiry import UNHEARD_S, Crowding, Expiry
 from .life.mass_silence import MassSilence, MassSilenceOptions
+from .life.pace import ADVICE_MAX, Pace
 from .lifecycle import Event, LifecycleOptions, State, deadline_s
 from .nodes import Nodes
 from .registration import (
@@ -31,8 +32,18 @@ from .registration import (
 from .saving import Saving
 from .state.node import DISCOVERABLE, GENERATION_BASE_MAX, HELD, KEYED, LEFT, PROVEN, Profile, Record
 
-# Weight of each new gap between signs of life in a node's usual gap.
-USUAL_GAP_WEIGHT = 0.25
+# The tolerance covers two heartbeats, whatever an operator advises.
+HEARTBEATS_PER_TOLERANCE = 2
+# Gaps below this, and below this share of the usual one, do not count: a node may register and then send a
+# heartbeat at each of its starts.
+COUNTED_GAP_S_MIN = 60.0
+COUNTED_GAP_SHARE_MIN = 1 / 8
+# A longer gap raises the usual one by little, so that one absence cannot spoil it; a shorter one halves the
+# difference.
+USUAL_GAP_GROWTH = 1.1
+USUAL_GAP_WEIGHT = 0.5
+# A member of an enumeration is slow to look up.
+_ACTIVE = State.ACTIVE
 # Retry-After of the answer that the directory is full.
 FULL_RETRY_AFTER_S = 3_600
 # Default budget of bytes: several times the size of most nodes, and never too small for a few full ones.
@@ -76,8 +87,8 @@ class Registered(NamedTuple):
 class Directory:
     """Nodes, their life cycle, and their discovery.
 
-    `random` returns floats in [0, 1). The scheduler and the saver use the parts `nodes`, `expiry` and
-    `saving`; requests use the methods here.
+    `pace` is that of the heartbeats that nodes are advised. `random` returns floats in [0, 1). The scheduler
+    and the saver use the parts `nodes`, `expiry` and `saving`; requests use the methods here.
     """
 
     def __init__(
@@ -92,6 +103,8 @@ class Directory:
         self.nodes = Nodes(lifecycle, shards=options.shards, nodes_max=options.nodes_max)
         self.expiry = Expiry(self.nodes, MassSilence(mass_silence), probing=options.probing)
         self.saving = Saving(self.nodes, self.expiry)
+        pace_s_max = lifecycle.heartbeat_tolerance_s / (HEARTBEATS_PER_TOLERANCE * ADVICE_MAX)
+        self.pace = Pace(min(options.heartbeat_advice_s, pace_s_max))
         self._crowding = Crowding(self.nodes.registry, options.nodes_max, options.bytes_max)
         # Number of new nodes and longer records that were refused because of `bytes_max`.
         self.bytes_refusals = 0
@@ -149,21 +162,32 @@ class Directory:
 
     def heartbeat(self, slot: int, now: Now) -> State:
         """Take a sign of life of the node in `slot`. Return the state in which it found the node."""
-        registry = self.nodes.registry
+        nodes, expiry = self.nodes, self.expiry
+        registry = nodes.registry
         last_seen_s, usual_gap_s = registry.last_seen_s, registry.usual_gap_s
-        attended_s = now.attended_s
+        attended_s, wall_s, _ = now
+        if registry.states[slot] != _ACTIVE:
+            return expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
         gap_s = attended_s - last_seen_s[slot]
-        if registry.states[slot] != State.ACTIVE:
-            return self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
-        if gap_s > 0:
-            usual_gap_s[slot] += (gap_s - usual_gap_s[slot]) * USUAL_GAP_WEIGHT
-        if gap_s < 0 or self.expiry.questions(slot):
-            return self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
+        if gap_s >= COUNTED_GAP_S_MIN:
+            usual_s = usual_gap_s[slot]
+            if gap_s > usual_s:
+                usual_gap_s[slot] = min(gap_s, USUAL_GAP_GROWTH * max(usual_s, COUNTED_GAP_S_MIN))
+            elif gap_s >= COUNTED_GAP_SHARE_MIN * usual_s:
+                usual_gap_s[slot] = usual_s + USUAL_GAP_WEIGHT * (gap_s - usual_s)
+        if (
+            gap_s < 0
+            or slot in expiry.waiting
+            or slot in expiry.asked
+            or slot in expiry.postponed
+            or slot in expiry.set_aside
+        ):
+            return expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
         # The usual case, written out because it is the hottest path of the server.
         last_seen_s[slot] = attended_s
-        registry.last_seen_at[slot] = now.wall_s
-        self.nodes.changes.signs_of_life[slot] = None
-        return State.ACTIVE
+        registry.last_seen_at[slot] = wall_s
+        nodes.changes.signs_of_life[slot] = None
+        return _ACTIVE
 
     def heartbeat_due_at(self, now: Now, slot: int | None = None) -> float:
         """Return the wall time at which the tolerance of an active node ends.

@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_allowed_s",
+        "_armed",
         "_counted_bytes",
         "_gate_key",
         "_head_at_s",
@@ -95,6 +96,8 @@ class Connection(asyncio.Protocol):
         # The task of a handler that waits, or of a body that streams.
         self._task: asyncio.Task[bool] | None = None
         self._shortcut: Shortcut | None = None
+        # The shortcut, if the next bytes begin a request.
+        self._armed: Shortcut | None = None
         self._input_ended = False
         self._reading_paused = False
         # Its turn is over with requests left; it goes on in the next turn of the loop.
@@ -113,11 +116,24 @@ class Connection(asyncio.Protocol):
         self.made = True
 
     def data_received(self, data: bytes) -> None:
-        self._shared.stats.bytes_in += len(data)
-        if self._shortcut is not None and self.phase == HEAD:
-            data = self._take_shortcut(self._shortcut, data)
-            if not data:
-                return
+        shared = self._shared
+        shared.stats.bytes_in += len(data)
+        shortcut = self._armed
+        if shortcut is not None and self.phase == HEAD and not self.out.paused:
+            now_s = shared.clock.monotonic_s()
+            try:
+                rest = shortcut.take(data, now_s, self.out)
+            except Exception as error:  # noqa: BLE001
+                # The handler answers, or fails in its own way.
+                self._shortcut = self._armed = None
+                route = shortcut.route
+                shared.report(error, Request(route.method, route.template, peer=self._peer))
+                rest = data
+            if rest is not data:
+                self._now_s = self._since_s = now_s
+                if not rest:
+                    return
+            data = rest
         if self.phase >= LINGER:
             self._linger_bytes += len(data)
             if self._linger_bytes > self._limits.linger_bytes_max:
@@ -205,26 +221,6 @@ class Connection(asyncio.Protocol):
 
     # Requests
 
-    def _take_shortcut(self, shortcut: Shortcut, data: bytes) -> bytes:
-        """Answer the requests at the front of `data` by `shortcut`, unless something is under way.
-
-        Returns the rest of `data`.
-        """
-        if self.out.paused or self._resting or not self.parser.at_start:
-            return data
-        began_s = self._shared.clock.monotonic_s()
-        try:
-            rest = shortcut.take(data, began_s, self._shared, self.out)
-        except Exception as error:  # noqa: BLE001
-            # The handler answers, or fails in its own way.
-            self._shortcut = None
-            route = shortcut.route
-            self._shared.report(error, Request(route.method, route.template, peer=self._peer))
-            return data
-        if rest is not data:
-            self._now_s = self._since_s = began_s
-        return rest
-
     def _advance(self) -> None:
         """Take and answer what has come, as far as the phase allows."""
         self._now_s = self._shared.clock.monotonic_s()
@@ -242,6 +238,10 @@ class Connection(asyncio.Protocol):
             self._count_unread()
         if self._reading_paused or self.phase != HEAD or self._resting:
             self._balance_reading()
+        if self._shortcut is not None:
+            # Only a connection with nothing under way takes the fast path.
+            idle = self.phase == HEAD and not self._resting and self.parser.at_start
+            self._armed = self._shortcut if idle else None
 
     def _take_requests(self) -> None:
         """Answer until more must come, a handler waits, the client must read, or the turn is over."""
@@ -296,7 +296,7 @@ class Connection(asyncio.Protocol):
         if route.prepare is not None:
             section, shortcut = self.parser.repeated_section, self._shortcut
             if section is not None and (shortcut is None or not shortcut.is_for(route, section)):
-                self._shortcut = shortcut_for(request, route, section, shared.router)
+                self._shortcut = shortcut_for(request, route, section, shared)
         self._serve(request, route, parameters)
 
     def _take_body(self) -> bool:

@@ -15,7 +15,7 @@ import string
 from typing import Final
 
 from .outgoing import Outgoing
-from .router import Answer, Route, Router
+from .router import Answer, Route
 from .shared import Shared
 from .wire.messages import Request
 
@@ -29,28 +29,20 @@ _PLAIN: Final = f"{string.ascii_letters}{string.digits}-._~:".encode()
 class Shortcut:
     """The answers of `answer` to requests of one connection to `route` with the header section `section`."""
 
-    __slots__ = ("_answer", "_beginning", "_bytes_max", "_ending", "_section", "route")
+    __slots__ = ("_answer", "_beginning", "_ending", "_section", "_shared", "route")
 
-    def __init__(self, route: Route, section: bytes, answer: Answer) -> None:
+    def __init__(self, route: Route, section: bytes, answer: Answer, shared: Shared) -> None:
+        self._shared = shared
         self.route = route
         self._section = section
         self._answer = answer
         # All bytes of a request before its parameter, and behind it.
         self._beginning = f"{route.method} {_beginning_of(route)}".encode()
         self._ending = b" HTTP/1.1\r\n" + section
-        self._bytes_max = len(self._beginning) + SEGMENT_BYTES_MAX + len(self._ending)
 
     def is_for(self, route: Route, section: bytes) -> bool:
         """Return whether it is for requests to `route` with this header section."""
         return self.route is route and self._section == section
-
-    def parameter(self, data: bytes) -> str | None:
-        """Return the parameter of the request that `data` is; None if it is something else, or several."""
-        beginning, ending = self._beginning, self._ending
-        if len(data) > self._bytes_max or not (data.endswith(ending) and data.startswith(beginning)):
-            return None
-        segment = data[len(beginning) : -len(ending)]
-        return segment.decode("ascii") if segment and not segment.translate(None, _PLAIN) else None
 
     def parameters(self, data: bytes) -> list[str]:
         """Return the parameters of the requests that `data` is; none if any of it is something else."""
@@ -64,23 +56,30 @@ class Shortcut:
             return []
         return [segment.decode("ascii") for segment in segments]
 
-    def take(self, data: bytes, began_s: float, shared: Shared, out: Outgoing) -> bytes:
-        """Answer the requests at the front of `data`, which came at `began_s`. Return the rest of `data`.
+    def take(self, data: bytes, now_s: float, out: Outgoing) -> bytes:
+        """Answer the requests at the front of `data`, which came at `now_s`. Return the rest of `data`.
 
         Raises what `answer` raises; nothing is written then.
         """
-        observer = shared.observer
+        shared, observer = self._shared, self._shared.observer
         if shared.draining or (observer is not None and not observer.passes):
             return data
-        parameter = self.parameter(data)
-        if parameter is not None:
-            answer = self._answer(parameter)
+        # One request, as `parameters` reads it: written out, because it is the hottest path of the engine.
+        answered, rest = 1, b""
+        beginning, ending = self._beginning, self._ending
+        segment = data[len(beginning) : -len(ending)]
+        if (
+            0 < len(segment) <= SEGMENT_BYTES_MAX
+            and data.endswith(ending)
+            and data.startswith(beginning)
+            and not segment.translate(None, _PLAIN)
+        ):
+            answer = self._answer(segment.decode("ascii"))
             if answer is None:
                 return data
             out.write(shared.encoder.json(*answer, cors=self.route.cors))
-            answered, rest = 1, b""
         else:
-            answered, rest = self._take_pipelined(data, shared, out)
+            answered, rest = self._take_pipelined(data, out)
             if not answered:
                 return data
         if observer is not None:
@@ -89,11 +88,12 @@ class Shortcut:
         stats.requests += answered
         stats.responses[2] += answered
         self.route.responses[2] += answered
-        stats.latency.observe(shared.clock.monotonic_s() - began_s, answered)
+        stats.latency.observe(shared.clock.monotonic_s() - now_s, answered)
         return rest
 
-    def _take_pipelined(self, data: bytes, shared: Shared, out: Outgoing) -> tuple[int, bytes]:
+    def _take_pipelined(self, data: bytes, out: Outgoing) -> tuple[int, bytes]:
         """Answer as many requests as possible with one write. Return their number, and the rest of `data`."""
+        shared = self._shared
         passes = PIPELINED_MAX if shared.observer is None else shared.observer.passes
         replies: list[bytes] = []
         taken_bytes = 0
@@ -108,7 +108,7 @@ class Shortcut:
         return len(replies), data[taken_bytes:]
 
 
-def shortcut_for(request: Request, route: Route, section: bytes, router: Router) -> Shortcut | None:
+def shortcut_for(request: Request, route: Route, section: bytes, shared: Shared) -> Shortcut | None:
     """Return the shortcut for requests like `request`, whose header section is `section`; None without one.
 
     There is none where a path without parameters goes before the parameter, and for HTTP/1.0, whose sections
@@ -116,10 +116,10 @@ def shortcut_for(request: Request, route: Route, section: bytes, router: Router)
     """
     if route.prepare is None or request.method != route.method or request.version != 11:
         return None
-    if router.has_literal(_beginning_of(route)):
+    if shared.router.has_literal(_beginning_of(route)):
         return None
     answer = route.prepare(request)
-    return None if answer is None else Shortcut(route, section, answer)
+    return None if answer is None else Shortcut(route, section, answer, shared)
 
 
 def _beginning_of(route: Route) -> str:

@@ -1,4 +1,4 @@
-"""The advised pace, the current moment, and a store that may be unavailable."""
+"""The current moment, the end of the tolerance, and a store that may be unavailable."""
 
 from __future__ import annotations
 
@@ -10,33 +10,7 @@ from openred_central.api.service import Moments
 from openred_central.clock import Now
 from openred_central.errors import CallerError
 from openred_central.storage.store import StoreState
-from tests.support.options import lifecycle_options
 from tests.support.world import DAY_S, World
-
-
-def advised(world: World) -> list[float]:
-    return [world.api.heartbeat_advice_s() for _ in range(500)]
-
-
-def test_advice_is_spread_by_a_tenth_to_either_side() -> None:
-    paces = advised(World())
-    assert 0.9 * DAY_S <= min(paces) < 0.92 * DAY_S
-    assert 1.08 * DAY_S < max(paces) <= 1.1 * DAY_S
-    assert all(isinstance(pace, int) for pace in paces)
-
-
-def test_advice_follows_the_setting() -> None:
-    paces = advised(World(heartbeat_advice_s=600.0))
-    assert min(paces) >= 540
-    assert max(paces) <= 660
-
-
-@pytest.mark.parametrize("tolerance_s", [0.001, 1.0, 2.5, 30.0, 3_600.0])
-def test_two_heartbeats_fit_into_the_tolerance_whatever_is_advised(tolerance_s: float) -> None:
-    world = World(lifecycle=lifecycle_options(heartbeat_tolerance_s=tolerance_s))
-    assert all(0 < pace <= max(tolerance_s / 2 + 0.5, 0.001) for pace in advised(world))
-    if 0.01 < tolerance_s < 10:
-        assert max(advised(world)) <= tolerance_s / 2
 
 
 def test_the_end_of_the_tolerance_is_in_wall_time() -> None:

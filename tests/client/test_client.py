@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -289,18 +290,16 @@ class Stopped(Exception):
     """Ends a loop that has no end."""
 
 
-async def kept_alive(
-    handler: Handler, pauses: int, *, registered: bool = True
-) -> tuple[FakeServer, list[Any]]:
-    """Let a client send heartbeats for so many pauses. Return the server and the client's reports."""
-    server, told = FakeServer(handler), list[Any]()
+def lasting(server: FakeServer, pauses: int, before_sleep: Callable[[], object] = lambda: None) -> Client:
+    """Return a client that raises `Stopped` when it has slept so often."""
 
     async def sleep(seconds: float) -> None:
+        before_sleep()
         await server.sleep(seconds)
         if len(server.waited_s) >= pauses:
             raise Stopped
 
-    node = Client(
+    return Client(
         server.connections(),
         ed25519_key(),
         clock=server.clock,
@@ -308,6 +307,14 @@ async def kept_alive(
         sleep=sleep,
         wait_s_max=0.0,
     )
+
+
+async def kept_alive(
+    handler: Handler, pauses: int, *, registered: bool = True
+) -> tuple[FakeServer, list[Any]]:
+    """Let a client send heartbeats for so many pauses. Return the server and the client's reports."""
+    server, told = FakeServer(handler), list[Any]()
+    node = lasting(server, pauses)
     if registered:
         await node.register("192.0.2.1", 7)
     with pytest.raises(Stopped):
@@ -317,19 +324,62 @@ async def kept_alive(
 
 async def test_heartbeats_follow_the_advised_pace() -> None:
     server, told = await kept_alive(lambda _: (200, {"heartbeat_advice_s": 1_000}), 5)
-    assert all(900 <= pause_s <= 1_000 for pause_s in server.waited_s)
-    assert len(set(server.waited_s)) == 5
-    assert len(told) == 5
+    assert server.waited_s == [60.0] * 5
+    assert len(told) == 1
+
+
+async def test_heartbeat_comes_when_it_is_due() -> None:
+    heard_s: list[float] = []
+
+    def answer(asked: Asked) -> Told:
+        heard_s.append(server.clock.elapsed_s())
+        return 200, {"heartbeat_advice_s": 1_000}
+
+    server = FakeServer(answer)
+    with pytest.raises(Stopped):
+        await lasting(server, pauses=35).keep_alive()
+    assert [later - earlier for earlier, later in pairwise(heard_s)] == [1_000.0, 1_000.0]
+
+
+async def test_heartbeat_follows_a_suspend_at_once() -> None:
+    heard_s: list[float] = []
+
+    def answer(asked: Asked) -> Told:
+        heard_s.append(server.clock.elapsed_s())
+        return 200, {"heartbeat_advice_s": 86_400}
+
+    server = FakeServer(answer)
+    server.clock.advance(86_400.0)
+
+    def suspend() -> None:
+        if len(server.waited_s) == 900:
+            server.clock.suspend(9 * 3_600.0)
+
+    with pytest.raises(Stopped):
+        await lasting(server, pauses=1_000, before_sleep=suspend).keep_alive()
+    suspended_at_s = heard_s[0] + 900 * 60
+    assert heard_s[1] == max(suspended_at_s + 9 * 3_600 + 60, heard_s[0] + 86_400)
+
+
+async def test_no_heartbeat_waits_longer_because_the_clock_is_set_back() -> None:
+    server = FakeServer(lambda _: (200, {"heartbeat_advice_s": 600}))
+    with pytest.raises(Stopped):
+        await lasting(server, pauses=12, before_sleep=lambda: server.clock.suspend(-60.0)).keep_alive()
+    assert len(server.asked) == 2
 
 
 async def test_pauses_grow_while_the_directory_is_away() -> None:
+    tries_s: list[float] = []
+
     def lose(asked: Asked) -> Told:
-        if asked.target == "/register":
-            return 201, {}
+        tries_s.append(server.clock.elapsed_s())
         raise Lost
 
-    server, told = await kept_alive(lose, 14)
-    assert server.waited_s[0] <= 2 < server.waited_s[3] < 300 <= server.waited_s[-1] <= 600
+    server, told = FakeServer(lose), list[Any]()
+    with pytest.raises(Stopped):
+        await lasting(server, pauses=40).keep_alive(told.append)
+    pauses_s = [later - earlier for earlier, later in pairwise(tries_s)]
+    assert pauses_s[0] <= 2 < pauses_s[3] < 300 <= pauses_s[-1] <= 600
     assert all(isinstance(error, ConnectionFailed) for error in told)
 
 
@@ -407,14 +457,14 @@ async def test_a_refusal_that_will_not_pass_ends_it(status: int) -> None:
     assert server.waited_s == []
 
 
-@given(st.floats(1, 604_800), CHANCE)
-def test_a_heartbeat_is_never_later_than_advised_and_little_earlier(advice_s: float, chance: float) -> None:
-    assert 0.9 * advice_s <= pause_until_next(advice_s, chance) <= advice_s
+@given(st.floats(1, 604_800))
+def test_heartbeat_is_due_as_advised(advice_s: float) -> None:
+    assert pause_until_next(advice_s) == advice_s
 
 
 @pytest.mark.parametrize("advice_s", [None, "soon", -5, 0, 1e300, float("inf"), True, [1]])
 def test_advice_that_is_none_does_no_harm(advice_s: object) -> None:
-    assert 0.9 <= pause_until_next(advice_s, 1.0) <= 7 * 86_400
+    assert 1.0 <= pause_until_next(advice_s) <= 7 * 86_400
 
 
 @given(st.floats(0, 3_600), CHANCE)

@@ -31,7 +31,7 @@ from tests.support.building import (
     save_all,
     state_of,
 )
-from tests.support.options import directory_options
+from tests.support.options import directory_options, lifecycle_options
 
 WHOLE = {"services": "chat,mail", "region": "eu", "metadata": {"version": 3}}
 
@@ -171,8 +171,35 @@ def test_the_usual_gap_follows_the_pace_of_the_node() -> None:
     register(directory, "a", at(0.0))
     assert record_of(directory, "a").usual_gap_s == 1_000.0
     for number in range(1, 60):
-        beat(directory, "a", at(number * 10.0))
-    assert 10.0 <= record_of(directory, "a").usual_gap_s < 10.1
+        beat(directory, "a", at(number * 200.0))
+    assert 200.0 <= record_of(directory, "a").usual_gap_s < 201.0
+
+
+def test_one_absence_does_not_spoil_the_usual_gap() -> None:
+    directory = make_directory(heartbeat_advice_s=1_000.0)
+    register(directory, "a", at(0.0))
+    beat(directory, "a", day(90))
+    assert record_of(directory, "a").usual_gap_s == pytest.approx(1_100.0)
+    beat(directory, "a", at(90 * 86_400.0 + 1_000.0))
+    assert record_of(directory, "a").usual_gap_s == pytest.approx(1_050.0)
+
+
+@pytest.mark.parametrize("gap_s", [0.1, 59.0, 100.0])
+def test_node_that_is_heard_twice_at_each_start_keeps_its_usual_gap(gap_s: float) -> None:
+    directory = make_directory(heartbeat_advice_s=1_000.0)
+    register(directory, "a", at(0.0))
+    for number in range(1, 60):
+        beat(directory, "a", at(number * 1_000.0))
+        beat(directory, "a", at(number * 1_000.0 + gap_s))
+    assert 850.0 <= record_of(directory, "a").usual_gap_s <= 1_000.0
+
+
+@pytest.mark.parametrize("tolerance_s", [0.01, 1.0, 2.5, 30.0, 3_600.0])
+def test_two_heartbeats_fit_into_the_tolerance_whatever_is_advised(tolerance_s: float) -> None:
+    pace = make_directory(life=lifecycle_options(heartbeat_tolerance_s=tolerance_s)).pace
+    advised_s = [pace.advice_s(slot, now_s / 7) for slot in range(50) for now_s in range(50)]
+    assert min(advised_s) > 0
+    assert max(advised_s) <= tolerance_s / 2 + (0.5 if tolerance_s > 20 else 0.001)
 
 
 # Departure.

@@ -27,7 +27,23 @@ async def handler(request: Request, name: str) -> None: ...
 
 
 ROUTE = Route("POST", "/beat/{name}", handler, "json", 1000, cors=False)
-SHORTCUT = Shortcut(ROUTE, SECTION, lambda parameter: None)
+WORLD = World()
+SHORTCUT = Shortcut(ROUTE, SECTION, lambda parameter: None, WORLD.shared)
+
+
+def taken_from(data: bytes) -> list[str]:
+    """Return the parameters of the requests in `data`, where a shortcut answers them all."""
+    names: list[str] = []
+
+    def answer(name: str) -> Answered:
+        names.append(name)
+        return b"{}", ()
+
+    rest = Shortcut(ROUTE, SECTION, answer, WORLD.shared).take(
+        data, WORLD.clock.monotonic_s(), WORLD.connection.out
+    )
+    assert rest == (b"" if names else data)
+    return names
 
 
 def request(segment: bytes) -> bytes:
@@ -70,9 +86,8 @@ def read_all(data: bytes) -> list[str]:
 
 @given(st.lists(PIECES, max_size=8).map(b"".join))
 def test_shortcut_accepts_only_what_the_parser_reads(data: bytes) -> None:
-    parameter, parameters = SHORTCUT.parameter(data), SHORTCUT.parameters(data)
-    if parameter is not None:
-        assert parameters == [parameter]
+    parameters = SHORTCUT.parameters(data)
+    assert taken_from(data) == parameters
     if parameters:
         assert read_all(data) == parameters
 
@@ -80,8 +95,7 @@ def test_shortcut_accepts_only_what_the_parser_reads(data: bytes) -> None:
 @given(st.lists(st.from_regex(r"[A-Za-z0-9._~:-]{1,40}", fullmatch=True), min_size=1, max_size=5))
 def test_shortcut_accepts_requests_that_repeat(segments: list[str]) -> None:
     data = b"".join(request(segment.encode()) for segment in segments)
-    assert SHORTCUT.parameters(data) == segments
-    assert SHORTCUT.parameter(data) == (segments[0] if len(segments) == 1 else None)
+    assert SHORTCUT.parameters(data) == taken_from(data) == segments
 
 
 @pytest.mark.parametrize(
@@ -106,8 +120,7 @@ def test_shortcut_accepts_requests_that_repeat(segments: list[str]) -> None:
     ids=repr,
 )
 def test_shortcut_accepts_nothing_else(data: bytes) -> None:
-    assert SHORTCUT.parameter(data) is None
-    assert SHORTCUT.parameters(data) == []
+    assert SHORTCUT.parameters(data) == taken_from(data) == []
     assert SHORTCUT.parameters(request(b"n") + data) == (["n"] if data == b"" else [])
 
 

@@ -9,6 +9,7 @@ class VirtualClock:
     def __init__(self, wall_s: float = 1_800_000_000.0, monotonic_s: float = 1_000.0) -> None:
         self._wall_s = wall_s
         self._monotonic_s = monotonic_s
+        self._suspended_s = 0.0
 
     def wall_s(self) -> float:
         return self._wall_s
@@ -16,8 +17,16 @@ class VirtualClock:
     def monotonic_s(self) -> float:
         return self._monotonic_s
 
+    def elapsed_s(self) -> float:
+        return self._monotonic_s + self._suspended_s
+
+    def suspend(self, seconds: float) -> None:
+        """Let `seconds` pass while the machine sleeps."""
+        self._wall_s += seconds
+        self._suspended_s += seconds
+
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass on both clocks."""
+        """Let `seconds` pass on all clocks."""
         self._wall_s += seconds
         self._monotonic_s += seconds
 

@@ -46,9 +46,9 @@ class Registry:
     """Records by slot, slots by id. It knows no rules: its callers have decided already.
 
     A free slot has no id, no flags and state ABSENT. The public columns hold the fields of `Record`; in place
-    of services and region, `set_ids` has the number of their set in `sets`. All may read them at a slot that
-    they got from `slot_of`. Only a sign of life writes `last_seen_at`, `last_seen_s` and `usual_gap_s` there;
-    the methods change everything else.
+    of services and region, `set_ids` has the number of their set in `sets`; `away` has begin and end of
+    announced absences by slot. All may read them at a slot that they got from `slot_of`. Only a sign of life
+    writes `last_seen_at`, `last_seen_s` and `usual_gap_s` there; the methods change everything else.
     """
 
     def __init__(self, shards: int) -> None:
@@ -64,7 +64,7 @@ class Registry:
         self._node_ids: list[str | None] = []
         self.profiles: list[bytes] = []
         self.histories: list[str] = []
-        self._away: dict[int, tuple[float, float]] = {}
+        self.away: dict[int, tuple[float, float]] = {}
         # Few nodes ever change their key or name the next one.
         self._key_changes: dict[int, tuple[int, str]] = {}
         # Sum of the `text_bytes` of all nodes.
@@ -167,14 +167,11 @@ class Registry:
     @property
     def has_absences(self) -> bool:
         """True if any node has announced an absence."""
-        return bool(self._away)
-
-    def is_away(self, slot: int) -> bool:
-        return slot in self._away
+        return bool(self.away)
 
     def away_s(self, slot: int) -> tuple[float, float]:
         """Return begin and end of an announced absence in attended seconds; both are 0 without one."""
-        return self._away.get(slot, (0.0, 0.0))
+        return self.away.get(slot, (0.0, 0.0))
 
     def generation(self, slot: int) -> int:
         """Return the `Record.generation` of the node in `slot`."""
@@ -218,9 +215,9 @@ class Registry:
             strict=False,
         )
         records = list(map(tuple.__new__, repeat(Record), rows))
-        if self._away or self._key_changes:
+        if self.away or self._key_changes:
             for place, slot in enumerate(slots):
-                if slot in self._away or slot in self._key_changes:
+                if slot in self.away or slot in self._key_changes:
                     records[place] = self.record(slot)
         return records
 
@@ -316,7 +313,7 @@ class Registry:
         self.set_ids.extend(spread(set_ids, slots, first, 0))
         if any(columns.away_until_s) or any(columns.away_from_s):
             absences = zip(slots, columns.away_from_s, columns.away_until_s, strict=True)
-            self._away.update(
+            self.away.update(
                 (slot, (from_s, until_s)) for slot, from_s, until_s in absences if until_s or from_s
             )
         for texts in (node_ids, columns.profile, histories):
@@ -440,7 +437,7 @@ class Registry:
         self._digests[slot] = digest
         self.set_ids[slot] = self.sets.acquire(record.services, record.region)
         if record.away_until_s or record.away_from_s:
-            self._away[slot] = (record.away_from_s, record.away_until_s)
+            self.away[slot] = (record.away_from_s, record.away_until_s)
         if record.generation or record.next_key:
             self._key_changes[slot] = (record.generation, record.next_key)
         self.histories[slot] = record.history
@@ -453,5 +450,5 @@ class Registry:
         self.state_counts[self.states[slot]] -= 1
         self._text_bytes -= self.text_bytes(slot)
         self.sets.release(self.set_ids[slot])
-        self._away.pop(slot, None)
+        self.away.pop(slot, None)
         self._key_changes.pop(slot, None)
