@@ -34,16 +34,18 @@ def prepare(api: Api, request: Request) -> Answer | None:
     registry = api.directory.nodes.registry
     slot_of, states, flags, away = registry.slot_of, registry.states, registry.flags, registry.away
     moment, heartbeat, advice_s = api.moments.current, api.directory.heartbeat, api.directory.pace.advice_s
-    charge = api.limits.repeated_heartbeat_charge(request, proved=repeated is not None)
+    charge = api.limits.repeated_heartbeat_charge(proved=repeated is not None)
+    if charge is None:
+        return None
 
-    def answer(node_id: str) -> Answered | None:
+    def answer(node_id: str, peer: str) -> Answered | None:
         slot = slot_of(node_id)
         if slot is None or states[slot] != State.ACTIVE or flags[slot] & undecided or slot in away:
             return None
         now, times = moment()
         if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):
             return None
-        limits = charge(slot)
+        limits = charge(slot, peer)
         if limits is None:
             # Nothing was charged; the handler refuses the request.
             return None

@@ -64,7 +64,8 @@ class Origins:
     `trusted_proxies` and `exempt_networks` are networks in CIDR notation; the former may have the word
     ``unix``, too. `header` is the lower-case name of the header in which the trusted proxies report the
     client's address: `X_FORWARDED_FOR` or `FORWARDED`. The other one is never read: most proxies forward it
-    as the client wrote it. Raises `ValueError` for invalid networks.
+    as the client wrote it. `exempts` says whether any origin is exempt, `reads_fields` whether any proxy is
+    trusted. Raises `ValueError` for invalid networks.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class Origins:
         self._trusts_unix = UNIX in trusted_proxies
         self._trusted = tuple(ipaddress.ip_network(proxy) for proxy in trusted_proxies if proxy != UNIX)
         self._exempt = tuple(ipaddress.ip_network(network) for network in exempt_networks)
+        self.exempts = bool(self._exempt)
+        self.reads_fields = bool(self._trusted or self._trusts_unix)
         self._header = header
         self._read_hops = forwarded_hops if header == FORWARDED else x_forwarded_for_hops
         self._origin_of = lru_cache(_KEPT_MAX)(self._make)
@@ -88,7 +91,7 @@ class Origins:
         `field` gives the value of a header by its lower-case name. No value makes this raise: where a hop is
         invalid, the last trusted one before it is the origin.
         """
-        if (self._trusted or self._trusts_unix) and self._is_trusted(peer):
+        if self.reads_fields and self._is_trusted(peer):
             value = field(self._header)
             if value is not None:
                 return self._origin_of(self._client(peer, value))

@@ -27,7 +27,7 @@ from .limits import UNREAD_BYTES_FREE
 from .outgoing import Outgoing, close
 from .router import Parameters, Route
 from .shared import CLIENT_LEFT, Shared, too_many_connections
-from .shortcut import Shortcut, shortcut_for
+from .shortcut import learn, take
 from .wire.messages import Request, Response, StreamingResponse
 from .wire.parser import RequestParser
 from .wire.responses import CONTINUE, as_response
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_allowed_s",
-        "_armed",
+        "_at_start",
         "_counted_bytes",
         "_gate_key",
         "_head_at_s",
@@ -64,7 +64,6 @@ class Connection(asyncio.Protocol):
         "_reading_paused",
         "_resting",
         "_shared",
-        "_shortcut",
         "_since_s",
         "_task",
         "_transport",
@@ -95,9 +94,8 @@ class Connection(asyncio.Protocol):
         self._pending: tuple[Request, Route, Parameters] | None = None
         # The task of a handler that waits, or of a body that streams.
         self._task: asyncio.Task[bool] | None = None
-        self._shortcut: Shortcut | None = None
-        # The shortcut, if the next bytes begin a request.
-        self._armed: Shortcut | None = None
+        # The next bytes begin a request.
+        self._at_start = True
         self._input_ended = False
         self._reading_paused = False
         # Its turn is over with requests left; it goes on in the next turn of the loop.
@@ -118,22 +116,21 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         shared = self._shared
         shared.stats.bytes_in += len(data)
-        shortcut = self._armed
-        if shortcut is not None and self.phase == HEAD and not self.out.paused:
+        if self._at_start and self.phase == HEAD and not self.out.paused:
             now_s = shared.clock.monotonic_s()
             try:
-                rest = shortcut.take(data, now_s, self.out)
+                rest = take(data, self._peer, now_s, shared, self.out)
             except Exception as error:  # noqa: BLE001
                 # The handler answers, or fails in its own way.
-                self._shortcut = self._armed = None
-                route = shortcut.route
-                shared.report(error, Request(route.method, route.template, peer=self._peer))
+                shared.report(error, Request("", "", peer=self._peer))
                 rest = data
             if rest is not data:
                 self._now_s = self._since_s = now_s
+                self._allowed_s, self._head_timed = self._limits.idle_timeout_s, False
                 if not rest:
                     return
-            data = rest
+                data = rest
+            self._at_start = False
         if self.phase >= LINGER:
             self._linger_bytes += len(data)
             if self._linger_bytes > self._limits.linger_bytes_max:
@@ -238,10 +235,7 @@ class Connection(asyncio.Protocol):
             self._count_unread()
         if self._reading_paused or self.phase != HEAD or self._resting:
             self._balance_reading()
-        if self._shortcut is not None:
-            # Only a connection with nothing under way takes the fast path.
-            idle = self.phase == HEAD and not self._resting and self.parser.at_start
-            self._armed = self._shortcut if idle else None
+        self._at_start = self.phase == HEAD and not self._resting and self.parser.at_start
 
     def _take_requests(self) -> None:
         """Answer until more must come, a handler waits, the client must read, or the turn is over."""
@@ -294,9 +288,7 @@ class Connection(asyncio.Protocol):
                 self.out.add(CONTINUE)
             return
         if route.prepare is not None:
-            section, shortcut = self.parser.repeated_section, self._shortcut
-            if section is not None and (shortcut is None or not shortcut.is_for(route, section)):
-                self._shortcut = shortcut_for(request, route, section, shared)
+            learn(request, route, self.parser.section)
         self._serve(request, route, parameters)
 
     def _take_body(self) -> bool:

@@ -18,10 +18,10 @@ Parameters = tuple[Any, ...]
 
 # The fast path (see `shortcut`): the JSON of an answer with status 200, and its own header fields.
 Answered: TypeAlias = tuple[bytes, tuple[tuple[str, str], ...]]
-# From the parameter of a request to its answer; None if only the handler can answer.
-Answer = Callable[[str], Answered | None]
-# From a request without a body to what answers all others that differ from it in the parameter only; None if
-# only the handler can answer those.
+# From the parameter of a request and its peer to the answer; None if only the handler can answer.
+Answer = Callable[[str, str], Answered | None]
+# From a request without a body to what answers all others that differ from it only in the parameter, the peer
+# and the fields that `shortcut` ignores; None if only the handler can answer those.
 Prepare = Callable[[Request], Answer | None]
 
 # A browser may remember for a day that reading is allowed from everywhere.
@@ -39,7 +39,8 @@ class Route:
 
     `body` is ``json`` (anything else is a 415) or ``none`` (read and thrown away);
     `body_bytes_max` is its limit; `cors` says whether pages of any origin may read the answer; `prepare`
-    makes the answers of the fast path; `responses` counts answers by status class, as `Stats.responses` does.
+    makes the answers of the fast path, which keeps them in `known` by header section, and in `seen` the
+    sections that came; `responses` counts answers by status class, as `Stats.responses` does.
     """
 
     method: str
@@ -50,6 +51,8 @@ class Route:
     cors: bool
     prepare: Prepare | None = None
     responses: list[int] = field(default_factory=lambda: [0] * 6)
+    known: dict[bytes, Answer] = field(default_factory=dict)
+    seen: set[bytes] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +94,8 @@ class Router:
         # Templates whose last segment, and no other, is a parameter, by the part before it.
         self._by_beginning: dict[str, Place] = {}
         self._methods: set[str] = {"OPTIONS"}
+        # Routes with prepared answers, by all bytes of a request before its parameter.
+        self.prepared: dict[bytes, Route] = {}
 
     def add(
         self,
@@ -143,6 +148,13 @@ class Router:
             if method == "GET":
                 place.by_method.setdefault("HEAD", route)
             self._methods.update(place.by_method)
+        self.prepared = {
+            f"{route.method} {beginning}".encode(): route
+            for beginning, place in self._by_beginning.items()
+            for route in place.by_method.values()
+            # A path without parameters goes before one with them.
+            if route.prepare is not None and not any(path.startswith(beginning) for path in self._by_path)
+        }
 
     def routes(self) -> Iterator[Route]:
         """Yield every route, except those for HEAD that come with GET."""
@@ -203,10 +215,6 @@ class Router:
         if request.content_length != 0:
             _check_body(request, route)
         return route, parameters
-
-    def has_literal(self, beginning: str) -> bool:
-        """Return whether a path without parameters begins with `beginning`."""
-        return any(path.startswith(beginning) for path in self._by_path)
 
     def opens_refusal(self, request: Request) -> bool:
         """Return whether pages of any origin may read why `request` was refused.

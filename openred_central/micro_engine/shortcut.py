@@ -1,12 +1,10 @@
-"""The fast path: requests that repeat skip parser, router and handler.
+"""The fast path: requests that differ from earlier ones in nothing that matters skip parser and handler.
 
-A client that keeps its connection sends equal bytes again and again, except for the last segment of the path.
-Once a connection has seen two such requests, a `Shortcut` keeps what follows from the equal parts, recognises
-further ones by how they begin and end, and answers them from the parameter between.
-
-`Route.prepare` makes these answers; it decides nothing of its own, and leaves every request that is not the
-plainest case to the handler. Exchanges that the observer wants, and connections that drain, take the ordinary
-way. `Router(fast_path=False)` turns all of it off.
+Clients send equal header sections again and again, also on new connections, and proxies add fields that
+decide nothing. Once two requests to a route had equal sections, apart from `IGNORED`, `Route.prepare` makes
+what answers all further ones from the last segment of the path. It decides nothing of its own, and leaves
+every request that is not the plainest case to the handler. Exchanges that the observer wants, and connections
+that drain, take the ordinary way. `Router(fast_path=False)` turns all of it off.
 """
 
 from __future__ import annotations
@@ -14,113 +12,130 @@ from __future__ import annotations
 import string
 from typing import Final
 
+from .limits import HEADER_FIELDS_MAX
 from .outgoing import Outgoing
-from .router import Answer, Route
+from .router import Answer, Answered, Route
 from .shared import Shared
+from .wire.fields import CONTROLS
 from .wire.messages import Request
 
+# Proxies add these fields, with other values in each request; no prepared answer depends on them.
+IGNORED: Final = frozenset(
+    {
+        *(b"forwarded", b"via", b"x-real-ip", b"x-request-id", b"x-correlation-id"),
+        *(b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto"),
+        *(b"traceparent", b"tracestate", b"x-amzn-trace-id", b"x-cloud-trace-context", b"cf-ray"),
+    }
+)
 # A longer segment, or one with other characters, takes the ordinary way, which decides all of that.
 SEGMENT_BYTES_MAX: Final = 256
+# Longer header sections take the ordinary way; known ones are kept in memory with what answers them.
+SECTION_BYTES_MAX: Final = 1_024
+SECTIONS_MAX: Final = 4_096
 # So many requests are answered at once; then other connections may have their turn.
 PIPELINED_MAX: Final = 64
 _PLAIN: Final = f"{string.ascii_letters}{string.digits}-._~:".encode()
+_LINE_END: Final = b" HTTP/1.1\r\n"
+_SECTION_END: Final = b"\r\n\r\n"
 
 
-class Shortcut:
-    """The answers of `answer` to requests of one connection to `route` with the header section `section`."""
+def take(data: bytes, peer: str, now_s: float, shared: Shared, out: Outgoing) -> bytes:
+    """Answer the requests from `peer` at the front of `data`, which came at `now_s`.
 
-    __slots__ = ("_answer", "_beginning", "_ending", "_section", "_shared", "route")
-
-    def __init__(self, route: Route, section: bytes, answer: Answer, shared: Shared) -> None:
-        self._shared = shared
-        self.route = route
-        self._section = section
-        self._answer = answer
-        # All bytes of a request before its parameter, and behind it.
-        self._beginning = f"{route.method} {_beginning_of(route)}".encode()
-        self._ending = b" HTTP/1.1\r\n" + section
-
-    def is_for(self, route: Route, section: bytes) -> bool:
-        """Return whether it is for requests to `route` with this header section."""
-        return self.route is route and self._section == section
-
-    def parameters(self, data: bytes) -> list[str]:
-        """Return the parameters of the requests that `data` is; none if any of it is something else."""
-        beginning, ending = self._beginning, self._ending
-        if not (data.endswith(ending) and data.startswith(beginning)):
-            return []
-        segments = data[len(beginning) : -len(ending)].split(ending + beginning, PIPELINED_MAX)
-        if len(segments) > PIPELINED_MAX or b"".join(segments).translate(None, _PLAIN):
-            return []
-        if not all(0 < len(segment) <= SEGMENT_BYTES_MAX for segment in segments):
-            return []
-        return [segment.decode("ascii") for segment in segments]
-
-    def take(self, data: bytes, now_s: float, out: Outgoing) -> bytes:
-        """Answer the requests at the front of `data`, which came at `now_s`. Return the rest of `data`.
-
-        Raises what `answer` raises; nothing is written then.
-        """
-        shared, observer = self._shared, self._shared.observer
-        if shared.draining or (observer is not None and not observer.passes):
-            return data
-        # One request, as `parameters` reads it: written out, because it is the hottest path of the engine.
-        answered, rest = 1, b""
-        beginning, ending = self._beginning, self._ending
-        segment = data[len(beginning) : -len(ending)]
-        if (
-            0 < len(segment) <= SEGMENT_BYTES_MAX
-            and data.endswith(ending)
-            and data.startswith(beginning)
-            and not segment.translate(None, _PLAIN)
-        ):
-            answer = self._answer(segment.decode("ascii"))
-            if answer is None:
-                return data
-            out.write(shared.encoder.json(*answer, cors=self.route.cors))
-        else:
-            answered, rest = self._take_pipelined(data, out)
-            if not answered:
-                return data
-        if observer is not None:
-            observer.passes -= answered
-        stats = shared.stats
-        stats.requests += answered
-        stats.responses[2] += answered
-        self.route.responses[2] += answered
-        stats.latency.observe(shared.clock.monotonic_s() - now_s, answered)
-        return rest
-
-    def _take_pipelined(self, data: bytes, out: Outgoing) -> tuple[int, bytes]:
-        """Answer as many requests as possible with one write. Return their number, and the rest of `data`."""
-        shared = self._shared
-        passes = PIPELINED_MAX if shared.observer is None else shared.observer.passes
-        replies: list[bytes] = []
-        taken_bytes = 0
-        for parameter in self.parameters(data)[:passes]:
-            answer = self._answer(parameter)
-            if answer is None:
-                break
-            replies.append(shared.encoder.json(*answer, cors=self.route.cors))
-            taken_bytes += len(self._beginning) + len(parameter) + len(self._ending)
-        if replies:
-            out.write(b"".join(replies))
-        return len(replies), data[taken_bytes:]
-
-
-def shortcut_for(request: Request, route: Route, section: bytes, shared: Shared) -> Shortcut | None:
-    """Return the shortcut for requests like `request`, whose header section is `section`; None without one.
-
-    There is none where a path without parameters goes before the parameter, and for HTTP/1.0, whose sections
-    need no Host.
+    Returns what is left of `data`. Raises what the prepared answer raises; nothing is written then.
     """
-    if route.prepare is None or request.method != route.method or request.version != 11:
-        return None
-    if shared.router.has_literal(_beginning_of(route)):
-        return None
-    answer = route.prepare(request)
-    return None if answer is None else Shortcut(route, section, answer, shared)
+    observer = shared.observer
+    if shared.draining or (observer is not None and not observer.passes):
+        return data
+    beginning = next(filter(data.startswith, shared.router.prepared), None)
+    if beginning is None:
+        return data
+    route = shared.router.prepared[beginning]
+    line_end = data.find(_LINE_END)
+    answer = route.known.get(data[line_end + len(_LINE_END) :])
+    if answer is not None:
+        # One request whose header section is known to the byte, as nearly always.
+        reply = _reply(answer, data[len(beginning) : line_end], peer)
+        if reply is None:
+            return data
+        out.write(shared.encoder.json(*reply, cors=route.cors))
+        answered, rest = 1, b""
+    else:
+        passes = PIPELINED_MAX if observer is None else observer.passes
+        answered, rest = _take_others(data, beginning, route, peer, passes, shared, out)
+        if not answered:
+            return data
+    if observer is not None:
+        observer.passes -= answered
+    stats = shared.stats
+    stats.requests += answered
+    stats.responses[2] += answered
+    route.responses[2] += answered
+    stats.latency.observe(shared.clock.monotonic_s() - now_s, answered)
+    return rest
 
 
-def _beginning_of(route: Route) -> str:
-    return route.template[: route.template.rindex("/") + 1]
+def _reply(answer: Answer, segment: bytes, peer: str) -> Answered | None:
+    if not 0 < len(segment) <= SEGMENT_BYTES_MAX or segment.translate(None, _PLAIN):
+        return None
+    return answer(segment.decode("ascii"), peer)
+
+
+def _take_others(
+    data: bytes, beginning: bytes, route: Route, peer: str, passes: int, shared: Shared, out: Outgoing
+) -> tuple[int, bytes]:
+    """Answer requests with ignored fields, or that came together, with one write.
+
+    Return their number, at most `passes`, and what is left of `data`.
+    """
+    replies: list[bytes] = []
+    start = 0
+    while len(replies) < min(passes, PIPELINED_MAX) and data.startswith(beginning, start):
+        segment_start = start + len(beginning)
+        line_end = data.find(_LINE_END, segment_start, segment_start + SEGMENT_BYTES_MAX + len(_LINE_END))
+        section_start = line_end + len(_LINE_END)
+        end = data.find(_SECTION_END, section_start, section_start + SECTION_BYTES_MAX) + len(_SECTION_END)
+        if line_end < 0 or end < section_start:
+            break
+        answer = route.known.get(_essence(data[section_start:end]))
+        reply = None if answer is None else _reply(answer, data[segment_start:line_end], peer)
+        if reply is None:
+            break
+        replies.append(shared.encoder.json(*reply, cors=route.cors))
+        start = end
+    if replies:
+        out.write(b"".join(replies))
+    return len(replies), data[start:]
+
+
+def learn(request: Request, route: Route, section: bytes) -> None:
+    """Prepare what answers further requests like `request`, if one with such a header `section` came before.
+
+    HTTP/1.0 takes the ordinary way: its sections need no Host.
+    """
+    if route.prepare is None or request.version != 11 or len(section) > SECTION_BYTES_MAX:
+        return
+    essence = _essence(section)
+    if essence not in route.seen:
+        if len(route.seen) >= SECTIONS_MAX:
+            route.seen.clear()
+        route.seen.add(essence)
+    elif essence not in route.known:
+        answer = route.prepare(request)
+        if answer is not None:
+            if len(route.known) >= SECTIONS_MAX:
+                route.known.clear()
+            route.known[essence] = answer
+
+
+def _essence(section: bytes) -> bytes:
+    """Return a header section without the `IGNORED` fields; empty if it may not be valid (RFC 9110 §5.5)."""
+    kept = []
+    lines = section.split(b"\r\n")
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or name.lower() not in IGNORED:
+            kept.append(line)
+        elif value.translate(None, CONTROLS) != value:
+            return b""
+    return b"\r\n".join(kept) if len(lines) <= HEADER_FIELDS_MAX else b""

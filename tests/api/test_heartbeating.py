@@ -12,7 +12,7 @@ from openred_central.api.heartbeating import _merged
 from openred_central.micro_engine.router import Answer, Answered
 from openred_central.security.signing import PrivateKey
 from tests.support.options import limit_options
-from tests.support.world import DAY_S, NODE, Commit, World, assert_problem, run
+from tests.support.world import DAY_S, NODE, PEER, Commit, World, assert_problem, run
 
 KEY = PrivateKey.generate_ed25519()
 KEYS = {
@@ -301,7 +301,7 @@ def prepared(world: World, **headers: str) -> Answer | None:
 
 def answer_of(world: World, node_id: str = "node-1", **headers: str) -> Answered | None:
     answer = prepared(world, **headers)
-    return answer(node_id) if answer is not None else None
+    return answer(node_id, PEER) if answer is not None else None
 
 
 @pytest.mark.parametrize("silent_s", [0.0, 0.25, 70.0, DAY_S, 179 * DAY_S])
@@ -335,9 +335,9 @@ def test_a_bound_node_needs_a_proof_for_each_heartbeat() -> None:
     world.register()
     answer = prepared(world)
     assert answer is not None
-    assert answer("node-1") is not None
+    assert answer("node-1", PEER) is not None
     world.directory.bind(0)
-    assert answer("node-1") is None
+    assert answer("node-1", PEER) is None
 
 
 def test_away_and_held_nodes_go_to_the_handler() -> None:
@@ -370,18 +370,18 @@ def test_repeated_heartbeats_are_limited() -> None:
     for _ in range(HEARTBEATS_AT_ONCE):
         told = run(handled.start(handled.request("POST", HEARTBEAT)))
         assert dict(told.headers).keys() == {"RateLimit-Policy", "RateLimit"}
-        assert answer("node-1") == (told.body, told.headers)
+        assert answer("node-1", PEER) == (told.body, told.headers)
         for world in (handled, taken):
             world.wait(1.0)
     heard_at = taken.directory.nodes.registry.last_seen_at[0]
-    assert answer("node-1") is None
+    assert answer("node-1", PEER) is None
     assert taken.directory.nodes.registry.last_seen_at[0] == heard_at
     assert taken.call("POST", HEARTBEAT).status == 429
     # The response 429 is counted once, although the fast path came upon the limit before the handler.
     assert taken.api.limits.refusals.by_policy["heartbeat"] == 1
     for world in (handled, taken):
         world.wait(60.0)
-    assert answer("node-1") is not None
+    assert answer("node-1", PEER) is not None
 
 
 def test_repeated_sessions_have_their_own_limit() -> None:
@@ -390,7 +390,7 @@ def test_repeated_sessions_have_their_own_limit() -> None:
     assert answer is not None
     for _ in range(HEARTBEATS_AT_ONCE):
         world.api.limits.charge_heartbeat(world.request("POST", HEARTBEAT), 0, proved=False)
-    answers = [answer("node-1") for _ in range(HEARTBEATS_AT_ONCE + 1)]
+    answers = [answer("node-1", PEER) for _ in range(HEARTBEATS_AT_ONCE + 1)]
     assert [told is not None for told in answers] == [True] * HEARTBEATS_AT_ONCE + [False]
 
 
@@ -410,7 +410,7 @@ def test_a_repeated_session_has_the_effect_of_the_first(strict: bool) -> None:
     for world, _ in (handled, taken):
         world.wait(59.0)
     told = run(handled[0].start(handled[0].request("POST", HEARTBEAT, authorization=handled[1])))
-    assert answer("node-1") == (told.body, ())
+    assert answer("node-1", PEER) == (told.body, ())
     registries = [world.directory.nodes.registry for world, _ in (handled, taken)]
     assert registries[0].record(0) == registries[1].record(0)
 
@@ -420,7 +420,7 @@ def test_a_session_due_for_renewal_goes_to_the_handler() -> None:
     answer = prepared(world, authorization=session)
     assert answer is not None
     world.wait(60.0)
-    assert answer("node-1") is None
+    assert answer("node-1", PEER) is None
     assert world.call("POST", HEARTBEAT, authorization=session).document["session"] not in session
 
 
@@ -429,8 +429,8 @@ def test_a_repeated_session_is_of_its_node_alone() -> None:
     world.signed(KEY, "POST", "/register", {**NODE, "node_id": "node-2", "public_key": KEY.public_text})
     answer = prepared(world, authorization=session)
     assert answer is not None
-    assert answer("node-2") is None
-    assert answer("node-1") is not None
+    assert answer("node-2", PEER) is None
+    assert answer("node-1", PEER) is not None
 
 
 def test_a_repeated_session_ends_with_its_generation() -> None:
@@ -439,7 +439,7 @@ def test_a_repeated_session_ends_with_its_generation() -> None:
     assert answer is not None
     body = {"node_id": "node-1", "all": True}
     assert world.signed(KEY, "POST", "/security/revoke", body).status == 200
-    assert answer("node-1") is None
+    assert answer("node-1", PEER) is None
     assert_problem(world.call("POST", HEARTBEAT, authorization=session), 401, "proof_required")
 
 
@@ -454,7 +454,7 @@ def test_a_repeated_session_ends_with_its_key() -> None:
     profile = record.profile.replace(KEY.public_text.encode(), other.encode())
     world.directory.nodes.rewrite(record._replace(profile=profile))
     assert registry.generation(0) == record.generation
-    assert answer("node-1") is None
+    assert answer("node-1", PEER) is None
     assert_problem(world.call("POST", HEARTBEAT, authorization=session), 401, "proof_required")
 
 
@@ -478,3 +478,27 @@ def test_a_heartbeat_ends_a_probe() -> None:
     expiry.set_aside[0] = "broken"
     assert answer_of(world) is not None
     assert 0 not in expiry.set_aside
+
+
+@pytest.mark.parametrize("proxies", [(), ("192.0.2.0/24",), ("unix",)])
+def test_prepared_answers_exempt_those_that_the_handler_exempts(proxies: tuple[str, ...]) -> None:
+    exempt = limit_options(exempt_networks=(PEER,), trusted_proxies=proxies)
+    world = World(limits=exempt)
+    world.register()
+    answer = prepared(world)
+    if proxies:
+        # A field of the request may say that the caller is exempt, and prepared answers do not read it.
+        assert answer is None
+        return
+    assert answer is not None
+    limited = answer("node-1", "198.51.100.8")
+    assert limited is not None
+    assert [name for name, _ in limited[1]] == ["RateLimit-Policy", "RateLimit"]
+    for _ in range(2 * HEARTBEATS_AT_ONCE):
+        told = answer("node-1", PEER)
+        assert told is not None
+        assert told[1] == ()
+
+
+def test_heartbeats_behind_a_proxy_are_prepared_where_nobody_is_exempt() -> None:
+    assert prepared(World(limits=limit_options(trusted_proxies=(PEER,)))) is not None

@@ -181,18 +181,22 @@ class Limits:
         """
         return self._charge_node(self._heartbeat, request, slot, proved)
 
-    def repeated_heartbeat_charge(
-        self, request: Request, *, proved: bool
-    ) -> Callable[[int], HeaderFields | None]:
-        """Return what charges further heartbeats like `request` as `charge_heartbeat` does.
+    def repeated_heartbeat_charge(self, *, proved: bool) -> Callable[[int, str], HeaderFields | None] | None:
+        """Return what charges heartbeats by slot and peer as `charge_heartbeat` does, without their fields.
 
         It returns None for a heartbeat that `charge_heartbeat` would refuse, and does not count the refusal.
+        There is none where header fields decide which callers are exempt.
         """
-        limit = self._limit_of(self._heartbeat, request, proved)
-        if limit is None:
-            return lambda slot: ()
+        origins = self._origins
+        if self._heartbeat is None:
+            return _charge_nothing
+        if origins.exempts and origins.reads_fields:
+            return None
+        limit = self._heartbeat.limit(proved)
 
-        def charged(slot: int) -> HeaderFields | None:
+        def charged(slot: int, peer: str) -> HeaderFields | None:
+            if origins.exempts and origins.of(peer, _no_field).exempt:
+                return ()
             verdict = self._charge(limit, slot)
             return _header_fields(limit.policy, verdict) if verdict.allowed else None
 
@@ -266,6 +270,14 @@ class Limits:
 
     def _is_there(self, slot: int, registered_at: float) -> bool:
         return not self._registry.is_free(slot) and self._registry.registered_at[slot] == registered_at
+
+
+def _charge_nothing(slot: int, peer: str) -> HeaderFields:
+    return ()
+
+
+def _no_field(name: str) -> None:
+    return None
 
 
 def _header_fields(policy: Policy, verdict: Verdict) -> HeaderFields:

@@ -27,7 +27,7 @@ _BARE_LINE_BREAK = re.compile(rb"\r[^\n]|(?<!\r)\n")
 _NAME = re.compile(TOKEN)
 _CODING = re.compile(rf"{TOKEN}(?:[ \t]*;.*)?")
 # Bytes that no field value may have (RFC 9110 §5.5), CR and LF included: those of the line ends are counted.
-_CONTROLS = bytes(byte for byte in range(0x20) if byte != 0x09) + b"\x7f"
+CONTROLS = bytes(byte for byte in range(0x20) if byte != 0x09) + b"\x7f"
 
 
 class HeaderSection(NamedTuple):
@@ -93,7 +93,7 @@ def parse_fields(raw: bytes, place: str) -> tuple[tuple[str, str], ...]:
         return ()
     lines = raw[: -len(_SECTION_END)].decode("latin-1").split("\r\n")
     # One pass over all bytes finds any control character, because each line end accounts for exactly two.
-    control_bytes = len(raw) - len(raw.translate(None, _CONTROLS))
+    control_bytes = len(raw) - len(raw.translate(None, CONTROLS))
     if control_bytes != 2 * len(lines) + 2:
         raise _control_error(raw, place)
     if len(lines) > HEADER_FIELDS_MAX:

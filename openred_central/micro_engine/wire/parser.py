@@ -45,7 +45,6 @@ class RequestParser:
         "_line",
         "_line_bytes",
         "_remembered",
-        "_repeats",
         "_scanned",
         "_scheme",
     )
@@ -68,8 +67,6 @@ class RequestParser:
         self._line: RequestLine | None = None
         self._line_bytes = 0
         self._remembered = _NOTHING_REMEMBERED
-        # The last header section was the remembered one.
-        self._repeats = False
         # The length of the body to be read next, 0 for none, None for one in chunks, with its decoder.
         self._content_length: int | None = 0
         self._chunks = ChunkedDecoder()
@@ -100,9 +97,9 @@ class RequestParser:
         return not self._buffer and self._content_length == 0 and not self._empty_lines
 
     @property
-    def repeated_section(self) -> bytes | None:
-        """Return the header section of the last request as received, if the one before was equal."""
-        return self._remembered.raw if self._repeats else None
+    def section(self) -> bytes:
+        """Return the header section of the last request as received; empty if it was long."""
+        return self._remembered.raw
 
     @property
     def body_started(self) -> bool:
@@ -198,7 +195,6 @@ class RequestParser:
         # ends with its first empty line, so bytes that begin with the remembered one are that one.
         if section.version == version and buffer.startswith(section.raw, section_start):
             section_end = section_start + len(section.raw)
-            self._repeats = True
         else:
             section_end = find_section_end(buffer, section_start, self._scanned, "header section")
             if section_end < 0:
@@ -207,7 +203,6 @@ class RequestParser:
                 self._scanned = len(buffer)
                 return None
             section = parse_header_section(bytes(buffer[section_start:section_end]), version)
-            self._repeats = False
             self._remembered = (
                 section if len(section.raw) <= REMEMBERED_HEADER_BYTES_MAX else _NOTHING_REMEMBERED
             )
