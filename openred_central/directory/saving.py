@@ -38,6 +38,11 @@ class Saving:
     def pending(self) -> int:
         return len(self._nodes.changes)
 
+    @property
+    def pending_records(self) -> int:
+        """Number of records and tombstones that wait to be stored, without signs of life."""
+        return self._nodes.changes.noted
+
     def take_changes(self, limit: int, now: Now, *, closing: bool = False) -> Batch | None:
         """Remove and return up to `limit` pending changes; None if there is nothing to save.
 

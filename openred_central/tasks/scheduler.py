@@ -20,7 +20,10 @@ log = logging.getLogger("openred.scheduler")
 server_log = logging.getLogger("openred.server")
 
 # Nodes handled in one piece of work; then requests get a turn.
-PIECE_NODES = 200
+PIECE_NODES = 100
+# While so many changes wait to be stored, no node changes state by silence: callers would wait long for their
+# changes behind these.
+PENDING_MAX = 4_000
 # The shortest sleep, however close the deadline is.
 PAUSE_S_MIN = 0.001
 # More transitions than this in one tick are logged as counts.
@@ -69,7 +72,8 @@ class Scheduler(PeriodicTask):
             if late_s >= 0:
                 self.lateness.observe(late_s)
         held, aside = expiry.silence.hold, len(expiry.set_aside)
-        handled = expiry.expire_due(now, PIECE_NODES)
+        behind = self._directory.saving.pending_records >= PENDING_MAX
+        handled = 0 if behind else expiry.expire_due(now, PIECE_NODES)
         for slot, reason in islice(expiry.set_aside.items(), aside, None):
             log.error("the transition of the node in slot %d failed, it is set aside: %s", slot, reason)
         # Advance the time last: while transitions are held, and until the tick after that, no node ages.

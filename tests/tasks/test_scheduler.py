@@ -17,6 +17,7 @@ from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import (
     PAUSE_S_MIN,
+    PENDING_MAX,
     PIECE_NODES,
     TRANSITIONS_LOGGED_MAX,
     Scheduler,
@@ -89,6 +90,34 @@ def test_a_tick_does_one_piece_of_work() -> None:
     assert run.scheduler.tick()
     assert not run.scheduler.tick()
     assert counts[State.PENDING_FIRST_CHECK] == 2 * PIECE_NODES + 1
+
+
+def test_no_node_changes_state_while_many_changes_wait_for_the_store() -> None:
+    run = Run()
+    run.register(*(f"n{number}" for number in range(PENDING_MAX + PIECE_NODES)))
+    run.seconds(10)
+    changed = run.directory.nodes.registry.state_counts[State.PENDING_FIRST_CHECK]
+    assert changed == 0
+    run.directory.saving.take_changes(PENDING_MAX, run.attended.now())
+    run.seconds(1)
+    waiting = run.directory.saving.pending_records
+    assert PENDING_MAX <= waiting < PENDING_MAX + PIECE_NODES
+    for _ in range(2):
+        run.directory.saving.take_changes(PENDING_MAX, run.attended.now())
+        run.seconds(1)
+    assert run.directory.nodes.registry.state_counts[State.ACTIVE] == 0
+
+
+def test_heartbeats_that_wait_for_the_store_hold_up_no_node() -> None:
+    run = Run()
+    run.register(*(f"n{number}" for number in range(PENDING_MAX - 1)))
+    run.directory.saving.take_changes(PENDING_MAX, run.attended.now())
+    run.register("silent")
+    run.seconds(5)
+    for slot in range(PENDING_MAX - 1):
+        run.directory.heartbeat(slot, run.attended.now())
+    run.seconds(5)
+    assert run.state("silent") is State.PENDING_FIRST_CHECK
 
 
 def test_a_suspended_machine_ages_nodes_by_two_ticks_at_most() -> None:

@@ -214,8 +214,12 @@ class PendingChanges:
 
     def __len__(self) -> int:
         """Return how many notes are pending, of all kinds."""
-        signs = len(self._signs_leaving) + len(self.signs_of_life)
-        return len(self._noted) + len(self._returned) + signs
+        return self.noted + len(self._signs_leaving) + len(self.signs_of_life)
+
+    @property
+    def noted(self) -> int:
+        """Number of records and tombstones that changed."""
+        return len(self._noted) + len(self._returned)
 
     def note(self, key: int | str) -> int:
         """Note a change of the record in a slot, or of the tombstone of a hash. Return its number."""

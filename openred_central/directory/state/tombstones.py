@@ -3,19 +3,97 @@
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections import OrderedDict
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 from operator import methodcaller
 
+import orjson
+
 from ..lifecycle import Event
+from .changes import HASH_PARTS
 from .node import Tombstone, hash_id, id_digest
+from .registry import shard_of
 
 _BASE64 = partial(b2a_base64, newline=False)
 _URL_SAFE_TO_PLAIN = str.maketrans("-_", "+/")
 # Longest time for which something granted to a node is valid after its death: `LIFETIME_S_MAX` of tokens.
 GRANTED_S_MAX = 3_600.0
+# Void entries of an order beyond those that are as many as the valid ones.
+VOID_MAX = 1_000
+
+
+class _Kind:
+    """Tombstones of one kind, in the order in which they were added.
+
+    Very many may come within seconds. So no dictionary grows by much at once, and tombstones are kept as
+    JSON, because the garbage collector never walks a dictionary of bytes.
+    """
+
+    __slots__ = ("_count", "_order", "_parts", "_void")
+
+    def __init__(self) -> None:
+        self._parts: tuple[dict[str, bytes], ...] = tuple({} for _ in range(HASH_PARTS))
+        self._order: deque[str] = deque()
+        # Number of entries in the order that are void, because their tombstone was removed out of turn.
+        self._void: Counter[str] = Counter()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Tombstone]:
+        """Iterate over the tombstones, oldest first."""
+        void = self._void.copy()
+        for id_hash in self._order:
+            if void[id_hash]:
+                void[id_hash] -= 1
+            else:
+                yield _decode(self._part(id_hash)[id_hash])
+
+    def hashes(self) -> Iterator[str]:
+        """Iterate over the hashes, in no order."""
+        return chain.from_iterable(self._parts)
+
+    def put(self, tombstone: Tombstone) -> None:
+        """Add a tombstone of a name that has none."""
+        self._part(tombstone.id_hash)[tombstone.id_hash] = orjson.dumps(tuple(tombstone))
+        self._order.append(tombstone.id_hash)
+        self._count += 1
+
+    def get(self, id_hash: str) -> Tombstone | None:
+        encoded = self._part(id_hash).get(id_hash)
+        return None if encoded is None else _decode(encoded)
+
+    def pop(self, id_hash: str) -> Tombstone | None:
+        encoded = self._part(id_hash).pop(id_hash, None)
+        if encoded is None:
+            return None
+        self._void[id_hash] += 1
+        self._count -= 1
+        if len(self._order) > 2 * self._count + VOID_MAX:
+            # A name that dies and returns again and again must not fill the memory.
+            self._order = deque(one.id_hash for one in self)
+            self._void.clear()
+        return _decode(encoded)
+
+    def first(self) -> Tombstone | None:
+        """Return the oldest tombstone; None if there is none."""
+        order, void = self._order, self._void
+        while order and void and order[0] in void:
+            id_hash = order.popleft()
+            void[id_hash] -= 1
+            if not void[id_hash]:
+                del void[id_hash]
+        return self.get(order[0]) if order else None
+
+    def _part(self, id_hash: str) -> dict[str, bytes]:
+        return self._parts[shard_of(id_hash, HASH_PARTS)]
+
+
+def _decode(encoded: bytes) -> Tombstone:
+    return Tombstone._make(orjson.loads(encoded))
 
 
 class Tombstones:
@@ -29,9 +107,7 @@ class Tombstones:
     def __init__(self, *, tombstone_s: float, count_max: int) -> None:
         self._tombstone_s = tombstone_s
         self._count_max = count_max
-        # A plain dictionary would look for its first key among all keys that were ever removed.
-        self._silent: OrderedDict[str, Tombstone] = OrderedDict()
-        self._forgotten: OrderedDict[str, Tombstone] = OrderedDict()
+        self._silent, self._forgotten = _Kind(), _Kind()
         # Until then, something granted to a node whose tombstone is gone may be valid.
         self._grants_end_s = 0.0
 
@@ -39,7 +115,7 @@ class Tombstones:
         return len(self._silent) + len(self._forgotten)
 
     def __iter__(self) -> Iterator[Tombstone]:
-        return chain(self._silent.values(), self._forgotten.values())
+        return chain(self._silent, self._forgotten)
 
     def put_up(self, tombstone: Tombstone, now_s: float) -> list[Tombstone]:
         """Add `tombstone` at attended `now_s`, in place of an older one of the same name.
@@ -48,16 +124,17 @@ class Tombstones:
         """
         self.lift(tombstone.id_hash)
         kind = self._forgotten if tombstone.reason == Event.FORGOTTEN else self._silent
-        kind[tombstone.id_hash] = tombstone
+        kind.put(tombstone)
         crowded_out = []
-        while len(kind) > self._count_max:
-            crowded_out.append(kind.popitem(last=False)[1])
+        while len(kind) > self._count_max and (oldest := kind.first()) is not None:
+            kind.pop(oldest.id_hash)
+            crowded_out.append(oldest)
             self.note_gone(now_s)
         return crowded_out
 
     def lift(self, id_hash: str) -> Tombstone | None:
         """Remove and return the tombstone of `id_hash`; None if there is none."""
-        return self._silent.pop(id_hash, None) or self._forgotten.pop(id_hash, None)
+        return self._silent.pop(id_hash) or self._forgotten.pop(id_hash)
 
     def get(self, id_hash: str) -> Tombstone | None:
         return self._silent.get(id_hash) or self._forgotten.get(id_hash)
@@ -73,7 +150,7 @@ class Tombstones:
         # Convert the few hashes to plain base64 with padding, instead of the many digests to base64url.
         hashes = {
             id_hash.translate(_URL_SAFE_TO_PLAIN).encode() + b"=="
-            for id_hash in chain(self._silent, self._forgotten)
+            for id_hash in chain(self._silent.hashes(), self._forgotten.hashes())
         }
         digests = map(methodcaller("digest"), map(id_digest, map(str.encode, node_ids)))
         return not hashes.isdisjoint(map(_BASE64, digests))
@@ -107,5 +184,6 @@ class Tombstones:
         self._grants_end_s = max(self._grants_end_s, now_s + GRANTED_S_MAX)
 
     def _first(self) -> Tombstone | None:
-        heads = [next(iter(kind.values())) for kind in (self._silent, self._forgotten) if kind]
-        return min(heads, key=self.ends_s, default=None)
+        """Return the tombstone that expires first; None if there is none."""
+        heads = (self._silent.first(), self._forgotten.first())
+        return min((head for head in heads if head is not None), key=self.ends_s, default=None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
 from openred_central.directory.state.node import Tombstone, hash_id
-from openred_central.directory.state.tombstones import GRANTED_S_MAX, Tombstones
+from openred_central.directory.state.tombstones import GRANTED_S_MAX, VOID_MAX, Tombstones
 from openred_central.security.refusals import LIFETIME_S_MAX
+from tests.support.building import reachable
 
 
 def tombstone(node_id: str, died_s: float, reason: str = "deadline") -> Tombstone:
@@ -103,3 +106,24 @@ def test_a_crowded_out_tombstone_is_remembered() -> None:
     assert tombstones.put_up(tombstone("b", 6.0), 6_000.0)
     assert tombstones.may_have_grants("a", 6_000.0 + GRANTED_S_MAX - 0.1)
     assert not tombstones.may_have_grants("a", 6_000.0 + GRANTED_S_MAX)
+
+
+def test_name_that_dies_again_and_again_takes_no_memory() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=5)
+    first = tombstone("first", 0.0)
+    tombstones.put_up(first, 0.0)
+    for number in range(3 * VOID_MAX):
+        tombstones.put_up(tombstone("a", 1.0 + number / VOID_MAX), 1.0)
+    assert len(reachable(tombstones)) < 2 * VOID_MAX + 500
+    assert [one.id_hash for one in tombstones] == [first.id_hash, hash_id("a")]
+    assert tombstones.pop_expired(100.0) == first
+
+
+def test_tombstones_leave_nothing_to_the_garbage_collector() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=2_000)
+    for number in range(2_000):
+        tombstones.put_up(tombstone(f"n{number}", 1.0), 1.0)
+    gc.collect()
+    tracked = [each for each in reachable(tombstones) if gc.is_tracked(each)]
+    assert sum(len(each) for each in tracked if isinstance(each, dict)) < 100
+    assert len(tracked) < 100
