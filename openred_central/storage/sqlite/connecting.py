@@ -16,8 +16,9 @@ from .schema import SCHEMA_VERSION, check_marks
 
 log = logging.getLogger("openred.storage")
 
-# As many pages as a batch of 5,000 rows can change; a transaction that outgrows the cache is written twice.
-CACHE_KIB = 32 * 1024
+# As many pages as a batch of 1,000 rows can change, with those that lead to them: a transaction that outgrows
+# the cache is written twice, and a larger cache is memory that serves nobody.
+CACHE_KIB = 6 * 1024
 # How long another program that writes into the file is waited for.
 BUSY_TIMEOUT_S = 5.0
 # Four times the usual size of the log: a log that a reader let grow is cut to this when it is begun anew.
