@@ -1,6 +1,7 @@
 """One generator: its connections, the loop that keeps them busy, and its tally.
 
 Closed loop: each connection keeps `pipeline` requests in flight and sends the next when an answer arrives.
+A kind in `fresh` is sent over a new connection, which the server closes after the answer.
 Open loop: requests are due at a fixed rate (`Schedule`), go to any free connection, and are timed from when
 they were due. A timer of the event loop is a millisecond coarse, so the generator polls when the next request
 is nearer than that: an open loop uses its whole core.
@@ -12,13 +13,13 @@ import asyncio
 import gc
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from itertools import cycle
 from time import perf_counter, process_time
 from typing import cast
 
 from .answers import AnswerReader, UnreadableError
-from .requests import KINDS, LoadOptions, Source, WithSession, deal
+from .requests import KINDS, LoadOptions, Source, WithSession, deal, tls_context
 from .tally import Histogram, Second, Tally
 
 # Time to wait for the last answers.
@@ -30,6 +31,8 @@ DUE_AT_ONCE_MAX = 256
 POLL_WITHIN_S = 0.002
 SECOND_S = 1.0
 CONNECTING_AT_ONCE = 256
+_END = b"\r\n\r\n"
+_CLOSE = b"\r\nConnection: close\r\n\r\n"
 
 
 class Schedule:
@@ -57,17 +60,27 @@ class Schedule:
 
 
 class Connection(asyncio.Protocol):
-    """One connection of a generator; `in_flight` holds kind and start of each request without an answer."""
+    """One connection of a generator; `in_flight` holds kind and start of each request without an answer.
 
-    def __init__(self, generator: Generator, number: int) -> None:
+    A new connection for one `request` of another, its `home`, gives the room for the next one back to that.
+    """
+
+    def __init__(
+        self, generator: Generator, number: int, home: Connection | None = None, request: bytes = b""
+    ) -> None:
         self._generator = generator
         self.number = number
+        self.home = home
+        self._request = request
         self._reader = AnswerReader()
         self.in_flight: deque[tuple[int, float]] = deque()
         self.answered = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self._generator.opened(self)
+        if self._request:
+            self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         now_s = perf_counter()
@@ -87,7 +100,7 @@ class Connection(asyncio.Protocol):
         if statuses and (take := self._generator.take_answer[kind]) is not None:
             take(self.number, self._reader.body)
         self.answered += len(statuses)
-        if self._reader.closing:
+        if self._reader.closing or (statuses and self.home):
             self.transport.close()
         elif statuses:
             self._generator.ready(self, len(statuses), now_s)
@@ -130,7 +143,9 @@ class Generator:
         self._requests = self._sequence(sources)
         self._connections: set[Connection] = set()
         self._idle: list[asyncio.BaseTransport] = []
-        self._reconnecting: set[asyncio.Task[None]] = set()
+        self._fresh = [kind in options.fresh for kind in self._kinds]
+        self._tls = tls_context() if options.tls else None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._free: deque[Connection] = deque()
         self._waiting: deque[float] = deque()
         self._schedule: Schedule | None = None
@@ -195,6 +210,10 @@ class Generator:
             else:
                 self._free.append(connection)
 
+    def opened(self, connection: Connection) -> None:
+        """Take a connection as one that can be used."""
+        self._connections.add(connection)
+
     def lost(self, connection: Connection) -> None:
         """Count what a lost connection held, and replace it if it had worked and the run goes on."""
         self._connections.discard(connection)
@@ -206,10 +225,12 @@ class Generator:
             self.tally.failed += len(connection.in_flight)
         if not self._sending and not self._waiting:
             return
-        if connection.answered:
-            task = asyncio.get_running_loop().create_task(self._replace(connection.number))
-            self._reconnecting.add(task)
-            task.add_done_callback(self._reconnecting.discard)
+        if connection.home is not None:
+            # A home that is lost has been replaced by one with all its room.
+            if connection.home in self._connections:
+                self.ready(connection.home, 1, perf_counter())
+        elif connection.answered:
+            self._spawn(self._replace(connection.number))
         elif not self._connections and not self.tally.error:
             self.tally.error = "the server closed all connections"
 
@@ -218,9 +239,28 @@ class Generator:
         pieces = []
         for since_s in since:
             kind, source = next(self._requests)
-            connection.in_flight.append((kind, since_s))
-            pieces.append(source(connection.number))
-        connection.transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            request = source(connection.number)
+            if self._fresh[kind]:
+                self._spawn(self._send_alone(connection, request, (kind, since_s)))
+            else:
+                connection.in_flight.append((kind, since_s))
+                pieces.append(request)
+        if pieces:
+            connection.transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    async def _send_alone(self, home: Connection, request: bytes, sent: tuple[int, float]) -> None:
+        """Send a request over a new connection, which ends with the answer."""
+        alone = Connection(self, home.number, home, request.replace(_END, _CLOSE, 1))
+        alone.in_flight.append(sent)
+        try:
+            await self._connect(alone)
+        except OSError as error:
+            self.tally.error = f"cannot connect: {error.strerror or error}"
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _begin(self, start_s: float) -> None:
         options = self._options
@@ -259,7 +299,7 @@ class Generator:
         """Pass on the figures of each second of the measured time."""
         duration_s = self._options.duration_s
         for number in range(math.ceil(duration_s / SECOND_S)):
-            if not self._connections and not self._reconnecting:
+            if not self._connections and not self._tasks:
                 break
             ends_s = began_s + min((number + 1) * SECOND_S, duration_s)
             await asyncio.sleep(max(0.0, ends_s - perf_counter()))
@@ -275,7 +315,7 @@ class Generator:
             return
         ends_s = perf_counter() + LAST_ANSWERS_S
         while perf_counter() < ends_s and (
-            self._waiting or any(connection.in_flight for connection in self._connections)
+            self._waiting or self._tasks or any(connection.in_flight for connection in self._connections)
         ):
             await asyncio.sleep(0.01)
         self._measuring, now_s = False, perf_counter()
@@ -291,25 +331,26 @@ class Generator:
         for first in range(0, options.idle_connections, CONNECTING_AT_ONCE):
             number = min(CONNECTING_AT_ONCE, options.idle_connections - first)
             opened = [
-                loop.create_connection(lambda: Idle(self, options.idle_request), options.host, options.port)
+                loop.create_connection(
+                    lambda: Idle(self, options.idle_request), options.host, options.port, ssl=self._tls
+                )
                 for _ in range(number)
             ]
             self._idle += [transport for transport, _ in await asyncio.gather(*opened)]
         for first in range(0, options.connections, CONNECTING_AT_ONCE):
             last = min(first + CONNECTING_AT_ONCE, options.connections)
-            await asyncio.gather(*map(self._open, range(first, last)))
+            connections = [Connection(self, number) for number in range(first, last)]
+            await asyncio.gather(*map(self._connect, connections))
 
-    async def _open(self, number: int) -> Connection:
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: Connection(self, number), self._options.host, self._options.port
+    async def _connect(self, connection: Connection) -> None:
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection, self._options.host, self._options.port, ssl=self._tls
         )
-        self._connections.add(connection)
-        return connection
 
     async def _replace(self, number: int) -> None:
+        connection = Connection(self, number)
         try:
-            connection = await self._open(number)
+            await self._connect(connection)
         except OSError as error:
             self.tally.error = f"cannot connect again: {error.strerror or error}"
             return
@@ -319,7 +360,7 @@ class Generator:
     def close(self) -> None:
         """Abort all connections."""
         self._finished = True
-        for task in self._reconnecting:
+        for task in self._tasks:
             task.cancel()
         for connection in list(self._connections):
             connection.transport.abort()

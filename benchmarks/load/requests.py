@@ -10,9 +10,11 @@ of one node for each connection, so that its head stays the same until the serve
 from __future__ import annotations
 
 import random
+import ssl
 from base64 import encodebytes
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from typing import NamedTuple
@@ -20,7 +22,10 @@ from urllib.parse import quote
 
 import orjson
 
-from ..population import document, node_id
+from openred_central import __version__
+from openred_central.directory.lifecycle import LIVE_STATES, State
+
+from ..population import REGISTERED_AT, document, node_id
 from ..signers import ED25519, RSA, Signers
 
 SHARE_MAX = 10_000
@@ -28,6 +33,10 @@ SHARE_MAX = 10_000
 DEVICES_MAX = 1_000
 CERTIFICATE_BYTES = 512
 TOKEN_PATH = "/security/token"
+# What varied discoveries ask for: the services of the population, alone and together.
+ASKED_SERVICES = (("storage",), ("relay",), ("index",), ("relay", "storage"), ("index", "storage"))
+SEEN_WITHIN_S = 180 * 86_400
+REGIONS = 1_000
 _SESSION = b'"session":"'
 
 Source = Callable[[int], bytes]
@@ -44,7 +53,8 @@ class LoadOptions(NamedTuple):
 
     `nodes` are registered first, and as many of `signers` for each kind of key; `run` begins the ids of nodes
     that the run itself registers. Each generator signs `stock` requests of each signed kind before it starts.
-    Idle connections send `idle_request`, if there is one, and must be answered with 200.
+    Idle connections send `idle_request`, if there is one, and must be answered with 200. Each request of the
+    kinds in `fresh` has a connection of its own. With `tls` no certificate is checked.
     """
 
     host: str
@@ -59,6 +69,8 @@ class LoadOptions(NamedTuple):
     idle_connections: int = 0
     idle_request: bytes = b""
     pipeline: int = 1
+    fresh: Collection[str] = ()
+    tls: bool = False
     prefix: str = ""
     run: str = "load"
     seed: int = 0
@@ -120,6 +132,13 @@ class LoadOptions(NamedTuple):
         return self.signers
 
 
+def tls_context() -> ssl.SSLContext:
+    """Return what opens connections over TLS without a look at the certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def parse_mix(text: str) -> dict[str, int]:
     """Return kind → share of a mix such as ``heartbeat=80,discover=20``; a kind alone has the share 1.
 
@@ -169,6 +188,54 @@ def own_heartbeat(options: LoadOptions) -> Source:
         return request
 
     return source
+
+
+def proxied(options: LoadOptions) -> Source:
+    """Send heartbeats of our Python client as nginx passes them on, each of a random node with its address.
+
+    nginx is configured as in the documents: its own fields come first, then what is left of the client's.
+    """
+    fields = "X-Forwarded-For: 192.0.@\r\nX-Request-Id: @\r\n"
+    node, address, request_id, rest = options.post("/heartbeat/node-@", fields=fields).split(b"@")
+    rest = rest[:-2] + b"User-Agent: openred-central/%b\r\nAccept: application/json\r\n\r\n" % (
+        __version__.encode()
+    )
+    chance, nodes = options.chance(), options.nodes
+    random, bits = chance.random, chance.getrandbits
+
+    def source(connection: int) -> bytes:
+        number = int(random() * nodes)
+        return b"%b%010d%b%d.%d%b%032x%b" % (
+            node, number, address, number // 256 % 256, number % 256, request_id, bits(128), rest
+        )  # fmt: skip
+
+    return source
+
+
+def discover_varied(options: LoadOptions) -> Source:
+    """Ask for fifty nodes, with another question each time.
+
+    Services come in any order. Half of the questions name the time since when a node must have been seen, the
+    others the states in which it may be or the region that is preferred.
+    """
+    chance, more = options.chance(), [state for state in LIVE_STATES if state != State.ACTIVE]
+
+    def question() -> str:
+        services = list(chance.choice(ASKED_SERVICES))
+        chance.shuffle(services)
+        asked = f"services={','.join(services)}&max_results=50"
+        kind = chance.randrange(4)
+        if kind < 2:
+            seen = datetime.fromtimestamp(REGISTERED_AT - chance.randrange(SEEN_WITHIN_S), UTC)
+            return f"{asked}&min_last_seen={seen:%Y-%m-%dT%H:%M:%SZ}"
+        if kind == 2:
+            states = [State.ACTIVE, *chance.sample(more, chance.randrange(len(more)))]
+            chance.shuffle(states)
+            return f"{asked}&states={','.join(state.wire for state in states)}"
+        return f"{asked}&near=region-{chance.randrange(REGIONS)}"
+
+    before, after = options.get("/discover?@").split(b"@")
+    return lambda connection: b"%b%b%b" % (before, question().encode(), after)
 
 
 def discover(options: LoadOptions) -> Source:
@@ -287,7 +354,9 @@ class Kind(NamedTuple):
 KINDS = {
     "heartbeat": Kind(heartbeat, of_nodes=True),
     "own_heartbeat": Kind(own_heartbeat, of_nodes=True),
+    "proxied": Kind(proxied, of_nodes=True),
     "discover": Kind(discover, of_nodes=True),
+    "discover_varied": Kind(discover_varied, of_nodes=True),
     "register": Kind(register),
     "look_up": Kind(look_up, of_nodes=True),
     "root": Kind(root),

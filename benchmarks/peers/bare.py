@@ -1,6 +1,7 @@
 """The floor: a uvloop protocol that reads nothing and answers each piece of data with the same bytes.
 
-The answer is as long as that to a heartbeat. The cost of this server is that of the kernel and uvloop.
+With --closing it closes the connection after one answer. The answer is as long as that to a heartbeat. The
+cost of this server is that of the kernel and uvloop.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ class Bare(asyncio.Protocol):
     """One connection."""
 
     answer = b""
+    closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._transport.write(self.answer)
+        if self.closing:
+            self._transport.close()
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, *, closing: bool) -> None:
+    Bare.closing = closing
     _, body = PlainDirectory(1).heartbeat("node-0000000000")
     Bare.answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
         len(body),
@@ -36,4 +41,5 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(read_options().port))
+    options = read_options()
+    uvloop.run(serve(options.port, closing=options.closing))

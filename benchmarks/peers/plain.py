@@ -28,10 +28,15 @@ def problem(status: int, code: str) -> Answer:
 
 
 def read_options() -> argparse.Namespace:
-    """Return the `port` on loopback and the number of `nodes` at the start, from the command line."""
+    """Return the `port` on loopback and the number of `nodes` at the start, from the command line.
+
+    `closing` is for the bare protocol, `server` for peers over WSGI.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--nodes", type=int, default=1_000)
+    parser.add_argument("--closing", action="store_true")
+    parser.add_argument("--server", choices=("bjoern", "fastwsgi"))
     return parser.parse_args()
 
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
@@ -26,7 +27,7 @@ from .samples import QUICK, WHOLE, Bench, Samples
 from .servers import ServerError, Site
 
 CASES: dict[str, Callable[[Bench], None]] = {
-    "loads": loads.measure,
+    **{group: partial(loads.measure, group) for group in loads.GROUPS},
     "proofs": proving.measure,
     "events": following.measure,
     "register": registering.measure,

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,20 @@ from typing import NamedTuple
 from .databases import Databases
 
 OURS = "ours"
+LIMITED = "ours, limits on"
+PROXIED = "ours, behind a proxy"
+LOGGED = "ours, access log of 1 %"
+OURS_TLS = "ours, over TLS"
 BARE = "bare uvloop"
+BARE_CLOSING = "bare uvloop, closing"
 ENGINE = "our engine, plain"
 GRANIAN = "Granian"
 AIOHTTP = "aiohttp"
 FASTAPI = "FastAPI"
+FASTWSGI = "fastwsgi"
+BJOERN = "bjoern"
 NGINX = "nginx, constant"
+NGINX_TLS = "nginx, over TLS"
 STDISCOSRV = "stdiscosrv"
 
 NGINX_CONFIGURATION = """
@@ -36,7 +45,8 @@ http {{
     client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
     uwsgi_temp_path {folder}; scgi_temp_path {folder};
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port}{tls} backlog=4096;
+        {certificate}
         default_type application/json;
         location / {{ return 200 '{answer}'; }}
     }}
@@ -64,6 +74,10 @@ class Contestant(NamedTuple):
     pipelines: bool = True
 
 
+# Heartbeats of one node may come as often as the load sends them; every other limit is as by default.
+_LIMITED = {"rate-limit-exempt": "", "limit-heartbeat": "1000000/1s"}
+
+
 def ours(place: Place) -> list[str]:
     """Return the command of our server, which exempts loopback from the limits by address."""
     database = place.folder / "openred.db"
@@ -85,21 +99,51 @@ def flags(settings: dict[str, str]) -> list[str]:
     return [f"--{name}={value}" for name, value in settings.items()]
 
 
-def _peer(module: str) -> Callable[[Place], list[str]]:
+def _ours_with(settings: dict[str, str], *, tls: bool = False) -> Callable[[Place], list[str]]:
     def command(place: Place) -> list[str]:
-        given = ["--port", str(place.port), "--nodes", str(place.nodes)]
+        certificate = {}
+        if tls:
+            paths = new_certificate(place.folder)
+            certificate = {"tls-certificate": str(paths[0]), "tls-key": str(paths[1])}
+        return ours(place._replace(settings={**settings, **certificate, **place.settings}))
+
+    return command
+
+
+def new_certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of an ECDSA key (P-256) in `folder`; return its path and that of the key."""
+    certificate, key = folder / "tls.pem", folder / "tls.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-subj", "/CN=localhost", "-days", "30", "-out", str(certificate), "-keyout", str(key)],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
+def _peer(module: str, *flags: str) -> Callable[[Place], list[str]]:
+    def command(place: Place) -> list[str]:
+        given = ["--port", str(place.port), "--nodes", str(place.nodes), *flags]
         return [sys.executable, "-m", f"benchmarks.peers.{module}", *given]
 
     return command
 
 
-def _nginx(place: Place) -> list[str]:
+def _nginx_tls(place: Place) -> list[str]:
+    certificate, key = new_certificate(place.folder)
+    return _nginx(place, " ssl", f"ssl_certificate {certificate}; ssl_certificate_key {key};")
+
+
+def _nginx(place: Place, tls: str = "", certificate: str = "") -> list[str]:
     configuration = place.folder / "nginx.conf"
     configuration.write_text(
         NGINX_CONFIGURATION.format(
             user=pwd.getpwuid(os.getuid()).pw_name,
             folder=place.folder,
             port=place.port,
+            tls=tls,
+            certificate=certificate,
             # The length of an answer to a heartbeat.
             answer="x" * 270,
         )
@@ -130,24 +174,44 @@ def _needs(*modules: str) -> Callable[[], str]:
     return missing
 
 
+def _needs_built(module: str, beside: str = "") -> Callable[[], str]:
+    """Return what says why a peer is missing that is in no extra, because it is built on installation."""
+    built = f"{module} is not installed; with a compiler: pip install {module}{beside}"
+    return lambda: "" if importlib.util.find_spec(module) else built
+
+
 def _needs_program(name: str, package: str) -> Callable[[], str]:
     return lambda: "" if _program(name) else f"{name} is not installed; on Debian: apt install {package}"
 
 
-HTTP_KINDS = {kind: kind for kind in ("heartbeat", "discover", "register")}
-HEARTBEAT = {"heartbeat": "heartbeat"}
+HEARTBEATS = {kind: kind for kind in ("heartbeat", "own_heartbeat", "proxied")}
+HTTP_KINDS = {**HEARTBEATS, **{kind: kind for kind in ("discover", "discover_varied", "register")}}
 
 CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
         Contestant(OURS, ours, _present, {**HTTP_KINDS, "look_up": "look_up", "root": "root"}),
+        Contestant(LIMITED, _ours_with(_LIMITED), _present, HTTP_KINDS),
+        Contestant(PROXIED, _ours_with({**_LIMITED, "trusted-proxies": "127.0.0.1"}), _present, HTTP_KINDS),
+        Contestant(LOGGED, _ours_with({"access-log": "0.01"}), _present, HTTP_KINDS),
+        Contestant(OURS_TLS, _ours_with({}, tls=True), _present, HTTP_KINDS),
         # Answers once for each piece of data, not for each request.
-        Contestant(BARE, _peer("bare"), _present, HEARTBEAT, pipelines=False),
+        Contestant(BARE, _peer("bare"), _present, HTTP_KINDS, pipelines=False),
+        Contestant(BARE_CLOSING, _peer("bare", "--closing"), _present, HTTP_KINDS, pipelines=False),
         Contestant(ENGINE, _peer("engine_app"), _present, HTTP_KINDS),
         Contestant(GRANIAN, _peer("granian_app"), _needs("granian"), HTTP_KINDS),
         Contestant(AIOHTTP, _peer("aiohttp_app"), _needs("aiohttp"), HTTP_KINDS),
         Contestant(FASTAPI, _peer("fastapi_app"), _needs("fastapi", "uvicorn", "httptools"), HTTP_KINDS),
-        Contestant(NGINX, _nginx, _needs_program("nginx", "nginx-light"), HEARTBEAT),
+        Contestant(FASTWSGI, _peer("wsgi_app", "--server", "fastwsgi"), _needs_built("fastwsgi"), HTTP_KINDS),
+        Contestant(
+            BJOERN,
+            _peer("wsgi_app", "--server", "bjoern"),
+            _needs_built("bjoern", "; it needs libev-dev"),
+            HTTP_KINDS,
+            pipelines=False,
+        ),
+        Contestant(NGINX, _nginx, _needs_program("nginx", "nginx-light"), HEARTBEATS),
+        Contestant(NGINX_TLS, _nginx_tls, _needs_program("nginx", "nginx-light"), HEARTBEATS),
         Contestant(
             STDISCOSRV,
             _stdiscosrv,

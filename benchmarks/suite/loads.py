@@ -43,6 +43,8 @@ class LoadCase(NamedTuple):
     connections: int = 64
     idle_connections: int = 0
     pipeline: int = 1
+    fresh: bool = False
+    tls: bool = False
 
 
 def heartbeat_case(effort: Effort) -> str:
@@ -72,11 +74,71 @@ def cases(effort: Effort) -> Iterator[LoadCase]:
     yield LoadCase("register, 64 connections", "register", usual, DIRECTORIES)
 
 
-def measure(bench: Bench) -> None:
-    """Run all cases against all contestants that are present."""
+def proxied_cases(effort: Effort) -> Iterator[LoadCase]:
+    """Yield heartbeats as nginx passes them on."""
+    names = (contestants.PROXIED, contestants.BARE, contestants.GRANIAN, contestants.FASTWSGI)
+    yield LoadCase(f"heartbeat through nginx of {effort.usual:,}", "proxied", effort.usual, names)
+
+
+def own_cases(effort: Effort) -> Iterator[LoadCase]:
+    """Yield heartbeats of one node for each connection, with and without limits."""
+    names = (contestants.LIMITED, contestants.OURS, contestants.BARE, contestants.GRANIAN)
+    name = f"heartbeat of {effort.usual:,}, one node for each connection"
+    yield LoadCase(name, "own_heartbeat", effort.usual, names)
+
+
+def cold_cases(effort: Effort) -> Iterator[LoadCase]:
+    """Yield heartbeats that each come over a new connection."""
+    names = (
+        contestants.OURS,
+        contestants.BARE_CLOSING,
+        contestants.GRANIAN,
+        contestants.FASTWSGI,
+        contestants.BJOERN,
+        contestants.NGINX,
+    )
+    yield LoadCase(cold_case(effort), "heartbeat", effort.usual, names, fresh=True)
+
+
+def tls_cases(effort: Effort) -> Iterator[LoadCase]:
+    """Yield heartbeats that each come over a new connection with TLS."""
+    names = (contestants.OURS_TLS, contestants.NGINX_TLS)
+    name = f"cold heartbeat of {effort.usual:,} over TLS"
+    yield LoadCase(name, "heartbeat", effort.usual, names, fresh=True, tls=True)
+
+
+def varied_cases(effort: Effort) -> Iterator[LoadCase]:
+    """Yield discoveries with another question each time."""
+    usual = effort.usual
+    names = (contestants.OURS, contestants.BARE, contestants.GRANIAN)
+    yield LoadCase(varied_case(usual), "discover_varied", usual, names)
+    for nodes in filter(None, (effort.small, effort.large)):
+        yield LoadCase(varied_case(nodes), "discover_varied", nodes, (contestants.OURS,))
+
+
+def cold_case(effort: Effort) -> str:
+    return f"cold heartbeat of {effort.usual:,}, 64 closing clients"
+
+
+def varied_case(nodes: int) -> str:
+    return f"varied discovery of 50 of {nodes:,}"
+
+
+GROUPS = {
+    "loads": cases,
+    "proxied": proxied_cases,
+    "own_heartbeat": own_cases,
+    "cold": cold_cases,
+    "tls": tls_cases,
+    "discover_varied": varied_cases,
+}
+
+
+def measure(group: str, bench: Bench) -> None:
+    """Run all cases of a group against all contestants that are present."""
     effort = bench.effort
     allowed, possible = machine.open_files_max(), []
-    for case in cases(effort):
+    for case in GROUPS[group](effort):
         if reason := shortage(case, allowed):
             bench.log(f"{case.name}: left out: {reason}")
         else:
@@ -115,14 +177,17 @@ def _can(name: str, case: LoadCase) -> bool:
 
 def _one(bench: Bench, case: LoadCase, name: str, server: Running, number: int) -> None:
     """Run one round of one case for one contestant."""
+    kind = CONTESTANTS[name].kinds[case.kind]
     options = bench.options(
         server,
-        CONTESTANTS[name].kinds[case.kind],
+        kind,
         nodes=case.nodes,
         services=case.services,
         connections=case.connections,
         idle_connections=case.idle_connections,
         pipeline=case.pipeline,
+        fresh=(kind,) if case.fresh else (),
+        tls=case.tls,
         run=f"round-{number}",
     )
     run_once(bench, Subject(case.name, name), server, options)
