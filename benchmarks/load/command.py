@@ -51,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--connections", type=int, default=64, help="keep-alive connections of all processes (64)")
     add("--idle", type=int, default=0, help="further connections that stay idle (0)")
     add("--processes", type=int, default=1, help="processes that generate the load (1)")
+    add(
+        "--fresh",
+        default="",
+        metavar="KINDS",
+        help="kinds, separated by commas, of which each request has a new connection",
+    )
     add("--pipeline", type=int, default=1, help="requests in flight on each connection (1)")
     add("--nodes", type=int, default=1_000, help="nodes to register first and then use (1000)")
     add("--services", default="storage", help="services for discovery, separated by commas (storage)")
@@ -109,11 +115,11 @@ def load_options(given: argparse.Namespace) -> LoadOptions:
     """Return the options that the arguments ask for. Raises `LoadError`."""
     url = urlsplit(given.url)
     try:
-        port = url.port or 80
+        port = url.port or (443 if url.scheme == "https" else 80)
     except ValueError as error:
         raise LoadError(f"{given.url} cannot be used: {error}") from error
-    if url.scheme != "http" or not url.hostname or url.query or url.fragment:
-        raise LoadError(f"{given.url} cannot be used; allowed is http://HOST:PORT and a path")
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+        raise LoadError(f"{given.url} cannot be used; allowed is http[s]://HOST:PORT and a path")
     bounds = (
         ("duration", 0.1, DURATION_S_MAX),
         ("warm_up", 0.0, DURATION_S_MAX),
@@ -129,6 +135,7 @@ def load_options(given: argparse.Namespace) -> LoadOptions:
         if value is not None and not least <= value <= most:
             raise LoadError(f"--{name.replace('_', '-')} is {value:g}, allowed is {least:g} to {most:g}")
     mix = parse_mix(given.mix)
+    fresh = parse_mix(given.fresh) if given.fresh else {}
     _expect_sessions_to_last(mix, given)
     keys = keys_needed(mix)
     # A run registers new nodes, so their names must be unused.
@@ -146,6 +153,8 @@ def load_options(given: argparse.Namespace) -> LoadOptions:
         connections=given.connections,
         idle_connections=given.idle,
         pipeline=given.pipeline,
+        fresh=tuple(fresh),
+        tls=url.scheme == "https",
         run=run,
         seed=given.seed,
         signers=new_signers(f"{run}-", rsa=RSA in keys) if keys else None,

@@ -17,7 +17,7 @@ import uvloop
 from ..signers import ED25519
 from .answers import AnswerReader
 from .generator import Generator
-from .requests import KINDS, LoadError, LoadOptions, keys_needed
+from .requests import KINDS, LoadError, LoadOptions, keys_needed, tls_context
 from .tally import Second, Tally
 
 # Delay between the moment when the last process is ready and the start of all.
@@ -200,7 +200,8 @@ async def _send_all(
     """Send all requests and pass status and body of every answer on, in any order."""
 
     async def client() -> None:
-        reader, writer = await asyncio.open_connection(options.host, options.port)
+        context = tls_context() if options.tls else None
+        reader, writer = await asyncio.open_connection(options.host, options.port, ssl=context)
         answers = AnswerReader()
         try:
             for request in requests:

@@ -85,7 +85,7 @@ def test_shares_of_a_mix_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "'' is no kind of request; the kinds are heartbeat, own_heartbeat, discover"),
+        ("", "'' is no kind of request; the kinds are heartbeat, own_heartbeat, proxied"),
         ("lunch=1", "'lunch' is no kind"),
         ("heartbeat=1,heartbeat=2", "heartbeat stands in the mix twice"),
         ("heartbeat=", "the share of heartbeat is ''"),
