@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from openred_central.directory.lifecycle import State
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import DISCOVERABLE, KEYED, Profile, Record, SignOfLife
 from openred_central.storage.sqlite.sqlite import SqliteStore
@@ -62,14 +63,17 @@ def profile(number: int, key: str | None = None) -> Profile:
     return Profile(address(number), PORT, key or public_key(number), metadata=METADATA)
 
 
-def record(slot: int, last_seen_s: float | None = None) -> Record:
-    """Return a record some time after the registration. `last_seen_s` is attended time."""
+def record(slot: int, last_seen_s: float | None = None, state: State = State.ACTIVE) -> Record:
+    """Return a record some time after the registration. `last_seen_s` is attended time.
+
+    A node in another state has been in it since then.
+    """
     if last_seen_s is None:
         last_seen_s = ATTENDED_S - slot * 0.765_432 % HEARD_WITHIN_S
     return Record(
         slot=slot,
         node_id=node_id(slot),
-        state=1,
+        state=state,
         flags=DISCOVERABLE | KEYED,
         registered_at=REGISTERED_AT + slot * 0.123_456,
         last_seen_at=REGISTERED_AT + last_seen_s,
@@ -87,9 +91,11 @@ def record(slot: int, last_seen_s: float | None = None) -> Record:
     )
 
 
-def records(count: int, last_seen_s: float | None = None) -> Iterator[list[Record]]:
+def records(
+    count: int, last_seen_s: float | None = None, state: State = State.ACTIVE
+) -> Iterator[list[Record]]:
     """Yield the records of so many nodes, in batches."""
-    return batches(record(slot, last_seen_s) for slot in range(count))
+    return batches(record(slot, last_seen_s, state) for slot in range(count))
 
 
 def batches(made: Iterable[Record]) -> Iterator[list[Record]]:

@@ -15,7 +15,7 @@ from base64 import encodebytes
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from typing import NamedTuple
 from urllib.parse import quote
@@ -132,9 +132,10 @@ class LoadOptions(NamedTuple):
         return self.signers
 
 
+@cache
 def tls_context() -> ssl.SSLContext:
     """Return what opens connections over TLS without a look at the certificate."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 

@@ -29,6 +29,7 @@ from .servers import ServerError, Site
 CASES: dict[str, Callable[[Bench], None]] = {
     **{group: partial(loads.measure, group) for group in loads.GROUPS},
     "proofs": proving.measure,
+    "mixed": proving.measure_day,
     "events": following.measure,
     "register": registering.measure,
     "latency": latency.measure,

@@ -132,7 +132,9 @@ def _peer(module: str, *flags: str) -> Callable[[Place], list[str]]:
 
 def _nginx_tls(place: Place) -> list[str]:
     certificate, key = new_certificate(place.folder)
-    return _nginx(place, " ssl", f"ssl_certificate {certificate}; ssl_certificate_key {key};")
+    return _nginx(
+        place, " ssl", f"ssl_protocols TLSv1.3; ssl_certificate {certificate}; ssl_certificate_key {key};"
+    )
 
 
 def _nginx(place: Place, tls: str = "", certificate: str = "") -> list[str]:

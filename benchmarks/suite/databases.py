@@ -11,6 +11,8 @@ from itertools import chain
 from pathlib import Path
 from time import perf_counter
 
+from openred_central.directory.lifecycle import State
+
 from ..population import batches, filled, record, records
 from ..signers import ED25519, RSA, Signers, new_signers
 
@@ -26,20 +28,27 @@ class Databases:
         """Return the nodes whose keys we hold."""
         return new_signers("")
 
-    def copy(self, nodes: int, to: Path, last_seen_s: float | None = None) -> None:
-        """Copy a database with so many nodes to `to`, all last seen at `last_seen_s` if that is given."""
-        shutil.copy(self.path(nodes, last_seen_s), to)
+    def copy(
+        self, nodes: int, to: Path, last_seen_s: float | None = None, state: State = State.ACTIVE
+    ) -> None:
+        """Copy a database with so many nodes to `to`, all in `state` since `last_seen_s` if that is given."""
+        shutil.copy(self.path(nodes, last_seen_s, state), to)
 
-    def path(self, nodes: int, last_seen_s: float | None = None) -> Path:
+    def path(self, nodes: int, last_seen_s: float | None = None, state: State = State.ACTIVE) -> Path:
         """Return the database with so many nodes, which is not to be changed."""
-        path = self._folder / f"nodes-{nodes}-{last_seen_s or 'usual'}.db"
+        path = self._folder / f"nodes-{nodes}-{last_seen_s or 'usual'}-{state}.db"
         if not path.exists():
-            filled(path, records(nodes, last_seen_s)).close()
+            filled(path, records(nodes, last_seen_s, state)).close()
         return path
 
     def path_with_signers(self, usual: int, signers: int) -> Path:
-        """Make a database, for one server, with so many usual nodes and, for each kind of key, `signers`."""
+        """Return a database with so many usual nodes and, for each kind of key, `signers`.
+
+        One server after the other may change it.
+        """
         path = self._folder / f"nodes-{usual}-signers-{signers}.db"
+        if path.exists():
+            return path
         proven = (
             self.signers.record(kind, number, usual + part * signers + number)
             for part, kind in enumerate((ED25519, RSA))

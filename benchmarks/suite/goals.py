@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from . import contestants, following, holding, latency, loads, proving, stalls, starting
+from . import contestants, following, holding, latency, loads, proving, registering, stalls, starting
 from .samples import Effort, Samples, Spread, Subject
 
 
@@ -35,72 +35,75 @@ class Outcome(NamedTuple):
 
 def goals(effort: Effort) -> list[Goal]:
     """Return all goals of a run of this size."""
-    return [*_load_goals(effort), *_other_goals(effort)]
+    return [*_load_goals(effort), *_proof_goals(effort), *_other_goals(effort)]
 
 
 def _load_goals(effort: Effort) -> list[Goal]:
-    heartbeat, usual = loads.heartbeat_case(effort), effort.usual
-    ours = Subject(heartbeat, contestants.OURS)
-    found = [
-        Goal("heartbeat, CPU: × bare uvloop", 1.5, "cpu_us", ours, Subject(heartbeat, contestants.BARE)),
-        *(
-            Goal(
-                f"heartbeat, requests/s: × {name}",
-                times,
-                "requests_per_s",
-                ours,
-                Subject(heartbeat, name),
-                True,
-            )
-            for name, times in ((contestants.GRANIAN, 2), (contestants.AIOHTTP, 4), (contestants.FASTAPI, 10))
-        ),
-    ]
-    proofs = proving.case(effort)
-    session, unproven = Subject(proofs, proving.SESSION), Subject(proofs, proving.UNPROVEN)
-    found.append(Goal("session heartbeat, CPU: × the unproven one", 1.5, "cpu_us", session, unproven))
+    small, usual = effort.small, effort.usual
+    found = []
+    for nodes, cpu_times in ((small, 1.6), (usual, 1.8)):
+        case = loads.heartbeat_case(nodes)
+        ours, bare = Subject(case, contestants.OURS), Subject(case, contestants.BARE)
+        granian = ours._replace(name=contestants.GRANIAN)
+        found += [
+            Goal(f"{case}, CPU: × bare uvloop", cpu_times, "cpu_us", ours, bare),
+            Goal(f"{case}, requests/s: × Granian", 1.8, "requests_per_s", ours, granian, True),
+        ]
+    for case, name, other, times in (
+        (loads.logged_case(usual), contestants.LOGGED, contestants.OURS, 1.15),
+        (loads.proxied_case(usual), contestants.PROXIED, contestants.BARE, 2.5),
+        (loads.cold_case(usual), contestants.OURS, contestants.BARE_CLOSING, 1.6),
+        (loads.tls_case(usual), contestants.OURS_TLS, contestants.NGINX_TLS, 3),
+        (loads.varied_case(usual), contestants.OURS, contestants.BARE, 25),
+    ):
+        text = f"{case}, CPU: × {other}"
+        found.append(Goal(text, times, "cpu_us", Subject(case, name), Subject(case, other)))
+    if effort.large:
+        large, least = (Subject(loads.varied_case(n), contestants.OURS) for n in (effort.large, small))
+        found.append(Goal(f"{large.case}, CPU: × among {small:,}", 1.25, "cpu_us", large, least))
     followed = Subject(following.CASE, f"{effort.subscribers:,} subscribers")
     unfollowed = Subject(following.CASE, following.UNFOLLOWED)
     text = f"heartbeat, CPU: × without {effort.subscribers:,} event subscribers"
-    found.append(Goal(text, 1.1, "cpu_us", followed, unfollowed))
-    for services in (loads.ONE_SERVICE, loads.TWO_SERVICES):
-        case = loads.discover_case(usual, services)
-        mine = Subject(case, contestants.OURS)
-        found += [
-            Goal(f"{case}, requests/s: × {name}", times, "requests_per_s", mine, Subject(case, name), True)
-            for name, times in ((contestants.AIOHTTP, 4), (contestants.FASTAPI, 30))
-        ]
-        if effort.large:
-            large, small = (loads.discover_case(nodes, services) for nodes in (effort.large, effort.small))
-            text = f"{large}, CPU: × among {effort.small:,}"
-            found.append(
-                Goal(text, 1.2, "cpu_us", Subject(large, contestants.OURS), Subject(small, contestants.OURS))
-            )
-    return found
+    return [*found, Goal(text, 1.1, "cpu_us", followed, unfollowed)]
+
+
+def _proof_goals(effort: Effort) -> list[Goal]:
+    proofs = proving.case(effort)
+    session, unproven = Subject(proofs, proving.SESSION), Subject(proofs, proving.UNPROVEN)
+    cold, durable = Subject(proving.cold_case(effort), proving.ABOVE), registering.case(64)
+    return [
+        Goal("session heartbeat, CPU: × the unproven one", 1.5, "cpu_us", session, unproven),
+        Goal("cold signed heartbeat, CPU above the cold one and the bare check, µs", 60, "cpu_us", cold),
+        Goal(f"{durable}, CPU, µs", 80, "cpu_us", Subject(durable, contestants.OURS)),
+    ]
 
 
 def _other_goals(effort: Effort) -> list[Goal]:
-    crowd = effort.large or effort.usual
-    alone = Subject(f"{crowd:,} {stalls.DEADLINES_CASE}", stalls.ALONE)
-    served = alone._replace(name=stalls.SERVED)
+    usual = effort.usual
+    crowd = Subject(f"{effort.large or usual:,} {stalls.DEADLINES_CASE}", stalls.ALONE)
+    deaths = Subject(stalls.deaths_case(effort), contestants.OURS)
     found = [
         Goal(f"{latency.case(mix)}: {name}", bound, metric, Subject(latency.case(mix), contestants.OURS))
         for mix in latency.MIXES
         for name, metric, bound in (("p99 ms", "p99_ms", 1.0), ("p99.9 ms", "p999_ms", 5.0))
     ]
-    start, idle = starting.CASE, holding.IDLE_CASE
+    idle, registered = holding.IDLE_CASE, Subject(holding.node_case(usual), holding.OVER_HTTP)
+    start, imported = (Subject(starting.CASE, name) for name in (contestants.OURS, starting.IMPORT))
     found += [
-        Goal("start to the first answer: × import uvloop", 2.2, "seconds", Subject(start, contestants.OURS),
-             Subject(start, starting.IMPORT)),
+        Goal("start to the first answer: × import uvloop", 2.2, "seconds", start, imported),
         Goal("idle memory above import uvloop, MB", 12.0, "mb", Subject(idle, holding.OPENED)),
         Goal("idle memory before the first cryptographic use, MB", 5.0, "mb", Subject(idle, holding.FRESH)),
         Goal("memory of an idle connection, bytes", 4_096, "bytes_each",
              Subject(holding.CONNECTION_CASE, contestants.OURS)),
-        Goal(f"{alone.case}: transitions/s", 200_000, "transitions_per_s", alone, at_least=True),
-        Goal(f"{alone.case}: the longest stall, ms", 5.0, "max_ms", served),
+        Goal(f"{registered.case} after registrations, bytes", 550, "bytes_each", registered),
+        Goal(f"{crowd.case}: transitions/s", 200_000, "transitions_per_s", crowd, at_least=True),
+        Goal(f"{deaths.case}: the longest stall, ms", 5.0, "max_ms", deaths),
+        Goal(f"{deaths.case}: the slowest registration, ms", 100.0, "slowest_ms", deaths),
     ]  # fmt: skip
-    if effort.large:
-        held = Subject(holding.node_case(effort.large), holding.ALONE)
-        found.append(Goal(f"memory of a node among {effort.large:,}, bytes", 450, "bytes_each", held))
+    for nodes, bound_s in ((usual, 0.7), (effort.large, 6.0)):
+        if nodes:
+            case = starting.restore_case(nodes)
+            found.append(Goal(f"{case}, s", bound_s, "seconds", Subject(case, contestants.OURS)))
     return found
 
 

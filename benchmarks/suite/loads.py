@@ -6,7 +6,7 @@ in turn, and each round starts with another one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -17,7 +17,18 @@ from .contestants import CONTESTANTS
 from .samples import Bench, Effort, Subject
 from .servers import Meter, Running
 
-EVERYBODY = tuple(CONTESTANTS)
+EVERYBODY = (
+    contestants.OURS,
+    contestants.BARE,
+    contestants.ENGINE,
+    contestants.GRANIAN,
+    contestants.FASTWSGI,
+    contestants.BJOERN,
+    contestants.AIOHTTP,
+    contestants.FASTAPI,
+    contestants.NGINX,
+    contestants.STDISCOSRV,
+)
 DIRECTORIES = (
     contestants.OURS,
     contestants.ENGINE,
@@ -26,6 +37,17 @@ DIRECTORIES = (
     contestants.FASTAPI,
 )
 FEW = (contestants.OURS, contestants.BARE, contestants.GRANIAN, contestants.AIOHTTP)
+CLOSING = (
+    contestants.OURS,
+    contestants.BARE_CLOSING,
+    contestants.GRANIAN,
+    contestants.FASTWSGI,
+    contestants.BJOERN,
+    contestants.NGINX,
+)
+PROXIED = (contestants.PROXIED, contestants.BARE, contestants.GRANIAN, contestants.FASTWSGI)
+OWN = (contestants.LIMITED, contestants.OURS, contestants.BARE, contestants.GRANIAN)
+VARIED = (contestants.OURS, contestants.BARE, contestants.GRANIAN)
 ONE_SERVICE = ("storage",)
 TWO_SERVICES = ("index", "storage")
 # Open files of a server or of the load in addition to connections; FastAPI has many libraries.
@@ -33,7 +55,10 @@ FILES_BESIDES = 128
 
 
 class LoadCase(NamedTuple):
-    """A kind of request among so many nodes, and the names of its contestants."""
+    """A kind of request among so many nodes, and the names of its contestants.
+
+    With `fresh` each request has a connection of its own, with `tls` an encrypted one.
+    """
 
     name: str
     kind: str
@@ -47,19 +72,44 @@ class LoadCase(NamedTuple):
     tls: bool = False
 
 
-def heartbeat_case(effort: Effort) -> str:
-    """Return the name of the case that most goals are about."""
-    return f"heartbeat of {effort.usual:,}, 64 connections"
+def heartbeat_case(nodes: int) -> str:
+    return f"heartbeat of {nodes:,}, 64 connections"
+
+
+def logged_case(nodes: int) -> str:
+    return f"heartbeat of {nodes:,}, a sampled access log"
+
+
+def proxied_case(nodes: int) -> str:
+    return f"heartbeat of {nodes:,} through nginx"
+
+
+def own_case(nodes: int) -> str:
+    return f"heartbeat of {nodes:,}, one node for each connection"
+
+
+def cold_case(nodes: int) -> str:
+    return f"cold heartbeat of {nodes:,}, 64 closing clients"
+
+
+def tls_case(nodes: int) -> str:
+    return f"cold heartbeat of {nodes:,} over TLS (P-256)"
 
 
 def discover_case(nodes: int, services: tuple[str, ...]) -> str:
     return f"discover 50 of {nodes:,}, {'one service' if len(services) == 1 else 'two services'}"
 
 
+def varied_case(nodes: int) -> str:
+    return f"varied discovery of 50 of {nodes:,}"
+
+
 def cases(effort: Effort) -> Iterator[LoadCase]:
-    """Yield all cases, in the order of a round."""
+    """Yield the cases of kept connections, in the order of a round."""
     usual = effort.usual
-    yield LoadCase(heartbeat_case(effort), "heartbeat", usual, EVERYBODY)
+    yield LoadCase(heartbeat_case(effort.small), "heartbeat", effort.small, FEW)
+    yield LoadCase(heartbeat_case(usual), "heartbeat", usual, EVERYBODY)
+    yield LoadCase(logged_case(usual), "heartbeat", usual, (contestants.OURS, contestants.LOGGED))
     yield LoadCase(f"heartbeat of {usual:,}, 16 pipelined", "heartbeat", usual, EVERYBODY, pipeline=16)
     yield LoadCase(f"heartbeat of {usual:,}, 1 connection", "heartbeat", usual, FEW, connections=1)
     yield LoadCase(f"heartbeat of {usual:,}, 1,000 connections", "heartbeat", usual, FEW, connections=1_000)
@@ -74,62 +124,30 @@ def cases(effort: Effort) -> Iterator[LoadCase]:
     yield LoadCase("register, 64 connections", "register", usual, DIRECTORIES)
 
 
-def proxied_cases(effort: Effort) -> Iterator[LoadCase]:
-    """Yield heartbeats as nginx passes them on."""
-    names = (contestants.PROXIED, contestants.BARE, contestants.GRANIAN, contestants.FASTWSGI)
-    yield LoadCase(f"heartbeat through nginx of {effort.usual:,}", "proxied", effort.usual, names)
-
-
-def own_cases(effort: Effort) -> Iterator[LoadCase]:
-    """Yield heartbeats of one node for each connection, with and without limits."""
-    names = (contestants.LIMITED, contestants.OURS, contestants.BARE, contestants.GRANIAN)
-    name = f"heartbeat of {effort.usual:,}, one node for each connection"
-    yield LoadCase(name, "own_heartbeat", effort.usual, names)
-
-
-def cold_cases(effort: Effort) -> Iterator[LoadCase]:
-    """Yield heartbeats that each come over a new connection."""
-    names = (
-        contestants.OURS,
-        contestants.BARE_CLOSING,
-        contestants.GRANIAN,
-        contestants.FASTWSGI,
-        contestants.BJOERN,
-        contestants.NGINX,
-    )
-    yield LoadCase(cold_case(effort), "heartbeat", effort.usual, names, fresh=True)
-
-
-def tls_cases(effort: Effort) -> Iterator[LoadCase]:
-    """Yield heartbeats that each come over a new connection with TLS."""
-    names = (contestants.OURS_TLS, contestants.NGINX_TLS)
-    name = f"cold heartbeat of {effort.usual:,} over TLS"
-    yield LoadCase(name, "heartbeat", effort.usual, names, fresh=True, tls=True)
-
-
 def varied_cases(effort: Effort) -> Iterator[LoadCase]:
-    """Yield discoveries with another question each time."""
-    usual = effort.usual
-    names = (contestants.OURS, contestants.BARE, contestants.GRANIAN)
-    yield LoadCase(varied_case(usual), "discover_varied", usual, names)
-    for nodes in filter(None, (effort.small, effort.large)):
-        yield LoadCase(varied_case(nodes), "discover_varied", nodes, (contestants.OURS,))
+    """Yield discoveries with another question each time, among more and more nodes."""
+    yield LoadCase(varied_case(effort.small), "discover_varied", effort.small, (contestants.OURS,))
+    yield LoadCase(varied_case(effort.usual), "discover_varied", effort.usual, VARIED)
+    if effort.large:
+        yield LoadCase(varied_case(effort.large), "discover_varied", effort.large, (contestants.OURS,))
 
 
-def cold_case(effort: Effort) -> str:
-    return f"cold heartbeat of {effort.usual:,}, 64 closing clients"
+def _only(
+    name: Callable[[int], str], kind: str, names: tuple[str, ...], *, fresh: bool = False, tls: bool = False
+) -> Callable[[Effort], Iterator[LoadCase]]:
+    """Return a group with one case, among the usual number of nodes."""
+    return lambda effort: iter(
+        [LoadCase(name(effort.usual), kind, effort.usual, names, fresh=fresh, tls=tls)]
+    )
 
 
-def varied_case(nodes: int) -> str:
-    return f"varied discovery of 50 of {nodes:,}"
-
-
-GROUPS = {
+# By the name of the case on the command line: what it consists of.
+GROUPS: dict[str, Callable[[Effort], Iterator[LoadCase]]] = {
     "loads": cases,
-    "proxied": proxied_cases,
-    "own_heartbeat": own_cases,
-    "cold": cold_cases,
-    "tls": tls_cases,
+    "own_heartbeat": _only(own_case, "own_heartbeat", OWN),
+    "proxied": _only(proxied_case, "proxied", PROXIED),
+    "cold": _only(cold_case, "heartbeat", CLOSING, fresh=True),
+    "tls": _only(tls_case, "heartbeat", (contestants.OURS_TLS, contestants.NGINX_TLS), fresh=True, tls=True),
     "discover_varied": varied_cases,
 }
 
@@ -193,19 +211,26 @@ def _one(bench: Bench, case: LoadCase, name: str, server: Running, number: int) 
     run_once(bench, Subject(case.name, name), server, options)
 
 
-def run_once(bench: Bench, subject: Subject, server: Running, options: LoadOptions) -> None:
-    """Load a server once, and add the figures unless a request was refused or failed."""
+def run_once(
+    bench: Bench, subject: Subject, server: Running, options: LoadOptions, *, by_thread: bool = False
+) -> dict[str, float]:
+    """Load a server once, and add and return the figures; none if a request was refused or failed.
+
+    With `by_thread` they say how much of the processor time was that of the loop and of all other threads.
+    """
     meter = Meter(server, bench.site.cores)
     tally = run_here(options, edge=meter.read)
     if tally.error or not tally.answered or tally.refused:
         reason = tally.error or f"{tally.answered} answers, {tally.refused} of them refusals"
         bench.log(f"  {subject.name}: left out of this round: {reason}")
-        return
+        return {}
     times_ms = tally.all_times().summary_ms()
-    bench.samples.add(
-        subject,
-        requests_per_s=tally.requests_per_s,
+    figures = {
+        "requests_per_s": tally.requests_per_s,
         **meter.figures(tally.answered),
-        p50_ms=times_ms["p50"],
-        p99_ms=times_ms["p99"],
-    )
+        **(meter.by_thread(tally.answered) if by_thread else {}),
+        "p50_ms": times_ms["p50"],
+        "p99_ms": times_ms["p99"],
+    }
+    bench.samples.add(subject, **figures)
+    return figures

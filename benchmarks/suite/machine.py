@@ -93,6 +93,11 @@ def _processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_S if fields else 0.0
 
 
+def first_thread_s(pid: int) -> float:
+    """Return the processor time of the first thread of a process so far; 0 if that is unknown."""
+    return int((_read(f"/proc/{pid}/task/{pid}/schedstat") or "0").split()[0]) / 1e9
+
+
 def _stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the third on; none if the process has ended."""
     try:

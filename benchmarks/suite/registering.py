@@ -45,7 +45,7 @@ def measure(bench: Bench) -> None:
                 for name, server in ((contestants.OURS, durable), (FORGETFUL, forgetful)):
                     run = f"{connections}-{number}"
                     options = bench.options(server, "register", connections=connections, run=run)
-                    run_once(bench, Subject(case(connections), name), server, options)
+                    run_once(bench, Subject(case(connections), name), server, options, by_thread=True)
                 after = _store(durable.get("/stats"))
                 rows_each = (after["rows"] - before["rows"]) / max(after["batches"] - before["batches"], 1)
                 bench.samples.add(Subject(case(connections), contestants.OURS), rows_per_commit=rows_each)

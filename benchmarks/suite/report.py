@@ -12,6 +12,8 @@ from .samples import Samples, Spread, Subject
 METRICS = {
     "requests_per_s": "requests/s",
     "cpu_us": "server CPU µs each",
+    "loop_us": "of it the loop, µs",
+    "others_us": "of it other threads, µs",
     "generator_percent": "generator busy, %",
     "others_percent": "others on its core, %",
     "rows_per_commit": "rows a commit",
@@ -23,6 +25,7 @@ METRICS = {
     "p99_ms": "p99 ms",
     "p999_ms": "p99.9 ms",
     "max_ms": "max ms",
+    "slowest_ms": "slowest registration, ms",
     "generator_late_p99_ms": "generator late, p99 ms",
 }
 # Ratios within the same case and round.
@@ -63,17 +66,24 @@ def _section(samples: Samples, case: str) -> Section:
 
 def _ratio(samples: Samples, subject: Subject, ratio: str) -> Spread | None:
     if ratio == TO_BARE:
-        return samples.ratio(subject, subject._replace(name=contestants.BARE), "cpu_us")
+        bare = _first(samples, subject.case, contestants.BARE)
+        return samples.ratio(subject, bare, "cpu_us") if bare else None
     if ratio == TO_UNPROVEN:
         return samples.ratio(subject, subject._replace(name=proving.UNPROVEN), "cpu_us")
     if ratio == TO_UNFOLLOWED:
         return samples.ratio(subject, subject._replace(name=following.UNFOLLOWED), "cpu_us")
-    if subject.name == contestants.OURS:
+    ours = _first(samples, subject.case, contestants.OURS)
+    if ours in (None, subject):
         return None
-    ours = subject._replace(name=contestants.OURS)
     if ratio == TO_US_CPU:
         return samples.ratio(subject, ours, "cpu_us")
     return samples.ratio(ours, subject, "requests_per_s")
+
+
+def _first(samples: Samples, case: str, name: str) -> Subject | None:
+    """Return the first contestant of a case whose name begins so: "ours, over TLS" is ours."""
+    of_case = (each for each in samples.subjects() if each.case == case)
+    return next((each for each in of_case if each.name.startswith(name)), None)
 
 
 def shown(measured: Spread | None) -> str:

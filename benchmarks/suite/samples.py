@@ -21,13 +21,21 @@ class Effort(NamedTuple):
     large: int = 1_000_000
     idle_connections: int = 10_000
     subscribers: int = 1_000
+    deaths: int = 300_000
     stall_s: float = 10.0
     latency_s: float = 20.0
 
 
 WHOLE = Effort(rounds=5, warm_up_s=0.3, measured_s=2.0)
 QUICK = Effort(
-    rounds=2, warm_up_s=0.15, measured_s=0.4, large=0, idle_connections=2_000, stall_s=2.5, latency_s=3.0
+    rounds=2,
+    warm_up_s=0.15,
+    measured_s=0.4,
+    large=0,
+    idle_connections=2_000,
+    deaths=50_000,
+    stall_s=2.5,
+    latency_s=3.0,
 )
 
 

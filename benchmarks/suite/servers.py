@@ -84,9 +84,10 @@ def settled(look: Callable[[], int], now_s: Callable[[], float], pause: Callable
 
 
 class Usage(NamedTuple):
-    """Processor time of the server, of its core and of this process at one moment."""
+    """Processor time of the server, of its first thread, of its core and of this process at one moment."""
 
     server_s: float
+    loop_s: float
     core_s: float
     load_s: float
     now_s: float
@@ -100,8 +101,9 @@ class Meter:
         self._readings: list[Usage] = []
 
     def read(self) -> None:
-        core_s = machine.busy_s(self._cores.server)
-        self._readings.append(Usage(self._server.processor_s(), core_s, process_time(), perf_counter()))
+        core_s, loop_s = machine.busy_s(self._cores.server), machine.first_thread_s(self._server.process.pid)
+        server_s = self._server.processor_s()
+        self._readings.append(Usage(server_s, loop_s, core_s, process_time(), perf_counter()))
 
     def figures(self, requests: int) -> dict[str, float]:
         """Return server CPU for each request, and how busy the load and others on the server's core were."""
@@ -115,6 +117,13 @@ class Meter:
             others_s = max(0.0, last.core_s - first.core_s - server_s)
             found["others_percent"] = 100 * others_s / (last.now_s - first.now_s)
         return found
+
+    def by_thread(self, requests: int) -> dict[str, float]:
+        """Return the CPU of the first thread, which runs the loop, and of all others, for each request."""
+        first, last = self._readings
+        loop_s, server_s = last.loop_s - first.loop_s, last.server_s - first.server_s
+        each_us = 1e6 / max(requests, 1)
+        return {"loop_us": loop_s * each_us, "others_us": (server_s - loop_s) * each_us}
 
 
 class Site(NamedTuple):

@@ -6,15 +6,20 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from time import perf_counter, sleep
 
+import orjson
+
+from openred_central.directory.lifecycle import State
+
 from ..load.running import run_here
-from ..population import ATTENDED_S
+from ..population import ATTENDED_S, document
 from . import contestants
 from .inprocess import TOLERANCE_S, run_alone
-from .samples import Bench, Subject
-from .servers import Running
+from .samples import Bench, Effort, Subject
+from .servers import Running, ask
 
 RATE = 5_000.0
 CASE = "the loop late by"
@@ -25,6 +30,13 @@ SNAPSHOTTING = {"snapshot-interval-s": "1", "snapshots-kept": "1"}
 SILENT = {"heartbeat-tolerance-s": str(TOLERANCE_S), "mass-silence-share": "1"}
 EXPIRY_S_MAX = 120.0
 POLL_S = 0.5
+# Comas end so long after the start, and are short, because their length is a setting.
+DEATHS_AFTER_S, COMA_S = 3.0, 100.0
+DYING = {"coma-s": str(COMA_S), "mass-silence-share": "1"}
+
+
+def deaths_case(effort: Effort) -> str:
+    return f"{effort.deaths:,} deaths at once"
 
 
 def measure(bench: Bench) -> None:
@@ -40,6 +52,7 @@ def measure(bench: Bench) -> None:
         **run_alone(bench.site.cores, "deadlines", crowd),
     )
     _expiry(bench, crowd)
+    _deaths(bench)
 
 
 def _watched(
@@ -48,12 +61,13 @@ def _watched(
     act: Callable[[Running], None],
     nodes: int = 0,
     last_seen_s: float | None = None,
+    state: State = State.ACTIVE,
 ) -> dict[str, float]:
     """Run `act` beside a server with a watcher on its loop; return the lateness of the watcher in ms."""
     nodes = nodes or bench.effort.usual
     with tempfile.TemporaryDirectory(dir=bench.site.folder) as folder:
         lateness, database = Path(folder) / "late.json", Path(folder) / "openred.db"
-        bench.site.databases.copy(nodes, database, last_seen_s)
+        bench.site.databases.copy(nodes, database, last_seen_s, state)
         command = [sys.executable, "-m", "benchmarks.suite.watched", str(lateness)]
         given = {"database": str(database), **settings}
         with bench.site.server(contestants.OURS, 0, given, command) as server:
@@ -106,3 +120,29 @@ def _expiry(bench: Bench, crowd: int) -> None:
         p99_ms=late_ms["p99_ms"],
         max_ms=late_ms["max_ms"],
     )
+
+
+def _deaths(bench: Bench) -> None:
+    """Start a server whose nodes all die at once soon after, and register new nodes until all have died."""
+    deaths, case = bench.effort.deaths, deaths_case(bench.effort)
+    bench.log(case)
+    took_ms: list[float] = []
+
+    def act(server: Running) -> None:
+        ends_s = perf_counter() + EXPIRY_S_MAX
+        numbers = count(deaths)
+        while perf_counter() < ends_s:
+            looks_s = perf_counter() + POLL_S
+            while (began_s := perf_counter()) < looks_s:
+                answer = ask(server.port, "POST", "/register", orjson.dumps(document(next(numbers))))
+                if b'"durable":true' not in answer:
+                    raise RuntimeError(f"a registration was not durable: {answer!r}")
+                took_ms.append((perf_counter() - began_s) * 1e3)
+            moved = server.get("/stats")["lifecycle"]["transitions"]
+            if sum(each["count"] for each in moved if each["to"] == State.DEAD.wire) >= deaths:
+                return
+        raise RuntimeError(f"{deaths:,} nodes were to die, and not all did within {EXPIRY_S_MAX:g} s")
+
+    late_ms = _watched(bench, DYING, act, deaths, ATTENDED_S + DEATHS_AFTER_S - COMA_S, State.COMA)
+    figures = {"p99_ms": late_ms["p99_ms"], "max_ms": late_ms["max_ms"], "slowest_ms": max(took_ms)}
+    bench.samples.add(Subject(case, contestants.OURS), **figures)
