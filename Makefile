@@ -2,6 +2,10 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Benchmarks of an interpreter that is named have an environment of their own: they may be compared.
+ifeq ($(origin PYTHON) $(MAKECMDGOALS),command line bench)
+VENV := .venv-$(subst /,-,$(PYTHON:/%=%))
+endif
 ARGS ?=
 
 .DEFAULT_GOAL := help

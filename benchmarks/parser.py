@@ -15,6 +15,8 @@ from typing import Any
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.wire.parser import RequestParser
 
+from . import machine
+
 ROUNDS = 12
 ROUND_S = 0.05
 BODY_BYTES_MAX = 1024 * 1024
@@ -130,6 +132,7 @@ def round_s(read: Callable[[bytes], None], case: Case) -> float:
 
 def main() -> None:
     """Measure all cases and print a table."""
+    print(machine.sentence())
     try:
         h11 = importlib.import_module("h11")
     except ModuleNotFoundError:

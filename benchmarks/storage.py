@@ -30,6 +30,7 @@ from openred_central.storage.sqlite.journal import FOLD_SIGNS
 from openred_central.storage.sqlite.schema import PAGE_BYTES, companion
 from openred_central.storage.sqlite.sqlite import SqliteStore
 
+from . import machine
 from .population import BATCH_ROWS, batch, filled, record, records
 from .suite.databases import select_s
 
@@ -182,6 +183,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", default=None, help="folder to measure in (a temporary one)")
     arguments = parser.parse_args()
+    print(machine.sentence())
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         print_commits(Path(folder))
         for rows in arguments.rows:

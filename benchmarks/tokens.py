@@ -33,6 +33,8 @@ from openred_central.storage.keys.directory_keys import DirectoryKeys
 from openred_central.storage.keys.key_files import KeyFiles
 from openred_central.tasks.keykeeper import Keykeeper
 
+from . import machine
+
 SEED = 1
 ROUNDS = 8
 ROUND_S = 0.1
@@ -146,7 +148,7 @@ async def stalls() -> None:
 
 
 def main() -> None:
-    print(f"seed {SEED}")
+    print(f"{machine.sentence()}; seed {SEED}")
     costs()
     uvloop.run(stalls())
 

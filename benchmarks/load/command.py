@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from openred_central.security.sessions import LIFE_S
 from openred_central.settings.kinds import parse_duration
 
+from .. import machine
 from ..signers import RSA, new_signers
 from . import report
 from .requests import KINDS, LoadError, LoadOptions, keys_needed, parse_mix
@@ -72,6 +73,7 @@ def run(given: argparse.Namespace) -> int:
         options = load_options(given)
         _expect_loopback(options, owned=given.i_own_this_server)
         _expect_files(options, given.processes)
+        print(machine.sentence(), flush=True)
         _register(options)
         timeline = report.Timeline(given.processes)
         tally = _measure(options, given.processes, timeline)

@@ -10,7 +10,7 @@ from typing import Any
 from openred_central.security.replay import ENTRIES_MAX
 from openred_central.security.signatures import AGE_S_MAX
 
-from .. import svg
+from .. import machine, svg
 from ..tables import aligned
 from .requests import KINDS, LoadOptions
 from .tally import QUANTILES, Histogram, Second, Tally, is_success
@@ -133,6 +133,7 @@ def document(
     del given["signers"], given["sessions"], given["idle_request"]
     return {
         "measured_at": measured_at.isoformat(timespec="seconds"),
+        "machine": machine.describe(),
         "options": given,
         **tally.document(),
         "seconds": [

@@ -18,11 +18,12 @@ from pathlib import Path
 from time import perf_counter
 from types import FrameType
 
+from .. import machine
 from ..load.requests import LoadError
-from . import following, holding, latency, loads, machine, proving, registering, report, stalls, starting
+from ..machine import ROOT
+from . import following, holding, latency, loads, proving, registering, report, stalls, starting
 from .databases import Databases
 from .goals import outcomes
-from .machine import ROOT
 from .samples import QUICK, WHOLE, Bench, Samples
 from .servers import ServerError, Site
 
@@ -101,7 +102,7 @@ def _report(given: argparse.Namespace, bench: Bench, described: dict[str, str]) 
     """Print the tables, and write them and the figures of every round."""
     samples, command = bench.samples, "python -m benchmarks " + shlex.join(sys.argv[1:])
     found = [each for each in outcomes(bench.effort, samples) if each.measured is not None or not given.only]
-    print(report.text(samples, found))
+    print(report.text(samples, found, described))
     name = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     page = report.page(samples, found, described, command)
     written = json.dumps(report.document(samples, found, described, command, bench.seed), indent=1) + "\n"

@@ -8,11 +8,12 @@ import sys
 import orjson
 import uvloop
 
+from .. import machine
 from ..load.generator import Generator
 from ..load.requests import LoadOptions
 from ..load.running import register_nodes
 from ..population import document
-from . import contestants, machine
+from . import contestants
 from .contestants import CONTESTANTS
 from .inprocess import run_alone
 from .samples import Bench, Subject
@@ -23,7 +24,6 @@ CONNECTION_CASE = "memory of an idle connection"
 FRESH, REGISTERED = "ours, just started", "ours, after the first registration"
 OPENED = "ours, its own keys open"
 ALONE, LOADED = "a directory alone", "a server that has loaded them"
-OVER_HTTP = "a server, after their registrations"
 CONNECTIONS = 2_000
 WARM_UP_NODES = 1_000
 MB = 1e6
@@ -31,6 +31,10 @@ MB = 1e6
 
 def node_case(nodes: int) -> str:
     return f"memory of a node among {nodes:,}"
+
+
+def registered_case(nodes: int) -> str:
+    return f"memory of each of {nodes:,} nodes that register over HTTP"
 
 
 def measure(bench: Bench) -> None:
@@ -60,6 +64,7 @@ def measure(bench: Bench) -> None:
                     _connections(bench, name, server)
     for nodes in filter(None, (bench.effort.usual, bench.effort.large)):
         _nodes(bench, nodes)
+    _registered(bench)
 
 
 def _idle(bench: Bench, name: str, grown_bytes: int) -> None:
@@ -103,15 +108,23 @@ def _nodes(bench: Bench, nodes: int) -> None:
     with bench.site.server(contestants.OURS) as empty:
         empty.open_keys()
         empty_bytes = empty.settled_bytes()
-        if nodes == bench.effort.usual:
-            # A first registration imports what the others need; a run of few begins with it.
-            register_nodes(LoadOptions("127.0.0.1", empty.port, {"heartbeat": 1}, nodes=WARM_UP_NODES))
-            before_bytes = empty.settled_bytes()
-            register_nodes(LoadOptions("127.0.0.1", empty.port, {"heartbeat": 1}, nodes=nodes))
-            grown_bytes = empty.settled_bytes() - before_bytes
-            each = grown_bytes / (nodes - WARM_UP_NODES)
-            bench.samples.add(Subject(node_case(nodes), OVER_HTTP), bytes_each=each)
     with bench.site.server(contestants.OURS, nodes) as server:
         server.open_keys()
         grown_bytes = server.settled_bytes() - empty_bytes
         bench.samples.add(Subject(node_case(nodes), LOADED), bytes_each=grown_bytes / nodes)
+
+
+def _registered(bench: Bench) -> None:
+    """Measure by how much a server grows for each node that registers over HTTP."""
+    nodes = bench.effort.registered
+    bench.log(registered_case(nodes))
+    with bench.site.server(contestants.OURS) as server:
+        options = LoadOptions("127.0.0.1", server.port, {"heartbeat": 1}, nodes=WARM_UP_NODES)
+        server.open_keys()
+        # First what the first registrations load, so that it does not count for nodes.
+        register_nodes(options)
+        before_bytes = server.settled_bytes()
+        register_nodes(options._replace(nodes=WARM_UP_NODES + nodes))
+        grown_bytes = server.settled_bytes() - before_bytes
+    subject = Subject(registered_case(nodes), contestants.OURS)
+    bench.samples.add(subject, bytes_each=grown_bytes / nodes)

@@ -25,10 +25,10 @@ from openred_central.settings.config import Configuration
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import Scheduler, log_transitions
 
+from .. import machine
 from ..load.tally import Histogram
+from ..machine import ROOT, Cores
 from ..population import ATTENDED_S, records
-from . import machine
-from .machine import ROOT, Cores
 
 TOLERANCE_S = 100.0
 

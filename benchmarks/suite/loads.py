@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from .. import machine
 from ..load.requests import LoadOptions
 from ..load.running import run_here
-from . import contestants, machine
+from . import contestants
 from .contestants import CONTESTANTS
 from .samples import Bench, Effort, Subject
 from .servers import Meter, Running

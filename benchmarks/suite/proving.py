@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from .. import machine
 from ..load.requests import LoadOptions
-from . import contestants, machine
+from . import contestants
 from .loads import run_once
 from .samples import Bench, Effort, Subject
 from .servers import Running

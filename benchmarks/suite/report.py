@@ -109,20 +109,22 @@ def goal_rows(outcomes: list[Outcome]) -> list[list[str]]:
 GOAL_HEADING = ["goal", "wanted", "measured", ""]
 
 
-def text(samples: Samples, outcomes: list[Outcome]) -> str:
+def text(samples: Samples, outcomes: list[Outcome], machine: dict[str, str]) -> str:
     """Return everything for a terminal."""
-    parts = [f"{section.case}\n{aligned(section.heading, section.rows)}" for section in sections(samples)]
+    parts = [_listed(machine)]
+    parts += [f"{section.case}\n{aligned(section.heading, section.rows)}" for section in sections(samples)]
     if outcomes:
         parts.append(aligned(GOAL_HEADING, goal_rows(outcomes)))
     return "\n".join(parts)
 
 
+def _listed(machine: dict[str, str]) -> str:
+    return "".join(f"- {name.replace('_', ' ')}: {value}\n" for name, value in machine.items())
+
+
 def page(samples: Samples, outcomes: list[Outcome], machine: dict[str, str], command: str) -> str:
     """Return everything as a page of Markdown."""
-    parts = [
-        f"`{command}`\n\n"
-        + "".join(f"- {name.replace('_', ' ')}: {value}\n" for name, value in machine.items())
-    ]
+    parts = [f"`{command}`\n\n{_listed(machine)}"]
     if outcomes:
         parts.append("## Goals\n\n" + markdown(GOAL_HEADING, goal_rows(outcomes)))
     parts += [

@@ -22,6 +22,7 @@ class Effort(NamedTuple):
     idle_connections: int = 10_000
     subscribers: int = 1_000
     deaths: int = 300_000
+    registered: int = 100_000
     stall_s: float = 10.0
     latency_s: float = 20.0
 
@@ -33,7 +34,8 @@ QUICK = Effort(
     measured_s=0.4,
     large=0,
     idle_connections=2_000,
-    deaths=50_000,
+    deaths=30_000,
+    registered=20_000,
     stall_s=2.5,
     latency_s=3.0,
 )

@@ -15,10 +15,10 @@ from pathlib import Path
 from time import perf_counter, process_time, sleep
 from typing import Any, NamedTuple
 
-from . import machine
+from .. import machine
+from ..machine import ROOT, Cores
 from .contestants import CONTESTANTS, Place
 from .databases import Databases
-from .machine import ROOT, Cores
 
 START_S_MAX = 180.0
 STOP_S_MAX = 30.0

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from time import perf_counter
 
-from . import contestants, machine
+from .. import machine
+from ..machine import ROOT
+from . import contestants
 from .contestants import CONTESTANTS
 from .databases import select_s
-from .machine import ROOT
 from .samples import Bench, Subject
 from .servers import ask
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from time import perf_counter
-from typing import cast
+from typing import ClassVar, cast
 
 import pytest
 
@@ -61,6 +61,35 @@ async def test_connections_closed_in_order_are_replaced(answers: tuple[bytes, ..
     tally = await load(*answers)
     assert tally.answered > 6
     assert (tally.failed, tally.error) == (0, "")
+
+
+class Counting(Misbehaving):
+    """Answers every request, and notes for each connection what came over it."""
+
+    all_came: ClassVar[list[list[bytes]]] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.came: list[bytes] = []
+        self.all_came.append(self.came)
+
+    def data_received(self, data: bytes) -> None:
+        self.came.append(data)
+        self._transport.write(ANSWER)
+
+
+@pytest.mark.parametrize("rate", [None, 200.0])
+async def test_kinds_with_fresh_connections_use_each_once(rate: float | None) -> None:
+    Counting.all_came = []
+    tally = await load(protocol=Counting, mix={"root": 1, "heartbeat": 1}, fresh=("heartbeat",), rate=rate)
+    kept, fresh = Counting.all_came[:2], Counting.all_came[2:]
+    assert all(data.startswith(b"GET / ") and b"Connection:" not in data for came in kept for data in came)
+    assert len(fresh) > 5
+    # The last ones may be on their way at the end.
+    assert all(len(came) == 1 for came in fresh[:-2])
+    assert all(came[0].endswith(b"\r\nConnection: close\r\n\r\n") for came in fresh if came)
+    assert all(sum(statuses.values()) > 5 for statuses in tally.statuses)
+    assert (tally.failed, tally.unanswered, tally.error) == (0, 0, "")
 
 
 async def test_requests_lost_with_their_connection_are_counted() -> None:

@@ -36,7 +36,8 @@ def test_server_elsewhere_is_refused_without_the_flag(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        (["--url", "https://127.0.0.1"], "allowed is http://HOST:PORT and a path"),
+        (["--url", "ftp://127.0.0.1"], r"allowed is http\[s\]://HOST:PORT and a path"),
+        (["--fresh", "lunch"], "'lunch' is no kind of request"),
         (["--url", "127.0.0.1:8000"], "cannot be used"),
         (["--url", "http://127.0.0.1:99999"], "cannot be used"),
         (["--duration", "86400"], "--duration is 86400, allowed is 0.1 to 3600"),
@@ -55,6 +56,12 @@ def test_wrong_options_are_refused(given: list[str], complaint: str) -> None:
 def test_path_of_the_url_is_a_prefix() -> None:
     options = command.load_options(arguments("--url", "http://127.0.0.1:81/directory/"))
     assert (options.host, options.port, options.prefix) == ("127.0.0.1", 81, "/directory")
+
+
+def test_url_and_flags_choose_tls_and_fresh_connections() -> None:
+    options = command.load_options(arguments("--url", "https://127.0.0.1", "--fresh", "heartbeat,session"))
+    assert (options.port, options.tls, options.fresh) == (443, True, ("heartbeat", "session"))
+    assert not command.load_options(arguments()).tls
 
 
 def test_exit_code_reports_missing_answers() -> None:

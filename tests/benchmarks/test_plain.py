@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import orjson
 import pytest
 
+from benchmarks.peers import wsgi_app
 from benchmarks.peers.plain import PlainDirectory
 from benchmarks.population import document, node_id
 
@@ -39,6 +41,23 @@ def test_registered_node_is_discovered() -> None:
     assert decoded(directory.register(orjson.dumps(document(1))))[0] == 201
     assert decoded(directory.discover("relay"))[1]["total_found"] == 1
     assert decoded(directory.heartbeat(node_id(1)))[0] == 200
+
+
+def test_plain_directory_answers_over_wsgi() -> None:
+    called = wsgi_app.application(PlainDirectory(100))
+
+    def ask(method: str, path: str, query: str = "", body: bytes = b"") -> tuple[str, Any]:
+        started: list[str] = []
+        environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query}
+        (answer,) = called(
+            {**environ, "wsgi.input": BytesIO(body)}, lambda status, headers: started.append(status)
+        )
+        return started[0], orjson.loads(answer)
+
+    assert ask("POST", f"/heartbeat/{node_id(3)}")[0] == "200 OK"
+    assert ask("GET", "/discover", "max_results=50&services=relay,storage")[1]["total_found"] == 90
+    assert ask("POST", "/register", body=orjson.dumps(document(100)))[0] == "201 Created"
+    assert ask("POST", "/heartbeat/node-x")[0].startswith("404 ")
 
 
 def test_taken_id_and_nonsense_are_refused() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import population
 from openred_central.directory.directory import Directory
+from openred_central.directory.lifecycle import State
 from openred_central.directory.state.node import KEYED, Profile
 from openred_central.security.node_keys import load_node_key
 from openred_central.storage.loading import load
@@ -44,6 +45,11 @@ def test_server_loads_a_database_of_nodes(tmp_path: Path) -> None:
 def test_all_nodes_can_be_silent_since_one_moment() -> None:
     (records,) = population.records(3, 900.0)
     assert {record.last_seen_s for record in records} == {900.0}
+
+
+def test_all_nodes_can_be_in_coma_since_one_moment() -> None:
+    (records,) = population.records(3, 900.0, State.COMA)
+    assert {(record.state, record.since_s) for record in records} == {(State.COMA, 900.0)}
 
 
 def test_record_equals_registration() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from time import time
 from typing import NamedTuple
@@ -22,13 +23,18 @@ from benchmarks.load.requests import (
     deal,
     parse_mix,
 )
-from benchmarks.population import node_id
+from benchmarks.population import ATTENDED_S, REGISTERED_AT, node_id, records
 from benchmarks.signers import ED25519, RSA, Signers, new_signers
+from benchmarks.suite.inprocess import columns_of
+from openred_central.api.discovering import read_query
+from openred_central.clock import Now
+from openred_central.directory.directory import Directory
 from openred_central.micro_engine.limits import EngineLimits
 from openred_central.micro_engine.wire.messages import Request
 from openred_central.micro_engine.wire.parser import RequestParser
 from openred_central.security.node_keys import load_node_key
 from openred_central.security.signatures import Message, Proof, check_proof, read_signature
+from tests.support.options import directory_options, lifecycle_options, mass_silence_options
 
 NODES = 20
 SIGNING = 3
@@ -128,6 +134,37 @@ def test_connection_sends_own_heartbeats_of_one_node() -> None:
     paths = [read(send(connection)).request.path for connection in (0, 1, 0, 1, NODES // 2)]
     first, second = (f"/heartbeat/{node_id(number)}" for number in (1, 3))
     assert paths == [first, second, first, second, first]
+
+
+def test_nginx_passes_heartbeats_on_in_its_own_order() -> None:
+    send = source("proxied")
+    sent = [send(0) for _ in range(200)]
+    for data in sent:
+        # As captured from nginx with the documented configuration and our client, but for Host.
+        match = re.fullmatch(
+            rb"POST /heartbeat/node-\d{7}(\d{3}) HTTP/1\.1\r\nHost: 127\.0\.0\.1:80\r\n"
+            rb"X-Forwarded-For: 192\.0\.0\.(\d+)\r\nX-Request-Id: [0-9a-f]{32}\r\nContent-Length: 0\r\n"
+            rb"User-Agent: openred-central/[\d.]+\r\nAccept: application/json\r\n\r\n",
+            data,
+        )
+        assert match
+        assert int(match[1]) == int(match[2]) < NODES
+    assert len({read(data).request.headers.get("x-request-id") for data in sent}) == len(sent)
+
+
+def test_varied_discoveries_are_answered_by_fifty_nodes() -> None:
+    options = (directory_options(), lifecycle_options(), mass_silence_options())
+    directory = Directory(*options, random.Random(1).random)
+    directory.saving.restore_records(map(columns_of, records(1_000)))
+    now = Now(ATTENDED_S, REGISTERED_AT, 0.0)
+    send = source("discover_varied")
+    questions = [read(send(0)).request.query for _ in range(200)]
+    assert len(set(questions)) > 150
+    for question in questions:
+        query, ignored = read_query(question)
+        found = directory.discover(query, now).step()
+        assert found is not None, question
+        assert (len(found.slots), found.degraded, ignored) == (50, False, []), question
 
 
 def test_each_registration_is_of_another_node() -> None:

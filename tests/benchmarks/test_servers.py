@@ -1,11 +1,16 @@
-"""Memory is read once it is settled; cases with too few open files are left out with a reason."""
+"""Memory is read once it is settled; cases with too few open files, and missing peers, have a reason."""
 
 from __future__ import annotations
 
+import importlib.util
 import resource
+import shutil
 from collections.abc import Callable
 
-from benchmarks.suite import loads, machine
+import pytest
+
+from benchmarks import machine
+from benchmarks.suite import contestants, loads
 from benchmarks.suite.samples import WHOLE
 from benchmarks.suite.servers import SETTLE_S_MAX, STILL_BYTES, STILL_S, settled
 
@@ -64,3 +69,30 @@ def test_limit_of_open_files_is_raised_to_its_maximum() -> None:
         assert machine.open_files_max() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= before[0]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(
+    ("built", "optimised"),
+    [
+        ({"CONFIG_ARGS": "'--enable-optimizations'", "PGO_PROF_USE_FLAG": "-fprofile-use"}, True),
+        ({"CONFIG_ARGS": "'--enable-shared'", "PGO_PROF_USE_FLAG": "-fprofile-use"}, False),
+        ({"CONFIG_ARGS": "'--without-ensurepip'", "PGO_PROF_USE_FLAG": ""}, True),
+        ({}, False),
+    ],
+)
+def test_interpreter_says_whether_it_was_built_with_profiles(
+    built: dict[str, object], optimised: bool
+) -> None:
+    assert machine.is_optimised(built) is optimised
+
+
+def test_peer_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    monkeypatch.setattr(shutil, "which", lambda name, path: None)
+    reasons = {name: each.missing() for name, each in contestants.CONTESTANTS.items()}
+    assert "libev-dev" in reasons[contestants.BJOERN]
+    assert "apt install nginx" in reasons[contestants.NGINX_TLS]
+    assert {name for name, reason in reasons.items() if not reason} == {
+        contestants.ENGINE,
+        *(name for name in reasons if name.startswith((contestants.OURS, contestants.BARE))),
+    }

@@ -8,12 +8,12 @@ import re
 import resource
 import subprocess
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # More open files than any case needs.
 OPEN_FILES = 16_384
@@ -132,16 +132,31 @@ def busy_s(cores: frozenset[int]) -> float:
 def describe() -> dict[str, str]:
     """Return what a reader of figures has to know: commit, machine, interpreter and its build, load."""
     model = re.search(r"model name\s*: (.+)", _read("/proc/cpuinfo"))
-    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     return {
         "commit": _commit(),
         "processor": model[1] if model else platform.processor() or platform.machine(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "system": f"{platform.system()} {platform.release()}",
         "interpreter": f"{platform.python_implementation()} {platform.python_version()}, "
-        f"{'with' if optimised else 'without'} PGO, {platform.python_compiler()}",
+        f"{'with' if is_optimised(sysconfig.get_config_vars()) else 'without'} PGO, "
+        f"{platform.python_compiler()}",
         "load_average": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
+
+
+def sentence() -> str:
+    """Return interpreter and machine in one line, to stand above figures."""
+    described = describe()
+    return f"{described['interpreter']}; {described['processor']}, {described['cores']} cores"
+
+
+def is_optimised(built: Mapping[str, object]) -> bool:
+    """Return whether an interpreter was built with profile-guided optimisation, by variables of its build.
+
+    Debian builds with profiles, and then clears the flags that used them.
+    """
+    asked = "--enable-optimizations" in str(built.get("CONFIG_ARGS"))
+    return asked or built.get("PGO_PROF_USE_FLAG") == ""
 
 
 def _commit() -> str:
