@@ -47,8 +47,8 @@ CLOSING = (
     contestants.NGINX,
 )
 PROXIED = (contestants.PROXIED, contestants.BARE, contestants.GRANIAN, contestants.FASTWSGI)
-OWN = (contestants.LIMITED, contestants.OURS, contestants.BARE, contestants.GRANIAN)
-VARIED = (contestants.OURS, contestants.BARE, contestants.GRANIAN)
+NEAREST = (contestants.OURS, contestants.BARE, contestants.GRANIAN)
+OWN = (contestants.LIMITED, *NEAREST)
 ONE_SERVICE = ("storage",)
 TWO_SERVICES = ("index", "storage")
 # Open files of a server or of the load in addition to connections; FastAPI has many libraries.
@@ -108,7 +108,7 @@ def varied_case(nodes: int) -> str:
 def cases(effort: Effort) -> Iterator[LoadCase]:
     """Yield the cases of kept connections, in the order of a round."""
     usual = effort.usual
-    yield LoadCase(heartbeat_case(effort.small), "heartbeat", effort.small, FEW)
+    yield LoadCase(heartbeat_case(effort.small), "heartbeat", effort.small, NEAREST)
     yield LoadCase(heartbeat_case(usual), "heartbeat", usual, EVERYBODY)
     yield LoadCase(logged_case(usual), "heartbeat", usual, (contestants.OURS, contestants.LOGGED))
     yield LoadCase(f"heartbeat of {usual:,}, 16 pipelined", "heartbeat", usual, EVERYBODY, pipeline=16)
@@ -128,7 +128,7 @@ def cases(effort: Effort) -> Iterator[LoadCase]:
 def varied_cases(effort: Effort) -> Iterator[LoadCase]:
     """Yield discoveries with another question each time, among more and more nodes."""
     yield LoadCase(varied_case(effort.small), "discover_varied", effort.small, (contestants.OURS,))
-    yield LoadCase(varied_case(effort.usual), "discover_varied", effort.usual, VARIED)
+    yield LoadCase(varied_case(effort.usual), "discover_varied", effort.usual, NEAREST)
     if effort.large:
         yield LoadCase(varied_case(effort.large), "discover_varied", effort.large, (contestants.OURS,))
 
@@ -159,7 +159,7 @@ def measure(group: str, bench: Bench) -> None:
     allowed, possible = machine.open_files_max(), []
     for case in GROUPS[group](effort):
         if reason := shortage(case, allowed):
-            bench.log(f"{case.name}: left out: {reason}")
+            bench.note(f"{case.name}: left out: {reason}")
         else:
             possible.append(case)
     wanted = {(name, case.nodes) for case in possible for name in case.names}
@@ -168,7 +168,7 @@ def measure(group: str, bench: Bench) -> None:
         for name, nodes in sorted(wanted):
             reason = CONTESTANTS[name].missing()
             if reason:
-                bench.log(f"{name} is missing: {reason}")
+                bench.note(f"{name} is missing: {reason}")
             else:
                 bench.log(f"starting {name} with {nodes:,} nodes")
                 running[name, nodes] = stack.enter_context(bench.site.server(name, nodes))

@@ -111,20 +111,22 @@ GOAL_HEADING = ["goal", "wanted", "measured", ""]
 
 def text(samples: Samples, outcomes: list[Outcome], machine: dict[str, str]) -> str:
     """Return everything for a terminal."""
-    parts = [_listed(machine)]
+    parts = [_listed(samples, machine)]
     parts += [f"{section.case}\n{aligned(section.heading, section.rows)}" for section in sections(samples)]
     if outcomes:
         parts.append(aligned(GOAL_HEADING, goal_rows(outcomes)))
     return "\n".join(parts)
 
 
-def _listed(machine: dict[str, str]) -> str:
-    return "".join(f"- {name.replace('_', ' ')}: {value}\n" for name, value in machine.items())
+def _listed(samples: Samples, machine: dict[str, str]) -> str:
+    """Return lines about the machine and what was left out."""
+    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in machine.items()]
+    return "".join(f"- {line}\n" for line in (*lines, *samples.notes))
 
 
 def page(samples: Samples, outcomes: list[Outcome], machine: dict[str, str], command: str) -> str:
     """Return everything as a page of Markdown."""
-    parts = [f"`{command}`\n\n{_listed(machine)}"]
+    parts = [f"`{command}`\n\n{_listed(samples, machine)}"]
     if outcomes:
         parts.append("## Goals\n\n" + markdown(GOAL_HEADING, goal_rows(outcomes)))
     parts += [
@@ -141,6 +143,7 @@ def document(
         "command": command,
         "seed": seed,
         "machine": machine,
+        "left_out": list(samples.notes),
         "goals": [
             {"text": each.goal.text, "bound": each.goal.bound, "at_least": each.goal.at_least,
              "measured": each.measured.median if each.measured else None, "verdict": each.verdict}

@@ -61,9 +61,13 @@ def spread(values: list[float]) -> Spread:
 
 
 class Samples:
-    """A list of values, one a round, for every subject and metric, in the order of measuring."""
+    """A list of values, one a round, for every subject and metric, in the order of measuring.
+
+    `notes` say what was left out and why, each once.
+    """
 
     def __init__(self) -> None:
+        self.notes: dict[str, None] = {}
         self._values: dict[Subject, dict[str, list[float]]] = {}
 
     def add(self, subject: Subject, **metrics: float) -> None:
@@ -111,6 +115,11 @@ class Bench(NamedTuple):
     samples: Samples
     log: Callable[[str], None]
     seed: int
+
+    def note(self, text: str) -> None:
+        """Log what is left out, and keep it for the report."""
+        self.log(text)
+        self.samples.notes[text] = None
 
     def options(self, server: Running, kind: str, **others: Any) -> LoadOptions:
         """Return the options of a load of one kind of request for one measurement."""

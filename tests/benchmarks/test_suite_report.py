@@ -74,16 +74,19 @@ def test_range_is_shown_if_rounds_differ() -> None:
 
 def test_page_text_and_document_hold_the_same_figures() -> None:
     samples = measured()
+    samples.notes["nginx is missing"] = None
     found = outcomes(QUICK, samples)
     page = report.page(samples, found, MACHINE, "python -m benchmarks suite")
     assert page.startswith(
         "# Benchmarks\n\n`python -m benchmarks suite`\n\n- processor: one\n- load average: 0.1\n"
+        "- nginx is missing\n"
     )
     assert f"\n## {CASE}\n\n|  | requests/s |" in page
     assert "| Granian | 200 | 48 | 1.5 | 4 | 4.8 |\n" in page
     assert f"{CASE}\n" in report.text(samples, found, MACHINE)
     written = report.document(samples, found, MACHINE, "c", 7)
     assert (written["seed"], written["machine"]) == (7, MACHINE)
+    assert written["left_out"] == ["nginx is missing"]
     assert len(written["figures"]) == 6
     assert len(written["goals"]) == len(goals(QUICK))
 
