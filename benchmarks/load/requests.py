@@ -33,7 +33,7 @@ SHARE_MAX = 10_000
 DEVICES_MAX = 1_000
 CERTIFICATE_BYTES = 512
 TOKEN_PATH = "/security/token"
-# What varied discoveries ask for: the services of the population, alone and together.
+# Services of the population that varied discoveries ask for, alone and together.
 ASKED_SERVICES = (("storage",), ("relay",), ("index",), ("relay", "storage"), ("index", "storage"))
 SEEN_WITHIN_S = 180 * 86_400
 REGIONS = 1_000

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--quick",
         action="store_true",
-        help="three minutes instead of thirty: fewer rounds, up to 100,000 nodes",
+        help="four minutes instead of half an hour: fewer rounds, up to 100,000 nodes",
     )
     add("--only", nargs="+", choices=CASES, metavar="CASE", help=f"only these: {', '.join(CASES)}")
     add(

@@ -119,8 +119,6 @@ def cases(effort: Effort) -> Iterator[LoadCase]:
     yield LoadCase(name, "heartbeat", usual, FEW, idle_connections=idle)
     for services in (ONE_SERVICE, TWO_SERVICES):
         yield LoadCase(discover_case(usual, services), "discover", usual, DIRECTORIES, services)
-        for nodes in filter(None, (effort.small, effort.large)):
-            yield LoadCase(discover_case(nodes, services), "discover", nodes, (contestants.OURS,), services)
     # Last, because it adds nodes.
     yield LoadCase("register, 64 connections", "register", usual, DIRECTORIES)
 
