@@ -189,9 +189,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def ask(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
+def ask(port: int, method: str, path: str, body: bytes | None = None, timeout_s: float = STOP_S_MAX) -> bytes:
     """Return the body of one answer of any status."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=STOP_S_MAX)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         return connection.getresponse().read()
