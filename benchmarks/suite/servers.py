@@ -36,18 +36,18 @@ class ServerError(Exception):
 
 
 class Running(NamedTuple):
-    """A server that listens: its port, process, all process ids, and the seconds until it listened."""
+    """A server that listens: its port, process, and the seconds until it listened."""
 
     port: int
     process: subprocess.Popen[bytes]
-    pids: list[int]
     started_s: float
 
+    # Its descendants are looked up each time, because nginx listens before it starts its worker.
     def processor_s(self) -> float:
-        return machine.processor_s(self.pids)
+        return machine.processor_s(machine.family(self.process.pid))
 
     def resident_bytes(self) -> int:
-        return machine.resident_bytes(self.pids)
+        return machine.resident_bytes(machine.family(self.process.pid))
 
     def settled_bytes(self) -> int:
         """Return the resident memory once it is settled, or after `SETTLE_S_MAX`."""
@@ -159,7 +159,7 @@ class Site(NamedTuple):
                 )
             try:
                 started_s = _wait_until_it_listens(name, process, place.port, began_s, log)
-                yield Running(place.port, process, machine.family(process.pid), started_s)
+                yield Running(place.port, process, started_s)
             finally:
                 _stop(process)
 
