@@ -67,7 +67,7 @@ class Sessions:
     def __init__(self, key: bytes) -> None:
         if len(key) != SESSION_KEY_BYTES:
             raise ValueError(f"the session key has {len(key)} bytes, allowed are exactly {SESSION_KEY_BYTES}")
-        self._key = key
+        self._keyed = hmac.new(key, digestmod="sha256")
 
     def mint(self, node_id: str, key_id: str, now_s: float, signed_s: float, generation: int) -> str:
         """Return a session for the node `node_id` with the key `key_id`, which has signed at `signed_s`.
@@ -121,7 +121,7 @@ class Sessions:
 
     def _mac(self, node_id: str, key_id: str, expires: str, signed: str, generation: str) -> str:
         numbers = (expires.encode(), signed.encode(), generation.encode())
-        return _mac(self._key, b"openred/3 session", node_id.encode(), key_id.encode(), *numbers)
+        return _mac(self._keyed, b"openred/3 session", node_id.encode(), key_id.encode(), *numbers)
 
 
 class Claims:
@@ -130,18 +130,22 @@ class Claims:
     def __init__(self, key: bytes) -> None:
         if len(key) != CLAIM_KEY_BYTES:
             raise ValueError(f"the claim key has {len(key)} bytes, allowed are exactly {CLAIM_KEY_BYTES}")
-        self._key = key
+        self._keyed = hmac.new(key, digestmod="sha256")
 
     def claim(self, node_id: str, registered_at: float) -> str:
         """Return the claim, 22 characters, of the node registered as `node_id` at that wall time."""
-        return _mac(self._key, b"openred/3 claim", node_id.encode(), struct.pack("<d", registered_at))
+        return _mac(self._keyed, b"openred/3 claim", node_id.encode(), struct.pack("<d", registered_at))
 
     def is_valid(self, presented: str, node_id: str, registered_at: float) -> bool:
         """Return whether `presented` is the claim of that node, in a time that does not depend on it."""
         return hmac.compare_digest(presented.encode(), self.claim(node_id, registered_at).encode())
 
 
-def _mac(key: bytes, label: bytes, *pieces: bytes) -> str:
-    """Return the MAC over the pre-authentication encoding of `label` and `pieces` as base64url."""
-    message = pre_authentication_encoding(label, *pieces)
-    return base64url(hmac.digest(key, message, "sha256")[:_MAC_BYTES])
+def _mac(keyed: hmac.HMAC, label: bytes, *pieces: bytes) -> str:
+    """Return the MAC over the pre-authentication encoding of `label` and `pieces` as base64url.
+
+    `keyed` has taken nothing but the key: a copy costs less than to take the key again.
+    """
+    mac = keyed.copy()
+    mac.update(pre_authentication_encoding(label, *pieces))
+    return base64url(mac.digest()[:_MAC_BYTES])
