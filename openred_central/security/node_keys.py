@@ -68,12 +68,16 @@ class RefusedKey(InvalidKey):
 
 
 class NodeKey(NamedTuple):
-    """An accepted key: its `kind`, its DER `spki`, its `key_id` (43 characters), its canonical `text`."""
+    """An accepted key: its `kind`, its DER `spki`, its canonical `text`."""
 
     kind: Kind
     spki: bytes
-    key_id: str
     text: str
+
+    @property
+    def key_id(self) -> str:
+        """The name of the key, 43 characters; most registrations never need it."""
+        return key_id(self.spki)
 
 
 def load_node_key(text: str, *, rsa_bits_min: int = RSA_BITS_MIN) -> NodeKey:
@@ -89,9 +93,9 @@ def load_node_key(text: str, *, rsa_bits_min: int = RSA_BITS_MIN) -> NodeKey:
         der = ED25519_SPKI_PREFIX + der
     if der.startswith(ED25519_SPKI_PREFIX) and len(der) == len(ED25519_SPKI_PREFIX) + ED25519_KEY_BYTES:
         _check_point(der[len(ED25519_SPKI_PREFIX) :])
-        return NodeKey("ed25519", der, key_id(der), key_text(der))
+        return NodeKey("ed25519", der, key_text(der))
     _check_rsa(der, rsa_bits_min)
-    return NodeKey("rsa", der, key_id(der), key_text(der))
+    return NodeKey("rsa", der, key_text(der))
 
 
 def kind_of(spki: bytes) -> Kind:
