@@ -344,7 +344,9 @@ def is_deeper(value: list[Any] | dict[str, Any], depth_max: int) -> bool:
             for child in (one.values() if isinstance(one, dict) else one)
             if isinstance(child, dict | list)
         ]
-    return bool(level)
+        if not level:
+            return False
+    return True
 
 
 def _shown(value: object) -> str:
