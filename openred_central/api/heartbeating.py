@@ -104,7 +104,7 @@ async def _answer_change(
     api: Api, slot: int, body: bytes, more: dict[str, Any], change: int, limits: HeaderFields
 ) -> Response:
     """Answer with `body` and `more` once `change` is durable, or 202 if the store fails."""
-    more["revision"] = api.directory.nodes.registry.record(slot).revision
+    more["revision"] = api.directory.nodes.registry.revision(slot)
     more["durable"] = await api.saved(change)
     return Response(_with(body, more), status=api.status(200, durable=more["durable"]), headers=limits)
 

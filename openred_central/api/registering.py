@@ -9,6 +9,7 @@ from ..directory.directory import Registered
 from ..directory.registration import Registration
 from ..directory.state.node import PROVEN, Profile
 from ..errors import CallerError
+from ..limits.origins import Origin
 from ..micro_engine.wire.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
 from ..wording import rfc3339
@@ -92,21 +93,17 @@ KEY_CHANGED = thing(
 
 
 async def register(api: Api, request: Request) -> Response:
-    fields, now = Fields.of_body(request.json()), api.now()
-    registration, key = read_registration(
-        fields, now, api.directory.lifecycle.coma_s, api.rsa_bits_min, takes_text=not api.prover.strict
-    )
-    origin = api.limits.origin(request)
+    fields, now, origin = Fields.of_body(request.json()), api.now(), api.limits.origin(request)
+    registration, key = _read_registration(api, fields, origin, now)
     check_addresses(origin, registration.profile, strict=api.prover.strict)
-    registration = registration._replace(is_observed=is_observed(origin, registration.profile))
     known = api.directory.nodes.registry.slot_of(registration.node_id)
     permit = api.prover.for_registration(request, registration, key, known, now)
     if known is None:
-        api.limits.charge_new_node(request)
+        api.limits.charge_new_node(origin)
     registered = api.directory.register(registration, proved=permit.proved, signed=permit.signed, now=now)
     if registered.outcome == "registered":
-        api.limits.node_added(request, registered.slot)
-    document = _describe(api, request, registered, now)
+        api.limits.node_added(origin, registered.slot)
+    document = _describe(api, origin, registered, now)
     if session := api.prover.fresh_session(permit.shown, registered.slot, now):
         document["session"] = session
     durable = document["durable"] = await api.saved(registered.change)
@@ -192,41 +189,45 @@ CHANGE_KEY = Endpoint(
 )
 
 
-def read_registration(
-    fields: Fields, now: Now, away_s_max: float, rsa_bits_min: int, *, takes_text: bool
+def _read_registration(
+    api: Api, fields: Fields, origin: Origin, now: Now
 ) -> tuple[Registration, NodeKey | None]:
     """Return the registration in the fields of a body, and its key, None if that is only text.
 
-    An announced absence ends at most `away_s_max` seconds ahead; an RSA key has at least `rsa_bits_min` bits;
-    `takes_text` allows a ``public_key`` that is no key. Raises `CallerError` 400 ``bad_request`` and
-    ``invalid_key``.
+    Raises `CallerError` 400 ``bad_request`` and ``invalid_key``.
     """
-    profile = Profile(
-        address=fields.take(ADDRESS, ""),
-        port=fields.take(PORT, 0),
-        public_key=fields.take(PUBLIC_KEY, ""),
-        addresses=fields.take(ADDRESSES, ()),
-        metadata=fields.take(METADATA, {}),
-    )
-    given = profile.public_key
-    registration = Registration(
-        node_id=fields.take(NODE_ID, ""),
-        profile=profile,
-        services=fields.take(SERVICES, ""),
-        region=fields.take(REGION, ""),
-        discoverable=fields.take(DISCOVERABLE, True),
-        away_until_at=_read_away(fields, now, away_s_max),
-        key_as_given=given,
-        next_key=fields.take(NEXT_KEY),
-    )
+    address, port, given = fields.take(ADDRESS, ""), fields.take(PORT, 0), fields.take(PUBLIC_KEY, "")
+    addresses, metadata = fields.take(ADDRESSES, ()), fields.take(METADATA, {})
+    node_id, services, region = fields.take(NODE_ID, ""), fields.take(SERVICES, ""), fields.take(REGION, "")
+    discoverable = fields.take(DISCOVERABLE, True)
+    away_until_at = _read_away(fields, now, api.directory.lifecycle.coma_s)
+    next_key = fields.take(NEXT_KEY)
     fields.finish()
+    key = _load_key(api, given)
+    profile = Profile(address, port, given if key is None else key.text, addresses, metadata)
+    registration = Registration(
+        node_id,
+        profile,
+        services,
+        region,
+        discoverable,
+        away_until_at,
+        is_keyed=key is not None,
+        key_as_given=given,
+        next_key=next_key,
+        is_observed=is_observed(origin, profile),
+    )
+    return registration, key
+
+
+def _load_key(api: Api, given: str) -> NodeKey | None:
+    """Return the key in a ``public_key``, or None if it is some text and that is allowed."""
     try:
-        key = load_node_key(given, rsa_bits_min=rsa_bits_min)
+        return load_node_key(given, rsa_bits_min=api.rsa_bits_min)
     except InvalidKey as error:
-        if takes_text and not isinstance(error, RefusedKey):
-            return registration, None
-        raise invalid_key(error) from None
-    return registration._replace(profile=profile._replace(public_key=key.text), is_keyed=True), key
+        if api.prover.strict or isinstance(error, RefusedKey):
+            raise invalid_key(error) from None
+        return None
 
 
 def invalid_key(error: InvalidKey) -> CallerError:
@@ -254,29 +255,30 @@ def _read_away(fields: Fields, now: Now, away_s_max: float) -> float | None:
     return away_until_at
 
 
-def _describe(api: Api, request: Request, registered: Registered, now: Now) -> dict[str, Any]:
+def _describe(api: Api, origin: Origin, registered: Registered, now: Now) -> dict[str, Any]:
     registry, slot = api.directory.nodes.registry, registered.slot
-    record = registry.record(slot)
+    node_id, flags, registered_at = registry.node_id(slot), registry.flags[slot], registry.registered_at[slot]
+    last_seen = rfc3339(registry.last_seen_at[slot])
     document: dict[str, Any] = {
         "status": registered.outcome,
-        "node_id": record.node_id,
+        "node_id": node_id,
         "state": registry.state(slot).wire,
-        "registered_at": rfc3339(record.registered_at),
-        "last_seen": rfc3339(record.last_seen_at),
+        "registered_at": last_seen if registered.outcome == "registered" else rfc3339(registered_at),
+        "last_seen": last_seen,
         "next_heartbeat_due": rfc3339(api.directory.heartbeat_due_at(now, slot)),
         "heartbeat_advice_s": api.directory.pace.advice_s(slot, now.attended_s),
-        "observed_address": api.limits.origin(request).address or None,
-        "identity": identity_of(record.flags),
-        "address_source": address_source_of(record.flags),
-        "key_status": key_status_of(record.flags),
+        "observed_address": origin.address or None,
+        "identity": identity_of(flags),
+        "address_source": address_source_of(flags),
+        "key_status": key_status_of(flags),
         "durable": False,
-        "revision": record.revision,
+        "revision": registry.revision(slot),
     }
     if registered.outcome == "registered":
-        if record.flags & PROVEN:
+        if flags & PROVEN:
             document["message"] = "Welcome. The node is bound to its key: sign every change from now on."
         else:
-            document["claim"] = api.prover.claims.claim(record.node_id, record.registered_at)
+            document["claim"] = api.prover.claims.claim(node_id, registered_at)
             document["message"] = "Welcome. Keep the claim: it proves later changes, and is sent only once."
     elif registered.outcome == "revived":
         document["previous_state"] = registered.previous_state.wire

@@ -30,7 +30,17 @@ from .registration import (
     repeats_absence,
 )
 from .saving import Saving
-from .state.node import DISCOVERABLE, GENERATION_BASE_MAX, HELD, KEYED, LEFT, PROVEN, Profile, Record
+from .state.node import (
+    DISCOVERABLE,
+    GENERATION_BASE_MAX,
+    HELD,
+    KEYED,
+    LEFT,
+    PROVEN,
+    Profile,
+    Record,
+    hash_id,
+)
 
 # The tolerance covers two heartbeats, whatever an operator advises.
 HEARTBEATS_PER_TOLERANCE = 2
@@ -364,7 +374,8 @@ class Directory:
                 "Report it to the operator, who finds it with `openred-central verify`, "
                 "or choose another node_id.",
             )
-        tombstone = nodes.tombstones.of_node(registration.node_id)
+        id_hash = hash_id(registration.node_id)
+        tombstone = nodes.tombstones.get(id_hash)
         next_key = "" if tombstone is None else tombstone.next_key
         takes_over = signed and has_key(registration, next_key)
         if tombstone is not None and not (
@@ -384,13 +395,12 @@ class Directory:
             )
         if breaks(registration, next_key) and not takes_over:
             raise committed(next_key)
-        slot = nodes.registry.next_slot()
         record = new_record(
             registration,
             now,
             self.lifecycle.coma_s,
-            slot=slot,
-            revision=0,
+            slot=nodes.registry.next_slot(),
+            revision=nodes.revision + 1,
             usual_gap_s=self.options.heartbeat_advice_s,
             signed=signed,
         )
@@ -410,18 +420,18 @@ class Directory:
         for freed in giving_way:
             self.expiry.let_go(freed)
             nodes.bury(freed, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
+            record = record._replace(slot=nodes.registry.next_slot(), revision=nodes.revision + 1)
         # The node may have died within the hour, and its tombstone may be gone already.
         self.expiry.silence.began_anew(registration.node_id)
         from_state = State.DEAD if tombstone is not None else State.ABSENT
-        slot = nodes.registry.next_slot()
-        record = record._replace(slot=slot, revision=nodes.next_revision())
-        if nodes.tombstones.may_have_grants(registration.node_id, now.attended_s):
+        nodes.revision = record.revision
+        if nodes.tombstones.may_have_grants(id_hash, now.attended_s):
             # Grants of a former bearer of the name, or of a life that a crash lost, must not be valid here.
             record = record._replace(generation=self._generation_base + record.revision)
         if next_key and not takes_over:
             record = record._replace(next_key=next_key)
-        change = nodes.begin(record, from_state=from_state, at=now.wall_s)
-        return Registered("registered", slot, from_state, 0.0, change)
+        change = nodes.begin(record, id_hash, from_state=from_state, at=now.wall_s)
+        return Registered("registered", record.slot, from_state, 0.0, change)
 
     def _require_bytes(self, bytes_added: int) -> None:
         """Raise `CallerError` 503 ``directory_full`` if there is no room for so many more bytes."""

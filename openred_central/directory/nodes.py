@@ -159,18 +159,20 @@ class Nodes:
         self.revision += 1
         return self.revision
 
-    def begin(self, record: Record, *, from_state: State, at: float) -> int:
-        """Add a new node and lift the tombstone of its name. Return the number of the change."""
-        transition = Transition(
-            at, record.since_s, record.node_id, from_state, State(record.state), Event.REGISTERED.value
-        )
+    def begin(self, record: Record, id_hash: str, *, from_state: State, at: float) -> int:
+        """Add a new node and lift the tombstone of its name. Return the number of the change.
+
+        `id_hash` is the `hash_id` of its id.
+        """
+        # `value` is a slow property.
+        reason: str = Event.REGISTERED._value_
+        transition = Transition(at, record.since_s, record.node_id, from_state, State.ACTIVE, reason)
         if from_state is State.DEAD:
             # Only a later life needs this entry: `registered_at` says when a first life began.
             record = record._replace(history=history_entry(at, from_state, State.ACTIVE, Event.REGISTERED))
         self.registry.insert(record)
         self.place(record.slot)
         self.transitions.add(transition)
-        id_hash = hash_id(record.node_id)
         tombstone = self.tombstones.lift(id_hash)
         # A lifted tombstone that is still to be stored shows that the name had another slot a moment ago.
         if tombstone is None and not self.changes.is_noted(id_hash):

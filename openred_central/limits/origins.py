@@ -50,12 +50,14 @@ class Origin(NamedTuple):
 
     `address` is the client's in its usual form, empty for a peer of the Unix socket without an address from
     a proxy. `keys` are the keys of its limits: the address for IPv4; the /64 and then the /48 for IPv6. No
-    limit applies where `exempt`.
+    limit applies where `exempt`. `network` is what nodes are counted for: the /24 of IPv4, the /56 of IPv6;
+    None without an address.
     """
 
     address: str
     keys: tuple[bytes, ...]
     exempt: bool
+    network: bytes | None
 
 
 class Origins:
@@ -117,12 +119,13 @@ class Origins:
     def _make(self, peer: str) -> Origin:
         address = parse_address(peer)
         if address is None:
-            return Origin(peer, (peer.encode(),), False)
+            return Origin(peer, (peer.encode(),), False, None)
         exempt = any(address in network for network in self._exempt)
         packed = address.packed
         if address.version == 4:
-            return Origin(str(address), (packed,), exempt)
-        return Origin(str(address), (packed[:IPV6_SITE_BYTES], packed[:IPV6_NETWORK_BYTES]), exempt)
+            return Origin(str(address), (packed,), exempt, packed[:3])
+        keys = (packed[:IPV6_SITE_BYTES], packed[:IPV6_NETWORK_BYTES])
+        return Origin(str(address), keys, exempt, packed[:7])
 
 
 def hop_address(hop: str) -> str | None:
@@ -164,20 +167,12 @@ def forwarded_hops(value: str) -> list[str]:
     return []
 
 
-def network_key(origin: Origin) -> bytes | None:
-    """Return the network that nodes are counted for: the /24 of IPv4, the /56 of IPv6; else None."""
-    address = parse_address(origin.address)
-    if address is None:
-        return None
-    return address.packed[: 3 if address.version == 4 else 7]
-
-
 def may_be_at(origin: Origin, address: str) -> bool:
     """Return whether a caller of that origin may be at `address`: a name, or in the same /24 or IPv6 /56.
 
     A caller without an address, at the Unix socket, may be anywhere.
     """
-    network, claimed = network_key(origin), parse_address(address)
+    network, claimed = origin.network, parse_address(address)
     if network is None or claimed is None:
         return True
     return claimed.packed[: len(network)] == network and claimed.version == (4 if len(network) == 3 else 6)

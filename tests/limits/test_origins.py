@@ -18,7 +18,6 @@ from openred_central.limits.origins import (
     hop_address,
     is_at,
     may_be_at,
-    network_key,
     x_forwarded_for_hops,
 )
 
@@ -158,7 +157,7 @@ def test_an_ipv6_client_counts_as_its_64_and_its_48() -> None:
     of = Origins().of
     origin = of("2001:db8:1:2:3:4:5:6", {}.get)
     packed = ipaddress.ip_address("2001:db8:1:2::").packed
-    assert origin == Origin("2001:db8:1:2:3:4:5:6", (packed[:8], packed[:6]), False)
+    assert origin == Origin("2001:db8:1:2:3:4:5:6", (packed[:8], packed[:6]), False, packed[:7])
     assert of("2001:db8:1:2::9", {}.get).keys == origin.keys
     assert of("2001:db8:1:3::9", {}.get).keys[1] == origin.keys[1]
     assert of("2001:db8:1:3::9", {}.get).keys[0] != origin.keys[0]
@@ -180,9 +179,9 @@ def test_exemption_goes_by_the_client_not_by_the_proxy() -> None:
 
 def test_nodes_are_counted_for_the_24_and_the_56() -> None:
     of = Origins().of
-    assert network_key(of("203.0.113.9", {}.get)) == bytes([203, 0, 113])
-    assert network_key(of("2001:db8:1:2ff::1", {}.get)) == bytes.fromhex("20010db8000102")
-    assert network_key(of("", {}.get)) is None
+    assert of("203.0.113.9", {}.get).network == bytes([203, 0, 113])
+    assert of("2001:db8:1:2ff::1", {}.get).network == bytes.fromhex("20010db8000102")
+    assert of("", {}.get).network is None
 
 
 def test_networks_that_are_none_are_refused() -> None:
@@ -207,7 +206,7 @@ def test_networks_that_are_none_are_refused() -> None:
     ],
 )
 def test_caller_may_be_in_its_own_network(origin: str, address: str, possible: bool) -> None:
-    assert may_be_at(Origin(origin, (), False), address) is possible
+    assert may_be_at(Origins().of(origin, {}.get), address) is possible
 
 
 @pytest.mark.parametrize(
@@ -226,4 +225,4 @@ def test_caller_may_be_in_its_own_network(origin: str, address: str, possible: b
     ],
 )
 def test_caller_is_at_its_own_address(origin: str, address: str, there: bool) -> None:
-    assert is_at(Origin(origin, (), False), address) is there
+    assert is_at(Origins().of(origin, {}.get), address) is there

@@ -34,5 +34,6 @@ def check_addresses(origin: Origin, profile: Profile, *, strict: bool) -> None:
 
 def is_observed(origin: Origin, profile: Profile) -> bool:
     """Return whether the caller was seen at the one address of all endpoints of `profile`."""
-    addresses = (profile.address, *(endpoint.address for endpoint in profile.addresses))
-    return all(is_at(origin, address) for address in addresses)
+    return is_at(origin, profile.address) and all(
+        is_at(origin, endpoint.address) for endpoint in profile.addresses
+    )

@@ -15,7 +15,7 @@ from ...directory.state.registry import Registry
 from ...errors import CallerError
 from ...limits.gcra import UNUSED_S, NodeLimit, Policy, Table, Verdict, charge
 from ...limits.network_quota import NetworkQuota
-from ...limits.origins import IPV6_NETWORK_BYTES, Origin, Origins, network_key
+from ...limits.origins import IPV6_NETWORK_BYTES, Origin, Origins
 from ...micro_engine.wire.messages import Request, Response, StreamingResponse
 from ...security.refusals import REASONS
 
@@ -206,16 +206,14 @@ class Limits:
         """Charge a request for tokens or a session; as `charge_heartbeat`."""
         return self._charge_node(self._token, request, slot, proved)
 
-    def charge_new_node(self, request: Request) -> None:
-        """Charge for a node that is about to be added.
+    def charge_new_node(self, origin: Origin) -> None:
+        """Charge for a node that is about to be added from `origin`.
 
         Raises `CallerError` 429 ``rate_limited`` if its network is full, or too many nodes are new in all.
         """
-        origin = self.origin(request)
         if origin.exempt:
             return
-        network = network_key(origin)
-        if network is not None and not self._networks.has_room(network):
+        if origin.network is not None and not self._networks.has_room(origin.network):
             self.refusals.limited(NODES_PER_NETWORK)
             raise CallerError(
                 429,
@@ -232,12 +230,10 @@ class Limits:
             if not verdict.allowed:
                 raise self._refusal(self._new_nodes, verdict, "new nodes in all")
 
-    def node_added(self, request: Request, slot: int) -> None:
-        """Count the node that was just added for its network."""
-        origin = self.origin(request)
-        network = network_key(origin)
-        if network is not None and not origin.exempt:
-            self._networks.enter(network, slot, self._registry.registered_at[slot])
+    def node_added(self, origin: Origin, slot: int) -> None:
+        """Count the node that was just added for the network of `origin`."""
+        if origin.network is not None and not origin.exempt:
+            self._networks.enter(origin.network, slot, self._registry.registered_at[slot])
 
     def _charge_node(self, limits: _ByNode | None, request: Request, slot: int, proved: bool) -> HeaderFields:
         limit = self._limit_of(limits, request, proved)

@@ -114,15 +114,18 @@ class Fields:
         A required field that was not sent is wrong.
         """
         name, alias = field.name, field.alias
-        if field.required and not self.has(field):
-            self._wrong[name] = "is required"
+        if name not in self._document:
+            if alias is not None and alias in self._document:
+                return self._read(alias, field.read, default)
+            if field.required:
+                self._wrong[name] = "is required"
             return default
-        taken = self._read(name, field.read, default) if name in self._document else default
+        taken = self._read(name, field.read, default)
         if alias is None or alias not in self._document:
             return taken
         older = self._read(alias, field.read, default)
         # Compares the values read: those sent may be nested deeper than Python can compare.
-        if name in self._document and older != taken and not self._wrong.keys() & {name, alias}:
+        if older != taken and not self._wrong.keys() & {name, alias}:
             self._wrong[name] = f"differs from {alias}, its older spelling; send only {name}"
         return older
 

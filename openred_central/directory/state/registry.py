@@ -177,6 +177,10 @@ class Registry:
         """Return the `Record.generation` of the node in `slot`."""
         return self._key_changes[slot][0] if slot in self._key_changes else 0
 
+    def revision(self, slot: int) -> int:
+        """Return the `Record.revision` of the node in `slot`."""
+        return self._revisions[slot]
+
     def next_key(self, slot: int) -> str:
         """Return the `Record.next_key` of the node in `slot`."""
         return self._key_changes[slot][1] if slot in self._key_changes else ""
@@ -255,9 +259,9 @@ class Registry:
             raise InternalBug(f"cannot insert {record.node_id!r} into slot {record.slot}")
         if self._free:
             self._free.pop()
+            self._write(record)
         else:
-            self._grow()
-        self._write(record)
+            self._append(record)
 
     def put(self, record: Record) -> None:
         """Write a node that is not registered to any free slot.
@@ -417,13 +421,21 @@ class Registry:
         for column in (*self._columns, self._digests, self.set_ids):
             column.append(0)
 
+    def _append(self, record: Record) -> None:
+        """Write a new node behind all slots: cheaper than to append an empty slot and write that."""
+        digest, set_id = self._enter(record)
+        self._node_ids.append(record.node_id)
+        self.profiles.append(record.profile)
+        self.histories.append(record.history)
+        for column, value in zip(self._columns, record[2:10], strict=True):
+            column.append(value)
+        self._digests.append(digest)
+        self.set_ids.append(set_id)
+        self._pass_barred()
+
     def _write(self, record: Record) -> None:
+        digest, set_id = self._enter(record)
         slot = record.slot
-        shard = shard_of(record.node_id, self.shards_count)
-        digest = record_digest(record)
-        self._shards[shard][record.node_id] = slot
-        self.shard_digests[shard] = (self.shard_digests[shard] + digest) & DIGEST_MASK
-        self.state_counts[record.state] += 1
         self._node_ids[slot] = record.node_id
         self.profiles[slot] = record.profile
         self.states[slot] = record.state
@@ -435,16 +447,26 @@ class Registry:
         self.usual_gap_s[slot] = record.usual_gap_s
         self._revisions[slot] = record.revision
         self._digests[slot] = digest
-        self.set_ids[slot] = self.sets.acquire(record.services, record.region)
+        self.set_ids[slot] = set_id
+        self.histories[slot] = record.history
+
+    def _enter(self, record: Record) -> tuple[int, int]:
+        """Count a record, and hold what has no column. Return its digest and the number of its set."""
+        slot, node_id = record.slot, record.node_id
+        shard = shard_of(node_id, self.shards_count)
+        digest = record_digest(record)
+        self._shards[shard][node_id] = slot
+        self.shard_digests[shard] = (self.shard_digests[shard] + digest) & DIGEST_MASK
+        self.state_counts[record.state] += 1
         if record.away_until_s or record.away_from_s:
             self.away[slot] = (record.away_from_s, record.away_until_s)
         if record.generation or record.next_key:
             self._key_changes[slot] = (record.generation, record.next_key)
-        self.histories[slot] = record.history
-        self._text_bytes += self.text_bytes(slot)
+        self._text_bytes += text_bytes(node_id, record.profile, record.history, record.next_key)
+        return digest, self.sets.acquire(record.services, record.region)
 
     def _unwrite(self, slot: int) -> None:
-        """Undo what `_write` counted and held for the record in `slot`."""
+        """Undo what `_enter` counted and held for the record in `slot`."""
         shard = shard_of(self.node_id(slot), self.shards_count)
         self.shard_digests[shard] = (self.shard_digests[shard] - self._digests[slot]) & DIGEST_MASK
         self.state_counts[self.states[slot]] -= 1

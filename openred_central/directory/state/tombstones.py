@@ -172,9 +172,9 @@ class Tombstones:
         self.note_gone(now_s)
         return self.lift(first.id_hash)
 
-    def may_have_grants(self, node_id: str, now_s: float) -> bool:
+    def may_have_grants(self, id_hash: str, now_s: float) -> bool:
         """Return whether something granted to an earlier bearer of the name may still be valid at `now_s`."""
-        return now_s < self._grants_end_s or self.of_node(node_id) is not None
+        return now_s < self._grants_end_s or self.get(id_hash) is not None
 
     def note_gone(self, now_s: float) -> None:
         """Remember that a tombstone is gone whose node may have been granted something until `now_s`.

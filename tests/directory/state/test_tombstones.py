@@ -91,21 +91,21 @@ def test_a_tombstone_of_any_of_many_names_is_found() -> None:
 def test_a_name_is_remembered_while_its_tokens_may_be_valid() -> None:
     assert GRANTED_S_MAX >= LIFETIME_S_MAX
     tombstones = Tombstones(tombstone_s=100.0, count_max=10)
-    assert not tombstones.may_have_grants("a", 0.0)
+    assert not tombstones.may_have_grants(hash_id("a"), 0.0)
     tombstones.put_up(tombstone("a", 5.0), 5.0)
-    assert tombstones.may_have_grants("a", 6.0)
-    assert not tombstones.may_have_grants("b", 6.0)
+    assert tombstones.may_have_grants(hash_id("a"), 6.0)
+    assert not tombstones.may_have_grants(hash_id("b"), 6.0)
     assert tombstones.pop_expired(107.0) is not None
-    assert tombstones.may_have_grants("a", 107.0 + GRANTED_S_MAX - 0.1)
-    assert not tombstones.may_have_grants("a", 107.0 + GRANTED_S_MAX)
+    assert tombstones.may_have_grants(hash_id("a"), 107.0 + GRANTED_S_MAX - 0.1)
+    assert not tombstones.may_have_grants(hash_id("a"), 107.0 + GRANTED_S_MAX)
 
 
 def test_a_crowded_out_tombstone_is_remembered() -> None:
     tombstones = Tombstones(tombstone_s=100_000.0, count_max=1)
     tombstones.put_up(tombstone("a", 5.0), 5_000.0)
     assert tombstones.put_up(tombstone("b", 6.0), 6_000.0)
-    assert tombstones.may_have_grants("a", 6_000.0 + GRANTED_S_MAX - 0.1)
-    assert not tombstones.may_have_grants("a", 6_000.0 + GRANTED_S_MAX)
+    assert tombstones.may_have_grants(hash_id("a"), 6_000.0 + GRANTED_S_MAX - 0.1)
+    assert not tombstones.may_have_grants(hash_id("a"), 6_000.0 + GRANTED_S_MAX)
 
 
 def test_name_that_dies_again_and_again_takes_no_memory() -> None:
