@@ -20,6 +20,7 @@ ED25519_KEY_BYTES = 32
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 TOKEN_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 ENTITY_TAG_BYTES = 16
+_LENGTH = struct.Struct("<Q").pack
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -74,16 +75,16 @@ def pre_authentication_encoding(*pieces: bytes) -> bytes:
     The count and every length precede what they count as 64-bit little-endian numbers (PASETO, "Common
     Implementation Details", PAE).
     """
-    encoded = struct.pack("<Q", len(pieces))
+    encoded = _LENGTH(len(pieces))
     for piece in pieces:
-        encoded += struct.pack("<Q", len(piece)) + piece
+        encoded += _LENGTH(len(piece)) + piece
     return encoded
 
 
 def key_text(spki: bytes) -> str:
     """Return the canonical text of a key: base64 of the 32 bytes for Ed25519, of the DER for other keys."""
     content = spki.removeprefix(ED25519_SPKI_PREFIX)
-    return base64.b64encode(content).decode("ascii")
+    return binascii.b2a_base64(content, newline=False).decode("ascii")
 
 
 def spki_of(text: str) -> bytes:
