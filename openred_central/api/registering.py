@@ -6,6 +6,7 @@ from typing import Any
 
 from ..clock import Now
 from ..directory.directory import Registered
+from ..directory.lifecycle import WIRE_NAMES
 from ..directory.registration import Registration
 from ..directory.state.node import PROVEN, Profile
 from ..errors import CallerError
@@ -14,8 +15,9 @@ from ..micro_engine.wire.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
 from ..wording import rfc3339
 from .caller.addresses import check_addresses, is_observed
-from .caller.proving import BY_KEY
+from .caller.proving import BY_KEY, NOTHING, Shown
 from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SIGNATURE, Endpoint, Reply
+from .fast_registration import register_plainly
 from .service import Api
 from .wire import schemas, values
 from .wire.describing import address_source_of, identity_of, key_status_of
@@ -93,18 +95,15 @@ KEY_CHANGED = thing(
 
 
 async def register(api: Api, request: Request) -> Response:
-    fields, now, origin = Fields.of_body(request.json()), api.now(), api.limits.origin(request)
-    registration, key = _read_registration(api, fields, origin, now)
-    check_addresses(origin, registration.profile, strict=api.prover.strict)
-    known = api.directory.nodes.registry.slot_of(registration.node_id)
-    permit = api.prover.for_registration(request, registration, key, known, now)
-    if known is None:
-        api.limits.charge_new_node(origin)
-    registered = api.directory.register(registration, proved=permit.proved, signed=permit.signed, now=now)
+    body, origin, now = request.json(), api.limits.origin(request), api.now()
+    registered = register_plainly(api, request, body, origin, now) if api.fast_path else None
+    shown = NOTHING
+    if registered is None:
+        registered, shown = _register(api, request, body, origin, now)
     if registered.outcome == "registered":
         api.limits.node_added(origin, registered.slot)
     document = _describe(api, origin, registered, now)
-    if session := api.prover.fresh_session(permit.shown, registered.slot, now):
+    if session := api.prover.fresh_session(shown, registered.slot, now):
         document["session"] = session
     durable = document["durable"] = await api.saved(registered.change)
     status = api.status(201 if registered.outcome == "registered" else 200, durable=durable)
@@ -113,6 +112,18 @@ async def register(api: Api, request: Request) -> Response:
     elif not durable:
         document["message"] += " This directory keeps nothing over a restart."
     return Response.json(document, status=status)
+
+
+def _register(api: Api, request: Request, body: Any, origin: Origin, now: Now) -> tuple[Registered, Shown]:
+    """Register the node of a `body`. Return the result, and the proof in the request."""
+    registration, key = _read_registration(api, Fields.of_body(body), origin, now)
+    check_addresses(origin, registration.profile, strict=api.prover.strict)
+    known = api.directory.nodes.registry.slot_of(registration.node_id)
+    permit = api.prover.for_registration(request, registration, key, known, now)
+    if known is None:
+        api.limits.charge_new_node(origin)
+    registered = api.directory.register(registration, proved=permit.proved, signed=permit.signed, now=now)
+    return registered, permit.shown
 
 
 REGISTER = Endpoint(
@@ -262,7 +273,7 @@ def _describe(api: Api, origin: Origin, registered: Registered, now: Now) -> dic
     document: dict[str, Any] = {
         "status": registered.outcome,
         "node_id": node_id,
-        "state": registry.state(slot).wire,
+        "state": WIRE_NAMES[registry.states[slot]],
         "registered_at": last_seen if registered.outcome == "registered" else rfc3339(registered_at),
         "last_seen": last_seen,
         "next_heartbeat_due": rfc3339(api.directory.heartbeat_due_at(now, slot)),

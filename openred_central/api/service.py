@@ -84,7 +84,7 @@ class Api:
     whether its content survives a restart. `figures` returns figures of other parts for ``GET /stats``;
     `endpoints` are methods and paths; `documents` describe them; `stopping` returns whether the server is
     stopping; `broadcast` serves subscribers; `front_page` is the dashboard. The one discovery that walks over
-    very many nodes holds `walks`.
+    very many nodes holds `walks`. `fast_path` allows prepared and plain ways beside the ordinary ones.
     """
 
     directory: Directory
@@ -109,6 +109,7 @@ class Api:
     front_page: Callable[[], Awaitable[StaticDocument]]
     stopping: Callable[[], bool]
     broadcast: Broadcast
+    fast_path: bool = True
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def status(self, status: int, *, durable: bool) -> int:

@@ -421,15 +421,27 @@ class Directory:
             self.expiry.let_go(freed)
             nodes.bury(freed, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
             record = record._replace(slot=nodes.registry.next_slot(), revision=nodes.revision + 1)
-        # The node may have died within the hour, and its tombstone may be gone already.
-        self.expiry.silence.began_anew(registration.node_id)
+        if next_key and not takes_over:
+            record = record._replace(next_key=next_key)
         from_state = State.DEAD if tombstone is not None else State.ABSENT
+        return self.add(record, id_hash, now, from_state=from_state)
+
+    def is_crowded(self, bytes_added: int) -> bool:
+        """Return whether the room may be short for one more node, which takes `bytes_added` more bytes."""
+        return self._crowding.is_crowded(bytes_added)
+
+    def add(self, record: Record, id_hash: str, now: Now, *, from_state: State = State.ABSENT) -> Registered:
+        """Add a new node that nothing keeps out; `id_hash` is the `hash_id` of its id.
+
+        `record` has the slot and the revision that come next.
+        """
+        nodes = self.nodes
+        # The node may have died within the hour, and its tombstone may be gone already.
+        self.expiry.silence.began_anew(record.node_id)
         nodes.revision = record.revision
         if nodes.tombstones.may_have_grants(id_hash, now.attended_s):
             # Grants of a former bearer of the name, or of a life that a crash lost, must not be valid here.
             record = record._replace(generation=self._generation_base + record.revision)
-        if next_key and not takes_over:
-            record = record._replace(next_key=next_key)
         change = nodes.begin(record, id_hash, from_state=from_state, at=now.wall_s)
         return Registered("registered", record.slot, from_state, 0.0, change)
 

@@ -187,6 +187,7 @@ class Assembly(NamedTuple):
             front_page=Once(make_front_page),
             stopping=stopping,
             broadcast=broadcast,
+            fast_path=self.configuration.fast_path,
         )
 
     def operators(self) -> Operators | None:

@@ -108,6 +108,7 @@ class World:
         limits: LimitOptions = UNLIMITED,
         strict: bool = False,
         mint: Mint | None = None,
+        fast_path: bool = True,
     ) -> None:
         self.clock = VirtualClock()
         self.random = random.Random(seed)
@@ -168,6 +169,7 @@ class World:
                 self.clock.wall_s,
                 subscribers_max=3,
             ),
+            fast_path=fast_path,
         )
         self.router = Router(1024 * 1024)
         install(Routes(self.router), self.api)  # type: ignore[arg-type]

@@ -330,14 +330,21 @@ class Crowding:
         self._bytes_max = bytes_max
         self._next_slot = 0
 
+    def is_crowded(self, bytes_added: int) -> bool:
+        """Return whether one more node, which takes `bytes_added` more bytes, would find little room."""
+        registry = self._registry
+        return is_crowded(len(registry), self._nodes_max) or is_crowded(
+            registry.bytes_held + bytes_added, self._bytes_max
+        )
+
     def who_makes_room(self, bytes_added: int, now_s: float) -> list[int]:
         """Return up to `GIVEN_UP_MAX` slots to free at attended time `now_s`; none unless it is crowded.
 
         The room is for one more node, which takes `bytes_added` more bytes.
         """
-        nodes, held = len(self._registry), self._registry.bytes_held
-        if not (is_crowded(nodes, self._nodes_max) or is_crowded(held + bytes_added, self._bytes_max)):
+        if not self.is_crowded(bytes_added):
             return []
+        nodes, held = len(self._registry), self._registry.bytes_held
         is_full = nodes >= self._nodes_max or held + bytes_added > self._bytes_max
         found: list[int] = []
         for slot in self._round(LOOKED_AT_WHEN_FULL if is_full else LOOKED_AT):
