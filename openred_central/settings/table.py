@@ -90,7 +90,11 @@ class Settings:
     access_log: float = number(
         0.0, 0.0, 1.0, "Share of the requests that get a line in the log; 0: none, 1: all."
     )
-    fast_path: bool = switch(True, "Answer repeated heartbeats without parser, router and handler.")
+    fast_path: bool = switch(
+        True,
+        "Answer repeated heartbeats without parser, router and handler, and read usual registrations by one "
+        "flat check.",
+    )
 
     database: str = path("data/openred.db", "Path of the database; `memory:` stores nothing.", word="memory:")
     flush_interval_s: float = duration(
