@@ -56,6 +56,7 @@ WORLDS = (
     {"nodes_bytes_max": 700},
     {"strict": True},
     {"store_durable": False},
+    {"rsa_bits_min": 4_096},
 )
 
 
@@ -153,6 +154,7 @@ def sent(peer: str = PEERS[0], headers: dict[str, str] | None = None, **fields: 
 @example({}, {}, [sent(region="eu"), sent(port=7_001)])
 @example({}, {}, [sent(address=PEERS[0]), sent(node_id="bob", public_key=f" {KEYS[0]}"), ("save",)])
 @example({}, {}, [sent(node_id="bob", public_key=rsa_key().public_text), ("send", b"[]", PEERS[0], {})])
+@example({}, {"rsa_bits_min": 4_096}, [sent(public_key=rsa_key().public_text)])
 @given(st.sampled_from(LIMITS), st.sampled_from(WORLDS), STEPS)
 def test_fast_path_cannot_be_seen(
     limits: dict[str, Any], options: dict[str, Any], steps: list[tuple[Any, ...]]

@@ -109,6 +109,7 @@ class World:
         strict: bool = False,
         mint: Mint | None = None,
         fast_path: bool = True,
+        rsa_bits_min: int = RSA_BITS_MIN,
     ) -> None:
         self.clock = VirtualClock()
         self.random = random.Random(seed)
@@ -145,7 +146,7 @@ class World:
             directory=self.directory,
             prover=self.prover,
             limits=self.limits,
-            rsa_bits_min=RSA_BITS_MIN,
+            rsa_bits_min=rsa_bits_min,
             mint=mint or NoMint(),
             recent_tokens=RecentTokens(),
             revocations=Revocations(),
