@@ -111,11 +111,19 @@ def _take_others(
 def learn(request: Request, route: Route, section: bytes) -> None:
     """Prepare what answers further requests like `request`, if one with such a header `section` came before.
 
-    HTTP/1.0 takes the ordinary way: its sections need no Host.
+    HTTP/1.0 takes the ordinary way: its sections need no Host. So does the last request of a connection,
+    and one with an empty `section`, which was long: requests of any sections would equal it.
     """
-    if route.prepare is None or request.version != 11 or len(section) > SECTION_BYTES_MAX:
+    if (
+        route.prepare is None
+        or request.version != 11
+        or not request.keep_alive
+        or len(section) > SECTION_BYTES_MAX
+    ):
         return
     essence = _essence(section)
+    if not essence:
+        return
     if essence not in route.seen:
         if len(route.seen) >= SECTIONS_MAX:
             route.seen.clear()

@@ -368,6 +368,31 @@ def test_section_without_host_is_refused_in_http_1_1(world: World, beats: Beats)
     assert answer.status == 400
 
 
+@pytest.mark.parametrize(
+    "fields", [["X-Long: " + "x" * 3_000], ["X:"] * (HEADER_FIELDS_MAX - 1)], ids=["bytes", "fields"]
+)
+def test_excessive_sections_make_no_other_known(world: World, beats: Beats, fields: list[str]) -> None:
+    repeat(world, *fields)
+    assert world.send(b"POST /beat/c HTTP/1.1\r\n") == b""
+    (answer,) = answers(world.send(b"Host: test\r\nVia: \x00\r\n\r\n"))
+    assert answer.status == 400
+    other = FakeTransport(world.loop)
+    world.call(world.connect(other).data_received, beat("c", "Via: \x00"))
+    (answer,) = answers(other.sent)
+    assert answer.status == 400
+    assert (beats.prepared, beats.taken) == ([], [])
+
+
+def test_last_request_of_a_connection_is_always_the_last(world: World, beats: Beats) -> None:
+    for name in "abcd":
+        transport = FakeTransport(world.loop)
+        world.call(world.connect(transport).data_received, beat(name, "Connection: close"))
+        (answer,) = answers(transport.sent)
+        assert answer.headers["connection"] == "close"
+        assert transport.ended
+    assert beats.taken == []
+
+
 def test_answer_of_a_waiting_handler_comes_first(world: World, beats: Beats) -> None:
     repeat(world)
     assert world.send(get("/waiting/x")) == b""
