@@ -173,7 +173,7 @@ class Nodes:
         self.registry.insert(record)
         self.place(record.slot)
         self.transitions.add(transition)
-        tombstone = self.tombstones.lift(id_hash)
+        tombstone = self.tombstones.lift(id_hash) if from_state is State.DEAD else None
         # A lifted tombstone that is still to be stored shows that the name had another slot a moment ago.
         if tombstone is None and not self.changes.is_noted(id_hash):
             return self.changes.note(record.slot)
