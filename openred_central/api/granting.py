@@ -13,7 +13,7 @@ from ..security.tokens.link import Side, new_pair, new_token
 from ..security.tokens.revocations import RecentToken
 from ..security.tokens.tokens import Busy, PeerToken, lifetime_s
 from ..wording import rfc3339
-from .caller.proving import Means, Shown
+from .caller.proving import NOTHING, Means, Shown
 from .endpoint import CLAIM, LIMITED, PROOF, SIGNATURE, Endpoint, Reply
 from .endpoint import SESSION as BY_SESSION
 from .service import Api
@@ -74,9 +74,10 @@ async def grant(api: Api, request: Request) -> Response:
         return _session(api, request, shown, slot, now)
     registry = api.directory.nodes.registry
     peer = None if peer_id is None else _side(registry.record(api.directory.visible_slot(peer_id)))
-    limits = api.limits.charge_token(request, slot, proved=bool(shown))
+    is_proved = shown is not NOTHING
+    limits = api.limits.charge_token(request, slot, proved=is_proved)
     bound: dict[str, bool] = {}
-    if shown:
+    if is_proved:
         api.directory.heartbeat(slot, now)
         if shown.means is Means.KEY and not api.prover.is_bound(slot):
             bound["durable"] = await api.saved(api.directory.bind(slot))
@@ -137,7 +138,7 @@ def tokens_unavailable(retry_after_s: int) -> CallerError:
 def _session(api: Api, request: Request, shown: Shown, slot: int, now: Now) -> Response:
     if shown.means is not Means.KEY:
         raise api.prover.missing(request, now)
-    limits = api.limits.charge_token(request, slot, proved=bool(shown))
+    limits = api.limits.charge_token(request, slot, proved=True)
     node_id = api.directory.nodes.registry.node_id(slot)
     api.directory.heartbeat(slot, now)
     document = {

@@ -53,7 +53,7 @@ async def heartbeat(api: Api, request: Request, node_id: str) -> Response:
         return await _update(api, request, node_id, now)
     slot = api.directory.slot(node_id, now)
     shown = api.prover.for_sign_of_life(request, slot, now)
-    limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
+    limits = api.limits.charge_heartbeat(request, slot, proved=shown is not NOTHING)
     previous = api.directory.heartbeat(slot, now)
     session, change = _grant(api, shown, slot, now) if shown is not NOTHING else (None, None)
     body = _describe(api, node_id, slot, previous, now, session)
@@ -89,7 +89,7 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     changed = api.directory.amended(slot, registration, now)
     # A change needs a proof also from a node that is asleep, before the change revives it.
     shown = (api.prover.require if changed else api.prover.for_sign_of_life)(request, slot, now)
-    limits = api.limits.charge_heartbeat(request, slot, proved=bool(shown))
+    limits = api.limits.charge_heartbeat(request, slot, proved=shown is not NOTHING)
     # Amends first: if there is no room, nothing has happened.
     change = api.directory.amend(changed) if changed else None
     body = _describe(api, node_id, slot, api.directory.heartbeat(slot, now), now)

@@ -15,7 +15,7 @@ from ..micro_engine.wire.messages import Request, Response
 from ..security.node_keys import InvalidKey, NodeKey, RefusedKey, load_node_key
 from ..wording import rfc3339
 from .caller.addresses import check_addresses, is_observed
-from .caller.proving import BY_KEY, NOTHING, Shown
+from .caller.proving import NOTHING, Means, Shown
 from .endpoint import CLAIM, LIMITED, PENDING, PROOF, SIGNATURE, Endpoint, Reply
 from .fast_registration import register_plainly
 from .service import Api
@@ -177,7 +177,7 @@ async def change_key(api: Api, request: Request, node_id: str) -> Response:
         "key_generation": record.generation,
         "next_key": next_key or None,
         "revision": record.revision,
-        "session": api.prover.fresh_session(BY_KEY, slot, now),
+        "session": api.prover.fresh_session(Shown(Means.KEY, key_id=key.key_id), slot, now),
         "message": "The new key counts; the former key and its grants are void.",
     }
     durable = document["durable"] = await api.saved(change)

@@ -26,10 +26,7 @@ _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9](?:[a-z0-9._-]{0,252})))
 def signed_authority(authority: str) -> str:
     """Return `authority` as signatures cover it: lower-case, without port 80 or 443 (RFC 9421 §2.2.3)."""
     authority = authority.lower()
-    for port in _DEFAULT_PORTS:
-        if authority.endswith(port):
-            return authority.removesuffix(port)
-    return authority
+    return authority.rpartition(":")[0] if authority.endswith(_DEFAULT_PORTS) else authority
 
 
 class Authorities:

@@ -21,9 +21,9 @@ from ..clock import Now
 from .refusals import ProofError
 from .signatures import AGE_S_MAX, Proof
 
-ENTRY_BYTES = 16
 _NONCE_HASH_BYTES = 8
-_NAME_BYTES = 12
+_ENTRY = struct.Struct(f">I{_NONCE_HASH_BYTES}sI")
+ENTRY_BYTES = _ENTRY.size
 ENTRIES_MAX = 16
 # A full table refuses nodes that have no ring yet: to forget one would let a proof in again.
 RINGS_MAX = 524_288
@@ -34,15 +34,9 @@ def admit(ring: bytes, created: int, nonce: str, now: Now) -> bytes:
 
     Raises `ProofError` ``replayed`` where the entry is in there, ``too_many_proofs`` where it has no room.
     """
-    name = (
-        struct.pack(">I", created) + hashlib.blake2b(nonce.encode(), digest_size=_NONCE_HASH_BYTES).digest()
-    )
-    live = [
-        entry
-        for entry in (ring[start : start + ENTRY_BYTES] for start in range(0, len(ring), ENTRY_BYTES))
-        if _is_live(entry, now)
-    ]
-    if any(entry.startswith(name) for entry in live):
+    nonce_hash = hashlib.blake2b(nonce.encode(), digest_size=_NONCE_HASH_BYTES).digest()
+    live = _live(ring, now)
+    if any(entry[:2] == (created, nonce_hash) for entry in live):
         raise ProofError("replayed", "This request was accepted before. Sign again, with a fresh nonce.")
     if len(live) >= ENTRIES_MAX:
         raise ProofError(
@@ -51,13 +45,14 @@ def admit(ring: bytes, created: int, nonce: str, now: Now) -> bytes:
             "Wait, and use a session for heartbeats.",
         )
     until_s = now.monotonic_s + max(0.0, created + AGE_S_MAX - now.wall_s)
-    return b"".join([*live, name, struct.pack(">I", math.ceil(until_s))])
+    live.append((created, nonce_hash, math.ceil(until_s)))
+    return b"".join([_ENTRY.pack(*entry) for entry in live])
 
 
-def _is_live(entry: bytes, now: Now) -> bool:
-    """Return whether one of the clocks says that the signature may still be accepted."""
-    created, until_s = int.from_bytes(entry[:4]), int.from_bytes(entry[_NAME_BYTES:])
-    return created >= now.wall_s - AGE_S_MAX or until_s > now.monotonic_s
+def _live(ring: bytes, now: Now) -> list[tuple[int, bytes, int]]:
+    """Return the entries of `ring` whose signature, by one of the clocks, may still be accepted."""
+    oldest_at, now_s = now.wall_s - AGE_S_MAX, now.monotonic_s
+    return [entry for entry in _ENTRY.iter_unpack(ring) if entry[0] >= oldest_at or entry[2] > now_s]
 
 
 class ReplayRings:
@@ -89,9 +84,7 @@ class ReplayRings:
         forgotten = 0
         while self._rings and forgotten < limit:
             name, ring = next(iter(self._rings.items()))
-            if any(
-                _is_live(ring[start : start + ENTRY_BYTES], now) for start in range(0, len(ring), ENTRY_BYTES)
-            ):
+            if _live(ring, now):
                 break
             del self._rings[name]
             forgotten += 1

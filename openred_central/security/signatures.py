@@ -53,6 +53,13 @@ _NEXT = re.compile(r"[ \t]*,[ \t]*")
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):", re.ASCII)
 _NONCE_CHARACTERS_MIN = 16
 _NONCE_CHARACTERS_MAX = 64
+# Signature-Input of a request without body with the parameters in the order of the documents.
+_USUAL = re.compile(
+    rf"({_LABEL})=({re.escape(WITHOUT_BODY)};created=([1-9][0-9]{{8,9}})"
+    rf';nonce="([!#-\[\]-~]{{{_NONCE_CHARACTERS_MIN},{_NONCE_CHARACTERS_MAX}}})"'
+    rf';keyid="({KEY_ID.pattern})";tag="{TAG}")',
+    re.ASCII,
+)
 
 # Headers that must not come twice: nobody could say which of two was signed.
 _ONCE = frozenset({"host", "signature", "signature-input", "content-digest", "content-length"})
@@ -110,6 +117,9 @@ def read_signature(message: Message) -> Signature:
     Raises `ProofError` ``proof_required`` where there is none, and ``signature_syntax`` where it is not of
     this profile.
     """
+    usual = read_usual(message)
+    if usual is not None:
+        return usual
     signatures = _read(message)
     if len(signatures) != 1:
         raise _syntax(f"The request has {len(signatures)} signatures, allowed is one.")
@@ -174,19 +184,16 @@ def check_proof(signature: Signature, message: Message, spki: bytes) -> Proof:
         )
     check_digest(signature.digest, message.body)
     # The default port depends on the scheme, which a proxy may have changed: try both spellings.
-    authorities = dict.fromkeys([signed_authority(message.authority), message.authority.lower()])
-    bases = [
-        request_base(message.method, authority, message.path, signature.digest, signature.parameters)
-        for authority in authorities
-    ]
-    if not any(verify(spki, signature.signature, base) for base in bases):
-        raise ProofError(
-            "bad_signature",
-            "The signature does not fit the request. It must be of the signature base for "
-            f"{message.method} {signed_authority(message.authority)} {message.path}, all as it was sent. "
-            f"{HOST_CHANGED}",
-        )
-    return Proof(signature.key_id, signature.created, signature.nonce)
+    for authority in dict.fromkeys((signed_authority(message.authority), message.authority.lower())):
+        base = request_base(message.method, authority, message.path, signature.digest, signature.parameters)
+        if verify(spki, signature.signature, base):
+            return Proof(signature.key_id, signature.created, signature.nonce)
+    raise ProofError(
+        "bad_signature",
+        "The signature does not fit the request. It must be of the signature base for "
+        f"{message.method} {signed_authority(message.authority)} {message.path}, all as it was sent. "
+        f"{HOST_CHANGED}",
+    )
 
 
 def check_digest(digest: str, body: bytes) -> None:
@@ -208,25 +215,16 @@ def check_digest(digest: str, body: bytes) -> None:
         raise ProofError("digest_mismatch", "Content-Digest is not the SHA-256 of the body that arrived.")
 
 
-def signature_base(components: Iterable[tuple[str, str]], parameters: str) -> bytes:
-    """Return the bytes that are signed (RFC 9421 §2.5).
-
-    `components` are pairs of an identifier, with its quotes and parameters, and its value; `parameters` is
-    the list of the identifiers and all after it.
-    """
-    lines = [f"{identifier}: {value}" for identifier, value in components]
-    return "\n".join([*lines, f'"@signature-params": {parameters}']).encode("ascii")
-
-
 def request_base(method: str, authority: str, path: str, digest: str, parameters: str) -> bytes:
-    """Return the signature base of a request in this profile. `digest` is empty where it has no body.
+    """Return the bytes that are signed of a request in this profile (RFC 9421 §2.5).
 
-    `authority` is as `signed_authority` returns it.
+    `authority` is as `signed_authority` returns it; `digest` is empty where there is no body; `parameters` is
+    the list of the components and all after it.
     """
-    components = [('"@method"', method), ('"@authority"', authority), ('"@path"', path)]
+    covered = f'"@method": {method}\n"@authority": {authority}\n"@path": {path}\n'
     if digest:
-        components.append(('"content-digest"', digest))
-    return signature_base(components, parameters)
+        covered += f'"content-digest": {digest}\n'
+    return f'{covered}"@signature-params": {parameters}'.encode("ascii")
 
 
 def content_digest(body: bytes) -> str:
@@ -237,6 +235,29 @@ def content_digest(body: bytes) -> str:
 def accept_signature(*, with_body: bool) -> str:
     """Return the ``Accept-Signature`` that asks for a signature of this profile (RFC 9421 §5.1)."""
     return f'{LABEL}={WITH_BODY if with_body else WITHOUT_BODY};created;nonce;keyid;tag="{TAG}"'
+
+
+def read_usual(message: Message) -> Signature | None:
+    """Return the signature of a request without body if it has the usual form, None if `_read` has to see."""
+    if message.body or message.query or not message.authority:
+        return None
+    fields = dict(message.fields)
+    covered = f"{message.method} {message.authority} {message.path}"
+    if (
+        len(fields) != len(message.fields)
+        or not covered.isprintable()
+        or not "".join((covered, *fields.values())).isascii()
+    ):
+        return None
+    stated = _USUAL.fullmatch(fields.get("signature-input", ""))
+    given = _BYTES.fullmatch(fields.get("signature", ""))
+    if stated is None or given is None:
+        return None
+    label, parameters, created, nonce, key = stated.groups()
+    if label != given[1] or int(created) > _UINT32_MAX:
+        return None
+    signature = _decode(given[2], "Signature")
+    return Signature(label, int(created), None, nonce, key, None, parameters, signature, "")
 
 
 def _read(message: Message) -> list[Signature]:

@@ -40,9 +40,8 @@ def mint(now_s: float = NOW, signed_s: float = NOW, generation: int = 0) -> str:
 
 def test_session_is_a_128_bit_mac_over_its_content() -> None:
     text = mint(generation=7)
-    numbers = [b"1800000300", b"1800000000", b"7"]
-    message = pre_authentication_encoding(b"openred/3 session", b"node-1", KEY_ID.encode(), *numbers)
-    mac = hmac.new(KEY, message, hashlib.sha256).digest()[:16]
+    content = f"node-1 {KEY_ID} or3s.1800000300.1800000000.7"
+    mac = hashlib.blake2b(content.encode(), digest_size=16, key=KEY).digest()
     assert text == f"or3s.1800000300.1800000000.7.{base64url(mac)}"
     assert re.fullmatch(r"or3s(\.\d+){3}\.[A-Za-z0-9_-]{22}", text)
     assert len(text) == 51

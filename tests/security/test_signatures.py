@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import random
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.encoding import pre_authentication_encoding
+from openred_central.security import signatures
 from openred_central.security.node_keys import load_node_key, verify
 from openred_central.security.refusals import ProofError
 from openred_central.security.signatures import (
@@ -28,8 +30,8 @@ from openred_central.security.signatures import (
     content_digest,
     read_rotation,
     read_signature,
+    read_usual,
     request_base,
-    signature_base,
 )
 from openred_central.security.signing import PrivateKey, rotation_headers, signed_headers
 from tests.support.signed_requests import (
@@ -44,6 +46,7 @@ from tests.support.signed_requests import (
     other_key,
     refusal,
     rsa_key,
+    signature_base,
     signed,
     with_field,
 )
@@ -124,6 +127,15 @@ def test_the_digest_of_rfc_9530_is_ours() -> None:
     expected = "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
     assert content_digest(b'{"hello": "world"}') == expected
     check_digest(expected, b'{"hello": "world"}')
+
+
+@pytest.mark.parametrize("digest", ["", content_digest(BODY)])
+def test_the_base_of_a_request_is_that_of_rfc_9421(digest: str) -> None:
+    covered = [('"@method"', "POST"), ('"@authority"', "directory.example"), ('"@path"', "/register")]
+    if digest:
+        covered.append(('"content-digest"', digest))
+    base = request_base("POST", "directory.example", "/register", digest, "(...);created=1")
+    assert base == signature_base(covered, "(...);created=1")
 
 
 # Accepted requests.
@@ -463,12 +475,95 @@ def test_key_change_has_the_labels_old_and_new(labels: list[str]) -> None:
 
 def test_a_signature_of_another_purpose_is_refused() -> None:
     """A key signs for peers, too: those messages begin with another label and are no signature base."""
-    for purpose in (b"openred/3 pop", b"openred/3 token", b"openred/3 session"):
+    for purpose in (b"openred/3 pop", b"openred/3 token", b"openred/3 keyset"):
         digest, parameters = field(REQUEST, "content-digest"), field(REQUEST, "signature-input")[5:]
         base = request_base("POST", "directory.example", "/register", digest, parameters)
         signature = ed25519_key().sign(pre_authentication_encoding(purpose, base))
         changed = with_field(REQUEST, "signature", f"sig1=:{base64.b64encode(signature).decode()}:")
         assert refusal(prove, changed) == "bad_signature"
+
+
+# The usual form, which one regular expression reads.
+
+
+USUAL = {
+    "method": "POST",
+    "authority": "directory.example",
+    "path": "/heartbeat/node-1",
+    "query": "",
+    "body": "",
+    "label": "sig1",
+    "components": WITHOUT_BODY,
+    "created": f";created={NOW}",
+    "nonce": f';nonce="{NONCE}"',
+    "keyid": f';keyid="{"k" * 43}"',
+    "tag": ';tag="openred-3"',
+    "more": "",
+    "signed label": "sig1",
+    "signature": "AAAA",
+    "signed more": "",
+    "header": "",
+}
+CHANGES = {
+    "method": ["P\xf6ST"],
+    "authority": ["", "d\xefrectory", "DIRECTORY.example:80"],
+    "path": ["/\xe9", "/\x7f", "/a b"],
+    "query": ["a=1"],
+    "body": ["{}"],
+    "label": ["old", "Sig", "a" * 33, ""],
+    "components": [WITH_BODY, '("@method")', "()"],
+    "created": [f";created={text}" for text in ("4294967296", "4294967295", "01800000000", "9", "1" * 16)]
+    + [""],
+    "nonce": [f';nonce="{text}"' for text in ("x" * 64, "x" * 65, "x" * 15, 'x\\"' * 9)] + [""],
+    "keyid": [f';keyid="{text}"' for text in ("k" * 42, "k" * 44, "+" * 43)] + [""],
+    "tag": [';tag="openred-2"', ';tag="openred-3";expires=1800000009', ';tag="openred-3";alg="x"', ""],
+    "more": [', proxy=();tag="proxy"', " ", "\xe9", "\n"],
+    "signed label": ["old", ""],
+    "signature": ["AA==", "AB==", "AAA", "A" * 684, "A" * 688, "A-_A", ""],
+    "signed more": [", proxy=:AAAA:", " ", "\n"],
+    "header": [
+        *("x=\xe4", "x=1", "host=a", "host=\xe4", "content-digest=\xe4", "content-digest=1"),
+        *("content-length=\xb2", "signature=sig1=:AAAA:", "signature-input="),
+    ],
+}
+
+
+def request_with(changes: dict[str, str]) -> Message:
+    """Return a request in the usual form but for `changes`."""
+    part = USUAL | changes
+    stated = "".join(part[name] for name in ("components", "created", "nonce", "keyid", "tag", "more"))
+    fields = [
+        ("signature-input", f"{part['label']}={stated}"),
+        ("signature", f"{part['signed label']}=:{part['signature']}:{part['signed more']}"),
+    ]
+    if part["header"]:
+        name, _, value = part["header"].partition("=")
+        fields.append((name, value))
+    where = (part["method"], part["authority"], part["path"], part["query"], part["body"].encode())
+    return Message(*where, tuple(fields))
+
+
+def outcome(request: Message) -> object:
+    """Return the signature, or code and text of the refusal."""
+    try:
+        return read_signature(request)
+    except ProofError as error:
+        return error.code, error.message
+
+
+def test_usual_form_is_read_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    single = [{name: value} for name, values in CHANGES.items() for value in values]
+    requests = [request_with({**one, **other}) for one, other in itertools.product([{}, *single], repeat=2)]
+    outcomes = [outcome(request) for request in requests]
+    monkeypatch.setattr(signatures, "read_usual", lambda message: None)
+    assert [outcome(request) for request in requests] == outcomes
+
+
+@pytest.mark.parametrize("key", [ed25519_key(), rsa_key()], ids=["Ed25519", "RSA"])
+def test_our_clients_sign_heartbeats_in_the_usual_form(key: PrivateKey) -> None:
+    request = signed(key, path="/heartbeat/node-1", body=b"")
+    assert read_usual(request) == read_signature(request)
+    assert read_usual(REQUEST) is None
 
 
 # Any input.

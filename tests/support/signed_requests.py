@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -77,6 +77,16 @@ def signed(
     """Return a request signed by `key`."""
     headers = signed_headers(method, authority, path, body, key, created, nonce)
     return message(method, authority, path, "", body, headers)
+
+
+def signature_base(components: Iterable[tuple[str, str]], parameters: str) -> bytes:
+    """Return what RFC 9421 §2.5 says is signed, for any components.
+
+    `components` are pairs of an identifier, with its quotes and parameters, and its value; `parameters` is
+    the list of the identifiers and all after it.
+    """
+    lines = [f"{identifier}: {value}" for identifier, value in components]
+    return "\n".join([*lines, f'"@signature-params": {parameters}']).encode("ascii")
 
 
 def with_field(request: Message, name: str, value: str | None) -> Message:

@@ -24,7 +24,15 @@ from ...security.node_keys import NodeKey
 from ...security.refusals import ProofError
 from ...security.replay import ReplayRings
 from ...security.sessions import CLAIM_SCHEME, SESSION_SCHEME, Claims, Session, Sessions
-from ...security.signatures import Message, Signature, check_proof, check_time, read_rotation, read_signature
+from ...security.signatures import (
+    Message,
+    Proof,
+    Signature,
+    check_proof,
+    check_time,
+    read_rotation,
+    read_signature,
+)
 from .limiting import WRONG_CLAIM, Limits
 from .proof_problems import (
     key_is_text,
@@ -58,13 +66,11 @@ class Means(Enum):
 
 
 class Shown(NamedTuple):
-    """The proof in a request that holds: its `means`, and the `session` if it is one."""
+    """The proof in a request that holds: its `means`, and the `session` or the id of the key that signed."""
 
     means: Means
     session: Session | None = None
-
-    def __bool__(self) -> bool:
-        return self.means is not Means.NOTHING
+    key_id: str = ""
 
 
 class Repeated(NamedTuple):
@@ -76,7 +82,6 @@ class Repeated(NamedTuple):
 
 NOTHING = Shown(Means.NOTHING)
 BY_CLAIM = Shown(Means.CLAIM)
-BY_KEY = Shown(Means.KEY)
 
 
 class Permit(NamedTuple):
@@ -117,8 +122,8 @@ class Prover:
         claim, 400 and 429.
         """
         if _is_signed(request):
-            self._check_signature(request, self.directory.nodes.registry.node_id(slot), self.spki(slot), now)
-            return BY_KEY
+            node_id = self.directory.nodes.registry.node_id(slot)
+            return self._shown_by_signature(request, node_id, self.spki(slot), now)
         presented = _authorization(request)
         if presented is None:
             return NOTHING
@@ -130,7 +135,7 @@ class Prover:
     def require(self, request: Request, slot: int, now: Now) -> Shown:
         """Return the proof as `shown` does; raise 401 ``proof_required`` if there is none."""
         shown = self.shown(request, slot, now)
-        if not shown:
+        if shown is NOTHING:
             raise self.missing(request, now)
         return shown
 
@@ -200,7 +205,7 @@ class Prover:
     def for_grant(self, request: Request, slot: int, now: Now) -> Shown:
         """Return the proof of a request for a token; without it, raise 403 unless the node is active."""
         shown = self.for_sign_of_life(request, slot, now)
-        if not shown and self.directory.nodes.registry.state(slot) is not State.ACTIVE:
+        if shown is NOTHING and self.directory.nodes.registry.state(slot) is not State.ACTIVE:
             raise CallerError(
                 403,
                 "forbidden",
@@ -217,7 +222,7 @@ class Prover:
         if self.directory.nodes.registry.flags[slot] & DISCOVERABLE:
             return True
         try:
-            return bool(self.shown(request, slot, now))
+            return self.shown(request, slot, now) is not NOTHING
         except CallerError:
             return False
 
@@ -254,11 +259,9 @@ class Prover:
             return self.sessions.renew(shown.session, self._steady_s(now))
         if shown.means is not Means.KEY:
             return None
-        registry = self.directory.nodes.registry
-        node_id, generation = registry.node_id(slot), registry.generation(slot)
-        steady_s = self._steady_s(now)
+        registry, steady_s = self.directory.nodes.registry, self._steady_s(now)
         return self.sessions.mint(
-            node_id, key_id(self.spki(slot)), steady_s, signed_s=steady_s, generation=generation
+            registry.node_id(slot), shown.key_id, steady_s, steady_s, registry.generation(slot)
         )
 
     def is_bound(self, slot: int) -> bool:
@@ -279,15 +282,15 @@ class Prover:
         if _is_signed(request):
             if key is None:
                 raise no_key()
-            self._check_signature(request, node_id, key.spki, now)
+            shown = self._shown_by_signature(request, node_id, key.spki, now)
             own_name = f"{SELF_CERTIFYING}{key.key_id}"
             if _is_self_certifying(node_id) and node_id != own_name and not self._bears(node_id, key):
                 raise name_of_another_key(node_id, own_name)
-            return BY_KEY
+            return shown
         if self.directory.is_bound(node_id) or _is_self_certifying(node_id):
             raise self.missing(request, now)
         shown = self.shown(request, slot, now) if slot is not None else NOTHING
-        if self.strict and not shown:
+        if self.strict and shown is NOTHING:
             raise self.missing(request, now)
         return shown
 
@@ -341,18 +344,19 @@ class Prover:
         self.limits.refusals.unproved(WRONG_CLAIM)
         raise not_the_claim()
 
-    def _check_signature(self, request: Request, node_id: str, spki: bytes, now: Now) -> None:
+    def _shown_by_signature(self, request: Request, node_id: str, spki: bytes, now: Now) -> Shown:
         message = _message(request)
         try:
             signature = read_signature(message)
         except ProofError as error:
             raise self._refused(request, error, now) from None
-        self._check(request, node_id, message, signature, spki, now)
+        proof = self._check(request, node_id, message, signature, spki, now)
+        return Shown(Means.KEY, key_id=proof.key_id)
 
     def _check(
         self, request: Request, ring: str, message: Message, signature: Signature, spki: bytes, now: Now
-    ) -> None:
-        """Check `signature` with the key `spki`, and remember it in `ring`. Raises `CallerError`."""
+    ) -> Proof:
+        """Return what `signature` proves by the key `spki`; it enters `ring`. Raises `CallerError`."""
         try:
             self.authorities.check(message.authority)
             # Uses the clock as set now: a clock set back would refuse everything signed since.
@@ -372,6 +376,7 @@ class Prover:
             # A replay costs as much to check as an invalid proof, and is charged like one.
             self.limits.proof_failed(request)
             raise self._refused(request, error, now) from None
+        return proof
 
     def missing(self, request: Request, now: Now) -> CallerError:
         """Make the 401 for a `request` that lacks a proof; it names the proofs accepted."""
