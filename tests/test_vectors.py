@@ -21,13 +21,14 @@ from openred_central.encoding import (
     pre_authentication_encoding,
     spki_of,
 )
-from openred_central.security.directory_keys.keyset import KeySet, read_document
+from openred_central.security.directory_keys.keyset import KeySet, KeyStatus, PublishedKey, read_document
+from openred_central.security.directory_keys.suites import DirectoryKey
 from openred_central.security.sessions import Sessions
 from openred_central.security.signatures import Message, check_proof, read_signature, request_base
 from openred_central.security.signing import PrivateKey, known_answers, signed_headers
 from openred_central.security.tokens.holder import PossessionProof, check_holder, message, prove
 from openred_central.security.tokens.link import Pair, cross_verify, link, triple_hash
-from openred_central.security.tokens.tokens import ANYONE, verify_token
+from openred_central.security.tokens.tokens import ANYONE, unsigned, verify_token
 
 VECTORS: dict[str, Any] = json.loads(known_answers())
 PAIR, PROOFS = VECTORS["pair"], VECTORS["proof_of_possession"]
@@ -131,6 +132,21 @@ def test_hybrid_token() -> None:
     token = verify_token(vector["token"], keys(), vector["now"])
     assert token.audience == ANYONE
     assert [*token[:9]] == [value for name, value in vector["claims"].items() if name != "t"]
+
+
+def test_ed25519_token() -> None:
+    vector = VECTORS["ed25519_token"]
+    seed = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(vector["private_key_seed_hex"]))
+    key = DirectoryKey(vector["key"]["suite"], seed)
+    spki = base64.b64encode(key.public.spki).decode()
+    assert vector["key"] == {"kid": key.public.key_id, "suite": "e", "public_key": spki}
+    now = vector["now"]
+    published = PublishedKey(key.public, now, now + 86_400, KeyStatus.ACTIVE)
+    token = verify_token(vector["token"], KeySet(1, now, now + 86_400, (published,)), now)
+    assert [*token[:9]] == [value for name, value in vector["claims"].items() if name != "t"]
+    # Ed25519 is deterministic, so that signing can be checked as well.
+    body = unsigned(token, key.public)
+    assert body.assemble(key.sign(body.message)) == vector["token"]
 
 
 @pytest.mark.parametrize("vector", PROOFS, ids=[vector["prover"] for vector in PROOFS])

@@ -92,7 +92,7 @@ def load_node_key(text: str, *, rsa_bits_min: int = RSA_BITS_MIN) -> NodeKey:
     if len(der) == ED25519_KEY_BYTES:
         der = ED25519_SPKI_PREFIX + der
     if der.startswith(ED25519_SPKI_PREFIX) and len(der) == len(ED25519_SPKI_PREFIX) + ED25519_KEY_BYTES:
-        _check_point(der[len(ED25519_SPKI_PREFIX) :])
+        check_point(der[len(ED25519_SPKI_PREFIX) :])
         return NodeKey("ed25519", der, key_text(der))
     _check_rsa(der, rsa_bits_min)
     return NodeKey("rsa", der, key_text(der))
@@ -173,7 +173,8 @@ def _decode(text: str) -> bytes:
         raise InvalidKey(f"The key is neither PEM nor base64 with padding; {_FORMS}.") from None
 
 
-def _check_point(encoded: bytes) -> None:
+def check_point(encoded: bytes) -> None:
+    """Raise `RefusedKey` unless the 32 bytes are an Ed25519 key in its one form by which signatures prove."""
     y = int.from_bytes(encoded, "little") & ~_SIGN_BIT
     if y in _SMALL_ORDER_Y:
         raise RefusedKey(

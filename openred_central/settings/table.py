@@ -208,8 +208,8 @@ class Settings:
     )
     token_suite: str = choice(
         "r",
-        ("r", "R", "hybrid"),
-        "How tokens are signed: RSA-2048, RSA-3072, or RSA-3072 with ML-DSA-65 (quantum-safe).",
+        ("r", "R", "e", "hybrid"),
+        "How tokens are signed: RSA-2048, RSA-3072, Ed25519, or RSA-3072 with ML-DSA-65 (quantum-safe).",
     )
     pq: str = choice(
         "auto",

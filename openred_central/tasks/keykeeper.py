@@ -1,7 +1,8 @@
 """Keep the directory's keys: make and rotate them, publish their key set, and sign tokens with them.
 
-Threads do this work, without the lock of the interpreter, so the event loop never waits. The number of tokens
-that wait for a signature is bounded.
+Threads do this work, without the lock of the interpreter, so the event loop never waits. The loop makes only
+those signatures that take less time than the way to a thread and back. The number of tokens that wait for a
+signature is bounded.
 
 The first request for a token or the key set opens the keys, and makes them if there never were any. A server
 without such requests does not load `cryptography`.
@@ -187,7 +188,10 @@ class Keykeeper(PeriodicTask):
             if key is None:
                 raise NoKey("there is no signing key yet")
             bodies = [unsigned(token, key.public) for token in tokens]
-            minted = await in_thread(self._executor, _sign, key, bodies)
+            if key.public.suite.signs_fast:
+                minted = _sign(key, bodies)
+            else:
+                minted = await in_thread(self._executor, _sign, key, bodies)
         except NoThread as error:
             self.trouble.failed("tokens cannot be signed", error)
             raise Busy(str(error)) from error

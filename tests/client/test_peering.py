@@ -8,7 +8,7 @@ import pytest
 
 from openred_central.client.peering import TrustedKeys, answer_challenge, check_answer, verify_pair
 from openred_central.security.directory_keys.keyset import KeySet, document, message
-from openred_central.security.directory_keys.suites import DirectoryKey
+from openred_central.security.directory_keys.suites import SUITES, DirectoryKey
 from openred_central.security.refusals import VerificationError
 from openred_central.security.tokens.holder import challenge
 from openred_central.security.tokens.link import Side, new_pair
@@ -18,7 +18,7 @@ from tests.support.signed_requests import ed25519_key, other_key, rsa_key
 
 ENTROPY = random.Random(7).randbytes
 A, B = Side("alice", ed25519_key().key_id, 0), Side("bob", rsa_key().key_id, 0)
-KEYS = keyset(directory_key())
+KEYS = keyset(directory_key("r"))
 ROOT = directory_key("R", 1)
 OTHER_ROOT = directory_key("R", 2)
 
@@ -28,15 +28,22 @@ def mint(token: PeerToken, key: DirectoryKey) -> str:
     return body.assemble(key.sign(body.message))
 
 
-def pair_texts() -> tuple[str, str]:
+def pair_texts(suite: str = "r") -> tuple[str, str]:
     first, second = new_pair(A, B, "test", NOW, 300, ENTROPY)
-    return mint(first, directory_key()), mint(second, directory_key())
+    return mint(first, directory_key(suite)), mint(second, directory_key(suite))
 
 
-def test_a_pair_is_verified_either_way_round() -> None:
-    one, two = pair_texts()
-    assert verify_pair(one, two, KEYS, NOW).a.node_id == "alice"
-    assert verify_pair(two, one, KEYS, NOW).a.node_id == "bob"
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_pair_is_verified_either_way_round(suite: str) -> None:
+    one, two = pair_texts(suite)
+    key = directory_key(suite)
+    keys = keyset(key)
+    assert verify_pair(one, two, keys, NOW).a.node_id == "alice"
+    assert verify_pair(two, one, keys, NOW).a.node_id == "bob"
+    with pytest.raises(VerificationError):
+        verify_pair(one, two, keyset(directory_key(suite, 1)), NOW)
+    with pytest.raises(VerificationError, match="revoked"):
+        verify_pair(one, two, keyset(key, revoked=(key.public.key_id,)), NOW)
 
 
 def test_unlinked_pairs_are_refused_with_a_reason() -> None:

@@ -29,7 +29,7 @@ from openred_central.tasks.keykeeper import (
     NoThread,
 )
 from tests.support.clock import VirtualClock
-from tests.support.keys import NOW, directory_key
+from tests.support.keys import NOW, directory_key, keyset
 from tests.support.options import key_options
 
 # The limit of each wait.
@@ -256,6 +256,25 @@ async def test_a_rotation_does_not_change_the_key_of_a_waiting_token() -> None:
         executor.gate.set()
         (text,) = await waiting
         assert text.split(".")[2] == directory_key().public.short_id
+
+
+async def test_fast_signatures_wait_for_no_thread() -> None:
+    with Held() as executor:
+        keys = FakeKeys()
+        keykeeper = keeper(keys, executor)
+        await keykeeper.open()
+        executor.hold()
+        keys.signing = directory_key("e")
+        texts = await asyncio.wait_for(keykeeper.mint(token(1), token(2)), WAIT_S)
+        assert [verify_token(text, keyset(directory_key("e")), NOW) for text in texts] == [token(1), token(2)]
+        keys.signing = directory_key("r")
+        waiting = asyncio.create_task(keykeeper.mint(token()))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        executor.gate.set()
+        await waiting
+        assert keykeeper.stats.tokens == 3
 
 
 async def test_an_impossible_token_is_an_error_of_the_server() -> None:

@@ -88,7 +88,7 @@ class KeyOptions:
         if self.offline_root and self.token_suite == "r":
             raise ValueError(
                 "with an offline root key, signing keys live a month, for which RSA-2048 is too short; "
-                "choose R or hybrid"
+                "choose R, e or hybrid"
             )
 
     @property

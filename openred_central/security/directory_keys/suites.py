@@ -1,24 +1,32 @@
-"""The directory's own keys, in three suites. A key's suite is part of its id, so neither can change alone.
+"""The directory's own keys, in four suites. A key's suite is part of its id, so neither can change alone.
 
 - ``r``: RSA-2048, PSS with SHA-256 and a salt of 32 bytes. For keys that live a day.
 - ``R``: RSA-3072, the same. 128 bits against classical computers.
+- ``e``: Ed25519 (RFC 8032). 128 bits against classical computers.
 - ``h``: ML-DSA-65 and RSA-3072 together (`composite`). Quantum-safe.
 
-RSA because many peers check one signature, and RSA checks faster than Ed25519. In all suites, public keys are
-DER SubjectPublicKeyInfo and private ones PKCS#8 (RFC 5958).
+RSA checks faster than Ed25519, and many peers check one token; Ed25519 signs faster. In all suites, public
+keys are DER SubjectPublicKeyInfo and private ones PKCS#8 (RFC 5958).
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ... import crypto
-from ...encoding import base64url, pem_content, pre_authentication_encoding
+from ...encoding import (
+    ED25519_KEY_BYTES,
+    ED25519_SPKI_PREFIX,
+    base64url,
+    pem_content,
+    pre_authentication_encoding,
+)
+from ..node_keys import check_point
 from .composite import (
     PUBLIC_KEY_BYTES,
     RSA_EXPONENT,
@@ -30,7 +38,9 @@ from .composite import (
 )
 
 if TYPE_CHECKING:
-    from ...crypto import rsa
+    from ...crypto import ed25519, rsa
+
+    PrivateHalf = CompositePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
 PRIVATE_KEY = "PRIVATE KEY"
 # Tokens name their key by the first characters of its id: 96 bits.
@@ -38,21 +48,27 @@ SHORT_ID_CHARS = 16
 
 
 class Suite(NamedTuple):
-    """One way of signing: its letter in tokens, its name for people, the bits of its RSA key."""
+    """One way of signing: its letter in tokens, its name for people, and the bits of its RSA key, if any."""
 
     letter: str
     name: str
     rsa_bits: int
     signature_bytes: int
-    quantum_safe: bool
+    quantum_safe: bool = False
+
+    @property
+    def signs_fast(self) -> bool:
+        """True if a signature takes so little time that it needs no thread."""
+        return self.rsa_bits == 0
 
 
 SUITES = {
     suite.letter: suite
     for suite in (
-        Suite("r", "rsa2048-pss-sha256", 2_048, 256, False),
-        Suite("R", "rsa3072-pss-sha256", 3_072, 384, False),
-        Suite("h", "mldsa65-rsa3072-pss-sha512", 3_072, SIGNATURE_BYTES, True),
+        Suite("r", "rsa2048-pss-sha256", 2_048, 256),
+        Suite("R", "rsa3072-pss-sha256", 3_072, 384),
+        Suite("e", "ed25519", 0, 64),
+        Suite("h", "mldsa65-rsa3072-pss-sha512", 3_072, SIGNATURE_BYTES, quantum_safe=True),
     )
 }
 
@@ -91,12 +107,14 @@ class VerifyingKey:
     def __init__(self, suite: str, spki: bytes) -> None:
         self.suite = suite_of(suite)
         self.spki = spki
-        self._key: CompositePublicKey | rsa.RSAPublicKey
+        self._verify: Callable[[bytes, bytes], bool]
         if self.suite.quantum_safe:
             with _needing_mldsa():
-                self._key = _load_composite(spki)
+                self._verify = _load_composite(spki).verify
+        elif self.suite.rsa_bits:
+            self._verify = partial(verify_pss, _load_rsa(spki, self.suite))
         else:
-            self._key = _load_rsa(spki, self.suite)
+            self._verify = partial(_verify_ed25519, _load_ed25519(spki))
 
     def __repr__(self) -> str:
         return f"VerifyingKey({self.suite.letter!r}, {self.key_id})"
@@ -117,32 +135,28 @@ class VerifyingKey:
 
     def verify(self, signature: bytes, message: bytes) -> bool:
         """Return whether `signature` is by this key and of `message`."""
-        if len(signature) != self.suite.signature_bytes:
-            return False
-        if isinstance(self._key, CompositePublicKey):
-            return self._key.verify(signature, message)
-        return verify_pss(self._key, signature, message)
+        return len(signature) == self.suite.signature_bytes and self._verify(signature, message)
 
 
 class DirectoryKey:
     """A key with its private half, from `generate_key` or `load_key`. Others check with `public`."""
 
-    def __init__(self, suite: str, key: CompositePrivateKey | rsa.RSAPrivateKey) -> None:
+    def __init__(self, suite: str, key: PrivateHalf) -> None:
         self._key = key
         if isinstance(key, CompositePrivateKey):
             spki = COMPOSITE_SPKI_PREFIX + key.public_key()
         else:
-            spki = _rsa_spki(key.public_key())
+            spki = _spki(key.public_key())
         self.public = VerifyingKey(suite, spki)
 
     def __repr__(self) -> str:
         return f"DirectoryKey({self.public.suite.letter!r}, {self.public.key_id})"
 
     def sign(self, message: bytes) -> bytes:
-        """Return the signature of `message`. Slow: call it in a thread."""
-        if isinstance(self._key, CompositePrivateKey):
-            return self._key.sign(message)
-        return sign_pss(self._key, message)
+        """Return the signature of `message`. Slow unless the suite `signs_fast`: call it in a thread."""
+        if isinstance(self._key, crypto.rsa.RSAPrivateKey):
+            return sign_pss(self._key, message)
+        return self._key.sign(message)
 
     def pkcs8(self) -> bytes:
         """Return the private key as DER PKCS#8, not encrypted."""
@@ -160,6 +174,8 @@ def generate_key(suite: str) -> DirectoryKey:
     if chosen.quantum_safe:
         with _needing_mldsa():
             return DirectoryKey(suite, CompositePrivateKey.generate())
+    if not chosen.rsa_bits:
+        return DirectoryKey(suite, crypto.ed25519.Ed25519PrivateKey.generate())
     return DirectoryKey(suite, crypto.rsa.generate_private_key(RSA_EXPONENT, chosen.rsa_bits))
 
 
@@ -169,7 +185,7 @@ def load_key(suite: str, pkcs8: bytes) -> DirectoryKey:
     RSA's numbers are not checked one by one, which is slow; instead one signature must verify. Raises
     `ValueError` where it is no such key or fails that, and otherwise like `VerifyingKey`.
     """
-    private: CompositePrivateKey | rsa.RSAPrivateKey
+    private: PrivateHalf
     if suite_of(suite).quantum_safe:
         with _needing_mldsa():
             private = CompositePrivateKey.decode(_composite_private_key(pkcs8))
@@ -180,8 +196,8 @@ def load_key(suite: str, pkcs8: bytes) -> DirectoryKey:
             )
         except crypto.exceptions.UnsupportedAlgorithm as error:
             raise ValueError(str(error)) from None
-        if not isinstance(loaded, crypto.rsa.RSAPrivateKey):
-            raise ValueError("not an RSA key")
+        if not isinstance(loaded, crypto.rsa.RSAPrivateKey | crypto.ed25519.Ed25519PrivateKey):
+            raise ValueError("neither an RSA key nor an Ed25519 key")
         private = loaded
     key = DirectoryKey(suite, private)
     if not key.public.verify(key.sign(_SELF_TEST), _SELF_TEST):
@@ -229,12 +245,28 @@ def _load_rsa(spki: bytes, suite: Suite) -> rsa.RSAPublicKey:
     if key.key_size != suite.rsa_bits or key.public_numbers().e != RSA_EXPONENT:
         raise ValueError(f"suite {suite.letter} needs {suite.rsa_bits} bits and exponent {RSA_EXPONENT}")
     # With a second text the key would have a second id.
-    if _rsa_spki(key) != spki:
+    if _spki(key) != spki:
         raise ValueError("not the canonical DER of the key")
     return key
 
 
-def _rsa_spki(key: rsa.RSAPublicKey) -> bytes:
+def _load_ed25519(spki: bytes) -> ed25519.Ed25519PublicKey:
+    point = spki.removeprefix(ED25519_SPKI_PREFIX)
+    if ED25519_SPKI_PREFIX + point != spki or len(point) != ED25519_KEY_BYTES:
+        raise ValueError("not the SubjectPublicKeyInfo of an Ed25519 key")
+    check_point(point)
+    return crypto.ed25519.Ed25519PublicKey.from_public_bytes(point)
+
+
+def _verify_ed25519(key: ed25519.Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
+    try:
+        key.verify(signature, message)
+    except crypto.exceptions.InvalidSignature:
+        return False
+    return True
+
+
+def _spki(key: rsa.RSAPublicKey | ed25519.Ed25519PublicKey) -> bytes:
     encodings = crypto.serialization
     return key.public_bytes(encodings.Encoding.DER, encodings.PublicFormat.SubjectPublicKeyInfo)
 

@@ -247,13 +247,37 @@ def test_hybrid_tokens_without_ml_dsa_stop_the_start(tmp_path: Path, monkeypatch
         started(tmp_path, key_options(token_suite="h", quantum=QuantumPolicy.OFF))
 
 
-def test_another_suite_of_tokens_is_reached_within_an_hour(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suite", ["R", "e", "h"])
+def test_another_suite_of_tokens_is_reached_within_an_hour(tmp_path: Path, suite: str) -> None:
     started(tmp_path)
-    keys = started(tmp_path, key_options(token_suite="R"), NOW + 60)
+    keys = started(tmp_path, key_options(token_suite=suite), NOW + 60)
     assert keys.signing is not None
     assert keys.signing.public.suite.letter == "r"
+    former = mint(keys, NOW + 60)
+    known = peer_reads(keys, NOW + 60)
     keys.advance(NOW + 3_660)
-    assert keys.signing.public.suite.letter == "R"
+    assert keys.signing.public.suite.letter == suite
+    # Peers that know the key set from before the change check tokens of both keys.
+    for token in (former, mint(keys, NOW + 3_600)):
+        assert verify_token(token, known, NOW + 3_659).node_id == "a"
+
+
+@pytest.mark.parametrize("suite", ["r", "e"])
+def test_keys_rotate_every_day(tmp_path: Path, suite: str) -> None:
+    options = key_options(token_suite=suite)
+    keys = started(tmp_path, options)
+    former, token = keys.signing, mint(keys, NOW + DAY_S - 10)
+    assert former is not None
+    for hour in range(26):
+        keys.advance(NOW + hour * 3_600.0)
+    now_s = NOW + 25 * 3_600.0
+    assert keys.signing is not None
+    assert keys.signing.public.key_id != former.public.key_id
+    assert keys.signing.public.suite.letter == suite
+    # The former key only checks, and the new one comes back from the disk.
+    assert verify_token(token, peer_reads(keys, now_s), NOW + DAY_S).node_id == "a"
+    again = started(tmp_path, options, now_s)
+    assert verify_token(mint(again, now_s), peer_reads(keys, now_s), now_s).node_id == "a"
 
 
 def test_a_full_disk_does_not_end_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,8 +303,9 @@ def test_a_full_disk_does_not_end_the_service(tmp_path: Path, monkeypatch: pytes
     assert keys.signing is not token_signer
 
 
-def test_a_revoked_key_is_refused_by_peers_and_replaced(tmp_path: Path) -> None:
-    keys = started(tmp_path)
+@pytest.mark.parametrize("suite", ["r", "e"])
+def test_a_revoked_key_is_refused_by_peers_and_replaced(tmp_path: Path, suite: str) -> None:
+    keys = started(tmp_path, key_options(token_suite=suite))
     assert keys.signing is not None
     token, revoked = mint(keys, NOW), keys.signing.public
     keys.ring.revoke(revoked.key_id, NOW)
@@ -429,6 +454,7 @@ def test_a_key_set_from_the_future_gives_way(tmp_path: Path) -> None:
 def test_short_keys_do_not_live_a_month() -> None:
     with pytest.raises(ValueError, match="RSA-2048 is too short"):
         key_options(token_suite="r", offline_root=True)
+    assert key_options(token_suite="e", offline_root=True).token_suite == "e"
     with pytest.raises(ValueError, match="no suite is called"):
         key_options(token_suite="x")
 
