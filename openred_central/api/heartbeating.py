@@ -88,10 +88,11 @@ async def _update(api: Api, request: Request, node_id: str, now: Now) -> Respons
     registration = _read_update(api, request, slot, Fields.of_body(request.json()))
     changed = api.directory.amended(slot, registration, now)
     # A change needs a proof also from a node that is asleep, before the change revives it.
-    shown = (api.prover.require if changed else api.prover.for_sign_of_life)(request, slot, now)
+    prove = api.prover.for_sign_of_life if changed is None else api.prover.require
+    shown = prove(request, slot, now)
     limits = api.limits.charge_heartbeat(request, slot, proved=shown is not NOTHING)
     # Amends first: if there is no room, nothing has happened.
-    change = api.directory.amend(changed) if changed else None
+    change = None if changed is None else api.directory.amend(changed)
     body = _describe(api, node_id, slot, api.directory.heartbeat(slot, now), now)
     session, bound = _grant(api, shown, slot, now)
     more: dict[str, Any] = {} if session is None else {"session": session}

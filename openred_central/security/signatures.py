@@ -48,16 +48,17 @@ _LABEL = r"[a-z*][a-z0-9_.*-]{0,31}"
 _STRING = r'"[!#-\[\]-~]{0,128}"'
 _INPUT = re.compile(rf"({_LABEL})=((\([^()]*\))((?:;[a-z]+=(?:[0-9]{{1,15}}|{_STRING}))*))", re.ASCII)
 _PARAMETER = re.compile(rf";([a-z]+)=(?:([0-9]+)|({_STRING}))", re.ASCII)
-_BYTES = re.compile(rf"({_LABEL})=:([A-Za-z0-9+/]{{1,684}}={{0,2}}):", re.ASCII)
+_BASE64 = r"[A-Za-z0-9+/]{1,684}={0,2}"
+_BYTES = re.compile(rf"({_LABEL})=:({_BASE64}):", re.ASCII)
 _NEXT = re.compile(r"[ \t]*,[ \t]*")
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):", re.ASCII)
 _NONCE_CHARACTERS_MIN = 16
 _NONCE_CHARACTERS_MAX = 64
-# Signature-Input of a request without body with the parameters in the order of the documents.
+# Signature-Input and Signature, a line each, of a request without body, with parameters in their usual order.
 _USUAL = re.compile(
     rf"({_LABEL})=({re.escape(WITHOUT_BODY)};created=([1-9][0-9]{{8,9}})"
     rf';nonce="([!#-\[\]-~]{{{_NONCE_CHARACTERS_MIN},{_NONCE_CHARACTERS_MAX}}})"'
-    rf';keyid="({KEY_ID.pattern})";tag="{TAG}")',
+    rf';keyid="({KEY_ID.pattern})";tag="{TAG}")\n\1=:({_BASE64}):',
     re.ASCII,
 )
 
@@ -249,14 +250,11 @@ def read_usual(message: Message) -> Signature | None:
         or not "".join((covered, *fields.values())).isascii()
     ):
         return None
-    stated = _USUAL.fullmatch(fields.get("signature-input", ""))
-    given = _BYTES.fullmatch(fields.get("signature", ""))
-    if stated is None or given is None:
+    match = _USUAL.fullmatch(f"{fields.get('signature-input')}\n{fields.get('signature')}")
+    if match is None or int(match[3]) > _UINT32_MAX:
         return None
-    label, parameters, created, nonce, key = stated.groups()
-    if label != given[1] or int(created) > _UINT32_MAX:
-        return None
-    signature = _decode(given[2], "Signature")
+    label, parameters, created, nonce, key, text = match.groups()
+    signature = _decode(text, "Signature")
     return Signature(label, int(created), None, nonce, key, None, parameters, signature, "")
 
 

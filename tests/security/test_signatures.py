@@ -517,7 +517,7 @@ CHANGES = {
     "nonce": [f';nonce="{text}"' for text in ("x" * 64, "x" * 65, "x" * 15, 'x\\"' * 9)] + [""],
     "keyid": [f';keyid="{text}"' for text in ("k" * 42, "k" * 44, "+" * 43)] + [""],
     "tag": [';tag="openred-2"', ';tag="openred-3";expires=1800000009', ';tag="openred-3";alg="x"', ""],
-    "more": [', proxy=();tag="proxy"', " ", "\xe9", "\n"],
+    "more": [', proxy=();tag="proxy"', " ", "\xe9", "\n", "\nsig1=:AAAA:"],
     "signed label": ["old", ""],
     "signature": ["AA==", "AB==", "AAA", "A" * 684, "A" * 688, "A-_A", ""],
     "signed more": [", proxy=:AAAA:", " ", "\n"],

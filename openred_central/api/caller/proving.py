@@ -192,7 +192,7 @@ class Prover:
             or self.strict
             or self.is_bound(slot)
             or _is_signed(request)
-            or self.directory.amended(slot, registration, now)
+            or self.directory.amended(slot, registration, now) is not None
         ):
             shown = self._shown_by_registration(request, registration.node_id, key, slot, now)
         if registration.next_key and shown.means is not Means.KEY:
