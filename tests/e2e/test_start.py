@@ -15,7 +15,7 @@ from pathlib import Path
 
 from openred_central.exit_codes import ExitCode
 from tests.support.records import alter
-from tests.support.running import Client, Server, Start, run, until
+from tests.support.running import WAIT_S_MAX, Client, Server, Start, run, until
 
 # Puts its own process id where the service manager would, then becomes the server.
 AS_THE_SERVICE_MANAGER = (
@@ -237,6 +237,22 @@ def test_tls_is_spoken(start: Start, certificate: tuple[Path, Path]) -> None:
     with Client(server.address, context) as client:
         assert client.register("node-1").status == 201
         assert client.ask("GET", "/nodes/node-1").status == 200
+
+
+def test_tls_sessions_are_resumed(start: Start, certificate: tuple[Path, Path]) -> None:
+    server = start("--tls-certificate", str(certificate[0]), "--tls-key", str(certificate[1]))
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    session, resumed = None, []
+    for _ in range(2):
+        with (
+            socket.create_connection(server.address, WAIT_S_MAX) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as connection,
+        ):
+            connection.sendall(b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert connection.recv(9) == b"HTTP/1.1 "
+            resumed.append(connection.session_reused)
+            session = connection.session
+    assert resumed == [False, True]
 
 
 def test_missing_or_wrong_tls_files_are_reported(
