@@ -47,7 +47,7 @@ def test_a_node_is_explained_and_the_answer_follows_it(browser: Any, start: Star
         page = visit.page
         visit.until("document.querySelector('#answer').innerText.includes('in grace until')")
         answer = page.inner_text("#answer")
-        assert "It missed its heartbeat and is in its grace period." in answer
+        assert "Its tolerance is over, and it is in its grace period." in answer
         assert "What its owner can do: A heartbeat brings it back at once" in answer
         assert (
             answer.index("failed_1st")
