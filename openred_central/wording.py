@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
@@ -64,6 +65,17 @@ def rfc3339(wall_s: float) -> str:
     minute, rest = divmod(round(wall_s * 1_000), 60_000)
     begin = _minutes.get(minute) or _format_minute(minute)
     return f"{begin}{_SECONDS[rest // 1_000]}{_MILLISECONDS[rest % 1_000]}"
+
+
+def rfc3339_of_many(walls_s: Sequence[float]) -> list[str]:
+    """Return the `rfc3339` of each wall time: cheaper than one by one."""
+    if walls_s and not (min(walls_s) >= WALL_S_MIN and max(walls_s) <= WALL_S_MAX):
+        return list(map(rfc3339, walls_s))
+    begins = _minutes.get
+    return [
+        f"{begins(minute) or _format_minute(minute)}{_SECONDS[rest // 1_000]}{_MILLISECONDS[rest % 1_000]}"
+        for minute, rest in [divmod(round(wall_s * 1_000), 60_000) for wall_s in walls_s]
+    ]
 
 
 def _format_minute(minute: int) -> str:

@@ -17,6 +17,7 @@ from openred_central.wording import (
     parse_rfc3339,
     printable,
     rfc3339,
+    rfc3339_of_many,
     span,
 )
 
@@ -82,6 +83,11 @@ def test_times_after_the_year_9999_are_clamped(wall_s: float) -> None:
 @pytest.mark.parametrize("wall_s", [-1e15, float("-inf")])
 def test_times_before_the_year_1_are_clamped(wall_s: float) -> None:
     assert rfc3339(wall_s) == "0001-01-01T00:00:00.000Z"
+
+
+@given(st.lists(st.floats(allow_nan=False) | st.floats(-1.0, 1e10)))
+def test_many_times_are_written_as_each_of_them(walls_s: list[float]) -> None:
+    assert rfc3339_of_many(walls_s) == list(map(rfc3339, walls_s))
 
 
 def test_the_cache_of_minutes_is_bounded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -18,6 +19,8 @@ from .wire.fields import Field, Fields
 from .wire.schemas import COUNT, IGNORED, NODE, listing, thing
 
 RESULTS_DEFAULT = 50
+# Nodes ask few different questions, each of them often.
+QUERIES_KEPT_MAX = 256
 EXCLUDED_BY_DEFAULT = frozenset({State.COMA, State.DEAD})
 
 SERVICES = Field(
@@ -69,13 +72,12 @@ async def discover(api: Api, request: Request) -> Response:
                 found = draw.step()
     nodes = descriptions(api.directory, found.slots, started, found.availabilities)
     query_time_ms = round((api.now().monotonic_s - started.monotonic_s) * 1_000, 3)
-    end = (
-        f'],"total_found":{found.total},"returned":{len(nodes)},'
-        f'"query_time_ms":{query_time_ms},"degraded":{"true" if found.degraded else "false"}'
-    ).encode()
-    if ignored:
-        end += b',"ignored":%b' % orjson.dumps(ignored)
-    return Response(b'{"nodes":[%b%b}' % (b",".join(nodes), end))
+    more = f',"ignored":{orjson.dumps(ignored).decode()}' if ignored else ""
+    text = (
+        f'{{"nodes":[{",".join(nodes)}],"total_found":{found.total},"returned":{len(nodes)},'
+        f'"query_time_ms":{query_time_ms},"degraded":{"true" if found.degraded else "false"}{more}}}'
+    )
+    return Response(text.encode())
 
 
 DISCOVER = Endpoint(
@@ -96,7 +98,8 @@ DISCOVER = Endpoint(
 )
 
 
-def read_query(text: str) -> tuple[Query, list[str]]:
+@lru_cache(QUERIES_KEPT_MAX)
+def read_query(text: str) -> tuple[Query, tuple[str, ...]]:
     """Return the query of a request, and the parameters in it that are ignored.
 
     Raises `CallerError` 400 ``bad_request``.
@@ -121,4 +124,4 @@ def read_query(text: str) -> tuple[Query, list[str]]:
         near=fields.take(NEAR) or None,
     )
     fields.finish()
-    return query, fields.ignored
+    return query, tuple(fields.ignored)

@@ -132,7 +132,7 @@ async def lookup(api: Api, request: Request) -> Response:
         else:
             found.append(slot)
     nodes = descriptions(api.directory, found, now)
-    return Response(b'{"nodes":[%b],"missing":%b}' % (b",".join(nodes), orjson.dumps(missing)))
+    return Response(b'{"nodes":[%b],"missing":%b}' % (",".join(nodes).encode(), orjson.dumps(missing)))
 
 
 LOOKUP = Endpoint(

@@ -249,7 +249,7 @@ class Nodes:
         former = map(registry.histories.__getitem__, slots)
         histories = list(map(append_entry, former, map(entries.__getitem__, at)))
         kind = (from_state, to_state, reason)
-        transitions = zip(at, at_s, registry.node_ids_of(slots), *map(repeat, kind), strict=False)
+        transitions = zip(at, at_s, registry.packed_columns(slots)[0], *map(repeat, kind), strict=False)
         self.index.move_all(list(compress(slots, registry.discoverable(slots))), from_state, to_state)
         registry.set_states(slots, from_state, to_state, at_s, histories)
         self.changes.note_all(slots)
@@ -265,7 +265,7 @@ class Nodes:
         from_state, node_id = registry.state(slot), registry.node_id(slot)
         to_state = next_state(from_state, event)
         flags = registry.flags[slot]
-        fingerprint = key_fingerprint(Profile.decode(registry.profiles[slot]).public_key, flags)
+        fingerprint = key_fingerprint(Profile.decode(registry.profile(slot)).public_key, flags)
         next_key = registry.next_key(slot)
         self.discard(slot)
         tombstone = Tombstone(

@@ -33,7 +33,7 @@ def test_everything_can_be_asked() -> None:
         "services=a,b&max_results=7&states=ACTIVE,coma,retry_2w&exclude_states=Retry_2W"
         "&min_last_seen=1970-01-01T00:01:00Z&region=eu&near=eu-west&later=1"
     )
-    assert ignored == ["later"]
+    assert ignored == ("later",)
     assert query == Query(
         names=frozenset({"a", "b"}),
         states=(State.ACTIVE, State.COMA),

@@ -35,4 +35,4 @@ def test_server_loads_nodes_that_sign_with_their_keys(tmp_path: Path) -> None:
         slot = registry.slot_of(name)
         assert slot is not None
         key = databases.signers.key(kind, 19).public_text
-        assert Profile.decode(registry.profiles[slot]).public_key == key
+        assert Profile.decode(registry.profile(slot)).public_key == key

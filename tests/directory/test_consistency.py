@@ -31,11 +31,11 @@ def test_a_directory_that_was_only_used_is_consistent() -> None:
 
 
 def wrong_name(directory: Directory) -> None:
-    vars(directory.nodes.registry)["_node_ids"][0] = "z"
+    vars(directory.nodes.registry)["texts"][0] = b"z\0\0\0\0{}"
 
 
 def leads_to_a_free_slot(directory: Directory) -> None:
-    vars(directory.nodes.registry)["_node_ids"][0] = None
+    vars(directory.nodes.registry)["texts"][0] = b""
 
 
 def wrong_shard(directory: Directory) -> None:

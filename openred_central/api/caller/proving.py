@@ -74,10 +74,10 @@ class Shown(NamedTuple):
 
 
 class Repeated(NamedTuple):
-    """A `session` that was checked and may come again; `profile` of its node holds the key."""
+    """A `session` that was checked and may come again; `text` of its node holds the key."""
 
     session: Session
-    profile: bytes
+    text: bytes
 
 
 NOTHING = Shown(Means.NOTHING)
@@ -162,18 +162,18 @@ class Prover:
         except (ProofError, CallerError):
             # The handler refuses the request.
             return None
-        return Repeated(session, self.directory.nodes.registry.profiles[slot])
+        return Repeated(session, self.directory.nodes.registry.texts[slot])
 
     def holds_again(self, repeated: Repeated, node_id: str, slot: int, now: Now) -> bool:
         """Return whether that session still proves the node in `slot`, and needs no renewal yet.
 
         Compares everything that the session's MAC covers, which is cheaper than a check of the MAC.
         """
-        session, profile = repeated
+        session, text = repeated
         registry = self.directory.nodes.registry
         return (
             session.node_id == node_id
-            and registry.profiles[slot] == profile
+            and registry.texts[slot] == text
             and registry.generation(slot) == session.generation
             and session.is_fresh(now.monotonic_s + self.steady_ahead_s)
         )
@@ -273,7 +273,7 @@ class Prover:
         if not registry.flags[slot] & KEYED:
             raise key_is_text()
         # Its form was checked at registration.
-        return kept_spki(profile_parts(registry.profiles[slot])[2])
+        return kept_spki(profile_parts(registry.profile(slot))[2])
 
     def _shown_by_registration(
         self, request: Request, node_id: str, key: NodeKey | None, slot: int | None, now: Now

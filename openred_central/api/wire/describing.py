@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from ...clock import Now
 from ...directory.directory import Directory
 from ...directory.discovery import availability_of
 from ...directory.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
+from ...directory.state.columns import picker
 from ...directory.state.node import (
     DISCOVERABLE,
     HELD,
@@ -22,7 +24,8 @@ from ...directory.state.node import (
     decode_history,
     key_fingerprints,
 )
-from ...wording import rfc3339, span
+from ...directory.state.service_index import GROUPS_MAX
+from ...wording import rfc3339, rfc3339_of_many, span
 
 # Availability is an estimate; more digits would mean nothing.
 AVAILABILITY_DIGITS = 3
@@ -42,7 +45,7 @@ _MEANING = {
 
 def descriptions(
     directory: Directory, slots: Sequence[int], now: Now, availabilities: Sequence[float] | None = None
-) -> list[bytes]:
+) -> list[str]:
     """Return the public description of each node in `slots` as a JSON object, for discoveries and look-ups.
 
     The text is joined from parts that are JSON already, which is cheaper than encoding a dictionary.
@@ -51,28 +54,35 @@ def descriptions(
     if availabilities is None:
         tolerance_s = directory.lifecycle.heartbeat_tolerance_s
         availabilities = [availability_of(registry, slot, now.attended_s, tolerance_s) for slot in slots]
-    rows = list(registry.shown(slots))
-    profiles = [_profile_as_json(row[-1]) for row in rows]
-    keys = [(key, row[2]) for (_, key, _), row in zip(profiles, rows, strict=True)]
-    fingerprints = key_fingerprints(keys)
-    sets = {}
-    for set_id in {row[4] for row in rows}:
-        held = registry.sets[set_id]
-        sets[set_id] = f'"services":{_json(held.listed)}', f'"region":{_json(held.region or None)}'
-    texts = []
-    for (node_id, state, flags, last_seen_at, set_id, _), profile, fingerprint, availability in zip(
-        rows, profiles, fingerprints, availabilities, strict=True
-    ):
-        endpoints, _, metadata = profile
-        services, region = sets[set_id]
-        text = (
-            f'{{"node_id":"{node_id}",{endpoints},{services},"state":"{WIRE_NAMES[state]}",'
-            f'"last_seen":"{rfc3339(last_seen_at)}","metadata":{metadata},'
-            f'"public_key_fingerprint":"{fingerprint}",{_FLAG_MEMBERS[flags & (PROVEN | OBSERVED)]},{region},'
-            f'"availability":{_ALWAYS if availability == 1.0 else round(availability, AVAILABILITY_DIGITS)}}}'
-        )
-        texts.append(text.encode())
-    return texts
+    # Column by column, so that the processor fetches the memory of many nodes at once.
+    pick = picker(slots)
+    flags, set_ids = pick(registry.flags), pick(registry.set_ids)
+    node_ids, addresses, ports, keys, metadata = registry.packed_columns(slots)
+    more = [""] * len(slots)
+    for place in [place for place, port in enumerate(ports) if not port]:
+        addresses[place], ports[place], more[place], keys[place], metadata[place] = _unpacked(metadata[place])
+    held = {set_id: registry.sets[set_id] for set_id in set(set_ids)}
+    sets = {set_id: _set_as_json(one.services, one.region) for set_id, one in held.items()}
+    rows = zip(
+        *(node_ids, addresses, ports, more, metadata),
+        map(sets.__getitem__, set_ids),
+        pick(registry.states),
+        rfc3339_of_many(pick(registry.last_seen_at)),
+        key_fingerprints(zip(keys, flags, strict=True)),
+        map(_FLAG_MEMBERS.__getitem__, flags),
+        availabilities,
+        strict=True,
+    )
+    return [
+        f'{{"node_id":"{node_id}","address":"{address}","port":{port},"addresses":[{others}],{services},'
+        f'"state":"{WIRE_NAMES[state]}","last_seen":"{seen}","metadata":{{{members}}},'
+        f'"public_key_fingerprint":"{key}",{by_flags},{region},'
+        f'"availability":{_ALWAYS if share == 1.0 else round(share, AVAILABILITY_DIGITS)}}}'
+        for node_id, address, port, others, members, (
+            services,
+            region,
+        ), state, seen, key, by_flags, share in rows
+    ]
 
 
 def describe(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
@@ -81,19 +91,19 @@ def describe(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
     return document
 
 
-def _profile_as_json(encoded: bytes) -> tuple[str, str, str]:
-    """Return endpoints as members of a JSON object, the key as text, and the metadata as JSON."""
-    text = encoded.decode()
-    # ["<address>",<port>,"<key>",[],<metadata>] is the usual form. If nothing is escaped, address and key
-    # end with the next quote, and cutting there is cheaper than decoding.
-    if "\\" not in text:
-        _, address, port, public_key, rest = text.split('"', 4)
-        if rest.startswith(",[],"):
-            return f'"address":"{address}","port":{port[1:-1]},"addresses":[]', public_key, rest[4:-1]
-    profile = Profile.decode(encoded)
+def _unpacked(encoded: str) -> tuple[str, str, str, str, str]:
+    """Return address, port, further endpoints, key and metadata of a whole profile, in JSON."""
+    profile = Profile.decode(encoded.encode())
     more = [{"address": endpoint.address, "port": endpoint.port} for endpoint in profile.addresses]
-    endpoints = {"address": profile.address, "port": profile.port, "addresses": more}
-    return _json(endpoints)[1:-1], profile.public_key, _json(profile.metadata)
+    inner = [_json(value)[1:-1] for value in (profile.address, more, profile.metadata)]
+    return inner[0], str(profile.port), inner[1], profile.public_key, inner[2]
+
+
+@lru_cache(GROUPS_MAX)
+def _set_as_json(services: str, region: str) -> tuple[str, str]:
+    """Return services and region of a `Record` as members of a JSON object."""
+    names = services.split(",") if services else []
+    return f'"services":{_json(names)}', f'"region":{_json(region or None)}'
 
 
 def _json(value: Any) -> str:
@@ -116,10 +126,9 @@ def key_status_of(flags: int) -> str:
 
 
 # The members of a JSON object that follow from the flags of a node.
-_FLAG_MEMBERS = {
-    flags: f'"identity":"{identity_of(flags)}","address_source":"{address_source_of(flags)}"'
-    for flags in (0, PROVEN, OBSERVED, OBSERVED | PROVEN)
-}
+_FLAG_MEMBERS = tuple(
+    f'"identity":"{identity_of(flags)}","address_source":"{address_source_of(flags)}"' for flags in range(256)
+)
 
 
 def explain(directory: Directory, slot: int, now: Now) -> dict[str, Any]:

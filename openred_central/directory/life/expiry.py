@@ -278,7 +278,7 @@ class Expiry:
                 self._waiting_queue.append(slot)
                 return False
             if self._probing:
-                node_id, profile = nodes.registry.node_id(slot), Profile.decode(nodes.registry.profiles[slot])
+                node_id, profile = nodes.registry.node_id(slot), Profile.decode(nodes.registry.profile(slot))
                 self.asked[slot] = node_id
                 self.probe_requests.append(ProbeRequest(slot, node_id, profile.address, profile.port))
                 nodes.deadlines.arm(slot, now.attended_s + PROBE_ANSWER_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from binascii import a2b_base64
 from collections.abc import Iterable
 from functools import partial
 from operator import itemgetter
@@ -10,7 +11,14 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from ...encoding import base64url, base64url_of_digests, kept_spki, key_id, spki_of
+from ...encoding import (
+    ED25519_KEY_BYTES,
+    ED25519_SPKI_PREFIX,
+    base64url,
+    base64url_of_digests,
+    key_id,
+    spki_of,
+)
 from ..lifecycle import STATE_BY_WIRE_NAME, WIRE_NAMES, State
 
 # Bits of `Record.flags`. PROVEN: the node has signed with its key and is bound to it. KEYED: the public key
@@ -164,6 +172,31 @@ def profile_parts(encoded: bytes) -> list[Any]:
     return parts
 
 
+def pack(node_id: bytes, profile: bytes) -> bytes:
+    """Return the id and the encoded profile of a node as five texts, joined by NUL, which none contains.
+
+    The texts are id, address, port, key, and the members of the metadata, as an answer in JSON has them.
+    A profile with further endpoints, or with escapes in address or key, is the last text as a whole. The
+    three texts before it are then empty.
+    """
+    # ["<address>",<port>,"<key>",[],{<metadata>}]; without escapes, address and key end with the next quote.
+    parts = profile.split(b'"', 4)
+    if len(parts) == 5 and b"\\" not in parts[1] and b"\\" not in parts[3]:
+        begin, address, port, public_key, rest = parts
+        is_usual = (
+            begin == b"[" and port[:1] == port[-1:] == b"," and rest[:5] == b",[],{" and rest[-2:] == b"}]"
+        )
+        if is_usual and len(port) > 2:
+            return b"\0".join((node_id, address, port[1:-1], public_key, rest[5:-2]))
+    return b"%b\0\0\0\0%b" % (node_id, profile)
+
+
+def packed_profile(text: bytes) -> bytes:
+    """Return the profile in `text` that `pack` made."""
+    _, address, port, public_key, last = text.split(b"\0", 4)
+    return b'["%b",%b,"%b",[],{%b}]' % (address, port, public_key, last) if port else last
+
+
 def key_fingerprint(public_key: str, flags: int) -> str:
     """Return 43 characters that name the public key of a record with these `flags`.
 
@@ -176,10 +209,17 @@ def key_fingerprint(public_key: str, flags: int) -> str:
 
 def key_fingerprints(keys: Iterable[tuple[str, int]]) -> list[str]:
     """Return the `key_fingerprint` of each (public_key, flags): cheaper than one by one."""
-    sha256 = hashlib.sha256
+    sha256, kept_bytes = hashlib.sha256, a2b_base64
+    # `kept_spki` written out, because each discovery needs it for many nodes.
     return base64url_of_digests(
         [
-            sha256(kept_spki(public_key) if flags & KEYED else public_key.encode("utf-8")).digest()
+            sha256(
+                public_key.encode("utf-8")
+                if not flags & KEYED
+                else ED25519_SPKI_PREFIX + content
+                if len(content := kept_bytes(public_key)) == ED25519_KEY_BYTES
+                else content
+            ).digest()
             for public_key, flags in keys
         ]
     )

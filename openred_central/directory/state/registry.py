@@ -12,13 +12,13 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, compress, repeat
-from operator import eq, is_not, lt, mod, not_, rshift
+from operator import eq, lt, mod, not_, rshift
 from typing import Any
 
 from ...errors import InternalBug
 from ..lifecycle import STATES, State
 from .columns import DIGEST_MASK, RecordColumns, picker, record_digest, record_digests, record_of, spread
-from .node import HELD, Record, SignOfLife, is_discoverable, text_bytes
+from .node import HELD, Record, SignOfLife, is_discoverable, pack, packed_profile, text_bytes
 from .service_sets import ServiceSet, ServiceSets
 
 # For `bytes.translate`: 1 for the flags of nodes that may be discovered, and of held nodes. Free slots have
@@ -47,8 +47,9 @@ class Registry:
 
     A free slot has no id, no flags and state ABSENT. The public columns hold the fields of `Record`; in place
     of services and region, `set_ids` has the number of their set in `sets`; `away` has begin and end of
-    announced absences by slot. All may read them at a slot that they got from `slot_of`. Only a sign of life
-    writes `last_seen_at`, `last_seen_s` and `usual_gap_s` there; the methods change everything else.
+    announced absences by slot, and `texts` id and profile. All may read them at a slot that they got from
+    `slot_of`. Only a sign of life writes `last_seen_at`, `last_seen_s` and `usual_gap_s` there; the methods
+    change everything else.
     """
 
     def __init__(self, shards: int) -> None:
@@ -61,8 +62,9 @@ class Registry:
         self._barred: set[int] = set()
         self._barred_below = 0
         self.sets = ServiceSets()
-        self._node_ids: list[str | None] = []
-        self.profiles: list[bytes] = []
+        # Id and profile by `node.pack`; empty for a free slot. They are one object, because a description of
+        # many nodes waits for the memory of each object.
+        self.texts: list[bytes] = []
         self.histories: list[str] = []
         self.away: dict[int, tuple[float, float]] = {}
         # Few nodes ever change their key or name the next one.
@@ -77,7 +79,6 @@ class Registry:
         self.since_s = array("d")
         self.usual_gap_s = array("f")
         self._revisions = array("Q")
-        self._digests = array("Q")
         self.set_ids = array("I")
         # The columns of numbers in the order of `Record`, from its field `state` to `revision`.
         self._columns: tuple[array[Any], ...] = (
@@ -87,12 +88,12 @@ class Registry:
 
     def __len__(self) -> int:
         """Return how many nodes are registered. The dead are not."""
-        return len(self._node_ids) - len(self._free) - self._barred_below
+        return len(self.texts) - len(self._free) - self._barred_below
 
     @property
     def slots_count(self) -> int:
         """End of the range of slots, exclusive. Some of them may be free."""
-        return len(self._node_ids)
+        return len(self.texts)
 
     @property
     def bytes_held(self) -> int:
@@ -119,27 +120,31 @@ class Registry:
 
     def taken_slots(self) -> list[int]:
         """Return all slots that are not free, in rising order."""
-        slots = range(len(self._node_ids))
-        all_taken = len(self) == len(slots)
-        return list(slots if all_taken else compress(slots, map(is_not, self._node_ids, repeat(None))))
+        slots = range(len(self.texts))
+        return list(slots if len(self) == len(slots) else compress(slots, self.texts))
 
     def text_bytes(self, slot: int) -> int:
         """Return the `node.text_bytes` of the node in `slot`."""
-        return text_bytes(self.node_id(slot), self.profiles[slot], self.histories[slot], self.next_key(slot))
+        return text_bytes(self.node_id(slot), self.profile(slot), self.histories[slot], self.next_key(slot))
 
     def is_free(self, slot: int) -> bool:
-        return slot >= len(self._node_ids) or self._node_ids[slot] is None
+        return slot >= len(self.texts) or not self.texts[slot]
 
     def node_id(self, slot: int) -> str:
         """Return the id of the node in `slot`. Raise `InternalBug` if the slot is free."""
-        node_id = self._node_ids[slot]
-        if node_id is None:
+        text = self.texts[slot]
+        if not text:
             raise InternalBug(f"slot {slot} is free")
-        return node_id
+        return text[: text.index(0)].decode()
 
-    def node_ids_of(self, slots: Iterable[int]) -> Iterator[Any]:
-        """Iterate over the ids of the nodes in `slots`, none of which is free."""
-        return map(self._node_ids.__getitem__, slots)
+    def profile(self, slot: int) -> bytes:
+        """Return the `Record.profile` of the node in `slot`."""
+        return packed_profile(self.texts[slot])
+
+    def packed_columns(self, slots: Sequence[int]) -> list[list[str]]:
+        """Return the five texts of `node.pack` of the nodes in `slots`, none of which is free, by columns."""
+        texts = b"\0".join(picker(slots)(self.texts)).decode().split("\0") if slots else []
+        return [texts[place::5] for place in range(5)]
 
     def discoverable_slots(self) -> list[int]:
         """Return the slots of all nodes that may be discovered in some state, in rising order."""
@@ -195,7 +200,7 @@ class Registry:
             *[column[slot] for column in self._columns],
             service_set.services,
             service_set.region,
-            self.profiles[slot],
+            self.profile(slot),
             away_from_s,
             away_until_s,
             self.histories[slot],
@@ -207,12 +212,14 @@ class Registry:
         """Return the `record` of each of `slots`, none of which is free: cheaper than one by one."""
         set_ids = list(map(self.set_ids.__getitem__, slots))
         sets = {set_id: self.sets[set_id] for set_id in set(set_ids)}
+        texts = [self.texts[slot] for slot in slots]
         rows = zip(
             slots,
-            *(map(column.__getitem__, slots) for column in (self._node_ids, *self._columns)),
+            [text[: text.index(0)].decode() for text in texts],
+            *(map(column.__getitem__, slots) for column in self._columns),
             [sets[set_id].services for set_id in set_ids],
             [sets[set_id].region for set_id in set_ids],
-            map(self.profiles.__getitem__, slots),
+            map(packed_profile, texts),
             *(repeat(0.0), repeat(0.0)),
             map(self.histories.__getitem__, slots),
             *(repeat(0), repeat("")),
@@ -239,16 +246,8 @@ class Registry:
         rows = zip(taken, *map(picker(taken), columns), strict=True)
         return list(map(tuple.__new__, repeat(SignOfLife), rows))
 
-    def shown(self, slots: Sequence[int]) -> Iterator[tuple[Any, int, int, float, int, bytes]]:
-        """Iterate over id, state, flags, last sign of life, set and profile of `slots`, none of them free."""
-        columns: tuple[Sequence[Any], ...] = (
-            *(self._node_ids, self.states, self.flags),
-            *(self.last_seen_at, self.set_ids, self.profiles),
-        )
-        return zip(*map(picker(slots), columns), strict=True)
-
     def next_slot(self) -> int:
-        return self._free[-1] if self._free else len(self._node_ids)
+        return self._free[-1] if self._free else len(self.texts)
 
     def insert(self, record: Record) -> None:
         """Write a new node to the slot that `next_slot` returned.
@@ -270,8 +269,8 @@ class Registry:
         """
         if self.slot_of(record.node_id) is not None:
             raise InternalBug(f"cannot put {record.node_id!r} into slot {record.slot}: it is registered")
-        while record.slot >= len(self._node_ids):
-            self._free.append(len(self._node_ids))
+        while record.slot >= len(self.texts):
+            self._free.append(len(self.texts))
             self._grow()
         self._free.remove(record.slot)
         self._write(record)
@@ -290,7 +289,7 @@ class Registry:
         Return the records whose id is registered already; they are left out. Raise `InternalBug` if a slot
         comes out of order. Whole columns cost far less than one record after the other.
         """
-        slots, first = columns.slot, len(self._node_ids)
+        slots, first = columns.slot, len(self.texts)
         if not (first <= slots[0] and slots[-1] < SLOTS_MAX and all(map(lt, slots, slots[1:]))):
             raise InternalBug(f"cannot restore slots {slots[0]} to {slots[-1]} behind slot {first - 1}")
         node_ids = list(map(bytes.decode, columns.node_id))
@@ -309,8 +308,8 @@ class Registry:
         set_ids = self.sets.acquire_many(columns.services, columns.region)
         if len(slots) < slots[-1] + 1 - first:
             self._free.extend(sorted(set(range(first, slots[-1] + 1)).difference(slots)))
-        self._node_ids.extend(spread(node_ids, slots, first, None))
-        self.profiles.extend(spread(columns.profile, slots, first, b""))
+        texts = list(map(pack, columns.node_id, columns.profile))
+        self.texts.extend(spread(texts, slots, first, b""))
         self.histories.extend(spread(histories, slots, first, ""))
         for column, values in zip(self._columns, columns[2:10], strict=True):
             column.extend(spread(values, slots, first, 0))
@@ -320,8 +319,7 @@ class Registry:
             self.away.update(
                 (slot, (from_s, until_s)) for slot, from_s, until_s in absences if until_s or from_s
             )
-        for texts in (node_ids, columns.profile, histories):
-            self._text_bytes += sum(map(len, texts))
+        self._text_bytes += sum(map(len, chain(node_ids, columns.profile, histories)))
         if any(columns.generation) or any(columns.next_key):
             next_keys = list(map(bytes.decode, columns.next_key))
             self._text_bytes += sum(map(len, next_keys))
@@ -344,7 +342,6 @@ class Registry:
         for shard, digest in zip(shards, digests, strict=True):
             sums[shard] += digest
         sums[:] = [digest & DIGEST_MASK for digest in sums]
-        self._digests.extend(spread(digests, columns.slot, len(self._digests), 0))
 
     def bytes_added(self, record: Record) -> int:
         """Return by how much `record`, new or in place of the one in its slot, increases `bytes_held`."""
@@ -370,8 +367,7 @@ class Registry:
         node_id = self.node_id(slot)
         self._unwrite(slot)
         del self._shards[shard_of(node_id, self.shards_count)][node_id]
-        self._node_ids[slot] = None
-        self.profiles[slot] = b""
+        self.texts[slot] = b""
         self.histories[slot] = ""
         # Readers of a whole column see that the slot is free.
         self.states[slot] = self.flags[slot] = 0
@@ -410,34 +406,30 @@ class Registry:
 
     def _pass_barred(self) -> None:
         """Skip the barred slots that come next, so that the slot at the end may always be given."""
-        while len(self._node_ids) in self._barred:
+        while len(self.texts) in self._barred:
             self._append_empty()
             self._barred_below += 1
 
     def _append_empty(self) -> None:
-        self._node_ids.append(None)
-        self.profiles.append(b"")
+        self.texts.append(b"")
         self.histories.append("")
-        for column in (*self._columns, self._digests, self.set_ids):
+        for column in (*self._columns, self.set_ids):
             column.append(0)
 
     def _append(self, record: Record) -> None:
         """Write a new node behind all slots: cheaper than to append an empty slot and write that."""
-        digest, set_id = self._enter(record)
-        self._node_ids.append(record.node_id)
-        self.profiles.append(record.profile)
+        set_id = self._enter(record)
+        self.texts.append(pack(record.node_id.encode(), record.profile))
         self.histories.append(record.history)
         for column, value in zip(self._columns, record[2:10], strict=True):
             column.append(value)
-        self._digests.append(digest)
         self.set_ids.append(set_id)
         self._pass_barred()
 
     def _write(self, record: Record) -> None:
-        digest, set_id = self._enter(record)
+        set_id = self._enter(record)
         slot = record.slot
-        self._node_ids[slot] = record.node_id
-        self.profiles[slot] = record.profile
+        self.texts[slot] = pack(record.node_id.encode(), record.profile)
         self.states[slot] = record.state
         self.flags[slot] = record.flags
         self.registered_at[slot] = record.registered_at
@@ -446,31 +438,30 @@ class Registry:
         self.since_s[slot] = record.since_s
         self.usual_gap_s[slot] = record.usual_gap_s
         self._revisions[slot] = record.revision
-        self._digests[slot] = digest
         self.set_ids[slot] = set_id
         self.histories[slot] = record.history
 
-    def _enter(self, record: Record) -> tuple[int, int]:
-        """Count a record, and hold what has no column. Return its digest and the number of its set."""
+    def _enter(self, record: Record) -> int:
+        """Count a record, and hold what has no column. Return the number of its set."""
         slot, node_id = record.slot, record.node_id
         shard = shard_of(node_id, self.shards_count)
-        digest = record_digest(record)
         self._shards[shard][node_id] = slot
-        self.shard_digests[shard] = (self.shard_digests[shard] + digest) & DIGEST_MASK
+        self.shard_digests[shard] = (self.shard_digests[shard] + record_digest(record)) & DIGEST_MASK
         self.state_counts[record.state] += 1
         if record.away_until_s or record.away_from_s:
             self.away[slot] = (record.away_from_s, record.away_until_s)
         if record.generation or record.next_key:
             self._key_changes[slot] = (record.generation, record.next_key)
         self._text_bytes += text_bytes(node_id, record.profile, record.history, record.next_key)
-        return digest, self.sets.acquire(record.services, record.region)
+        return self.sets.acquire(record.services, record.region)
 
     def _unwrite(self, slot: int) -> None:
         """Undo what `_enter` counted and held for the record in `slot`."""
-        shard = shard_of(self.node_id(slot), self.shards_count)
-        self.shard_digests[shard] = (self.shard_digests[shard] - self._digests[slot]) & DIGEST_MASK
+        record = self.record(slot)
+        shard = shard_of(record.node_id, self.shards_count)
+        self.shard_digests[shard] = (self.shard_digests[shard] - record_digest(record)) & DIGEST_MASK
         self.state_counts[self.states[slot]] -= 1
-        self._text_bytes -= self.text_bytes(slot)
+        self._text_bytes -= text_bytes(record.node_id, record.profile, record.history, record.next_key)
         self.sets.release(self.set_ids[slot])
         self.away.pop(slot, None)
         self._key_changes.pop(slot, None)

@@ -18,6 +18,7 @@ from itertools import chain, repeat
 from typing import NamedTuple
 
 from ..lifecycle import STATES, State
+from .columns import picker
 from .registry import Registry
 
 GROUPS_MAX = 1_024
@@ -170,11 +171,11 @@ class ServiceIndex:
     def pools(self, names: frozenset[str], states: Iterable[State]) -> Iterator[Pool]:
         """Yield the members in `states` that offer all of `names`. They must not change meanwhile."""
         wanted = tuple(map(int, states))
+        parts_of = picker(wanted)
         for set_id in self._fewest_groups(names):
             group = self._groups[set_id]
             if len(names) < 2 or names <= group.names:
-                by_state = group.by_state
-                parts = [by_state[state] for state in wanted]
+                parts = parts_of(group.by_state)
                 size = sum(map(len, parts))
                 if size:
                     yield Pool(parts, size, group.region, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import orjson
@@ -9,8 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.api.wire.describing import _profile_as_json, describe, descriptions
-from openred_central.directory.state.node import HISTORY_ENTRIES_MAX, NodeEndpoint, Profile
+from openred_central.api.wire.describing import address_source_of, describe, descriptions, identity_of
+from openred_central.directory.discovery import availability_of
+from openred_central.directory.lifecycle import LIVE_STATES, State
+from openred_central.directory.state.node import (
+    HISTORY_ENTRIES_MAX,
+    KEYED,
+    NodeEndpoint,
+    Profile,
+    Record,
+    key_fingerprint,
+)
+from openred_central.wording import rfc3339
+from tests.support.building import at, make_directory, record
 from tests.support.options import lifecycle_options
 from tests.support.world import DAY_S, World
 
@@ -235,23 +247,67 @@ def test_availability_has_three_digits() -> None:
 TEXTS = st.text(max_size=12) | st.sampled_from(['"', "\\", '",[],', '\\",[],{', ",", "ключ", "\u2028"])
 
 
-@given(
+def general_description(record: Record, availability: float) -> dict[str, Any]:
+    """The public description of a record, member by member."""
+    profile = Profile.decode(record.profile)
+    return {
+        "node_id": record.node_id,
+        "address": profile.address,
+        "port": profile.port,
+        "addresses": [{"address": one.address, "port": one.port} for one in profile.addresses],
+        "services": record.services.split(",") if record.services else [],
+        "state": State(record.state).wire,
+        "last_seen": rfc3339(record.last_seen_at),
+        "metadata": profile.metadata,
+        "public_key_fingerprint": key_fingerprint(profile.public_key, record.flags),
+        "identity": identity_of(record.flags),
+        "address_source": address_source_of(record.flags),
+        "region": record.region or None,
+        "availability": round(availability, 3),
+    }
+
+
+PROFILES = st.builds(
+    Profile,
     TEXTS,
+    st.integers(1, 65_535),
     TEXTS,
-    st.lists(st.tuples(TEXTS, st.integers(1, 65_535)), max_size=2),
+    st.lists(st.builds(NodeEndpoint, TEXTS, st.integers(1, 65_535)), max_size=2).map(tuple),
     st.dictionaries(TEXTS, TEXTS | st.integers(-9, 9) | st.floats(-1e9, 1e9) | st.lists(TEXTS), max_size=3),
 )
-def test_any_profile_is_described_as_stored(
-    address: str, key: str, more: list[tuple[str, int]], metadata: dict[str, Any]
-) -> None:
-    profile = Profile(address, 9_000, key, tuple(NodeEndpoint(*endpoint) for endpoint in more), metadata)
-    endpoints, public_key, told = _profile_as_json(profile.encode())
-    assert orjson.loads(f"{{{endpoints}}}") == {
-        "address": address,
-        "port": 9_000,
-        "addresses": [{"address": address, "port": port} for address, port in more],
-    }
-    assert (public_key, orjson.loads(told)) == (key, metadata)
+RECORDS = st.builds(
+    record,
+    st.just(0),
+    state=st.sampled_from(LIVE_STATES),
+    flags=st.integers(0, 63).map(lambda flags: flags & ~KEYED),
+    last_seen_at=st.floats(-1e9, 1e10),
+    last_seen_s=st.floats(0.0, 1e6),
+    usual_gap_s=st.sampled_from([60.0, 86_400.0]),
+    services=st.sampled_from(["", "chat", "chat,mail"]),
+    region=st.sampled_from(["", "eu"]),
+    profile=PROFILES.map(Profile.encode),
+)
+
+
+@given(st.lists(RECORDS, min_size=1, max_size=4), st.data())
+def test_any_nodes_are_described_as_their_records_say(records: list[Record], data: st.DataObject) -> None:
+    directory, now = make_directory(), at(1e6)
+    registry = directory.nodes.registry
+    for slot, one in enumerate(records):
+        spki = bytes([slot]) * (32 if slot % 2 else 90)
+        keyed = Profile.decode(one.profile)._replace(public_key=b64encode(spki).decode()).encode()
+        changed = one._replace(flags=one.flags | KEYED, profile=keyed) if data.draw(st.booleans()) else one
+        registry.insert(changed._replace(slot=slot, node_id=f"node-{slot}"))
+    slots = data.draw(st.permutations(range(len(records))))
+    tolerance_s = directory.lifecycle.heartbeat_tolerance_s
+    shares = [availability_of(registry, slot, now.attended_s, tolerance_s) for slot in slots]
+    expected = [
+        general_description(registry.record(slot), share) for slot, share in zip(slots, shares, strict=True)
+    ]
+    for told in (descriptions(directory, slots, now), descriptions(directory, slots, now, shares)):
+        assert [orjson.loads(text) for text in told] == expected
+        assert [list(orjson.loads(text)) for text in told] == [list(one) for one in expected]
+    assert descriptions(directory, [], now) == []
 
 
 @pytest.mark.parametrize("silent_days", [0.0, 1.0, 2.0, 7.1, 1_000.0])

@@ -181,7 +181,7 @@ def test_a_node_set_aside_goes_on_when_it_is_heard() -> None:
     register(directory, "b", at(0.0))
     slot = directory.nodes.registry.slot_of("b")
     assert slot is not None
-    whole = directory.nodes.registry.profiles[slot]
+    whole = directory.nodes.registry.profile(slot)
     broken(directory, "b")
     run_until(directory, at(47.0))
     damage(directory, slot, profile=whole)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from openred_central.directory.lifecycle import State
@@ -21,6 +24,8 @@ from openred_central.directory.state.node import (
     is_discoverable,
     key_fingerprint,
     key_fingerprints,
+    pack,
+    packed_profile,
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -87,3 +92,36 @@ def test_the_history_keeps_the_last_sixteen_transitions_in_order() -> None:
         first = max(0, number + 1 - HISTORY_ENTRIES_MAX)
         assert entries == [earlier + 0.25 for earlier in range(first, number + 1)]
     assert HISTORY_ENTRIES_MAX == 16
+
+
+PROFILE_TEXTS = st.text(max_size=9) | st.sampled_from(['"', "\\", '",[],{', '",1,"', "ключ"])
+
+
+@given(
+    PROFILE_TEXTS,
+    PROFILE_TEXTS,
+    st.lists(st.builds(NodeEndpoint, PROFILE_TEXTS, st.integers(0, 9)), max_size=2).map(tuple),
+    st.dictionaries(PROFILE_TEXTS, PROFILE_TEXTS | st.lists(PROFILE_TEXTS), max_size=2),
+)
+def test_any_profile_is_packed_without_loss(
+    address: str, key: str, more: tuple[NodeEndpoint, ...], metadata: dict[str, Any]
+) -> None:
+    encoded = Profile(address, 9_000, key, more, metadata).encode()
+    packed = pack("é".encode(), encoded)
+    node_id, told_address, port, told_key, last = packed.split(b"\0")
+    assert (node_id.decode(), packed_profile(packed)) == ("é", encoded)
+    if port:
+        assert (told_address.decode(), port, told_key.decode(), more) == (address, b"9000", key, ())
+        assert orjson.loads(b"{%b}" % last) == metadata
+    else:
+        assert (told_address, told_key, last) == (b"", b"", encoded)
+
+
+@given(st.binary(max_size=40).filter(lambda text: b"\0" not in text) | st.text('["a,1]{}\\ ').map(str.encode))
+@example(b'["a",,"k",[],{}]')
+@example(b'["a",1,"k",[],{}')
+@example(b'["a" , 1 ,"k",[],{}]')
+def test_even_a_damaged_profile_is_packed_without_loss(profile: bytes) -> None:
+    packed = pack(b"node", profile)
+    assert packed.count(b"\0") == 4
+    assert packed_profile(packed) == profile

@@ -20,6 +20,7 @@ from openred_central.directory.state.node import (
     DISCOVERABLE,
     HELD,
     LEFT,
+    Profile,
     Record,
     SignOfLife,
     is_discoverable,
@@ -266,21 +267,23 @@ def test_an_id_or_history_that_is_not_utf_8_is_not_restored() -> None:
             Registry(4).restore(columns_of([record(0)])._replace(**changed))
 
 
-def test_shown_values_of_many_are_those_of_each() -> None:
+def test_texts_of_many_are_those_of_each() -> None:
     registry = Registry(4)
-    for slot, node_id in enumerate("abc"):
-        registry.insert(record(slot, node_id, services=node_id, last_seen_at=float(slot)))
-    assert list(registry.shown([2, 0])) == [
-        (
-            registry.node_id(slot),
-            registry.state(slot),
-            registry.flags[slot],
-            registry.last_seen_at[slot],
-            registry.set_ids[slot],
-            registry.profiles[slot],
-        )
-        for slot in (2, 0)
+    profiles = [
+        Profile("192.0.2.1", 1, "k"),
+        Profile("é", 2, '"'),
+        Profile("b", 3, "ключ", metadata={"é": '"'}),
     ]
+    for slot, (node_id, profile) in enumerate(zip("abé", profiles, strict=True)):
+        registry.insert(record(slot, node_id, profile=profile.encode()))
+        assert (registry.node_id(slot), registry.profile(slot)) == (node_id, profile.encode())
+    assert registry.packed_columns([]) == [[], [], [], [], []]
+    for slots in ([2], [2, 0], [1, 1, 0]):
+        columns = registry.packed_columns(slots)
+        assert columns[0] == [registry.node_id(slot) for slot in slots]
+        for place, slot in enumerate(slots):
+            texts = [column[place] for column in columns]
+            assert "\0".join(texts).encode() == registry.texts[slot]
 
 
 def test_many_records_are_those_of_each(seed: int) -> None:
