@@ -34,6 +34,8 @@ SECTION_BYTES_MAX: Final = 1_024
 SECTIONS_MAX: Final = 4_096
 # So many requests are answered at once; then other connections may have their turn.
 PIPELINED_MAX: Final = 64
+# Signed requests (RFC 9421 §4.1) never repeat, so they spend no time here.
+_SIGNED: Final = b"\r\nSignature-Input:"
 _PLAIN: Final = f"{string.ascii_letters}{string.digits}-._~:".encode()
 _LINE_END: Final = b" HTTP/1.1\r\n"
 _SECTION_END: Final = b"\r\n\r\n"
@@ -60,6 +62,8 @@ def take(data: bytes, peer: str, now_s: float, shared: Shared, out: Outgoing) ->
             return data
         out.write(shared.encoder.json(*reply, cors=route.cors))
         answered, rest = 1, b""
+    elif _SIGNED in data:
+        return data
     else:
         passes = PIPELINED_MAX if observer is None else observer.passes
         answered, rest = _take_others(data, beginning, route, peer, passes, shared, out)
@@ -118,6 +122,7 @@ def learn(request: Request, route: Route, section: bytes) -> None:
         route.prepare is None
         or request.version != 11
         or not request.keep_alive
+        or "signature-input" in request.headers
         or len(section) > SECTION_BYTES_MAX
     ):
         return

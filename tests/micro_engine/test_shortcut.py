@@ -299,6 +299,14 @@ def test_new_connection_is_answered_fast_from_its_first_request(world: World, be
     assert beats.taken == ["c"]
 
 
+def test_signed_requests_are_neither_learned_nor_kept_from_their_handler(world: World, beats: Beats) -> None:
+    for name in "abc":
+        world.send(beat(name, "Signature-Input: sig1=();nonce=1"))
+    assert (beats.handled, beats.taken, beats.prepared) == (list("abc"), [], [])
+    (route,) = world.router.prepared.values()
+    assert (route.known, route.seen) == ({}, set())
+
+
 def test_fields_of_a_proxy_keep_requests_fast(world: World, beats: Beats) -> None:
     for number, name in enumerate("abcd"):
         world.send(beat(name, f"X-Request-Id: {number}", f"X-Forwarded-For: 192.0.2.{number}"))
