@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
@@ -22,22 +22,26 @@ _URL_SAFE_TO_PLAIN = str.maketrans("-_", "+/")
 GRANTED_S_MAX = 3_600.0
 # Void entries of an order beyond those that are as many as the valid ones.
 VOID_MAX = 1_000
+# Entries that each removal looks at during a sweep.
+SWEPT_PER_CALL = 4
 
 
 class _Kind:
     """Tombstones of one kind, in the order in which they were added.
 
-    Very many may come within seconds. So no dictionary grows by much at once, and tombstones are kept as
-    JSON, because the garbage collector never walks a dictionary of bytes.
+    Very many may come, or be removed, within seconds. So no dictionary grows by much at once, void entries of
+    the order are swept a few at a time, and tombstones are kept as JSON, because the garbage collector never
+    walks a dictionary of bytes.
     """
 
-    __slots__ = ("_count", "_order", "_parts", "_void")
+    __slots__ = ("_count", "_order", "_parts", "_swept")
 
     def __init__(self) -> None:
         self._parts: tuple[dict[str, bytes], ...] = tuple({} for _ in range(HASH_PARTS))
-        self._order: deque[str] = deque()
-        # Number of entries in the order that are void, because their tombstone was removed out of turn.
-        self._void: Counter[str] = Counter()
+        # The encoded tombstones, oldest first: those that a sweep has passed, and then all others. One that
+        # is not in the dictionaries any more is void.
+        self._swept: deque[bytes] = deque()
+        self._order: deque[bytes] = deque()
         self._count = 0
 
     def __len__(self) -> int:
@@ -45,12 +49,7 @@ class _Kind:
 
     def __iter__(self) -> Iterator[Tombstone]:
         """Iterate over the tombstones, oldest first."""
-        void = self._void.copy()
-        for id_hash in self._order:
-            if void[id_hash]:
-                void[id_hash] -= 1
-            else:
-                yield _decode(self._part(id_hash)[id_hash])
+        return map(_decode, filter(self._is_valid, chain(self._swept, self._order)))
 
     def hashes(self) -> Iterator[str]:
         """Iterate over the hashes, in no order."""
@@ -58,8 +57,9 @@ class _Kind:
 
     def put(self, tombstone: Tombstone) -> None:
         """Add a tombstone of a name that has none."""
-        self._part(tombstone.id_hash)[tombstone.id_hash] = orjson.dumps(tuple(tombstone))
-        self._order.append(tombstone.id_hash)
+        encoded = orjson.dumps(tuple(tombstone))
+        self._part(tombstone.id_hash)[tombstone.id_hash] = encoded
+        self._order.append(encoded)
         self._count += 1
 
     def get(self, id_hash: str) -> Tombstone | None:
@@ -70,23 +70,33 @@ class _Kind:
         encoded = self._part(id_hash).pop(id_hash, None)
         if encoded is None:
             return None
-        self._void[id_hash] += 1
         self._count -= 1
-        if len(self._order) > 2 * self._count + VOID_MAX:
-            # A name that dies and returns again and again must not fill the memory.
-            self._order = deque(one.id_hash for one in self)
-            self._void.clear()
+        # A name that dies and returns again and again must not fill the memory.
+        if self._swept or len(self._order) > 2 * self._count + VOID_MAX:
+            self.sweep_some()
         return _decode(encoded)
 
     def first(self) -> Tombstone | None:
         """Return the oldest tombstone; None if there is none."""
-        order, void = self._order, self._void
-        while order and void and order[0] in void:
-            id_hash = order.popleft()
-            void[id_hash] -= 1
-            if not void[id_hash]:
-                del void[id_hash]
-        return self.get(order[0]) if order else None
+        for entries in (self._swept, self._order):
+            while entries:
+                if self._is_valid(entries[0]):
+                    return _decode(entries[0])
+                entries.popleft()
+        return None
+
+    def sweep_some(self) -> None:
+        """Drop a few void entries from the order; a sweep that reached its end begins anew."""
+        for _ in range(min(SWEPT_PER_CALL, len(self._order))):
+            entry = self._order.popleft()
+            if self._is_valid(entry):
+                self._swept.append(entry)
+        if not self._order:
+            self._swept, self._order = self._order, self._swept
+
+    def _is_valid(self, entry: bytes) -> bool:
+        id_hash = _decode(entry).id_hash
+        return self._part(id_hash).get(id_hash) is entry
 
     def _part(self, id_hash: str) -> dict[str, bytes]:
         return self._parts[shard_of(id_hash, HASH_PARTS)]

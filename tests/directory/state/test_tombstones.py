@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import gc
+import sys
+from types import FrameType
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openred_central.directory.state.node import Tombstone, hash_id
-from openred_central.directory.state.tombstones import GRANTED_S_MAX, VOID_MAX, Tombstones
+from openred_central.directory.state.tombstones import GRANTED_S_MAX, VOID_MAX, Tombstones, _Kind
 from openred_central.security.refusals import LIFETIME_S_MAX
 from tests.support.building import reachable
 
@@ -117,6 +122,44 @@ def test_name_that_dies_again_and_again_takes_no_memory() -> None:
     assert len(reachable(tombstones)) < 2 * VOID_MAX + 500
     assert [one.id_hash for one in tombstones] == [first.id_hash, hash_id("a")]
     assert tombstones.pop_expired(100.0) == first
+
+
+def test_many_that_return_are_removed_a_few_at_a_time() -> None:
+    tombstones = Tombstones(tombstone_s=100.0, count_max=100_000)
+    ids = [f"n{number}" for number in range(5 * VOID_MAX)]
+    for node_id in ids:
+        tombstones.put_up(tombstone(node_id, 1.0), 1.0)
+    looked_at_max = 0
+    for node_id in reversed(ids[1:]):
+        looked_at = 0
+
+        def count(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal looked_at
+            looked_at += event == "call"
+
+        sys.setprofile(count)
+        try:
+            assert tombstones.lift(hash_id(node_id)) is not None
+        finally:
+            sys.setprofile(None)
+        looked_at_max = max(looked_at_max, looked_at)
+    assert looked_at_max < 50
+    assert [one.id_hash for one in tombstones] == [hash_id("n0")]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans(), st.integers(0, 3)), max_size=60))
+def test_order_survives_every_sweep(steps: list[tuple[str, bool, int]]) -> None:
+    kind, model = _Kind(), dict[str, Tombstone]()
+    for number, (name, is_put, sweeps) in enumerate(steps):
+        one = tombstone(name, float(number))
+        assert kind.pop(one.id_hash) == model.pop(one.id_hash, None)
+        if is_put:
+            kind.put(one)
+            model[one.id_hash] = one
+        for _ in range(sweeps):
+            kind.sweep_some()
+        assert (list(kind), len(kind)) == (list(model.values()), len(model))
+        assert kind.first() == next(iter(model.values()), None)
 
 
 def test_tombstones_leave_nothing_to_the_garbage_collector() -> None:
