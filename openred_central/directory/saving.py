@@ -149,10 +149,13 @@ class Saving:
     def restore_tombstones(self, tombstones: list[Tombstone]) -> None:
         """Add the tombstones of a store, oldest first, over several calls.
 
-        A tombstone from the future counts from now, since it would keep all after it from expiring.
+        A tombstone from the future counts from now, since it would keep all after it from expiring. A time
+        that is no number, in a damaged row, is the earliest.
         """
         for tombstone in tombstones:
             if tombstone.died_s > self._restored_s:
                 tombstone = tombstone._replace(died_s=self._restored_s)
+            if not (math.isfinite(tombstone.died_s) and math.isfinite(tombstone.died_at)):
+                tombstone = tombstone._replace(died_s=0.0, died_at=0.0)
             for crowded_out in self._nodes.tombstones.put_up(tombstone, self._restored_s):
                 self._nodes.changes.note(crowded_out.id_hash)

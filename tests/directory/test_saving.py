@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -322,6 +323,19 @@ def test_a_node_with_a_tombstone_is_set_aside() -> None:
     assert not directory.saving.set_dead_aside()
     assert register(directory, "c", at(5.0)) == 2
     expect_consistent(directory, at(5.0))
+
+
+@pytest.mark.parametrize(
+    ("died_at", "died_s"), [(0.0, -math.inf), (0.0, math.nan), (math.inf, 1.0), (0.0, math.inf)]
+)
+def test_tombstone_whose_times_are_no_numbers_expires(died_at: float, died_s: float) -> None:
+    directory = make_directory()
+    directory.saving.restore_tombstones(
+        [Tombstone(hash_id("b"), "fingerprint", died_at, died_s, "deadline", 1)]
+    )
+    assert directory.expiry.next_s() is not None
+    run_until(directory, day(366))
+    assert len(directory.nodes.tombstones) == 0
 
 
 def test_a_tombstone_from_the_future_expires_as_one_of_now() -> None:
