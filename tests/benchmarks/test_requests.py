@@ -164,7 +164,7 @@ def test_varied_discoveries_are_answered_by_fifty_nodes() -> None:
         query, ignored = read_query(question)
         found = directory.discover(query, now).step()
         assert found is not None, question
-        assert (len(found.slots), found.degraded, ignored) == (50, False, []), question
+        assert (len(found.slots), found.degraded, ignored) == (50, False, ()), question
 
 
 def test_each_registration_is_of_another_node() -> None:
