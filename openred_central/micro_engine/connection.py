@@ -118,12 +118,7 @@ class Connection(asyncio.Protocol):
         shared.stats.bytes_in += len(data)
         if self._at_start and self.phase == HEAD and not self.out.paused:
             now_s = shared.clock.monotonic_s()
-            try:
-                rest = take(data, self._peer, now_s, shared, self.out)
-            except Exception as error:  # noqa: BLE001
-                # The handler answers, or fails in its own way.
-                shared.report(error, Request("", "", peer=self._peer))
-                rest = data
+            rest = take(data, self._peer, now_s, shared, self.out)
             if rest is not data:
                 self._now_s = self._since_s = now_s
                 self._allowed_s, self._head_timed = self._limits.idle_timeout_s, False

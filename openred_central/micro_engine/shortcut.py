@@ -44,7 +44,7 @@ _SECTION_END: Final = b"\r\n\r\n"
 def take(data: bytes, peer: str, now_s: float, shared: Shared, out: Outgoing) -> bytes:
     """Answer the requests from `peer` at the front of `data`, which came at `now_s`.
 
-    Returns what is left of `data`. Raises what the prepared answer raises; nothing is written then.
+    Returns what is left of `data`.
     """
     observer = shared.observer
     if shared.draining or (observer is not None and not observer.passes):
@@ -57,7 +57,7 @@ def take(data: bytes, peer: str, now_s: float, shared: Shared, out: Outgoing) ->
     answer = route.known.get(data[line_end + len(_LINE_END) :])
     if answer is not None:
         # One request whose header section is known to the byte, as nearly always.
-        reply = _reply(answer, data[len(beginning) : line_end], peer)
+        reply = _reply(answer, data[len(beginning) : line_end], peer, route, shared)
         if reply is None:
             return data
         out.write(shared.encoder.json(*reply, cors=route.cors))
@@ -79,10 +79,15 @@ def take(data: bytes, peer: str, now_s: float, shared: Shared, out: Outgoing) ->
     return rest
 
 
-def _reply(answer: Answer, segment: bytes, peer: str) -> Answered | None:
+def _reply(answer: Answer, segment: bytes, peer: str, route: Route, shared: Shared) -> Answered | None:
     if not 0 < len(segment) <= SEGMENT_BYTES_MAX or segment.translate(None, _PLAIN):
         return None
-    return answer(segment.decode("ascii"), peer)
+    try:
+        return answer(segment.decode("ascii"), peer)
+    except Exception as error:  # noqa: BLE001
+        # The handler answers, or fails in its own way.
+        shared.report(error, Request(route.method, route.template, peer=peer))
+        return None
 
 
 def _take_others(
@@ -102,7 +107,7 @@ def _take_others(
         if line_end < 0 or end < section_start:
             break
         answer = route.known.get(_essence(data[section_start:end]))
-        reply = None if answer is None else _reply(answer, data[segment_start:line_end], peer)
+        reply = None if answer is None else _reply(answer, data[segment_start:line_end], peer, route, shared)
         if reply is None:
             break
         replies.append(shared.encoder.json(*reply, cors=route.cors))

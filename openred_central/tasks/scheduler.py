@@ -64,15 +64,16 @@ class Scheduler(PeriodicTask):
         """Advance attended time and do one piece of work. Return whether more is due at once."""
         self.ticks += 1
         expiry = self._directory.expiry
+        behind = self._directory.saving.pending_records >= PENDING_MAX
         now = self._attended.now()
         due_s = expiry.next_s()
         if due_s is not None:
             late_s = now.attended_s - due_s
             self.late_s_max = max(self.late_s_max, late_s)
-            if late_s >= 0:
+            # Ticks that only wait for the store are many.
+            if late_s >= 0 and not behind:
                 self.lateness.observe(late_s)
         held, aside = expiry.silence.hold, len(expiry.set_aside)
-        behind = self._directory.saving.pending_records >= PENDING_MAX
         handled = 0 if behind else expiry.expire_due(now, PIECE_NODES)
         for slot, reason in islice(expiry.set_aside.items(), aside, None):
             log.error("the transition of the node in slot %d failed, it is set aside: %s", slot, reason)

@@ -211,6 +211,7 @@ class Beats:
         self.taken: list[str] = []
         self.unprepared: set[str] = set()
         self.error: Exception | None = None
+        self.broken: set[str] = set()
         world.router.add("/beat/{name}", ["POST"], self.handle, prepare=self.prepare)
 
     async def handle(self, request: Request, name: str) -> dict[str, str]:
@@ -226,6 +227,8 @@ class Beats:
     def answer(self, name: str, peer: str) -> Answered | None:
         if self.error is not None:
             raise self.error
+        if name in self.broken:
+            raise RuntimeError("a bug of what was prepared")
         if name in self.unprepared or name == "failing":
             return None
         self.taken.append(name)
@@ -502,7 +505,17 @@ def test_failing_shortcut_is_logged_and_the_handler_answers(
         (answer,) = answers(world.send(beat("c")))
     assert (answer.status, answer.body) == (200, b'{"beat":"c"}')
     assert "a bug of what was prepared" in caplog.text
+    assert "/beat/{name}" in caplog.text
     assert world.shared.stats.handler_failures == 1
+
+
+def test_failure_within_a_pipeline_repeats_no_request(world: World, beats: Beats) -> None:
+    repeat(world)
+    beats.broken.add("d")
+    sent = world.send(beat("c") + beat("d") + beat("e"))
+    assert [answer.body for answer in answers(sent)] == [b'{"beat":"%c"}' % name for name in b"cde"]
+    assert (beats.taken, beats.handled) == (["c"], ["a", "b", "d", "e"])
+    assert world.shared.stats.requests == 5
 
 
 def test_idle_time_begins_with_the_last_fast_answer(world: World, beats: Beats) -> None:
