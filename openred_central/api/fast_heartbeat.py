@@ -13,7 +13,8 @@ from .caller.proving import PROOF_FIELDS
 from .service import Api
 
 NOTED = "Noted."
-_ACTIVE = State.ACTIVE.wire
+# A member of an enumeration is slow to compare.
+_ACTIVE = int(State.ACTIVE)
 
 
 def prepare(api: Api, request: Request) -> Answer | None:
@@ -33,14 +34,15 @@ def prepare(api: Api, request: Request) -> Answer | None:
     session = None if repeated is None else repeated.session.text
     registry = api.directory.nodes.registry
     slot_of, states, flags, away = registry.slot_of, registry.states, registry.flags, registry.away
-    moment, heartbeat, advice_s = api.moments.current, api.directory.heartbeat, api.directory.pace.advice_s
+    moment, hear, advice_s = api.moments.current, api.directory.hear, api.directory.pace.advice_s
+    active, ends = _state(State.ACTIVE.wire), _end(NOTED, session)
     charge = api.limits.repeated_heartbeat_charge(proved=repeated is not None)
     if charge is None:
         return None
 
     def answer(node_id: str, peer: str) -> Answered | None:
         slot = slot_of(node_id)
-        if slot is None or states[slot] != State.ACTIVE or flags[slot] & undecided or slot in away:
+        if slot is None or states[slot] != _ACTIVE or flags[slot] & undecided or slot in away:
             return None
         now, times = moment()
         if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):
@@ -49,8 +51,8 @@ def prepare(api: Api, request: Request) -> Answer | None:
         if limits is None:
             # Nothing was charged; the handler refuses the request.
             return None
-        heartbeat(slot, now)
-        return reply(node_id, _ACTIVE, times, advice_s(slot, now.attended_s), NOTED, session), limits
+        hear(slot, now)
+        return f"{_BEGIN}{node_id}{active}{times}{_ADVICE}{advice_s(slot, now[0])}{ends}".encode(), limits
 
     return answer
 
@@ -58,12 +60,19 @@ def prepare(api: Api, request: Request) -> Answer | None:
 def reply(
     node_id: str, previous: str, times: str, advice_s: float, message: str, session: str | None
 ) -> bytes:
-    """Build the reply from its parts; `times` are as `heartbeat_times` returns them.
+    """Build the reply from its parts; `times` are as `heartbeat_times` returns them."""
+    return f"{_BEGIN}{node_id}{_state(previous)}{times}{_ADVICE}{advice_s}{_end(message, session)}".encode()
 
-    It joins text: nothing in it needs escaping, and every heartbeat makes one.
-    """
+
+# Parts of the reply. They are text, because nothing in it needs escaping, and every heartbeat joins some.
+_BEGIN = '{"status":"heartbeat_received","node_id":"'
+_ADVICE = ',"heartbeat_advice_s":'
+
+
+def _state(previous: str) -> str:
+    return f'","current_state":"active","previous_state":"{previous}",'
+
+
+def _end(message: str, session: str | None) -> str:
     granted = "" if session is None else f',"session":"{session}"'
-    return (
-        f'{{"status":"heartbeat_received","node_id":"{node_id}","current_state":"active",'
-        f'"previous_state":"{previous}",{times},"heartbeat_advice_s":{advice_s},"message":"{message}"{granted}}}'
-    ).encode()
+    return f',"message":"{message}"{granted}}}'

@@ -52,8 +52,6 @@ COUNTED_GAP_SHARE_MIN = 1 / 8
 # difference.
 USUAL_GAP_GROWTH = 1.1
 USUAL_GAP_WEIGHT = 0.5
-# A member of an enumeration is slow to look up.
-_ACTIVE = State.ACTIVE
 # Retry-After of the answer that the directory is full.
 FULL_RETRY_AFTER_S = 3_600
 # Default budget of bytes: several times the size of most nodes, and never too small for a few full ones.
@@ -115,6 +113,7 @@ class Directory:
         self.saving = Saving(self.nodes, self.expiry)
         pace_s_max = lifecycle.heartbeat_tolerance_s / (HEARTBEATS_PER_TOLERANCE * ADVICE_MAX)
         self.pace = Pace(min(options.heartbeat_advice_s, pace_s_max))
+        self.hear = self._hearing()
         self._crowding = Crowding(self.nodes.registry, options.nodes_max, options.bytes_max)
         # Number of new nodes and longer records that were refused because of `bytes_max`.
         self.bytes_refusals = 0
@@ -172,32 +171,39 @@ class Directory:
 
     def heartbeat(self, slot: int, now: Now) -> State:
         """Take a sign of life of the node in `slot`. Return the state in which it found the node."""
-        nodes, expiry = self.nodes, self.expiry
-        registry = nodes.registry
-        last_seen_s, usual_gap_s = registry.last_seen_s, registry.usual_gap_s
-        attended_s, wall_s, _ = now
-        if registry.states[slot] != _ACTIVE:
-            return expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
-        gap_s = attended_s - last_seen_s[slot]
-        if gap_s >= COUNTED_GAP_S_MIN:
-            usual_s = usual_gap_s[slot]
-            if gap_s > usual_s:
-                usual_gap_s[slot] = min(gap_s, USUAL_GAP_GROWTH * max(usual_s, COUNTED_GAP_S_MIN))
-            elif gap_s >= COUNTED_GAP_SHARE_MIN * usual_s:
-                usual_gap_s[slot] = usual_s + USUAL_GAP_WEIGHT * (gap_s - usual_s)
-        if (
-            gap_s < 0
-            or slot in expiry.waiting
-            or slot in expiry.asked
-            or slot in expiry.postponed
-            or slot in expiry.set_aside
-        ):
-            return expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
-        # The usual case, written out because it is the hottest path of the server.
-        last_seen_s[slot] = attended_s
-        registry.last_seen_at[slot] = wall_s
-        nodes.changes.signs_of_life[slot] = None
-        return _ACTIVE
+        if self.nodes.registry.states[slot] != State.ACTIVE:
+            return self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
+        self.hear(slot, now)
+        return State.ACTIVE
+
+    def _hearing(self) -> Callable[[int, Now], None]:
+        """Return what takes a sign of life of the active node in a slot.
+
+        It is a closure, because it is the hottest path of the server.
+        """
+        registry, changes, expiry = self.nodes.registry, self.nodes.changes, self.expiry
+        set_aside = expiry.set_aside
+        last_seen_s, last_seen_at, usual_gap_s = (
+            registry.last_seen_s,
+            registry.last_seen_at,
+            registry.usual_gap_s,
+        )
+        tolerance_s = self.lifecycle.heartbeat_tolerance_s
+
+        def hear(slot: int, now: Now) -> None:
+            attended_s, wall_s, _ = now
+            gap_s = attended_s - last_seen_s[slot]
+            if gap_s >= COUNTED_GAP_S_MIN:
+                usual_gap_s[slot] = _usual_gap_s(usual_gap_s[slot], gap_s)
+            # Only longer silence puts a node in question, except that it may have been set aside.
+            if not 0 <= gap_s < tolerance_s or set_aside:
+                expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
+                return
+            last_seen_s[slot] = attended_s
+            last_seen_at[slot] = wall_s
+            changes.signs_of_life[slot] = None
+
+        return hear
 
     def heartbeat_due_at(self, now: Now, slot: int | None = None) -> float:
         """Return the wall time at which the tolerance of an active node ends.
@@ -497,3 +503,12 @@ def committed(next_key: str) -> CallerError:
 def _taken(node_id: str, detail: str, suggestion: str) -> CallerError:
     detail = f"The node_id {node_id!r} is taken. {detail}"
     return CallerError(409, "node_id_taken", detail, suggestion=suggestion)
+
+
+def _usual_gap_s(usual_s: float, gap_s: float) -> float:
+    """Return the usual gap between signs of life after one of `gap_s`, at least `COUNTED_GAP_S_MIN`."""
+    if gap_s > usual_s:
+        return min(gap_s, USUAL_GAP_GROWTH * max(usual_s, COUNTED_GAP_S_MIN))
+    if gap_s >= COUNTED_GAP_SHARE_MIN * usual_s:
+        return usual_s + USUAL_GAP_WEIGHT * (gap_s - usual_s)
+    return usual_s

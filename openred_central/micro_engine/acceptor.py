@@ -101,6 +101,9 @@ class Acceptor:
 
     def _accept(self, listener: socket.socket, accepts_max: int = ACCEPTS_PER_TURN_MAX) -> None:
         gate = self._shared.gate
+        # `family` is slow to read, so it is not asked of each client.
+        is_unix = listener.family == socket.AF_UNIX
+        tls = self._tls is not None and not is_unix
         for _ in range(accepts_max):
             try:
                 client, address = listener.accept()
@@ -112,19 +115,18 @@ class Acceptor:
                 self._pause(error)
                 return
             client.setblocking(False)
-            peer = "" if listener.family == socket.AF_UNIX else plain_address(address[0])
+            peer = "" if is_unix else plain_address(address[0])
             gate_key = gate.key(peer)
             if gate.enter(gate_key):
                 self._shared.stats.connections_total += 1
-                task = asyncio.create_task(self._adopt(client, peer, gate_key))
+                task = asyncio.create_task(self._adopt(client, peer, gate_key, tls=tls))
                 self._adopting.add(task)
                 task.add_done_callback(self._adopting.discard)
             else:
-                self._turn_away(client)
+                self._turn_away(client, tls=tls)
 
-    async def _adopt(self, client: socket.socket, peer: str, gate_key: GateKey) -> None:
+    async def _adopt(self, client: socket.socket, peer: str, gate_key: GateKey, *, tls: bool) -> None:
         """Make a connection of the accepted socket `client`."""
-        tls = self._speaks_tls(client)
         connection = Connection(self._shared, peer, gate_key, scheme="https" if tls else "http")
         options = self._tls_options if tls else {}
         try:
@@ -140,9 +142,6 @@ class Acceptor:
                 client.close()
                 self._shared.leave(connection, gate_key)
 
-    def _speaks_tls(self, client: socket.socket) -> bool:
-        return self._tls is not None and client.family != socket.AF_UNIX
-
     def _pause(self, error: OSError) -> None:
         """Stop accepting for a moment: another attempt at once would only burn the processor."""
         self._shared.stats.accept_pauses += 1
@@ -152,11 +151,11 @@ class Acceptor:
             loop.remove_reader(listener)
         self._resume = loop.call_later(ACCEPT_PAUSE_S, self.start)
 
-    def _turn_away(self, client: socket.socket) -> None:
+    def _turn_away(self, client: socket.socket, *, tls: bool) -> None:
         """Answer `client` with a 503 and close it; over TLS, only close it."""
         shared = self._shared
         shared.stats.connections_refused += 1
-        if self._speaks_tls(client):
+        if tls:
             client.close()
             return
         with contextlib.suppress(OSError):

@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         self._pending: tuple[Request, Route, Parameters] | None = None
         # The task of a handler that waits, or of a body that streams.
         self._task: asyncio.Task[bool] | None = None
-        # The next bytes begin a request.
+        # The next bytes begin a request, which can be answered at once.
         self._at_start = True
         self._input_ended = False
         self._reading_paused = False
@@ -116,13 +116,15 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         shared = self._shared
         shared.stats.bytes_in += len(data)
-        if self._at_start and self.phase == HEAD and not self.out.paused:
-            now_s = shared.clock.monotonic_s()
-            rest = take(data, self._peer, now_s, shared, self.out)
+        if self._at_start:
+            rest = take(data, self._peer, shared, self.out)
             if rest is not data:
-                self._now_s = self._since_s = now_s
-                self._allowed_s, self._head_timed = self._limits.idle_timeout_s, False
+                self._now_s = self._since_s = shared.turn.now_s
+                if self._head_timed:
+                    self._allowed_s, self._head_timed = self._limits.idle_timeout_s, False
                 if not rest:
+                    if rest is None:
+                        self._linger()
                     return
                 data = rest
             self._at_start = False
@@ -145,6 +147,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.out.paused = True
+        self._at_start = False
         self._balance_reading()
 
     def resume_writing(self) -> None:
@@ -230,7 +233,9 @@ class Connection(asyncio.Protocol):
             self._count_unread()
         if self._reading_paused or self.phase != HEAD or self._resting:
             self._balance_reading()
-        self._at_start = self.phase == HEAD and not self._resting and self.parser.at_start
+        self._at_start = (
+            self.phase == HEAD and not self._resting and not self.out.paused and self.parser.at_start
+        )
 
     def _take_requests(self) -> None:
         """Answer until more must come, a handler waits, the client must read, or the turn is over."""
@@ -283,7 +288,7 @@ class Connection(asyncio.Protocol):
                 self.out.add(CONTINUE)
             return
         if route.prepare is not None:
-            learn(request, route, self.parser.section)
+            learn(request, route, self.parser.section, shared)
         self._serve(request, route, parameters)
 
     def _take_body(self) -> bool:
@@ -513,6 +518,7 @@ class Connection(asyncio.Protocol):
 
     def _end_input(self) -> None:
         """Read and keep nothing any more."""
+        self._at_start = False
         self._pending = None
         self.parser.end()
         self._count_unread()

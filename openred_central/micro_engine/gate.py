@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from functools import lru_cache
 from typing import Final
 
 # The bytes of an IPv6 network → how many times the connections of one address it may have. The holder of one
 # address as a rule holds its /64, a household its /56, a site a /48 (RFC 6177 §2).
 IPV6_PREFIXES: Final = {8: 1, 7: 4, 6: 8}
+
+# Addresses are remembered with whether they are exempt, which takes long to find out.
+EXEMPTIONS_KEPT_MAX: Final = 4_096
 
 # The address or the networks under which a connection is counted; empty if it is not counted by address.
 GateKey = tuple[str | bytes, ...]
@@ -40,6 +44,7 @@ class Gate:
         self._connections_max = connections_max
         self._connections_per_address_max = connections_per_address_max
         self._exempt_networks = tuple(ipaddress.ip_network(network) for network in exempt_networks)
+        self._is_exempt = lru_cache(EXEMPTIONS_KEPT_MAX)(self._find_exemption)
         self._by_key: dict[str | bytes, int] = {}
         self.open = 0
 
@@ -47,10 +52,8 @@ class Gate:
         """Return the key under which connections from `address` count; empty if they only count in all."""
         if not address:
             return ()
-        if self._exempt_networks:
-            parsed = ipaddress.ip_address(address)
-            if any(parsed in network for network in self._exempt_networks):
-                return ()
+        if self._exempt_networks and self._is_exempt(address):
+            return ()
         if ":" in address:
             packed = socket.inet_pton(socket.AF_INET6, address)
             return tuple(packed[:prefix_bytes] for prefix_bytes in IPV6_PREFIXES)
@@ -73,6 +76,10 @@ class Gate:
             self._by_key[part] -= 1
             if not self._by_key[part]:
                 del self._by_key[part]
+
+    def _find_exemption(self, address: str) -> bool:
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in self._exempt_networks)
 
     def _cap(self, part: str | bytes) -> int:
         times = IPV6_PREFIXES[len(part)] if isinstance(part, bytes) else 1

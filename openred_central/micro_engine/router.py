@@ -20,6 +20,8 @@ Parameters = tuple[Any, ...]
 Answered: TypeAlias = tuple[bytes, tuple[tuple[str, str], ...]]
 # From the parameter of a request and its peer to the answer; None if only the handler can answer.
 Answer = Callable[[str, str], Answered | None]
+# From the last segment of a path and the peer to the answer as bytes; None if only the handler can answer.
+Respond = Callable[[bytes, str], bytes | None]
 # From a request without a body to what answers all others that differ from it only in the parameter, the peer
 # and the fields that `shortcut` ignores; None if only the handler can answer those.
 Prepare = Callable[[Request], Answer | None]
@@ -39,8 +41,9 @@ class Route:
 
     `body` is ``json`` (anything else is a 415) or ``none`` (read and thrown away);
     `body_bytes_max` is its limit; `cors` says whether pages of any origin may read the answer; `prepare`
-    makes the answers of the fast path, which keeps them in `known` by header section, and in `seen` the
-    sections that came; `responses` counts answers by status class, as `Stats.responses` does.
+    makes the answers of the fast path, which keeps in `known`, by header section, what responds and whether
+    the connection is kept, and in `seen` the sections that came; `responses` counts answers by status class,
+    as `Stats.responses` does.
     """
 
     method: str
@@ -51,7 +54,7 @@ class Route:
     cors: bool
     prepare: Prepare | None = None
     responses: list[int] = field(default_factory=lambda: [0] * 6)
-    known: dict[bytes, Answer] = field(default_factory=dict)
+    known: dict[bytes, tuple[Respond, bool]] = field(default_factory=dict)
     seen: set[bytes] = field(default_factory=set)
 
 

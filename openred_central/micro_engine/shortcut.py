@@ -14,7 +14,7 @@ from typing import Final
 
 from .limits import HEADER_FIELDS_MAX
 from .outgoing import Outgoing
-from .router import Answer, Answered, Route
+from .router import Answer, Respond, Route
 from .shared import Shared
 from .wire.fields import CONTROLS
 from .wire.messages import Request
@@ -41,92 +41,106 @@ _LINE_END: Final = b" HTTP/1.1\r\n"
 _SECTION_END: Final = b"\r\n\r\n"
 
 
-def take(data: bytes, peer: str, now_s: float, shared: Shared, out: Outgoing) -> bytes:
-    """Answer the requests from `peer` at the front of `data`, which came at `now_s`.
+def take(data: bytes, peer: str, shared: Shared, out: Outgoing) -> bytes | None:
+    """Answer the requests from `peer` at the front of `data`.
 
-    Returns what is left of `data`.
+    Returns what is left of `data`; None if the last request was answered after which the connection closes.
     """
     observer = shared.observer
     if shared.draining or (observer is not None and not observer.passes):
         return data
-    beginning = next(filter(data.startswith, shared.router.prepared), None)
-    if beginning is None:
+    for beginning in shared.router.prepared:
+        if data.startswith(beginning):
+            break
+    else:
         return data
     route = shared.router.prepared[beginning]
-    line_end = data.find(_LINE_END)
-    answer = route.known.get(data[line_end + len(_LINE_END) :])
-    if answer is not None:
+    line, _, section = data.partition(_LINE_END)
+    known = route.known.get(section)
+    if known is not None:
         # One request whose header section is known to the byte, as nearly always.
-        reply = _reply(answer, data[len(beginning) : line_end], peer, route, shared)
+        respond, keep_alive = known
+        reply = respond(line[len(beginning) :], peer)
         if reply is None:
             return data
-        out.write(shared.encoder.json(*reply, cors=route.cors))
-        answered, rest = 1, b""
+        out.write(reply)
+        answered, rest = 1, b"" if keep_alive else None
     elif _SIGNED in data:
         return data
     else:
         passes = PIPELINED_MAX if observer is None else observer.passes
-        answered, rest = _take_others(data, beginning, route, peer, passes, shared, out)
+        answered, rest = _take_others(data, beginning, route, peer, passes, out)
         if not answered:
             return data
     if observer is not None:
         observer.passes -= answered
-    stats = shared.stats
-    stats.requests += answered
-    stats.responses[2] += answered
-    route.responses[2] += answered
-    stats.latency.observe(shared.clock.monotonic_s() - now_s, answered)
     return rest
 
 
-def _reply(answer: Answer, segment: bytes, peer: str, route: Route, shared: Shared) -> Answered | None:
-    if not 0 < len(segment) <= SEGMENT_BYTES_MAX or segment.translate(None, _PLAIN):
-        return None
-    try:
-        return answer(segment.decode("ascii"), peer)
-    except Exception as error:  # noqa: BLE001
-        # The handler answers, or fails in its own way.
-        shared.report(error, Request(route.method, route.template, peer=peer))
-        return None
-
-
 def _take_others(
-    data: bytes, beginning: bytes, route: Route, peer: str, passes: int, shared: Shared, out: Outgoing
-) -> tuple[int, bytes]:
+    data: bytes, beginning: bytes, route: Route, peer: str, passes: int, out: Outgoing
+) -> tuple[int, bytes | None]:
     """Answer requests with ignored fields, or that came together, with one write.
 
-    Return their number, at most `passes`, and what is left of `data`.
+    Return their number, at most `passes`, and what is left of `data`, as `take` does.
     """
     replies: list[bytes] = []
-    start = 0
-    while len(replies) < min(passes, PIPELINED_MAX) and data.startswith(beginning, start):
+    start, keep_alive = 0, True
+    while len(replies) < min(passes, PIPELINED_MAX) and keep_alive and data.startswith(beginning, start):
         segment_start = start + len(beginning)
         line_end = data.find(_LINE_END, segment_start, segment_start + SEGMENT_BYTES_MAX + len(_LINE_END))
         section_start = line_end + len(_LINE_END)
         end = data.find(_SECTION_END, section_start, section_start + SECTION_BYTES_MAX) + len(_SECTION_END)
         if line_end < 0 or end < section_start:
             break
-        answer = route.known.get(_essence(data[section_start:end]))
-        reply = None if answer is None else _reply(answer, data[segment_start:line_end], peer, route, shared)
+        known = route.known.get(_essence(data[section_start:end]))
+        if known is None:
+            break
+        respond, keep_alive = known
+        reply = respond(data[segment_start:line_end], peer)
         if reply is None:
             break
-        replies.append(shared.encoder.json(*reply, cors=route.cors))
+        replies.append(reply)
         start = end
     if replies:
         out.write(b"".join(replies))
-    return len(replies), data[start:]
+    return len(replies), data[start:] if keep_alive else None
 
 
-def learn(request: Request, route: Route, section: bytes) -> None:
+def _responder(answer: Answer, keep_alive: bool, route: Route, shared: Shared) -> Respond:
+    """Return what answers and counts requests of one header section."""
+    turn, encode, cors, responses = shared.turn, shared.encoder.json, route.cors, route.responses
+
+    def respond(segment: bytes, peer: str) -> bytes | None:
+        if not 0 < len(segment) <= SEGMENT_BYTES_MAX or segment.translate(None, _PLAIN):
+            return None
+        if not turn.has_begun:
+            turn.begin()
+        try:
+            answered = answer(segment.decode("ascii"), peer)
+        except Exception as error:  # noqa: BLE001
+            # The handler answers, or fails in its own way.
+            shared.report(error, Request(route.method, route.template, peer=peer))
+            return None
+        if answered is None:
+            return None
+        turn.answered += 1
+        responses[2] += 1
+        body, fields = answered
+        return encode(body, fields, keep_alive, cors)
+
+    return respond
+
+
+def learn(request: Request, route: Route, section: bytes, shared: Shared) -> None:
     """Prepare what answers further requests like `request`, if one with such a header `section` came before.
 
-    HTTP/1.0 takes the ordinary way: its sections need no Host. So does the last request of a connection,
-    and one with an empty `section`, which was long: requests of any sections would equal it.
+    HTTP/1.0 takes the ordinary way: its sections need no Host. So does one with an empty `section`, which was
+    long: requests of any sections would equal it.
     """
     if (
         route.prepare is None
         or request.version != 11
-        or not request.keep_alive
         or "signature-input" in request.headers
         or len(section) > SECTION_BYTES_MAX
     ):
@@ -143,7 +157,7 @@ def learn(request: Request, route: Route, section: bytes) -> None:
         if answer is not None:
             if len(route.known) >= SECTIONS_MAX:
                 route.known.clear()
-            route.known[essence] = answer
+            route.known[essence] = _responder(answer, request.keep_alive, route, shared), request.keep_alive
 
 
 def _essence(section: bytes) -> bytes:

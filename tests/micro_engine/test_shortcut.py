@@ -47,9 +47,11 @@ def taken_from(data: bytes, *, answered: bool = True) -> list[str]:
     world = World()
     world.router.add("/beat/{name}", ["POST"], handler, prepare=lambda request: answer)
     for _ in range(2):
-        learn(Request("POST", "/beat/x"), next(iter(world.router.prepared.values())), SECTION)
-    world.shared.router = world.router
-    rest = take(data, "peer", world.clock.monotonic_s(), world.shared, world.connection.out)
+        learn(Request("POST", "/beat/x"), next(iter(world.router.prepared.values())), SECTION, world.shared)
+    rests: list[bytes | None] = []
+    world.call(lambda: rests.append(take(data, "peer", world.shared, world.connection.out)))
+    rest = rests[0]
+    assert rest is not None
     assert len(answers(world.transport.sent)) == (len(names) if answered else 0)
     assert data.endswith(rest)
     world.close()
@@ -195,11 +197,13 @@ def test_nothing_is_known_by_less_than_its_whole_section(section: bytes) -> None
 
 
 def test_known_sections_are_bounded() -> None:
+    world = World()
     route = Route("POST", "/beat/{name}", handler, "json", 1000, cors=False, prepare=lambda request: never)
     for number in range(SECTIONS_MAX + 10):
         for _ in range(2):
-            learn(Request("POST", "/beat/x"), route, b"Host: a%d\r\n\r\n" % number)
+            learn(Request("POST", "/beat/x"), route, b"Host: a%d\r\n\r\n" % number, world.shared)
     assert len(route.known) == len(route.seen) == 10
+    world.close()
 
 
 class Beats:
@@ -297,7 +301,7 @@ def test_long_pipeline_is_fast_at_its_front(world: World, beats: Beats) -> None:
 def test_new_connection_is_answered_fast_from_its_first_request(world: World, beats: Beats) -> None:
     repeat(world)
     other = FakeTransport(world.loop)
-    world.connect(other).data_received(beat("c"))
+    world.call(world.connect(other).data_received, beat("c"))
     assert [answer.body for answer in answers(other.sent)] == [b'{"beat":"c"}']
     assert beats.taken == ["c"]
 
@@ -401,7 +405,20 @@ def test_last_request_of_a_connection_is_always_the_last(world: World, beats: Be
         (answer,) = answers(transport.sent)
         assert answer.headers["connection"] == "close"
         assert transport.ended
-    assert beats.taken == []
+    assert (beats.handled, beats.taken) == (["a", "b"], ["c", "d"])
+
+
+@pytest.mark.parametrize("fields", [[], ["X-Request-Id: 1"]])
+def test_fast_path_answers_nothing_behind_the_last_request(
+    world: World, beats: Beats, fields: list[str]
+) -> None:
+    for name in "ab":
+        world.call(world.connect(FakeTransport(world.loop)).data_received, beat(name, "Connection: close"))
+    sent = world.send(beat("c", "Connection: close", *fields) + beat("d", "Connection: close"))
+    (answer,) = answers(sent)
+    assert (answer.body, world.connection.phase) == (b'{"beat":"c"}', LINGER)
+    assert beats.taken == ["c"]
+    assert world.send(beat("e")) == b""
 
 
 def test_answer_of_a_waiting_handler_comes_first(world: World, beats: Beats) -> None:

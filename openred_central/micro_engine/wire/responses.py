@@ -98,11 +98,11 @@ class ResponseEncoder:
             return b"%b\r\nContent-Length: %d%b" % (head, len(body), tail)
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), tail, body)
 
-    def json(self, body: bytes, headers: tuple[tuple[str, str], ...], *, cors: bool) -> bytes:
-        """Return the answer with status 200 and the JSON `body` on a connection that is kept."""
+    def json(self, body: bytes, headers: tuple[tuple[str, str], ...], keep_alive: bool, cors: bool) -> bytes:
+        """Return the answer with status 200 and the JSON `body`, as `whole` does."""
         key = (200, JSON_TYPE, headers, cors) if headers else _JSON_KEYS[cors]
         head = self.heads.get(key) or self._make_head(key)
-        return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), self._keep, body)
+        return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), self._keep if keep_alive else _CLOSE, body)
 
     def streaming_head(
         self, response: StreamingResponse, *, keep_alive: bool, chunked: bool, cors: bool
