@@ -192,12 +192,13 @@ class Limits:
             return _charge_nothing
         if origins.exempts and origins.reads_fields:
             return None
-        limit = self._heartbeat.limit(proved)
+        limit, now_s = self._heartbeat.limit(proved), self._now_s
+        charge, registered_at = limit.charge, self._registry.registered_at
 
         def charged(slot: int, peer: str) -> HeaderFields | None:
             if origins.exempts and origins.of(peer, _no_field).exempt:
                 return ()
-            verdict = self._charge(limit, slot)
+            verdict = charge(slot, registered_at[slot], now_s())
             return _header_fields(limit.policy, verdict) if verdict.allowed else None
 
         return charged
