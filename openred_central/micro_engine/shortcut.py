@@ -38,8 +38,8 @@ PIPELINED_MAX: Final = 64
 # Signed requests (RFC 9421 §4.1) never repeat, so they spend no time here.
 _SIGNED: Final = b"\r\nSignature-Input:"
 _IGNORED_LINES: Final = re.compile(
-    b"^(?:%b):[^%b]*\r\n" % (b"|".join(map(re.escape, sorted(IGNORED))), re.escape(CONTROLS)),
-    re.IGNORECASE | re.MULTILINE,
+    b"\r\n(?:%b):[^%b]*(?=\r\n)" % (b"|".join(map(re.escape, sorted(IGNORED))), re.escape(CONTROLS)),
+    re.IGNORECASE,
 )
 _PLAIN: Final = f"{string.ascii_letters}{string.digits}-._~:".encode()
 _LINE_END: Final = b" HTTP/1.1\r\n"
@@ -175,4 +175,4 @@ def _essence(section: bytes) -> bytes:
     """
     if section.count(b"\r\n") > HEADER_FIELDS_MAX + 1:
         return b""
-    return _IGNORED_LINES.sub(b"", section)
+    return _IGNORED_LINES.sub(b"", b"\r\n" + section)[2:]
