@@ -7,7 +7,7 @@ One in ten offers `index` and `storage`, the others `relay` and `storage`.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 
 from openred_central.directory.lifecycle import State
 from openred_central.directory.state.changes import Batch, Vitals
-from openred_central.directory.state.node import DISCOVERABLE, KEYED, Profile, Record, SignOfLife
+from openred_central.directory.state.node import DISCOVERABLE, KEYED, Profile, Record
+from openred_central.directory.state.pages import PageRun
 from openred_central.storage.sqlite.sqlite import SqliteStore
 
 BATCH_ROWS = 5_000
@@ -105,9 +106,9 @@ def batches(made: Iterable[Record]) -> Iterator[list[Record]]:
         yield rows
 
 
-def batch(records: list[Record], signs_of_life: list[SignOfLife], revision: int = 0) -> Batch:
+def batch(records: list[Record], pages: Sequence[PageRun] = (), revision: int = 0) -> Batch:
     """Return a batch of these changes alone."""
-    return Batch(records, [], signs_of_life, [], [], Vitals(ATTENDED_S, revision, 0.0), 0)
+    return Batch(records, [], [], [], Vitals(ATTENDED_S, revision, 0.0), 0, pages)
 
 
 def filled(path: Path, made: Iterable[list[Record]]) -> SqliteStore:

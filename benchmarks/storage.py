@@ -5,8 +5,7 @@
     python -m benchmarks.storage --folder /mnt/disk        on that disk instead of the temporary folder
 
 Commits stand beside a bare write and fsync of one page on the same disk, signs of life beside an UPDATE of
-their records, loading beside a bare SELECT of the same rows. These ratios compare between machines. Records
-are loaded as after a kill, with the longest possible journal.
+their records, loading beside a bare SELECT of the same rows. These ratios compare between machines.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import random
 import shutil
 import sqlite3
 import tempfile
+from array import array
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -25,8 +25,8 @@ from time import perf_counter
 
 import orjson
 
-from openred_central.directory.state.node import SignOfLife
-from openred_central.storage.sqlite.journal import FOLD_SIGNS
+from openred_central.directory.saving import PAGE_ROWS
+from openred_central.directory.state.pages import PAGE_SLOTS, PageRun
 from openred_central.storage.sqlite.schema import PAGE_BYTES, companion
 from openred_central.storage.sqlite.sqlite import SqliteStore
 
@@ -84,7 +84,7 @@ def print_commits(folder: Path) -> None:
         )
 
 
-# The statement that a store without a journal would need.
+# The statement that a store without pages would need.
 UPDATE = """
 UPDATE node SET
     last_seen_at = sign.value ->> 1, last_seen_s = sign.value ->> 2, usual_gap_s = sign.value ->> 3
@@ -92,52 +92,44 @@ FROM json_each(CAST(? AS TEXT)) AS sign WHERE node.slot = sign.value ->> 0
 """
 
 
-def signs_of_life(rows: int, count: int) -> list[SignOfLife]:
-    """Return signs of life of `count` random nodes."""
-    slots = random.Random(1).choices(range(rows), k=count)
-    return [SignOfLife(slot, 1_800_000_001.5 + slot, slot + 0.25, 3.5) for slot in slots]
+def heard_slots(rows: int, count: int) -> list[int]:
+    """Return `count` random slots."""
+    return random.Random(1).choices(range(rows), k=count)
 
 
-def commit_s(store: SqliteStore, signs: list[SignOfLife]) -> float:
-    """Return the seconds to commit signs of life, in batches."""
-    began = perf_counter()
-    for first in range(0, len(signs), BATCH_ROWS):
-        store.commit(batch([], signs[first : first + BATCH_ROWS]))
+def commit_s(store: SqliteStore, slots: list[int]) -> float:
+    """Return the seconds to commit the pages of `slots`, in batches as the saver makes them."""
+    columns = [array(code, [1_000.0]) * PAGE_SLOTS for code in "ddf"]
+    pages = [PageRun(number, *columns) for number in sorted({slot // PAGE_SLOTS for slot in slots})]
+    began, each = perf_counter(), BATCH_ROWS // PAGE_ROWS
+    for first in range(0, len(pages), each):
+        store.commit(batch([], pages[first : first + each]))
+        if store.tidy_due:
+            store.tidy()
     return perf_counter() - began
 
 
-def update_s(path: Path, signs: list[SignOfLife]) -> float:
-    """Return the seconds to write signs of life to their records, in batches."""
-    rows = list(map(tuple, signs))
+def update_s(path: Path, slots: list[int]) -> float:
+    """Return the seconds to write signs of life to the records in `slots`, in batches."""
+    rows = [(slot, 1_800_000_001.5 + slot, slot + 0.25, 3.5) for slot in slots]
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")
         began = perf_counter()
-        for first in range(0, len(signs), BATCH_ROWS):
+        for first in range(0, len(slots), BATCH_ROWS):
             connection.execute(UPDATE, (orjson.dumps(rows[first : first + BATCH_ROWS]),))
         return perf_counter() - began
 
 
-def fold_steps_s(store: SqliteStore) -> list[float]:
-    """Return the seconds of each step of a fold, with checkpoints."""
-    steps = []
-    while store.tidy_due:
-        began = perf_counter()
-        store.tidy()
-        steps.append(perf_counter() - began)
-    return steps
-
-
 def print_load(folder: Path, rows: int) -> None:
-    """Fill a database, add signs of life, load and fold it as a start after a kill does."""
+    """Fill a database, add signs of life, and load it as a start after a kill does."""
     path = folder / f"load-{rows}.db"
     store = filled(path, records(rows))
     print(f"\n{rows:,} records in {path.stat().st_size / 2**20:,.0f} MiB")
-    signs = signs_of_life(rows, SIGNS)
-    journal_s, table_s = min(commit_s(store, signs) for _ in range(3)), update_s(path, signs)
-    print(f"{SIGNS:,} signs of life of random nodes {journal_s * 1e3:8.1f} ms", end="")
+    slots = heard_slots(rows, SIGNS)
+    pages_s, table_s = min(commit_s(store, slots) for _ in range(3)), update_s(path, slots)
+    print(f"{SIGNS:,} signs of life of random nodes {pages_s * 1e3:8.1f} ms", end="")
     print(f"   an UPDATE takes {table_s * 1e3:.0f} ms")
-    journaled = min(rows, FOLD_SIGNS - 4 * SIGNS)
-    commit_s(store, signs_of_life(rows, journaled))
+    commit_s(store, list(range(rows)))
     killed = folder / "killed.db"
     for ending in ("", "-wal"):
         shutil.copy(companion(path, ending), companion(killed, ending))
@@ -151,19 +143,14 @@ def print_load(folder: Path, rows: int) -> None:
     gc.disable()
     # Read once untimed, so that the file is in memory for both.
     select_s(killed)
-    bare_s, load_s, again_s = select_s(killed), loaded(store, rows), loaded(store, rows)
+    bare_s, load_s = select_s(killed), loaded(store, rows)
     gc.enable()
-    steps = sorted(fold_steps_s(store))
     store.close()
     for file in (path, killed):
         file.unlink()
     print(f"open and check                         {open_s:8.2f} s")
     print(f"bare SELECT of all rows                {bare_s:8.2f} s")
-    print(f"load, with {journaled + 3 * SIGNS:,} signs of life      {load_s:8.2f} s", end="")
-    print(f"    {load_s / bare_s:.2f} bare SELECTs; without reading the journal {again_s:.2f} s")
-    print(f"fold them in {len(steps):,} steps                 {sum(steps):8.2f} s", end="")
-    middle, late, longest = (steps[int(len(steps) * part)] * 1e3 for part in (0.5, 0.95, 0.999))
-    print(f"    a step {middle:.1f} ms, 95 % below {late:.1f} ms, longest {longest:.1f} ms")
+    print(f"load, with all pages                   {load_s:8.2f} s    {load_s / bare_s:.2f} bare SELECTs")
 
 
 def loaded(store: SqliteStore, rows: int) -> float:

@@ -41,6 +41,7 @@ from .state.node import (
     Record,
     hash_id,
 )
+from .state.pages import PAGE_SLOTS
 
 # The tolerance covers two heartbeats, whatever an operator advises.
 HEARTBEATS_PER_TOLERANCE = 2
@@ -181,8 +182,8 @@ class Directory:
 
         It is a closure, because it is the hottest path of the server.
         """
-        registry, changes, expiry = self.nodes.registry, self.nodes.changes, self.expiry
-        set_aside = expiry.set_aside
+        registry, heard, expiry = self.nodes.registry, self.nodes.changes.heard, self.expiry
+        set_aside, marks = expiry.set_aside, heard.marks
         last_seen_s, last_seen_at, usual_gap_s = (
             registry.last_seen_s,
             registry.last_seen_at,
@@ -201,7 +202,7 @@ class Directory:
                 return
             last_seen_s[slot] = attended_s
             last_seen_at[slot] = wall_s
-            changes.signs_of_life[slot] = None
+            marks[slot // PAGE_SLOTS] = 1
 
         return hear
 

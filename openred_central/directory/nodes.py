@@ -25,6 +25,7 @@ from .lifecycle import (
 from .soundness import FREE_SLOTS_MIN, Unserved
 from .state.changes import PendingChanges
 from .state.deadlines import Deadlines
+from .state.fills import Fills
 from .state.node import (
     DISCOVERABLE,
     HELD,
@@ -100,6 +101,8 @@ class Nodes:
         self.unserved: list[Unserved] = []
         self._reserved: set[str] = set()
         self.changes = PendingChanges()
+        # Where other processes send signs of life (see `merging`): which slots were filled lately.
+        self.fills: Fills | None = None
         self.revision = 0
         self.transitions = Transitions()
         # Names of nodes that hid or were forgotten, which earlier events may still hold (`EventFeed`).
@@ -176,17 +179,23 @@ class Nodes:
         tombstone = self.tombstones.lift(id_hash) if from_state is State.DEAD else None
         # A lifted tombstone that is still to be stored shows that the name had another slot a moment ago.
         if tombstone is None and not self.changes.is_noted(id_hash):
-            return self.changes.note(record.slot)
-        return self.changes.note_together(id_hash, record.slot)
+            change = self.changes.note(record.slot)
+        else:
+            change = self.changes.note_together(id_hash, record.slot)
+        if self.fills is not None:
+            self.fills.note(record.slot, change)
+        return change
 
     def place(self, slot: int) -> None:
         """Index a node that was just added to the registry, and arm its deadline."""
+        self.changes.heard.make_room(slot + 1)
         if self.is_indexed(slot):
             self.index.add(slot)
         self.deadlines.arm(slot, self.deadline_s(slot))
 
     def place_all(self) -> None:
         """Index all nodes of a registry that was just restored, and arm their deadlines."""
+        self.changes.heard.make_room(self.registry.slots_count)
         self.index.add_all(self.registry.discoverable_slots())
         slots = self.registry.taken_slots()
         self.deadlines.arm_all(slots, self.deadline_steps(slots))
@@ -291,6 +300,8 @@ class Nodes:
             self.index.remove(slot)
         self.registry.remove(slot)
         self.deadlines.disarm(slot)
+        # The store is to forget its times.
+        self.changes.heard.add(slot)
 
     def end_tombstone(self, tombstone: Tombstone, *, at: float, at_s: float) -> None:
         """Note the end of a tombstone that was removed from `tombstones`."""

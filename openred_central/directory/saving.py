@@ -13,7 +13,10 @@ from .soundness import Screen, Unserved
 from .state.changes import Batch, Vitals
 from .state.columns import RecordColumns
 from .state.node import Record, Tombstone
+from .state.pages import PageRun
 
+# A page takes as much of the limit of a batch as so many rows.
+PAGE_ROWS = 10
 # Attended time is saved this often even if nothing else changes, so that a crash loses little of it.
 VITALS_INTERVAL_S = 60.0
 
@@ -39,19 +42,30 @@ class Saving:
         return len(self._nodes.changes)
 
     @property
+    def due(self) -> int:
+        """Number of rows to be stored before the next flush: a page counts as `PAGE_ROWS`."""
+        changes = self._nodes.changes
+        return changes.noted + PAGE_ROWS * changes.heard.due
+
+    @property
     def pending_records(self) -> int:
         """Number of records and tombstones that wait to be stored, without signs of life."""
         return self._nodes.changes.noted
 
-    def take_changes(self, limit: int, now: Now, *, closing: bool = False) -> Batch | None:
+    def take_changes(
+        self, limit: int, now: Now, *, closing: bool = False, flush: bool = True
+    ) -> Batch | None:
         """Remove and return up to `limit` pending changes; None if there is nothing to save.
 
-        A batch without changes but with new vitals comes once a minute, and always when `closing`.
+        Only a `flush` takes what was heard since the last one. A batch without changes but with new vitals
+        comes once a minute, and always when `closing`.
         """
         changes = self._nodes.changes
         taken_s = self._vitals_taken_s
         recent = taken_s is not None and now.attended_s - taken_s < VITALS_INTERVAL_S
-        if not changes and recent and not closing:
+        if flush:
+            changes.heard.flush()
+        if not self.due and recent and not closing:
             return None
         self._vitals_taken_s = now.attended_s
         self._in_flight = changes.take(limit)
@@ -59,20 +73,17 @@ class Saving:
             return self._batch(limit, now)
         except BaseException:
             # Memory may have run out, for example. Without this the changes would never be saved.
-            changes.put_back(self._in_flight, [])
+            changes.put_back(self._in_flight)
             raise
 
     def _batch(self, limit: int, now: Now) -> Batch:
-        """Return the batch of the changes taken, with signs of life up to `limit` rows in all."""
+        """Return the batch of the changes taken, with pages up to `limit` rows in all."""
         nodes, changes = self._nodes, self._nodes.changes
         slots = [key for key in self._in_flight if isinstance(key, int)]
         freed_slots = list(filter(nodes.registry.is_free, slots))
         if freed_slots:
             slots = [slot for slot in slots if not nodes.registry.is_free(slot)]
         records = nodes.registry.records(slots)
-        for slot in slots if changes.signs_of_life else ():
-            # The record includes it.
-            changes.signs_of_life.pop(slot, None)
         tombstones: list[Tombstone] = []
         lifted: list[str] = []
         for key in self._in_flight if len(slots) + len(freed_slots) < len(self._in_flight) else ():
@@ -82,19 +93,35 @@ class Saving:
                     tombstones.append(tombstone)
                 else:
                     lifted.append(key)
-        heard = changes.unnoted(changes.take_signs_of_life(max(0, limit - len(self._in_flight))))
-        if slots:
-            recorded = set(slots)
-            heard = [slot for slot in heard if slot not in recorded]
-        signs_of_life = nodes.registry.signs_of_life(heard)
         vitals = Vitals(now.attended_s, nodes.revision, self._expiry.silence.usual_per_h)
-        return Batch(records, freed_slots, signs_of_life, tombstones, lifted, vitals, changes.covered())
+        batch = Batch(records, freed_slots, tombstones, lifted, vitals, changes.covered())
+        return batch._replace(pages=self._pages(max(1, (limit - batch.rows) // PAGE_ROWS)))
+
+    def _pages(self, limit: int) -> list[PageRun]:
+        """Take up to `limit` pages on which a node was heard.
+
+        A page with a record that is still to be stored waits: the store would lay it over the former one.
+        """
+        changes, copied, waiting = self._nodes.changes, list[PageRun](), list[int]()
+        for run in changes.heard.take(limit):
+            settled = [run] if changes.are_settled(run) else []
+            for page in () if settled else run:
+                alone = range(page, page + 1)
+                if changes.are_settled(alone):
+                    settled.append(alone)
+                else:
+                    waiting.append(page)
+            copied += map(self._nodes.registry.pages, settled)
+        changes.heard.put_back(waiting)
+        return copied
 
     def put_back(self, batch: Batch) -> None:
         """Make the changes of the last batch pending again. They will be saved as they are then."""
         # A batch of vitals alone is tried again, too; otherwise nothing would show that the store is back.
         self._vitals_taken_s = None
-        self._nodes.changes.put_back(self._in_flight, [sign.slot for sign in batch.signs_of_life])
+        self._nodes.changes.put_back(self._in_flight)
+        for run in batch.pages:
+            self._nodes.changes.heard.put_back(run.numbers)
 
     def restore_vitals(self, vitals: Vitals) -> None:
         """Restore the state of the directory itself. To be called first."""

@@ -166,7 +166,7 @@ class _Rows:
         if not (self._records or self._tombstones or at_end):
             return
         try:
-            self._store.commit(Batch(self._records, [], [], self._tombstones, [], self.vitals, 0))
+            self._store.commit(Batch(self._records, [], self._tombstones, [], self.vitals, 0))
         except RowsRefused as error:
             raise StoreError(f"{error.refused[0]}; nothing was imported") from error
         self._records, self._tombstones = [], []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from enum import Enum, auto
 from pathlib import Path
 
 from ..clock import AttendedTime, Clock
@@ -28,9 +29,24 @@ LOAD_ROWS = 500
 MISFITS = (InternalBug, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 
 
+class Kind(Enum):
+    """A kind of place that the setting `database` may name."""
+
+    MEMORY = auto()
+    FILE = auto()
+    SERVER = auto()
+
+
+def kind_of(database: str) -> Kind:
+    """Return the kind of place that `database` names. Only this function reads its form."""
+    if database == MEMORY:
+        return Kind.MEMORY
+    return Kind.SERVER if "://" in database else Kind.FILE
+
+
 def database_path(database: str) -> Path | None:
     """Return the file that the setting `database` names; None where it names none."""
-    return None if database == MEMORY else Path(os.path.realpath(database))
+    return Path(os.path.realpath(database)) if kind_of(database) is Kind.FILE else None
 
 
 def open_store(database: str, *, check_beside: bool = False) -> Store:
@@ -40,9 +56,10 @@ def open_store(database: str, *, check_beside: bool = False) -> Store:
     cannot be opened.
     """
     store: Store
-    if database == MEMORY:
+    kind = kind_of(database)
+    if kind is Kind.MEMORY:
         store = MemoryStore()
-    elif not database or "\0" in database or "://" in database or database.startswith(":"):
+    elif kind is Kind.SERVER or not database or "\0" in database or database.startswith(":"):
         raise StoreError(
             f"{database!r} names no database; give the path of a file such as data/openred.db, "
             f"or {MEMORY!r} to keep nothing"

@@ -51,8 +51,15 @@ class ChangeSource(Protocol):
     def pending(self) -> int:
         """Return how many changes wait to be stored, signs of life included."""
 
-    def take_changes(self, limit: int, now: Now, *, closing: bool) -> Batch | None:
-        """Take up to `limit` pending changes; return None if there are none, unless `closing`."""
+    @property
+    def due(self) -> int:
+        """Return how many rows are to be stored before the next flush."""
+
+    def take_changes(self, limit: int, now: Now, *, closing: bool, flush: bool) -> Batch | None:
+        """Take up to `limit` pending changes; return None if there are none, unless `closing`.
+
+        Only a `flush` takes signs of life since the last one.
+        """
 
     def put_back(self, batch: Batch) -> None:
         """Make the changes of the last batch pending again, at the front."""
@@ -135,8 +142,8 @@ class Saver(StoppableTask):
         self._behind_logged = False
         self.trouble = Trouble(log, lambda: now().monotonic_s, "changes are saved again")
         self._untidy = Trouble(log, lambda: now().monotonic_s, "housekeeping works again")
-        # The monotonic time of the next look at the files.
-        self._look_s = 0.0
+        # The monotonic times of the next look at the files, and of the next flush.
+        self._look_s = self._flush_s = 0.0
         self.stats = SaverStats()
 
     @property
@@ -220,7 +227,7 @@ class Saver(StoppableTask):
 
     async def _pause(self) -> None:
         """Sleep until a caller waits, or the next flush or attempt is due; meanwhile look at the files."""
-        delays_s = (self.retry_s, self._pace_s, self._options.flush_interval_s)
+        delays_s = (self.retry_s, self._pace_s, self._flush_s - self._now().monotonic_s)
         delay_s = next(delay_s for delay_s in delays_s if delay_s is not None)
         timer = asyncio.get_running_loop().call_later(delay_s, self.wake)
         try:
@@ -278,7 +285,10 @@ class Saver(StoppableTask):
         now = self._now()
         started_s = now.monotonic_s
         closing = self.stopping
-        batch = self._directory.take_changes(self._options.batch_rows_max, now, closing=closing)
+        flush = closing or started_s >= self._flush_s
+        if flush:
+            self._flush_s = started_s + self._options.flush_interval_s
+        batch = self._directory.take_changes(self._options.batch_rows_max, now, closing=closing, flush=flush)
         if batch is None:
             if self.failing and not await self._look():
                 return False
@@ -330,7 +340,7 @@ class Saver(StoppableTask):
         self._saved_change = max(self._saved_change, batch.last_change)
         self._log_behind()
         self._note_recovery()
-        self._pace_s = pace_s(self._options, self._directory.pending, self._pace_s)
+        self._pace_s = pace_s(self._options, self._directory.due, self._pace_s)
         if self._pace_s is None:
             stats.pending_since_s = None
         if self._waiters or self.stopping:
@@ -376,16 +386,16 @@ class Saver(StoppableTask):
                 future.set_result(durable)
 
 
-def pace_s(options: SaverOptions, pending: int, last_pace_s: float | None) -> float | None:
-    """Return the pause before the next batch if no caller waits, None if less than a batch is pending.
+def pace_s(options: SaverOptions, due: int, last_pace_s: float | None) -> float | None:
+    """Return the pause before the next batch if no caller waits, None if less than a batch is due.
 
     Batches without pauses would hold up requests. The fewer changes are left, the longer the pause could be;
     but then new changes would never let it end, so it is at most `last_pace_s`.
     """
     rows = options.batch_rows_max
-    if pending < rows:
+    if due < rows:
         return None
-    found_s = min(options.flush_interval_s / 2, FLUSH_S_MAX) * rows / pending
+    found_s = min(options.flush_interval_s / 2, FLUSH_S_MAX) * rows / due
     return found_s if last_pace_s is None else min(found_s, last_pace_s)
 
 

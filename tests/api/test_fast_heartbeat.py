@@ -127,7 +127,7 @@ class Way:
         slots = nodes.registry.taken_slots()
         return [
             [(nodes.registry.record(slot), nodes.deadlines.armed_s(slot)) for slot in slots],
-            (list(nodes.changes.signs_of_life), nodes.changes.last, nodes.transitions.counts),
+            (bytes(nodes.changes.heard.marks), nodes.changes.last, nodes.transitions.counts),
             (refusals.by_policy, refusals.by_reason),
             (stats.requests, stats.responses, stats.bytes_in, stats.bytes_out, stats.handler_failures),
             (stats.latency.counts, stats.latency.sum_s),

@@ -7,11 +7,13 @@ import random
 
 import pytest
 
+from openred_central.clock import Now
 from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import State
-from openred_central.directory.saving import VITALS_INTERVAL_S
-from openred_central.directory.state.changes import Vitals
+from openred_central.directory.saving import PAGE_ROWS, VITALS_INTERVAL_S
+from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, Tombstone, decode_history, hash_id
+from openred_central.directory.state.pages import PAGE_SLOTS
 from openred_central.errors import CallerError
 from tests.support.building import (
     SHORT_LIFE,
@@ -42,35 +44,7 @@ def test_fifty_heartbeats_between_two_flushes_are_one_row() -> None:
     batch = directory.saving.take_changes(10, at(50.0))
     assert batch is not None
     assert (batch.records, batch.rows) == ([], 1)
-    assert batch.signs_of_life[0][:3] == (0, at(50.0).wall_s, 50.0)
-
-
-def test_a_heartbeat_of_a_changed_record_costs_no_row() -> None:
-    directory = make_directory()
-    register(directory, "a", at(0.0))
-    beat(directory, "a", at(1.0))
-    batch = directory.saving.take_changes(10, at(1.0))
-    assert batch is not None
-    assert (len(batch.records), batch.signs_of_life) == (1, [])
-    assert batch.records[0].last_seen_s == 1.0
-
-
-def test_a_batch_holds_records_before_signs_of_life() -> None:
-    directory = make_directory()
-    store = DictStore()
-    for number in range(8):
-        register(directory, f"n{number}", at(0.0))
-    save_all(directory, store, at(0.0))
-    for number in range(4):
-        beat(directory, f"n{number}", at(1.0))
-    for number in range(4, 7):
-        register(directory, f"n{number}", at(1.0), region="eu")
-    sizes = []
-    while (batch := directory.saving.take_changes(4, at(1.0))) is not None:
-        sizes.append((len(batch.records), len(batch.signs_of_life)))
-        store.commit(batch)
-    assert sizes == [(3, 1), (0, 3)]
-    assert directory.saving.pending == 0
+    assert [sign[:3] for page in batch.pages for sign in page.signs()] == [(0, at(50.0).wall_s, 50.0)]
 
 
 def test_attended_time_is_saved_at_least_once_a_minute() -> None:
@@ -375,3 +349,86 @@ def test_changes_stay_pending_if_the_batch_fails(monkeypatch: pytest.MonkeyPatch
     save_all(directory, store, at(3.0))
     assert [kept.node_id for kept in store.records.values()] == ["a"]
     assert list(store.tombstones) == [hash_id("b")]
+
+
+def told(batch: Batch) -> dict[int, float]:
+    """Return the signs of life that the pages of a batch tell."""
+    return {sign.slot: sign.last_seen_s for page in batch.pages for sign in page.signs()}
+
+
+def taken(directory: Directory, now: Now, limit: int = 1_000) -> Batch:
+    batch = directory.saving.take_changes(limit, now)
+    assert batch is not None
+    return batch
+
+
+def test_a_batch_tells_the_pages_on_which_nodes_were_heard() -> None:
+    directory = make_directory()
+    for number in range(3 * PAGE_SLOTS):
+        register(directory, f"n{number}", at(0.0))
+    save_all(directory, DictStore(), at(0.0))
+    beat(directory, f"n{PAGE_SLOTS}", at(2.0))
+    batch = taken(directory, at(3.0))
+    assert [run.numbers for run in batch.pages] == [range(1, 2)]
+    assert told(batch) == {PAGE_SLOTS: 2.0} | dict.fromkeys(range(PAGE_SLOTS + 1, 2 * PAGE_SLOTS), 0.0)
+    assert directory.saving.pending == 0
+
+
+def test_a_freed_slot_is_told_as_free() -> None:
+    """Otherwise the store would keep when its node was seen."""
+    directory = make_directory()
+    for name in "ab":
+        register(directory, name, at(0.0))
+    save_all(directory, DictStore(), at(0.0))
+    directory.forget("a", at(1.0))
+    batch = taken(directory, at(1.0))
+    assert (batch.freed_slots, told(batch)) == ([0], {1: 0.0})
+
+
+def test_no_page_is_told_while_a_change_of_its_records_stays_behind() -> None:
+    """The store would lay it over a record that is about to be replaced."""
+    directory = make_directory()
+    for number in range(2 * PAGE_SLOTS):
+        register(directory, f"n{number}", at(0.0))
+    save_all(directory, DictStore(), at(0.0))
+    for number in (0, 1, PAGE_SLOTS):
+        beat(directory, f"n{number}", at(1.0))
+    for number in (0, 1):
+        register(directory, f"n{number}", at(2.0), region="eu")
+    batch = taken(directory, at(2.0), limit=1)
+    assert ([row.slot for row in batch.records], told(batch)) == ([0], {})
+    batch = taken(directory, at(2.0))
+    assert [row.slot for row in batch.records] == [1]
+    assert sorted(page for run in batch.pages for page in run.numbers) == [0, 1]
+    assert told(batch)[0] == 2.0
+
+
+def test_pages_that_were_not_saved_come_again_as_they_are_then() -> None:
+    directory = make_directory()
+    register(directory, "a", at(0.0))
+    save_all(directory, DictStore(), at(0.0))
+    for second in range(1, 4):
+        beat(directory, "a", at(float(second)))
+        batch = taken(directory, at(float(second)))
+        assert told(batch) == {0: second}
+        directory.saving.put_back(batch)
+    # Also behind a change that could not be saved either.
+    register(directory, "a", at(4.0), region="eu")
+    batch = taken(directory, at(4.0), limit=1)
+    directory.saving.put_back(batch)
+    assert (len(batch.records), told(taken(directory, at(5.0)))) == (1, {0: 4.0})
+
+
+def test_pages_take_their_share_of_a_batch() -> None:
+    directory = make_directory()
+    for number in range(5 * PAGE_SLOTS):
+        register(directory, f"n{number}", at(0.0))
+    save_all(directory, DictStore(), at(0.0))
+    for page in range(5):
+        beat(directory, f"n{page * PAGE_SLOTS}", at(1.0))
+    assert (directory.saving.pending, directory.saving.due) == (5, 0)
+    runs = [[run.numbers for run in taken(directory, at(1.0), limit=2 * PAGE_ROWS).pages] for _ in range(3)]
+    assert runs == [[range(2)], [range(2, 4)], [range(4, 5)]]
+    beat(directory, "n0", at(2.0))
+    assert directory.saving.take_changes(9, at(2.0), flush=False) is None, "it waits for the next flush"
+    assert told(taken(directory, at(2.0)))[0] == 2.0

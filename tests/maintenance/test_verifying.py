@@ -178,7 +178,7 @@ def test_a_planted_difference_is_named_exactly(database: Path, statement: str, t
             "unusable: b'torn' is revoked, which is no id of a token",
         ),
         ("INSERT INTO secret VALUES ('runs', x'00')", "its runs have 1 bytes"),
-        ("INSERT INTO journal VALUES (999, x'00')", "row 999 of the journal is of format 00"),
+        ("REPLACE INTO seen VALUES (0, 1, x'00')", "page 0 of the signs of life is of format 00"),
     ],
 )
 def test_a_store_that_contradicts_itself_is_wrong(database: Path, statement: str, told: str) -> None:

@@ -11,6 +11,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from openred_central.clock import AttendedTime, Now
 from openred_central.directory.consistency import check
@@ -360,7 +361,7 @@ class World:
         assert batch.vitals.attended_s == self.now.attended_s
         for record in batch.records:
             self.expect_same(record)
-        for sign in batch.signs_of_life:
+        for sign in chain.from_iterable(page.signs() for page in batch.pages):
             node = self.model.nodes[self.directory.nodes.registry.node_id(sign.slot)]
             assert (sign.last_seen_s, sign.last_seen_at) == (node.last_seen_s, node.last_seen_at)
         for tombstone in batch.tombstones:
@@ -375,8 +376,8 @@ class World:
                 self.stored_nodes.pop(self.store.records[slot].node_id, None)
         for record in batch.records:
             self.stored_nodes[record.node_id] = copy.deepcopy(self.model.nodes[record.node_id])
-        for sign in batch.signs_of_life:
-            stored = self.stored_nodes[self.store.records[sign.slot].node_id]
+        for sign in chain.from_iterable(page.signs() for page in batch.pages):
+            stored = self.stored_nodes[self.directory.nodes.registry.node_id(sign.slot)]
             stored.last_seen_s, stored.last_seen_at = sign.last_seen_s, sign.last_seen_at
         for id_hash in batch.lifted_id_hashes:
             self.stored_graves.pop(self.names_by_hash[id_hash], None)

@@ -1,21 +1,25 @@
 """A model of a store in plain dictionaries, and random batches for it.
 
 The times of signs of life are random, so that nothing but the order of the commits tells which is newer; the
-slots are few, so that each is written, freed, filled again and heard from all the time.
+slots are few, so that each is written, freed, filled again and heard from all the time. They lie on several
+pages.
 """
 
 from __future__ import annotations
 
 import shutil
+from itertools import chain
 from pathlib import Path
 from random import Random
 
 from openred_central.directory.state.changes import Batch, Vitals
-from openred_central.directory.state.node import Record, SignOfLife, Tombstone
-from openred_central.storage.sqlite.sqlite import SqliteStore
-from tests.support.records import opened, record, records_of, tombstone, tombstones_of
+from openred_central.directory.state.node import Record, Tombstone
+from openred_central.directory.state.pages import PAGE_SLOTS
+from openred_central.storage.store import Store
+from tests.support.records import opened, pages_of, record, records_of, tombstone, tombstones_of
 
-SLOTS = range(12)
+SLOTS = range(0, 12 * 90, 90)
+SEEN = ("last_seen_at", "last_seen_s", "usual_gap_s")
 NAMES = "abcdef"
 
 
@@ -32,7 +36,7 @@ class Model:
             self.records.pop(slot, None)
         for row in batch.records:
             self.records[row.slot] = row
-        for sign in batch.signs_of_life:
+        for sign in chain.from_iterable(each.signs() for each in batch.pages):
             if sign.slot in self.records:
                 self.records[sign.slot] = self.records[sign.slot]._replace(**sign._asdict())
         for id_hash in batch.lifted_id_hashes:
@@ -45,32 +49,39 @@ class Model:
         return sorted(self.records.values()), sorted(self.tombstones.values()), self.vitals
 
 
-def held(store: SqliteStore) -> tuple[list[Record], list[Tombstone], Vitals | None]:
+def held(store: Store) -> tuple[list[Record], list[Tombstone], Vitals | None]:
     """All that a store holds."""
     return records_of(store), sorted(tombstones_of(store)), store.load_vitals()
 
 
-def random_batch(random: Random, number: int) -> Batch:
-    """The batch of this number: a few changes of each kind, attended time a second later."""
+def random_batch(random: Random, number: int, model: Model) -> Batch:
+    """Return the batch of this number, and commit it to the model: a few changes of each kind.
+
+    Attended time is a second later than before.
+    """
     slots = random.sample(SLOTS, 8)
     written, freed, heard = slots[: random.randrange(3)], slots[2:4], slots[4:]
     stones = random.sample(NAMES, random.randrange(4))
-    return Batch(
+    batch = Batch(
         records=[
             record(slot, node_id=f"node-{number}-{slot}", last_seen_s=random.uniform(0, 100))
             for slot in written
         ],
         # A freed slot may be filled in the same batch.
         freed_slots=[*freed[: random.randrange(3)], *written[: random.randrange(2)]],
-        signs_of_life=[
-            SignOfLife(slot, random.uniform(0, 100), random.uniform(0, 100), random.uniform(0, 100))
-            for slot in random.choices(heard, k=random.randrange(7))
-        ],
         tombstones=[tombstone(name, random.uniform(0, 100)) for name in stones[1:]],
         lifted_id_hashes=stones[:1],
         vitals=Vitals(float(number), number, random.random()),
         last_change=number,
     )
+    model.commit(batch)
+    told = [row for slot in heard[: random.randrange(5)] if (row := model.records.get(slot)) is not None]
+    for row in told:
+        times = (random.uniform(0, 100), random.uniform(0, 100), float(random.randrange(100)))
+        model.records[row.slot] = row._replace(**dict(zip(SEEN, times, strict=True)))
+    on_pages = {row.slot // PAGE_SLOTS for row in told}
+    rows = [row for row in model.records.values() if row.slot // PAGE_SLOTS in on_pages]
+    return batch._replace(pages=pages_of(rows))
 
 
 def copy_of(path: Path, name: str, beside: Path | None = None) -> Path:

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory
-from openred_central.directory.state.node import Record, SignOfLife, hash_id
+from openred_central.directory.state.node import Record, hash_id
 from openred_central.errors import CallerError
 from openred_central.storage.loading import load, open_store
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import DamageError, MemoryStore, StoreError
 from tests.support.clock import VirtualClock
 from tests.support.options import directory_options, lifecycle_options, mass_silence_options
-from tests.support.records import alter, batch, opened, record, tombstone
+from tests.support.records import alter, batch, opened, pages_of, record, records_of, tombstone
 from tests.support.world import DAY_S, NODE, World, run
 
 
@@ -94,13 +94,12 @@ def test_an_unserved_row_takes_no_signs_of_life(tmp_path: Path) -> None:
     path = tmp_path / "openred.db"
     with opened(path) as store:
         store.commit(batch(record(1, last_seen_s=1.0), record(2, last_seen_s=1.0)))
-        store.commit(batch(signs_of_life=[SignOfLife(slot, 2.0, 2.0, 2.0) for slot in (1, 2)]))
+        store.commit(batch(pages=pages_of(record(slot, last_seen_s=2.0) for slot in (1, 2))))
         alter(path, "UPDATE node SET profile = 'x' WHERE slot = 2")
-        before = rows_of(path)
-        loaded(store)
-    after = rows_of(path)
-    assert after[1] == before[1]
-    assert after[0] != before[0]
+        filled, _ = loaded(store)
+        assert [row.slot for row in filled.nodes.unserved] == [2]
+        assert filled.nodes.registry.last_seen_s[1] == 2.0
+        assert [row.last_seen_s for row in records_of(store)] == [2.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from openred_central.directory.state.changes import Batch
-from openred_central.storage.sqlite import journal, sqlite
+from openred_central.storage.sqlite import sqlite
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from tests.support.records import opened
 
@@ -36,12 +36,10 @@ class Recording:
         self.sizes = [0]
         self.models = [deepcopy(model)]
         for number in range(1, COMMITS + 1):
-            changes = random_batch(random, number)
-            store.commit(changes)
-            model.commit(changes)
+            store.commit(random_batch(random, number, model))
             self.sizes.append(log.stat().st_size)
             self.models.append(deepcopy(model))
-            # No reader may see how a fold changes the file.
+            # No reader may see how the log is copied or wiped.
             for _ in range(random.randrange(4)):
                 if store.tidy_due:
                     store.tidy()
@@ -72,8 +70,6 @@ class Recording:
 @pytest.fixture
 def recording(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> Recording:
     monkeypatch.setattr(sqlite, "WAL_BYTES_DUE", LOG_BYTES_MAX)
-    for name, value in {"FOLD_INTERVAL_S": 4.0, "STEP_SIGNS": 5, "STEP_RECORDS": 2}.items():
-        monkeypatch.setattr(journal, name, value)
     return Recording(tmp_path / "openred.db", seed)
 
 

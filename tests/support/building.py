@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, TypeVar
 
 from openred_central.clock import Now
 from openred_central.directory.consistency import check
@@ -16,7 +17,11 @@ from openred_central.directory.registration import Registration
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.columns import RecordColumns
 from openred_central.directory.state.node import DISCOVERABLE, Profile, Record, Tombstone, hash_id
+from openred_central.storage.refusing import refuse_rows
+from openred_central.storage.store import MemoryStore
 from tests.support.options import directory_options, lifecycle_options, mass_silence_options
+
+Row = TypeVar("Row")
 
 EPOCH_S = 1_800_000_000.0
 HOUR_S = 3_600.0
@@ -150,17 +155,52 @@ def columns_of(records: Iterable[Record]) -> RecordColumns:
     return RecordColumns._make(zip(*rows, strict=True))
 
 
-class DictStore:
-    """A store in two dictionaries that refuses to hold what no directory could be restored from."""
+class DictStore(MemoryStore):
+    """A store in dictionaries, which survives its closing.
+
+    It refuses a name in two slots, and signs of life of a slot that the very batch frees.
+    """
+
+    durable = True
 
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
         self.tombstones: dict[str, Tombstone] = {}
         self._slots: dict[str, int] = {}
+        self._secrets: dict[str, bytes] = {}
+        self._revocations: dict[str, float] = {}
         self.vitals: Vitals | None = None
         self.last_change = 0
 
+    def load_vitals(self) -> Vitals | None:
+        return self.vitals
+
+    def load_records(self, rows_max: int) -> Iterator[list[Record]]:
+        return parts([self.records[slot] for slot in sorted(self.records)], rows_max)
+
+    def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
+        return map(columns_of, self.load_records(rows_max))
+
+    def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
+        oldest_first = sorted(self.tombstones.values(), key=lambda stone: stone.died_s)
+        return parts(oldest_first, rows_max)
+
+    def load_secret(self, name: str) -> bytes | None:
+        return self._secrets.get(name)
+
+    def save_secret(self, name: str, value: bytes) -> None:
+        self._secrets[name] = value
+
+    def load_revocations(self) -> list[tuple[bytes, float]]:
+        return sorted((token_id.encode(), expires_at) for token_id, expires_at in self._revocations.items())
+
+    def save_revocations(self, changes: Mapping[str, float | None]) -> None:
+        self._revocations |= {each: ends for each, ends in changes.items() if ends is not None}
+        for token_id in [each for each, ends in changes.items() if ends is None]:
+            self._revocations.pop(token_id, None)
+
     def commit(self, batch: Batch) -> None:
+        refuse_rows(batch)
         for slot in (*batch.freed_slots, *(record.slot for record in batch.records)):
             former = self.records.pop(slot, None)
             if former is not None:
@@ -169,8 +209,9 @@ class DictStore:
             assert record.node_id not in self._slots, f"{record.node_id} stands in two slots"
             self.records[record.slot] = record
             self._slots[record.node_id] = record.slot
-        for sign in batch.signs_of_life:
-            self.records[sign.slot] = self.records[sign.slot]._replace(**sign._asdict())
+        for sign in chain.from_iterable(page.signs() for page in batch.pages):
+            if sign.slot in self.records:
+                self.records[sign.slot] = self.records[sign.slot]._replace(**sign._asdict())
         for id_hash in batch.lifted_id_hashes:
             self.tombstones.pop(id_hash, None)
         for tombstone in batch.tombstones:
@@ -185,11 +226,15 @@ class DictStore:
         if self.vitals is None:
             return 0.0
         directory.saving.restore_vitals(self.vitals)
-        records = [self.records[slot] for slot in sorted(self.records)]
-        directory.saving.restore_records([columns_of(records)] if records else [])
-        tombstones = sorted(self.tombstones.values(), key=lambda tombstone: tombstone.died_s)
-        directory.saving.restore_tombstones(tombstones)
+        directory.saving.restore_records(self.load_columns(1_000))
+        for tombstones in self.load_tombstones(1_000):
+            directory.saving.restore_tombstones(tombstones)
         return self.vitals.attended_s
+
+
+def parts(rows: list[Row], rows_max: int) -> Iterator[list[Row]]:
+    for first in range(0, len(rows), rows_max):
+        yield rows[first : first + rows_max]
 
 
 def save_all(directory: Directory, store: DictStore, now: Now, limit: int = 1_000) -> None:

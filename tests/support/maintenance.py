@@ -26,7 +26,7 @@ def at_rest(slot: int, **changes: Any) -> Record:
 def fill(database: Path, records: list[Record], tombstones: list[Tombstone] | None = None) -> None:
     """Write records to a database, which is made where there is none."""
     with opened(database) as store:
-        store.commit(Batch(records, [], [], tombstones or [], [], VITALS, 1))
+        store.commit(Batch(records, [], tombstones or [], [], VITALS, 1))
         store.save_secret("claim_key", CLAIM_KEY)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, Tombstone
+from openred_central.directory.state.pages import NOT_TOLD_S, PAGE_SLOTS, PageRun
 from openred_central.storage.sqlite.sqlite import SqliteStore
+from openred_central.storage.store import Store
 
 # The folder in which a process finds the package.
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,14 +50,32 @@ def tombstone(id_hash: str, died_s: float = 5.0, flags: int = 0) -> Tombstone:
 
 
 def batch(*records: Record, **changes: Any) -> Batch:
-    return Batch(list(records), [], [], [], [], VITALS, 1)._replace(**changes)
+    return Batch(list(records), [], [], [], VITALS, 1)._replace(**changes)
 
 
-def records_of(store: SqliteStore) -> list[Record]:
+def pages_of(records: Iterable[Record]) -> list[PageRun]:
+    """Return the pages that tell what `records` say, and nothing of other slots."""
+    on: dict[int, list[Record]] = {}
+    for row in records:
+        on.setdefault(row.slot // PAGE_SLOTS, []).append(row)
+    return [page(number, rows) for number, rows in sorted(on.items())]
+
+
+def page(number: int, records: Iterable[Record]) -> PageRun:
+    """Return a page; its slots without one of `records` tell nothing."""
+    at, attended, gap = (array(code, [0.0]) * PAGE_SLOTS for code in "ddf")
+    attended[:] = array("d", [NOT_TOLD_S]) * PAGE_SLOTS
+    for row in records:
+        place = row.slot - number * PAGE_SLOTS
+        at[place], attended[place], gap[place] = row.last_seen_at, row.last_seen_s, row.usual_gap_s
+    return PageRun(number, at, attended, gap)
+
+
+def records_of(store: Store) -> list[Record]:
     return [row for rows in store.load_records(1_000) for row in rows]
 
 
-def tombstones_of(store: SqliteStore) -> list[Tombstone]:
+def tombstones_of(store: Store) -> list[Tombstone]:
     return [row for rows in store.load_tombstones(1_000) for row in rows]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from array import array
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,7 +16,8 @@ import pytest
 
 from openred_central.clock import AttendedTime, Now
 from openred_central.directory.state.changes import Batch, Vitals
-from openred_central.directory.state.node import Record, SignOfLife
+from openred_central.directory.state.node import Record
+from openred_central.directory.state.pages import PageRun
 from openred_central.errors import InternalBug
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import MemoryStore, RowsRefused, StoreError, StoreState
@@ -48,12 +50,16 @@ class FakeDirectory:
     def pending(self) -> int:
         return len(self.changes) + len(self.signs)
 
+    @property
+    def due(self) -> int:
+        return self.pending
+
     def change(self, slot: int = 0) -> int:
         self.last_change += 1
         self.changes.append((self.last_change, slot))
         return self.last_change
 
-    def take_changes(self, limit: int, now: Now, *, closing: bool) -> Batch | None:
+    def take_changes(self, limit: int, now: Now, *, closing: bool, flush: bool) -> Batch | None:
         if not self.pending and not closing:
             return None
         changes, self.changes = self.changes[:limit], self.changes[limit:]
@@ -63,16 +69,16 @@ class FakeDirectory:
         return Batch(
             [record(slot) for _, slot in changes],
             [],
-            [SignOfLife(slot, 1.0, 2.0, 3.0) for slot in signs],
             [],
             [],
             Vitals(now.attended_s, 1, 0.0),
             covered,
+            [PageRun(number, array("d", [1.0]), array("d", [2.0]), array("f", [3.0])) for number in signs],
         )
 
     def put_back(self, batch: Batch) -> None:
         self.changes = self._in_flight + self.changes
-        self.signs = [sign.slot for sign in batch.signs_of_life] + self.signs
+        self.signs = [each.number for each in batch.pages] + self.signs
 
 
 def without_threads(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
@@ -253,7 +259,7 @@ async def test_signs_of_life_alone_wait_for_the_flush() -> None:
         for _ in range(20):
             await asyncio.sleep(0)
         assert parts.store.attempts == 0
-    assert [len(batch.signs_of_life) for batch in parts.store.committed] == [3], "the stop saves them"
+    assert [len(batch.pages) for batch in parts.store.committed] == [3], "the stop saves them"
     async with at_work(flush_interval_s=0.001) as parts:
         parts.directory.signs = [1, 2, 3]
         await until(lambda: bool(parts.store.committed))
@@ -612,10 +618,10 @@ async def test_changes_left_by_a_failed_run_are_saved_at_the_stop(
     parts, broken = Parts(), [True]
     take_changes = parts.directory.take_changes
 
-    def failing(limit: int, now: Now, *, closing: bool) -> Batch | None:
+    def failing(limit: int, now: Now, *, closing: bool, flush: bool) -> Batch | None:
         if broken[0]:
             raise ZeroDivisionError
-        return take_changes(limit, now, closing=closing)
+        return take_changes(limit, now, closing=closing, flush=flush)
 
     monkeypatch.setattr(parts.directory, "take_changes", failing)
     supervisor = Supervisor(parts.clock)
@@ -717,10 +723,10 @@ async def test_a_restarted_saver_continues() -> None:
     parts = Parts()
     take, errors = parts.directory.take_changes, [MemoryError()]
 
-    def failing(limit: int, now: Now, *, closing: bool) -> Batch | None:
+    def failing(limit: int, now: Now, *, closing: bool, flush: bool) -> Batch | None:
         if errors:
             raise errors.pop()
-        return take(limit, now, closing=closing)
+        return take(limit, now, closing=closing, flush=flush)
 
     parts.directory.take_changes = failing  # type: ignore[method-assign]
     change = parts.directory.change(7)

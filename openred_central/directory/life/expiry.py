@@ -148,7 +148,7 @@ class Expiry:
         if gap_s >= 0:
             registry.last_seen_s[slot] = now.attended_s
             registry.last_seen_at[slot] = now.wall_s
-        self._nodes.changes.signs_of_life[slot] = None
+        self._nodes.changes.heard.add(slot)
         state = registry.state(slot)
         if state is not State.ACTIVE:
             flags = registry.flags[slot]

@@ -14,7 +14,8 @@ from itertools import repeat
 from typing import NamedTuple
 
 from ...errors import InternalBug
-from .node import Record, SignOfLife, Tombstone
+from .node import Record, Tombstone
+from .pages import PAGE_SLOTS, HeardPages, PageRun
 from .registry import shard_of
 
 # A run of notes is closed when it has this many keys.
@@ -38,19 +39,19 @@ class Vitals(NamedTuple):
 class Batch(NamedTuple):
     """Changes to commit in one transaction.
 
-    `records` replace whatever their slots held; `freed_slots` hold nothing any more. `signs_of_life` update
-    slots that change in no other way: never one that is also in `records` or `freed_slots`. `tombstones` are
-    added and the tombstones of `lifted_id_hashes` removed. `vitals` replace the former ones. Every change
-    numbered up to `last_change` is in this batch or in an earlier one.
+    `records` replace whatever their slots held; `freed_slots` hold nothing any more. `tombstones` are added
+    and the tombstones of `lifted_id_hashes` removed. `vitals` replace the former ones. Every change numbered
+    up to `last_change` is in this batch or in an earlier one. `pages` have the latest signs of life of the
+    records in their slots, as they are after this batch.
     """
 
     records: list[Record]
     freed_slots: list[int]
-    signs_of_life: list[SignOfLife]
     tombstones: list[Tombstone]
     lifted_id_hashes: list[str]
     vitals: Vitals
     last_change: int
+    pages: Sequence[PageRun] = ()
 
     @property
     def rows(self) -> int:
@@ -58,9 +59,9 @@ class Batch(NamedTuple):
         return (
             len(self.records)
             + len(self.freed_slots)
-            + len(self.signs_of_life)
             + len(self.tombstones)
             + len(self.lifted_id_hashes)
+            + sum(len(run.numbers) for run in self.pages)
         )
 
 
@@ -100,6 +101,10 @@ class _Noted:
         if isinstance(key, str):
             return key in self._hashes[shard_of(key, HASH_PARTS)]
         return key < len(self._slots) and self._slots[key] == 1
+
+    def any_of_slots(self, first: int, end: int) -> bool:
+        """Return whether any slot from `first` up to `end`, exclusive, is noted."""
+        return self._slots.find(1, first, end) >= 0
 
     def add(self, key: int | str, number: int) -> None:
         """Add `key` at the end. A key that is noted already keeps its place and number."""
@@ -196,7 +201,7 @@ class _Noted:
 
 
 class PendingChanges:
-    """Notes of rows to write: records by slot, tombstones by the hash of the id, signs of life by slot."""
+    """Notes of rows to write: records by slot, tombstones by the hash of the id, signs of life by page."""
 
     def __init__(self) -> None:
         # A key is a slot, or the hash of an id whose tombstone was added or lifted. Its number is that of the
@@ -207,14 +212,12 @@ class PendingChanges:
         # Keys that changed together, each with the list of all keys that it is tied to.
         self._tied: dict[int | str, list[int | str]] = {}
         # A sign of life needs no number: nobody waits for it.
-        self.signs_of_life: dict[int, None] = {}
-        # Signs of life that are leaving, the first one last: a list gives them up faster than a dictionary.
-        self._signs_leaving: list[int] = []
+        self.heard = HeardPages()
         self.last = 0
 
     def __len__(self) -> int:
         """Return how many notes are pending, of all kinds."""
-        return self.noted + len(self._signs_leaving) + len(self.signs_of_life)
+        return self.noted + len(self.heard)
 
     @property
     def noted(self) -> int:
@@ -277,33 +280,16 @@ class PendingChanges:
                     self._noted.remove(key)
         return list(taken)
 
-    def take_signs_of_life(self, limit: int) -> list[int]:
-        """Remove and return up to `limit` slots of nodes that gave a sign of life.
-
-        The record of some may be pending as well (`is_noted`), and a slot may be free by now.
-        """
-        slots = self._leave(limit)
-        if len(slots) < limit and self.signs_of_life:
-            self._signs_leaving, self.signs_of_life = list(reversed(self.signs_of_life)), {}
-            # A node may have been heard again meanwhile.
-            slots = list(dict.fromkeys(slots + self._leave(limit - len(slots))))
-        return slots
-
-    def _leave(self, limit: int) -> list[int]:
-        rest = max(0, len(self._signs_leaving) - limit)
-        slots = self._signs_leaving[rest:]
-        del self._signs_leaving[rest:]
-        return slots[::-1]
-
     def is_noted(self, key: int | str) -> bool:
         """Return whether a change of the record in a slot, or of a tombstone, is pending."""
         return key in self._returned or key in self._noted
 
-    def unnoted(self, slots: list[int]) -> list[int]:
-        """Return those of `slots` whose record has no pending change."""
-        if not self._returned and not self._noted:
-            return slots
-        return [slot for slot in slots if not self.is_noted(slot)]
+    def are_settled(self, pages: range) -> bool:
+        """Return whether no change of a record on `pages` is pending."""
+        slots = range(pages.start * PAGE_SLOTS, pages.stop * PAGE_SLOTS)
+        if self._noted.any_of_slots(slots.start, slots.stop):
+            return False
+        return not self._returned or self._returned.keys().isdisjoint(slots)
 
     def covered(self) -> int:
         """Return the number up to which every change has been taken."""
@@ -313,14 +299,13 @@ class PendingChanges:
         oldest = self._noted.first()
         return oldest[1] - 1 if oldest is not None else self.last
 
-    def put_back(self, keys: list[int | str], slots: list[int]) -> None:
+    def put_back(self, keys: list[int | str]) -> None:
         """Make keys that were taken pending again, together and ahead of all that came since."""
         for key in keys:
             if key in self._noted:
                 self._noted.remove(key)
             self._tie(keys[0], key)
         self._returned = dict.fromkeys(keys) | self._returned
-        self.signs_of_life.update(dict.fromkeys(slots))
 
     def _tie(self, first: int | str, second: int | str) -> None:
         """Tie two noted keys, and all that either is tied to: they are only taken together."""

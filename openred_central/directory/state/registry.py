@@ -18,7 +18,8 @@ from typing import Any
 from ...errors import InternalBug
 from ..lifecycle import STATES, State
 from .columns import DIGEST_MASK, RecordColumns, picker, record_digest, record_digests, record_of, spread
-from .node import HELD, Record, SignOfLife, is_discoverable, pack, packed_profile, text_bytes
+from .node import HELD, Record, is_discoverable, pack, packed_profile, text_bytes
+from .pages import NOT_TOLD_S, PAGE_SLOTS, PageRun
 from .service_sets import ServiceSet, ServiceSets
 
 # For `bytes.translate`: 1 for the flags of nodes that may be discovered, and of held nodes. Free slots have
@@ -232,19 +233,16 @@ class Registry:
                     records[place] = self.record(slot)
         return records
 
-    def signs_of_life(self, slots: Sequence[int]) -> list[SignOfLife]:
-        """Return what heartbeats changed in `slots`, without the free ones.
-
-        It reads column by column, so that the processor fetches the memory of many slots at once.
-        """
-        count = self.slots_count
-        taken = [slot for slot in slots if slot < count]
-        states = picker(taken)(self.states)
-        if State.ABSENT in states:
-            taken = list(compress(taken, states))
-        columns = (self.last_seen_at, self.last_seen_s, self.usual_gap_s)
-        rows = zip(taken, *map(picker(taken), columns), strict=True)
-        return list(map(tuple.__new__, repeat(SignOfLife), rows))
+    def pages(self, numbers: range) -> PageRun:
+        """Return these pages of the signs of life of all nodes."""
+        slots = slice(numbers.start * PAGE_SLOTS, numbers.stop * PAGE_SLOTS)
+        columns = self.last_seen_at[slots], self.last_seen_s[slots], self.usual_gap_s[slots]
+        states = self.states[slots].tobytes()
+        place = states.find(State.ABSENT)
+        while place >= 0:
+            columns[1][place] = NOT_TOLD_S
+            place = states.find(State.ABSENT, place + 1)
+        return PageRun(numbers.start, *columns)
 
     def next_slot(self) -> int:
         return self._free[-1] if self._free else len(self.texts)

@@ -99,6 +99,19 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
         log.info("the database was brought from schema version %d to %d", former, former + 1)
 
 
+# No count of commits comes so far.
+COMMIT_NUMBER_MAX = 1 << 62
+
+
+def last_commit_number(connection: sqlite3.Connection) -> int:
+    """Return the number of the last commit, 0 where there is none. Raises `Damage` where none can follow."""
+    number: int
+    (number,) = connection.execute("SELECT coalesce(max(commit_number), 0) FROM vitals").fetchone()
+    if number > COMMIT_NUMBER_MAX:
+        raise Damage(f"its last commit has the number {number}")
+    return number
+
+
 def truncate_log(connection: sqlite3.Connection, *, wait: bool = True) -> bool:
     """Copy the whole log into the database and empty it. Return False where a reader prevented that.
 

@@ -6,6 +6,7 @@ import sqlite3
 import struct
 
 from ...encoding import TOKEN_ID
+from .faults import Damage
 
 # By the version that each step begins with.
 MIGRATIONS: dict[int, tuple[str, ...]] = {
@@ -27,7 +28,20 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     4: (
         "CREATE TABLE revocation (token_id TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID",
     ),
+    # Signs of life have pages of their own, in place of the journal.
+    5: (
+        (
+            "CREATE TABLE seen "
+            "(page INTEGER PRIMARY KEY, commit_number INTEGER NOT NULL, signs BLOB NOT NULL) STRICT"
+        ),
+    ),
 }
+# A sign of life in a row of the journal, behind a byte with the version 1: slot, last_seen_at, last_seen_s,
+# usual_gap_s.
+_SIGN = struct.Struct("<qddd")
+_APPLY_SIGN = (
+    "UPDATE node SET last_seen_at = ?, last_seen_s = ?, usual_gap_s = ? WHERE slot = ? AND commit_number <= ?"
+)
 # The parts of the former secret: the id of a token, and when it expires.
 _REVOCATION = struct.Struct("<22sd")
 
@@ -38,7 +52,26 @@ def migrate_from(connection: sqlite3.Connection, version: int) -> None:
         connection.execute(statement)
     if version == 4:
         _move_revocations(connection)
+    if version == 5:
+        _apply_journal(connection)
     connection.execute(f"PRAGMA user_version = {version + 1}")
+
+
+def _apply_journal(connection: sqlite3.Connection) -> None:
+    """Write the signs of life of the journal into the records, the latest one last, and remove it.
+
+    Raises `Damage` for a row that cannot be read.
+    """
+    for number, row in connection.execute("SELECT commit_number, signs FROM journal ORDER BY 1").fetchall():
+        if row[:1] != b"\1" or len(row) % _SIGN.size != 1:
+            raise Damage(f"row {number} of the journal is of format {row[:1].hex()} with {len(row)} bytes")
+        signs = _SIGN.iter_unpack(row[1:])
+        connection.executemany(_APPLY_SIGN, ((at, s, gap_s, slot, number) for slot, at, s, gap_s in signs))
+    connection.execute(
+        "UPDATE vitals SET commit_number = max(commit_number, (SELECT max(commit_number) FROM journal))"
+        " WHERE EXISTS (SELECT 1 FROM journal)"
+    )
+    connection.execute("DROP TABLE journal")
 
 
 def _move_revocations(connection: sqlite3.Connection) -> None:

@@ -7,7 +7,6 @@ With 64 rows a statement the event loop waits only shortly. `executemany` would 
 from __future__ import annotations
 
 import math
-import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -17,10 +16,11 @@ from typing import Any, NamedTuple, get_type_hints
 import orjson
 
 from ...directory.state.changes import Batch
-from ...directory.state.node import Record, SignOfLife, Tombstone
-from ..store import RowsRefused
-from .journal import INSERT_SIGNS, pack
+from ...directory.state.node import Record, Tombstone
+from ...directory.state.pages import PageRun
+from ..refusing import refuse_rows
 from .schema import PAGE_BYTES, RECORDS_PER_PAGE
+from .seen import rows_of
 
 # Rows of one statement. The rest is split into powers of two, so that there are few different statements
 # and all stay prepared. SQLite allows 32,766 parameters.
@@ -33,8 +33,6 @@ DELETE_TOMBSTONES = f"DELETE FROM tombstone WHERE id_hash IN (SELECT value FROM 
 
 # A commit writes the page of the vitals, and a little of the tree above the rows.
 PAGES_PER_COMMIT = 3
-
-INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
 
 class Statement(NamedTuple):
@@ -91,14 +89,9 @@ def encode(batch: Batch, number: int) -> list[Statement]:
             *_replacing(NODE, batch, batch.records, number),
             *_deleting(DELETE_TOMBSTONES, batch.lifted_id_hashes),
             *_replacing(TOMBSTONE, batch, batch.tombstones, number),
+            *_replacing_pages(batch.pages, number),
         ]
-        if batch.signs_of_life:
-            packed = pack(batch.signs_of_life)
-            statements.append(Statement(INSERT_SIGNS, (number, packed), len(packed)))
-            # Large numbers may also sum up to infinity; then none is refused.
-            if not math.isfinite(sum(chain.from_iterable(batch.signs_of_life))):
-                refuse_rows(batch)
-    except (TypeError, ValueError, OverflowError, struct.error):
+    except (TypeError, ValueError, OverflowError):
         refuse_rows(batch)
         raise
     return statements
@@ -137,6 +130,15 @@ def _replacing(
         yield Statement(_replace(table, taken), values, len(text))
 
 
+def _replacing_pages(pages: Sequence[PageRun], number: int) -> Iterator[Statement]:
+    rows = [*chain.from_iterable(map(rows_of, pages))]
+    for first in range(0, len(rows), STATEMENT_ROWS):
+        part = rows[first : first + STATEMENT_ROWS]
+        values = [(page, number, row) for page, row in part]
+        sql = f"REPLACE INTO seen (page, commit_number, signs) VALUES {', '.join(['(?, ?, ?)'] * len(part))}"
+        yield Statement(sql, [*chain.from_iterable(values)], sum(len(row) for _, _, row in values))
+
+
 def pages_written(batch: Batch, bytes_given: int) -> int:
     """Return about how many pages a commit has added to the log: SQLite reports it only at a checkpoint.
 
@@ -148,42 +150,6 @@ def pages_written(batch: Batch, bytes_given: int) -> int:
     return PAGES_PER_COMMIT + scattered + max(len(leaves), bytes_given // PAGE_BYTES)
 
 
-def refuse_rows(batch: Batch) -> None:
-    """Raise `RowsRefused` if a record, sign of life or tombstone of `batch` cannot be stored."""
-    refused: list[str] = []
-
-    def keep(row: Record | SignOfLife | Tombstone) -> bool:
-        for name, value in zip(row._fields, row, strict=True):
-            if (reason := _refusal(value)) is not None:
-                refused.append(f"{type(row).__name__} of {row[0]!r}: {name} {reason}")
-                return False
-        return True
-
-    remaining = batch._replace(
-        records=list(filter(keep, batch.records)),
-        signs_of_life=list(filter(keep, batch.signs_of_life)),
-        tombstones=list(filter(keep, batch.tombstones)),
-    )
-    if refused:
-        raise RowsRefused(remaining, refused)
-
-
 def text_of(stored: bytes) -> str:
     """Return stored text; bytes that are no UTF-8 become lone surrogates, which no text has."""
     return stored.decode("utf-8", "surrogateescape")
-
-
-def _refusal(value: object) -> str | None:
-    """Return why `value` cannot be stored; None where it can."""
-    if isinstance(value, int):
-        return None if INTEGER_MIN <= value <= INTEGER_MAX else "does not fit into 64 bits"
-    if isinstance(value, float):
-        return None if math.isfinite(value) else "is not a finite number"
-    try:
-        text = value.decode() if isinstance(value, bytes) else value
-        if not isinstance(text, str):
-            return f"is {text!r}"
-        text.encode()
-    except UnicodeError:
-        return "is not Unicode text"
-    return "contains a NUL character" if "\0" in text else None

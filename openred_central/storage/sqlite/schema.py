@@ -11,7 +11,7 @@ from ..store import StoreError
 
 # "ORed" in ASCII, in the header of every file of ours (SQLite file format §1.3.16).
 APPLICATION_ID = 0x4F526564
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 PAGE_BYTES = 4_096
 # Records of usual size; larger ones are counted by their bytes.
@@ -19,8 +19,8 @@ RECORDS_PER_PAGE = 16
 
 # Rows of `node` are addressed by slot, and no column that changes has an index: a change then touches one
 # page. The columns of `node` and `tombstone` are the fields of `Record` and `Tombstone`. Commits are
-# numbered: a record has the number of the commit that wrote it, the vitals that of the last one, and the
-# journal holds the signs of life of one commit, packed, until they are folded into the records.
+# numbered: a record has the number of the commit that wrote it, the vitals that of the last one. A row of
+# `seen` holds the latest signs of life of a page of slots; the record has those of when it was written.
 #
 # One transaction without a journal and without syncs: nobody looks at a file that was not finished.
 SCHEMA = f"""
@@ -65,7 +65,7 @@ CREATE TABLE vitals (
     transitions_per_h REAL NOT NULL,
     commit_number INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE TABLE journal (commit_number INTEGER PRIMARY KEY, signs BLOB NOT NULL) STRICT;
+CREATE TABLE seen (page INTEGER PRIMARY KEY, commit_number INTEGER NOT NULL, signs BLOB NOT NULL) STRICT;
 CREATE TABLE revocation (token_id TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};

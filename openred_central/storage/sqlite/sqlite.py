@@ -18,24 +18,18 @@ from typing import Any, NamedTuple
 from ...directory.state.changes import Batch, Vitals
 from ...directory.state.columns import RecordColumns
 from ...directory.state.node import Record, Tombstone
+from ...directory.state.pages import PAGE_SLOTS, PageRun
 from ..private_files import create_folder
+from ..refusing import INTEGER_MAX, INTEGER_MIN, refuse_rows
 from ..store import StoreError
-from .connecting import Checking, connect, transaction, truncate_log
+from .connecting import Checking, connect, last_commit_number, transaction, truncate_log
 from .faults import ADVICE, poisons, reported
-from .journal import SELECT_FOLDED_RECORDS, SELECT_RECORDS, Journal, last_commit_number
 from .lock import FileLock
 from .open_files import Companions, FileLength, LogSize
 from .rescuing import Rescue
-from .rows import (
-    INTEGER_MAX,
-    INTEGER_MIN,
-    PAGES_PER_COMMIT,
-    encode,
-    pages_written,
-    refuse_rows,
-    text_of,
-)
+from .rows import PAGES_PER_COMMIT, encode, pages_written, text_of
 from .schema import PAGE_BYTES, prepare_file
+from .seen import lay_over, spared
 from .wiping import Wiper
 
 log = logging.getLogger("openred.storage")
@@ -49,6 +43,14 @@ SELECT_REVOCATIONS = "SELECT CAST(token_id AS BLOB), expires_at FROM revocation"
 REPLACE_REVOCATION = "REPLACE INTO revocation (token_id, expires_at) VALUES (?, ?)"
 DELETE_REVOCATION = "DELETE FROM revocation WHERE token_id = ?"
 REPLACE_SECRET = "REPLACE INTO secret (name, value) VALUES (?, ?)"
+# Read back as the bytes that were given, not as text.
+_READ_AS = {"profile": "CAST(profile AS BLOB)"}
+SELECT_RECORDS = (
+    f"SELECT {', '.join(_READ_AS.get(name, name) for name in Record._fields)}, "
+    # A damaged row may have anything there.
+    "coalesce(CAST(commit_number AS INTEGER), 0) "
+    "FROM node WHERE slot >= ? ORDER BY slot LIMIT ?"
+)
 SELECT_VITALS = f"SELECT {', '.join(Vitals._fields)} FROM vitals"
 REPLACE_VITALS = (
     f"REPLACE INTO vitals (only_row, {', '.join(Vitals._fields)}, commit_number) VALUES (1, ?, ?, ?, ?)"
@@ -59,7 +61,6 @@ class _Session(NamedTuple):
     """A connection and the objects that end with it."""
 
     connection: sqlite3.Connection
-    journal: Journal
     companions: Companions
     wiper: Wiper
 
@@ -87,6 +88,8 @@ class SqliteStore:
         self._log_size = LogSize(self._path)
         self._checking: Checking | None = None
         self._left_alone: frozenset[int] = frozenset()
+        # Pages that tell of slots which were freed since.
+        self._stale_pages: set[int] = set()
         self._rescue = Rescue(self._path)
         self._length = FileLength(self._path)
 
@@ -96,9 +99,9 @@ class SqliteStore:
 
     @property
     def tidy_due(self) -> bool:
-        """True if the log has grown enough for a checkpoint, or the journal for a fold."""
+        """True if the log has grown enough for a checkpoint, or has to be wiped."""
         session = self._session
-        return session is not None and (self._checkpoint_due or session.journal.fold_due or session.wiper.due)
+        return session is not None and (self._checkpoint_due or session.wiper.due)
 
     @property
     def log_bytes(self) -> int:
@@ -139,8 +142,7 @@ class SqliteStore:
     def _begin(self, connection: sqlite3.Connection) -> _Session:
         try:
             self._commit_number = last_commit_number(connection)
-            journal = Journal(connection, self._left_alone)
-            session = _Session(connection, journal, Companions(self._path), Wiper(connection, journal))
+            session = _Session(connection, Companions(self._path), Wiper(connection))
         except BaseException:
             connection.close()
             raise
@@ -183,31 +185,29 @@ class SqliteStore:
     def load_records(self, rows_max: int) -> Iterator[list[Record]]:
         """Yield all records by slots, in lists of at most `rows_max`; no query stays open in between."""
         # The columns stand in the order of the fields; `Record._make` would take much longer.
-        for rows in self._load_rows(rows_max, text_of):
-            yield list(map(tuple.__new__, repeat(Record), rows))
+        for columns in self._load(rows_max, text_of):
+            yield list(map(tuple.__new__, repeat(Record), zip(*columns, strict=True)))
 
     def load_columns(self, rows_max: int) -> Iterator[RecordColumns]:
-        for rows in self._load_rows(rows_max, bytes):
-            yield RecordColumns._make(zip(*rows, strict=True))
+        return map(RecordColumns._make, self._load(rows_max, bytes))
 
-    def _load_rows(self, rows_max: int, text: Callable[[bytes], Any]) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield rows of records; `text` converts their text from bytes, except for the profile."""
+    def _load(self, rows_max: int, text: Callable[[bytes], Any]) -> Iterator[list[Sequence[Any]]]:
+        """Yield records by columns; `text` converts their text from bytes, except for the profile."""
         first_slot = INTEGER_MIN
         while first_slot <= INTEGER_MAX:
             with self._reported("read"):
-                session = self._usable
-                connection = session.connection
-                session.journal.catch_up()
-                select = SELECT_RECORDS if session.journal.latest_any else SELECT_FOLDED_RECORDS
+                connection = self._connection
                 connection.text_factory = text
                 try:
-                    rows = connection.execute(select, (first_slot, rows_max)).fetchall()
+                    rows = connection.execute(SELECT_RECORDS, (first_slot, rows_max)).fetchall()
                 finally:
                     connection.text_factory = str
-            if not rows:
-                return
+                if not rows:
+                    return
+                columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+                lay_over(connection, columns, columns.pop(), self._left_alone)
             first_slot = rows[-1][0] + 1
-            yield rows
+            yield columns
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
         with self._reported("read"):
@@ -217,8 +217,6 @@ class SqliteStore:
 
     def leave_alone(self, slots: Iterable[int]) -> None:
         self._left_alone = frozenset(slots)
-        with self._reported("write"):
-            self._usable.journal.leave_alone(self._left_alone)
 
     def load_secret(self, name: str) -> bytes | None:
         with self._reported("read"):
@@ -250,6 +248,9 @@ class SqliteStore:
 
     def commit(self, batch: Batch) -> None:
         with self._reported("write"):
+            if batch.pages and self._left_alone:
+                pages = [spared(self._connection, run, self._left_alone) for run in batch.pages]
+                batch = batch._replace(pages=pages)
             try:
                 with self._transaction() as session:
                     number = self._commit_number + 1
@@ -262,12 +263,20 @@ class SqliteStore:
                 raise
             self._commit_number = number
             self._wal_pages += pages_written(batch, sum(each.bytes_given for each in statements))
-            session.journal.committed(len(batch.signs_of_life), batch.vitals.attended_s)
-            if batch.freed_slots or batch.tombstones:
+            self._stale_pages.update(slot // PAGE_SLOTS for slot in batch.freed_slots)
+            if batch.freed_slots or batch.tombstones or self._refresh(batch.pages):
                 session.wiper.want()
             # A commit into a file that is no longer ours must not be acknowledged.
             self._check_place()
             self._log_size.update(session.companions.measure_log())
+
+    def _refresh(self, pages: Sequence[PageRun]) -> bool:
+        """Note that `pages` were written. Return whether the last page that told of a freed slot is one."""
+        if not self._stale_pages:
+            return False
+        for run in pages:
+            self._stale_pages.difference_update(run.numbers)
+        return not self._stale_pages
 
     @contextmanager
     def _transaction(self) -> Iterator[_Session]:
@@ -292,7 +301,7 @@ class SqliteStore:
         return self._wal_pages * PAGE_BYTES > WAL_BYTES_DUE
 
     def tidy(self) -> None:
-        """Copy the log into the database, as far as no reader needs it, or fold or wipe a little."""
+        """Copy the log into the database, as far as no reader needs it, or wipe a little."""
         with self._reported("write"):
             session = self._usable
             if self._checkpoint_due:
@@ -300,13 +309,10 @@ class SqliteStore:
                 session.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 return
             self._check_number(session.connection)
-            if session.wiper.due:
-                session.wiper.step()
-            else:
-                self._wal_pages += PAGES_PER_COMMIT + session.journal.fold_some()
+            session.wiper.step()
 
     def close(self) -> None:
-        """Fold the journal, copy the log into the database, and release the file.
+        """Copy the log into the database, and release the file.
 
         Closing twice is harmless. If it fails, the file is released all the same, and nothing is lost.
         """
@@ -314,14 +320,12 @@ class SqliteStore:
             return
         try:
             with self._reported("close"):
-                session = self._usable
-                session.journal.fold_all()
-                truncate_log(session.connection)
+                truncate_log(self._connection)
         finally:
             self.release()
 
     def release(self) -> None:
-        """Release the file as it is: nothing is folded in a file that may be damaged. Raises nothing."""
+        """Release the file as it is: nothing is written to a file that may be damaged. Raises nothing."""
         with suppress(StoreError):
             # The check still reads the file, which may be moved once it is released.
             self.finish_check()

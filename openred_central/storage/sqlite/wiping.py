@@ -1,8 +1,7 @@
-"""Wipes deleted records out of the files: out of the database, the journal and the log.
+"""Wipes deleted records out of the files: out of the database and the log.
 
-In the database SQLite overwrites deleted rows (`secure_delete`). Two places remain: signs of life that are
-not folded yet, and the log, which holds former pages until it is written over. So the journal is folded, and
-the log is copied into the database and emptied, in steps between commits.
+In the database SQLite overwrites deleted rows (`secure_delete`). The log holds former pages of the file until
+it is written over. So it is copied into the database and emptied, between commits.
 
 SQLite does not overwrite the former place of a record that it moved when it split or joined pages. Only a
 VACUUM reaches that place, and it would hold up commits for seconds.
@@ -15,7 +14,6 @@ import sqlite3
 from collections.abc import Iterator
 
 from .connecting import truncate_log
-from .journal import Journal
 
 log = logging.getLogger("openred.storage")
 
@@ -26,11 +24,10 @@ HELD_S = 10.0
 
 
 class Wiper:
-    """Wipes the files behind `connection`, step by step. Raises what `Journal` raises."""
+    """Wipes the files behind `connection`. Raises errors of SQLite as they are."""
 
-    def __init__(self, connection: sqlite3.Connection, journal: Journal) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._journal = journal
         # The log may still hold records that were deleted before a kill.
         self._wanted = True
         self._steps: Iterator[None] | None = None
@@ -81,15 +78,6 @@ class Wiper:
                 log.warning("forgotten records are out of the log of the database")
 
     def _wipe(self) -> Iterator[None]:
-        # A fold under way may have begun before the deleted records were written.
-        while self._journal.folding:
-            self._journal.fold_some()
-            yield
-        self._journal.fold_some()
-        while self._journal.folding:
-            yield
-            self._journal.fold_some()
-        yield
         while not truncate_log(self._connection, wait=False):
             self._held = True
             yield

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from openred_central.directory.state.changes import RUN_KEYS, PendingChanges
+from openred_central.directory.state.pages import PAGE_SLOTS
 from tests.support.building import reachable
 
 
@@ -64,7 +65,7 @@ def test_unsaved_changes_come_first_and_cover_nothing() -> None:
     changes.note_together("a", 2)
     taken = changes.take(3)
     changes.note(3)
-    changes.put_back(taken, [])
+    changes.put_back(taken)
     assert changes.covered() < 1
     assert set(changes.take(3)) == {1, "a", 2}
     assert changes.covered() == 3
@@ -76,26 +77,24 @@ def test_an_unsaved_batch_stays_together() -> None:
     changes.note_together("a", 1)
     taken = changes.take(2)
     changes.note_together("a", 2)
-    changes.put_back(taken, [])
+    changes.put_back(taken)
     assert set(changes.take(1)) == {"a", 1, 2}
 
 
-def test_signs_of_life_are_kept_once_for_each_slot_in_order() -> None:
+def test_a_page_is_settled_once_no_record_on_it_is_pending() -> None:
     changes = PendingChanges()
-    for slot in (5, 6, 5, 7):
-        changes.signs_of_life[slot] = None
-    assert len(changes) == 3
-    assert changes.take_signs_of_life(0) == []
-    assert changes.take_signs_of_life(2) == [5, 6]
-    changes.put_back([], [5, 6])
-    assert sorted(changes.take_signs_of_life(9)) == [5, 6, 7]
-
-
-def test_slots_with_pending_records_are_filtered_out() -> None:
-    changes = PendingChanges()
-    assert changes.unnoted([5, 6]) == [5, 6]
+    assert changes.are_settled(range(1))
     changes.note(5)
-    assert changes.unnoted([5, 6]) == [6]
+    changes.note("a")
+    assert not changes.are_settled(range(1))
+    assert changes.are_settled(range(1, 2))
+    keys = changes.take(9)
+    assert changes.are_settled(range(1))
+    changes.put_back(keys)
+    assert not changes.are_settled(range(1))
+    assert changes.are_settled(range(1, 2))
+    changes.note(PAGE_SLOTS)
+    assert not changes.are_settled(range(1, 2))
 
 
 class Watched:
@@ -133,7 +132,7 @@ class Watched:
             pending = [number for waiting in self.open.values() for number in waiting]
             assert all(number > covered for number in pending)
             return
-        self.changes.put_back(keys, [])
+        self.changes.put_back(keys)
         for key, former in numbers.items():
             self.open[key] = former + self.open.get(key, [])
         for key, other in ties.items():
@@ -182,7 +181,7 @@ def test_many_notes_leave_nothing_long_for_garbage_collection() -> None:
 
 def test_slots_noted_together_have_one_number_and_keep_their_place() -> None:
     changes = PendingChanges()
-    changes.put_back([7, 3], [])
+    changes.put_back([7, 3])
     changes.note(5)
     changes.note("hash")
     assert changes.note_all([4, 5, 3, 6]) == changes.last == 3
@@ -210,7 +209,7 @@ def test_notes_behave_like_a_plain_dictionary(seed: int) -> None:
                     del plain[taken]
             case 3 if chance.randrange(2) and len(flying) < 2:
                 # Keys that are put back stay together, so only a single one shows the order.
-                changes.put_back(flying, [])
+                changes.put_back(flying)
                 plain = dict.fromkeys(flying, 1) | {k: n for k, n in plain.items() if k not in flying}
                 flying = []
         assert len(changes) == len(plain)

@@ -48,8 +48,10 @@ def test_a_record_comes_out_as_it_went_in() -> None:
     assert registry.slot_of("node") == 0
     assert registry.slot_of("other") is None
     assert registry.away_s(0) == (1.0, 9.0)
-    assert registry.signs_of_life([7, 0]) == [SignOfLife(0, 2.5, 3.5, 60.0)], "slot 7 is free"
-    assert isinstance(registry.signs_of_life([0])[0], SignOfLife)
+    registry.insert(record(1, node_id="gone"))
+    registry.remove(1)
+    assert list(registry.pages(range(1)).signs()) == [SignOfLife(0, 2.5, 3.5, 60.0)], "slot 1 is free"
+    assert (registry.pages(range(1)).slots, registry.pages(range(1, 2)).slots) == (range(2), range(200, 200))
     assert (len(registry), registry.state_counts[State.COMA]) == (1, 1)
 
 

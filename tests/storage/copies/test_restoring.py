@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.state.node import Record, SignOfLife
+from openred_central.directory.state.node import Record
 from openred_central.errors import InternalBug
 from openred_central.storage.copies import restoring
 from openred_central.storage.copies.restoring import (
@@ -150,26 +150,6 @@ def test_a_damaged_database_is_replaced_by_the_newest_snapshot(
     assert not [entry for entry in path.parent.iterdir() if entry.name.startswith(".")]
     # From then on it is a database like any other.
     assert start(path) == (200, None)
-
-
-def test_nothing_is_folded_into_a_damaged_file(path: Path) -> None:
-    """Writing through a damaged tree may write over what is sound, and could still be read."""
-    killed = path.with_name("killed")
-    with closing(sqlite3.connect(path)) as connection:
-        found = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'tombstone'")
-        (tombstones,) = found.fetchone()
-    with opened(path) as store:
-        store.commit(batch(signs_of_life=[SignOfLife(1, 5.0, 6.0, 7.0)]))
-        shutil.copy(path, killed)
-        shutil.copy(f"{path}-wal", f"{killed}-wal")
-    killed.rename(path)
-    Path(f"{killed}-wal").rename(f"{path}-wal")
-    # A page that is not loaded here, so that only the check beside the loading finds it.
-    overwrite(path, (tombstones - 1) * 4_096, b"\xff" * 4_096)
-    _, restored = start(path)
-    assert restored is not None
-    with closing(sqlite3.connect(restored.set_aside)) as connection:
-        assert connection.execute("SELECT count(*) FROM journal").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

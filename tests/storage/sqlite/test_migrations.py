@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from openred_central.directory.state.changes import Vitals
-from openred_central.directory.state.node import Record, SignOfLife, Tombstone
+from openred_central.directory.state.node import Record, Tombstone
 from openred_central.storage.sqlite.connecting import migrate
 from openred_central.storage.sqlite.migrations import MIGRATIONS
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION, create_database
-from tests.support.records import alter, batch, build_released, opened, records_of
+from openred_central.storage.sqlite.sqlite import SqliteStore
+from openred_central.storage.store import StoreError
+from tests.support.records import alter, batch, build_released, opened, pages_of, records_of
 
 
 @pytest.fixture
@@ -74,9 +76,9 @@ def test_a_file_of_the_first_server_is_migrated_once(path: Path, caplog: pytest.
 def test_a_migrated_file_takes_changes(path: Path) -> None:
     with opened(path) as store:
         former = records_of(store)
-        heard = SignOfLife(former[1].slot, 7.0, 8.0, 9.0)
-        store.commit(batch(signs_of_life=[heard], freed_slots=[former[0].slot]))
-        expected = [former[1]._replace(**heard._asdict()), *former[2:]]
+        heard = former[1]._replace(last_seen_at=7.0, last_seen_s=8.0, usual_gap_s=9.0)
+        expected = [heard, *former[2:]]
+        store.commit(batch(pages=pages_of(expected), freed_slots=[former[0].slot]))
         assert records_of(store) == expected
     with opened(path) as store:
         assert records_of(store) == expected
@@ -185,7 +187,42 @@ def test_a_kill_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
             break
     assert opened_at_last
     assert versions == sorted(versions)
-    assert [versions.count(reached) for reached in range(1, SCHEMA_VERSION)] == [6, 6, 4, 5], (
+    assert [versions.count(reached) for reached in range(1, SCHEMA_VERSION)] == [6, 6, 4, 5, 7], (
         "BEGIN, three changes or one or two, the version, COMMIT, and then the next one"
     )
     assert versions[-1] == SCHEMA_VERSION
+
+
+def sign(slot: int, seen_s: float) -> bytes:
+    return struct.pack("<qddd", slot, seen_s + 0.5, seen_s, 9.0)
+
+
+def test_the_journal_of_a_killed_server_moves_into_the_records(tmp_path: Path) -> None:
+    """The number of its commit says which sign of life is the latest, and whether it is of this record."""
+    path = build_released(5, tmp_path / "openred.db")
+    journal = [sign(0, 900.0) + sign(1, 1.0), sign(0, 800.0), sign(2, 7.0), sign(99, 1.0)]
+    rows = [f"({number}, x'{(bytes([1]) + row).hex()}')" for number, row in enumerate(journal, 100)]
+    alter(
+        path,
+        "DELETE FROM journal",
+        "UPDATE node SET commit_number = 90",
+        "UPDATE node SET commit_number = 110 WHERE slot = 2",
+        f"INSERT INTO journal VALUES {', '.join(rows)}",
+    )
+    with opened(path) as store:
+        found = {row.slot: row for row in records_of(store)}
+        assert (found[0].last_seen_s, found[0].last_seen_at, found[0].usual_gap_s) == (800.0, 800.5, 9.0)
+        assert found[1].last_seen_s == 1.0
+        assert found[2].last_seen_s != 7.0
+        store.commit(batch())
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT commit_number FROM vitals").fetchone() == (104,)
+
+
+@pytest.mark.parametrize("row", ["", "01ff", "0201"])
+def test_a_row_of_the_journal_that_cannot_be_read_is_named(row: str, tmp_path: Path) -> None:
+    path = build_released(5, tmp_path / "openred.db")
+    alter(path, f"INSERT INTO journal VALUES (777, x'{row}')")
+    with pytest.raises(StoreError, match=rf"row 777 of the journal is of format {row[:2]} with \d bytes; "):
+        SqliteStore(path).open()
+    assert version(path) == 5

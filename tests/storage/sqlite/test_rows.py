@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from openred_central.directory.state.node import SignOfLife
+from openred_central.directory.state.pages import PAGE_SLOTS
 from openred_central.storage.sqlite.rows import encode, refuse_rows, text_of
 from openred_central.storage.store import RowsRefused
-from tests.support.records import batch, record, tombstone
+from tests.support.records import batch, pages_of, record, tombstone
 
 GOOD = record(7)
 
@@ -49,38 +49,11 @@ def test_every_bad_record_is_recognised(changes: dict[str, Any], reason: str) ->
     assert refused.value.remaining.records == [GOOD]
 
 
-def test_bad_signs_of_life_and_tombstones_are_refused_alike() -> None:
-    good, bad = SignOfLife(1, 2.0, 3.0, 4.0), SignOfLife(2, 2.0, float("nan"), 4.0)
+def test_bad_tombstones_are_refused_alike() -> None:
     with pytest.raises(RowsRefused) as refused:
-        refuse_rows(
-            batch(GOOD, signs_of_life=[good, bad], tombstones=[tombstone("a\0"), tombstone("b")]),
-        )
-    assert refused.value.remaining == batch(GOOD, signs_of_life=[good], tombstones=[tombstone("b")])
-    assert refused.value.refused == [
-        "SignOfLife of 2: last_seen_s is not a finite number",
-        "Tombstone of 'a\\x00': id_hash contains a NUL character",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("bad", "reason"),
-    [
-        (SignOfLife(2, float("nan"), 3.0, 4.0), "last_seen_at is not a finite number"),
-        (SignOfLife(2, 2.0, float("-inf"), 4.0), "last_seen_s is not a finite number"),
-        (SignOfLife(2**63, 2.0, 3.0, 4.0), "slot does not fit into 64 bits"),
-        (SignOfLife(2, 2.0, 3.0, None), "usual_gap_s is None"),  # type: ignore[arg-type]
-    ],
-)
-def test_a_bad_sign_of_life_is_refused_before_any_write(bad: SignOfLife, reason: str) -> None:
-    good = [SignOfLife(1, 2.0, 3.0, 4.0), SignOfLife(3, 2.0, 3.0, 4.0)]
-    with pytest.raises(RowsRefused) as refused:
-        encode(batch(GOOD, signs_of_life=[good[0], bad, good[1]]), 1)
-    assert refused.value.refused == [f"SignOfLife of {bad.slot}: {reason}"]
-    assert refused.value.remaining == batch(GOOD, signs_of_life=good)
-
-
-def test_signs_of_life_whose_numbers_are_only_large_are_kept() -> None:
-    assert len(encode(batch(signs_of_life=[SignOfLife(1, 1.7e308, 1.7e308, 1.7e308)]), 1)) == 1
+        refuse_rows(batch(GOOD, tombstones=[tombstone("a\0"), tombstone("b")]))
+    assert refused.value.remaining == batch(GOOD, tombstones=[tombstone("b")])
+    assert refused.value.refused == ["Tombstone of 'a\\x00': id_hash contains a NUL character"]
 
 
 def test_an_escaped_nul_within_a_profile_is_ordinary_text() -> None:
@@ -91,7 +64,7 @@ def test_a_batch_is_few_statements_of_few_kinds() -> None:
     given = batch(
         *(record(slot) for slot in range(100)),
         freed_slots=list(range(100, 200)),
-        signs_of_life=[SignOfLife(slot, 1.0, 2.0, 3.0) for slot in range(200, 300)],
+        pages=pages_of(record(slot) for slot in range(0, 65 * PAGE_SLOTS, 90)),
         tombstones=[tombstone(f"{number}") for number in range(65)],
         lifted_id_hashes=[f"{number}" for number in range(100, 200)],
     )
@@ -99,7 +72,8 @@ def test_a_batch_is_few_statements_of_few_kinds() -> None:
     kinds = [(each.sql.split()[0], each.sql.count("(") - 1) for each in statements]
     assert kinds[1:4] == [("REPLACE", 64), ("REPLACE", 32), ("REPLACE", 4)]
     assert kinds[5:7] == [("REPLACE", 64), ("REPLACE", 1)]
-    assert [kinds[place][0] for place in (0, 4, 7)] == ["DELETE", "DELETE", "INSERT"]
+    assert kinds[7:] == [("REPLACE", 64), ("REPLACE", 1)]
+    assert [kinds[place][0] for place in (0, 4)] == ["DELETE", "DELETE"]
     assert encode(given, 1)[1].sql is statements[1].sql
     assert encode(batch(), 1) == []
 

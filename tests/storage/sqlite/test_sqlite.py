@@ -18,173 +18,31 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import settings
 
 from openred_central.directory.state.changes import Vitals
-from openred_central.directory.state.columns import RecordColumns
-from openred_central.directory.state.node import Record, SignOfLife, Tombstone
+from openred_central.directory.state.pages import PAGE_SLOTS
 from openred_central.storage.sqlite.schema import PAGE_BYTES, SCHEMA_VERSION, companion
 from openred_central.storage.sqlite.sqlite import WAL_BYTES_DUE, SqliteStore
-from openred_central.storage.store import RowsRefused, Store, StoreError
-from tests.support.records import VITALS, alter, batch, opened, record, records_of, tombstone, tombstones_of
+from openred_central.storage.store import Store, StoreError
+from tests.support.records import (
+    VITALS,
+    alter,
+    batch,
+    opened,
+    pages_of,
+    record,
+    records_of,
+    tombstone,
+    tombstones_of,
+)
 
 from ..conftest import Fallible
-from .test_rows import BAD
-
-INTEGERS = st.integers(-(2**63), 2**63 - 1)
-FLOATS = st.floats(allow_nan=False, allow_infinity=False)
-TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
-RECORDS = st.builds(
-    Record,
-    slot=st.integers(0, 2**63 - 1),
-    node_id=TEXTS,
-    state=INTEGERS,
-    flags=INTEGERS,
-    registered_at=FLOATS,
-    last_seen_at=FLOATS,
-    last_seen_s=FLOATS,
-    since_s=FLOATS,
-    usual_gap_s=FLOATS,
-    revision=INTEGERS,
-    services=TEXTS,
-    region=TEXTS,
-    profile=TEXTS.map(str.encode),
-    away_from_s=FLOATS,
-    away_until_s=FLOATS,
-    history=TEXTS,
-    generation=INTEGERS,
-    next_key=TEXTS,
-)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "openred.db"
-
-
-def test_every_field_of_a_record_comes_back(path: Path) -> None:
-    @given(st.lists(RECORDS, max_size=5, unique_by=lambda record: record.slot))
-    def round_trip(records: list[Record]) -> None:
-        store.commit(batch(*records, freed_slots=[former.slot for former in records_of(store)]))
-        assert records_of(store) == sorted(records)
-
-    with opened(path) as store:
-        round_trip()
-
-
-def test_every_field_of_a_tombstone_comes_back(path: Path) -> None:
-    @given(st.builds(Tombstone, TEXTS, TEXTS, FLOATS, FLOATS, TEXTS, INTEGERS, INTEGERS, TEXTS))
-    def round_trip(stone: Tombstone) -> None:
-        lifted = [former.id_hash for former in tombstones_of(store)]
-        store.commit(batch(tombstones=[stone], lifted_id_hashes=lifted))
-        assert tombstones_of(store) == [stone]
-
-    with opened(path) as store:
-        round_trip()
-
-
-def test_every_field_of_a_sign_of_life_comes_back(path: Path) -> None:
-    @given(st.builds(SignOfLife, st.integers(0, 2**62), FLOATS, FLOATS, FLOATS))
-    def round_trip(sign: SignOfLife) -> None:
-        freed_slots = [former.slot for former in records_of(store)]
-        store.commit(batch(record(sign.slot), freed_slots=freed_slots))
-        store.commit(batch(signs_of_life=[sign]))
-        assert records_of(store) == [record(**sign._asdict())]
-
-    with opened(path) as store:
-        round_trip()
-
-
-def test_commits_survive_closing_and_opening(path: Path) -> None:
-    with opened(path) as store:
-        assert store.load_vitals() is None
-        store.commit(
-            batch(record(2), record(0), tombstones=[tombstone("late", 9.0), tombstone("early", 1.0)])
-        )
-        store.save_secret("key", b"\0\xff")
-    with opened(path) as store:
-        assert records_of(store) == [record(0), record(2)]
-        assert tombstones_of(store) == [tombstone("early", 1.0), tombstone("late", 9.0)]
-        assert store.load_vitals() == VITALS
-        assert store.load_secret("key") == b"\0\xff"
-        assert store.load_secret("other") is None
-
-
-def test_records_come_in_lists_of_the_size_asked_for(path: Path) -> None:
-    with opened(path) as store:
-        store.commit(batch(*(record(slot) for slot in range(0, 70, 10))))
-        store.commit(batch(tombstones=[tombstone(f"{number}", number) for number in range(5)]))
-        assert [[row.slot for row in rows] for rows in store.load_records(3)] == [
-            [0, 10, 20],
-            [30, 40, 50],
-            [60],
-        ]
-        assert [len(rows) for rows in store.load_tombstones(2)] == [2, 2, 1]
-        loaded = records_of(store)[0]
-        assert type(loaded) is Record
-        assert type(loaded.profile) is bytes
-
-
-def test_records_come_by_columns_with_what_the_journal_knows(path: Path) -> None:
-    rows = [record(slot, node_id=f"nöde-{slot}") for slot in range(5)]
-    heard = SignOfLife(3, 7.0, 8.0, 9.0)
-    with opened(path) as store:
-        store.commit(batch(*rows))
-        assert [of(columns) for columns in store.load_columns(2)] == [rows[:2], rows[2:4], rows[4:]]
-        store.commit(batch(signs_of_life=[heard]))
-        rows[3] = rows[3]._replace(**heard._asdict())
-        assert [of(columns) for columns in store.load_columns(10)] == [rows]
-        # Other text is read as before.
-        assert records_of(store) == rows
-    with opened(path) as store:
-        assert [of(columns) for columns in store.load_columns(10)] == [rows]
-
-
-def of(columns: RecordColumns) -> list[Record]:
-    """The records that stand in columns."""
-    given = zip(*columns, strict=True)
-    text = {"node_id", "services", "region", "history", "next_key"}
-    return [
-        Record._make(
-            value.decode() if name in text else value
-            for name, value in zip(Record._fields, values, strict=True)
-        )
-        for values in given
-    ]
-
-
-def test_a_slot_freed_and_filled_at_once_holds_the_record(path: Path) -> None:
-    with opened(path) as store:
-        store.commit(batch(record(1), record(2), tombstones=[tombstone("name"), tombstone("other")]))
-        store.commit(
-            batch(
-                record(1, node_id="successor"),
-                freed_slots=[1, 2],
-                tombstones=[tombstone("name", 7.0)],
-                lifted_id_hashes=["name", "other"],
-            )
-        )
-        assert records_of(store) == [record(1, node_id="successor")]
-        assert tombstones_of(store) == [tombstone("name", 7.0)]
-
-
-def test_the_later_commit_wins(path: Path) -> None:
-    with opened(path) as store:
-        store.commit(batch(record(1, region="first"), record(1, region="second")))
-        store.commit(batch(record(2), signs_of_life=[SignOfLife(1, 7.0, 8.0, 9.0)]))
-        store.commit(batch(vitals=Vitals(20.5, 8, 1.5)))
-        second = record(1, region="second", last_seen_at=7.0, last_seen_s=8.0, usual_gap_s=9.0)
-        assert records_of(store) == [second, record(2)]
-        assert store.load_vitals() == Vitals(20.5, 8, 1.5)
-        store.commit(batch(record(1, region="third")))
-        assert records_of(store)[0] == record(1, region="third")
-
-
-def test_a_sign_of_life_of_an_empty_slot_is_nothing(path: Path) -> None:
-    with opened(path) as store:
-        store.commit(batch(signs_of_life=[SignOfLife(5, 1.0, 2.0, 3.0)]))
-        assert records_of(store) == []
 
 
 def test_a_batch_that_fails_at_its_end_leaves_nothing(path: Path) -> None:
@@ -202,18 +60,6 @@ def test_a_batch_that_fails_at_its_end_leaves_nothing(path: Path) -> None:
         assert records_of(store) == [record(1), record(2)]
         store.commit(batch(record(3)))
         assert records_of(store) == [record(1), record(2), record(3)]
-
-
-@pytest.mark.parametrize(("changes", "reason"), BAD.values(), ids=BAD)
-def test_a_record_that_cannot_be_stored_is_refused_alone(
-    changes: dict[str, Any], reason: str, path: Path
-) -> None:
-    with opened(path) as store:
-        with pytest.raises(RowsRefused, match=reason) as refused:
-            store.commit(batch(record(1), record(2, **changes), record(3)))
-        assert records_of(store) == [], "nothing of the batch was committed"
-        store.commit(refused.value.remaining)
-        assert records_of(store) == [record(1), record(3)]
 
 
 def test_opened_here_and_written_by_another_thread(path: Path) -> None:
@@ -275,15 +121,6 @@ def test_revocations_fill_the_log_too(path: Path) -> None:
             while store.tidy_due:
                 store.tidy()
         assert log.stat().st_size < 3 * WAL_BYTES_DUE
-
-
-def test_revocations_are_kept_and_removed_row_by_row(path: Path) -> None:
-    with opened(path) as store:
-        store.save_revocations({"one": 1.5, "two": 2.5})
-        store.save_revocations({"one": None, "two": 2.5, "three": 3.5, "never": None})
-        assert store.load_revocations() == [(b"three", 3.5), (b"two", 2.5)]
-    with opened(path) as store:
-        assert store.load_revocations() == [(b"three", 3.5), (b"two", 2.5)]
 
 
 def test_closing_copies_the_log_and_leaves_one_file(path: Path) -> None:
@@ -510,12 +347,9 @@ COMMIT_UNTIL_KILLED = """
 import sys
 from itertools import count
 from pathlib import Path
-from openred_central.storage.sqlite import journal
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from tests.storage.sqlite.test_sqlite import batch_number
 
-# Folds come often and in many steps, one after each commit.
-journal.FOLD_INTERVAL_S, journal.STEP_SIGNS, journal.STEP_RECORDS = 5.0, 150, 70
 store = SqliteStore(Path(sys.argv[1]))
 early = sys.argv[2:] == ["early"]
 store.open()
@@ -549,10 +383,12 @@ def batch_number(number: int) -> Any:
     """Every batch fills one range of slots, frees half of the one before, and tells of some before that."""
     first = number * ROWS_PER_BATCH
     heard_from = max(0, first - HEARD_BATCHES * ROWS_PER_BATCH)
+    pages = {slot // PAGE_SLOTS for slot in range(heard_from + 1, first, 2)}
+    told = {slot: seen_s for slot, seen_s in seen_after(number).items() if slot // PAGE_SLOTS in pages}
     return batch(
         *(record(slot, revision=number) for slot in range(first, first + ROWS_PER_BATCH)),
         freed_slots=[slot for slot in range(first - ROWS_PER_BATCH, first, 2) if slot >= 0],
-        signs_of_life=[SignOfLife(slot, number, number, number) for slot in range(heard_from + 1, first, 2)],
+        pages=pages_of(record(slot, last_seen_s=s) for slot, s in told.items()),
         tombstones=[tombstone(f"{number}", float(number))],
         vitals=Vitals(float(number), number, 0.0),
     )

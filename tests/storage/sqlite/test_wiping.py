@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 
 from openred_central.directory.state.node import SignOfLife
-from openred_central.storage.sqlite.journal import FOLD_INTERVAL_S
 from openred_central.storage.sqlite.schema import companion
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.sqlite.wiping import HELD_S, WIPE_INTERVAL_S
-from tests.support.records import VITALS, batch, opened, record, records_of, tombstone
+from tests.support.records import batch, opened, pages_of, record, records_of, tombstone
 
 NAME = b"forgotten-name"
 PROFILE = b'["198.51.100.99",1,"its key",[],{}]'
-# As the journal packs it.
 SEEN = SignOfLife(7, 1_812_345_678.125, 812_345.5, 12_345.75)
-PACKED = struct.pack("<qddd", *SEEN)
+# As a page packs it.
+PACKED = struct.pack("<d", SEEN.last_seen_at)
 
 
 @pytest.fixture
@@ -35,11 +34,13 @@ def remember(store: SqliteStore, path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     store.commit(batch(record(SEEN.slot, node_id=NAME.decode(), profile=PROFILE, region="moved")))
-    store.commit(batch(signs_of_life=[SEEN]))
+    store.commit(batch(pages=pages_of([record(**SEEN._asdict())])))
 
 
 def forget(store: SqliteStore) -> None:
+    """Remove the record, and then, in the next flush, the times of its slot."""
     store.commit(batch(freed_slots=[SEEN.slot], tombstones=[tombstone("hash")]))
+    store.commit(batch(pages=pages_of([record(1)])))
 
 
 def tidied(store: SqliteStore, now_s: float) -> None:
@@ -81,21 +82,16 @@ def test_the_log_stays_if_nothing_is_forgotten(path: Path) -> None:
         assert companion(path, "-wal").stat().st_size == log_bytes > 0
 
 
-def test_a_running_fold_is_followed_by_another_one(path: Path) -> None:
-    """Signs of life that came while the former fold ran would stay in the journal."""
+def test_the_times_of_a_node_are_wiped_once_its_page_was_written_anew(path: Path) -> None:
     with opened(path) as store:
         tidied(store, 0.0)
-        store.commit(batch(*(record(slot) for slot in range(100)), signs_of_life=[SignOfLife(1, 2, 3, 4)]))
-        store.commit(batch(vitals=VITALS._replace(attended_s=VITALS.attended_s + FOLD_INTERVAL_S)))
-        assert store.tidy_due
-        store.tidy()
         remember(store, path)
-        forget(store)
-        assert PACKED in files(path)
+        store.commit(batch(freed_slots=[SEEN.slot]))
         tidied(store, WIPE_INTERVAL_S)
+        assert found_in(path) == [PACKED]
+        store.commit(batch(pages=pages_of([record(1)])))
+        tidied(store, 2 * WIPE_INTERVAL_S)
         assert found_in(path) == []
-        with closing(sqlite3.connect(path)) as other:
-            assert other.execute("SELECT count(*) FROM journal").fetchone() == (0,)
 
 
 def test_after_a_kill_the_next_run_wipes(path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Signs of life that another process heard, merged by the later time. Pure.
+
+Processes number slots alike, but learn of changes at different times: a slot may have been freed and filled
+since the sender last looked. So pages come with the last change that their sender knew.
+"""
+
+from __future__ import annotations
+
+from itertools import compress
+from operator import gt
+
+from ..clock import Now
+from .directory import Directory
+from .lifecycle import Event, State
+from .state.fills import FILLS_KEPT, Fills
+from .state.pages import PageRun
+
+
+class Merger:
+    """The way of signs of life from other processes into `directory`, which must not change before."""
+
+    def __init__(self, directory: Directory, kept_max: int = FILLS_KEPT) -> None:
+        self._directory = directory
+        self.fills = Fills(directory.nodes.changes.last, kept_max)
+        directory.nodes.fills = self.fills
+
+    def merge(self, run: PageRun, as_of: int, now: Now) -> list[int] | None:
+        """Take the signs of life of `run` from a sender that knew all changes up to number `as_of`.
+
+        Those of free slots, of slots filled since, and those that are no later than what is known count for
+        nothing. A time after `now` counts as now. Return the slots of those that counted; None, having taken
+        nothing, if it is no longer known which slots were filled since.
+        """
+        if as_of < self.fills.known_from:
+            return None
+        slots, known_s = run.slots, self._directory.nodes.registry.last_seen_s
+        newer = map(gt, run.last_seen_s, known_s[slots.start : slots.stop])
+        places = compress(range(len(slots)), newer)
+        return [slots[place] for place in places if self._take(run, place, as_of, now)]
+
+    def _take(self, run: PageRun, place: int, as_of: int, now: Now) -> bool:
+        registry, slot = self._directory.nodes.registry, run.slots[place]
+        seen_s = min(run.last_seen_s[place], now.attended_s)
+        if (
+            registry.is_free(slot)
+            or self.fills.after(slot, as_of)
+            or seen_s < 0
+            or not seen_s > registry.last_seen_s[slot]
+        ):
+            return False
+        heard = Now(seen_s, run.last_seen_at[place], now.monotonic_s)
+        if registry.states[slot] == State.ACTIVE:
+            self._directory.hear(slot, heard)
+        else:
+            self._directory.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, heard)
+        # The sender has seen all signs of life of the node; here there may be gaps between them.
+        registry.usual_gap_s[slot] = run.usual_gap_s[place]
+        return True

@@ -1,0 +1,147 @@
+"""Signs of life by pages: the latest ones of runs of slots, for stores and other processes. Pure.
+
+A run is copied out of the columns of the registry, which costs the loop far less than to take out each sign
+of life that came. Pages are told again and again; the latest one holds.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import compress, count
+from typing import Any, Final, NamedTuple
+
+from .node import SignOfLife
+
+# Slots of a page. A packed page nearly fills one of SQLite's.
+PAGE_SLOTS: Final = 200
+# Bytes of a slot in a packed page.
+SLOT_BYTES: Final = 20
+# Pages of a run, so that copying it takes the loop only shortly.
+RUN_PAGES: Final = 16
+# The `last_seen_s` of a slot without a node.
+NOT_TOLD_S: Final = -1.0
+
+
+class PageRun(NamedTuple):
+    """The latest signs of life of the slots of one page, or of several that follow each other, by columns.
+
+    `number` is that of the first page. `last_seen_at` is in wall seconds, `last_seen_s` in attended seconds
+    or `NOT_TOLD_S` where no node is, `usual_gap_s` in seconds. The last page of a directory may be shorter.
+    """
+
+    number: int
+    last_seen_at: array[float]
+    last_seen_s: array[float]
+    usual_gap_s: array[float]
+
+    @property
+    def first_slot(self) -> int:
+        return self.number * PAGE_SLOTS
+
+    @property
+    def slots(self) -> range:
+        return range(self.first_slot, self.first_slot + len(self.last_seen_s))
+
+    @property
+    def numbers(self) -> range:
+        """Return the numbers of its pages."""
+        return range(self.number, self.number + -(-len(self.last_seen_s) // PAGE_SLOTS))
+
+    def signs(self) -> Iterator[SignOfLife]:
+        """Iterate over the signs of life that the pages tell."""
+        for sign in map(SignOfLife, self.slots, *self[1:]):
+            if sign.last_seen_s >= 0:
+                yield sign
+
+
+def pack(run: PageRun) -> list[bytes]:
+    """Return the pages of `run`: the columns of each one after the other, little-endian.
+
+    A slot has `SLOT_BYTES`.
+    """
+    at, attended, gap = map(_little_endian, run[1:])
+    return [
+        at[8 * first : 8 * (first + PAGE_SLOTS)]
+        + attended[8 * first : 8 * (first + PAGE_SLOTS)]
+        + gap[4 * first : 4 * (first + PAGE_SLOTS)]
+        for first in range(0, len(run.last_seen_s), PAGE_SLOTS)
+    ]
+
+
+def unpack(number: int, packed: bytes | memoryview) -> PageRun:
+    """Return the page with this number alone. Raise `ValueError` for bytes of another length."""
+    count, rest = divmod(len(packed), SLOT_BYTES)
+    if rest or count > PAGE_SLOTS:
+        raise ValueError(f"has {len(packed)} bytes, which no page has")
+    page, start = PageRun(number, array("d"), array("d"), array("f")), 0
+    for column in page[1:]:
+        end = start + count * column.itemsize
+        column.frombytes(packed[start:end])
+        if sys.byteorder == "big":
+            column.byteswap()
+        start = end
+    return page
+
+
+def _little_endian(column: array[Any]) -> bytes:
+    if sys.byteorder == "big":
+        column = array(column.typecode, column)
+        column.byteswap()
+    return column.tobytes()
+
+
+class HeardPages:
+    """Pages on which a node was heard, or ceased to be.
+
+    They gather until a flush makes them due, and are then taken: so a page is stored once a flush, however
+    often its nodes are heard. `marks` has a 1 for each page that gathers, and room for every page in use. The
+    heartbeat path (`Directory.hear`) writes it, instead of calling `add`.
+    """
+
+    def __init__(self) -> None:
+        self.marks = bytearray()
+        self._due = bytearray()
+
+    def __len__(self) -> int:
+        return self.marks.count(1) + self.due
+
+    @property
+    def due(self) -> int:
+        """Return how many pages may be taken."""
+        return self._due.count(1)
+
+    def make_room(self, slots: int) -> None:
+        """Make room for the marks of so many slots."""
+        pages = -(-slots // PAGE_SLOTS)
+        if pages > len(self.marks):
+            for marks in (self.marks, self._due):
+                marks.extend(bytes(pages - len(marks)))
+
+    def add(self, slot: int) -> None:
+        """Add the page of `slot`."""
+        self.make_room(slot + 1)
+        self.marks[slot // PAGE_SLOTS] = 1
+
+    def put_back(self, pages: Iterable[int]) -> None:
+        """Make `pages`, which were taken before, due again."""
+        for page in pages:
+            self._due[page] = 1
+
+    def flush(self) -> None:
+        """Make all pages due."""
+        self.put_back(compress(count(), self.marks))
+        self.marks[:] = bytes(len(self.marks))
+
+    def take(self, limit: int) -> list[range]:
+        """Remove and return up to `limit` pages that are due, as runs of at most `RUN_PAGES`."""
+        due, runs, end = self._due, list[range](), 0
+        while limit > 0 and (first := due.find(1, end)) >= 0:
+            stop = min(first + min(limit, RUN_PAGES), len(due))
+            end = due.find(0, first, stop)
+            end = stop if end < 0 else end
+            runs.append(range(first, end))
+            due[first:end] = bytes(end - first)
+            limit -= end - first
+        return runs

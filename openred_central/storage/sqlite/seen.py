@@ -1,0 +1,125 @@
+"""Pages of signs of life in the database, and how they are laid over the records.
+
+A record is written with the last sign of life of its node, and stays as it is when the node is heard again:
+then its page of `Batch.pages` is written. Both rows have the number of their commit. A page holds for the
+records of its slots whose number is not higher: a slot that was filled since has a younger record.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from array import array
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ...directory.state.node import Record, SignOfLife
+from ...directory.state.pages import NOT_TOLD_S, PAGE_SLOTS, PageRun, pack, unpack
+from .faults import Damage
+
+# The first byte of each row.
+FORMAT_VERSION: Final = 1
+
+SELECT_PAGE = "SELECT signs FROM seen WHERE page = ?"
+SELECT_PAGES = "SELECT page, commit_number, signs FROM seen WHERE page BETWEEN ? AND ? ORDER BY page"
+
+# Places in a row of `node`.
+_SEEN_PLACES = tuple(Record._fields.index(name) for name in SignOfLife._fields[1:])
+# The pages of some slots, by their number, each with the number of the commit that wrote it.
+Pages = dict[int, tuple[int, PageRun]]
+
+
+def rows_of(run: PageRun) -> list[tuple[int, bytes]]:
+    """Return the number and the row of each page of `run`."""
+    version = bytes([FORMAT_VERSION])
+    return [(number, version + packed) for number, packed in zip(run.numbers, pack(run), strict=True)]
+
+
+def page_in(number: int, row: bytes) -> PageRun:
+    """Return a page from its row. Raises `Damage` for other bytes."""
+    try:
+        if row[:1] != bytes([FORMAT_VERSION]):
+            found = row[:1].hex() or "none"
+            raise ValueError(f"is of format {found}, this server knows {FORMAT_VERSION:02x}")
+        return unpack(number, memoryview(row)[1:])
+    except ValueError as error:
+        raise Damage(f"page {number} of the signs of life {error}") from None
+
+
+def lay_over(
+    connection: sqlite3.Connection,
+    columns: list[Sequence[Any]],
+    numbers: Sequence[int],
+    left_alone: frozenset[int],
+) -> None:
+    """Write the signs of life of the pages into the `columns` of records, written by commits with `numbers`.
+
+    The columns are those of `Record`, in its order, by rising slots. Nothing is written for the slots in
+    `left_alone`. Raises errors of SQLite as they are, and `Damage` for a page that cannot be read.
+    """
+    slots = columns[0]
+    rows = connection.execute(SELECT_PAGES, (slots[0] // PAGE_SLOTS, slots[-1] // PAGE_SLOTS)).fetchall()
+    pages = {page: (number, page_in(page, row)) for page, number, row in rows}
+    if pages:
+        whole = None if left_alone else _whole(slots, numbers, pages)
+        seen = whole or _one_by_one(columns, numbers, pages, left_alone)
+        for place, column in zip(_SEEN_PLACES, seen, strict=True):
+            columns[place] = column
+
+
+def _whole(slots: Sequence[int], numbers: Sequence[int], pages: Pages) -> list[array[float]] | None:
+    """Return whole columns of the pages, if these hold for every one of the records."""
+    first = slots[0] // PAGE_SLOTS
+    if (
+        slots[-1] - slots[0] + 1 != len(slots)
+        or len(pages) != slots[-1] // PAGE_SLOTS - first + 1
+        or min(number for number, _ in pages.values()) < max(numbers)
+    ):
+        return None
+    seen = [array("d"), array("d"), array("f")]
+    for _, page in pages.values():
+        for column, values in zip(seen, page[1:], strict=True):
+            column.extend(values)
+    start = slots[0] - first * PAGE_SLOTS
+    seen = [column[start : start + len(slots)] for column in seen]
+    # A page may have ended before the last slots, not have told of a record that could not be served, or be
+    # damaged.
+    sound = len(seen[0]) == len(slots) and min(seen[1]) >= 0 and math.isfinite(sum(map(sum, seen)))
+    return seen if sound else None
+
+
+def _one_by_one(
+    columns: Sequence[Sequence[Any]], numbers: Sequence[int], pages: Pages, left_alone: frozenset[int]
+) -> list[list[Any]]:
+    """Return the columns of the records with the pages laid over where they hold."""
+    seen = [list(columns[place]) for place in _SEEN_PLACES]
+    for place, (slot, number) in enumerate(zip(columns[0], numbers, strict=True)):
+        written, page = pages.get(slot // PAGE_SLOTS, (-1, None))
+        if page is None or written < number or slot in left_alone:
+            continue
+        within = slot - page.first_slot
+        if within < len(page.last_seen_s) and page.last_seen_s[within] >= 0:
+            times = [column[within] for column in page[1:]]
+            if all(map(math.isfinite, times)):
+                for column, value in zip(seen, times, strict=True):
+                    column[place] = value
+    return seen
+
+
+def spared(connection: sqlite3.Connection, run: PageRun, left_alone: frozenset[int]) -> PageRun:
+    """Return `run` with what the stored pages tell of the slots in `left_alone`.
+
+    Raises errors of SQLite as they are, and `Damage`.
+    """
+    columns = [array(column.typecode, column) for column in run[1:]]
+    for slot in left_alone.intersection(run.slots):
+        number, within = divmod(slot, PAGE_SLOTS)
+        row = connection.execute(SELECT_PAGE, (number,)).fetchone()
+        stored = None if row is None else page_in(number, row[0])
+        place = slot - run.first_slot
+        if stored is None or within >= len(stored.last_seen_s):
+            columns[1][place] = NOT_TOLD_S
+            continue
+        for column, values in zip(columns, stored[1:], strict=True):
+            column[place] = values[within]
+    return PageRun(run.number, *columns)
