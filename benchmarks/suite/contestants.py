@@ -204,7 +204,12 @@ CONTESTANTS = {
         Contestant(GRANIAN, _peer("granian_app"), _needs("granian"), HTTP_KINDS),
         Contestant(AIOHTTP, _peer("aiohttp_app"), _needs("aiohttp"), HTTP_KINDS),
         Contestant(FASTAPI, _peer("fastapi_app"), _needs("fastapi", "uvicorn", "httptools"), HTTP_KINDS),
-        Contestant(FASTWSGI, _peer("wsgi_app", "--server", "fastwsgi"), _needs_built("fastwsgi"), HTTP_KINDS),
+        Contestant(
+            FASTWSGI,
+            _peer("wsgi_app", "--server", "fastwsgi"),
+            _needs_built("fastwsgi", " 'setuptools<81'"),
+            HTTP_KINDS,
+        ),
         Contestant(
             BJOERN,
             _peer("wsgi_app", "--server", "bjoern"),

@@ -16,7 +16,7 @@ from ..load.running import run_here
 from . import contestants
 from .contestants import CONTESTANTS
 from .samples import Bench, Effort, Subject
-from .servers import Meter, Running
+from .servers import Meter, Running, ServerError
 
 EVERYBODY = (
     contestants.OURS,
@@ -167,9 +167,13 @@ def measure(group: str, bench: Bench) -> None:
             reason = CONTESTANTS[name].missing()
             if reason:
                 bench.note(f"{name} is missing: {reason}")
-            else:
-                bench.log(f"starting {name} with {nodes:,} nodes")
+                continue
+            bench.log(f"starting {name} with {nodes:,} nodes")
+            try:
                 running[name, nodes] = stack.enter_context(bench.site.server(name, nodes))
+            except ServerError as error:
+                # A peer that does not start here must not cost the figures of all others.
+                bench.note(f"{name} did not start: {str(error).rstrip().splitlines()[-1]}")
         for number in range(effort.rounds):
             for case in possible:
                 bench.log(f"round {number + 1} of {effort.rounds}: {case.name}")

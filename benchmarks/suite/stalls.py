@@ -28,7 +28,7 @@ ALONE, SERVED = "a directory alone", "a server, stored as well"
 FLUSHING = {"flush-interval-s": "0.1"}
 SNAPSHOTTING = {"snapshot-interval-s": "1", "snapshots-kept": "1"}
 SILENT = {"heartbeat-tolerance-s": str(TOLERANCE_S), "mass-silence-share": "1"}
-EXPIRY_S_MAX = 120.0
+EXPIRY_S_MAX = 600.0
 POLL_S = 0.5
 # Comas end so long after the start, and are short, because their length is a setting.
 DEATHS_AFTER_S, COMA_S = 3.0, 100.0
