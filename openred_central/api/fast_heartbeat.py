@@ -52,7 +52,11 @@ def prepare(api: Api, request: Request) -> Answer | None:
             # Nothing was charged; the handler refuses the request.
             return None
         hear(slot, now)
-        return f"{_BEGIN}{node_id}{active}{times}{_ADVICE}{advice_s(slot, now[0])}{ends}".encode(), limits
+        # As `reply`, with the parts that do not change joined before.
+        return (
+            f"{_BEGIN}{node_id}{active}{times}{_ADVICE}{advice_s(slot, now.attended_s)}{ends}".encode(),
+            limits,
+        )
 
     return answer
 

@@ -114,6 +114,7 @@ class Directory:
         self.saving = Saving(self.nodes, self.expiry)
         pace_s_max = lifecycle.heartbeat_tolerance_s / (HEARTBEATS_PER_TOLERANCE * ADVICE_MAX)
         self.pace = Pace(min(options.heartbeat_advice_s, pace_s_max))
+        # Takes a sign of life, at a moment, of the active node in a slot.
         self.hear = self._hearing()
         self._crowding = Crowding(self.nodes.registry, options.nodes_max, options.bytes_max)
         # Number of new nodes and longer records that were refused because of `bytes_max`.
@@ -196,8 +197,8 @@ class Directory:
             gap_s = attended_s - last_seen_s[slot]
             if gap_s >= COUNTED_GAP_S_MIN:
                 usual_gap_s[slot] = _usual_gap_s(usual_gap_s[slot], gap_s)
-            # Only longer silence puts a node in question, except that it may have been set aside.
-            if not 0 <= gap_s < tolerance_s or set_aside:
+            # A node is in question only after a longer silence, or if its transition failed.
+            if not 0 <= gap_s < tolerance_s or slot in set_aside:
                 expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
                 return
             last_seen_s[slot] = attended_s
@@ -507,7 +508,7 @@ def _taken(node_id: str, detail: str, suggestion: str) -> CallerError:
 
 
 def _usual_gap_s(usual_s: float, gap_s: float) -> float:
-    """Return the usual gap between signs of life after one of `gap_s`, at least `COUNTED_GAP_S_MIN`."""
+    """Return the usual gap, in seconds, after a gap of `gap_s`, which is at least `COUNTED_GAP_S_MIN`."""
     if gap_s > usual_s:
         return min(gap_s, USUAL_GAP_GROWTH * max(usual_s, COUNTED_GAP_S_MIN))
     if gap_s >= COUNTED_GAP_SHARE_MIN * usual_s:

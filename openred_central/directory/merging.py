@@ -17,7 +17,7 @@ from .state.pages import PageRun
 
 
 class Merger:
-    """The way of signs of life from other processes into `directory`, which must not change before."""
+    """Merger of signs of life from other processes into `directory`. Make it before the directory changes."""
 
     def __init__(self, directory: Directory, kept_max: int = FILLS_KEPT) -> None:
         self._directory = directory
@@ -25,11 +25,11 @@ class Merger:
         directory.nodes.fills = self.fills
 
     def merge(self, run: PageRun, as_of: int, now: Now) -> list[int] | None:
-        """Take the signs of life of `run` from a sender that knew all changes up to number `as_of`.
+        """Take the signs of life of `run`, whose sender knew all changes numbered up to `as_of`.
 
-        Those of free slots, of slots filled since, and those that are no later than what is known count for
-        nothing. A time after `now` counts as now. Return the slots of those that counted; None, having taken
-        nothing, if it is no longer known which slots were filled since.
+        Ignore free slots, slots filled after `as_of`, and signs of life that are not later than the known
+        ones. Take a time after `now` as now. Return the slots that were heard; None, and change nothing, if
+        `as_of` is before `Fills.known_from`.
         """
         if as_of < self.fills.known_from:
             return None
@@ -41,12 +41,7 @@ class Merger:
     def _take(self, run: PageRun, place: int, as_of: int, now: Now) -> bool:
         registry, slot = self._directory.nodes.registry, run.slots[place]
         seen_s = min(run.last_seen_s[place], now.attended_s)
-        if (
-            registry.is_free(slot)
-            or self.fills.after(slot, as_of)
-            or seen_s < 0
-            or not seen_s > registry.last_seen_s[slot]
-        ):
+        if registry.is_free(slot) or self.fills.after(slot, as_of) or not seen_s > registry.last_seen_s[slot]:
             return False
         heard = Now(seen_s, run.last_seen_at[place], now.monotonic_s)
         if registry.states[slot] == State.ACTIVE:

@@ -196,6 +196,9 @@ class Nodes:
     def place_all(self) -> None:
         """Index all nodes of a registry that was just restored, and arm their deadlines."""
         self.changes.heard.make_room(self.registry.slots_count)
+        # A kill may have left the times of forgotten nodes in the store.
+        for slot in self.registry.free_slots:
+            self.changes.heard.add(slot)
         self.index.add_all(self.registry.discoverable_slots())
         slots = self.registry.taken_slots()
         self.deadlines.arm_all(slots, self.deadline_steps(slots))
@@ -300,7 +303,7 @@ class Nodes:
             self.index.remove(slot)
         self.registry.remove(slot)
         self.deadlines.disarm(slot)
-        # The store is to forget its times.
+        # The next flush removes its times from the store.
         self.changes.heard.add(slot)
 
     def end_tombstone(self, tombstone: Tombstone, *, at: float, at_s: float) -> None:

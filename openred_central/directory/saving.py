@@ -39,11 +39,12 @@ class Saving:
 
     @property
     def pending(self) -> int:
+        """Number of records, tombstones and pages of signs of life that wait to be stored."""
         return len(self._nodes.changes)
 
     @property
     def due(self) -> int:
-        """Number of rows to be stored before the next flush: a page counts as `PAGE_ROWS`."""
+        """Number of rows that may be taken before the next flush; a page counts as `PAGE_ROWS`."""
         changes = self._nodes.changes
         return changes.noted + PAGE_ROWS * changes.heard.due
 
@@ -74,6 +75,7 @@ class Saving:
         except BaseException:
             # Memory may have run out, for example. Without this the changes would never be saved.
             changes.put_back(self._in_flight)
+            changes.heard.put_back(range(len(changes.heard.marks)))
             raise
 
     def _batch(self, limit: int, now: Now) -> Batch:
@@ -98,12 +100,14 @@ class Saving:
         return batch._replace(pages=self._pages(max(1, (limit - batch.rows) // PAGE_ROWS)))
 
     def _pages(self, limit: int) -> list[PageRun]:
-        """Take up to `limit` pages on which a node was heard.
+        """Take about `limit` pages on which a node was heard.
 
-        A page with a record that is still to be stored waits: the store would lay it over the former one.
+        No rest of less than a batch is left, since it would wait for the next flush. A page with a record
+        that is still to be stored waits: the store would lay it over the former one.
         """
         changes, copied, waiting = self._nodes.changes, list[PageRun](), list[int]()
-        for run in changes.heard.take(limit):
+        due = changes.heard.due
+        for run in changes.heard.take(due if due < 2 * limit else limit):
             settled = [run] if changes.are_settled(run) else []
             for page in () if settled else run:
                 alone = range(page, page + 1)

@@ -101,7 +101,7 @@ class Acceptor:
 
     def _accept(self, listener: socket.socket, accepts_max: int = ACCEPTS_PER_TURN_MAX) -> None:
         gate = self._shared.gate
-        # `family` is slow to read, so it is not asked of each client.
+        # `family` is slow to read: once for all clients.
         is_unix = listener.family == socket.AF_UNIX
         tls = self._tls is not None and not is_unix
         for _ in range(accepts_max):

@@ -11,7 +11,7 @@ from typing import Final
 # address as a rule holds its /64, a household its /56, a site a /48 (RFC 6177 §2).
 IPV6_PREFIXES: Final = {8: 1, 7: 4, 6: 8}
 
-# Addresses are remembered with whether they are exempt, which takes long to find out.
+# The gate remembers of so many addresses whether they are exempt, which takes long to find out.
 EXEMPTIONS_KEPT_MAX: Final = 4_096
 
 # The address or the networks under which a connection is counted; empty if it is not counted by address.

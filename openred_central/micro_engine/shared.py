@@ -85,7 +85,7 @@ class Stats:
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """One look at the clock and one count for all requests that the fast path answers in a turn of the loop.
+    """Clock and count of the requests that the fast path answers in one turn of the loop.
 
     `answered` requests are not yet in `stats`; the first of them came at `now_s`, in monotonic seconds.
     """
@@ -97,12 +97,13 @@ class Turn:
     now_s: float = 0.0
 
     def begin(self) -> None:
+        """Read the clock, and have the requests counted at the end of the turn. Call this in the loop."""
         self.now_s = self.clock.monotonic_s()
         asyncio.get_running_loop().call_soon(self._end)
         self.has_begun = True
 
     def _end(self) -> None:
-        """Count the requests; each took its share of the time that all of them took."""
+        """Count the requests; each took its share of the time from the first one to the end of the turn."""
         answered = self.answered
         self.has_begun, self.answered = False, 0
         if answered:

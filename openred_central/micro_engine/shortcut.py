@@ -37,6 +37,7 @@ SECTIONS_MAX: Final = 4_096
 PIPELINED_MAX: Final = 64
 # Signed requests (RFC 9421 §4.1) never repeat, so they spend no time here.
 _SIGNED: Final = b"\r\nSignature-Input:"
+# Lines of `IGNORED` fields with valid values.
 _IGNORED_LINES: Final = re.compile(
     b"\r\n(?:%b):[^%b]*(?=\r\n)" % (b"|".join(map(re.escape, sorted(IGNORED))), re.escape(CONTROLS)),
     re.IGNORECASE,
@@ -49,7 +50,7 @@ _SECTION_END: Final = b"\r\n\r\n"
 def take(data: bytes, peer: str, shared: Shared, out: Outgoing) -> bytes | None:
     """Answer the requests from `peer` at the front of `data`.
 
-    Returns what is left of `data`; None if the last request was answered after which the connection closes.
+    Returns the rest of `data`; None if the connection must close after the last request answered.
     """
     observer = shared.observer
     if shared.draining or (observer is not None and not observer.passes):
@@ -116,7 +117,7 @@ def _take_pipeline(
 
 
 def _responder(answer: Answer, keep_alive: bool, route: Route, shared: Shared) -> Respond:
-    """Return what answers and counts requests of one header section."""
+    """Return what answers and counts requests of one header section, each by its segment and peer."""
     turn, encode, cors, responses = shared.turn, shared.encoder.json, route.cors, route.responses
 
     def respond(segment: bytes, peer: str) -> bytes | None:
@@ -143,8 +144,8 @@ def _responder(answer: Answer, keep_alive: bool, route: Route, shared: Shared) -
 def learn(request: Request, route: Route, section: bytes, shared: Shared) -> None:
     """Prepare what answers further requests like `request`, if one with such a header `section` came before.
 
-    HTTP/1.0 takes the ordinary way: its sections need no Host. So does one with an empty `section`, which was
-    long: requests of any sections would equal it.
+    HTTP/1.0 takes the ordinary way: its sections need no Host. So does one whose `section`
+    is empty because it was too long: it would equal any other such section.
     """
     if (
         route.prepare is None

@@ -220,10 +220,14 @@ def _store(parts: Parts) -> Iterator[Family]:
     states = [state.value for state in StoreState]
     yield choice("openred_store_state", "State of the store.", "state", states, saver.state.value)
     yield gauge(
-        "openred_store_pending_changes", "Changes waiting for the store.", parts.directory.saving.pending
+        "openred_store_pending_changes",
+        "Changes waiting for the store; all signs of life of a page are one.",
+        parts.directory.saving.pending,
     )
     yield histogram("openred_store_commit_duration_seconds", "Time that commits took.", saver.stats.commits)
-    yield counter("openred_store_rows_total", "Rows stored.", saver.stats.rows)
+    yield counter(
+        "openred_store_rows_total", "Rows stored; all signs of life of a page are one.", saver.stats.rows
+    )
     yield counter("openred_store_rows_refused_total", "Rows that cannot be stored.", saver.stats.rows_refused)
     yield counter("openred_store_failures_total", "Commits that failed.", saver.trouble.failures)
     yield gauge("openred_store_log_bytes", "Size of the database's write-ahead log.", parts.store.log_bytes)

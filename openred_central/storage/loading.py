@@ -38,7 +38,7 @@ class Kind(Enum):
 
 
 def kind_of(database: str) -> Kind:
-    """Return the kind of place that `database` names. Only this function reads its form."""
+    """Return the kind of place that `database` names."""
     if database == MEMORY:
         return Kind.MEMORY
     return Kind.SERVER if "://" in database else Kind.FILE

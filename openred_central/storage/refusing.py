@@ -9,7 +9,7 @@ from ..directory.state.changes import Batch
 from ..directory.state.node import Record, Tombstone
 from .store import RowsRefused
 
-# The integers of any database.
+# Every database keeps integers of 64 bits.
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1
 

@@ -77,7 +77,7 @@ class Store(Protocol):
         """Yield all tombstones, oldest first, in lists of at most `rows_max`."""
 
     def leave_alone(self, slots: Iterable[int]) -> None:
-        """Change nothing in the rows of `slots`, not even by signs of life that are still to be applied."""
+        """Change nothing that is stored for `slots`: neither their rows nor their signs of life."""
 
     def load_secret(self, name: str) -> bytes | None:
         """Return the secret kept under `name`; None where there is none."""

@@ -49,16 +49,16 @@ class ChangeSource(Protocol):
 
     @property
     def pending(self) -> int:
-        """Return how many changes wait to be stored, signs of life included."""
+        """Return how many changes wait to be stored; all signs of life of a page are one."""
 
     @property
     def due(self) -> int:
-        """Return how many rows are to be stored before the next flush."""
+        """Return how many rows may be taken before the next flush; a page counts as several."""
 
     def take_changes(self, limit: int, now: Now, *, closing: bool, flush: bool) -> Batch | None:
         """Take up to `limit` pending changes; return None if there are none, unless `closing`.
 
-        Only a `flush` takes signs of life since the last one.
+        Only with `flush` does it take signs of life that came since the last flush.
         """
 
     def put_back(self, batch: Batch) -> None:

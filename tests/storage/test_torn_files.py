@@ -26,7 +26,7 @@ ROUNDS = settings().max_examples
 
 
 class Recording:
-    """A database and its log after some commits and folds, and what it held when the log had which size."""
+    """A database and its log after some commits and checkpoints, and what it held at each size of the log."""
 
     def __init__(self, path: Path, seed: int, kind: type[SqliteStore] = SqliteStore) -> None:
         random, model = Random(seed), Model()

@@ -11,7 +11,7 @@ from typing import Any
 
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, Tombstone
-from openred_central.directory.state.pages import NOT_TOLD_S, PAGE_SLOTS, PageRun
+from openred_central.directory.state.pages import NO_SIGN_S, PAGE_SLOTS, PageRun
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.store import Store
 
@@ -64,7 +64,7 @@ def pages_of(records: Iterable[Record]) -> list[PageRun]:
 def page(number: int, records: Iterable[Record]) -> PageRun:
     """Return a page; its slots without one of `records` tell nothing."""
     at, attended, gap = (array(code, [0.0]) * PAGE_SLOTS for code in "ddf")
-    attended[:] = array("d", [NOT_TOLD_S]) * PAGE_SLOTS
+    attended[:] = array("d", [NO_SIGN_S]) * PAGE_SLOTS
     for row in records:
         place = row.slot - number * PAGE_SLOTS
         at[place], attended[place], gap[place] = row.last_seen_at, row.last_seen_s, row.usual_gap_s

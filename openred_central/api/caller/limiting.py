@@ -195,6 +195,7 @@ class Limits:
         limit, now_s = self._heartbeat.limit(proved), self._now_s
         charge, registered_at = limit.charge, self._registry.registered_at
 
+        # As `_charge`, without its look-ups: every repeated heartbeat comes here.
         def charged(slot: int, peer: str) -> HeaderFields | None:
             if origins.exempts and origins.of(peer, _no_field).exempt:
                 return ()

@@ -1,8 +1,8 @@
-"""Changes that are not yet stored, at most one note per node and oldest first, and the batch for a store.
+"""Changes that are not yet stored, oldest first, and the batch for a store.
 
-Changes are pulled, not pushed: a change only leaves a note here, and the saver takes a batch. Fifty
-heartbeats of a node between two flushes are one note and one write. A node that is heard during a flush has
-another note in the next one.
+Changes are pulled, not pushed: a change of a record leaves one note, a sign of life marks its page
+(`HeardPages`), and the saver takes a batch. A page on which a node is heard during a flush is marked for the
+next one.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class PendingChanges:
         self._returned: dict[int | str, None] = {}
         # Keys that changed together, each with the list of all keys that it is tied to.
         self._tied: dict[int | str, list[int | str]] = {}
-        # A sign of life needs no number: nobody waits for it.
+        # Signs of life need no numbers: no caller waits for them.
         self.heard = HeardPages()
         self.last = 0
 

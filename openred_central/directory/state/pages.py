@@ -1,7 +1,7 @@
 """Signs of life by pages: the latest ones of runs of slots, for stores and other processes. Pure.
 
 A run is copied out of the columns of the registry, which costs the loop far less than to take out each sign
-of life that came. Pages are told again and again; the latest one holds.
+of life that came. Pages are stored again and again; the latest one holds.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SLOT_BYTES: Final = 20
 # Pages of a run, so that copying it takes the loop only shortly.
 RUN_PAGES: Final = 16
 # The `last_seen_s` of a slot without a node.
-NOT_TOLD_S: Final = -1.0
+NO_SIGN_S: Final = -1.0
 
 
 class PageRun(NamedTuple):
     """The latest signs of life of the slots of one page, or of several that follow each other, by columns.
 
     `number` is that of the first page. `last_seen_at` is in wall seconds, `last_seen_s` in attended seconds
-    or `NOT_TOLD_S` where no node is, `usual_gap_s` in seconds. The last page of a directory may be shorter.
+    or `NO_SIGN_S` where no node is, `usual_gap_s` in seconds. The last page of a directory may be shorter.
     """
 
     number: int

@@ -19,7 +19,7 @@ from ...errors import InternalBug
 from ..lifecycle import STATES, State
 from .columns import DIGEST_MASK, RecordColumns, picker, record_digest, record_digests, record_of, spread
 from .node import HELD, Record, is_discoverable, pack, packed_profile, text_bytes
-from .pages import NOT_TOLD_S, PAGE_SLOTS, PageRun
+from .pages import NO_SIGN_S, PAGE_SLOTS, PageRun
 from .service_sets import ServiceSet, ServiceSets
 
 # For `bytes.translate`: 1 for the flags of nodes that may be discovered, and of held nodes. Free slots have
@@ -240,9 +240,14 @@ class Registry:
         states = self.states[slots].tobytes()
         place = states.find(State.ABSENT)
         while place >= 0:
-            columns[1][place] = NOT_TOLD_S
+            columns[1][place] = NO_SIGN_S
             place = states.find(State.ABSENT, place + 1)
         return PageRun(numbers.start, *columns)
+
+    @property
+    def free_slots(self) -> Sequence[int]:
+        """Slots below `slots_count` that new nodes get."""
+        return self._free
 
     def next_slot(self) -> int:
         return self._free[-1] if self._free else len(self.texts)

@@ -99,7 +99,7 @@ class ResponseEncoder:
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), tail, body)
 
     def json(self, body: bytes, headers: tuple[tuple[str, str], ...], keep_alive: bool, cors: bool) -> bytes:
-        """Return the answer with status 200 and the JSON `body`, as `whole` does."""
+        """Return the response with status 200, the JSON `body` and these `headers`; `cors` as in `whole`."""
         key = (200, JSON_TYPE, headers, cors) if headers else _JSON_KEYS[cors]
         head = self.heads.get(key) or self._make_head(key)
         return b"%b\r\nContent-Length: %d%b%b" % (head, len(body), self._keep if keep_alive else _CLOSE, body)

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import orjson
 
@@ -21,6 +21,8 @@ from ...directory.state.pages import PageRun
 from ..refusing import refuse_rows
 from .schema import PAGE_BYTES, RECORDS_PER_PAGE
 from .seen import rows_of
+
+Value = TypeVar("Value")
 
 # Rows of one statement. The rest is split into powers of two, so that there are few different statements
 # and all stay prepared. SQLite allows 32,766 parameters.
@@ -108,12 +110,8 @@ def _replacing(
 ) -> Iterator[Statement]:
     """Yield the statements that write `rows`, made column by column."""
     integers, floats, texts, encoded = _places(table)
-    first = 0
-    while first < len(rows):
-        # The greatest power of two of those that are left.
-        taken = min(STATEMENT_ROWS, 1 << ((len(rows) - first).bit_length() - 1))
-        columns: list[Sequence[Any]] = list(zip(*rows[first : first + taken], strict=True))
-        first += taken
+    for part in _parts(rows):
+        columns: list[Sequence[Any]] = list(zip(*part, strict=True))
         for place in encoded:
             columns[place] = list(map(bytes.decode, columns[place]))
         # Values that SQLite refuses, or returns as something else, are found in whole columns.
@@ -125,18 +123,27 @@ def _replacing(
         if b"\0" in text or not math.isfinite(total):
             refuse_rows(batch)
         if table.is_numbered:
-            columns.append([number] * taken)
+            columns.append([number] * len(part))
         values = list(chain.from_iterable(zip(*columns, strict=True)))
-        yield Statement(_replace(table, taken), values, len(text))
+        yield Statement(_replace(table, len(part)), values, len(text))
 
 
-def _replacing_pages(pages: Sequence[PageRun], number: int) -> Iterator[Statement]:
-    rows = [*chain.from_iterable(map(rows_of, pages))]
-    for first in range(0, len(rows), STATEMENT_ROWS):
-        part = rows[first : first + STATEMENT_ROWS]
-        values = [(page, number, row) for page, row in part]
+def _replacing_pages(runs: Sequence[PageRun], number: int) -> Iterator[Statement]:
+    """Yield the statements that write the pages of `runs`."""
+    for part in _parts([*chain.from_iterable(map(rows_of, runs))]):
         sql = f"REPLACE INTO seen (page, commit_number, signs) VALUES {', '.join(['(?, ?, ?)'] * len(part))}"
-        yield Statement(sql, [*chain.from_iterable(values)], sum(len(row) for _, _, row in values))
+        # Their length is known without a look (`pages_written`).
+        yield Statement(sql, [*chain.from_iterable((page, number, row) for page, row in part)], 0)
+
+
+def _parts(rows: Sequence[Value]) -> Iterator[Sequence[Value]]:
+    """Yield `rows` in the parts for one statement each."""
+    first = 0
+    while first < len(rows):
+        # The greatest power of two of those that are left.
+        taken = min(STATEMENT_ROWS, 1 << ((len(rows) - first).bit_length() - 1))
+        yield rows[first : first + taken]
+        first += taken
 
 
 def pages_written(batch: Batch, bytes_given: int) -> int:
@@ -147,6 +154,7 @@ def pages_written(batch: Batch, bytes_given: int) -> int:
     slots = chain((row.slot for row in batch.records), batch.freed_slots)
     leaves = {slot // RECORDS_PER_PAGE for slot in slots}
     scattered = len(batch.tombstones) + len(batch.lifted_id_hashes)
+    scattered += sum(len(run.numbers) for run in batch.pages)
     return PAGES_PER_COMMIT + scattered + max(len(leaves), bytes_given // PAGE_BYTES)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ...directory.state.node import Record, SignOfLife
-from ...directory.state.pages import NOT_TOLD_S, PAGE_SLOTS, PageRun, pack, unpack
+from ...directory.state.pages import NO_SIGN_S, PAGE_SLOTS, PageRun, pack, unpack
 from .faults import Damage
 
 # The first byte of each row.
@@ -82,8 +82,7 @@ def _whole(slots: Sequence[int], numbers: Sequence[int], pages: Pages) -> list[a
             column.extend(values)
     start = slots[0] - first * PAGE_SLOTS
     seen = [column[start : start + len(slots)] for column in seen]
-    # A page may have ended before the last slots, not have told of a record that could not be served, or be
-    # damaged.
+    # A page may end before the last slots, lack a record that could not be served, or be damaged.
     sound = len(seen[0]) == len(slots) and min(seen[1]) >= 0 and math.isfinite(sum(map(sum, seen)))
     return seen if sound else None
 
@@ -107,7 +106,7 @@ def _one_by_one(
 
 
 def spared(connection: sqlite3.Connection, run: PageRun, left_alone: frozenset[int]) -> PageRun:
-    """Return `run` with what the stored pages tell of the slots in `left_alone`.
+    """Return `run` with the stored signs of life in the slots of `left_alone`.
 
     Raises errors of SQLite as they are, and `Damage`.
     """
@@ -118,7 +117,7 @@ def spared(connection: sqlite3.Connection, run: PageRun, left_alone: frozenset[i
         stored = None if row is None else page_in(number, row[0])
         place = slot - run.first_slot
         if stored is None or within >= len(stored.last_seen_s):
-            columns[1][place] = NOT_TOLD_S
+            columns[1][place] = NO_SIGN_S
             continue
         for column, values in zip(columns, stored[1:], strict=True):
             column[place] = values[within]

@@ -88,7 +88,7 @@ class SqliteStore:
         self._log_size = LogSize(self._path)
         self._checking: Checking | None = None
         self._left_alone: frozenset[int] = frozenset()
-        # Pages that tell of slots which were freed since.
+        # Pages that still hold signs of life of slots which were freed since.
         self._stale_pages: set[int] = set()
         self._rescue = Rescue(self._path)
         self._length = FileLength(self._path)
@@ -264,14 +264,14 @@ class SqliteStore:
             self._commit_number = number
             self._wal_pages += pages_written(batch, sum(each.bytes_given for each in statements))
             self._stale_pages.update(slot // PAGE_SLOTS for slot in batch.freed_slots)
-            if batch.freed_slots or batch.tombstones or self._refresh(batch.pages):
+            if batch.freed_slots or batch.tombstones or self._note_written(batch.pages):
                 session.wiper.want()
             # A commit into a file that is no longer ours must not be acknowledged.
             self._check_place()
             self._log_size.update(session.companions.measure_log())
 
-    def _refresh(self, pages: Sequence[PageRun]) -> bool:
-        """Note that `pages` were written. Return whether the last page that told of a freed slot is one."""
+    def _note_written(self, pages: Sequence[PageRun]) -> bool:
+        """Note that `pages` were written. Return whether the last stale page is among them."""
         if not self._stale_pages:
             return False
         for run in pages:

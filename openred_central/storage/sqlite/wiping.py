@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
 
 from .connecting import truncate_log
 
@@ -30,7 +29,7 @@ class Wiper:
         self._connection = connection
         # The log may still hold records that were deleted before a kill.
         self._wanted = True
-        self._steps: Iterator[None] | None = None
+        self._wiping = False
         self._held = False
         self._began_s: float | None = None
         self._warned = False
@@ -41,7 +40,7 @@ class Wiper:
     @property
     def due(self) -> bool:
         """True if `step` has something to do now."""
-        return self._steps is not None and not self._held
+        return self._wiping and not self._held
 
     def look(self, now_s: float) -> None:
         """Begin where something was deleted, or go on where a reader was in the way.
@@ -49,7 +48,7 @@ class Wiper:
         `now_s` is monotonic time. Call this about once a second.
         """
         began_s = self._began_s
-        if self._steps is not None:
+        if self._wiping:
             self._held = False
             if began_s is not None and now_s - began_s > HELD_S and not self._warned:
                 self._warned = True
@@ -59,25 +58,20 @@ class Wiper:
                     HELD_S,
                 )
         elif self._wanted and (began_s is None or now_s - began_s >= WIPE_INTERVAL_S):
-            self._wanted, self._began_s = False, now_s
-            self._steps = self._wipe()
+            self._wanted, self._began_s, self._wiping = False, now_s, True
 
     def step(self) -> None:
-        """Do one short step."""
-        if self._steps is None:
+        """Empty the log, unless a program still reads an earlier state of the database."""
+        if not self._wiping:
             return
         try:
-            done = next(self._steps, self) is self
+            self._held = not truncate_log(self._connection, wait=False)
         except BaseException:
-            self._steps, self._wanted = None, True
+            self._wiping, self._wanted = False, True
             raise
-        if done:
-            self._steps = None
-            if self._warned:
-                self._warned = False
-                log.warning("forgotten records are out of the log of the database")
-
-    def _wipe(self) -> Iterator[None]:
-        while not truncate_log(self._connection, wait=False):
-            self._held = True
-            yield
+        if self._held:
+            return
+        self._wiping = False
+        if self._warned:
+            self._warned = False
+            log.warning("forgotten records are out of the log of the database")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openred_central.directory.state.node import SignOfLife
 from openred_central.directory.state.pages import (
-    NOT_TOLD_S,
+    NO_SIGN_S,
     PAGE_SLOTS,
     SLOT_BYTES,
     HeardPages,
@@ -57,7 +57,7 @@ def test_bytes_of_another_length_are_no_page(length: int) -> None:
 
 
 def test_a_page_tells_the_signs_of_life_of_its_nodes() -> None:
-    page = run_of(2, [(1.0, 2.0, 3.0), (0.0, NOT_TOLD_S, 0.0), (4.0, 0.0, 6.0)])
+    page = run_of(2, [(1.0, 2.0, 3.0), (0.0, NO_SIGN_S, 0.0), (4.0, 0.0, 6.0)])
     first = 2 * PAGE_SLOTS
     assert page.slots == range(first, first + 3)
     assert list(page.signs()) == [SignOfLife(first, 1.0, 2.0, 3.0), SignOfLife(first + 2, 4.0, 0.0, 6.0)]
