@@ -125,6 +125,7 @@ class Connection(asyncio.Protocol):
                 if not rest:
                     if rest is None:
                         self._linger()
+                        self._balance_reading()
                     return
                 data = rest
             self._at_start = False

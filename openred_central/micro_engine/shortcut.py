@@ -105,12 +105,12 @@ def _take_pipeline(
         known = route.known.get(_essence(data[section_start:end]))
         if known is None:
             break
-        respond, keep_alive = known
+        respond, is_kept = known
         reply = respond(data[segment_start:line_end], peer)
         if reply is None:
             break
         replies.append(reply)
-        start = end
+        start, keep_alive = end, is_kept
     if replies:
         out.write(b"".join(replies))
     return len(replies), data[start:] if keep_alive else None

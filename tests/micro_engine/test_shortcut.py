@@ -428,6 +428,18 @@ def test_fast_path_answers_nothing_behind_the_last_request(
     assert world.send(beat("e")) == b""
 
 
+def test_last_request_that_the_fast_path_leaves_is_answered_by_its_handler(
+    world: World, beats: Beats
+) -> None:
+    repeat(world)
+    for name in "ab":
+        world.call(world.connect(FakeTransport(world.loop)).data_received, beat(name, "Connection: close"))
+    beats.unprepared.add("x")
+    first, last = answers(world.send(beat("c") + beat("x", "Connection: close")))
+    assert (first.body, last.body, last.headers["connection"]) == (b'{"beat":"c"}', b'{"beat":"x"}', "close")
+    assert (beats.taken, beats.handled[-1]) == (["c"], "x")
+
+
 def test_answer_of_a_waiting_handler_comes_first(world: World, beats: Beats) -> None:
     repeat(world)
     assert world.send(get("/waiting/x")) == b""

@@ -103,6 +103,8 @@ class HeardPages:
     def __init__(self) -> None:
         self.marks = bytearray()
         self._due = bytearray()
+        # Pages are taken from here on, round and round: a slow store or a page that waits holds up no other.
+        self._next = 0
 
     def __len__(self) -> int:
         return self.marks.count(1) + self.due
@@ -136,12 +138,17 @@ class HeardPages:
 
     def take(self, limit: int) -> list[range]:
         """Remove and return up to `limit` pages that are due, as runs of at most `RUN_PAGES`."""
-        due, runs, end = self._due, list[range](), 0
-        while limit > 0 and (first := due.find(1, end)) >= 0:
+        due, runs = self._due, list[range]()
+        while limit > 0 and (first := self._find()) >= 0:
             stop = min(first + min(limit, RUN_PAGES), len(due))
             end = due.find(0, first, stop)
-            end = stop if end < 0 else end
-            runs.append(range(first, end))
-            due[first:end] = bytes(end - first)
-            limit -= end - first
+            self._next = stop if end < 0 else end
+            runs.append(range(first, self._next))
+            due[first : self._next] = bytes(len(runs[-1]))
+            limit -= len(runs[-1])
         return runs
+
+    def _find(self) -> int:
+        """Return the next page that is due; -1 without any."""
+        found = self._due.find(1, self._next)
+        return found if found >= 0 else self._due.find(1, 0, self._next)

@@ -66,7 +66,12 @@ def _apply_journal(connection: sqlite3.Connection) -> None:
         if row[:1] != b"\1" or len(row) % _SIGN.size != 1:
             raise Damage(f"row {number} of the journal is of format {row[:1].hex()} with {len(row)} bytes")
         signs = _SIGN.iter_unpack(row[1:])
-        connection.executemany(_APPLY_SIGN, ((at, s, gap_s, slot, number) for slot, at, s, gap_s in signs))
+        try:
+            connection.executemany(
+                _APPLY_SIGN, ((at, s, gap_s, slot, number) for slot, at, s, gap_s in signs)
+            )
+        except sqlite3.IntegrityError:
+            raise Damage(f"row {number} of the journal has a time that is not a number") from None
     connection.execute(
         "UPDATE vitals SET commit_number = max(commit_number, (SELECT max(commit_number) FROM journal))"
         " WHERE EXISTS (SELECT 1 FROM journal)"

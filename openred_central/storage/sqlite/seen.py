@@ -20,11 +20,17 @@ from .faults import Damage
 # The first byte of each row.
 FORMAT_VERSION: Final = 1
 
-SELECT_PAGE = "SELECT signs FROM seen WHERE page = ?"
+# A page, if it holds for the record in a slot.
+SELECT_PAGE_OF = """
+SELECT signs FROM seen JOIN node ON node.slot = ?2 AND node.commit_number <= seen.commit_number
+WHERE page = ?1
+"""
 SELECT_PAGES = "SELECT page, commit_number, signs FROM seen WHERE page BETWEEN ? AND ? ORDER BY page"
 
 # Places in a row of `node`.
 _SEEN_PLACES = tuple(Record._fields.index(name) for name in SignOfLife._fields[1:])
+# The times of a slot that holds no sign of life.
+_NO_TIMES: Final = (0.0, NO_SIGN_S, 0.0)
 # The pages of some slots, by their number, each with the number of the commit that wrote it.
 Pages = dict[int, tuple[int, PageRun]]
 
@@ -106,19 +112,20 @@ def _one_by_one(
 
 
 def spared(connection: sqlite3.Connection, run: PageRun, left_alone: frozenset[int]) -> PageRun:
-    """Return `run` with the stored signs of life in the slots of `left_alone`.
+    """Return `run` with the stored signs of life of the records in the slots of `left_alone`.
 
-    Raises errors of SQLite as they are, and `Damage`.
+    The last page gets longer if such a slot lies behind its end. Raises errors of SQLite as they are, and
+    `Damage`.
     """
-    columns = [array(column.typecode, column) for column in run[1:]]
-    for slot in left_alone.intersection(run.slots):
+    at, attended, gap = (array(column.typecode, column) for column in run[1:])
+    for slot in sorted(left_alone.intersection(range(run.first_slot, run.numbers.stop * PAGE_SLOTS))):
         number, within = divmod(slot, PAGE_SLOTS)
-        row = connection.execute(SELECT_PAGE, (number,)).fetchone()
+        row = connection.execute(SELECT_PAGE_OF, (number, slot)).fetchone()
         stored = None if row is None else page_in(number, row[0])
+        has_it = stored is not None and within < len(stored.slots)
+        times = [column[within] for column in stored[1:]] if stored and has_it else _NO_TIMES
         place = slot - run.first_slot
-        if stored is None or within >= len(stored.last_seen_s):
-            columns[1][place] = NO_SIGN_S
-            continue
-        for column, values in zip(columns, stored[1:], strict=True):
-            column[place] = values[within]
-    return PageRun(run.number, *columns)
+        for column, empty, value in zip((at, attended, gap), _NO_TIMES, times, strict=True):
+            column.extend([empty] * (place + 1 - len(column)))
+            column[place] = value
+    return PageRun(run.number, at, attended, gap)

@@ -11,14 +11,14 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...directory.state.changes import Batch, Vitals
 from ...directory.state.columns import RecordColumns
 from ...directory.state.node import Record, Tombstone
-from ...directory.state.pages import PAGE_SLOTS, PageRun
+from ...directory.state.pages import PAGE_SLOTS
 from ..private_files import create_folder
 from ..refusing import INTEGER_MAX, INTEGER_MIN, refuse_rows
 from ..store import StoreError
@@ -263,20 +263,22 @@ class SqliteStore:
                 raise
             self._commit_number = number
             self._wal_pages += pages_written(batch, sum(each.bytes_given for each in statements))
-            self._stale_pages.update(slot // PAGE_SLOTS for slot in batch.freed_slots)
-            if batch.freed_slots or batch.tombstones or self._note_written(batch.pages):
+            renewed = self._renew_pages(batch)
+            if renewed or batch.freed_slots or batch.tombstones:
                 session.wiper.want()
             # A commit into a file that is no longer ours must not be acknowledged.
             self._check_place()
             self._log_size.update(session.companions.measure_log())
 
-    def _note_written(self, pages: Sequence[PageRun]) -> bool:
-        """Note that `pages` were written. Return whether the last stale page is among them."""
-        if not self._stale_pages:
-            return False
-        for run in pages:
-            self._stale_pages.difference_update(run.numbers)
-        return not self._stale_pages
+    def _renew_pages(self, batch: Batch) -> bool:
+        """Note which pages are stale after `batch`. Return whether it has renewed a stale one."""
+        # A record may be in the slot of a node that died since the last batch.
+        filled = (record.slot for record in batch.records) if batch.tombstones else ()
+        self._stale_pages.update(slot // PAGE_SLOTS for slot in chain(batch.freed_slots, filled))
+        written = set(chain.from_iterable(run.numbers for run in batch.pages))
+        renewed = not self._stale_pages.isdisjoint(written)
+        self._stale_pages -= written
+        return renewed
 
     @contextmanager
     def _transaction(self) -> Iterator[_Session]:

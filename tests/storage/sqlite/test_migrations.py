@@ -20,7 +20,7 @@ from openred_central.storage.sqlite.connecting import migrate
 from openred_central.storage.sqlite.migrations import MIGRATIONS
 from openred_central.storage.sqlite.schema import SCHEMA_VERSION, create_database
 from openred_central.storage.sqlite.sqlite import SqliteStore
-from openred_central.storage.store import StoreError
+from openred_central.storage.store import DamageError
 from tests.support.records import alter, batch, build_released, opened, pages_of, records_of
 
 
@@ -219,10 +219,18 @@ def test_the_journal_of_a_killed_server_moves_into_the_records(tmp_path: Path) -
         assert connection.execute("SELECT commit_number FROM vitals").fetchone() == (104,)
 
 
-@pytest.mark.parametrize("row", ["", "01ff", "0201"])
-def test_a_row_of_the_journal_that_cannot_be_read_is_named(row: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (b"", "is of format  with 0 bytes"),
+        (b"\1\xff", "is of format 01 with 2 bytes"),
+        (b"\2\1", "is of format 02 with 2 bytes"),
+        (b"\1" + sign(0, math.nan), "has a time that is not a number"),
+    ],
+)
+def test_a_row_of_the_journal_that_cannot_be_read_is_named(row: bytes, told: str, tmp_path: Path) -> None:
     path = build_released(5, tmp_path / "openred.db")
-    alter(path, f"INSERT INTO journal VALUES (777, x'{row}')")
-    with pytest.raises(StoreError, match=rf"row 777 of the journal is of format {row[:2]} with \d bytes; "):
+    alter(path, f"INSERT INTO journal VALUES (777, x'{row.hex()}')")
+    with pytest.raises(DamageError, match=f"row 777 of the journal {told}; the file is damaged"):
         SqliteStore(path).open()
     assert version(path) == 5

@@ -172,6 +172,28 @@ def test_nothing_is_applied_to_a_slot_that_is_left_alone(
         assert seen(store) == {1: 10.0, 2: 8.0 if known else 1.0}, "what was known of it is kept"
 
 
+def test_an_outdated_page_is_not_renewed_for_a_slot_that_is_left_alone(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1), record(2)))
+        store.commit(batch(pages=told((1, 50.0), (2, 50.0))))
+        store.commit(batch(record(2, node_id="another", last_seen_s=500.0)))
+        store.leave_alone([2])
+        store.commit(batch(pages=told((1, 60.0))))
+    with opened(path) as store:
+        assert seen(store) == {1: 60.0, 2: 500.0}
+
+
+def test_a_slot_that_is_left_alone_behind_the_end_is_kept(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(batch(record(1), record(5)))
+        store.commit(batch(pages=told((1, 50.0), (5, 900.0))))
+        store.leave_alone([5, 7])
+        short = page(0, [record(1, last_seen_s=60.0)])
+        store.commit(batch(pages=[PageRun(0, *(column[:3] for column in short[1:]))]))
+    with opened(path) as store:
+        assert seen(store) == {1: 60.0, 5: 900.0}
+
+
 def test_commits_are_counted_on_up_to_a_bound(path: Path) -> None:
     with opened(path) as store:
         store.commit(batch(record(1)))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from openred_central.directory.state.node import SignOfLife
+from openred_central.directory.state.pages import PAGE_SLOTS
 from openred_central.storage.sqlite.schema import companion
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.sqlite.wiping import HELD_S, WIPE_INTERVAL_S
@@ -89,6 +90,27 @@ def test_the_times_of_a_node_are_wiped_once_its_page_was_written_anew(path: Path
         store.commit(batch(freed_slots=[SEEN.slot]))
         tidied(store, WIPE_INTERVAL_S)
         assert found_in(path) == [PACKED]
+        store.commit(batch(pages=pages_of([record(1)])))
+        tidied(store, 2 * WIPE_INTERVAL_S)
+        assert found_in(path) == []
+
+
+def test_pages_are_wiped_that_were_written_with_other_deletions(path: Path) -> None:
+    with opened(path) as store:
+        tidied(store, 0.0)
+        remember(store, path)
+        store.commit(batch(freed_slots=[SEEN.slot]))
+        store.commit(batch(pages=pages_of([record(1)]), freed_slots=[PAGE_SLOTS]))
+        tidied(store, WIPE_INTERVAL_S)
+        assert found_in(path) == []
+
+
+def test_times_are_wiped_where_another_node_took_the_slot_at_once(path: Path) -> None:
+    with opened(path) as store:
+        tidied(store, 0.0)
+        remember(store, path)
+        store.commit(batch(record(SEEN.slot, node_id="new"), tombstones=[tombstone("hash")]))
+        tidied(store, WIPE_INTERVAL_S)
         store.commit(batch(pages=pages_of([record(1)])))
         tidied(store, 2 * WIPE_INTERVAL_S)
         assert found_in(path) == []
