@@ -33,6 +33,7 @@ from tests.support.building import (
     save_all,
     state_of,
 )
+from tests.support.records import signs_on
 
 
 def test_fifty_heartbeats_between_two_flushes_are_one_row() -> None:
@@ -44,7 +45,7 @@ def test_fifty_heartbeats_between_two_flushes_are_one_row() -> None:
     batch = directory.saving.take_changes(10, at(50.0))
     assert batch is not None
     assert (batch.records, batch.rows) == ([], 1)
-    assert [sign[:3] for page in batch.pages for sign in page.signs()] == [(0, at(50.0).wall_s, 50.0)]
+    assert [sign[:3] for sign in signs_on(batch.pages)] == [(0, at(50.0).wall_s, 50.0)]
 
 
 def test_attended_time_is_saved_at_least_once_a_minute() -> None:
@@ -353,7 +354,7 @@ def test_changes_stay_pending_if_the_batch_fails(monkeypatch: pytest.MonkeyPatch
 
 def told(batch: Batch) -> dict[int, float]:
     """Return the signs of life that the pages of a batch tell."""
-    return {sign.slot: sign.last_seen_s for page in batch.pages for sign in page.signs()}
+    return {sign.slot: sign.last_seen_s for sign in signs_on(batch.pages)}
 
 
 def taken(directory: Directory, now: Now, limit: int = 1_000) -> Batch:

@@ -11,7 +11,6 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from openred_central.clock import AttendedTime, Now
 from openred_central.directory.consistency import check
@@ -29,6 +28,7 @@ from openred_central.tasks.scheduler import Scheduler
 from tests.support.building import HOUR_S, NEVER_HOLDS, DictStore, beat, registration
 from tests.support.clock import VirtualClock
 from tests.support.options import directory_options
+from tests.support.records import signs_on
 
 from .model import Grave, Model, Node, Refused, Said
 
@@ -361,7 +361,7 @@ class World:
         assert batch.vitals.attended_s == self.now.attended_s
         for record in batch.records:
             self.expect_same(record)
-        for sign in chain.from_iterable(page.signs() for page in batch.pages):
+        for sign in signs_on(batch.pages):
             node = self.model.nodes[self.directory.nodes.registry.node_id(sign.slot)]
             assert (sign.last_seen_s, sign.last_seen_at) == (node.last_seen_s, node.last_seen_at)
         for tombstone in batch.tombstones:
@@ -376,7 +376,7 @@ class World:
                 self.stored_nodes.pop(self.store.records[slot].node_id, None)
         for record in batch.records:
             self.stored_nodes[record.node_id] = copy.deepcopy(self.model.nodes[record.node_id])
-        for sign in chain.from_iterable(page.signs() for page in batch.pages):
+        for sign in signs_on(batch.pages):
             stored = self.stored_nodes[self.directory.nodes.registry.node_id(sign.slot)]
             stored.last_seen_s, stored.last_seen_at = sign.last_seen_s, sign.last_seen_at
         for id_hash in batch.lifted_id_hashes:

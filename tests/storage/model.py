@@ -8,7 +8,6 @@ pages.
 from __future__ import annotations
 
 import shutil
-from itertools import chain
 from pathlib import Path
 from random import Random
 
@@ -16,7 +15,7 @@ from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, Tombstone
 from openred_central.directory.state.pages import PAGE_SLOTS
 from openred_central.storage.store import Store
-from tests.support.records import opened, pages_of, record, records_of, tombstone, tombstones_of
+from tests.support.records import opened, pages_of, record, records_of, signs_on, tombstone, tombstones_of
 
 SLOTS = range(0, 12 * 90, 90)
 SEEN = ("last_seen_at", "last_seen_s", "usual_gap_s")
@@ -36,7 +35,7 @@ class Model:
             self.records.pop(slot, None)
         for row in batch.records:
             self.records[row.slot] = row
-        for sign in chain.from_iterable(each.signs() for each in batch.pages):
+        for sign in signs_on(batch.pages):
             if sign.slot in self.records:
                 self.records[sign.slot] = self.records[sign.slot]._replace(**sign._asdict())
         for id_hash in batch.lifted_id_hashes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from typing import Any, TypeVar
 
 from openred_central.clock import Now
@@ -20,6 +19,7 @@ from openred_central.directory.state.node import DISCOVERABLE, Profile, Record, 
 from openred_central.storage.refusing import refuse_rows
 from openred_central.storage.store import MemoryStore
 from tests.support.options import directory_options, lifecycle_options, mass_silence_options
+from tests.support.records import signs_on
 
 Row = TypeVar("Row")
 
@@ -209,7 +209,7 @@ class DictStore(MemoryStore):
             assert record.node_id not in self._slots, f"{record.node_id} stands in two slots"
             self.records[record.slot] = record
             self._slots[record.node_id] = record.slot
-        for sign in chain.from_iterable(page.signs() for page in batch.pages):
+        for sign in signs_on(batch.pages):
             if sign.slot in self.records:
                 self.records[sign.slot] = self.records[sign.slot]._replace(**sign._asdict())
         for id_hash in batch.lifted_id_hashes:

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from openred_central.directory.state.changes import Batch, Vitals
 from openred_central.directory.state.node import Record, Tombstone
@@ -51,6 +51,21 @@ def tombstone(id_hash: str, died_s: float = 5.0, flags: int = 0) -> Tombstone:
 
 def batch(*records: Record, **changes: Any) -> Batch:
     return Batch(list(records), [], [], [], VITALS, 1)._replace(**changes)
+
+
+class SignOfLife(NamedTuple):
+    """The fields of a `Record` that a heartbeat changes."""
+
+    slot: int
+    last_seen_at: float
+    last_seen_s: float
+    usual_gap_s: float
+
+
+def signs_on(runs: Iterable[PageRun]) -> list[SignOfLife]:
+    """Return the signs of life on pages."""
+    signs = (SignOfLife(*sign) for run in runs for sign in zip(run.slots, *run[1:], strict=True))
+    return [sign for sign in signs if sign.last_seen_s >= 0]
 
 
 def pages_of(records: Iterable[Record]) -> list[PageRun]:

@@ -89,15 +89,6 @@ def text_bytes(node_id: str, profile: bytes, history: str, next_key: str) -> int
     return len(node_id) + len(profile) + len(history) + len(next_key)
 
 
-class SignOfLife(NamedTuple):
-    """The fields of a `Record` that a heartbeat changes."""
-
-    slot: int
-    last_seen_at: float
-    last_seen_s: float
-    usual_gap_s: float
-
-
 class Tombstone(NamedTuple):
     """The remains of a dead node: enough to answer for its name, too little to reveal its data.
 

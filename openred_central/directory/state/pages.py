@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import compress, count
 from typing import Any, Final, NamedTuple
-
-from .node import SignOfLife
 
 # Slots of a page. A packed page nearly fills one of SQLite's.
 PAGE_SLOTS: Final = 200
@@ -48,12 +46,6 @@ class PageRun(NamedTuple):
     def numbers(self) -> range:
         """Return the numbers of its pages."""
         return range(self.number, self.number + -(-len(self.last_seen_s) // PAGE_SLOTS))
-
-    def signs(self) -> Iterator[SignOfLife]:
-        """Iterate over the signs of life that the pages tell."""
-        for sign in map(SignOfLife, self.slots, *self[1:]):
-            if sign.last_seen_s >= 0:
-                yield sign
 
 
 def pack(run: PageRun) -> list[bytes]:

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ...directory.state.node import Record, SignOfLife
+from ...directory.state.node import Record
 from ...directory.state.pages import NO_SIGN_S, PAGE_SLOTS, PageRun, pack, unpack
 from .faults import Damage
 
@@ -28,7 +28,7 @@ WHERE page = ?1
 SELECT_PAGES = "SELECT page, commit_number, signs FROM seen WHERE page BETWEEN ? AND ? ORDER BY page"
 
 # Places in a row of `node`.
-_SEEN_PLACES = tuple(Record._fields.index(name) for name in SignOfLife._fields[1:])
+_SEEN_PLACES = tuple(Record._fields.index(name) for name in PageRun._fields[1:])
 # The times of a slot that holds no sign of life.
 _NO_TIMES: Final = (0.0, NO_SIGN_S, 0.0)
 # The pages of some slots, by their number, each with the number of the commit that wrote it.

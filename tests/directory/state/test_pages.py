@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openred_central.directory.state.node import SignOfLife
 from openred_central.directory.state.pages import (
     NO_SIGN_S,
     PAGE_SLOTS,
@@ -19,6 +18,7 @@ from openred_central.directory.state.pages import (
     pack,
     unpack,
 )
+from tests.support.records import SignOfLife, signs_on
 
 FLOATS = st.floats(allow_nan=False)
 ROWS = st.lists(st.tuples(FLOATS, FLOATS, st.floats(allow_nan=False, width=32)), max_size=2 * PAGE_SLOTS + 1)
@@ -60,7 +60,7 @@ def test_a_page_tells_the_signs_of_life_of_its_nodes() -> None:
     page = run_of(2, [(1.0, 2.0, 3.0), (0.0, NO_SIGN_S, 0.0), (4.0, 0.0, 6.0)])
     first = 2 * PAGE_SLOTS
     assert page.slots == range(first, first + 3)
-    assert list(page.signs()) == [SignOfLife(first, 1.0, 2.0, 3.0), SignOfLife(first + 2, 4.0, 0.0, 6.0)]
+    assert signs_on([page]) == [SignOfLife(first, 1.0, 2.0, 3.0), SignOfLife(first + 2, 4.0, 0.0, 6.0)]
 
 
 def test_pages_gather_until_a_flush_and_are_taken_once() -> None:

@@ -22,7 +22,6 @@ from openred_central.directory.state.node import (
     LEFT,
     Profile,
     Record,
-    SignOfLife,
     is_discoverable,
     text_bytes,
 )
@@ -30,6 +29,7 @@ from openred_central.directory.state.registry import Registry, shard_of
 from openred_central.directory.state.service_sets import set_bytes
 from openred_central.errors import InternalBug
 from tests.support.building import columns_of, record
+from tests.support.records import SignOfLife, signs_on
 
 
 def digests(registry: Registry) -> list[int]:
@@ -50,7 +50,7 @@ def test_a_record_comes_out_as_it_went_in() -> None:
     assert registry.away_s(0) == (1.0, 9.0)
     registry.insert(record(1, node_id="gone"))
     registry.remove(1)
-    assert list(registry.pages(range(1)).signs()) == [SignOfLife(0, 2.5, 3.5, 60.0)], "slot 1 is free"
+    assert signs_on([registry.pages(range(1))]) == [SignOfLife(0, 2.5, 3.5, 60.0)], "slot 1 is free"
     assert (registry.pages(range(1)).slots, registry.pages(range(1, 2)).slots) == (range(2), range(200, 200))
     assert (len(registry), registry.state_counts[State.COMA]) == (1, 1)
 

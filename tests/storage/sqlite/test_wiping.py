@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from openred_central.directory.state.node import SignOfLife
 from openred_central.directory.state.pages import PAGE_SLOTS
 from openred_central.storage.sqlite.schema import companion
 from openred_central.storage.sqlite.sqlite import SqliteStore
 from openred_central.storage.sqlite.wiping import HELD_S, WIPE_INTERVAL_S
-from tests.support.records import batch, opened, pages_of, record, records_of, tombstone
+from tests.support.records import SignOfLife, batch, opened, pages_of, record, records_of, tombstone
 
 NAME = b"forgotten-name"
 PROFILE = b'["198.51.100.99",1,"its key",[],{}]'
