@@ -22,8 +22,8 @@ FORMAT_VERSION: Final = 1
 
 # A page, if it holds for the record in a slot.
 SELECT_PAGE_OF = """
-SELECT signs FROM seen JOIN node ON node.slot = ?2 AND node.commit_number <= seen.commit_number
-WHERE page = ?1
+SELECT signs FROM seen JOIN node ON node.slot = ? AND node.commit_number <= seen.commit_number
+WHERE page = ?
 """
 SELECT_PAGES = "SELECT page, commit_number, signs FROM seen WHERE page BETWEEN ? AND ? ORDER BY page"
 
@@ -120,7 +120,7 @@ def spared(connection: sqlite3.Connection, run: PageRun, left_alone: frozenset[i
     at, attended, gap = (array(column.typecode, column) for column in run[1:])
     for slot in sorted(left_alone.intersection(range(run.first_slot, run.numbers.stop * PAGE_SLOTS))):
         number, within = divmod(slot, PAGE_SLOTS)
-        row = connection.execute(SELECT_PAGE_OF, (number, slot)).fetchone()
+        row = connection.execute(SELECT_PAGE_OF, (slot, number)).fetchone()
         stored = None if row is None else page_in(number, row[0])
         has_it = stored is not None and within < len(stored.slots)
         times = [column[within] for column in stored[1:]] if stored and has_it else _NO_TIMES
