@@ -92,13 +92,13 @@ FROM json_each(CAST(? AS TEXT)) AS sign WHERE node.slot = sign.value ->> 0
 """
 
 
-def heard_slots(rows: int, count: int) -> list[int]:
-    """Return `count` random slots."""
-    return random.Random(1).choices(range(rows), k=count)
+def heard_slots(rows: int, signs: int) -> list[int]:
+    """Return the random slots of so many signs of life."""
+    return random.Random(1).choices(range(rows), k=signs)
 
 
 def commit_s(store: SqliteStore, slots: list[int]) -> float:
-    """Return the seconds to commit the pages of `slots`, in batches as the saver makes them."""
+    """Return the seconds to commit the pages of `slots`, in batches, with checkpoints."""
     columns = [array(code, [1_000.0]) * PAGE_SLOTS for code in "ddf"]
     pages = [PageRun(number, *columns) for number in sorted({slot // PAGE_SLOTS for slot in slots})]
     began, each = perf_counter(), BATCH_ROWS // PAGE_ROWS

@@ -119,7 +119,7 @@ class HeardPages:
         self.marks[slot // PAGE_SLOTS] = 1
 
     def put_back(self, pages: Iterable[int]) -> None:
-        """Make `pages`, which were taken before, due again."""
+        """Make `pages` due, also those that were taken before."""
         for page in pages:
             self._due[page] = 1
 
