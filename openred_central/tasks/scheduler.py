@@ -20,10 +20,10 @@ log = logging.getLogger("openred.scheduler")
 server_log = logging.getLogger("openred.server")
 
 # Nodes handled in one piece of work; then requests get a turn.
-PIECE_NODES = 100
+PIECE_NODES = 10
 # While so many changes wait to be stored, no node changes state by silence: callers would wait long for their
 # changes behind these.
-PENDING_MAX = 4_000
+PENDING_MAX = 1_000
 # The shortest sleep, however close the deadline is.
 PAUSE_S_MIN = 0.001
 # More transitions than this in one tick are logged as counts.
