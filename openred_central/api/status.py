@@ -54,6 +54,12 @@ MASS_SILENCE = thing(
         "transitions_usual_per_h": {"type": "number", "minimum": 0},
     },
 )
+HOLDS = listing(
+    thing(
+        "Hold",
+        {"kind": {"enum": ["transitions", "onset"]}, "group": TEXT, "since": TIME, "reason": TEXT},
+    )
+)
 FIGURES = thing(
     "Stats",
     {
@@ -95,6 +101,7 @@ FIGURES = thing(
                 "revived": COUNT,
                 "attended_s": DURATION_S,
                 "mass_silence": MASS_SILENCE,
+                "holds": HOLDS,
             },
         ),
         "performance": {
@@ -286,7 +293,18 @@ def _empathy_figures(api: Api, attended_s: float) -> dict[str, Any]:
         "revived": revived,
         "attended_s": round(attended_s, 3),
         "mass_silence": mass_silence_figures(directory),
+        "holds": hold_figures(directory),
     }
+
+
+def hold_figures(directory: Directory) -> list[dict[str, Any]]:
+    """Return what keeps attended time from running: silence at the deadlines, or from the onset on."""
+    expiry = directory.expiry
+    return [
+        {"kind": kind, "group": "all", "since": rfc3339(hold.since_at), "reason": hold.reason}
+        for kind, hold in (("transitions", expiry.silence.hold), ("onset", expiry.attendance.hold))
+        if hold is not None
+    ]
 
 
 def mass_silence_figures(directory: Directory) -> dict[str, Any]:

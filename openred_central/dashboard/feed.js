@@ -121,5 +121,6 @@ function figuresOf(stats, before) {
     connections: performance.connections.open,
     store: performance.store.state,
     mass_silence: empathy.mass_silence,
+    holds: empathy.holds,
   };
 }

@@ -30,7 +30,7 @@ function renew() {
 }
 
 function draw() {
-  const { by_state, nodes, latency_ms, mass_silence } = figures;
+  const { by_state, nodes, latency_ms, mass_silence, holds } = figures;
   say(byId("server-uptime"), `up for ${span(figures.uptime_s, 1)}`);
   say(byId("server-connections"), count(figures.connections, "connection", "connections"));
   say(byId("nodes"), whole.format(nodes));
@@ -46,6 +46,8 @@ function draw() {
   drawShare(by_state);
   drawStore(figures.store);
   drawSilence(mass_silence);
+  const onset = holds.find(({ kind }) => kind === "onset");
+  notice("onset", onset && ["No node at all is heard, so attended time stands still.", `Since ${moment(onset.since)}: ${onset.reason}.`]);
   life.show(figures);
   drawSpark(byId("heartbeats-spark"), points.list.map((point) => point.heartbeats));
   drawSpark(byId("latency-spark"), points.list.map((point) => point.latency));

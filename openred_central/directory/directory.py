@@ -15,7 +15,7 @@ from ..errors import CallerError
 from ..wording import counted, span
 from .discovery import Draw, Query
 from .life.expiry import UNHEARD_S, Crowding, Expiry
-from .life.mass_silence import MassSilence, MassSilenceOptions
+from .life.mass_silence import MassSilenceOptions
 from .life.pace import ADVICE_MAX, Pace
 from .lifecycle import Event, LifecycleOptions, State, deadline_s
 from .nodes import Nodes
@@ -110,7 +110,7 @@ class Directory:
         self.options = options
         self.lifecycle = lifecycle
         self.nodes = Nodes(lifecycle, shards=options.shards, nodes_max=options.nodes_max)
-        self.expiry = Expiry(self.nodes, MassSilence(mass_silence), probing=options.probing)
+        self.expiry = Expiry(self.nodes, mass_silence, probing=options.probing)
         self.saving = Saving(self.nodes, self.expiry)
         pace_s_max = lifecycle.heartbeat_tolerance_s / (HEARTBEATS_PER_TOLERANCE * ADVICE_MAX)
         self.pace = Pace(min(options.heartbeat_advice_s, pace_s_max))
@@ -203,6 +203,7 @@ class Directory:
                 return
             last_seen_s[slot] = attended_s
             last_seen_at[slot] = wall_s
+            # `HEARD`, written out because a name is slower.
             marks[slot // PAGE_SLOTS] = 1
 
         return hear

@@ -175,6 +175,8 @@ class Nodes:
             record = record._replace(history=history_entry(at, from_state, State.ACTIVE, Event.REGISTERED))
         self.registry.insert(record)
         self.place(record.slot)
+        # The record is stored with the time of its registration, so its page gathers nothing.
+        self.changes.heard.unmarked_news = True
         self.transitions.add(transition)
         tombstone = self.tombstones.lift(id_hash) if from_state is State.DEAD else None
         # A lifted tombstone that is still to be stored shows that the name had another slot a moment ago.
@@ -198,7 +200,7 @@ class Nodes:
         self.changes.heard.make_room(self.registry.slots_count)
         # A kill may have left the times of forgotten nodes in the store.
         for slot in self.registry.free_slots:
-            self.changes.heard.add(slot)
+            self.changes.heard.add_freed(slot)
         self.index.add_all(self.registry.discoverable_slots())
         slots = self.registry.taken_slots()
         self.deadlines.arm_all(slots, self.deadline_steps(slots))
@@ -304,7 +306,7 @@ class Nodes:
         self.registry.remove(slot)
         self.deadlines.disarm(slot)
         # The next flush removes its times from the store.
-        self.changes.heard.add(slot)
+        self.changes.heard.add_freed(slot)
 
     def end_tombstone(self, tombstone: Tombstone, *, at: float, at_s: float) -> None:
         """Note the end of a tombstone that was removed from `tombstones`."""

@@ -150,6 +150,7 @@ class Saving:
         if screen.unserved or aside:
             nodes.set_aside([*screen.unserved, *aside])
         nodes.place_all()
+        self._expiry.attendance.resume(nodes.registry.last_seen_s)
 
     def _set_one_aside(self, record: Record) -> Unserved:
         """Serve the younger one of `record` and the known one with its id. Return the other one."""

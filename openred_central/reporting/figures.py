@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..api.status import mass_silence_figures
+from ..api.status import hold_figures, mass_silence_figures
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
 from ..directory.lifecycle import LIVE_STATES
@@ -120,6 +120,7 @@ class LiveFigures:
             "connections": parts.engine.connections_open,
             "store": parts.saver.state.value,
             "mass_silence": mass_silence_figures(parts.directory),
+            "holds": hold_figures(parts.directory),
         }
 
     def _counts(self) -> _Counts:

@@ -136,6 +136,11 @@ def _directory(parts: Parts) -> Iterator[Family]:
         silence.hold is not None,
     )
     yield gauge(
+        "openred_all_silent_held",
+        "1 while attended time stands still because nobody is heard.",
+        directory.expiry.attendance.hold is not None,
+    )
+    yield gauge(
         "openred_mass_silence_waiting_nodes",
         "Nodes whose transitions mass silence holds.",
         len(directory.expiry.waiting),

@@ -143,6 +143,7 @@ class Configuration(Settings):
             share=self.mass_silence_share,
             nodes_min=self.mass_silence_nodes_min,
             hold_s_max=self.mass_silence_hold_max_s,
+            all_silent_s=self.all_silent_s,
         )
 
     def saver(self) -> SaverOptions:

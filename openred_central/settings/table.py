@@ -147,6 +147,12 @@ class Settings:
     mass_silence_hold_max_s: float = duration(
         DAY_S, 0.001, DWELL_S_MAX, "Longest time for which transitions are held."
     )
+    all_silent_s: float = duration(
+        3_600.0,
+        0.0,
+        DWELL_S_MAX,
+        "Silence of all nodes after which attended time stands still until one is heard, at least; 0: never.",
+    )
 
     probe: str = choice(
         "none", ("none", "tcp"), "How a silent node is probed: not at all, or by connecting to it."

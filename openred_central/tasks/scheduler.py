@@ -10,6 +10,7 @@ from itertools import islice
 from ..clock import AttendedTime, Now
 from ..directory.directory import Directory
 from ..directory.life.expiry import ProbeRequest, is_crowded
+from ..directory.life.mass_silence import Hold
 from ..directory.state.node import Transition, transition_kind
 from ..histogram import Histogram
 from ..wording import counted
@@ -52,6 +53,7 @@ class Scheduler(PeriodicTask):
         self._tick_s = tick_s
         self._store_reachable = store_reachable
         self._submit_probe = submit_probe
+        self._unheard: Hold | None = None
         # The refusals for lack of bytes until the last tick, and whether that was logged.
         self._bytes_refusals = 0
         self._bytes_logged = False
@@ -78,12 +80,13 @@ class Scheduler(PeriodicTask):
         for slot, reason in islice(expiry.set_aside.items(), aside, None):
             log.error("the transition of the node in slot %d failed, it is set aside: %s", slot, reason)
         # Advance the time last: while transitions are held, and until the tick after that, no node ages.
-        holds = held is not None or expiry.silence.hold is not None
-        jump = self._attended.tick(attending=not holds and self._store_reachable())
+        attends = expiry.attend(now) and held is None
+        jump = self._attended.tick(attending=attends and self._store_reachable())
         if jump is not None:
             log.warning("the wall clock jumped by %+.1f s; deadlines do not follow it", jump.jump_s)
         if expiry.silence.hold is not held:
             self._log_hold()
+        self._log_silence_of_all()
         self._submit_probes(now)
         self._directory.nodes.transitions.report()
         self._log_bytes()
@@ -119,6 +122,20 @@ class Scheduler(PeriodicTask):
             log.warning("mass silence: transitions are held: %s", hold.reason)
         else:
             log.warning("mass silence: the hold has ended; held transitions go on at a bounded pace")
+
+    def _log_silence_of_all(self) -> None:
+        attendance = self._directory.expiry.attendance
+        former, self._unheard = self._unheard, attendance.hold
+        if attendance.hold is former:
+            return
+        if attendance.hold is not None:
+            log.warning("nobody is heard, so attended time stands still: %s", attendance.hold.reason)
+        elif attendance.released:
+            log.warning(
+                "attended time goes on although nobody is heard: after 180 days, or on an operator's word"
+            )
+        else:
+            log.warning("attended time goes on: a node was heard")
 
     def _log_bytes(self) -> None:
         """Log once that the records of nodes reach their limit, and once that there is room again."""

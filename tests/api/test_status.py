@@ -92,6 +92,26 @@ def test_the_figures_explain_a_hold_for_mass_silence() -> None:
     assert told["waiting"] > 0
 
 
+def test_the_figures_list_all_holds() -> None:
+    world = World()
+    told = world.call("GET", "/stats").document["empathy"]["holds"]
+    assert told == []
+    world.register()
+    for _ in range(2):
+        world.directory.expiry.attend(world.now())
+        world.clock.advance(30 * DAY_S)
+    world.directory.expiry.attend(world.now())
+    (hold,) = world.call("GET", "/stats").document["empathy"]["holds"]
+    assert (hold["kind"], hold["group"]) == ("onset", "all")
+    assert hold["reason"].startswith("none of 1 active nodes was heard for ")
+    world.directory.expiry.release_hold(world.now())
+    for number in range(300):
+        world.register(node_id=f"n{number}")
+    world.wait(181 * DAY_S)
+    (hold,) = world.call("GET", "/stats").document["empathy"]["holds"]
+    assert (hold["kind"], hold["since"]) == ("transitions", "2027-09-13T08:00:00.000Z")
+
+
 def test_a_running_process_is_live() -> None:
     world = World()
     world.store_state = StoreState.DETACHED

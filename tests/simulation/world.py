@@ -154,8 +154,12 @@ class World:
             more = self.scheduler.tick()
             self.model.attended_s = now.attended_s
             self.ticked_monotonic_s = now.monotonic_s
-            self.model.attending = self.store_reachable and held is None and silence.hold is None
+            unheard = self.directory.expiry.attendance.hold
+            self.model.attending = (
+                self.store_reachable and held is None and silence.hold is None and unheard is None
+            )
             self._judge_hold(now)
+            self._judge_silence_of_all(now)
             if self.releasing:
                 # After a hold the count begins anew.
                 self.model.silent_s.clear()
@@ -177,6 +181,13 @@ class World:
             assert recent + 1 > options.share * nodes, "held although few fell silent"
             assert recent + 1 >= options.nodes_min, "held although few fell silent"
         assert now.monotonic_s - self.held_since_s <= options.hold_s_max + 2 * self.longest_step_s()
+
+    def _judge_silence_of_all(self, now: Now) -> None:
+        silence_s = now.attended_s - max(
+            (node.last_seen_s for node in self.model.nodes.values()), default=0.0
+        )
+        if self.directory.expiry.attendance.hold is not None:
+            assert silence_s >= self.options.silence.all_silent_s > 0, "time stands although a node was heard"
 
     def longest_step_s(self) -> float:
         """Return the longest time between two ticks when nothing is suspended."""

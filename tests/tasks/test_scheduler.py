@@ -193,6 +193,36 @@ def test_mass_silence_is_logged_and_stops_time_at_once(caplog: pytest.LogCapture
     assert run.attended.now().attended_s > before
 
 
+@pytest.mark.parametrize("way", ["heartbeat", "registration", "operator"])
+def test_time_stands_still_while_nobody_is_heard(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    run = Run(life=lifecycle_options(), silence=mass_silence_options(all_silent_s=20.0))
+    run.register("a", "b")
+    attendance = run.directory.expiry.attendance
+    attendance.usual_gap_s = 0.5
+    run.seconds(19)
+    # No sign of life.
+    run.directory.forget("b", run.attended.now())
+    assert attendance.hold is None
+    run.seconds(3)
+    assert caplog.text.count("nobody is heard, so attended time stands still: none of 1 active") == 1
+    before = run.attended.now().attended_s
+    run.seconds(1_000)
+    assert run.attended.now().attended_s == before
+    assert run.scheduler.pause_s() == 1.0
+    match way:
+        case "heartbeat":
+            run.directory.heartbeat(0, run.attended.now())
+        case "registration":
+            run.register("c")
+        case _:
+            assert run.directory.expiry.release_hold(run.attended.now())
+            assert not run.directory.expiry.release_hold(run.attended.now())
+    run.seconds(11)
+    assert run.attended.now().attended_s == before + 10
+    reason = " although nobody is heard" if way == "operator" else ": a node was heard"
+    assert caplog.text.count(f"attended time goes on{reason}") == 1
+
+
 def test_each_node_that_is_set_aside_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     run = Run()
     run.register("a", "b", "c")

@@ -28,7 +28,8 @@ from ..lifecycle import (
 from ..nodes import Nodes
 from ..state.node import HELD, LEFT, PROVEN, Profile
 from ..state.registry import Registry
-from .mass_silence import MassSilence
+from .attendance import Attendance
+from .mass_silence import MassSilence, MassSilenceOptions
 
 # A probe without an answer after this time counts as unanswered, whatever became of it.
 PROBE_ANSWER_S: Final = 60.0
@@ -61,10 +62,11 @@ class ProbeRequest(NamedTuple):
 class Expiry:
     """Handler of deadlines that have come, in bounded pieces. With `probing`, it probes before it acts."""
 
-    def __init__(self, nodes: Nodes, silence: MassSilence, *, probing: bool) -> None:
+    def __init__(self, nodes: Nodes, silence: MassSilenceOptions, *, probing: bool) -> None:
         self._nodes = nodes
         self._probing = probing
-        self.silence = silence
+        self.silence = MassSilence(silence)
+        self.attendance = Attendance(silence.all_silent_s)
         self.probe_requests: deque[ProbeRequest] = deque()
         # Due slots whose probe is under way, with the id of the node, and those whose probe was postponed.
         self.asked: dict[int, str] = {}
@@ -175,11 +177,19 @@ class Expiry:
         self._nodes.deadlines.arm(slot, self._nodes.deadline_s(slot))
 
     def release_hold(self, now: Now) -> bool:
-        """End a hold on an operator's word. Return whether there was one."""
-        if self.silence.hold is None:
-            return False
-        self.silence.release(now.attended_s)
-        return True
+        """End all holds on an operator's word. Return whether there was one."""
+        released = self.attendance.release()
+        if self.silence.hold is not None:
+            self.silence.release(now.attended_s)
+            released = True
+        return released
+
+    def attend(self, now: Now) -> bool:
+        """Return whether attended time may go on: no hold keeps transitions, and nodes are heard at all."""
+        nodes = self._nodes
+        active = nodes.registry.state_counts[State.ACTIVE]
+        self.attendance.look(heard=nodes.changes.heard.is_news(), active=active, now=now)
+        return self.silence.hold is None and self.attendance.hold is None
 
     def _next_due(self, now: Now, limit: int, *, blocked: bool) -> tuple[list[int], int]:
         """Return the next slots to look at, and how many entries were taken for them, up to `limit`.

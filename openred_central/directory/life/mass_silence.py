@@ -35,12 +35,13 @@ class MassSilenceOptions(NamedTuple):
     """Limits of the silence that is believed, and of a hold.
 
     `share` is the believed share of the registry (1 and more never holds), but never less than `nodes_min`
-    nodes. A hold lasts at most `hold_s_max` seconds.
+    nodes. A hold lasts at most `hold_s_max` seconds. `all_silent_s` is as in `Attendance`.
     """
 
     share: float
     nodes_min: int
     hold_s_max: float
+    all_silent_s: float
 
 
 class Hold(NamedTuple):

@@ -20,6 +20,9 @@ SLOT_BYTES: Final = 20
 RUN_PAGES: Final = 16
 # The `last_seen_s` of a slot without a node.
 NO_SIGN_S: Final = -1.0
+# Marks of a page that gathers.
+HEARD: Final = 1
+NOTED: Final = 2
 
 
 class PageRun(NamedTuple):
@@ -88,18 +91,21 @@ class HeardPages:
     """Pages on which a node was heard, or ceased to be.
 
     They gather until a flush makes them due, and are then taken: so a page is stored once a flush, however
-    often its nodes are heard. `marks` has a 1 for each page that gathers, and room for every page in use. The
-    heartbeat path (`Directory.hear`) writes it, instead of calling `add`.
+    often its nodes are heard. `marks` has room for every page in use, and for each page that gathers `HEARD`,
+    or `NOTED` without a sign of life since `is_news` was asked. The heartbeat path (`Directory.hear`) writes
+    it, instead of calling `add`.
     """
 
     def __init__(self) -> None:
         self.marks = bytearray()
+        # True after a sign of life since `is_news` that `marks` does not show.
+        self.unmarked_news = False
         self._due = bytearray()
         # Pages are taken from here on, round and round: a slow store or a page that waits holds up no other.
         self._next = 0
 
     def __len__(self) -> int:
-        return self.marks.count(1) + self.due
+        return len(self.marks) - self.marks.count(0) + self.due
 
     @property
     def due(self) -> int:
@@ -114,9 +120,21 @@ class HeardPages:
                 marks.extend(bytes(pages - len(marks)))
 
     def add(self, slot: int) -> None:
-        """Add the page of `slot`."""
+        """Add the page of `slot`, whose node was heard."""
         self.make_room(slot + 1)
-        self.marks[slot // PAGE_SLOTS] = 1
+        self.marks[slot // PAGE_SLOTS] = HEARD
+
+    def add_freed(self, slot: int) -> None:
+        """Add the page of `slot`, whose node is no more."""
+        self.make_room(slot + 1)
+        self.marks[slot // PAGE_SLOTS] = self.marks[slot // PAGE_SLOTS] or NOTED
+
+    def is_news(self) -> bool:
+        """Return whether any node was heard since the last call."""
+        found, self.unmarked_news = self.unmarked_news or HEARD in self.marks, False
+        if found:
+            self.marks[:] = self.marks.replace(bytes([HEARD]), bytes([NOTED]))
+        return found
 
     def put_back(self, pages: Iterable[int]) -> None:
         """Make `pages` due, also those that were taken before."""
@@ -125,6 +143,7 @@ class HeardPages:
 
     def flush(self) -> None:
         """Make all pages due."""
+        self.unmarked_news |= HEARD in self.marks
         self.put_back(compress(count(), self.marks))
         self.marks[:] = bytes(len(self.marks))
 

@@ -132,3 +132,22 @@ def test_the_heartbeat_path_keeps_what_it_was_given() -> None:
         assert heard.take(1) == [range(3, 4)]
     assert heard.marks is marks
     assert len(marks) == 4
+
+
+def test_each_sign_of_life_is_news_once_and_freed_slots_are_none() -> None:
+    heard = HeardPages()
+    assert not heard.is_news()
+    heard.add_freed(0)
+    assert not heard.is_news()
+    heard.add(1)
+    assert (heard.is_news(), heard.is_news()) == (True, False)
+    assert len(heard) == 1, "the page still gathers"
+    heard.marks[0] = 1
+    heard.add_freed(0)
+    heard.flush()
+    assert (heard.is_news(), heard.is_news()) == (True, False), "also what was flushed since"
+    heard.add(PAGE_SLOTS)
+    assert heard.is_news()
+    heard.flush()
+    assert not heard.is_news()
+    assert heard.take(9) == [range(2)]
