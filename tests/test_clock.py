@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import runpy
+import time
 
 import pytest
 
+from openred_central import clock as clock_module
 from openred_central.clock import CLOCK_JUMPS_KEPT, AttendedTime, SystemClock
 from tests.support.clock import VirtualClock
 
@@ -17,6 +20,13 @@ def test_clocks_give_seconds_and_the_monotonic_one_never_goes_back() -> None:
     assert clock.wall_s() > 1_700_000_000
     readings = [clock.monotonic_s() for _ in range(100)]
     assert readings == sorted(readings)
+
+
+def test_wall_clock_counts_suspends_where_no_other_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SystemClock().elapsed_s() >= SystemClock().monotonic_s() - 1
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
+    elsewhere = runpy.run_path(clock_module.__file__)
+    assert elsewhere["SystemClock"]().elapsed_s() == pytest.approx(time.time(), abs=60)
 
 
 def test_a_virtual_clock_moves_only_by_calls() -> None:

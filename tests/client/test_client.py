@@ -361,6 +361,30 @@ async def test_heartbeat_follows_a_suspend_at_once() -> None:
     assert heard_s[1] == max(suspended_at_s + 9 * 3_600 + 60, heard_s[0] + 86_400)
 
 
+@given(st.floats(70, 3_000), st.floats(3_600, 100 * 3_600))
+async def test_heartbeat_missed_in_a_suspend_comes_within_a_slice_of_its_end(
+    awake_s: float, suspended_s: float
+) -> None:
+    heard_s, asleep = list[float](), list[float]()
+
+    def answer(asked: Asked) -> Told:
+        heard_s.append(server.clock.elapsed_s())
+        return 200, {"heartbeat_advice_s": 3_600}
+
+    def suspend() -> None:
+        if not asleep and server.clock.elapsed_s() >= heard_s[0] + awake_s:
+            asleep.append(server.clock.elapsed_s())
+            server.clock.suspend(suspended_s)
+
+    server = FakeServer(answer)
+    with pytest.raises(Stopped):
+        await lasting(server, pauses=200, before_sleep=suspend).keep_alive()
+    woken_s = asleep[0] + suspended_s
+    assert woken_s <= heard_s[1] <= woken_s + 60
+    # The next one is on time again.
+    assert heard_s[2] == pytest.approx(heard_s[1] + 3_600, abs=0.001)
+
+
 async def test_no_heartbeat_waits_longer_because_the_clock_is_set_back() -> None:
     server = FakeServer(lambda _: (200, {"heartbeat_advice_s": 600}))
     with pytest.raises(Stopped):
