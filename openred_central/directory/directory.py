@@ -6,7 +6,7 @@ nothing interleaves and there are no locks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ from .registration import (
     repeats_absence,
 )
 from .saving import Saving
+from .state.kept import UNUSABLE
 from .state.node import (
     DISCOVERABLE,
     GENERATION_BASE_MAX,
@@ -119,12 +120,29 @@ class Directory:
         self._crowding = Crowding(self.nodes.registry, options.nodes_max, options.bytes_max)
         # Number of new nodes and longer records that were refused because of `bytes_max`.
         self.bytes_refusals = 0
+        # Functions that take the kept values of a store, by the part of their names before the first "/".
+        self.keepers: dict[str, Callable[[str, bytes], None]] = {}
         self._random = random
         # Differs in each run, so that no generation is used again after a crash or from an older snapshot.
         self._generation_base = int(random() * GENERATION_BASE_MAX)
 
     def __len__(self) -> int:
         return len(self.nodes.registry)
+
+    def restore_kept(self, rows: Iterable[tuple[str, bytes]]) -> list[str]:
+        """Take back the values that a store keeps, by name, after everything else.
+
+        Values of unknown names are left alone. Return a line for each value that cannot be used.
+        """
+        faults = []
+        for name, value in rows:
+            restore = self.keepers.get(name.partition("/")[0])
+            try:
+                if restore is not None:
+                    restore(name, value)
+            except UNUSABLE as error:
+                faults.append(f"{name!r} of {counted(len(value), 'byte')}: {type(error).__name__}: {error}")
+        return faults
 
     def register(
         self, registration: Registration, *, proved: bool, now: Now, signed: bool = False

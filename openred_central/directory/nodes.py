@@ -22,10 +22,12 @@ from .lifecycle import (
     deadline_s,
     next_state,
 )
+from .octaves import code_of
 from .soundness import FREE_SLOTS_MIN, Unserved
 from .state.changes import PendingChanges
 from .state.deadlines import Deadlines
 from .state.fills import Fills
+from .state.kept import Kept
 from .state.node import (
     DISCOVERABLE,
     HELD,
@@ -101,6 +103,7 @@ class Nodes:
         self.unserved: list[Unserved] = []
         self._reserved: set[str] = set()
         self.changes = PendingChanges()
+        self.kept = Kept()
         # Where other processes send signs of life (see `merging`): which slots were filled lately.
         self.fills: Fills | None = None
         self.revision = 0
@@ -219,6 +222,16 @@ class Nodes:
         if self.deadlines.armed_s(slot) is not None:
             self.deadlines.arm(slot, self.deadline_s(slot))
         return self.changes.note(slot)
+
+    def raise_longest(self, slot: int, absence_s: float) -> None:
+        """Note that the node in `slot` came back after an absence of `absence_s`, in attended seconds.
+
+        A shorter one than before changes nothing. Deadlines only become later, so none is armed anew.
+        """
+        longest = code_of(absence_s)
+        if longest > self.registry.longest[slot]:
+            self.registry.set_longest(slot, longest, self.next_revision())
+            self.changes.note(slot)
 
     def enter(self, slot: int, event: Event, *, at: float, at_s: float) -> State:
         """Let `event` happen to a node at wall time `at` and attended `at_s`. Return the new state.

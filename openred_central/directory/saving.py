@@ -12,6 +12,7 @@ from .nodes import Nodes
 from .soundness import Screen, Unserved
 from .state.changes import Batch, Vitals
 from .state.columns import RecordColumns
+from .state.kept import ENTRIES_PER_BATCH
 from .state.node import Record, Tombstone
 from .state.pages import PageRun
 
@@ -39,8 +40,8 @@ class Saving:
 
     @property
     def pending(self) -> int:
-        """Number of records, tombstones and pages of signs of life that wait to be stored."""
-        return len(self._nodes.changes)
+        """Number of records, tombstones, pages of signs of life and kept values that wait to be stored."""
+        return len(self._nodes.changes) + len(self._nodes.kept)
 
     @property
     def due(self) -> int:
@@ -58,24 +59,26 @@ class Saving:
     ) -> Batch | None:
         """Remove and return up to `limit` pending changes; None if there is nothing to save.
 
-        Only a `flush` takes what was heard since the last one. A batch without changes but with new vitals
-        comes once a minute, and always when `closing`.
+        Only a `flush` takes kept values, and what was heard since the last one. A batch without changes but
+        with new vitals comes once a minute, and always when `closing`.
         """
         changes = self._nodes.changes
         taken_s = self._vitals_taken_s
         recent = taken_s is not None and now.attended_s - taken_s < VITALS_INTERVAL_S
         if flush:
             changes.heard.flush()
-        if not self.due and recent and not closing:
+        if not self.due and recent and not closing and not (flush and self._nodes.kept):
             return None
         self._vitals_taken_s = now.attended_s
         self._in_flight = changes.take(limit)
         try:
-            return self._batch(limit, now)
+            batch = self._batch(limit, now)
+            return batch._replace(kept=self._nodes.kept.take(ENTRIES_PER_BATCH if flush else 0))
         except BaseException:
             # Memory may have run out, for example. Without this the changes would never be saved.
             changes.put_back(self._in_flight)
             changes.heard.put_back(range(len(changes.heard.marks)))
+            self._nodes.kept.put_back()
             raise
 
     def _batch(self, limit: int, now: Now) -> Batch:
@@ -126,6 +129,7 @@ class Saving:
         self._nodes.changes.put_back(self._in_flight)
         for run in batch.pages:
             self._nodes.changes.heard.put_back(run.numbers)
+        self._nodes.kept.put_back()
 
     def restore_vitals(self, vitals: Vitals) -> None:
         """Restore the state of the directory itself. To be called first."""

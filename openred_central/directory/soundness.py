@@ -17,6 +17,7 @@ import orjson
 from ..encoding import ED25519_KEY_BYTES, spki_of
 from ..limits.origins import PORT_MAX
 from .lifecycle import LIVE_STATES, WIRE_NAMES
+from .octaves import CODE_MAX
 from .state.columns import RecordColumns
 from .state.node import KEYED, decode_history
 
@@ -34,7 +35,7 @@ SLOT_MAX = (1 << 32) - 1
 # Free slots that are allowed below the last row, however small the directory is by its settings.
 FREE_SLOTS_MIN = 1 << 20
 
-_INTEGERS = ("slot", "state", "flags", "revision", "generation")
+_INTEGERS = ("slot", "state", "flags", "revision", "generation", "longest")
 _FLOATS = (
     *("registered_at", "last_seen_at", "last_seen_s", "since_s", "usual_gap_s"),
     *("away_from_s", "away_until_s"),
@@ -158,6 +159,8 @@ def are_sound(columns: RecordColumns, latest_s: float) -> bool:
     for times in (columns.away_from_s, columns.away_until_s):
         if times.count(0.0) < rows and not _are_times(times):
             return False
+    # A value that does not fit into a byte raises here.
+    bytes(columns.longest)
     if columns.generation.count(0) < rows and max(array("Q", columns.generation)) > COUNTER_MAX:
         return False
     return (
@@ -367,6 +370,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("flags", 0, 255),
     ("revision", 0, (1 << 63) - 1),
     ("generation", 0, COUNTER_MAX),
+    ("longest", 0, CODE_MAX),
     ("registered_at", -TIME_S_MAX, TIME_S_MAX),
     ("last_seen_at", -TIME_S_MAX, TIME_S_MAX),
     ("last_seen_s", 0.0, TIME_S_MAX),

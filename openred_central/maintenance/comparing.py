@@ -23,6 +23,7 @@ ACKNOWLEDGED = (
     "registered_at",
     "away_from_s",
     "away_until_s",
+    "longest",
 )
 SHOWN_CHARACTERS_MAX = 120
 # The registry keeps the usual gap as a 32-bit float.
@@ -78,6 +79,8 @@ def older_record(then: Record, now: Record, shards: int) -> Difference | None:
     changed = next((name for name in ACKNOWLEDGED if getattr(then, name) != getattr(now, name)), None)
     if now.revision < then.revision:
         return differ("revision", True, "a revision never goes back")
+    if now.longest < then.longest and now.registered_at == then.registered_at:
+        return differ("longest", True, "it never becomes less while the node lives")
     if changed is not None:
         if now.revision == then.revision:
             return differ(changed, True, f"both have revision {now.revision}, so they must be equal")

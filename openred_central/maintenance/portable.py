@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ..directory.lifecycle import LIVE_STATES, STATE_BY_WIRE_NAME, State
+from ..directory.octaves import CODE_MAX
 from ..directory.state.changes import Vitals
 from ..directory.state.columns import DIGEST_MASK, record_digest
 from ..directory.state.node import (
@@ -260,6 +261,7 @@ def _node(record: Record) -> dict[str, Any]:
         "observed": bool(record.flags & OBSERVED),
         "generation": record.generation,
         "next_key": record.next_key,
+        "longest": record.longest,
     }
     return {
         **{name: value for name, value in written_where_set.items() if value},
@@ -332,6 +334,7 @@ def _read_node(fields: LineFields, slot: int) -> Record:
         history=";".join(map(_read_transition, fields.objects("history"))),
         generation=fields.whole("generation") if fields.has("generation") else 0,
         next_key=fields.text("next_key") if fields.has("next_key") else "",
+        longest=fields.whole("longest", CODE_MAX) if fields.has("longest") else 0,
     )
     if record.flags & KEYED:
         try:

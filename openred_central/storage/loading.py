@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import struct
@@ -18,6 +19,8 @@ from ..errors import InternalBug
 from ..security.tokens.revocations import find_fault, is_token_id
 from .sqlite.sqlite import SqliteStore
 from .store import DamageError, MemoryStore, Store, StoreError
+
+log = logging.getLogger("openred.storage")
 
 MEMORY = "memory:"
 # The secret with the revocations of exports and of databases of earlier versions.
@@ -97,6 +100,9 @@ def load(directory: Directory, store: Store, clock: Clock, *, tick_s: float) -> 
                 raise DamageError(f"{store.location} does not fit together: {problems[0]}")
         except MISFITS as error:
             raise DamageError(f"{store.location} cannot be loaded: {error}") from error
+    # None of it is needed: what cannot be used is learned anew.
+    for fault in directory.restore_kept(store.load_kept("")):
+        log.warning("left out what %s keeps as %s", store.location, fault)
     store.leave_alone(row.slot for row in directory.nodes.unserved)
     return attended
 

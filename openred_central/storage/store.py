@@ -76,6 +76,12 @@ class Store(Protocol):
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
         """Yield all tombstones, oldest first, in lists of at most `rows_max`."""
 
+    def load_kept(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Yield all names that begin with `prefix`, in their order, and their values in `Batch.kept`.
+
+        One that cannot be read is logged and left out.
+        """
+
     def leave_alone(self, slots: Iterable[int]) -> None:
         """Change nothing that is stored for `slots`: neither their rows nor their signs of life."""
 
@@ -95,7 +101,8 @@ class Store(Protocol):
         """Make a batch durable, as a whole or not at all.
 
         Removals come first: a slot that is both freed and in `records` holds the record afterwards, a
-        tombstone that is both lifted and put up stands. Raises `RowsRefused` too.
+        tombstone that is both lifted and put up stands. Names in `Batch.kept` come once. Raises `RowsRefused`
+        too.
         """
 
     def find_loss(self) -> str | None:
@@ -150,6 +157,9 @@ class MemoryStore:
         return iter(())
 
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
+        return iter(())
+
+    def load_kept(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         return iter(())
 
     def leave_alone(self, slots: Iterable[int]) -> None: ...

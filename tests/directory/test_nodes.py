@@ -13,10 +13,12 @@ from openred_central.directory.lifecycle import (
     State,
 )
 from openred_central.directory.nodes import Transitions
+from openred_central.directory.octaves import seconds_of
 from openred_central.directory.state.node import HELD, LEFT, Transition, decode_history, hash_id
 from openred_central.errors import InternalBug
 from tests.support.building import (
     EPOCH_S,
+    DictStore,
     at,
     beat,
     expect_consistent,
@@ -24,6 +26,8 @@ from tests.support.building import (
     record,
     record_of,
     register,
+    restarted,
+    save_all,
     state_of,
 )
 from tests.support.options import lifecycle_options
@@ -39,6 +43,26 @@ def test_a_new_node_is_indexed_armed_noted_and_announced() -> None:
     assert nodes.transitions.take() == [
         Transition(EPOCH_S + 5.0, 5.0, "a", State.ABSENT, State.ACTIVE, "registered")
     ]
+
+
+def test_the_longest_absence_only_grows() -> None:
+    directory, store = make_directory(), DictStore()
+    nodes = directory.nodes
+    slot = register(directory, "a", at(0.0))
+    save_all(directory, store, at(1.0))
+    revision = record_of(directory, "a").revision
+    nodes.raise_longest(slot, 86_400.0)
+    raised = record_of(directory, "a")
+    assert seconds_of(raised.longest) >= 86_400.0
+    assert raised.revision == nodes.revision == revision + 1
+    nodes.raise_longest(slot, 3_600.0)
+    nodes.raise_longest(slot, 86_400.0)
+    assert record_of(directory, "a") == raised
+    save_all(directory, store, at(2.0))
+    assert record_of(restarted(store), "a") == raised
+    expect_consistent(directory, at(2.0))
+    directory.forget("a", at(3.0))
+    assert nodes.registry.longest[slot] == 0
 
 
 def test_every_transition_is_counted_even_if_not_reported() -> None:

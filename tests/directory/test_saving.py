@@ -12,6 +12,7 @@ from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import State
 from openred_central.directory.saving import PAGE_ROWS, VITALS_INTERVAL_S
 from openred_central.directory.state.changes import Batch, Vitals
+from openred_central.directory.state.kept import ENTRIES_PER_BATCH
 from openred_central.directory.state.node import Record, Tombstone, decode_history, hash_id
 from openred_central.directory.state.pages import PAGE_SLOTS
 from openred_central.errors import CallerError
@@ -350,6 +351,37 @@ def test_changes_stay_pending_if_the_batch_fails(monkeypatch: pytest.MonkeyPatch
     save_all(directory, store, at(3.0))
     assert [kept.node_id for kept in store.records.values()] == ["a"]
     assert list(store.tombstones) == [hash_id("b")]
+
+
+def test_kept_values_come_with_flushes_and_all_of_them_when_closing() -> None:
+    directory, store = make_directory(), DictStore()
+    kept = directory.nodes.kept
+    save_all(directory, store, at(0.0))
+    for number in range(3 * ENTRIES_PER_BATCH):
+        kept.note(f"{number}", lambda: b"value")
+    assert directory.saving.take_changes(10, at(1.0), flush=False) is None
+    register(directory, "a", at(1.0))
+    hurried = directory.saving.take_changes(10, at(1.0), flush=False)
+    assert hurried is not None
+    assert (len(hurried.records), hurried.kept) == (1, [])
+    flushed = taken(directory, at(1.0))
+    assert len(flushed.kept) == flushed.rows == ENTRIES_PER_BATCH
+    store.commit(flushed)
+    while directory.saving.pending:
+        batch = directory.saving.take_changes(10, at(1.0), closing=True)
+        assert batch is not None
+        store.commit(batch)
+    assert len(store.kept) == 3 * ENTRIES_PER_BATCH
+
+
+def test_kept_values_that_were_not_saved_come_again() -> None:
+    directory, values = make_directory(), iter([b"then", b"now"])
+    directory.nodes.kept.note("name", lambda: next(values))
+    batch = taken(directory, at(0.0))
+    assert batch.kept == [("name", b"then")]
+    directory.saving.put_back(batch)
+    assert directory.saving.pending == 1
+    assert taken(directory, at(0.0)).kept == [("name", b"now")]
 
 
 def told(batch: Batch) -> dict[int, float]:

@@ -55,6 +55,7 @@ RECORDS = st.builds(
     history=st.lists(TRANSITIONS.map(",".join), max_size=16).map(";".join),
     generation=st.integers(0, 1 << 62),
     next_key=st.sampled_from(["", "k" * 43]),
+    longest=st.integers(0, 255),
 )
 TOMBSTONES = st.builds(
     Tombstone,

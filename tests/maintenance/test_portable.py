@@ -96,6 +96,7 @@ RECORDS = st.builds(
     history=st.lists(TRANSITIONS, max_size=20).map(history_of),
     generation=WHOLES,
     next_key=TEXTS,
+    longest=st.integers(0, 255),
 )
 TOMBSTONES = st.builds(
     Tombstone,
@@ -121,6 +122,11 @@ def test_every_item_comes_back_as_it_was(item: Record | Tombstone | Secret | Vit
 def test_a_hold_is_exported_only_if_set() -> None:
     assert orjson.loads(encode(record(3, flags=DISCOVERABLE | HELD)))["held"] is True
     assert "held" not in orjson.loads(encode(record(3, flags=DISCOVERABLE)))
+
+
+def test_the_longest_absence_is_exported_only_if_there_was_one() -> None:
+    assert orjson.loads(encode(record(3, longest=9)))["longest"] == 9
+    assert "longest" not in orjson.loads(encode(record(3)))
 
 
 def test_a_node_is_exported_by_names() -> None:
@@ -214,6 +220,7 @@ NODE = orjson.loads(encode(record(1, history="1.000,active,coma,left")))
         ({"state": []}, r"node state is \[\]"),
         ({"keyed": True}, "node profile.public_key is not the text of a key: not base64"),
         ({"held": 1}, "node held is 1, allowed is true or false"),
+        ({"longest": 256}, "node longest is 256, allowed is a whole number from 0 to 255"),
         ({"left": 1}, "node left is 1, allowed is true or false"),
         ({"registered_at": "1"}, "node registered_at is '1', allowed is a number"),
         ({"registered_at": 1e308}, "node registered_at is 1e.308, allowed is a number up to 1e.12"),

@@ -55,7 +55,7 @@ def exported_by(store: SqliteStore, created_at: float) -> list[dict[str, Any]]:
 def test_a_released_database_opens_with_every_row(version: int, tmp_path: Path) -> None:
     path = build_released(version, tmp_path / "openred.db")
     nodes, tombstones, secrets = rows(path, "node"), rows(path, "tombstone"), rows(path, "secret")
-    heard_in = {1: None, 6: "seen"}.get(version, "journal")
+    heard_in = {1: None, 6: "seen", 7: "seen"}.get(version, "journal")
     heard = {"last_seen_at", "last_seen_s", "usual_gap_s"} if heard_in and rows(path, heard_in) else set()
     with opened(path) as store:
         found = [row._asdict() | {"profile": row.profile.decode()} for row in records_of(store)]

@@ -66,6 +66,7 @@ def test_an_empty_store_is_an_empty_directory() -> None:
         {"state": -1},
         {"flags": 256},
         {"revision": -1},
+        {"longest": 256},
         {"last_seen_s": 12.6},
         {"last_seen_s": 1e300},
         {"since_s": 1e300, "state": 3},
@@ -201,6 +202,54 @@ def test_any_row_is_served_or_left_out(template: Path, column: str, value: objec
             save(world, store)
         after = rows_of(path)
         assert [row for row in after if row[0] in unserved] == [row for row in before if row[0] in unserved]
+
+
+@given(VALUES, VALUES)
+def test_any_kept_value_is_taken_or_left_out(template: Path, name: object, value: object) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, filled = Path(folder) / "openred.db", directory()
+        shutil.copyfile(template, path)
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            given_as = ["CAST(? AS TEXT)" if isinstance(one, bytes) else "?" for one in (name, value)]
+            connection.execute("INSERT INTO kept VALUES ('zz', CAST('sound' AS BLOB))")
+            try:
+                connection.execute(f"INSERT INTO kept VALUES ({', '.join(given_as)})", (name, value))
+            except (sqlite3.Error, OverflowError):
+                reject()
+        with opened(path) as store:
+            kept = dict(store.load_kept(""))
+            assert kept["zz"] == b"sound"
+            assert all(type(name) is str and type(value) is bytes for name, value in kept.items())
+            load(filled, store, VirtualClock(), tick_s=1.0)
+            assert len(filled) == 3
+
+
+def test_a_kept_value_that_cannot_be_used_is_logged_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, filled, taken = tmp_path / "openred.db", directory(), list[bytes]()
+
+    def take(name: str, value: bytes) -> None:
+        if value == b"damaged":
+            raise ValueError("it is damaged")
+        taken.append(value)
+
+    filled.keepers["shelf"] = take
+    with opened(path) as store:
+        rows = [("shelf/1", b"damaged"), ("shelf/2", b"sound"), ("shelf", b"too"), ("unknown/1", b"odd")]
+        store.commit(batch(kept=rows))
+        alter(
+            path,
+            "INSERT INTO kept VALUES ('shelf/3', zeroblob(65537))",
+            "INSERT INTO kept VALUES (CAST(x'73ff' AS TEXT), x'00')",
+        )
+        load(filled, store, VirtualClock(), tick_s=1.0)
+    assert taken == [b"too", b"sound"]
+    told = [entry.getMessage() for entry in caplog.records]
+    assert len(told) == 3
+    assert told[0] == f"left out b'shelf/3' of what {path} keeps: its value has 65537 bytes"
+    assert f"left out b's\\xff' of what {path} keeps: 'utf-8' codec can't decode" in told[1]
+    assert told[2] == f"left out what {path} keeps as 'shelf/1' of 7 bytes: ValueError: it is damaged"
 
 
 def expect_answers(world: World, method: str) -> None:

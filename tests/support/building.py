@@ -169,6 +169,7 @@ class DictStore(MemoryStore):
         self._slots: dict[str, int] = {}
         self._secrets: dict[str, bytes] = {}
         self._revocations: dict[str, float] = {}
+        self.kept: dict[str, bytes] = {}
         self.vitals: Vitals | None = None
         self.last_change = 0
 
@@ -184,6 +185,9 @@ class DictStore(MemoryStore):
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
         oldest_first = sorted(self.tombstones.values(), key=lambda stone: stone.died_s)
         return parts(oldest_first, rows_max)
+
+    def load_kept(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        return iter(sorted(item for item in self.kept.items() if item[0].startswith(prefix)))
 
     def load_secret(self, name: str) -> bytes | None:
         return self._secrets.get(name)
@@ -218,6 +222,11 @@ class DictStore(MemoryStore):
             self.tombstones[tombstone.id_hash] = tombstone
         for record in batch.records:
             assert hash_id(record.node_id) not in self.tombstones, f"{record.node_id} is alive and dead"
+        for name, value in batch.kept:
+            if value is None:
+                self.kept.pop(name, None)
+            else:
+                self.kept[name] = value
         self.vitals = batch.vitals
         self.last_change = max(self.last_change, batch.last_change)
 
@@ -229,6 +238,7 @@ class DictStore(MemoryStore):
         directory.saving.restore_records(self.load_columns(1_000))
         for tombstones in self.load_tombstones(1_000):
             directory.saving.restore_tombstones(tombstones)
+        assert directory.restore_kept(self.load_kept("")) == []
         return self.vitals.attended_s
 
 

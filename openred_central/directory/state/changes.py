@@ -42,7 +42,8 @@ class Batch(NamedTuple):
     `records` replace whatever their slots held; `freed_slots` hold nothing any more. `tombstones` are added
     and the tombstones of `lifted_id_hashes` removed. `vitals` replace the former ones. Every change numbered
     up to `last_change` is in this batch or in an earlier one. `pages` have the latest signs of life of the
-    records in their slots, as they are after this batch.
+    records in their slots, as they are after this batch. `kept` are values by name that replace the former
+    ones, or remove them if they are None.
     """
 
     records: list[Record]
@@ -52,6 +53,7 @@ class Batch(NamedTuple):
     vitals: Vitals
     last_change: int
     pages: Sequence[PageRun] = ()
+    kept: Sequence[tuple[str, bytes | None]] = ()
 
     @property
     def rows(self) -> int:
@@ -62,6 +64,7 @@ class Batch(NamedTuple):
             + len(self.tombstones)
             + len(self.lifted_id_hashes)
             + sum(len(run.numbers) for run in self.pages)
+            + len(self.kept)
         )
 
 

@@ -44,6 +44,7 @@ class RecordColumns(NamedTuple):
     history: Sequence[bytes]
     generation: Sequence[int]
     next_key: Sequence[bytes]
+    longest: Sequence[int]
 
 
 # Places of the text in a row. The profile stays as it is.
@@ -104,6 +105,8 @@ def record_digest(record: Record) -> int:
     parts = [record.node_id.encode(), record.services.encode(), record.region.encode(), record.profile]
     if record.generation or record.next_key:
         parts.append(b"%d,%b" % (record.generation, record.next_key.encode()))
+    if record.longest:
+        parts.append(b"%d" % record.longest)
     digest = hashlib.blake2b(b"\xff".join(parts) + b"\xff" + numbers, digest_size=8)
     return int.from_bytes(digest.digest(), "little")
 
@@ -121,6 +124,11 @@ def record_digests(columns: RecordColumns) -> Sequence[int]:
             for profile, generation, next_key in zip(
                 profiles, columns.generation, columns.next_key, strict=True
             )
+        ]
+    if any(columns.longest):
+        profiles = [
+            b"%b\xff%d" % (profile, longest) if longest else profile
+            for profile, longest in zip(profiles, columns.longest, strict=True)
         ]
     parts = zip(columns.node_id, columns.services, columns.region, profiles, numbers, strict=True)
     hashes = map(partial(hashlib.blake2b, digest_size=8), map(b"\xff".join, parts))

@@ -59,6 +59,9 @@ class Record(NamedTuple):
     name may hold tokens that are still valid, it begins with a number that no other life has. `next_key` is
     the id of the only key to which the node may change, even if the present key is lost; empty without such
     a commitment.
+
+    `longest` is the longest absence from which the node came back, as a code of `octaves`; 0 without any. It
+    never becomes less while the node lives.
     """
 
     slot: int
@@ -79,6 +82,7 @@ class Record(NamedTuple):
     history: str
     generation: int = 0
     next_key: str = ""
+    longest: int = 0
 
 
 def text_bytes(node_id: str, profile: bytes, history: str, next_key: str) -> int:

@@ -81,6 +81,7 @@ class Registry:
         self.usual_gap_s = array("f")
         self._revisions = array("Q")
         self.set_ids = array("I")
+        self.longest = array("B")
         # The columns of numbers in the order of `Record`, from its field `state` to `revision`.
         self._columns: tuple[array[Any], ...] = (
             *(self.states, self.flags, self.registered_at, self.last_seen_at),
@@ -206,6 +207,7 @@ class Registry:
             away_until_s,
             self.histories[slot],
             *self._key_changes.get(slot, (0, "")),
+            self.longest[slot],
         )
         return Record._make(values)
 
@@ -224,6 +226,7 @@ class Registry:
             *(repeat(0.0), repeat(0.0)),
             map(self.histories.__getitem__, slots),
             *(repeat(0), repeat("")),
+            map(self.longest.__getitem__, slots),
             strict=False,
         )
         records = list(map(tuple.__new__, repeat(Record), rows))
@@ -317,6 +320,7 @@ class Registry:
         for column, values in zip(self._columns, columns[2:10], strict=True):
             column.extend(spread(values, slots, first, 0))
         self.set_ids.extend(spread(set_ids, slots, first, 0))
+        self.longest.extend(spread(columns.longest, slots, first, 0))
         if any(columns.away_until_s) or any(columns.away_from_s):
             absences = zip(slots, columns.away_from_s, columns.away_until_s, strict=True)
             self.away.update(
@@ -373,7 +377,7 @@ class Registry:
         self.texts[slot] = b""
         self.histories[slot] = ""
         # Readers of a whole column see that the slot is free.
-        self.states[slot] = self.flags[slot] = 0
+        self.states[slot] = self.flags[slot] = self.longest[slot] = 0
         self._free.append(slot)
 
     def set_states(
@@ -403,6 +407,15 @@ class Registry:
         self._text_bytes += len(history) - len(self.histories[slot])
         self.histories[slot] = history
 
+    def set_longest(self, slot: int, longest: int, revision: int) -> None:
+        """Write the `Record.longest` of the node in `slot`, and the revision of this change."""
+        record = self.record(slot)
+        shard = shard_of(record.node_id, self.shards_count)
+        digest = record_digest(record._replace(longest=longest, revision=revision)) - record_digest(record)
+        self.shard_digests[shard] = (self.shard_digests[shard] + digest) & DIGEST_MASK
+        self.longest[slot] = longest
+        self._revisions[slot] = revision
+
     def _grow(self) -> None:
         self._append_empty()
         self._pass_barred()
@@ -416,7 +429,7 @@ class Registry:
     def _append_empty(self) -> None:
         self.texts.append(b"")
         self.histories.append("")
-        for column in (*self._columns, self.set_ids):
+        for column in (*self._columns, self.set_ids, self.longest):
             column.append(0)
 
     def _append(self, record: Record) -> None:
@@ -427,6 +440,7 @@ class Registry:
         for column, value in zip(self._columns, record[2:10], strict=True):
             column.append(value)
         self.set_ids.append(set_id)
+        self.longest.append(record.longest)
         self._pass_barred()
 
     def _write(self, record: Record) -> None:
@@ -442,6 +456,7 @@ class Registry:
         self.usual_gap_s[slot] = record.usual_gap_s
         self._revisions[slot] = record.revision
         self.set_ids[slot] = set_id
+        self.longest[slot] = record.longest
         self.histories[slot] = record.history
 
     def _enter(self, record: Record) -> int:

@@ -35,6 +35,11 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
             "(page INTEGER PRIMARY KEY, commit_number INTEGER NOT NULL, signs BLOB NOT NULL) STRICT"
         ),
     ),
+    # Each node has its longest absence, and the directory keeps what it learned.
+    6: (
+        "ALTER TABLE node ADD COLUMN longest INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE kept (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
+    ),
 }
 # A sign of life in a row of the journal, behind a byte with the version 1: slot, last_seen_at, last_seen_s,
 # usual_gap_s.

@@ -31,6 +31,7 @@ STATEMENT_ROWS = 64
 # The parameter arrives as bytes and becomes text inside SQLite, which saves two conversions here.
 _EACH = "json_each(CAST(? AS TEXT))"
 DELETE_RECORDS = f"DELETE FROM node WHERE slot IN (SELECT value FROM {_EACH})"
+DELETE_KEPT = f"DELETE FROM kept WHERE name IN (SELECT value FROM {_EACH})"
 DELETE_TOMBSTONES = f"DELETE FROM tombstone WHERE id_hash IN (SELECT value FROM {_EACH})"
 
 # A commit writes the page of the vitals, and a little of the tree above the rows.
@@ -92,6 +93,8 @@ def encode(batch: Batch, number: int) -> list[Statement]:
             *_deleting(DELETE_TOMBSTONES, batch.lifted_id_hashes),
             *_replacing(TOMBSTONE, batch, batch.tombstones, number),
             *_replacing_pages(batch.pages, number),
+            *_deleting(DELETE_KEPT, [name for name, value in batch.kept if value is None]),
+            *_replacing_kept([(name, value) for name, value in batch.kept if value is not None]),
         ]
     except (TypeError, ValueError, OverflowError):
         refuse_rows(batch)
@@ -136,6 +139,13 @@ def _replacing_pages(runs: Sequence[PageRun], number: int) -> Iterator[Statement
         yield Statement(sql, [*chain.from_iterable((page, number, row) for page, row in part)], 0)
 
 
+def _replacing_kept(kept: Sequence[tuple[str, bytes]]) -> Iterator[Statement]:
+    """Yield the statements that write values by their names."""
+    for part in _parts(kept):
+        sql = f"REPLACE INTO kept (name, value) VALUES {', '.join(['(?, ?)'] * len(part))}"
+        yield Statement(sql, [*chain.from_iterable(part)], sum(len(value) for _, value in part))
+
+
 def _parts(rows: Sequence[Value]) -> Iterator[Sequence[Value]]:
     """Yield `rows` in the parts for one statement each."""
     first = 0
@@ -154,7 +164,7 @@ def pages_written(batch: Batch, bytes_given: int) -> int:
     slots = chain((row.slot for row in batch.records), batch.freed_slots)
     leaves = {slot // RECORDS_PER_PAGE for slot in slots}
     scattered = len(batch.tombstones) + len(batch.lifted_id_hashes)
-    scattered += sum(len(run.numbers) for run in batch.pages)
+    scattered += sum(len(run.numbers) for run in batch.pages) + len(batch.kept)
     return PAGES_PER_COMMIT + scattered + max(len(leaves), bytes_given // PAGE_BYTES)
 
 

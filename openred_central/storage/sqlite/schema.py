@@ -11,7 +11,7 @@ from ..store import StoreError
 
 # "ORed" in ASCII, in the header of every file of ours (SQLite file format §1.3.16).
 APPLICATION_ID = 0x4F526564
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 PAGE_BYTES = 4_096
 # Records of usual size; larger ones are counted by their bytes.
@@ -46,7 +46,8 @@ CREATE TABLE node (
     history TEXT NOT NULL,
     commit_number INTEGER NOT NULL DEFAULT 0,
     generation INTEGER NOT NULL DEFAULT 0,
-    next_key TEXT NOT NULL DEFAULT ''
+    next_key TEXT NOT NULL DEFAULT '',
+    longest INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE tombstone (
     id_hash TEXT PRIMARY KEY,
@@ -66,6 +67,7 @@ CREATE TABLE vitals (
     commit_number INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE seen (page INTEGER PRIMARY KEY, commit_number INTEGER NOT NULL, signs BLOB NOT NULL) STRICT;
+CREATE TABLE kept (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE revocation (token_id TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ...directory.state.changes import Batch, Vitals
 from ...directory.state.columns import RecordColumns
+from ...directory.state.kept import VALUE_BYTES_MAX
 from ...directory.state.node import Record, Tombstone
 from ...directory.state.pages import PAGE_SLOTS
 from ..private_files import create_folder
@@ -38,6 +39,9 @@ log = logging.getLogger("openred.storage")
 # it wait longer, and a connection of its own gains nothing: the fsyncs of commits wait for its writes, too.
 WAL_BYTES_DUE = 2 * 1024 * 1024
 
+# Kept values that are read at once.
+KEPT_ROWS = 64
+
 SELECT_TOMBSTONES = f"SELECT {', '.join(Tombstone._fields)} FROM tombstone ORDER BY died_s, id_hash"
 SELECT_REVOCATIONS = "SELECT CAST(token_id AS BLOB), expires_at FROM revocation"
 REPLACE_REVOCATION = "REPLACE INTO revocation (token_id, expires_at) VALUES (?, ?)"
@@ -50,6 +54,12 @@ SELECT_RECORDS = (
     # A damaged row may have anything there.
     "coalesce(CAST(commit_number AS INTEGER), 0) "
     "FROM node WHERE slot >= ? ORDER BY slot LIMIT ?"
+)
+# A value that is too long becomes None.
+SELECT_KEPT = (
+    "SELECT CAST(name AS BLOB), CASE WHEN length(value) <= ? THEN CAST(value AS BLOB) END, length(value) "
+    "FROM kept "
+    "WHERE substr(name, 1, ?) = ? ORDER BY name"
 )
 SELECT_VITALS = f"SELECT {', '.join(Vitals._fields)} FROM vitals"
 REPLACE_VITALS = (
@@ -214,6 +224,21 @@ class SqliteStore:
             cursor = self._connection.execute(SELECT_TOMBSTONES)
             while rows := cursor.fetchmany(rows_max):
                 yield list(map(Tombstone._make, rows))
+
+    def load_kept(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Yield what is kept under names with `prefix`, by name; log and leave out what cannot be read."""
+        with self._reported("read"):
+            cursor = self._connection.execute(SELECT_KEPT, (VALUE_BYTES_MAX, len(prefix), prefix))
+            while rows := cursor.fetchmany(KEPT_ROWS):
+                for name, value, length in rows:
+                    try:
+                        if value is None:
+                            raise ValueError(f"its value has {length} bytes")
+                        read = name.decode()
+                    except ValueError as error:
+                        log.warning("left out %r of what %s keeps: %s", name, self._path, error)
+                        continue
+                    yield read, value
 
     def leave_alone(self, slots: Iterable[int]) -> None:
         self._left_alone = frozenset(slots)

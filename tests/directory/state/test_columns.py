@@ -17,6 +17,10 @@ from openred_central.directory.state.columns import (
 from openred_central.directory.state.node import DISCOVERABLE, LEFT, Record
 from tests.support.building import columns_of, record
 
+# Before records had their longest absence.
+FORMER_DIGEST = 5_683_101_322_284_296_211
+FORMER_DIGEST_WITH_KEYS = 10_535_864_213_933_395_820
+
 
 def test_the_columns_are_the_fields_of_a_record_in_their_order() -> None:
     assert RecordColumns._fields == Record._fields
@@ -55,10 +59,16 @@ def test_values_are_picked_in_the_order_of_the_slots() -> None:
         {"away_until_s": 5.0},
         {"generation": 1},
         {"next_key": "key"},
+        {"longest": 1},
     ],
 )
 def test_acknowledged_data_shows_in_the_digest(changed: dict[str, object]) -> None:
     assert record_digest(record(0, **changed)) != record_digest(record(0))
+
+
+def test_the_digest_of_a_node_without_an_absence_is_that_of_earlier_versions() -> None:
+    assert record_digest(record(0)) == FORMER_DIGEST
+    assert record_digest(record(0, generation=2, next_key="key")) == FORMER_DIGEST_WITH_KEYS
 
 
 def test_state_times_and_slot_do_not_show_in_the_digest() -> None:
@@ -68,6 +78,7 @@ def test_state_times_and_slot_do_not_show_in_the_digest() -> None:
 
 def test_the_digests_of_many_are_those_of_each() -> None:
     records = [record(0), record(1, "ü", away_until_s=5.0), record(2, services="", revision=2**63 - 1)]
-    rare = [record(3, generation=2), record(4, next_key="key")]
+    rare = [record(3, generation=2), record(4, next_key="key"), record(5, longest=8)]
+    rare.append(record(6, generation=2, longest=255))
     for many in (records, records + rare):
         assert list(record_digests(columns_of(many))) == list(map(record_digest, many))

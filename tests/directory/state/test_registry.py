@@ -222,6 +222,16 @@ def test_a_change_of_state_is_counted_and_kept() -> None:
     assert (registry.state_counts[State.ACTIVE], registry.state_counts[State.RETRY_2W]) == (0, 1)
 
 
+def test_the_longest_absence_shows_in_record_and_digest() -> None:
+    registry = Registry(4)
+    registry.insert(record(0))
+    registry.set_longest(0, 9, 12)
+    assert registry.record(0) == record(0, longest=9, revision=12)
+    assert registry.shard_digests == digests(registry)
+    registry.remove(0)
+    assert (registry.longest[0], registry.shard_digests) == (0, [0] * 4)
+
+
 def test_restored_records_are_what_inserted_ones_would_be(seed: int) -> None:
     chance = random.Random(seed)
     records = [
@@ -235,6 +245,7 @@ def test_restored_records_are_what_inserted_ones_would_be(seed: int) -> None:
             services=chance.choice(("", "chat", "chat,mail")),
             away_until_s=chance.choice((0.0, 9.5)),
             history=chance.choice(("", "1.000,active,coma,left")),
+            longest=chance.choice((0, 0, 9, 255)),
         )
         for slot in sorted(chance.sample(range(200), 120))
     ]
@@ -256,6 +267,7 @@ def test_restored_records_are_what_inserted_ones_would_be(seed: int) -> None:
     assert restored.shard_digests == inserted.shard_digests == digests(restored)
     assert restored.state_counts == inserted.state_counts
     assert restored.states == inserted.states
+    assert restored.longest == inserted.longest
     for one in records:
         assert restored.slot_of(one.node_id) == one.slot
         restored.remove(one.slot)
@@ -308,6 +320,7 @@ def test_many_records_are_those_of_each(seed: int) -> None:
                 history=f"{slot}",
                 generation=generation,
                 next_key=next_key,
+                longest=chance.choice((0, 9)),
             )
         )
     slots = chance.sample(range(60), 40)

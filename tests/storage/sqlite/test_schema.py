@@ -53,7 +53,9 @@ def test_the_columns_are_the_fields(table: str, fields: tuple[str, ...], tmp_pat
     create_database(tmp_path / "openred.db")
     with closing(sqlite3.connect(tmp_path / "openred.db")) as connection:
         columns = tuple(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
-        indexes = connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'").fetchall()
+        indexes = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?", (table,)
+        ).fetchall()
     numbered = {"commit_number"} if table == "node" else set()
     assert set(columns) == {*fields, *numbered}
     assert indexes == []

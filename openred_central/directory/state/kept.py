@@ -1,0 +1,77 @@
+"""Learned values on their way to the store, each under a name.
+
+A value is packed only when a batch takes it, so noting it again and again costs nothing. All of it can be
+learned anew: a value that cannot be packed is left out, and keeps no batch from being stored.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from ...errors import InternalBug
+
+# The most that one batch takes, so that records never wait long for it.
+ENTRIES_PER_BATCH: Final = 16
+BYTES_PER_BATCH: Final = 64 * 1024
+# No store reads a longer value.
+VALUE_BYTES_MAX: Final = BYTES_PER_BATCH
+# The errors that a damaged value, or what it is made of, may raise.
+UNUSABLE: Final = (
+    *(InternalBug, ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+    struct.error,
+)
+
+Pack = Callable[[], bytes | None]
+
+
+class Kept:
+    """Values to store, each under its name, oldest note first."""
+
+    def __init__(self) -> None:
+        self._noted: dict[str, Pack] = {}
+        # Those of the batch that is being saved.
+        self._in_flight: dict[str, Pack] = {}
+        # Names whose value could not be packed, with the error. Their stored values stay as they are.
+        self.set_aside: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        """Return how many values wait to be stored."""
+        return len(self._noted)
+
+    def note(self, name: str, pack: Pack) -> None:
+        """Note that the value under `name` changed.
+
+        `pack` returns the value when a batch takes it, of at most `VALUE_BYTES_MAX`, or None to remove it. It
+        replaces a former note, which keeps its place.
+        """
+        self._noted[name] = pack
+
+    def take(self, limit: int) -> list[tuple[str, bytes | None]]:
+        """Remove and return up to `limit` values for one batch, None for each that is to be removed."""
+        self._in_flight = {}
+        taken: list[tuple[str, bytes | None]] = []
+        left = BYTES_PER_BATCH
+        while self._noted and len(taken) < limit:
+            name, pack = next(iter(self._noted.items()))
+            try:
+                value = pack()
+                if not isinstance(value, bytes | None) or len(value or b"") > VALUE_BYTES_MAX:
+                    raise InternalBug(f"{name} is no value of at most {VALUE_BYTES_MAX} bytes")
+            except UNUSABLE as error:
+                self.set_aside[name] = f"{type(error).__name__}: {error}"
+                del self._noted[name]
+                continue
+            left -= len(value or b"")
+            if left < 0:
+                break
+            self._in_flight[name] = self._noted.pop(name)
+            self.set_aside.pop(name, None)
+            taken.append((name, value))
+        return taken
+
+    def put_back(self) -> None:
+        """Make the values of the last batch pending again; those that were noted since are already."""
+        for name, pack in self._in_flight.items():
+            self._noted.setdefault(name, pack)
