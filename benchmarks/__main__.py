@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: the load generator and the suite."""
+"""``python -m benchmarks``: the load generator, the suite, and the replay of predictions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from .load import command as load
+from .prediction import command as prediction
 from .suite import command as suite
 
 
@@ -16,8 +17,10 @@ def main() -> int:
     load.add_arguments(commands.add_parser("load", help=description, description=description))
     description = "start every contestant on this machine, and compare them"
     suite.add_arguments(commands.add_parser("suite", help=description, description=description))
+    description = "replay nodes that come and go, and score what the directory predicts"
+    prediction.add_arguments(commands.add_parser("prediction", help=description, description=description))
     given = parser.parse_args()
-    return {"load": load.run, "suite": suite.run}[given.command](given)
+    return {"load": load.run, "suite": suite.run, "prediction": prediction.run}[given.command](given)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,18 @@ TITLE_HEIGHT = 40
 PLOT_HEIGHT = 240
 AXIS_WIDTH = 70
 AXIS_HEIGHT = 46
+_LEFT = MARGIN + AXIS_WIDTH
+_PLOT_WIDTH = WIDTH - 2 * MARGIN - AXIS_WIDTH - 20
+_BOTTOM = TITLE_HEIGHT + PLOT_HEIGHT
 
 STYLE = """
 svg { background: #ffffff; font: 13px system-ui, "DejaVu Sans", sans-serif; }
 text { fill: #1f2328; } .title { font-weight: 600; font-size: 15px; } .dim { fill: #59636e; }
 .line { fill: none; stroke: #0969da; stroke-width: 2; } .grid { stroke: #d1d9e0; stroke-width: 1; }
+.dot { fill: #0969da; }
 @media (prefers-color-scheme: dark) {
 svg { background: #0d1117; } text { fill: #f0f6fc; } .dim { fill: #9198a1; }
-.line { stroke: #4493f8; } .grid { stroke: #3d444d; } }
+.line { stroke: #4493f8; } .dot { fill: #4493f8; } .grid { stroke: #3d444d; } }
 """
 
 
@@ -76,20 +80,39 @@ def tail(title: str, unit: str, curve: Sequence[tuple[float, float]]) -> Panel:
     )
 
 
+def reliability(title: str, unit: str, points: Sequence[tuple[float, float, float]]) -> Panel:
+    """Return the share that came true over the chance that was told, beside the diagonal.
+
+    `points` hold (chance, share, weight) with all three in [0, 1]; a larger weight has a larger dot.
+    """
+    marks = [(number / 5, short(number / 5)) for number in range(6)]
+    panel = _plot(title, unit, [(x, y) for x, y, _ in points], marks, "chance that was told", top=1.0)
+    dots = "".join(
+        f'<circle class="dot" cx="{_LEFT + x * _PLOT_WIDTH:.1f}" cy="{_BOTTOM - y * PLOT_HEIGHT:.1f}" '
+        f'r="{2 + 8 * math.sqrt(weight):.1f}"/>'
+        for x, y, weight in points
+    )
+    diagonal = (
+        f'<line class="grid" x1="{_LEFT}" y1="{_BOTTOM}" x2="{_LEFT + _PLOT_WIDTH}" y2="{TITLE_HEIGHT}"/>'
+    )
+    return Panel([*panel.elements, diagonal, dots], panel.height)
+
+
 def _plot(
     title: str,
     unit: str,
     points: Sequence[tuple[float, float]],
     marks: Sequence[tuple[float, str]],
     x_name: str,
+    *,
+    top: float | None = None,
 ) -> Panel:
-    """Return a line through points with x in [0, 1], a grid, and named marks below it."""
-    top = nice_end(max((y for _, y in points), default=1.0))
-    left, width, bottom = (
-        MARGIN + AXIS_WIDTH,
-        WIDTH - 2 * MARGIN - AXIS_WIDTH - 20,
-        TITLE_HEIGHT + PLOT_HEIGHT,
-    )
+    """Return a line through points with x in [0, 1], a grid, and named marks below it.
+
+    The vertical axis ends at `top`, by default above the highest point.
+    """
+    top = top or nice_end(max((y for _, y in points), default=1.0))
+    left, width, bottom = _LEFT, _PLOT_WIDTH, _BOTTOM
     elements = [_title(title, unit)]
     for step in range(5):
         y = bottom - PLOT_HEIGHT * step / 4

@@ -44,6 +44,16 @@ def test_tail_gives_each_decade_the_same_width() -> None:
     assert {"0 %", "90 %", "99 %", "99.9 %"} <= set(texts(chart))
 
 
+def test_reliability_stands_beside_the_diagonal() -> None:
+    chart = drawn(svg.reliability("r", "Brier 0.1", [(0.0, 0.0, 0.9), (0.5, 0.4, 0.05), (1.0, 1.0, 0.05)]))
+    dots = [[float(dot.get(name, "")) for name in ("cx", "cy", "r")] for dot in chart.iter(f"{SVG}circle")]
+    diagonal = list(chart.iter(f"{SVG}line"))[-1]
+    ends = [[float(diagonal.get(name, "")) for name in (x, y)] for x, y in (("x1", "y1"), ("x2", "y2"))]
+    assert [dots[0][:2], dots[2][:2]] == ends
+    assert dots[1][1] > sum(y for _, y in ends) / 2
+    assert dots[0][2] > dots[1][2]
+
+
 def test_empty_chart_is_a_chart() -> None:
     assert texts(drawn(svg.line("b", "", [], "s"), svg.tail("c", "", [])))
 

@@ -1,0 +1,173 @@
+"""Evaluation of one replay: the answers of the directory and of every baseline, with what really happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from openred_central.clock import Now
+
+from .baselines import BASELINES
+from .replay import HOUR_S, Options, Question, Replay
+from .scoring import Answers, Scores
+from .traces import DAY_S, Presence
+
+DIRECTORY = "directory"
+BASE = "base rate"
+CURVE = "pooled curve"
+# Orders of contacts, beside those by predictions.
+RANDOM, LAST_SEEN = "random", "last seen"
+# Horizons of "it is up again within", asked about late nodes.
+HORIZONS_S = {
+    "1 h": HOUR_S,
+    "6 h": 6 * HOUR_S,
+    "1 d": DAY_S,
+    "7 d": 7 * DAY_S,
+    "30 d": 30 * DAY_S,
+    "180 d": 180 * DAY_S,
+}
+NOW = "now"
+# Fewer questions than these have no scores.
+QUESTIONS_MIN = 50
+
+
+class Forecaster(Protocol):
+    """The part of the directory that is evaluated."""
+
+    def chance(self, slot: int, now_s: float) -> float: ...
+
+    def is_late(self, slot: int, now_s: float) -> bool: ...
+
+    def back_within(self, slot: int, now_s: float, horizon_s: float) -> float: ...
+
+
+class Case(NamedTuple):
+    """Nodes, how they are replayed, and the name of both."""
+
+    name: str
+    nodes: Sequence[Presence]
+    options: Options
+
+
+class Contacts(NamedTuple):
+    """Number of draws, and in how many of them the node that was ranked first was up."""
+
+    draws: int
+    answered: int
+
+    @property
+    def share(self) -> float:
+        return self.answered / self.draws if self.draws else 0.0
+
+
+class Result(NamedTuple):
+    """The scores of a case by horizon and predictor, and how often the first node contacted was up."""
+
+    case: Case
+    scores: dict[str, dict[str, Scores]]
+    contacts: dict[str, Contacts]
+    beats: int
+    late_share: float
+
+    def brier(self, horizon: str, predictor: str) -> float:
+        return self.scores[horizon][predictor].brier
+
+    def document(self) -> dict[str, Any]:
+        """Return all figures for JSON."""
+        options = self.case.options
+        return {
+            "case": self.case.name,
+            "nodes": len(self.case.nodes),
+            "options": options._asdict() | {"kinds": [str(kind) for kind in options.kinds]},
+            "beats": self.beats,
+            "late_share": self.late_share,
+            "scores": {
+                horizon: {name: scores.document() for name, scores in rows.items()}
+                for horizon, rows in self.scores.items()
+            },
+            "first_contacted": {name: contacts.share for name, contacts in self.contacts.items()},
+        }
+
+
+def evaluate(case: Case, seed: int) -> Result:
+    """Replay a case and score what everybody said."""
+    replay = Replay(case.nodes, case.options, seed)
+    evaluation = _Evaluation(replay)
+    replay.run(evaluation.ask)
+    return evaluation.result(case)
+
+
+class _Evaluation:
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+        self._forecast: Forecaster | None = replay.forecast
+        self._answers: dict[str, dict[str, Answers]] = {horizon: {} for horizon in (NOW, *HORIZONS_S)}
+        self._draws = 0
+        self._answered: Counter[str] = Counter()
+        self._late = 0
+        self._asked = 0
+
+    def ask(self, now: Now, questions: list[Question]) -> None:
+        """Ask everybody about the nodes of one draw."""
+        if not questions:
+            return
+        now_s = now.attended_s
+        said = {
+            baseline.name: [baseline.chance(question.heard, now_s) for question in questions]
+            for baseline in BASELINES
+        }
+        late = [question.heard.is_late(now_s) for question in questions]
+        if self._forecast is not None:
+            said[DIRECTORY] = [self._forecast.chance(question.slot, now_s) for question in questions]
+            late = [self._forecast.is_late(question.slot, now_s) for question in questions]
+        for name, chances in said.items():
+            self._add(NOW, name, chances, [question.is_up for question in questions])
+        said[LAST_SEEN] = [question.heard.last_s for question in questions]
+        self._contact(said, questions)
+        late_ones = [question for question, is_late in zip(questions, late, strict=True) if is_late]
+        self._asked += len(questions)
+        self._late += len(late_ones)
+        for horizon, horizon_s in HORIZONS_S.items():
+            self._ask_return(
+                now_s, horizon, horizon_s, [one for one in late_ones if one.known_s >= horizon_s]
+            )
+
+    def _ask_return(self, now_s: float, horizon: str, horizon_s: float, questions: list[Question]) -> None:
+        happened = [question.back_s <= horizon_s for question in questions]
+        for baseline in BASELINES:
+            chances = [baseline.back_within(question.heard, now_s, horizon_s) for question in questions]
+            self._add(horizon, baseline.name, chances, happened)
+        # A node that its client's pause or the directory's slack hides may be late only for some.
+        lateness = [max(0.0, now_s - question.heard.due_s) for question in questions]
+        self._add(
+            horizon, CURVE, [self._replay.curve.back(late_s, horizon_s) for late_s in lateness], happened
+        )
+        if self._forecast is not None:
+            told = [self._forecast.back_within(question.slot, now_s, horizon_s) for question in questions]
+            self._add(horizon, DIRECTORY, told, happened)
+
+    def _add(self, horizon: str, name: str, chances: list[float], happened: list[bool]) -> None:
+        answers = self._answers[horizon].setdefault(name, Answers())
+        for chance, came_true in zip(chances, happened, strict=True):
+            answers.add(chance, came_true)
+
+    def _contact(self, said: dict[str, list[float]], questions: list[Question]) -> None:
+        """Contact the node that each one ranks first; equal ones are in random order."""
+        self._draws += 1
+        self._answered[RANDOM] += questions[0].is_up
+        for name, chances in said.items():
+            first = max(range(len(questions)), key=chances.__getitem__)
+            self._answered[name] += questions[first].is_up
+
+    def result(self, case: Case) -> Result:
+        scores: dict[str, dict[str, Scores]] = {}
+        for horizon, rows in self._answers.items():
+            asked = next(iter(rows.values()), Answers())
+            if len(asked) < QUESTIONS_MIN:
+                continue
+            everybody = {BASE: asked.base(), **rows}
+            scores[horizon] = {name: answers.scores() for name, answers in everybody.items()}
+        contacts = {name: Contacts(self._draws, self._answered[name]) for name in self._answered}
+        late_share = self._late / max(1, self._asked)
+        return Result(case, scores, contacts, self._replay.beats, late_share)
