@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from ..directory.directory import Directory
+from ..directory.empathy.groups import Group, is_public, name_of
 from ..directory.lifecycle import LIVE_STATES, State
 from ..directory.state.columns import DIGEST_MASK
 from ..micro_engine.wire.messages import HTML_TYPE, Request, Response
@@ -60,6 +63,20 @@ HOLDS = listing(
         {"kind": {"enum": ["transitions", "onset"]}, "group": TEXT, "since": TIME, "reason": TEXT},
     )
 )
+DARK = listing(
+    thing(
+        "DarkGroup",
+        {
+            "group": TEXT,
+            "since": TIME,
+            "expected": {"type": "number", "minimum": 0},
+            "heard": COUNT,
+            "members": COUNT,
+        },
+    )
+)
+# Dark networks and regions in one answer, those that are dark for longest.
+DARK_SHOWN_MAX = 50
 FIGURES = thing(
     "Stats",
     {
@@ -102,6 +119,7 @@ FIGURES = thing(
                 "attended_s": DURATION_S,
                 "mass_silence": MASS_SILENCE,
                 "holds": HOLDS,
+                "dark": DARK,
             },
         ),
         "performance": {
@@ -294,6 +312,7 @@ def _empathy_figures(api: Api, attended_s: float) -> dict[str, Any]:
         "attended_s": round(attended_s, 3),
         "mass_silence": mass_silence_figures(directory),
         "holds": hold_figures(directory),
+        "dark": dark_figures(directory, is_public),
     }
 
 
@@ -304,6 +323,21 @@ def hold_figures(directory: Directory) -> list[dict[str, Any]]:
         {"kind": kind, "group": "all", "since": rfc3339(hold.since_at), "reason": hold.reason}
         for kind, hold in (("transitions", expiry.silence.hold), ("onset", expiry.attendance.hold))
         if hold is not None
+    ]
+
+
+def dark_figures(directory: Directory, shows: Callable[[Group], bool]) -> list[dict[str, Any]]:
+    """Return the networks and regions that fell silent as a whole, and that `shows` admits."""
+    dark = directory.watch.dark if directory.watch is not None else []
+    return [
+        {
+            "group": name_of(each.group),
+            "since": rfc3339(each.since_at),
+            "expected": round(each.expected, 1),
+            "heard": each.heard,
+            "members": each.members,
+        }
+        for each in islice((each for each in dark if shows(each.group)), DARK_SHOWN_MAX)
     ]
 
 

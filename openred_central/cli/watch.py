@@ -75,6 +75,8 @@ def show(event: StreamEvent, style: Style) -> list[str]:
             f"{safe(data.get('at'))}  {_nodes(kind.get('count'))}  {_change(kind, style)}"
             for kind in objects(data.get("kinds"))
         ]
+    if event.name == "network":
+        return [f"{safe(data.get('at'))}  {safe(data.get('group'))} is {safe(data.get('state'))}"]
     if event.name == "reset":
         return ["events in between are lost; the stream goes on from here"]
     return []

@@ -122,5 +122,6 @@ function figuresOf(stats, before) {
     store: performance.store.state,
     mass_silence: empathy.mass_silence,
     holds: empathy.holds,
+    dark: empathy.dark,
   };
 }

@@ -1,6 +1,7 @@
 // Passes data from the feed to the parts of the page, and draws them at most once a frame.
 
 const TABLE_ROWS_MAX = 60;
+const DARK_NAMED_MAX = 5;
 const FIRST_NODE = '{"node_id": "alice", "address": "192.0.2.1", "port": 7000, "public_key": "alices-key"}';
 
 const STORE = {
@@ -30,7 +31,7 @@ function renew() {
 }
 
 function draw() {
-  const { by_state, nodes, latency_ms, mass_silence, holds } = figures;
+  const { by_state, nodes, latency_ms, mass_silence, holds, dark } = figures;
   say(byId("server-uptime"), `up for ${span(figures.uptime_s, 1)}`);
   say(byId("server-connections"), count(figures.connections, "connection", "connections"));
   say(byId("nodes"), whole.format(nodes));
@@ -46,6 +47,7 @@ function draw() {
   drawShare(by_state);
   drawStore(figures.store);
   drawSilence(mass_silence);
+  drawDark(dark);
   const onset = holds.find(({ kind }) => kind === "onset");
   notice("onset", onset && ["No node at all is heard, so attended time stands still.", `Since ${moment(onset.since)}: ${onset.reason}.`]);
   life.show(figures);
@@ -89,6 +91,12 @@ function drawSilence({ held, since, reason, waiting, releasing, transitions_last
   say(byId("silence-note"), held || releasing ? `${count(waiting, "node waits", "nodes wait")}` : usual);
   byId("silence-tile").classList.toggle("alarm", held);
   notice("silence", held && ["Very many nodes became silent at once, so transitions are held.", `Since ${moment(since)}: ${reason}.`]);
+}
+
+function drawDark(dark) {
+  const names = dark.slice(0, DARK_NAMED_MAX).map(({ group, since }) => `${group} since ${moment(since)}`);
+  const more = dark.length > names.length ? ", and more" : "";
+  notice("dark", names.length && ["Networks or regions fell silent as a whole.", `${names.join(", ")}${more}.`]);
 }
 
 /** Show or remove the notice `name`; an unchanged notice is not announced again. */

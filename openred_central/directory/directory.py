@@ -14,6 +14,7 @@ from ..clock import Now
 from ..errors import CallerError
 from ..wording import counted, span
 from .discovery import Draw, Query
+from .empathy.watch import Watch
 from .life.expiry import UNHEARD_S, Crowding, Expiry
 from .life.mass_silence import MassSilenceOptions
 from .life.pace import ADVICE_MAX, Pace
@@ -115,6 +116,7 @@ class Directory:
         self.saving = Saving(self.nodes, self.expiry)
         pace_s_max = lifecycle.heartbeat_tolerance_s / (HEARTBEATS_PER_TOLERANCE * ADVICE_MAX)
         self.pace = Pace(min(options.heartbeat_advice_s, pace_s_max))
+        self.watch: Watch | None = None
         # Takes a sign of life, at a moment, of the active node in a slot.
         self.hear = self._hearing()
         self._crowding = Crowding(self.nodes.registry, options.nodes_max, options.bytes_max)

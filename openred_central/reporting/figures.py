@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..api.status import hold_figures, mass_silence_figures
+from ..api.status import dark_figures, hold_figures, mass_silence_figures
 from ..clock import AttendedTime, Clock
 from ..directory.directory import Directory
+from ..directory.empathy.groups import is_public
 from ..directory.lifecycle import LIVE_STATES
 from ..histogram import quantile
 from ..listening import Certificate
@@ -121,6 +122,7 @@ class LiveFigures:
             "store": parts.saver.state.value,
             "mass_silence": mass_silence_figures(parts.directory),
             "holds": hold_figures(parts.directory),
+            "dark": dark_figures(parts.directory, is_public),
         }
 
     def _counts(self) -> _Counts:

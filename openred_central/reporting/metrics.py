@@ -140,6 +140,17 @@ def _directory(parts: Parts) -> Iterator[Family]:
         "1 while attended time stands still because nobody is heard.",
         directory.expiry.attendance.hold is not None,
     )
+    watch = directory.watch
+    yield gauge(
+        "openred_watched_groups",
+        "Networks and regions that are watched for falling silent as a whole.",
+        watch.watched if watch is not None else 0,
+    )
+    yield gauge(
+        "openred_dark_groups",
+        "Networks and regions that fell silent as a whole.",
+        len(watch.dark) if watch is not None else 0,
+    )
     yield gauge(
         "openred_mass_silence_waiting_nodes",
         "Nodes whose transitions mass silence holds.",

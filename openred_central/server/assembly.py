@@ -47,7 +47,7 @@ from ..storage.loading import database_path, load, load_revocations
 from ..storage.store import Store
 from ..tasks.prober import Prober, probe_refusal
 from ..tasks.saver import RevocationSaver, Saver
-from ..tasks.scheduler import Scheduler, log_transitions
+from ..tasks.scheduler import Scheduler, log_darkness, log_transitions
 from ..tasks.snapshotter import Snapshotter
 from .operators import Operators
 
@@ -130,6 +130,8 @@ class Assembly(NamedTuple):
         `run` is as in `Run`.
         """
         directory.nodes.transitions.observers += (log_transitions, feed.offer)
+        if directory.watch is not None:
+            directory.watch.observers += (log_darkness, feed.offer_network)
         scheduler = Scheduler(
             directory,
             attended,

@@ -9,11 +9,13 @@ from itertools import islice
 
 from ..clock import AttendedTime, Now
 from ..directory.directory import Directory
+from ..directory.empathy.groups import name_of
+from ..directory.empathy.watch import Darkness
 from ..directory.life.expiry import ProbeRequest, is_crowded
 from ..directory.life.mass_silence import Hold
 from ..directory.state.node import Transition, transition_kind
 from ..histogram import Histogram
-from ..wording import counted
+from ..wording import counted, rfc3339
 from .periodic import PeriodicTask
 from .prober import Submission
 
@@ -153,6 +155,21 @@ class Scheduler(PeriodicTask):
             self._bytes_logged = False
             log.info("the records of all nodes take %d of %d bytes: there is room again", held, bytes_max)
         self._bytes_refusals = directory.bytes_refusals
+
+
+def log_darkness(darkness: Darkness, is_dark: bool, now: Now) -> None:
+    """Log that a network or region fell silent as a whole, or is back."""
+    name = name_of(darkness.group)
+    if is_dark:
+        server_log.warning(
+            "%s is dark: %d of %.0f nodes were heard since %s",
+            name,
+            darkness.heard,
+            darkness.expected,
+            rfc3339(darkness.since_at),
+        )
+    else:
+        server_log.info("%s is back", name)
 
 
 def log_transitions(transitions: Sequence[Transition]) -> None:

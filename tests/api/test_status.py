@@ -6,8 +6,11 @@ import orjson
 import pytest
 
 from openred_central.api.routes import NAMES
+from openred_central.directory.empathy.groups import name_of
+from openred_central.directory.empathy.watch import Watch
 from openred_central.directory.lifecycle import LIVE_STATES
 from openred_central.storage.store import StoreState
+from tests.support.darkness import COARSE, FINE, darken
 from tests.support.world import DAY_S, DOCUMENTS, World, run
 
 
@@ -110,6 +113,31 @@ def test_the_figures_list_all_holds() -> None:
     world.wait(181 * DAY_S)
     (hold,) = world.call("GET", "/stats").document["empathy"]["holds"]
     assert (hold["kind"], hold["since"]) == ("transitions", "2027-09-13T08:00:00.000Z")
+
+
+def test_coarse_networks_that_are_dark_are_shown_to_all() -> None:
+    world = World()
+    assert world.call("GET", "/stats").document["empathy"]["dark"] == []
+    world.directory.watch = Watch(world.directory.nodes.registry, b"\xff" * 1_000)
+    world.directory.watch.observers.append(world.feed.offer_network)
+    darken(world.directory, world.directory.watch, world.now())
+    assert {name_of(each.group) for each in world.directory.watch.dark} == {FINE, COARSE}
+    (dark,) = world.call("GET", "/stats").document["empathy"]["dark"]
+    assert dark == {
+        "group": COARSE,
+        "since": "2027-01-15T08:00:00.000Z",
+        "expected": dark["expected"],
+        "heard": 0,
+        "members": 60,
+    }
+    world.feed.tick(world.clock.wall_s())
+    assert b"event: network" in (news := world.feed.log.read(0)[0])
+    assert orjson.loads(news.partition(b"event: network\ndata: ")[2].partition(b"\n")[0]) == {
+        "at": "2027-01-15T09:30:00.000Z",
+        "group": COARSE,
+        "state": "dark",
+    }
+    assert FINE.encode() not in news
 
 
 def test_a_running_process_is_live() -> None:

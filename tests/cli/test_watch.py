@@ -72,6 +72,8 @@ def test_each_event_is_shown() -> None:
 
 
 def test_text_of_nodes_cannot_control_the_terminal() -> None:
+    network = {"at": "t", "group": "198.51.0.0/16", "state": "dark"}
+    assert show(StreamEvent("1", "network", network), PLAIN) == ["t  198.51.0.0/16 is dark"]
     (line,) = show(StreamEvent("1", "transition", {"node_id": "\x1b[2J\nroot"}), PLAIN)
     assert "\x1b" not in line
     assert "\n" not in line

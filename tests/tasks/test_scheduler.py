@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from openred_central.clock import AttendedTime
+from openred_central.directory.empathy.watch import Darkness
 from openred_central.directory.life.expiry import POSTPONE_S, ProbeRequest
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LifecycleOptions, State
@@ -21,9 +22,18 @@ from openred_central.tasks.scheduler import (
     PIECE_NODES,
     TRANSITIONS_LOGGED_MAX,
     Scheduler,
+    log_darkness,
     log_transitions,
 )
-from tests.support.building import NEVER_HOLDS, SHORT_LIFE, make_directory, register, state_of
+from tests.support.building import (
+    EPOCH_S,
+    NEVER_HOLDS,
+    SHORT_LIFE,
+    at,
+    make_directory,
+    register,
+    state_of,
+)
 from tests.support.clock import VirtualClock
 from tests.support.options import lifecycle_options, mass_silence_options
 
@@ -390,4 +400,15 @@ def test_very_many_transitions_are_logged_as_counts(caplog: pytest.LogCaptureFix
     assert caplog.messages == [
         "1000 nodes: active → pending_1st (deadline)",
         "1 node: coma → dead (deadline)",
+    ]
+
+
+def test_dark_networks_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    darkness = Darkness(b"\xc6\x33\x07", EPOCH_S, 31.2, 2, 50)
+    with caplog.at_level(logging.INFO):
+        log_darkness(darkness, True, at(1.0))
+        log_darkness(darkness, False, at(1.0))
+    assert caplog.messages == [
+        "198.51.7.0/24 is dark: 2 of 31 nodes were heard since 2027-01-15T08:00:00.000Z",
+        "198.51.7.0/24 is back",
     ]

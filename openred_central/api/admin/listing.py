@@ -11,6 +11,7 @@ from ...directory.lifecycle import LIVE_STATES
 from ...directory.state.node import DISCOVERABLE, HELD, LEFT
 from ...micro_engine.wire.messages import Request, Response
 from ...wording import rfc3339
+from ..status import dark_figures
 from ..wire import values
 from ..wire.describing import describe, explain
 from ..wire.fields import Field, Fields
@@ -27,6 +28,16 @@ CURSOR = Field("cursor", values.whole_number(0, 1 << 32), "The slot to continue 
 LIMIT = Field("limit", values.whole_number(1, LIMIT_MAX), "The largest number of nodes to return.")
 STATE = Field("state", values.states, "Only nodes in these states.")
 FIELDS: tuple[Field[Any], ...] = (CURSOR, LIMIT, STATE)
+
+
+async def list_dark(desk: Desk, request: Request) -> Response:
+    """Answer 200 with the networks and regions that are dark, also those too small to be shown to all."""
+    watch = desk.api.directory.watch
+    watched = watch.watched if watch is not None else 0
+    return Response.json({"dark": dark_figures(desk.api.directory, lambda _: True), "watched": watched})
+
+
+LIST_DARK = AdminEndpoint("GET", "/admin/networks", list_dark, "list dark networks")
 
 
 async def list_nodes(desk: Desk, request: Request) -> Response:

@@ -12,7 +12,7 @@ from .admission import AdminEndpoint, Admission, Desk
 
 METRICS = acting.METRICS
 ADMIN_ENDPOINTS = (
-    *(listing.LIST_NODES, listing.GET_NODE),
+    *(listing.LIST_NODES, listing.GET_NODE, listing.LIST_DARK),
     *(acting.WAKE_NODE, acting.HOLD_NODE, acting.RELEASE_NODE, acting.PURGE_NODE),
     *(acting.SNAPSHOT, acting.RELEASE_MASS_SILENCE, acting.ROTATE_KEYS, acting.REVOKE_KEY),
 )

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from ...clock import Now
+from ...directory.empathy.groups import is_public, name_of
+from ...directory.empathy.watch import Darkness
 from ...directory.lifecycle import State
 from ...directory.nodes import Nodes
 from ...directory.state.node import DISCOVERABLE, Transition, transition_kind
@@ -130,12 +133,21 @@ class EventFeed:
         self._nodes = nodes
         self._counts: Counter[tuple[State, State, str]] = Counter()
         self._named: list[Transition] = []
+        self._networks: list[dict[str, Any]] = []
 
     def offer(self, transitions: Sequence[Transition]) -> None:
         """Collect the transitions since the last call."""
         room = NAMED_PER_TICK_MAX - len(self._named)
         self._named += transitions[:room]
         self._counts.update(map(transition_kind, transitions))
+
+    def offer_network(self, darkness: Darkness, is_dark: bool, now: Now) -> None:
+        """Collect that a network or region became dark, or is back, if everybody may know."""
+        if is_public(darkness.group):
+            state = "dark" if is_dark else "back"
+            self._networks.append(
+                {"at": rfc3339(now.wall_s), "group": name_of(darkness.group), "state": state}
+            )
 
     def conceal(self) -> bool:
         """Remove the names of nodes that hid or were forgotten since the last call from the log.
@@ -150,8 +162,11 @@ class EventFeed:
         return True
 
     def tick(self, wall_s: float) -> None:
-        """Write the collected transitions as events."""
+        """Write the collected transitions, and dark networks, as events."""
         self.conceal()
+        for document in self._networks:
+            self.log.append("network", document)
+        self._networks.clear()
         if not self._counts:
             return
         for transition in self._named:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from openred_central.api.admin import listing
+from openred_central.directory.empathy.watch import Watch
+from tests.support.darkness import COARSE, FINE, darken
 from tests.support.world import DAY_S, assert_problem
 
 from .helpers import Office
@@ -113,3 +115,14 @@ def test_a_hidden_node_is_explained_to_an_operator() -> None:
 )
 def test_an_invalid_query_is_refused(query: str, field: str) -> None:
     assert_problem(Office().call("GET", f"/admin/nodes?{query}"), 400, "bad_request", fields=[field])
+
+
+def test_operators_see_all_dark_networks() -> None:
+    office = Office()
+    directory = office.world.directory
+    assert office.call("GET", "/admin/networks").document == {"dark": [], "watched": 0}
+    directory.watch = Watch(directory.nodes.registry, b"\xff" * 1_000)
+    darken(directory, directory.watch, office.world.now())
+    told = office.call("GET", "/admin/networks").document
+    assert {each["group"] for each in told["dark"]} == {FINE, COARSE}
+    assert told["watched"] == 4, "and 192.0.0.0/16, and all"

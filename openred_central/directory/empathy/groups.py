@@ -1,0 +1,64 @@
+"""The groups that a node belongs to: its networks, its region, and all nodes. Pure.
+
+A network is the prefix of a literal address, packed: the lengths tell a /24 (3 bytes) and a /16 (2) of IPv4,
+and a /48 (6) and a /32 (4) of IPv6 apart. A region is its name, and `ALL` has no bytes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final, NamedTuple
+
+from ...limits.origins import parse_address
+from ..state.node import profile_parts
+from ..state.registry import Registry
+
+Group = bytes | str
+
+ALL: Final = b""
+# By the version of an address: the bytes of its finer and of its coarser network.
+_FINE: Final = {4: 3, 6: 6}
+_COARSE: Final = {4: 2, 6: 4}
+
+
+class Groups(NamedTuple):
+    """The groups of a node, the smallest first.
+
+    Each comes with the smaller group of the node in it: a part of the group that must not explain it alone.
+    Nodes with DNS names are one such part together.
+    """
+
+    groups: tuple[Group, ...]
+    parts: tuple[bytes, ...]
+
+
+def groups_of(registry: Registry, slot: int) -> Groups:
+    """Return the groups of the node in `slot`."""
+    region = registry.service_set(slot).region
+    wide: tuple[Group, ...] = (region, ALL) if region else (ALL,)
+    address = parse_address(profile_parts(registry.profile(slot))[0])
+    if address is None:
+        return Groups(wide, (ALL,) * len(wide))
+    fine, coarse = address.packed[: _FINE[address.version]], address.packed[: _COARSE[address.version]]
+    # No part of a fine network is seen.
+    return Groups((fine, coarse, *wide), (fine, fine, *(coarse,) * len(wide)))
+
+
+def is_public(group: Group) -> bool:
+    """Return whether everybody may see `group`: a finer network could be one household or firm."""
+    return isinstance(group, str) or len(group) not in _FINE.values()
+
+
+def is_fine(group: Group) -> bool:
+    """Return whether no smaller group lies within `group`."""
+    return not is_public(group)
+
+
+def name_of(group: Group) -> str:
+    """Return a group as text: ``all``, ``region:eu``, ``198.51.0.0/16`` or ``2001:db8::/32``."""
+    if isinstance(group, str):
+        return f"region:{group}"
+    if not group:
+        return "all"
+    size = 4 if len(group) in (_FINE[4], _COARSE[4]) and len(group) < 4 else 16
+    return f"{ipaddress.ip_address(group.ljust(size, bytes(1)))}/{8 * len(group)}"
