@@ -33,7 +33,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
     undecided = PROVEN | HELD if repeated is None else HELD
     session = None if repeated is None else repeated.session.text
     registry = api.directory.nodes.registry
-    slot_of, states, flags, away = registry.slot_of, registry.states, registry.flags, registry.away
+    slot_of, states, flags, apart = registry.slot_of, registry.states, registry.flags, registry.apart
     moment, hear, advice_s = api.moments.current, api.directory.hear, api.directory.pace.advice_s
     active, ends = _state(State.ACTIVE.wire), _end(NOTED, session)
     charge = api.limits.repeated_heartbeat_charge(proved=repeated is not None)
@@ -42,7 +42,7 @@ def prepare(api: Api, request: Request) -> Answer | None:
 
     def answer(node_id: str, peer: str) -> Answered | None:
         slot = slot_of(node_id)
-        if slot is None or states[slot] != _ACTIVE or flags[slot] & undecided or slot in away:
+        if slot is None or states[slot] != _ACTIVE or flags[slot] & undecided or slot in apart:
             return None
         now, times = moment()
         if repeated is not None and not prover.holds_again(repeated, node_id, slot, now):

@@ -38,10 +38,12 @@ DEPARTED = thing(
 
 async def get_node(api: Api, request: Request, node_id: str) -> Response:
     now = api.now()
-    slot = api.directory.nodes.registry.slot_of(node_id)
-    if slot is None or not api.prover.may_see(request, slot, now):
+    registry = api.directory.nodes.registry
+    slot = registry.slot_of(node_id)
+    is_node = slot is not None and api.prover.is_node(request, slot, now)
+    if slot is None or not (is_node or registry.flags[slot] & DISCOVERABLE):
         raise api.directory.not_found(node_id)
-    return Response.json(explain(api.directory, slot, now))
+    return Response.json(explain(api.directory, slot, now, private=is_node))
 
 
 GET_NODE = Endpoint(
@@ -51,7 +53,8 @@ GET_NODE = Endpoint(
     name="getNode",
     tag="Nodes",
     summary="Look at one node, explained",
-    description="Why the node is in its state, and every deadline ahead. A node that is not discoverable is "
+    description="Why the node is in its state, and every deadline ahead; to the node itself also "
+    "why a deadline is later than usual. A node that is not discoverable is "
     "shown to itself alone; others get the answer for an unknown node, as for a dead one.",
     replies={200: Reply("The node.", EXPLAINED_NODE, headers=LIMITED)},
     problems=("node_not_found", "rate_limited"),

@@ -19,7 +19,7 @@ from .life.expiry import UNHEARD_S, Crowding, Expiry
 from .life.mass_silence import MassSilenceOptions
 from .life.pace import ADVICE_MAX, Pace
 from .lifecycle import Event, LifecycleOptions, State, deadline_s
-from .nodes import Nodes
+from .nodes import PATIENCE, Nodes
 from .registration import (
     Registration,
     amended,
@@ -72,6 +72,7 @@ class DirectoryOptions:
     nodes_max: int
     nodes_bytes_max: int
     shards: int
+    patience_factor_max: float
     heartbeat_advice_s: float
     probing: bool
 
@@ -111,7 +112,12 @@ class Directory:
     ) -> None:
         self.options = options
         self.lifecycle = lifecycle
-        self.nodes = Nodes(lifecycle, shards=options.shards, nodes_max=options.nodes_max)
+        self.nodes = Nodes(
+            lifecycle,
+            shards=options.shards,
+            nodes_max=options.nodes_max,
+            patience_factor_max=options.patience_factor_max,
+        )
         self.expiry = Expiry(self.nodes, mass_silence, probing=options.probing)
         self.saving = Saving(self.nodes, self.expiry)
         pace_s_max = lifecycle.heartbeat_tolerance_s / (HEARTBEATS_PER_TOLERANCE * ADVICE_MAX)
@@ -123,7 +129,7 @@ class Directory:
         # Number of new nodes and longer records that were refused because of `bytes_max`.
         self.bytes_refusals = 0
         # Functions that take the kept values of a store, by the part of their names before the first "/".
-        self.keepers: dict[str, Callable[[str, bytes], None]] = {}
+        self.keepers: dict[str, Callable[[str, bytes], None]] = {PATIENCE: self.nodes.restore_patience}
         self._random = random
         # Differs in each run, so that no generation is used again after a crash or from an older snapshot.
         self._generation_base = int(random() * GENERATION_BASE_MAX)
@@ -231,10 +237,11 @@ class Directory:
     def heartbeat_due_at(self, now: Now, slot: int | None = None) -> float:
         """Return the wall time at which the tolerance of an active node ends.
 
-        The node is that in `slot`; without a slot, any that is heard `now` and is neither held nor away.
+        The node is that in `slot`; without a slot, any that is heard `now`, is not held, and is not in
+        `Registry.apart`.
         """
         if slot is None:
-            due_s = deadline_s(State.ACTIVE, 0.0, now.attended_s, 0.0, self.lifecycle)
+            due_s = deadline_s(State.ACTIVE, 0.0, now.attended_s, 0.0, self.lifecycle.heartbeat_tolerance_s)
         else:
             due_s = self.nodes.deadline_s(slot)
         return now.wall_s + due_s - now.attended_s
@@ -365,7 +372,7 @@ class Directory:
         record = record._replace(flags=record.flags & ~HELD)
         if record.state != State.ACTIVE:
             record = record._replace(since_s=now.attended_s)
-        silent_s_max = min(self.lifecycle.heartbeat_tolerance_s, UNHEARD_S)
+        silent_s_max = min(self.nodes.patience.dwell_s(State.ACTIVE, record.longest), UNHEARD_S)
         if record.last_seen_s + silent_s_max < now.attended_s:
             # As if the node had announced an absence until now, which also keeps it from making room.
             away_from_s = record.away_from_s or record.last_seen_s

@@ -146,16 +146,13 @@ DWELL_S_MAX = 36_525 * DAY_S
 
 
 def deadline_s(
-    state: State, since_s: float, last_seen_s: float, away_until_s: float, options: LifecycleOptions
+    state: State, since_s: float, last_seen_s: float, away_until_s: float, dwell_s: float
 ) -> float:
-    """Return when silence ends `state`, in attended seconds, on a whole deadline step.
+    """Return when silence ends `state`, which lasts `dwell_s`, in attended seconds on a whole deadline step.
 
     `since_s` is when the node entered the state, `last_seen_s` its last sign of life, and `away_until_s` the
     end of an announced absence (0 without one), before which an active node does not expire.
     """
-    if state is State.ACTIVE:
-        end_s = max(last_seen_s + options.heartbeat_tolerance_s, away_until_s)
-    else:
-        end_s = since_s + options.dwell_s(state)
+    end_s = max(last_seen_s + dwell_s, away_until_s) if state is State.ACTIVE else since_s + dwell_s
     # Rounded up, because a promised delay is never shortened.
     return math.ceil(end_s * DEADLINE_STEPS_PER_S) / DEADLINE_STEPS_PER_S

@@ -11,7 +11,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress, repeat
-from operator import add, mul
+from operator import mul
 
 from .lifecycle import (
     DEADLINE_STEPS_PER_S,
@@ -23,6 +23,7 @@ from .lifecycle import (
     next_state,
 )
 from .octaves import code_of
+from .patience import Patience
 from .soundness import FREE_SLOTS_MIN, Unserved
 from .state.changes import PendingChanges
 from .state.deadlines import Deadlines
@@ -48,6 +49,8 @@ from .state.tombstones import Tombstones
 
 # Transitions that are not reported beyond this number are dropped, oldest first. They stay counted.
 TRANSITIONS_KEPT = 100_000
+# The name of the kept factor of patience.
+PATIENCE = "patience"
 # Later than any deadline, and still a whole number of steps in 64 bits: 35,000 years.
 HELD_UNTIL_S = float(1 << 40)
 
@@ -89,11 +92,20 @@ class Transitions:
 
 
 class Nodes:
-    """The state of the directory. `shards` and `nodes_max` are as in the settings."""
+    """The state of the directory. The arguments are as in the settings."""
 
-    def __init__(self, lifecycle: LifecycleOptions, *, shards: int, nodes_max: int) -> None:
+    def __init__(
+        self,
+        lifecycle: LifecycleOptions,
+        *,
+        shards: int,
+        nodes_max: int,
+        patience_factor_max: float = 1.0,
+    ) -> None:
         self.lifecycle = lifecycle
-        self.registry = Registry(shards)
+        self.patience = Patience(lifecycle, patience_factor_max)
+        self._former_patience: Patience | None = None
+        self.registry = Registry(shards, apart_from=self.patience.lengthens_active_from)
         self.index = ServiceIndex(self.registry)
         self.deadlines = Deadlines()
         self.tombstones = Tombstones(tombstone_s=lifecycle.tombstone_s, count_max=nodes_max)
@@ -119,12 +131,13 @@ class Nodes:
         registry = self.registry
         if registry.flags[slot] & HELD:
             return HELD_UNTIL_S
+        state = STATES[registry.states[slot]]
         return deadline_s(
-            STATES[registry.states[slot]],
+            state,
             registry.since_s[slot],
             registry.last_seen_s[slot],
             registry.away_s(slot)[1] if registry.has_absences else 0.0,
-            self.lifecycle,
+            self.patience.dwells_s[state][registry.longest[slot]],
         )
 
     def deadline_steps(self, slots: Sequence[int]) -> list[int]:
@@ -136,16 +149,38 @@ class Nodes:
             registry.since_s,
             State.ACTIVE,
         )
-        dwell_s = [self.lifecycle.dwell_s(state) if state else 0.0 for state in State]
-        dwells = map(dwell_s.__getitem__, map(states.__getitem__, slots))
-        began_s = [last_seen_s[slot] if states[slot] == active else since_s[slot] for slot in slots]
-        ends_s = map(add, began_s, dwells)
+        dwells_s, longest = self.patience.dwells_s, registry.longest
+        ends_s = [
+            (last_seen_s[slot] if (state := states[slot]) == active else since_s[slot])
+            + dwells_s[state][longest[slot]]
+            for slot in slots
+        ]
         steps = list(map(math.ceil, map(mul, ends_s, repeat(DEADLINE_STEPS_PER_S))))
         if registry.has_absences or registry.any_held(slots):
             for place, slot in enumerate(slots):
                 if registry.flags[slot] & HELD or registry.away_s(slot)[1]:
                     steps[place] = int(self.deadline_s(slot) * DEADLINE_STEPS_PER_S)
         return steps
+
+    def restore_patience(self, name: str, value: bytes) -> None:
+        """Take back the factor of patience of the last run, which `Kept` has under `name`."""
+        self._former_patience = Patience(self.lifecycle, float(value))
+
+    def lowered_patience(self) -> tuple[float, int] | None:
+        """Return the factor of the last run, and how many nodes have an earlier deadline now.
+
+        None unless the factor was lowered. The present one is kept for the next run.
+        """
+        former, patience = self._former_patience, self.patience
+        if former is None or former.factor_max != patience.factor_max:
+            self.kept.note(PATIENCE, lambda: b"%r" % patience.factor_max)
+        if former is None or former.factor_max <= patience.factor_max:
+            return None
+        earlier = sum(
+            former.dwells_s[state][code] > patience.dwells_s[state][code]
+            for state, code in zip(self.registry.states, self.registry.longest, strict=True)
+        )
+        return former.factor_max, earlier
 
     def is_reserved(self, node_id: str) -> bool:
         """Return whether the name belongs to a row of the store that cannot be served."""

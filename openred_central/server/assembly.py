@@ -83,7 +83,17 @@ class Assembly(NamedTuple):
             configuration.mass_silence(),
             self.random,
         )
-        return directory, load(directory, store, self.clock, tick_s=configuration.tick_s)
+        attended = load(directory, store, self.clock, tick_s=configuration.tick_s)
+        lowered = directory.nodes.lowered_patience()
+        if lowered is not None:
+            log.warning(
+                "OPENRED_PATIENCE_FACTOR_MAX was lowered from %g to %g: %d nodes have an earlier deadline "
+                "than they were told",
+                lowered[0],
+                configuration.patience_factor_max,
+                lowered[1],
+            )
+        return directory, attended
 
     def saver(self, directory: Directory, attended: AttendedTime, store: Store, writer: Executor) -> Saver:
         """Return the task that saves changes of `directory` in `store`, with the thread of `writer`."""

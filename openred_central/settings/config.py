@@ -133,6 +133,7 @@ class Configuration(Settings):
             nodes_max=self.max_nodes,
             nodes_bytes_max=self.nodes_bytes_max,
             shards=self.shards,
+            patience_factor_max=self.patience_factor_max,
             heartbeat_advice_s=self.heartbeat_advice_s,
             probing=self.probe != "none",
         )

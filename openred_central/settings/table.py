@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..directory.lifecycle import DWELL_S_MAX
+from ..directory.patience import FACTOR_MAX
 from ..limits.network_quota import NODES_MAX
 from ..limits.origins import FORWARDED, PORT_MAX, UNIX, X_FORWARDED_FOR
 from ..micro_engine.limits import EngineLimits
@@ -130,6 +131,12 @@ class Settings:
     retry_2m_s: float = _dwell(60 * DAY_S, "The third of three further waits (retry_2m).")
     coma_s: float = _dwell(730 * DAY_S, "How long a node stays in coma before it is dead.")
     tombstone_s: float = _dwell(365 * DAY_S, "How long the name of a dead node stays reserved.")
+    patience_factor_max: float = number(
+        2.0,
+        1.0,
+        FACTOR_MAX,
+        "How much longer a node may be silent that came back from a long absence, at most; 1: no longer.",
+    )
     heartbeat_advice_s: float = duration(
         DAY_S, 1.0, DWELL_S_MAX, "Interval between heartbeats that nodes are advised to keep."
     )

@@ -105,6 +105,8 @@ class Way:
                 return None if name in KEYS else self.register(name, away_until="2027-06-01T00:00:00Z")
             if action == "sign":
                 return self.sign(name, f"/heartbeat/{name}") if name in KEYS else None
+            if action == "come back":
+                return None if slot is None else directory.nodes.raise_longest(slot, 200 * DAY_S)
             if action == "revoke":
                 return slot is not None and directory.revoke_all(slot)
             if action == "change key":
@@ -143,7 +145,7 @@ ACT = st.tuples(
     st.just("act"),
     st.sampled_from(
         [
-            *("register", "be away", "sign", "revoke", "change key"),
+            *("register", "be away", "come back", "sign", "revoke", "change key"),
             *("hold", "release", "wake", "leave", "forget"),
         ]
     ),

@@ -51,7 +51,7 @@ def test_each_state_has_its_name_dwell_time_and_successor(
 def test_a_silent_node_is_in_coma_on_day_258_and_dead_on_988() -> None:
     since_s, entered_s = 0.0, {}
     for state, _, _, following in SILENCE[:-1]:
-        since_s = deadline_s(state, since_s, 0.0, 0.0, DEFAULTS)
+        since_s = deadline_s(state, since_s, 0.0, 0.0, DEFAULTS.dwell_s(state))
         entered_s[following] = since_s
     assert entered_s[State.PENDING_FIRST_CHECK] == 180 * DAY_S
     assert entered_s[State.COMA] == 258 * DAY_S + 3_600
@@ -84,14 +84,14 @@ def test_a_pair_outside_the_table_is_our_bug(state: State, event: Event) -> None
 
 def test_a_deadline_counts_from_the_last_sign_of_life_or_the_state() -> None:
     options = lifecycle_options(heartbeat_tolerance_s=100.0, grace_s=10.0)
-    assert deadline_s(State.ACTIVE, 5.0, 50.0, 0.0, options) == 150.0
-    assert deadline_s(State.PENDING_FIRST_CHECK, 150.0, 50.0, 0.0, options) == 160.0
+    assert deadline_s(State.ACTIVE, 5.0, 50.0, 0.0, options.heartbeat_tolerance_s) == 150.0
+    assert deadline_s(State.PENDING_FIRST_CHECK, 150.0, 50.0, 0.0, options.grace_s) == 160.0
 
 
 def test_an_absence_only_postpones_the_first_check() -> None:
     options = lifecycle_options(heartbeat_tolerance_s=100.0)
-    assert deadline_s(State.ACTIVE, 0.0, 0.0, 500.0, options) == 500.0
-    assert deadline_s(State.ACTIVE, 0.0, 0.0, 30.0, options) == 100.0
+    assert deadline_s(State.ACTIVE, 0.0, 0.0, 500.0, options.heartbeat_tolerance_s) == 500.0
+    assert deadline_s(State.ACTIVE, 0.0, 0.0, 30.0, options.heartbeat_tolerance_s) == 100.0
 
 
 times = st.floats(0.0, 1e10, allow_nan=False)
@@ -106,6 +106,6 @@ def test_a_promised_delay_is_never_shortened(
     ends_s = since_s + DEFAULTS.dwell_s(state)
     if state is State.ACTIVE:
         ends_s = max(last_seen_s + DEFAULTS.heartbeat_tolerance_s, away_until_s)
-    found_s = deadline_s(state, since_s, last_seen_s, away_until_s, DEFAULTS)
+    found_s = deadline_s(state, since_s, last_seen_s, away_until_s, DEFAULTS.dwell_s(state))
     assert ends_s <= found_s < ends_s + 1 / DEADLINE_STEPS_PER_S
     assert (found_s * DEADLINE_STEPS_PER_S).is_integer()

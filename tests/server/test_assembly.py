@@ -101,6 +101,25 @@ def test_a_key_of_claims_missing_beside_nodes_is_logged(
         assert "is missing: the server made a new one, so earlier claims are void" in caplog.text
 
 
+def test_a_lowered_factor_of_patience_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with opened(tmp_path / "openred.db") as store:
+        store.commit(batch(*(record(slot, last_seen_s=1.0, longest=200) for slot in range(3))))
+    told = []
+    for factor in (2.0, 2.0, 1.0, 1.0):
+        caplog.clear()
+        store = SqliteStore(tmp_path / "openred.db")
+        with assembled(Configuration(patience_factor_max=factor), store) as server:
+            saving, now = server.parts.directory.saving, server.parts.attended.now()
+            while saving.pending and (changes := saving.take_changes(10, now)) is not None:
+                store.commit(changes)
+        told.append([line for line in caplog.messages if "PATIENCE" in line])
+    lowered = (
+        "OPENRED_PATIENCE_FACTOR_MAX was lowered from 2 to 1: 3 nodes have an earlier deadline than they "
+        "were told"
+    )
+    assert told == [[], [], [lowered], []]
+
+
 def test_unusable_rows_are_logged_with_their_slots_up_to_a_limit(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -61,6 +61,7 @@ class Node:
     last_seen_at: float
     away_until_s: float = 0.0
     left: bool = False
+    longest_s: float = 0.0
     history: list[tuple[State, State, str]] = field(default_factory=list)
 
     def identity(self) -> tuple[object, ...]:
@@ -73,6 +74,7 @@ class Node:
             said.discoverable,
             self.registered_at,
             self.left,
+            self.longest_s,
         )
 
 
@@ -92,6 +94,7 @@ class Model:
     life: LifecycleOptions
     nodes_max: int
     tick_s: float
+    patience: float = 1.0
     nodes: dict[str, Node] = field(default_factory=dict)
     # In the order in which they were put up.
     graves: dict[str, Grave] = field(default_factory=dict)
@@ -111,6 +114,8 @@ class Model:
         """When the state of `node` ends by silence."""
         _, setting = SILENCE[node.state]
         dwell_s: float = getattr(self.life, setting)
+        most = {State.ACTIVE: self.patience, State.COMA: min(self.patience, 1.5)}.get(node.state, 1.0)
+        dwell_s = max(dwell_s, min(most * dwell_s, 1.5 * node.longest_s))
         if node.state is State.ACTIVE:
             return max(node.last_seen_s + dwell_s, node.away_until_s)
         return node.since_s + dwell_s
@@ -144,6 +149,15 @@ class Model:
         node = self.nodes[node_id]
         node.away_until_s = self._away_until_s(said, now, node.away_until_s)
         node.said = remembered(said)
+
+    def came_back(self, node_id: str, absence_s: float) -> None:
+        """Remember an absence, rounded up to the next eighth of an octave above a minute."""
+        rounded_s, step = 60.0, 0
+        while rounded_s < absence_s:
+            step += 1
+            rounded_s = float(round(60 * 2 ** (step / 8)))
+        node = self.nodes[node_id]
+        node.longest_s = max(node.longest_s, rounded_s)
 
     def leave(self, node_id: str, now: Now) -> None:
         self._require(node_id)

@@ -69,6 +69,8 @@ def do_something(world: World, name: str) -> None:
             world.leave(name)
         case 7:
             world.forget(name)
+        case 8:
+            world.come_back(name)
 
 
 def at_rest(world: World, beating: list[str]) -> bool:
@@ -89,7 +91,8 @@ def come_to_rest(world: World) -> None:
     beating = world.names[: min(len(world.names) // 2, world.options.nodes_max // 2)]
     longest_s = sum(astuple(life))
     # Nodes that were away or probed in vain take longer; a hold limits how many go on in a minute.
-    longest_s += life.coma_s + 500.0 + (0.0 if world.options.silence is NEVER_HOLDS else 3 * HOUR_S)
+    longest_s += 2 * life.coma_s + world.options.patience * life.heartbeat_tolerance_s
+    longest_s += 500.0 + (0.0 if world.options.silence is NEVER_HOLDS else 3 * HOUR_S)
     beat_every_s, beaten_s, rest_s = life.heartbeat_tolerance_s / 3, -1e9, 0.0
     while rest_s < longest_s and not at_rest(world, beating):
         world.pass_time(world.options.tick_s)

@@ -19,6 +19,7 @@ from openred_central.directory.discovery import Query
 from openred_central.directory.life.expiry import ProbeRequest
 from openred_central.directory.life.mass_silence import MassSilenceOptions
 from openred_central.directory.lifecycle import LIVE_STATES, LifecycleOptions, State
+from openred_central.directory.octaves import seconds_of
 from openred_central.directory.registration import Registration
 from openred_central.directory.state.changes import Batch
 from openred_central.directory.state.node import LEFT, Profile, Record, Transition, decode_history, hash_id
@@ -45,6 +46,7 @@ class WorldOptions:
     names: int = 40
     nodes_max: int = 36
     tick_s: float = 1.0
+    patience: float = 2.0
     # Nodes that beat, and other things that happen, between two ticks.
     beats: int = 3
     deeds: int = 3
@@ -65,7 +67,7 @@ class World:
         self.stored_nodes: dict[str, Node] = {}
         self.stored_graves: dict[str, Grave] = {}
         self.store_reachable = True
-        self.model = Model(options.life, options.nodes_max, options.tick_s)
+        self.model = Model(options.life, options.nodes_max, options.tick_s, options.patience)
         self.names = [f"node-{number}" for number in range(options.names)]
         self.names_by_hash = {hash_id(name): name for name in self.names}
         # Acknowledged facts of each node, as (number of the change, identity or None), oldest first.
@@ -80,7 +82,12 @@ class World:
     def _boot(self) -> None:
         options = self.options
         self.directory = Directory(
-            directory_options(nodes_max=options.nodes_max, shards=4, probing=options.probing),
+            directory_options(
+                nodes_max=options.nodes_max,
+                shards=4,
+                probing=options.probing,
+                patience_factor_max=options.patience,
+            ),
             options.life,
             options.silence,
             self.chance.random,
@@ -296,6 +303,15 @@ class World:
         change = self.directory.amend(record) if record is not None else self.directory.saving.last_change
         self._acknowledge(name, change)
 
+    def come_back(self, name: str) -> None:
+        """Let a visit find that a node came back, after an absence that may be longer than any before."""
+        self.beat(name)
+        if name in self.model.nodes:
+            absence_s = self.chance.random() * 2 * self.options.life.heartbeat_tolerance_s
+            self.model.came_back(name, absence_s)
+            self.directory.nodes.raise_longest(self.directory.slot(name, self.now), absence_s)
+            self._acknowledge(name, self.directory.saving.last_change)
+
     def leave(self, name: str) -> None:
         self._depart(name, self.model.leave, self.directory.leave)
 
@@ -412,6 +428,7 @@ class World:
             (entry.from_state, entry.to_state, entry.reason) for entry in decode_history(record.history)
         ]
         assert history == node.history
+        assert seconds_of(record.longest) == node.longest_s
         assert self.directory.nodes.deadline_s(record.slot) == self.model.due_s(node)
 
     def compare(self) -> None:

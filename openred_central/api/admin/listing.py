@@ -75,7 +75,7 @@ async def get_node(desk: Desk, request: Request, node_id: str) -> Response:
     """Answer 200 with everything about a node, explained, also if it is hidden."""
     directory, now = desk.api.directory, desk.api.now()
     slot = directory.slot(node_id, now)
-    return Response.json({**explain(directory, slot, now), **_marks(directory, slot)})
+    return Response.json({**explain(directory, slot, now, private=True), **_marks(directory, slot)})
 
 
 GET_NODE = AdminEndpoint("GET", "/admin/nodes/{node_id}", get_node, "look at node")

@@ -15,7 +15,7 @@ from ...clock import Now
 from ...directory.directory import Directory, committed
 from ...directory.lifecycle import State
 from ...directory.registration import Registration
-from ...directory.state.node import DISCOVERABLE, KEYED, PROVEN, profile_parts
+from ...directory.state.node import KEYED, PROVEN, profile_parts
 from ...encoding import kept_spki, key_id
 from ...errors import CallerError
 from ...micro_engine.wire.messages import Request
@@ -214,13 +214,8 @@ class Prover:
             )
         return shown
 
-    def may_see(self, request: Request, slot: int, now: Now) -> bool:
-        """Return whether the caller may see the node in `slot`: anybody, or the node itself if it is hidden.
-
-        An invalid proof counts as none.
-        """
-        if self.directory.nodes.registry.flags[slot] & DISCOVERABLE:
-            return True
+    def is_node(self, request: Request, slot: int, now: Now) -> bool:
+        """Return whether the caller proves to be the node in `slot`. An invalid proof counts as none."""
         try:
             return self.shown(request, slot, now) is not NOTHING
         except CallerError:

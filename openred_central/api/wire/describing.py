@@ -12,6 +12,7 @@ from ...clock import Now
 from ...directory.directory import Directory
 from ...directory.discovery import availability_of
 from ...directory.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
+from ...directory.octaves import seconds_of
 from ...directory.state.columns import picker
 from ...directory.state.node import (
     DISCOVERABLE,
@@ -131,8 +132,11 @@ _FLAG_MEMBERS = tuple(
 )
 
 
-def explain(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
-    """Return everything about one node: description, key, history, and deadlines ahead."""
+def explain(directory: Directory, slot: int, now: Now, *, private: bool) -> dict[str, Any]:
+    """Return everything about one node: description, key, history, and deadlines ahead.
+
+    With `private`, for the node itself and operators, deadlines that are later than usual say why.
+    """
     record = directory.nodes.registry.record(slot)
     state = State(record.state)
     silent_s = max(0.0, now.attended_s - record.last_seen_s)
@@ -155,7 +159,7 @@ def explain(directory: Directory, slot: int, now: Now) -> dict[str, Any]:
             "usual_gap_s": round(record.usual_gap_s, 3),
             "in_state_since": history[-1]["at"],
             "what_to_do": _what_to_do(state, record.flags),
-            "deadlines": _deadlines_ahead(directory, slot, now),
+            "deadlines": _deadlines_ahead(directory, slot, now, private=private),
             "history": history,
         },
     }
@@ -182,18 +186,29 @@ def _what_to_do(state: State, flags: int) -> str:
     return "A heartbeat brings it back at once, with its identity, services and history."
 
 
-def _deadlines_ahead(directory: Directory, slot: int, now: Now) -> list[dict[str, Any]]:
+def _deadlines_ahead(directory: Directory, slot: int, now: Now, *, private: bool) -> list[dict[str, Any]]:
     """Return each state that silence still leads to, and when, up to DEAD; none for a node that is held."""
-    registry = directory.nodes.registry
+    registry, patience = directory.nodes.registry, directory.nodes.patience
     if registry.flags[slot] & HELD:
         return []
-    state, at_s = registry.state(slot), directory.nodes.deadline_s(slot)
+    state, longest = registry.state(slot), registry.longest[slot]
+    times = (registry.since_s[slot], registry.last_seen_s[slot], registry.away_s(slot)[1])
     ahead = []
     while state in LIVE_STATES:
+        dwell_s, usual_s = patience.dwell_s(state, longest), patience.dwell_s(state, 0)
+        at_s = deadline_s(state, *times, dwell_s)
+        extended_s = at_s - deadline_s(state, *times, usual_s)
         state = next_state(state, Event.DEADLINE)
         in_s = max(0.0, at_s - now.attended_s)
-        ahead.append({"state": state.wire, "at": rfc3339(now.wall_s + in_s), "in_s": round(in_s, 3)})
-        at_s = deadline_s(state, at_s, 0.0, 0.0, directory.lifecycle)
+        entry = {"state": state.wire, "at": rfc3339(now.wall_s + in_s), "in_s": round(in_s, 3)}
+        if private and extended_s > 0:
+            entry["extended_s"] = round(extended_s, 3)
+            entry["because"] = (
+                f"It once was away for up to {span(seconds_of(longest))}, so it is waited for "
+                f"{span(dwell_s)} instead of {span(usual_s)}."
+            )
+        ahead.append(entry)
+        times = (at_s, 0.0, 0.0)
     return ahead
 
 

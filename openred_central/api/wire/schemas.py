@@ -88,7 +88,17 @@ _NODE: dict[str, Schema] = {
 }
 # As `describing.descriptions` and `describing.explain` make them.
 NODE = thing("Node", _NODE)
-DEADLINE = thing("Deadline", {"state": ANY_STATE, "at": TIME, "in_s": DURATION_S})
+DEADLINE = thing(
+    "Deadline",
+    {
+        "state": ANY_STATE,
+        "at": TIME,
+        "in_s": DURATION_S,
+        "extended_s": {**DURATION_S, "description": "How much later it is than usual; to the node itself."},
+        "because": {**TEXT, "description": "Why it is later than usual."},
+    },
+    optional=("extended_s", "because"),
+)
 STEP = thing("Step", {"at": TIME, "from": ANY_STATE, "to": ANY_STATE, "reason": TEXT})
 EXPLANATION = thing(
     "Explanation",

@@ -10,7 +10,7 @@ from array import array
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from itertools import compress
-from operator import not_
+from operator import add, not_
 from typing import Final, NamedTuple
 
 from ...clock import Now
@@ -263,8 +263,10 @@ class Expiry:
             except BROKEN:
                 break
             self.silence.advanced(slots, now.attended_s)
-            dwell_s = nodes.lifecycle.dwell_s(state)
-            steps = [math.ceil((since_s + dwell_s) * DEADLINE_STEPS_PER_S) for since_s in at_s]
+            dwells_s = map(
+                nodes.patience.dwells_s[state].__getitem__, map(nodes.registry.longest.__getitem__, slots)
+            )
+            steps = [math.ceil(end_s * DEADLINE_STEPS_PER_S) for end_s in map(add, at_s, dwells_s)]
             lasting = [step > now_steps for step in steps]
             nodes.deadlines.arm_again(list(compress(slots, lasting)), list(compress(steps, lasting)))
             ended = list(map(not_, lasting))
@@ -310,7 +312,8 @@ class Expiry:
                 return
             state = nodes.enter(slot, Event.DEADLINE, at=at, at_s=due_s)
             # The new state began at `due_s`, and nothing else counts for a silent node.
-            due_s = deadline_s(state, due_s, 0.0, 0.0, nodes.lifecycle)
+            dwell_s = nodes.patience.dwell_s(state, nodes.registry.longest[slot])
+            due_s = deadline_s(state, due_s, 0.0, 0.0, dwell_s)
         nodes.deadlines.arm(slot, due_s)
 
     def _expire_tombstones(self, now: Now, limit: int) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 from ...errors import InternalBug
 from ..lifecycle import STATES, State
+from ..octaves import CODE_MAX
 from .columns import DIGEST_MASK, RecordColumns, picker, record_digest, record_digests, record_of, spread
 from .node import HELD, Record, is_discoverable, pack, packed_profile, text_bytes
 from .pages import NO_SIGN_S, PAGE_SLOTS, PageRun
@@ -48,12 +49,13 @@ class Registry:
 
     A free slot has no id, no flags and state ABSENT. The public columns hold the fields of `Record`; in place
     of services and region, `set_ids` has the number of their set in `sets`; `away` has begin and end of
-    announced absences by slot, and `texts` id and profile. All may read them at a slot that they got from
+    announced absences by slot, and `texts` id and profile. `apart` are the slots of nodes with an announced
+    absence, or with a `longest` from `apart_from` on. All may read them at a slot that they got from
     `slot_of`. Only a sign of life writes `last_seen_at`, `last_seen_s` and `usual_gap_s` there; the methods
     change everything else.
     """
 
-    def __init__(self, shards: int) -> None:
+    def __init__(self, shards: int, *, apart_from: int = CODE_MAX + 1) -> None:
         self._shards: tuple[dict[str, int], ...] = tuple({} for _ in range(shards))
         self.shards_count = shards
         self.shard_digests = [0] * shards
@@ -68,6 +70,8 @@ class Registry:
         self.texts: list[bytes] = []
         self.histories: list[str] = []
         self.away: dict[int, tuple[float, float]] = {}
+        self.apart = set[int]()
+        self._apart_from = apart_from
         # Few nodes ever change their key or name the next one.
         self._key_changes: dict[int, tuple[int, str]] = {}
         # Sum of the `text_bytes` of all nodes.
@@ -326,6 +330,9 @@ class Registry:
             self.away.update(
                 (slot, (from_s, until_s)) for slot, from_s, until_s in absences if until_s or from_s
             )
+            self.apart.update(self.away)
+        if max(columns.longest) >= self._apart_from:
+            self.apart.update(compress(slots, map(self._apart_from.__le__, columns.longest)))
         self._text_bytes += sum(map(len, chain(node_ids, columns.profile, histories)))
         if any(columns.generation) or any(columns.next_key):
             next_keys = list(map(bytes.decode, columns.next_key))
@@ -414,6 +421,8 @@ class Registry:
         digest = record_digest(record._replace(longest=longest, revision=revision)) - record_digest(record)
         self.shard_digests[shard] = (self.shard_digests[shard] + digest) & DIGEST_MASK
         self.longest[slot] = longest
+        if longest >= self._apart_from:
+            self.apart.add(slot)
         self._revisions[slot] = revision
 
     def _grow(self) -> None:
@@ -468,6 +477,9 @@ class Registry:
         self.state_counts[record.state] += 1
         if record.away_until_s or record.away_from_s:
             self.away[slot] = (record.away_from_s, record.away_until_s)
+            self.apart.add(slot)
+        if record.longest >= self._apart_from:
+            self.apart.add(slot)
         if record.generation or record.next_key:
             self._key_changes[slot] = (record.generation, record.next_key)
         self._text_bytes += text_bytes(node_id, record.profile, record.history, record.next_key)
@@ -482,4 +494,5 @@ class Registry:
         self._text_bytes -= text_bytes(record.node_id, record.profile, record.history, record.next_key)
         self.sets.release(self.set_ids[slot])
         self.away.pop(slot, None)
+        self.apart.discard(slot)
         self._key_changes.pop(slot, None)

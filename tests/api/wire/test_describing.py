@@ -10,9 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openred_central.api.wire.describing import address_source_of, describe, descriptions, identity_of
+from openred_central.api.wire.describing import (
+    address_source_of,
+    describe,
+    descriptions,
+    explain,
+    identity_of,
+)
 from openred_central.directory.discovery import availability_of
 from openred_central.directory.lifecycle import LIVE_STATES, State
+from openred_central.directory.octaves import seconds_of
 from openred_central.directory.state.node import (
     HISTORY_ENTRIES_MAX,
     KEYED,
@@ -150,6 +157,41 @@ def test_an_absence_moves_all_deadlines_and_is_explained() -> None:
     world.wait(165 * DAY_S)
     shown = world.call("GET", "/nodes/node-1").document
     assert (shown["state"], shown["away_until"]) == ("pending_1st", None)
+
+
+def test_a_later_deadline_is_explained_to_the_node_itself_and_to_operators() -> None:
+    world = World()
+    claim = world.claim_of()
+    foreign = world.claim_of(node_id="node-2")
+    directory, slot = world.directory, world.directory.slot("node-1", world.now())
+    directory.nodes.raise_longest(slot, 200 * DAY_S)
+    public = explained(world)["deadlines"]
+    assert {tuple(deadline) for deadline in public} == {("state", "at", "in_s")}
+    assert world.call("GET", "/nodes/node-1", claim=foreign).document["explain"]["deadlines"] == public
+    told = world.call("GET", "/nodes/node-1", claim=claim).document["explain"]["deadlines"]
+    assert told == explain(directory, slot, world.now(), private=True)["explain"]["deadlines"]
+    assert [{name: one[name] for name in ("state", "at", "in_s")} for one in told] == public
+    first, *others = told
+    away_s = seconds_of(directory.nodes.registry.longest[slot])
+    assert first["in_s"] == round(1.5 * away_s, 3)
+    assert first["extended_s"] == round(1.5 * away_s - 180 * DAY_S, 3)
+    assert first["because"] == (
+        "It once was away for up to 216 days 11 hours, so it is waited for 324 days 17 hours "
+        "instead of 180 days."
+    )
+    assert not any("because" in one for one in others)
+    directory.nodes.raise_longest(slot, 900 * DAY_S)
+    told = world.call("GET", "/nodes/node-1", claim=claim).document["explain"]["deadlines"]
+    extended = [(one["state"], one["extended_s"]) for one in told if "extended_s" in one]
+    assert extended == [("pending_1st", 180 * DAY_S), ("dead", 365 * DAY_S)]
+
+
+def test_an_absence_that_lasts_longer_than_patience_is_the_reason() -> None:
+    world = World()
+    claim = world.claim_of(away_until="2028-01-15T08:00:00Z")
+    world.directory.nodes.raise_longest(world.directory.slot("node-1", world.now()), 220 * DAY_S)
+    first, *_ = world.call("GET", "/nodes/node-1", claim=claim).document["explain"]["deadlines"]
+    assert (first["in_s"], "because" in first) == (365 * DAY_S, False)
 
 
 def test_a_held_node_is_explained_without_deadlines() -> None:
