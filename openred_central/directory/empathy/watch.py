@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from heapq import nlargest
 from math import sqrt
 from typing import Final, NamedTuple
 
@@ -22,11 +21,11 @@ from .groups import Group, Groups, groups_of, is_fine
 
 # A vouched node was heard on so many days.
 DAYS_MIN: Final = 14
-# Groups of fewer vouched nodes fill no window; of the others, the largest are watched.
+# Groups of fewer vouched nodes fill no window.
 MEMBERS_MIN: Final = 40
 GROUPS_MAX: Final = 4_096
-# Groups that are counted to find the largest. Further ones have to wait for another day.
-COUNTED_MAX: Final = 65_536
+# Groups that are counted at a time. Further ones have to wait for another day.
+COUNTED_MAX: Final = 4 * GROUPS_MAX
 # Slots and dark groups that `regroup` looks at.
 PIECE_SLOTS: Final = 128
 PIECE_GROUPS: Final = 8
@@ -163,6 +162,8 @@ class Watch:
         self._counted_s: float | None = None
         self._next_slot = self._slots_left = 0
         self._counts: dict[Group, int] = {}
+        # Groups that are large enough, in this pass.
+        self._large: dict[Group, _Watched] = {}
 
     @property
     def watched(self) -> int:
@@ -206,6 +207,7 @@ class Watch:
             # Known groups are counted in any case. Each pass begins elsewhere, so that no flood of groups
             # comes first every day.
             self._counts = dict.fromkeys(self._groups, 0)
+            self._large = {}
             self._next_slot += self._slots_left // 3
 
     def _is_vouched(self, slot: int) -> bool:
@@ -241,7 +243,7 @@ class Watch:
             observer(darkness, is_dark, now)
 
     def _count(self) -> None:
-        """Count the members of groups in the next slots; at the end of the pass, take the largest groups."""
+        """Count the members of groups in the next slots; at the end of the pass, watch the large groups."""
         registry, counts, slots = self._registry, self._counts, self._registry.slots_count
         for _ in range(min(PIECE_SLOTS, self._slots_left)):
             self._slots_left -= 1
@@ -250,17 +252,13 @@ class Watch:
             if registry.states[slot] != State.ACTIVE or not self._is_vouched(slot):
                 continue
             for group in groups_of(registry, slot).groups:
-                if group in counts:
-                    counts[group] += 1
-                elif len(counts) < COUNTED_MAX:
-                    counts[group] = 1
+                count = counts.get(group, 0) + 1
+                if group in counts or len(counts) < COUNTED_MAX:
+                    counts[group] = count
+                if count == MEMBERS_MIN and len(self._large) < GROUPS_MAX:
+                    # The largest groups get so far first.
+                    self._large[group] = self._groups.get(group) or _Watched(group)
         if not self._slots_left:
-            self._take_largest()
-
-    def _take_largest(self) -> None:
-        large = ((count, group) for group, count in self._counts.items() if count >= MEMBERS_MIN)
-        groups = dict(self._dark)
-        for count, group in nlargest(GROUPS_MAX - len(groups), large, key=lambda pair: pair[0]):
-            watched = groups.setdefault(group, self._groups.get(group) or _Watched(group))
-            watched.members = count
-        self._groups, self._counts = groups, {}
+            for group, watched in self._large.items():
+                watched.members = counts[group]
+            self._groups, self._counts, self._large = self._large | self._dark, {}, {}

@@ -192,6 +192,13 @@ def packed_profile(text: bytes) -> bytes:
     return b'["%b",%b,"%b",[],{%b}]' % (address, port, public_key, last) if port else last
 
 
+def packed_address(text: bytes) -> str:
+    """Return the address in `text` that `pack` made."""
+    address = text.split(b"\0", 2)[1]
+    # Cheaper than the whole profile, which most texts do not need.
+    return address.decode() if address else str(profile_parts(packed_profile(text))[0])
+
+
 def key_fingerprint(public_key: str, flags: int) -> str:
     """Return 43 characters that name the public key of a record with these `flags`.
 

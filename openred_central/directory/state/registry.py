@@ -19,7 +19,7 @@ from ...errors import InternalBug
 from ..lifecycle import STATES, State
 from ..octaves import CODE_MAX
 from .columns import DIGEST_MASK, RecordColumns, picker, record_digest, record_digests, record_of, spread
-from .node import HELD, Record, is_discoverable, pack, packed_profile, text_bytes
+from .node import HELD, Record, is_discoverable, pack, packed_address, packed_profile, text_bytes
 from .pages import NO_SIGN_S, PAGE_SLOTS, PageRun
 from .service_sets import ServiceSet, ServiceSets
 
@@ -146,6 +146,10 @@ class Registry:
     def profile(self, slot: int) -> bytes:
         """Return the `Record.profile` of the node in `slot`."""
         return packed_profile(self.texts[slot])
+
+    def address(self, slot: int) -> str:
+        """Return the address of the node in `slot`, without its port."""
+        return packed_address(self.texts[slot])
 
     def packed_columns(self, slots: Sequence[int]) -> list[list[str]]:
         """Return the five texts of `node.pack` of the nodes in `slots`, none of which is free, by columns."""
