@@ -22,7 +22,7 @@ def darken(directory: Directory, watch: Watch, now: Now) -> None:
     ]
     for slot in slots:
         directory.nodes.registry.flags[slot] |= PROVEN
-    for _ in range(2 + directory.nodes.registry.slots_count // 64):
+    for _ in range(2 + directory.nodes.registry.slots_count // 8):
         watch.regroup(now)
     for hours in (0.0, 1.5):
         later = Now(now.attended_s + hours * HOUR_S, now.wall_s + hours * HOUR_S, now.monotonic_s)

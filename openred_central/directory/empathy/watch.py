@@ -27,7 +27,7 @@ GROUPS_MAX: Final = 4_096
 # Groups that are counted at a time. Further ones have to wait for another day.
 COUNTED_MAX: Final = 4 * GROUPS_MAX
 # Slots and dark groups that `regroup` looks at.
-PIECE_SLOTS: Final = 128
+PIECE_SLOTS: Final = 16
 PIECE_GROUPS: Final = 8
 # A window closes when so many nodes were expected, and is thrown away after so long. It spans more than one
 # visit of each node: otherwise neighbours in the order of slots, registered by one caller, could fill it.

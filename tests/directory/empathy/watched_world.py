@@ -75,7 +75,7 @@ class WatchedWorld:
                     self.registry.last_seen_s[slot] = now.attended_s
                     self.dues_s[slot] = now.attended_s + self.pace.advice_s(slot, now.attended_s)
             self.hours += 1
-            for _ in range(-(-count // 128)):
+            for _ in range(-(-count // 16)):
                 self.watch.regroup(self.now)
 
 
