@@ -233,6 +233,16 @@ def test_time_stands_still_while_nobody_is_heard(way: str, caplog: pytest.LogCap
     assert caplog.text.count(f"attended time goes on{reason}") == 1
 
 
+def test_one_sign_of_life_lets_the_clock_run() -> None:
+    run = Run(life=lifecycle_options(), silence=mass_silence_options(all_silent_s=20.0))
+    run.register(*(f"n{number}" for number in range(100)))
+    run.directory.expiry.attendance.usual_gap_s = 0.5
+    for _ in range(100):
+        run.seconds(10)
+        run.directory.heartbeat(0, run.attended.now())
+    assert run.attended.now().attended_s == 1_000.0
+
+
 def test_each_node_that_is_set_aside_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     run = Run()
     run.register("a", "b", "c")

@@ -115,6 +115,14 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_a_strict_directory_takes_no_address_of_another_network",
         "test_a_strict_directory_refuses_endpoints_of_other_networks",
     ),
+    "silence feigned for others": (
+        "test_nodes_that_nobody_vouches_for_are_not_watched",
+        "test_attacker_in_one_small_part_darkens_no_wider_network",
+        "test_attacker_names_a_region_of_its_own",
+        "test_attacker_with_a_twentieth_of_the_nodes_darkens_nothing",
+        "test_flood_of_networks_and_regions_stays_bounded",
+        "test_one_sign_of_life_lets_the_clock_run",
+    ),
     "floods of registrations": (
         "test_ten_registrations_a_minute_from_one_address",
         "test_an_ipv6_64_is_one_caller_and_a_48_eight",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
+from openred_central.directory.empathy import watch
 from openred_central.directory.empathy.groups import groups_of, is_public, name_of
-from openred_central.directory.empathy.watch import (
-    DARK_S_MAX,
-    DAYS_MIN,
-    GROUPS_MAX,
-)
+from openred_central.directory.empathy.watch import DARK_S_MAX, DAYS_MIN
 from openred_central.directory.lifecycle import DAY_S
 from tests.directory.empathy.watched_world import WatchedWorld, network
 from tests.support.building import HOUR_S, at
@@ -165,18 +164,37 @@ def test_group_that_stays_dark_is_given_up_after_half_a_year(seed: int) -> None:
     assert names(world) == []
 
 
-def test_flood_of_networks_and_regions_stays_bounded(seed: int) -> None:
-    world = WatchedWorld(seed)
-    world.add((f"{1 + n // 65_536}.{n // 256 % 256}.{n % 256}.1" for n in range(9_000)), region="flood")
-    honest = world.add(network("198.7", 200, 5), region="eu")
-    for slot in range(9_000):
-        registry = world.registry
+def test_attacker_in_one_small_part_darkens_no_wider_network(seed: int) -> None:
+    """Its /24 is too small to be watched by itself."""
+    world, _ = populated(seed)
+    attacker = world.add(f"192.7.7.{number}" for number in range(39))
+    world.add(f"192.7.{number}.1" for number in range(100, 108))
+    spread = world.add(f"192.8.{number % 8}.{number}" for number in range(39))
+    world.add(f"192.8.{number}.1" for number in range(100, 108))
+    for slot in (*attacker, *spread):
+        world.chances[slot] = 0.98
+    world.run(4 * 24)
+    world.cut = {*attacker, *spread}
+    world.run(3 * 24)
+    assert names(world) == ["192.8.0.0/16"]
+
+
+def test_flood_of_networks_and_regions_stays_bounded(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "COUNTED_MAX", 1_000)
+    monkeypatch.setattr(watch, "GROUPS_MAX", 8)
+    world, networks = populated(seed)
+    registry, counted = world.registry, 0
+    for slot in world.add(f"{1 + n // 256}.{n % 256}.{n % 99}.1" for n in range(2_000)):
         registry.replace(registry.record(slot)._replace(region=f"region-{slot}"))
-    world.run(26)
-    assert world.watch.watched <= GROUPS_MAX
-    world.cut = set(honest)
+    for _ in range(3 * 24):
+        world.run(1)
+        counted = max(counted, len(vars(world.watch)["_counts"]))
+        assert world.watch.watched <= 8
+    assert counted == 1_000
+    world.cut = {slot for slots in networks for slot in slots}
     world.run(PACE_H)
-    assert names(world) == ["198.7.0.0/16"]
+    # The largest groups were found nevertheless.
+    assert set(names(world)) & {"all", "region:r0", "region:r1", "region:r2"}
 
 
 def test_groups_have_names_and_finer_ones_are_not_public() -> None:
