@@ -25,7 +25,7 @@ from openred_central.directory.state.changes import Batch
 from openred_central.directory.state.node import LEFT, Profile, Record, Transition, decode_history, hash_id
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
-from openred_central.tasks.scheduler import Scheduler
+from openred_central.tasks.scheduler import PENDING_MAX, Scheduler
 from tests.support.building import HOUR_S, NEVER_HOLDS, DictStore, beat, registration
 from tests.support.clock import VirtualClock
 from tests.support.options import directory_options
@@ -202,6 +202,9 @@ class World:
 
     def _expect_nothing_due(self, now: Now) -> None:
         expiry, registry = self.directory.expiry, self.directory.nodes.registry
+        if self.directory.saving.pending_records >= PENDING_MAX:
+            # No node moves on until the store has caught up.
+            return
         if expiry.silence.hold is None and not len(expiry.waiting):
             for node_id in self.model.due(now):
                 slot = registry.slot_of(node_id)
