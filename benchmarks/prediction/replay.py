@@ -151,7 +151,8 @@ class Replay:
             heapq.heappush(self._events, (upcoming.at, number, upcoming))
 
     def advice_s(self, slot: int, now_s: float) -> float:
-        return self.directory.pace.advice_s(slot, now_s)
+        pace = self.directory.paces.each[self.directory.nodes.habits.paces[slot]]
+        return pace.advice_s(slot, now_s)
 
     def slack_s(self, slot: int) -> float:
         return min(SLACK_S, SLACK_SHARE * self.options.pace_s)

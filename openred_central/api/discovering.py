@@ -39,11 +39,14 @@ EXCLUDE_STATES = Field(
     "No nodes in these states; `coma,dead` if neither this nor `states` is sent.",
 )
 MIN_LAST_SEEN = Field("min_last_seen", values.time, "Only nodes with a sign of life since this time.")
+MIN_AVAILABILITY = Field(
+    "min_availability", values.share, "Only nodes that answer with this chance or more, from 0 to 1."
+)
 REGION = Field("region", values.region_query, "Only nodes of this region.")
 NEAR = Field("near", values.region_query, "Nodes of this region first.")
 FIELDS: tuple[Field[Any], ...] = (
     *(SERVICES, MAX_RESULTS, STATES, EXCLUDE_STATES),
-    *(MIN_LAST_SEEN, REGION, NEAR),
+    *(MIN_LAST_SEEN, MIN_AVAILABILITY, REGION, NEAR),
 )
 DISCOVERED = thing(
     "Discovered",
@@ -52,7 +55,7 @@ DISCOVERED = thing(
         "total_found": {**COUNT, "description": "All nodes that match services and states."},
         "returned": COUNT,
         "query_time_ms": {"type": "number", "minimum": 0},
-        "degraded": {"type": "boolean", "description": "Whether no node matched states and time."},
+        "degraded": {"type": "boolean", "description": "Whether no node matched states, time and chance."},
         "ignored": IGNORED,
     },
     optional=("ignored",),
@@ -70,7 +73,7 @@ async def discover(api: Api, request: Request) -> Response:
             while found is None:
                 await asyncio.sleep(0)
                 found = draw.step()
-    nodes = descriptions(api.directory, found.slots, started, found.availabilities)
+    nodes = descriptions(api.directory, found.slots, started, found.scores)
     query_time_ms = round((api.now().monotonic_s - started.monotonic_s) * 1_000, 3)
     more = f',"ignored":{orjson.dumps(ignored).decode()}' if ignored else ""
     text = (
@@ -87,9 +90,9 @@ DISCOVER = Endpoint(
     name="discover",
     tag="Nodes",
     summary="Find peers by the services they offer",
-    description="A fair draw among all matching nodes, the more available first. If no node matches `states` "
-    "and `min_last_seen`, nodes in other states come with `degraded`, but in none that `exclude_states` of "
-    "the request names. Each request gets a draw of its own.",
+    description="A fair draw among all matching nodes, the more available first. If no node matches "
+    "`states`, `min_last_seen` and `min_availability`, others come with `degraded`, but in no state that "
+    "`exclude_states` of the request names. Each request gets a draw of its own.",
     query=FIELDS,
     replies={200: Reply("Peers, perhaps none.", DISCOVERED, headers=LIMITED)},
     problems=("rate_limited",),
@@ -120,6 +123,7 @@ def read_query(text: str) -> tuple[Query, tuple[str, ...]]:
         else (),
         max_results=fields.take(MAX_RESULTS, RESULTS_DEFAULT),
         min_last_seen_at=fields.take(MIN_LAST_SEEN),
+        min_score=fields.take(MIN_AVAILABILITY),
         region=fields.take(REGION) or None,
         near=fields.take(NEAR) or None,
     )

@@ -34,7 +34,8 @@ def prepare(api: Api, request: Request) -> Answer | None:
     session = None if repeated is None else repeated.session.text
     registry = api.directory.nodes.registry
     slot_of, states, flags, apart = registry.slot_of, registry.states, registry.flags, registry.apart
-    moment, hear, advice_s = api.moments.current, api.directory.hear, api.directory.pace.advice_s
+    moment, hear, advise = api.moments.current, api.directory.hear, api.directory.paces.advise
+    paces = api.directory.nodes.habits.paces
     active, ends = _state(State.ACTIVE.wire), _end(NOTED, session)
     charge = api.limits.repeated_heartbeat_charge(proved=repeated is not None)
     if charge is None:
@@ -53,10 +54,8 @@ def prepare(api: Api, request: Request) -> Answer | None:
             return None
         hear(slot, now)
         # As `reply`, with the parts that do not change joined before.
-        return (
-            f"{_BEGIN}{node_id}{active}{times}{_ADVICE}{advice_s(slot, now.attended_s)}{ends}".encode(),
-            limits,
-        )
+        advice_s = advise[paces[slot]](slot, now.attended_s)
+        return f"{_BEGIN}{node_id}{active}{times}{_ADVICE}{advice_s}{ends}".encode(), limits
 
     return answer
 

@@ -72,7 +72,7 @@ def register_plainly(api: Api, request: Request, body: Any, origin: Origin, now:
         now.wall_s,
         now.attended_s,
         now.attended_s,
-        directory.options.heartbeat_advice_s,
+        directory.first_gap_s,
         nodes.revision + 1,
         services,
         "",

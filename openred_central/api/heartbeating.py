@@ -10,7 +10,7 @@ import orjson
 from ..clock import Now
 from ..directory.lifecycle import WIRE_NAMES, State
 from ..directory.registration import Registration
-from ..directory.state.node import DISCOVERABLE, KEYED, OBSERVED, Profile
+from ..directory.state.node import DISCOVERABLE, KEYED, OBSERVED, UNREMEMBERED, Profile
 from ..micro_engine.wire.messages import Request, Response
 from . import registering
 from .caller.addresses import check_addresses, is_observed
@@ -148,6 +148,7 @@ def _read_update(api: Api, request: Request, slot: int, fields: Fields) -> Regis
         services=services,
         region=record.region,
         discoverable=bool(record.flags & DISCOVERABLE),
+        habits=not record.flags & UNREMEMBERED,
         is_keyed=bool(record.flags & KEYED),
         is_observed=is_observed(origin, profile) if moved else bool(record.flags & OBSERVED),
     )
@@ -172,7 +173,7 @@ def _describe(
     """Return the reply to a sign of life that found the node in state `previous`, as JSON."""
     message = NOTED if previous is State.ACTIVE else _WELCOME_BACK
     times = heartbeat_times(now.wall_s, api.directory.heartbeat_due_at(now, slot))
-    advice_s = api.directory.pace.advice_s(slot, now.attended_s)
+    advice_s = api.directory.advice_s(slot, now)
     return reply(node_id, WIRE_NAMES[previous], times, advice_s, message, session)
 
 

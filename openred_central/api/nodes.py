@@ -43,7 +43,8 @@ async def get_node(api: Api, request: Request, node_id: str) -> Response:
     is_node = slot is not None and api.prover.is_node(request, slot, now)
     if slot is None or not (is_node or registry.flags[slot] & DISCOVERABLE):
         raise api.directory.not_found(node_id)
-    return Response.json(explain(api.directory, slot, now, private=is_node))
+    private = is_node or api.forecast_public
+    return Response.json(explain(api.directory, slot, now, private=private))
 
 
 GET_NODE = Endpoint(
@@ -53,9 +54,10 @@ GET_NODE = Endpoint(
     name="getNode",
     tag="Nodes",
     summary="Look at one node, explained",
-    description="Why the node is in its state, and every deadline ahead; to the node itself also "
-    "why a deadline is later than usual. A node that is not discoverable is "
-    "shown to itself alone; others get the answer for an unknown node, as for a dead one.",
+    description="Why the node is in its state, what is expected of it, and every deadline ahead. The node "
+    "itself is told more: hours and absences are personal, and so is why a deadline is later than usual. A "
+    "node that is not discoverable is shown to itself alone; others get the answer for an unknown node, as "
+    "for a dead one.",
     replies={200: Reply("The node.", EXPLAINED_NODE, headers=LIMITED)},
     problems=("node_not_found", "rate_limited"),
     proofs=(None, SIGNATURE, CLAIM),

@@ -33,6 +33,11 @@ METADATA = Field("metadata", values.metadata, "Anything else that peers should k
 REGION = Field("region", values.region, "The region of the node, named as the operator of the node likes.")
 ADDRESSES = Field("addresses", values.addresses, "More endpoints of the node.")
 DISCOVERABLE = Field("discoverable", values.flag, "Whether others may find the node, as by default.")
+HABITS = Field(
+    "habits",
+    values.flag,
+    "Whether the directory may remember when the node is there, as by default; false erases what it has.",
+)
 AWAY_UNTIL = Field(
     "away_until",
     values.time_or_none,
@@ -210,7 +215,7 @@ def _read_registration(
     address, port, given = fields.take(ADDRESS, ""), fields.take(PORT, 0), fields.take(PUBLIC_KEY, "")
     addresses, metadata = fields.take(ADDRESSES, ()), fields.take(METADATA, {})
     node_id, services, region = fields.take(NODE_ID, ""), fields.take(SERVICES, ""), fields.take(REGION, "")
-    discoverable = fields.take(DISCOVERABLE, True)
+    discoverable, habits = fields.take(DISCOVERABLE, True), fields.take(HABITS, True)
     away_until_at = _read_away(fields, now, api.directory.lifecycle.coma_s)
     next_key = fields.take(NEXT_KEY)
     fields.finish()
@@ -222,6 +227,7 @@ def _read_registration(
         services,
         region,
         discoverable,
+        habits,
         away_until_at,
         is_keyed=key is not None,
         key_as_given=given,
@@ -277,7 +283,7 @@ def _describe(api: Api, origin: Origin, registered: Registered, now: Now) -> dic
         "registered_at": last_seen if registered.outcome == "registered" else rfc3339(registered_at),
         "last_seen": last_seen,
         "next_heartbeat_due": rfc3339(api.directory.heartbeat_due_at(now, slot)),
-        "heartbeat_advice_s": api.directory.pace.advice_s(slot, now.attended_s),
+        "heartbeat_advice_s": api.directory.advice_s(slot, now),
         "observed_address": origin.address or None,
         "identity": identity_of(flags),
         "address_source": address_source_of(flags),

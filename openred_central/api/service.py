@@ -84,7 +84,8 @@ class Api:
     whether its content survives a restart. `figures` returns figures of other parts for ``GET /stats``;
     `endpoints` are methods and paths; `documents` describe them; `stopping` returns whether the server is
     stopping; `broadcast` serves subscribers; `front_page` is the dashboard. The one discovery that walks over
-    very many nodes holds `walks`. `fast_path` allows prepared and plain ways beside the ordinary ones.
+    very many nodes holds `walks`. With `forecast_public`, all are told when a node usually is there.
+    `fast_path` allows prepared and plain ways beside the ordinary ones.
     """
 
     directory: Directory
@@ -110,6 +111,7 @@ class Api:
     stopping: Callable[[], bool]
     broadcast: Broadcast
     fast_path: bool = True
+    forecast_public: bool = False
     walks: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def status(self, status: int, *, durable: bool) -> int:

@@ -120,6 +120,20 @@ FIGURES = thing(
                 "mass_silence": MASS_SILENCE,
                 "holds": HOLDS,
                 "dark": DARK,
+                "forecast": or_null(
+                    thing(
+                        "ForecastFigures",
+                        {
+                            "late": {**COUNT, "description": "Nodes whose sign of life is overdue."},
+                            "obeying": {**COUNT, "description": "Nodes that follow the advice."},
+                            "advised_per_s": DURATION_S,
+                            "visits": COUNT,
+                            "dues": {**COUNT, "description": "Dues compared with what was expected."},
+                            "brier": or_null(DURATION_S),
+                            "calibration_error": or_null(DURATION_S),
+                        },
+                    )
+                ),
             },
         ),
         "performance": {
@@ -313,7 +327,29 @@ def _empathy_figures(api: Api, attended_s: float) -> dict[str, Any]:
         "mass_silence": mass_silence_figures(directory),
         "holds": hold_figures(directory),
         "dark": dark_figures(directory, is_public),
+        "forecast": forecast_figures(directory),
     }
+
+
+def forecast_figures(directory: Directory) -> dict[str, Any] | None:
+    """Return how good the expectations of nodes are; None if the directory keeps no habits."""
+    visiting = directory.visiting
+    if visiting is None:
+        return None
+    quality = visiting.calibration.quality()
+    return {
+        "late": visiting.late,
+        "obeying": visiting.obeying,
+        "advised_per_s": round(visiting.advised_per_s, 3),
+        "visits": visiting.visits,
+        "dues": visiting.calibration.samples,
+        "brier": _rounded(quality.brier),
+        "calibration_error": _rounded(quality.error),
+    }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
 
 
 def hold_figures(directory: Directory) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from .showing import Document, objects, safe, table
 
 async def ask(call: Call) -> Document:
     """Find the nodes that match."""
-    names = ("max_results", "region", "near", "states", "exclude_states", "min_last_seen")
+    names = ("max_results", "region", "near", "states", "exclude_states", "min_last_seen", "min_availability")
     if call.options.services is not None and not call.options.services.strip(","):
         raise UsageError("SERVICES is empty; leave it out to find nodes with any services")
     return await call.client.discover(names_in(call.options.services or ""), **given(call.options, *names))
@@ -41,6 +41,9 @@ COMMAND = request_command(
         argument("--states", metavar="NAMES", help="only nodes in these states, such as active"),
         argument("--exclude-states", metavar="NAMES", help="no nodes in these states; default: coma,dead"),
         argument("--min-last-seen", metavar="TIME", help="only nodes seen since then (RFC 3339)"),
+        argument(
+            "--min-availability", metavar="SHARE", help="only nodes that answer with this chance, 0 to 1"
+        ),
     ),
     """\
   openred-central discover storage,relay --near eu

@@ -13,6 +13,8 @@ async def ask(call: Call) -> Document:
     further = given(call.options, "region", "away_until", "next_key")
     if call.options.hidden:
         further["discoverable"] = False
+    if call.options.no_habits:
+        further["habits"] = False
     return await call.client.register(
         call.options.address, call.options.port, **profile(call.options), **further
     )
@@ -37,6 +39,7 @@ COMMAND = request_command(
         *PROFILE,
         argument("--region", metavar="NAME", help="region of the node"),
         argument("--hidden", action="store_true", help="hide the node from discovery"),
+        argument("--no-habits", action="store_true", help="let the directory remember no habits of the node"),
         argument("--away-until", metavar="TIME", help="announce an absence until then (RFC 3339)"),
         argument(
             "--next-key", metavar="KEY_ID", help="id of the key that may replace this one if it is lost"

@@ -14,12 +14,18 @@ from ..clock import Now
 from ..errors import CallerError
 from ..wording import counted, span
 from .discovery import Draw, Query
+from .empathy.forecast import Forecast
+from .empathy.paces import Paces
+from .empathy.pacing import Pacing
+from .empathy.returns import Returns
+from .empathy.visiting import HABITS, RETURNS, Visiting
 from .empathy.watch import Watch
 from .life.expiry import UNHEARD_S, Crowding, Expiry
 from .life.mass_silence import MassSilenceOptions
-from .life.pace import ADVICE_MAX, Pace
+from .life.pace import ADVICE_MAX
 from .lifecycle import Event, LifecycleOptions, State, deadline_s
 from .nodes import PATIENCE, Nodes
+from .ranking import Ranking, SilenceRanking
 from .registration import (
     Registration,
     amended,
@@ -67,6 +73,8 @@ class DirectoryOptions:
     """Settings of the directory. Durations are in seconds.
 
     `nodes_bytes_max` bounds `Registry.bytes_held`, the bytes of all records; with 0, `nodes_max` decides.
+    With `forecast`, the directory remembers the habits of nodes and advises each a pace between
+    `heartbeat_advice_min_s` and `heartbeat_advice_s`, for `heartbeats_advised_per_s` in all.
     """
 
     nodes_max: int
@@ -75,6 +83,9 @@ class DirectoryOptions:
     patience_factor_max: float
     heartbeat_advice_s: float
     probing: bool
+    forecast: bool
+    heartbeat_advice_min_s: float
+    heartbeats_advised_per_s: float
 
     @property
     def bytes_max(self) -> int:
@@ -99,7 +110,8 @@ class Registered(NamedTuple):
 class Directory:
     """Nodes, their life cycle, and their discovery.
 
-    `pace` is that of the heartbeats that nodes are advised. `random` returns floats in [0, 1). The scheduler
+    `paces` are those of the heartbeats that nodes are advised. `visiting` and `forecast` are None for a
+    directory that remembers no habits. `random` returns floats in [0, 1). The scheduler
     and the saver use the parts `nodes`, `expiry` and `saving`; requests use the methods here.
     """
 
@@ -121,7 +133,18 @@ class Directory:
         self.expiry = Expiry(self.nodes, mass_silence, probing=options.probing)
         self.saving = Saving(self.nodes, self.expiry)
         pace_s_max = lifecycle.heartbeat_tolerance_s / (HEARTBEATS_PER_TOLERANCE * ADVICE_MAX)
-        self.pace = Pace(min(options.heartbeat_advice_s, pace_s_max))
+        slowest_s = min(options.heartbeat_advice_s, pace_s_max)
+        quickest_s = min(options.heartbeat_advice_min_s, slowest_s) if options.forecast else slowest_s
+        self.paces = Paces(quickest_s, slowest_s)
+        self.visiting: Visiting | None = None
+        self.forecast: Forecast | None = None
+        self.ranking: Ranking = SilenceRanking(self.nodes.registry, lifecycle.heartbeat_tolerance_s)
+        if options.forecast:
+            self.forecast = self.ranking = Forecast(self.nodes, self.paces, Returns())
+            pacing = Pacing(self.paces, options.heartbeats_advised_per_s)
+            self.visiting = Visiting(
+                self.nodes, self.paces, self.forecast, pacing, tolerance_s=lifecycle.heartbeat_tolerance_s
+            )
         self.watch: Watch | None = None
         # Takes a sign of life, at a moment, of the active node in a slot.
         self.hear = self._hearing()
@@ -130,6 +153,8 @@ class Directory:
         self.bytes_refusals = 0
         # Functions that take the kept values of a store, by the part of their names before the first "/".
         self.keepers: dict[str, Callable[[str, bytes], None]] = {PATIENCE: self.nodes.restore_patience}
+        if self.visiting is not None:
+            self.keepers |= dict.fromkeys((HABITS, RETURNS), self.visiting.restore)
         self._random = random
         # Differs in each run, so that no generation is used again after a crash or from an older snapshot.
         self._generation_base = int(random() * GENERATION_BASE_MAX)
@@ -142,6 +167,8 @@ class Directory:
 
         Values of unknown names are left alone. Return a line for each value that cannot be used.
         """
+        if self.visiting is not None:
+            self.visiting.begin()
         faults = []
         for name, value in rows:
             restore = self.keepers.get(name.partition("/")[0])
@@ -245,6 +272,16 @@ class Directory:
         else:
             due_s = self.nodes.deadline_s(slot)
         return now.wall_s + due_s - now.attended_s
+
+    @property
+    def first_gap_s(self) -> float:
+        """The time that is assumed between two signs of life of a new node."""
+        return self.paces.seconds[self.nodes.habits.pace_first]
+
+    def advice_s(self, slot: int, now: Now) -> float:
+        """Return in how many seconds the node in `slot`, which is heard `now`, is due again."""
+        pace = self.paces.each[self.nodes.habits.paces[slot]]
+        return pace.advice_s(slot, now.attended_s)
 
     def amended(self, slot: int, registration: Registration, now: Now) -> Record | None:
         """Return the record of the node in `slot` with what it now says; None where it says nothing new."""
@@ -382,7 +419,7 @@ class Directory:
 
     def discover(self, query: Query, now: Now) -> Draw:
         """Begin a search for peers; `Draw.step` does the work."""
-        return Draw(self.nodes, query, now.attended_s, self._random)
+        return Draw(self.nodes, self.ranking, query, now.attended_s, self._random)
 
     def slot(self, node_id: str, now: Now) -> int:
         """Return the slot of a node. Raise `CallerError`: 404 ``node_not_found``, 410 ``node_dead``."""
@@ -437,7 +474,7 @@ class Directory:
             self.lifecycle.coma_s,
             slot=nodes.registry.next_slot(),
             revision=nodes.revision + 1,
-            usual_gap_s=self.options.heartbeat_advice_s,
+            usual_gap_s=self.first_gap_s,
             signed=signed,
         )
         bytes_added = nodes.registry.bytes_added(record)

@@ -1,7 +1,7 @@
 """Discovery: a fair draw among all nodes that match, the most available first.
 
 The draw picks members by random positions, so its cost depends on the number of results and not on the
-number of matches. The candidates are ranked by availability. Filters that the index does not know reject
+number of matches. The candidates are ranked by a `Ranking`. Filters that the index does not know reject
 candidates within the draw: the last sign of life and, for nodes in crowds, the region and all services but
 one. If they reject nearly all, a walk over all matches replaces the draw, in steps so that nobody waits long.
 """
@@ -17,12 +17,11 @@ from typing import NamedTuple
 
 from .lifecycle import LIVE_STATES, State
 from .nodes import Nodes
-from .state.columns import picker
+from .ranking import Ranking
 from .state.node import is_discoverable
-from .state.registry import Registry
 from .state.service_index import Pool
 
-# More candidates than results, so that ranking by availability has a choice.
+# More candidates than results, so that the ranking has a choice.
 CANDIDATES_PER_RESULT = 2
 # Positions tried for each candidate before a walk replaces the draw.
 TRIES_PER_CANDIDATE = 4
@@ -30,14 +29,13 @@ TRIES_PER_CANDIDATE = 4
 WALK_STEP_MEMBERS = 2_000
 # Members that may lack services are counted up to this number; beyond it the total is estimated.
 COUNTED_MAX = 1_000
-# Shortest gap that counts as usual: a node that sends heartbeats every second is not away after two.
-USUAL_GAP_S_MIN = 60.0
 
 
 class Query(NamedTuple):
     """A search for up to `max_results` nodes in one of `states` that offer all of `names`.
 
-    `min_last_seen_at` is the wall time since which a node must have been heard. If it and `states` leave no
+    `min_last_seen_at` is the wall time since which a node must have been heard, `min_score` the least score
+    of the ranking that it must have. If they and `states` leave no
     node, `fallback_states` are searched without it. `region` is required, `near` only preferred; either may
     be None.
     """
@@ -47,12 +45,13 @@ class Query(NamedTuple):
     max_results: int
     fallback_states: tuple[State, ...] = LIVE_STATES
     min_last_seen_at: float | None = None
+    min_score: float | None = None
     region: str | None = None
     near: str | None = None
 
 
 class Found(NamedTuple):
-    """The result of a query: `slots` with their `availabilities`, best first, and the `total` of matches.
+    """The result of a query: `slots` with their `scores`, best first, and the `total` of matches.
 
     `total` counts services and states only. It is exact unless the query names several services and more than
     `COUNTED_MAX` nodes in crowds may offer them: these are estimated from a random sample. With `degraded`,
@@ -60,51 +59,28 @@ class Found(NamedTuple):
     """
 
     slots: list[int]
-    availabilities: list[float]
+    scores: list[float]
     total: int
     degraded: bool
-
-
-def availability(silent_s: float, usual_gap_s: float) -> float:
-    """Return how likely a node answers, from 0 to 1, by its silence compared with its usual gap."""
-    gap_s = max(usual_gap_s, USUAL_GAP_S_MIN)
-    return 1.0 if silent_s <= gap_s else gap_s / silent_s
-
-
-def availability_of(registry: Registry, slot: int, now_s: float, tolerance_s: float) -> float:
-    """Return the `availability` of the node in `slot` at attended `now_s`.
-
-    It is 0 for a node in coma, and during an announced absence unless the node was heard since it began. For
-    a node that is not active, `tolerance_s` is the longest gap that counts as usual.
-    """
-    last_seen_s, state = registry.last_seen_s[slot], registry.states[slot]
-    if state == State.COMA:
-        return 0.0
-    away_from_s, away_until_s = registry.away_s(slot)
-    if away_until_s > now_s and last_seen_s <= away_from_s:
-        return 0.0
-    silent_s = now_s - last_seen_s
-    usual = availability(silent_s, registry.usual_gap_s[slot])
-    return usual if state == State.ACTIVE else min(usual, tolerance_s / max(silent_s, tolerance_s))
 
 
 class Draw:
     """One query on its way. Call `step` until it returns a result; let others run in between."""
 
-    def __init__(self, nodes: Nodes, query: Query, now_s: float, random: Callable[[], float]) -> None:
+    def __init__(
+        self, nodes: Nodes, ranking: Ranking, query: Query, now_s: float, random: Callable[[], float]
+    ) -> None:
         self._registry = nodes.registry
         self._index = nodes.index
         self._query = query
         self._now_s = now_s
         self._random = random
-        self._tolerance_s = nodes.lifecycle.heartbeat_tolerance_s
+        self._ranking = ranking
         self._walk: _Walk | None = None
         self._total = 0
         self._degraded = False
         # True if each member of the pools must be looked at before it becomes a candidate.
         self._filters = False
-        # True if all candidates are as available as a node can be.
-        self._are_well = False
 
     def step(self) -> Found | None:
         """Do a bounded piece of work. Return None if there is more to do."""
@@ -147,7 +123,8 @@ class Draw:
         wanted = self._query.max_results * CANDIDATES_PER_RESULT
         region = self._query.region
         uncertain = any(not pool.is_certain or (region and pool.region is None) for pool in pools)
-        self._filters = uncertain or (self._query.min_last_seen_at is not None and not self._degraded)
+        bounds = (self._query.min_last_seen_at, self._query.min_score)
+        self._filters = uncertain or (bounds != (None, None) and not self._degraded)
         if region is not None:
             pools = [pool for pool in pools if pool.region in (region, None)]
         near = self._query.near
@@ -197,28 +174,25 @@ class Draw:
             missing = min(wanted - len(taken), max_results - best)
         if missing and len(taken) < max_results:
             return None
-        self._are_well = 0 < best == len(taken)
         return taken
 
     def _count_best(self, slots: list[int]) -> int:
-        """Return how many of `slots` no later candidate can outrank.
+        """Return how many of `slots` are at least as good as is usual.
 
-        Once there are `max_results` of them, further candidates change nothing.
+        Once there are `max_results` of them, further candidates would change little.
         """
-        registry = self._registry
-        if self._query.near is not None or registry.has_absences:
+        if self._query.near is not None:
             return 0
-        # Column by column, so that the processor fetches the memory of many nodes at once.
-        pick, now_s, active = picker(slots), self._now_s, int(State.ACTIVE)
-        rows = zip(
-            *(pick(registry.last_seen_s), pick(registry.usual_gap_s), pick(registry.states)), strict=True
-        )
-        return sum([now_s - seen_s <= gap_s and state == active for seen_s, gap_s, state in rows])
+        usual = self._ranking.usual_score
+        return sum([score >= usual for score in self._ranking.scores(slots, self._now_s)])
 
     def _accepts(self, slot: int) -> bool:
         query = self._query
         least = query.min_last_seen_at
         if least is not None and self._registry.last_seen_at[slot] < least and not self._degraded:
+            return False
+        bound = query.min_score
+        if bound is not None and not self._degraded and self._ranking.scores((slot,), self._now_s)[0] < bound:
             return False
         service_set = self._registry.service_set(slot)
         return query.region in (None, service_set.region) and query.names <= service_set.names
@@ -232,30 +206,11 @@ class Draw:
         return registry.state(slot) in states and self._accepts(slot)
 
     def _ranked(self, candidates: list[int]) -> Found:
-        registry, now_s, near = self._registry, self._now_s, self._query.near
-        first = candidates[: self._query.max_results]
-        if first and (self._are_well or (not self._degraded and self._count_best(first) == len(first))):
-            # Nearly always there is nothing to rank.
-            return Found(first, [1.0] * len(first), self._total, self._degraded)
-        last_seen_s, usual_gap_s, states = registry.last_seen_s, registry.usual_gap_s, registry.states
+        registry, near = self._registry, self._query.near
         if self._degraded:
-            # Among nodes that are equally unavailable, those heard last come first.
-            candidates = sorted(candidates, key=last_seen_s.__getitem__, reverse=True)
-        # Nearly all are well: this spares them the call of `availability_of`.
-        active = () if registry.has_absences else (State.ACTIVE,)
-        scored = [
-            (
-                (
-                    1.0
-                    if now_s - last_seen_s[slot] <= usual_gap_s[slot]
-                    else availability(now_s - last_seen_s[slot], usual_gap_s[slot])
-                )
-                if states[slot] in active
-                else availability_of(registry, slot, now_s, self._tolerance_s),
-                slot,
-            )
-            for slot in candidates
-        ]
+            # Among nodes that are equally unlikely to answer, those heard last come first.
+            candidates = sorted(candidates, key=registry.last_seen_s.__getitem__, reverse=True)
+        scored = list(zip(self._ranking.scores(candidates, self._now_s), candidates, strict=True))
         # Stable, so that equals stay in the random order in which they were drawn.
         scored.sort(key=itemgetter(0), reverse=True)
         if near is not None:

@@ -1,8 +1,8 @@
 """All state of the directory, and the few changes to it, each of which keeps all parts in step.
 
 The parts are the registry, the service index, the deadlines, the tombstones, the notes of changes to store,
-and the transitions. The rules are in `directory` and `expiry`. No method waits, so nothing ever sees half a
-change.
+the habits, and the transitions. The rules are in `directory` and `expiry`. No method waits, so nothing ever
+sees half a change.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from .soundness import FREE_SLOTS_MIN, Unserved
 from .state.changes import PendingChanges
 from .state.deadlines import Deadlines
 from .state.fills import Fills
+from .state.habits import Habits
 from .state.kept import Kept
 from .state.node import (
     DISCOVERABLE,
     HELD,
     PROVEN,
+    UNREMEMBERED,
     Profile,
     Record,
     Tombstone,
@@ -115,6 +117,7 @@ class Nodes:
         self.unserved: list[Unserved] = []
         self._reserved: set[str] = set()
         self.changes = PendingChanges()
+        self.habits = Habits()
         self.kept = Kept()
         # Where other processes send signs of life (see `merging`): which slots were filled lately.
         self.fills: Fills | None = None
@@ -229,6 +232,8 @@ class Nodes:
     def place(self, slot: int) -> None:
         """Index a node that was just added to the registry, and arm its deadline."""
         self.changes.heard.make_room(slot + 1)
+        self.habits.make_room(slot + 1)
+        self.habits.paces[slot] = self.habits.pace_first
         if self.is_indexed(slot):
             self.index.add(slot)
         self.deadlines.arm(slot, self.deadline_s(slot))
@@ -236,6 +241,7 @@ class Nodes:
     def place_all(self) -> None:
         """Index all nodes of a registry that was just restored, and arm their deadlines."""
         self.changes.heard.make_room(self.registry.slots_count)
+        self.habits.make_room(self.registry.slots_count)
         # A kill may have left the times of forgotten nodes in the store.
         for slot in self.registry.free_slots:
             self.changes.heard.add_freed(slot)
@@ -251,6 +257,8 @@ class Nodes:
         if self.is_indexed(slot):
             self.index.remove(slot)
         self.registry.replace(record._replace(revision=self.next_revision()))
+        if record.flags & UNREMEMBERED:
+            self.habits.forget(slot)
         if self.is_indexed(slot):
             self.index.add(slot)
         # A node without a deadline is held back by `Expiry`, which arms it again.
@@ -352,6 +360,7 @@ class Nodes:
         if self.is_indexed(slot):
             self.index.remove(slot)
         self.registry.remove(slot)
+        self.habits.forget(slot)
         self.deadlines.disarm(slot)
         # The next flush removes its times from the store.
         self.changes.heard.add_freed(slot)

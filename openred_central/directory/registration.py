@@ -11,6 +11,7 @@ from .state.node import (
     KEYED,
     OBSERVED,
     PROVEN,
+    UNREMEMBERED,
     Profile,
     Record,
     key_fingerprint,
@@ -28,7 +29,8 @@ class Registration(NamedTuple):
     wall time; 0 withdraws an announcement, None leaves it as it is. With `is_keyed`, the `public_key` of the
     profile is the canonical text of a key, which the caller wrote as `key_as_given`. `next_key` is the id of
     the only key to change to, empty for none; None leaves it as it is, and is required once there is one.
-    With `is_observed`, the caller was seen at each address of the profile.
+    Without `habits`, nothing is to be remembered of when the node is there. With `is_observed`, the caller
+    was seen at each address of the profile.
     """
 
     node_id: str
@@ -36,6 +38,7 @@ class Registration(NamedTuple):
     services: str = ""
     region: str = ""
     discoverable: bool = True
+    habits: bool = True
     away_until_at: float | None = None
     is_keyed: bool = False
     key_as_given: str = ""
@@ -68,6 +71,7 @@ def new_record(
             | registration.is_keyed * KEYED
             | signed * PROVEN
             | registration.is_observed * OBSERVED
+            | (not registration.habits) * UNREMEMBERED
         ),
         registered_at=now.wall_s,
         last_seen_at=now.wall_s,
@@ -97,8 +101,9 @@ def amended(
             profile, is_keyed = profile._replace(public_key=known_key), False
     changed = record._replace(
         flags=(
-            record.flags & ~(DISCOVERABLE | KEYED)
+            record.flags & ~(DISCOVERABLE | KEYED | UNREMEMBERED)
             | registration.discoverable * DISCOVERABLE
+            | (not registration.habits) * UNREMEMBERED
             | is_keyed * KEYED
             | signed * PROVEN
         ),

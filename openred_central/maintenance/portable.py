@@ -27,6 +27,7 @@ from ..directory.state.node import (
     LEFT,
     OBSERVED,
     PROVEN,
+    UNREMEMBERED,
     NodeEndpoint,
     Profile,
     Record,
@@ -248,7 +249,7 @@ def decode(line: bytes, slot: int) -> Item | Totals:
 
 
 def _node(record: Record) -> dict[str, Any]:
-    unknown = record.flags & ~(DISCOVERABLE | LEFT | PROVEN | KEYED | HELD | OBSERVED)
+    unknown = record.flags & ~(DISCOVERABLE | LEFT | PROVEN | KEYED | HELD | OBSERVED | UNREMEMBERED)
     if unknown:
         raise LineError(f"flags {unknown:#x} are not known to version {VERSION} of the format")
     if record.state not in LIVE_STATES:
@@ -259,6 +260,7 @@ def _node(record: Record) -> dict[str, Any]:
         "keyed": bool(record.flags & KEYED),
         "held": bool(record.flags & HELD),
         "observed": bool(record.flags & OBSERVED),
+        "unremembered": bool(record.flags & UNREMEMBERED),
         "generation": record.generation,
         "next_key": record.next_key,
         "longest": record.longest,
@@ -319,6 +321,7 @@ def _read_node(fields: LineFields, slot: int) -> Record:
             | fields.flag("keyed", default=False) * KEYED
             | fields.flag("held", default=False) * HELD
             | fields.flag("observed", default=False) * OBSERVED
+            | fields.flag("unremembered", default=False) * UNREMEMBERED
         ),
         registered_at=fields.number("registered_at"),
         last_seen_at=fields.number("last_seen_at"),

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from .. import __version__
 from ..api.caller.limiting import Refusals
 from ..api.feed.broadcast import Broadcast
+from ..directory.empathy.visiting import Visiting
 from ..directory.lifecycle import LIVE_STATES, TABLE
 from ..logs import lines_dropped
 from ..storage.store import StoreState
@@ -151,6 +152,8 @@ def _directory(parts: Parts) -> Iterator[Family]:
         "Networks and regions that fell silent as a whole.",
         len(watch.dark) if watch is not None else 0,
     )
+    if directory.visiting is not None:
+        yield from _forecast(directory.visiting)
     yield gauge(
         "openred_mass_silence_waiting_nodes",
         "Nodes whose transitions mass silence holds.",
@@ -163,6 +166,23 @@ def _directory(parts: Parts) -> Iterator[Family]:
         "openred_mass_silence_usual_nodes",
         "The usual number of nodes that become silent within an hour.",
         silence.usual_per_h,
+    )
+
+
+def _forecast(visiting: Visiting) -> Iterator[Family]:
+    quality = visiting.calibration.quality()
+    yield gauge("openred_nodes_late", "Nodes whose sign of life is overdue.", visiting.late)
+    yield gauge("openred_nodes_obeying", "Nodes that follow the advised pace.", visiting.obeying)
+    yield counter("openred_visits_total", "Visits of a chunk of nodes.", visiting.visits)
+    yield gauge(
+        "openred_advised_heartbeats_per_second", "Heartbeats that nodes are advised.", visiting.advised_per_s
+    )
+    yield counter("openred_dues_total", "Dues compared with what was expected.", visiting.calibration.samples)
+    yield gauge("openred_forecast_brier", "Mean squared error of the chances.", quality.brier or 0.0)
+    yield gauge(
+        "openred_forecast_calibration_error",
+        "Expected calibration error of the chances.",
+        quality.error or 0.0,
     )
 
 

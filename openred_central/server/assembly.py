@@ -45,6 +45,7 @@ from ..storage.copies.restoring import Restored, snapshots_of
 from ..storage.keys.admin_secret import secret_file_beside
 from ..storage.loading import database_path, load, load_revocations
 from ..storage.store import Store
+from ..tasks.forecaster import Forecaster
 from ..tasks.prober import Prober, probe_refusal
 from ..tasks.saver import RevocationSaver, Saver
 from ..tasks.scheduler import Scheduler, log_darkness, log_transitions
@@ -123,6 +124,10 @@ class Assembly(NamedTuple):
             self.configuration.prober(),
         )
 
+    def forecaster(self, directory: Directory, attended: AttendedTime) -> Forecaster | None:
+        """Return the task that visits the nodes of `directory`; None if it remembers no habits."""
+        return None if directory.visiting is None else Forecaster(directory.visiting, attended)
+
     def parts(
         self,
         directory: Directory,
@@ -200,6 +205,7 @@ class Assembly(NamedTuple):
             stopping=stopping,
             broadcast=broadcast,
             fast_path=self.configuration.fast_path,
+            forecast_public=self.configuration.forecast_public == "all",
         )
 
     def operators(self) -> Operators | None:

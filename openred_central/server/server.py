@@ -218,7 +218,8 @@ class Server:
         works: list[Work] = [("saver", saver.run), ("scheduler", scheduler.run), ("prober", prober.run)]
         works += [("broadcast", broadcast.run), ("stall meter", stalls.run)]
         works += [("notifier", self._notifier.run), ("keykeeper", vault.run)]
-        works += [("snapshotter", snapshotter.run)] if snapshotter else []
+        optional = {"snapshotter": snapshotter, "forecaster": assembly.forecaster(directory, attended)}
+        works += [(name, task.run) for name, task in optional.items() if task]
         tasks = [asyncio.create_task(self._supervisor.run(name, work)) for name, work in works]
         log.info("ready: %d nodes from %s, listening on %s", len(directory), store.location, _list(addresses))
         self._notifier.ready()
@@ -237,10 +238,9 @@ class Server:
             cut, *_ = await asyncio.gather(*(each.drain() for each in listening))
             stalls.stop()
             # Stop the time before the last flush, so that nothing changes after it.
-            scheduler.stop()
-            if snapshotter:
-                snapshotter.stop()
-            vault.keykeeper.stop()
+            for task in (scheduler, vault.keykeeper, *optional.values()):
+                if task:
+                    task.stop()
             await prober.stop()
             self._supervisor.stop()
             # Callers know changes that are not durable yet, and rely on them: try again for a while.

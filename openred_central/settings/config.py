@@ -136,6 +136,9 @@ class Configuration(Settings):
             patience_factor_max=self.patience_factor_max,
             heartbeat_advice_s=self.heartbeat_advice_s,
             probing=self.probe != "none",
+            forecast=self.forecast,
+            heartbeat_advice_min_s=self.heartbeat_advice_min_s,
+            heartbeats_advised_per_s=self.heartbeats_advised_per_s,
         )
 
     def mass_silence(self) -> MassSilenceOptions:

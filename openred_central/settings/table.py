@@ -138,7 +138,27 @@ class Settings:
         "How much longer a node may be silent that came back from a long absence, at most; 1: no longer.",
     )
     heartbeat_advice_s: float = duration(
-        DAY_S, 1.0, DWELL_S_MAX, "Interval between heartbeats that nodes are advised to keep."
+        DAY_S, 1.0, DWELL_S_MAX, "Longest interval between heartbeats that nodes are advised to keep."
+    )
+    heartbeat_advice_min_s: float = duration(
+        3_600.0,
+        1.0,
+        DWELL_S_MAX,
+        "Shortest interval that is advised: to nodes that are not known yet, or are often away.",
+    )
+    heartbeats_advised_per_s: float = number(
+        100.0,
+        0.001,
+        1e6,
+        "Heartbeats a second that all nodes together are advised to send; then intervals grow.",
+    )
+    forecast: bool = switch(
+        True, "Whether the directory remembers when nodes are there, and ranks and advises them by it."
+    )
+    forecast_public: str = choice(
+        "summary",
+        ("summary", "all"),
+        "Whether strangers are told grades alone, or also hours and absences of a node.",
     )
     tick_s: float = duration(1.0, 0.01, 60.0, "The scheduler handles deadlines at least this often.")
 

@@ -8,6 +8,7 @@ import pytest
 
 from openred_central.security.signing import PrivateKey
 from openred_central.storage.store import StoreState
+from tests.support.building import HOUR_S
 from tests.support.options import lifecycle_options, limit_options
 from tests.support.world import DAY_S, NODE, PEER, Commit, Reply, World, assert_problem
 
@@ -60,7 +61,7 @@ def test_a_new_node_gets_201_with_all_fields() -> None:
         "message": "Welcome. Keep the claim: it proves later changes, and is sent only once.",
     }
     assert len(claim) == 22
-    assert 0.15 * DAY_S <= reply.document["heartbeat_advice_s"] <= 1.41 * DAY_S
+    assert 0.15 * HOUR_S <= reply.document["heartbeat_advice_s"] <= 1.41 * HOUR_S
 
 
 def test_each_outcome_has_exactly_its_fields() -> None:

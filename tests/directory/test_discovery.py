@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,10 @@ from openred_central.directory.discovery import (
     Draw,
     Found,
     Query,
-    availability,
-    availability_of,
 )
 from openred_central.directory.lifecycle import LIVE_STATES, State
+from openred_central.directory.ranking import SilenceRanking, availability
+from openred_central.directory.state.registry import Registry
 from openred_central.directory.state.service_sets import ServiceSet, ServiceSets
 from tests.support.building import (
     DAY_S,
@@ -50,13 +51,22 @@ def discover(directory: Directory, asked: Query, now_s: float = 1_000.0) -> Foun
     return finish(directory.discover(asked, at(now_s)))
 
 
+def by_silence(**options: Any) -> Directory:
+    """A directory that keeps no habits."""
+    return make_directory(forecast=False, **options)
+
+
+def availability_of(registry: Registry, slot: int, now_s: float, tolerance_s: float) -> float:
+    return SilenceRanking(registry, tolerance_s).scores([slot], now_s)[0]
+
+
 def names(directory: Directory, found: Found) -> list[str]:
     return [directory.nodes.registry.node_id(slot) for slot in found.slots]
 
 
-def populated(count: int, *, seed: int = 1, beaten_s: float = 990.0) -> Directory:
+def populated(count: int, *, seed: int = 1, beaten_s: float = 990.0, forecast: bool = True) -> Directory:
     """Nodes n0, n1 …: every one offers chat, every tenth mail, every hundredth files; even ones are in eu."""
-    directory = make_directory(seed=seed)
+    directory = make_directory(seed=seed, forecast=forecast)
     for number in range(count):
         services = [
             "chat",
@@ -119,12 +129,12 @@ def test_equal_nodes_come_in_any_order(seed: int) -> None:
 
 
 def test_more_available_nodes_come_first() -> None:
-    directory = make_directory(heartbeat_advice_s=100.0)
+    directory = by_silence(heartbeat_advice_s=100.0)
     for silent_s, name in ((1_000.0, "d"), (10.0, "a"), (400.0, "c"), (200.0, "b")):
         register(directory, name, at(1_000.0 - silent_s))
     found = discover(directory, query())
     assert names(directory, found) == ["a", "b", "c", "d"]
-    assert found.availabilities == [1.0, 0.5, 0.25, 0.1]
+    assert found.scores == [1.0, 0.5, 0.25, 0.1]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +156,7 @@ def test_availability_is_the_silence_against_the_usual_gap(
 
 
 def test_an_absent_node_comes_last_until_it_returns() -> None:
-    directory = make_directory(heartbeat_advice_s=100.0)
+    directory = by_silence(heartbeat_advice_s=100.0)
     register(directory, "away", at(900.0), away_until_at=EPOCH_S + 5_000.0)
     register(directory, "old", at(0.0))
     assert names(directory, discover(directory, query())) == ["old", "away"]
@@ -172,18 +182,18 @@ def test_an_absent_node_comes_last_until_it_returns() -> None:
 )
 def test_silence_beyond_the_tolerance_is_never_usual(silent_s: float, state: State, expected: float) -> None:
     """Also where the usual gap, in the beginning that of the advice, is longer than a whole life."""
-    directory = make_directory(life=SHORT_LIFE)
+    directory = by_silence(life=SHORT_LIFE)
     slot = register(directory, "a", at(0.0))
     run_until(directory, at(silent_s))
     registry, tolerance_s = directory.nodes.registry, directory.lifecycle.heartbeat_tolerance_s
     assert state_of(directory, "a") is state
     assert availability_of(registry, slot, silent_s, tolerance_s) == pytest.approx(expected)
-    (told,) = discover(directory, query(states=LIVE_STATES), silent_s).availabilities
+    (told,) = discover(directory, query(states=LIVE_STATES), silent_s).scores
     assert told == pytest.approx(expected)
 
 
 def test_a_node_that_left_is_not_available() -> None:
-    directory = make_directory()
+    directory = by_silence()
     slot = register(directory, "a", at(0.0))
     directory.leave("a", at(1.0))
     assert availability_of(directory.nodes.registry, slot, 2.0, DAY_S) == 0.0
@@ -212,7 +222,7 @@ def test_a_region_is_required_and_near_is_only_preferred() -> None:
 
 
 def test_near_nodes_come_before_more_available_ones() -> None:
-    directory = make_directory(heartbeat_advice_s=100.0)
+    directory = by_silence(heartbeat_advice_s=100.0)
     register(directory, "near", at(0.0), region="eu")
     register(directory, "far", at(999.0), region="us")
     assert names(directory, discover(directory, query(near="eu"))) == ["near", "far"]
@@ -431,7 +441,7 @@ def test_a_walk_survives_the_end_of_all_nodes() -> None:
 
 def test_more_candidates_than_results_are_drawn() -> None:
     """With one good node among twenty, drawing twice as many finds it about twice as often."""
-    directory = make_directory(heartbeat_advice_s=100.0)
+    directory = by_silence(heartbeat_advice_s=100.0)
     for number in range(200):
         register(directory, f"n{number}", at(0.0))
         if number % 2:
@@ -447,18 +457,39 @@ def test_more_candidates_than_results_are_drawn() -> None:
 def test_an_early_end_of_a_draw_changes_no_result(
     silent_in_ten: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = populated(400)
+    directory = populated(400, forecast=False)
     for number in range(400):
         if number % 10 < silent_in_ten:
             directory.nodes.registry.usual_gap_s[number] = 300.0 + number
     now, asked = at(5_000.0), query("chat", max_results=20)
 
     def found() -> Found:
-        return finish(Draw(directory.nodes, asked, now.attended_s, random.Random(seed).random))
+        ranking = directory.ranking
+        return finish(Draw(directory.nodes, ranking, asked, now.attended_s, random.Random(seed).random))
 
     early = found()
     monkeypatch.setattr(Draw, "_count_best", lambda draw, slots: 0)
     assert early == found()
+
+
+@pytest.mark.parametrize("forecast", [True, False])
+def test_a_least_chance_leaves_out_others_unless_nobody_reaches_it(*, forecast: bool) -> None:
+    directory = populated(2_000, forecast=forecast)
+    registry = directory.nodes.registry
+    for number in range(2_000):
+        if number % 50:
+            # Silent for a hundred times its usual gap, and in coma.
+            registry.usual_gap_s[number], registry.last_seen_s[number] = 60.0, 0.0
+            directory.nodes.habits.odds[number] = -100
+    found = discover(directory, query("chat", max_results=20, min_score=0.5), 6_000.0)
+    assert len(found.slots) == 20
+    assert not found.degraded
+    assert {slot % 50 for slot in found.slots} == {0}
+    for number in range(0, 2_000, 50):
+        directory.forget(f"n{number}", at(6_000.0))
+    found = discover(directory, query("chat", max_results=20, min_score=0.5), 6_000.0)
+    assert len(found.slots) == 20
+    assert found.degraded
 
 
 def test_results_of_a_walk_are_ranked() -> None:
@@ -470,4 +501,4 @@ def test_results_of_a_walk_are_ranked() -> None:
     for _ in range(100):
         found = discover(directory, query(min_last_seen_at=EPOCH_S + 500.0))
         assert len(found.slots) == 5
-        assert found.availabilities == sorted(found.availabilities, reverse=True)
+        assert found.scores == sorted(found.scores, reverse=True)

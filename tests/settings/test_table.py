@@ -26,7 +26,8 @@ def test_each_default_is_allowed(name: str) -> None:
 def test_each_meaning_is_a_sentence_and_each_name_ends_with_its_unit(name: str) -> None:
     setting = SETTINGS[name]
     assert re.fullmatch(r"[A-Z].*\.", setting.meaning)
-    assert name.endswith("_s") == (setting.kind.form.startswith("seconds"))
+    is_rate = name.endswith("_per_s")
+    assert (name.endswith("_s") and not is_rate) == (setting.kind.form.startswith("seconds"))
 
 
 @pytest.mark.parametrize("name", ["openred", "directory.example", "10.0.0.5", "fd00::5", "a,b.example"])

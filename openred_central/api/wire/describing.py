@@ -10,7 +10,6 @@ import orjson
 
 from ...clock import Now
 from ...directory.directory import Directory
-from ...directory.discovery import availability_of
 from ...directory.lifecycle import LIVE_STATES, WIRE_NAMES, Event, State, deadline_s, next_state
 from ...directory.octaves import seconds_of
 from ...directory.state.columns import picker
@@ -27,11 +26,7 @@ from ...directory.state.node import (
 )
 from ...directory.state.service_index import GROUPS_MAX
 from ...wording import rfc3339, rfc3339_of_many, span
-
-# Availability is an estimate; more digits would mean nothing.
-AVAILABILITY_DIGITS = 3
-# Nearly all nodes are fully available: saves rounding and formatting.
-_ALWAYS = "1.0"
+from .forecasting import forecast_of
 
 _MEANING = {
     State.ACTIVE: "It gave a sign of life within the tolerance.",
@@ -45,16 +40,15 @@ _MEANING = {
 
 
 def descriptions(
-    directory: Directory, slots: Sequence[int], now: Now, availabilities: Sequence[float] | None = None
+    directory: Directory, slots: Sequence[int], now: Now, scores: Sequence[float] | None = None
 ) -> list[str]:
     """Return the public description of each node in `slots` as a JSON object, for discoveries and look-ups.
 
     The text is joined from parts that are JSON already, which is cheaper than encoding a dictionary.
     """
     registry = directory.nodes.registry
-    if availabilities is None:
-        tolerance_s = directory.lifecycle.heartbeat_tolerance_s
-        availabilities = [availability_of(registry, slot, now.attended_s, tolerance_s) for slot in slots]
+    if scores is None:
+        scores = directory.ranking.scores(slots, now.attended_s)
     # Column by column, so that the processor fetches the memory of many nodes at once.
     pick = picker(slots)
     flags, set_ids = pick(registry.flags), pick(registry.set_ids)
@@ -71,18 +65,17 @@ def descriptions(
         rfc3339_of_many(pick(registry.last_seen_at)),
         key_fingerprints(zip(keys, flags, strict=True)),
         map(_FLAG_MEMBERS.__getitem__, flags),
-        availabilities,
+        map(directory.ranking.told, scores),
         strict=True,
     )
     return [
         f'{{"node_id":"{node_id}","address":"{address}","port":{port},"addresses":[{others}],{services},'
         f'"state":"{WIRE_NAMES[state]}","last_seen":"{seen}","metadata":{{{members}}},'
-        f'"public_key_fingerprint":"{key}",{by_flags},{region},'
-        f'"availability":{_ALWAYS if share == 1.0 else round(share, AVAILABILITY_DIGITS)}}}'
+        f'"public_key_fingerprint":"{key}",{by_flags},{region},{expected}}}'
         for node_id, address, port, others, members, (
             services,
             region,
-        ), state, seen, key, by_flags, share in rows
+        ), state, seen, key, by_flags, expected in rows
     ]
 
 
@@ -133,10 +126,12 @@ _FLAG_MEMBERS = tuple(
 
 
 def explain(directory: Directory, slot: int, now: Now, *, private: bool) -> dict[str, Any]:
-    """Return everything about one node: description, key, history, and deadlines ahead.
+    """Return everything about one node: description, key, forecast, history, and deadlines ahead.
 
-    With `private`, for the node itself and operators, deadlines that are later than usual say why.
+    With `private`, for the node itself and operators, nothing of the forecast is held back, and deadlines
+    that are later than usual say why.
     """
+    forecast = forecast_of(directory, slot, now, private=private)
     record = directory.nodes.registry.record(slot)
     state = State(record.state)
     silent_s = max(0.0, now.attended_s - record.last_seen_s)
@@ -153,6 +148,7 @@ def explain(directory: Directory, slot: int, now: Now, *, private: bool) -> dict
         "revision": record.revision,
         "discoverable": bool(record.flags & DISCOVERABLE),
         "away_until": away_until,
+        **({} if forecast is None else {"forecast": forecast}),
         "explain": {
             "why": _why(state, record.flags, away_until, silent_s),
             "silent_s": round(silent_s, 3),

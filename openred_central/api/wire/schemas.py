@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...directory.lifecycle import LIVE_STATES, WIRE_NAMES
 from .fields import Schema, or_null, schema_of
+from .forecasting import HORIZON_NAMES
 from .values import node_id, port
 
 TEXT: Schema = {"type": "string"}
@@ -82,12 +83,21 @@ _NODE: dict[str, Schema] = {
         "type": "number",
         "minimum": 0,
         "maximum": 1,
-        "description": "How recent the last sign of life is, against the node's own usual gap; 0 in coma and "
-        "while away.",
+        "description": "The chance that the node answers now, in grades; 0 while away. A directory that "
+        "keeps no habits tells how recent the last sign of life is, against the node's own usual gap.",
+    },
+    "late": {**FLAG, "description": "Whether a sign of life is overdue."},
+    "back_within_day": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "description": "The chance that a late node is heard again within a day, in tenths.",
     },
 }
+# Only where the directory keeps habits, and the second one only for late nodes.
+_EXPECTED = ("late", "back_within_day")
 # As `describing.descriptions` and `describing.explain` make them.
-NODE = thing("Node", _NODE)
+NODE = thing("Node", _NODE, optional=_EXPECTED)
 DEADLINE = thing(
     "Deadline",
     {
@@ -115,6 +125,34 @@ EXPLANATION = thing(
         "history": {**listing(STEP), "description": "The transitions so far, oldest first."},
     },
 )
+_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+FORECAST = thing(
+    "Forecast",
+    {
+        "now": {**_SHARE, "description": "The chance that it answers now; for strangers, in grades."},
+        "late": FLAG,
+        "days": {**COUNT, "description": "The days on which it was heard, up to 255."},
+        "basis": {"enum": ["own", "others"], "description": "Its own history, or nodes like it."},
+        "back_within": thing("BackWithin", dict.fromkeys(HORIZON_NAMES, _SHARE)),
+        "words": TEXT,
+        "private": {
+            **thing(
+                "PrivateForecast",
+                {
+                    "due_at": or_null(TIME),
+                    "hours": or_null({**listing(_SHARE), "description": "Its chance of each hour in UTC."}),
+                    "usual_hours": or_null(TEXT),
+                    "usual_absence_s": or_null(DURATION_S),
+                    "longest_absence_s": or_null(DURATION_S),
+                    "absences": COUNT,
+                    "follows_advice": FLAG,
+                },
+            ),
+            "description": "For the node itself and operators alone.",
+        },
+    },
+    optional=("private",),
+)
 EXPLAINED_NODE = thing(
     "ExplainedNode",
     {
@@ -127,6 +165,8 @@ EXPLAINED_NODE = thing(
         "revision": COUNT,
         "discoverable": FLAG,
         "away_until": or_null(TIME),
+        "forecast": FORECAST,
         "explain": EXPLANATION,
     },
+    optional=(*_EXPECTED, "forecast"),
 )

@@ -31,6 +31,7 @@ RESULTS_MAX = 100
 
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _TOKEN = re.compile(rf"{TOKEN_ID.pattern}|[A-Za-z0-9_.-]{{23,{TOKEN_CHARS_MAX}}}")
+_SHARE = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,20})?")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 _DNS_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -348,6 +349,15 @@ def whole_number(minimum: int, maximum: int) -> Callable[[Any], int]:
 
 
 max_results = whole_number(1, RESULTS_MAX)
+
+
+@takes({"type": "number", "minimum": 0, "maximum": 1})
+def share(value: Any) -> float:
+    """Read a share from 0 to 1 in a query."""
+    text = _text(value)
+    if not _SHARE.fullmatch(text) or float(text) > 1:
+        raise Wrong("has to be a number from 0 to 1, such as 0.75")
+    return float(text)
 
 
 @takes(text_like(_listed(f"(?:{'|'.join(map(_in_any_case, _STATES))})"), examples=["active,pending_1st"]))

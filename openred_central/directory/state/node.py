@@ -31,6 +31,8 @@ KEYED = 8
 HELD = 16
 # The node was seen at each of its addresses when it last said what they are.
 OBSERVED = 32
+# The node wishes that nothing is remembered of its habits.
+UNREMEMBERED = 64
 
 HISTORY_ENTRIES_MAX = 16
 # Highest start of the generations of a run. With a revision added they stay below 2^53, the limit of integers

@@ -184,6 +184,11 @@ class Registry:
         """True if any node has announced an absence."""
         return bool(self.away)
 
+    def is_away(self, slot: int, now_s: float) -> bool:
+        """Return whether a node announced an absence that lasts at `now_s`, and was not heard in it."""
+        from_s, until_s = self.away_s(slot)
+        return until_s > now_s and self.last_seen_s[slot] <= from_s
+
     def away_s(self, slot: int) -> tuple[float, float]:
         """Return begin and end of an announced absence in attended seconds; both are 0 without one."""
         return self.away.get(slot, (0.0, 0.0))

@@ -17,7 +17,6 @@ from openred_central.api.wire.describing import (
     explain,
     identity_of,
 )
-from openred_central.directory.discovery import availability_of
 from openred_central.directory.lifecycle import LIVE_STATES, State
 from openred_central.directory.octaves import seconds_of
 from openred_central.directory.state.node import (
@@ -52,6 +51,7 @@ def test_a_new_node_is_described_whole() -> None:
     world.register(services=["b", "a"], metadata={"x": 1}, region="eu", addresses=more)
     shown = world.call("GET", "/nodes/node-1").document
     explain = shown.pop("explain")
+    assert shown.pop("forecast")["words"].startswith("It is probably up now.")
     assert shown == {
         "node_id": "node-1",
         "address": "192.0.2.1",
@@ -65,7 +65,8 @@ def test_a_new_node_is_described_whole() -> None:
         "identity": "unproven",
         "address_source": "declared",
         "region": "eu",
-        "availability": 1.0,
+        "availability": 0.83,
+        "late": False,
         "public_key": "key-1",
         "key_status": "opaque",
         "key_generation": 0,
@@ -277,8 +278,8 @@ def test_downtime_does_not_move_the_time_in_a_state() -> None:
     assert explain["deadlines"][0]["at"] == "2027-07-17T08:00:00.000Z"
 
 
-def test_availability_has_three_digits() -> None:
-    world = World()
+def test_availability_has_three_digits_without_habits() -> None:
+    world = World(forecast=False, heartbeat_advice_s=DAY_S)
     world.register()
     world.wait(3 * DAY_S)
     assert world.call("GET", "/nodes/node-1").document["availability"] == 0.333
@@ -289,7 +290,7 @@ def test_availability_has_three_digits() -> None:
 TEXTS = st.text(max_size=12) | st.sampled_from(['"', "\\", '",[],', '\\",[],{', ",", "ключ", "\u2028"])
 
 
-def general_description(record: Record, availability: float) -> dict[str, Any]:
+def general_description(record: Record, expected: str) -> dict[str, Any]:
     """The public description of a record, member by member."""
     profile = Profile.decode(record.profile)
     return {
@@ -305,7 +306,7 @@ def general_description(record: Record, availability: float) -> dict[str, Any]:
         "identity": identity_of(record.flags),
         "address_source": address_source_of(record.flags),
         "region": record.region or None,
-        "availability": round(availability, 3),
+        **orjson.loads(f"{{{expected}}}"),
     }
 
 
@@ -333,20 +334,22 @@ RECORDS = st.builds(
 
 @given(st.lists(RECORDS, min_size=1, max_size=4), st.data())
 def test_any_nodes_are_described_as_their_records_say(records: list[Record], data: st.DataObject) -> None:
-    directory, now = make_directory(), at(1e6)
+    directory, now = make_directory(forecast=data.draw(st.booleans())), at(1e6)
     registry = directory.nodes.registry
     for slot, one in enumerate(records):
         spki = bytes([slot]) * (32 if slot % 2 else 90)
         keyed = Profile.decode(one.profile)._replace(public_key=b64encode(spki).decode()).encode()
         changed = one._replace(flags=one.flags | KEYED, profile=keyed) if data.draw(st.booleans()) else one
         registry.insert(changed._replace(slot=slot, node_id=f"node-{slot}"))
+        directory.nodes.habits.make_room(slot + 1)
+        directory.nodes.habits.odds[slot] = data.draw(st.integers(-127, 127))
     slots = data.draw(st.permutations(range(len(records))))
-    tolerance_s = directory.lifecycle.heartbeat_tolerance_s
-    shares = [availability_of(registry, slot, now.attended_s, tolerance_s) for slot in slots]
+    scores = directory.ranking.scores(slots, now.attended_s)
     expected = [
-        general_description(registry.record(slot), share) for slot, share in zip(slots, shares, strict=True)
+        general_description(registry.record(slot), directory.ranking.told(score))
+        for slot, score in zip(slots, scores, strict=True)
     ]
-    for told in (descriptions(directory, slots, now), descriptions(directory, slots, now, shares)):
+    for told in (descriptions(directory, slots, now), descriptions(directory, slots, now, scores)):
         assert [orjson.loads(text) for text in told] == expected
         assert [list(orjson.loads(text)) for text in told] == [list(one) for one in expected]
     assert descriptions(directory, [], now) == []
@@ -354,7 +357,7 @@ def test_any_nodes_are_described_as_their_records_say(records: list[Record], dat
 
 @pytest.mark.parametrize("silent_days", [0.0, 1.0, 2.0, 7.1, 1_000.0])
 def test_many_are_described_as_each_of_them(silent_days: float) -> None:
-    world = World()
+    world = World(forecast=False)
     for number in range(3):
         world.register(
             node_id=f"node-{number}",

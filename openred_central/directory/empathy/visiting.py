@@ -1,0 +1,435 @@
+"""The visits: once an attended hour the directory looks at each node, and learns from what it finds.
+
+Signs of life cost nothing more than before: a visit sees from the last one whether the due was met. A chunk
+of slots is stored at a time, and visited in small pieces, so that no request waits long. No visit changes the
+state of a node.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from math import ceil
+from typing import Final
+
+from ...clock import Now
+from ..nodes import Nodes
+from ..state.habits import (
+    CHUNK_SLOTS,
+    FULL,
+    HOURS,
+    LATE,
+    NEED_SHIFT,
+    OBEYS_MIN,
+    PACE_CODES,
+    RETURNED,
+    UNCHANGED,
+    URGENT,
+    Noise,
+    tag_of,
+)
+from ..state.node import HELD, LEFT, UNREMEMBERED, is_discoverable
+from .calibration import Calibration
+from .forecast import ODDS_MAX, ODDS_PARTS, TOLD, Forecast, in_time_score
+from .on_time import chance_of, logit, silence_odds, steady_odds
+from .paces import Paces
+from .pacing import QUICK, Pacing, need_of
+from .returns import DAY_S, Returns, cohort_of
+
+HOUR_S: Final = 3_600.0
+# Visits come this often within the tolerance, where it is short.
+VISITS_PER_TOLERANCE: Final = 48
+VISITS_PER_DAY: Final = 24
+# After a start or a hold, clients need this time to come back: nobody is blamed meanwhile.
+WARM_S: Final = 1_200.0
+# A chunk is stored this long after it was stored last.
+STORED_AFTER_S: Final = 6 * HOUR_S
+# Slots that are visited in one piece of work; then requests get a turn. They divide a chunk.
+PIECE_SLOTS: Final = 16
+# Dues that are followed between two visits; where there are more, the last ones do not matter.
+DUES_PER_VISIT_MAX: Final = 64
+# A node that beats ahead of its due tells less of the hour, since it chose the moment.
+EARLY_WEIGHT: Final = 0.25
+# Names of kept values: the chunk of a number, and the returns of all nodes.
+HABITS: Final = "habits"
+RETURNS: Final = "returns"
+# Nobody expects to hear these.
+_EXCUSED: Final = HELD | LEFT
+
+
+class Visiting:
+    """The visits of all nodes, in turn, `visit_s` attended seconds apart for each.
+
+    `sampled` hears of each due that was met or missed: the slot, the chance that it would be met, and whether
+    it was.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        paces: Paces,
+        forecast: Forecast,
+        pacing: Pacing,
+        *,
+        tolerance_s: float,
+    ) -> None:
+        self._nodes, self._registry, self._habits = nodes, nodes.registry, nodes.habits
+        self._paces, self._forecast, self._pacing = paces, forecast, pacing
+        self._returns: Returns = forecast.returns
+        self.visit_s = min(HOUR_S, tolerance_s / VISITS_PER_TOLERANCE)
+        self.calibration = Calibration(PACE_CODES)
+        self.sampled: Callable[[int, float, bool, Now], object] | None = None
+        self.visits = self.broken = 0
+        # Nodes that were late, and that follow the advice, at the last visit of each chunk.
+        self._late, self._obeying = array("H"), array("H")
+        # By chunk: when it was visited, passed through for the day, and stored; 0 for never in this run.
+        self._visited_s, self._passed_s, self._stored_s = array("d"), array("d"), array("d")
+        self._next_slot = 0
+        # Facts about the chunk whose visit is under way.
+        self._is_first = self._is_daily = False
+        self._chunk_passed_s = 0.0
+        self._round_s: float | None = None
+        # How many nodes that are not late have each score, in this round.
+        self._scores: Counter[float] = Counter()
+
+    @property
+    def late(self) -> int:
+        """Number of nodes that were late when they were visited last."""
+        return sum(self._late)
+
+    @property
+    def obeying(self) -> int:
+        """Number of nodes that followed the advice when they were visited last."""
+        return sum(self._obeying)
+
+    @property
+    def advised_per_s(self) -> float:
+        """Heartbeats a second that nodes were advised to send, by the last round of visits."""
+        return self._pacing.advised_per_s
+
+    def begin(self) -> None:
+        """Tell all nodes, of which nothing is known yet, a pace that the budget bears."""
+        self._pacing.count(QUICK, len(self._registry))
+        self._pacing.end_round()
+        self._habits.pace_first = self._pacing.code(QUICK)
+        self._habits.paces[:] = bytes([self._habits.pace_first]) * len(self._habits.paces)
+
+    def resumed(self, now_s: float) -> None:
+        """Blame nobody for what was not heard until attended `now_s`, nor for a while after that."""
+        self._forecast.fair_from_s = now_s + min(WARM_S, self.visit_s)
+
+    def next_s(self, now_s: float) -> float:
+        """Return when the next piece is to be visited, in attended seconds."""
+        if self._round_s is None:
+            self._round_s = now_s
+        return self._round_s + self.visit_s * self._next_slot / max(1, len(self._habits.paces))
+
+    def visit(self, now: Now) -> None:
+        """Visit the next piece: some slots of a chunk."""
+        if self._round_s is None:
+            self._round_s = now.attended_s
+        slot = self._next_slot
+        if slot < len(self._habits.paces):
+            chunk, place = divmod(slot, CHUNK_SLOTS)
+            if not place:
+                self._open(chunk, now.attended_s)
+            self._visit_slots(range(slot, min(slot + PIECE_SLOTS, self._registry.slots_count)), now)
+            if place + PIECE_SLOTS >= CHUNK_SLOTS:
+                self._close(chunk, now.attended_s)
+        self._next_slot = slot + PIECE_SLOTS
+        if self._next_slot >= len(self._habits.paces):
+            self._next_slot = 0
+            # Visits that are far behind do not follow each other without a pause.
+            self._round_s = max(self._round_s + self.visit_s, now.attended_s)
+            self._returns.refresh()
+            self._forecast.usual_score = self._median_score()
+            self._pacing.end_round()
+            self._habits.pace_first = self._pacing.code(QUICK)
+
+    def note_all(self) -> None:
+        """Note all chunks that changed since they were stored: the server stops."""
+        for chunk, change in enumerate(self._habits.changes):
+            self._make_room(chunk)
+            if change:
+                self._note(chunk, self._visited_s[chunk])
+        self._note_returns()
+
+    def restore(self, name: str, value: bytes) -> None:
+        """Take what was stored under `name`. Raise `ValueError` for a value that was never stored there."""
+        if name == RETURNS:
+            self._returns.unpack(value)
+            return
+        chunk = int(name.removeprefix(f"{HABITS}/"), 16)
+        # A chunk beyond the last slot has the habits of nodes that are no more.
+        if chunk < self._habits.chunks:
+            self._make_room(chunk)
+            self._passed_s[chunk] = self._habits.unpack(chunk, value)
+
+    def _note_returns(self) -> None:
+        self._nodes.kept.note(RETURNS, self._returns.packed)
+
+    def _note(self, chunk: int, now_s: float) -> None:
+        self._habits.changes[chunk], self._stored_s[chunk] = UNCHANGED, now_s
+        pack = partial(self._habits.pack, chunk, self._passed_s[chunk])
+        self._nodes.kept.note(f"{HABITS}/{chunk:08x}", pack)
+
+    def _make_room(self, chunk: int) -> None:
+        while len(self._visited_s) <= chunk:
+            for column in (self._visited_s, self._passed_s, self._stored_s, self._late, self._obeying):
+                column.append(0)
+
+    def _open(self, chunk: int, now_s: float) -> None:
+        """Begin the visit of a chunk."""
+        self._make_room(chunk)
+        self._is_first = not self._visited_s[chunk]
+        self._chunk_passed_s = self._passed_s[chunk] = self._passed_s[chunk] or now_s
+        self._is_daily = now_s - self._chunk_passed_s >= (VISITS_PER_DAY - 0.5) * self.visit_s
+        self._late[chunk] = self._obeying[chunk] = 0
+
+    def _close(self, chunk: int, now_s: float) -> None:
+        """End the visit of a chunk, and note for the store what changed."""
+        self._visited_s[chunk] = now_s
+        self.visits += 1
+        if self._is_daily:
+            self._passed_s[chunk] = now_s
+            if not chunk:
+                self._returns.age(now_s - self._chunk_passed_s)
+                self._note_returns()
+        change, stored_s = self._habits.changes[chunk], self._stored_s[chunk]
+        if change == URGENT or (change and now_s - stored_s >= STORED_AFTER_S):
+            self._note(chunk, now_s)
+        elif not stored_s:
+            self._stored_s[chunk] = now_s
+
+    def _visit_slots(self, slots: range, now: Now) -> None:
+        registry, habits, now_s, away = self._registry, self._habits, now.attended_s, self._registry.away
+        for slot in slots:
+            flags = registry.flags[slot]
+            if not registry.states[slot] or flags & UNREMEMBERED:
+                if habits.seen_s[slot]:
+                    # Its node was forgotten, and a kill kept that from the store.
+                    habits.forget(slot)
+            elif flags & _EXCUSED or (slot in away and away[slot][1] > now_s):
+                self._excuse(slot, now_s)
+            else:
+                try:
+                    self._visit_slot(slot, flags, now)
+                except (ArithmeticError, LookupError, TypeError, ValueError):
+                    # One broken habit is begun anew, and stops nobody else's.
+                    self.broken += 1
+                    habits.forget(slot)
+
+    def _visit_slot(self, slot: int, flags: int, now: Now) -> None:
+        habits, now_s, is_daily = self._habits, now.attended_s, self._is_daily
+        was_late, code = habits.bits[slot] & LATE, habits.paces[slot]
+        last_s, seen_s = self._registry.last_seen_s[slot], habits.seen_s[slot]
+        if self._is_first:
+            self._look_first(slot, last_s, now)
+        elif not seen_s:
+            self._begin(slot, last_s)
+        elif last_s >= seen_s + 1:
+            self._fold(slot, last_s, self._chunk_passed_s, now)
+        elif not was_late and now_s > habits.due_s[slot] + self._paces.slack_s[code]:
+            self._miss(slot, now)
+        is_late = habits.bits[slot] & LATE
+        if not is_late:
+            odds = self._renew_odds(slot, now)
+            if is_discoverable(flags):
+                self._scores[in_time_score(odds, now_s - last_s)] += 1
+            self._pacing.count(habits.bits[slot] >> NEED_SHIFT)
+        else:
+            self._late[slot // CHUNK_SLOTS] += 1
+            # The odds of a node that stays late hardly change.
+            if is_daily or self._is_first or not was_late:
+                self._renew_late_odds(slot, now_s)
+        self._obeying[slot // CHUNK_SLOTS] += habits.obeys[slot] >= OBEYS_MIN
+        if is_daily:
+            self._pass(slot, self._chunk_passed_s, now)
+
+    def _excuse(self, slot: int, now_s: float) -> None:
+        """Expect a node only some time after what excuses it now."""
+        habits, pace_s = self._habits, self._paces.seconds[self._habits.paces[slot]]
+        if not habits.seen_s[slot]:
+            self._begin(slot, self._registry.last_seen_s[slot])
+        habits.due_s[slot] = ceil(max(now_s, self._registry.away_s(slot)[1]) + pace_s)
+        habits.bits[slot] &= ~LATE
+
+    def _begin(self, slot: int, last_s: float) -> None:
+        """Begin the habit of a node that has none."""
+        self._habits.begin(slot, self._registry.node_id(slot), max(1, int(last_s)))
+        self._expect(slot, last_s)
+
+    def _look_first(self, slot: int, last_s: float, now: Now) -> None:
+        """Look at a node for the first time in this run, in which what was stored may be some hours old."""
+        habits, seen_s = self._habits, self._habits.seen_s[slot]
+        if not seen_s or habits.tags[slot] != tag_of(self._registry.node_id(slot)) or seen_s > last_s + 1:
+            self._begin(slot, last_s)
+            return
+        code = habits.paces[slot]
+        unseen_s = STORED_AFTER_S + 1.5 * self._paces.seconds[code] + self._paces.slack_s[code]
+        if last_s - seen_s > unseen_s:
+            noise = Noise(slot, seen_s)
+            habits.came_back(slot, last_s - seen_s - unseen_s, noise)
+            self._nodes.raise_longest(slot, last_s - seen_s - unseen_s)
+        if last_s >= seen_s + 1:
+            self._expect(slot, last_s)
+        if now.attended_s > habits.due_s[slot] + self._paces.slack_s[code]:
+            # Late, but nobody saw whether it could have been heard.
+            habits.bits[slot] |= LATE
+
+    def _expect(self, slot: int, last_s: float) -> None:
+        """Note the sign of life at `last_s` as seen, and when the next one is due."""
+        habits = self._habits
+        habits.seen_s[slot] = max(1, int(last_s))
+        habits.due_s[slot] = ceil(
+            self._paces.due_s(
+                slot,
+                last_s,
+                habits.paces[slot],
+                self._registry.usual_gap_s[slot],
+                obeys=habits.obeys[slot] >= OBEYS_MIN,
+            )
+        )
+        habits.bits[slot] &= ~LATE
+        habits.change(slot)
+
+    def _fold(self, slot: int, last_s: float, passed_s: float, now: Now) -> None:
+        """Take in that a node was heard since the last visit, at `last_s` for the last time."""
+        habits, paces = self._habits, self._paces
+        seen_s, due_s, code = habits.seen_s[slot], habits.due_s[slot], habits.paces[slot]
+        noise, hour = Noise(slot, int(last_s)), self._hour(slot)
+        follows, was_late = habits.obeys[slot] >= OBEYS_MIN, habits.bits[slot] & LATE
+        told_s = due_s if follows else seen_s + paces.each[code].advice_s(slot, seen_s)
+        slack_s = paces.slack_s[code]
+        if not was_late:
+            told_s = self._last_due_s(slot, told_s, last_s, code)
+            due_s = max(due_s, ceil(told_s)) if follows else due_s
+        if last_s > told_s + slack_s:
+            if not follows and not was_late:
+                habits.obeys[slot] = noise.moved(habits.obeys[slot], 0, 0.03)
+        elif last_s >= told_s - paces.early_s[code]:
+            habits.obeyed(slot, noise)
+        if follows and last_s < due_s - paces.early_s[code] and not was_late:
+            # A sign of life and nothing else: a node that starts often must not spoil its own record.
+            habits.was_up(slot, hour, EARLY_WEIGHT, noise)
+        elif last_s <= due_s + slack_s or due_s < self._forecast.fair_from_s:
+            if due_s >= self._forecast.fair_from_s:
+                if follows:
+                    self._sample(slot, seen_s, due_s, True, now)
+                habits.met(slot, noise)
+            habits.was_up(slot, hour, 1.0, noise)
+        else:
+            if not was_late:
+                self._charge(slot, noise, now)
+            self._return(slot, last_s, passed_s, noise)
+            habits.was_up(slot, hour, EARLY_WEIGHT, noise)
+        if int(last_s // DAY_S) != int(seen_s // DAY_S):
+            habits.days[slot] = min(FULL, habits.days[slot] + 1)
+        self._expect(slot, last_s)
+
+    def _median_score(self) -> float:
+        """Return the score that half of the nodes that are not late reach, and begin to count anew."""
+        half, reached, found = self._scores.total() / 2, 0, TOLD[-1]
+        for score, count in sorted(self._scores.items(), reverse=True):
+            reached, found = reached + count, score
+            if reached >= half:
+                break
+        self._scores.clear()
+        return found
+
+    def _last_due_s(self, slot: int, due_s: float, last_s: float, code: int) -> float:
+        """Return the last due, from `due_s` on, that a sign of life at `last_s` may have met.
+
+        Several may have passed since the last visit. A node that missed one would hardly be heard just when
+        another comes.
+        """
+        pace, early_s = self._paces.each[code], self._paces.early_s[code]
+        for _ in range(DUES_PER_VISIT_MAX):
+            next_s = due_s + pace.advice_s(slot, due_s)
+            if next_s - early_s > last_s:
+                break
+            due_s = next_s
+        return due_s
+
+    def _miss(self, slot: int, now: Now) -> None:
+        """Take in that a due has passed without a sign of life."""
+        self._habits.bits[slot] |= LATE
+        self._habits.change(slot)
+        if self._habits.due_s[slot] >= self._forecast.fair_from_s:
+            self._charge(slot, Noise(slot, self._habits.due_s[slot]), now)
+
+    def _charge(self, slot: int, noise: Noise, now: Now) -> None:
+        habits = self._habits
+        if habits.obeys[slot] >= OBEYS_MIN:
+            self._sample(slot, habits.seen_s[slot], habits.due_s[slot], False, now)
+        habits.missed(slot, noise)
+
+    def _sample(self, slot: int, seen_s: int, due_s: int, met: bool, now: Now) -> None:
+        """Compare what was expected of the due at `due_s` with what happened."""
+        habits = self._habits
+        hour = int((now.wall_at(due_s) // HOUR_S) % HOURS)
+        odds = steady_odds(habits, slot, hour, obeys=True) + silence_odds(due_s - seen_s)
+        chance = chance_of(odds)
+        self.calibration.add(habits.paces[slot], chance, happened=met)
+        if self.sampled is not None:
+            self.sampled(slot, chance, met, now)
+
+    def _return(self, slot: int, last_s: float, passed_s: float, noise: Noise) -> None:
+        """Take in that a node came back at `last_s`, after its due."""
+        habits = self._habits
+        seen_s, due_s = habits.seen_s[slot], habits.due_s[slot]
+        if not habits.bits[slot] & RETURNED:
+            habits.bits[slot] |= RETURNED
+            since_s = min(max(passed_s - due_s, 0.0), last_s - due_s)
+            self._returns.expose(cohort_of(habits, slot), since_s, last_s - due_s, returned=True)
+        first_hour = int((self._registry.last_seen_at[slot] - (last_s - due_s)) // HOUR_S % HOURS)
+        habits.was_down(slot, first_hour, int((last_s - due_s) // HOUR_S), noise)
+        habits.came_back(slot, last_s - due_s, noise)
+        self._nodes.raise_longest(slot, last_s - seen_s)
+
+    def _renew_odds(self, slot: int, now: Now) -> int:
+        """Write the odds of a node that is not late, in the middle of the time until its next visit."""
+        habits = self._habits
+        hour = int((now.wall_s + self.visit_s / 2) // HOUR_S % HOURS)
+        odds = round(ODDS_PARTS * steady_odds(habits, slot, hour, obeys=habits.obeys[slot] >= OBEYS_MIN))
+        odds = habits.odds[slot] = min(max(odds, -ODDS_MAX), ODDS_MAX)
+        return odds
+
+    def _renew_late_odds(self, slot: int, now_s: float) -> None:
+        """Write the odds that a late node is back within a day."""
+        habits = self._habits
+        late_s = max(0.0, now_s - habits.due_s[slot])
+        odds = round(ODDS_PARTS * logit(self._returns.chance(cohort_of(habits, slot), late_s, DAY_S)))
+        habits.odds[slot] = min(max(odds, -ODDS_MAX), ODDS_MAX)
+
+    def _pass(self, slot: int, passed_s: float, now: Now) -> None:
+        """Do what is due once a day: count the time that a node was late, and choose its pace."""
+        habits, now_s = self._habits, now.attended_s
+        late = habits.bits[slot] & LATE
+        if late and not habits.bits[slot] & RETURNED and now_s > habits.due_s[slot]:
+            late_s = now_s - habits.due_s[slot]
+            self._returns.expose(
+                cohort_of(habits, slot), max(0.0, passed_s - habits.due_s[slot]), late_s, returned=False
+            )
+        need = habits.bits[slot] >> NEED_SHIFT
+        if not late:
+            need = need_of(
+                need,
+                habits.days[slot],
+                habits.on_time[slot],
+                discoverable=is_discoverable(self._registry.flags[slot]),
+            )
+        habits.bits[slot] = need << NEED_SHIFT | late
+        if not late:
+            code = self._pacing.code(need)
+            if code != habits.paces[slot]:
+                # The due that the node was told stands until it is heard again.
+                habits.paces[slot] = code
+                # A server that does not know what a node was told misjudges it.
+                habits.changes[slot // CHUNK_SLOTS] = URGENT
+
+    def _hour(self, slot: int) -> int:
+        """Return the hour of the day, in UTC, in which the node was heard last."""
+        return int(self._registry.last_seen_at[slot] // HOUR_S % HOURS)

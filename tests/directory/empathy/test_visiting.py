@@ -1,0 +1,206 @@
+"""Visits: what the directory learns of a node from its signs of life, and what they never change."""
+
+from __future__ import annotations
+
+import pytest
+
+from openred_central.directory.empathy.visiting import HABITS, RETURNS
+from openred_central.directory.lifecycle import State
+from openred_central.directory.octaves import seconds_of
+from openred_central.directory.state.habits import LATE, OBEYS_MIN, URGENT
+from openred_central.directory.state.node import UNREMEMBERED
+from tests.directory.empathy.diary import HOUR_S, Diary
+from tests.support.building import DAY_S, state_of
+
+
+def test_a_node_that_is_always_there_is_expected_to_be_there() -> None:
+    diary = Diary(HOUR_S)
+    slot = diary.register("a")
+    diary.live(slot, 20)
+    habit = diary.habits.read(slot)
+    assert habit.on_time > 0.97
+    assert habit.obeys > 0.9
+    assert min(habit.profile) > 0.7
+    assert habit.absences == 0
+    assert habit.days in (20, 21)
+    assert diary.forecast.chance(slot, diary.now_s) > 0.97
+
+
+def test_a_node_of_the_evening_is_expected_in_the_evening() -> None:
+    diary = Diary(HOUR_S)
+    slot = diary.register("a")
+    diary.live(slot, 30, up_hours=range(18, 23))
+    habit = diary.habits.read(slot)
+    assert min(habit.profile[19:22]) > 0.7
+    assert max(habit.profile[1:15]) < 0.2
+    assert 20 <= habit.absences <= 60
+    assert 12 * HOUR_S < seconds_of(habit.usual) < 26 * HOUR_S
+    # It is morning: the node has been late for hours.
+    assert 7 <= diary.now().wall_s // HOUR_S % 24 <= 9
+    assert diary.forecast.is_late(slot, diary.now_s)
+    assert diary.forecast.chance(slot, diary.now_s) < 0.05
+    assert diary.forecast.back_within(slot, diary.now_s, DAY_S) > 0.6
+
+
+@pytest.mark.parametrize("pace_s", [HOUR_S, DAY_S])
+def test_starting_often_does_not_spoil_the_record(pace_s: float) -> None:
+    quiet, restless = Diary(pace_s), Diary(pace_s)
+    for diary, extra in ((quiet, 0), (restless, 3)):
+        slot = diary.register("a")
+        diary.live(slot, 40, up_hours=range(6, 22), extra=extra)
+    obeys = restless.habits.obeys[0]
+    assert obeys >= OBEYS_MIN
+    assert abs(restless.habits.read(0).on_time - quiet.habits.read(0).on_time) < 0.35
+
+
+def test_a_node_that_ignores_the_advice_is_found_out() -> None:
+    diary = Diary(DAY_S)
+    slot = diary.register("a")
+    for _ in range(40):
+        diary.beat(slot)
+        diary.pass_s(DAY_S)
+    assert diary.habits.obeys[slot] < OBEYS_MIN
+    # It is expected by its usual gap instead.
+    assert not diary.forecast.is_late(slot, diary.now_s)
+
+
+def test_a_silent_node_is_late_after_its_due_until_it_is_heard() -> None:
+    diary = Diary(DAY_S)
+    slot = diary.register("a")
+    advice_s = diary.directory.advice_s(slot, diary.now())
+    diary.pass_s(advice_s - 60)
+    assert not diary.forecast.is_late(slot, diary.now_s)
+    diary.pass_s(60 + 120 + 1)
+    assert diary.forecast.is_late(slot, diary.now_s)
+    diary.pass_s(3 * DAY_S)
+    assert diary.visiting.late == 1
+    diary.beat(slot)
+    assert not diary.forecast.is_late(slot, diary.now_s)
+    diary.pass_s(HOUR_S)
+    assert diary.visiting.late == 0
+    assert diary.habits.read(slot).absences == 1
+
+
+def test_nobody_is_late_because_the_directory_was_away() -> None:
+    diary = Diary(HOUR_S)
+    slot = diary.register("a")
+    diary.live(slot, 10)
+    before = diary.habits.read(slot)
+    # Nobody can be heard for a while, and no visit is made: attended time stands still.
+    due_s = diary.directory.advice_s(slot, diary.now())
+    diary.now_s += due_s + 300
+    diary.visiting.resumed(diary.now_s)
+    assert not diary.forecast.is_late(slot, diary.now_s)
+    diary.beat(slot)
+    diary.pass_s(HOUR_S)
+    after = diary.habits.read(slot)
+    assert (after.on_time, after.absences) == (before.on_time, before.absences)
+
+
+def test_an_announced_absence_is_no_absence() -> None:
+    diary = Diary(DAY_S)
+    slot = diary.register("a", away_until_at=diary.now().wall_s + 20 * DAY_S)
+    diary.pass_s(19 * DAY_S)
+    assert not diary.habits.bits[slot] & LATE
+    assert diary.forecast.chance(slot, diary.now_s) == 0.0
+    diary.pass_s(DAY_S)
+    diary.beat(slot)
+    diary.pass_s(HOUR_S)
+    assert diary.habits.read(slot).absences == 0
+
+
+def test_visits_change_no_state_and_raise_the_longest_absence_alone() -> None:
+    diary = Diary(DAY_S)
+    slot = diary.register("a")
+    for days in (3, 40, 1):
+        diary.pass_s(days * DAY_S)
+        diary.beat(slot)
+        diary.pass_s(HOUR_S)
+        assert state_of(diary.directory, "a") is State.ACTIVE
+    assert diary.directory.nodes.transitions.counts.total() == 1
+    assert 40 * DAY_S <= seconds_of(diary.directory.nodes.registry.longest[slot]) < 45 * DAY_S
+
+
+def test_nothing_is_remembered_of_a_node_that_was_forgotten() -> None:
+    diary = Diary(HOUR_S)
+    slot = diary.register("a")
+    diary.live(slot, 3, up_hours=range(8, 20))
+    assert diary.habits.seen_s[slot]
+    diary.directory.forget("a", diary.now())
+    assert diary.habits.pack(0, 0.0).strip(b"\0")[:2] == b"H\1"
+    assert not any(diary.habits.pack(0, 0.0)[20:])
+    assert diary.habits.changes[0] == URGENT
+    diary.pass_s(HOUR_S)
+    names = [name for name, _ in diary.directory.nodes.kept.take(16)]
+    assert f"{HABITS}/00000000" in names
+
+
+def test_nothing_is_remembered_of_a_node_that_wishes_so() -> None:
+    diary = Diary(HOUR_S)
+    slot = diary.register("a")
+    diary.live(slot, 3)
+    record = diary.directory.nodes.registry.record(slot)
+    diary.directory.nodes.rewrite(record._replace(flags=record.flags | UNREMEMBERED))
+    diary.live(slot, 3, up_hours=range(8, 20))
+    assert diary.habits.read(slot).seen_s == 0
+    assert not any(diary.habits.profile)
+
+
+def test_a_restart_keeps_habits_and_loses_no_absence() -> None:
+    diary = Diary(DAY_S)
+    slot = diary.register("a")
+    diary.live(slot, 30)
+    diary.visiting.note_all()
+    kept = {name: value for name, value in diary.directory.nodes.kept.take(16) if value is not None}
+    assert set(kept) == {f"{HABITS}/00000000", RETURNS}
+    before = diary.habits.read(slot)
+
+    again = Diary(DAY_S)
+    again.now_s = diary.now_s
+    record = diary.directory.nodes.registry.record(slot)
+    # It was heard again after the last visit that was stored, forty days later.
+    heard_s = record.last_seen_s + 40 * DAY_S
+    again.directory.nodes.registry.insert(record._replace(last_seen_s=heard_s))
+    again.directory.nodes.place_all()
+    assert again.directory.restore_kept(kept.items()) == []
+    again.now_s = heard_s + 60
+    again.visiting.resumed(again.now_s)
+    again.pass_s(60.0)
+    after = again.habits.read(slot)
+    assert (after.on_time, after.obeys, after.days) == (before.on_time, before.obeys, before.days)
+    assert after.absences == 1
+    longest_s = seconds_of(again.directory.nodes.registry.longest[slot])
+    assert 37 * DAY_S < longest_s < 44 * DAY_S
+
+
+def test_a_habit_of_another_node_is_begun_anew() -> None:
+    diary = Diary(DAY_S)
+    slot = diary.register("a")
+    diary.live(slot, 30)
+    kept = [(f"{HABITS}/00000000", diary.habits.pack(0, 0.0))]
+    again = Diary(DAY_S)
+    again.now_s = diary.now_s
+    assert again.register("b") == slot
+    assert again.directory.restore_kept(kept) == []
+    again.pass_s(HOUR_S)
+    assert again.habits.read(slot).days == 1
+
+
+@pytest.mark.parametrize("size", [0, 19, 20, 5_000])
+def test_damaged_habits_are_left_out(size: int) -> None:
+    diary = Diary(DAY_S)
+    diary.register("a")
+    rows = [(f"{HABITS}/00000000", b"\xff" * size), (f"{HABITS}/xyz", b""), (RETURNS, b"{}")]
+    assert len(diary.directory.restore_kept(rows)) == 3
+    diary.pass_s(2 * HOUR_S)
+    assert diary.habits.read(0).days == 1
+
+
+def test_a_broken_habit_stops_nobody_elses() -> None:
+    diary = Diary(DAY_S)
+    slots = [diary.register(f"n{number}") for number in range(3)]
+    diary.pass_s(2 * HOUR_S)
+    diary.habits.paces[slots[1]] = 99
+    diary.pass_s(2 * DAY_S)
+    assert diary.visiting.broken == 1
+    assert diary.habits.read(slots[2]).seen_s
