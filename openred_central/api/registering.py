@@ -142,7 +142,7 @@ REGISTER = Endpoint(
     "no proof, unless the node is bound to its key.",
     body=(
         *(NODE_ID, ADDRESS, PORT, PUBLIC_KEY, SERVICES, METADATA, REGION),
-        *(ADDRESSES, DISCOVERABLE, AWAY_UNTIL, NEXT_KEY),
+        *(ADDRESSES, DISCOVERABLE, HABITS, AWAY_UNTIL, NEXT_KEY),
     ),
     replies={
         200: Reply("The node was updated or revived.", REGISTERED, headers=LIMITED),

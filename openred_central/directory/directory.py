@@ -136,16 +136,18 @@ class Directory:
         slowest_s = min(options.heartbeat_advice_s, pace_s_max)
         quickest_s = min(options.heartbeat_advice_min_s, slowest_s) if options.forecast else slowest_s
         self.paces = Paces(quickest_s, slowest_s)
+        self.watch: Watch | None = None
         self.visiting: Visiting | None = None
         self.forecast: Forecast | None = None
         self.ranking: Ranking = SilenceRanking(self.nodes.registry, lifecycle.heartbeat_tolerance_s)
         if options.forecast:
             self.forecast = self.ranking = Forecast(self.nodes, self.paces, Returns())
             pacing = Pacing(self.paces, options.heartbeats_advised_per_s)
+            self.watch = Watch(self.nodes.registry, self.nodes.habits.days)
             self.visiting = Visiting(
-                self.nodes, self.paces, self.forecast, pacing, tolerance_s=lifecycle.heartbeat_tolerance_s
+                *(self.nodes, self.paces, self.forecast, pacing, self.watch),
+                tolerance_s=lifecycle.heartbeat_tolerance_s,
             )
-        self.watch: Watch | None = None
         # Takes a sign of life, at a moment, of the active node in a slot.
         self.hear = self._hearing()
         self._crowding = Crowding(self.nodes.registry, options.nodes_max, options.bytes_max)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from math import ceil
 from typing import Final
@@ -37,6 +36,7 @@ from .on_time import chance_of, logit, silence_odds, steady_odds
 from .paces import Paces
 from .pacing import QUICK, Pacing, need_of
 from .returns import DAY_S, Returns, cohort_of
+from .watch import Watch
 
 HOUR_S: Final = 3_600.0
 # Visits come this often within the tolerance, where it is short.
@@ -62,8 +62,7 @@ _EXCUSED: Final = HELD | LEFT
 class Visiting:
     """The visits of all nodes, in turn, `visit_s` attended seconds apart for each.
 
-    `sampled` hears of each due that was met or missed: the slot, the chance that it would be met, and whether
-    it was.
+    `watch` hears of each due that was met or missed.
     """
 
     def __init__(
@@ -72,15 +71,16 @@ class Visiting:
         paces: Paces,
         forecast: Forecast,
         pacing: Pacing,
+        watch: Watch,
         *,
         tolerance_s: float,
     ) -> None:
         self._nodes, self._registry, self._habits = nodes, nodes.registry, nodes.habits
         self._paces, self._forecast, self._pacing = paces, forecast, pacing
+        self._watch = watch
         self._returns: Returns = forecast.returns
         self.visit_s = min(HOUR_S, tolerance_s / VISITS_PER_TOLERANCE)
         self.calibration = Calibration(PACE_CODES)
-        self.sampled: Callable[[int, float, bool, Now], object] | None = None
         self.visits = self.broken = 0
         # Nodes that were late, and that follow the advice, at the last visit of each chunk.
         self._late, self._obeying = array("H"), array("H")
@@ -136,6 +136,7 @@ class Visiting:
             if not place:
                 self._open(chunk, now.attended_s)
             self._visit_slots(range(slot, min(slot + PIECE_SLOTS, self._registry.slots_count)), now)
+            self._watch.regroup(now)
             if place + PIECE_SLOTS >= CHUNK_SLOTS:
                 self._close(chunk, now.attended_s)
         self._next_slot = slot + PIECE_SLOTS
@@ -373,8 +374,7 @@ class Visiting:
         odds = steady_odds(habits, slot, hour, obeys=True) + silence_odds(due_s - seen_s)
         chance = chance_of(odds)
         self.calibration.add(habits.paces[slot], chance, happened=met)
-        if self.sampled is not None:
-            self.sampled(slot, chance, met, now)
+        self._watch.sample(slot, chance, met, now)
 
     def _return(self, slot: int, last_s: float, passed_s: float, noise: Noise) -> None:
         """Take in that a node came back at `last_s`, after its due."""
