@@ -10,6 +10,7 @@ import random
 from dataclasses import astuple, replace
 
 from openred_central.directory.lifecycle import DAY_S, TABLE, Event, State
+from openred_central.tasks.scheduler import PENDING_MAX
 from tests.support.building import HOUR_S, NEVER_HOLDS, SHORT_LIFE
 from tests.support.options import lifecycle_options, mass_silence_options
 
@@ -108,6 +109,8 @@ def come_to_rest(world: World) -> None:
         world.answer_probes()
         world.tick()
         world.save(fails=False, limit=chance.choice((1, 10, 100)))
+        while world.directory.saving.pending_records >= PENDING_MAX:
+            world.save(fails=False, limit=100)
     world.compare()
     assert at_rest(world, beating)
     digests = list(world.directory.nodes.registry.shard_digests)

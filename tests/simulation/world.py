@@ -172,7 +172,9 @@ class World:
                 self.model.silent_s.clear()
             if not more:
                 break
-        self._expect_nothing_due(self.now)
+        # Nodes are not moved on while too many changes wait to be stored.
+        if self.directory.saving.pending_records < PENDING_MAX:
+            self._expect_nothing_due(self.now)
 
     def _judge_hold(self, now: Now) -> None:
         hold, options = self.directory.expiry.silence.hold, self.options.silence
