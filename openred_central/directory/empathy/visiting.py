@@ -15,6 +15,7 @@ from typing import Final
 
 from ...clock import Now
 from ..nodes import Nodes
+from ..octaves import SHORTEST_S
 from ..state.habits import (
     CHUNK_SLOTS,
     FULL,
@@ -387,7 +388,8 @@ class Visiting:
         first_hour = int((self._registry.last_seen_at[slot] - (last_s - due_s)) // HOUR_S % HOURS)
         habits.was_down(slot, first_hour, int((last_s - due_s) // HOUR_S), noise)
         habits.came_back(slot, last_s - due_s, noise)
-        self._nodes.raise_longest(slot, last_s - seen_s)
+        if last_s - seen_s >= SHORTEST_S:
+            self._nodes.raise_longest(slot, last_s - seen_s)
 
     def _renew_odds(self, slot: int, now: Now) -> int:
         """Write the odds of a node that is not late, in the middle of the time until its next visit."""
