@@ -37,7 +37,7 @@ def test_two_nodes_find_each_other_and_survive_a_restart(start: Start) -> None:
     with Client(start().address) as client:
         after = [client.ask("GET", f"/nodes/node-{which}").document for which in (1, 2)]
         for was, now in zip(before, after, strict=True):
-            for changing in ("explain", "availability"):
+            for changing in ("explain", "forecast", "availability"):
                 del was[changing], now[changing]
             assert now == was
         assert client.register("node-1", port=9, claim=first["claim"]).document["status"] == "updated"

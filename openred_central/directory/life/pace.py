@@ -3,7 +3,8 @@
 The dues of a node lie on a grid of attended time, one in each cell, whatever is heard in between. So a node
 that registers at every start, or sleeps past a due, changes none of the later ones. A cell is a little longer
 than the pace, so that a daily node is heard an hour later each day, and in the end at every hour. A hash
-moves the due within its cell, so that nodes do not send in step.
+moves the due within its cell, and cells begin at another phase for each of sixteen nodes, so that nodes do
+not send in step and some are due at any time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ AHEAD_MIN: Final = 0.15
 ADVICE_MAX: Final = CELL * (1 + SPREAD + AHEAD_MIN)
 # Advice is in whole seconds from here on.
 WHOLE_ADVICE_S_MIN: Final = 10.0
+# Phases of the cells: a power of two.
+PHASES: Final = 16
+_LAST_PHASE: Final = PHASES - 1
+_PHASE: Final = 1 / PHASES
 # Two rounds of a multiplicative hash; one would leave the dues of a slot in a short cycle.
 _WORD: Final = 0xFFFF_FFFF
 _SLOT_FACTOR: Final = 2_654_435_761
@@ -30,32 +35,26 @@ _FACTOR: Final = 2_246_822_519
 class Pace:
     """The grid for nodes that are to be heard every `pace_s` seconds on average."""
 
-    __slots__ = ("_at_s", "_cell", "_first_s", "_spread_s", "cell_s")
+    __slots__ = ("_ahead_s", "_per_s", "_spread_s", "cell_s")
 
     def __init__(self, pace_s: float) -> None:
         self.cell_s = pace_s * CELL
+        self._per_s = 1 / self.cell_s
         self._spread_s = SPREAD * self.cell_s / (_WORD + 1)
-        self._look(0.0)
+        self._ahead_s = AHEAD_MIN * self.cell_s
 
     def advice_s(self, slot: int, now_s: float) -> float:
         """Return the seconds from `now_s`, in attended time, to the due that the node in `slot` is told.
 
         They are rounded to whole seconds from `WHOLE_ADVICE_S_MIN` on, to milliseconds below.
         """
-        if now_s != self._at_s:
-            self._look(now_s)
-        mixed = (slot * _SLOT_FACTOR + self._cell) & _WORD
-        advice_s = self._first_s + self._spread_s * ((mixed ^ mixed >> 15) * _FACTOR & _WORD)
-        if advice_s <= AHEAD_MIN * self.cell_s:
-            mixed = (slot * _SLOT_FACTOR + self._cell + _FACTOR) & _WORD
-            first_s = self._first_s + self.cell_s
+        cell, into = divmod(now_s * self._per_s + (slot & _LAST_PHASE) * _PHASE, 1.0)
+        # The time to the earliest due in this cell; negative once that has passed.
+        first_s = (OFFSET - into) * self.cell_s
+        mixed = (slot * _SLOT_FACTOR + int(cell) * _FACTOR) & _WORD
+        advice_s = first_s + self._spread_s * ((mixed ^ mixed >> 15) * _FACTOR & _WORD)
+        if advice_s <= self._ahead_s:
+            mixed = (mixed + _FACTOR) & _WORD
+            first_s += self.cell_s
             advice_s = first_s + self._spread_s * ((mixed ^ mixed >> 15) * _FACTOR & _WORD)
         return round(advice_s) if advice_s >= WHOLE_ADVICE_S_MIN else max(0.001, round(advice_s, 3))
-
-    def _look(self, now_s: float) -> None:
-        """Keep what the advice at `now_s` has in common for all slots."""
-        cell, into = divmod(now_s / self.cell_s, 1.0)
-        self._at_s = now_s
-        self._cell = int(cell) * _FACTOR
-        # The time to the earliest due in this cell; negative once that has passed.
-        self._first_s = (OFFSET - into) * self.cell_s

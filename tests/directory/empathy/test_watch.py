@@ -169,7 +169,7 @@ def test_attacker_in_one_small_part_darkens_no_wider_network(seed: int) -> None:
     world, _ = populated(seed)
     attacker = world.add(f"192.7.7.{number}" for number in range(39))
     world.add(f"192.7.{number}.1" for number in range(100, 108))
-    spread = world.add(f"192.8.{number % 8}.{number}" for number in range(39))
+    spread = world.add(f"192.8.{number % 8}.{number}" for number in range(80))
     world.add(f"192.8.{number}.1" for number in range(100, 108))
     for slot in (*attacker, *spread):
         world.chances[slot] = 0.98

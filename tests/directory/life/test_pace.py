@@ -50,8 +50,9 @@ def test_what_is_heard_in_between_moves_no_due(slot: int, gaps_s: list[float]) -
 
 def test_nodes_do_not_send_in_step() -> None:
     advice_h = [int(Pace(DAY_S).advice_s(slot, 0.0) // HOUR_S) for slot in range(5_000)]
-    assert set(advice_h) == {10, 11, 12, 13, 14}
-    assert all(900 <= advice_h.count(hour) <= 1_100 for hour in set(advice_h))
+    # From 0.15 of a cell on, in each hour of a day about as many.
+    assert min(advice_h) == 3
+    assert all(130 <= advice_h.count(hour) <= 270 for hour in range(4, 27))
 
 
 def test_short_advice_has_milliseconds() -> None:
