@@ -22,6 +22,9 @@ SEEN = ("last_seen_at", "last_seen_s", "usual_gap_s")
 NAMES = "abcdef"
 
 
+Contents = tuple[list[Record], list[Tombstone], Vitals | None, list[tuple[str, bytes]]]
+
+
 class Model:
     """The naive store. `tell` gives all that it holds, as `held` does for a real one."""
 
@@ -29,6 +32,7 @@ class Model:
         self.records: dict[int, Record] = {}
         self.tombstones: dict[str, Tombstone] = {}
         self.vitals: Vitals | None = None
+        self.kept: dict[str, bytes] = {}
 
     def commit(self, batch: Batch) -> None:
         for slot in batch.freed_slots:
@@ -42,15 +46,24 @@ class Model:
             self.tombstones.pop(id_hash, None)
         for stone in batch.tombstones:
             self.tombstones[stone.id_hash] = stone
+        for name, value in batch.kept:
+            self.kept.pop(name, None)
+            if value is not None:
+                self.kept[name] = value
         self.vitals = batch.vitals
 
-    def contents(self) -> tuple[list[Record], list[Tombstone], Vitals | None]:
-        return sorted(self.records.values()), sorted(self.tombstones.values()), self.vitals
+    def contents(self) -> Contents:
+        return (
+            sorted(self.records.values()),
+            sorted(self.tombstones.values()),
+            self.vitals,
+            sorted(self.kept.items()),
+        )
 
 
-def held(store: Store) -> tuple[list[Record], list[Tombstone], Vitals | None]:
+def held(store: Store) -> Contents:
     """All that a store holds."""
-    return records_of(store), sorted(tombstones_of(store)), store.load_vitals()
+    return records_of(store), sorted(tombstones_of(store)), store.load_vitals(), list(store.load_kept(""))
 
 
 def random_batch(random: Random, number: int, model: Model) -> Batch:
@@ -72,6 +85,10 @@ def random_batch(random: Random, number: int, model: Model) -> Batch:
         lifted_id_hashes=stones[:1],
         vitals=Vitals(float(number), number, random.random()),
         last_change=number,
+        kept=[
+            (name, None if random.random() < 0.2 else random.randbytes(random.choice((0, 9, 9_000))))
+            for name in random.sample(NAMES, random.randrange(3))
+        ],
     )
     model.commit(batch)
     told = [row for slot in heard[: random.randrange(5)] if (row := model.records.get(slot)) is not None]

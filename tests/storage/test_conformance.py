@@ -283,6 +283,6 @@ def test_the_store_in_memory_takes_all_and_keeps_nothing() -> None:
     store.save_secret("key", b"value")
     store.save_revocations({"one": 1.5})
     assert (store.durable, store.tidy_due) == (False, False)
-    assert held(store) == ([], [], None)
+    assert held(store) == ([], [], None, [])
     assert (store.load_secret("key"), store.load_revocations()) == (None, [])
     store.close()
