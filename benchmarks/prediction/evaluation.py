@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from openred_central.clock import Now
 
-from .baselines import BASELINES
+from .baselines import BASELINES, Baseline
 from .replay import HOUR_S, Options, Question, Replay
 from .scoring import Answers, Scores
 from .traces import DAY_S, Presence
@@ -32,22 +32,13 @@ NOW = "now"
 QUESTIONS_MIN = 50
 
 
-class Forecaster(Protocol):
-    """The part of the directory that is evaluated."""
-
-    def chance(self, slot: int, now_s: float) -> float: ...
-
-    def is_late(self, slot: int, now_s: float) -> bool: ...
-
-    def back_within(self, slot: int, now_s: float, horizon_s: float) -> float: ...
-
-
 class Case(NamedTuple):
-    """Nodes, how they are replayed, and the name of both."""
+    """Nodes, how they are replayed, and the name of both; its weight is that in a fit."""
 
     name: str
     nodes: Sequence[Presence]
     options: Options
+    weight: float = 1.0
 
 
 class Contacts(NamedTuple):
@@ -62,16 +53,17 @@ class Contacts(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The scores of a case by horizon and predictor, and how often the first node contacted was up."""
+    """The answers to a case by horizon and predictor, and how often the first node contacted was up."""
 
     case: Case
-    scores: dict[str, dict[str, Scores]]
+    answers: dict[str, dict[str, Answers]]
     contacts: dict[str, Contacts]
     beats: int
     late_share: float
 
-    def brier(self, horizon: str, predictor: str) -> float:
-        return self.scores[horizon][predictor].brier
+    def scores(self, horizon: str, predictor: str = DIRECTORY) -> Scores:
+        """Return the scores of one predictor."""
+        return self.answers[horizon][predictor].scores()
 
     def document(self) -> dict[str, Any]:
         """Return all figures for JSON."""
@@ -83,25 +75,26 @@ class Result(NamedTuple):
             "beats": self.beats,
             "late_share": self.late_share,
             "scores": {
-                horizon: {name: scores.document() for name, scores in rows.items()}
-                for horizon, rows in self.scores.items()
+                horizon: {name: answers.scores().document() for name, answers in rows.items()}
+                for horizon, rows in self.answers.items()
             },
             "first_contacted": {name: contacts.share for name, contacts in self.contacts.items()},
         }
 
 
-def evaluate(case: Case, seed: int) -> Result:
-    """Replay a case and score what everybody said."""
+def evaluate(case: Case, seed: int, baselines: Sequence[Baseline] = BASELINES) -> Result:
+    """Replay a case, and keep what the directory and some baselines said."""
     replay = Replay(case.nodes, case.options, seed)
-    evaluation = _Evaluation(replay)
+    evaluation = _Evaluation(replay, baselines)
     replay.run(evaluation.ask)
     return evaluation.result(case)
 
 
 class _Evaluation:
-    def __init__(self, replay: Replay) -> None:
+    def __init__(self, replay: Replay, baselines: Sequence[Baseline]) -> None:
         self._replay = replay
-        self._forecast: Forecaster | None = replay.forecast
+        self._baselines = baselines
+        self._forecast = replay.forecast
         self._answers: dict[str, dict[str, Answers]] = {horizon: {} for horizon in (NOW, *HORIZONS_S)}
         self._draws = 0
         self._answered: Counter[str] = Counter()
@@ -113,17 +106,16 @@ class _Evaluation:
         if not questions:
             return
         now_s = now.attended_s
-        said = {
-            baseline.name: [baseline.chance(question.heard, now_s) for question in questions]
-            for baseline in BASELINES
-        }
-        late = [question.heard.is_late(now_s) for question in questions]
-        if self._forecast is not None:
-            said[DIRECTORY] = [self._forecast.chance(question.slot, now_s) for question in questions]
-            late = [self._forecast.is_late(question.slot, now_s) for question in questions]
+        slots = [question.slot for question in questions]
+        said = {DIRECTORY: [self._forecast.chance(slot, now_s) for slot in slots]}
+        for baseline in self._baselines:
+            said[baseline.name] = [baseline.chance(question.heard, now_s) for question in questions]
         for name, chances in said.items():
             self._add(NOW, name, chances, [question.is_up for question in questions])
+        # Discovery ranks by grades.
+        said[DIRECTORY] = self._replay.directory.ranking.scores(slots, now_s)
         said[LAST_SEEN] = [question.heard.last_s for question in questions]
+        late = [self._forecast.is_late(slot, now_s) for slot in slots]
         self._contact(said, questions)
         late_ones = [question for question, is_late in zip(questions, late, strict=True) if is_late]
         self._asked += len(questions)
@@ -135,7 +127,7 @@ class _Evaluation:
 
     def _ask_return(self, now_s: float, horizon: str, horizon_s: float, questions: list[Question]) -> None:
         happened = [question.back_s <= horizon_s for question in questions]
-        for baseline in BASELINES:
+        for baseline in self._baselines:
             chances = [baseline.back_within(question.heard, now_s, horizon_s) for question in questions]
             self._add(horizon, baseline.name, chances, happened)
         # A node that its client's pause or the directory's slack hides may be late only for some.
@@ -143,9 +135,8 @@ class _Evaluation:
         self._add(
             horizon, CURVE, [self._replay.curve.back(late_s, horizon_s) for late_s in lateness], happened
         )
-        if self._forecast is not None:
-            told = [self._forecast.back_within(question.slot, now_s, horizon_s) for question in questions]
-            self._add(horizon, DIRECTORY, told, happened)
+        told = [self._forecast.back_within(question.slot, now_s, horizon_s) for question in questions]
+        self._add(horizon, DIRECTORY, told, happened)
 
     def _add(self, horizon: str, name: str, chances: list[float], happened: list[bool]) -> None:
         answers = self._answers[horizon].setdefault(name, Answers())
@@ -161,13 +152,11 @@ class _Evaluation:
             self._answered[name] += questions[first].is_up
 
     def result(self, case: Case) -> Result:
-        scores: dict[str, dict[str, Scores]] = {}
-        for horizon, rows in self._answers.items():
-            asked = next(iter(rows.values()), Answers())
-            if len(asked) < QUESTIONS_MIN:
-                continue
-            everybody = {BASE: asked.base(), **rows}
-            scores[horizon] = {name: answers.scores() for name, answers in everybody.items()}
+        answers = {
+            horizon: {BASE: rows[DIRECTORY].base(), **rows}
+            for horizon, rows in self._answers.items()
+            if DIRECTORY in rows and len(rows[DIRECTORY]) >= QUESTIONS_MIN
+        }
         contacts = {name: Contacts(self._draws, self._answered[name]) for name in self._answered}
         late_share = self._late / max(1, self._asked)
-        return Result(case, scores, contacts, self._replay.beats, late_share)
+        return Result(case, answers, contacts, self._replay.beats, late_share)

@@ -152,13 +152,13 @@ LIVES: dict[str, Life] = {
 
 MIXES: dict[str, dict[str, float]] = {
     "hours": {
-        "server": 0.15,
-        "long": 0.1,
+        "server": 0.25,
+        "long": 0.15,
         "evening": 0.2,
         "dying": 0.05,
         "office": 0.15,
-        "laptop": 0.15,
-        "phone": 0.2,
+        "laptop": 0.1,
+        "phone": 0.1,
     },
     "phones": {"phone": 0.3, "handset": 0.6, "laptop": 0.1},
     "home": {

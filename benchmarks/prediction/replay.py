@@ -27,8 +27,6 @@ from .traces import DAY_S, Presence
 HOUR_S = 3_600.0
 # Nodes in one question, as many as a discovery draws.
 DRAWN = 50
-# Lateness that a directory grants: so much, and this share of the pace.
-SLACK_S, SLACK_SHARE = 120.0, 0.1
 # The attended time at which a replay begins.
 BEGIN_S = DAY_S
 _EXPIRED_MAX = 1_000_000
@@ -37,7 +35,8 @@ _EXPIRED_MAX = 1_000_000
 class Options(NamedTuple):
     """One replay: the pace advised, the kinds of clients, and how many of them ignore the advice.
 
-    Questions are asked at `moments` random times after `warm_up_s`.
+    The directory visits each node every `visits_apart_s`. With a `pace_min_s`, it chooses the pace of each
+    node from there to `pace_s`. Questions are asked at `moments` random times after `warm_up_s`.
     """
 
     pace_s: float = DAY_S
@@ -45,6 +44,8 @@ class Options(NamedTuple):
     ignore: float = 0.2
     moments: int = 2_000
     warm_up_s: float = 14 * DAY_S
+    pace_min_s: float | None = None
+    visits_apart_s: float = HOUR_S
 
 
 class Question(NamedTuple):
@@ -73,8 +74,12 @@ class Replay:
         self._chance = Random(seed)
         self._begin_at = min(node.observed[0][0] for node in nodes)
         self._end_at = max(node.observed[-1][1] for node in nodes)
-        self.directory = _directory(options.pace_s, len(nodes), self._chance.random)
-        self.forecast = getattr(self.directory, "forecast", None)
+        self.directory = _directory(options, len(nodes), self._chance.random)
+        if self.directory.visiting is None or self.directory.forecast is None:
+            raise ValueError("a directory without forecasts predicts nothing")
+        self._visiting, self.forecast = self.directory.visiting, self.directory.forecast
+        self._visiting.begin()
+        self._visit_at = self._begin_at
         self._clients = [
             Client(
                 self._chance.choice(options.kinds),
@@ -90,8 +95,6 @@ class Replay:
         self._known: list[int] = []
         self._places: dict[int, int] = {}
         self._events: list[tuple[float, int, Next | None]] = []
-        # Called with each sign of life: the node, what was heard of it before or None, and the time.
-        self.on_beat: Callable[[int, Heard | None, float], object] | None = None
 
     def now(self, at: float) -> Now:
         attended_s = BEGIN_S + at - self._begin_at
@@ -118,6 +121,7 @@ class Replay:
             if at >= passed_at + HOUR_S:
                 self._let_pass(passed_at, at)
                 passed_at = at
+            self._visit_until(at)
             if event is None:
                 self._forget(number, at)
             else:
@@ -133,11 +137,9 @@ class Replay:
             slot = directory.register(_registration(name), proved=False, now=now).slot
         directory.heartbeat(slot, now)
         self.beats += 1
-        advice_s = self.advice_s(slot, now.attended_s)
-        due_s = now.attended_s + advice_s + self.slack_s(slot)
+        advice_s = directory.advice_s(slot, now)
+        due_s = now.attended_s + advice_s + directory.paces.slack_s[directory.nodes.habits.paces[slot]]
         known = self.heard.get(number)
-        if self.on_beat is not None:
-            self.on_beat(number, known, now.attended_s)
         if known is None:
             self.heard[number] = Heard(now.attended_s, due_s, self.options.pace_s)
             self._places[number] = len(self._known)
@@ -149,13 +151,6 @@ class Replay:
         upcoming = self._clients[number].next(event.at, advice_s)
         if upcoming is not None:
             heapq.heappush(self._events, (upcoming.at, number, upcoming))
-
-    def advice_s(self, slot: int, now_s: float) -> float:
-        pace = self.directory.paces.each[self.directory.nodes.habits.paces[slot]]
-        return pace.advice_s(slot, now_s)
-
-    def slack_s(self, slot: int) -> float:
-        return min(SLACK_S, SLACK_SHARE * self.options.pace_s)
 
     def _forget(self, number: int, at: float) -> None:
         """End the observation of a node: nothing more is known of it."""
@@ -175,6 +170,7 @@ class Replay:
 
     def _let_pass(self, passed_at: float, at: float) -> None:
         """Let the directory do what it does by itself up to a time."""
+        self._visit_until(at)
         now = self.now(at)
         self.directory.expiry.expire_due(now, _EXPIRED_MAX)
         # Once a day.
@@ -182,6 +178,16 @@ class Replay:
             for known in self.heard.values():
                 if known.is_late(now.attended_s):
                     self._expose(known, now.attended_s, returned=False)
+
+    def _visit_until(self, at: float) -> None:
+        """Let the directory visit its nodes, each at its time."""
+        while self._visit_at <= at:
+            now = self.now(self._visit_at)
+            while (next_s := self._visiting.next_s(now.attended_s)) <= now.attended_s:
+                self._visiting.visit(now)
+            # Visits that come too late are made up for, each once.
+            further_s = self.options.visits_apart_s - self._visiting.visit_s
+            self._visit_at = self._begin_at + next_s - BEGIN_S + max(0.0, further_s)
 
     def _expose(self, known: Heard, now_s: float, *, returned: bool) -> None:
         late_s = now_s - known.due_s
@@ -208,13 +214,18 @@ class Replay:
         return Question(number, slot, self.heard[number], is_up, back_s, node.observed[-1][1] - at)
 
 
-def _directory(pace_s: float, nodes: int, random: Callable[[], float]) -> Directory:
+def _directory(options: Options, nodes: int, random: Callable[[], float]) -> Directory:
     """Return a directory with the default settings, for so many nodes."""
     settings = Configuration()
-    options = replace(settings.directory(), nodes_max=2 * nodes + 100, heartbeat_advice_s=pace_s)
+    limits = replace(
+        settings.directory(),
+        nodes_max=2 * nodes + 100,
+        heartbeat_advice_s=options.pace_s,
+        heartbeat_advice_min_s=options.pace_min_s or options.pace_s,
+    )
     # So few nodes may fall silent together.
     silence = settings.mass_silence()._replace(share=1.0)
-    return Directory(options, settings.lifecycle(), silence, random)
+    return Directory(limits, settings.lifecycle(), silence, random)
 
 
 def _registration(name: str) -> Registration:

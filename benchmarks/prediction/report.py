@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .. import svg
 from ..tables import aligned
 from .evaluation import BASE, DIRECTORY, HORIZONS_S, LAST_SEEN, NOW, RANDOM, Result
+from .replay import Options
 from .scoring import Scores
 
 # Fewer answers in a bin are not told.
@@ -18,14 +19,14 @@ CHARTED = (NOW, "1 d", "30 d")
 def text(result: Result) -> str:
     """Return the tables of one case."""
     parts = [heading(result)]
-    if NOW in result.scores:
+    if NOW in result.answers:
         parts.append(_now_table(result))
-    if any(horizon in result.scores for horizon in HORIZONS_S):
+    if any(horizon in result.answers for horizon in HORIZONS_S):
         parts.append("Late nodes, up again within: Brier score (log-loss)\n" + _return_table(result))
     parts.extend(
-        f"Reliability, {horizon}: {reliability(result.scores[horizon][DIRECTORY])}\n"
+        f"Reliability, {horizon}: {reliability(result.scores(horizon))}\n"
         for horizon in CHARTED
-        if DIRECTORY in result.scores.get(horizon, {})
+        if horizon in result.answers
     )
     return "\n".join(parts)
 
@@ -34,10 +35,10 @@ def heading(result: Result) -> str:
     """Return what was replayed, as a sentence."""
     case = result.case
     options = case.options
-    now = next(iter(result.scores.get(NOW, {}).values()), None)
+    now = result.scores(NOW) if NOW in result.answers else None
     asked = f"; {now.questions:,} questions, {now.share:.1%} up, {result.late_share:.1%} late" if now else ""
     return (
-        f"{case.name}: {len(case.nodes):,} nodes, a heartbeat every {duration(options.pace_s)}, "
+        f"{case.name}: {len(case.nodes):,} nodes, a heartbeat every {paces(options)}, "
         f"{options.ignore:.0%} ignore the advice, clients {' and '.join(options.kinds)}; "
         f"{result.beats:,} signs of life{asked}\n"
     )
@@ -45,8 +46,9 @@ def heading(result: Result) -> str:
 
 def _now_table(result: Result) -> str:
     rows = []
-    base = result.brier(NOW, BASE)
-    for name, scores in _ordered(result.scores[NOW]):
+    base = result.scores(NOW, BASE).brier
+    for name in _ordered(result.answers[NOW]):
+        scores = result.scores(NOW, name)
         contacts = result.contacts.get(name)
         rows.append(
             [
@@ -69,20 +71,18 @@ def _now_table(result: Result) -> str:
 
 
 def _return_table(result: Result) -> str:
-    horizons = [horizon for horizon in HORIZONS_S if horizon in result.scores]
-    names = [name for name, _ in _ordered(result.scores[horizons[0]])]
-    rows = [["questions", *(f"{result.scores[horizon][BASE].questions:,}" for horizon in horizons)]]
-    rows.append(["came true", *(f"{result.scores[horizon][BASE].share:.3f}" for horizon in horizons)])
-    for name in names:
-        found = [result.scores[horizon][name] for horizon in horizons]
+    horizons = [horizon for horizon in HORIZONS_S if horizon in result.answers]
+    rows = [["questions", *(f"{result.scores(horizon).questions:,}" for horizon in horizons)]]
+    rows.append(["came true", *(f"{result.scores(horizon).share:.3f}" for horizon in horizons)])
+    for name in _ordered(result.answers[horizons[0]]):
+        found = [result.scores(horizon, name) for horizon in horizons]
         rows.append([name, *(f"{scores.brier:.4f} ({scores.log_loss:.2f})" for scores in found)])
     return aligned(["back within", *horizons], rows)
 
 
-def _ordered(rows: dict[str, Scores]) -> list[tuple[str, Scores]]:
-    """Return the rows with the directory and the base rate first."""
-    first = [name for name in (DIRECTORY, BASE) if name in rows]
-    return [(name, rows[name]) for name in (*first, *(name for name in rows if name not in first))]
+def _ordered(names: Iterable[str]) -> list[str]:
+    """Return the names with the directory and the base rate first."""
+    return [DIRECTORY, BASE, *(name for name in names if name not in (DIRECTORY, BASE))]
 
 
 def reliability(scores: Scores) -> str:
@@ -90,6 +90,12 @@ def reliability(scores: Scores) -> str:
     return "  ".join(
         f"{each.mean:.2f}>{each.share:.2f} ({each.answers:,})" for each in scores.bins if each.answers >= _FEW
     )
+
+
+def paces(options: Options) -> str:
+    """Return the pace that is advised, or the range of paces."""
+    least_s, most_s = options.pace_min_s or options.pace_s, options.pace_s
+    return duration(most_s) if least_s == most_s else f"{duration(least_s)} to {duration(most_s)}"
 
 
 def duration(seconds: float) -> str:
@@ -105,13 +111,13 @@ def chart(results: Sequence[Result], date: str) -> str:
     panels = [svg.heading("Reliability of predictions", "told against happened; larger: more answers", date)]
     for result in results:
         for horizon in CHARTED:
-            scores = result.scores.get(horizon, {}).get(DIRECTORY)
-            if scores is not None:
+            if horizon in result.answers:
+                scores = result.scores(horizon)
                 points = [
                     (each.mean, each.share, each.answers / scores.questions)
                     for each in scores.bins
                     if each.answers
                 ]
-                title = f"{result.case.name}, {duration(result.case.options.pace_s)}: {horizon}"
+                title = f"{result.case.name}, {paces(result.case.options)}: {horizon}"
                 panels.append(svg.reliability(title, f"Brier {scores.brier:.3f}", points))
     return svg.chart(panels)

@@ -45,6 +45,7 @@ class Answers:
     def __init__(self) -> None:
         self._chances = array("d")
         self._happened = bytearray()
+        self._scores: Scores | None = None
 
     def __len__(self) -> int:
         return len(self._chances)
@@ -52,10 +53,6 @@ class Answers:
     def add(self, chance: float, happened: bool) -> None:
         self._chances.append(chance)
         self._happened.append(happened)
-
-    def extend(self, other: Answers) -> None:
-        self._chances.extend(other._chances)
-        self._happened += other._happened
 
     def base(self) -> Answers:
         """Return the answers of a predictor that knows the share and nothing else."""
@@ -67,6 +64,11 @@ class Answers:
 
     def scores(self) -> Scores:
         """Return all scores. Raise `ValueError` without any answer."""
+        if self._scores is None or self._scores.questions != len(self):
+            self._scores = self._scored()
+        return self._scores
+
+    def _scored(self) -> Scores:
         count = len(self)
         if not count:
             raise ValueError("there is nothing to score")

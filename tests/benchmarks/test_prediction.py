@@ -16,8 +16,11 @@ from benchmarks.prediction import fit
 from benchmarks.prediction.baselines import BASELINES, Curve, Heard
 from benchmarks.prediction.clients import Client, Kind
 from benchmarks.prediction.population import MIXES, MONDAY_S, generated
+from benchmarks.prediction.replay import Options, Question, Replay
 from benchmarks.prediction.scoring import Answers
 from benchmarks.prediction.traces import DAY_S, Span
+from openred_central.clock import Now
+from openred_central.directory.empathy import on_time
 
 HOUR_S = 3_600.0
 
@@ -200,3 +203,22 @@ def test_trace_that_cannot_be_read_is_an_error(
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 2
     assert all(line.startswith("error: ") for line in printed)
+
+
+def test_features_are_those_of_the_directory() -> None:
+    nodes = generated("hours", 12, 21 * DAY_S, Random(1))
+    replay = Replay(nodes, Options(pace_s=HOUR_S, moments=20), 1)
+    habits = replay.directory.nodes.habits
+    compared = 0
+
+    def ask(now: Now, questions: list[Question]) -> None:
+        nonlocal compared
+        for _, slot, *_ in questions:
+            features, obeys = fit.features_of(replay.directory, slot, now)
+            weights = on_time.FOLLOWS if obeys else on_time.IGNORES
+            told = on_time.steady_odds(habits, slot, int(now.wall_s // HOUR_S) % 24, obeys=obeys)
+            assert sum(map(float.__mul__, weights, features)) == pytest.approx(told)
+            compared += 1
+
+    replay.run(ask)
+    assert compared
