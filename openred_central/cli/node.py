@@ -1,4 +1,4 @@
-"""`node`: explain a node: why it is in its state, and what lies ahead."""
+"""`node`: explain a node: why it is in its state, what is expected of it, and what lies ahead."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def show(document: Document, style: Style) -> str:
     """Show a node with its past and future transitions."""
     story = document.get("explain")
     story = story if isinstance(story, dict) else {}
+    forecast = document.get("forecast")
+    forecast = forecast if isinstance(forecast, dict) else {}
     names = [
         *(("node", "node_id"), ("state", "state"), ("address", "address"), ("port", "port")),
         *(("services", "services"), ("region", "region"), ("identity", "identity")),
@@ -26,6 +28,8 @@ def show(document: Document, style: Style) -> str:
         *(("away until", "away_until"), ("metadata", "metadata")),
     ]
     why = [("why", "why"), ("what to do", "what_to_do")]
+    # A directory that keeps no habits expects nothing.
+    expected = [("expected", "words")] if forecast else []
     ahead = [
         [f"if silent: {safe(row.get('state'))}", safe(row.get("at")), span(row.get("in_s"))]
         for row in objects(story.get("deadlines"))
@@ -36,7 +40,7 @@ def show(document: Document, style: Style) -> str:
     ]
     return "\n".join(
         [
-            pairs([*fields(document, names), *fields(story, why)], style),
+            pairs([*fields(document, names), *fields(story, why), *fields(forecast, expected)], style),
             *_section("ahead", ("then", "at", "in"), ahead, style),
             *_section("so far", ("change", "at", "reason"), past, style),
         ]

@@ -1,4 +1,4 @@
-// One node: the reason for its state, its deadlines, and what its owner can do.
+// One node: the reason for its state, what is expected of it, its deadlines, and what its owner can do.
 
 const NODE_ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$/;
 const RENEW_MS = 15_000;
@@ -71,6 +71,8 @@ class Explainer {
     const { explain } = told;
     this.fill(told.node_id, told.state, [
       element("p", { class: "why" }, `${explain.why} ${outlook(told)}`),
+      // A directory that keeps no habits expects nothing.
+      told.forecast && element("p", { class: "expected" }, told.forecast.words),
       element("p", { class: "do" }, `What its owner can do: ${explain.what_to_do}`),
       element("div", { class: "more" }, ahead(explain), behind(explain), facts(told)),
     ]);
@@ -85,7 +87,7 @@ class Explainer {
     const focused = stops().indexOf(document.activeElement);
     const opened = this.answer.querySelector("details")?.open;
     const first = element("div", { class: "first" }, element("h3", { id: "answer-title" }, node), state && badge(state), close);
-    this.answer.replaceChildren(first, ...content);
+    this.answer.replaceChildren(first, ...content.filter(Boolean));
     this.answer.hidden = false;
     const details = this.answer.querySelector("details");
     if (details) details.open = Boolean(opened);

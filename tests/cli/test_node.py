@@ -23,4 +23,11 @@ def test_a_node_is_explained() -> None:
     assert 'metadata    {"version":3}' in shown
     assert "if silent: dead  2030-01-01T00:00:00.000Z  1 day" in shown
     assert "absent to active  2026  registered" in shown
+    assert "expected" not in shown
     assert "ahead\tif silent: dead\t2030-01-01T00:00:00.000Z\t1 day" in show(node, PLAIN)
+
+
+def test_a_forecast_is_shown_in_words_that_control_no_terminal() -> None:
+    node = {"node_id": "alice", "forecast": {"words": "It is overdue.\x1b[2J"}}
+    assert "expected\tIt is overdue." in show(node, PLAIN)
+    assert "\x1b" not in show(node, TERMINAL)
