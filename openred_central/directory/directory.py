@@ -20,6 +20,7 @@ from .empathy.pacing import Pacing
 from .empathy.returns import Returns
 from .empathy.visiting import HABITS, RETURNS, Visiting
 from .empathy.watch import Watch
+from .hearing import hearing
 from .life.expiry import UNHEARD_S, Crowding, Expiry
 from .life.mass_silence import MassSilenceOptions
 from .life.pace import ADVICE_MAX
@@ -49,18 +50,9 @@ from .state.node import (
     Record,
     hash_id,
 )
-from .state.pages import PAGE_SLOTS
 
 # The tolerance covers two heartbeats, whatever an operator advises.
 HEARTBEATS_PER_TOLERANCE = 2
-# Gaps below this, and below this share of the usual one, do not count: a node may register and then send a
-# heartbeat at each of its starts.
-COUNTED_GAP_S_MIN = 60.0
-COUNTED_GAP_SHARE_MIN = 1 / 8
-# A longer gap raises the usual one by little, so that one absence cannot spoil it; a shorter one halves the
-# difference.
-USUAL_GAP_GROWTH = 1.1
-USUAL_GAP_WEIGHT = 0.5
 # Retry-After of the answer that the directory is full.
 FULL_RETRY_AFTER_S = 3_600
 # Default budget of bytes: several times the size of most nodes, and never too small for a few full ones.
@@ -111,8 +103,8 @@ class Directory:
     """Nodes, their life cycle, and their discovery.
 
     `paces` are those of the heartbeats that nodes are advised. `visiting` and `forecast` are None for a
-    directory that remembers no habits. `random` returns floats in [0, 1). The scheduler
-    and the saver use the parts `nodes`, `expiry` and `saving`; requests use the methods here.
+    directory that remembers no habits. `random` returns floats in [0, 1). The scheduler and the saver use the
+    parts `nodes`, `expiry` and `saving`; requests use the methods here.
     """
 
     def __init__(
@@ -149,7 +141,7 @@ class Directory:
                 tolerance_s=lifecycle.heartbeat_tolerance_s,
             )
         # Takes a sign of life, at a moment, of the active node in a slot.
-        self.hear = self._hearing()
+        self.hear = hearing(self.nodes, self.expiry)
         self._crowding = Crowding(self.nodes.registry, options.nodes_max, options.bytes_max)
         # Number of new nodes and longer records that were refused because of `bytes_max`.
         self.bytes_refusals = 0
@@ -232,36 +224,6 @@ class Directory:
             return self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
         self.hear(slot, now)
         return State.ACTIVE
-
-    def _hearing(self) -> Callable[[int, Now], None]:
-        """Return what takes a sign of life of the active node in a slot.
-
-        It is a closure, because it is the hottest path of the server.
-        """
-        registry, heard, expiry = self.nodes.registry, self.nodes.changes.heard, self.expiry
-        set_aside, marks = expiry.set_aside, heard.marks
-        last_seen_s, last_seen_at, usual_gap_s = (
-            registry.last_seen_s,
-            registry.last_seen_at,
-            registry.usual_gap_s,
-        )
-        tolerance_s = self.lifecycle.heartbeat_tolerance_s
-
-        def hear(slot: int, now: Now) -> None:
-            attended_s, wall_s, _ = now
-            gap_s = attended_s - last_seen_s[slot]
-            if gap_s >= COUNTED_GAP_S_MIN:
-                usual_gap_s[slot] = _usual_gap_s(usual_gap_s[slot], gap_s)
-            # A node is in question only after a longer silence, or if its transition failed.
-            if not 0 <= gap_s < tolerance_s or slot in set_aside:
-                expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
-                return
-            last_seen_s[slot] = attended_s
-            last_seen_at[slot] = wall_s
-            # `HEARD`, written out because a name is slower.
-            marks[slot // PAGE_SLOTS] = 1
-
-        return hear
 
     def heartbeat_due_at(self, now: Now, slot: int | None = None) -> float:
         """Return the wall time at which the tolerance of an active node ends.
@@ -572,12 +534,3 @@ def committed(next_key: str) -> CallerError:
 def _taken(node_id: str, detail: str, suggestion: str) -> CallerError:
     detail = f"The node_id {node_id!r} is taken. {detail}"
     return CallerError(409, "node_id_taken", detail, suggestion=suggestion)
-
-
-def _usual_gap_s(usual_s: float, gap_s: float) -> float:
-    """Return the usual gap, in seconds, after a gap of `gap_s`, which is at least `COUNTED_GAP_S_MIN`."""
-    if gap_s > usual_s:
-        return min(gap_s, USUAL_GAP_GROWTH * max(usual_s, COUNTED_GAP_S_MIN))
-    if gap_s >= COUNTED_GAP_SHARE_MIN * usual_s:
-        return usual_s + USUAL_GAP_WEIGHT * (gap_s - usual_s)
-    return usual_s
