@@ -35,9 +35,8 @@ class Query(NamedTuple):
     """A search for up to `max_results` nodes in one of `states` that offer all of `names`.
 
     `min_last_seen_at` is the wall time since which a node must have been heard, `min_score` the least score
-    of the ranking that it must have. If they and `states` leave no
-    node, `fallback_states` are searched without it. `region` is required, `near` only preferred; either may
-    be None.
+    of the ranking that it must have. If they and `states` leave no node, `fallback_states` are searched
+    without them. `region` is required, `near` only preferred; either may be None.
     """
 
     names: frozenset[str]

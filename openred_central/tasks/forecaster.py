@@ -32,7 +32,7 @@ class Forecaster(PeriodicTask):
         if not self._attended.attending:
             # Nobody is blamed for what could not be heard.
             visiting.resumed(now.attended_s)
-            return PAUSE_S_MAX if visiting.visit_s > PAUSE_S_MAX else visiting.visit_s
+            return min(visiting.visit_s, PAUSE_S_MAX)
         if visiting.next_s(now.attended_s) <= now.attended_s:
             visiting.visit(now)
             if visiting.broken and not self._broken_logged:

@@ -13,7 +13,7 @@ from ...directory.directory import Directory
 from ...directory.empathy.forecast import HORIZONS_S, LATE_FOLLOWS, Expected, Forecast
 from ...directory.lifecycle import DAY_S
 from ...directory.octaves import seconds_of
-from ...directory.state.habits import HOURS, OBEYS_MIN, Habit
+from ...directory.state.habits import FULL, HOURS, Habit
 from ...directory.state.node import UNREMEMBERED
 from ...wording import counted, rfc3339, span
 
@@ -71,7 +71,7 @@ def _private(expected: Expected, habit: Habit, longest_s: float, now: Now) -> di
         "usual_absence_s": seconds_of(habit.usual) if habit.absences else None,
         "longest_absence_s": longest_s or None,
         "absences": habit.absences,
-        "follows_advice": habit.obeys * 255 >= OBEYS_MIN,
+        "follows_advice": habit.follows,
     }
 
 
@@ -111,11 +111,8 @@ def _habit_in_words(habit: Habit, longest_s: float) -> list[str]:
     if not habit.absences:
         sentences.append("It was never away so far.")
         return sentences
-    times = (
-        "once"
-        if habit.absences == 1
-        else f"{habit.absences}{'' if habit.absences < 255 else ' or more'} times"
-    )
+    more = "" if habit.absences < FULL else " or more"
+    times = "once" if habit.absences == 1 else f"{habit.absences}{more} times"
     longest = f", its longest was {_about(longest_s)}" if longest_s else ""
     sentences.append(
         f"Its usual absence is {_about(seconds_of(habit.usual))}{longest}; it came back {times}."
@@ -129,8 +126,8 @@ def _basis_in_words(directory: Directory, slot: int, habit: Habit) -> str:
     if habit.days < DAYS_OWN:
         known = counted(max(habit.days, 1), "day")
         return f"It was heard on {known} so far, so this rests on nodes like it."
-    days = f"{habit.days} days" if habit.days < 255 else "more than 254 days"
-    if habit.obeys * 255 < OBEYS_MIN:
+    days = f"{habit.days} days" if habit.days < FULL else f"more than {FULL - 1} days"
+    if not habit.follows:
         return (
             f"This rests on its own history of {days}. It does not follow the advised pace, which makes its "
             "hours uncertain."

@@ -30,7 +30,7 @@ class Calibration:
         self.samples = 0
 
     def add(self, number: int, chance: float, *, happened: bool) -> None:
-        """Count a chance in a class, and what became of it."""
+        """Count a chance in the class `number`, and what became of it."""
         row = self._bins[number][min(int(chance * BINS), BINS - 1)]
         row[0] += 1
         row[1] += chance
@@ -50,8 +50,3 @@ class Calibration:
             return Quality(0.0, None, None)
         error = sum(abs(expected - happened) for _, expected, happened, _ in rows) / samples
         return Quality(samples, sum(row[3] for row in rows) / samples, error)
-
-    def bins(self) -> list[tuple[float, float, float]]:
-        """Return (samples, mean chance, share that happened) of each bin over all classes."""
-        sums = [[sum(values) for values in zip(*rows, strict=True)] for rows in zip(*self._bins, strict=True)]
-        return [(n, expected / n, met / n) if n else (0.0, 0.0, 0.0) for n, expected, met, _ in sums]

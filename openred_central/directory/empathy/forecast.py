@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from math import exp
 from typing import Final, NamedTuple
 
-from ..lifecycle import State
+from ..lifecycle import DAY_S, State
 from ..nodes import Nodes
 from ..state.columns import picker
 from ..state.habits import OBEYS_MIN
-from .on_time import FADES_S, SILENCE, chance_of
+from .on_time import chance_of, silence_odds
 from .paces import Paces
-from .returns import DAY_S, Returns, cohort_of
+from .returns import Returns, cohort_of
 
 # Sixteenths of a logit.
 ODDS_PARTS: Final = 16
@@ -33,9 +32,7 @@ LATE_SCORE: Final = 0.0
 AWAY_SCORE: Final = -2.0
 # Silence adds so much to the odds, by pieces of 128 seconds, up to a time from which it adds nothing.
 _PIECE_S: Final = 128
-_FADING: Final = tuple(
-    round(ODDS_PARTS * SILENCE * exp(-(piece + 0.5) * _PIECE_S / FADES_S)) for piece in range(128)
-)
+_FADING: Final = tuple(round(ODDS_PARTS * silence_odds((piece + 0.5) * _PIECE_S)) for piece in range(128))
 _FADED_S: Final = _PIECE_S * (len(_FADING) - 1)
 _ODDS_SPAN: Final = ODDS_MAX + 1 + max(_FADING)
 # By odds, and by negative odds from the end: the score of a node that is not late.
@@ -90,7 +87,7 @@ class Forecast:
             return True
         if not 0 < due_s < now_s - self._paces.slack_s[code] or now_s < self.fair_from_s:
             return False
-        if habits.obeys[slot] >= OBEYS_MIN:
+        if habits.follows(slot):
             return last_s < due_s - self._paces.ahead_s[code]
         # Its due follows from its last sign of life: one since the last visit has moved it.
         return last_s < habits.seen_s[slot] + 1
@@ -100,9 +97,9 @@ class Forecast:
         if self._registry.is_away(slot, now_s):
             return 0.0
         if self.is_late(slot, now_s):
-            return LATE_FOLLOWS if self._habits.obeys[slot] >= OBEYS_MIN else LATE_IGNORES
+            return LATE_FOLLOWS if self._habits.follows(slot) else LATE_IGNORES
         silent_s = now_s - self._registry.last_seen_s[slot]
-        return chance_of(self._habits.odds[slot] / ODDS_PARTS + SILENCE * exp(-silent_s / FADES_S))
+        return chance_of(self._habits.odds[slot] / ODDS_PARTS + silence_odds(silent_s))
 
     def back_within(self, slot: int, now_s: float, horizon_s: float) -> float:
         """Return the chance that the node in `slot` is up within `horizon_s` from attended `now_s`."""

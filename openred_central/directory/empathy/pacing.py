@@ -41,12 +41,12 @@ def need_of(need: int, days: int, on_time: int, *, discoverable: bool) -> int:
 class Pacing:
     """The shift of all paces by which the signs of life that are asked for stay within a budget.
 
-    `beats_per_s` is the budget. The needs of all nodes are counted in each round of visits.
+    `heartbeats_per_s` is the budget. The needs of all nodes are counted in each round of visits.
     """
 
-    def __init__(self, paces: Paces, beats_per_s: float) -> None:
+    def __init__(self, paces: Paces, heartbeats_per_s: float) -> None:
         self._seconds = paces.seconds
-        self._beats_per_s = beats_per_s
+        self._heartbeats_per_s = heartbeats_per_s
         self._shift = 0
         self._needs = [0] * PACE_CODES
         # How many signs of life a second nodes were asked for, by the last round.
@@ -62,9 +62,9 @@ class Pacing:
 
     def end_round(self) -> None:
         """Choose the shift by what was counted since the last round."""
-        while self._shift < SLOWEST and self._load(self._shift) > self._beats_per_s:
+        while self._shift < SLOWEST and self._load(self._shift) > self._heartbeats_per_s:
             self._shift += 1
-        while self._shift and self._load(self._shift - 1) <= ROOM_SHARE * self._beats_per_s:
+        while self._shift and self._load(self._shift - 1) <= ROOM_SHARE * self._heartbeats_per_s:
             self._shift -= 1
         self.advised_per_s = self._load(self._shift)
         self._needs = [0] * PACE_CODES

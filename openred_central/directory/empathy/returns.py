@@ -14,10 +14,10 @@ from typing import Final
 
 import orjson
 
+from ..lifecycle import DAY_S
 from ..octaves import seconds_of
 from ..state.habits import Habits
 
-DAY_S: Final = 86_400.0
 # The lower edges of the bins, in seconds of lateness; the last bin has no end.
 EDGES_S: Final[tuple[float, ...]] = (0.0, *(600.0 * 2**octave for octave in range(17)))
 BINS: Final = len(EDGES_S)

@@ -14,6 +14,7 @@ from math import ceil
 from typing import Final
 
 from ...clock import Now
+from ..lifecycle import DAY_S
 from ..nodes import Nodes
 from ..octaves import SHORTEST_S
 from ..state.habits import (
@@ -22,7 +23,6 @@ from ..state.habits import (
     HOURS,
     LATE,
     NEED_SHIFT,
-    OBEYS_MIN,
     PACE_CODES,
     RETURNED,
     UNCHANGED,
@@ -36,7 +36,7 @@ from .forecast import ODDS_MAX, ODDS_PARTS, TOLD, Forecast, in_time_score
 from .on_time import chance_of, logit, silence_odds, steady_odds
 from .paces import Paces
 from .pacing import QUICK, Pacing, need_of
-from .returns import DAY_S, Returns, cohort_of
+from .returns import Returns, cohort_of
 from .watch import Watch
 
 HOUR_S: Final = 3_600.0
@@ -51,7 +51,7 @@ STORED_AFTER_S: Final = 6 * HOUR_S
 PIECE_SLOTS: Final = 16
 # Dues that are followed between two visits; where there are more, the last ones do not matter.
 DUES_PER_VISIT_MAX: Final = 64
-# A node that beats ahead of its due tells less of the hour, since it chose the moment.
+# A node that sends heartbeats ahead of its due tells less of the hour, since it chose the moment.
 EARLY_WEIGHT: Final = 0.25
 # Names of kept values: the chunk of a number, and the returns of all nodes.
 HABITS: Final = "habits"
@@ -246,7 +246,7 @@ class Visiting:
             # The odds of a node that stays late hardly change.
             if is_daily or self._is_first or not was_late:
                 self._renew_late_odds(slot, now_s)
-        self._obeying[slot // CHUNK_SLOTS] += habits.obeys[slot] >= OBEYS_MIN
+        self._obeying[slot // CHUNK_SLOTS] += habits.follows(slot)
         if is_daily:
             self._pass(slot, self._chunk_passed_s, now)
 
@@ -291,7 +291,7 @@ class Visiting:
                 last_s,
                 habits.paces[slot],
                 self._registry.usual_gap_s[slot],
-                obeys=habits.obeys[slot] >= OBEYS_MIN,
+                obeys=habits.follows(slot),
             )
         )
         habits.bits[slot] &= ~LATE
@@ -302,7 +302,7 @@ class Visiting:
         habits, paces = self._habits, self._paces
         seen_s, due_s, code = habits.seen_s[slot], habits.due_s[slot], habits.paces[slot]
         noise, hour = Noise(slot, int(last_s)), self._hour(slot)
-        follows, was_late = habits.obeys[slot] >= OBEYS_MIN, habits.bits[slot] & LATE
+        follows, was_late = habits.follows(slot), habits.bits[slot] & LATE
         told_s = due_s if follows else seen_s + paces.each[code].advice_s(slot, seen_s)
         slack_s = paces.slack_s[code]
         if not was_late:
@@ -310,7 +310,7 @@ class Visiting:
             due_s = max(due_s, ceil(told_s)) if follows else due_s
         if last_s > told_s + slack_s:
             if not follows and not was_late:
-                habits.obeys[slot] = noise.moved(habits.obeys[slot], 0, 0.03)
+                habits.ignored(slot, noise)
         elif last_s >= told_s - paces.early_s[code]:
             habits.obeyed(slot, noise)
         if follows and last_s < due_s - paces.early_s[code] and not was_late:
@@ -364,7 +364,7 @@ class Visiting:
 
     def _charge(self, slot: int, noise: Noise, now: Now) -> None:
         habits = self._habits
-        if habits.obeys[slot] >= OBEYS_MIN:
+        if habits.follows(slot):
             self._sample(slot, habits.seen_s[slot], habits.due_s[slot], False, now)
         habits.missed(slot, noise)
 
@@ -395,7 +395,7 @@ class Visiting:
         """Write the odds of a node that is not late, in the middle of the time until its next visit."""
         habits = self._habits
         hour = int((now.wall_s + self.visit_s / 2) // HOUR_S % HOURS)
-        odds = round(ODDS_PARTS * steady_odds(habits, slot, hour, obeys=habits.obeys[slot] >= OBEYS_MIN))
+        odds = round(ODDS_PARTS * steady_odds(habits, slot, hour, obeys=habits.follows(slot)))
         odds = habits.odds[slot] = min(max(odds, -ODDS_MAX), ODDS_MAX)
         return odds
 

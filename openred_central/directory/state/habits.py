@@ -40,7 +40,7 @@ URGENT: Final = 2
 # Weights of one observation.
 ON_TIME_WEIGHT: Final = 1 / 20
 OBEYS_WEIGHT: Final = 1 / 8
-MISSED_FACTOR: Final = 0.97
+IGNORED_WEIGHT: Final = 0.03
 USUAL_WEIGHT: Final = 0.2
 PROFILE_WEIGHT: Final = 0.12
 # After so many days without a sign of life nothing is left of a profile.
@@ -65,6 +65,11 @@ class Habit(NamedTuple):
     usual: int
     days: int
     profile: tuple[float, ...]
+
+    @property
+    def follows(self) -> bool:
+        """Whether the node follows the advice."""
+        return self.obeys >= OBEYS_MIN / FULL
 
 
 class Habits:
@@ -100,9 +105,10 @@ class Habits:
         more = -(-slots // CHUNK_SLOTS) * CHUNK_SLOTS - len(self.paces)
         if more > 0:
             for column in (*self._stored, self.odds):
-                column.frombytes(bytes(more * column.itemsize)) if isinstance(
-                    column, array
-                ) else column.extend(bytes(more))
+                if isinstance(column, array):
+                    column.frombytes(bytes(more * column.itemsize))
+                else:
+                    column.extend(bytes(more))
             self.profile.extend(bytes(more * PROFILE_BYTES))
             self.changes.extend(bytes(more // CHUNK_SLOTS))
 
@@ -118,7 +124,7 @@ class Habits:
         self.on_time[slot], self.obeys[slot] = ON_TIME_FIRST, OBEYS_FIRST
         self.absences[slot] = self.usual[slot] = self.bits[slot] = 0
         self.days[slot] = 1
-        self.profile[PROFILE_BYTES * slot : PROFILE_BYTES * (slot + 1)] = PROFILE_FIRST
+        self.profile[_profile(slot)] = PROFILE_FIRST
 
     def forget(self, slot: int) -> None:
         """Leave nothing of the node that was in `slot`."""
@@ -126,7 +132,11 @@ class Habits:
             self.changes[slot // CHUNK_SLOTS] = URGENT
         for column in (*self._stored, self.odds):
             column[slot] = 0
-        self.profile[PROFILE_BYTES * slot : PROFILE_BYTES * (slot + 1)] = bytes(PROFILE_BYTES)
+        self.profile[_profile(slot)] = bytes(PROFILE_BYTES)
+
+    def follows(self, slot: int) -> bool:
+        """Return whether the node in `slot` follows the advice."""
+        return self.obeys[slot] >= OBEYS_MIN
 
     def met(self, slot: int, noise: Noise) -> None:
         """Count a due that was met as it was told."""
@@ -135,7 +145,11 @@ class Habits:
     def missed(self, slot: int, noise: Noise) -> None:
         """Count a due that was missed."""
         self.on_time[slot] = noise.moved(self.on_time[slot], 0, ON_TIME_WEIGHT)
-        self.obeys[slot] = noise.moved(self.obeys[slot], 0, 1 - MISSED_FACTOR)
+        self.ignored(slot, noise)
+
+    def ignored(self, slot: int, noise: Noise) -> None:
+        """Count a due at which no sign of life came."""
+        self.obeys[slot] = noise.moved(self.obeys[slot], 0, IGNORED_WEIGHT)
 
     def obeyed(self, slot: int, noise: Noise) -> None:
         """Count a sign of life that came when the node was told to send it."""
@@ -157,7 +171,7 @@ class Habits:
         """Count that the node was down for so many whole hours, from an hour of the day on."""
         days, rest = divmod(hours, HOURS)
         if days >= DAYS_FADED:
-            self.profile[PROFILE_BYTES * slot : PROFILE_BYTES * (slot + 1)] = bytes(PROFILE_BYTES)
+            self.profile[_profile(slot)] = bytes(PROFILE_BYTES)
             return
         for number in range(min(hours, HOURS)):
             kept = (1 - PROFILE_WEIGHT) ** (days + (number < rest))
@@ -234,6 +248,11 @@ class Noise:
         """Return `value`, moved by the share `weight` of its distance from `target`, as a whole number."""
         self._word = (self._word * 1_664_525 + 1_013_904_223) & _WORD
         return int(value + (target - value) * weight + (self._word >> 8) / (1 << 24))
+
+
+def _profile(slot: int) -> slice:
+    """Return where the profile of the node in `slot` lies in `Habits.profile`."""
+    return slice(PROFILE_BYTES * slot, PROFILE_BYTES * (slot + 1))
 
 
 def tag_of(node_id: str) -> int:

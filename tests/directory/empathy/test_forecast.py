@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openred_central.directory.empathy.forecast import GRADES, TOLD
-from openred_central.directory.empathy.returns import COHORTS, DAY_S, EDGES_S, Returns
-from openred_central.directory.lifecycle import State
+from openred_central.directory.empathy.returns import COHORTS, EDGES_S, Returns
+from openred_central.directory.lifecycle import DAY_S, State
 from tests.directory.empathy.diary import HOUR_S, Diary
 
 
