@@ -123,7 +123,8 @@ def read_query(text: str) -> tuple[Query, tuple[str, ...]]:
         else (),
         max_results=fields.take(MAX_RESULTS, RESULTS_DEFAULT),
         min_last_seen_at=fields.take(MIN_LAST_SEEN),
-        min_score=fields.take(MIN_AVAILABILITY),
+        # Late nodes have scores below 0.
+        min_score=fields.take(MIN_AVAILABILITY) or None,
         region=fields.take(REGION) or None,
         near=fields.take(NEAR) or None,
     )

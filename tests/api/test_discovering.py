@@ -31,7 +31,7 @@ def test_an_empty_query_wants_fifty_nodes_outside_coma() -> None:
 def test_everything_can_be_asked() -> None:
     query, ignored = read_query(
         "services=a,b&max_results=7&states=ACTIVE,coma,retry_2w&exclude_states=Retry_2W"
-        "&min_last_seen=1970-01-01T00:01:00Z&region=eu&near=eu-west&later=1"
+        "&min_last_seen=1970-01-01T00:01:00Z&min_availability=0.75&region=eu&near=eu-west&later=1"
     )
     assert ignored == ("later",)
     assert query == Query(
@@ -40,6 +40,7 @@ def test_everything_can_be_asked() -> None:
         fallback_states=tuple(state for state in LIVE_STATES if state is not State.RETRY_2W),
         max_results=7,
         min_last_seen_at=60.0,
+        min_score=0.75,
         region="eu",
         near="eu-west",
     )
@@ -92,6 +93,7 @@ def test_capabilities_is_the_older_name_of_services() -> None:
         ("min_last_seen", "yesterday"),
         ("min_last_seen", ""),
         ("min_last_seen", "1800000000"),
+        *(("min_availability", value) for value in ("", "-0.1", "1.01", "nan", "1e-1", "high")),
         ("region", "EU"),
         ("near", "E%20U"),
     ],
@@ -226,6 +228,20 @@ def test_nodes_not_heard_since_a_time_can_be_excluded() -> None:
     world.register(node_id="late")
     assert names(world.call("GET", "/discover?min_last_seen=2027-01-15T12:00:00Z")) == {"late"}
     assert names(world.call("GET", "/discover?min_last_seen=2027-01-15T14:00:00%2B02:00")) == {"late"}
+
+
+@pytest.mark.parametrize("forecast", [True, False])
+def test_nodes_that_hardly_answer_can_be_left_out(*, forecast: bool) -> None:
+    world = World(forecast=forecast)
+    world.register(node_id="silent")
+    world.wait(30 * DAY_S)
+    world.register(node_id="heard")
+    assert names(world.call("GET", "/discover?min_availability=0.5")) == {"heard"}
+    assert names(world.call("GET", "/discover?min_availability=0")) == {"heard", "silent"}
+    # The directory never answers with nobody.
+    reply = world.call("GET", "/discover?min_availability=1")
+    assert reply.document["degraded"] == forecast
+    assert "heard" in names(reply)
 
 
 def test_a_long_search_lets_others_run_and_completes() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ...clock import Now
 from ...directory.directory import Directory
-from ...directory.empathy.forecast import HORIZONS_S, LATE_FOLLOWS, Expected, Forecast
+from ...directory.empathy.forecast import AWAY_SCORE, HORIZONS_S, LATE_FOLLOWS, TOLD, Expected, Forecast
 from ...directory.lifecycle import DAY_S
 from ...directory.octaves import seconds_of
 from ...directory.state.habits import FULL, HOURS, Habit
@@ -57,9 +57,11 @@ def forecast_of(directory: Directory, slot: int, now: Now, *, private: bool) -> 
 
 
 def _coarse(forecast: Forecast, slot: int, now: Now) -> float:
-    """Return the chance that a node is up as strangers are told it: the middle of its grade."""
+    """Return the chance that a node is up as strangers are told it, like `availability`."""
     (score,) = forecast.scores([slot], now.attended_s)
-    return max(score, 0.0) or LATE_FOLLOWS
+    if score == AWAY_SCORE:
+        return 0.0
+    return score if score in TOLD else LATE_FOLLOWS
 
 
 def _private(expected: Expected, habit: Habit, longest_s: float, now: Now) -> dict[str, Any]:

@@ -27,8 +27,7 @@ LATE_IGNORES: Final = 0.1
 # Bounds between the grades of the chance that a node is up, and what is told of each grade: its middle.
 GRADES: Final = (0.05, 0.2, 0.4, 0.6, 0.75, 0.9, 0.97)
 TOLD: Final = (0.03, 0.13, 0.3, 0.5, 0.68, 0.83, 0.94, 0.99)
-# A score of `Forecast.scores` below this belongs to a node that is late, or away.
-LATE_SCORE: Final = 0.0
+# The score of a node during an absence that it announced.
 AWAY_SCORE: Final = -2.0
 # Silence adds so much to the odds, by pieces of 128 seconds, up to a time from which it adds nothing.
 _PIECE_S: Final = 128

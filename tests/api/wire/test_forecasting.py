@@ -120,6 +120,17 @@ def test_only_a_proof_shows_what_is_private() -> None:
     assert "private" in world.call("GET", path, claim=claim).document["forecast"]
 
 
+@pytest.mark.parametrize("away", [None, "2027-02-01T00:00:00Z"])
+@pytest.mark.parametrize("silent_s", [0.0, 3 * HOUR_S, 3 * DAY_S])
+def test_strangers_are_told_one_chance_in_both_places(away: str | None, silent_s: float) -> None:
+    world = World()
+    world.register(away_until=away)
+    world.wait(silent_s)
+    node = world.call("GET", f"/nodes/{NODE['node_id']}").document
+    assert (node["forecast"]["now"], node["forecast"]["late"]) == (node["availability"], node["late"])
+    assert (node["availability"] == 0.0) == (away is not None)
+
+
 def test_a_directory_without_habits_expects_nothing() -> None:
     world = World(forecast=False)
     world.register()
