@@ -234,6 +234,7 @@ def test_nodes_not_heard_since_a_time_can_be_excluded() -> None:
 def test_nodes_that_hardly_answer_can_be_left_out(*, forecast: bool) -> None:
     world = World(forecast=forecast)
     world.register(node_id="silent")
+    world.visit()
     world.wait(30 * DAY_S)
     world.register(node_id="heard")
     assert names(world.call("GET", "/discover?min_availability=0.5")) == {"heard"}

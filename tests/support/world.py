@@ -185,6 +185,12 @@ class World:
         self.clock.advance(seconds)
         self.directory.expiry.expire_due(self.now(), DUE_MAX)
 
+    def visit(self) -> None:
+        """Let the directory look at all nodes, if it remembers habits."""
+        visiting, now = self.directory.visiting, self.now()
+        while visiting is not None and visiting.next_s(now.attended_s) <= now.attended_s:
+            visiting.visit(now)
+
     async def _saved(self, change: int) -> bool:
         self.saved_changes.append(change)
         if self.commit is not None:

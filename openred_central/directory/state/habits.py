@@ -68,7 +68,7 @@ class Habit(NamedTuple):
 
     @property
     def follows(self) -> bool:
-        """Whether the node follows the advice."""
+        """Return whether the node follows the advice."""
         return self.obeys >= OBEYS_MIN / FULL
 
 
