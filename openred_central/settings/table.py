@@ -152,13 +152,11 @@ class Settings:
         1e6,
         "Heartbeats a second that all nodes together are advised to send; then intervals grow.",
     )
-    forecast: bool = switch(
-        True, "Whether the directory remembers when nodes are there, and ranks and advises them by it."
-    )
+    forecast: bool = switch(True, "Remember when nodes are there, and rank and advise them by it.")
     forecast_public: str = choice(
         "summary",
         ("summary", "all"),
-        "Whether strangers are told grades alone, or also hours and absences of a node.",
+        "What others are told of a node: grades alone, or also its hours and absences.",
     )
     tick_s: float = duration(1.0, 0.01, 60.0, "The scheduler handles deadlines at least this often.")
 
