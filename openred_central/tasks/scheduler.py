@@ -59,6 +59,8 @@ class Scheduler(PeriodicTask):
         # The refusals for lack of bytes until the last tick, and whether that was logged.
         self._bytes_refusals = 0
         self._bytes_logged = False
+        # How many learned values could not be stored at the last tick.
+        self._unkept = 0
         self.ticks = 0
         self.late_s_max = 0.0
         # The delay of each tick that found an expired deadline.
@@ -92,6 +94,7 @@ class Scheduler(PeriodicTask):
         self._submit_probes(now)
         self._directory.nodes.transitions.report()
         self._log_bytes()
+        self._log_unkept()
         return handled >= PIECE_NODES
 
     def pause_s(self) -> float:
@@ -155,6 +158,15 @@ class Scheduler(PeriodicTask):
             self._bytes_logged = False
             log.info("the records of all nodes take %d of %d bytes: there is room again", held, bytes_max)
         self._bytes_refusals = directory.bytes_refusals
+
+    def _log_unkept(self) -> None:
+        """Log when more learned values than before cannot be stored."""
+        set_aside, former = self._directory.nodes.kept.set_aside, self._unkept
+        self._unkept = len(set_aside)
+        if self._unkept > former:
+            name, fault = next(reversed(set_aside.items()))
+            values = counted(self._unkept, "learned value")
+            log.error("%s cannot be stored, and a restart forgets what is new; %r: %s", values, name, fault)
 
 
 def log_darkness(darkness: Darkness, is_dark: bool, now: Now) -> None:

@@ -259,6 +259,23 @@ def test_each_node_that_is_set_aside_is_reported(caplog: pytest.LogCaptureFixtur
     assert len(reported) == 2
 
 
+def test_learned_values_that_cannot_be_stored_are_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    run = Run()
+    kept = run.directory.nodes.kept
+    for name in ("sound", "broken"):
+        kept.note(name, lambda: b"%d" % (1 // 0))
+    kept.take(16)
+    run.seconds(5)
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert line.startswith("2 learned values cannot be stored")
+    assert "'broken': ZeroDivisionError" in line
+    caplog.clear()
+    kept.note("sound", lambda: b"value")
+    kept.take(16)
+    run.seconds(5)
+    assert not caplog.records
+
+
 def test_a_postponed_probe_is_submitted_again() -> None:
     submissions = [Submission.LATER, Submission.LATER, Submission.REFUSED]
     run = Run(probing=True, submit=lambda _: submissions.pop(0))
