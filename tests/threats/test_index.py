@@ -123,6 +123,13 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_flood_of_networks_and_regions_stays_bounded",
         "test_one_sign_of_life_lets_the_clock_run",
     ),
+    "learning when somebody is at home": (
+        "test_strangers_are_told_no_hours_and_no_absences",
+        "test_strangers_are_told_one_chance_in_both_places",
+        "test_each_grade_is_told_as_a_value_within_it",
+        "test_only_a_proof_shows_what_is_private",
+        "test_nothing_is_remembered_of_a_node_that_wishes_so",
+    ),
     "floods of registrations": (
         "test_ten_registrations_a_minute_from_one_address",
         "test_an_ipv6_64_is_one_caller_and_a_48_eight",
