@@ -147,7 +147,10 @@ class Directory:
         self.bytes_refusals = 0
         # Functions that take the kept values of a store, by the part of their names before the first "/".
         self.keepers: dict[str, Callable[[str, bytes], None]] = {PATIENCE: self.nodes.restore_patience}
-        if self.visiting is not None:
+        if self.visiting is None:
+            # Nothing would keep them up to date, or forget them with their nodes.
+            self.keepers[HABITS] = lambda name, _: self.nodes.kept.note(name, lambda: None)
+        else:
             self.keepers |= dict.fromkeys((HABITS, RETURNS), self.visiting.restore)
         self._random = random
         # Differs in each run, so that no generation is used again after a crash or from an older snapshot.

@@ -28,7 +28,7 @@ from .soundness import FREE_SLOTS_MIN, Unserved
 from .state.changes import PendingChanges
 from .state.deadlines import Deadlines
 from .state.fills import Fills
-from .state.habits import Habits
+from .state.habits import SLOWEST, Habits
 from .state.kept import Kept
 from .state.node import (
     DISCOVERABLE,
@@ -233,7 +233,8 @@ class Nodes:
         """Index a node that was just added to the registry, and arm its deadline."""
         self.changes.heard.make_room(slot + 1)
         self.habits.make_room(slot + 1)
-        self.habits.paces[slot] = self.habits.pace_first
+        is_remembered = not self.registry.flags[slot] & UNREMEMBERED
+        self.habits.paces[slot] = self.habits.pace_first if is_remembered else SLOWEST
         if self.is_indexed(slot):
             self.index.add(slot)
         self.deadlines.arm(slot, self.deadline_s(slot))
@@ -259,6 +260,7 @@ class Nodes:
         self.registry.replace(record._replace(revision=self.next_revision()))
         if record.flags & UNREMEMBERED:
             self.habits.forget(slot)
+            self.habits.paces[slot] = SLOWEST
         if self.is_indexed(slot):
             self.index.add(slot)
         # A node without a deadline is held back by `Expiry`, which arms it again.

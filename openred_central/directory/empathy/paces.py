@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ..life.pace import AHEAD_MIN, CELL, Pace
-from ..state.habits import PACE_CODES
+from ..state.habits import PACE_CODES, SLOWEST
 
-SLOWEST: Final = PACE_CODES - 1
 # A due is missed after this time; clients wait in slices, and networks are slow.
 SLACK_S_MAX: Final = 120.0
 # A client may be early by so much: it waits in slices.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..state.habits import FULL, PACE_CODES
-from .paces import SLOWEST, Paces
+from ..state.habits import FULL, PACE_CODES, SLOWEST
+from .paces import Paces
 
 # A node is told the quickest pace until it is known, and while it is often away.
 DAYS_KNOWN: Final = 14

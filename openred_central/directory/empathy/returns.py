@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from itertools import accumulate
-from math import exp, inf
+from math import exp
 from typing import Final
 
 import orjson
@@ -34,6 +34,8 @@ COHORT_EVENTS: Final = 3.0
 HALVED_AFTER_S: Final = 730 * DAY_S
 _MIDDLES_S: Final = (300.0, *(1.5 * edge_s for edge_s in EDGES_S[1:]))
 _FORMAT: Final = 1
+# No count, and no sum of seconds, is larger.
+COUNT_MAX: Final = 1e18
 
 
 def cohort_of(habits: Habits, slot: int) -> int:
@@ -127,6 +129,6 @@ def _table(found: object) -> list[list[float]]:
     rows = found if isinstance(found, list) else []
     if [len(row) if isinstance(row, list) else 0 for row in rows] != [BINS] * COHORTS:
         raise ValueError(f"returns are not {COHORTS} rows of {BINS} numbers")
-    if not all(isinstance(value, int | float) and 0 <= value < inf for row in rows for value in row):
+    if not all(isinstance(value, int | float) and 0 <= value <= COUNT_MAX for row in rows for value in row):
         raise ValueError("returns hold a value that is no count")
     return [list(map(float, row)) for row in rows]

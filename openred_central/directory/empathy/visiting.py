@@ -10,11 +10,12 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from functools import partial
-from math import ceil
+from math import ceil, inf
 from typing import Final
 
 from ...clock import Now
-from ..lifecycle import DAY_S
+from ..life.pace import ADVICE_MAX
+from ..lifecycle import DAY_S, State
 from ..nodes import Nodes
 from ..octaves import SHORTEST_S
 from ..state.habits import (
@@ -25,6 +26,7 @@ from ..state.habits import (
     NEED_SHIFT,
     PACE_CODES,
     RETURNED,
+    SLOWEST,
     UNCHANGED,
     URGENT,
     Noise,
@@ -92,6 +94,8 @@ class Visiting:
         self._is_first = self._is_daily = False
         self._chunk_passed_s = 0.0
         self._round_s: float | None = None
+        # When this run began.
+        self._began_s = inf
         # How many nodes that are not late have each score, in this round.
         self._scores: Counter[float] = Counter()
 
@@ -119,6 +123,7 @@ class Visiting:
 
     def resumed(self, now_s: float) -> None:
         """Blame nobody for what was not heard until attended `now_s`, nor for a while after that."""
+        self._began_s = min(self._began_s, now_s)
         self._forecast.fair_from_s = now_s + min(WARM_S, self.visit_s)
 
     def next_s(self, now_s: float) -> float:
@@ -164,10 +169,25 @@ class Visiting:
             self._returns.unpack(value)
             return
         chunk = int(name.removeprefix(f"{HABITS}/"), 16)
+        if name != _name_of(chunk):
+            raise ValueError("no chunk of habits has this name")
         # A chunk beyond the last slot has the habits of nodes that are no more.
         if chunk < self._habits.chunks:
             self._make_room(chunk)
             self._passed_s[chunk] = self._habits.unpack(chunk, value)
+            for slot in range(chunk * CHUNK_SLOTS, (chunk + 1) * CHUNK_SLOTS):
+                if self._habits.seen_s[slot] and not self._is_of_node(slot):
+                    self._habits.forget(slot)
+
+    def _is_of_node(self, slot: int) -> bool:
+        """Return whether the habit in `slot` is of its node: a kill may have kept its end from the store."""
+        registry = self._registry
+        return (
+            slot < registry.slots_count
+            and registry.states[slot] != State.ABSENT
+            and not registry.flags[slot] & UNREMEMBERED
+            and self._habits.tags[slot] == tag_of(registry.node_id(slot))
+        )
 
     def _note_returns(self) -> None:
         self._nodes.kept.note(RETURNS, self._returns.packed)
@@ -175,7 +195,7 @@ class Visiting:
     def _note(self, chunk: int, now_s: float) -> None:
         self._habits.changes[chunk], self._stored_s[chunk] = UNCHANGED, now_s
         pack = partial(self._habits.pack, chunk, self._passed_s[chunk])
-        self._nodes.kept.note(f"{HABITS}/{chunk:08x}", pack)
+        self._nodes.kept.note(_name_of(chunk), pack)
 
     def _make_room(self, chunk: int) -> None:
         while len(self._visited_s) <= chunk:
@@ -186,7 +206,8 @@ class Visiting:
         """Begin the visit of a chunk."""
         self._make_room(chunk)
         self._is_first = not self._visited_s[chunk]
-        self._chunk_passed_s = self._passed_s[chunk] = self._passed_s[chunk] or now_s
+        # The stored time may be ahead: a kill or an older snapshot sets attended time back.
+        self._chunk_passed_s = self._passed_s[chunk] = min(self._passed_s[chunk] or now_s, now_s)
         self._is_daily = now_s - self._chunk_passed_s >= (VISITS_PER_DAY - 0.5) * self.visit_s
         self._late[chunk] = self._obeying[chunk] = 0
 
@@ -209,19 +230,21 @@ class Visiting:
         registry, habits, now_s, away = self._registry, self._habits, now.attended_s, self._registry.away
         for slot in slots:
             flags = registry.flags[slot]
-            if not registry.states[slot] or flags & UNREMEMBERED:
-                if habits.seen_s[slot]:
-                    # Its node was forgotten, and a kill kept that from the store.
-                    habits.forget(slot)
-            elif flags & _EXCUSED or (slot in away and away[slot][1] > now_s):
-                self._excuse(slot, now_s)
-            else:
-                try:
+            if not registry.states[slot]:
+                continue
+            if flags & UNREMEMBERED:
+                habits.paces[slot] = SLOWEST
+                self._pacing.count(SLOWEST)
+                continue
+            try:
+                if flags & _EXCUSED or (slot in away and registry.is_away(slot, now_s)):
+                    self._excuse(slot, now_s)
+                else:
                     self._visit_slot(slot, flags, now)
-                except (ArithmeticError, LookupError, TypeError, ValueError):
-                    # One broken habit is begun anew, and stops nobody else's.
-                    self.broken += 1
-                    habits.forget(slot)
+            except (ArithmeticError, LookupError, TypeError, ValueError):
+                # One broken habit is begun anew, and stops nobody else's.
+                self.broken += 1
+                habits.forget(slot)
 
     def _visit_slot(self, slot: int, flags: int, now: Now) -> None:
         habits, now_s, is_daily = self._habits, now.attended_s, self._is_daily
@@ -265,17 +288,21 @@ class Visiting:
 
     def _look_first(self, slot: int, last_s: float, now: Now) -> None:
         """Look at a node for the first time in this run, in which what was stored may be some hours old."""
-        habits, seen_s = self._habits, self._habits.seen_s[slot]
-        if not seen_s or habits.tags[slot] != tag_of(self._registry.node_id(slot)) or seen_s > last_s + 1:
+        habits, seen_s, code = self._habits, self._habits.seen_s[slot], self._habits.paces[slot]
+        if not seen_s:
             self._begin(slot, last_s)
+            if last_s < self._began_s:
+                # Nobody knows any more which pace it was told.
+                slowest_s = ceil(last_s + ADVICE_MAX * self._paces.seconds[SLOWEST])
+                habits.due_s[slot] = max(habits.due_s[slot], slowest_s)
             return
-        code = habits.paces[slot]
         unseen_s = STORED_AFTER_S + 1.5 * self._paces.seconds[code] + self._paces.slack_s[code]
         if last_s - seen_s > unseen_s:
             noise = Noise(slot, seen_s)
             habits.came_back(slot, last_s - seen_s - unseen_s, noise)
             self._nodes.raise_longest(slot, last_s - seen_s - unseen_s)
-        if last_s >= seen_s + 1:
+        if last_s >= seen_s + 1 or seen_s > last_s + 1:
+            # A kill may have lost the sign of life that was seen.
             self._expect(slot, last_s)
         if now.attended_s > habits.due_s[slot] + self._paces.slack_s[code]:
             # Late, but nobody saw whether it could have been heard.
@@ -435,3 +462,8 @@ class Visiting:
     def _hour(self, slot: int) -> int:
         """Return the hour of the day, in UTC, in which the node was heard last."""
         return int(self._registry.last_seen_at[slot] // HOUR_S % HOURS)
+
+
+def _name_of(chunk: int) -> str:
+    """Return the name under which a chunk is kept."""
+    return f"{HABITS}/{chunk:08x}"

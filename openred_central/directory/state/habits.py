@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from array import array
 from binascii import crc32
+from math import inf
 from typing import Final, NamedTuple
 
 from ..octaves import code_of
@@ -33,6 +34,7 @@ LATE: Final = 1
 RETURNED: Final = 2
 NEED_SHIFT: Final = 4
 PACE_CODES: Final = 8
+SLOWEST: Final = PACE_CODES - 1
 # Values of `changes`.
 UNCHANGED: Final = 0
 CHANGED: Final = 1
@@ -132,6 +134,7 @@ class Habits:
             self.changes[slot // CHUNK_SLOTS] = URGENT
         for column in (*self._stored, self.odds):
             column[slot] = 0
+        self.paces[slot] = self.pace_first
         self.profile[_profile(slot)] = bytes(PROFILE_BYTES)
 
     def follows(self, slot: int) -> bool:
@@ -214,7 +217,7 @@ class Habits:
         if len(packed) != PACKED_BYTES:
             raise ValueError(f"a chunk of habits has {len(packed)} of {PACKED_BYTES} bytes")
         form, slots, passed_s = _HEADER.unpack_from(packed)
-        if (form, slots) != (_FORMAT, CHUNK_SLOTS) or not passed_s >= 0:
+        if (form, slots) != (_FORMAT, CHUNK_SLOTS) or not 0 <= passed_s < inf:
             raise ValueError(f"a chunk of habits begins with {packed[: _HEADER.size]!r}")
         at, first = _HEADER.size, chunk * CHUNK_SLOTS
         bits, paces = (packed[-CHUNK_SLOTS * (PROFILE_BYTES + n) :][:CHUNK_SLOTS] for n in (2, 1))

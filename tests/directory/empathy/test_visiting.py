@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from math import inf
+
+import orjson
 import pytest
 
+from openred_central.directory.empathy.returns import BINS, COHORTS
 from openred_central.directory.empathy.visiting import HABITS, RETURNS
 from openred_central.directory.lifecycle import State
 from openred_central.directory.octaves import seconds_of
-from openred_central.directory.state.habits import LATE, OBEYS_MIN, URGENT
+from openred_central.directory.state.habits import CHUNK_SLOTS, LATE, OBEYS_MIN, SLOWEST, URGENT
 from openred_central.directory.state.node import UNREMEMBERED
 from tests.directory.empathy.diary import HOUR_S, Diary
-from tests.support.building import DAY_S, state_of
+from tests.support.building import DAY_S, make_directory, state_of
 
 
 def test_a_node_that_is_always_there_is_expected_to_be_there() -> None:
@@ -204,3 +208,127 @@ def test_a_broken_habit_stops_nobody_elses() -> None:
     diary.pass_s(2 * DAY_S)
     assert diary.visiting.broken == 1
     assert diary.habits.read(slots[2]).seen_s
+
+
+def test_a_name_that_is_no_chunk_moves_no_column() -> None:
+    diary = Diary(DAY_S)
+    slot = diary.register("a")
+    packed = diary.habits.pack(0, 0.0)
+    rows = [(f"{HABITS}/{name}", packed) for name in ("-1", "0", "0x0", "00000000 ")]
+    assert len(diary.directory.restore_kept(rows)) == 4
+    assert len(diary.habits.seen_s) == len(diary.habits.paces) == CHUNK_SLOTS
+    diary.pass_s(2 * HOUR_S)
+    assert diary.habits.seen_s[slot]
+
+
+@pytest.mark.parametrize("passed_s", [inf, 1e12])
+def test_a_chunk_from_the_future_is_passed_once_a_day(passed_s: float) -> None:
+    diary = Diary(None)
+    slot = diary.register("a")
+    diary.directory.restore_kept([(f"{HABITS}/00000000", diary.habits.pack(0, passed_s))])
+    diary.habits.paces[slot] = SLOWEST
+    diary.live(slot, 3)
+    assert diary.habits.paces[slot] == 0
+
+
+def test_returns_beyond_any_count_are_left_out() -> None:
+    diary = Diary(DAY_S)
+    table = [[1e308] * BINS] * COHORTS
+    document = {"format": 1, "events": table, "exposure_s": [[0.0] * BINS] * COHORTS}
+    assert len(diary.directory.restore_kept([(RETURNS, orjson.dumps(document))])) == 1
+    diary.register("a")
+    diary.pass_s(2 * HOUR_S)
+    assert diary.visiting.visits
+
+
+def test_a_time_beyond_all_columns_stops_nobody_elses_visit() -> None:
+    diary = Diary(DAY_S)
+    slots = [diary.register(name) for name in ("a", "b")]
+    record = diary.directory.nodes.registry.record(slots[0])
+    away_s = float(1 << 33)
+    diary.directory.nodes.rewrite(record._replace(away_from_s=diary.now_s, away_until_s=away_s))
+    diary.pass_s(2 * HOUR_S)
+    assert diary.visiting.broken
+    assert diary.habits.seen_s[slots[1]]
+
+
+def test_nobody_is_late_since_the_directory_began_to_remember() -> None:
+    diary = Diary(None)
+    slot = diary.register("a")
+    again = Diary(None)
+    record = diary.directory.nodes.registry.record(slot)
+    again.directory.nodes.registry.insert(record._replace(last_seen_s=record.last_seen_s - 60.0))
+    again.directory.nodes.place_all()
+    again.directory.restore_kept([])
+    # A server without habits told the node to be heard after a day or so.
+    again.pass_s(1.1 * DAY_S)
+    assert not again.forecast.is_late(slot, again.now_s)
+    before = again.habits.read(slot)
+    again.beat(slot)
+    again.pass_s(HOUR_S)
+    after = again.habits.read(slot)
+    assert (after.on_time, after.obeys, after.absences) == (before.on_time, before.obeys, 0)
+
+
+def test_a_habit_that_is_not_of_the_node_is_never_told() -> None:
+    diary = Diary(HOUR_S)
+    slot = diary.register("a")
+    diary.live(slot, 20, up_hours=range(18, 23))
+    kept = [(f"{HABITS}/00000000", diary.habits.pack(0, 0.0))]
+    for name, flags in (("b", 0), ("a", UNREMEMBERED)):
+        again = Diary(HOUR_S)
+        again.now_s = diary.now_s
+        record = diary.directory.nodes.registry.record(slot)
+        again.directory.nodes.registry.insert(record._replace(node_id=name, flags=record.flags | flags))
+        again.directory.nodes.place_all()
+        again.directory.restore_kept(kept)
+        # No visit has come yet.
+        assert not any(again.habits.profile)
+        again.pass_s(HOUR_S)
+        names = [name for name, _ in again.directory.nodes.kept.take(16)]
+        assert f"{HABITS}/00000000" in names
+
+
+def test_a_directory_that_remembers_nothing_erases_what_it_kept() -> None:
+    diary = Diary(HOUR_S)
+    diary.register("a")
+    packed = diary.habits.pack(0, 0.0)
+    off = make_directory(forecast=False)
+    assert off.restore_kept([(f"{HABITS}/00000000", packed)]) == []
+    assert off.nodes.kept.take(16) == [(f"{HABITS}/00000000", None)]
+
+
+def test_a_node_that_is_not_remembered_is_told_the_slowest_pace() -> None:
+    diary = Diary(None)
+    wished = diary.register("a", habits=False)
+    assert diary.habits.paces[wished] == SLOWEST
+    slot = diary.register("b")
+    record = diary.directory.nodes.registry.record(slot)
+    diary.directory.nodes.rewrite(record._replace(flags=record.flags | UNREMEMBERED))
+    assert diary.habits.paces[slot] == SLOWEST
+    diary.pass_s(2 * HOUR_S)
+    assert diary.visiting.advised_per_s == pytest.approx(2 / DAY_S)
+
+
+def test_a_node_that_was_heard_in_its_absence_may_be_late_again() -> None:
+    diary = Diary(DAY_S)
+    slot = diary.register("a", away_until_at=diary.now().wall_s + 100 * DAY_S)
+    diary.pass_s(2 * DAY_S)
+    diary.beat(slot)
+    diary.pass_s(3 * DAY_S)
+    assert diary.forecast.is_late(slot, diary.now_s)
+
+
+def test_a_sign_of_life_that_a_kill_lost_costs_no_habit() -> None:
+    diary = Diary(DAY_S)
+    slot = diary.register("a")
+    diary.live(slot, 30)
+    kept = [(f"{HABITS}/00000000", diary.habits.pack(0, 0.0))]
+    again = Diary(DAY_S)
+    again.now_s = diary.now_s
+    record = diary.directory.nodes.registry.record(slot)
+    again.directory.nodes.registry.insert(record._replace(last_seen_s=record.last_seen_s - 60.0))
+    again.directory.nodes.place_all()
+    again.directory.restore_kept(kept)
+    again.pass_s(60.0)
+    assert again.habits.read(slot).days == diary.habits.read(slot).days
