@@ -20,7 +20,7 @@ from .endpoint import CACHED, UNCHANGED, Endpoint, Reply
 from .service import Api
 from .wire import values
 from .wire.fields import only, or_null
-from .wire.schemas import ANY_STATE, COUNT, DURATION_S, FLAG, TEXT, TIME, listing, thing
+from .wire.schemas import AMOUNT, ANY_STATE, COUNT, DURATION_S, FLAG, SHARE, TEXT, TIME, listing, thing
 
 SERVICE_NAME = "OpenRed Central"
 
@@ -54,7 +54,7 @@ MASS_SILENCE = thing(
         "waiting": COUNT,
         "releasing": FLAG,
         "transitions_last_hour": COUNT,
-        "transitions_usual_per_h": {"type": "number", "minimum": 0},
+        "transitions_usual_per_h": AMOUNT,
     },
 )
 HOLDS = listing(
@@ -69,7 +69,7 @@ DARK = listing(
         {
             "group": TEXT,
             "since": TIME,
-            "expected": {"type": "number", "minimum": 0},
+            "expected": AMOUNT,
             "heard": COUNT,
             "members": COUNT,
         },
@@ -126,11 +126,11 @@ FIGURES = thing(
                         {
                             "late": {**COUNT, "description": "Nodes whose sign of life is overdue."},
                             "obeying": {**COUNT, "description": "Nodes that follow the advice."},
-                            "advised_per_s": DURATION_S,
+                            "advised_per_s": {**AMOUNT, "description": "Heartbeats that nodes are advised."},
                             "visits": COUNT,
                             "dues": {**COUNT, "description": "Dues compared with what was expected."},
-                            "brier": or_null(DURATION_S),
-                            "calibration_error": or_null(DURATION_S),
+                            "brier": or_null(SHARE),
+                            "calibration_error": or_null(SHARE),
                         },
                     )
                 ),

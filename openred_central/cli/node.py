@@ -56,7 +56,7 @@ def _section(name: str, headings: tuple[str, ...], rows: list[list[str]], style:
 
 COMMAND = request_command(
     "node",
-    "explain a node: why it is in its state, and what lies ahead",
+    "explain a node: why it is in its state, what is expected of it, and what lies ahead",
     ask,
     show,
     (

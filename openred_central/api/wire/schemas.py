@@ -11,6 +11,8 @@ TEXT: Schema = {"type": "string"}
 FLAG: Schema = {"type": "boolean"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 DURATION_S: Schema = {"type": "number", "minimum": 0, "description": "In seconds."}
+AMOUNT: Schema = {"type": "number", "minimum": 0}
+SHARE: Schema = {**AMOUNT, "maximum": 1}
 TIME: Schema = {
     "title": "Time",
     "description": "RFC 3339, in UTC, to the millisecond.",
@@ -80,17 +82,13 @@ _NODE: dict[str, Schema] = {
     "address_source": ADDRESS_SOURCE,
     "region": or_null(TEXT),
     "availability": {
-        "type": "number",
-        "minimum": 0,
-        "maximum": 1,
+        **SHARE,
         "description": "The chance that the node answers now, in grades; 0 while away. A directory that "
         "keeps no habits tells how recent the last sign of life is, against the node's own usual gap.",
     },
     "late": {**FLAG, "description": "Whether a sign of life is overdue."},
     "back_within_day": {
-        "type": "number",
-        "minimum": 0,
-        "maximum": 1,
+        **SHARE,
         "description": "The chance that a late node is heard again within a day, in tenths.",
     },
 }
@@ -125,22 +123,21 @@ EXPLANATION = thing(
         "history": {**listing(STEP), "description": "The transitions so far, oldest first."},
     },
 )
-_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 FORECAST = thing(
     "Forecast",
     {
-        "now": {**_SHARE, "description": "The chance that it answers now; for strangers, in grades."},
+        "now": {**SHARE, "description": "The chance that it answers now; for strangers, in grades."},
         "late": FLAG,
         "days": {**COUNT, "description": "The days on which it was heard, up to 255."},
         "basis": {"enum": ["own", "others"], "description": "Its own history, or nodes like it."},
-        "back_within": thing("BackWithin", dict.fromkeys(HORIZON_NAMES, _SHARE)),
+        "back_within": thing("BackWithin", dict.fromkeys(HORIZON_NAMES, SHARE)),
         "words": TEXT,
         "private": {
             **thing(
                 "PrivateForecast",
                 {
                     "due_at": or_null(TIME),
-                    "hours": or_null({**listing(_SHARE), "description": "Its chance of each hour in UTC."}),
+                    "hours": or_null({**listing(SHARE), "description": "Its chance of each hour in UTC."}),
                     "usual_hours": or_null(TEXT),
                     "usual_absence_s": or_null(DURATION_S),
                     "longest_absence_s": or_null(DURATION_S),
