@@ -115,6 +115,22 @@ def test_the_figures_list_all_holds() -> None:
     assert (hold["kind"], hold["since"]) == ("transitions", "2027-09-13T08:00:00.000Z")
 
 
+def test_the_figures_say_how_good_expectations_are() -> None:
+    world = World()
+    world.register()
+    world.visit()
+    told = world.call("GET", "/stats").document["empathy"]["forecast"]
+    assert (told["late"], told["obeying"], told["visits"], told["dues"]) == (0, 1, 1, 0)
+    assert (told["brier"], told["calibration_error"]) == (None, None)
+    world.wait(2 * DAY_S)
+    world.visit()
+    told = world.call("GET", "/stats").document["empathy"]["forecast"]
+    assert (told["late"], told["visits"], told["dues"]) == (1, 2, 1)
+    # A new node was expected, with some chance, and did not come.
+    assert 0.0 < told["brier"] < told["calibration_error"] < 1.0
+    assert World(forecast=False).call("GET", "/stats").document["empathy"]["forecast"] is None
+
+
 def test_coarse_networks_that_are_dark_are_shown_to_all() -> None:
     world = World()
     assert world.call("GET", "/stats").document["empathy"]["dark"] == []

@@ -19,6 +19,7 @@ from openred_central.api.service import Api, Moments
 from openred_central.clock import Now
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory
+from openred_central.directory.empathy.visiting import PIECE_SLOTS
 from openred_central.directory.lifecycle import LifecycleOptions
 from openred_central.errors import CallerError
 from openred_central.micro_engine.router import Router
@@ -187,9 +188,10 @@ class World:
 
     def visit(self) -> None:
         """Let the directory look at all nodes, if it remembers habits."""
-        visiting, now = self.directory.visiting, self.now()
-        while visiting is not None and visiting.next_s(now.attended_s) <= now.attended_s:
-            visiting.visit(now)
+        visiting = self.directory.visiting
+        if visiting is not None:
+            for _ in range(0, len(self.directory.nodes.habits.paces), PIECE_SLOTS):
+                visiting.visit(self.now())
 
     async def _saved(self, change: int) -> bool:
         self.saved_changes.append(change)
