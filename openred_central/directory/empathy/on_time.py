@@ -22,7 +22,8 @@ SMOOTHING: Final = ((-2, 5), (-1, 11), (0, 18), (1, 11), (2, 5))
 # Chances are kept away from certainty, of which the logit is infinite.
 CHANCE_MIN: Final = 0.01
 FADES_S: Final = 3_600.0
-_NIBBLES: Final = tuple((byte & NIBBLE_FULL) + (byte >> 4) for byte in range(256))
+# By byte of a profile: the sum of its two hours.
+_HOURS_SUM: Final = tuple((byte & NIBBLE_FULL) + (byte >> 4) for byte in range(256))
 _PROFILE_FULL: Final = HOURS * NIBBLE_FULL
 
 
@@ -49,7 +50,10 @@ _MEAN: Final = tuple(logit(total / _PROFILE_FULL) for total in range(_PROFILE_FU
 
 
 def steady_odds(habits: Habits, slot: int, hour: int, *, obeys: bool) -> float:
-    """Return the part of the logit that does not depend on the silence, at an hour of the day in UTC."""
+    """Return the part of the logit that does not depend on the silence, at an hour of the day in UTC.
+
+    `obeys` tells whether the node in `slot` follows the advice.
+    """
     first, at_hour, on_time, mean = FOLLOWS if obeys else IGNORES
     profile = habits.profile[PROFILE_BYTES * slot : PROFILE_BYTES * (slot + 1)]
     smooth = 0
@@ -59,10 +63,10 @@ def steady_odds(habits: Habits, slot: int, hour: int, *, obeys: bool) -> float:
         first
         + at_hour * _SMOOTH[smooth]
         + on_time * _ON_TIME[habits.on_time[slot]]
-        + mean * _MEAN[sum(map(_NIBBLES.__getitem__, profile))]
+        + mean * _MEAN[sum(map(_HOURS_SUM.__getitem__, profile))]
     )
 
 
 def silence_odds(silent_s: float) -> float:
-    """Return the part of the logit that fades with the silence."""
+    """Return the part of the logit that fades with the silence, of `silent_s` seconds."""
     return SILENCE * exp(-silent_s / FADES_S)

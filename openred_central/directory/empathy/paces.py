@@ -17,7 +17,7 @@ USUAL_GAPS: Final = 1.3
 
 
 class Paces:
-    """Eight paces between `least_s` and `most_s`, each as a multiple of the one before.
+    """Eight paces from `least_s` to `most_s`, in seconds, each longer than the one before by one factor.
 
     By code: `each` has the grids, `seconds` the paces, `slack_s` how late a due may be met, `early_s` how far
     ahead of it, `ahead_s` how far ahead of a due a sign of life must be for its node to be told that due.

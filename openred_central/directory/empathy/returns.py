@@ -57,7 +57,10 @@ class Returns:
         self.refresh()
 
     def expose(self, cohort: int, from_s: float, to_s: float, *, returned: bool) -> None:
-        """Count that a node was late from one lateness to another, and whether it returned then."""
+        """Count that a node of `cohort` was late from one lateness to another, and whether it returned then.
+
+        The latenesses are seconds since its due.
+        """
         number = bisect_right(EDGES_S, from_s) - 1
         exposure_s = self.exposure_s[cohort]
         while number + 1 < BINS and EDGES_S[number + 1] < to_s:
@@ -102,7 +105,7 @@ class Returns:
         ]
 
     def chance(self, cohort: int, late_s: float, horizon_s: float) -> float:
-        """Return the chance that a node that is late by `late_s` is back within `horizon_s`."""
+        """Return the chance that a node of `cohort`, late by `late_s`, is back within `horizon_s` from now."""
         return 1 - exp(self._sum(cohort, late_s) - self._sum(cohort, late_s + horizon_s))
 
     def _sum(self, cohort: int, late_s: float) -> float:
