@@ -93,7 +93,7 @@ def test_capabilities_is_the_older_name_of_services() -> None:
         ("min_last_seen", "yesterday"),
         ("min_last_seen", ""),
         ("min_last_seen", "1800000000"),
-        *(("min_availability", value) for value in ("", "-0.1", "1.01", "nan", "1e-1", "high")),
+        *(("min_availability", value) for value in ("", "-0.1", "1.01", "nan", "1e1", ".5", "high")),
         ("region", "EU"),
         ("near", "E%20U"),
     ],
@@ -237,7 +237,7 @@ def test_nodes_that_hardly_answer_can_be_left_out(*, forecast: bool) -> None:
     world.visit()
     world.wait(30 * DAY_S)
     world.register(node_id="heard")
-    assert names(world.call("GET", "/discover?min_availability=0.5")) == {"heard"}
+    assert names(world.call("GET", "/discover?min_availability=5e-1")) == {"heard"}
     assert names(world.call("GET", "/discover?min_availability=0")) == {"heard", "silent"}
     # The directory never answers with nobody.
     reply = world.call("GET", "/discover?min_availability=1")

@@ -31,7 +31,8 @@ RESULTS_MAX = 100
 
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _TOKEN = re.compile(rf"{TOKEN_ID.pattern}|[A-Za-z0-9_.-]{{23,{TOKEN_CHARS_MAX}}}")
-_SHARE = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,20})?")
+# A number of JSON (RFC 8259 §6) that is not negative.
+_SHARE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,400})?(?:[eE][-+]?[0-9]{1,4})?")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 _DNS_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
