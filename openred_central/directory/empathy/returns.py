@@ -105,7 +105,7 @@ class Returns:
         ]
 
     def chance(self, cohort: int, late_s: float, horizon_s: float) -> float:
-        """Return the chance that a node of `cohort`, late by `late_s`, is back within `horizon_s` from now."""
+        """Return the chance that a node of `cohort`, late by `late_s`, is back within `horizon_s`."""
         return 1 - exp(self._sum(cohort, late_s) - self._sum(cohort, late_s + horizon_s))
 
     def _sum(self, cohort: int, late_s: float) -> float:
