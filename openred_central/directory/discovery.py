@@ -76,6 +76,8 @@ class Draw:
         self._random = random
         self._ranking = ranking
         self._walk: _Walk | None = None
+        # The scores of the nodes drawn last, in their order.
+        self._scores: list[float] = []
         self._total = 0
         self._degraded = False
         # True if each member of the pools must be looked at before it becomes a candidate.
@@ -93,6 +95,7 @@ class Draw:
             return None
         else:
             candidates = [slot for slot in self._walk.taken if self._still_matches(slot)]
+            self._scores = []
         if not candidates and not self._degraded:
             self._degraded = True
             candidates = self._from(list(self._index.pools(self._query.names, self._query.fallback_states)))
@@ -157,6 +160,7 @@ class Draw:
         accepts = self._accepts if self._filters else None
         tried: set[int] = set()
         taken: list[int] = []
+        self._scores = []
         missing, best = min(wanted, max_results), 0
         while missing and tries:
             count = min(missing, tries)
@@ -176,14 +180,15 @@ class Draw:
         return taken
 
     def _count_best(self, slots: list[int]) -> int:
-        """Return how many of `slots` are at least as good as is usual.
+        """Return how many of `slots`, to which each call adds some, are at least as good as is usual.
 
         Once there are `max_results` of them, further candidates would change little.
         """
         if self._query.near is not None:
             return 0
         usual = self._ranking.usual_score
-        return sum([score >= usual for score in self._ranking.scores(slots, self._now_s)])
+        self._scores += self._ranking.scores(slots[len(self._scores) :], self._now_s)
+        return sum([score >= usual for score in self._scores])
 
     def _accepts(self, slot: int) -> bool:
         query = self._query
@@ -209,7 +214,10 @@ class Draw:
         if self._degraded:
             # Among nodes that are equally unlikely to answer, those heard last come first.
             candidates = sorted(candidates, key=registry.last_seen_s.__getitem__, reverse=True)
-        scored = list(zip(self._ranking.scores(candidates, self._now_s), candidates, strict=True))
+            self._scores = []
+        if len(self._scores) != len(candidates):
+            self._scores = self._ranking.scores(candidates, self._now_s)
+        scored = list(zip(self._scores, candidates, strict=True))
         # Stable, so that equals stay in the random order in which they were drawn.
         scored.sort(key=itemgetter(0), reverse=True)
         if near is not None:

@@ -74,7 +74,8 @@ class Forecast:
         self._paces = paces
         self.returns = returns
         # The least score that half of the nodes that are not late reach.
-        self.usual_score = TOLD[-1]
+        # Until the first round of visits ends, every node that is not late is as good as is usual.
+        self.usual_score = TOLD[0]
         # Until then, nodes may be late because we were away.
         self.fair_from_s = 0.0
 

@@ -18,6 +18,8 @@ OFFSET: Final = 0.4
 SPREAD: Final = 0.2
 # A node is never told a due that is nearer.
 AHEAD_MIN: Final = 0.15
+# Into a cell by so much less than a whole one, all of its dues are too near.
+_AHEAD: Final = 1 - OFFSET - SPREAD + AHEAD_MIN
 # The longest time to a due, as a multiple of the pace: the nearest one just missed, and the next one late.
 ADVICE_MAX: Final = CELL * (1 + SPREAD + AHEAD_MIN)
 # Advice is in whole seconds from here on.
@@ -48,13 +50,16 @@ class Pace:
 
         They are rounded to whole seconds from `WHOLE_ADVICE_S_MIN` on, to milliseconds below.
         """
-        cell, into = divmod(now_s * self._per_s + (slot & _LAST_PHASE) * _PHASE, 1.0)
-        # The time to the earliest due in this cell; negative once that has passed.
-        first_s = (OFFSET - into) * self.cell_s
-        mixed = (slot * _SLOT_FACTOR + int(cell) * _FACTOR) & _WORD
-        advice_s = first_s + self._spread_s * ((mixed ^ mixed >> 15) * _FACTOR & _WORD)
+        at = now_s * self._per_s + (slot & _LAST_PHASE) * _PHASE
+        # The first cell whose due may lie far enough ahead.
+        cell = int(at + _AHEAD)
+        mixed = (slot * _SLOT_FACTOR + cell * _FACTOR) & _WORD
+        advice_s = (OFFSET + cell - at) * self.cell_s + self._spread_s * (
+            (mixed ^ mixed >> 15) * _FACTOR & _WORD
+        )
         if advice_s <= self._ahead_s:
             mixed = (mixed + _FACTOR) & _WORD
-            first_s += self.cell_s
-            advice_s = first_s + self._spread_s * ((mixed ^ mixed >> 15) * _FACTOR & _WORD)
+            advice_s = (OFFSET + 1 + cell - at) * self.cell_s + self._spread_s * (
+                (mixed ^ mixed >> 15) * _FACTOR & _WORD
+            )
         return round(advice_s) if advice_s >= WHOLE_ADVICE_S_MIN else max(0.001, round(advice_s, 3))
