@@ -11,6 +11,9 @@ from openred_central.directory.empathy.returns import COHORTS, EDGES_S, Returns
 from openred_central.directory.lifecycle import DAY_S, State
 from tests.directory.empathy.diary import HOUR_S, Diary
 
+# Before a due, and far beyond it.
+SILENCES_S = st.floats(0.0, 2 * HOUR_S) | st.floats(0.0, 40 * DAY_S)
+
 
 def test_each_grade_is_told_as_a_value_within_it() -> None:
     for low, told, high in zip((0.0, *GRADES), TOLD, (*GRADES, 1.0), strict=True):
@@ -20,8 +23,8 @@ def test_each_grade_is_told_as_a_value_within_it() -> None:
 @given(
     st.integers(-127, 127),
     st.integers(0, 255),
-    st.floats(0.0, 40 * DAY_S),
-    st.floats(0.0, 40 * DAY_S),
+    SILENCES_S,
+    SILENCES_S,
 )
 def test_silence_never_makes_a_node_likelier_to_answer(
     odds: int, obeys: int, silent_s: float, more_s: float

@@ -116,8 +116,17 @@ def test_an_announced_absence_is_no_absence() -> None:
 def test_visits_change_no_state_and_raise_the_longest_absence_alone() -> None:
     diary = Diary(DAY_S)
     slot = diary.register("a")
+    nodes = diary.directory.nodes
     for days in (3, 40, 1):
+        before = (
+            nodes.revision,
+            list(nodes.registry.shard_digests),
+            nodes.changes.noted,
+            len(nodes.tombstones),
+        )
         diary.pass_s(days * DAY_S)
+        after = nodes.revision, list(nodes.registry.shard_digests), nodes.changes.noted, len(nodes.tombstones)
+        assert after == before
         diary.beat(slot)
         diary.pass_s(HOUR_S)
         assert state_of(diary.directory, "a") is State.ACTIVE
