@@ -101,7 +101,7 @@ def load(directory: Directory, store: Store, clock: Clock, *, tick_s: float) -> 
         except MISFITS as error:
             raise DamageError(f"{store.location} cannot be loaded: {error}") from error
     # None of it is needed: what cannot be used is learned anew.
-    for fault in directory.restore_kept(store.load_kept("")):
+    for fault in directory.restore_kept(store.load_kept()):
         log.warning("left out what %s keeps as %s", store.location, fault)
     store.leave_alone(row.slot for row in directory.nodes.unserved)
     return attended

@@ -76,8 +76,8 @@ class Store(Protocol):
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
         """Yield all tombstones, oldest first, in lists of at most `rows_max`."""
 
-    def load_kept(self, prefix: str) -> Iterator[tuple[str, bytes]]:
-        """Yield all names that begin with `prefix`, in their order, and their values in `Batch.kept`.
+    def load_kept(self) -> Iterator[tuple[str, bytes]]:
+        """Yield all names in their order, and their values in `Batch.kept`.
 
         One that cannot be read is logged and left out.
         """
@@ -159,7 +159,7 @@ class MemoryStore:
     def load_tombstones(self, rows_max: int) -> Iterator[list[Tombstone]]:
         return iter(())
 
-    def load_kept(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+    def load_kept(self) -> Iterator[tuple[str, bytes]]:
         return iter(())
 
     def leave_alone(self, slots: Iterable[int]) -> None: ...

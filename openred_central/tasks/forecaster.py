@@ -1,4 +1,4 @@
-"""Visit the nodes once an attended hour, chunk by chunk, so that the directory learns their habits."""
+"""Visit the nodes once an attended hour, piece by piece, so that the directory learns their habits."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Model:
 
 def held(store: Store) -> Contents:
     """All that a store holds."""
-    return records_of(store), sorted(tombstones_of(store)), store.load_vitals(), list(store.load_kept(""))
+    return records_of(store), sorted(tombstones_of(store)), store.load_vitals(), list(store.load_kept())
 
 
 def random_batch(random: Random, number: int, model: Model) -> Batch:

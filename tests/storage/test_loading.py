@@ -217,7 +217,7 @@ def test_any_kept_value_is_taken_or_left_out(template: Path, name: object, value
             except (sqlite3.Error, OverflowError):
                 reject()
         with opened(path) as store:
-            kept = dict(store.load_kept(""))
+            kept = dict(store.load_kept())
             assert kept["zz"] == b"sound"
             assert all(type(name) is str and type(value) is bytes for name, value in kept.items())
             load(filled, store, VirtualClock(), tick_s=1.0)

@@ -186,8 +186,8 @@ class DictStore(MemoryStore):
         oldest_first = sorted(self.tombstones.values(), key=lambda stone: stone.died_s)
         return parts(oldest_first, rows_max)
 
-    def load_kept(self, prefix: str) -> Iterator[tuple[str, bytes]]:
-        return iter(sorted(item for item in self.kept.items() if item[0].startswith(prefix)))
+    def load_kept(self) -> Iterator[tuple[str, bytes]]:
+        return iter(sorted(self.kept.items()))
 
     def load_secret(self, name: str) -> bytes | None:
         return self._secrets.get(name)
@@ -238,7 +238,7 @@ class DictStore(MemoryStore):
         directory.saving.restore_records(self.load_columns(1_000))
         for tombstones in self.load_tombstones(1_000):
             directory.saving.restore_tombstones(tombstones)
-        assert directory.restore_kept(self.load_kept("")) == []
+        assert directory.restore_kept(self.load_kept()) == []
         return self.vitals.attended_s
 
 

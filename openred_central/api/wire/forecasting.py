@@ -13,12 +13,10 @@ from ...directory.directory import Directory
 from ...directory.empathy.forecast import AWAY_SCORE, HORIZONS_S, LATE_FOLLOWS, TOLD, Expected, Forecast
 from ...directory.lifecycle import DAY_S
 from ...directory.octaves import seconds_of
-from ...directory.state.habits import FULL, HOURS, Habit
+from ...directory.state.habits import DAYS_KNOWN, FULL, HOURS, Habit
 from ...directory.state.node import UNREMEMBERED
 from ...wording import counted, rfc3339, span
 
-# From so many days on, the expectation rests on the node's own history.
-DAYS_OWN: Final = 14
 HORIZON_NAMES: Final = tuple(f"{round(horizon_s / DAY_S)}d" for horizon_s in HORIZONS_S)
 # Usual hours are told where they are few, and differ enough from the others.
 USUAL_SHARE: Final = 0.8
@@ -46,7 +44,7 @@ def forecast_of(directory: Directory, slot: int, now: Now, *, private: bool) -> 
         "now": round(expected.now, 2) if private else _coarse(forecast, slot, now),
         "late": expected.late,
         "days": habit.days,
-        "basis": "own" if habit.days >= DAYS_OWN else "others",
+        "basis": "own" if habit.days >= DAYS_KNOWN else "others",
         "back_within": {
             name: round(chance, 2 if private else 1)
             for name, chance in zip(HORIZON_NAMES, expected.back_within, strict=True)
@@ -108,7 +106,7 @@ def _habit_in_words(habit: Habit, longest_s: float) -> list[str]:
     hours = usual_hours(habit)
     if hours:
         sentences.append("It is usually there between {:d} and {:d} h UTC.".format(*hours))
-    elif habit.days >= DAYS_OWN and min(habit.profile) >= ANY_HOUR_MIN:
+    elif habit.days >= DAYS_KNOWN and min(habit.profile) >= ANY_HOUR_MIN:
         sentences.append("It is usually there at any hour.")
     if not habit.absences:
         sentences.append("It was never away so far.")
@@ -125,7 +123,7 @@ def _habit_in_words(habit: Habit, longest_s: float) -> list[str]:
 def _basis_in_words(directory: Directory, slot: int, habit: Habit) -> str:
     if directory.nodes.registry.flags[slot] & UNREMEMBERED:
         return "Nothing is remembered of it, as its owner wished."
-    if habit.days < DAYS_OWN:
+    if habit.days < DAYS_KNOWN:
         known = counted(max(habit.days, 1), "day")
         return f"It was heard on {known} so far, so this rests on nodes like it."
     days = f"{habit.days} days" if habit.days < FULL else f"more than {FULL - 1} days"
@@ -143,7 +141,7 @@ def usual_hours(habit: Habit) -> tuple[int, int] | None:
     It is the shortest run of hours, round the clock, that holds most of what exceeds the mean.
     """
     profile = habit.profile
-    if habit.days < DAYS_OWN or max(profile) - min(profile) < USUAL_RANGE_MIN:
+    if habit.days < DAYS_KNOWN or max(profile) - min(profile) < USUAL_RANGE_MIN:
         return None
     mean = sum(profile) / HOURS
     excess = [max(share - mean, 0.0) for share in profile]

@@ -67,14 +67,13 @@ HORIZONS_S: Final = tuple(days * DAY_S for days in (1, 7, 30, 180))
 
 
 class Forecast:
-    """The answers for all nodes. `fair_from_s` is as in `Visiting`."""
+    """The answers for all nodes. `Visiting` learns them, and writes `usual_score` and `fair_from_s`."""
 
     def __init__(self, nodes: Nodes, paces: Paces, returns: Returns) -> None:
         self._registry, self._habits = nodes.registry, nodes.habits
         self._paces = paces
         self.returns = returns
-        # The least score that half of the nodes that are not late reach.
-        # Until the first round of visits ends, every node that is not late is as good as is usual.
+        # The score that half of the nodes that are not late reach; until the first round of visits ends, all.
         self.usual_score = TOLD[0]
         # Until then, nodes may be late because we were away.
         self.fair_from_s = 0.0
@@ -142,6 +141,7 @@ class Forecast:
                 and last_s < (due_s - ahead_s[code] if obeys >= OBEYS_MIN else seen_s + 1)
                 and fair
             )
+            # `in_time_score` written out, because each discovery needs it for many nodes.
             else _SCORES[odds + _FADING[int(silent_s) // _PIECE_S]]
             if (silent_s := now_s - last_s) < _FADED_S
             else _SCORES[odds]

@@ -50,11 +50,6 @@ def is_public(group: Group) -> bool:
     return isinstance(group, str) or len(group) not in _FINE.values()
 
 
-def is_fine(group: Group) -> bool:
-    """Return whether no smaller group lies within `group`."""
-    return not is_public(group)
-
-
 def name_of(group: Group) -> str:
     """Return a group as text: ``all``, ``region:eu``, ``198.51.0.0/16`` or ``2001:db8::/32``."""
     if isinstance(group, str):

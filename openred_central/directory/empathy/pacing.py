@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..state.habits import FULL, PACE_CODES, SLOWEST
+from ..state.habits import DAYS_KNOWN, FULL, PACE_CODES, SLOWEST
 from .paces import Paces
 
 # A node is told the quickest pace until it is known, and while it is often away.
-DAYS_KNOWN: Final = 14
 QUICK: Final = 0
 # A pace for nodes that are nearly always there.
 STEADY: Final = 4

@@ -255,7 +255,7 @@ class Visiting:
         elif not seen_s:
             self._begin(slot, last_s)
         elif last_s >= seen_s + 1:
-            self._fold(slot, last_s, self._chunk_passed_s, now)
+            self._fold(slot, last_s, now)
         elif not was_late and now_s > habits.due_s[slot] + self._paces.slack_s[code]:
             self._miss(slot, now)
         is_late = habits.bits[slot] & LATE
@@ -271,7 +271,7 @@ class Visiting:
                 self._renew_late_odds(slot, now_s)
         self._obeying[slot // CHUNK_SLOTS] += habits.follows(slot)
         if is_daily:
-            self._pass(slot, self._chunk_passed_s, now)
+            self._pass(slot, now)
 
     def _excuse(self, slot: int, now_s: float) -> None:
         """Expect a node only some time after what excuses it now."""
@@ -324,7 +324,7 @@ class Visiting:
         habits.bits[slot] &= ~LATE
         habits.change(slot)
 
-    def _fold(self, slot: int, last_s: float, passed_s: float, now: Now) -> None:
+    def _fold(self, slot: int, last_s: float, now: Now) -> None:
         """Take in that a node was heard since the last visit, at `last_s` for the last time."""
         habits, paces = self._habits, self._paces
         seen_s, due_s, code = habits.seen_s[slot], habits.due_s[slot], habits.paces[slot]
@@ -352,7 +352,7 @@ class Visiting:
         else:
             if not was_late:
                 self._charge(slot, noise, now)
-            self._return(slot, last_s, passed_s, noise)
+            self._return(slot, last_s, noise)
             habits.was_up(slot, hour, EARLY_WEIGHT, noise)
         if int(last_s // DAY_S) != int(seen_s // DAY_S):
             habits.days[slot] = min(FULL, habits.days[slot] + 1)
@@ -404,13 +404,13 @@ class Visiting:
         self.calibration.add(habits.paces[slot], chance, happened=met)
         self._watch.sample(slot, chance, met, now)
 
-    def _return(self, slot: int, last_s: float, passed_s: float, noise: Noise) -> None:
+    def _return(self, slot: int, last_s: float, noise: Noise) -> None:
         """Take in that a node came back at `last_s`, after its due."""
         habits = self._habits
         seen_s, due_s = habits.seen_s[slot], habits.due_s[slot]
         if not habits.bits[slot] & RETURNED:
             habits.bits[slot] |= RETURNED
-            since_s = min(max(passed_s - due_s, 0.0), last_s - due_s)
+            since_s = min(max(self._chunk_passed_s - due_s, 0.0), last_s - due_s)
             self._returns.expose(cohort_of(habits, slot), since_s, last_s - due_s, returned=True)
         first_hour = int((self._registry.last_seen_at[slot] - (last_s - due_s)) // HOUR_S % HOURS)
         habits.was_down(slot, first_hour, int((last_s - due_s) // HOUR_S), noise)
@@ -433,15 +433,14 @@ class Visiting:
         odds = round(ODDS_PARTS * logit(self._returns.chance(cohort_of(habits, slot), late_s, DAY_S)))
         habits.odds[slot] = min(max(odds, -ODDS_MAX), ODDS_MAX)
 
-    def _pass(self, slot: int, passed_s: float, now: Now) -> None:
+    def _pass(self, slot: int, now: Now) -> None:
         """Do what is due once a day: count the time that a node was late, and choose its pace."""
         habits, now_s = self._habits, now.attended_s
         late = habits.bits[slot] & LATE
         if late and not habits.bits[slot] & RETURNED and now_s > habits.due_s[slot]:
             late_s = now_s - habits.due_s[slot]
-            self._returns.expose(
-                cohort_of(habits, slot), max(0.0, passed_s - habits.due_s[slot]), late_s, returned=False
-            )
+            since_s = max(0.0, self._chunk_passed_s - habits.due_s[slot])
+            self._returns.expose(cohort_of(habits, slot), since_s, late_s, returned=False)
         need = habits.bits[slot] >> NEED_SHIFT
         if not late:
             need = need_of(

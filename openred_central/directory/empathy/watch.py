@@ -15,12 +15,11 @@ from typing import Final, NamedTuple
 
 from ...clock import Now
 from ..lifecycle import DAY_S, State
+from ..state.habits import DAYS_KNOWN
 from ..state.node import OBSERVED, PROVEN
 from ..state.registry import Registry
-from .groups import Group, Groups, groups_of, is_fine
+from .groups import Group, Groups, groups_of, is_public
 
-# A vouched node was heard on so many days.
-DAYS_MIN: Final = 14
 # Groups of fewer vouched nodes fill no window.
 MEMBERS_MIN: Final = 40
 GROUPS_MAX: Final = 4_096
@@ -124,7 +123,10 @@ class _Watched:
         if window.expected < EXPECTED_MIN or age_s < WINDOW_S_MIN:
             return False
         dim, self.dim, self.window = self.dim, None, None
-        if not window.is_below(DIM_SHARE, DIM_DEVIATIONS) or not (is_fine(self.group) or window.is_shared()):
+        if not window.is_below(DIM_SHARE, DIM_DEVIATIONS):
+            return False
+        # No part of a group that is not public is seen.
+        if is_public(self.group) and not window.is_shared():
             return False
         if dim is None and not window.is_below(DARK_SHARE, DARK_DEVIATIONS):
             self.dim = window
@@ -211,7 +213,7 @@ class Watch:
             self._next_slot += self._slots_left // 3
 
     def _is_vouched(self, slot: int) -> bool:
-        return bool(self._registry.flags[slot] & (PROVEN | OBSERVED)) and self._days[slot] >= DAYS_MIN
+        return bool(self._registry.flags[slot] & (PROVEN | OBSERVED)) and self._days[slot] >= DAYS_KNOWN
 
     def _add(self, slot: int, found: Groups, chance: float, met: bool, now: Now) -> None:
         for place, group in enumerate(found.groups):

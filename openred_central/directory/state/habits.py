@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from ..octaves import code_of
 
-# Slots that are visited, and stored, together.
+# Slots whose habits are stored together.
 CHUNK_SLOTS: Final = 128
 # Values of a byte, and of half a byte.
 FULL: Final = 255
@@ -24,6 +24,8 @@ HOURS: Final = 24
 PROFILE_BYTES: Final = HOURS // 2
 # A node counts as one that follows the advice from here on.
 OBEYS_MIN: Final = 77
+# From so many days on a node is known: what is expected of it rests on its own history.
+DAYS_KNOWN: Final = 14
 # How a habit begins: all that is known is how nodes are in general.
 ON_TIME_FIRST: Final = 100
 OBEYS_FIRST: Final = 128
@@ -216,21 +218,23 @@ class Habits:
         """
         if len(packed) != PACKED_BYTES:
             raise ValueError(f"a chunk of habits has {len(packed)} of {PACKED_BYTES} bytes")
-        form, slots, passed_s = _HEADER.unpack_from(packed)
-        if (form, slots) != (_FORMAT, CHUNK_SLOTS) or not 0 <= passed_s < inf:
+        form, count, passed_s = _HEADER.unpack_from(packed)
+        if (form, count) != (_FORMAT, CHUNK_SLOTS) or not 0 <= passed_s < inf:
             raise ValueError(f"a chunk of habits begins with {packed[: _HEADER.size]!r}")
-        at, first = _HEADER.size, chunk * CHUNK_SLOTS
-        bits, paces = (packed[-CHUNK_SLOTS * (PROFILE_BYTES + n) :][:CHUNK_SLOTS] for n in (2, 1))
-        if max(paces) >= PACE_CODES or max(bits) >= PACE_CODES << NEED_SHIFT:
-            raise ValueError("a chunk of habits has a pace that no node is told")
+        at, parts, first = _HEADER.size, list[bytes](), chunk * CHUNK_SLOTS
         for column in self._stored:
             width = column.itemsize if isinstance(column, array) else 1
-            part = packed[at : at + width * CHUNK_SLOTS]
-            at += len(part)
-            if isinstance(column, array):
-                column[first : first + CHUNK_SLOTS] = array(column.typecode, part)
+            parts.append(packed[at : at + width * CHUNK_SLOTS])
+            at += width * CHUNK_SLOTS
+        bits, paces = parts[-2:]
+        if max(paces) >= PACE_CODES or max(bits) >= PACE_CODES << NEED_SHIFT:
+            raise ValueError("a chunk of habits has a pace that no node is told")
+        slots = slice(first, first + CHUNK_SLOTS)
+        for kept, part in zip(self._stored, parts, strict=True):
+            if isinstance(kept, array):
+                kept[slots] = array(kept.typecode, part)
             else:
-                column[first : first + CHUNK_SLOTS] = part
+                kept[slots] = part
         self.profile[first * PROFILE_BYTES : (first + CHUNK_SLOTS) * PROFILE_BYTES] = packed[at:]
         return float(passed_s)
 

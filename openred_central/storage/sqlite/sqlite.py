@@ -58,8 +58,7 @@ SELECT_RECORDS = (
 # A value that is too long becomes None.
 SELECT_KEPT = (
     "SELECT CAST(name AS BLOB), CASE WHEN length(value) <= ? THEN CAST(value AS BLOB) END, length(value) "
-    "FROM kept "
-    "WHERE substr(name, 1, ?) = ? ORDER BY name"
+    "FROM kept WHERE name IS NOT NULL ORDER BY name"
 )
 SELECT_VITALS = f"SELECT {', '.join(Vitals._fields)} FROM vitals"
 REPLACE_VITALS = (
@@ -225,10 +224,10 @@ class SqliteStore:
             while rows := cursor.fetchmany(rows_max):
                 yield list(map(Tombstone._make, rows))
 
-    def load_kept(self, prefix: str) -> Iterator[tuple[str, bytes]]:
-        """Yield what is kept under names with `prefix`, by name; log and leave out what cannot be read."""
+    def load_kept(self) -> Iterator[tuple[str, bytes]]:
+        """Yield what is kept, by name; log and leave out what cannot be read."""
         with self._reported("read"):
-            cursor = self._connection.execute(SELECT_KEPT, (VALUE_BYTES_MAX, len(prefix), prefix))
+            cursor = self._connection.execute(SELECT_KEPT, (VALUE_BYTES_MAX,))
             while rows := cursor.fetchmany(KEPT_ROWS):
                 for name, value, length in rows:
                     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from openred_central.directory.empathy.paces import Paces
-from openred_central.directory.empathy.pacing import DAYS_KNOWN, QUICK, STEADY, Pacing, need_of
-from openred_central.directory.state.habits import SLOWEST
+from openred_central.directory.empathy.pacing import QUICK, STEADY, Pacing, need_of
+from openred_central.directory.state.habits import DAYS_KNOWN, SLOWEST
 from tests.directory.empathy.diary import HOUR_S, Diary
 from tests.support.building import DAY_S
 

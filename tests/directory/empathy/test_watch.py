@@ -8,8 +8,9 @@ import pytest
 
 from openred_central.directory.empathy import watch
 from openred_central.directory.empathy.groups import groups_of, is_public, name_of
-from openred_central.directory.empathy.watch import DARK_S_MAX, DAYS_MIN
+from openred_central.directory.empathy.watch import DARK_S_MAX
 from openred_central.directory.lifecycle import DAY_S
+from openred_central.directory.state.habits import DAYS_KNOWN
 from tests.directory.empathy.watched_world import WatchedWorld, network
 from tests.support.building import HOUR_S, at
 
@@ -143,7 +144,7 @@ def test_nodes_that_nobody_vouches_for_are_not_watched(seed: int) -> None:
     strangers = world.add(network("198.7", 200, 5), vouched=False)
     newcomers = world.add(network("198.8", 200, 5))
     for slot in newcomers:
-        world.days[slot] = DAYS_MIN - 1
+        world.days[slot] = DAYS_KNOWN - 1
     world.run(4 * 24)
     assert world.watch.watched == 0
     world.cut = {*strangers, *newcomers}
