@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from ...directory.lifecycle import LIVE_STATES
-from .event_log import EventFeed, event_bytes
+from .event_log import EventLog, event_bytes
 
 TICK_S = 1.0
 # Comments keep proxies and address translators from dropping the connection.
@@ -54,6 +54,15 @@ class FigureHistory:
             )
         )
 
+    def rows(self) -> list[list[Any]]:
+        """Return the points, oldest first, as plain data for `restore`."""
+        return [list(row) for row in self._rows]
+
+    def restore(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Keep the `rows` of another history in place of the own points."""
+        self._rows.clear()
+        self._rows.extend(map(tuple, rows))
+
     def document(self) -> dict[str, Any]:
         """Return the points, oldest first, as lists of equal length: time, states, rates and quantiles."""
         columns = iter([list(column) for column in zip(*self._rows, strict=True)])
@@ -63,6 +72,17 @@ class FigureHistory:
             **{rate: next(columns, []) for rate in _RATES},
             "latency_ms": {quantile: next(columns, []) for quantile in _LATENCIES},
         }
+
+
+class Feed(Protocol):
+    """A writer of events to `log`, which grows in `tick` alone; `EventFeed` or `FollowingFeed`."""
+
+    @property
+    def log(self) -> EventLog: ...
+
+    def conceal(self) -> bool: ...
+
+    def tick(self, wall_s: float, /) -> None: ...
 
 
 class Subscriber:
@@ -109,7 +129,7 @@ class Broadcast:
 
     def __init__(
         self,
-        feed: EventFeed,
+        feed: Feed,
         figures: Callable[[], Mapping[str, Any]],
         wall_s: Callable[[], float],
         *,
@@ -172,10 +192,14 @@ class Broadcast:
 
     def tick(self) -> None:
         """Write events, disconnect subscribers that do not read, and wake the others."""
-        before = self.log.last
+        before, emptied = self.log.last, self.log.emptied
         self._feed.tick(self._wall_s())
         self.ticks += 1
         self._piece = b""
+        if self.log.emptied != emptied:
+            # Their place in the log is gone: end their streams, so that they return and are told.
+            self.subscribers.clear()
+            self._wake()
         to_keep = self.ticks % HISTORY_TICKS == 0
         if not self.subscribers and not to_keep:
             return

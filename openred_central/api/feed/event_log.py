@@ -40,29 +40,47 @@ def event_bytes(event_id: str, name: str, document: Mapping[str, Any]) -> bytes:
 
 
 class KeptEvent(NamedTuple):
-    """One event of the ring; `subject` is the node that it names, `document` its content for a rewrite."""
+    """One event of the ring; `subject` is the node that it names, `rewrite` as in `Cursor`, 0 for none."""
 
     encoded: bytes
     name: str
     subject: str | None
-    document: Mapping[str, Any] | None
+    document: Mapping[str, Any]
+    rewrite: int = 0
+
+
+class Cursor(NamedTuple):
+    """How far a follower knows a log: up to the event `number`, and of the events before to `rewrite`.
+
+    Rewritten events are counted, so that each has a number as a rewrite as well.
+    """
+
+    number: int
+    rewrite: int
+
+
+BEGINNING = Cursor(0, 0)
 
 
 class EventLog:
     """The last events, numbered from 1 without gaps, in at most `bytes_max` bytes.
 
-    `epoch` identifies this run of the server in every id: numbers of another run mean nothing here.
+    `epoch` identifies this run of the server in every id: numbers of another run mean nothing here. A log can
+    follow that of another process, by its `news`: then ids are equal in both.
     """
 
     def __init__(self, epoch: str, *, bytes_max: int = LOG_BYTES_MAX) -> None:
         if not _EVENT_ID.fullmatch(f"{epoch}-0"):
             raise ValueError(f"the epoch is {epoch!r}, allowed are 1 to 32 letters, digits and _")
-        self._epoch = epoch
+        self.epoch = epoch
         self._bytes_max = bytes_max
         self._kept: deque[KeptEvent] = deque()
         self._bytes = 0
         # The number of the newest event, 0 before the first.
         self.last = 0
+        # How often an event was rewritten, and how often a follower began anew.
+        self.rewrites = 0
+        self.emptied = 0
         # The last piece that was read, for all subscribers at the same place.
         self._read_from = -1
         self._read: tuple[bytes, int] = (b"", 0)
@@ -74,12 +92,12 @@ class EventLog:
 
     def event_id(self, number: int) -> str:
         """Return the id of an event, by which a subscriber can resume behind it."""
-        return f"{self._epoch}-{number}"
+        return f"{self.epoch}-{number}"
 
     def number(self, event_id: str) -> int | None:
         """Return the number of the event `event_id`; None if the events behind it are no longer kept."""
         match = _EVENT_ID.fullmatch(event_id)
-        if match is None or match[1] != self._epoch:
+        if match is None or match[1] != self.epoch:
             return None
         number = int(match[2])
         return number if self.holds(number) else None
@@ -92,10 +110,10 @@ class EventLog:
         """Add an event, and drop the oldest ones if needed. `subject` is the node that the document names."""
         self.last += 1
         encoded = event_bytes(self.event_id(self.last), name, document)
-        self._kept.append(KeptEvent(encoded, name, subject, document if subject is not None else None))
+        self._kept.append(KeptEvent(encoded, name, subject, document))
         self._bytes += len(encoded)
         while self._bytes > self._bytes_max:
-            self._bytes -= len(self._kept.popleft().encoded)
+            self._drop_oldest()
         self._read_from = -1
 
     def read(self, number: int) -> tuple[bytes, int]:
@@ -118,10 +136,92 @@ class EventLog:
         """Apply `changes` to every event that names one of `subjects`."""
         first = self.first
         for place, kept in enumerate(self._kept):
-            if kept.subject in subjects and kept.document is not None:
-                encoded = event_bytes(self.event_id(first + place), kept.name, {**kept.document, **changes})
-                self._bytes += len(encoded) - len(kept.encoded)
-                self._kept[place] = KeptEvent(encoded, kept.name, None, None)
+            if kept.subject in subjects:
+                self._rewrite(first + place, {**kept.document, **changes})
+
+    def news(self, since: Cursor) -> tuple[dict[str, Any], Cursor]:
+        """Return what a follower does not know yet, for its `follow`, and how far it knows the log then.
+
+        An unchanged cursor means that there is nothing new. It is plain data for JSON: `PIECE_BYTES_MAX`
+        bytes of events at most, or one event, and as much of rewritten ones. Call it again for more.
+        """
+        first, known = self.first, max(since.number, self.first - 1)
+        rewritten, rewrite = self._rewritten(since)
+        events, size = list[list[Any]](), 0
+        for number, kept in enumerate(islice(self._kept, known + 1 - first, None), known + 1):
+            size += len(kept.encoded)
+            if events and size > PIECE_BYTES_MAX:
+                break
+            known = number
+            events.append([number, kept.name, kept.document, kept.subject])
+        news = {"epoch": self.epoch, "first": first, "rewritten": rewritten, "events": events}
+        return news, Cursor(known, rewrite)
+
+    def rewrite(self, news: Mapping[str, Any]) -> bool:
+        """Rewrite the events that the log has and that were rewritten elsewhere. Return whether any was.
+
+        Names that nobody may see leave a follower by this at once; the rest of the news can wait.
+        """
+        before = self.rewrites
+        for number, document in news["rewritten"]:
+            if news["epoch"] == self.epoch and self.first <= number <= self.last:
+                self._rewrite(number, document)
+        return self.rewrites != before
+
+    def follow(self, news: Mapping[str, Any]) -> None:
+        """Do what the log did that `news` come from, under the same numbers. Known events are skipped.
+
+        After a gap, and with the events of another run, the log begins anew.
+        """
+        if news["epoch"] != self.epoch:
+            self.epoch = news["epoch"]
+            self._empty(0)
+        self.rewrite(news)
+        # Events that the other log dropped are rewritten no more, so they must not be kept here.
+        while self._kept and self.first < news["first"]:
+            self._drop_oldest()
+        for number, name, document, subject in news["events"]:
+            if number > self.last + 1:
+                self._empty(number - 1)
+            if number > self.last:
+                self.append(name, document, subject=subject)
+
+    def _rewritten(self, since: Cursor) -> tuple[list[list[Any]], int]:
+        """Return the rewritten events that a follower knows as they were, and the last rewrite among them."""
+        if since.rewrite == self.rewrites:
+            return [], since.rewrite
+        changed = sorted(
+            (kept.rewrite, number, kept)
+            for number, kept in enumerate(self._kept, self.first)
+            if number <= since.number and kept.rewrite > since.rewrite
+        )
+        found, size = list[list[Any]](), 0
+        for rewrite, number, kept in changed:
+            size += len(kept.encoded)
+            if found and size > PIECE_BYTES_MAX:
+                return found, rewrite - 1
+            found.append([number, kept.document])
+        return found, self.rewrites
+
+    def _rewrite(self, number: int, document: Mapping[str, Any]) -> None:
+        """Replace the document of an event that is kept by one that names nobody."""
+        place = number - self.first
+        kept = self._kept[place]
+        encoded = event_bytes(self.event_id(number), kept.name, document)
+        self._bytes += len(encoded) - len(kept.encoded)
+        self.rewrites += 1
+        self._kept[place] = KeptEvent(encoded, kept.name, None, document, self.rewrites)
+        self._read_from = -1
+
+    def _drop_oldest(self) -> None:
+        self._bytes -= len(self._kept.popleft().encoded)
+
+    def _empty(self, last: int) -> None:
+        """Begin anew behind the event `last`."""
+        self._kept.clear()
+        self._bytes = 0
+        self.last = last
+        self.emptied += 1
         self._read_from = -1
 
 
@@ -192,6 +292,11 @@ class EventFeed:
         self._counts.clear()
         self._named.clear()
 
+    def news(self, since: Cursor) -> tuple[dict[str, Any], Cursor]:
+        """Return what is new for a follower, as `EventLog.news`, without any name that was concealed."""
+        self.conceal()
+        return self.log.news(since)
+
     def _append(self, transition: Transition) -> None:
         # A removed node may have been hidden.
         registry = self._nodes.registry
@@ -206,3 +311,31 @@ class EventFeed:
             "reason": transition.reason,
         }
         self.log.append("transition", document, subject=name)
+
+
+class FollowingFeed:
+    """The writer of another process's events to `log`, under their ids.
+
+    New events wait for the tick, like those of `EventFeed`: subscribers are all at the same place then.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+        self._waiting: list[Mapping[str, Any]] = []
+        self._concealed = False
+
+    def receive(self, news: Mapping[str, Any]) -> None:
+        """Take the `news` of the other process's feed, in order."""
+        self._concealed |= self.log.rewrite(news)
+        self._waiting.append(news)
+
+    def conceal(self) -> bool:
+        """Return whether names left the log since the last call."""
+        concealed, self._concealed = self._concealed, False
+        return concealed
+
+    def tick(self, _: float) -> None:
+        """Write the events that were received."""
+        for news in self._waiting:
+            self.log.follow(news)
+        self._waiting.clear()
