@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import socket
 import ssl
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from . import crypto
 
@@ -56,6 +57,47 @@ def listeners(
     return opened
 
 
+class WorkersListeners(NamedTuple):
+    """The listening sockets of several processes: ``own[number]`` of one of them, `shared` of all."""
+
+    own: list[list[socket.socket]]
+    shared: list[socket.socket]
+
+    def close(self) -> None:
+        """Close them in this process."""
+        for listener in itertools.chain(self.shared, *self.own):
+            listener.close()
+
+
+def listeners_of_workers(
+    workers: int,
+    host: str,
+    port: int,
+    unix_socket: str,
+    *,
+    backlog: int,
+    environment: Mapping[str, str],
+    process_id: int,
+) -> WorkersListeners:
+    """Return sockets for so many `workers`; the other arguments and the errors are those of `listeners`.
+
+    Each worker gets sockets of its own at host and port, among which the system distributes connections.
+    Those that systemd passed and the one at `unix_socket` are shared.
+    """
+    opened = WorkersListeners([[] for _ in range(workers)], [])
+    try:
+        opened.shared.extend(inherited(environment, process_id))
+        if not opened.shared:
+            copies = listen_tcp(host, port, copies=workers, backlog=backlog)
+            opened = opened._replace(own=[copies[number::workers] for number in range(workers)])
+            if unix_socket:
+                opened.shared.append(listen_unix(Path(unix_socket), backlog=backlog))
+    except OSError as error:
+        opened.close()
+        raise StartError(error.strerror or str(error)) from error
+    return opened
+
+
 class Certificate:
     """The certificate and key of the public listener, from the PEM files `certificate` and `key`.
 
@@ -94,11 +136,12 @@ def _expires_at(content: bytes) -> float:
         return 0.0
 
 
-def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
+def listen_tcp(host: str, port: int, *, copies: int = 1, backlog: int) -> list[socket.socket]:
     """Return sockets that listen on every address of `host` at one `port`; 0 takes any that is free.
 
     An empty `host` is every interface, and so is ``::``, for IPv4 too. `backlog` is how many connections wait
-    to be accepted. If this machine lacks one of several addresses, it is left out and logged.
+    to be accepted. If this machine lacks one of several addresses, it is left out and logged. With more
+    `copies`, each address has so many sockets in a row, and each connection comes to one of them.
 
     Raises `OSError` if no address exists or one is taken; its `strerror` names host and port.
     """
@@ -109,7 +152,7 @@ def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
             # All addresses share the port that the first one got.
             chosen = listeners[0].getsockname()[1] if listeners else port
             try:
-                listeners.append(_listening(family, kind, protocol, (address[0], chosen, *address[2:])))
+                listeners.append(_bound(family, kind, protocol, (address[0], chosen, *address[2:])))
             except OSError as error:
                 if error.errno not in _NOT_HERE:
                     raise
@@ -118,6 +161,8 @@ def listen_tcp(host: str, port: int, *, backlog: int) -> list[socket.socket]:
             if not listeners:
                 raise why
             log.warning("cannot listen on %s, port %d: %s", name, port, why.strerror)
+        if copies > 1:
+            listeners = _copied(listeners, copies)
         for listener in listeners:
             listener.listen(backlog)
             listener.setblocking(False)
@@ -139,10 +184,35 @@ def _addresses(host: str, port: int) -> list[Any]:
     return list(dict.fromkeys(found))
 
 
-def _listening(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> socket.socket:
-    """Return a socket bound to `address`. Raises `OSError`, with nothing left open."""
+def _copied(listeners: list[socket.socket], copies: int) -> list[socket.socket]:
+    """Return so many `copies` of each of `listeners`, which are bound, in their place.
+
+    Binding `listeners` has shown that no other server is at the port: copies would share it with one.
+    """
+    copied: list[socket.socket] = []
+    try:
+        for listener in listeners:
+            place = listener.family, listener.type, listener.proto, listener.getsockname()
+            listener.close()
+            copied.extend(_bound(*place, reuse_port=True) for _ in range(copies))
+    except OSError:
+        for listener in copied:
+            listener.close()
+        raise
+    return copied
+
+
+def _bound(
+    family: int, kind: int, protocol: int, address: tuple[Any, ...], *, reuse_port: bool = False
+) -> socket.socket:
+    """Return a socket bound to `address`, beside others that have `reuse_port` as well.
+
+    Raises `OSError`, with nothing left open.
+    """
     listener = socket.socket(family, kind, protocol)
     try:
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         # Connections of the last run that still close must not keep the new one from starting.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -193,11 +263,17 @@ def inherited(environment: Mapping[str, str], process_id: int) -> list[socket.so
     count = environment.get("LISTEN_FDS", "")
     if not count.isascii() or not count.isdigit():
         raise OSError(errno.EINVAL, f"LISTEN_FDS is {count!r}; it must be a number")
-    listeners: list[socket.socket] = []
-    for descriptor in range(LISTEN_FDS_START, LISTEN_FDS_START + int(count)):
-        listener = _passed(descriptor)
+    return adopted(range(LISTEN_FDS_START, LISTEN_FDS_START + int(count)))
+
+
+def adopted(descriptors: Iterable[int]) -> list[socket.socket]:
+    """Return the listening sockets that another process passed as `descriptors`.
+
+    Raises `OSError` if one is no listening stream socket; its `strerror` names it.
+    """
+    listeners = [_passed(descriptor) for descriptor in descriptors]
+    for listener in listeners:
         listener.setblocking(False)
-        listeners.append(listener)
     return listeners
 
 

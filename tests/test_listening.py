@@ -24,12 +24,15 @@ from cryptography.hazmat.primitives.serialization import (
 from openred_central.listening import (
     Certificate,
     StartError,
+    WorkersListeners,
     address_of,
+    adopted,
     certificate_of,
     inherited,
     listen_tcp,
     listen_unix,
     listeners,
+    listeners_of_workers,
     tls_context,
 )
 from tests.support.certificates import certificate as make_certificate
@@ -314,6 +317,112 @@ def test_wrongly_passed_sockets_fail_the_start_in_one_line() -> None:
     environment = {"LISTEN_PID": "7", "LISTEN_FDS": "many"}
     with pytest.raises(StartError, match="LISTEN_FDS is 'many'"):
         listeners("127.0.0.1", 0, "", backlog=5, environment=environment, process_id=7)
+
+
+# The public listener of several workers
+
+
+def listening_for(
+    workers: int, host: str = "127.0.0.1", port: int = 0, unix_socket: str = ""
+) -> WorkersListeners:
+    return listeners_of_workers(
+        workers, host, port, unix_socket, backlog=50, environment={}, process_id=os.getpid()
+    )
+
+
+def accepted(listener: socket.socket) -> int:
+    """Return how many connections waited at `listener`, closed by now."""
+    for count in range(1000):
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return count
+    raise AssertionError("connections come for ever")
+
+
+def test_each_worker_has_sockets_of_its_own_at_one_port() -> None:
+    opened = listening_for(3, "::")
+    assert opened.shared == []
+    groups = [[listener.getsockname()[:2] for listener in group] for group in opened.own]
+    assert groups[0] == groups[1] == groups[2]
+    assert {host for host, _ in groups[0]} == {"0.0.0.0", "::"}
+    (port,) = {port for _, port in groups[0]}
+    assert port > 0
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
+    counts = [sum(map(accepted, group)) for group in opened.own]
+    assert sum(counts) == 60
+    assert all(counts)
+    assert not any(listener.getblocking() for group in opened.own for listener in group)
+    for client in clients:
+        client.close()
+    opened.close()
+    listening(port=port)[0].close()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_of_two_servers_never_share_a_port(workers: int) -> None:
+    opened = listening_for(workers)
+    port = opened.own[0][0].getsockname()[1]
+    for open_again in (listening_for, lambda _, port: listening(port=port)):
+        with pytest.raises(StartError, match=rf"cannot listen on 127\.0\.0\.1, port {port}: "):
+            open_again(2, port=port)  # type: ignore[operator]
+    opened.close()
+    (single,) = listening(port=port)
+    with single, pytest.raises(StartError, match=rf"cannot listen on 127\.0\.0\.1, port {port}: "):
+        listening_for(2, port=port)
+
+
+def test_workers_share_the_socket_at_a_path(tmp_path: Path) -> None:
+    opened = listening_for(2, unix_socket=str(tmp_path / "socket"))
+    assert [listener.family for group in opened.own for listener in group] == [socket.AF_INET] * 2
+    assert [address_of(listener) for listener in opened.shared] == [f"unix:{tmp_path / 'socket'}"]
+    opened.close()
+
+
+def test_path_that_fails_leaves_the_address_of_workers_free(tmp_path: Path) -> None:
+    opened = listening_for(2)
+    port = opened.own[0][0].getsockname()[1]
+    opened.close()
+    with pytest.raises(StartError, match="cannot listen at"):
+        listening_for(2, port=port, unix_socket=str(tmp_path / "missing" / "socket"))
+    listening_for(2, port=port).close()
+
+
+def test_workers_share_the_sockets_of_the_service_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    (passed,) = listening()
+    address = address_of(passed)
+    descriptor = passed.detach()
+    monkeypatch.setattr("openred_central.listening.LISTEN_FDS_START", descriptor)
+    opened = listeners_of_workers(
+        2, "127.0.0.1", 0, "", backlog=5, environment={"LISTEN_PID": "7", "LISTEN_FDS": "1"}, process_id=7
+    )
+    assert opened.own == [[], []]
+    assert [address_of(listener) for listener in opened.shared] == [address]
+    opened.close()
+
+
+def test_passed_sockets_are_adopted() -> None:
+    (listener,) = listening()
+    copy = listener.dup()
+    listener.setblocking(True)
+    address = address_of(listener)
+    (same,) = adopted([listener.detach()])
+    with same, copy:
+        assert address_of(same) == address
+        assert not same.getblocking()
+        assert not os.get_inheritable(same.fileno())
+
+
+def test_descriptor_of_a_connection_is_not_adopted() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for descriptor in (ours.fileno(), 9_999):
+            with pytest.raises(
+                OSError, match=f"descriptor {descriptor} was passed, but it is no listening socket"
+            ):
+                adopted([descriptor])
+        theirs.sendall(b"still open")
+        assert ours.recv(10) == b"still open"
 
 
 def test_no_certificate_means_no_tls() -> None:

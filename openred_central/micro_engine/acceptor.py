@@ -22,6 +22,9 @@ from .wire.messages import Response
 
 # So many are accepted at once; then those that are connected already have their turn.
 ACCEPTS_PER_TURN_MAX: Final = 64
+# From a socket at which several processes accept. It wakes all of them: `epoll` can wake one alone
+# (EPOLLEXCLUSIVE), but neither libuv nor asyncio asks for that.
+SHARED_ACCEPTS_PER_TURN_MAX: Final = 4
 ACCEPT_PAUSE_S: Final = 1.0
 # So many of those turned away are kept open for a moment, to receive the answer and not a reset.
 PARTING_MAX: Final = 64
@@ -39,14 +42,21 @@ log = logging.getLogger(__name__)
 class Acceptor:
     """Accepts from `listeners` for `shared`, those of TCP over TLS if `tls` is given.
 
-    At a Unix socket, a proxy of this machine has ended TLS itself. `tick` must be called about once a second.
+    At a Unix socket, a proxy of this machine has ended TLS itself. Other processes, too, accept from
+    `shared_listeners`. `tick` must be called about once a second.
     """
 
     def __init__(
-        self, shared: Shared, listeners: Sequence[socket.socket], tls: ssl.SSLContext | None
+        self,
+        shared: Shared,
+        listeners: Sequence[socket.socket],
+        tls: ssl.SSLContext | None,
+        shared_listeners: Sequence[socket.socket] = (),
     ) -> None:
         self._shared = shared
-        self._listeners = list(listeners)
+        # Each with how many connections are accepted from it at once.
+        self._listeners = dict.fromkeys(listeners, ACCEPTS_PER_TURN_MAX)
+        self._listeners |= dict.fromkeys(shared_listeners, SHARED_ACCEPTS_PER_TURN_MAX)
         self._tls = tls
         # A client that does not finish its handshake holds a place as long as one that sends no head.
         self._tls_options: dict[str, Any] = {
@@ -66,13 +76,13 @@ class Acceptor:
     def start(self) -> None:
         """Accept from now on."""
         loop = asyncio.get_running_loop()
-        for listener in self._listeners:
-            loop.add_reader(listener, self._accept, listener)
+        for listener, accepts_max in self._listeners.items():
+            loop.add_reader(listener, self._accept, listener, accepts_max)
 
     def stop(self) -> None:
         """Accept what the kernel has already connected, then close the listening sockets."""
         # A pause must not watch these again afterwards: they are about to be closed.
-        listeners, self._listeners = self._listeners, []
+        listeners, self._listeners = self._listeners, {}
         loop = asyncio.get_running_loop()
         for listener in listeners:
             loop.remove_reader(listener)
@@ -99,7 +109,7 @@ class Acceptor:
             self.parting.popleft().close()
         self._parting_before = len(self.parting)
 
-    def _accept(self, listener: socket.socket, accepts_max: int = ACCEPTS_PER_TURN_MAX) -> None:
+    def _accept(self, listener: socket.socket, accepts_max: int) -> None:
         gate = self._shared.gate
         # `family` is slow to read: once for all clients.
         is_unix = listener.family == socket.AF_UNIX

@@ -119,19 +119,24 @@ class Engine:
         return self.shared.gate.open
 
     async def start(
-        self, listeners: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        tls: ssl.SSLContext | None = None,
+        shared_listeners: Sequence[socket.socket] = (),
     ) -> list[str]:
         """Serve on `listeners` (see `listening`), which the engine will close. An engine starts once.
 
         With `tls`, those of TCP serve TLS; Unix sockets never do, since a proxy of this machine has ended TLS
-        itself.
+        itself. From `shared_listeners`, which are treated as the others, other processes accept as well: the
+        engine leaves them a part.
 
         Returns the addresses, such as ``127.0.0.1:8000``.
         """
         if self.acceptor is not None:
             raise RuntimeError("the engine has been started already")
-        self.acceptor = Acceptor(self.shared, listeners, tls)
-        addresses = [address_of(listener) for listener in listeners]
+        self.acceptor = Acceptor(self.shared, listeners, tls, shared_listeners)
+        addresses = [address_of(listener) for listener in (*listeners, *shared_listeners)]
         self._tick(self.acceptor)
         self.acceptor.start()
         return addresses

@@ -14,6 +14,7 @@ import pytest
 
 from openred_central.listening import listen_tcp, listen_unix, tls_context
 from openred_central.micro_engine.acceptor import PARTING_MAX
+from openred_central.micro_engine.engine import Engine
 from openred_central.micro_engine.limits import EngineLimits
 from tests.support.certificates import certificate
 from tests.support.serving import Client, client_of, reset, running
@@ -172,6 +173,36 @@ async def test_connections_in_the_backlog_are_served_at_a_stop() -> None:
         client.close()
         with pytest.raises(ConnectionRefusedError):
             await Client.open(served)
+
+
+async def test_one_process_leaves_others_a_part_of_a_shared_socket(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    listener = listen_unix(path, backlog=50)
+    waiting = [socket.socket(socket.AF_UNIX) for _ in range(16)]
+    for client in waiting:
+        client.connect(str(path))
+    # Two engines of one loop stand for two processes that wake up at once.
+    engines = [Engine(), Engine()]
+    for engine, shared in zip(engines, (listener.dup(), listener), strict=True):
+        assert await engine.start([], shared_listeners=[shared]) == [f"unix:{path}"]
+    await until(lambda: sum(engine.stats.connections_total for engine in engines) == 16)
+    assert [engine.stats.connections_total for engine in engines] == [8, 8]
+    for client in waiting:
+        client.close()
+    for engine in engines:
+        await engine.drain()
+
+
+async def test_stopped_engine_leaves_alone_what_comes_to_sockets_that_others_hold() -> None:
+    (listener,) = listen_tcp("127.0.0.1", 0, backlog=5)
+    engine = Engine()
+    with listener:
+        await engine.start([listener.dup()])
+        await engine.drain()
+        with socket.create_connection(listener.getsockname()):
+            for _ in range(3):
+                await asyncio.sleep(0)
+            listener.accept()[0].close()
 
 
 class Exhausted(socket.socket):
