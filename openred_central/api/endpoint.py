@@ -15,7 +15,7 @@ from .wire.fields import Field, Schema
 # Names of the security schemes: the ways to prove that a request comes from a node.
 SIGNATURE, SESSION, CLAIM = "signature", "session", "claim"
 # Problems of an endpoint that asks for a proof.
-PROOF = ("proof_required", "forbidden", "node_not_found", "node_dead", "rate_limited")
+PROOF = ("proof_required", "forbidden", "node_not_found", "node_dead", "rate_limited", "no_leader")
 LIMITED = ("RateLimit-Policy", "RateLimit")
 CACHED = ("ETag", "Cache-Control")
 PENDING = "The change is accepted, and not on disk yet."

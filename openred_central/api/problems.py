@@ -43,6 +43,7 @@ PROBLEMS = {
     "method_not_implemented": Problem(501, "a method that neither HTTP nor a path defines"),
     "directory_full": Problem(503, "new nodes and longer records are refused; known nodes are served"),
     "store_unavailable": Problem(503, "the store cannot be written, so the change would not be durable"),
+    "no_leader": Problem(503, "no process that may change records can be reached; see `Retry-After`"),
     "tokens_unavailable": Problem(503, "nothing can be signed now; see `Retry-After`"),
     "too_many_subscribers": Problem(503, "the limit of event subscribers is reached; see `Retry-After`"),
     "too_many_connections": Problem(

@@ -152,9 +152,23 @@ class Directory:
             self.keepers[HABITS] = lambda name, _: self.nodes.kept.note(name, lambda: None)
         else:
             self.keepers |= dict.fromkeys((HABITS, RETURNS), self.visiting.restore)
+        # Returns whether records may change here: never on a follower, nor without a lease.
+        self.may_change: Callable[[], bool] = _always
         self._random = random
         # Differs in each run, so that no generation is used again after a crash or from an older snapshot.
         self._generation_base = int(random() * GENERATION_BASE_MAX)
+
+    def require_lead(self) -> None:
+        """Raise `CallerError` 503 ``no_leader`` unless records may change here."""
+        if not self.may_change():
+            raise CallerError(
+                503,
+                "no_leader",
+                "This process answers look-ups and takes signs of life; no process that may change records "
+                "can be reached now.",
+                suggestion="Try again in a second.",
+                headers=(("Retry-After", "1"),),
+            )
 
     def __len__(self) -> int:
         return len(self.nodes.registry)
@@ -189,6 +203,7 @@ class Directory:
         ``node_id_taken``, 503 ``directory_full``. A known node may always change, unless its record grows by
         more than there is room for.
         """
+        self.require_lead()
         slot = self.nodes.registry.slot_of(registration.node_id)
         if slot is None:
             return self._register_new(registration, signed, now)
@@ -224,6 +239,7 @@ class Directory:
     def heartbeat(self, slot: int, now: Now) -> State:
         """Take a sign of life of the node in `slot`. Return the state in which it found the node."""
         if self.nodes.registry.states[slot] != State.ACTIVE:
+            self.require_lead()
             return self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
         self.hear(slot, now)
         return State.ACTIVE
@@ -260,11 +276,13 @@ class Directory:
         Return the number of the change. Raise `CallerError` 503 ``directory_full`` if the record grows by
         more than there is room for.
         """
+        self.require_lead()
         self._require_bytes(self.nodes.registry.bytes_added(record))
         return self.nodes.rewrite(record)
 
     def bind(self, slot: int) -> int:
         """Bind the node in `slot` to its key, with which it signed. Return the number of the change."""
+        self.require_lead()
         record = self.nodes.registry.record(slot)
         return self.nodes.rewrite(record._replace(flags=record.flags | PROVEN))
 
@@ -274,6 +292,7 @@ class Directory:
         `public_key` is the canonical text; `next_key`, as in `Record`, replaces the former commitment.
         Everything that the former key granted is void from now on. Return the number of the change.
         """
+        self.require_lead()
         record = self.nodes.registry.record(slot)
         profile = Profile.decode(record.profile)._replace(public_key=public_key)
         return self.nodes.rewrite(
@@ -287,6 +306,7 @@ class Directory:
 
     def revoke_all(self, slot: int) -> int:
         """Make void everything that the node in `slot` was granted. Return the number of the change."""
+        self.require_lead()
         record = self.nodes.registry.record(slot)
         return self.nodes.rewrite(record._replace(generation=record.generation + 1))
 
@@ -303,6 +323,7 @@ class Directory:
 
         Return the number of the change. Raise `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
         """
+        self.require_lead()
         slot = self.slot(node_id, now)
         # A node that says goodbye is alive: its coma begins now, even if it was in a coma already.
         self.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, now)
@@ -319,6 +340,7 @@ class Directory:
 
         Return the number of the change. Raise `CallerError`: 404 ``node_not_found``, 410 ``node_dead``.
         """
+        self.require_lead()
         slot = self.slot(node_id, now)
         self.expiry.let_go(slot)
         return self.nodes.bury(slot, Event.FORGOTTEN, at=now.wall_s, at_s=now.attended_s)
@@ -329,6 +351,7 @@ class Directory:
         Raise `CallerError`: 404 ``node_not_found``, 410 ``node_dead``, 409 ``node_left`` for a node that
         left, because only the node itself may undo that.
         """
+        self.require_lead()
         slot = self.slot(node_id, now)
         if self.nodes.registry.flags[slot] & LEFT:
             raise CallerError(
@@ -347,6 +370,7 @@ class Directory:
         node may still leave. Return the number of the change. Raise `CallerError`: 404 ``node_not_found``,
         410 ``node_dead``.
         """
+        self.require_lead()
         slot = self.slot(node_id, now)
         record = self.nodes.registry.record(slot)
         if record.flags & HELD:
@@ -364,6 +388,7 @@ class Directory:
 
         Raise `CallerError`: 404 ``node_not_found``, 410 ``node_dead``, 409 ``node_not_held``.
         """
+        self.require_lead()
         slot = self.slot(node_id, now)
         record = self.nodes.registry.record(slot)
         if not record.flags & HELD:
@@ -475,6 +500,7 @@ class Directory:
 
         `record` has the slot and the revision that come next.
         """
+        self.require_lead()
         nodes = self.nodes
         # The node may have died within the hour, and its tombstone may be gone already.
         self.expiry.silence.began_anew(record.node_id)
@@ -521,6 +547,10 @@ class Directory:
             f"The node {node_id!r} was removed {ago} ago (reason: {tombstone.reason}).",
             suggestion="Register it again with POST /register and the same public key.",
         )
+
+
+def _always() -> bool:
+    return True
 
 
 def committed(next_key: str) -> CallerError:

@@ -28,7 +28,7 @@ from .soundness import FREE_SLOTS_MIN, Unserved
 from .state.changes import PendingChanges
 from .state.deadlines import Deadlines
 from .state.fills import Fills
-from .state.habits import SLOWEST, Habits
+from .state.habits import CHUNK_SLOTS, SLOWEST, Habits
 from .state.kept import Kept
 from .state.node import (
     DISCOVERABLE,
@@ -121,6 +121,8 @@ class Nodes:
         self.kept = Kept()
         # Where other processes send signs of life (see `merging`): which slots were filled lately.
         self.fills: Fills | None = None
+        # True where another process leads: nothing ends here by itself, so no deadline is armed.
+        self.is_replica = False
         self.revision = 0
         self.transitions = Transitions()
         # Names of nodes that hid or were forgotten, which earlier events may still hold (`EventFeed`).
@@ -231,18 +233,26 @@ class Nodes:
 
     def place(self, slot: int) -> None:
         """Index a node that was just added to the registry, and arm its deadline."""
-        self.changes.heard.make_room(slot + 1)
-        self.habits.make_room(slot + 1)
+        self.settle(slot)
+        self.deadlines.arm(slot, self.deadline_s(slot))
+
+    def settle(self, slot: int) -> None:
+        """Index a node that was just added to the registry, and begin its habit."""
+        self.make_room(slot + 1)
         is_remembered = not self.registry.flags[slot] & UNREMEMBERED
         self.habits.paces[slot] = self.habits.pace_first if is_remembered else SLOWEST
+        self.habits.touched[slot // CHUNK_SLOTS] = 1
         if self.is_indexed(slot):
             self.index.add(slot)
-        self.deadlines.arm(slot, self.deadline_s(slot))
+
+    def make_room(self, slots: int) -> None:
+        """Make room for signs of life and habits of so many slots."""
+        self.changes.heard.make_room(slots)
+        self.habits.make_room(slots)
 
     def place_all(self) -> None:
         """Index all nodes of a registry that was just restored, and arm their deadlines."""
-        self.changes.heard.make_room(self.registry.slots_count)
-        self.habits.make_room(self.registry.slots_count)
+        self.make_room(self.registry.slots_count)
         # A kill may have left the times of forgotten nodes in the store.
         for slot in self.registry.free_slots:
             self.changes.heard.add_freed(slot)
@@ -255,18 +265,23 @@ class Nodes:
         slot = record.slot
         if self.registry.flags[slot] & ~record.flags & DISCOVERABLE:
             self.concealed.add(record.node_id)
+        self.write(record._replace(revision=self.next_revision()))
+        # A node without a deadline is held back by `Expiry`, which arms it again.
+        if self.deadlines.armed_s(slot) is not None:
+            self.deadlines.arm(slot, self.deadline_s(slot))
+        return self.changes.note(slot)
+
+    def write(self, record: Record) -> None:
+        """Replace a record by one of the same node, as it is, and index that."""
+        slot = record.slot
         if self.is_indexed(slot):
             self.index.remove(slot)
-        self.registry.replace(record._replace(revision=self.next_revision()))
+        self.registry.replace(record)
         if record.flags & UNREMEMBERED:
             self.habits.forget(slot)
             self.habits.paces[slot] = SLOWEST
         if self.is_indexed(slot):
             self.index.add(slot)
-        # A node without a deadline is held back by `Expiry`, which arms it again.
-        if self.deadlines.armed_s(slot) is not None:
-            self.deadlines.arm(slot, self.deadline_s(slot))
-        return self.changes.note(slot)
 
     def raise_longest(self, slot: int, absence_s: float) -> None:
         """Note that the node in `slot` came back after an absence of `absence_s`, in attended seconds.
@@ -357,12 +372,17 @@ class Nodes:
             self.concealed.add(node_id)
         return self.changes.note_together(tombstone.id_hash, slot)
 
-    def discard(self, slot: int) -> None:
-        """Remove the node in `slot` from registry, index and deadlines, without a note of the change."""
+    def clear(self, slot: int) -> None:
+        """Remove the node in `slot` from a replica."""
         if self.is_indexed(slot):
             self.index.remove(slot)
-        self.registry.remove(slot)
+        self.registry.clear(slot)
         self.habits.forget(slot)
+
+    def discard(self, slot: int) -> None:
+        """Remove the node in `slot` from registry, index and deadlines, without a note of the change."""
+        self.clear(slot)
+        self.registry.offer(slot)
         self.deadlines.disarm(slot)
         # The next flush removes its times from the store.
         self.changes.heard.add_freed(slot)

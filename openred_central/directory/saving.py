@@ -14,7 +14,7 @@ from .state.changes import Batch, Vitals
 from .state.columns import RecordColumns
 from .state.kept import ENTRIES_PER_BATCH
 from .state.node import Record, Tombstone
-from .state.pages import PageRun
+from .state.pages import PageRun, slots_of
 
 # A page takes as much of the limit of a batch as so many rows.
 PAGE_ROWS = 10
@@ -111,10 +111,10 @@ class Saving:
         changes, copied, waiting = self._nodes.changes, list[PageRun](), list[int]()
         due = changes.heard.due
         for run in changes.heard.take(due if due < 2 * limit else limit):
-            settled = [run] if changes.are_settled(run) else []
+            settled = [run] if changes.are_settled(slots_of(run)) else []
             for page in () if settled else run:
                 alone = range(page, page + 1)
-                if changes.are_settled(alone):
+                if changes.are_settled(slots_of(alone)):
                     settled.append(alone)
                 else:
                     waiting.append(page)

@@ -48,7 +48,8 @@ def cohort_of(habits: Habits, slot: int) -> int:
 class Returns:
     """Returns and time of lateness by cohort and bin, and the chances that follow from them.
 
-    `refresh` makes the chances follow what was counted since the last call.
+    `refresh` makes the chances follow what was counted since the last call; `refreshed` are those counts, as
+    `packed` returns them.
     """
 
     def __init__(self) -> None:
@@ -79,6 +80,7 @@ class Returns:
 
     def refresh(self) -> None:
         """Make the chances follow the counts."""
+        self.refreshed = self.packed()
         events, exposure_s = (
             map(sum, zip(*self.events, strict=True)),
             map(sum, zip(*self.exposure_s, strict=True)),

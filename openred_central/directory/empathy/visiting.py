@@ -142,6 +142,7 @@ class Visiting:
             if not place:
                 self._open(chunk, now.attended_s)
             self._visit_slots(range(slot, min(slot + PIECE_SLOTS, self._registry.slots_count)), now)
+            self._habits.touched[chunk] = 1
             self._watch.regroup(now)
             if place + PIECE_SLOTS >= CHUNK_SLOTS:
                 self._close(chunk, now.attended_s)

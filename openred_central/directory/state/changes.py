@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ...errors import InternalBug
 from .node import Record, Tombstone
-from .pages import PAGE_SLOTS, HeardPages, PageRun
+from .pages import HeardPages, PageRun
 from .registry import shard_of
 
 # A run of notes is closed when it has this many keys.
@@ -287,9 +287,8 @@ class PendingChanges:
         """Return whether a change of the record in a slot, or of a tombstone, is pending."""
         return key in self._returned or key in self._noted
 
-    def are_settled(self, pages: range) -> bool:
-        """Return whether no change of a record on `pages` is pending."""
-        slots = range(pages.start * PAGE_SLOTS, pages.stop * PAGE_SLOTS)
+    def are_settled(self, slots: range) -> bool:
+        """Return whether no change of a record in `slots` is pending."""
         if self._noted.any_of_slots(slots.start, slots.stop):
             return False
         return not self._returned or self._returned.keys().isdisjoint(slots)

@@ -9,6 +9,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import repeat
 from operator import itemgetter, methodcaller
 from typing import Any, NamedTuple, TypeVar
 
@@ -68,6 +69,22 @@ def row_of(record: Record) -> RecordColumns:
         if isinstance(values[place], str):
             values[place] = values[place].encode("utf-8", "surrogateescape")
     return RecordColumns._make(values)
+
+
+def columns_of(records: Sequence[Record]) -> RecordColumns:
+    """Return records, of which there is at least one, by their columns."""
+    columns: list[Sequence[Any]] = list(zip(*records, strict=True))
+    for place in _TEXTS:
+        columns[place] = list(map(str.encode, columns[place]))
+    return RecordColumns._make(columns)
+
+
+def records_of(columns: RecordColumns) -> list[Record]:
+    """Return the records in `columns`."""
+    values: list[Sequence[Any]] = list(columns)
+    for place in _TEXTS:
+        values[place] = list(map(bytes.decode, values[place]))
+    return list(map(tuple.__new__, repeat(Record), zip(*values, strict=True)))
 
 
 def spread(values: Sequence[Value], slots: Sequence[int], first: int, empty: Value) -> Sequence[Value]:

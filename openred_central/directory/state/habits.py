@@ -92,6 +92,8 @@ class Habits:
         self.odds = array("b")
         # By chunk: whether it changed since it was stored, and whether that is to be stored soon.
         self.changes = bytearray()
+        # By chunk: 1 where anything changed since the last frame for other processes (`Leading`).
+        self.touched = bytearray()
         # The code that new nodes are told.
         self.pace_first = 0
         self._stored = (
@@ -115,6 +117,7 @@ class Habits:
                     column.extend(bytes(more))
             self.profile.extend(bytes(more * PROFILE_BYTES))
             self.changes.extend(bytes(more // CHUNK_SLOTS))
+            self.touched.extend(bytes(more // CHUNK_SLOTS))
 
     def change(self, slot: int) -> None:
         """Note that the habit in `slot` changed."""
@@ -134,6 +137,7 @@ class Habits:
         """Leave nothing of the node that was in `slot`."""
         if self.seen_s[slot]:
             self.changes[slot // CHUNK_SLOTS] = URGENT
+        self.touched[slot // CHUNK_SLOTS] = 1
         for column in (*self._stored, self.odds):
             column[slot] = 0
         self.paces[slot] = self.pace_first

@@ -80,6 +80,11 @@ def unpack(number: int, packed: bytes | memoryview) -> PageRun:
     return page
 
 
+def slots_of(pages: range) -> range:
+    """Return the slots on `pages`."""
+    return range(pages.start * PAGE_SLOTS, pages.stop * PAGE_SLOTS)
+
+
 def _little_endian(column: array[Any]) -> bytes:
     if sys.byteorder == "big":
         column = array(column.typecode, column)

@@ -60,10 +60,11 @@ class Registry:
         self.shards_count = shards
         self.shard_digests = [0] * shards
         self.state_counts = [0] * len(State)
+        self._count = 0
+        # Slots that `next_slot` gives; a replica gives none (`fill`).
         self._free: list[int] = []
-        # Slots that no node may have, and how many of them lie below `slots_count`.
+        # Slots that no node may have.
         self._barred: set[int] = set()
-        self._barred_below = 0
         self.sets = ServiceSets()
         # Id and profile by `node.pack`; empty for a free slot. They are one object, because a description of
         # many nodes waits for the memory of each object.
@@ -94,7 +95,7 @@ class Registry:
 
     def __len__(self) -> int:
         """Return how many nodes are registered. The dead are not."""
-        return len(self.texts) - len(self._free) - self._barred_below
+        return self._count
 
     @property
     def slots_count(self) -> int:
@@ -294,12 +295,21 @@ class Registry:
         self._free.remove(record.slot)
         self._write(record)
 
+    def fill(self, record: Record) -> None:
+        """Write a node that is not registered to a free slot that `next_slot` never returns, in a replica.
+
+        Raise `InternalBug` if the id is registered already, or the slot is taken.
+        """
+        if self.slot_of(record.node_id) is not None or not self.is_free(record.slot):
+            raise InternalBug(f"cannot fill slot {record.slot} with {record.node_id!r}")
+        while record.slot >= len(self.texts):
+            self._append_empty()
+        self._write(record)
+
     def bar(self, slots: Iterable[int]) -> None:
         """Keep `slots`, all of them free, from new nodes: the store holds something there."""
         self._barred.update(slots)
-        free = [slot for slot in self._free if slot not in self._barred]
-        self._barred_below += len(self._free) - len(free)
-        self._free = free
+        self._free = [slot for slot in self._free if slot not in self._barred]
         self._pass_barred()
 
     def restore(self, columns: RecordColumns) -> list[Record]:
@@ -320,6 +330,7 @@ class Registry:
         if not all(map(eq, found, slots)):
             return self._restore_once(columns, list(map(eq, found, slots)))
         self._restore_digests(shards, columns)
+        self._count += len(slots)
         # Most nodes have no history.
         histories = list(map(bytes.decode, columns.history)) if any(columns.history) else [""] * len(slots)
         for state, count in Counter(columns.state).items():
@@ -386,7 +397,19 @@ class Registry:
         self._write(record)
 
     def remove(self, slot: int) -> None:
-        """Free `slot`. Raise `InternalBug` if it is free already."""
+        """Free `slot` for another node. Raise `InternalBug` if it is free already."""
+        self.clear(slot)
+        self.offer(slot)
+
+    def offer(self, slot: int) -> None:
+        """Let `next_slot` return a slot that was cleared."""
+        self._free.append(slot)
+
+    def clear(self, slot: int) -> None:
+        """Remove the node in `slot`. Raise `InternalBug` if it is free already.
+
+        No new node gets the slot unless it is offered: in a replica, another process gives the slots.
+        """
         node_id = self.node_id(slot)
         self._unwrite(slot)
         del self._shards[shard_of(node_id, self.shards_count)][node_id]
@@ -394,7 +417,6 @@ class Registry:
         self.histories[slot] = ""
         # Readers of a whole column see that the slot is free.
         self.states[slot] = self.flags[slot] = self.longest[slot] = 0
-        self._free.append(slot)
 
     def set_states(
         self,
@@ -442,7 +464,6 @@ class Registry:
         """Skip the barred slots that come next, so that the slot at the end may always be given."""
         while len(self.texts) in self._barred:
             self._append_empty()
-            self._barred_below += 1
 
     def _append_empty(self) -> None:
         self.texts.append(b"")
@@ -483,6 +504,7 @@ class Registry:
         shard = shard_of(node_id, self.shards_count)
         self._shards[shard][node_id] = slot
         self.shard_digests[shard] = (self.shard_digests[shard] + record_digest(record)) & DIGEST_MASK
+        self._count += 1
         self.state_counts[record.state] += 1
         if record.away_until_s or record.away_from_s:
             self.away[slot] = (record.away_from_s, record.away_until_s)
@@ -499,6 +521,7 @@ class Registry:
         record = self.record(slot)
         shard = shard_of(record.node_id, self.shards_count)
         self.shard_digests[shard] = (self.shard_digests[shard] - record_digest(record)) & DIGEST_MASK
+        self._count -= 1
         self.state_counts[self.states[slot]] -= 1
         self._text_bytes -= text_bytes(record.node_id, record.profile, record.history, record.next_key)
         self.sets.release(self.set_ids[slot])

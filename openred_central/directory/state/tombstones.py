@@ -55,6 +55,12 @@ class _Kind:
         """Iterate over the hashes, in no order."""
         return chain.from_iterable(self._parts)
 
+    def slices(self, count_max: int) -> Iterator[list[Tombstone]]:
+        for part in self._parts:
+            encoded = list(part.values())
+            for first in range(0, len(encoded), count_max):
+                yield list(map(_decode, encoded[first : first + count_max]))
+
     def put(self, tombstone: Tombstone) -> None:
         """Add a tombstone of a name that has none."""
         encoded = orjson.dumps(tuple(tombstone))
@@ -132,15 +138,28 @@ class Tombstones:
 
         Return those that had to make room.
         """
-        self.lift(tombstone.id_hash)
-        kind = self._forgotten if tombstone.reason == Event.FORGOTTEN else self._silent
-        kind.put(tombstone)
+        kind = self.take(tombstone)
         crowded_out = []
         while len(kind) > self._count_max and (oldest := kind.first()) is not None:
             kind.pop(oldest.id_hash)
             crowded_out.append(oldest)
             self.note_gone(now_s)
         return crowded_out
+
+    def take(self, tombstone: Tombstone) -> _Kind:
+        """Add `tombstone` in place of one of the same name, and let none make room. Return its kind."""
+        self.lift(tombstone.id_hash)
+        kind = self._forgotten if tombstone.reason == Event.FORGOTTEN else self._silent
+        kind.put(tombstone)
+        return kind
+
+    def slices(self, count_max: int) -> Iterator[list[Tombstone]]:
+        """Iterate over the tombstones, in no order, in lists of at most `count_max`.
+
+        They may change meanwhile: what was put up or lifted since may be left out or told.
+        """
+        for kind in (self._silent, self._forgotten):
+            yield from kind.slices(count_max)
 
     def lift(self, id_hash: str) -> Tombstone | None:
         """Remove and return the tombstone of `id_hash`; None if there is none."""

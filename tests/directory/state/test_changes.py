@@ -83,18 +83,18 @@ def test_an_unsaved_batch_stays_together() -> None:
 
 def test_a_page_is_settled_once_no_record_on_it_is_pending() -> None:
     changes = PendingChanges()
-    assert changes.are_settled(range(1))
+    assert changes.are_settled(range(PAGE_SLOTS))
     changes.note(5)
     changes.note("a")
-    assert not changes.are_settled(range(1))
-    assert changes.are_settled(range(1, 2))
+    assert not changes.are_settled(range(PAGE_SLOTS))
+    assert changes.are_settled(range(PAGE_SLOTS, 2 * PAGE_SLOTS))
     keys = changes.take(9)
-    assert changes.are_settled(range(1))
+    assert changes.are_settled(range(PAGE_SLOTS))
     changes.put_back(keys)
-    assert not changes.are_settled(range(1))
-    assert changes.are_settled(range(1, 2))
+    assert not changes.are_settled(range(PAGE_SLOTS))
+    assert changes.are_settled(range(PAGE_SLOTS, 2 * PAGE_SLOTS))
     changes.note(PAGE_SLOTS)
-    assert not changes.are_settled(range(1, 2))
+    assert not changes.are_settled(range(PAGE_SLOTS, 2 * PAGE_SLOTS))
 
 
 class Watched:
