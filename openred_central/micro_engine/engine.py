@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import uvloop
 
@@ -21,6 +21,9 @@ from .limits import EngineLimits
 from .router import BodyKind, Handler, Prepare, Route, Router
 from .shared import Held, Observer, Shared
 from .wire.responses import ResponseEncoder
+
+if TYPE_CHECKING:
+    from .places import Places
 
 # One tick a second keeps all deadlines and makes the Date field.
 TICK_S: Final = 1.0
@@ -49,7 +52,8 @@ class Engine:
     `limits` are the deadlines and caps, `clock` reads the time. `new_request_id` makes the id of a request
     that came without ``X-Request-Id``, for its caller and the log; by default they are counted. `observer` is
     called with exchanges, for an access log. `places_kept` of the connections allowed are for those to come:
-    if they are taken, the connection that has waited longest for a request is closed. Without `fast_path`,
+    if they are taken, the connection that has waited longest for a request is closed. With `places`, the caps
+    on connections hold for all processes that share them (see `places`). Without `fast_path`,
     requests that repeat take the ordinary way, too (see `shortcut`). `server_name` is the value of the Server
     field of every response (RFC 9110 §10.2.4).
 
@@ -65,6 +69,7 @@ class Engine:
         new_request_id: Callable[[], str] | None = None,
         observer: Observer | None = None,
         places_kept: int = 0,
+        places: Places | None = None,
         fast_path: bool = True,
     ) -> None:
         limits, clock = limits or EngineLimits(), clock or SystemClock()
@@ -76,6 +81,7 @@ class Engine:
             new_request_id=new_request_id or map(str, itertools.count(1)).__next__,
             observer=observer,
             places_kept=places_kept,
+            places=places,
         )
         self.limits = limits
         self.stats = self.shared.stats

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..clock import Clock
 from ..errors import CallerError
@@ -17,6 +17,9 @@ from .limits import UNREAD_BYTES_MAX, EngineLimits
 from .router import Router
 from .wire.messages import Request, Response
 from .wire.responses import ResponseEncoder
+
+if TYPE_CHECKING:
+    from .places import Places
 
 # The status reported to the observer if the client left before its answer.
 CLIENT_LEFT: Final = 499
@@ -117,10 +120,10 @@ class Shared:
     """The shared parts of one engine.
 
     `new_request_id` makes the id of a request that brings none; `places_kept` of the places at the gate are
-    for connections to come (see `make_room`); `connections` are all that hold a place at the gate, which a
-    connection does until its transport is closed and its handler is done; `unread_bytes` is what they hold
-    together of requests that are incomplete or wait for their turn; `on_empty` is called when the last one
-    left.
+    for connections to come (see `make_room`); `places` are those of several processes (see `Gate`);
+    `connections` are all that hold a place at the gate, which a connection does until its transport is closed
+    and its handler is done; `unread_bytes` is what they hold together of requests that are incomplete or wait
+    for their turn; `on_empty` is called when the last one left.
     """
 
     limits: EngineLimits
@@ -130,6 +133,7 @@ class Shared:
     new_request_id: Callable[[], str]
     observer: Observer | None = None
     places_kept: int = 0
+    places: Places | None = None
     stats: Stats = field(default_factory=Stats)
     turn: Turn = field(init=False)
     gate: Gate = field(init=False)
@@ -141,7 +145,9 @@ class Shared:
     def __post_init__(self) -> None:
         limits = self.limits
         self.turn = Turn(self.clock, self.stats)
-        self.gate = Gate(limits.connections_max, limits.connections_per_address_max, limits.exempt_networks)
+        self.gate = Gate(
+            limits.connections_max, limits.connections_per_address_max, limits.exempt_networks, self.places
+        )
 
     @property
     def unread_bytes_max(self) -> int:
