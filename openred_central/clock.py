@@ -70,6 +70,8 @@ class AttendedTime:
     def __init__(self, clock: Clock, *, attended_s: float = 0.0, tick_s: float = 1.0) -> None:
         self._clock = clock
         self._attended_s = attended_s
+        # Attended time that was told here already, when another clock is behind (`follow`).
+        self._told_s = 0.0
         self._step_s_max = 2 * tick_s
         self._last_monotonic_s = clock.monotonic_s()
         self._last_wall_s = clock.wall_s()
@@ -84,7 +86,19 @@ class AttendedTime:
             # Written out, because `min` is slower.
             passed_s = monotonic_s - self._last_monotonic_s
             attended_s += passed_s if passed_s < self._step_s_max else self._step_s_max
+        if attended_s < self._told_s:
+            attended_s = self._told_s
         return Now(attended_s, self._clock.wall_s(), monotonic_s)
+
+    def follow(self, attended_s: float, *, attending: bool) -> None:
+        """Take the time that the leader of this directory told; instead of `tick`.
+
+        Until it tells more, time runs on by two ticks at most, and only if `attending`. Where this clock is
+        ahead, it stands until the leader has caught up.
+        """
+        self._told_s = self.now().attended_s
+        self._attended_s, self._last_monotonic_s = attended_s, self._clock.monotonic_s()
+        self.attending = attending
 
     def tick(self, *, attending: bool) -> ClockJump | None:
         """Add the time since the last tick. From now on attended time runs only if `attending`.

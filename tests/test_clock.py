@@ -138,3 +138,46 @@ def test_attended_time_neither_goes_back_nor_runs_ahead(seed: int) -> None:
         now = attended.now()
         assert last_s <= now.attended_s <= now.monotonic_s - began_s
         last_s = now.attended_s
+
+
+def test_a_follower_tells_what_it_was_told_and_two_ticks_more() -> None:
+    clock = VirtualClock()
+    attended = AttendedTime(clock, tick_s=0.5)
+    attended.follow(100.0, attending=True)
+    assert attended.now().attended_s == 100.0
+    clock.advance(0.75)
+    assert attended.now().attended_s == 100.75
+    clock.advance(50.0)
+    assert attended.now().attended_s == 101.0
+    attended.follow(150.0, attending=False)
+    clock.advance(0.75)
+    assert attended.now().attended_s == 150.0
+
+
+def test_a_follower_that_is_ahead_stands_until_the_leader_has_caught_up() -> None:
+    clock = VirtualClock()
+    attended = AttendedTime(clock, tick_s=0.5)
+    attended.follow(100.0, attending=True)
+    clock.advance(1.0)
+    for _ in range(3):
+        # The leader stood for a while; however often it does, the lead of a follower does not add up.
+        attended.follow(100.0, attending=True)
+        clock.advance(0.75)
+        assert attended.now().attended_s == 101.0
+    clock.advance(0.25)
+    attended.follow(101.5, attending=True)
+    assert attended.now().attended_s == 101.5
+
+
+def test_a_follower_never_goes_back(seed: int) -> None:
+    clock, chance = VirtualClock(), random.Random(seed)
+    attended, told_s, leader_s = AttendedTime(clock, tick_s=0.5), [0.0], 0.0
+    for _ in range(1_000):
+        passed_s = chance.random()
+        clock.advance(passed_s)
+        leader_s += passed_s * chance.choice((0, 1, 1))
+        if chance.random() < 0.7:
+            attended.follow(leader_s - chance.random(), attending=chance.random() < 0.8)
+        told_s.append(attended.now().attended_s)
+        assert told_s[-1] <= leader_s + 1.0 or told_s[-1] == told_s[-2]
+    assert told_s == sorted(told_s)

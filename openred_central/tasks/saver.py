@@ -108,7 +108,8 @@ class Saver(StoppableTask):
     """The task that saves changes. Await `saved` before reporting to a caller that a change is durable.
 
     `directory` is the source of changes. `store` is open and loaded; from now on only the single thread of
-    `writer` uses it. `now` reads the time.
+    `writer` uses it. `now` reads the time. `on_committed` is called with each batch as it was stored, before
+    its callers have their answers.
     """
 
     def __init__(
@@ -118,8 +119,10 @@ class Saver(StoppableTask):
         writer: Executor,
         now: Callable[[], Now],
         options: SaverOptions,
+        on_committed: Callable[[Batch], None] | None = None,
     ) -> None:
         super().__init__()
+        self._on_committed = on_committed
         self._directory = directory
         self._store = store
         self._writer = writer
@@ -304,7 +307,7 @@ class Saver(StoppableTask):
             done, _ = await asyncio.wait({commit}, timeout=self._options.commit_timeout_s)
             if not done:
                 self._note_hanging()
-            refused = await commit
+            stored, refused = await commit
         except asyncio.CancelledError:
             # `finish` gave up; no caller waits for the result.
             commit.cancel()
@@ -313,17 +316,19 @@ class Saver(StoppableTask):
             self._directory.put_back(batch)
             self._note_failure(error)
             return False
+        if self._on_committed is not None:
+            self._on_committed(stored)
         self._note_success(batch, self._now().monotonic_s - started_s, refused)
         return closing and not self._directory.pending
 
-    def _commit(self, batch: Batch) -> list[str]:
-        """Commit `batch` without the rows that cannot be stored; return a line for each of these."""
+    def _commit(self, batch: Batch) -> tuple[Batch, list[str]]:
+        """Commit `batch` without the rows that cannot be stored. Return the rest, and a line for each."""
         try:
             self._store.commit(batch)
         except RowsRefused as error:
             self._store.commit(error.remaining)
-            return error.refused
-        return []
+            return error.remaining, error.refused
+        return batch, []
 
     def _note_success(self, batch: Batch, commit_s: float, refused: list[str]) -> None:
         stats = self.stats

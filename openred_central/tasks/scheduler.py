@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -27,8 +28,9 @@ PIECE_NODES = 10
 # While so many changes wait to be stored, no node changes state by silence: callers would wait long for their
 # changes behind these.
 PENDING_MAX = 1_000
-# The shortest sleep, however close the deadline is.
+# The shortest sleep, however close the deadline is, and while a deadline waits for signs of life.
 PAUSE_S_MIN = 0.001
+AWAIT_S = 0.05
 # More transitions than this in one tick are logged as counts.
 TRANSITIONS_LOGGED_MAX = 50
 
@@ -37,7 +39,8 @@ class Scheduler(PeriodicTask):
     """The task that advances attended time and handles deadlines, in bounded pieces.
 
     `tick_s` is the longest sleep. `store_reachable` returns whether changes can be stored; if not, attended
-    time stands still. `submit_probe` is `Prober.submit`.
+    time stands still. `submit_probe` is `Prober.submit`. `horizon_s` returns the attended time up to which
+    all signs of life are known here: until it has passed a deadline, nobody knows whether that holds.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Scheduler(PeriodicTask):
         tick_s: float,
         store_reachable: Callable[[], bool],
         submit_probe: Callable[[ProbeRequest], Submission],
+        horizon_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
         super().__init__()
         self._directory = directory
@@ -55,6 +59,7 @@ class Scheduler(PeriodicTask):
         self._tick_s = tick_s
         self._store_reachable = store_reachable
         self._submit_probe = submit_probe
+        self._horizon_s = horizon_s
         self._unheard: Hold | None = None
         # The refusals for lack of bytes until the last tick, and whether that was logged.
         self._bytes_refusals = 0
@@ -72,15 +77,16 @@ class Scheduler(PeriodicTask):
         expiry = self._directory.expiry
         behind = self._directory.saving.pending_records >= PENDING_MAX
         now = self._attended.now()
+        known = self._known(now)
         due_s = expiry.next_s()
-        if due_s is not None:
+        if due_s is not None and due_s <= known.attended_s:
             late_s = now.attended_s - due_s
             self.late_s_max = max(self.late_s_max, late_s)
             # Ticks that only wait for the store are many.
-            if late_s >= 0 and not behind:
+            if not behind:
                 self.lateness.observe(late_s)
         held, aside = expiry.silence.hold, len(expiry.set_aside)
-        handled = 0 if behind else expiry.expire_due(now, PIECE_NODES)
+        handled = 0 if behind else expiry.expire_due(known, PIECE_NODES)
         for slot, reason in islice(expiry.set_aside.items(), aside, None):
             log.error("the transition of the node in slot %d failed, it is set aside: %s", slot, reason)
         # Advance the time last: while transitions are held, and until the tick after that, no node ages.
@@ -104,11 +110,19 @@ class Scheduler(PeriodicTask):
         if due_s is None or not self._attended.attending or len(expiry.waiting):
             return self._tick_s
         ahead_s = due_s - self._attended.now().attended_s
-        return min(max(ahead_s, PAUSE_S_MIN), self._tick_s)
+        awaits = ahead_s <= 0 and due_s > self._horizon_s()
+        return min(max(ahead_s, AWAIT_S if awaits else PAUSE_S_MIN), self._tick_s)
 
     async def work(self) -> float:
         """Tick. Return the seconds until the next tick."""
         return 0.0 if self.tick() else self.pause_s()
+
+    def _known(self, now: Now) -> Now:
+        """Return the latest moment up to which all signs of life are known."""
+        horizon_s = self._horizon_s()
+        if horizon_s >= now.attended_s:
+            return now
+        return Now(horizon_s, now.wall_at(horizon_s), now.monotonic_s)
 
     def _submit_probes(self, now: Now) -> None:
         expiry = self._directory.expiry

@@ -153,12 +153,15 @@ class Parts:
         self.directory = FakeDirectory()
         self.store: Any = store or FakeStore(self.clock)
         self.writer = ThreadPoolExecutor(1)
+        # The slots of each batch that was announced as committed.
+        self.committed: list[list[int]] = []
         self.saver = Saver(
             self.directory,
             self.store,
             self.writer,
             AttendedTime(self.clock).now,
             saver_options(**{"flush_interval_s": NEVER_S, "retry_s_max": 0.001, **options}),
+            lambda batch: self.committed.append([each.slot for each in batch.records]),
         )
 
 
@@ -425,6 +428,28 @@ async def test_a_row_that_cannot_be_stored_is_left_out() -> None:
         await parts.saver.finish()
         assert parts.saver.lost_any, "the refused row is lost with the process"
         assert not parts.saver.gave_up
+
+
+async def test_a_commit_is_announced_before_its_callers_are_answered() -> None:
+    async with at_work() as parts:
+        parts.store.error = OSError("disk full")
+        assert not await parts.saver.saved(parts.directory.change(7))
+        assert not parts.committed
+        parts.store.error = None
+        await until(lambda: not parts.saver.failing)
+        waiter = asyncio.create_task(parts.saver.saved(parts.directory.change(8)))
+        waiter.add_done_callback(lambda _: parts.committed.append([-1]))
+        assert await waiter
+        await until(lambda: [-1] in parts.committed)
+        assert parts.committed == [[7], [8], [-1]]
+
+
+async def test_a_commit_is_announced_as_it_was_stored() -> None:
+    async with at_work() as parts:
+        parts.store.refused_slots = {13}
+        parts.directory.change(12)
+        assert not await parts.saver.saved(parts.directory.change(13))
+        assert parts.committed == [[12]]
 
 
 async def test_thousands_of_callers_may_wait() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -17,6 +18,7 @@ from openred_central.directory.state.node import Transition
 from openred_central.errors import CallerError
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.scheduler import (
+    AWAIT_S,
     PAUSE_S_MIN,
     PENDING_MAX,
     PIECE_NODES,
@@ -31,6 +33,7 @@ from tests.support.building import (
     SHORT_LIFE,
     at,
     make_directory,
+    record_of,
     register,
     state_of,
 )
@@ -56,6 +59,7 @@ class Run:
         self.attended = AttendedTime(self.clock, tick_s=1.0)
         self.directory = make_directory(life=life, silence=silence, probing=probing, **options)
         self.reachable = True
+        self.horizon_s = math.inf
         self.reported: list[Sequence[Transition]] = []
         self.directory.nodes.transitions.observers.append(self.reported.append)
         self.scheduler = Scheduler(
@@ -64,6 +68,7 @@ class Run:
             tick_s=1.0,
             store_reachable=lambda: self.reachable,
             submit_probe=submit,
+            horizon_s=lambda: self.horizon_s,
         )
 
     def register(self, *names: str) -> None:
@@ -87,6 +92,39 @@ def test_nodes_change_state_at_their_deadline() -> None:
     assert run.state("a") is State.ACTIVE
     run.seconds(1)
     assert run.state("a") is State.PENDING_FIRST_CHECK
+
+
+def test_no_deadline_counts_beyond_the_horizon() -> None:
+    run = Run()
+    run.register("a", "b")
+    run.horizon_s = 9.5
+    run.seconds(40)
+    assert (run.state("a"), run.state("b")) == (State.ACTIVE, State.ACTIVE), (
+        "a sign of life may be on its way"
+    )
+    assert run.scheduler.pause_s() == AWAIT_S, "and nobody spins meanwhile"
+    run.directory.heartbeat(0, at(9.0))
+    run.horizon_s = 12.5
+    run.seconds(1)
+    assert (run.state("a"), run.state("b")) == (State.ACTIVE, State.FAILED_FIRST_CHECK)
+    assert record_of(run.directory, "b").since_s == 12.0
+    [(_, first_at), *_] = [(each.at_s, each.at) for each in run.reported[-1]]
+    assert first_at == EPOCH_S + 10.0, "a state ends at its deadline, however late we look"
+    run.horizon_s = math.inf
+    run.seconds(1)
+    assert run.state("b") is State.COMA
+
+
+def test_tombstones_stand_up_to_the_horizon() -> None:
+    run = Run()
+    run.register("a")
+    run.directory.forget("a", run.attended.now())
+    run.horizon_s = 9.5
+    run.seconds(12)
+    assert run.state("a") is State.DEAD
+    run.horizon_s = 10.0
+    run.seconds(1)
+    assert run.state("a") is State.ABSENT
 
 
 def test_a_tick_does_one_piece_of_work() -> None:
