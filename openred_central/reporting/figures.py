@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..api.status import dark_figures, hold_figures, mass_silence_figures
@@ -18,16 +19,18 @@ from ..tasks.saver import Saver
 from ..tasks.scheduler import Scheduler
 from ..tasks.snapshotter import Snapshotter
 from ..wording import rfc3339
+from .traffic import Served
 
 # A rate over less time would follow a few requests.
 RATE_S_MIN = 0.5
-HEARTBEAT = "/heartbeat/{node_id}"
+_HEARTBEAT = "POST /heartbeat/{node_id}"
 
 
 class Parts(NamedTuple):
     """The parts that have figures. `started_s` is the monotonic time at which the start began.
 
-    `run` is the name of this run in the store.
+    `run` is the name of this run in the store; `served` reads the figures of the public engine, or of the
+    engines of all workers.
     """
 
     clock: Clock
@@ -41,6 +44,7 @@ class Parts(NamedTuple):
     restored: Restored | None
     store: Store
     run: bytes
+    served: Callable[[], Served]
     certificate: Certificate | None = None
 
     @property
@@ -50,14 +54,14 @@ class Parts(NamedTuple):
 
 def performance(parts: Parts) -> dict[str, Any]:
     """Return the figures of the parts around the directory since the start."""
-    engine, saver, scheduler = parts.engine, parts.saver, parts.scheduler
-    counted, saved = engine.stats, saver.stats
+    served, saver, scheduler = parts.served(), parts.saver, parts.scheduler
+    counted, saved = served.stats, saver.stats
     return {
         "uptime_s": round(parts.uptime_s, 3),
         "requests": counted.requests,
         "responses": {f"{kind}xx": counted.responses[kind] for kind in range(2, 6)},
         "connections": {
-            "open": engine.connections_open,
+            "open": served.connections_open,
             "total": counted.connections_total,
             "refused": counted.connections_refused,
         },
@@ -98,7 +102,7 @@ class LiveFigures:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._before = self._counts()
+        self._before = self._counts(parts.served())
         self._rates: dict[str, Any] = {
             "requests_per_s": None,
             "heartbeats_per_s": None,
@@ -108,8 +112,8 @@ class LiveFigures:
 
     def __call__(self) -> dict[str, Any]:
         parts, now = self._parts, self._parts.attended.now()
-        registry = parts.directory.nodes.registry
-        self._renew_rates()
+        registry, served = parts.directory.nodes.registry, parts.served()
+        self._renew_rates(served)
         return {
             "time": rfc3339(now.wall_s),
             "uptime_s": round(parts.uptime_s, 3),
@@ -118,31 +122,30 @@ class LiveFigures:
             "by_state": {state.wire: registry.state_counts[state] for state in LIVE_STATES},
             "tombstones": len(parts.directory.nodes.tombstones),
             **self._rates,
-            "connections": parts.engine.connections_open,
+            "connections": served.connections_open,
             "store": parts.saver.state.value,
             "mass_silence": mass_silence_figures(parts.directory),
             "holds": hold_figures(parts.directory),
             "dark": dark_figures(parts.directory, is_public),
         }
 
-    def _counts(self) -> _Counts:
-        stats = self._parts.engine.stats
-        heartbeats = (route for route in self._parts.engine.routes() if route.template == HEARTBEAT)
+    def _counts(self, served: Served) -> _Counts:
+        stats, heartbeats = served.stats, served.answers.get(_HEARTBEAT)
         return _Counts(
             self._parts.clock.monotonic_s(),
             stats.requests,
-            sum(route.responses[2] for route in heartbeats),
+            heartbeats[2] if heartbeats else 0,
             sum(self._parts.directory.nodes.transitions.counts.values()),
             list(stats.latency.counts),
         )
 
-    def _renew_rates(self) -> None:
-        before, now = self._before, self._counts()
+    def _renew_rates(self, served: Served) -> None:
+        before, now = self._before, self._counts(served)
         passed_s = now.at_s - before.at_s
         if passed_s < RATE_S_MIN:
             return
         self._before = now
-        bounds = self._parts.engine.stats.latency.bounds
+        bounds = served.stats.latency.bounds
         counts = [count - earlier for count, earlier in zip(now.latency, before.latency, strict=True)]
         self._rates = {
             "requests_per_s": round((now.requests - before.requests) / passed_s, 1),

@@ -5,88 +5,61 @@ Names end with their unit; ``process_*`` are the names of Prometheus's own libra
 
 from __future__ import annotations
 
-import os
 import platform
-import resource
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import NamedTuple
 
 from .. import __version__
-from ..api.caller.limiting import Refusals
-from ..api.feed.broadcast import Broadcast
 from ..directory.empathy.visiting import Visiting
 from ..directory.lifecycle import LIVE_STATES, TABLE
-from ..logs import lines_dropped
+from ..histogram import Histogram
 from ..storage.store import StoreState
-from ..tasks.stall_meter import StallMeter
 from .exposition import Family, Labels, choice, counter, gauge, histogram, render
 from .figures import Parts
+from .process import process_figures
+from .traffic import Served, Sums, Traffic
 
-_STATM = Path("/proc/self/statm")
-_DESCRIPTORS = Path("/proc/self/fd")
 # Answers without a route: unknown paths and methods, and invalid HTTP.
 NO_ROUTE = "none"
 _CLASSES = (2, 3, 4, 5)
 
 
-class ProcessFigures(NamedTuple):
-    """The system's figures of this process; those from /proc are None on a system without it."""
-
-    processor_s: float
-    resident_bytes: int | None
-    descriptors_open: int | None
-    descriptors_max: int
-
-
-def process_figures() -> ProcessFigures:
-    """Read the current figures."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    descriptors_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resident_bytes: int | None
-    descriptors_open: int | None
-    try:
-        # The second number is the resident set in pages (proc_pid_statm(5)).
-        resident_bytes = int(_STATM.read_text().split()[1]) * resource.getpagesize()
-        # One of them belongs to the listing itself.
-        descriptors_open = len(os.listdir(_DESCRIPTORS)) - 1
-    except OSError:
-        resident_bytes = descriptors_open = None
-    return ProcessFigures(used.ru_utime + used.ru_stime, resident_bytes, descriptors_open, descriptors_max)
-
-
 def metrics_text(
     parts: Parts,
-    broadcast: Broadcast,
-    stalls: StallMeter,
-    refusals: Refusals,
+    traffic: Traffic,
+    events: int,
     task_failures: Mapping[str, int],
+    workers: Sums | None = None,
 ) -> bytes:
-    """Return the answer to ``GET /metrics``; `task_failures` counts failures of background tasks by name."""
+    """Return the answer to ``GET /metrics``.
+
+    `events` is how many events were written; `task_failures` counts failures of background tasks by name.
+    With `workers`, `traffic` is what they returned.
+    """
     return render(
         [
-            *_process(parts),
+            *_process(parts, traffic),
             *_directory(parts),
-            *_requests(parts),
-            *_refusals(refusals),
+            *_requests(traffic.served),
+            *_refusals(traffic),
             gauge(
                 "openred_tls_certificate_expiry_timestamp_seconds",
                 "End of the public listener's certificate, in Unix time; 0 for none.",
                 parts.certificate.expires_at if parts.certificate else 0,
             ),
-            *_events(broadcast),
+            *_events(traffic, events),
             *_store(parts),
-            *_time(parts, stalls),
+            *_time(parts, traffic.stalls),
             counter(
                 "openred_task_failures_total",
                 "Failures of background tasks, which restart after a pause.",
                 {(("task", name),): count for name, count in sorted(task_failures.items())},
             ),
+            *(_workers(traffic, workers) if workers is not None else ()),
         ]
     )
 
 
-def _process(parts: Parts) -> Iterator[Family]:
+def _process(parts: Parts, traffic: Traffic) -> Iterator[Family]:
     build = (("version", __version__), ("python", platform.python_version()))
     yield gauge("openred_build_info", "The version that runs; always 1.", {build: 1})
     yield gauge("openred_uptime_seconds", "Time since the start of the server.", parts.uptime_s)
@@ -100,7 +73,7 @@ def _process(parts: Parts) -> Iterator[Family]:
     yield counter(
         "openred_log_lines_dropped_total",
         "Log lines dropped: not read in time, or not writable.",
-        lines_dropped(),
+        traffic.log_lines_dropped,
     )
 
 
@@ -186,15 +159,15 @@ def _forecast(visiting: Visiting) -> Iterator[Family]:
     )
 
 
-def _requests(parts: Parts) -> Iterator[Family]:
-    engine = parts.engine
-    stats = engine.stats
+def _requests(served: Served) -> Iterator[Family]:
+    stats = served.stats
     answers: dict[Labels, float] = {}
     unrouted = list(stats.responses)
-    for route in sorted(engine.routes(), key=lambda route: (route.template, route.method)):
+    for name, counts in sorted(served.answers.items(), key=lambda item: item[0].partition(" ")[::-1]):
+        method, _, template = name.partition(" ")
         for kind in _CLASSES:
-            answers[_answer_labels(route.method, route.template, kind)] = route.responses[kind]
-            unrouted[kind] -= route.responses[kind]
+            answers[_answer_labels(method, template, kind)] = counts[kind]
+            unrouted[kind] -= counts[kind]
     for kind in _CLASSES:
         answers[_answer_labels(NO_ROUTE, NO_ROUTE, kind)] = unrouted[kind]
     yield counter("openred_http_responses_total", "Answers by route and class of status.", answers)
@@ -206,8 +179,8 @@ def _requests(parts: Parts) -> Iterator[Family]:
     )
     yield counter("openred_http_received_bytes_total", "Bytes received.", stats.bytes_in)
     yield counter("openred_http_sent_bytes_total", "Bytes sent.", stats.bytes_out)
-    yield gauge("openred_http_connections", "Open connections.", engine.connections_open)
-    yield gauge("openred_http_connections_max", "Limit of open connections.", engine.limits.connections_max)
+    yield gauge("openred_http_connections", "Open connections.", served.connections_open)
+    yield gauge("openred_http_connections_max", "Limit of open connections.", served.connections_max)
     yield counter("openred_http_connections_total", "Connections accepted.", stats.connections_total)
     yield counter(
         "openred_http_connections_refused_total",
@@ -228,10 +201,10 @@ def _requests(parts: Parts) -> Iterator[Family]:
     )
 
 
-def _refusals(refusals: Refusals) -> Iterator[Family]:
-    limited: dict[Labels, float] = {(("policy", name),): count for name, count in refusals.by_policy.items()}
+def _refusals(traffic: Traffic) -> Iterator[Family]:
+    limited: dict[Labels, float] = {(("policy", name),): count for name, count in traffic.limited.items()}
     yield counter("openred_requests_limited_total", "Answers 429, by the policy violated.", limited)
-    failed: dict[Labels, float] = {(("reason", name),): count for name, count in refusals.by_reason.items()}
+    failed: dict[Labels, float] = {(("reason", name),): count for name, count in traffic.unproved.items()}
     yield counter("openred_proofs_failed_total", "Requests whose proof failed, by reason.", failed)
 
 
@@ -239,16 +212,18 @@ def _answer_labels(method: str, template: str, kind: int) -> Labels:
     return ("method", method), ("route", template), ("status", f"{kind}xx")
 
 
-def _events(broadcast: Broadcast) -> Iterator[Family]:
-    yield gauge("openred_events_subscribers", "Subscribers of GET /events.", len(broadcast.subscribers))
-    yield gauge("openred_events_subscribers_max", "Limit of subscribers.", broadcast.subscribers_max)
-    yield counter("openred_events_total", "Events written, without figures.", broadcast.log.last)
+def _events(traffic: Traffic, events: int) -> Iterator[Family]:
+    yield gauge("openred_events_subscribers", "Subscribers of GET /events.", traffic.subscribers)
+    yield gauge("openred_events_subscribers_max", "Limit of subscribers.", traffic.subscribers_max)
+    yield counter("openred_events_total", "Events written, without figures.", events)
     yield counter(
         "openred_events_dropped_total",
         "Subscribers disconnected because they did not read.",
-        broadcast.dropped,
+        traffic.subscribers_dropped,
     )
-    yield counter("openred_events_refused_total", "Subscribers refused at the limit.", broadcast.refused)
+    yield counter(
+        "openred_events_refused_total", "Subscribers refused at the limit.", traffic.subscribers_refused
+    )
 
 
 def _store(parts: Parts) -> Iterator[Family]:
@@ -279,7 +254,7 @@ def _store(parts: Parts) -> Iterator[Family]:
     yield gauge("openred_snapshot_last_bytes", "Size of the last snapshot.", taken.last_bytes if taken else 0)
 
 
-def _time(parts: Parts, stalls: StallMeter) -> Iterator[Family]:
+def _time(parts: Parts, stalls: Histogram) -> Iterator[Family]:
     yield counter(
         "openred_attended_seconds_total",
         "The clock of the life cycle, over all runs.",
@@ -296,6 +271,24 @@ def _time(parts: Parts, stalls: StallMeter) -> Iterator[Family]:
         "Delay between a deadline and its handling.",
         parts.scheduler.lateness,
     )
+    yield histogram("openred_loop_stall_seconds", "Delay of timers: the wait for the event loop.", stalls)
+
+
+def _workers(traffic: Traffic, workers: Sums) -> Iterator[Family]:
+    yield gauge("openred_workers", "Worker processes that report.", workers.running)
+    yield counter("openred_worker_restarts_total", "Workers that ended and were replaced.", workers.restarts)
+    yield counter(
+        "openred_workers_cpu_seconds_total", "Processor time used by all workers.", traffic.processor_s
+    )
+    yield gauge(
+        "openred_workers_resident_memory_bytes", "Memory in use by all workers.", traffic.resident_bytes
+    )
+    outcomes: dict[Labels, float] = {(("outcome", name),): count for name, count in traffic.forwarded.items()}
+    yield counter(
+        "openred_forwarded_requests_total", "Requests that workers passed on to the owner.", outcomes
+    )
     yield histogram(
-        "openred_loop_stall_seconds", "Delay of timers: the wait for the event loop.", stalls.stalls
+        "openred_replication_lag_seconds",
+        "Time from the commit of a change to its application by a worker.",
+        traffic.lag,
     )

@@ -35,6 +35,7 @@ from ..micro_engine.engine import Engine
 from ..micro_engine.limits import EngineLimits
 from ..micro_engine.wire.messages import Request
 from ..reporting.figures import Parts, performance
+from ..reporting.traffic import read_served
 from ..security.authority import Authorities
 from ..security.replay import ReplayRings
 from ..security.sessions import CLAIM_KEY, CLAIM_KEY_BYTES, SESSION_KEY_BYTES, Claims, Sessions
@@ -154,10 +155,11 @@ class Assembly(NamedTuple):
             store_reachable=lambda: not saver.failing,
             submit_probe=prober.submit,
         )
+        engine = self._engine()
         return Parts(
             clock=self.clock,
             started_s=self.started_s,
-            engine=self._engine(),
+            engine=engine,
             directory=directory,
             attended=attended,
             saver=saver,
@@ -166,6 +168,7 @@ class Assembly(NamedTuple):
             restored=restored,
             store=store,
             run=run,
+            served=partial(read_served, engine),
             certificate=certificate,
         )
 

@@ -30,6 +30,7 @@ from ..logs import configure
 from ..micro_engine.engine import Engine
 from ..reporting.figures import LiveFigures, Parts
 from ..reporting.metrics import metrics_text
+from ..reporting.traffic import read_traffic
 from ..settings.config import SETTINGS, Configuration
 from ..storage.copies.restoring import Restored, open_or_restore
 from ..storage.copies.runs import RUN_BYTES, begin_run
@@ -260,7 +261,10 @@ class Server:
         desk = make_desk(
             api,
             lambda: metrics_text(
-                parts, broadcast, stalls, api.limits.refusals, _failures(self._supervisor, vault)
+                parts,
+                read_traffic(parts.engine, broadcast, stalls, api.limits.refusals),
+                broadcast.log.last,
+                _failures(self._supervisor, vault),
             ),
             parts.snapshotter,
             vault.keykeeper,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from openred_central.directory.directory import Directory
 from openred_central.directory.lifecycle import State
 from openred_central.micro_engine.engine import Engine
 from openred_central.reporting.figures import LiveFigures, Parts, performance
+from openred_central.reporting.traffic import read_served
 from openred_central.storage.store import MemoryStore
 from openred_central.tasks.prober import Submission
 from openred_central.tasks.saver import Saver
@@ -51,6 +53,7 @@ def make_parts() -> Parts:
         None,
         MemoryStore(),
         b"\1\2",
+        partial(read_served, engine),
     )
 
 

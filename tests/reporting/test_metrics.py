@@ -13,9 +13,12 @@ from openred_central.api.caller.limiting import Refusals
 from openred_central.api.feed.broadcast import Broadcast
 from openred_central.api.feed.event_log import EventFeed, EventLog
 from openred_central.directory.lifecycle import State
-from openred_central.reporting import metrics
+from openred_central.histogram import Histogram
+from openred_central.reporting import process
 from openred_central.reporting.figures import Parts
-from openred_central.reporting.metrics import metrics_text, process_figures
+from openred_central.reporting.metrics import metrics_text
+from openred_central.reporting.process import process_figures
+from openred_central.reporting.traffic import Sums, Traffic, of_worker, pack, read_traffic
 from openred_central.tasks.stall_meter import StallMeter
 
 from .test_figures import advance, make_parts
@@ -29,9 +32,8 @@ class Scraped:
     def __init__(self, parts: Parts, refusals: Refusals | None = None) -> None:
         feed = EventFeed(EventLog("run"), parts.directory.nodes)
         broadcast = Broadcast(feed, dict, parts.clock.wall_s, subscribers_max=7)
-        text = metrics_text(
-            parts, broadcast, StallMeter(parts.clock), refusals or Refusals([]), {"saver": 0}
-        ).decode()
+        traffic = read_traffic(parts.engine, broadcast, StallMeter(parts.clock), refusals or Refusals([]))
+        text = metrics_text(parts, traffic, broadcast.log.last, {"saver": 0}).decode()
         self.families = {family.name: family for family in text_string_to_metric_families(text)}
 
     def value(self, name: str, **labels: str) -> float:
@@ -150,7 +152,43 @@ def test_process_figures_are_those_of_this_process() -> None:
 
 
 def test_figures_from_proc_are_missing_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(metrics, "_STATM", tmp_path / "none")
+    monkeypatch.setattr(process, "_STATM", tmp_path / "none")
     figures = process_figures()
     assert (figures.resident_bytes, figures.descriptors_open) == (None, None)
     assert figures.processor_s > 0
+
+
+def test_figures_of_workers_are_there_with_workers_alone(parts: Parts) -> None:
+    assert not [name for name in Scraped(parts).families if "worker" in name or "replication" in name]
+    engine, stalls = parts.engine, StallMeter(parts.clock)
+    broadcast = Broadcast(
+        EventFeed(EventLog("run"), parts.directory.nodes), dict, lambda: 0.0, subscribers_max=7
+    )
+
+    def traffic() -> Traffic:
+        own = read_traffic(engine, broadcast, stalls, Refusals([]))
+        return own._replace(forwarded={"answered": 0, "failed": 0})
+
+    workers, lag = Sums(traffic), Histogram()
+    text = metrics_text(parts, workers(), 3, {}, workers).decode()
+    assert "openred_workers 0\n" in text
+    assert 'openred_forwarded_requests_total{outcome="failed"} 0\n' in text
+    lag.observe(0.003)
+    for number in range(3):
+        workers.report(number, pack(of_worker(traffic(), {"answered": 5, "failed": 0}, lag)))
+    workers.ended(2)
+    text = metrics_text(parts, workers(), 3, {}, workers).decode()
+    for line in (
+        "openred_workers 2",
+        "openred_worker_restarts_total 1",
+        'openred_forwarded_requests_total{outcome="answered"} 15',
+        "openred_replication_lag_seconds_count 3",
+        "openred_events_total 3",
+        "openred_events_subscribers_max 14",
+    ):
+        assert f"{line}\n" in text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    (used,) = families["openred_workers_cpu_seconds"].samples
+    (own,) = families["process_cpu_seconds"].samples
+    assert used.value > own.value > 0
+    assert families["openred_workers_resident_memory_bytes"].samples[0].value > 2 << 20
