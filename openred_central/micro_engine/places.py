@@ -12,6 +12,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -24,6 +25,8 @@ CELL_BYTES: Final = 4
 ROW_CELLS: Final = COLUMNS + 1
 ROW_BYTES: Final = ROW_CELLS * CELL_BYTES
 KEY_BYTES: Final = 32
+# The columns of so many parts are remembered: a connection that comes and goes needs each several times.
+COLUMNS_KEPT_MAX: Final = 4_096
 
 
 def shared_memory(rows: int) -> int:
@@ -68,6 +71,7 @@ class Places:
         self._cells = memoryview(memory).cast(CELL_FORMAT)
         self._first = row * ROW_CELLS
         self._key = key
+        self._column = lru_cache(COLUMNS_KEPT_MAX)(self._find_column)
 
     def elsewhere(self, part: str | bytes) -> int:
         """Return how many connections under `part` of a gate key the other processes have."""
@@ -96,7 +100,7 @@ class Places:
     def _others(self, column: int) -> int:
         return sum(self._cells[column::ROW_CELLS]) - self._cells[self._first + column]
 
-    def _column(self, part: str | bytes) -> int:
+    def _find_column(self, part: str | bytes) -> int:
         # As bytes, an IPv4 address is shorter than any network, so that none equals one.
         packed = part if isinstance(part, bytes) else socket.inet_aton(part)
         digest = blake2b(packed, digest_size=COLUMN_BYTES, key=self._key)
