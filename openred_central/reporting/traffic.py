@@ -7,7 +7,8 @@ no counter ever falls.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable
 from dataclasses import fields
 from functools import reduce
 from typing import Any, Final, NamedTuple
@@ -24,6 +25,7 @@ from .process import process_figures
 # Seconds that were packed are multiples of a power of two, so that their sums are exact in any order: a sum
 # that is rounded would sometimes fall a little when its parts are put together in another way.
 _STEPS_PER_S: Final = float(1 << 20)
+_OF_STATS: Final = tuple(field.name for field in fields(Stats))
 
 
 class Served(NamedTuple):
@@ -34,7 +36,7 @@ class Served(NamedTuple):
     """
 
     stats: Stats
-    answers: Mapping[str, Sequence[int]]
+    answers: dict[str, list[int]]
     connections_open: int
     connections_max: int
 
@@ -52,11 +54,11 @@ class Traffic(NamedTuple):
     subscribers_max: int
     subscribers_dropped: int
     subscribers_refused: int
-    limited: Mapping[str, int]
-    unproved: Mapping[str, int]
+    limited: dict[str, int]
+    unproved: dict[str, int]
     log_lines_dropped: int
     stalls: Histogram
-    forwarded: Mapping[str, int]
+    forwarded: dict[str, int]
     lag: Histogram
     processor_s: float
     resident_bytes: int
@@ -87,7 +89,7 @@ def read_traffic(engine: Engine, broadcast: Broadcast, stalls: StallMeter, refus
     )
 
 
-def of_worker(traffic: Traffic, forwarded: Mapping[str, int], lag: Histogram) -> Traffic:
+def of_worker(traffic: Traffic, forwarded: dict[str, int], lag: Histogram) -> Traffic:
     """Return `traffic` of this process, which is a worker, with the figures of workers alone."""
     process = process_figures()
     return traffic._replace(
@@ -99,7 +101,7 @@ def of_worker(traffic: Traffic, forwarded: Mapping[str, int], lag: Histogram) ->
 
 
 def pack(traffic: Traffic) -> dict[str, Any]:
-    """Return `traffic` as plain data for JSON."""
+    """Return `traffic` as plain data for JSON. Parts of it go on counting, so encode it at once."""
     return {name: _packed(value) for name, value in traffic._asdict().items()}
 
 
@@ -194,7 +196,7 @@ def _fields(value: Any) -> dict[str, Any] | None:
     if isinstance(value, Histogram):
         return {"counts": value.counts, "sum_s": value.sum_s}
     if isinstance(value, Stats):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: getattr(value, name) for name in _OF_STATS}
     return value._asdict() if isinstance(value, Served | Traffic) else None
 
 
@@ -208,39 +210,43 @@ def _made(like: Any, values: dict[str, Any]) -> Any:
 
 
 def _packed(value: Any) -> Any:
+    if isinstance(value, int | float | list):
+        return value
     of_value = _fields(value)
-    if of_value is not None or isinstance(value, Mapping):
-        return {name: _packed(each) for name, each in (value if of_value is None else of_value).items()}
-    return list(value) if isinstance(value, Sequence) else value
+    return {name: _packed(each) for name, each in (value if of_value is None else of_value).items()}
 
 
 def _added(one: Any, other: Any) -> Any:
     """Return the sum of two values of one kind, part by part."""
-    of_one = _fields(one)
-    if of_one is not None:
-        of_other = _fields(other) or {}
-        return _made(one, {name: _added(value, of_other[name]) for name, value in of_one.items()})
-    if isinstance(one, Mapping):
-        both = {name: _added(one[name], other[name]) for name in one if name in other}
-        return {**one, **other, **both}
-    return list(map(_added, one, other)) if isinstance(one, Sequence) else one + other
+    if isinstance(one, int | float):
+        return one + other
+    if isinstance(one, list):
+        return list(map(operator.add, one, other))
+    if isinstance(one, dict):
+        return {**one, **other, **{name: _added(one[name], other[name]) for name in one if name in other}}
+    of_one, of_other = _fields(one) or {}, _fields(other) or {}
+    return _made(one, {name: _added(value, of_other[name]) for name, value in of_one.items()})
 
 
 def _unpacked(plain: Any, like: Any, name: str) -> Any:
     """Return the value that was packed as `plain`, of the kind of `like`. Raises `ValueError`."""
-    of_like = _fields(like)
-    if of_like is not None:
-        if not isinstance(plain, Mapping) or plain.keys() != of_like.keys():
-            raise _damaged(name, plain, f"an object with {', '.join(of_like)}")
-        return _made(like, {each: _unpacked(plain[each], of_like[each], each) for each in of_like})
-    if isinstance(like, Mapping):
-        if not isinstance(plain, Mapping):
-            raise _damaged(name, plain, "an object")
-        return {each: _unpacked(value, like[""], f"{name} of {each!r}") for each, value in plain.items()}
-    if isinstance(like, Sequence):
-        if not isinstance(plain, Sequence) or isinstance(plain, str) or len(plain) != len(like):
+    if isinstance(like, int | float):
+        return _number(plain, like, name)
+    if isinstance(like, list):
+        if not isinstance(plain, list) or len(plain) != len(like):
             raise _damaged(name, plain, f"an array of {len(like)}")
-        return [_unpacked(value, like[0], name) for value in plain]
+        return [_number(value, like[0], name) for value in plain]
+    if not isinstance(plain, dict):
+        raise _damaged(name, plain, "an object")
+    if isinstance(like, dict):
+        return {each: _unpacked(value, like[""], f"{name} of {each!r}") for each, value in plain.items()}
+    of_like = _fields(like) or {}
+    if plain.keys() != of_like.keys():
+        raise _damaged(name, plain, f"an object with {', '.join(of_like)}")
+    return _made(like, {each: _unpacked(plain[each], of_like[each], each) for each in of_like})
+
+
+def _number(plain: Any, like: float, name: str) -> float:
     if type(plain) is int and plain >= 0:
         return plain
     if isinstance(like, float) and isinstance(plain, float) and math.isfinite(plain) and plain >= 0:
