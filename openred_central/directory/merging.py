@@ -6,14 +6,18 @@ since the sender last looked. So pages come with the last change that their send
 
 from __future__ import annotations
 
-from itertools import compress
+from itertools import compress, count
 from operator import gt
+from typing import Final
 
 from ..clock import Now
 from .directory import Directory
 from .lifecycle import Event, State
 from .state.fills import FILLS_KEPT, Fills
-from .state.pages import PageRun
+from .state.pages import HEARD, PAGE_SLOTS, PageRun
+
+# As a plain number, which compares faster.
+_ACTIVE: Final = int(State.ACTIVE)
 
 
 class Merger:
@@ -33,21 +37,27 @@ class Merger:
         """
         if as_of < self.fills.known_from:
             return None
-        slots, known_s = run.slots, self._directory.nodes.registry.last_seen_s
-        newer = map(gt, run.last_seen_s, known_s[slots.start : slots.stop])
-        places = compress(range(len(slots)), newer)
-        return [slots[place] for place in places if self._take(run, place, as_of, now)]
-
-    def _take(self, run: PageRun, place: int, as_of: int, now: Now) -> bool:
-        registry, slot = self._directory.nodes.registry, run.slots[place]
-        seen_s = min(run.last_seen_s[place], now.attended_s)
-        if registry.is_free(slot) or self.fills.after(slot, as_of) or not seen_s > registry.last_seen_s[slot]:
-            return False
-        heard = Now(seen_s, run.last_seen_at[place], now.monotonic_s)
-        if registry.states[slot] == State.ACTIVE:
-            self._directory.hear(slot, heard)
-        else:
-            self._directory.expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, heard)
-        # The sender has seen all signs of life of the node; here there may be gaps between them.
-        registry.usual_gap_s[slot] = run.usual_gap_s[place]
-        return True
+        registry, expiry, first = self._directory.nodes.registry, self._directory.expiry, run.first_slot
+        states, usual_gap_s = registry.states, registry.usual_gap_s
+        last_seen_at, last_seen_s = registry.last_seen_at, registry.last_seen_s
+        marks, set_aside, heard = self._directory.nodes.changes.heard.marks, expiry.set_aside, list[int]()
+        any_filled, now_s = self.fills.any_after(as_of), now.attended_s
+        # A node is in question only after a longer silence, or if its transition failed, as in `hearing`.
+        doubted_s = now_s - self._directory.lifecycle.heartbeat_tolerance_s
+        newer = map(gt, run.last_seen_s, last_seen_s[first : run.slots.stop])
+        for slot, at, seen_s, gap_s in compress(zip(count(first), *run[1:], strict=False), newer):
+            known_s, state = last_seen_s[slot], states[slot]
+            if seen_s > now_s:
+                seen_s = now_s
+            if seen_s <= known_s or not state or (any_filled and self.fills.after(slot, as_of)):
+                continue
+            if state == _ACTIVE and known_s > doubted_s and slot not in set_aside:
+                last_seen_s[slot] = seen_s
+                last_seen_at[slot] = at
+                marks[slot // PAGE_SLOTS] = HEARD
+            else:
+                expiry.sign_of_life(slot, Event.SIGN_OF_LIFE, Now(seen_s, at, now.monotonic_s))
+            # The sender has seen all signs of life of the node; here there may be gaps between them.
+            usual_gap_s[slot] = gap_s
+            heard.append(slot)
+        return heard

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from random import Random
+
+import pytest
 
 from openred_central.clock import Now
 from openred_central.directory.consistency import check
 from openred_central.directory.directory import Directory
-from openred_central.directory.following import Following
+from openred_central.directory.following import Differs, Following, Gap
 from openred_central.directory.frame import Check, Frame, LoadPart
 from openred_central.directory.leading import Leading
 from openred_central.directory.life.mass_silence import MassSilenceOptions
+from openred_central.directory.lifecycle import State
+from openred_central.directory.merging import Merger
 from openred_central.errors import CallerError
 from openred_central.storage.frames import pack, pack_part, unpack, unpack_part
 from tests.support.building import (
@@ -22,6 +26,7 @@ from tests.support.building import (
     at,
     beat,
     make_directory,
+    register,
     registration,
     run_until,
 )
@@ -33,14 +38,14 @@ SERVICES = ("", "chat", "chat,files", "relay")
 
 def make(silence: MassSilenceOptions = NEVER_HOLDS) -> Directory:
     return make_directory(
-        life=SHORT_LIFE, silence=silence, forecast=True, nodes_max=60, patience_factor_max=2.0
+        life=SHORT_LIFE, silence=silence, forecast=True, nodes_max=150, patience_factor_max=2.0
     )
 
 
 class Origin:
     """A directory in which everything happens, and the frames of its commits."""
 
-    def __init__(self, random: Random, names: int = 40) -> None:
+    def __init__(self, random: Random, names: int = 140) -> None:
         self.random = random
         self.directory = make()
         self.store = DictStore()
@@ -49,7 +54,7 @@ class Origin:
         assert self.directory.visiting is not None
         self.directory.visiting.begin()
         self.directory.visiting.resumed(0.0)
-        self.leading = Leading(self.directory)
+        self.leading, self.merger = Leading(self.directory), Merger(self.directory)
 
     def pass_time(self, seconds: float) -> None:
         self.now = at(self.now.attended_s + seconds)
@@ -145,7 +150,7 @@ def expect_equal(following: Following, origin: Origin) -> None:
     replica = following.directory
     assert content(replica, origin.now) == content(origin.directory, origin.now)
     assert check(replica, origin.now) == []
-    assert not len(replica.nodes.changes)
+    assert not replica.saving.pending_records
     assert not replica.nodes.transitions.take()
 
 
@@ -165,3 +170,211 @@ def test_a_replica_follows_in_any_cuts_and_repetitions(seed: int) -> None:
         apply(following, frame)
     assert following.seq == origin.leading.seq > 100
     expect_equal(following, origin)
+
+
+DROPPED: dict[str, Callable[[Frame], Frame]] = {
+    "freed": lambda frame: frame._replace(batch=frame.batch._replace(freed_slots=[])),
+    "records": lambda frame: frame._replace(batch=frame.batch._replace(records=[])),
+    "tombstones": lambda frame: frame._replace(batch=frame.batch._replace(tombstones=[])),
+    "lifted": lambda frame: frame._replace(batch=frame.batch._replace(lifted_id_hashes=[])),
+    "pages": lambda frame: frame._replace(batch=frame.batch._replace(pages=[])),
+    "habits": lambda frame: frame._replace(habits=[]),
+    "outlook": lambda frame: frame._replace(outlook=None),
+}
+
+
+@pytest.mark.parametrize("dropped", DROPPED)
+def test_every_section_of_a_frame_counts(seed: int, dropped: str) -> None:
+    random = Random(seed)
+    origin = Origin(random)
+    following, differed = follow(origin), False
+    for _ in range(2_000):
+        origin.act()
+        if random.random() < 0.1 and (frame := origin.commit(50)) is not None:
+            try:
+                apply(following, DROPPED[dropped](unpack(frame)))
+            except Differs:
+                differed = True
+    for frame in origin.commit_all():
+        with suppress(Differs):
+            apply(following, DROPPED[dropped](unpack(frame)))
+    assert content(following.directory, origin.now) != content(origin.directory, origin.now)
+    assert differed == (dropped not in ("pages", "habits", "outlook")), "the digest shows it at once"
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openred_central.directory.leading.LOAD_ROWS", 5)
+    monkeypatch.setattr("openred_central.directory.leading.LOAD_CHUNKS", 1)
+    monkeypatch.setattr("openred_central.directory.following.SLICE_ROWS", 7)
+
+
+def changing(origin: Origin, frames: list[bytes]) -> Iterator[LoadPart]:
+    """Yield the parts of a load while the origin changes; the frames meanwhile go to `frames`."""
+    for part in origin.leading.load():
+        yield unpack_part(pack_part(part))
+        for _ in range(origin.random.randrange(8)):
+            origin.act()
+            if origin.random.random() < 0.3 and (frame := origin.commit(5)) is not None:
+                frames.append(frame)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_load_may_take_its_time(seed: int) -> None:
+    origin, frames = Origin(Random(seed)), list[bytes]()
+    for _ in range(15):
+        for _ in range(200):
+            origin.act()
+        following = Following(make())
+        frames.clear()
+        following.load(changing(origin, frames))
+        for frame in (*frames, *origin.commit_all()):
+            # Until the last one, what was loaded may be ahead of a frame.
+            with suppress(Differs):
+                apply(following, frame)
+        expect_equal(following, origin)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_gap_is_repaired_in_place(seed: int) -> None:
+    random = Random(seed)
+    origin, frames = Origin(random), list[bytes]()
+    following, gaps = follow(origin), 0
+    while gaps < 15:
+        for _ in range(20):
+            origin.act()
+        frames += origin.commit_all()
+        if random.random() < 0.2 and frames:
+            frames.pop(random.randrange(len(frames)))
+        try:
+            while frames:
+                apply(following, frames[0])
+                frames.pop(0)
+        except Gap:
+            gaps += 1
+            frames.clear()
+            resync(following, changing(origin, frames))
+            for frame in (*frames, *origin.commit_all()):
+                with suppress(Differs):
+                    apply(following, frame)
+            frames.clear()
+            expect_equal(following, origin)
+
+
+def test_a_frame_out_of_turn_changes_nothing() -> None:
+    origin = Origin(Random(1))
+    following = follow(origin)
+    register(origin.directory, "a", origin.now)
+    first = origin.commit(9)
+    register(origin.directory, "b", origin.now)
+    second = origin.commit(9)
+    assert first is not None
+    assert second is not None
+    with pytest.raises(Gap, match="frame 2 came after frame 0"):
+        apply(following, second)
+    assert len(following.directory) == following.seq == 0
+    apply(following, first)
+    apply(following, second)
+    following.directory.nodes.clear(0)
+    apply(following, second)
+    assert len(following.directory) == 1, "the second time it is not even looked at"
+
+
+def test_a_replica_that_drifted_is_found_out_and_made_equal() -> None:
+    origin = Origin(Random(1))
+    following = follow(origin)
+    for number in range(9):
+        register(origin.directory, f"n{number}", origin.now)
+    frames = list(origin.commit_all())
+    frame = unpack(frames.pop())
+    assert not frames
+    with pytest.raises(Differs, match="after frame 1 the replica has"):
+        apply(following, frame._replace(batch=frame.batch._replace(records=frame.batch.records[1:])))
+    resync(following, origin.load())
+    expect_equal(following, origin)
+
+
+def test_a_long_frame_leaves_turns_to_others() -> None:
+    origin = Origin(Random(1))
+    for number in range(150):
+        register(origin.directory, f"n{number}", origin.now)
+    following = Following(make())
+    batch = origin.directory.saving.take_changes(1_000, origin.now)
+    assert batch is not None
+    frame = origin.leading.frame(batch._replace(records=batch.records * 4), origin.now)
+    assert sum(1 for _ in following.apply(frame)) == 3
+
+
+def test_signs_of_life_heard_here_outlast_a_record_and_a_resync() -> None:
+    origin = Origin(Random(1))
+    slot = register(origin.directory, "a", origin.now)
+    frames = list(origin.commit_all())
+    following = follow(origin)
+    for frame in frames:
+        apply(following, frame)
+    beat(following.directory, "a", at(9.0))
+    assert [run.last_seen_s[slot] for run in following.heard()] == [9.0]
+    assert following.heard() == []
+    origin.directory.revoke_all(slot)
+    for frame in origin.commit_all():
+        apply(following, frame)
+    assert following.directory.nodes.registry.record(slot)[5:7] == (at(9.0).wall_s, 9.0)
+    assert following.directory.nodes.registry.generation(slot) == 1
+    resync(following, origin.load())
+    assert following.directory.nodes.registry.last_seen_s[slot] == 9.0
+    assert [run.last_seen_s[slot] for run in following.heard()] == [9.0], "the leader may have refused it"
+    # Another life of the name has not been heard.
+    origin.directory.forget("a", origin.now)
+    register(origin.directory, "a", at(2.0))
+    for frame in origin.commit_all():
+        apply(following, frame)
+    assert following.directory.nodes.registry.last_seen_s[slot] == 2.0
+
+
+def test_late_signs_of_life_are_not_those_of_the_next_node_in_their_slot() -> None:
+    origin = Origin(Random(1))
+    slot = register(origin.directory, "former", origin.now)
+    following = follow(origin)
+    beat(following.directory, "former", at(9.0))
+    origin.directory.forget("former", at(2.0))
+    assert register(origin.directory, "next", at(3.0)) == slot
+    for run in following.heard():
+        assert origin.merger.merge(run, following.as_of, at(10.0)) == []
+    assert origin.directory.nodes.registry.last_seen_s[slot] == 3.0
+    for frame in origin.commit_all():
+        apply(following, frame)
+    beat(following.directory, "next", at(9.5))
+    for run in following.heard():
+        assert origin.merger.merge(run, following.as_of, at(10.0)) == [slot]
+
+
+def test_a_follower_writes_only_times(seed: int) -> None:
+    origin = Origin(Random(seed))
+    for _ in range(500):
+        origin.act()
+    following = follow(origin)
+    replica, late = following.directory, at(origin.now.attended_s + 1_000)
+    former = content(replica, late)
+    for slot in replica.nodes.registry.taken_slots():
+        if replica.nodes.registry.states[slot] == State.ACTIVE:
+            assert replica.heartbeat(slot, late) is State.ACTIVE
+        else:
+            with pytest.raises(CallerError, match="503 no_leader"):
+                replica.heartbeat(slot, late)
+    replica.nodes.registry.last_seen_s[:] = origin.directory.nodes.registry.last_seen_s
+    replica.nodes.registry.last_seen_at[:] = origin.directory.nodes.registry.last_seen_at
+    replica.nodes.registry.usual_gap_s[:] = origin.directory.nodes.registry.usual_gap_s
+    assert content(replica, late) == former
+    assert check(replica, late) == []
+    assert not replica.saving.pending_records
+
+
+def test_a_replica_without_habits_follows() -> None:
+    origin = make_directory()
+    leading, following = Leading(origin), Following(make_directory())
+    following.load(leading.load())
+    register(origin, "a", at(1.0))
+    batch = origin.saving.take_changes(9, at(2.0))
+    assert batch is not None
+    apply(following, pack(leading.frame(batch, at(2.0))))
+    assert following.directory.nodes.registry.records([0]) == origin.nodes.registry.records([0])

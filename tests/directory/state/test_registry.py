@@ -386,3 +386,19 @@ def test_bytes_held_are_known_before_and_after_every_step(
         restored = Registry(2)
         restored.restore(columns_of([registry.record(slot) for slot in taken]))
         assert restored.bytes_held == registry.bytes_held
+
+
+def test_a_replica_fills_any_slot_and_gives_none() -> None:
+    registry = Registry(4)
+    registry.fill(record(3, "d"))
+    registry.fill(record(1, "b"))
+    assert (len(registry), registry.slots_count, registry.taken_slots()) == (2, 4, [1, 3])
+    registry.clear(3)
+    assert (len(registry), registry.slot_of("d"), registry.is_free(3)) == (1, None, True)
+    registry.fill(record(3, "e"))
+    assert registry.record(3) == record(3, "e")
+    assert list(registry.free_slots) == []
+    for taken in (record(3, "f"), record(0, "b")):
+        with pytest.raises(InternalBug, match="cannot fill"):
+            registry.fill(taken)
+    assert len(registry) == 2
