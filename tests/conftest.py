@@ -11,6 +11,7 @@ import functools
 import inspect
 import os
 import secrets
+import signal
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
@@ -21,14 +22,19 @@ import uvloop
 # Taken out at once: no server under test may read the settings of the person at the keyboard.
 ENVIRONMENT = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENRED_")}
 
+# A shell lets what it starts in the background ignore Ctrl-C, and so would all programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SEED = int(ENVIRONMENT.get("OPENRED_SEED") or secrets.randbits(32))
 NO_SKIP = ENVIRONMENT.get("OPENRED_NO_SKIP", "") not in ("", "0")
 
-# No deadline and no "too slow": a test must not depend on the speed of the machine.
+# No deadline and no "too slow": a test must not depend on the speed of the machine. Without `derandomize`,
+# hypothesis would try the same examples for ever where it finds itself in continuous integration.
 hypothesis.settings.register_profile(
     "quick",
     max_examples=50,
     deadline=None,
+    derandomize=False,
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
@@ -43,6 +49,13 @@ def seed() -> int:
     """Return the seed of this run, for `random.Random(seed)`. Printed beside the test if it fails."""
     print(f"repeat with OPENRED_SEED={SEED}")
     return SEED
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let hypothesis draw by the seed of this run, so that repeating the run repeats its examples."""
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = SEED
 
 
 # Only a test that hangs takes so long.

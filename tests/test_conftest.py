@@ -29,14 +29,30 @@ def test_fixture(tired): pass
 @pytest.{expected}
 def test_expected(): raise ValueError
 """.format(mark="mark." + "skip", call="sk" + "ip", expected="mark.x" + "fail")
+DRAWING = """
+from hypothesis import given, strategies
+
+drawn = []
+
+@given(strategies.binary(min_size=8))
+def test_luck(content): drawn.append(content)
+
+def test_showing():
+    print("drawn:", drawn)
+    raise ValueError
+"""
 ABSENT = 'import pytest\npytest.{call}("no_such_module")\n'.format(call="import" + "orskip")
+
+
+# Nothing that takes long to import.
+PLUGINS = ("-p", "no:cacheprovider", "-p", "no:schemathesis")
 
 
 def run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the tests in `folder` under the project's own conftest.py."""
     shutil.copy(Path(__file__).with_name("conftest.py"), folder)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
+        [sys.executable, "-m", "pytest", "-q", *PLUGINS, str(folder)],
         cwd=folder,
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
@@ -74,6 +90,17 @@ def test_without_a_given_seed_every_run_has_its_own(tmp_path: Path, seed: int) -
     first = run(tmp_path, OPENRED_SEED="").stdout.splitlines()[0]
     assert first.startswith("seed ")
     assert f"OPENRED_SEED={seed}" not in first
+
+
+def test_a_seed_repeats_the_examples_of_hypothesis(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text(DRAWING)
+
+    def drawn(seed: int) -> str:
+        finished = run(tmp_path, OPENRED_SEED=str(seed), CI="true")
+        return finished.stdout.partition("drawn: ")[2].splitlines()[0]
+
+    assert drawn(7) == drawn(7)
+    assert drawn(7) != drawn(8)
 
 
 def test_settings_of_the_keyboard_do_not_reach_servers_under_test(tmp_path: Path) -> None:
