@@ -90,7 +90,8 @@ def test_each_command_takes_any_bytes_as_arguments(name: str, tmp_path: Path) ->
     expect_sound(run(tmp_path, name, *WORDS.get(name, ()), b"\xff"))
     expect_sound(run(tmp_path, name, *WORDS.get(name, ()), b"--url", b"http://\xff"))
     words = [b"\xff" if word in ("alice", "storage") else word for word in WORDS.get(name, ())]
-    expect_sound(run(tmp_path, name, *words))
+    if b"\xff" in words:
+        expect_sound(run(tmp_path, name, *words))
 
 
 @pytest.mark.parametrize("name", MODULES)
